@@ -1,0 +1,59 @@
+"""How far the active segment is known to be durable: written after each append, never synced.
+
+It tells a torn tail from damage. What lies before the acknowledged end was once synced to disk, so
+a message that is broken there was damaged afterwards; what is broken behind it was never promised
+to anyone. It also saves recomputing the right edge of the Merkle tree at the next open. After a
+power loss it may be older than the segment, never newer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import msgspec
+
+from eventstore.log.merkle import Frontier
+
+FILE_NAME = "acknowledged"
+
+_DIGEST_BYTES = 8
+_BYTES_MAX = 8192
+
+
+class Acknowledged(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """`end` is an offset in the file of segment `segment`; the rest is the tree's frontier there."""
+
+    segment: int
+    end: int
+    tree_size: int
+    subtrees: list[bytes]
+
+    def frontier(self) -> Frontier:
+        return Frontier(self.tree_size, self.subtrees)
+
+
+def write_acknowledged(descriptor: int, segment: int, end: int, frontier: Frontier) -> None:
+    """Overwrite the acknowledgement. Readers tell a half-written one by its digest."""
+    body = msgspec.msgpack.encode(Acknowledged(segment, end, frontier.size, frontier.subtrees))
+    digest = hashlib.sha256(body).digest()[:_DIGEST_BYTES]
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.write(descriptor, len(body).to_bytes(4, "little") + digest + body)
+
+
+def read_acknowledged(path: Path) -> Acknowledged | None:
+    """None when there is none or it is unreadable: it is a help, not a truth."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_BYTES_MAX)
+    except OSError:
+        return None
+    size = int.from_bytes(data[:4], "little")
+    body = data[4 + _DIGEST_BYTES : 4 + _DIGEST_BYTES + size]
+    if hashlib.sha256(body).digest()[:_DIGEST_BYTES] != data[4 : 4 + _DIGEST_BYTES]:
+        return None
+    try:
+        return msgspec.msgpack.decode(body, type=Acknowledged)
+    except msgspec.MsgspecError:
+        return None

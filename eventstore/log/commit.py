@@ -1,0 +1,120 @@
+"""Make a commit from drafts, and turn it into the Arrow IPC message that the log appends."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+from uuid import UUID
+
+import pyarrow as pa
+
+from eventstore.log.columns import ACTIVE_SCHEMA
+from eventstore.log.leaf import SALT_BYTES, encode_attribution, leaf_data
+from eventstore.log.merkle import Frontier, leaf_hash
+from eventstore.log.record import Commit, Draft, Record
+
+CHECKSUM_BYTES = 32
+
+_NO_CHECKSUM = bytes(CHECKSUM_BYTES)
+_ROW_TYPE = pa.struct(list(ACTIVE_SCHEMA))
+
+
+def make_commit(
+    store_id: UUID,
+    drafts: Sequence[Draft],
+    frontier: Frontier,
+    *,
+    number: int,
+    recorded_at: int,
+    actor: str | None,
+    reason: str | None,
+    request_id: str | None,
+) -> Commit:
+    """Give the drafts positions and salts, and append their leaves to `frontier`."""
+    salts = os.urandom(SALT_BYTES * len(drafts))
+    attribution = encode_attribution(actor, reason, request_id)
+    first_position = frontier.size + 1
+    records = []
+    for index, draft in enumerate(drafts):
+        record = Record(
+            position=first_position + index,
+            commit=number,
+            recorded_at=recorded_at,
+            kind=draft.kind,
+            entity_id=draft.entity_id,
+            type_id=draft.type_id,
+            previous=draft.previous,
+            actor=actor,
+            reason=reason,
+            request_id=request_id,
+            salt=salts[index * SALT_BYTES : (index + 1) * SALT_BYTES],
+            payload=draft.payload,
+            commitment=None,
+        )
+        frontier.append(leaf_hash(leaf_data(store_id, record, attribution)))
+        records.append(record)
+    return Commit(number, recorded_at, frontier.head(), tuple(records))
+
+
+def encode_commit(commit: Commit) -> bytes:
+    """The commit as one encapsulated IPC message, its checksum filled in."""
+    batch = _one_row(commit) if len(commit.records) == 1 else _rows(commit)
+    message = batch.serialize().to_pybytes()
+    assert message.endswith(_NO_CHECKSUM), "the checksum's bytes must be the message's last"
+    return message[:-CHECKSUM_BYTES] + hashlib.sha256(message).digest()
+
+
+def has_valid_checksum(message: memoryview) -> bool:
+    """Whether a message ends in the SHA-256 of itself with those 32 bytes zero."""
+    if len(message) < CHECKSUM_BYTES:
+        return False
+    digest = hashlib.sha256(message[:-CHECKSUM_BYTES])
+    digest.update(_NO_CHECKSUM)
+    return digest.digest() == message[-CHECKSUM_BYTES:]
+
+
+def records_of(batch: pa.RecordBatch) -> Iterator[Record]:
+    """The rows of a batch or table that has at least the envelope and content columns."""
+    names = (*Record.__struct_fields__,)
+    columns = [_values(batch.column(name), name) for name in names]
+    for row in zip(*columns, strict=True):
+        yield Record(*row)
+
+
+def commits_of(batch: pa.RecordBatch) -> Iterator[Commit]:
+    """The commits in a batch or table of whole commits, in order."""
+    pending: list[Record] = []
+    heads = batch.column("tree_head").to_pylist()
+    for record, head in zip(records_of(batch), heads, strict=True):
+        pending.append(record)
+        if head is not None:
+            yield Commit(record.commit, record.recorded_at, head, tuple(pending))
+            pending = []
+    assert not pending, f"commit {pending[-1].commit} has no last record"
+
+
+def _values(column: Any, name: str) -> list[Any]:
+    values: list[Any] = (column.cast(pa.int64()) if name == "recorded_at" else column).to_pylist()
+    return values
+
+
+def _one_row(commit: Commit) -> pa.RecordBatch:
+    (record,) = commit.records
+    row = {name: getattr(record, name) for name in Record.__struct_fields__}
+    row["tree_head"] = commit.tree_head
+    row["checksum"] = _NO_CHECKSUM
+    return pa.RecordBatch.from_struct_array(pa.array([row], _ROW_TYPE))
+
+
+def _rows(commit: Commit) -> pa.RecordBatch:
+    records = commit.records
+    last_only: list[bytes | None] = [None] * (len(records) - 1)
+    columns: dict[str, list[Any]] = {
+        name: [getattr(record, name) for record in records] for name in Record.__struct_fields__
+    }
+    columns["tree_head"] = [*last_only, commit.tree_head]
+    columns["checksum"] = [*last_only, _NO_CHECKSUM]
+    arrays = [pa.array(columns[field.name], field.type) for field in ACTIVE_SCHEMA]
+    return pa.RecordBatch.from_arrays(arrays, schema=ACTIVE_SCHEMA)

@@ -1,0 +1,667 @@
+"""The log in a directory of files, shared by any number of processes."""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import msgspec
+import pyarrow as pa
+
+from eventstore import errors
+from eventstore.log import acknowledged, ipc_stream, sealing
+from eventstore.log.active_segment import ActiveSegmentFile
+from eventstore.log.columns import RECORD_SCHEMA, with_derived_columns
+from eventstore.log.commit import commits_of, encode_commit, make_commit, records_of
+from eventstore.log.file_lock import exclusive
+from eventstore.log.leaf import encode_attribution, leaf_data
+from eventstore.log.log import PositionConflict, Progress, SegmentInfo, VerifyReport
+from eventstore.log.manifest import (
+    FORMAT_VERSION,
+    MANIFEST_NAME,
+    ActiveSegment,
+    Manifest,
+    Segment,
+    read_manifest,
+    sync_directory,
+    write_durably,
+    write_manifest,
+)
+from eventstore.log.merkle import Frontier, leaf_hash
+from eventstore.log.os_errors import translated
+from eventstore.log.record import Commit, Draft, Record
+
+_LOGGER = logging.getLogger("eventstore.log")
+
+SEGMENT_BYTES_MAX = 32 * 1024 * 1024
+SEGMENT_RECORDS_MAX = 65_536
+"""An active segment that has reached either is closed before the next append."""
+
+_LOG_FOLDER = "log"
+_LOCK_NAME = "lock"
+_SEALING_LOCK_NAME = "sealing.lock"
+
+
+class DirectoryLog:
+    """A log kept in a directory. Safe to use from several threads and processes at once.
+
+    Appends of all processes are ordered by a lock that is held for the append alone; readers take
+    no lock. See FORMAT.md for the files.
+    """
+
+    directory: Path
+
+    def __init__(
+        self,
+        directory: Path,
+        manifest: Manifest,
+        *,
+        read_only: bool = False,
+        segment_records_max: int = SEGMENT_RECORDS_MAX,
+    ) -> None:
+        self.directory = directory
+        self.store_id = manifest.store_id
+        self.read_only = read_only
+        self._segment_records_max = segment_records_max
+        self._folder = directory / _LOG_FOLDER
+        self._manifest = manifest
+        self._frontier: Frontier | None = None
+        self._mutex = threading.RLock()
+        self._sealer: ThreadPoolExecutor | None = None
+        self._sealing_mutex = threading.Lock()
+        self._sealed_columns: dict[tuple[int, str], pa.ChunkedArray] = {}
+        self._outcome_unknown = False
+        self._lock_descriptor = -1
+        self._acknowledged_descriptor = -1
+        self._process = os.getpid()
+        if not read_only:
+            self._open_for_writing()
+        self._commit_number = manifest.segments[-1].last_commit if manifest.segments else 0
+        self._last_recorded_at = manifest.segments[-1].last_recorded_at if manifest.segments else 0
+        self._active = ActiveSegmentFile(self._folder, manifest.active, read_only=read_only)
+        try:
+            self._catch_up()
+        except errors.StatusError:
+            self.close()
+            raise
+
+    @classmethod
+    def create(
+        cls, directory: Path, *, segment_records_max: int = SEGMENT_RECORDS_MAX
+    ) -> DirectoryLog:
+        """Make an empty log in a directory that does not exist or is empty.
+
+        Raises AlreadyExistsError when there is a store, FailedPreconditionError when there is
+        anything else.
+        """
+        folder = directory / _LOG_FOLDER
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(directory / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                with exclusive(descriptor):
+                    _refuse_occupied(directory)
+                    folder.mkdir(exist_ok=True)
+                    store_id = uuid4()
+                    manifest = Manifest(
+                        store_id=store_id,
+                        created_at=time.time_ns() // 1000,
+                        generation=1,
+                        segments=(),
+                        active=_start_segment(folder, store_id, 1, first_position=1),
+                    )
+                    write_manifest(directory, manifest)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise translated(error, "creating a store in", directory) from None
+        return cls(directory, manifest, segment_records_max=segment_records_max)
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        *,
+        read_only: bool = False,
+        segment_records_max: int = SEGMENT_RECORDS_MAX,
+    ) -> DirectoryLog:
+        """Open the log in a directory.
+
+        Raises NotFoundError when there is none, DataLossError when it is damaged,
+        FailedPreconditionError when its format is newer than this version reads.
+        """
+        if not directory.is_dir():
+            raise errors.NotFoundError(
+                f"there is no store at {directory}: check the path, or create one"
+            )
+        manifest = read_manifest(directory)
+        return cls(
+            directory, manifest, read_only=read_only, segment_records_max=segment_records_max
+        )
+
+    @property
+    def position(self) -> int:
+        return self._active.last_position
+
+    @property
+    def commit_number(self) -> int:
+        return self._commit_number
+
+    def refresh(self) -> bool:
+        with self._mutex:
+            before = self.position
+            self._catch_up()
+            return self.position != before
+
+    def append(
+        self,
+        drafts: Sequence[Draft],
+        *,
+        expected_position: int,
+        actor: str | None = None,
+        reason: str | None = None,
+        request_id: str | None = None,
+    ) -> Commit:
+        if not drafts:
+            raise ValueError("a commit needs at least one draft")
+        if self.read_only:
+            raise errors.FailedPreconditionError(
+                f"the store {self.directory} was opened to read only: open it for writing to put"
+            )
+        with self._mutex:
+            self._reopen_after_fork()
+            if self._outcome_unknown:
+                raise errors.UnavailableError(
+                    f"an earlier sync of {self.directory} failed: reopen the store before the next put"
+                )
+            with exclusive(self._lock_descriptor):
+                self._prepare_tail()
+                if self.position != expected_position:
+                    raise PositionConflict(
+                        f"the log is at position {self.position}, not {expected_position}"
+                    )
+                if self._is_full():
+                    self._rotate()
+                frontier = self._current_frontier().copy()
+                commit = make_commit(
+                    self.store_id,
+                    drafts,
+                    frontier,
+                    number=self._commit_number + 1,
+                    recorded_at=max(time.time_ns() // 1000, self._last_recorded_at),
+                    actor=actor,
+                    reason=reason,
+                    request_id=request_id,
+                )
+                try:
+                    self._active.append(encode_commit(commit), commit)
+                except errors.UnavailableError:
+                    self._outcome_unknown = True
+                    raise
+                self._frontier = frontier
+                self._commit_number = commit.number
+                self._last_recorded_at = commit.recorded_at
+                acknowledged.write_acknowledged(
+                    self._acknowledged_descriptor, self._active.number, self._active.end, frontier
+                )
+        return commit
+
+    def commits(self, after: int = 0, upto: int | None = None) -> Iterator[Commit]:
+        columns = [*Record.__struct_fields__, "tree_head"]
+        for batch in self._stored_batches(after, upto, columns):
+            yield from commits_of(batch)
+
+    def scan(
+        self, after: int = 0, upto: int | None = None, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        names = list(columns) if columns is not None else RECORD_SCHEMA.names
+        is_derived = not set(names) <= set(ipc_stream.ACTIVE_SCHEMA.names)
+        for batch in self._stored_batches(after, upto, names, derived=is_derived):
+            yield batch.select(names)
+
+    def commit_end(self, position: int) -> int:
+        with self._mutex:
+            found = self._active.commit_end(position)
+            if found is not None:
+                return found
+            segment = self._segment_of(position)
+            if segment is None:
+                return max(0, min(position, self._active.first_position - 1))
+            commits = self._sealed_column(segment, "commit")
+            row = position - segment.first_position
+            number = commits[row].as_py()
+            if row + 1 == len(commits) or commits[row + 1].as_py() != number:
+                return position
+            first_row = bisect.bisect_left(range(row), number, key=lambda i: commits[i].as_py())
+            return segment.first_position + first_row - 1
+
+    def position_at(self, recorded_at: int) -> int:
+        with self._mutex:
+            found = self._active.position_at(recorded_at)
+            if found is not None:
+                return found
+            starts = [segment.first_recorded_at for segment in self._manifest.segments]
+            index = bisect.bisect_right(starts, recorded_at) - 1
+            if index < 0:
+                return 0
+            segment = self._manifest.segments[index]
+            if recorded_at >= segment.last_recorded_at:
+                return segment.last_position
+            moments = self._sealed_column(segment, "recorded_at")
+            row = bisect.bisect_right(
+                range(len(moments)), recorded_at, key=lambda i: moments[i].as_py()
+            )
+            return segment.first_position + row - 1
+
+    def recorded_at(self, position: int) -> int:
+        with self._mutex:
+            if not 1 <= position <= self.position:
+                raise errors.InvalidArgumentError(
+                    f"there is no position {position}: the log has 1 to {self.position}"
+                )
+            if position >= self._active.first_position:
+                return self._active.recorded_at(position)
+            segment = self._segment_of(position)
+            assert segment is not None
+            moment: int = self._sealed_column(segment, "recorded_at")[
+                position - segment.first_position
+            ].as_py()
+            return moment
+
+    def segments(self) -> list[SegmentInfo]:
+        with self._mutex:
+            return [
+                *(
+                    SegmentInfo(
+                        segment.number,
+                        "sealed" if segment.sealed else "closed",
+                        segment.first_position,
+                        segment.last_position,
+                        segment.file_bytes,
+                        self._folder / segment.file,
+                    )
+                    for segment in self._manifest.segments
+                ),
+                SegmentInfo(
+                    self._active.number,
+                    "active",
+                    self._active.first_position,
+                    self._active.last_position,
+                    self._active.end,
+                    self._active.path,
+                ),
+            ]
+
+    def seal(self) -> None:
+        if self.read_only:
+            raise errors.FailedPreconditionError(
+                f"the store {self.directory} was opened to read only: open it for writing to seal"
+            )
+        with self._mutex:
+            self._reopen_after_fork()
+            with exclusive(self._lock_descriptor):
+                self._prepare_tail()
+                if self.position >= self._active.first_position:
+                    self._rotate()
+        self._seal_closed()
+
+    def verify(self, progress: Progress | None = None) -> VerifyReport:
+        from eventstore.log.verification import verify_directory
+
+        return verify_directory(self.directory, progress)
+
+    def close(self) -> None:
+        if self._sealer is not None:
+            self._sealer.shutdown(wait=True)
+            self._sealer = None
+        with self._mutex:
+            for descriptor in (self._lock_descriptor, self._acknowledged_descriptor):
+                if descriptor >= 0:
+                    os.close(descriptor)
+            self._lock_descriptor = self._acknowledged_descriptor = -1
+            self._active.close()
+
+    def manifest(self) -> Manifest:
+        return self._manifest
+
+    # Following what is on disk
+
+    def _catch_up(self) -> None:
+        while True:
+            for batch in self._active.catch_up():
+                self._commit_number = batch.column("commit")[0].as_py()
+                self._last_recorded_at = batch.column("recorded_at").cast(pa.int64())[0].as_py()
+                self._frontier = None
+            # An ended segment whose successor is not in the manifest yet: a rotation is under way.
+            if not (self._active.is_ended and self._reload_manifest()):
+                return
+
+    def _reload_manifest(self) -> bool:
+        """Take over a newer manifest; whether the active segment is another one now."""
+        manifest = read_manifest(self.directory)
+        if manifest.store_id != self.store_id:
+            raise errors.FailedPreconditionError(
+                f"{self.directory} holds another store now ({manifest.store_id}): open it again"
+            )
+        if manifest.generation == self._manifest.generation:
+            return False
+        self._manifest = manifest
+        if manifest.active.number == self._active.number:
+            return False
+        self._active.close()
+        self._active = ActiveSegmentFile(self._folder, manifest.active, read_only=self.read_only)
+        newest = manifest.segments[-1]
+        self._commit_number = newest.last_commit
+        self._last_recorded_at = newest.last_recorded_at
+        self._frontier = None
+        return True
+
+    def _stored_batches(
+        self, after: int, upto: int | None, columns: list[str], *, derived: bool = False
+    ) -> Iterator[pa.RecordBatch]:
+        """Batches of whole commits, if `after` and `upto` are commit ends."""
+        upto = self.position if upto is None else min(upto, self.position)
+        while after < upto:
+            with self._mutex:
+                segment = self._segment_of(after + 1)
+                if segment is None:
+                    batches = list(self._active.batches(after, upto))
+            if segment is None:
+                if batches:
+                    merged = pa.Table.from_batches(batches).combine_chunks()
+                    for batch in merged.to_batches():
+                        yield with_derived_columns(batch) if derived else batch
+                return
+            end = min(upto, segment.last_position)
+            try:
+                yield from self._closed_batches(segment, after, end, columns, derived=derived)
+            except (FileNotFoundError, errors.NotFoundError):
+                # Another process sealed it between our look into the manifest and the read.
+                with self._mutex:
+                    if not self._reload_if_newer():
+                        raise self._missing(segment) from None
+                continue
+            after = end
+
+    def _closed_batches(
+        self, segment: Segment, after: int, end: int, columns: list[str], *, derived: bool
+    ) -> Iterator[pa.RecordBatch]:
+        path = self._folder / segment.file
+        first_row, end_row = after + 1 - segment.first_position, end + 1 - segment.first_position
+        if segment.sealed:
+            if not path.exists():
+                raise FileNotFoundError(path)
+            known = [name for name in columns if name in RECORD_SCHEMA.names]
+            batches = list(sealing.sealed_batches(path, first_row, end_row, known))
+            if "tree_head" in columns and len(batches) > 1:
+                # A commit may lie across row groups.
+                batches = pa.Table.from_batches(batches).combine_chunks().to_batches()
+            yield from batches
+            return
+        table = sealing.read_closed(path, _header_bytes(path)).slice(first_row, end_row - first_row)
+        if derived:
+            yield from sealing.derived_batches(table)
+        else:
+            yield from table.combine_chunks().to_batches()
+
+    def _reload_if_newer(self) -> bool:
+        generation = self._manifest.generation
+        self._reload_manifest()
+        return self._manifest.generation != generation
+
+    def _missing(self, segment: Segment) -> errors.DataLossError:
+        return errors.DataLossError(
+            f"segment {segment.number} (positions {segment.first_position} to "
+            f"{segment.last_position}) is missing: {self._folder / segment.file}; restore it from a "
+            "backup"
+        )
+
+    def _segment_of(self, position: int) -> Segment | None:
+        """The closed or sealed segment that holds `position`, None when the active one would."""
+        segments = self._manifest.segments
+        index = bisect.bisect_left(segments, position, key=lambda segment: segment.last_position)
+        if index == len(segments) or position < segments[index].first_position:
+            return None
+        return segments[index]
+
+    def _sealed_column(self, segment: Segment, name: str) -> pa.ChunkedArray:
+        key = (segment.number, name)
+        if key not in self._sealed_columns:
+            batches = list(
+                self._stored_batches(
+                    segment.first_position - 1, segment.last_position, ["position", name]
+                )
+            )
+            column = pa.Table.from_batches([batch.select([name]) for batch in batches])[name]
+            if name == "recorded_at":
+                column = column.cast(pa.int64())
+            while len(self._sealed_columns) >= 4:
+                self._sealed_columns.pop(next(iter(self._sealed_columns)))
+            self._sealed_columns[key] = column
+        return self._sealed_columns[key]
+
+    # Writing, all of it under the writers' lock
+
+    def _open_for_writing(self) -> None:
+        try:
+            self._lock_descriptor = os.open(
+                self.directory / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666
+            )
+            self._acknowledged_descriptor = os.open(
+                self._folder / acknowledged.FILE_NAME, os.O_RDWR | os.O_CREAT, 0o666
+            )
+        except OSError as error:
+            raise translated(error, "opening for writing", self.directory) from None
+
+    def _reopen_after_fork(self) -> None:
+        """Take own descriptors in a forked child: with the parent's it would share its lock."""
+        if os.getpid() == self._process:
+            return
+        self._process = os.getpid()
+        self._sealer = None
+        self._open_for_writing()
+        self._active.reopen()
+
+    def _prepare_tail(self) -> None:
+        """Catch up, finish a rotation that a dead writer left, and cut its torn tail."""
+        self._catch_up()
+        self._active.cut_torn_tail()
+        if self._active.is_ended:
+            self._start_next_segment()
+
+    def _is_full(self) -> bool:
+        active = self._active
+        records = active.last_position - active.first_position + 1
+        return records >= self._segment_records_max or active.end >= SEGMENT_BYTES_MAX
+
+    def _rotate(self) -> None:
+        self._active.append_end_of_stream()
+        self._start_next_segment()
+        if self._sealer is None:
+            self._sealer = ThreadPoolExecutor(1, thread_name_prefix="eventstore-sealer")
+        self._sealer.submit(self._seal_closed_in_background)
+
+    def _start_next_segment(self) -> None:
+        active = self._active
+        path = active.path
+        digest = sealing.file_sha256(path)
+        table = sealing.read_closed(path, active.header_bytes)
+        frontier = self._current_frontier()
+        moments = table["recorded_at"].cast(pa.int64())
+        closed = Segment(
+            number=active.number,
+            sealed=False,
+            file=path.name,
+            file_bytes=active.file_bytes(),
+            file_sha256=digest,
+            first_position=active.first_position,
+            last_position=active.last_position,
+            first_commit=table["commit"][0].as_py(),
+            last_commit=table["commit"][-1].as_py(),
+            first_recorded_at=moments[0].as_py(),
+            last_recorded_at=moments[-1].as_py(),
+            tree_head=frontier.head().hex(),
+            frontier=tuple(subtree.hex() for subtree in frontier.subtrees),
+        )
+        started = _start_segment(
+            self._folder,
+            self.store_id,
+            active.number + 1,
+            first_position=active.last_position + 1,
+        )
+        # Another process may have sealed an older segment: its manifest is the one to build on.
+        current = read_manifest(self.directory)
+        manifest = msgspec.structs.replace(
+            current,
+            generation=current.generation + 1,
+            segments=(*current.segments, closed),
+            active=started,
+        )
+        write_manifest(self.directory, manifest)
+        self._manifest = manifest
+        successor = ActiveSegmentFile(self._folder, started, read_only=False)
+        self._active.close()
+        self._active = successor
+        acknowledged.write_acknowledged(
+            self._acknowledged_descriptor, successor.number, successor.end, frontier
+        )
+
+    def _current_frontier(self) -> Frontier:
+        """The right edge of the tree at the newest commit."""
+        if self._frontier is None:
+            self._frontier = self._acknowledged_frontier() or self._recomputed_frontier()
+        return self._frontier
+
+    def _acknowledged_frontier(self) -> Frontier | None:
+        """What the last writer left, if it is of the newest commit and gives its tree head."""
+        known = acknowledged.read_acknowledged(self._folder / acknowledged.FILE_NAME)
+        if known is None or known.tree_size != self.position or not self.position:
+            return None
+        try:
+            frontier = known.frontier()
+        except ValueError:
+            return None
+        return frontier if frontier.head() == self._newest_head() else None
+
+    def _newest_head(self) -> bytes | None:
+        batches = list(self._active.batches(self.position - 1, self.position))
+        if batches:
+            head: bytes = batches[-1].column("tree_head")[-1].as_py()
+            return head
+        segments = self._manifest.segments
+        return bytes.fromhex(segments[-1].tree_head) if segments else None
+
+    def _recomputed_frontier(self) -> Frontier:
+        segments = self._manifest.segments
+        frontier = Frontier()
+        if segments:
+            subtrees = [bytes.fromhex(subtree) for subtree in segments[-1].frontier]
+            frontier = Frontier(segments[-1].last_position, subtrees)
+        for batch in self._active.batches(frontier.size, self.position):
+            for record in records_of(batch):
+                attribution = encode_attribution(record.actor, record.reason, record.request_id)
+                frontier.append(leaf_hash(leaf_data(self.store_id, record, attribution)))
+        return frontier
+
+    # Sealing
+
+    def _seal_closed_in_background(self) -> None:
+        try:
+            self._seal_closed()
+        except Exception:
+            # The closed segment stays valid as it is; the next rotation or seal tries again.
+            _LOGGER.exception("sealing in %s failed", self.directory)
+
+    def _seal_closed(self) -> None:
+        """Seal every closed segment. One thread of one process does so at a time."""
+        descriptor = os.open(self.directory / _SEALING_LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            with self._sealing_mutex, exclusive(descriptor):
+                for segment in read_manifest(self.directory).segments:
+                    if not segment.sealed:
+                        self._seal_segment(segment)
+                with self._mutex, exclusive(self._lock_descriptor):
+                    self._remove_leftovers()
+        finally:
+            os.close(descriptor)
+
+    def _seal_segment(self, segment: Segment) -> None:
+        closed_path = self._folder / segment.file
+        table = sealing.read_closed(closed_path, _header_bytes(closed_path))
+        path = self._folder / sealing.sealed_name(segment.number)
+        digest = sealing.write_parquet(table, path, self.store_id, segment.number)
+        sealed = msgspec.structs.replace(
+            segment,
+            sealed=True,
+            file=path.name,
+            file_bytes=path.stat().st_size,
+            file_sha256=digest,
+        )
+        with self._mutex, exclusive(self._lock_descriptor):
+            current = read_manifest(self.directory)
+            manifest = msgspec.structs.replace(
+                current,
+                generation=current.generation + 1,
+                segments=tuple(sealed if s == segment else s for s in current.segments),
+            )
+            write_manifest(self.directory, manifest)
+            if manifest.active.number == self._active.number:
+                self._manifest = manifest
+            closed_path.unlink(missing_ok=True)
+
+    def _remove_leftovers(self) -> None:
+        """Delete what a crash left behind: temporary files, and closed segments that are sealed."""
+        manifest = read_manifest(self.directory)
+        named = {manifest.active.file, *(segment.file for segment in manifest.segments)}
+        for path in self._folder.iterdir():
+            if sealing.is_leftover(path.name, named, list(manifest.segments)):
+                path.unlink(missing_ok=True)
+
+
+def _start_segment(
+    folder: Path, store_id: UUID, number: int, *, first_position: int
+) -> ActiveSegment:
+    header = ipc_stream.schema_message(
+        {
+            "eventstore.format_version": str(FORMAT_VERSION),
+            "eventstore.store_id": str(store_id),
+            "eventstore.segment": str(number),
+            "eventstore.first_position": str(first_position),
+        }
+    )
+    path = folder / sealing.closed_name(number)
+    write_durably(path, header)
+    sync_directory(folder)
+    return ActiveSegment(
+        number=number,
+        file=path.name,
+        header_bytes=len(header),
+        header_sha256=hashlib.sha256(header).hexdigest(),
+        first_position=first_position,
+    )
+
+
+def _header_bytes(path: Path) -> int:
+    """The length of a stream's schema message."""
+    with open(path, "rb") as file:
+        prefix = file.read(8)
+    return 8 + int.from_bytes(prefix[4:], "little")
+
+
+def _refuse_occupied(directory: Path) -> None:
+    if (directory / MANIFEST_NAME).exists():
+        raise errors.AlreadyExistsError(f"there is a store at {directory} already: open it")
+    names = sorted(path.name for path in directory.iterdir())
+    if any(name not in (_LOCK_NAME, _LOG_FOLDER) for name in names):
+        raise errors.FailedPreconditionError(
+            f"{directory} is neither empty nor a store (it holds {', '.join(names[:3])}): choose "
+            "another directory"
+        )

@@ -1,0 +1,17 @@
+"""An exclusive lock between processes on an open file. The operating system frees it on exit."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def exclusive(descriptor: int) -> Iterator[None]:
+    """Hold the lock, waiting for it."""
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)

@@ -1,0 +1,107 @@
+"""Read the Arrow IPC stream of an active or closed segment, message by message.
+
+The stream is a schema message, then one record batch message a commit, then, in a closed segment,
+the end-of-stream marker. Arrow itself does not notice a flipped bit, so every message is checked
+against its own checksum before anything in it is believed.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import Enum
+
+import pyarrow as pa
+
+from eventstore.log.columns import ACTIVE_SCHEMA
+from eventstore.log.commit import has_valid_checksum
+
+END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+
+_CONTINUATION = 0xFFFFFFFF
+_PREFIX = struct.Struct("<Ii")
+_ALIGNMENT = 8
+# The fields of a flatbuffer table are found over its vtable: `bodyLength` is the fourth of Message.
+_BODY_LENGTH_SLOT = 4 + 2 * 3
+
+
+class Ending(Enum):
+    """What a walk over the messages stopped at."""
+
+    END_OF_FILE = "end of file"
+    END_OF_STREAM = "end-of-stream marker"
+    INCOMPLETE = "a message that is not whole"
+    DAMAGED = "a message that does not match its checksum"
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """The whole and valid messages from an offset on.
+
+    `ends` are the offsets at which they end, ascending; `stopped_at` is where the walk stopped.
+    """
+
+    ends: list[int]
+    stopped_at: int
+    ending: Ending
+
+
+def schema_message(metadata: dict[str, str]) -> bytes:
+    """The header of a segment: the schema with `metadata` attached."""
+    return ACTIVE_SCHEMA.with_metadata(metadata).serialize().to_pybytes()  # type: ignore[no-any-return]
+
+
+def walk_messages(data: memoryview, offset: int = 0) -> Walk:
+    """Walk from the start of a message to the first thing that is no whole and valid one."""
+    ends: list[int] = []
+    while True:
+        if offset == len(data):
+            return Walk(ends, offset, Ending.END_OF_FILE)
+        if data[offset : offset + len(END_OF_STREAM)] == END_OF_STREAM:
+            return Walk(ends, offset, Ending.END_OF_STREAM)
+        end = _message_end(data, offset)
+        if end is None or end > len(data):
+            return Walk(ends, offset, Ending.INCOMPLETE)
+        if not has_valid_checksum(data[offset:end]):
+            return Walk(ends, offset, Ending.DAMAGED)
+        ends.append(end)
+        offset = end
+
+
+def has_valid_message(data: memoryview, offset: int) -> bool:
+    """Whether a whole and valid message starts anywhere at or after `offset`."""
+    offset += -offset % _ALIGNMENT
+    for start in range(offset, len(data) - _PREFIX.size, _ALIGNMENT):
+        if data[start : start + 4] != b"\xff\xff\xff\xff":
+            continue
+        end = _message_end(data, start)
+        if end is not None and end <= len(data) and has_valid_checksum(data[start:end]):
+            return True
+    return False
+
+
+def read_batches(data: memoryview, ends: list[int], start: int) -> list[pa.RecordBatch]:
+    """The record batches of consecutive messages, the first of which starts at `start`."""
+    batches = []
+    for end in ends:
+        message = pa.py_buffer(data[start:end])
+        batches.append(pa.ipc.read_record_batch(message, ACTIVE_SCHEMA))
+        start = end
+    return batches
+
+
+def _message_end(data: memoryview, offset: int) -> int | None:
+    """Where the message at `offset` says that it ends; None when it makes no sense."""
+    try:
+        continuation, metadata_bytes = _PREFIX.unpack_from(data, offset)
+        if continuation != _CONTINUATION or metadata_bytes <= 0:
+            return None
+        metadata = offset + _PREFIX.size
+        table: int = metadata + struct.unpack_from("<I", data, metadata)[0]
+        vtable: int = table - struct.unpack_from("<i", data, table)[0]
+        slot: int = struct.unpack_from("<H", data, vtable + _BODY_LENGTH_SLOT)[0]
+        body_bytes: int = struct.unpack_from("<q", data, table + slot)[0] if slot else 0
+    except (struct.error, ValueError):
+        return None
+    end: int = metadata + metadata_bytes + body_bytes
+    return end if body_bytes >= 0 and end % _ALIGNMENT == 0 else None

@@ -1,0 +1,58 @@
+"""The bytes that a record's leaf of the Merkle tree covers. FORMAT.md has them as a table."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from uuid import UUID
+
+from eventstore.log.record import KINDS, Record
+
+SALT_BYTES = 16
+
+_KIND_CODES = {kind: code for code, kind in enumerate(KINDS, start=1)}
+_FIXED = struct.Struct(">16sqqqBqBqBq")
+_LENGTH = struct.Struct(">I")
+
+
+def commitment(salt: bytes, payload: bytes) -> bytes:
+    """What binds the content and can outlive it: SHA-256(salt || payload)."""
+    return hashlib.sha256(salt + payload).digest()
+
+
+def leaf_data(store_id: UUID, record: Record, attribution: bytes) -> bytes:
+    """The envelope followed by the commitment; `attribution` is `encode_attribution`'s."""
+    if record.commitment is not None:
+        content = record.commitment
+    else:
+        assert record.salt is not None and record.payload is not None
+        content = hashlib.sha256(record.salt + record.payload).digest()
+    type_id, previous = record.type_id, record.previous
+    return (
+        _FIXED.pack(
+            store_id.bytes,
+            record.position,
+            record.commit,
+            record.recorded_at,
+            _KIND_CODES[record.kind],
+            record.entity_id,
+            type_id is not None,
+            type_id or 0,
+            previous is not None,
+            previous or 0,
+        )
+        + attribution
+        + content
+    )
+
+
+def encode_attribution(actor: str | None, reason: str | None, request_id: str | None) -> bytes:
+    """The three texts that all records of a commit share, absent and empty told apart."""
+    return _optional_text(actor) + _optional_text(reason) + _optional_text(request_id)
+
+
+def _optional_text(text: str | None) -> bytes:
+    if text is None:
+        return b"\x00"
+    encoded = text.encode()
+    return b"\x01" + _LENGTH.pack(len(encoded)) + encoded

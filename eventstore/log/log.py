@@ -1,0 +1,115 @@
+"""What every log offers, wherever it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+import pyarrow as pa
+
+from eventstore.log.record import Commit, Draft
+
+
+class PositionConflict(Exception):
+    """The log is no longer at the position that the writer expected: catch up and try again."""
+
+
+class SegmentInfo(msgspec.Struct, frozen=True):
+    """`state` is `active`, `closed` (no more commits, not yet Parquet) or `sealed` (Parquet)."""
+
+    number: int
+    state: str
+    first_position: int
+    last_position: int
+    file_bytes: int
+    path: Path | None
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that `verify` found wrong; what it could not determine is None."""
+
+    what: str
+    file: str | None = None
+    segment: int | None = None
+    commit: int | None = None
+    position: int | None = None
+
+
+class VerifyReport(msgspec.Struct, frozen=True):
+    """What `verify` saw: `tree_head` is in hexadecimal, over the records that it could read."""
+
+    ok: bool
+    position: int
+    commits: int
+    records: int
+    tree_head: str
+    findings: list[Finding]
+
+
+Progress = Callable[[int, int], None]
+"""Called with (records done, records in all)."""
+
+
+class Log(Protocol):
+    """An append-only log of commits. Positions start at 1 and are dense."""
+
+    store_id: UUID
+    directory: Path | None
+
+    @property
+    def position(self) -> int:
+        """The newest record that this log has seen, 0 when empty."""
+
+    @property
+    def commit_number(self) -> int:
+        """The newest commit that this log has seen, 0 when empty."""
+
+    def refresh(self) -> bool:
+        """Notice what other processes have appended; whether the position moved."""
+
+    def append(
+        self,
+        drafts: Sequence[Draft],
+        *,
+        expected_position: int,
+        actor: str | None = None,
+        reason: str | None = None,
+        request_id: str | None = None,
+    ) -> Commit:
+        """Append one commit; it is durable when this returns.
+
+        Raises PositionConflict when the log is not at `expected_position`, ValueError without
+        drafts, and `eventstore.errors` classes when the disk is full or forbids it.
+        """
+
+    def commits(self, after: int = 0, upto: int | None = None) -> Iterator[Commit]:
+        """The commits whose records lie in (after, upto], in order."""
+
+    def scan(
+        self, after: int = 0, upto: int | None = None, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """The records in (after, upto] as batches of RECORD_SCHEMA, or of some of its columns."""
+
+    def commit_end(self, position: int) -> int:
+        """The last position of the newest commit that ends at or before `position`; 0 if none."""
+
+    def position_at(self, recorded_at: int) -> int:
+        """The last position of the newest commit recorded at or before a moment (µs); 0 if none."""
+
+    def recorded_at(self, position: int) -> int:
+        """When the record at `position` was recorded, in microseconds since the epoch."""
+
+    def segments(self) -> list[SegmentInfo]:
+        """The files that the log consists of, oldest first."""
+
+    def seal(self) -> None:
+        """Turn all that was appended so far into Parquet."""
+
+    def verify(self, progress: Progress | None = None) -> VerifyReport:
+        """Check every byte and hash; damage is reported, not raised."""
+
+    def close(self) -> None:
+        """Release files and threads."""

@@ -1,0 +1,145 @@
+"""The manifest: which segments a store consists of. Replaced as a whole, atomically."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+
+from eventstore import errors
+from eventstore.log.os_errors import translated
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+
+
+class Segment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A segment that takes no more commits.
+
+    `file` is relative to the store's `log` folder; it is Parquet once `sealed`, an Arrow IPC stream
+    before. `file_sha256` is of the whole file. Times are microseconds since the epoch. `frontier`
+    are the complete subtrees of the Merkle tree up to the segment's end, in hexadecimal.
+    """
+
+    number: int
+    sealed: bool
+    file: str
+    file_bytes: int
+    file_sha256: str
+    first_position: int
+    last_position: int
+    first_commit: int
+    last_commit: int
+    first_recorded_at: int
+    last_recorded_at: int
+    tree_head: str
+    frontier: tuple[str, ...]
+
+
+class ActiveSegment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The segment that commits are appended to; `header_sha256` is of its schema message."""
+
+    number: int
+    file: str
+    header_bytes: int
+    header_sha256: str
+    first_position: int
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`generation` counts the manifests of a store, from 1. `created_at` is in microseconds."""
+
+    store_id: UUID
+    created_at: int
+    generation: int
+    segments: tuple[Segment, ...]
+    active: ActiveSegment
+
+
+class _Stored(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    format_version: int
+    sha256: str
+    manifest: msgspec.Raw
+
+
+class _FormatVersion(msgspec.Struct, frozen=True):
+    format_version: int
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read and check the manifest of a store.
+
+    Raises NotFoundError when there is none, DataLossError when it is damaged, FailedPrecondition-
+    Error when a newer version of this package wrote it.
+    """
+    path = directory / MANIFEST_NAME
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise translated(error, "reading the manifest", path) from None
+    try:
+        version = msgspec.json.decode(text, type=_FormatVersion).format_version
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _damaged(path, f"it is not readable as JSON with a format_version ({error})") from None
+    if version > FORMAT_VERSION:
+        raise errors.FailedPreconditionError(
+            f"{path} has format version {version}; this version reads up to {FORMAT_VERSION}: "
+            "upgrade mlmd-eventstore to open the store"
+        )
+    try:
+        stored = msgspec.json.decode(text, type=_Stored)
+        manifest = msgspec.json.decode(stored.manifest, type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _damaged(path, str(error)) from None
+    if text != _encode(manifest) or version != FORMAT_VERSION:
+        raise _damaged(path, "its content does not match its SHA-256")
+    return manifest
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Replace the manifest so that a crash leaves the old one or the new one, and durably so."""
+    path = directory / MANIFEST_NAME
+    write_durably(path, _encode(manifest))
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name, sync it, and move it into place."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_directory(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise translated(error, "writing", path) from None
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the directory's entries durable, where the operating system can."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _encode(manifest: Manifest) -> bytes:
+    body = msgspec.json.encode(manifest)
+    digest = hashlib.sha256(body).hexdigest()
+    stored = _Stored(format_version=FORMAT_VERSION, sha256=digest, manifest=msgspec.Raw(body))
+    return msgspec.json.encode(stored) + b"\n"
+
+
+def _damaged(path: Path, what: str) -> errors.DataLossError:
+    return errors.DataLossError(
+        f"the manifest {path} is damaged: {what}; restore it from a backup, the segments beside it "
+        "are not touched"
+    )

@@ -1,0 +1,173 @@
+"""The log in memory, with the same records and hashes, for tests and throw-away stores."""
+
+from __future__ import annotations
+
+import bisect
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from uuid import uuid4
+
+import pyarrow as pa
+
+from eventstore import errors
+from eventstore.log.columns import RECORD_SCHEMA, derive
+from eventstore.log.commit import make_commit
+from eventstore.log.log import Finding, PositionConflict, Progress, SegmentInfo, VerifyReport
+from eventstore.log.leaf import encode_attribution, leaf_data
+from eventstore.log.merkle import Frontier, leaf_hash
+from eventstore.log.record import Commit, Draft
+
+_ROWS_PER_BATCH = 16_384
+
+
+class MemoryLog:
+    """A log that is gone with its process. Safe to use from several threads."""
+
+    directory: Path | None = None
+
+    def __init__(self) -> None:
+        self.store_id = uuid4()
+        self._frontier = Frontier()
+        self._commits: list[Commit] = []
+        self._last_positions: list[int] = []
+        self._mutex = threading.Lock()
+
+    @property
+    def position(self) -> int:
+        return self._last_positions[-1] if self._last_positions else 0
+
+    @property
+    def commit_number(self) -> int:
+        return len(self._commits)
+
+    def refresh(self) -> bool:
+        return False
+
+    def append(
+        self,
+        drafts: Sequence[Draft],
+        *,
+        expected_position: int,
+        actor: str | None = None,
+        reason: str | None = None,
+        request_id: str | None = None,
+    ) -> Commit:
+        if not drafts:
+            raise ValueError("a commit needs at least one draft")
+        with self._mutex:
+            if self.position != expected_position:
+                raise PositionConflict(
+                    f"the log is at position {self.position}, not {expected_position}"
+                )
+            last_recorded_at = self._commits[-1].recorded_at if self._commits else 0
+            commit = make_commit(
+                self.store_id,
+                drafts,
+                self._frontier,
+                number=len(self._commits) + 1,
+                recorded_at=max(time.time_ns() // 1000, last_recorded_at),
+                actor=actor,
+                reason=reason,
+                request_id=request_id,
+            )
+            self._commits.append(commit)
+            self._last_positions.append(commit.last_position)
+            return commit
+
+    def commits(self, after: int = 0, upto: int | None = None) -> Iterator[Commit]:
+        upto = self.position if upto is None else upto
+        first = bisect.bisect_right(self._last_positions, after)
+        last = bisect.bisect_right(self._last_positions, upto)
+        return iter(self._commits[first:last])
+
+    def scan(
+        self, after: int = 0, upto: int | None = None, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        pending: list[Commit] = []
+        rows = 0
+        for commit in self.commits(after, upto):
+            pending.append(commit)
+            rows += len(commit.records)
+            if rows >= _ROWS_PER_BATCH:
+                yield _batch(pending, columns)
+                pending, rows = [], 0
+        if pending:
+            yield _batch(pending, columns)
+
+    def commit_end(self, position: int) -> int:
+        index = bisect.bisect_right(self._last_positions, position) - 1
+        return self._last_positions[index] if index >= 0 else 0
+
+    def position_at(self, recorded_at: int) -> int:
+        index = bisect.bisect_right(self._commits, recorded_at, key=lambda c: c.recorded_at) - 1
+        return self._last_positions[index] if index >= 0 else 0
+
+    def recorded_at(self, position: int) -> int:
+        if not 1 <= position <= self.position:
+            raise errors.InvalidArgumentError(
+                f"there is no position {position}: the log has 1 to {self.position}"
+            )
+        return self._commits[bisect.bisect_left(self._last_positions, position)].recorded_at
+
+    def segments(self) -> list[SegmentInfo]:
+        return [SegmentInfo(1, "active", 1, self.position, 0, None)]
+
+    def seal(self) -> None:
+        """Nothing to do: there are no files."""
+
+    def verify(self, progress: Progress | None = None) -> VerifyReport:
+        frontier = Frontier()
+        findings = []
+        for commit in self._commits:
+            for record in commit.records:
+                attribution = encode_attribution(record.actor, record.reason, record.request_id)
+                frontier.append(leaf_hash(leaf_data(self.store_id, record, attribution)))
+            if frontier.head() != commit.tree_head:
+                findings.append(
+                    Finding(
+                        f"commit {commit.number} does not match its tree head",
+                        commit=commit.number,
+                        position=commit.first_position,
+                    )
+                )
+            if progress is not None:
+                progress(frontier.size, self.position)
+        return VerifyReport(
+            not findings,
+            self.position,
+            len(self._commits),
+            frontier.size,
+            frontier.head().hex(),
+            findings,
+        )
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+def _batch(commits: Sequence[Commit], columns: Sequence[str] | None) -> pa.RecordBatch:
+    names = list(columns) if columns is not None else RECORD_SCHEMA.names
+    records = [record for commit in commits for record in commit.records]
+    schema = pa.schema([RECORD_SCHEMA.field(name) for name in names])
+    derived = (
+        derive([record.kind for record in records], [record.payload for record in records])
+        if any(name not in records[0].__struct_fields__ for name in names)
+        else {}
+    )
+    heads = [
+        commit.tree_head if record is commit.records[-1] else None
+        for commit in commits
+        for record in commit.records
+    ]
+    arrays = [
+        derived[name]
+        if name in derived
+        else pa.array(
+            heads if name == "tree_head" else [getattr(record, name) for record in records],
+            schema.field(name).type,
+        )
+        for name in names
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)

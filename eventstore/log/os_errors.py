@@ -1,0 +1,25 @@
+"""Turn the operating system's errors into the API's, naming the path and what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from eventstore import errors
+
+_FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+_FORBIDDEN = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))
+
+
+def translated(error: OSError, doing: str, path: Path) -> errors.StatusError:
+    """The error to raise for `error`, met while `doing` something (a verb in -ing) to `path`."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    text = f"{doing} {path} failed: {reason}"
+    if error.errno in _FULL:
+        return errors.ResourceExhaustedError(f"{text}; free some space and retry, nothing was lost")
+    if error.errno in _FORBIDDEN:
+        return errors.PermissionDeniedError(f"{text}; check the owner and mode of the path")
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return errors.NotFoundError(f"{text}; check the path")
+    return errors.UnavailableError(text)

@@ -1,0 +1,85 @@
+"""What the log holds: records, and the commits that group them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+ARTIFACT_TYPE: Final = "artifact_type"
+EXECUTION_TYPE: Final = "execution_type"
+CONTEXT_TYPE: Final = "context_type"
+ARTIFACT: Final = "artifact"
+EXECUTION: Final = "execution"
+CONTEXT: Final = "context"
+EVENT: Final = "event"
+ATTRIBUTION: Final = "attribution"
+ASSOCIATION: Final = "association"
+PARENT_CONTEXT: Final = "parent_context"
+
+KINDS: Final = (
+    ARTIFACT_TYPE,
+    EXECUTION_TYPE,
+    CONTEXT_TYPE,
+    ARTIFACT,
+    EXECUTION,
+    CONTEXT,
+    EVENT,
+    ATTRIBUTION,
+    ASSOCIATION,
+    PARENT_CONTEXT,
+)
+
+
+class Draft(msgspec.Struct, frozen=True, gc=False):
+    """One record before it is appended: all that the writer decides.
+
+    `payload` is the serialized protobuf of the whole type, node or link as it stands after the
+    put. `previous` is the position of the entity's record that this one replaces, None for the
+    first. `type_id` is that of a node, None for types and links.
+    """
+
+    kind: str
+    entity_id: int
+    type_id: int | None
+    previous: int | None
+    payload: bytes
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One immutable row of the log.
+
+    `recorded_at` is in microseconds since the epoch (UTC). `payload` and `salt` are None once the
+    content was erased; `commitment` is then what remains of it.
+    """
+
+    position: int
+    commit: int
+    recorded_at: int
+    kind: str
+    entity_id: int
+    type_id: int | None
+    previous: int | None
+    actor: str | None
+    reason: str | None
+    request_id: str | None
+    salt: bytes | None
+    payload: bytes | None
+    commitment: bytes | None
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """The atomic group of records of one put; `records` are in position order and never empty."""
+
+    number: int
+    recorded_at: int
+    tree_head: bytes
+    records: tuple[Record, ...]
+
+    @property
+    def first_position(self) -> int:
+        return self.records[0].position
+
+    @property
+    def last_position(self) -> int:
+        return self.records[-1].position

@@ -1,0 +1,132 @@
+"""Turn a closed segment, an Arrow IPC stream, into Parquet with its derived columns."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from uuid import UUID
+
+import pyarrow as pa
+
+from eventstore import errors
+from eventstore.log.columns import ACTIVE_SCHEMA, RECORD_SCHEMA, with_derived_columns
+from eventstore.log.ipc_stream import Ending, read_batches, walk_messages
+from eventstore.log.manifest import FORMAT_VERSION, Segment, sync_directory
+from eventstore.log.os_errors import translated
+
+ROWS_PER_GROUP = 16_384
+
+_DICTIONARY_COLUMNS = ["kind", "type_id", "actor", "reason", "request_id", "version", "state"]
+_DERIVE_ROWS = 8_192
+
+
+def read_closed(path: Path, header_bytes: int) -> pa.Table:
+    """All commits of a closed segment as one table of ACTIVE_SCHEMA.
+
+    Raises DataLossError when a message is damaged or the end-of-stream marker is missing.
+    """
+    try:
+        data = memoryview(path.read_bytes())
+    except OSError as error:
+        raise translated(error, "reading", path) from None
+    walk = walk_messages(data, header_bytes)
+    if walk.ending is not Ending.END_OF_STREAM:
+        raise errors.DataLossError(
+            f"{path} is damaged at byte {walk.stopped_at}: {walk.ending.value}; run `eventstore "
+            "verify` and restore the file from a backup"
+        )
+    batches = read_batches(data, walk.ends, header_bytes)
+    return pa.Table.from_batches(batches, ACTIVE_SCHEMA).combine_chunks()
+
+
+def derived_batches(table: pa.Table) -> Iterator[pa.RecordBatch]:
+    """The table in batches of RECORD_SCHEMA."""
+    for batch in table.to_batches(max_chunksize=_DERIVE_ROWS):
+        yield with_derived_columns(batch)
+
+
+def write_parquet(table: pa.Table, path: Path, store_id: UUID, number: int) -> str:
+    """Write a table of ACTIVE_SCHEMA as a sealed segment; the SHA-256 of the file.
+
+    The file is written under a temporary name, read back and compared before it takes `path`.
+    """
+    import pyarrow.parquet as parquet
+
+    metadata = {
+        "eventstore.format_version": str(FORMAT_VERSION),
+        "eventstore.store_id": str(store_id),
+        "eventstore.segment": str(number),
+    }
+    sealed = pa.Table.from_batches(derived_batches(table), RECORD_SCHEMA)
+    sealed = sealed.replace_schema_metadata(metadata)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        parquet.write_table(
+            sealed,
+            temporary,
+            compression="zstd",
+            row_group_size=ROWS_PER_GROUP,
+            use_dictionary=_DICTIONARY_COLUMNS,
+            write_page_checksum=True,
+        )
+        if not parquet.read_table(temporary, page_checksum_verification=True).equals(sealed):
+            raise errors.DataLossError(f"{temporary} does not read back as it was written")
+        digest = file_sha256(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise translated(error, "writing", path) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return digest
+
+
+def sealed_batches(
+    path: Path, first_row: int, end_row: int, columns: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
+    """Rows [first_row, end_row) of a sealed segment, a batch a row group.
+
+    Raises DataLossError when the file cannot be decoded.
+    """
+    import pyarrow.parquet as parquet
+
+    try:
+        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            row = 0
+            for group in range(file.num_row_groups):
+                rows = file.metadata.row_group(group).num_rows
+                start, end = max(first_row - row, 0), min(end_row - row, rows)
+                row += rows
+                if start < end:
+                    table = file.read_row_group(group, columns=list(columns))
+                    yield from table.slice(start, end - start).combine_chunks().to_batches()
+    except (pa.ArrowException, OSError) as error:
+        raise errors.DataLossError(
+            f"{path} is damaged: {error}; run `eventstore verify` and restore the file from a backup"
+        ) from None
+
+
+def file_sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sealed_name(number: int) -> str:
+    return f"{number:010d}.parquet"
+
+
+def closed_name(number: int) -> str:
+    return f"{number:010d}.arrows"
+
+
+def is_leftover(name: str, named: set[str], segments: list[Segment]) -> bool:
+    """Whether a file in the log folder is no longer, or was never, part of the log."""
+    newest = max((segment.number for segment in segments), default=0)
+    stem = name.split(".", 1)[0]
+    return name not in named and (
+        name.endswith(".tmp") or (stem.isdigit() and int(stem) <= newest)
+    )
