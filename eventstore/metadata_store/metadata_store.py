@@ -1,0 +1,422 @@
+"""`MetadataStore`: MLMD's API on an event-sourced store."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from eventstore import errors
+from eventstore.log import Progress, VerifyReport
+from eventstore.metadata_store.opening import open_configured, open_directory
+from eventstore.metadata_store.options import ExtraOptions, ListOptions, OrderByField
+from eventstore.metadata_store.reader import MAX_NUM_RESULT, MetadataReader
+from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.proto import metadata_store_service_pb2 as service
+from eventstore.store import Engine
+
+__all__ = [
+    "MAX_NUM_RESULT",
+    "AsOfStore",
+    "ExtraOptions",
+    "ListOptions",
+    "MetadataStore",
+    "OrderByField",
+    "open_store",
+]
+
+_LOGGER = logging.getLogger("eventstore")
+
+_RETRIES = 5
+_MEAN_DELAY_SECONDS = 2.0
+
+
+class MetadataStore(MetadataReader):
+    """A store of artifacts, executions, contexts and how they hang together.
+
+    Takes what MLMD's takes: `ConnectionConfig` with `fake_database`, or `sqlite` whose
+    `filename_uri` names the store's directory; without it the store is in memory. Every put is one
+    atomic commit, durable when the method returns. Safe to use from several threads; any number of
+    processes may open one directory.
+
+    >>> import eventstore
+    >>> config = eventstore.proto.ConnectionConfig()
+    >>> config.fake_database.SetInParent()
+    >>> store = eventstore.MetadataStore(config)
+    >>> store.log_position()
+    9
+    """
+
+    def __init__(
+        self,
+        config: mlmd.ConnectionConfig | mlmd.MetadataStoreClientConfig,
+        enable_upgrade_migration: bool = False,
+    ) -> None:
+        """Open the store that `config` names, creating it when there is none.
+
+        `enable_upgrade_migration` is accepted: there is one format version so far, so there is
+        nothing to upgrade. Raises ValueError for anything but the two configurations, RuntimeError
+        when the store cannot be opened.
+        """
+        if isinstance(config, mlmd.MetadataStoreClientConfig):
+            if enable_upgrade_migration:
+                raise ValueError("enable_upgrade_migration cannot be used with a server")
+            raise RuntimeError(
+                f"a store behind a server ({config.host}:{config.port}) cannot be opened by this "
+                "version: open the store's directory with ConnectionConfig.sqlite.filename_uri"
+            )
+        if not isinstance(config, mlmd.ConnectionConfig):
+            raise ValueError(
+                f"MetadataStore takes a ConnectionConfig or a MetadataStoreClientConfig, not "
+                f"{config!r}"
+            )
+        try:
+            engine = open_configured(config)
+        except errors.StatusError as error:
+            raise RuntimeError(error.message) from error
+        retries = _RETRIES
+        if config.HasField("retry_options"):
+            retries = config.retry_options.max_num_retries
+        self._set_up(engine, retries)
+
+    @classmethod
+    def _of(cls, engine: Engine) -> MetadataStore:
+        store = cls.__new__(cls)
+        store._set_up(engine, _RETRIES)
+        return store
+
+    def _set_up(self, engine: Engine, retries: int) -> None:
+        self._engine = engine
+        self._max_num_retries = retries
+
+    def __enter__(self) -> MetadataStore:
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release files and threads. Puts are durable without it; a later opening is faster."""
+        self._engine.close()
+
+    @property
+    def pipeline_asset(self) -> None:
+        """Always None, as in MLMD's open source."""
+        _LOGGER.warning("pipeline_asset is None: this store has no pipeline assets")
+
+    def _call(
+        self,
+        method_name: str,
+        request: Any,
+        response: Any,
+        extra_options: ExtraOptions | None = None,
+    ) -> None:
+        remaining = self._max_num_retries
+        while True:
+            try:
+                response.CopyFrom(self._engine.call(method_name, request))
+                return
+            except errors.AbortedError:
+                remaining -= 1
+                if remaining <= 0:
+                    raise
+                time.sleep(random.expovariate(1 / _MEAN_DELAY_SECONDS))
+
+    # Time travel and proof
+
+    def log_position(self) -> int:
+        """The position of the newest record, other processes' included."""
+        return self._engine.projections.catch_up()
+
+    def as_of(self, moment: int | datetime) -> AsOfStore:
+        """A read-only store that answers every get as of a position or a moment.
+
+        An aware datetime stands for the last commit recorded at or before it, a position inside a
+        commit for the last whole commit before it. What is put later does not change the answers.
+
+        Raises InvalidArgumentError for a datetime without time zone, a moment before the first
+        commit, and a position beyond the newest.
+        """
+        return AsOfStore(self._engine, self._engine.position_of(moment))
+
+    def verify(self, progress: Progress | None = None) -> VerifyReport:
+        """Check every byte and hash of the log.
+
+        `progress` is called with (records done, records in all). Raises DataLossError that names
+        the commit when anything is wrong.
+        """
+        report = self._engine.log.verify(progress)
+        if not report.ok:
+            found = "; ".join(finding.what for finding in report.findings[:3])
+            more = f" (and {len(report.findings) - 3} more)" if len(report.findings) > 3 else ""
+            raise errors.DataLossError(f"the log is damaged: {found}{more}")
+        return report
+
+    def seal(self) -> None:
+        """Turn what was put so far into Parquet, which any analytics tool reads."""
+        self._engine.log.seal()
+
+    # Puts
+
+    def put_artifacts(
+        self,
+        artifacts: Sequence[mlmd.Artifact],
+        field_mask_paths: Sequence[str] | None = None,
+        extra_options: ExtraOptions | None = None,
+    ) -> list[int]:
+        """Insert the artifacts without an id, update those with one; the ids, in the same order.
+
+        An update replaces the whole artifact but its name, or with `field_mask_paths` only what
+        they name (`uri`, `state`, `external_id`, `properties`, `properties.KEY`, ...).
+
+        Raises InvalidArgumentError (unknown id, missing type id, property that does not fit the
+        type), NotFoundError (unknown type) and AlreadyExistsError (name or external id taken);
+        nothing is put then.
+        """
+        request = service.PutArtifactsRequest(artifacts=artifacts)
+        request.update_mask.paths.extend(field_mask_paths or ())
+        response = self._ask("PutArtifacts", request, service.PutArtifactsResponse())
+        return list(response.artifact_ids)
+
+    def put_executions(
+        self,
+        executions: Sequence[mlmd.Execution],
+        field_mask_paths: Sequence[str] | None = None,
+        extra_options: ExtraOptions | None = None,
+    ) -> list[int]:
+        """Insert or update executions as `put_artifacts` does artifacts; their ids."""
+        request = service.PutExecutionsRequest(executions=executions)
+        request.update_mask.paths.extend(field_mask_paths or ())
+        response = self._ask("PutExecutions", request, service.PutExecutionsResponse())
+        return list(response.execution_ids)
+
+    def put_contexts(
+        self,
+        contexts: Sequence[mlmd.Context],
+        field_mask_paths: Sequence[str] | None = None,
+        extra_options: ExtraOptions | None = None,
+    ) -> list[int]:
+        """Insert or update contexts as `put_artifacts` does artifacts; their ids.
+
+        A context needs a name, and an update may change it.
+        """
+        request = service.PutContextsRequest(contexts=contexts)
+        request.update_mask.paths.extend(field_mask_paths or ())
+        response = self._ask("PutContexts", request, service.PutContextsResponse())
+        return list(response.context_ids)
+
+    def put_artifact_type(
+        self,
+        artifact_type: mlmd.ArtifactType,
+        can_add_fields: bool = False,
+        can_omit_fields: bool = False,
+        extra_options: ExtraOptions | None = None,
+    ) -> int:
+        """Create a type, or add properties to the stored one of this name and version; its id.
+
+        Raises AlreadyExistsError when the stored type lacks given properties (without
+        `can_add_fields`), has further ones (without `can_omit_fields`), or has one of another kind.
+        """
+        request = service.PutArtifactTypeRequest(
+            artifact_type=artifact_type,
+            can_add_fields=can_add_fields,
+            can_omit_fields=can_omit_fields,
+        )
+        return self._ask("PutArtifactType", request, service.PutArtifactTypeResponse()).type_id
+
+    def put_execution_type(
+        self,
+        execution_type: mlmd.ExecutionType,
+        can_add_fields: bool = False,
+        can_omit_fields: bool = False,
+        extra_options: ExtraOptions | None = None,
+    ) -> int:
+        """Create or extend an execution type as `put_artifact_type` does; its id."""
+        request = service.PutExecutionTypeRequest(
+            execution_type=execution_type,
+            can_add_fields=can_add_fields,
+            can_omit_fields=can_omit_fields,
+        )
+        return self._ask("PutExecutionType", request, service.PutExecutionTypeResponse()).type_id
+
+    def put_context_type(
+        self,
+        context_type: mlmd.ContextType,
+        can_add_fields: bool = False,
+        can_omit_fields: bool = False,
+        extra_options: ExtraOptions | None = None,
+    ) -> int:
+        """Create or extend a context type as `put_artifact_type` does; its id."""
+        request = service.PutContextTypeRequest(
+            context_type=context_type,
+            can_add_fields=can_add_fields,
+            can_omit_fields=can_omit_fields,
+        )
+        return self._ask("PutContextType", request, service.PutContextTypeResponse()).type_id
+
+    def put_events(
+        self, events: Sequence[mlmd.Event], extra_options: ExtraOptions | None = None
+    ) -> None:
+        """Add events between stored artifacts and executions.
+
+        Raises InvalidArgumentError for missing ends or type, AlreadyExistsError for a second event
+        of the same artifact, execution and type.
+        """
+        request = service.PutEventsRequest(events=events)
+        self._call("PutEvents", request, service.PutEventsResponse())
+
+    def put_execution(
+        self,
+        execution: mlmd.Execution,
+        artifact_and_events: Sequence[Sequence[Any] | None],
+        contexts: Sequence[mlmd.Context] | None,
+        reuse_context_if_already_exist: bool = False,
+        reuse_artifact_if_already_exist_by_external_id: bool = False,
+        force_reuse_context: bool = False,
+        force_update_time: bool = False,
+        extra_options: ExtraOptions | None = None,
+    ) -> tuple[int, list[int], list[int]]:
+        """Put an execution with its artifacts, events and contexts in one commit.
+
+        `artifact_and_events` holds pairs (artifact, event), either of which may be None; every
+        context is linked to the execution and to all artifacts. Returns the execution's id, the
+        artifacts' ids in the order of the pairs, and the contexts' ids.
+        """
+        request = service.PutExecutionRequest(
+            execution=execution,
+            contexts=contexts,
+            options=service.PutExecutionRequest.Options(
+                reuse_context_if_already_exist=reuse_context_if_already_exist,
+                reuse_artifact_if_already_exist_by_external_id=(
+                    reuse_artifact_if_already_exist_by_external_id
+                ),
+                force_reuse_context=force_reuse_context,
+                force_update_time=force_update_time,
+            ),
+        )
+        for pair in artifact_and_events:
+            if pair:
+                added = request.artifact_event_pairs.add()
+                if pair[0] is not None:
+                    added.artifact.CopyFrom(pair[0])
+                if len(pair) > 1 and pair[1] is not None:
+                    added.event.CopyFrom(pair[1])
+        response = self._ask("PutExecution", request, service.PutExecutionResponse())
+        return response.execution_id, list(response.artifact_ids), list(response.context_ids)
+
+    def put_lineage_subgraph(
+        self,
+        executions: Sequence[mlmd.Execution],
+        artifacts: Sequence[mlmd.Artifact],
+        contexts: Sequence[mlmd.Context],
+        event_edges: Iterable[tuple[int | None, int | None, mlmd.Event]],
+        reuse_context_if_already_exist: bool = False,
+        reuse_artifact_if_already_exist_by_external_id: bool = False,
+        extra_options: ExtraOptions | None = None,
+    ) -> tuple[list[int], list[int], list[int]]:
+        """Put executions, artifacts, contexts and events between them in one commit.
+
+        An edge is (index into executions, index into artifacts, event); an index is None when the
+        event carries the id. Every context is linked to every execution and artifact. Returns the
+        ids of executions, artifacts and contexts, each in the order given.
+        """
+        request = service.PutLineageSubgraphRequest(
+            executions=executions,
+            artifacts=artifacts,
+            contexts=contexts,
+            options=service.PutLineageSubgraphRequest.Options(
+                reuse_context_if_already_exist=reuse_context_if_already_exist,
+                reuse_artifact_if_already_exist_by_external_id=(
+                    reuse_artifact_if_already_exist_by_external_id
+                ),
+            ),
+        )
+        for execution_index, artifact_index, event in event_edges:
+            request.event_edges.add(
+                execution_index=execution_index, artifact_index=artifact_index, event=event
+            )
+        response = self._ask("PutLineageSubgraph", request, service.PutLineageSubgraphResponse())
+        return (
+            list(response.execution_ids),
+            list(response.artifact_ids),
+            list(response.context_ids),
+        )
+
+    def put_attributions_and_associations(
+        self,
+        attributions: Sequence[mlmd.Attribution],
+        associations: Sequence[mlmd.Association],
+        extra_options: ExtraOptions | None = None,
+    ) -> None:
+        """Link artifacts and executions to contexts; links that exist already are kept.
+
+        Raises InvalidArgumentError when an end does not exist.
+        """
+        request = service.PutAttributionsAndAssociationsRequest(
+            attributions=attributions, associations=associations
+        )
+        response = service.PutAttributionsAndAssociationsResponse()
+        self._call("PutAttributionsAndAssociations", request, response)
+
+    def put_parent_contexts(
+        self,
+        parent_contexts: Sequence[mlmd.ParentContext],
+        extra_options: ExtraOptions | None = None,
+    ) -> None:
+        """Make contexts parents of others.
+
+        Raises InvalidArgumentError when an end does not exist or a cycle would arise,
+        AlreadyExistsError when the link exists.
+        """
+        request = service.PutParentContextsRequest(parent_contexts=parent_contexts)
+        self._call("PutParentContexts", request, service.PutParentContextsResponse())
+
+
+class AsOfStore(MetadataReader):
+    """The gets of a store as of one position. A put fails with FailedPreconditionError."""
+
+    def __init__(self, engine: Engine, position: int) -> None:
+        self._engine = engine
+        self._position = position
+
+    def log_position(self) -> int:
+        """The position that this store answers as of."""
+        return self._position
+
+    def _call(
+        self,
+        method_name: str,
+        request: Any,
+        response: Any,
+        extra_options: ExtraOptions | None = None,
+    ) -> None:
+        response.CopyFrom(self._engine.call(method_name, request, as_of=self._position))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("put_") and hasattr(MetadataStore, name):
+            raise errors.FailedPreconditionError(
+                f"{name}: this store answers as of position {self._position} and takes no puts; put "
+                "to the store that as_of was called on"
+            )
+        raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
+
+
+def open_store(path: str | Path, *, read_only: bool = False) -> MetadataStore:
+    """Open the store in a directory, creating it when there is none.
+
+    With `read_only` nothing is written, and a missing store is an error.
+
+    Raises NotFoundError, PermissionDeniedError, FailedPreconditionError (a path that is no store,
+    a newer format) and DataLossError (a damaged store).
+    """
+    return MetadataStore._of(open_directory(Path(path), read_only=read_only))

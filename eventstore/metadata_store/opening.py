@@ -1,0 +1,103 @@
+"""From a connection configuration, or a path, to an open store."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from eventstore import errors
+from eventstore.log import DirectoryLog, Log, MemoryLog
+from eventstore.log.os_errors import translated
+from eventstore.projections import Projections
+from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.store import Engine
+
+_SQLITE_MAGIC = b"SQLite format 3\x00"
+_Mode = mlmd.SqliteMetadataSourceConfig
+
+
+def open_configured(config: mlmd.ConnectionConfig) -> Engine:
+    """Open what `config` names.
+
+    Raises `eventstore.errors` classes; InvalidArgumentError when nothing, or another database than
+    this project's own, is configured.
+    """
+    chosen = config.WhichOneof("config")
+    if chosen is None:
+        raise errors.InvalidArgumentError(
+            "Unset connection config: set fake_database or sqlite.filename_uri"
+        )
+    if chosen in ("mysql", "postgresql"):
+        raise errors.UnimplementedError(
+            f"{chosen} is not a backend of this store: set sqlite.filename_uri to the directory of "
+            "a store"
+        )
+    if chosen == "fake_database" or not config.sqlite.filename_uri:
+        return _engine(MemoryLog())
+    path, read_only, must_exist = _parse_uri(config.sqlite.filename_uri)
+    mode = config.sqlite.connection_mode
+    return open_directory(
+        path,
+        read_only=read_only or mode == _Mode.READONLY,
+        must_exist=must_exist or mode in (_Mode.READONLY, _Mode.READWRITE),
+    )
+
+
+def open_directory(path: Path, *, read_only: bool = False, must_exist: bool = False) -> Engine:
+    """Open the store in a directory, creating it when there is none and that is allowed."""
+    if path.is_file():
+        raise _not_a_directory(path)
+    try:
+        is_empty = path.is_dir() and not any(path.iterdir())
+    except OSError as error:
+        raise translated(error, "reading", path) from None
+    if not path.exists() or is_empty:
+        if must_exist or read_only:
+            raise errors.NotFoundError(f"there is no store at {path}: check the path")
+        return _engine(DirectoryLog.create(path))
+    return _engine(DirectoryLog.open(path, read_only=read_only), read_only=read_only)
+
+
+def _engine(log: Log, *, read_only: bool = False) -> Engine:
+    engine = Engine(log, Projections(log), actor=_operating_system_user())
+    if not read_only:
+        engine.ensure_system_types()
+    return engine
+
+
+def _parse_uri(filename_uri: str) -> tuple[Path, bool, bool]:
+    """The path that a file name or `file:` URI names, whether read-only, whether it must exist."""
+    if not filename_uri.startswith("file:"):
+        return Path(filename_uri), False, False
+    parts = urlsplit(filename_uri)
+    mode = parse_qs(parts.query).get("mode", [""])[-1]
+    if mode not in ("", "ro", "rw", "rwc"):
+        raise errors.InvalidArgumentError(
+            f"mode={mode} in {filename_uri!r} is not supported: use ro, rw or rwc"
+        )
+    return Path(unquote(parts.path)), mode == "ro", mode in ("ro", "rw")
+
+
+def _not_a_directory(path: Path) -> errors.StatusError:
+    try:
+        with open(path, "rb") as file:
+            is_sqlite = file.read(len(_SQLITE_MAGIC)) == _SQLITE_MAGIC
+    except OSError as error:
+        return translated(error, "reading", path)
+    if is_sqlite:
+        return errors.FailedPreconditionError(
+            f"{path} is an SQLite database, not a store: import it with "
+            f"`eventstore import {path} {path.with_suffix('.store')}` and open the result"
+        )
+    return errors.FailedPreconditionError(
+        f"{path} is a file, a store is a directory: choose another path"
+    )
+
+
+def _operating_system_user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid()) if hasattr(os, "getuid") else None

@@ -1,0 +1,532 @@
+"""Every get of the MLMD API. What runs the RPCs is the subclass's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from eventstore import errors
+from eventstore.metadata_store.options import ExtraOptions, ListOptions, OrderByField
+from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.proto import metadata_store_service_pb2 as service
+
+MAX_NUM_RESULT = 100
+"""Nodes asked for in one page."""
+
+Response = TypeVar("Response")
+
+
+class MetadataReader:
+    """The gets of the MLMD API.
+
+    Times are milliseconds since the epoch. Every method takes `extra_options` for compatibility
+    and ignores it. Lists are ordered by id ascending unless the method says otherwise.
+    """
+
+    def _call(
+        self,
+        method_name: str,
+        request: Any,
+        response: Any,
+        extra_options: ExtraOptions | None = None,
+    ) -> None:
+        """Run the RPC `method_name` and fill `response`. Raises `eventstore.errors` classes."""
+        raise NotImplementedError
+
+    def _ask(self, method_name: str, request: Any, response: Response) -> Response:
+        self._call(method_name, request, response)
+        return response
+
+    # Artifacts, executions and contexts
+
+    def get_artifacts(
+        self,
+        list_options: ListOptions | None = None,
+        extra_options: ExtraOptions | None = None,
+    ) -> list[mlmd.Artifact]:
+        """All artifacts, or those that `list_options` asks for.
+
+        Raises InvalidArgumentError for a negative limit or an invalid filter query.
+
+        >>> store.get_artifacts(ListOptions(limit=5, filter_query="type = 'Model'"))  # doctest: +SKIP
+        """
+        return self._list(
+            "GetArtifacts",
+            service.GetArtifactsRequest(),
+            service.GetArtifactsResponse,
+            "artifacts",
+            list_options,
+        )
+
+    def get_executions(
+        self,
+        list_options: ListOptions | None = None,
+        extra_options: ExtraOptions | None = None,
+    ) -> list[mlmd.Execution]:
+        """All executions, or those that `list_options` asks for.
+
+        Raises InvalidArgumentError for a negative limit or an invalid filter query.
+        """
+        return self._list(
+            "GetExecutions",
+            service.GetExecutionsRequest(),
+            service.GetExecutionsResponse,
+            "executions",
+            list_options,
+        )
+
+    def get_contexts(
+        self,
+        list_options: ListOptions | None = None,
+        extra_options: ExtraOptions | None = None,
+    ) -> list[mlmd.Context]:
+        """All contexts, or those that `list_options` asks for.
+
+        Raises InvalidArgumentError for a negative limit or an invalid filter query.
+        """
+        return self._list(
+            "GetContexts",
+            service.GetContextsRequest(),
+            service.GetContextsResponse,
+            "contexts",
+            list_options,
+        )
+
+    def get_artifacts_by_id(
+        self, artifact_ids: Iterable[int], extra_options: ExtraOptions | None = None
+    ) -> list[mlmd.Artifact]:
+        """The artifacts with these ids, each once, by id ascending; unknown ids are left out."""
+        request = service.GetArtifactsByIDRequest(artifact_ids=artifact_ids)
+        response = self._ask("GetArtifactsByID", request, service.GetArtifactsByIDResponse())
+        return list(response.artifacts)
+
+    def get_executions_by_id(
+        self, execution_ids: Iterable[int], extra_options: ExtraOptions | None = None
+    ) -> list[mlmd.Execution]:
+        """The executions with these ids, each once, by id ascending; unknown ids are left out."""
+        request = service.GetExecutionsByIDRequest(execution_ids=execution_ids)
+        response = self._ask("GetExecutionsByID", request, service.GetExecutionsByIDResponse())
+        return list(response.executions)
+
+    def get_contexts_by_id(
+        self, context_ids: Iterable[int], extra_options: ExtraOptions | None = None
+    ) -> list[mlmd.Context]:
+        """The contexts with these ids, each once, by id ascending; unknown ids are left out."""
+        request = service.GetContextsByIDRequest(context_ids=context_ids)
+        response = self._ask("GetContextsByID", request, service.GetContextsByIDResponse())
+        return list(response.contexts)
+
+    def get_artifacts_and_types_by_artifact_ids(
+        self, artifact_ids: Iterable[int], extra_options: ExtraOptions | None = None
+    ) -> tuple[list[mlmd.Artifact], list[mlmd.ArtifactType]]:
+        """The artifacts with these ids, and their distinct types in the order of first use."""
+        request = service.GetArtifactsByIDRequest(
+            artifact_ids=artifact_ids, populate_artifact_types=True
+        )
+        response = self._ask("GetArtifactsByID", request, service.GetArtifactsByIDResponse())
+        return list(response.artifacts), list(response.artifact_types)
+
+    def get_artifacts_by_external_ids(
+        self, external_ids: Iterable[str], extra_options: ExtraOptions | None = None
+    ) -> list[mlmd.Artifact]:
+        """The artifacts with these external ids.
+
+        Raises NotFoundError when none of them is known, InvalidArgumentError for an empty one.
+        """
+        request = service.GetArtifactsByExternalIdsRequest(external_ids=external_ids)
+        response = service.GetArtifactsByExternalIdsResponse()
+        return list(self._ask("GetArtifactsByExternalIds", request, response).artifacts)
+
+    def get_executions_by_external_ids(
+        self, external_ids: Iterable[str], extra_options: ExtraOptions | None = None
+    ) -> list[mlmd.Execution]:
+        """The executions with these external ids.
+
+        Raises NotFoundError when none of them is known, InvalidArgumentError for an empty one.
+        """
+        request = service.GetExecutionsByExternalIdsRequest(external_ids=external_ids)
+        response = service.GetExecutionsByExternalIdsResponse()
+        return list(self._ask("GetExecutionsByExternalIds", request, response).executions)
+
+    def get_contexts_by_external_ids(
+        self, external_ids: Iterable[str], extra_options: ExtraOptions | None = None
+    ) -> list[mlmd.Context]:
+        """The contexts with these external ids.
+
+        Raises NotFoundError when none of them is known, InvalidArgumentError for an empty one.
+        """
+        request = service.GetContextsByExternalIdsRequest(external_ids=external_ids)
+        response = service.GetContextsByExternalIdsResponse()
+        return list(self._ask("GetContextsByExternalIds", request, response).contexts)
+
+    def get_artifacts_by_type(
+        self,
+        type_name: str,
+        type_version: str | None = None,
+        extra_options: ExtraOptions | None = None,
+    ) -> list[mlmd.Artifact]:
+        """The artifacts of one type; without a version, of the type that has none."""
+        request = service.GetArtifactsByTypeRequest(
+            type_name=type_name, type_version=type_version or None
+        )
+        response = self._ask("GetArtifactsByType", request, service.GetArtifactsByTypeResponse())
+        return list(response.artifacts)
+
+    def get_executions_by_type(
+        self,
+        type_name: str,
+        type_version: str | None = None,
+        extra_options: ExtraOptions | None = None,
+    ) -> list[mlmd.Execution]:
+        """The executions of one type; without a version, of the type that has none."""
+        request = service.GetExecutionsByTypeRequest(
+            type_name=type_name, type_version=type_version or None
+        )
+        response = self._ask("GetExecutionsByType", request, service.GetExecutionsByTypeResponse())
+        return list(response.executions)
+
+    def get_contexts_by_type(
+        self,
+        type_name: str,
+        type_version: str | None = None,
+        extra_options: ExtraOptions | None = None,
+    ) -> list[mlmd.Context]:
+        """The contexts of one type; without a version, of the type that has none."""
+        request = service.GetContextsByTypeRequest(
+            type_name=type_name, type_version=type_version or None
+        )
+        response = self._ask("GetContextsByType", request, service.GetContextsByTypeResponse())
+        return list(response.contexts)
+
+    def get_artifact_by_type_and_name(
+        self,
+        type_name: str,
+        artifact_name: str,
+        type_version: str | None = None,
+        extra_options: ExtraOptions | None = None,
+    ) -> mlmd.Artifact | None:
+        """The artifact of this type and name, None when there is none."""
+        request = service.GetArtifactByTypeAndNameRequest(
+            type_name=type_name, artifact_name=artifact_name, type_version=type_version or None
+        )
+        response = service.GetArtifactByTypeAndNameResponse()
+        self._call("GetArtifactByTypeAndName", request, response)
+        return response.artifact if response.HasField("artifact") else None
+
+    def get_execution_by_type_and_name(
+        self,
+        type_name: str,
+        execution_name: str,
+        type_version: str | None = None,
+        extra_options: ExtraOptions | None = None,
+    ) -> mlmd.Execution | None:
+        """The execution of this type and name, None when there is none."""
+        request = service.GetExecutionByTypeAndNameRequest(
+            type_name=type_name, execution_name=execution_name, type_version=type_version or None
+        )
+        response = service.GetExecutionByTypeAndNameResponse()
+        self._call("GetExecutionByTypeAndName", request, response)
+        return response.execution if response.HasField("execution") else None
+
+    def get_context_by_type_and_name(
+        self,
+        type_name: str,
+        context_name: str,
+        type_version: str | None = None,
+        extra_options: ExtraOptions | None = None,
+    ) -> mlmd.Context | None:
+        """The context of this type and name, None when there is none."""
+        request = service.GetContextByTypeAndNameRequest(
+            type_name=type_name, context_name=context_name, type_version=type_version or None
+        )
+        response = service.GetContextByTypeAndNameResponse()
+        self._call("GetContextByTypeAndName", request, response)
+        return response.context if response.HasField("context") else None
+
+    def get_artifacts_by_uri(
+        self, uri: str, extra_options: ExtraOptions | None = None
+    ) -> list[mlmd.Artifact]:
+        """The artifacts with exactly this uri; "" finds those without one."""
+        request = service.GetArtifactsByURIRequest(uris=[uri])
+        response = self._ask("GetArtifactsByURI", request, service.GetArtifactsByURIResponse())
+        return list(response.artifacts)
+
+    # Types
+
+    def get_artifact_type(
+        self,
+        type_name: str,
+        type_version: str | None = None,
+        extra_options: ExtraOptions | None = None,
+    ) -> mlmd.ArtifactType:
+        """The artifact type of this name and version. Raises NotFoundError when there is none."""
+        request = service.GetArtifactTypeRequest(
+            type_name=type_name, type_version=type_version or None
+        )
+        response = self._ask("GetArtifactType", request, service.GetArtifactTypeResponse())
+        return response.artifact_type
+
+    def get_execution_type(
+        self,
+        type_name: str,
+        type_version: str | None = None,
+        extra_options: ExtraOptions | None = None,
+    ) -> mlmd.ExecutionType:
+        """The execution type of this name and version. Raises NotFoundError when there is none."""
+        request = service.GetExecutionTypeRequest(
+            type_name=type_name, type_version=type_version or None
+        )
+        response = self._ask("GetExecutionType", request, service.GetExecutionTypeResponse())
+        return response.execution_type
+
+    def get_context_type(
+        self,
+        type_name: str,
+        type_version: str | None = None,
+        extra_options: ExtraOptions | None = None,
+    ) -> mlmd.ContextType:
+        """The context type of this name and version. Raises NotFoundError when there is none."""
+        request = service.GetContextTypeRequest(
+            type_name=type_name, type_version=type_version or None
+        )
+        response = self._ask("GetContextType", request, service.GetContextTypeResponse())
+        return response.context_type
+
+    def get_artifact_types(
+        self, extra_options: ExtraOptions | None = None
+    ) -> list[mlmd.ArtifactType]:
+        """All artifact types but the system types."""
+        request = service.GetArtifactTypesRequest()
+        response = self._ask("GetArtifactTypes", request, service.GetArtifactTypesResponse())
+        return list(response.artifact_types)
+
+    def get_execution_types(
+        self, extra_options: ExtraOptions | None = None
+    ) -> list[mlmd.ExecutionType]:
+        """All execution types but the system types."""
+        request = service.GetExecutionTypesRequest()
+        response = self._ask("GetExecutionTypes", request, service.GetExecutionTypesResponse())
+        return list(response.execution_types)
+
+    def get_context_types(
+        self, extra_options: ExtraOptions | None = None
+    ) -> list[mlmd.ContextType]:
+        """All context types."""
+        request = service.GetContextTypesRequest()
+        response = self._ask("GetContextTypes", request, service.GetContextTypesResponse())
+        return list(response.context_types)
+
+    def get_artifact_types_by_id(
+        self, type_ids: Iterable[int], extra_options: ExtraOptions | None = None
+    ) -> list[mlmd.ArtifactType]:
+        """In the order given, repeated where it repeats; unknown ids are left out."""
+        request = service.GetArtifactTypesByIDRequest(type_ids=type_ids)
+        response = service.GetArtifactTypesByIDResponse()
+        return list(self._ask("GetArtifactTypesByID", request, response).artifact_types)
+
+    def get_execution_types_by_id(
+        self, type_ids: Iterable[int], extra_options: ExtraOptions | None = None
+    ) -> list[mlmd.ExecutionType]:
+        """In the order given, repeated where it repeats; unknown ids are left out."""
+        request = service.GetExecutionTypesByIDRequest(type_ids=type_ids)
+        response = service.GetExecutionTypesByIDResponse()
+        return list(self._ask("GetExecutionTypesByID", request, response).execution_types)
+
+    def get_context_types_by_id(
+        self, type_ids: Iterable[int], extra_options: ExtraOptions | None = None
+    ) -> list[mlmd.ContextType]:
+        """In the order given, repeated where it repeats; unknown ids are left out."""
+        request = service.GetContextTypesByIDRequest(type_ids=type_ids)
+        response = service.GetContextTypesByIDResponse()
+        return list(self._ask("GetContextTypesByID", request, response).context_types)
+
+    def get_artifact_types_by_external_ids(
+        self, external_ids: Iterable[str], extra_options: ExtraOptions | None = None
+    ) -> list[mlmd.ArtifactType]:
+        """Raises NotFoundError when none is known, InvalidArgumentError for an empty one."""
+        request = service.GetArtifactTypesByExternalIdsRequest(external_ids=external_ids)
+        response = service.GetArtifactTypesByExternalIdsResponse()
+        return list(self._ask("GetArtifactTypesByExternalIds", request, response).artifact_types)
+
+    def get_execution_types_by_external_ids(
+        self, external_ids: Iterable[str], extra_options: ExtraOptions | None = None
+    ) -> list[mlmd.ExecutionType]:
+        """Raises NotFoundError when none is known, InvalidArgumentError for an empty one."""
+        request = service.GetExecutionTypesByExternalIdsRequest(external_ids=external_ids)
+        response = service.GetExecutionTypesByExternalIdsResponse()
+        return list(self._ask("GetExecutionTypesByExternalIds", request, response).execution_types)
+
+    def get_context_types_by_external_ids(
+        self, external_ids: Iterable[str], extra_options: ExtraOptions | None = None
+    ) -> list[mlmd.ContextType]:
+        """Raises NotFoundError when none is known, InvalidArgumentError for an empty one."""
+        request = service.GetContextTypesByExternalIdsRequest(external_ids=external_ids)
+        response = service.GetContextTypesByExternalIdsResponse()
+        return list(self._ask("GetContextTypesByExternalIds", request, response).context_types)
+
+    # Links
+
+    def get_events_by_execution_ids(
+        self, execution_ids: Iterable[int], extra_options: ExtraOptions | None = None
+    ) -> list[mlmd.Event]:
+        """The executions' events, by execution id and then in the order they were put."""
+        request = service.GetEventsByExecutionIDsRequest(execution_ids=execution_ids)
+        response = service.GetEventsByExecutionIDsResponse()
+        return list(self._ask("GetEventsByExecutionIDs", request, response).events)
+
+    def get_events_by_artifact_ids(
+        self, artifact_ids: Iterable[int], extra_options: ExtraOptions | None = None
+    ) -> list[mlmd.Event]:
+        """The artifacts' events, by artifact id, execution id and event type."""
+        request = service.GetEventsByArtifactIDsRequest(artifact_ids=artifact_ids)
+        response = service.GetEventsByArtifactIDsResponse()
+        return list(self._ask("GetEventsByArtifactIDs", request, response).events)
+
+    def get_contexts_by_artifact(
+        self, artifact_id: int, extra_options: ExtraOptions | None = None
+    ) -> list[mlmd.Context]:
+        """The contexts that the artifact is attributed to. Raises NotFoundError without any."""
+        request = service.GetContextsByArtifactRequest(artifact_id=artifact_id)
+        response = service.GetContextsByArtifactResponse()
+        return list(self._ask("GetContextsByArtifact", request, response).contexts)
+
+    def get_contexts_by_execution(
+        self, execution_id: int, extra_options: ExtraOptions | None = None
+    ) -> list[mlmd.Context]:
+        """The contexts that the execution is associated with. Raises NotFoundError without any."""
+        request = service.GetContextsByExecutionRequest(execution_id=execution_id)
+        response = service.GetContextsByExecutionResponse()
+        return list(self._ask("GetContextsByExecution", request, response).contexts)
+
+    def get_artifacts_by_context(
+        self,
+        context_id: int,
+        list_options: ListOptions | None = None,
+        extra_options: ExtraOptions | None = None,
+    ) -> list[mlmd.Artifact]:
+        """The artifacts attributed to the context, or those that `list_options` asks for."""
+        return self._list(
+            "GetArtifactsByContext",
+            service.GetArtifactsByContextRequest(context_id=context_id),
+            service.GetArtifactsByContextResponse,
+            "artifacts",
+            list_options,
+        )
+
+    def get_executions_by_context(
+        self,
+        context_id: int,
+        list_options: ListOptions | None = None,
+        extra_options: ExtraOptions | None = None,
+    ) -> list[mlmd.Execution]:
+        """The executions associated with the context, the newest first without `list_options`."""
+        return self._list(
+            "GetExecutionsByContext",
+            service.GetExecutionsByContextRequest(context_id=context_id),
+            service.GetExecutionsByContextResponse,
+            "executions",
+            list_options or ListOptions(order_by=OrderByField.CREATE_TIME, is_asc=False),
+        )
+
+    def get_parent_contexts_by_context(
+        self, context_id: int, extra_options: ExtraOptions | None = None
+    ) -> list[mlmd.Context]:
+        """The direct parents of the context."""
+        request = service.GetParentContextsByContextRequest(context_id=context_id)
+        response = service.GetParentContextsByContextResponse()
+        return list(self._ask("GetParentContextsByContext", request, response).contexts)
+
+    def get_children_contexts_by_context(
+        self, context_id: int, extra_options: ExtraOptions | None = None
+    ) -> list[mlmd.Context]:
+        """The direct children of the context."""
+        request = service.GetChildrenContextsByContextRequest(context_id=context_id)
+        response = service.GetChildrenContextsByContextResponse()
+        return list(self._ask("GetChildrenContextsByContext", request, response).contexts)
+
+    # Lineage
+
+    def get_lineage_subgraph(
+        self,
+        query_options: mlmd.LineageSubgraphQueryOptions,
+        field_mask_paths: Sequence[str] | None = None,
+        extra_options: ExtraOptions | None = None,
+    ) -> mlmd.LineageGraph:
+        """The graph of executions and artifacts around the starting nodes.
+
+        `field_mask_paths` names the fields of LineageGraph to fill; None or empty fills all.
+        Nodes are complete and by id ascending, types are those of the returned nodes.
+
+        Raises InvalidArgumentError for missing starting nodes or an invalid filter, NotFoundError
+        when no node matches the starting filter.
+        """
+        fields = [field.name for field in mlmd.LineageGraph.DESCRIPTOR.fields]
+        wanted = set(field_mask_paths or fields)
+        request = service.GetLineageSubgraphRequest(lineage_subgraph_query_options=query_options)
+        request.read_mask.paths.extend(
+            path for path in (field_mask_paths or fields) if not path.endswith("_types")
+        )
+        response = service.GetLineageSubgraphResponse()
+        skeleton = self._ask("GetLineageSubgraph", request, response).lineage_subgraph
+        graph = mlmd.LineageGraph()
+        if wanted & {"artifacts", "artifact_types"}:
+            artifacts, artifact_types = self.get_artifacts_and_types_by_artifact_ids(
+                [artifact.id for artifact in skeleton.artifacts]
+            )
+            if "artifacts" in wanted:
+                graph.artifacts.extend(artifacts)
+            if "artifact_types" in wanted:
+                graph.artifact_types.extend(artifact_types)
+        if wanted & {"executions", "execution_types"}:
+            executions = self.get_executions_by_id([node.id for node in skeleton.executions])
+            if "executions" in wanted:
+                graph.executions.extend(executions)
+            if "execution_types" in wanted:
+                type_ids = {execution.type_id for execution in executions}
+                graph.execution_types.extend(self.get_execution_types_by_id(sorted(type_ids)))
+        if wanted & {"contexts", "context_types"}:
+            contexts = self.get_contexts_by_id([context.id for context in skeleton.contexts])
+            if "contexts" in wanted:
+                graph.contexts.extend(contexts)
+            if "context_types" in wanted:
+                type_ids = {context.type_id for context in contexts}
+                graph.context_types.extend(self.get_context_types_by_id(sorted(type_ids)))
+        if "events" in wanted:
+            graph.events.extend(skeleton.events)
+        if "attributions" in wanted:
+            graph.attributions.extend(skeleton.attributions)
+        if "associations" in wanted:
+            graph.associations.extend(skeleton.associations)
+        return graph
+
+    def _list(
+        self,
+        method_name: str,
+        request: Any,
+        make_response: Callable[[], Any],
+        field: str,
+        list_options: ListOptions | None,
+    ) -> list[Any]:
+        """Follow the pages of one listing up to the options' limit."""
+        if list_options is None:
+            return list(getattr(self._ask(method_name, request, make_response()), field))
+        limit = list_options.limit or None
+        if limit is not None and limit < 0:
+            raise errors.InvalidArgumentError(
+                f"limit is {limit}: use a positive number, or None for all"
+            )
+        options = request.options
+        options.order_by_field.is_asc = list_options.is_asc
+        if list_options.order_by is not None:
+            options.order_by_field.field = list_options.order_by.value
+        if list_options.filter_query:
+            options.filter_query = list_options.filter_query
+        found: list[Any] = []
+        while True:
+            wanted = MAX_NUM_RESULT if limit is None else limit - len(found)
+            options.max_result_size = min(MAX_NUM_RESULT, wanted)
+            response = self._ask(method_name, request, make_response())
+            found.extend(getattr(response, field))
+            if not response.next_page_token or (limit is not None and len(found) >= limit):
+                return found
+            options.next_page_token = response.next_page_token

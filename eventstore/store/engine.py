@@ -1,0 +1,175 @@
+"""Runs RPCs on one log: puts as commits, reads as of a position."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any
+
+from eventstore.errors import AbortedError, InvalidArgumentError, UnimplementedError
+from eventstore.log import Log, PositionConflict
+from eventstore.projections import Projections
+from eventstore.store import (
+    execution_puts,
+    link_puts,
+    link_reads,
+    node_puts,
+    node_reads,
+    type_puts,
+    type_reads,
+)
+from eventstore.store.snapshot import Snapshot
+from eventstore.store.system_types import put_system_types
+from eventstore.store.transaction import Transaction
+
+PUTS: dict[str, Callable[[Transaction, Any], Any]] = {
+    "PutArtifactType": type_puts.put_artifact_type,
+    "PutExecutionType": type_puts.put_execution_type,
+    "PutContextType": type_puts.put_context_type,
+    "PutTypes": type_puts.put_types,
+    "PutArtifacts": node_puts.put_artifacts,
+    "PutExecutions": node_puts.put_executions,
+    "PutContexts": node_puts.put_contexts,
+    "PutEvents": link_puts.put_events,
+    "PutExecution": execution_puts.put_execution,
+    "PutLineageSubgraph": execution_puts.put_lineage_subgraph,
+    "PutAttributionsAndAssociations": link_puts.put_attributions_and_associations,
+    "PutParentContexts": link_puts.put_parent_contexts,
+}
+"""The RPCs that write, each with what runs it."""
+
+GETS: dict[str, Callable[[Snapshot, Any], Any]] = {
+    "GetArtifactType": type_reads.get_artifact_type,
+    "GetArtifactTypesByID": type_reads.get_artifact_types_by_id,
+    "GetArtifactTypes": type_reads.get_artifact_types,
+    "GetArtifactTypesByExternalIds": type_reads.get_artifact_types_by_external_ids,
+    "GetExecutionType": type_reads.get_execution_type,
+    "GetExecutionTypesByID": type_reads.get_execution_types_by_id,
+    "GetExecutionTypes": type_reads.get_execution_types,
+    "GetExecutionTypesByExternalIds": type_reads.get_execution_types_by_external_ids,
+    "GetContextType": type_reads.get_context_type,
+    "GetContextTypesByID": type_reads.get_context_types_by_id,
+    "GetContextTypes": type_reads.get_context_types,
+    "GetContextTypesByExternalIds": type_reads.get_context_types_by_external_ids,
+    "GetArtifacts": node_reads.get_artifacts,
+    "GetExecutions": node_reads.get_executions,
+    "GetContexts": node_reads.get_contexts,
+    "GetArtifactsByID": node_reads.get_artifacts_by_id,
+    "GetExecutionsByID": node_reads.get_executions_by_id,
+    "GetContextsByID": node_reads.get_contexts_by_id,
+    "GetArtifactsByType": node_reads.get_artifacts_by_type,
+    "GetExecutionsByType": node_reads.get_executions_by_type,
+    "GetContextsByType": node_reads.get_contexts_by_type,
+    "GetArtifactByTypeAndName": node_reads.get_artifact_by_type_and_name,
+    "GetExecutionByTypeAndName": node_reads.get_execution_by_type_and_name,
+    "GetContextByTypeAndName": node_reads.get_context_by_type_and_name,
+    "GetArtifactsByURI": node_reads.get_artifacts_by_uri,
+    "GetArtifactsByExternalIds": node_reads.get_artifacts_by_external_ids,
+    "GetExecutionsByExternalIds": node_reads.get_executions_by_external_ids,
+    "GetContextsByExternalIds": node_reads.get_contexts_by_external_ids,
+    "GetArtifactsByContext": node_reads.get_artifacts_by_context,
+    "GetExecutionsByContext": node_reads.get_executions_by_context,
+    "GetEventsByArtifactIDs": link_reads.get_events_by_artifact_ids,
+    "GetEventsByExecutionIDs": link_reads.get_events_by_execution_ids,
+    "GetContextsByArtifact": link_reads.get_contexts_by_artifact,
+    "GetContextsByExecution": link_reads.get_contexts_by_execution,
+    "GetParentContextsByContext": link_reads.get_parent_contexts_by_context,
+    "GetChildrenContextsByContext": link_reads.get_children_contexts_by_context,
+    "GetParentContextsByContexts": link_reads.get_parent_contexts_by_contexts,
+    "GetChildrenContextsByContexts": link_reads.get_children_contexts_by_contexts,
+}
+"""The RPCs that read, each with what answers it."""
+
+MAX_CONFLICTS = 100
+"""How often a put starts over because another process appended first, before it gives up."""
+
+
+class Engine:
+    """One log with its projections. Safe to use from several threads."""
+
+    def __init__(self, log: Log, projections: Projections, *, actor: str | None = None) -> None:
+        self.log = log
+        self.projections = projections
+        self._actor = actor
+        self._put_lock = threading.Lock()
+
+    def ensure_system_types(self) -> None:
+        """Put the system types that the store lacks, as every connect of MLMD does."""
+        self._commit(put_system_types, None)
+
+    def call(self, rpc: str, request: Any, *, as_of: int | None = None) -> Any:
+        """Run one RPC by name and return its response.
+
+        A put is one commit, durable when this returns; one that changes nothing appends nothing.
+        A read sees the newest position, or `as_of`. Raises the classes of `eventstore.errors`.
+        """
+        if rpc in PUTS:
+            return self._commit(PUTS[rpc], request)
+        if rpc not in GETS:
+            raise UnimplementedError(f"there is no RPC {rpc!r}")
+        position = self.projections.catch_up() if as_of is None else as_of
+        return GETS[rpc](Snapshot(self.projections, position), request)
+
+    def position_of(self, moment: int | datetime) -> int:
+        """The last position of the last commit at or before a position or an aware datetime.
+
+        Raises InvalidArgumentError for a moment before the first commit, a position beyond the
+        newest, and a datetime without a time zone.
+        """
+        newest = self.projections.catch_up()
+        if isinstance(moment, datetime):
+            if moment.tzinfo is None:
+                raise InvalidArgumentError(
+                    f"{moment.isoformat()} has no time zone: pass an aware datetime, such as "
+                    "datetime.now(timezone.utc)"
+                )
+            position = self.log.position_at(_microseconds(moment))
+        elif isinstance(moment, bool) or not isinstance(moment, int):
+            raise InvalidArgumentError(
+                f"as of {moment!r}: pass a position (int) or an aware datetime"
+            )
+        elif moment > newest:
+            raise InvalidArgumentError(
+                f"position {moment} is beyond the end of the log: the newest is {newest}"
+            )
+        else:
+            position = self.log.commit_end(moment) if moment > 0 else 0
+        if position < 1:
+            raise InvalidArgumentError(
+                f"as of {moment}: the store has no commit at or before that moment"
+            )
+        return position
+
+    def close(self) -> None:
+        """Release files and threads. Nothing is lost without it: puts are durable at once."""
+        self.projections.close()
+        self.log.close()
+
+    def _commit(self, put: Callable[[Transaction, Any], Any], request: Any) -> Any:
+        with self._put_lock:
+            for _ in range(MAX_CONFLICTS):
+                transaction = Transaction(self.projections, self.projections.catch_up())
+                response = put(transaction, request)
+                if not transaction.drafts:
+                    return response
+                try:
+                    commit = self.log.append(
+                        transaction.drafts,
+                        expected_position=transaction.position,
+                        actor=self._actor,
+                        reason=None,
+                        request_id=None,
+                    )
+                except PositionConflict:
+                    continue
+                self.projections.add(commit)
+                return response
+        raise AbortedError(
+            f"other writers appended first {MAX_CONFLICTS} times in a row; nothing was put: retry"
+        )
+
+
+def _microseconds(moment: datetime) -> int:
+    since_epoch = moment - datetime(1970, 1, 1, tzinfo=timezone.utc)
+    return (since_epoch.days * 86_400 + since_epoch.seconds) * 1_000_000 + since_epoch.microseconds

@@ -1,0 +1,209 @@
+"""PutExecution and PutLineageSubgraph: nodes, events and context links in one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from eventstore.errors import InvalidArgumentError, NotFoundError, OutOfRangeError
+from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.proto import metadata_store_service_pb2 as service
+from eventstore.store.link_puts import associate, attribute, put_event
+from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind
+from eventstore.store.node_puts import check_properties, describe, put_node, validated_type
+from eventstore.store.transaction import Transaction
+
+NO_ARTIFACT_ID = -1
+"""Answered by PutExecution for a pair with neither artifact nor event, as upstream does."""
+
+
+def put_execution(
+    transaction: Transaction, request: service.PutExecutionRequest
+) -> service.PutExecutionResponse:
+    if not request.HasField("execution"):
+        raise InvalidArgumentError("the request has no execution: set it")
+    options = request.options
+    pairs = request.artifact_event_pairs
+    artifact_ids = [_put_artifact_of_pair(transaction, pair, options) for pair in pairs]
+    execution_id = put_node(
+        transaction,
+        EXECUTION,
+        request.execution,
+        force_update_time=options.force_update_time,
+    )
+    for index, pair in enumerate(pairs):
+        if pair.HasField("event"):
+            event = _event_of_pair(pair, artifact_ids[index], execution_id)
+            put_event(transaction, event)
+            artifact_ids[index] = event.artifact_id
+    context_ids = []
+    linked_artifact_ids = [id_ for id_ in artifact_ids if id_ is not None]
+    for context in request.contexts:
+        context_id = _put_or_reuse_context(
+            transaction,
+            context,
+            reuse=options.reuse_context_if_already_exist,
+            reuse_by_id=options.force_reuse_context,
+        )
+        context_ids.append(context_id)
+        associate(transaction, context_id, execution_id)
+        for artifact_id in linked_artifact_ids:
+            attribute(transaction, context_id, artifact_id)
+    return service.PutExecutionResponse(
+        execution_id=execution_id,
+        artifact_ids=[NO_ARTIFACT_ID if id_ is None else id_ for id_ in artifact_ids],
+        context_ids=context_ids,
+    )
+
+
+def put_lineage_subgraph(
+    transaction: Transaction, request: service.PutLineageSubgraphRequest
+) -> service.PutLineageSubgraphResponse:
+    for edge in request.event_edges:
+        _check_edge(edge, request.executions, request.artifacts)
+    for kind, nodes in (
+        (ARTIFACT, request.artifacts),
+        (EXECUTION, request.executions),
+        (CONTEXT, request.contexts),
+    ):
+        for node in nodes:  # type: ignore[attr-defined]
+            check_properties(kind, node, validated_type(transaction, kind, node))
+    options = request.options
+    context_ids = [
+        _put_or_reuse_context(transaction, context, reuse=options.reuse_context_if_already_exist)
+        for context in request.contexts
+    ]
+    # All external ids are looked up before the first insert: one that occurs twice in the request
+    # is a conflict, not a reuse.
+    artifacts = [
+        _with_id_of_external_id(transaction, artifact)
+        if options.reuse_artifact_if_already_exist_by_external_id
+        else artifact
+        for artifact in request.artifacts
+    ]
+    artifact_ids = [put_node(transaction, ARTIFACT, artifact) for artifact in artifacts]
+    execution_ids = [put_node(transaction, EXECUTION, node) for node in request.executions]
+    for context_id in context_ids:
+        for artifact_id in artifact_ids:
+            attribute(transaction, context_id, artifact_id)
+        for execution_id in execution_ids:
+            associate(transaction, context_id, execution_id)
+    for edge in request.event_edges:
+        event = mlmd.Event()
+        event.CopyFrom(edge.event)
+        if edge.HasField("execution_index"):
+            event.execution_id = execution_ids[edge.execution_index]
+        if edge.HasField("artifact_index"):
+            event.artifact_id = artifact_ids[edge.artifact_index]
+        put_event(transaction, event)
+    return service.PutLineageSubgraphResponse(
+        execution_ids=execution_ids, artifact_ids=artifact_ids, context_ids=context_ids
+    )
+
+
+def _put_artifact_of_pair(
+    transaction: Transaction,
+    pair: service.PutExecutionRequest.ArtifactAndEvent,
+    options: service.PutExecutionRequest.Options,
+) -> int | None:
+    if not pair.HasField("artifact"):
+        return None
+    artifact = pair.artifact
+    if options.reuse_artifact_if_already_exist_by_external_id:
+        artifact = _with_id_of_external_id(transaction, artifact)
+    return put_node(transaction, ARTIFACT, artifact)
+
+
+def _event_of_pair(
+    pair: service.PutExecutionRequest.ArtifactAndEvent, artifact_id: int | None, execution_id: int
+) -> mlmd.Event:
+    """The pair's event with both ids filled in; the ids that it carries must agree."""
+    event = mlmd.Event()
+    event.CopyFrom(pair.event)
+    if event.HasField("execution_id") and event.execution_id != execution_id:
+        raise InvalidArgumentError(
+            f"an event names execution {event.execution_id}, the request puts execution "
+            f"{execution_id}: leave execution_id out of the event"
+        )
+    event.execution_id = execution_id
+    if artifact_id is None:
+        if not event.HasField("artifact_id"):
+            raise InvalidArgumentError(
+                "an event without an artifact beside it has no artifact_id: set one of the two"
+            )
+        return event
+    if event.HasField("artifact_id") and event.artifact_id != artifact_id:
+        raise InvalidArgumentError(
+            f"an event names artifact {event.artifact_id}, the artifact beside it is {artifact_id}"
+        )
+    event.artifact_id = artifact_id
+    return event
+
+
+def _with_id_of_external_id(transaction: Transaction, artifact: mlmd.Artifact) -> mlmd.Artifact:
+    """The artifact with the id of the stored one that bears its external id, if there is one."""
+    if artifact.HasField("id") or not artifact.external_id:
+        return artifact
+    stored_id = transaction.node_id_by_external_id(ARTIFACT, artifact.external_id)
+    if stored_id is None:
+        return artifact
+    reused = mlmd.Artifact()
+    reused.CopyFrom(artifact)
+    reused.id = stored_id
+    return reused
+
+
+def _put_or_reuse_context(
+    transaction: Transaction, context: mlmd.Context, *, reuse: bool, reuse_by_id: bool = False
+) -> int:
+    if reuse_by_id and context.HasField("id"):
+        if not transaction.exists(CONTEXT, context.id):
+            raise NotFoundError(
+                f"Results missing for ids: {{{context.id}}}. Found results for {{}}: no context has "
+                "this id, so it cannot be reused"
+            )
+        return context.id
+    if not context.HasField("type_id") or not context.HasField("name"):
+        raise InvalidArgumentError(
+            f"{describe(CONTEXT, context)} needs both type_id and name in this request"
+        )
+    if not context.HasField("id") and reuse:
+        stored_id = transaction.node_id_by_name(CONTEXT, context.type_id, context.name)
+        if stored_id is not None:
+            return stored_id
+    return put_node(transaction, CONTEXT, context)
+
+
+def _check_edge(
+    edge: service.PutLineageSubgraphRequest.EventEdge,
+    executions: Sequence[mlmd.Execution],
+    artifacts: Sequence[mlmd.Artifact],
+) -> None:
+    if not edge.HasField("event"):
+        raise InvalidArgumentError("an event edge has no event: set it")
+    _check_edge_end(EXECUTION, edge, executions)
+    _check_edge_end(ARTIFACT, edge, artifacts)
+
+
+def _check_edge_end(kind: NodeKind, edge: Any, nodes: Sequence[Node]) -> None:
+    index_field, id_field = f"{kind.singular}_index", f"{kind.singular}_id"
+    has_id = edge.event.HasField(id_field)
+    if not edge.HasField(index_field):
+        if not has_id:
+            raise InvalidArgumentError(
+                f"an event edge names no {kind.singular}: set {index_field} or the event's "
+                f"{id_field}"
+            )
+        return
+    index = getattr(edge, index_field)
+    if not 0 <= index < len(nodes):
+        raise OutOfRangeError(
+            f"an event edge has {index_field} {index}; the request has {len(nodes)} {kind.plural}"
+        )
+    if has_id and (
+        not nodes[index].HasField("id") or nodes[index].id != getattr(edge.event, id_field)
+    ):
+        raise InvalidArgumentError(
+            f"an event edge names {kind.singular} {getattr(edge.event, id_field)} and, by index "
+            f"{index}, another one: leave one of the two out"
+        )

@@ -1,0 +1,150 @@
+"""Puts of links: events, attributions, associations and parent contexts. Links never change."""
+
+from __future__ import annotations
+
+from eventstore.errors import AlreadyExistsError, InvalidArgumentError
+from eventstore.log import record as kinds
+from eventstore.projections import index_tables as tables
+from eventstore.projections.index_tables import event_key
+from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.proto import metadata_store_service_pb2 as service
+from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, NodeKind
+from eventstore.store.transaction import Transaction, now_ms
+
+
+def put_events(
+    transaction: Transaction, request: service.PutEventsRequest
+) -> service.PutEventsResponse:
+    for event in request.events:
+        put_event(transaction, event)
+    return service.PutEventsResponse()
+
+
+def put_attributions_and_associations(
+    transaction: Transaction, request: service.PutAttributionsAndAssociationsRequest
+) -> service.PutAttributionsAndAssociationsResponse:
+    for attribution in request.attributions:
+        _require(transaction, CONTEXT, attribution.context_id, "an attribution")
+        _require(transaction, ARTIFACT, attribution.artifact_id, "an attribution")
+        attribute(transaction, attribution.context_id, attribution.artifact_id)
+    for association in request.associations:
+        _require(transaction, CONTEXT, association.context_id, "an association")
+        _require(transaction, EXECUTION, association.execution_id, "an association")
+        associate(transaction, association.context_id, association.execution_id)
+    return service.PutAttributionsAndAssociationsResponse()
+
+
+def put_parent_contexts(
+    transaction: Transaction, request: service.PutParentContextsRequest
+) -> service.PutParentContextsResponse:
+    for link in request.parent_contexts:
+        _put_parent_context(transaction, link)
+    return service.PutParentContextsResponse()
+
+
+def put_event(transaction: Transaction, event: mlmd.Event) -> None:
+    """Append one event; its time becomes now when it has none."""
+    for field in ("artifact_id", "execution_id"):
+        if not event.HasField(field):  # type: ignore[arg-type]
+            raise InvalidArgumentError(f"an event has no {field}: set it to the id of a stored node")
+    if event.type == mlmd.Event.UNKNOWN:
+        raise InvalidArgumentError(
+            f"the event of artifact {event.artifact_id} and execution {event.execution_id} has no "
+            "type: set one other than UNKNOWN"
+        )
+    _require(transaction, ARTIFACT, event.artifact_id, "an event")
+    _require(transaction, EXECUTION, event.execution_id, "an event")
+    key = event_key(event.artifact_id, event.execution_id, event.type)
+    for _, payload in transaction.entries(tables.EVENT_KEYS, key):
+        known = mlmd.Event.FromString(payload)
+        if (known.artifact_id, known.execution_id, known.type) == (
+            event.artifact_id,
+            event.execution_id,
+            event.type,
+        ):
+            raise AlreadyExistsError(
+                f"artifact {event.artifact_id} and execution {event.execution_id} already have an "
+                f"event of type {mlmd.Event.Type.Name(event.type)}"
+            )
+    stored = mlmd.Event()
+    stored.CopyFrom(event)
+    stored.DiscardUnknownFields()
+    stored.ClearField("system_metadata")
+    _normalise_path(stored)
+    if not stored.HasField("milliseconds_since_epoch"):
+        stored.milliseconds_since_epoch = now_ms()
+    transaction.write(
+        kinds.EVENT, transaction.next_id(kinds.EVENT), stored.SerializeToString(deterministic=True)
+    )
+
+
+def attribute(transaction: Transaction, context_id: int, artifact_id: int) -> None:
+    """Link context and artifact, unless they are linked already."""
+    if context_id not in transaction.linked_ids(tables.CONTEXTS_BY_ARTIFACT, artifact_id):
+        link = mlmd.Attribution(context_id=context_id, artifact_id=artifact_id)
+        transaction.write(
+            kinds.ATTRIBUTION,
+            transaction.next_id(kinds.ATTRIBUTION),
+            link.SerializeToString(deterministic=True),
+        )
+
+
+def associate(transaction: Transaction, context_id: int, execution_id: int) -> None:
+    """Link context and execution, unless they are linked already."""
+    if context_id not in transaction.linked_ids(tables.CONTEXTS_BY_EXECUTION, execution_id):
+        link = mlmd.Association(context_id=context_id, execution_id=execution_id)
+        transaction.write(
+            kinds.ASSOCIATION,
+            transaction.next_id(kinds.ASSOCIATION),
+            link.SerializeToString(deterministic=True),
+        )
+
+
+def _put_parent_context(transaction: Transaction, link: mlmd.ParentContext) -> None:
+    for field in ("child_id", "parent_id"):
+        if not link.HasField(field):  # type: ignore[arg-type]
+            raise InvalidArgumentError(f"a parent context link has no {field}: set it")
+    child, parent = link.child_id, link.parent_id
+    _require(transaction, CONTEXT, child, "a parent context link")
+    _require(transaction, CONTEXT, parent, "a parent context link")
+    if parent in transaction.linked_ids(tables.PARENTS_BY_CONTEXT, child):
+        raise AlreadyExistsError(f"context {parent} is already a parent of context {child}")
+    if _is_self_or_descendant(transaction, parent, of=child):
+        raise InvalidArgumentError(
+            f"context {parent} cannot be a parent of context {child}: it is that context or one of "
+            "its descendants, and parent contexts must not form a cycle"
+        )
+    stored = mlmd.ParentContext(child_id=child, parent_id=parent)
+    transaction.write(
+        kinds.PARENT_CONTEXT,
+        transaction.next_id(kinds.PARENT_CONTEXT),
+        stored.SerializeToString(deterministic=True),
+    )
+
+
+def _is_self_or_descendant(transaction: Transaction, context_id: int, *, of: int) -> bool:
+    reached, frontier = {of}, [of]
+    while frontier:
+        if context_id in reached:
+            return True
+        children = transaction.linked_ids(tables.CHILDREN_BY_CONTEXT, frontier.pop())
+        frontier.extend(child for child in children if child not in reached)
+        reached.update(children)
+    return context_id in reached
+
+
+def _require(transaction: Transaction, kind: NodeKind, node_id: int, link: str) -> None:
+    if not transaction.exists(kind, node_id):
+        raise InvalidArgumentError(
+            f"{link} names {kind.singular} {node_id}, which does not exist: put the node first"
+        )
+
+
+def _normalise_path(event: mlmd.Event) -> None:
+    """Drop steps without index and key, and a path without steps: they read back as absent."""
+    steps = [step for step in event.path.steps if step.WhichOneof("value") is not None]
+    if not steps:
+        event.ClearField("path")
+    elif len(steps) < len(event.path.steps):
+        kept = mlmd.Event.Path(steps=steps)
+        event.path.CopyFrom(kept)

@@ -1,0 +1,112 @@
+"""Listing of nodes: options, order, pages and their tokens.
+
+A page token holds the position that the first page was read at, so that a walk through the pages
+sees one state of the store, whatever is put meanwhile: no gap and no repeat.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+
+import msgspec
+
+from eventstore.errors import InvalidArgumentError, UnimplementedError
+from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.store.node_kinds import NodeKind
+from eventstore.store.snapshot import Snapshot
+
+MAX_PAGE_SIZE = 100
+"""Nodes in one page at most; a greater `max_result_size` is cut to it."""
+
+_OrderField = mlmd.ListOperationOptions.OrderByField.Field
+_ORDER_COLUMNS = {
+    _OrderField.ID: "id",
+    _OrderField.CREATE_TIME: "create_time",
+    _OrderField.LAST_UPDATE_TIME: "update_time",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Node ids in listing order, the position to read the nodes at, and the token, "" at the end."""
+
+    ids: list[int]
+    position: int
+    next_page_token: str
+
+
+class _PageToken(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Where a walk stands: the order it follows, the last row it gave, the position it reads at."""
+
+    order_field: int
+    is_ascending: bool
+    last_value: int
+    last_id: int
+    position: int
+
+
+def list_page(
+    snapshot: Snapshot,
+    kind: NodeKind,
+    options: mlmd.ListOperationOptions,
+    *,
+    type_id: int | None = None,
+    context_id: int | None = None,
+) -> Page:
+    """One page of the nodes (of a type, of a context) in the order that `options` asks for."""
+    order = options.order_by_field
+    if order.field not in _ORDER_COLUMNS:
+        raise InvalidArgumentError(
+            "order_by_field.field is FIELD_UNSPECIFIED: use ID, CREATE_TIME or LAST_UPDATE_TIME"
+        )
+    if options.filter_query:
+        raise UnimplementedError(
+            "filter_query is not supported by this version: leave it out and filter the result"
+        )
+    if options.max_result_size <= 0:
+        raise InvalidArgumentError(
+            f"max_result_size is {options.max_result_size}: it must be 1 or more"
+        )
+    size = min(options.max_result_size, MAX_PAGE_SIZE)
+    token = _parse_token(options) if options.next_page_token else None
+    position = snapshot.position if token is None else min(token.position, snapshot.position)
+    rows = snapshot.projections.list_ids(
+        kind.record_kind,
+        as_of=position,
+        type_id=type_id,
+        context_id=context_id,
+        order_by=_ORDER_COLUMNS[order.field],
+        descending=not order.is_asc,
+        after=None if token is None else (token.last_value, token.last_id),
+        limit=size + 1,
+    )
+    if len(rows) <= size:
+        return Page([row[0] for row in rows], position, "")
+    last_id, last_value = rows[size - 1]
+    next_token = _PageToken(order.field, order.is_asc, last_value, last_id, position)
+    return Page([row[0] for row in rows[:size]], position, _encode_token(next_token))
+
+
+def _encode_token(token: _PageToken) -> str:
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(token)).decode().rstrip("=")
+
+
+def _parse_token(options: mlmd.ListOperationOptions) -> _PageToken:
+    text = options.next_page_token
+    try:
+        padded = text + "=" * (-len(text) % 4)
+        decoded = base64.b64decode(padded, altchars=b"-_", validate=True)
+        token = msgspec.msgpack.decode(decoded, type=_PageToken)
+    except (ValueError, msgspec.MsgspecError):
+        raise InvalidArgumentError(
+            f"next_page_token {text!r} is not one that this store gave out: pass the token of the "
+            "last response unchanged"
+        ) from None
+    order = options.order_by_field
+    if (token.order_field, token.is_ascending) != (order.field, order.is_asc):
+        raise InvalidArgumentError(
+            f"next_page_token {text!r} belongs to a listing in another order: keep order_by_field "
+            "the same from page to page"
+        )
+    return token

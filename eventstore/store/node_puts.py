@@ -1,0 +1,374 @@
+"""Puts of artifacts, executions and contexts: insert, full update, masked update.
+
+The rules are those of MLMD 1.17.1: the presence of `id` decides between insert and update, a full
+update replaces the whole node save its name (a context's name it does replace), and the update
+time moves only when the given node differs from the stored one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from eventstore.errors import (
+    AlreadyExistsError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+)
+from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.proto import metadata_store_service_pb2 as service
+from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind, NodeType
+from eventstore.store.transaction import Transaction, now_ms
+
+VALUE_FIELDS = {
+    mlmd.PropertyType.INT: "int_value",
+    mlmd.PropertyType.DOUBLE: "double_value",
+    mlmd.PropertyType.STRING: "string_value",
+    mlmd.PropertyType.STRUCT: "struct_value",
+    mlmd.PropertyType.PROTO: "proto_value",
+    mlmd.PropertyType.BOOLEAN: "bool_value",
+}
+
+PROPERTY_MAPS = ("properties", "custom_properties")
+
+
+def put_artifacts(
+    transaction: Transaction, request: service.PutArtifactsRequest
+) -> service.PutArtifactsResponse:
+    guard = request.options.abort_if_latest_updated_time_changed
+    paths = request.update_mask.paths
+    return service.PutArtifactsResponse(
+        artifact_ids=[
+            put_node(transaction, ARTIFACT, artifact, paths, guard_update_time=guard)
+            for artifact in request.artifacts
+        ]
+    )
+
+
+def put_executions(
+    transaction: Transaction, request: service.PutExecutionsRequest
+) -> service.PutExecutionsResponse:
+    paths = request.update_mask.paths
+    return service.PutExecutionsResponse(
+        execution_ids=[
+            put_node(transaction, EXECUTION, execution, paths) for execution in request.executions
+        ]
+    )
+
+
+def put_contexts(
+    transaction: Transaction, request: service.PutContextsRequest
+) -> service.PutContextsResponse:
+    paths = request.update_mask.paths
+    return service.PutContextsResponse(
+        context_ids=[put_node(transaction, CONTEXT, context, paths) for context in request.contexts]
+    )
+
+
+def put_node(
+    transaction: Transaction,
+    kind: NodeKind,
+    given: Node,
+    mask_paths: Sequence[str] = (),
+    *,
+    guard_update_time: bool = False,
+    force_update_time: bool = False,
+) -> int:
+    """Insert `given`, or update the node whose id it carries; the node's id.
+
+    `guard_update_time` refuses an update of a node that has changed since `given` was read.
+    `force_update_time` moves the update time even when nothing else changes.
+    """
+    if given.HasField("id"):
+        _update(
+            transaction,
+            kind,
+            given,
+            mask_paths,
+            guard_update_time=guard_update_time,
+            force_update_time=force_update_time,
+        )
+        return given.id
+    return _insert(transaction, kind, given)
+
+
+def validated_type(transaction: Transaction, kind: NodeKind, given: Node) -> NodeType:
+    """The type that `given` names by `type_id`.
+
+    Raises InvalidArgumentError without a type id and NotFoundError when the kind has no such type.
+    """
+    if not given.HasField("type_id"):
+        raise InvalidArgumentError(
+            f"Type id is missing: set type_id of {describe(kind, given)} to that of a stored type"
+        )
+    node_type = transaction.type_by_id(kind, given.type_id)
+    if node_type is None:
+        raise NotFoundError(
+            f"no {kind.singular} type has id {given.type_id}, the type_id of "
+            f"{describe(kind, given)}: put the type first"
+        )
+    return node_type
+
+
+def check_properties(
+    kind: NodeKind, given: Node, node_type: NodeType, names: Iterable[str] | None = None
+) -> None:
+    """Hold the typed properties (those in `names`, or all) against the node's type."""
+    declared = node_type.properties
+    for name, value in given.properties.items():
+        if names is not None and name not in names:
+            continue
+        if name not in declared:
+            raise InvalidArgumentError(
+                f"Found unknown property: {name} of {describe(kind, given)}: type "
+                f"{node_type.name!r} does not declare it"
+            )
+        if value.WhichOneof("value") != VALUE_FIELDS.get(declared[name]):
+            raise InvalidArgumentError(
+                f"Found unmatched property type: {name} of {describe(kind, given)}: type "
+                f"{node_type.name!r} declares {mlmd.PropertyType.Name(declared[name])}, the value "
+                f"is {value.WhichOneof('value') or 'empty'}"
+            )
+
+
+def check_custom_properties(
+    kind: NodeKind, given: Node, names: Iterable[str] | None = None
+) -> None:
+    """Refuse custom properties (those in `names`, or all) that carry no value."""
+    for name, value in given.custom_properties.items():
+        if value.WhichOneof("value") is None and (names is None or name in names):
+            raise InvalidArgumentError(
+                f"custom property {name!r} of {describe(kind, given)} has no value: set one of "
+                "the members of Value"
+            )
+
+
+def describe(kind: NodeKind, node: Node) -> str:
+    """A node as error messages name it."""
+    words = [kind.singular]
+    if node.HasField("id"):
+        words.append(str(node.id))
+    if node.HasField("name"):
+        words.append(repr(node.name))
+    return " ".join(words) if len(words) > 1 else f"an {kind.singular} without id and name"
+
+
+def _insert(transaction: Transaction, kind: NodeKind, given: Node) -> int:
+    node_type = validated_type(transaction, kind, given)
+    check_properties(kind, given, node_type)
+    check_custom_properties(kind, given)
+    if kind is CONTEXT and not given.name:
+        raise InvalidArgumentError("Context name should not be empty: give the context a name")
+    if given.HasField("name"):
+        _refuse_taken_name(transaction, kind, node_type, given.name)
+    if given.HasField("external_id"):
+        _refuse_taken_external_id(transaction, kind, given.external_id)
+    stored: Node = kind.message()
+    stored.CopyFrom(given)
+    now = now_ms()
+    _write(
+        transaction,
+        kind,
+        stored,
+        node_type,
+        node_id=transaction.next_id(kind.record_kind),
+        create_time=now,
+        update_time=now,
+        previous=None,
+    )
+    return stored.id
+
+
+def _update(
+    transaction: Transaction,
+    kind: NodeKind,
+    given: Node,
+    mask_paths: Sequence[str],
+    *,
+    guard_update_time: bool,
+    force_update_time: bool,
+) -> None:
+    found = transaction.newest(kind.nodes, given.id)
+    if found is None:
+        raise InvalidArgumentError(
+            f"no {kind.singular} has id {given.id}: leave the id out to insert a new one"
+        )
+    previous, payload = found
+    stored: Node = kind.message.FromString(payload)
+    if given.HasField("type_id") and given.type_id != stored.type_id:
+        raise InvalidArgumentError(
+            f"{kind.singular} {given.id} has type {stored.type_id}, not the given "
+            f"{given.type_id}: the type of a node cannot be changed"
+        )
+    if guard_update_time and (
+        given.last_update_time_since_epoch != stored.last_update_time_since_epoch
+    ):
+        raise FailedPreconditionError(
+            f"{kind.singular} {given.id} was updated at {stored.last_update_time_since_epoch} ms, "
+            f"not at the given {given.last_update_time_since_epoch} ms: read it again and retry"
+        )
+    node_type = transaction.type_by_id(kind, stored.type_id)
+    assert node_type is not None, f"{kind.singular} {given.id} has a type that is not stored"
+    typed, custom = _masked_names(given, mask_paths)
+    check_properties(kind, given, node_type, typed)
+    check_custom_properties(kind, given, custom)
+    updated = _masked(kind, stored, given, mask_paths) if mask_paths else _replaced(kind, given)
+    if kind is not CONTEXT:
+        _copy_field(updated, stored, "name")
+    elif not updated.name:
+        raise InvalidArgumentError(
+            f"Context name should not be empty: context {given.id} needs a name in an update, too"
+        )
+    elif updated.name != stored.name:
+        _refuse_taken_name(transaction, kind, node_type, updated.name)
+    if updated.HasField("external_id") and not (
+        stored.HasField("external_id") and stored.external_id == updated.external_id
+    ):
+        _refuse_taken_external_id(transaction, kind, updated.external_id)
+    if not force_update_time and _says_the_same(kind, given, stored):
+        return
+    update_time = now_ms()
+    if guard_update_time:
+        update_time = max(update_time, stored.last_update_time_since_epoch + 1)
+    _write(
+        transaction,
+        kind,
+        updated,
+        node_type,
+        node_id=stored.id,
+        create_time=stored.create_time_since_epoch,
+        update_time=update_time,
+        previous=previous,
+    )
+
+
+def _write(
+    transaction: Transaction,
+    kind: NodeKind,
+    node: Any,
+    node_type: NodeType,
+    *,
+    node_id: int,
+    create_time: int,
+    update_time: int,
+    previous: int | None,
+) -> None:
+    """Complete `node` to the post-image that a get answers, and add it to the put."""
+    node.DiscardUnknownFields()
+    node.ClearField("system_metadata")
+    node.id = node_id
+    node.type_id = node_type.id
+    node.type = node_type.name
+    node.create_time_since_epoch = create_time
+    node.last_update_time_since_epoch = update_time
+    if kind is ARTIFACT and not node.HasField("uri"):
+        node.uri = ""
+    transaction.write(
+        kind.record_kind,
+        node_id,
+        node.SerializeToString(deterministic=True),
+        type_id=node_type.id,
+        previous=previous,
+    )
+
+
+def _replaced(kind: NodeKind, given: Node) -> Node:
+    updated: Node = kind.message()
+    updated.CopyFrom(given)
+    return updated
+
+
+def _masked(kind: NodeKind, stored: Node, given: Node, mask_paths: Sequence[str]) -> Node:
+    """`stored` with the fields and properties that the mask names taken from `given`.
+
+    Paths that name nothing updatable have no effect, as upstream.
+    """
+    updated: Node = kind.message()
+    updated.CopyFrom(stored)
+    fields = {"external_id"}
+    if kind.state_field is not None:
+        fields.add(kind.state_field)
+    if kind is ARTIFACT:
+        fields.add("uri")
+    if kind is CONTEXT:
+        fields.add("name")
+    for path in mask_paths:
+        if path in fields:
+            _copy_field(updated, given, path)
+    for map_field in PROPERTY_MAPS:
+        target, source = getattr(updated, map_field), getattr(given, map_field)
+        if map_field in mask_paths:
+            updated.ClearField(map_field)  # type: ignore[arg-type]
+            for name in source:
+                target = getattr(updated, map_field)
+                target[name].CopyFrom(source[name])
+            continue
+        for name in _property_names(map_field, mask_paths):
+            if name in source:
+                target[name].CopyFrom(source[name])
+            elif name in target:
+                del target[name]
+    return updated
+
+
+def _masked_names(
+    given: Node, mask_paths: Sequence[str]
+) -> tuple[Iterable[str] | None, Iterable[str] | None]:
+    """The names of typed and of custom properties to validate; None stands for all."""
+    if not mask_paths:
+        return None, None
+    typed, custom = (
+        None if map_field in mask_paths else _property_names(map_field, mask_paths)
+        for map_field in PROPERTY_MAPS
+    )
+    return typed, custom
+
+
+def _property_names(map_field: str, mask_paths: Sequence[str]) -> set[str]:
+    prefix = f"{map_field}."
+    return {path.removeprefix(prefix) for path in mask_paths if path.startswith(prefix)}
+
+
+def _copy_field(target: Node, source: Node, field: Any) -> None:
+    if source.HasField(field):
+        setattr(target, field, getattr(source, field))
+    else:
+        target.ClearField(field)
+
+
+def _says_the_same(kind: NodeKind, given: Node, stored: Node) -> bool:
+    """Whether a put of `given` changes nothing in upstream's eyes: type id and times apart.
+
+    The comparison is of presence and value, `type` and `system_metadata` included: a node as a get
+    returned it is no change, one without its `type` moves the update time.
+    """
+    return _compared(kind, given) == _compared(kind, stored)
+
+
+def _compared(kind: NodeKind, node: Node) -> Node:
+    copy: Any = kind.message()
+    copy.CopyFrom(node)
+    copy.ClearField("type_id")
+    copy.ClearField("create_time_since_epoch")
+    copy.ClearField("last_update_time_since_epoch")
+    copy.DiscardUnknownFields()
+    return copy  # type: ignore[no-any-return]
+
+
+def _refuse_taken_name(
+    transaction: Transaction, kind: NodeKind, node_type: NodeType, name: str
+) -> None:
+    taken_by = transaction.node_id_by_name(kind, node_type.id, name)
+    if taken_by is not None:
+        raise AlreadyExistsError(
+            f"{kind.singular} {taken_by} of type {node_type.name!r} already has the name {name!r}"
+        )
+
+
+def _refuse_taken_external_id(transaction: Transaction, kind: NodeKind, external_id: str) -> None:
+    taken_by = transaction.node_id_by_external_id(kind, external_id)
+    if taken_by is not None:
+        raise AlreadyExistsError(
+            f"{kind.singular} {taken_by} already has the external id {external_id!r}"
+        )

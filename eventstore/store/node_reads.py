@@ -1,0 +1,248 @@
+"""Reads of artifacts, executions and contexts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from eventstore.errors import InvalidArgumentError, NotFoundError
+from eventstore.projections import index_tables as tables
+from eventstore.projections.index_tables import hash64
+from eventstore.proto import metadata_store_service_pb2 as service
+from eventstore.store.listing import list_page
+from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, NodeKind
+from eventstore.store.snapshot import Snapshot
+from eventstore.store.type_reads import check_external_ids
+from eventstore.store.wire import fill_repeated
+
+_RESERVED_URI_FIELD = 1
+
+Response = TypeVar("Response", bound=Any)
+
+
+def get_artifacts(
+    snapshot: Snapshot, request: service.GetArtifactsRequest
+) -> service.GetArtifactsResponse:
+    return _list(snapshot, ARTIFACT, request, service.GetArtifactsResponse())
+
+
+def get_executions(
+    snapshot: Snapshot, request: service.GetExecutionsRequest
+) -> service.GetExecutionsResponse:
+    return _list(snapshot, EXECUTION, request, service.GetExecutionsResponse())
+
+
+def get_contexts(
+    snapshot: Snapshot, request: service.GetContextsRequest
+) -> service.GetContextsResponse:
+    return _list(snapshot, CONTEXT, request, service.GetContextsResponse())
+
+
+def get_artifacts_by_type(
+    snapshot: Snapshot, request: service.GetArtifactsByTypeRequest
+) -> service.GetArtifactsByTypeResponse:
+    return _list_by_type(snapshot, ARTIFACT, request, service.GetArtifactsByTypeResponse())
+
+
+def get_executions_by_type(
+    snapshot: Snapshot, request: service.GetExecutionsByTypeRequest
+) -> service.GetExecutionsByTypeResponse:
+    return _list_by_type(snapshot, EXECUTION, request, service.GetExecutionsByTypeResponse())
+
+
+def get_contexts_by_type(
+    snapshot: Snapshot, request: service.GetContextsByTypeRequest
+) -> service.GetContextsByTypeResponse:
+    return _list_by_type(snapshot, CONTEXT, request, service.GetContextsByTypeResponse())
+
+
+def get_artifacts_by_context(
+    snapshot: Snapshot, request: service.GetArtifactsByContextRequest
+) -> service.GetArtifactsByContextResponse:
+    response = service.GetArtifactsByContextResponse()
+    return _list_by_context(snapshot, ARTIFACT, tables.ARTIFACTS_BY_CONTEXT, request, response)
+
+
+def get_executions_by_context(
+    snapshot: Snapshot, request: service.GetExecutionsByContextRequest
+) -> service.GetExecutionsByContextResponse:
+    response = service.GetExecutionsByContextResponse()
+    return _list_by_context(snapshot, EXECUTION, tables.EXECUTIONS_BY_CONTEXT, request, response)
+
+
+def get_artifacts_by_id(
+    snapshot: Snapshot, request: service.GetArtifactsByIDRequest
+) -> service.GetArtifactsByIDResponse:
+    response = service.GetArtifactsByIDResponse()
+    _fill_nodes(snapshot, ARTIFACT, sorted(set(request.artifact_ids)), response)
+    if request.populate_artifact_types:
+        type_ids = dict.fromkeys(artifact.type_id for artifact in response.artifacts)
+        payloads = (snapshot.type_payload(ARTIFACT, type_id) for type_id in type_ids)
+        fill_repeated(response, "artifact_types", (p for p in payloads if p is not None))
+    return response
+
+
+def get_executions_by_id(
+    snapshot: Snapshot, request: service.GetExecutionsByIDRequest
+) -> service.GetExecutionsByIDResponse:
+    response = service.GetExecutionsByIDResponse()
+    return _fill_nodes(snapshot, EXECUTION, sorted(set(request.execution_ids)), response)
+
+
+def get_contexts_by_id(
+    snapshot: Snapshot, request: service.GetContextsByIDRequest
+) -> service.GetContextsByIDResponse:
+    response = service.GetContextsByIDResponse()
+    return _fill_nodes(snapshot, CONTEXT, sorted(set(request.context_ids)), response)
+
+
+def get_artifact_by_type_and_name(
+    snapshot: Snapshot, request: service.GetArtifactByTypeAndNameRequest
+) -> service.GetArtifactByTypeAndNameResponse:
+    response = service.GetArtifactByTypeAndNameResponse()
+    payload = _payload_by_name(snapshot, ARTIFACT, request, request.artifact_name)
+    if payload is not None:
+        response.artifact.MergeFromString(payload)
+    return response
+
+
+def get_execution_by_type_and_name(
+    snapshot: Snapshot, request: service.GetExecutionByTypeAndNameRequest
+) -> service.GetExecutionByTypeAndNameResponse:
+    response = service.GetExecutionByTypeAndNameResponse()
+    payload = _payload_by_name(snapshot, EXECUTION, request, request.execution_name)
+    if payload is not None:
+        response.execution.MergeFromString(payload)
+    return response
+
+
+def get_context_by_type_and_name(
+    snapshot: Snapshot, request: service.GetContextByTypeAndNameRequest
+) -> service.GetContextByTypeAndNameResponse:
+    response = service.GetContextByTypeAndNameResponse()
+    payload = _payload_by_name(snapshot, CONTEXT, request, request.context_name)
+    if payload is not None:
+        response.context.MergeFromString(payload)
+    return response
+
+
+def get_artifacts_by_uri(
+    snapshot: Snapshot, request: service.GetArtifactsByURIRequest
+) -> service.GetArtifactsByURIResponse:
+    if _has_unknown_field(request, _RESERVED_URI_FIELD):
+        raise InvalidArgumentError(
+            "The request contains deprecated field `uri` (number 1): use `uris` (number 2)"
+        )
+    response = service.GetArtifactsByURIResponse()
+    for uri in dict.fromkeys(request.uris):
+        payloads = (
+            snapshot.node_payload(ARTIFACT, node_id)
+            for node_id in snapshot.linked_ids(tables.ARTIFACT_URIS, hash64(uri))
+        )
+        candidates = service.GetArtifactsByURIResponse()
+        fill_repeated(candidates, "artifacts", (p for p in payloads if p is not None))
+        response.artifacts.extend(a for a in candidates.artifacts if a.uri == uri)
+    return response
+
+
+def get_artifacts_by_external_ids(
+    snapshot: Snapshot, request: service.GetArtifactsByExternalIdsRequest
+) -> service.GetArtifactsByExternalIdsResponse:
+    response = service.GetArtifactsByExternalIdsResponse()
+    return _fill_by_external_ids(snapshot, ARTIFACT, request, response)
+
+
+def get_executions_by_external_ids(
+    snapshot: Snapshot, request: service.GetExecutionsByExternalIdsRequest
+) -> service.GetExecutionsByExternalIdsResponse:
+    response = service.GetExecutionsByExternalIdsResponse()
+    return _fill_by_external_ids(snapshot, EXECUTION, request, response)
+
+
+def get_contexts_by_external_ids(
+    snapshot: Snapshot, request: service.GetContextsByExternalIdsRequest
+) -> service.GetContextsByExternalIdsResponse:
+    response = service.GetContextsByExternalIdsResponse()
+    return _fill_by_external_ids(snapshot, CONTEXT, request, response)
+
+
+def _list(snapshot: Snapshot, kind: NodeKind, request: Any, response: Response) -> Response:
+    if not request.HasField("options"):
+        ids = snapshot.projections.index.keys(kind.nodes, snapshot.position)
+        return _fill_nodes(snapshot, kind, ids, response)
+    page = list_page(snapshot, kind, request.options)
+    if page.next_page_token:
+        response.next_page_token = page.next_page_token
+    return _fill_nodes(_at(snapshot, page.position), kind, page.ids, response)
+
+
+def _list_by_type(snapshot: Snapshot, kind: NodeKind, request: Any, response: Response) -> Response:
+    node_type = snapshot.type_by_name(kind, request.type_name, request.type_version)
+    if node_type is None:
+        return response
+    if not request.HasField("options"):
+        rows = snapshot.projections.list_ids(
+            kind.record_kind, as_of=snapshot.position, type_id=node_type.id
+        )
+        return _fill_nodes(snapshot, kind, (row[0] for row in rows), response)
+    page = list_page(snapshot, kind, request.options, type_id=node_type.id)
+    if page.ids:
+        response.next_page_token = page.next_page_token
+    return _fill_nodes(_at(snapshot, page.position), kind, page.ids, response)
+
+
+def _list_by_context(
+    snapshot: Snapshot, kind: NodeKind, table: int, request: Any, response: Response
+) -> Response:
+    if not request.HasField("options"):
+        ids = snapshot.linked_ids(table, request.context_id)
+        return _fill_nodes(snapshot, kind, ids, response)
+    page = list_page(snapshot, kind, request.options, context_id=request.context_id)
+    if page.next_page_token:
+        response.next_page_token = page.next_page_token
+    return _fill_nodes(_at(snapshot, page.position), kind, page.ids, response)
+
+
+def _at(snapshot: Snapshot, position: int) -> Snapshot:
+    if position == snapshot.position:
+        return snapshot
+    return Snapshot(snapshot.projections, position)
+
+
+def _fill_nodes(
+    snapshot: Snapshot, kind: NodeKind, node_ids: Iterable[int], response: Response
+) -> Response:
+    """Append the nodes with these ids, in this order; ids that no node has are left out."""
+    payloads = (snapshot.node_payload(kind, node_id) for node_id in node_ids)
+    return fill_repeated(response, kind.plural, (p for p in payloads if p is not None))
+
+
+def _payload_by_name(
+    snapshot: Snapshot, kind: NodeKind, request: Any, name: str
+) -> bytes | None:
+    if not name:
+        return None
+    node_type = snapshot.type_by_name(kind, request.type_name, request.type_version)
+    if node_type is None:
+        return None
+    node_id = snapshot.node_id_by_name(kind, node_type.id, name)
+    return None if node_id is None else snapshot.node_payload(kind, node_id)
+
+
+def _fill_by_external_ids(
+    snapshot: Snapshot, kind: NodeKind, request: Any, response: Response
+) -> Response:
+    check_external_ids(request.external_ids, kind.plural)
+    found = {snapshot.node_id_by_external_id(kind, id_) for id_ in request.external_ids}
+    node_ids = sorted(node_id for node_id in found if node_id is not None)
+    if request.external_ids and not node_ids:
+        raise NotFoundError(
+            f"no {kind.singular} has any of the external ids {list(request.external_ids)}"
+        )
+    return _fill_nodes(snapshot, kind, node_ids, response)
+
+
+def _has_unknown_field(message: Any, number: int) -> bool:
+    from google.protobuf.unknown_fields import UnknownFieldSet
+
+    return any(field.field_number == number for field in UnknownFieldSet(message))

@@ -1,0 +1,105 @@
+"""The state of the store as of one position, read entity by entity."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from eventstore.projections import Projections
+from eventstore.projections.index_tables import hash64, name_key, type_name_key
+from eventstore.store.node_kinds import NODE_KINDS, Node, NodeKind, NodeType
+
+
+class Snapshot:
+    """Answers point look-ups as of `position` from the point index.
+
+    Hashed keys may collide and may be out of date (a context was renamed, an external id moved),
+    so every look-up by one of them reads the entity itself before it answers.
+    """
+
+    def __init__(self, projections: Projections, position: int) -> None:
+        self.projections = projections
+        self.position = position
+        self._index = projections.index
+
+    def newest(self, table: int, key: int) -> tuple[int, bytes] | None:
+        """The (position, value) last written under `key`, None when there is none."""
+        return self._index.newest(table, key, self.position)
+
+    def entries(self, table: int, key: int) -> list[tuple[int, bytes]]:
+        """Every (position, value) written under `key`, oldest first."""
+        return self._index.entries(table, key, self.position)
+
+    def node_payload(self, kind: NodeKind, node_id: int) -> bytes | None:
+        """The serialized node, None when there is no such id."""
+        found = self.newest(kind.nodes, node_id)
+        return None if found is None else found[1]
+
+    def exists(self, kind: NodeKind, node_id: int) -> bool:
+        return self.newest(kind.nodes, node_id) is not None
+
+    def node_id_by_name(self, kind: NodeKind, type_id: int, name: str) -> int | None:
+        """The id of the node that bears `name` within its type."""
+        for node_id in self.linked_ids(kind.names, name_key(type_id, name)):
+            node = self._parsed(kind, node_id)
+            if node.type_id == type_id and node.HasField("name") and node.name == name:
+                return node_id
+        return None
+
+    def node_id_by_external_id(self, kind: NodeKind, external_id: str) -> int | None:
+        """The id of the node of this kind that bears `external_id`, whatever its type."""
+        for node_id in self.linked_ids(kind.external_ids, hash64(external_id)):
+            node = self._parsed(kind, node_id)
+            if node.HasField("external_id") and node.external_id == external_id:
+                return node_id
+        return None
+
+    def type_payload(self, kind: NodeKind, type_id: int) -> bytes | None:
+        found = self.newest(kind.types, type_id)
+        return None if found is None else found[1]
+
+    def type_by_id(self, kind: NodeKind, type_id: int) -> NodeType | None:
+        """The type, shared between callers: copy it before changing anything."""
+        payload = self.type_payload(kind, type_id)
+        return None if payload is None else parsed_type(kind.type_message, payload)
+
+    def type_by_name(self, kind: NodeKind, name: str, version: str | None) -> NodeType | None:
+        """The type of this name and exactly this version; an empty version is none."""
+        version = version or ""
+        for type_id in self.linked_ids(kind.type_names, type_name_key(name, version)):
+            node_type = self.type_by_id(kind, type_id)
+            if node_type is not None and (node_type.name, node_type.version) == (name, version):
+                return node_type
+        return None
+
+    def type_id_by_external_id(self, kind: NodeKind, external_id: str) -> int | None:
+        for type_id in self.linked_ids(kind.type_external_ids, hash64(external_id)):
+            node_type = self.type_by_id(kind, type_id)
+            if (
+                node_type is not None
+                and node_type.HasField("external_id")
+                and node_type.external_id == external_id
+            ):
+                return type_id
+        return None
+
+    def type_external_id_is_taken(self, external_id: str) -> bool:
+        """Whether a type of any kind bears `external_id`: it is unique over all three."""
+        return any(self.type_id_by_external_id(kind, external_id) for kind in NODE_KINDS)
+
+    def linked_ids(self, table: int, key: int) -> list[int]:
+        """The distinct ids written under `key`, in ascending order."""
+        return sorted({int.from_bytes(value, "little", signed=True) for _, value in self.entries(table, key)})
+
+    def _parsed(self, kind: NodeKind, node_id: int) -> Node:
+        payload = self.node_payload(kind, node_id)
+        assert payload is not None, f"the index names {kind.singular} {node_id}, which is not there"
+        node: Node = kind.message.FromString(payload)
+        return node
+
+
+@lru_cache(maxsize=4096)
+def parsed_type(message: Any, payload: bytes) -> NodeType:
+    """Parse a type once per version of it: every put of a node needs its type's properties."""
+    node_type: NodeType = message.FromString(payload)
+    return node_type

@@ -1,0 +1,188 @@
+"""Puts of artifact, execution and context types: creation and evolution (contract of MLMD 1.17.1).
+
+A stored type only ever grows: a later put may add properties, set the external id, and set the
+base type once. Everything else of the first put stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from eventstore.errors import AlreadyExistsError, InvalidArgumentError, UnimplementedError
+from eventstore.projections.index_tables import TYPE_SEQUENCE
+from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.proto import metadata_store_service_pb2 as service
+from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, NodeKind, NodeType
+from eventstore.store.transaction import Transaction
+
+
+def put_artifact_type(
+    transaction: Transaction, request: service.PutArtifactTypeRequest
+) -> service.PutArtifactTypeResponse:
+    _refuse_partial_match(request)
+    (type_id,) = put_types_of_kind(transaction, ARTIFACT, [request.artifact_type], request)
+    return service.PutArtifactTypeResponse(type_id=type_id)
+
+
+def put_execution_type(
+    transaction: Transaction, request: service.PutExecutionTypeRequest
+) -> service.PutExecutionTypeResponse:
+    _refuse_partial_match(request)
+    (type_id,) = put_types_of_kind(transaction, EXECUTION, [request.execution_type], request)
+    return service.PutExecutionTypeResponse(type_id=type_id)
+
+
+def put_context_type(
+    transaction: Transaction, request: service.PutContextTypeRequest
+) -> service.PutContextTypeResponse:
+    _refuse_partial_match(request)
+    (type_id,) = put_types_of_kind(transaction, CONTEXT, [request.context_type], request)
+    return service.PutContextTypeResponse(type_id=type_id)
+
+
+def put_types(
+    transaction: Transaction, request: service.PutTypesRequest
+) -> service.PutTypesResponse:
+    _refuse_partial_match(request)
+    return service.PutTypesResponse(
+        artifact_type_ids=put_types_of_kind(transaction, ARTIFACT, request.artifact_types, request),
+        execution_type_ids=put_types_of_kind(
+            transaction, EXECUTION, request.execution_types, request
+        ),
+        context_type_ids=put_types_of_kind(transaction, CONTEXT, request.context_types, request),
+    )
+
+
+def put_types_of_kind(
+    transaction: Transaction, kind: NodeKind, types: Iterable[NodeType], options: Any
+) -> list[int]:
+    """Create or evolve each type in order; the ids, one per given type.
+
+    `options` is any of the four type requests: its `can_add_fields` and `can_omit_fields` count.
+    A type that was stored before the request is compared, at each mention, with what was stored
+    then; the additions of all mentions add up.
+    """
+    stored_before: dict[int, NodeType] = {}
+    ids = []
+    for given in types:
+        current = transaction.type_by_name(kind, given.name, given.version)
+        if current is None:
+            ids.append(_create(transaction, kind, given))
+            continue
+        baseline = stored_before.get(current.id)
+        if baseline is None:
+            baseline = current
+            if transaction.newest_is_stored(kind.types, current.id):
+                stored_before[current.id] = current
+        _evolve(transaction, kind, given, baseline, current, options)
+        ids.append(current.id)
+    return ids
+
+
+def _refuse_partial_match(request: Any) -> None:
+    if not request.all_fields_match:
+        raise UnimplementedError("all_fields_match = false is not supported: leave it unset")
+
+
+def _create(transaction: Transaction, kind: NodeKind, given: NodeType) -> int:
+    if not given.name:
+        raise InvalidArgumentError(f"the {kind.singular} type has no name: give it a non-empty one")
+    _refuse_unknown_property_types(kind, given, given.properties)
+    _refuse_unset_base_type(kind, given)
+    if given.HasField("external_id") and transaction.type_external_id_is_taken(given.external_id):
+        raise _external_id_taken(kind, given)
+    stored: NodeType = kind.type_message()
+    stored.CopyFrom(given)
+    stored.DiscardUnknownFields()
+    if not stored.version:
+        stored.ClearField("version")
+    stored.id = transaction.next_id(TYPE_SEQUENCE)
+    transaction.write(kind.type_record_kind, stored.id, stored.SerializeToString(deterministic=True))
+    return stored.id
+
+
+def _evolve(
+    transaction: Transaction,
+    kind: NodeKind,
+    given: NodeType,
+    baseline: NodeType,
+    current: NodeType,
+    options: Any,
+) -> None:
+    described = f"{kind.singular} type {given.name!r}"
+    for name, property_type in given.properties.items():
+        if name in baseline.properties and baseline.properties[name] != property_type:
+            raise AlreadyExistsError(
+                f"{described} already has property {name!r} as "
+                f"{mlmd.PropertyType.Name(baseline.properties[name])}, not as "
+                f"{mlmd.PropertyType.Name(property_type)}: give it a new name or version the type"
+            )
+    omitted = sorted(set(baseline.properties) - set(given.properties))
+    if omitted and not options.can_omit_fields:
+        raise AlreadyExistsError(
+            f"{described} already exists with properties that the given one lacks: {omitted}; "
+            "mention them, or set can_omit_fields"
+        )
+    added = {
+        name: value for name, value in given.properties.items() if name not in baseline.properties
+    }
+    if added and not options.can_add_fields:
+        raise AlreadyExistsError(
+            f"{described} already exists without the given properties {sorted(added)}; "
+            "set can_add_fields to add them"
+        )
+    _refuse_unknown_property_types(kind, given, added)
+    _refuse_unset_base_type(kind, given)
+    evolved: NodeType = kind.type_message()
+    evolved.CopyFrom(current)
+    for name, property_type in added.items():
+        evolved.properties[name] = property_type
+    if given.HasField("base_type"):
+        if current.HasField("base_type") and current.base_type != given.base_type:
+            raise UnimplementedError(
+                f"{described} has base type {current.base_type}: it cannot be changed to "
+                f"{given.base_type}"
+            )
+        evolved.base_type = given.base_type  # type: ignore[assignment]
+    if given.HasField("external_id") and (
+        not current.HasField("external_id") or current.external_id != given.external_id
+    ):
+        if transaction.type_external_id_is_taken(given.external_id):
+            raise _external_id_taken(kind, given)
+        evolved.external_id = given.external_id
+    if evolved == current:
+        return
+    newest = transaction.newest(kind.types, current.id)
+    assert newest is not None
+    transaction.write(
+        kind.type_record_kind,
+        current.id,
+        evolved.SerializeToString(deterministic=True),
+        previous=newest[0],
+    )
+
+
+def _refuse_unknown_property_types(kind: NodeKind, given: NodeType, properties: Any) -> None:
+    for name, property_type in properties.items():
+        if property_type == mlmd.PropertyType.UNKNOWN:
+            raise InvalidArgumentError(
+                f"property {name!r} of {kind.singular} type {given.name!r} has type UNKNOWN: "
+                "give it INT, DOUBLE, STRING, STRUCT, PROTO or BOOLEAN"
+            )
+
+
+def _refuse_unset_base_type(kind: NodeKind, given: NodeType) -> None:
+    # 0 is UNSET in each of the three enums, and the only value that ContextType has.
+    if given.HasField("base_type") and given.base_type == 0:
+        raise UnimplementedError(
+            f"base type UNSET of {kind.singular} type {given.name!r} is not supported: a base type "
+            "cannot be removed; leave base_type out"
+        )
+
+
+def _external_id_taken(kind: NodeKind, given: NodeType) -> AlreadyExistsError:
+    return AlreadyExistsError(
+        f"external id {given.external_id!r} of {kind.singular} type {given.name!r} already belongs "
+        "to another type"
+    )

@@ -1,0 +1,186 @@
+"""The tables of the point index, and the entries that each record adds to them.
+
+A table maps an int64 key to values. Nodes and types are found by id; names, external ids, uris and
+event identities by a 64-bit hash, so whoever looks one up compares the entity itself as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final, Protocol
+
+from eventstore.log import record as kinds
+from eventstore.proto import metadata_store_pb2 as mlmd
+
+ARTIFACTS: Final = 1
+EXECUTIONS: Final = 2
+CONTEXTS: Final = 3
+ARTIFACT_TYPES: Final = 4
+EXECUTION_TYPES: Final = 5
+CONTEXT_TYPES: Final = 6
+ARTIFACT_NAMES: Final = 7
+EXECUTION_NAMES: Final = 8
+CONTEXT_NAMES: Final = 9
+ARTIFACT_EXTERNAL_IDS: Final = 10
+EXECUTION_EXTERNAL_IDS: Final = 11
+CONTEXT_EXTERNAL_IDS: Final = 12
+ARTIFACT_TYPE_NAMES: Final = 13
+EXECUTION_TYPE_NAMES: Final = 14
+CONTEXT_TYPE_NAMES: Final = 15
+ARTIFACT_TYPE_EXTERNAL_IDS: Final = 16
+EXECUTION_TYPE_EXTERNAL_IDS: Final = 17
+CONTEXT_TYPE_EXTERNAL_IDS: Final = 18
+ARTIFACT_URIS: Final = 19
+EVENTS_BY_ARTIFACT: Final = 20
+EVENTS_BY_EXECUTION: Final = 21
+EVENT_KEYS: Final = 22
+ARTIFACTS_BY_CONTEXT: Final = 23
+CONTEXTS_BY_ARTIFACT: Final = 24
+EXECUTIONS_BY_CONTEXT: Final = 25
+CONTEXTS_BY_EXECUTION: Final = 26
+PARENTS_BY_CONTEXT: Final = 27
+CHILDREN_BY_CONTEXT: Final = 28
+
+TABLES: Final = tuple(range(ARTIFACTS, CHILDREN_BY_CONTEXT + 1))
+
+TYPE_SEQUENCE: Final = "type"
+SEQUENCES: Final = {
+    **{kind: kind for kind in kinds.KINDS},
+    kinds.ARTIFACT_TYPE: TYPE_SEQUENCE,
+    kinds.EXECUTION_TYPE: TYPE_SEQUENCE,
+    kinds.CONTEXT_TYPE: TYPE_SEQUENCE,
+}
+"""The id sequence of each record kind: its own, save that the three type kinds share one."""
+
+_NODE_TABLES: Final = {
+    kinds.ARTIFACT: (mlmd.Artifact, ARTIFACTS, ARTIFACT_NAMES, ARTIFACT_EXTERNAL_IDS),
+    kinds.EXECUTION: (mlmd.Execution, EXECUTIONS, EXECUTION_NAMES, EXECUTION_EXTERNAL_IDS),
+    kinds.CONTEXT: (mlmd.Context, CONTEXTS, CONTEXT_NAMES, CONTEXT_EXTERNAL_IDS),
+}
+_TYPE_TABLES: Final = {
+    kinds.ARTIFACT_TYPE: (
+        mlmd.ArtifactType,
+        ARTIFACT_TYPES,
+        ARTIFACT_TYPE_NAMES,
+        ARTIFACT_TYPE_EXTERNAL_IDS,
+    ),
+    kinds.EXECUTION_TYPE: (
+        mlmd.ExecutionType,
+        EXECUTION_TYPES,
+        EXECUTION_TYPE_NAMES,
+        EXECUTION_TYPE_EXTERNAL_IDS,
+    ),
+    kinds.CONTEXT_TYPE: (
+        mlmd.ContextType,
+        CONTEXT_TYPES,
+        CONTEXT_TYPE_NAMES,
+        CONTEXT_TYPE_EXTERNAL_IDS,
+    ),
+}
+
+
+class Indexed(Protocol):
+    """What a record and a draft have in common."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def entity_id(self) -> int: ...
+    @property
+    def previous(self) -> int | None: ...
+    @property
+    def payload(self) -> bytes | None: ...
+
+
+def hash64(text: str) -> int:
+    """A signed 64-bit key for a text: the first eight bytes of its MD5, big-endian."""
+    digest = hashlib.md5(text.encode(), usedforsecurity=False).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
+
+
+def name_key(type_id: int, name: str) -> int:
+    """The key of a node's name, which is unique within its type."""
+    return hash64(f"{type_id}/{name}")
+
+
+def type_name_key(name: str, version: str) -> int:
+    """The key of a type's name and version, "" for none."""
+    return hash64(f"{version}\0{name}")
+
+
+def event_key(artifact_id: int, execution_id: int, event_type: int) -> int:
+    """The key of what tells events apart."""
+    return hash64(f"{artifact_id}/{execution_id}/{event_type}")
+
+
+def index_entries(record: Indexed) -> list[tuple[int, int, bytes]]:
+    """The (table, key, value) entries of one record.
+
+    A record whose content was erased adds none.
+    """
+    payload = record.payload
+    if payload is None:
+        return []
+    kind, entity_id = record.kind, record.entity_id
+    id_value = encode_id(entity_id)
+    if kind in _NODE_TABLES:
+        message_class, nodes, names, external_ids = _NODE_TABLES[kind]
+        node = message_class.FromString(payload)
+        entries = [(nodes, entity_id, payload)]
+        # The name of an artifact or execution never changes, so its first version has said it.
+        if node.HasField("name") and (record.previous is None or kind == kinds.CONTEXT):
+            entries.append((names, name_key(node.type_id, node.name), id_value))
+        if node.HasField("external_id"):
+            entries.append((external_ids, hash64(node.external_id), id_value))
+        if kind == kinds.ARTIFACT:
+            entries.append((ARTIFACT_URIS, hash64(node.uri), id_value))
+        return entries
+    if kind in _TYPE_TABLES:
+        message_class, types, names, external_ids = _TYPE_TABLES[kind]
+        node_type = message_class.FromString(payload)
+        entries = [
+            (types, entity_id, payload),
+            (names, type_name_key(node_type.name, node_type.version), id_value),
+        ]
+        if node_type.HasField("external_id"):
+            entries.append((external_ids, hash64(node_type.external_id), id_value))
+        return entries
+    return _link_entries(kind, payload)
+
+
+def encode_id(entity_id: int) -> bytes:
+    return entity_id.to_bytes(8, "little", signed=True)
+
+
+def decode_id(value: bytes) -> int:
+    return int.from_bytes(value, "little", signed=True)
+
+
+def _link_entries(kind: str, payload: bytes) -> list[tuple[int, int, bytes]]:
+    if kind == kinds.EVENT:
+        event = mlmd.Event.FromString(payload)
+        key = event_key(event.artifact_id, event.execution_id, event.type)
+        return [
+            (EVENTS_BY_ARTIFACT, event.artifact_id, payload),
+            (EVENTS_BY_EXECUTION, event.execution_id, payload),
+            (EVENT_KEYS, key, payload),
+        ]
+    if kind == kinds.ATTRIBUTION:
+        attribution = mlmd.Attribution.FromString(payload)
+        context_id, artifact_id = attribution.context_id, attribution.artifact_id
+        return [
+            (ARTIFACTS_BY_CONTEXT, context_id, encode_id(artifact_id)),
+            (CONTEXTS_BY_ARTIFACT, artifact_id, encode_id(context_id)),
+        ]
+    if kind == kinds.ASSOCIATION:
+        association = mlmd.Association.FromString(payload)
+        context_id, execution_id = association.context_id, association.execution_id
+        return [
+            (EXECUTIONS_BY_CONTEXT, context_id, encode_id(execution_id)),
+            (CONTEXTS_BY_EXECUTION, execution_id, encode_id(context_id)),
+        ]
+    parent = mlmd.ParentContext.FromString(payload)
+    return [
+        (PARENTS_BY_CONTEXT, parent.child_id, encode_id(parent.parent_id)),
+        (CHILDREN_BY_CONTEXT, parent.parent_id, encode_id(parent.child_id)),
+    ]

@@ -1,0 +1,164 @@
+"""The read models of one log, folded lazily and kept beside it."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+from eventstore.log import Commit, Log, Progress
+from eventstore.log import record as kinds
+from eventstore.projections.point_index import PointIndex
+from eventstore.projections.tables import NODE_TABLES, Tables
+
+FOLDER_NAME = "projections"
+
+_LINKS_TO_CONTEXT = {
+    kinds.ARTIFACT: ("attributions", "artifact_id"),
+    kinds.EXECUTION: ("associations", "execution_id"),
+}
+_ORDERS = {"id": "id", "create_time": "create_time", "update_time": "update_time"}
+
+
+class Projections:
+    """The point index and the DuckDB tables of one log.
+
+    They are caches: what is missing or unusable is folded again from the log. Safe to use from
+    several threads.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._folder = None if log.directory is None else log.directory / FOLDER_NAME
+        self._mutex = threading.Lock()
+        self._tables: Tables | None = None
+        self.index = PointIndex(log, _below(self._folder, "index"))
+
+    def catch_up(self, progress: Progress | None = None) -> int:
+        """Fold what the log has gained into the point index; the position that is reached."""
+        self._log.refresh()
+        if self._log.position > self.index.position:
+            with self._mutex:
+                start, end = self.index.position, self._log.position
+                for commit in self._log.commits(start, end):
+                    self.index.add(commit)
+                    if progress is not None:
+                        progress(commit.last_position - start, end - start)
+        return self.index.position
+
+    def add(self, commit: Commit) -> None:
+        """Fold a commit that this process has just appended, without reading it back."""
+        with self._mutex:
+            # Another thread may have caught up with it already.
+            if commit.first_position == self.index.position + 1:
+                self.index.add(commit)
+
+    def list_ids(
+        self,
+        kind: str,
+        *,
+        as_of: int,
+        type_id: int | None = None,
+        context_id: int | None = None,
+        order_by: str = "id",
+        descending: bool = False,
+        after: tuple[int, int] | None = None,
+        limit: int | None = None,
+    ) -> list[tuple[int, int]]:
+        """(id, order value) of the nodes of a kind as of a position, in order; ties by id.
+
+        `after` is the (order value, id) of the last row of the page before.
+        """
+        nodes, _ = NODE_TABLES[kind]
+        order = _ORDERS[order_by]
+        parameters: dict[str, Any] = {"as_of": as_of}
+        joins = ""
+        conditions = ["node.valid_from <= $as_of", "node.valid_to > $as_of"]
+        if type_id is not None:
+            conditions.append("node.type_id = $type_id")
+            parameters["type_id"] = type_id
+        if context_id is not None:
+            links, end = _LINKS_TO_CONTEXT[kind]
+            joins = f"""
+            JOIN {links} AS link
+              ON link.{end} = node.id AND link.context_id = $context_id
+             AND link.valid_from <= $as_of
+            """
+            parameters["context_id"] = context_id
+        if after is not None:
+            comparison = "<" if descending else ">"
+            conditions.append(f"(node.{order}, node.id) {comparison} ($after_value, $after_id)")
+            parameters["after_value"], parameters["after_id"] = after
+        direction = "DESC" if descending else "ASC"
+        limit_clause = ""
+        if limit is not None:
+            limit_clause = "LIMIT $limit"
+            parameters["limit"] = limit
+        sql = f"""
+        SELECT DISTINCT node.id, node.{order}
+        FROM {nodes} AS node {joins}
+        WHERE {" AND ".join(conditions)}
+        ORDER BY node.{order} {direction}, node.id {direction}
+        {limit_clause}
+        """
+        return self._folded_tables(as_of).query(sql, parameters)  # type: ignore[return-value]
+
+    def counts(self, as_of: int) -> dict[str, int]:
+        """How many types, nodes and links of each kind there are as of a position."""
+        tables = self._folded_tables(as_of)
+        counts = {
+            kind: _count(tables, "types", as_of, "AND valid_to > $as_of AND kind = $kind", kind)
+            for kind in (kinds.ARTIFACT_TYPE, kinds.EXECUTION_TYPE, kinds.CONTEXT_TYPE)
+        }
+        for kind, (nodes, _) in NODE_TABLES.items():
+            counts[kind] = _count(tables, nodes, as_of, "AND valid_to > $as_of")
+        for kind, links in (
+            (kinds.EVENT, "events"),
+            (kinds.ATTRIBUTION, "attributions"),
+            (kinds.ASSOCIATION, "associations"),
+            (kinds.PARENT_CONTEXT, "parent_contexts"),
+        ):
+            counts[kind] = _count(tables, links, as_of)
+        return counts
+
+    def file_bytes(self) -> int:
+        """The size of the caches on disk."""
+        if self._folder is None or not self._folder.exists():
+            return 0
+        return sum(path.stat().st_size for path in self._folder.rglob("*") if path.is_file())
+
+    def close(self) -> None:
+        """Release files and threads."""
+        self.index.close()
+        if self._tables is not None:
+            self._tables.close()
+
+    def _folded_tables(self, position: int) -> Tables:
+        with self._mutex:
+            if self._tables is None:
+                self._tables = Tables(self._log, _below(self._folder, "tables.duckdb"))
+        self._tables.fold(position)
+        return self._tables
+
+
+def remove_projections(directory: Path) -> None:
+    """Throw away the caches of the store in `directory`: the next reads fold them again."""
+    shutil.rmtree(directory / FOLDER_NAME, ignore_errors=True)
+
+
+def _below(folder: Path | None, name: str) -> Path | None:
+    return None if folder is None else folder / name
+
+
+def _count(
+    tables: Tables, table: str, as_of: int, condition: str = "", kind: str | None = None
+) -> int:
+    parameters: dict[str, Any] = {"as_of": as_of}
+    if kind is not None:
+        parameters["kind"] = kind
+    rows = tables.query(
+        f"SELECT count(*) FROM {table} WHERE valid_from <= $as_of {condition}", parameters
+    )
+    count: int = rows[0][0]
+    return count

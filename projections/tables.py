@@ -1,0 +1,334 @@
+"""The DuckDB tables: every version of every type, node and link with its span of positions.
+
+A version holds as of position p when valid_from <= p < valid_to. The tables are folded from the
+log by SQL over Arrow batches, lazily: when a query needs a position that they do not have yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import pyarrow as pa
+
+from eventstore.log import Log, Progress
+from eventstore.log import record as kinds
+
+_LOGGER = logging.getLogger("eventstore.projections")
+
+TABLES_FORMAT_VERSION: Final = 1
+NOT_ENDED: Final = 9_223_372_036_854_775_807
+"""`valid_to` of the version that is current."""
+
+NODE_TABLES: Final = {
+    kinds.ARTIFACT: ("artifacts", "artifact_properties"),
+    kinds.EXECUTION: ("executions", "execution_properties"),
+    kinds.CONTEXT: ("contexts", "context_properties"),
+}
+"""The tables of a node kind: one row a version, and one row a property and version."""
+
+_FOLDED_COLUMNS: Final = [
+    "position",
+    "kind",
+    "entity_id",
+    "type_id",
+    "previous",
+    "name",
+    "external_id",
+    "version",
+    "uri",
+    "state",
+    "create_time",
+    "update_time",
+    "artifact_id",
+    "execution_id",
+    "context_id",
+    "parent_context_id",
+    "event_type",
+    "event_time",
+    "properties",
+    "custom_properties",
+]
+_FOLDED_ROWS_MAX: Final = 131_072
+
+_NODE_COLUMNS = """
+    id BIGINT, type_id BIGINT, name VARCHAR, external_id VARCHAR, uri VARCHAR, state INTEGER,
+    create_time BIGINT, update_time BIGINT, valid_from BIGINT, valid_to BIGINT
+"""
+_PROPERTY_COLUMNS = """
+    node_id BIGINT, is_custom BOOLEAN, name VARCHAR, int_value BIGINT, double_value DOUBLE,
+    string_value VARCHAR, bool_value BOOLEAN, valid_from BIGINT, valid_to BIGINT
+"""
+_SCHEMA: Final = f"""
+CREATE TABLE checkpoint (
+    format_version INTEGER, store_id VARCHAR, position BIGINT, recorded_at BIGINT
+);
+CREATE TABLE types (
+    id BIGINT, kind VARCHAR, name VARCHAR, version VARCHAR, external_id VARCHAR,
+    valid_from BIGINT, valid_to BIGINT
+);
+CREATE TABLE artifacts ({_NODE_COLUMNS});
+CREATE TABLE executions ({_NODE_COLUMNS});
+CREATE TABLE contexts ({_NODE_COLUMNS});
+CREATE TABLE artifact_properties ({_PROPERTY_COLUMNS});
+CREATE TABLE execution_properties ({_PROPERTY_COLUMNS});
+CREATE TABLE context_properties ({_PROPERTY_COLUMNS});
+CREATE TABLE events (
+    artifact_id BIGINT, execution_id BIGINT, type INTEGER, time BIGINT, valid_from BIGINT
+);
+CREATE TABLE attributions (context_id BIGINT, artifact_id BIGINT, valid_from BIGINT);
+CREATE TABLE associations (context_id BIGINT, execution_id BIGINT, valid_from BIGINT);
+CREATE TABLE parent_contexts (child_id BIGINT, parent_id BIGINT, valid_from BIGINT);
+"""
+
+_INSERT_TYPES: Final = """
+INSERT INTO types
+SELECT entity_id, kind, name, version, external_id, position,
+       lead(position, 1, $not_ended) OVER (PARTITION BY entity_id ORDER BY position)
+FROM batch
+WHERE kind IN ('artifact_type', 'execution_type', 'context_type')
+ORDER BY position
+"""
+_INSERT_NODES: Final = """
+INSERT INTO {nodes}
+SELECT entity_id, type_id, name, external_id, uri, state, create_time, update_time, position,
+       lead(position, 1, $not_ended) OVER (PARTITION BY entity_id ORDER BY position)
+FROM batch
+WHERE kind = $kind AND create_time IS NOT NULL
+ORDER BY position
+"""
+_INSERT_PROPERTIES: Final = """
+INSERT INTO {properties}
+WITH version AS (
+    SELECT entity_id, position, properties, custom_properties,
+           lead(position, 1, $not_ended) OVER (PARTITION BY entity_id ORDER BY position) AS ended
+    FROM batch
+    WHERE kind = $kind AND create_time IS NOT NULL
+), entry AS (
+    SELECT entity_id, position, ended, false AS is_custom, unnest(map_entries(properties)) AS pair
+    FROM version
+    UNION ALL
+    SELECT entity_id, position, ended, true, unnest(map_entries(custom_properties))
+    FROM version
+)
+SELECT entity_id, is_custom, pair.key, pair.value.int_value, pair.value.double_value,
+       pair.value.string_value, pair.value.bool_value, position, ended
+FROM entry
+ORDER BY position
+"""
+_END_REPLACED: Final = """
+UPDATE {table} SET valid_to = replacing.position
+FROM (
+    SELECT previous, position FROM batch
+    WHERE previous <= $checkpoint AND kind IN (SELECT unnest($kinds))
+) AS replacing
+WHERE {table}.valid_from = replacing.previous
+"""
+_INSERT_LINKS: Final = {
+    kinds.EVENT: """
+INSERT INTO events
+SELECT artifact_id, execution_id, event_type, event_time, position
+FROM batch WHERE kind = 'event' ORDER BY position
+""",
+    kinds.ATTRIBUTION: """
+INSERT INTO attributions
+SELECT context_id, artifact_id, position
+FROM batch WHERE kind = 'attribution' ORDER BY position
+""",
+    kinds.ASSOCIATION: """
+INSERT INTO associations
+SELECT context_id, execution_id, position
+FROM batch WHERE kind = 'association' ORDER BY position
+""",
+    kinds.PARENT_CONTEXT: """
+INSERT INTO parent_contexts
+SELECT context_id, parent_context_id, position
+FROM batch WHERE kind = 'parent_context' ORDER BY position
+""",
+}
+_TYPE_KINDS: Final = (kinds.ARTIFACT_TYPE, kinds.EXECUTION_TYPE, kinds.CONTEXT_TYPE)
+
+
+class Tables:
+    """The tables of one log, in a DuckDB file or, without one, in memory.
+
+    A DuckDB file belongs to one process at a time; while another has it, this one folds tables of
+    its own in a temporary folder. Safe to use from several threads.
+    """
+
+    def __init__(self, log: Log, path: Path | None) -> None:
+        self._log = log
+        self._path = path
+        self._mutex = threading.RLock()
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._checkpoint = 0
+
+    def checkpoint(self) -> int:
+        """The position up to which the tables are folded."""
+        with self._mutex:
+            self._connected()
+            return self._checkpoint
+
+    def fold(self, upto: int, progress: Progress | None = None) -> None:
+        """Fold the log up to a position, if the tables do not have it yet."""
+        with self._mutex:
+            connection = self._connected()
+            if upto <= self._checkpoint:
+                return
+            start, end = self._checkpoint, self._log.position
+            if end - start > _FOLDED_ROWS_MAX:
+                _LOGGER.info("folding positions %d to %d into the projections", start + 1, end)
+            for batch in _merged(self._log.scan(start, end, _FOLDED_COLUMNS)):
+                self._fold_batch(connection, batch)
+                if progress is not None:
+                    progress(self._checkpoint - start, end - start)
+
+    def query(self, sql: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        """All rows of one query."""
+        with self._mutex:
+            connection = self._connected()
+        with contextlib.closing(connection.cursor()) as cursor:
+            return cursor.execute(sql, parameters).fetchall()
+
+    def close(self) -> None:
+        with self._mutex:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+            if self._temporary is not None:
+                self._temporary.cleanup()
+                self._temporary = None
+
+    def _connected(self) -> duckdb.DuckDBPyConnection:
+        if self._connection is None:
+            self._connection = self._open()
+        return self._connection
+
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        if self._path is None:
+            return self._created(":memory:")
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        if self._path.exists():
+            try:
+                connection = duckdb.connect(str(self._path), config=_configuration())
+            except duckdb.Error as error:
+                if "lock" in str(error).lower():
+                    _LOGGER.info("%s is in use by another process: folding tables apart", self._path)
+                    self._temporary = tempfile.TemporaryDirectory(prefix="eventstore-")
+                    return self._created(str(Path(self._temporary.name) / "tables.duckdb"))
+                _LOGGER.warning("%s is unusable (%s): building it again", self._path, error)
+            else:
+                if self._take_over_checkpoint(connection):
+                    return connection
+                connection.close()
+                _LOGGER.info("%s is of another log or format: building it again", self._path)
+            self._path.unlink()
+            Path(f"{self._path}.wal").unlink(missing_ok=True)
+        return self._created(str(self._path))
+
+    def _take_over_checkpoint(self, connection: duckdb.DuckDBPyConnection) -> bool:
+        """Whether the file's tables are of this log and of this format."""
+        try:
+            rows = connection.execute("FROM checkpoint").fetchall()
+        except duckdb.Error:
+            return False
+        if len(rows) != 1:
+            return False
+        format_version, store_id, position, recorded_at = rows[0]
+        if (format_version, store_id) != (TABLES_FORMAT_VERSION, str(self._log.store_id)):
+            return False
+        if position > self._log.position:
+            return False
+        if position and self._log.recorded_at(position) != recorded_at:
+            return False
+        self._checkpoint = position
+        return True
+
+    def _created(self, database: str) -> duckdb.DuckDBPyConnection:
+        connection = duckdb.connect(database, config=_configuration())
+        connection.execute(_SCHEMA)
+        connection.execute(
+            "INSERT INTO checkpoint VALUES (?, ?, 0, 0)",
+            [TABLES_FORMAT_VERSION, str(self._log.store_id)],
+        )
+        self._checkpoint = 0
+        return connection
+
+    def _fold_batch(self, connection: duckdb.DuckDBPyConnection, batch: pa.Table) -> None:
+        present = set(batch["kind"].unique().to_pylist())
+        last_position = batch["position"][-1].as_py()
+        has_replaced = _any_replaced(batch, self._checkpoint)
+        connection.register("batch", batch)
+        connection.execute("BEGIN")
+        try:
+            if not present.isdisjoint(_TYPE_KINDS):
+                if has_replaced:
+                    self._end_replaced(connection, "types", _TYPE_KINDS)
+                connection.execute(_INSERT_TYPES, {"not_ended": NOT_ENDED})
+            for kind, (nodes, properties) in NODE_TABLES.items():
+                if kind not in present:
+                    continue
+                if has_replaced:
+                    self._end_replaced(connection, nodes, (kind,))
+                    self._end_replaced(connection, properties, (kind,))
+                bound = {"kind": kind, "not_ended": NOT_ENDED}
+                connection.execute(_INSERT_NODES.format(nodes=nodes), bound)
+                connection.execute(_INSERT_PROPERTIES.format(properties=properties), bound)
+            for kind, insert in _INSERT_LINKS.items():
+                if kind in present:
+                    connection.execute(insert)
+            connection.execute(
+                "UPDATE checkpoint SET position = ?, recorded_at = ?",
+                [last_position, self._log.recorded_at(last_position)],
+            )
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        finally:
+            connection.unregister("batch")
+        self._checkpoint = last_position
+
+    def _end_replaced(
+        self, connection: duckdb.DuckDBPyConnection, table: str, record_kinds: Sequence[str]
+    ) -> None:
+        connection.execute(
+            _END_REPLACED.format(table=table),
+            {"checkpoint": self._checkpoint, "kinds": list(record_kinds)},
+        )
+
+
+def _configuration() -> dict[str, str | bool | int | float | list[str]]:
+    return {
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "enable_external_access": False,
+        "preserve_insertion_order": True,
+    }
+
+
+def _any_replaced(batch: pa.Table, checkpoint: int) -> bool:
+    import pyarrow.compute as compute
+
+    return bool(compute.any(compute.less_equal(batch["previous"], checkpoint)).as_py())
+
+
+def _merged(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Few large tables instead of many small batches: a statement costs more than its rows."""
+    pending: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        pending.append(batch)
+        rows += batch.num_rows
+        if rows >= _FOLDED_ROWS_MAX:
+            yield pa.Table.from_batches(pending)
+            pending, rows = [], 0
+    if pending:
+        yield pa.Table.from_batches(pending)
