@@ -7,7 +7,7 @@ event identities by a 64-bit hash, so whoever looks one up compares the entity i
 from __future__ import annotations
 
 import hashlib
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from eventstore.log import record as kinds
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -52,12 +52,12 @@ SEQUENCES: Final = {
 }
 """The id sequence of each record kind: its own, save that the three type kinds share one."""
 
-_NODE_TABLES: Final = {
+_NODE_TABLES: Final[dict[str, tuple[Any, int, int, int]]] = {
     kinds.ARTIFACT: (mlmd.Artifact, ARTIFACTS, ARTIFACT_NAMES, ARTIFACT_EXTERNAL_IDS),
     kinds.EXECUTION: (mlmd.Execution, EXECUTIONS, EXECUTION_NAMES, EXECUTION_EXTERNAL_IDS),
     kinds.CONTEXT: (mlmd.Context, CONTEXTS, CONTEXT_NAMES, CONTEXT_EXTERNAL_IDS),
 }
-_TYPE_TABLES: Final = {
+_TYPE_TABLES: Final[dict[str, tuple[Any, int, int, int]]] = {
     kinds.ARTIFACT_TYPE: (
         mlmd.ArtifactType,
         ARTIFACT_TYPES,

@@ -25,7 +25,7 @@ from eventstore.projections.sorted_run import (
     RUN_FORMAT_VERSION,
     RunMetadata,
     SortedRun,
-    UnusableRun,
+    UnusableRunError,
     merge_runs,
     run_batch,
     write_run,
@@ -95,7 +95,9 @@ class _Tail:
     def write(self, path: Path, store_id: UUID) -> SortedRun:
         columns = {}
         for table, by_key in self._tables.items():
-            rows = [(key, position, value) for key in sorted(by_key) for position, value in by_key[key]]
+            rows = [
+                (key, position, value) for key in sorted(by_key) for position, value in by_key[key]
+            ]
             if rows:
                 keys, positions, values = map(list, zip(*rows, strict=True))
                 columns[table] = run_batch(keys, positions, values)
@@ -240,8 +242,8 @@ def _usable_runs(folder: Path, log: Log) -> list[SortedRun]:
         try:
             run = SortedRun(path)
             if run.metadata.store_id != log.store_id or run.last_position > log.position:
-                raise UnusableRun(f"{path} is of another log")
-        except UnusableRun as error:
+                raise UnusableRunError(f"{path} is of another log")
+        except UnusableRunError as error:
             _LOGGER.info("not using a run of the point index: %s", error)
             continue
         runs.setdefault(run.first_position, []).append(run)
@@ -260,4 +262,3 @@ def _usable_runs(folder: Path, log: Log) -> list[SortedRun]:
             with contextlib.suppress(OSError):
                 run.path.unlink(missing_ok=True)
     return chain
-

@@ -102,7 +102,7 @@ class Projections:
         ORDER BY node.{order} {direction}, node.id {direction}
         {limit_clause}
         """
-        return self._folded_tables(as_of).query(sql, parameters)  # type: ignore[return-value]
+        return self._folded_tables(as_of).query(sql, parameters)
 
     def counts(self, as_of: int) -> dict[str, int]:
         """How many types, nodes and links of each kind there are as of a position."""

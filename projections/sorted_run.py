@@ -30,7 +30,7 @@ _SCHEMA = pa.schema(
 _METADATA_KEY = b"eventstore.run"
 
 
-class UnusableRun(Exception):
+class UnusableRunError(Exception):
     """The file is no run of this store and format: to be thrown away and built again."""
 
 
@@ -69,18 +69,18 @@ class SortedRun:
     """A run opened for look-ups. Safe to use from several threads."""
 
     def __init__(self, path: Path) -> None:
-        """Raises UnusableRun when the file is missing or is no run of this format."""
+        """Raises UnusableRunError when the file is missing or is no run of this format."""
         self.path = path
         try:
             self._file = pa.ipc.open_file(pa.memory_map(str(path)))
             metadata = self._file.schema.metadata[_METADATA_KEY]
             self.metadata = msgspec.json.decode(metadata, type=RunMetadata)
             if self._file.num_record_batches != len(TABLES):
-                raise UnusableRun(f"{path} has {self._file.num_record_batches} tables")
+                raise UnusableRunError(f"{path} has {self._file.num_record_batches} tables")
         except (pa.ArrowException, OSError, KeyError, TypeError, msgspec.MsgspecError) as error:
-            raise UnusableRun(f"{path}: {error}") from None
+            raise UnusableRunError(f"{path}: {error}") from None
         if self.metadata.format_version != RUN_FORMAT_VERSION:
-            raise UnusableRun(f"{path} has format version {self.metadata.format_version}")
+            raise UnusableRunError(f"{path} has format version {self.metadata.format_version}")
         self._tables: dict[int, _Table] = {}
 
     @property
@@ -172,9 +172,7 @@ def run_batch(keys: list[int], positions: list[int], values: list[bytes]) -> pa.
 
 def merge_runs(older: SortedRun, newer: SortedRun, path: Path) -> SortedRun:
     """One run of two neighbours."""
-    metadata = msgspec.structs.replace(
-        newer.metadata, first_position=older.metadata.first_position
-    )
+    metadata = msgspec.structs.replace(newer.metadata, first_position=older.metadata.first_position)
     columns = {}
     for table in TABLES:
         batches = [older.batch(table), newer.batch(table)]

@@ -220,7 +220,9 @@ class Tables:
                 connection = duckdb.connect(str(self._path), config=_configuration())
             except duckdb.Error as error:
                 if "lock" in str(error).lower():
-                    _LOGGER.info("%s is in use by another process: folding tables apart", self._path)
+                    _LOGGER.info(
+                        "%s is in use by another process: folding tables apart", self._path
+                    )
                     self._temporary = tempfile.TemporaryDirectory(prefix="eventstore-")
                     return self._created(str(Path(self._temporary.name) / "tables.duckdb"))
                 _LOGGER.warning("%s is unusable (%s): building it again", self._path, error)

@@ -42,7 +42,11 @@ def compile_sources(folder: Path, output: Path, *, with_code: bool = True) -> Pa
     descriptor_set = output / "descriptors.binpb"
     arguments = ["protoc", f"-I{tree}", f"-I{well_known}", f"--descriptor_set_out={descriptor_set}"]
     if with_code:
-        arguments += [f"--python_out={output}", f"--pyi_out={output}", f"--grpc_python_out={output}"]
+        arguments += [
+            f"--python_out={output}",
+            f"--pyi_out={output}",
+            f"--grpc_python_out={output}",
+        ]
     if protoc.main(arguments + names) != 0:
         raise RuntimeError("protoc refused a source: see its message above")
     return descriptor_set

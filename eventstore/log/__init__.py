@@ -4,7 +4,7 @@ from eventstore.log.directory import DirectoryLog
 from eventstore.log.log import (
     Finding,
     Log,
-    PositionConflict,
+    PositionConflictError,
     Progress,
     SegmentInfo,
     VerifyReport,
@@ -19,7 +19,7 @@ __all__ = [
     "Finding",
     "Log",
     "MemoryLog",
-    "PositionConflict",
+    "PositionConflictError",
     "Progress",
     "Record",
     "SegmentInfo",

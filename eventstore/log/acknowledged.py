@@ -23,7 +23,7 @@ _BYTES_MAX = 8192
 
 
 class Acknowledged(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """`end` is an offset in the file of segment `segment`; the rest is the tree's frontier there."""
+    """`end` is an offset in the file of segment `segment`; the rest is the tree's edge there."""
 
     segment: int
     end: int

@@ -1,4 +1,4 @@
-"""The active segment's file: appended to by writers, followed by readers, recovered after a crash."""
+"""The active segment's file: appended to by writers, followed by readers, recovered after death."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ class ActiveSegmentFile:
         if hashlib.sha256(header).hexdigest() != entry.header_sha256:
             self.close()
             raise errors.DataLossError(
-                f"segment {self.number}, {self.path}: its header is damaged; the first commit behind "
-                f"it starts at position {self.first_position}"
+                f"segment {self.number}, {self.path}: its header is damaged; the first commit "
+                f"behind it starts at position {self.first_position}"
             )
 
     def close(self) -> None:
@@ -84,8 +84,8 @@ class ActiveSegmentFile:
             return []
         if size < self.end:
             raise errors.DataLossError(
-                f"segment {self.number}, {self.path}: it ends at byte {size}, but commits up to byte "
-                f"{self.end} were read from it before: something cut it"
+                f"segment {self.number}, {self.path}: it ends at byte {size}, but commits up to "
+                f"byte {self.end} were read from it before: something cut it"
             )
         # Before the data: whatever is acknowledged by now is whole in what is read after.
         acknowledged = read_acknowledged(self._acknowledged_path)
@@ -116,8 +116,8 @@ class ActiveSegmentFile:
         except OSError as error:
             self._cut(self.end)
             raise errors.UnavailableError(
-                f"syncing {self.path} failed: {os.strerror(error.errno or 0)}; the commit was taken "
-                "back, reopen the store before the next put"
+                f"syncing {self.path} failed: {os.strerror(error.errno or 0)}; the commit was "
+                "taken back, reopen the store before the next put"
             ) from None
         self.end += len(message)
         self._note(self.end, commit.last_position, commit.recorded_at)
@@ -209,11 +209,7 @@ class ActiveSegmentFile:
         is_whole_but_wrong = (
             walk.ending is Ending.DAMAGED and bytes(data[-len(_ZERO_CHECKSUM) :]) != _ZERO_CHECKSUM
         )
-        if (
-            is_acknowledged
-            or is_whole_but_wrong
-            or has_valid_message(data, walk.stopped_at + 8)
-        ):
+        if is_acknowledged or is_whole_but_wrong or has_valid_message(data, walk.stopped_at + 8):
             raise errors.DataLossError(
                 f"segment {self.number}, {self.path}: the commit that starts at position "
                 f"{self.last_position + 1} (byte {offset}) is damaged; run `eventstore verify` and "

@@ -61,7 +61,7 @@ def make_commit(
 def encode_commit(commit: Commit) -> bytes:
     """The commit as one encapsulated IPC message, its checksum filled in."""
     batch = _one_row(commit) if len(commit.records) == 1 else _rows(commit)
-    message = batch.serialize().to_pybytes()
+    message: bytes = batch.serialize().to_pybytes()
     assert message.endswith(_NO_CHECKSUM), "the checksum's bytes must be the message's last"
     return message[:-CHECKSUM_BYTES] + hashlib.sha256(message).digest()
 

@@ -19,11 +19,11 @@ import pyarrow as pa
 from eventstore import errors
 from eventstore.log import acknowledged, ipc_stream, sealing
 from eventstore.log.active_segment import ActiveSegmentFile
-from eventstore.log.columns import RECORD_SCHEMA, with_derived_columns
+from eventstore.log.columns import ACTIVE_SCHEMA, RECORD_SCHEMA, with_derived_columns
 from eventstore.log.commit import commits_of, encode_commit, make_commit, records_of
 from eventstore.log.file_lock import exclusive
 from eventstore.log.leaf import encode_attribution, leaf_data
-from eventstore.log.log import PositionConflict, Progress, SegmentInfo, VerifyReport
+from eventstore.log.log import PositionConflictError, Progress, SegmentInfo, VerifyReport
 from eventstore.log.manifest import (
     FORMAT_VERSION,
     MANIFEST_NAME,
@@ -180,12 +180,12 @@ class DirectoryLog:
             self._reopen_after_fork()
             if self._outcome_unknown:
                 raise errors.UnavailableError(
-                    f"an earlier sync of {self.directory} failed: reopen the store before the next put"
+                    f"an earlier sync of {self.directory} failed: reopen the store to put again"
                 )
             with exclusive(self._lock_descriptor):
                 self._prepare_tail()
                 if self.position != expected_position:
-                    raise PositionConflict(
+                    raise PositionConflictError(
                         f"the log is at position {self.position}, not {expected_position}"
                     )
                 if self._is_full():
@@ -223,7 +223,7 @@ class DirectoryLog:
         self, after: int = 0, upto: int | None = None, columns: Sequence[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
         names = list(columns) if columns is not None else RECORD_SCHEMA.names
-        is_derived = not set(names) <= set(ipc_stream.ACTIVE_SCHEMA.names)
+        is_derived = not set(names) <= set(ACTIVE_SCHEMA.names)
         for batch in self._stored_batches(after, upto, names, derived=is_derived):
             yield batch.select(names)
 
@@ -420,8 +420,8 @@ class DirectoryLog:
     def _missing(self, segment: Segment) -> errors.DataLossError:
         return errors.DataLossError(
             f"segment {segment.number} (positions {segment.first_position} to "
-            f"{segment.last_position}) is missing: {self._folder / segment.file}; restore it from a "
-            "backup"
+            f"{segment.last_position}) is missing: {self._folder / segment.file}; restore it from "
+            "a backup"
         )
 
     def _segment_of(self, position: int) -> Segment | None:

@@ -72,8 +72,6 @@ def has_valid_message(data: memoryview, offset: int) -> bool:
     """Whether a whole and valid message starts anywhere at or after `offset`."""
     offset += -offset % _ALIGNMENT
     for start in range(offset, len(data) - _PREFIX.size, _ALIGNMENT):
-        if data[start : start + 4] != b"\xff\xff\xff\xff":
-            continue
         end = _message_end(data, start)
         if end is not None and end <= len(data) and has_valid_checksum(data[start:end]):
             return True

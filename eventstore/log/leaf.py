@@ -25,7 +25,8 @@ def leaf_data(store_id: UUID, record: Record, attribution: bytes) -> bytes:
     if record.commitment is not None:
         content = record.commitment
     else:
-        assert record.salt is not None and record.payload is not None
+        assert record.salt is not None
+        assert record.payload is not None
         content = hashlib.sha256(record.salt + record.payload).digest()
     type_id, previous = record.type_id, record.previous
     return (

@@ -13,7 +13,7 @@ import pyarrow as pa
 from eventstore.log.record import Commit, Draft
 
 
-class PositionConflict(Exception):
+class PositionConflictError(Exception):
     """The log is no longer at the position that the writer expected: catch up and try again."""
 
 
@@ -57,7 +57,10 @@ class Log(Protocol):
     """An append-only log of commits. Positions start at 1 and are dense."""
 
     store_id: UUID
-    directory: Path | None
+
+    @property
+    def directory(self) -> Path | None:
+        """Where the log is kept; None in memory."""
 
     @property
     def position(self) -> int:
@@ -81,7 +84,7 @@ class Log(Protocol):
     ) -> Commit:
         """Append one commit; it is durable when this returns.
 
-        Raises PositionConflict when the log is not at `expected_position`, ValueError without
+        Raises PositionConflictError when the log is not at `expected_position`, ValueError without
         drafts, and `eventstore.errors` classes when the disk is full or forbids it.
         """
 

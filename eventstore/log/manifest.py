@@ -83,7 +83,9 @@ def read_manifest(directory: Path) -> Manifest:
     try:
         version = msgspec.json.decode(text, type=_FormatVersion).format_version
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise _damaged(path, f"it is not readable as JSON with a format_version ({error})") from None
+        raise _damaged(
+            path, f"it is not readable as JSON with a format_version ({error})"
+        ) from None
     if version > FORMAT_VERSION:
         raise errors.FailedPreconditionError(
             f"{path} has format version {version}; this version reads up to {FORMAT_VERSION}: "

@@ -14,8 +14,8 @@ import pyarrow as pa
 from eventstore import errors
 from eventstore.log.columns import RECORD_SCHEMA, derive
 from eventstore.log.commit import make_commit
-from eventstore.log.log import Finding, PositionConflict, Progress, SegmentInfo, VerifyReport
 from eventstore.log.leaf import encode_attribution, leaf_data
+from eventstore.log.log import Finding, PositionConflictError, Progress, SegmentInfo, VerifyReport
 from eventstore.log.merkle import Frontier, leaf_hash
 from eventstore.log.record import Commit, Draft
 
@@ -58,7 +58,7 @@ class MemoryLog:
             raise ValueError("a commit needs at least one draft")
         with self._mutex:
             if self.position != expected_position:
-                raise PositionConflict(
+                raise PositionConflictError(
                     f"the log is at position {self.position}, not {expected_position}"
                 )
             last_recorded_at = self._commits[-1].recorded_at if self._commits else 0

@@ -106,7 +106,7 @@ def sealed_batches(
                     yield from table.slice(start, end - start).combine_chunks().to_batches()
     except (pa.ArrowException, OSError) as error:
         raise errors.DataLossError(
-            f"{path} is damaged: {error}; run `eventstore verify` and restore the file from a backup"
+            f"{path} is damaged: {error}; run `eventstore verify` and restore it from a backup"
         ) from None
 
 
@@ -127,6 +127,4 @@ def is_leftover(name: str, named: set[str], segments: list[Segment]) -> bool:
     """Whether a file in the log folder is no longer, or was never, part of the log."""
     newest = max((segment.number for segment in segments), default=0)
     stem = name.split(".", 1)[0]
-    return name not in named and (
-        name.endswith(".tmp") or (stem.isdigit() and int(stem) <= newest)
-    )
+    return name not in named and (name.endswith(".tmp") or (stem.isdigit() and int(stem) <= newest))

@@ -30,7 +30,7 @@ from eventstore.log.manifest import ActiveSegment, Manifest, Segment, read_manif
 from eventstore.log.merkle import EMPTY_HEAD, Frontier, leaf_hash
 
 _PARALLEL_RECORDS_MIN = 100_000
-"""Below this many records in closed and sealed segments, further processes cost more than they save."""
+"""Below this many records that are not active, further processes cost more than they save."""
 
 
 @dataclass(slots=True)
@@ -193,9 +193,7 @@ class _SegmentCheck:
         self._recorded_at = previous.last_recorded_at if previous else 0
 
     def find(self, what: str, *, commit: int | None = None, position: int | None = None) -> None:
-        self.checked.findings.append(
-            Finding(what, str(self._path), self._number, commit, position)
-        )
+        self.checked.findings.append(Finding(what, str(self._path), self._number, commit, position))
 
     def parquet_file(self, data: bytes, segment: Segment) -> None:
         """Check a sealed segment row group by row group."""
@@ -322,9 +320,7 @@ class _SegmentCheck:
             texts = (record.actor, record.reason, record.request_id)
             if texts not in attributions:
                 attributions[texts] = encode_attribution(*texts)
-            self._frontier.append(
-                leaf_hash(leaf_data(self._store_id, record, attributions[texts]))
-            )
+            self._frontier.append(leaf_hash(leaf_data(self._store_id, record, attributions[texts])))
             self.checked.records += 1
             self.next_position += 1
             self._recorded_at = record.recorded_at

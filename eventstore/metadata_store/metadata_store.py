@@ -405,8 +405,8 @@ class AsOfStore(MetadataReader):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("put_") and hasattr(MetadataStore, name):
             raise errors.FailedPreconditionError(
-                f"{name}: this store answers as of position {self._position} and takes no puts; put "
-                "to the store that as_of was called on"
+                f"{name}: this store answers as of position {self._position} and takes no puts; "
+                "put to the store that as_of was called on"
             )
         raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
 

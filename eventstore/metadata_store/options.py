@@ -8,7 +8,7 @@ import attrs
 
 from eventstore.proto import metadata_store_pb2 as mlmd
 
-_Field = mlmd.ListOperationOptions.OrderByField.Field
+_Field = mlmd.ListOperationOptions.OrderByField
 
 
 @enum.unique

@@ -48,7 +48,7 @@ class MetadataReader:
 
         Raises InvalidArgumentError for a negative limit or an invalid filter query.
 
-        >>> store.get_artifacts(ListOptions(limit=5, filter_query="type = 'Model'"))  # doctest: +SKIP
+        >>> store.get_artifacts(ListOptions(limit=5))  # doctest: +SKIP
         """
         return self._list(
             "GetArtifacts",

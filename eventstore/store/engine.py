@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from eventstore.errors import AbortedError, InvalidArgumentError, UnimplementedError
-from eventstore.log import Log, PositionConflict
+from eventstore.log import Log, PositionConflictError
 from eventstore.projections import Projections
 from eventstore.store import (
     execution_puts,
@@ -161,7 +161,7 @@ class Engine:
                         reason=None,
                         request_id=None,
                     )
-                except PositionConflict:
+                except PositionConflictError:
                     continue
                 self.projections.add(commit)
                 return response

@@ -66,7 +66,7 @@ def put_lineage_subgraph(
         (EXECUTION, request.executions),
         (CONTEXT, request.contexts),
     ):
-        for node in nodes:  # type: ignore[attr-defined]
+        for node in nodes:
             check_properties(kind, node, validated_type(transaction, kind, node))
     options = request.options
     context_ids = [
@@ -159,8 +159,8 @@ def _put_or_reuse_context(
     if reuse_by_id and context.HasField("id"):
         if not transaction.exists(CONTEXT, context.id):
             raise NotFoundError(
-                f"Results missing for ids: {{{context.id}}}. Found results for {{}}: no context has "
-                "this id, so it cannot be reused"
+                f"Results missing for ids: {{{context.id}}}. Found results for {{}}: no context "
+                "has this id, so it cannot be reused"
             )
         return context.id
     if not context.HasField("type_id") or not context.HasField("name"):
@@ -198,7 +198,7 @@ def _check_edge_end(kind: NodeKind, edge: Any, nodes: Sequence[Node]) -> None:
     index = getattr(edge, index_field)
     if not 0 <= index < len(nodes):
         raise OutOfRangeError(
-            f"an event edge has {index_field} {index}; the request has {len(nodes)} {kind.plural}"
+            f"an event edge has {index_field} {index}, the request {len(nodes)} {kind.plural}"
         )
     if has_id and (
         not nodes[index].HasField("id") or nodes[index].id != getattr(edge.event, id_field)

@@ -45,8 +45,10 @@ def put_parent_contexts(
 def put_event(transaction: Transaction, event: mlmd.Event) -> None:
     """Append one event; its time becomes now when it has none."""
     for field in ("artifact_id", "execution_id"):
-        if not event.HasField(field):  # type: ignore[arg-type]
-            raise InvalidArgumentError(f"an event has no {field}: set it to the id of a stored node")
+        if not event.HasField(field):
+            raise InvalidArgumentError(
+                f"an event has no {field}: set it to the id of a stored node"
+            )
     if event.type == mlmd.Event.UNKNOWN:
         raise InvalidArgumentError(
             f"the event of artifact {event.artifact_id} and execution {event.execution_id} has no "
@@ -102,7 +104,7 @@ def associate(transaction: Transaction, context_id: int, execution_id: int) -> N
 
 def _put_parent_context(transaction: Transaction, link: mlmd.ParentContext) -> None:
     for field in ("child_id", "parent_id"):
-        if not link.HasField(field):  # type: ignore[arg-type]
+        if not link.HasField(field):
             raise InvalidArgumentError(f"a parent context link has no {field}: set it")
     child, parent = link.child_id, link.parent_id
     _require(transaction, CONTEXT, child, "a parent context link")

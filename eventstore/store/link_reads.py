@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from eventstore.errors import InvalidArgumentError, NotFoundError
 from eventstore.projections import index_tables as tables
@@ -12,6 +12,8 @@ from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.node_kinds import CONTEXT
 from eventstore.store.snapshot import Snapshot
 from eventstore.store.wire import fill_repeated
+
+Response = TypeVar("Response", bound=Any)
 
 
 def get_events_by_artifact_ids(
@@ -115,5 +117,5 @@ def _context_payloads(snapshot: Snapshot, context_ids: Iterable[int]) -> list[by
     return [payload for payload in payloads if payload is not None]
 
 
-def _fill_contexts(snapshot: Snapshot, context_ids: list[int], response: Any) -> Any:
+def _fill_contexts(snapshot: Snapshot, context_ids: list[int], response: Response) -> Response:
     return fill_repeated(response, "contexts", _context_payloads(snapshot, context_ids))

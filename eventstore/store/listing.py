@@ -19,7 +19,7 @@ from eventstore.store.snapshot import Snapshot
 MAX_PAGE_SIZE = 100
 """Nodes in one page at most; a greater `max_result_size` is cut to it."""
 
-_OrderField = mlmd.ListOperationOptions.OrderByField.Field
+_OrderField = mlmd.ListOperationOptions.OrderByField
 _ORDER_COLUMNS = {
     _OrderField.ID: "id",
     _OrderField.CREATE_TIME: "create_time",
@@ -29,7 +29,7 @@ _ORDER_COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Node ids in listing order, the position to read the nodes at, and the token, "" at the end."""
+    """Node ids in listing order, the position to read them at, and the token, "" at the end."""
 
     ids: list[int]
     position: int

@@ -1,4 +1,4 @@
-"""What tells artifacts, executions and contexts apart, so that one piece of code serves all three."""
+"""What tells artifacts, executions and contexts apart, so that one code serves all three."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from eventstore.log import record as kinds
 from eventstore.projections import index_tables as tables
 from eventstore.proto import metadata_store_pb2 as mlmd
 
-Node: TypeAlias = mlmd.Artifact | mlmd.Execution | mlmd.Context
-NodeType: TypeAlias = mlmd.ArtifactType | mlmd.ExecutionType | mlmd.ContextType
+# Any of the three messages. Protobuf's stubs give a union of messages no common CopyFrom, so that
+# spelling it out would only move the casts to every caller.
+Node: TypeAlias = Any
+NodeType: TypeAlias = Any
 
 
 @dataclass(frozen=True, slots=True)

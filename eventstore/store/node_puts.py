@@ -22,12 +22,12 @@ from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, Node, Node
 from eventstore.store.transaction import Transaction, now_ms
 
 VALUE_FIELDS = {
-    mlmd.PropertyType.INT: "int_value",
-    mlmd.PropertyType.DOUBLE: "double_value",
-    mlmd.PropertyType.STRING: "string_value",
-    mlmd.PropertyType.STRUCT: "struct_value",
-    mlmd.PropertyType.PROTO: "proto_value",
-    mlmd.PropertyType.BOOLEAN: "bool_value",
+    mlmd.INT: "int_value",
+    mlmd.DOUBLE: "double_value",
+    mlmd.STRING: "string_value",
+    mlmd.STRUCT: "struct_value",
+    mlmd.PROTO: "proto_value",
+    mlmd.BOOLEAN: "bool_value",
 }
 
 PROPERTY_MAPS = ("properties", "custom_properties")
@@ -89,7 +89,8 @@ def put_node(
             guard_update_time=guard_update_time,
             force_update_time=force_update_time,
         )
-        return given.id
+        updated_id: int = given.id
+        return updated_id
     return _insert(transaction, kind, given)
 
 
@@ -167,17 +168,18 @@ def _insert(transaction: Transaction, kind: NodeKind, given: Node) -> int:
     stored: Node = kind.message()
     stored.CopyFrom(given)
     now = now_ms()
+    node_id = transaction.next_id(kind.record_kind)
     _write(
         transaction,
         kind,
         stored,
         node_type,
-        node_id=transaction.next_id(kind.record_kind),
+        node_id=node_id,
         create_time=now,
         update_time=now,
         previous=None,
     )
-    return stored.id
+    return node_id
 
 
 def _update(
@@ -210,7 +212,7 @@ def _update(
         )
     node_type = transaction.type_by_id(kind, stored.type_id)
     assert node_type is not None, f"{kind.singular} {given.id} has a type that is not stored"
-    typed, custom = _masked_names(given, mask_paths)
+    typed, custom = _masked_names(mask_paths)
     check_properties(kind, given, node_type, typed)
     check_custom_properties(kind, given, custom)
     updated = _masked(kind, stored, given, mask_paths) if mask_paths else _replaced(kind, given)
@@ -299,7 +301,7 @@ def _masked(kind: NodeKind, stored: Node, given: Node, mask_paths: Sequence[str]
     for map_field in PROPERTY_MAPS:
         target, source = getattr(updated, map_field), getattr(given, map_field)
         if map_field in mask_paths:
-            updated.ClearField(map_field)  # type: ignore[arg-type]
+            updated.ClearField(map_field)
             for name in source:
                 target = getattr(updated, map_field)
                 target[name].CopyFrom(source[name])
@@ -313,7 +315,7 @@ def _masked(kind: NodeKind, stored: Node, given: Node, mask_paths: Sequence[str]
 
 
 def _masked_names(
-    given: Node, mask_paths: Sequence[str]
+    mask_paths: Sequence[str],
 ) -> tuple[Iterable[str] | None, Iterable[str] | None]:
     """The names of typed and of custom properties to validate; None stands for all."""
     if not mask_paths:
@@ -343,17 +345,17 @@ def _says_the_same(kind: NodeKind, given: Node, stored: Node) -> bool:
     The comparison is of presence and value, `type` and `system_metadata` included: a node as a get
     returned it is no change, one without its `type` moves the update time.
     """
-    return _compared(kind, given) == _compared(kind, stored)
+    return bool(_compared(kind, given) == _compared(kind, stored))
 
 
 def _compared(kind: NodeKind, node: Node) -> Node:
-    copy: Any = kind.message()
+    copy: Node = kind.message()
     copy.CopyFrom(node)
     copy.ClearField("type_id")
     copy.ClearField("create_time_since_epoch")
     copy.ClearField("last_update_time_since_epoch")
     copy.DiscardUnknownFields()
-    return copy  # type: ignore[no-any-return]
+    return copy
 
 
 def _refuse_taken_name(

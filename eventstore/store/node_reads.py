@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+from google.protobuf.unknown_fields import UnknownFieldSet
+
 from eventstore.errors import InvalidArgumentError, NotFoundError
 from eventstore.projections import index_tables as tables
 from eventstore.projections.index_tables import hash64
@@ -217,9 +219,7 @@ def _fill_nodes(
     return fill_repeated(response, kind.plural, (p for p in payloads if p is not None))
 
 
-def _payload_by_name(
-    snapshot: Snapshot, kind: NodeKind, request: Any, name: str
-) -> bytes | None:
+def _payload_by_name(snapshot: Snapshot, kind: NodeKind, request: Any, name: str) -> bytes | None:
     if not name:
         return None
     node_type = snapshot.type_by_name(kind, request.type_name, request.type_version)
@@ -243,6 +243,5 @@ def _fill_by_external_ids(
 
 
 def _has_unknown_field(message: Any, number: int) -> bool:
-    from google.protobuf.unknown_fields import UnknownFieldSet
-
-    return any(field.field_number == number for field in UnknownFieldSet(message))
+    unknown: Any = UnknownFieldSet(message)
+    return any(field.field_number == number for field in unknown)

@@ -89,7 +89,9 @@ class Snapshot:
 
     def linked_ids(self, table: int, key: int) -> list[int]:
         """The distinct ids written under `key`, in ascending order."""
-        return sorted({int.from_bytes(value, "little", signed=True) for _, value in self.entries(table, key)})
+        return sorted(
+            {int.from_bytes(value, "little", signed=True) for _, value in self.entries(table, key)}
+        )
 
     def _parsed(self, kind: NodeKind, node_id: int) -> Node:
         payload = self.node_payload(kind, node_id)

@@ -97,9 +97,12 @@ def _create(transaction: Transaction, kind: NodeKind, given: NodeType) -> int:
     stored.DiscardUnknownFields()
     if not stored.version:
         stored.ClearField("version")
-    stored.id = transaction.next_id(TYPE_SEQUENCE)
-    transaction.write(kind.type_record_kind, stored.id, stored.SerializeToString(deterministic=True))
-    return stored.id
+    type_id = transaction.next_id(TYPE_SEQUENCE)
+    stored.id = type_id
+    transaction.write(
+        kind.type_record_kind, stored.id, stored.SerializeToString(deterministic=True)
+    )
+    return type_id
 
 
 def _evolve(
@@ -144,7 +147,7 @@ def _evolve(
                 f"{described} has base type {current.base_type}: it cannot be changed to "
                 f"{given.base_type}"
             )
-        evolved.base_type = given.base_type  # type: ignore[assignment]
+        evolved.base_type = given.base_type
     if given.HasField("external_id") and (
         not current.HasField("external_id") or current.external_id != given.external_id
     ):
@@ -165,7 +168,7 @@ def _evolve(
 
 def _refuse_unknown_property_types(kind: NodeKind, given: NodeType, properties: Any) -> None:
     for name, property_type in properties.items():
-        if property_type == mlmd.PropertyType.UNKNOWN:
+        if property_type == mlmd.UNKNOWN:
             raise InvalidArgumentError(
                 f"property {name!r} of {kind.singular} type {given.name!r} has type UNKNOWN: "
                 "give it INT, DOUBLE, STRING, STRUCT, PROTO or BOOLEAN"

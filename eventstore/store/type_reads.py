@@ -123,7 +123,9 @@ def user_type_payloads(snapshot: Snapshot, kind: NodeKind) -> list[bytes]:
 def check_external_ids(external_ids: Any, wanted: str) -> None:
     """Refuse an empty external id in a look-up."""
     if any(not external_id for external_id in external_ids):
-        raise InvalidArgumentError(f"an external id of the {wanted} asked for is empty: leave it out")
+        raise InvalidArgumentError(
+            f"an external id of the {wanted} asked for is empty: leave it out"
+        )
 
 
 def _payload_by_name(snapshot: Snapshot, kind: NodeKind, request: Any) -> bytes:

@@ -1,0 +1,82 @@
+# Every target makes what it needs from nothing but make and a Python of 3.11 or later.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11; do \
+	if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	then echo $$candidate; break; fi; done)
+ORACLE_PYTHON ?= $(shell for candidate in python3.11 python3.10 python3.9 python3; do \
+	if $$candidate -c 'import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 11))' \
+	2>/dev/null; then echo $$candidate; break; fi; done)
+BIN := .venv/bin
+PROGRAMS ?= 1000
+
+.PHONY: help demo test lint bench fuzz protos oracle lock clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/\1\t\2/' | expand -t 10
+
+demo: .venv/installed ## Record a pipeline, query it, and read it as it was
+	@$(BIN)/eventstore demo
+
+test: .venv/developing ## Check style and types, and run the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n 2
+
+lint: .venv/developing ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/developing .oracle/installed ## Compare speed with ml-metadata
+	$(BIN)/python -m benchmarks
+
+fuzz: .venv/developing ## Run the property tests for longer
+	HYPOTHESIS_PROFILE=long $(BIN)/pytest -n 2 tests/property
+
+protos: .protoc/installed ## Generate the Python code of the .proto files
+	.protoc/bin/python protos/generate.py
+
+oracle: .oracle/installed ## Install ml-metadata 1.17.1 apart, for differential tests
+
+lock: .venv/developing ## Resolve the versions of requirements*.txt anew
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --no-annotate --no-header --upgrade \
+		--all-extras pyproject.toml --output-file requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --no-annotate --no-header --upgrade \
+		--all-extras --group dev pyproject.toml --constraint requirements.txt \
+		--output-file requirements-dev.txt
+
+clean: ## Remove the environments and caches
+	rm -rf .venv .oracle .protoc .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+
+.venv/made:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "No Python 3.11 or later found: install one, or say make PYTHON=/path/to/python"; \
+		exit 1; fi
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/installed: .venv/made requirements.txt pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+.venv/developing: .venv/installed requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+.oracle/installed:
+	@if [ -z "$(ORACLE_PYTHON)" ]; then \
+		echo "ml-metadata 1.17.1 needs Python 3.9 to 3.11: say make oracle ORACLE_PYTHON=/path"; \
+		exit 1; fi
+	$(ORACLE_PYTHON) -m venv .oracle
+	.oracle/bin/pip install --quiet --disable-pip-version-check ml-metadata==1.17.1
+	@touch $@
+
+.protoc/installed:
+	$(ORACLE_PYTHON) -m venv .protoc
+	.protoc/bin/pip install --quiet --disable-pip-version-check grpcio-tools==1.51.3 "setuptools<80"
+	@touch $@
