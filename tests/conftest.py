@@ -1,0 +1,49 @@
+"""What all tests share: hypothesis profiles, stores, and the oracle."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import eventstore
+from eventstore.proto import metadata_store_pb2 as mlmd
+from tests.differential.oracle import ORACLE_PYTHON, Oracle
+
+_CHECKS_OFF = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+
+settings.register_profile(
+    "default", max_examples=40, deadline=None, suppress_health_check=_CHECKS_OFF
+)
+settings.register_profile(
+    "long", max_examples=1_000, deadline=None, suppress_health_check=_CHECKS_OFF
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+DATA = Path(__file__).parent / "data"
+PENGUIN_DATABASE = DATA / "tfx-penguin-mlmd-v10.db"
+
+
+@pytest.fixture(params=["memory", "directory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[eventstore.MetadataStore]:
+    """A fresh store, once in memory and once in a directory."""
+    config = mlmd.ConnectionConfig()
+    if request.param == "memory":
+        config.fake_database.SetInParent()
+    else:
+        config.sqlite.filename_uri = str(tmp_path / "store")
+    with eventstore.MetadataStore(config) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def oracle() -> Iterator[Oracle]:
+    """The real ml-metadata; the test is skipped where it is not installed."""
+    if not ORACLE_PYTHON.exists():
+        pytest.skip("ml-metadata is not installed: run `make oracle`")
+    process = Oracle()
+    yield process
+    process.close()

@@ -1,0 +1,59 @@
+"""The real ml-metadata 1.17.1 as an oracle: a process in an environment of its own (`make oracle`)."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from eventstore import errors
+from eventstore.proto import metadata_store_service_pb2 as service
+
+ORACLE_PYTHON = Path(__file__).parents[2] / ".oracle" / "bin" / "python"
+_SERVER = Path(__file__).with_name("oracle_server.py")
+
+
+class Oracle:
+    """Answers RPCs as ml-metadata does, raising this project's error classes for its errors."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [ORACLE_PYTHON, _SERVER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def open(self, database: Path | None) -> None:
+        """Use a database file (brought to the newest schema), or a new one in memory."""
+        self._exchange({"open": None if database is None else str(database)})
+
+    def call(self, rpc: str, request: Any) -> Any:
+        encoded = base64.b64encode(request.SerializeToString()).decode()
+        reply = self._exchange({"rpc": rpc, "request": encoded})
+        if "code" in reply:
+            raise errors.make_exception(reply["message"], reply["code"])
+        response = getattr(service, f"{rpc}Response")()
+        response.ParseFromString(base64.b64decode(reply["response"]))
+        return response
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+
+    def _exchange(self, message: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(message) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise AssertionError(f"the oracle died on {message}")
+        reply: dict[str, Any] = json.loads(line)
+        return reply
