@@ -99,7 +99,10 @@ def _import_into(
         warnings.compare_sequences(database.highest_given_ids())
         if progress is not None:
             progress(total, total)
-        return ImportReport(database.schema_version, log.position, counts, warnings.texts())
+        texts = warnings.texts()
+        if database.properties_without_value:
+            texts.append(f"{database.properties_without_value} properties had no value: left out")
+        return ImportReport(database.schema_version, log.position, counts, texts)
     finally:
         log.close()
 

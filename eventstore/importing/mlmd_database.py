@@ -115,6 +115,7 @@ class MlmdDatabase:
                 "them with ml-metadata (enable_upgrade_migration, downgrade_schema)"
             )
         self._types: dict[int, Any] = {}
+        self.properties_without_value = 0
 
     def close(self) -> None:
         self._connection.close()
@@ -270,9 +271,9 @@ class MlmdDatabase:
         elif _column(row, "bool_value") is not None:
             value.bool_value = bool(row["bool_value"])
         else:
-            raise self._damaged(
-                f"{table}Property", node.id, f"property {row['name']!r} has no value"
-            )
+            # What a downgrade of the database leaves of the kinds of value that it does not know.
+            del (node.custom_properties if is_custom else node.properties)[row["name"]]
+            self.properties_without_value += 1
 
     def _events(self, ids: list[int]) -> dict[int, Any]:
         events = {}

@@ -220,8 +220,6 @@ def _fill_nodes(
 
 
 def _payload_by_name(snapshot: Snapshot, kind: NodeKind, request: Any, name: str) -> bytes | None:
-    if not name:
-        return None
     node_type = snapshot.type_by_name(kind, request.type_name, request.type_version)
     if node_type is None:
         return None
