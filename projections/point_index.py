@@ -115,19 +115,24 @@ class _Tail:
 class PointIndex:
     """Entries (table, key) -> (position, value) of every record up to `position`.
 
-    One thread at a time may add; any number may read meanwhile. Without a folder everything stays
-    in memory.
+    One thread at a time may add; any number may read meanwhile. Without a folder, or
+    with `read_only`, what is added stays in memory.
     """
 
     def __init__(
-        self, log: Log, folder: Path | None, *, tail_records_max: int = TAIL_RECORDS_MAX
+        self,
+        log: Log,
+        folder: Path | None,
+        *,
+        read_only: bool = False,
+        tail_records_max: int = TAIL_RECORDS_MAX,
     ) -> None:
         self._store_id = log.store_id
-        self._folder = folder
+        self._folder = None if read_only else folder
         self._tail_records_max = tail_records_max
         self._swap = threading.Lock()
         self._writer: ThreadPoolExecutor | None = None
-        runs = _usable_runs(folder, log) if folder is not None else []
+        runs = _usable_runs(folder, log, remove_merged=not read_only) if folder else []
         last_position = runs[-1].last_position if runs else 0
         self._tail = _Tail(last_position, runs[-1].highest_ids if runs else {})
         # Oldest first; the last one is the tail that takes commits.
@@ -235,7 +240,7 @@ def _run_name(first_position: int, last_position: int) -> str:
     return f"{first_position:019d}-{last_position:019d}.arrow"
 
 
-def _usable_runs(folder: Path, log: Log) -> list[SortedRun]:
+def _usable_runs(folder: Path, log: Log, *, remove_merged: bool) -> list[SortedRun]:
     """The runs that cover positions 1 to some p without a gap. Others are ignored."""
     runs: dict[int, list[SortedRun]] = {}
     for path in sorted(folder.glob("*.arrow")) if folder.is_dir() else []:
@@ -257,7 +262,7 @@ def _usable_runs(folder: Path, log: Log) -> list[SortedRun]:
         _LOGGER.info("the point index in %s is of another history: building it again", folder)
         return []
     for run in (run for group in runs.values() for run in group):
-        if run not in chain and run.last_position < next_position:
+        if remove_merged and run not in chain and run.last_position < next_position:
             # Merged into a longer one by a process that died before it could remove this one.
             with contextlib.suppress(OSError):
                 run.path.unlink(missing_ok=True)

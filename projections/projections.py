@@ -24,16 +24,17 @@ _ORDERS = {"id": "id", "create_time": "create_time", "update_time": "update_time
 class Projections:
     """The point index and the DuckDB tables of one log.
 
-    They are caches: what is missing or unusable is folded again from the log. Safe to use from
-    several threads.
+    They are caches: what is missing or unusable is folded again from the log; with `read_only` in
+    memory and in temporary files alone. Safe to use from several threads.
     """
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, *, read_only: bool = False) -> None:
         self._log = log
+        self._read_only = read_only
         self._folder = None if log.directory is None else log.directory / FOLDER_NAME
         self._mutex = threading.Lock()
         self._tables: Tables | None = None
-        self.index = PointIndex(log, _below(self._folder, "index"))
+        self.index = PointIndex(log, _below(self._folder, "index"), read_only=read_only)
 
     def catch_up(self, progress: Progress | None = None) -> int:
         """Fold what the log has gained into the point index; the position that is reached."""
@@ -137,7 +138,8 @@ class Projections:
     def _folded_tables(self, position: int) -> Tables:
         with self._mutex:
             if self._tables is None:
-                self._tables = Tables(self._log, _below(self._folder, "tables.duckdb"))
+                path = _below(self._folder, "tables.duckdb")
+                self._tables = Tables(self._log, path, read_only=self._read_only)
         self._tables.fold(position)
         return self._tables
 

@@ -159,11 +159,13 @@ class Tables:
     """The tables of one log, in a DuckDB file or, without one, in memory.
 
     A DuckDB file belongs to one process at a time; while another has it, this one folds tables of
-    its own in a temporary folder. Safe to use from several threads.
+    its own in a temporary folder. So does a read-only one whose file is not up to date. Safe to use
+    from several threads.
     """
 
-    def __init__(self, log: Log, path: Path | None) -> None:
+    def __init__(self, log: Log, path: Path | None, *, read_only: bool = False) -> None:
         self._log = log
+        self._read_only = read_only
         self._path = path
         self._mutex = threading.RLock()
         self._connection: duckdb.DuckDBPyConnection | None = None
@@ -182,6 +184,10 @@ class Tables:
             connection = self._connected()
             if upto <= self._checkpoint:
                 return
+            if self._read_only and self._temporary is None and self._path is not None:
+                # The persisted tables are behind by now, and not to be written to.
+                connection.close()
+                connection = self._connection = self._created_apart()
             start, end = self._checkpoint, self._log.position
             if end - start > _FOLDED_ROWS_MAX:
                 _LOGGER.info("folding positions %d to %d into the projections", start + 1, end)
@@ -214,6 +220,8 @@ class Tables:
     def _open(self) -> duckdb.DuckDBPyConnection:
         if self._path is None:
             return self._created(":memory:")
+        if self._read_only:
+            return self._opened_to_read(self._path) or self._created_apart()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if self._path.exists():
             try:
@@ -223,8 +231,7 @@ class Tables:
                     _LOGGER.info(
                         "%s is in use by another process: folding tables apart", self._path
                     )
-                    self._temporary = tempfile.TemporaryDirectory(prefix="eventstore-")
-                    return self._created(str(Path(self._temporary.name) / "tables.duckdb"))
+                    return self._created_apart()
                 _LOGGER.warning("%s is unusable (%s): building it again", self._path, error)
             else:
                 if self._take_over_checkpoint(connection):
@@ -234,6 +241,23 @@ class Tables:
             self._path.unlink()
             Path(f"{self._path}.wal").unlink(missing_ok=True)
         return self._created(str(self._path))
+
+    def _opened_to_read(self, path: Path) -> duckdb.DuckDBPyConnection | None:
+        """The persisted tables, if they are free, sound and up to date."""
+        if not path.exists():
+            return None
+        try:
+            connection = duckdb.connect(str(path), read_only=True, config=_configuration())
+        except duckdb.Error:
+            return None
+        if self._take_over_checkpoint(connection) and self._checkpoint == self._log.position:
+            return connection
+        connection.close()
+        return None
+
+    def _created_apart(self) -> duckdb.DuckDBPyConnection:
+        self._temporary = tempfile.TemporaryDirectory(prefix="eventstore-")
+        return self._created(str(Path(self._temporary.name) / "tables.duckdb"))
 
     def _take_over_checkpoint(self, connection: duckdb.DuckDBPyConnection) -> bool:
         """Whether the file's tables are of this log and of this format."""

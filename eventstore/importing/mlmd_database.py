@@ -111,8 +111,8 @@ class MlmdDatabase:
             self.close()
             raise errors.FailedPreconditionError(
                 f"{path} has MLMD schema version {self.schema_version}; versions "
-                f"{SCHEMA_VERSIONS[0]} to {SCHEMA_VERSIONS[-1]} can be imported: bring it to one of "
-                "them with ml-metadata (enable_upgrade_migration, downgrade_schema)"
+                f"{SCHEMA_VERSIONS[0]} to {SCHEMA_VERSIONS[-1]} can be imported: bring it to "
+                "one of them with ml-metadata (enable_upgrade_migration, downgrade_schema)"
             )
         self._types: dict[int, Any] = {}
         self.properties_without_value = 0
@@ -197,7 +197,9 @@ class MlmdDatabase:
     def _schema_version(self) -> int:
         tables = {
             row[0]
-            for row in self._connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            for row in self._connection.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'table'"
+            )
         }
         if "MLMDEnv" not in tables:
             raise errors.FailedPreconditionError(
@@ -214,7 +216,9 @@ class MlmdDatabase:
     def _nodes(self, kind: str, ids: list[int]) -> dict[int, Any]:
         message_class, table, state_field = _NODES[kind]
         nodes = {}
-        for row in self._rows(f"SELECT * FROM {table} WHERE id IN (SELECT value FROM json_each(?))", ids):
+        for row in self._rows(
+            f"SELECT * FROM {table} WHERE id IN (SELECT value FROM json_each(?))", ids
+        ):
             node = message_class(
                 id=row["id"],
                 type_id=row["type_id"],
@@ -277,7 +281,9 @@ class MlmdDatabase:
 
     def _events(self, ids: list[int]) -> dict[int, Any]:
         events = {}
-        for row in self._rows("SELECT * FROM Event WHERE id IN (SELECT value FROM json_each(?))", ids):
+        for row in self._rows(
+            "SELECT * FROM Event WHERE id IN (SELECT value FROM json_each(?))", ids
+        ):
             try:
                 event = mlmd.Event(
                     artifact_id=row["artifact_id"],

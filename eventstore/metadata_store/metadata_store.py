@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from eventstore import errors
-from eventstore.log import Progress, VerifyReport
+from eventstore.log import Log, Progress, VerifyReport
 from eventstore.metadata_store.opening import open_configured, open_directory
 from eventstore.metadata_store.options import ExtraOptions, ListOptions, OrderByField
 from eventstore.metadata_store.reader import MAX_NUM_RESULT, MetadataReader
@@ -165,6 +165,40 @@ class MetadataStore(MetadataReader):
     def seal(self) -> None:
         """Turn what was put so far into Parquet, which any analytics tool reads."""
         self._engine.log.seal()
+
+    @property
+    def log(self) -> Log:
+        """The log itself: records and commits as they were appended."""
+        return self._engine.log
+
+    def info(self) -> dict[str, Any]:
+        """Position, counts, segments and sizes (bytes), as plain values.
+
+        `recorded_at` is of the newest record, in microseconds since the epoch; None when empty.
+        """
+        position = self.log_position()
+        log = self._engine.log
+        segments = log.segments()
+        return {
+            "store_id": str(log.store_id),
+            "position": position,
+            "commits": log.commit_number,
+            "recorded_at": log.recorded_at(position) if position else None,
+            "log_bytes": sum(segment.file_bytes for segment in segments),
+            "projections_bytes": self._engine.projections.file_bytes(),
+            "counts": self._engine.projections.counts(position),
+            "segments": [
+                {
+                    "number": segment.number,
+                    "state": segment.state,
+                    "first_position": segment.first_position,
+                    "last_position": segment.last_position,
+                    "bytes": segment.file_bytes,
+                    "file": None if segment.path is None else segment.path.name,
+                }
+                for segment in segments
+            ],
+        }
 
     # Puts
 

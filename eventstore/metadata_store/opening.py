@@ -61,7 +61,7 @@ def open_directory(path: Path, *, read_only: bool = False, must_exist: bool = Fa
 
 
 def _engine(log: Log, *, read_only: bool = False) -> Engine:
-    engine = Engine(log, Projections(log), actor=_operating_system_user())
+    engine = Engine(log, Projections(log, read_only=read_only), actor=operating_system_user())
     if not read_only:
         engine.ensure_system_types()
     return engine
@@ -96,7 +96,8 @@ def _not_a_directory(path: Path) -> errors.StatusError:
     )
 
 
-def _operating_system_user() -> str | None:
+def operating_system_user() -> str | None:
+    """Who runs this process: the actor of its commits."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -1,4 +1,4 @@
-"""The real ml-metadata 1.17.1 as an oracle: a process in an environment of its own (`make oracle`)."""
+"""The real ml-metadata 1.17.1 as an oracle: a process in its own environment (`make oracle`)."""
 
 from __future__ import annotations
 

@@ -75,7 +75,10 @@ def _node_reads(plural: str, singular: str, nodes: list[Any]) -> Iterator[tuple[
         request = getattr(service, f"Get{plural}ByExternalIdsRequest")(external_ids=wanted)
         yield f"Get{plural}ByExternalIds", request
     for type_name in {node.type for node in nodes} | {"no such type"}:
-        yield f"Get{plural}ByType", getattr(service, f"Get{plural}ByTypeRequest")(type_name=type_name)
+        yield (
+            f"Get{plural}ByType",
+            getattr(service, f"Get{plural}ByTypeRequest")(type_name=type_name),
+        )
     for node in nodes:
         stem = f"Get{singular.capitalize()}ByTypeAndName"
         request = getattr(service, f"{stem}Request")(type_name=node.type)
@@ -93,9 +96,7 @@ def _node_reads(plural: str, singular: str, nodes: list[Any]) -> Iterator[tuple[
 def _type_reads(call: Call) -> Iterator[tuple[str, Any]]:
     for singular in ("Artifact", "Execution", "Context"):
         rpc = f"Get{singular}Types"
-        found = getattr(
-            call(rpc, getattr(service, f"{rpc}Request")()), f"{singular.lower()}_types"
-        )
+        found = getattr(call(rpc, getattr(service, f"{rpc}Request")()), f"{singular.lower()}_types")
         ids = [node_type.id for node_type in found]
         for wanted in (ids, [*reversed(ids), *ids, 10**9], list(range(1, 40))):
             yield f"{rpc}ByID", getattr(service, f"{rpc}ByIDRequest")(type_ids=wanted)

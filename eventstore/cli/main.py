@@ -1,0 +1,69 @@
+"""`eventstore`: the commands, and how their errors reach the shell.
+
+Exit codes: 0 done, 1 it failed, 2 wrong usage, 3 the store is damaged.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from eventstore.errors import DataLossError, StatusError
+from eventstore.version import __version__
+
+EXIT_FAILED = 1
+EXIT_DAMAGED = 3
+
+_COMMANDS = {
+    "demo": "eventstore.cli.demo_command",
+    "import": "eventstore.cli.import_command",
+    "info": "eventstore.cli.info_command",
+    "log": "eventstore.cli.log_command",
+    "verify": "eventstore.cli.verify_command",
+}
+
+
+class _LazyGroup(click.Group):
+    """Imports a command's module when it is asked for: `--help` then starts at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(_COMMANDS[cmd_name]).command
+        return command
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+Examples:
+  eventstore demo
+  eventstore import metadata.sqlite my-store
+  eventstore info my-store
+  eventstore log my-store --kind artifact --json
+  eventstore verify my-store
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the store is damaged.
+""",
+)
+@click.version_option(__version__, prog_name="eventstore")
+def cli() -> None:
+    """A metadata store for machine learning that forgets nothing."""
+
+
+def main() -> None:
+    """Run the command line; errors of the store become one line and an exit code."""
+    try:
+        cli.main(standalone_mode=True)
+    except DataLossError as error:
+        click.echo(f"eventstore: {error}", err=True)
+        sys.exit(EXIT_DAMAGED)
+    except StatusError as error:
+        click.echo(f"eventstore: {error}", err=True)
+        sys.exit(EXIT_FAILED)
