@@ -147,9 +147,9 @@ class ActiveSegmentFile:
         os.fsync(self._descriptor)
 
     def batches(self, after: int, upto: int) -> Iterator[pa.RecordBatch]:
-        """One batch a commit: those whose records lie in (after, upto]."""
+        """One batch a commit: those that have records in (after, upto]."""
         first = bisect.bisect_right(self._last_positions, after)
-        last = bisect.bisect_right(self._last_positions, upto)
+        last = min(bisect.bisect_left(self._last_positions, upto) + 1, len(self._ends))
         if first >= last:
             return
         start = self._ends[first - 1] if first else self.header_bytes

@@ -216,8 +216,14 @@ class DirectoryLog:
 
     def commits(self, after: int = 0, upto: int | None = None) -> Iterator[Commit]:
         columns = [*Record.__struct_fields__, "tree_head"]
-        for batch in self._stored_batches(after, upto, columns):
-            yield from commits_of(batch)
+        start, end = (
+            self.commit_end(after),
+            self.commit_end(self.position if upto is None else upto),
+        )
+        for batch in self._stored_batches(start, end, columns):
+            for commit in commits_of(batch):
+                if commit.first_position > after:
+                    yield commit
 
     def scan(
         self, after: int = 0, upto: int | None = None, columns: Sequence[str] | None = None
@@ -367,7 +373,7 @@ class DirectoryLog:
     def _stored_batches(
         self, after: int, upto: int | None, columns: list[str], *, derived: bool = False
     ) -> Iterator[pa.RecordBatch]:
-        """Batches of whole commits, if `after` and `upto` are commit ends."""
+        """The records in (after, upto], those that one file holds in as few batches as possible."""
         upto = self.position if upto is None else min(upto, self.position)
         while after < upto:
             with self._mutex:
@@ -376,7 +382,9 @@ class DirectoryLog:
                     batches = list(self._active.batches(after, upto))
             if segment is None:
                 if batches:
-                    merged = pa.Table.from_batches(batches).combine_chunks()
+                    merged = pa.Table.from_batches(batches)
+                    first = merged["position"][0].as_py()
+                    merged = merged.slice(after + 1 - first, upto - after).combine_chunks()
                     for batch in merged.to_batches():
                         yield with_derived_columns(batch) if derived else batch
                 return

@@ -89,7 +89,7 @@ class Log(Protocol):
         """
 
     def commits(self, after: int = 0, upto: int | None = None) -> Iterator[Commit]:
-        """The commits whose records lie in (after, upto], in order."""
+        """The commits all of whose records lie in (after, upto], in order."""
 
     def scan(
         self, after: int = 0, upto: int | None = None, columns: Sequence[str] | None = None

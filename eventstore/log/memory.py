@@ -78,23 +78,25 @@ class MemoryLog:
 
     def commits(self, after: int = 0, upto: int | None = None) -> Iterator[Commit]:
         upto = self.position if upto is None else upto
-        first = bisect.bisect_right(self._last_positions, after)
-        last = bisect.bisect_right(self._last_positions, upto)
-        return iter(self._commits[first:last])
+        for commit in self._touching(after, upto):
+            if commit.first_position > after and commit.last_position <= upto:
+                yield commit
 
     def scan(
         self, after: int = 0, upto: int | None = None, columns: Sequence[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
+        upto = self.position if upto is None else min(upto, self.position)
         pending: list[Commit] = []
         rows = 0
-        for commit in self.commits(after, upto):
+        for commit in self._touching(after, upto):
             pending.append(commit)
             rows += len(commit.records)
-            if rows >= _ROWS_PER_BATCH:
-                yield _batch(pending, columns)
+            if rows >= _ROWS_PER_BATCH or commit.last_position >= upto:
+                batch = _batch(pending, columns)
+                first = pending[0].first_position
+                start = max(after + 1 - first, 0)
+                yield batch.slice(start, upto + 1 - first - start)
                 pending, rows = [], 0
-        if pending:
-            yield _batch(pending, columns)
 
     def commit_end(self, position: int) -> int:
         index = bisect.bisect_right(self._last_positions, position) - 1
@@ -145,6 +147,12 @@ class MemoryLog:
 
     def close(self) -> None:
         """Nothing to release."""
+
+    def _touching(self, after: int, upto: int) -> list[Commit]:
+        """The commits that have records in (after, upto]."""
+        first = bisect.bisect_right(self._last_positions, after)
+        last = bisect.bisect_left(self._last_positions, upto) + 1
+        return self._commits[first:last] if after < upto else []
 
 
 def _batch(commits: Sequence[Commit], columns: Sequence[str] | None) -> pa.RecordBatch:

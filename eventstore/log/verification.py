@@ -110,6 +110,9 @@ def _check_closed(
     try:
         data = path.read_bytes()
     except OSError as error:
+        moved = _closed_meanwhile(directory, segment.number, segment.file)
+        if moved is not None:
+            return _check_closed(directory, store_id, moved, start, previous)
         check.find(
             f"segment {segment.number} with commits {segment.first_commit} to "
             f"{segment.last_commit} cannot be read: {error.strerror}",
@@ -148,6 +151,9 @@ def _check_active(
     try:
         data = memoryview(path.read_bytes())
     except OSError as error:
+        moved = _closed_meanwhile(directory, entry.number, entry.file)
+        if moved is not None:
+            return _check_closed(directory, store_id, moved, start, previous)
         check.find(f"the active segment {entry.number} cannot be read: {error.strerror}")
         return check.checked
     header = bytes(data[: entry.header_bytes])
@@ -169,6 +175,12 @@ def _check_active(
         ),
     )
     return check.checked
+
+
+def _closed_meanwhile(directory: Path, number: int, file: str) -> Segment | None:
+    """The segment's entry in the newest manifest, if a writer has put it into another file."""
+    segments = read_manifest(directory).segments
+    return next((s for s in segments if s.number == number and s.sealed and s.file != file), None)
 
 
 class _SegmentCheck:

@@ -1,0 +1,68 @@
+"""Small messages and drafts for tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import eventstore
+from eventstore.log import Commit, Draft, Log
+from eventstore.log import record as kinds
+from eventstore.proto import metadata_store_pb2 as mlmd
+
+
+def memory_store() -> eventstore.MetadataStore:
+    config = mlmd.ConnectionConfig()
+    config.fake_database.SetInParent()
+    return eventstore.MetadataStore(config)
+
+
+def put_types(store: eventstore.MetadataStore) -> tuple[int, int, int]:
+    """An artifact type with a property of each kind, an execution type and a context type."""
+    artifact_type = mlmd.ArtifactType(name="DataSet")
+    for name, property_type in (
+        ("int", mlmd.INT),
+        ("double", mlmd.DOUBLE),
+        ("string", mlmd.STRING),
+        ("struct", mlmd.STRUCT),
+        ("proto", mlmd.PROTO),
+        ("bool", mlmd.BOOLEAN),
+    ):
+        artifact_type.properties[name] = property_type
+    return (
+        store.put_artifact_type(artifact_type),
+        store.put_execution_type(mlmd.ExecutionType(name="Train")),
+        store.put_context_type(mlmd.ContextType(name="Run")),
+    )
+
+
+def artifact(type_id: int, **fields: Any) -> mlmd.Artifact:
+    """An artifact with a value of each kind; `fields` are set on top."""
+    made = mlmd.Artifact(type_id=type_id, **fields)
+    made.properties["int"].int_value = 7
+    made.properties["double"].double_value = 0.1
+    made.properties["string"].string_value = "ä"
+    made.properties["bool"].bool_value = False
+    made.custom_properties["note"].struct_value.update({"a": [1, None]})
+    made.custom_properties["any"].proto_value.Pack(mlmd.Event(artifact_id=3))
+    return made
+
+
+def draft(entity_id: int, *, name: str | None = None, previous: int | None = None) -> Draft:
+    """An artifact's draft, for tests of the log itself."""
+    node = mlmd.Artifact(
+        id=entity_id,
+        type_id=10,
+        type="DataSet",
+        uri=f"s3://{entity_id}",
+        create_time_since_epoch=5,
+        last_update_time_since_epoch=6,
+    )
+    if name is not None:
+        node.name = name
+    node.custom_properties["n"].int_value = entity_id
+    payload = node.SerializeToString(deterministic=True)
+    return Draft(kinds.ARTIFACT, entity_id, 10, previous, payload)
+
+
+def append(log: Log, *drafts: Draft, actor: str | None = "tester") -> Commit:
+    return log.append(drafts, expected_position=log.position, actor=actor)

@@ -1,0 +1,169 @@
+"""What a dying writer leaves: the tail cut at every byte, and processes killed at any moment."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from eventstore import errors
+from eventstore.log import DirectoryLog
+from eventstore.log.acknowledged import FILE_NAME
+from tests.builders import append, draft
+
+
+def _store_with_a_small_last_commit(directory: Path) -> tuple[Path, int]:
+    """The active segment's file and the byte at which its last commit starts."""
+    log = DirectoryLog.create(directory)
+    append(log, draft(1), draft(2))
+    append(log, draft(3))
+    (segment,) = log.segments()
+    assert segment.path is not None
+    start = segment.path.stat().st_size
+    append(log, draft(4), draft(5))
+    log.close()
+    return segment.path, start
+
+
+def test_a_torn_tail_is_cut_at_every_byte(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    segment, start = _store_with_a_small_last_commit(tmp_path / "store")
+    # A write that was never acknowledged: the acknowledgement is of the commit before it.
+    acknowledged = segment.with_name(FILE_NAME)
+    acknowledged.unlink()
+    whole = segment.read_bytes()
+    for size in range(start, len(whole)):
+        segment.write_bytes(whole[:size])
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "eventstore.log"):
+            log = DirectoryLog.open(tmp_path / "store")
+            assert log.position == 3, size
+            assert log.verify().ok, size
+            append(log, draft(4))
+            assert [c.last_position for c in log.commits()] == [2, 3, 4]
+            log.close()
+        assert bool(caplog.records) == (size > start), size
+        acknowledged.unlink()
+
+
+def test_a_zero_filled_tail_is_cut(tmp_path: Path) -> None:
+    segment, start = _store_with_a_small_last_commit(tmp_path / "store")
+    segment.with_name(FILE_NAME).unlink()
+    whole = segment.read_bytes()
+    for kept in (0, 8, 200):
+        segment.write_bytes(whole[: start + kept] + bytes(len(whole) - start - kept))
+        log = DirectoryLog.open(tmp_path / "store")
+        assert log.position == 3
+        log.close()
+
+
+def test_an_acknowledged_commit_is_never_cut(tmp_path: Path) -> None:
+    segment, start = _store_with_a_small_last_commit(tmp_path / "store")
+    whole = segment.read_bytes()
+    for size in range(start, len(whole), 16):
+        segment.write_bytes(whole[:size])
+        report_ok = True
+        try:
+            log = DirectoryLog.open(tmp_path / "store")
+        except errors.DataLossError as error:
+            assert "position 4" in error.message
+            report_ok = False
+        else:
+            report_ok = log.verify().ok
+            log.close()
+        assert not report_ok, size
+        assert segment.stat().st_size == size
+
+
+def test_a_flipped_bit_in_the_last_commit_is_damage_not_a_torn_tail(tmp_path: Path) -> None:
+    segment, start = _store_with_a_small_last_commit(tmp_path / "store")
+    whole = segment.read_bytes()
+    for offset in range(start, len(whole)):
+        flipped = bytearray(whole)
+        flipped[offset] ^= 0x10
+        segment.write_bytes(flipped)
+        with pytest.raises(errors.DataLossError, match="position 4"):
+            DirectoryLog.open(tmp_path / "store")
+        assert segment.read_bytes() == bytes(flipped)
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from eventstore.log import DirectoryLog
+from tests.builders import append, draft
+log = DirectoryLog.open(Path(sys.argv[1]), segment_records_max=40)
+while True:
+    commit = append(log, *(draft(log.position + n) for n in (1, 2, 3)))
+    sys.stdout.write(f"{commit.last_position} {commit.tree_head.hex()}\\n")
+    sys.stdout.flush()
+"""
+
+
+def test_every_acknowledged_commit_survives_a_kill(tmp_path: Path) -> None:
+    rounds = int(os.environ.get("EVENTSTORE_KILLS", "6"))
+    directory = tmp_path / "store"
+    DirectoryLog.create(directory).close()
+    for kill_after in range(rounds):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", _WRITER, str(directory)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        assert writer.stdout is not None
+        acknowledged = [writer.stdout.readline() for _ in range(3 + 17 * kill_after)]
+        writer.send_signal(signal.SIGKILL)
+        acknowledged += writer.stdout.readlines()
+        writer.wait()
+        writer.stdout.close()
+        last = [line for line in acknowledged if line.endswith("\n")][-1]
+        position, head = last.split()
+        log = DirectoryLog.open(directory)
+        heads = {str(c.last_position): c.tree_head.hex() for c in log.commits()}
+        assert heads[position] == head
+        assert all(len(c.records) == 3 for c in log.commits())
+        assert log.verify().ok
+        log.close()
+
+
+def test_a_rotation_that_died_half_way_is_finished(tmp_path: Path) -> None:
+    directory = tmp_path / "store"
+    log = DirectoryLog.create(directory)
+    append(log, draft(1))
+    log._active.append_end_of_stream()
+    reader = DirectoryLog.open(directory, read_only=True)
+    assert reader.position == 1
+    log.close()
+    reopened = DirectoryLog.open(directory)
+    append(reopened, draft(2))
+    assert reader.refresh()
+    assert [c.last_position for c in reader.commits()] == [1, 2]
+    assert reopened.verify().ok
+    reopened.close()
+    reader.close()
+
+
+def test_leftovers_of_a_sealing_that_died_are_removed(tmp_path: Path) -> None:
+    directory = tmp_path / "store"
+    log = DirectoryLog.create(directory)
+    append(log, draft(1))
+    log.seal()
+    parquet = directory / "log" / "0000000001.parquet"
+    shutil.copy(parquet, directory / "log" / "0000000001.arrows")
+    (directory / "log" / "0000000002.parquet.77.tmp").write_bytes(b"half")
+    append(log, draft(2))
+    log.seal()
+    names = sorted(path.name for path in (directory / "log").iterdir())
+    assert names == [
+        "0000000001.parquet",
+        "0000000002.parquet",
+        "0000000003.arrows",
+        "acknowledged",
+    ]
+    log.close()

@@ -1,0 +1,287 @@
+"""What every log does, in memory and in a directory."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pyarrow.parquet as parquet
+import pytest
+
+from eventstore import errors
+from eventstore.log import DirectoryLog, Log, MemoryLog, PositionConflictError
+from tests.builders import append, draft
+
+
+@pytest.fixture(params=["memory", "directory"])
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Log]:
+    made: Log
+    if request.param == "memory":
+        made = MemoryLog()
+    else:
+        made = DirectoryLog.create(tmp_path / "store", segment_records_max=4)
+    yield made
+    made.close()
+
+
+def test_positions_are_dense_and_commits_are_whole(log: Log) -> None:
+    append(log, draft(1), draft(2))
+    append(log, draft(3))
+    append(log, draft(1, previous=1), draft(4), draft(5))
+    commits = list(log.commits())
+    assert [commit.number for commit in commits] == [1, 2, 3]
+    positions = [record.position for commit in commits for record in commit.records]
+    assert positions == [1, 2, 3, 4, 5, 6]
+    assert [commit.number for commit in log.commits(after=2, upto=3)] == [2]
+    assert (log.position, log.commit_number) == (6, 3)
+
+
+def test_scan_gives_typed_columns(log: Log) -> None:
+    append(log, draft(1, name="one"), draft(2))
+    append(log, draft(1, name="one", previous=1))
+    rows = [row for batch in log.scan() for row in batch.to_pylist()]
+    assert [row["name"] for row in rows] == ["one", None, "one"]
+    assert [row["uri"] for row in rows] == ["s3://1", "s3://2", "s3://1"]
+    assert [row["previous"] for row in rows] == [None, None, 1]
+    assert rows[1]["custom_properties"][0][1]["int_value"] == 2
+    some = [row for batch in log.scan(1, 2, ["position", "kind"]) for row in batch.to_pylist()]
+    assert some == [{"position": 2, "kind": "artifact"}]
+
+
+def test_expected_position_guards_the_append(log: Log) -> None:
+    append(log, draft(1))
+    with pytest.raises(PositionConflictError):
+        log.append([draft(2)], expected_position=0)
+    assert log.position == 1
+    with pytest.raises(ValueError, match="at least one draft"):
+        log.append([], expected_position=1)
+
+
+def test_moments_map_to_whole_commits(log: Log) -> None:
+    first = append(log, draft(1), draft(2), draft(3))
+    second = append(log, draft(4), draft(5))
+    log.seal()
+    third = append(log, draft(6), draft(7))
+    assert [log.commit_end(p) for p in range(9)] == [0, 0, 0, 3, 3, 5, 5, 7, 7]
+    assert log.position_at(first.recorded_at - 1) == 0
+    assert log.position_at(third.recorded_at + 1) == 7
+    assert log.recorded_at(4) == second.recorded_at
+    with pytest.raises(errors.InvalidArgumentError, match="no position 8"):
+        log.recorded_at(8)
+
+
+def test_recorded_at_never_goes_backwards(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([5_000_000, 3_000_000, 9_000_000])
+    monkeypatch.setattr("time.time_ns", lambda: next(clock))
+    moments = [append(log, draft(number)).recorded_at for number in (1, 2, 3)]
+    assert moments == [5_000, 5_000, 9_000]
+
+
+def test_threads_append_one_after_the_other(log: Log) -> None:
+    def write(first_id: int) -> None:
+        for number in range(20):
+            while True:
+                try:
+                    log.append([draft(first_id + number)], expected_position=log.position)
+                    break
+                except PositionConflictError:
+                    continue
+
+    threads = [threading.Thread(target=write, args=(first,)) for first in (100, 200, 300)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ids = [record.entity_id for commit in log.commits() for record in commit.records]
+    assert sorted(ids) == [f + n for f in (100, 200, 300) for n in range(20)]
+    assert log.verify().ok
+
+
+def test_two_handles_share_one_directory(tmp_path: Path) -> None:
+    first = DirectoryLog.create(tmp_path / "store", segment_records_max=3)
+    second = DirectoryLog.open(tmp_path / "store", segment_records_max=3)
+    for number in range(1, 12):
+        writer, reader = (first, second) if number % 2 else (second, first)
+        writer.refresh()
+        append(writer, draft(number))
+        assert reader.refresh()
+        assert reader.position == number
+    assert not first.refresh()
+    first.seal()
+    assert [record.entity_id for c in second.commits() for record in c.records] == list(
+        range(1, 12)
+    )
+    first.close()
+    second.close()
+
+
+def test_sealed_segment_is_plain_parquet(tmp_path: Path) -> None:
+    log = DirectoryLog.create(tmp_path / "store")
+    append(log, draft(1, name="one"))
+    log.seal()
+    (sealed, active) = log.segments()
+    assert (sealed.state, active.state) == ("sealed", "active")
+    assert sealed.path is not None
+    (row,) = parquet.read_table(sealed.path).to_pylist()
+    assert row["name"] == "one"
+    assert row["custom_properties"] == [
+        (
+            "n",
+            {
+                "int_value": 1,
+                "double_value": None,
+                "string_value": None,
+                "bool_value": None,
+                "struct_value": None,
+                "proto_value": None,
+            },
+        )
+    ]
+    assert isinstance(row["recorded_at"], datetime)
+    assert row["recorded_at"].tzinfo == timezone.utc or row["recorded_at"].utcoffset() is not None
+    log.close()
+
+
+def test_a_read_only_log_takes_no_appends(tmp_path: Path) -> None:
+    with pytest.raises(errors.NotFoundError, match="no store at"):
+        DirectoryLog.open(tmp_path / "store", read_only=True)
+    writer = DirectoryLog.create(tmp_path / "store")
+    append(writer, draft(1))
+    writer.close()
+    files = sorted(path.name for path in (tmp_path / "store").rglob("*"))
+    reader = DirectoryLog.open(tmp_path / "store", read_only=True)
+    assert reader.position == 1
+    with pytest.raises(errors.FailedPreconditionError, match="read only"):
+        append(reader, draft(2))
+    reader.close()
+    assert sorted(path.name for path in (tmp_path / "store").rglob("*")) == files
+
+
+def test_creating_refuses_what_is_not_empty(tmp_path: Path) -> None:
+    DirectoryLog.create(tmp_path / "store").close()
+    with pytest.raises(errors.AlreadyExistsError, match="there is a store"):
+        DirectoryLog.create(tmp_path / "store")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("years of work")
+    with pytest.raises(errors.FailedPreconditionError, match=r"thesis\.txt"):
+        DirectoryLog.create(tmp_path / "other")
+
+
+def test_a_newer_format_is_refused_in_one_line(tmp_path: Path) -> None:
+    DirectoryLog.create(tmp_path / "store").close()
+    manifest = tmp_path / "store" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["format_version"] = 2
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(errors.FailedPreconditionError, match="format version 2") as raised:
+        DirectoryLog.open(tmp_path / "store")
+    assert "\n" not in raised.value.message
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[:-40],
+        lambda text: text.replace('"generation":1', '"generation":7'),
+        lambda text: "",
+        lambda text: "[]",
+        lambda text: text.replace("created_at", "created_by"),
+    ],
+)
+def test_a_corrupt_manifest_is_named(tmp_path: Path, damage: Callable[[str], str]) -> None:
+    DirectoryLog.create(tmp_path / "store").close()
+    manifest = tmp_path / "store" / "manifest.json"
+    manifest.write_text(damage(manifest.read_text()))
+    with pytest.raises(errors.DataLossError, match=r"manifest\.json is damaged"):
+        DirectoryLog.open(tmp_path / "store")
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = DirectoryLog.create(tmp_path / "store")
+    append(log, draft(1))
+    write = os.write
+
+    def full(descriptor: int, data: bytes) -> int:
+        if len(data) > 500:
+            write(descriptor, data[:100])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.write", full)
+        with pytest.raises(errors.ResourceExhaustedError, match="No space left"):
+            append(log, draft(2))
+    assert append(log, draft(2)).last_position == 2
+    assert log.verify().ok
+    log.close()
+    with DirectoryLogContext(tmp_path / "store") as reopened:
+        assert reopened.position == 2
+
+
+def test_after_a_failed_sync_the_handle_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = DirectoryLog.create(tmp_path / "store")
+    append(log, draft(1))
+
+    def failing(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fdatasync", failing)
+        with pytest.raises(errors.UnavailableError, match="reopen"):
+            append(log, draft(2))
+    with pytest.raises(errors.UnavailableError, match="reopen"):
+        append(log, draft(2))
+    log.close()
+    with DirectoryLogContext(tmp_path / "store") as reopened:
+        assert reopened.position == 1
+        append(reopened, draft(2))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may do anything")
+def test_no_permission_is_said(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o500)
+    with pytest.raises(errors.PermissionDeniedError):
+        DirectoryLog.create(tmp_path / "closed" / "store")
+
+
+def test_no_permission_is_translated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object, **__: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("os.open", forbidden)
+    with pytest.raises(errors.PermissionDeniedError, match="Permission denied"):
+        DirectoryLog.create(tmp_path / "store")
+
+
+def test_a_forked_child_writes_with_a_lock_of_its_own(tmp_path: Path) -> None:
+    log = DirectoryLog.create(tmp_path / "store")
+    append(log, draft(1))
+    child = os.fork()
+    if child == 0:
+        append(log, draft(2))
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    log.refresh()
+    append(log, draft(3))
+    assert log.position == 3
+    assert log.verify().ok
+    log.close()
+
+
+class DirectoryLogContext:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def __enter__(self) -> DirectoryLog:
+        self._log = DirectoryLog.open(self._directory)
+        return self._log
+
+    def __exit__(self, *_: object) -> None:
+        self._log.close()
