@@ -125,11 +125,9 @@ class PointIndex:
         folder: Path | None,
         *,
         read_only: bool = False,
-        tail_records_max: int = TAIL_RECORDS_MAX,
     ) -> None:
         self._store_id = log.store_id
         self._folder = None if read_only else folder
-        self._tail_records_max = tail_records_max
         self._swap = threading.Lock()
         self._writer: ThreadPoolExecutor | None = None
         runs = _usable_runs(folder, log, remove_merged=not read_only) if folder else []
@@ -147,7 +145,7 @@ class PointIndex:
         """Fold the next commit."""
         assert commit.first_position == self.position + 1, "commits are folded in order"
         self._tail.add(commit)
-        if self._tail.records > self._tail_records_max and self._folder is not None:
+        if self._tail.records > TAIL_RECORDS_MAX and self._folder is not None:
             self._freeze_tail()
 
     def newest(self, table: int, key: int, as_of: int) -> tuple[int, bytes] | None:

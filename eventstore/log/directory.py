@@ -86,9 +86,12 @@ class DirectoryLog:
             self._open_for_writing()
         self._commit_number = manifest.segments[-1].last_commit if manifest.segments else 0
         self._last_recorded_at = manifest.segments[-1].last_recorded_at if manifest.segments else 0
+        # Before the data: whatever is acknowledged by now is in what is read after.
+        known = acknowledged.read_acknowledged(self._folder / acknowledged.FILE_NAME)
         self._active = ActiveSegmentFile(self._folder, manifest.active, read_only=read_only)
         try:
             self._catch_up()
+            self._refuse_shortened(known)
         except errors.StatusError:
             self.close()
             raise
@@ -339,6 +342,17 @@ class DirectoryLog:
         return self._manifest
 
     # Following what is on disk
+
+    def _refuse_shortened(self, known: acknowledged.Acknowledged | None) -> None:
+        """Raise when the active segment ends before what a writer has acknowledged."""
+        active = self._active
+        if known is not None and known.segment == active.number and known.end > active.end:
+            raise errors.DataLossError(
+                f"segment {active.number}, {active.path}: the commit that starts at position "
+                f"{active.last_position + 1} is missing, though it was acknowledged; restore the "
+                f"file from a backup, or remove {self._folder / acknowledged.FILE_NAME} to go on "
+                "without it"
+            )
 
     def _catch_up(self) -> None:
         while True:

@@ -1,0 +1,97 @@
+"""How the package is put together: its names, its layers, what it loads, and its wheel."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import eventstore
+
+ROOT = Path(__file__).parents[2]
+
+# What each layer may import of the others; the command line may import all.
+LAYERS = {
+    "errors": set[str](),
+    "version": set[str](),
+    "proto": set[str](),
+    "log": {"errors", "proto"},
+    "projections": {"errors", "proto", "log"},
+    "store": {"errors", "proto", "log", "projections"},
+    "metadata_store": {"errors", "proto", "log", "projections", "store"},
+    "importing": {"errors", "proto", "log"},
+}
+
+
+def test_public_names_are_all_there() -> None:
+    assert set(dir(eventstore)) == set(eventstore.__all__)
+    for name in eventstore.__all__:
+        assert getattr(eventstore, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        eventstore.nothing  # noqa: B018
+
+
+def test_imports_point_one_way() -> None:
+    for layer, allowed in LAYERS.items():
+        folder = ROOT / "eventstore" / layer
+        paths = sorted(folder.glob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
+        assert paths
+        for path in paths:
+            for module in _imported(path):
+                used = module.removeprefix("eventstore").strip(".").split(".")[0]
+                assert used in allowed | {layer}, f"{path} imports {module}"
+
+
+def _imported(path: Path) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("eventstore"):
+            if node.module == "eventstore":
+                found += [f"eventstore.{alias.name}" for alias in node.names]
+            else:
+                found.append(node.module or "")
+        elif isinstance(node, ast.Import):
+            found += [a.name for a in node.names if a.name.startswith("eventstore")]
+    return found
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = "import sys, eventstore; print([m for m in ('pyarrow', 'duckdb') if m in sys.modules])"
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert printed.stdout.strip() == "[]"
+
+
+def test_modules_stay_small() -> None:
+    for folder in ("eventstore", "projections", "protos"):
+        for path in (ROOT / folder).rglob("*.py"):
+            if "_pb2" not in path.name:
+                assert len(path.read_text().splitlines()) <= 700, path
+
+
+def test_the_wheel_holds_one_package(tmp_path: Path) -> None:
+    build = subprocess.run(
+        [
+            sys.executable,
+            *("-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"),
+            *("--wheel-dir", str(tmp_path), str(ROOT)),
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        check=False,
+    )
+    assert build.returncode == 0, build.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"eventstore"}
+    for name in ("projections/tables.py", "proto/metadata_store_pb2.py", "py.typed"):
+        assert f"eventstore/{name}" in names
+    assert "eventstore/proto/metadata_store.proto" in names
