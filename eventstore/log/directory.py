@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-import bisect
-import hashlib
 import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from uuid import UUID, uuid4
+from typing import TypeVar
 
 import msgspec
 import pyarrow as pa
 
 from eventstore import errors
-from eventstore.log import acknowledged, ipc_stream, sealing
+from eventstore.log import acknowledged, sealing
 from eventstore.log.active_segment import ActiveSegmentFile
+from eventstore.log.closed_segments import (
+    ClosedSegments,
+    SegmentMovedError,
+    merged_batches,
+    segment_at,
+    segment_of,
+)
 from eventstore.log.columns import ACTIVE_SCHEMA, RECORD_SCHEMA, with_derived_columns
 from eventstore.log.commit import commits_of, encode_commit, make_commit, records_of
+from eventstore.log.creation import LOCK_NAME, LOG_FOLDER, create_store, start_segment
 from eventstore.log.file_lock import exclusive
 from eventstore.log.leaf import encode_attribution, leaf_data
 from eventstore.log.log import PositionConflictError, Progress, SegmentInfo, VerifyReport
 from eventstore.log.manifest import (
-    FORMAT_VERSION,
     MANIFEST_NAME,
-    ActiveSegment,
     Manifest,
     Segment,
     read_manifest,
-    sync_directory,
-    write_durably,
     write_manifest,
 )
 from eventstore.log.merkle import Frontier, leaf_hash
@@ -40,13 +43,12 @@ from eventstore.log.os_errors import translated
 from eventstore.log.record import Commit, Draft, Record
 
 _LOGGER = logging.getLogger("eventstore.log")
+_Answer = TypeVar("_Answer")
 
 SEGMENT_BYTES_MAX = 32 * 1024 * 1024
 SEGMENT_RECORDS_MAX = 65_536
 """An active segment that has reached either is closed before the next append."""
 
-_LOG_FOLDER = "log"
-_LOCK_NAME = "lock"
 _SEALING_LOCK_NAME = "sealing.lock"
 
 
@@ -71,13 +73,13 @@ class DirectoryLog:
         self.store_id = manifest.store_id
         self.read_only = read_only
         self._segment_records_max = segment_records_max
-        self._folder = directory / _LOG_FOLDER
+        self._folder = directory / LOG_FOLDER
         self._manifest = manifest
         self._frontier: Frontier | None = None
         self._mutex = threading.RLock()
         self._sealer: ThreadPoolExecutor | None = None
         self._sealing_mutex = threading.Lock()
-        self._sealed_columns: dict[tuple[int, str], pa.ChunkedArray] = {}
+        self._closed = ClosedSegments(self._folder)
         self._outcome_unknown = False
         self._lock_descriptor = -1
         self._acknowledged_descriptor = -1
@@ -88,7 +90,11 @@ class DirectoryLog:
         self._last_recorded_at = manifest.segments[-1].last_recorded_at if manifest.segments else 0
         # Before the data: whatever is acknowledged by now is in what is read after.
         known = acknowledged.read_acknowledged(self._folder / acknowledged.FILE_NAME)
-        self._active = ActiveSegmentFile(self._folder, manifest.active, read_only=read_only)
+        try:
+            self._active = ActiveSegmentFile(self._folder, manifest.active, read_only=read_only)
+        except errors.StatusError:
+            self._close_descriptors()
+            raise
         try:
             self._catch_up()
             self._refuse_shortened(known)
@@ -105,27 +111,7 @@ class DirectoryLog:
         Raises AlreadyExistsError when there is a store, FailedPreconditionError when there is
         anything else.
         """
-        folder = directory / _LOG_FOLDER
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(directory / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
-            try:
-                with exclusive(descriptor):
-                    _refuse_occupied(directory)
-                    folder.mkdir(exist_ok=True)
-                    store_id = uuid4()
-                    manifest = Manifest(
-                        store_id=store_id,
-                        created_at=time.time_ns() // 1000,
-                        generation=1,
-                        segments=(),
-                        active=_start_segment(folder, store_id, 1, first_position=1),
-                    )
-                    write_manifest(directory, manifest)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise translated(error, "creating a store in", directory) from None
+        manifest = create_store(directory)
         return cls(directory, manifest, segment_records_max=segment_records_max)
 
     @classmethod
@@ -141,14 +127,23 @@ class DirectoryLog:
         Raises NotFoundError when there is none, DataLossError when it is damaged,
         FailedPreconditionError when its format is newer than this version reads.
         """
-        if not directory.is_dir():
+        if not (directory / MANIFEST_NAME).is_file():
             raise errors.NotFoundError(
                 f"there is no store at {directory}: check the path, or create one"
             )
-        manifest = read_manifest(directory)
-        return cls(
-            directory, manifest, read_only=read_only, segment_records_max=segment_records_max
-        )
+        while True:
+            manifest = read_manifest(directory)
+            try:
+                return cls(
+                    directory,
+                    manifest,
+                    read_only=read_only,
+                    segment_records_max=segment_records_max,
+                )
+            except errors.DataLossError:
+                # Writers may have gone on to another segment since the manifest was read.
+                if read_manifest(directory).generation == manifest.generation:
+                    raise
 
     @property
     def position(self) -> int:
@@ -241,34 +236,22 @@ class DirectoryLog:
             found = self._active.commit_end(position)
             if found is not None:
                 return found
-            segment = self._segment_of(position)
-            if segment is None:
-                return max(0, min(position, self._active.first_position - 1))
-            commits = self._sealed_column(segment, "commit")
-            row = position - segment.first_position
-            number = commits[row].as_py()
-            if row + 1 == len(commits) or commits[row + 1].as_py() != number:
-                return position
-            first_row = bisect.bisect_left(range(row), number, key=lambda i: commits[i].as_py())
-            return segment.first_position + first_row - 1
+            if position >= self._active.first_position:
+                return self._active.first_position - 1
+            if position < 1:
+                return 0
+            return self._in_segment(position, partial(self._closed.commit_end, position=position))
 
     def position_at(self, recorded_at: int) -> int:
         with self._mutex:
             found = self._active.position_at(recorded_at)
             if found is not None:
                 return found
-            starts = [segment.first_recorded_at for segment in self._manifest.segments]
-            index = bisect.bisect_right(starts, recorded_at) - 1
-            if index < 0:
+            segment = segment_at(self._manifest.segments, recorded_at)
+            if segment is None:
                 return 0
-            segment = self._manifest.segments[index]
-            if recorded_at >= segment.last_recorded_at:
-                return segment.last_position
-            moments = self._sealed_column(segment, "recorded_at")
-            row = bisect.bisect_right(
-                range(len(moments)), recorded_at, key=lambda i: moments[i].as_py()
-            )
-            return segment.first_position + row - 1
+            ask = partial(self._closed.position_at, recorded_at=recorded_at)
+            return self._in_segment(segment.first_position, ask)
 
     def recorded_at(self, position: int) -> int:
         with self._mutex:
@@ -278,12 +261,7 @@ class DirectoryLog:
                 )
             if position >= self._active.first_position:
                 return self._active.recorded_at(position)
-            segment = self._segment_of(position)
-            assert segment is not None
-            moment: int = self._sealed_column(segment, "recorded_at")[
-                position - segment.first_position
-            ].as_py()
-            return moment
+            return self._in_segment(position, partial(self._closed.recorded_at, position=position))
 
     def segments(self) -> list[SegmentInfo]:
         with self._mutex:
@@ -332,14 +310,8 @@ class DirectoryLog:
             self._sealer.shutdown(wait=True)
             self._sealer = None
         with self._mutex:
-            for descriptor in (self._lock_descriptor, self._acknowledged_descriptor):
-                if descriptor >= 0:
-                    os.close(descriptor)
-            self._lock_descriptor = self._acknowledged_descriptor = -1
+            self._close_descriptors()
             self._active.close()
-
-    def manifest(self) -> Manifest:
-        return self._manifest
 
     # Following what is on disk
 
@@ -387,101 +359,71 @@ class DirectoryLog:
     def _stored_batches(
         self, after: int, upto: int | None, columns: list[str], *, derived: bool = False
     ) -> Iterator[pa.RecordBatch]:
-        """The records in (after, upto], those that one file holds in as few batches as possible."""
+        """The records in (after, upto], at most one batch a segment if `tree_head` is asked for."""
         upto = self.position if upto is None else min(upto, self.position)
         while after < upto:
             with self._mutex:
-                segment = self._segment_of(after + 1)
+                segment = segment_of(self._manifest.segments, after + 1)
                 if segment is None:
-                    batches = list(self._active.batches(after, upto))
-            if segment is None:
-                if batches:
-                    merged = pa.Table.from_batches(batches)
-                    first = merged["position"][0].as_py()
-                    merged = merged.slice(after + 1 - first, upto - after).combine_chunks()
-                    for batch in merged.to_batches():
-                        yield with_derived_columns(batch) if derived else batch
-                return
-            end = min(upto, segment.last_position)
-            try:
-                yield from self._closed_batches(segment, after, end, columns, derived=derived)
-            except (FileNotFoundError, errors.NotFoundError):
-                # Another process sealed it between our look into the manifest and the read.
-                with self._mutex:
-                    if not self._reload_if_newer():
-                        raise self._missing(segment) from None
-                continue
+                    batches = self._active_batches(after, upto, derived=derived)
+                    end = upto
+                else:
+                    end = min(upto, segment.last_position)
+                    ask = partial(
+                        self._closed.batches,
+                        after=after,
+                        upto=end,
+                        columns=columns,
+                        derived=derived,
+                    )
+                    batches = self._in_segment(after + 1, ask)
+            yield from merged_batches(batches) if "tree_head" in columns else batches
             after = end
 
-    def _closed_batches(
-        self, segment: Segment, after: int, end: int, columns: list[str], *, derived: bool
-    ) -> Iterator[pa.RecordBatch]:
-        path = self._folder / segment.file
-        first_row, end_row = after + 1 - segment.first_position, end + 1 - segment.first_position
-        if segment.sealed:
-            if not path.exists():
-                raise FileNotFoundError(path)
-            known = [name for name in columns if name in RECORD_SCHEMA.names]
-            batches = list(sealing.sealed_batches(path, first_row, end_row, known))
-            if "tree_head" in columns and len(batches) > 1:
-                # A commit may lie across row groups.
-                batches = pa.Table.from_batches(batches).combine_chunks().to_batches()
-            yield from batches
-            return
-        table = sealing.read_closed(path, _header_bytes(path)).slice(first_row, end_row - first_row)
-        if derived:
-            yield from sealing.derived_batches(table)
-        else:
-            yield from table.combine_chunks().to_batches()
+    def _active_batches(self, after: int, upto: int, *, derived: bool) -> list[pa.RecordBatch]:
+        merged = pa.Table.from_batches(list(self._active.batches(after, upto)))
+        first = merged["position"][0].as_py()
+        merged = merged.slice(after + 1 - first, upto - after).combine_chunks()
+        return [with_derived_columns(b) if derived else b for b in merged.to_batches()]
 
-    def _reload_if_newer(self) -> bool:
-        generation = self._manifest.generation
-        self._reload_manifest()
-        return self._manifest.generation != generation
+    def _in_segment(self, position: int, ask: Callable[[Segment], _Answer]) -> _Answer:
+        """Ask the closed or sealed segment that holds `position`.
 
-    def _missing(self, segment: Segment) -> errors.DataLossError:
-        return errors.DataLossError(
-            f"segment {segment.number} (positions {segment.first_position} to "
-            f"{segment.last_position}) is missing: {self._folder / segment.file}; restore it from "
-            "a backup"
-        )
-
-    def _segment_of(self, position: int) -> Segment | None:
-        """The closed or sealed segment that holds `position`, None when the active one would."""
-        segments = self._manifest.segments
-        index = bisect.bisect_left(segments, position, key=lambda segment: segment.last_position)
-        if index == len(segments) or position < segments[index].first_position:
-            return None
-        return segments[index]
-
-    def _sealed_column(self, segment: Segment, name: str) -> pa.ChunkedArray:
-        key = (segment.number, name)
-        if key not in self._sealed_columns:
-            batches = list(
-                self._stored_batches(
-                    segment.first_position - 1, segment.last_position, ["position", name]
-                )
-            )
-            column = pa.Table.from_batches([batch.select([name]) for batch in batches])[name]
-            if name == "recorded_at":
-                column = column.cast(pa.int64())
-            while len(self._sealed_columns) >= 4:
-                self._sealed_columns.pop(next(iter(self._sealed_columns)))
-            self._sealed_columns[key] = column
-        return self._sealed_columns[key]
+        Another process may seal it between our look into the manifest and the read.
+        """
+        while True:
+            segment = segment_of(self._manifest.segments, position)
+            assert segment is not None, f"position {position} is in no closed segment"
+            try:
+                return ask(segment)
+            except SegmentMovedError:
+                generation = self._manifest.generation
+                self._reload_manifest()
+                if self._manifest.generation == generation:
+                    raise errors.DataLossError(
+                        f"segment {segment.number} (positions {segment.first_position} to "
+                        f"{segment.last_position}) is missing: {self._folder / segment.file}; "
+                        "restore it from a backup"
+                    ) from None
 
     # Writing, all of it under the writers' lock
 
     def _open_for_writing(self) -> None:
         try:
             self._lock_descriptor = os.open(
-                self.directory / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666
+                self.directory / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666
             )
             self._acknowledged_descriptor = os.open(
                 self._folder / acknowledged.FILE_NAME, os.O_RDWR | os.O_CREAT, 0o666
             )
         except OSError as error:
             raise translated(error, "opening for writing", self.directory) from None
+
+    def _close_descriptors(self) -> None:
+        for descriptor in (self._lock_descriptor, self._acknowledged_descriptor):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._lock_descriptor = self._acknowledged_descriptor = -1
 
     def _reopen_after_fork(self) -> None:
         """Take own descriptors in a forked child: with the parent's it would share its lock."""
@@ -515,7 +457,7 @@ class DirectoryLog:
         active = self._active
         path = active.path
         digest = sealing.file_sha256(path)
-        table = sealing.read_closed(path, active.header_bytes)
+        table = sealing.read_closed(path)
         frontier = self._current_frontier()
         moments = table["recorded_at"].cast(pa.int64())
         closed = Segment(
@@ -533,7 +475,7 @@ class DirectoryLog:
             tree_head=frontier.head().hex(),
             frontier=tuple(subtree.hex() for subtree in frontier.subtrees),
         )
-        started = _start_segment(
+        started = start_segment(
             self._folder,
             self.store_id,
             active.number + 1,
@@ -617,7 +559,7 @@ class DirectoryLog:
 
     def _seal_segment(self, segment: Segment) -> None:
         closed_path = self._folder / segment.file
-        table = sealing.read_closed(closed_path, _header_bytes(closed_path))
+        table = sealing.read_closed(closed_path)
         path = self._folder / sealing.sealed_name(segment.number)
         digest = sealing.write_parquet(table, path, self.store_id, segment.number)
         sealed = msgspec.structs.replace(
@@ -646,44 +588,3 @@ class DirectoryLog:
         for path in self._folder.iterdir():
             if sealing.is_leftover(path.name, named, list(manifest.segments)):
                 path.unlink(missing_ok=True)
-
-
-def _start_segment(
-    folder: Path, store_id: UUID, number: int, *, first_position: int
-) -> ActiveSegment:
-    header = ipc_stream.schema_message(
-        {
-            "eventstore.format_version": str(FORMAT_VERSION),
-            "eventstore.store_id": str(store_id),
-            "eventstore.segment": str(number),
-            "eventstore.first_position": str(first_position),
-        }
-    )
-    path = folder / sealing.closed_name(number)
-    write_durably(path, header)
-    sync_directory(folder)
-    return ActiveSegment(
-        number=number,
-        file=path.name,
-        header_bytes=len(header),
-        header_sha256=hashlib.sha256(header).hexdigest(),
-        first_position=first_position,
-    )
-
-
-def _header_bytes(path: Path) -> int:
-    """The length of a stream's schema message."""
-    with open(path, "rb") as file:
-        prefix = file.read(8)
-    return 8 + int.from_bytes(prefix[4:], "little")
-
-
-def _refuse_occupied(directory: Path) -> None:
-    if (directory / MANIFEST_NAME).exists():
-        raise errors.AlreadyExistsError(f"there is a store at {directory} already: open it")
-    names = sorted(path.name for path in directory.iterdir())
-    if any(name not in (_LOCK_NAME, _LOG_FOLDER) for name in names):
-        raise errors.FailedPreconditionError(
-            f"{directory} is neither empty nor a store (it holds {', '.join(names[:3])}): choose "
-            "another directory"
-        )

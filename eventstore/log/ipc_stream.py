@@ -51,6 +51,11 @@ def schema_message(metadata: dict[str, str]) -> bytes:
     return ACTIVE_SCHEMA.with_metadata(metadata).serialize().to_pybytes()  # type: ignore[no-any-return]
 
 
+def schema_message_bytes(data: memoryview) -> int:
+    """The length of the header, which has no body, at the start of a stream."""
+    return _PREFIX.size + int.from_bytes(data[4:8], "little")
+
+
 def walk_messages(data: memoryview, offset: int = 0) -> Walk:
     """Walk from the start of a message to the first thing that is no whole and valid one."""
     ends: list[int] = []

@@ -12,7 +12,12 @@ import pyarrow as pa
 
 from eventstore import errors
 from eventstore.log.columns import ACTIVE_SCHEMA, RECORD_SCHEMA, with_derived_columns
-from eventstore.log.ipc_stream import Ending, read_batches, walk_messages
+from eventstore.log.ipc_stream import (
+    Ending,
+    read_batches,
+    schema_message_bytes,
+    walk_messages,
+)
 from eventstore.log.manifest import FORMAT_VERSION, Segment, sync_directory
 from eventstore.log.os_errors import translated
 
@@ -22,7 +27,7 @@ _DICTIONARY_COLUMNS = ["kind", "type_id", "actor", "reason", "request_id", "vers
 _DERIVE_ROWS = 8_192
 
 
-def read_closed(path: Path, header_bytes: int) -> pa.Table:
+def read_closed(path: Path) -> pa.Table:
     """All commits of a closed segment as one table of ACTIVE_SCHEMA.
 
     Raises DataLossError when a message is damaged or the end-of-stream marker is missing.
@@ -31,6 +36,7 @@ def read_closed(path: Path, header_bytes: int) -> pa.Table:
         data = memoryview(path.read_bytes())
     except OSError as error:
         raise translated(error, "reading", path) from None
+    header_bytes = schema_message_bytes(data)
     walk = walk_messages(data, header_bytes)
     if walk.ending is not Ending.END_OF_STREAM:
         raise errors.DataLossError(

@@ -23,7 +23,13 @@ from eventstore import errors
 from eventstore.log.acknowledged import FILE_NAME, read_acknowledged
 from eventstore.log.columns import ACTIVE_SCHEMA, DERIVED_NAMES, RECORD_SCHEMA, derive
 from eventstore.log.commit import records_of
-from eventstore.log.ipc_stream import Ending, has_valid_message, read_batches, walk_messages
+from eventstore.log.ipc_stream import (
+    Ending,
+    has_valid_message,
+    read_batches,
+    schema_message_bytes,
+    walk_messages,
+)
 from eventstore.log.leaf import encode_attribution, leaf_data
 from eventstore.log.log import Finding, Progress, VerifyReport
 from eventstore.log.manifest import ActiveSegment, Manifest, Segment, read_manifest
@@ -124,7 +130,7 @@ def _check_closed(
     if segment.sealed:
         check.parquet_file(data, segment)
     else:
-        check.stream(memoryview(data), 8 + int.from_bytes(data[4:8], "little"), segment)
+        check.stream(memoryview(data), schema_message_bytes(memoryview(data)), segment)
     if not intact and not check.checked.findings:
         # Nothing that was decoded differs: the changed byte lies in padding, statistics or footer.
         check.find(

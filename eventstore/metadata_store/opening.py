@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from eventstore import errors
 from eventstore.log import DirectoryLog, Log, MemoryLog
+from eventstore.log.manifest import MANIFEST_NAME
 from eventstore.log.os_errors import translated
 from eventstore.projections import Projections
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -49,14 +50,12 @@ def open_directory(path: Path, *, read_only: bool = False, must_exist: bool = Fa
     """Open the store in a directory, creating it when there is none and that is allowed."""
     if path.is_file():
         raise _not_a_directory(path)
-    try:
-        is_empty = path.is_dir() and not any(path.iterdir())
-    except OSError as error:
-        raise translated(error, "reading", path) from None
-    if not path.exists() or is_empty:
-        if must_exist or read_only:
-            raise errors.NotFoundError(f"there is no store at {path}: check the path")
-        return _engine(DirectoryLog.create(path))
+    if not read_only and not must_exist and not (path / MANIFEST_NAME).exists():
+        try:
+            return _engine(DirectoryLog.create(path))
+        except errors.AlreadyExistsError:
+            # Another process was faster to create it.
+            pass
     return _engine(DirectoryLog.open(path, read_only=read_only), read_only=read_only)
 
 

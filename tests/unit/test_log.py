@@ -172,6 +172,23 @@ def test_creating_refuses_what_is_not_empty(tmp_path: Path) -> None:
         DirectoryLog.create(tmp_path / "other")
 
 
+def test_a_store_without_its_manifest_is_not_created_over(tmp_path: Path) -> None:
+    log = DirectoryLog.create(tmp_path / "store")
+    append(log, draft(1))
+    log.close()
+    (tmp_path / "store" / "manifest.json").unlink()
+    with pytest.raises(errors.DataLossError, match=r"without its manifest\.json"):
+        DirectoryLog.create(tmp_path / "store")
+    assert (tmp_path / "store" / "log" / "0000000001.arrows").exists()
+
+
+def test_an_interrupted_creation_is_repeated(tmp_path: Path) -> None:
+    DirectoryLog.create(tmp_path / "store").close()
+    (tmp_path / "store" / "manifest.json").unlink()
+    (tmp_path / "store" / "log" / "acknowledged").unlink()
+    DirectoryLog.create(tmp_path / "store").close()
+
+
 def test_a_newer_format_is_refused_in_one_line(tmp_path: Path) -> None:
     DirectoryLog.create(tmp_path / "store").close()
     manifest = tmp_path / "store" / "manifest.json"

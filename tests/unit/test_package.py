@@ -72,7 +72,7 @@ def test_modules_stay_small() -> None:
     for folder in ("eventstore", "projections", "protos"):
         for path in (ROOT / folder).rglob("*.py"):
             if "_pb2" not in path.name:
-                assert len(path.read_text().splitlines()) <= 700, path
+                assert len(path.read_text().splitlines()) <= 600, path
 
 
 def test_the_wheel_holds_one_package(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import threading
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -252,6 +254,27 @@ def test_two_processes_worth_of_stores_see_each_other(tmp_path: Path) -> None:
             second.put_artifacts([artifact(type_id, name="b")])
         assert [node.name for node in second.get_artifacts_by_type("DataSet")] == ["a", "b"]
         assert [node.name for node in first.get_artifacts_by_type("DataSet")] == ["a", "b"]
+
+
+def test_processes_may_create_one_store_at_once(tmp_path: Path) -> None:
+    code = "import sys, eventstore; print(eventstore.open(sys.argv[1]).log_position())"
+    openers = [
+        subprocess.Popen([sys.executable, "-c", code, tmp_path / "s"], stdout=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    assert [opener.communicate()[0] for opener in openers] == [b"9\n"] * 4
+    with eventstore.open(tmp_path / "s") as store:
+        assert [commit.number for commit in store.log.commits()] == [1]
+
+
+def test_opening_refuses_what_is_no_store(tmp_path: Path) -> None:
+    with pytest.raises(errors.NotFoundError, match="no store at"):
+        eventstore.open(tmp_path / "missing", read_only=True)
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(errors.FailedPreconditionError, match="neither empty nor a store"):
+        eventstore.open(tmp_path)
+    with pytest.raises(errors.FailedPreconditionError, match="is a file"):
+        eventstore.open(tmp_path / "thesis.txt")
 
 
 def test_connecting(tmp_path: Path) -> None:

@@ -1,0 +1,114 @@
+"""Read the segments that take no more commits, Parquet or not yet, and find one's way in them."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from eventstore import errors
+from eventstore.log import sealing
+from eventstore.log.columns import RECORD_SCHEMA
+from eventstore.log.manifest import Segment
+
+_CACHED_COLUMNS_MAX = 4
+
+
+class SegmentMovedError(Exception):
+    """The segment's file is gone: it was sealed meanwhile, or it is lost. The manifest knows."""
+
+
+class ClosedSegments:
+    """The closed and sealed segments in a folder. Its owner holds a lock while calling it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._columns: dict[tuple[int, str], pa.ChunkedArray] = {}
+
+    def batches(
+        self, segment: Segment, after: int, upto: int, columns: Sequence[str], *, derived: bool
+    ) -> list[pa.RecordBatch]:
+        """The segment's records in (after, upto], all of whose positions it holds.
+
+        Raises SegmentMovedError when the file is not there, DataLossError when it is damaged.
+        """
+        path = self._folder / segment.file
+        first_row, end_row = after + 1 - segment.first_position, upto + 1 - segment.first_position
+        try:
+            if segment.sealed:
+                if not path.exists():
+                    raise SegmentMovedError(path)
+                known = [name for name in columns if name in RECORD_SCHEMA.names]
+                return list(sealing.sealed_batches(path, first_row, end_row, known))
+            table = sealing.read_closed(path).slice(first_row, end_row - first_row)
+        except errors.NotFoundError:
+            raise SegmentMovedError(path) from None
+        if derived:
+            return list(sealing.derived_batches(table))
+        batches: list[pa.RecordBatch] = table.combine_chunks().to_batches()
+        return batches
+
+    def commit_end(self, segment: Segment, position: int) -> int:
+        """The last position of the newest commit that ends at or before one in the segment."""
+        commits = self._column(segment, "commit")
+        row = position - segment.first_position
+        number = commits[row].as_py()
+        if row + 1 == len(commits) or commits[row + 1].as_py() != number:
+            return position
+        first_row = bisect.bisect_left(range(row), number, key=lambda i: commits[i].as_py())
+        return segment.first_position + first_row - 1
+
+    def position_at(self, segment: Segment, recorded_at: int) -> int:
+        """The segment's last position recorded at or before a moment (µs)."""
+        if recorded_at >= segment.last_recorded_at:
+            return segment.last_position
+        moments = self._column(segment, "recorded_at")
+        rows = bisect.bisect_right(
+            range(len(moments)), recorded_at, key=lambda i: moments[i].as_py()
+        )
+        return segment.first_position + rows - 1
+
+    def recorded_at(self, segment: Segment, position: int) -> int:
+        """When the record at a position of the segment was recorded (µs)."""
+        if position == segment.last_position:
+            return segment.last_recorded_at
+        moments = self._column(segment, "recorded_at")
+        moment: int = moments[position - segment.first_position].as_py()
+        return moment
+
+    def _column(self, segment: Segment, name: str) -> pa.ChunkedArray:
+        key = (segment.number, name)
+        if key not in self._columns:
+            batches = self.batches(
+                segment, segment.first_position - 1, segment.last_position, [name], derived=False
+            )
+            column = pa.Table.from_batches([batch.select([name]) for batch in batches])[name]
+            while len(self._columns) >= _CACHED_COLUMNS_MAX:
+                self._columns.pop(next(iter(self._columns)))
+            self._columns[key] = column.cast(pa.int64())
+        return self._columns[key]
+
+
+def segment_of(segments: Sequence[Segment], position: int) -> Segment | None:
+    """The segment that holds a position, None when it lies behind or before all of them."""
+    index = bisect.bisect_left(segments, position, key=lambda segment: segment.last_position)
+    if index == len(segments) or position < segments[index].first_position:
+        return None
+    return segments[index]
+
+
+def segment_at(segments: Sequence[Segment], recorded_at: int) -> Segment | None:
+    """The last segment that begins at or before a moment (µs)."""
+    starts = [segment.first_recorded_at for segment in segments]
+    index = bisect.bisect_right(starts, recorded_at) - 1
+    return segments[index] if index >= 0 else None
+
+
+def merged_batches(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    """As one batch: a commit may lie across row groups."""
+    if len(batches) < 2:
+        return batches
+    merged: list[pa.RecordBatch] = pa.Table.from_batches(batches).combine_chunks().to_batches()
+    return merged

@@ -1,0 +1,98 @@
+"""Make an empty store, and the first bytes of each segment."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from pathlib import Path
+from typing import Final
+from uuid import UUID, uuid4
+
+from eventstore import errors
+from eventstore.log import ipc_stream
+from eventstore.log.file_lock import exclusive
+from eventstore.log.manifest import (
+    FORMAT_VERSION,
+    MANIFEST_NAME,
+    ActiveSegment,
+    Manifest,
+    write_durably,
+    write_manifest,
+)
+from eventstore.log.os_errors import translated
+from eventstore.log.sealing import closed_name
+
+LOG_FOLDER: Final = "log"
+LOCK_NAME: Final = "lock"
+
+
+def create_store(directory: Path) -> Manifest:
+    """Make an empty store in a directory that does not exist or is empty; its manifest.
+
+    Raises AlreadyExistsError when there is a store, DataLossError when it lacks its manifest,
+    FailedPreconditionError when there is anything else.
+    """
+    folder = directory / LOG_FOLDER
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            with exclusive(descriptor):
+                _refuse_occupied(directory)
+                folder.mkdir(exist_ok=True)
+                store_id = uuid4()
+                manifest = Manifest(
+                    store_id=store_id,
+                    created_at=time.time_ns() // 1000,
+                    generation=1,
+                    segments=(),
+                    active=start_segment(folder, store_id, 1, first_position=1),
+                )
+                write_manifest(directory, manifest)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise translated(error, "creating a store in", directory) from None
+    return manifest
+
+
+def start_segment(
+    folder: Path, store_id: UUID, number: int, *, first_position: int
+) -> ActiveSegment:
+    """Write the file of a new active segment, durably; its entry for the manifest."""
+    header = ipc_stream.schema_message(
+        {
+            "eventstore.format_version": str(FORMAT_VERSION),
+            "eventstore.store_id": str(store_id),
+            "eventstore.segment": str(number),
+            "eventstore.first_position": str(first_position),
+        }
+    )
+    path = folder / closed_name(number)
+    write_durably(path, header)
+    return ActiveSegment(
+        number=number,
+        file=path.name,
+        header_bytes=len(header),
+        header_sha256=hashlib.sha256(header).hexdigest(),
+        first_position=first_position,
+    )
+
+
+def _refuse_occupied(directory: Path) -> None:
+    if (directory / MANIFEST_NAME).exists():
+        raise errors.AlreadyExistsError(f"there is a store at {directory} already: open it")
+    names = sorted(path.name for path in directory.iterdir())
+    folder = directory / LOG_FOLDER
+    kept = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    # All that a creation can leave when it dies; a store that was ever opened has more.
+    if any(not name.startswith(closed_name(1)) for name in kept):
+        raise errors.DataLossError(
+            f"{directory} is a store without its {MANIFEST_NAME}: restore it from a backup"
+        )
+    if any(name not in (LOCK_NAME, LOG_FOLDER) for name in names):
+        raise errors.FailedPreconditionError(
+            f"{directory} is neither empty nor a store (it holds {', '.join(names[:3])}): choose "
+            "another directory"
+        )
