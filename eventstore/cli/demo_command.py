@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -32,10 +35,19 @@ def command(directory: Path | None) -> None:
     console = standard_output()
     run_demo(directory, console)
     console.print("\nThe store is yours to explore. Try:")
+    program = _program()
     for example in (
-        f"eventstore info {directory}",
-        f"eventstore log {directory} --kind artifact --id 1",
-        f"eventstore log {directory} --limit 0 --json",
-        f"eventstore verify {directory}",
+        f"{program} info {directory}",
+        f"{program} log {directory} --kind artifact --id 1",
+        f"{program} log {directory} --limit 0 --json",
+        f"{program} verify {directory}",
     ):
         console.print(f"  {example}", soft_wrap=True, highlight=False)
+
+
+def _program() -> str:
+    """How to call this command from here: by name, or by path when it is not on the PATH."""
+    called = Path(sys.argv[0])
+    if called.name != "eventstore":
+        return "python -m eventstore"
+    return "eventstore" if shutil.which("eventstore") else os.path.relpath(called)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
+from google.protobuf.message import DecodeError
 
 from eventstore import errors
 from eventstore.log.acknowledged import FILE_NAME, read_acknowledged
@@ -34,6 +36,17 @@ from eventstore.log.leaf import encode_attribution, leaf_data
 from eventstore.log.log import Finding, Progress, VerifyReport
 from eventstore.log.manifest import ActiveSegment, Manifest, Segment, read_manifest
 from eventstore.log.merkle import EMPTY_HEAD, Frontier, leaf_hash
+
+# What damaged values raise on their way through Arrow, protobuf and the leaf's encoding.
+_UNDECODABLE = (
+    pa.ArrowException,
+    DecodeError,
+    AssertionError,
+    KeyError,
+    OverflowError,
+    ValueError,
+    struct.error,
+)
 
 _PARALLEL_RECORDS_MIN = 100_000
 """Below this many records that are not active, further processes cost more than they save."""
@@ -318,6 +331,19 @@ class _SegmentCheck:
 
     def _rows(self, table: pa.Table, *, derived: bool) -> None:
         """Check consecutive records. Records of one commit may lie in two calls."""
+        try:
+            self._check_records(table)
+            if derived and not self.checked.findings:
+                self._derived_columns(table)
+        except _UNDECODABLE as error:
+            self.find(
+                f"commit {self.next_commit} was changed: it does not decode ({error!r})",
+                commit=self.next_commit,
+                position=self.next_position,
+            )
+            self._tree_is_sound = False
+
+    def _check_records(self, table: pa.Table) -> None:
         heads = table["tree_head"].to_pylist()
         attributions: dict[tuple[str | None, ...], bytes] = {}
         for record, head in zip(records_of(table), heads, strict=True):
@@ -355,8 +381,6 @@ class _SegmentCheck:
                 self._tree_is_sound = False
         if self._tree_is_sound:
             self.checked.head = self._frontier.head()
-        if derived and not self.checked.findings:
-            self._derived_columns(table)
 
     def _derived_columns(self, table: pa.Table) -> None:
         expected = derive(table["kind"].to_pylist(), table["payload"].to_pylist())

@@ -1,0 +1,89 @@
+"""`verify` finds any flipped bit of any file and names the commit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from eventstore.log import DirectoryLog
+from eventstore.log.verification import verify_directory
+from tests.builders import append, draft
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Commits 1 to 3 sealed, 4 to 6 active."""
+    directory = tmp_path_factory.mktemp("flipped") / "store"
+    log = DirectoryLog.create(directory)
+    for number in range(1, 7):
+        append(log, *(draft(10 * number + n, name=f"n{number}{n}") for n in range(number % 3 + 1)))
+        if number == 3:
+            log.seal()
+    log.close()
+    assert verify_directory(directory).ok
+    return directory
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(path for path in (directory / "log").iterdir() if path.suffix)
+
+
+def _check_flip(directory: Path, path: Path, offset: int, bit: int) -> None:
+    content = path.read_bytes()
+    flipped = bytearray(content)
+    flipped[offset] ^= 1 << bit
+    path.write_bytes(flipped)
+    try:
+        report = verify_directory(directory)
+    finally:
+        path.write_bytes(content)
+    assert not report.ok, (path.name, offset, bit)
+    expected = {1, 2, 3} if path.suffix == ".parquet" else {_commit_at(content, offset)}
+    assert report.findings[0].commit in expected, (path.name, offset, bit, report.findings)
+    assert f"commit {report.findings[0].commit}" in report.findings[0].what
+
+
+def _commit_at(content: bytes, offset: int) -> int:
+    """The commit of the active segment whose message, or whose header before it, has a byte."""
+    starts = [
+        start
+        for start in range(0, len(content), 8)
+        if content[start : start + 4] == b"\xff\xff\xff\xff"
+    ]
+    # The first message is the header, which stands in front of commit 4.
+    return 3 + max(1, sum(start <= offset for start in starts) - 1)
+
+
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@given(data=st.data(), bit=st.integers(0, 7))
+def test_any_flipped_bit_is_found(store: Path, data: st.DataObject, bit: int) -> None:
+    path = data.draw(st.sampled_from(_files(store)))
+    offset = data.draw(st.integers(0, path.stat().st_size - 1))
+    _check_flip(store, path, offset, bit)
+
+
+def test_every_byte_is_watched(store: Path) -> None:
+    for path in _files(store):
+        for offset in range(path.stat().st_size):
+            _check_flip(store, path, offset, offset % 8)
+
+
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@given(data=st.data(), bit=st.integers(0, 7))
+def test_any_flipped_bit_of_the_manifest_is_found(
+    store: Path, data: st.DataObject, bit: int
+) -> None:
+    path = store / "manifest.json"
+    content = path.read_bytes()
+    offset = data.draw(st.integers(0, len(content) - 1))
+    flipped = bytearray(content)
+    flipped[offset] ^= 1 << bit
+    path.write_bytes(flipped)
+    try:
+        if b'"format_version":1' in flipped:
+            assert not verify_directory(store).ok
+    finally:
+        path.write_bytes(content)
