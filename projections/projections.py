@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eventstore.log import Commit, Log, Progress
 from eventstore.log import record as kinds
+from eventstore.projections.filter import FilterSql
+from eventstore.projections.folding import NODE_TABLES
 from eventstore.projections.point_index import PointIndex
-from eventstore.projections.tables import NODE_TABLES, Tables
+
+if TYPE_CHECKING:
+    from eventstore.projections.tables import Tables
 
 FOLDER_NAME = "projections"
 
@@ -66,10 +71,12 @@ class Projections:
         descending: bool = False,
         after: tuple[int, int] | None = None,
         limit: int | None = None,
+        where: FilterSql | None = None,
     ) -> list[tuple[int, int]]:
         """(id, order value) of the nodes of a kind as of a position, in order; ties by id.
 
-        `after` is the (order value, id) of the last row of the page before.
+        `after` is the (order value, id) of the last row of the page before. Raises
+        InvalidArgumentError when `where` cannot be computed, such as for an integer overflow.
         """
         nodes, _ = NODE_TABLES[kind]
         order = _ORDERS[order_by]
@@ -87,23 +94,37 @@ class Projections:
              AND link.valid_from <= $as_of
             """
             parameters["context_id"] = context_id
+        if where is not None:
+            joins += where.joins
+            conditions.append(where.condition)
+            parameters.update(where.parameters)
         if after is not None:
             comparison = "<" if descending else ">"
             conditions.append(f"(node.{order}, node.id) {comparison} ($after_value, $after_id)")
             parameters["after_value"], parameters["after_id"] = after
+        distinct = "DISTINCT" if where is not None and where.joins else ""
         direction = "DESC" if descending else "ASC"
         limit_clause = ""
         if limit is not None:
             limit_clause = "LIMIT $limit"
             parameters["limit"] = limit
         sql = f"""
-        SELECT DISTINCT node.id, node.{order}
+        SELECT {distinct} node.id, node.{order}
         FROM {nodes} AS node {joins}
         WHERE {" AND ".join(conditions)}
         ORDER BY node.{order} {direction}, node.id {direction}
         {limit_clause}
         """
         return self._folded_tables(as_of).query(sql, parameters)
+
+    def matching_ids(self, kind: str, ids: Sequence[int], where: FilterSql, as_of: int) -> set[int]:
+        """Those of the given nodes that match a filter as of a position."""
+        restricted = FilterSql(
+            f"node.id IN (SELECT unnest($candidates)) AND ({where.condition})",
+            where.joins,
+            {**where.parameters, "candidates": list(ids)},
+        )
+        return {node_id for node_id, _ in self.list_ids(kind, as_of=as_of, where=restricted)}
 
     def counts(self, as_of: int) -> dict[str, int]:
         """How many types, nodes and links of each kind there are as of a position."""
@@ -138,6 +159,9 @@ class Projections:
     def _folded_tables(self, position: int) -> Tables:
         with self._mutex:
             if self._tables is None:
+                # Not at the top: look-ups by key do without DuckDB, and start faster so.
+                from eventstore.projections.tables import Tables
+
                 path = _below(self._folder, "tables.duckdb")
                 self._tables = Tables(self._log, path, read_only=self._read_only)
         self._tables.fold(position)

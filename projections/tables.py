@@ -12,147 +12,29 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 
+from eventstore.errors import InvalidArgumentError
 from eventstore.log import Log, Progress
-from eventstore.log import record as kinds
+from eventstore.projections.folding import (
+    END_REPLACED,
+    FOLDED_COLUMNS,
+    FOLDED_ROWS_MAX,
+    INSERT_LINKS,
+    INSERT_NODES,
+    INSERT_PROPERTIES,
+    INSERT_TYPES,
+    NODE_TABLES,
+    NOT_ENDED,
+    SCHEMA,
+    TABLES_FORMAT_VERSION,
+    TYPE_KINDS,
+)
 
 _LOGGER = logging.getLogger("eventstore.projections")
-
-TABLES_FORMAT_VERSION: Final = 1
-NOT_ENDED: Final = 9_223_372_036_854_775_807
-"""`valid_to` of the version that is current."""
-
-NODE_TABLES: Final = {
-    kinds.ARTIFACT: ("artifacts", "artifact_properties"),
-    kinds.EXECUTION: ("executions", "execution_properties"),
-    kinds.CONTEXT: ("contexts", "context_properties"),
-}
-"""The tables of a node kind: one row a version, and one row a property and version."""
-
-_FOLDED_COLUMNS: Final = [
-    "position",
-    "kind",
-    "entity_id",
-    "type_id",
-    "previous",
-    "name",
-    "external_id",
-    "version",
-    "uri",
-    "state",
-    "create_time",
-    "update_time",
-    "artifact_id",
-    "execution_id",
-    "context_id",
-    "parent_context_id",
-    "event_type",
-    "event_time",
-    "properties",
-    "custom_properties",
-]
-_FOLDED_ROWS_MAX: Final = 131_072
-
-_NODE_COLUMNS = """
-    id BIGINT, type_id BIGINT, name VARCHAR, external_id VARCHAR, uri VARCHAR, state INTEGER,
-    create_time BIGINT, update_time BIGINT, valid_from BIGINT, valid_to BIGINT
-"""
-_PROPERTY_COLUMNS = """
-    node_id BIGINT, is_custom BOOLEAN, name VARCHAR, int_value BIGINT, double_value DOUBLE,
-    string_value VARCHAR, bool_value BOOLEAN, valid_from BIGINT, valid_to BIGINT
-"""
-_SCHEMA: Final = f"""
-CREATE TABLE checkpoint (
-    format_version INTEGER, store_id VARCHAR, position BIGINT, recorded_at BIGINT
-);
-CREATE TABLE types (
-    id BIGINT, kind VARCHAR, name VARCHAR, version VARCHAR, external_id VARCHAR,
-    valid_from BIGINT, valid_to BIGINT
-);
-CREATE TABLE artifacts ({_NODE_COLUMNS});
-CREATE TABLE executions ({_NODE_COLUMNS});
-CREATE TABLE contexts ({_NODE_COLUMNS});
-CREATE TABLE artifact_properties ({_PROPERTY_COLUMNS});
-CREATE TABLE execution_properties ({_PROPERTY_COLUMNS});
-CREATE TABLE context_properties ({_PROPERTY_COLUMNS});
-CREATE TABLE events (
-    artifact_id BIGINT, execution_id BIGINT, type INTEGER, time BIGINT, valid_from BIGINT
-);
-CREATE TABLE attributions (context_id BIGINT, artifact_id BIGINT, valid_from BIGINT);
-CREATE TABLE associations (context_id BIGINT, execution_id BIGINT, valid_from BIGINT);
-CREATE TABLE parent_contexts (child_id BIGINT, parent_id BIGINT, valid_from BIGINT);
-"""
-
-_INSERT_TYPES: Final = """
-INSERT INTO types
-SELECT entity_id, kind, name, version, external_id, position,
-       lead(position, 1, $not_ended) OVER (PARTITION BY entity_id ORDER BY position)
-FROM batch
-WHERE kind IN ('artifact_type', 'execution_type', 'context_type')
-ORDER BY position
-"""
-_INSERT_NODES: Final = """
-INSERT INTO {nodes}
-SELECT entity_id, type_id, name, external_id, uri, state, create_time, update_time, position,
-       lead(position, 1, $not_ended) OVER (PARTITION BY entity_id ORDER BY position)
-FROM batch
-WHERE kind = $kind AND create_time IS NOT NULL
-ORDER BY position
-"""
-_INSERT_PROPERTIES: Final = """
-INSERT INTO {properties}
-WITH version AS (
-    SELECT entity_id, position, properties, custom_properties,
-           lead(position, 1, $not_ended) OVER (PARTITION BY entity_id ORDER BY position) AS ended
-    FROM batch
-    WHERE kind = $kind AND create_time IS NOT NULL
-), entry AS (
-    SELECT entity_id, position, ended, false AS is_custom, unnest(map_entries(properties)) AS pair
-    FROM version
-    UNION ALL
-    SELECT entity_id, position, ended, true, unnest(map_entries(custom_properties))
-    FROM version
-)
-SELECT entity_id, is_custom, pair.key, pair.value.int_value, pair.value.double_value,
-       pair.value.string_value, pair.value.bool_value, position, ended
-FROM entry
-ORDER BY position
-"""
-_END_REPLACED: Final = """
-UPDATE {table} SET valid_to = replacing.position
-FROM (
-    SELECT previous, position FROM batch
-    WHERE previous <= $checkpoint AND kind IN (SELECT unnest($kinds))
-) AS replacing
-WHERE {table}.valid_from = replacing.previous
-"""
-_INSERT_LINKS: Final = {
-    kinds.EVENT: """
-INSERT INTO events
-SELECT artifact_id, execution_id, event_type, event_time, position
-FROM batch WHERE kind = 'event' ORDER BY position
-""",
-    kinds.ATTRIBUTION: """
-INSERT INTO attributions
-SELECT context_id, artifact_id, position
-FROM batch WHERE kind = 'attribution' ORDER BY position
-""",
-    kinds.ASSOCIATION: """
-INSERT INTO associations
-SELECT context_id, execution_id, position
-FROM batch WHERE kind = 'association' ORDER BY position
-""",
-    kinds.PARENT_CONTEXT: """
-INSERT INTO parent_contexts
-SELECT context_id, parent_context_id, position
-FROM batch WHERE kind = 'parent_context' ORDER BY position
-""",
-}
-_TYPE_KINDS: Final = (kinds.ARTIFACT_TYPE, kinds.EXECUTION_TYPE, kinds.CONTEXT_TYPE)
 
 
 class Tables:
@@ -189,19 +71,25 @@ class Tables:
                 connection.close()
                 connection = self._connection = self._created_apart()
             start, end = self._checkpoint, self._log.position
-            if end - start > _FOLDED_ROWS_MAX:
+            if end - start > FOLDED_ROWS_MAX:
                 _LOGGER.info("folding positions %d to %d into the projections", start + 1, end)
-            for batch in _merged(self._log.scan(start, end, _FOLDED_COLUMNS)):
+            for batch in _merged(self._log.scan(start, end, FOLDED_COLUMNS)):
                 self._fold_batch(connection, batch)
                 if progress is not None:
                     progress(self._checkpoint - start, end - start)
 
     def query(self, sql: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
-        """All rows of one query."""
+        """All rows of one query.
+
+        Raises InvalidArgumentError when its values cannot be computed, as for an integer overflow.
+        """
         with self._mutex:
             connection = self._connected()
         with contextlib.closing(connection.cursor()) as cursor:
-            return cursor.execute(sql, parameters).fetchall()
+            try:
+                return cursor.execute(sql, parameters).fetchall()
+            except (duckdb.OutOfRangeException, duckdb.ConversionException) as error:
+                raise InvalidArgumentError(f"Invalid `filter_query`: {error}") from None
 
     def close(self) -> None:
         with self._mutex:
@@ -279,7 +167,7 @@ class Tables:
 
     def _created(self, database: str) -> duckdb.DuckDBPyConnection:
         connection = duckdb.connect(database, config=_configuration())
-        connection.execute(_SCHEMA)
+        connection.execute(SCHEMA)
         connection.execute(
             "INSERT INTO checkpoint VALUES (?, ?, 0, 0)",
             [TABLES_FORMAT_VERSION, str(self._log.store_id)],
@@ -294,10 +182,10 @@ class Tables:
         connection.register("batch", batch)
         connection.execute("BEGIN")
         try:
-            if not present.isdisjoint(_TYPE_KINDS):
+            if not present.isdisjoint(TYPE_KINDS):
                 if has_replaced:
-                    self._end_replaced(connection, "types", _TYPE_KINDS)
-                connection.execute(_INSERT_TYPES, {"not_ended": NOT_ENDED})
+                    self._end_replaced(connection, "types", TYPE_KINDS)
+                connection.execute(INSERT_TYPES, {"not_ended": NOT_ENDED})
             for kind, (nodes, properties) in NODE_TABLES.items():
                 if kind not in present:
                     continue
@@ -305,9 +193,9 @@ class Tables:
                     self._end_replaced(connection, nodes, (kind,))
                     self._end_replaced(connection, properties, (kind,))
                 bound = {"kind": kind, "not_ended": NOT_ENDED}
-                connection.execute(_INSERT_NODES.format(nodes=nodes), bound)
-                connection.execute(_INSERT_PROPERTIES.format(properties=properties), bound)
-            for kind, insert in _INSERT_LINKS.items():
+                connection.execute(INSERT_NODES.format(nodes=nodes), bound)
+                connection.execute(INSERT_PROPERTIES.format(properties=properties), bound)
+            for kind, insert in INSERT_LINKS.items():
                 if kind in present:
                     connection.execute(insert)
             connection.execute(
@@ -326,7 +214,7 @@ class Tables:
         self, connection: duckdb.DuckDBPyConnection, table: str, record_kinds: Sequence[str]
     ) -> None:
         connection.execute(
-            _END_REPLACED.format(table=table),
+            END_REPLACED.format(table=table),
             {"checkpoint": self._checkpoint, "kinds": list(record_kinds)},
         )
 
@@ -353,7 +241,7 @@ def _merged(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
     for batch in batches:
         pending.append(batch)
         rows += batch.num_rows
-        if rows >= _FOLDED_ROWS_MAX:
+        if rows >= FOLDED_ROWS_MAX:
             yield pa.Table.from_batches(pending)
             pending, rows = [], 0
     if pending:

@@ -59,8 +59,8 @@ class MetadataStore(MetadataReader):
     ) -> None:
         """Open the store that `config` names, creating it when there is none.
 
-        `enable_upgrade_migration` is accepted: there is one format version so far, so there is
-        nothing to upgrade. Raises ValueError for anything but the two configurations, RuntimeError
+        `enable_upgrade_migration` unpacks a store that `downgrade_schema` has packed. Raises
+        ValueError for anything but the two configurations, RuntimeError
         when the store cannot be opened.
         """
         if isinstance(config, mlmd.MetadataStoreClientConfig):
@@ -76,7 +76,7 @@ class MetadataStore(MetadataReader):
                 f"{config!r}"
             )
         try:
-            engine = open_configured(config)
+            engine = open_configured(config, upgrade=enable_upgrade_migration)
         except errors.StatusError as error:
             raise RuntimeError(error.message) from error
         retries = _RETRIES

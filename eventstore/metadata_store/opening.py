@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import zipfile
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -19,8 +20,8 @@ _SQLITE_MAGIC = b"SQLite format 3\x00"
 _Mode = mlmd.SqliteMetadataSourceConfig
 
 
-def open_configured(config: mlmd.ConnectionConfig) -> Engine:
-    """Open what `config` names.
+def open_configured(config: mlmd.ConnectionConfig, *, upgrade: bool = False) -> Engine:
+    """Open what `config` names; a packed store only with `upgrade`, which unpacks it.
 
     Raises `eventstore.errors` classes; InvalidArgumentError when nothing, or another database than
     this project's own, is configured.
@@ -38,12 +39,28 @@ def open_configured(config: mlmd.ConnectionConfig) -> Engine:
     if chosen == "fake_database" or not config.sqlite.filename_uri:
         return _engine(MemoryLog())
     path, read_only, must_exist = _parse_uri(config.sqlite.filename_uri)
+    if upgrade and is_packed(path):
+        from eventstore.metadata_store.downgrading import unpack
+
+        unpack(path)
     mode = config.sqlite.connection_mode
     return open_directory(
         path,
         read_only=read_only or mode == _Mode.READONLY,
         must_exist=must_exist or mode in (_Mode.READONLY, _Mode.READWRITE),
     )
+
+
+def configured_path(config: mlmd.ConnectionConfig) -> Path:
+    """Where the store that `config` names is kept. InvalidArgumentError when it is not on disk."""
+    if config.WhichOneof("config") != "sqlite" or not config.sqlite.filename_uri:
+        raise errors.InvalidArgumentError("the configuration names no sqlite.filename_uri")
+    return _parse_uri(config.sqlite.filename_uri)[0]
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a path is a store in one file, as `downgrade_schema` to version 0 leaves it."""
+    return path.is_file() and zipfile.is_zipfile(path)
 
 
 def open_directory(path: Path, *, read_only: bool = False, must_exist: bool = False) -> Engine:
@@ -89,6 +106,11 @@ def _not_a_directory(path: Path) -> errors.StatusError:
         return errors.FailedPreconditionError(
             f"{path} is an SQLite database, not a store: import it with "
             f"`eventstore import {path} {path.with_suffix('.store')}` and open the result"
+        )
+    if is_packed(path):
+        return errors.FailedPreconditionError(
+            f"{path} is a packed store (format version 0) and schema migration is disabled: open "
+            "it with MetadataStore(config, enable_upgrade_migration=True)"
         )
     return errors.FailedPreconditionError(
         f"{path} is a file, a store is a directory: choose another path"

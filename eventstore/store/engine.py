@@ -12,6 +12,7 @@ from eventstore.log import Log, PositionConflictError
 from eventstore.projections import Projections
 from eventstore.store import (
     execution_puts,
+    lineage_reads,
     link_puts,
     link_reads,
     node_puts,
@@ -78,6 +79,8 @@ GETS: dict[str, Callable[[Snapshot, Any], Any]] = {
     "GetChildrenContextsByContext": link_reads.get_children_contexts_by_context,
     "GetParentContextsByContexts": link_reads.get_parent_contexts_by_contexts,
     "GetChildrenContextsByContexts": link_reads.get_children_contexts_by_contexts,
+    "GetLineageGraph": lineage_reads.get_lineage_graph,
+    "GetLineageSubgraph": lineage_reads.get_lineage_subgraph,
 }
 """The RPCs that read, each with what answers it."""
 

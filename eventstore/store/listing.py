@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from eventstore.errors import InvalidArgumentError, UnimplementedError
+from eventstore.errors import InvalidArgumentError
+from eventstore.projections.filter import FilterSql, compile_filter
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.node_kinds import NodeKind
 from eventstore.store.snapshot import Snapshot
@@ -60,10 +61,6 @@ def list_page(
         raise InvalidArgumentError(
             "order_by_field.field is FIELD_UNSPECIFIED: use ID, CREATE_TIME or LAST_UPDATE_TIME"
         )
-    if options.filter_query:
-        raise UnimplementedError(
-            "filter_query is not supported by this version: leave it out and filter the result"
-        )
     if options.max_result_size <= 0:
         raise InvalidArgumentError(
             f"max_result_size is {options.max_result_size}: it must be 1 or more"
@@ -80,12 +77,17 @@ def list_page(
         descending=not order.is_asc,
         after=None if token is None else (token.last_value, token.last_id),
         limit=size + 1,
+        where=_compiled_filter(kind, options),
     )
     if len(rows) <= size:
         return Page([row[0] for row in rows], position, "")
     last_id, last_value = rows[size - 1]
     next_token = _PageToken(order.field, order.is_asc, last_value, last_id, position)
     return Page([row[0] for row in rows[:size]], position, _encode_token(next_token))
+
+
+def _compiled_filter(kind: NodeKind, options: mlmd.ListOperationOptions) -> FilterSql | None:
+    return compile_filter(options.filter_query, kind.singular) if options.filter_query else None
 
 
 def _encode_token(token: _PageToken) -> str:

@@ -1,0 +1,110 @@
+"""GetLineageSubgraph: the nodes and events within some hops of the starting nodes."""
+
+from __future__ import annotations
+
+from eventstore.errors import InvalidArgumentError, NotFoundError, UnimplementedError
+from eventstore.projections import index_tables as tables
+from eventstore.projections.filter import compile_filter
+from eventstore.projections.lineage import Ending, walk
+from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.proto import metadata_store_service_pb2 as service
+from eventstore.store.node_kinds import ARTIFACT, EXECUTION, NODE_KINDS, NodeKind
+from eventstore.store.snapshot import Snapshot
+from eventstore.store.type_reads import type_payloads
+from eventstore.store.wire import fill_repeated
+
+MAX_HOPS = 100
+MAX_STARTING_NODES = 100
+
+
+def get_lineage_graph(
+    _: Snapshot, __: service.GetLineageGraphRequest
+) -> service.GetLineageGraphResponse:
+    raise UnimplementedError("GetLineageGraph is not served: use GetLineageSubgraph")
+
+
+def get_lineage_subgraph(
+    snapshot: Snapshot, request: service.GetLineageSubgraphRequest
+) -> service.GetLineageSubgraphResponse:
+    options = request.lineage_subgraph_query_options
+    starting_kind, starting_ids = _starting_nodes(snapshot, options)
+    found = walk(
+        snapshot.projections,
+        as_of=snapshot.position,
+        starting_kind=starting_kind.record_kind,
+        starting_ids=starting_ids,
+        max_num_hops=_max_num_hops(options),
+        direction=options.direction,
+        endings=_endings(options),
+    )
+    response = service.GetLineageSubgraphResponse()
+    graph = response.lineage_subgraph
+    graph.SetInParent()
+    wanted = set(request.read_mask.paths) or {field.name for field in graph.DESCRIPTOR.fields}
+    context_ids = set()
+    for artifact_id in sorted(found.artifact_ids):
+        if "artifacts" in wanted:
+            graph.artifacts.add(id=artifact_id)
+        for context_id in snapshot.linked_ids(tables.CONTEXTS_BY_ARTIFACT, artifact_id):
+            context_ids.add(context_id)
+            if "attributions" in wanted:
+                graph.attributions.add(artifact_id=artifact_id, context_id=context_id)
+    for execution_id in sorted(found.execution_ids):
+        if "executions" in wanted:
+            graph.executions.add(id=execution_id)
+        for context_id in snapshot.linked_ids(tables.CONTEXTS_BY_EXECUTION, execution_id):
+            context_ids.add(context_id)
+            if "associations" in wanted:
+                graph.associations.add(execution_id=execution_id, context_id=context_id)
+    if "contexts" in wanted:
+        for context_id in sorted(context_ids):
+            graph.contexts.add(id=context_id)
+    if "events" in wanted:
+        graph.events.extend(found.events)
+    for kind in NODE_KINDS:
+        if f"{kind.singular}_types" in wanted:
+            fill_repeated(graph, f"{kind.singular}_types", type_payloads(snapshot, kind))
+    return response
+
+
+def _starting_nodes(
+    snapshot: Snapshot, options: mlmd.LineageSubgraphQueryOptions
+) -> tuple[NodeKind, list[int]]:
+    given = options.WhichOneof("starting_nodes")
+    if given is None:
+        raise InvalidArgumentError(
+            "Missing arguments for listing starting nodes. Set starting_artifacts or "
+            "starting_executions"
+        )
+    kind = ARTIFACT if given == "starting_artifacts" else EXECUTION
+    text = getattr(options, given).filter_query
+    if not text:
+        raise InvalidArgumentError(
+            f"Cannot list starting nodes if `filter_query` is unspecified. Set {given}.filter_query"
+        )
+    if options.max_num_hops < 0:
+        raise InvalidArgumentError(f"max_num_hops cannot be negative, it is {options.max_num_hops}")
+    rows = snapshot.projections.list_ids(
+        kind.record_kind,
+        as_of=snapshot.position,
+        where=compile_filter(text, kind.singular),
+        limit=MAX_STARTING_NODES,
+    )
+    if not rows:
+        raise NotFoundError(f"no {kind.singular} matches the starting filter_query {text!r}")
+    return kind, [row[0] for row in rows]
+
+
+def _max_num_hops(options: mlmd.LineageSubgraphQueryOptions) -> int:
+    return min(options.max_num_hops, MAX_HOPS) if options.HasField("max_num_hops") else MAX_HOPS
+
+
+def _endings(options: mlmd.LineageSubgraphQueryOptions) -> dict[str, Ending]:
+    """The ending nodes by record kind. Without a filter there are none; an empty one is all."""
+    endings = {}
+    for kind in (ARTIFACT, EXECUTION):
+        ending = getattr(options, f"ending_{kind.plural}")
+        if ending.HasField("filter_query"):
+            where = compile_filter(ending.filter_query or "TRUE", kind.singular)
+            endings[kind.record_kind] = Ending(where, ending.include_ending_nodes)
+    return endings
