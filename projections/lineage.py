@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from eventstore.log import record as kinds
 from eventstore.projections.filter import FilterSql
@@ -32,13 +32,13 @@ class Ending:
     is_included: bool
 
 
-@dataclass
+@dataclass(frozen=True)
 class Walked:
     """What a walk reached: ids by kind, and the events on the way in the order of the levels."""
 
-    artifact_ids: set[int] = field(default_factory=set)
-    execution_ids: set[int] = field(default_factory=set)
-    events: list[mlmd.Event] = field(default_factory=list)
+    artifact_ids: set[int]
+    execution_ids: set[int]
+    events: list[mlmd.Event]
 
 
 def walk(
@@ -57,15 +57,17 @@ def walk(
     node is expanded once. The events are those that were walked over, and, in a walk up or down,
     those that lead back to a node reached before.
     """
-    reached: dict[str, set[int]] = {kinds.ARTIFACT: set(), kinds.EXECUTION: set()}
-    hidden: dict[str, set[int]] = {kinds.ARTIFACT: set(), kinds.EXECUTION: set()}
-    walked = Walked()
-    seen_events: set[tuple[int, int, int]] = set()
-    kind, level = starting_kind, sorted(set(starting_ids))
-    reached[kind].update(level)
-    level = _without_endings(projections, as_of, kind, level, endings, hidden)
-    for _ in range(max_num_hops):
-        if not level:
+    visited: dict[str, set[int]] = {kinds.ARTIFACT: set(), kinds.EXECUTION: set()}
+    ended: dict[str, set[int]] = {kinds.ARTIFACT: set(), kinds.EXECUTION: set()}
+    walked_events: dict[tuple[int, int, int], mlmd.Event] = {}
+    is_directed = direction in (_Query.UPSTREAM, _Query.DOWNSTREAM)
+    kind, found = starting_kind, set(starting_ids)
+    for hop in range(max_num_hops + 1):
+        ends = _ends(projections, as_of, kind, found, endings)
+        ended[kind] |= ends
+        level = sorted(found - ends)
+        visited[kind].update(level)
+        if not level or hop == max_num_hops:
             break
         other = kinds.EXECUTION if kind == kinds.ARTIFACT else kinds.ARTIFACT
         events = [
@@ -73,40 +75,40 @@ def walk(
             for event in _events_of(projections, as_of, kind, level)
             if _leads(event, kind, direction)
         ]
-        before = set(reached[other])
-        found = {_end(event, other) for event in events} - before
-        reached[other] |= found
-        next_level = _without_endings(projections, as_of, other, sorted(found), endings, hidden)
-        is_directed = direction in (_Query.UPSTREAM, _Query.DOWNSTREAM)
+        # An ending node is never visited: every way to it counts.
+        found = {_end(event, other) for event in events} - visited[other]
         for event in events:
-            key = (event.artifact_id, event.execution_id, event.type)
-            end = _end(event, other)
-            if key in seen_events or end in hidden[other] or (end in before and not is_directed):
-                continue
-            seen_events.add(key)
-            walked.events.append(event)
-        kind, level = other, next_level
-    walked.artifact_ids = reached[kinds.ARTIFACT] - hidden[kinds.ARTIFACT]
-    walked.execution_ids = reached[kinds.EXECUTION] - hidden[kinds.EXECUTION]
-    return walked
+            if _end(event, other) in found or is_directed:
+                key = (event.artifact_id, event.execution_id, event.type)
+                walked_events.setdefault(key, event)
+        kind = other
+    hidden = {
+        kind: ended[kind] if kind in endings and not endings[kind].is_included else set[int]()
+        for kind in ended
+    }
+    return Walked(
+        (visited[kinds.ARTIFACT] | ended[kinds.ARTIFACT]) - hidden[kinds.ARTIFACT],
+        (visited[kinds.EXECUTION] | ended[kinds.EXECUTION]) - hidden[kinds.EXECUTION],
+        [
+            event
+            for event in walked_events.values()
+            if event.artifact_id not in hidden[kinds.ARTIFACT]
+            and event.execution_id not in hidden[kinds.EXECUTION]
+        ],
+    )
 
 
-def _without_endings(
+def _ends(
     projections: Projections,
     as_of: int,
     kind: str,
-    ids: list[int],
+    ids: set[int],
     endings: dict[str, Ending],
-    hidden: dict[str, set[int]],
-) -> list[int]:
-    """The nodes to walk on from; ending ones that are not part of the answer become hidden."""
-    ending = endings.get(kind)
-    if ending is None or not ids:
-        return ids
-    ends = projections.matching_ids(kind, ids, ending.where, as_of)
-    if not ending.is_included:
-        hidden[kind] |= ends
-    return [node_id for node_id in ids if node_id not in ends]
+) -> set[int]:
+    """Those of the nodes at which the walk ends."""
+    if kind not in endings or not ids:
+        return set()
+    return projections.matching_ids(kind, sorted(ids), endings[kind].where, as_of)
 
 
 def _events_of(projections: Projections, as_of: int, kind: str, ids: list[int]) -> list[mlmd.Event]:

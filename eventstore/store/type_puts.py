@@ -147,6 +147,7 @@ def _evolve(
                 f"{described} has base type {current.base_type}: it cannot be changed to "
                 f"{given.base_type}"
             )
+        _refuse_cyclic_base_type(transaction, kind, given)
         evolved.base_type = given.base_type
     if given.HasField("external_id") and (
         not current.HasField("external_id") or current.external_id != given.external_id
@@ -182,6 +183,23 @@ def _refuse_unset_base_type(kind: NodeKind, given: NodeType) -> None:
             f"base type UNSET of {kind.singular} type {given.name!r} is not supported: a base type "
             "cannot be removed; leave base_type out"
         )
+
+
+def _refuse_cyclic_base_type(transaction: Transaction, kind: NodeKind, given: NodeType) -> None:
+    """Refuse a system type as a base type of itself, directly or over other system types."""
+    base_type, reached = given, set()
+    while base_type is not None and base_type.HasField("base_type"):
+        number = base_type.base_type
+        value = kind.type_message.SystemDefinedBaseType.DESCRIPTOR.values_by_number[number]
+        name = value.GetOptions().Extensions[mlmd.system_type_extension].type_name
+        if name == given.name and not given.version:
+            raise InvalidArgumentError(
+                f"{kind.singular} type {given.name!r} cannot have itself as its base type"
+            )
+        if name in reached:
+            return
+        reached.add(name)
+        base_type = transaction.type_by_name(kind, name, None)
 
 
 def _external_id_taken(kind: NodeKind, given: NodeType) -> AlreadyExistsError:

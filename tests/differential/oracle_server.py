@@ -15,6 +15,8 @@ def open_store(path):
         config.fake_database.SetInParent()
     else:
         config.sqlite.filename_uri = path
+    # What upstream aborts here it would abort again: no waiting between tries.
+    config.retry_options.max_num_retries = 1
     return metadata_store.MetadataStore(config, enable_upgrade_migration=True)
 
 
