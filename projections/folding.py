@@ -1,12 +1,19 @@
-"""The schema of the DuckDB tables, and the statements that fold a batch of records into them."""
+"""The schema of the DuckDB tables, and what a batch of records changes in them.
+
+The rows are made by Arrow alone, flat, so that DuckDB has nothing to do but to store them.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as compute
 
 from eventstore.log import record as kinds
 
-TABLES_FORMAT_VERSION: Final = 1
+TABLES_FORMAT_VERSION: Final = 2
 NOT_ENDED: Final = 9_223_372_036_854_775_807
 """`valid_to` of the version that is current."""
 
@@ -16,6 +23,36 @@ NODE_TABLES: Final = {
     kinds.CONTEXT: ("contexts", "context_properties"),
 }
 """The tables of a node kind: one row a version, and one row a property and version."""
+
+_NODE_DEFINITIONS: Final = """
+    id BIGINT, type_id BIGINT, name VARCHAR, external_id VARCHAR, uri VARCHAR, state INTEGER,
+    create_time BIGINT, update_time BIGINT, valid_from BIGINT, valid_to BIGINT
+"""
+_PROPERTY_DEFINITIONS: Final = """
+    node_id BIGINT, is_custom BOOLEAN, name VARCHAR, int_value BIGINT, double_value DOUBLE,
+    string_value VARCHAR, bool_value BOOLEAN, valid_from BIGINT, valid_to BIGINT
+"""
+SCHEMA: Final = f"""
+CREATE TABLE checkpoint (
+    format_version INTEGER, store_id VARCHAR, position BIGINT, recorded_at BIGINT
+);
+CREATE TABLE types (
+    id BIGINT, kind VARCHAR, name VARCHAR, version VARCHAR, external_id VARCHAR,
+    valid_from BIGINT, valid_to BIGINT
+);
+CREATE TABLE artifacts ({_NODE_DEFINITIONS});
+CREATE TABLE executions ({_NODE_DEFINITIONS});
+CREATE TABLE contexts ({_NODE_DEFINITIONS});
+CREATE TABLE artifact_properties ({_PROPERTY_DEFINITIONS});
+CREATE TABLE execution_properties ({_PROPERTY_DEFINITIONS});
+CREATE TABLE context_properties ({_PROPERTY_DEFINITIONS});
+CREATE TABLE events (
+    artifact_id BIGINT, execution_id BIGINT, type INTEGER, time BIGINT, valid_from BIGINT
+);
+CREATE TABLE attributions (context_id BIGINT, artifact_id BIGINT, valid_from BIGINT);
+CREATE TABLE associations (context_id BIGINT, execution_id BIGINT, valid_from BIGINT);
+CREATE TABLE parent_contexts (child_id BIGINT, parent_id BIGINT, valid_from BIGINT);
+"""
 
 FOLDED_COLUMNS: Final = [
     "position",
@@ -39,101 +76,134 @@ FOLDED_COLUMNS: Final = [
     "properties",
     "custom_properties",
 ]
-FOLDED_ROWS_MAX: Final = 131_072
 
-NODE_COLUMNS = """
-    id BIGINT, type_id BIGINT, name VARCHAR, external_id VARCHAR, uri VARCHAR, state INTEGER,
-    create_time BIGINT, update_time BIGINT, valid_from BIGINT, valid_to BIGINT
-"""
-PROPERTY_COLUMNS = """
-    node_id BIGINT, is_custom BOOLEAN, name VARCHAR, int_value BIGINT, double_value DOUBLE,
-    string_value VARCHAR, bool_value BOOLEAN, valid_from BIGINT, valid_to BIGINT
-"""
-SCHEMA: Final = f"""
-CREATE TABLE checkpoint (
-    format_version INTEGER, store_id VARCHAR, position BIGINT, recorded_at BIGINT
-);
-CREATE TABLE types (
-    id BIGINT, kind VARCHAR, name VARCHAR, version VARCHAR, external_id VARCHAR,
-    valid_from BIGINT, valid_to BIGINT
-);
-CREATE TABLE artifacts ({NODE_COLUMNS});
-CREATE TABLE executions ({NODE_COLUMNS});
-CREATE TABLE contexts ({NODE_COLUMNS});
-CREATE TABLE artifact_properties ({PROPERTY_COLUMNS});
-CREATE TABLE execution_properties ({PROPERTY_COLUMNS});
-CREATE TABLE context_properties ({PROPERTY_COLUMNS});
-CREATE TABLE events (
-    artifact_id BIGINT, execution_id BIGINT, type INTEGER, time BIGINT, valid_from BIGINT
-);
-CREATE TABLE attributions (context_id BIGINT, artifact_id BIGINT, valid_from BIGINT);
-CREATE TABLE associations (context_id BIGINT, execution_id BIGINT, valid_from BIGINT);
-CREATE TABLE parent_contexts (child_id BIGINT, parent_id BIGINT, valid_from BIGINT);
-"""
-
-INSERT_TYPES: Final = """
-INSERT INTO types
-SELECT entity_id, kind, name, version, external_id, position,
-       lead(position, 1, $not_ended) OVER (PARTITION BY entity_id ORDER BY position)
-FROM batch
-WHERE kind IN ('artifact_type', 'execution_type', 'context_type')
-ORDER BY position
-"""
-INSERT_NODES: Final = """
-INSERT INTO {nodes}
-SELECT entity_id, type_id, name, external_id, uri, state, create_time, update_time, position,
-       lead(position, 1, $not_ended) OVER (PARTITION BY entity_id ORDER BY position)
-FROM batch
-WHERE kind = $kind AND create_time IS NOT NULL
-ORDER BY position
-"""
-INSERT_PROPERTIES: Final = """
-INSERT INTO {properties}
-WITH version AS (
-    SELECT entity_id, position, properties, custom_properties,
-           lead(position, 1, $not_ended) OVER (PARTITION BY entity_id ORDER BY position) AS ended
-    FROM batch
-    WHERE kind = $kind AND create_time IS NOT NULL
-), entry AS (
-    SELECT entity_id, position, ended, false AS is_custom, unnest(map_entries(properties)) AS pair
-    FROM version
-    UNION ALL
-    SELECT entity_id, position, ended, true, unnest(map_entries(custom_properties))
-    FROM version
+_TYPE_KINDS: Final = (kinds.ARTIFACT_TYPE, kinds.EXECUTION_TYPE, kinds.CONTEXT_TYPE)
+_TYPE_COLUMNS: Final = ("entity_id", "kind", "name", "version", "external_id", "position")
+_NODE_COLUMNS: Final = (
+    "entity_id",
+    "type_id",
+    "name",
+    "external_id",
+    "uri",
+    "state",
+    "create_time",
+    "update_time",
+    "position",
 )
-SELECT entity_id, is_custom, pair.key, pair.value.int_value, pair.value.double_value,
-       pair.value.string_value, pair.value.bool_value, position, ended
-FROM entry
-ORDER BY position
-"""
-END_REPLACED: Final = """
-UPDATE {table} SET valid_to = replacing.position
-FROM (
-    SELECT previous, position FROM batch
-    WHERE previous <= $checkpoint AND kind IN (SELECT unnest($kinds))
-) AS replacing
-WHERE {table}.valid_from = replacing.previous
-"""
-INSERT_LINKS: Final = {
-    kinds.EVENT: """
-INSERT INTO events
-SELECT artifact_id, execution_id, event_type, event_time, position
-FROM batch WHERE kind = 'event' ORDER BY position
-""",
-    kinds.ATTRIBUTION: """
-INSERT INTO attributions
-SELECT context_id, artifact_id, position
-FROM batch WHERE kind = 'attribution' ORDER BY position
-""",
-    kinds.ASSOCIATION: """
-INSERT INTO associations
-SELECT context_id, execution_id, position
-FROM batch WHERE kind = 'association' ORDER BY position
-""",
-    kinds.PARENT_CONTEXT: """
-INSERT INTO parent_contexts
-SELECT context_id, parent_context_id, position
-FROM batch WHERE kind = 'parent_context' ORDER BY position
-""",
+_LINK_COLUMNS: Final = {
+    kinds.EVENT: ("events", ("artifact_id", "execution_id", "event_type", "event_time")),
+    kinds.ATTRIBUTION: ("attributions", ("context_id", "artifact_id")),
+    kinds.ASSOCIATION: ("associations", ("context_id", "execution_id")),
+    kinds.PARENT_CONTEXT: ("parent_contexts", ("context_id", "parent_context_id")),
 }
-TYPE_KINDS: Final = (kinds.ARTIFACT_TYPE, kinds.EXECUTION_TYPE, kinds.CONTEXT_TYPE)
+_VALUES: Final = ("int_value", "double_value", "string_value", "bool_value")
+
+
+class TableChange(NamedTuple):
+    """What a batch does to one table.
+
+    `rows` are to be inserted: a record batch whose columns are the table's, in its order, or None.
+    `ended` are the (valid_from, valid_to) of versions in the table that the batch replaces.
+    """
+
+    table: str
+    rows: pa.RecordBatch | None
+    ended: list[tuple[int, int]]
+
+
+def table_changes(batch: pa.RecordBatch) -> Iterator[TableChange]:
+    """The changes of a batch of FOLDED_COLUMNS, which is not empty and in position order.
+
+    An erased record ends the version before it and adds no row.
+    """
+    present = set(compute.unique(batch["kind"]).to_pylist())
+    replacing = batch.select(["previous", "position", "kind"]).filter(batch["previous"].is_valid())
+    batch = batch.append_column("valid_to", _valid_to(batch["position"], replacing))
+    if not present.isdisjoint(_TYPE_KINDS):
+        is_type = compute.is_in(batch["kind"], pa.array(_TYPE_KINDS))
+        rows = batch.select([*_TYPE_COLUMNS, "valid_to"]).filter(
+            compute.and_(is_type, batch["name"].is_valid())
+        )
+        yield TableChange("types", rows, _ended(batch, replacing, _TYPE_KINDS))
+    node_kinds = [kind for kind in NODE_TABLES if kind in present]
+    entries = _property_entries(batch) if node_kinds else None
+    for kind in node_kinds:
+        nodes, properties = NODE_TABLES[kind]
+        is_of_kind = compute.and_(
+            compute.equal(batch["kind"], kind), batch["create_time"].is_valid()
+        )
+        ended = _ended(batch, replacing, (kind,))
+        yield TableChange(
+            nodes, batch.select([*_NODE_COLUMNS, "valid_to"]).filter(is_of_kind), ended
+        )
+        yield TableChange(properties, _property_rows(batch, entries, is_of_kind), ended)
+    for kind, (links, columns) in _LINK_COLUMNS.items():
+        if kind in present:
+            # Both ends are there unless the link was erased.
+            is_of_kind = compute.and_(
+                compute.equal(batch["kind"], kind), batch[columns[1]].is_valid()
+            )
+            yield TableChange(links, batch.select([*columns, "position"]).filter(is_of_kind), [])
+
+
+def _valid_to(positions: pa.Array, replacing: pa.RecordBatch) -> pa.Array:
+    """For each position, that of the record which replaces it within the batch."""
+    if not replacing.num_rows:
+        return pa.repeat(pa.scalar(NOT_ENDED), len(positions))
+    rows = compute.index_in(positions, value_set=replacing["previous"])
+    return replacing["position"].take(rows).fill_null(NOT_ENDED)
+
+
+def _ended(
+    batch: pa.RecordBatch, replacing: pa.RecordBatch, of_kinds: tuple[str, ...]
+) -> list[tuple[int, int]]:
+    """The (previous, position) of records of these kinds that replace one before the batch."""
+    if not replacing.num_rows:
+        return []
+    is_before = compute.less(replacing["previous"], batch["position"][0])
+    is_of_kind = compute.is_in(replacing["kind"], pa.array(of_kinds))
+    found = replacing.filter(compute.and_(is_before, is_of_kind))
+    return list(zip(found["previous"].to_pylist(), found["position"].to_pylist(), strict=True))
+
+
+def _property_entries(batch: pa.RecordBatch) -> pa.Table:
+    """One row a property: its row in the batch, is_custom, name, and its value by type."""
+    parts = []
+    for column, is_custom in (("properties", False), ("custom_properties", True)):
+        maps = batch[column]
+        first, end = maps.offsets[0].as_py(), maps.offsets[-1].as_py()
+        names = maps.keys.slice(first, end - first)
+        values = maps.items.slice(first, end - first)
+        offsets = compute.subtract(maps.offsets, maps.offsets[0])
+        parts.append(
+            pa.table(
+                {
+                    "row": compute.list_parent_indices(pa.ListArray.from_arrays(offsets, names)),
+                    "is_custom": pa.repeat(pa.scalar(is_custom), len(names)),
+                    "name": names,
+                    **{value: compute.struct_field(values, value) for value in _VALUES},
+                }
+            )
+        )
+    return pa.concat_tables(parts)
+
+
+def _property_rows(
+    batch: pa.RecordBatch, entries: pa.Table | None, is_of_kind: pa.Array
+) -> pa.RecordBatch | None:
+    """The rows of a property table for the nodes of one kind."""
+    assert entries is not None
+    found = entries.filter(is_of_kind.take(entries["row"].combine_chunks()))
+    if not found.num_rows:
+        return None
+    of_nodes = batch.select(["entity_id", "position", "valid_to"]).take(
+        found["row"].combine_chunks()
+    )
+    columns = [
+        of_nodes["entity_id"],
+        *(found[name].combine_chunks() for name in ("is_custom", "name", *_VALUES)),
+        of_nodes["position"],
+        of_nodes["valid_to"],
+    ]
+    names = ["node_id", "is_custom", "name", *_VALUES, "valid_from", "valid_to"]
+    return pa.RecordBatch.from_arrays(columns, names)

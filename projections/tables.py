@@ -1,82 +1,93 @@
 """The DuckDB tables: every version of every type, node and link with its span of positions.
 
 A version holds as of position p when valid_from <= p < valid_to. The tables are folded from the
-log by SQL over Arrow batches, lazily: when a query needs a position that they do not have yet.
+log in Arrow batches, lazily: when a query needs a position that they do not have yet.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import tempfile
+import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import duckdb
 import pyarrow as pa
 
 from eventstore.errors import InvalidArgumentError
 from eventstore.log import Log, Progress
-from eventstore.projections.folding import (
-    END_REPLACED,
-    FOLDED_COLUMNS,
-    FOLDED_ROWS_MAX,
-    INSERT_LINKS,
-    INSERT_NODES,
-    INSERT_PROPERTIES,
-    INSERT_TYPES,
-    NODE_TABLES,
-    NOT_ENDED,
-    SCHEMA,
-    TABLES_FORMAT_VERSION,
-    TYPE_KINDS,
+from eventstore.projections.folding import FOLDED_COLUMNS, TableChange, table_changes
+from eventstore.projections.tables_file import (
+    OpenedTables,
+    checkpoint_of,
+    is_damage,
+    open_tables,
+    open_tables_apart,
+    open_tables_to_read,
+    remove_tables,
 )
 
 _LOGGER = logging.getLogger("eventstore.projections")
+
+FOLDED_ROWS_MAX: Final = 131_072
+"""About how many records are folded in one transaction."""
+
+_BOUND_ROWS_MAX: Final = 16
+"""So few rows are cheaper to bind as parameters than to register as an Arrow table."""
+
+_END_REPLACED: Final = """
+UPDATE {table} SET valid_to = ended.valid_to
+FROM (SELECT unnest($valid_from) AS valid_from, unnest($valid_to) AS valid_to) AS ended
+WHERE {table}.valid_from = ended.valid_from
+"""
+_MOVE_CHECKPOINT: Final = """
+UPDATE checkpoint SET position = $position, recorded_at = $recorded_at WHERE position = $before
+"""
+
+_left_to_the_parent: list[OpenedTables] = []
 
 
 class Tables:
     """The tables of one log, in a DuckDB file or, without one, in memory.
 
     A DuckDB file belongs to one process at a time; while another has it, this one folds tables of
-    its own in a temporary folder. So does a read-only one whose file is not up to date. Safe to use
-    from several threads.
+    its own apart. So does a read-only one whose file is not up to date. Several objects of one
+    process share the file. Safe to use from several threads.
     """
 
     def __init__(self, log: Log, path: Path | None, *, read_only: bool = False) -> None:
         self._log = log
-        self._read_only = read_only
         self._path = path
+        self._read_only = read_only
         self._mutex = threading.RLock()
-        self._connection: duckdb.DuckDBPyConnection | None = None
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._process = os.getpid()
+        self._opened: OpenedTables | None = None
         self._checkpoint = 0
 
     def checkpoint(self) -> int:
         """The position up to which the tables are folded."""
         with self._mutex:
-            self._connected()
+            self._connection()
             return self._checkpoint
 
     def fold(self, upto: int, progress: Progress | None = None) -> None:
-        """Fold the log up to a position, if the tables do not have it yet."""
+        """Fold the whole log, if the tables do not reach to a position of it yet."""
         with self._mutex:
-            connection = self._connected()
+            self._connection()
             if upto <= self._checkpoint:
                 return
-            if self._read_only and self._temporary is None and self._path is not None:
-                # The persisted tables are behind by now, and not to be written to.
-                connection.close()
-                connection = self._connection = self._created_apart()
-            start, end = self._checkpoint, self._log.position
-            if end - start > FOLDED_ROWS_MAX:
-                _LOGGER.info("folding positions %d to %d into the projections", start + 1, end)
-            for batch in _merged(self._log.scan(start, end, FOLDED_COLUMNS)):
-                self._fold_batch(connection, batch)
-                if progress is not None:
-                    progress(self._checkpoint - start, end - start)
+            if self._opened is not None and self._opened.path is not None and self._read_only:
+                # The file is behind by now, and not to be written to.
+                self.close()
+                self._take(open_tables_apart(self._log))
+            try:
+                self._fold_log(upto, progress)
+            except duckdb.Error as error:
+                self._start_over_after(error)
+                self._fold_log(upto, progress)
 
     def query(self, sql: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
         """All rows of one query.
@@ -84,165 +95,152 @@ class Tables:
         Raises InvalidArgumentError when its values cannot be computed, as for an integer overflow.
         """
         with self._mutex:
-            connection = self._connected()
-        with contextlib.closing(connection.cursor()) as cursor:
-            try:
-                return cursor.execute(sql, parameters).fetchall()
-            except (duckdb.OutOfRangeException, duckdb.ConversionException) as error:
-                raise InvalidArgumentError(f"Invalid `filter_query`: {error}") from None
+            opened, cursor = self._opened, self._connection().cursor()
+        try:
+            return _rows(cursor, sql, parameters)
+        except duckdb.Error as error:
+            with self._mutex:
+                # Another thread may have started over already.
+                if self._opened is opened or not is_damage(error):
+                    self._start_over_after(error)
+                self.fold(self._log.position)
+                cursor = self._connection().cursor()
+            return _rows(cursor, sql, parameters)
 
     def close(self) -> None:
+        """Close the database. The next call opens it again."""
         with self._mutex:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-            if self._temporary is not None:
-                self._temporary.cleanup()
-                self._temporary = None
+            if self._opened is not None and self._process == os.getpid():
+                self._opened.close()
+            self._opened = None
 
-    def _connected(self) -> duckdb.DuckDBPyConnection:
-        if self._connection is None:
-            self._connection = self._open()
-        return self._connection
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        if self._process != os.getpid():
+            # DuckDB does not survive a fork, and closing the database would write to the file.
+            if self._opened is not None:
+                _left_to_the_parent.append(self._opened)
+            self._process = os.getpid()
+            return self._take(open_tables_apart(self._log))
+        if self._opened is not None:
+            return self._opened.connection
+        opening = open_tables_to_read if self._read_only else open_tables
+        return self._take(opening(self._log, self._path))
 
-    def _open(self) -> duckdb.DuckDBPyConnection:
-        if self._path is None:
-            return self._created(":memory:")
-        if self._read_only:
-            return self._opened_to_read(self._path) or self._created_apart()
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        if self._path.exists():
-            try:
-                connection = duckdb.connect(str(self._path), config=_configuration())
-            except duckdb.Error as error:
-                if "lock" in str(error).lower():
-                    _LOGGER.info(
-                        "%s is in use by another process: folding tables apart", self._path
-                    )
-                    return self._created_apart()
-                _LOGGER.warning("%s is unusable (%s): building it again", self._path, error)
-            else:
-                if self._take_over_checkpoint(connection):
-                    return connection
-                connection.close()
-                _LOGGER.info("%s is of another log or format: building it again", self._path)
-            self._path.unlink()
-            Path(f"{self._path}.wal").unlink(missing_ok=True)
-        return self._created(str(self._path))
+    def _take(self, opened: OpenedTables) -> duckdb.DuckDBPyConnection:
+        self._opened = opened
+        self._checkpoint = checkpoint_of(opened.connection, self._log) or 0
+        return opened.connection
 
-    def _opened_to_read(self, path: Path) -> duckdb.DuckDBPyConnection | None:
-        """The persisted tables, if they are free, sound and up to date."""
-        if not path.exists():
-            return None
-        try:
-            connection = duckdb.connect(str(path), read_only=True, config=_configuration())
-        except duckdb.Error:
-            return None
-        if self._take_over_checkpoint(connection) and self._checkpoint == self._log.position:
-            return connection
-        connection.close()
-        return None
+    def _start_over_after(self, error: duckdb.Error) -> None:
+        """Leave a damaged database for an empty one; raises the error if it is none of damage."""
+        if not is_damage(error):
+            raise error
+        _LOGGER.warning("the projections' tables are damaged (%s): building them again", error)
+        damaged = self._opened
+        with contextlib.suppress(duckdb.Error):
+            self.close()
+        self._opened = None
+        if damaged is not None and damaged.path is not None and not self._read_only:
+            # Others of this process may have it open, so the next one to open it makes it anew.
+            with contextlib.suppress(OSError):
+                remove_tables(damaged.path)
+        self._take(open_tables_apart(self._log))
 
-    def _created_apart(self) -> duckdb.DuckDBPyConnection:
-        self._temporary = tempfile.TemporaryDirectory(prefix="eventstore-")
-        return self._created(str(Path(self._temporary.name) / "tables.duckdb"))
+    def _fold_log(self, upto: int, progress: Progress | None) -> None:
+        start, end = self._checkpoint, self._log.position
+        if end - start > FOLDED_ROWS_MAX:
+            _LOGGER.info("folding positions %d to %d into the projections", start + 1, end)
+        while self._checkpoint < upto:
+            for batch in _merged(self._log.scan(self._checkpoint, end, FOLDED_COLUMNS)):
+                if not self._fold_batch(batch):
+                    # Another object of this process was faster.
+                    self._checkpoint = checkpoint_of(self._connection(), self._log) or 0
+                    break
+                if progress is not None:
+                    progress(self._checkpoint - start, end - start)
 
-    def _take_over_checkpoint(self, connection: duckdb.DuckDBPyConnection) -> bool:
-        """Whether the file's tables are of this log and of this format."""
-        try:
-            rows = connection.execute("FROM checkpoint").fetchall()
-        except duckdb.Error:
-            return False
-        if len(rows) != 1:
-            return False
-        format_version, store_id, position, recorded_at = rows[0]
-        if (format_version, store_id) != (TABLES_FORMAT_VERSION, str(self._log.store_id)):
-            return False
-        if position > self._log.position:
-            return False
-        if position and self._log.recorded_at(position) != recorded_at:
-            return False
-        self._checkpoint = position
-        return True
-
-    def _created(self, database: str) -> duckdb.DuckDBPyConnection:
-        connection = duckdb.connect(database, config=_configuration())
-        connection.execute(SCHEMA)
-        connection.execute(
-            "INSERT INTO checkpoint VALUES (?, ?, 0, 0)",
-            [TABLES_FORMAT_VERSION, str(self._log.store_id)],
-        )
-        self._checkpoint = 0
-        return connection
-
-    def _fold_batch(self, connection: duckdb.DuckDBPyConnection, batch: pa.Table) -> None:
-        present = set(batch["kind"].unique().to_pylist())
+    def _fold_batch(self, batch: pa.RecordBatch) -> bool:
+        """Fold the batch that follows the checkpoint; False when the checkpoint has moved."""
+        connection = self._connection()
         last_position = batch["position"][-1].as_py()
-        has_replaced = _any_replaced(batch, self._checkpoint)
-        connection.register("batch", batch)
+        checkpoint = {
+            "before": self._checkpoint,
+            "position": last_position,
+            "recorded_at": self._log.recorded_at(last_position),
+        }
         connection.execute("BEGIN")
         try:
-            if not present.isdisjoint(TYPE_KINDS):
-                if has_replaced:
-                    self._end_replaced(connection, "types", TYPE_KINDS)
-                connection.execute(INSERT_TYPES, {"not_ended": NOT_ENDED})
-            for kind, (nodes, properties) in NODE_TABLES.items():
-                if kind not in present:
-                    continue
-                if has_replaced:
-                    self._end_replaced(connection, nodes, (kind,))
-                    self._end_replaced(connection, properties, (kind,))
-                bound = {"kind": kind, "not_ended": NOT_ENDED}
-                connection.execute(INSERT_NODES.format(nodes=nodes), bound)
-                connection.execute(INSERT_PROPERTIES.format(properties=properties), bound)
-            for kind, insert in INSERT_LINKS.items():
-                if kind in present:
-                    connection.execute(insert)
-            connection.execute(
-                "UPDATE checkpoint SET position = ?, recorded_at = ?",
-                [last_position, self._log.recorded_at(last_position)],
-            )
+            # First, so that of two that fold the same positions one stops before it adds rows.
+            moved = connection.execute(_MOVE_CHECKPOINT, checkpoint).fetchall()
+            if moved == [(1,)]:
+                for change in table_changes(batch):
+                    _apply(connection, change)
             connection.execute("COMMIT")
+        except duckdb.TransactionException:
+            with contextlib.suppress(duckdb.Error):
+                connection.execute("ROLLBACK")
+            return False
         except BaseException:
-            connection.execute("ROLLBACK")
+            with contextlib.suppress(duckdb.Error):
+                connection.execute("ROLLBACK")
             raise
-        finally:
-            connection.unregister("batch")
+        if moved != [(1,)]:
+            return False
         self._checkpoint = last_position
+        return True
 
-    def _end_replaced(
-        self, connection: duckdb.DuckDBPyConnection, table: str, record_kinds: Sequence[str]
-    ) -> None:
+
+def _apply(connection: duckdb.DuckDBPyConnection, change: TableChange) -> None:
+    if change.ended:
+        valid_from, valid_to = zip(*change.ended, strict=True)
         connection.execute(
-            END_REPLACED.format(table=table),
-            {"checkpoint": self._checkpoint, "kinds": list(record_kinds)},
+            _END_REPLACED.format(table=change.table),
+            {"valid_from": list(valid_from), "valid_to": list(valid_to)},
         )
+    rows = change.rows
+    if rows is None or not rows.num_rows:
+        return
+    if rows.num_rows <= _BOUND_ROWS_MAX:
+        row = f"({', '.join('?' * rows.num_columns)})"
+        values = zip(*(column.to_pylist() for column in rows.columns), strict=True)
+        connection.execute(
+            f"INSERT INTO {change.table} VALUES {', '.join([row] * rows.num_rows)}",
+            [value for row_values in values for value in row_values],
+        )
+        return
+    connection.register("changed_rows", rows)
+    try:
+        connection.execute(f"INSERT INTO {change.table} FROM changed_rows")
+    finally:
+        connection.unregister("changed_rows")
 
 
-def _configuration() -> dict[str, str | bool | int | float | list[str]]:
-    return {
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-        "enable_external_access": False,
-        "preserve_insertion_order": True,
-    }
+def _rows(
+    cursor: duckdb.DuckDBPyConnection, sql: str, parameters: dict[str, Any]
+) -> list[tuple[Any, ...]]:
+    """All rows of a query; closes the cursor."""
+    with contextlib.closing(cursor):
+        try:
+            return cursor.execute(sql, parameters).fetchall()
+        except (duckdb.OutOfRangeException, duckdb.ConversionException) as error:
+            raise InvalidArgumentError(f"Invalid `filter_query`: {error}") from None
 
 
-def _any_replaced(batch: pa.Table, checkpoint: int) -> bool:
-    import pyarrow.compute as compute
-
-    return bool(compute.any(compute.less_equal(batch["previous"], checkpoint)).as_py())
-
-
-def _merged(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Few large tables instead of many small batches: a statement costs more than its rows."""
+def _merged(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Few large batches instead of many small ones: a statement costs more than its rows."""
     pending: list[pa.RecordBatch] = []
     rows = 0
     for batch in batches:
         pending.append(batch)
         rows += batch.num_rows
         if rows >= FOLDED_ROWS_MAX:
-            yield pa.Table.from_batches(pending)
+            yield _one_batch(pending)
             pending, rows = [], 0
-    if pending:
-        yield pa.Table.from_batches(pending)
+    if rows:
+        yield _one_batch(pending)
+
+
+def _one_batch(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    if len(batches) == 1:
+        return batches[0]
+    return pa.concat_batches(batches)

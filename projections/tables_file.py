@@ -1,0 +1,161 @@
+"""Open the DuckDB database that holds the tables of a log, or make one."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import duckdb
+
+from eventstore.log import Log
+from eventstore.projections.folding import SCHEMA, TABLES_FORMAT_VERSION
+
+_LOGGER = logging.getLogger("eventstore.projections")
+
+IN_MEMORY_RECORDS_MAX: Final = 131_072
+"""Tables that this process folds for itself alone are kept in memory up to this size of the log."""
+
+_DAMAGE: Final = (
+    duckdb.IOException,
+    duckdb.FatalException,
+    duckdb.InternalException,
+    duckdb.SerializationException,
+)
+
+
+@dataclass(frozen=True)
+class OpenedTables:
+    """A connection to the tables, and the file that it persists them in, if it does."""
+
+    connection: duckdb.DuckDBPyConnection
+    path: Path | None = None
+    temporary: tempfile.TemporaryDirectory[str] | None = None
+
+    def close(self) -> None:
+        self.connection.close()
+        if self.temporary is not None:
+            self.temporary.cleanup()
+
+
+def open_tables(log: Log, path: Path | None) -> OpenedTables:
+    """The tables in a file, made anew when they are of no use; without a path, in memory.
+
+    When the file is in use, or cannot be written, the tables are ones apart.
+    """
+    if path is None:
+        return OpenedTables(_created(log, ":memory:"))
+    # Resolved, so that DuckDB knows a file that this process has opened already.
+    path = path.resolve()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            opened = _persisted(log, path)
+            if opened is not None:
+                return opened
+            remove_tables(path)
+        return OpenedTables(_created(log, str(path)), path)
+    except (OSError, duckdb.Error) as error:
+        if _is_in_use(error):
+            _LOGGER.info("%s is in use: folding tables apart", path)
+        else:
+            _LOGGER.warning("%s cannot be used (%s): folding tables apart", path, error)
+    return open_tables_apart(log)
+
+
+def open_tables_to_read(log: Log, path: Path | None) -> OpenedTables:
+    """The tables in a file if they are free, sound and up to date, else ones apart."""
+    if path is not None and path.exists():
+        path = path.resolve()
+        with contextlib.suppress(duckdb.Error):
+            connection = duckdb.connect(str(path), read_only=True, config=_CONFIGURATION)
+            if checkpoint_of(connection, log) == log.position:
+                return OpenedTables(connection, path)
+            connection.close()
+    return open_tables_apart(log)
+
+
+def open_tables_apart(log: Log) -> OpenedTables:
+    """Empty tables for this process alone."""
+    if log.position <= IN_MEMORY_RECORDS_MAX:
+        return OpenedTables(_created(log, ":memory:"))
+    temporary = tempfile.TemporaryDirectory(prefix="eventstore-")
+    return OpenedTables(_created(log, str(Path(temporary.name) / "tables.duckdb")), None, temporary)
+
+
+def remove_tables(path: Path) -> None:
+    """Remove a database that is not open."""
+    path.unlink(missing_ok=True)
+    Path(f"{path}.wal").unlink(missing_ok=True)
+
+
+def checkpoint_of(connection: duckdb.DuckDBPyConnection, log: Log) -> int | None:
+    """The position up to which the tables are folded; None when they are not this log's."""
+    try:
+        rows = connection.execute("FROM checkpoint").fetchall()
+    except duckdb.CatalogException:
+        return None
+    if len(rows) != 1:
+        return None
+    format_version, store_id, position, recorded_at = rows[0]
+    if (format_version, store_id) != (TABLES_FORMAT_VERSION, str(log.store_id)):
+        return None
+    # A log that was cut and grew again has other records at the same positions.
+    if position > log.position or (position and log.recorded_at(position) != recorded_at):
+        return None
+    assert isinstance(position, int)
+    return position
+
+
+def is_damage(error: duckdb.Error) -> bool:
+    """Whether an error says that the database itself is unsound, not the statement."""
+    # A block whose checksum is wrong raises the base class itself.
+    return type(error) is duckdb.Error or isinstance(error, _DAMAGE)
+
+
+def _persisted(log: Log, path: Path) -> OpenedTables | None:
+    """The tables in an existing file; None when it holds none of this log and format."""
+    try:
+        connection = duckdb.connect(str(path), config=_CONFIGURATION)
+    except duckdb.Error as error:
+        if _is_in_use(error) or not is_damage(error):
+            raise
+        _LOGGER.warning("%s is unusable (%s): building it again", path, error)
+        return None
+    try:
+        if checkpoint_of(connection, log) is not None:
+            return OpenedTables(connection, path)
+        _LOGGER.info("%s is of another log or format: building it again", path)
+    except duckdb.Error as error:
+        _LOGGER.warning("%s is unusable (%s): building it again", path, error)
+    connection.close()
+    return None
+
+
+def _is_in_use(error: Exception) -> bool:
+    # By another process, or by this one with another configuration.
+    return isinstance(error, duckdb.ConnectionException) or "set lock on file" in str(error)
+
+
+def _created(log: Log, database: str) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(database, config=_CONFIGURATION)
+    connection.execute("BEGIN")
+    connection.execute(SCHEMA)
+    connection.execute(
+        "INSERT INTO checkpoint VALUES (?, ?, 0, 0)", [TABLES_FORMAT_VERSION, str(log.store_id)]
+    )
+    connection.execute("COMMIT")
+    return connection
+
+
+_CONFIGURATION: Final[dict[str, str | bool | int | float | list[str]]] = {
+    "allow_persistent_secrets": False,
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "enable_external_access": False,
+    "memory_limit": "50%",
+}
+"""Safe: nothing is loaded, and nothing outside the database is read or written."""

@@ -1,0 +1,313 @@
+"""The DuckDB tables: shared, locked, damaged, foreign and forked, they answer the same."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from eventstore.errors import InvalidArgumentError
+from eventstore.log import DirectoryLog, Log, MemoryLog
+from eventstore.log import record as kinds
+from eventstore.projections import Projections, remove_projections, tables_file
+from eventstore.projections.filter import compile_filter
+from eventstore.projections.tables import Tables
+from tests.builders import append, draft
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> DirectoryLog:
+    """A log of five artifacts, the first of which has a second version."""
+    log = DirectoryLog.create(tmp_path / "store")
+    append(log, *(draft(entity_id) for entity_id in range(1, 6)))
+    append(log, draft(1, previous=1))
+    return log
+
+
+def artifact_ids(projections: Projections) -> list[int]:
+    position = projections.catch_up()
+    return [node_id for node_id, _ in projections.list_ids(kinds.ARTIFACT, as_of=position)]
+
+
+def database(log: Log) -> Path:
+    assert log.directory is not None
+    return log.directory / "projections" / "tables.duckdb"
+
+
+def test_two_of_one_process_share_the_file(log: DirectoryLog) -> None:
+    assert log.directory is not None
+    first, second = Projections(log), Projections(DirectoryLog.open(log.directory))
+    assert artifact_ids(first) == artifact_ids(second) == [1, 2, 3, 4, 5]
+    append(log, draft(6))
+    assert artifact_ids(first) == artifact_ids(second) == [1, 2, 3, 4, 5, 6]
+    append(log, draft(6, previous=7))
+    append(log, draft(7))
+    assert artifact_ids(second) == artifact_ids(first) == [1, 2, 3, 4, 5, 6, 7]
+    first.close()
+    assert artifact_ids(second) == [1, 2, 3, 4, 5, 6, 7]
+    second.close()
+
+
+def test_one_that_another_process_holds_is_left_alone(
+    log: DirectoryLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    projections = Projections(log)
+    artifact_ids(projections)
+    projections.close()
+    before = database(log).read_bytes()
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print(flush=True); input()",
+            str(database(log)),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    with caplog.at_level(logging.INFO, "eventstore.projections"):
+        projections = Projections(log)
+        append(log, draft(6))
+        assert artifact_ids(projections) == [1, 2, 3, 4, 5, 6]
+    assert "in use" in caplog.text
+    projections.close()
+    holder.communicate(b"\n")
+    assert database(log).read_bytes() == before
+
+
+def test_another_configuration_in_this_process_counts_as_in_use(log: DirectoryLog) -> None:
+    projections = Projections(log)
+    artifact_ids(projections)
+    projections.close()
+    held = duckdb.connect(str(database(log)), config={"threads": 1})
+    assert artifact_ids(Projections(log)) == [1, 2, 3, 4, 5]
+    assert held.execute("SELECT position FROM checkpoint").fetchall() == [(6,)]
+    held.close()
+
+
+def damaged_at(content: bytes, start: int, length: int) -> bytes:
+    return (
+        content[:start]
+        + bytes(byte ^ 0x55 for byte in content[start:][:length])
+        + content[start + length :]
+    )
+
+
+def test_a_damaged_file_is_built_again(tmp_path: Path) -> None:
+    log = DirectoryLog.create(tmp_path / "store")
+    append(log, *(draft(entity_id, name=f"n{entity_id}") for entity_id in range(1, 3_000)))
+    projections = Projections(log)
+    assert len(artifact_ids(projections)) == 2_999
+    projections.close()
+    whole = database(log).read_bytes()
+    step = 100_000
+    damages = [
+        damaged_at(whole, start, 64) for start in (0, 12, 4_104, *range(0, len(whole), step))
+    ]
+    damages += [b"", whole[:4_096], whole[: len(whole) // 2], b"no database"]
+    for damaged in damages:
+        database(log).write_bytes(damaged)
+        projections = Projections(log)
+        position = projections.catch_up()
+        where = compile_filter("custom_properties.n.int_value = 77", "artifact")
+        assert projections.list_ids(kinds.ARTIFACT, as_of=position, where=where) == [(77, 77)]
+        assert len(artifact_ids(projections)) == 2_999
+        projections.close()
+        projections = Projections(log)
+        assert len(artifact_ids(projections)) == 2_999
+        projections.close()
+
+
+def test_damage_in_the_write_ahead_log(log: DirectoryLog) -> None:
+    assert log.directory is not None
+    code = """
+import os, sys
+from pathlib import Path
+from eventstore.log import DirectoryLog
+from eventstore.projections import Projections
+projections = Projections(DirectoryLog.open(Path(sys.argv[1])))
+projections.list_ids("artifact", as_of=projections.catch_up())
+os._exit(0)
+"""
+    subprocess.run([sys.executable, "-c", code, str(log.directory)], check=True, cwd=ROOT)
+    wal = Path(f"{database(log)}.wal")
+    whole, content = wal.read_bytes(), database(log).read_bytes()
+    for damaged in (
+        whole,
+        whole[: len(whole) // 2],
+        whole[:-1],
+        *(damaged_at(whole, start, 8) for start in range(0, len(whole), 97)),
+    ):
+        wal.write_bytes(damaged)
+        database(log).write_bytes(content)
+        projections = Projections(log)
+        assert artifact_ids(projections) == [1, 2, 3, 4, 5]
+        projections.close()
+        remove_leftovers(wal)
+
+
+def remove_leftovers(wal: Path) -> None:
+    for path in wal.parent.glob("tables.duckdb*"):
+        path.unlink()
+
+
+def test_the_tables_of_another_log_or_history_are_built_again(
+    log: DirectoryLog, tmp_path: Path
+) -> None:
+    projections = Projections(log)
+    artifact_ids(projections)
+    projections.close()
+    content = database(log).read_bytes()
+    foreign = DirectoryLog.create(tmp_path / "foreign")
+    append(foreign, *(draft(entity_id) for entity_id in range(11, 18)))
+    database(foreign).parent.mkdir()
+    database(foreign).write_bytes(content)
+    assert artifact_ids(Projections(foreign)) == [11, 12, 13, 14, 15, 16, 17]
+
+    database(log).write_bytes(content)
+    connection = duckdb.connect(str(database(log)))
+    connection.execute("UPDATE checkpoint SET recorded_at = recorded_at - 1")
+    connection.execute("DELETE FROM artifacts WHERE id = 3")
+    connection.close()
+    assert artifact_ids(Projections(log)) == [1, 2, 3, 4, 5]
+
+
+def test_an_unwritable_folder_costs_persistence_alone(
+    log: DirectoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database(log).parent.parent.joinpath("projections").write_text("a file, no folder")
+    tables = Tables(log, database(log))
+    tables.fold(6)
+    assert tables.query("SELECT count(*) FROM artifacts", {}) == [(6,)]
+    tables.close()
+
+
+def test_read_only_ones_write_nothing(log: DirectoryLog) -> None:
+    assert log.directory is not None
+    reading = Projections(DirectoryLog.open(log.directory, read_only=True), read_only=True)
+    assert artifact_ids(reading) == [1, 2, 3, 4, 5]
+    assert not database(log).parent.exists()
+    reading.close()
+    writing = Projections(log)
+    artifact_ids(writing)
+    writing.close()
+    before = database(log).read_bytes()
+    reading = Projections(DirectoryLog.open(log.directory, read_only=True), read_only=True)
+    assert artifact_ids(reading) == [1, 2, 3, 4, 5]
+    append(log, draft(6))
+    assert artifact_ids(reading) == [1, 2, 3, 4, 5, 6]
+    reading.close()
+    assert database(log).read_bytes() == before
+
+
+def test_a_forked_child_folds_its_own(log: DirectoryLog) -> None:
+    projections = Projections(log)
+    artifact_ids(projections)
+    child = multiprocessing.get_context("fork").Process(
+        target=lambda: os._exit(0 if artifact_ids(projections) == [1, 2, 3, 4, 5] else 1)
+    )
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    append(log, draft(6))
+    assert artifact_ids(projections) == [1, 2, 3, 4, 5, 6]
+    projections.close()
+
+
+def test_tables_apart_are_removed_with_their_folder(
+    log: DirectoryLog, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tables_file, "IN_MEMORY_RECORDS_MAX", 0)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    opened = tables_file.open_tables_apart(log)
+    assert opened.temporary is not None
+    assert Path(opened.temporary.name).exists()
+    opened.close()
+    assert not Path(opened.temporary.name).exists()
+
+
+def test_the_position_asked_for_decides_whether_to_fold(log: DirectoryLog) -> None:
+    tables = Tables(log, None)
+    progress: list[tuple[int, int]] = []
+    tables.fold(3, lambda done, of: progress.append((done, of)))
+    assert progress == [(6, 6)]
+    assert tables.checkpoint() == 6
+    append(log, draft(6))
+    tables.fold(6, lambda done, of: progress.append((done, of)))
+    assert tables.checkpoint() == 6
+    tables.fold(7, lambda done, of: progress.append((done, of)))
+    assert progress[1:] == [(1, 1)]
+    tables.close()
+
+
+def test_a_value_that_cannot_be_computed_is_the_filters_fault() -> None:
+    tables = Tables(MemoryLog(), None)
+    with pytest.raises(InvalidArgumentError, match=r"^Invalid `filter_query`: "):
+        tables.query("SELECT 9223372036854775807 + $one", {"one": 1})
+    with pytest.raises(duckdb.BinderException):
+        tables.query("SELECT nothing", {})
+    assert tables.query("SELECT $one + 1", {"one": 1}) == [(2,)]
+    tables.close()
+
+
+def test_nothing_outside_the_database_can_be_read(log: DirectoryLog, tmp_path: Path) -> None:
+    (tmp_path / "secret.csv").write_text("a,b\n1,2\n")
+    for tables in (Tables(log, None), Tables(log, database(log))):
+        for sql in (
+            f"FROM read_csv('{tmp_path / 'secret.csv'}')",
+            f"COPY artifacts TO '{tmp_path / 'copy.csv'}'",
+            "INSTALL httpfs",
+        ):
+            with pytest.raises(duckdb.PermissionException):
+                tables.query(sql, {})
+        tables.close()
+
+
+def test_queries_run_while_another_thread_folds(tmp_path: Path) -> None:
+    log = DirectoryLog.create(tmp_path / "store")
+    append(log, draft(1))
+    projections = Projections(log)
+    failures: list[object] = []
+    is_done = threading.Event()
+
+    def read() -> None:
+        try:
+            while not is_done.is_set():
+                position = projections.catch_up()
+                rows = projections.list_ids(kinds.ARTIFACT, as_of=position)
+                assert rows == [(node_id, node_id) for node_id in range(1, len(rows) + 1)]
+                past = projections.list_ids(kinds.ARTIFACT, as_of=max(1, position // 2))
+                assert past == rows[: len(past)]
+        except BaseException as error:
+            failures.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(4)]
+    for reader in readers:
+        reader.start()
+    newest: dict[int, int] = {1: 1}
+    for number in range(2, 120):
+        projections.add(append(log, draft(number)))
+        newest[number] = log.position
+        if number % 3 == 0:
+            replaced = number // 2
+            projections.add(append(log, draft(replaced, previous=newest[replaced])))
+            newest[replaced] = log.position
+    is_done.set()
+    for reader in readers:
+        reader.join()
+    assert not failures
+    projections.close()
+    remove_projections(tmp_path / "store")
+    assert artifact_ids(Projections(log)) == list(range(1, 120))
