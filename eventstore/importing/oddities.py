@@ -1,0 +1,86 @@
+"""What an MLMD database holds that MLMD accepted, and a reader of the store may stumble over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from eventstore.importing.mlmd_database import MlmdDatabase
+
+_COUNTS: Final = {
+    "events name an artifact or an execution that does not exist": """
+        SELECT count(*) FROM Event AS link
+        LEFT JOIN Artifact AS artifact ON artifact.id = link.artifact_id
+        LEFT JOIN Execution AS execution ON execution.id = link.execution_id
+        WHERE artifact.id IS NULL OR execution.id IS NULL
+    """,
+    "attributions name a context or an artifact that does not exist": """
+        SELECT count(*) FROM Attribution AS link
+        LEFT JOIN Context AS context ON context.id = link.context_id
+        LEFT JOIN Artifact AS artifact ON artifact.id = link.artifact_id
+        WHERE context.id IS NULL OR artifact.id IS NULL
+    """,
+    "associations name a context or an execution that does not exist": """
+        SELECT count(*) FROM Association AS link
+        LEFT JOIN Context AS context ON context.id = link.context_id
+        LEFT JOIN Execution AS execution ON execution.id = link.execution_id
+        WHERE context.id IS NULL OR execution.id IS NULL
+    """,
+    "parent context links name a context that does not exist": """
+        SELECT count(*) FROM ParentContext AS link
+        LEFT JOIN Context AS child ON child.id = link.context_id
+        LEFT JOIN Context AS parent ON parent.id = link.parent_context_id
+        WHERE child.id IS NULL OR parent.id IS NULL
+    """,
+    "nodes have a type that does not exist or is of another kind": """
+        SELECT count(*) FROM (
+            SELECT type_id, 1 AS kind FROM Artifact
+            UNION ALL SELECT type_id, 0 FROM Execution
+            UNION ALL SELECT type_id, 2 FROM Context
+        ) AS node
+        LEFT JOIN Type AS type ON type.id = node.type_id AND type.type_kind = node.kind
+        WHERE type.id IS NULL
+    """,
+    "types bear the name and version of another one of their kind": """
+        SELECT count(*) - count(DISTINCT type_kind || '/' || coalesce(version, '') || '/' || name)
+        FROM Type
+    """,
+    "properties belong to a node that does not exist and were left out": """
+        SELECT (SELECT count(*) FROM ArtifactProperty
+                WHERE artifact_id NOT IN (SELECT id FROM Artifact))
+             + (SELECT count(*) FROM ExecutionProperty
+                WHERE execution_id NOT IN (SELECT id FROM Execution))
+             + (SELECT count(*) FROM ContextProperty
+                WHERE context_id NOT IN (SELECT id FROM Context))
+    """,
+    "events repeat an artifact, execution and type and were left out for the newest one": """
+        SELECT (SELECT count(*) FROM Event)
+             - (SELECT count(*) FROM (SELECT DISTINCT artifact_id, execution_id, type FROM Event))
+    """,
+}
+"""Queries that count, by the words that follow the number."""
+
+_TABLES_WITH_IDS: Final = ("Type", "Artifact", "Execution", "Context")
+
+
+def oddities(database: MlmdDatabase) -> Iterator[str]:
+    """One line for each kind of oddity that the database has."""
+    for words, sql in _COUNTS.items():
+        count = database.number(sql)
+        if count:
+            yield f"{count} {words}"
+    yield from _ids_to_come_again(database)
+
+
+def _ids_to_come_again(database: MlmdDatabase) -> Iterator[str]:
+    """Ids at the end of a table's sequence whose rows are gone: a store has no memory of them."""
+    if not database.rows("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'"):
+        return
+    given = {row[0]: row[1] for row in database.rows("SELECT name, seq FROM sqlite_sequence")}
+    for table in _TABLES_WITH_IDS:
+        highest = database.number(f"SELECT max(id) FROM {table}")
+        if given.get(table, 0) > highest:
+            yield (
+                f"ids {highest + 1} to {given[table]} of table {table} were given out and their "
+                "rows deleted: the store will give them out again"
+            )
