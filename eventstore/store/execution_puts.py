@@ -10,7 +10,13 @@ from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.link_puts import associate, attribute, put_event
 from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind
-from eventstore.store.node_puts import check_properties, describe, put_node, validated_type
+from eventstore.store.node_puts import (
+    check_properties,
+    describe,
+    put_node,
+    require_type_id,
+    validated_type,
+)
 from eventstore.store.transaction import Transaction
 
 NO_ARTIFACT_ID = -1
@@ -66,8 +72,12 @@ def put_lineage_subgraph(
         (EXECUTION, request.executions),
         (CONTEXT, request.contexts),
     ):
+        # All type ids before all types before all properties: the first error is then upstream's.
         for node in nodes:
-            check_properties(kind, node, validated_type(transaction, kind, node))
+            require_type_id(kind, node)
+        types = [validated_type(transaction, kind, node) for node in nodes]
+        for node, node_type in zip(nodes, types, strict=True):
+            check_properties(kind, node, node_type)
     options = request.options
     context_ids = [
         _put_or_reuse_context(transaction, context, reuse=options.reuse_context_if_already_exist)

@@ -94,15 +94,20 @@ def put_node(
     return _insert(transaction, kind, given)
 
 
+def require_type_id(kind: NodeKind, given: Node) -> None:
+    """Raise InvalidArgumentError when `given` names no type."""
+    if not given.HasField("type_id"):
+        raise InvalidArgumentError(
+            f"Type id is missing: set type_id of {describe(kind, given)} to that of a stored type"
+        )
+
+
 def validated_type(transaction: Transaction, kind: NodeKind, given: Node) -> NodeType:
     """The type that `given` names by `type_id`.
 
     Raises InvalidArgumentError without a type id and NotFoundError when the kind has no such type.
     """
-    if not given.HasField("type_id"):
-        raise InvalidArgumentError(
-            f"Type id is missing: set type_id of {describe(kind, given)} to that of a stored type"
-        )
+    require_type_id(kind, given)
     node_type = transaction.type_by_id(kind, given.type_id)
     if node_type is None:
         raise NotFoundError(

@@ -89,9 +89,9 @@ def _create(transaction: Transaction, kind: NodeKind, given: NodeType) -> int:
     if not given.name:
         raise InvalidArgumentError(f"the {kind.singular} type has no name: give it a non-empty one")
     _refuse_unknown_property_types(kind, given, given.properties)
-    _refuse_unset_base_type(kind, given)
     if given.HasField("external_id") and transaction.type_external_id_is_taken(given.external_id):
         raise _external_id_taken(kind, given)
+    _refuse_unset_base_type(kind, given)
     stored: NodeType = kind.type_message()
     stored.CopyFrom(given)
     stored.DiscardUnknownFields()
@@ -136,11 +136,17 @@ def _evolve(
             "set can_add_fields to add them"
         )
     _refuse_unknown_property_types(kind, given, added)
-    _refuse_unset_base_type(kind, given)
     evolved: NodeType = kind.type_message()
     evolved.CopyFrom(current)
     for name, property_type in added.items():
         evolved.properties[name] = property_type
+    if given.HasField("external_id") and (
+        not current.HasField("external_id") or current.external_id != given.external_id
+    ):
+        if transaction.type_external_id_is_taken(given.external_id):
+            raise _external_id_taken(kind, given)
+        evolved.external_id = given.external_id
+    _refuse_unset_base_type(kind, given)
     if given.HasField("base_type"):
         if current.HasField("base_type") and current.base_type != given.base_type:
             raise UnimplementedError(
@@ -149,12 +155,6 @@ def _evolve(
             )
         _refuse_cyclic_base_type(transaction, kind, given)
         evolved.base_type = given.base_type
-    if given.HasField("external_id") and (
-        not current.HasField("external_id") or current.external_id != given.external_id
-    ):
-        if transaction.type_external_id_is_taken(given.external_id):
-            raise _external_id_taken(kind, given)
-        evolved.external_id = given.external_id
     if evolved == current:
         return
     newest = transaction.newest(kind.types, current.id)
