@@ -1,0 +1,42 @@
+"""After any program, reads as of an earlier position are the reads that were taken then."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+import eventstore
+from eventstore import errors
+from tests.differential.programs import Generator
+from tests.differential.reads import all_reads, outcome
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_past_answers_as_it_did(store: eventstore.MetadataStore, seed: int) -> None:
+    engine = store._engine
+    generator = Generator(random.Random(seed))
+    taken: list[tuple[int, str, Any, Any]] = []
+    position = store.log_position()
+    for number in range(60):
+        rpc, request = generator.next_call()
+        try:
+            generator.learn(rpc, request, engine.call(rpc, request))
+        except errors.StatusError:
+            continue
+        if store.log_position() != position and number % 6 == 0:
+            position = store.log_position()
+            taken += [
+                (position, asked, question, outcome(engine.call, asked, question))
+                for asked, question in all_reads(engine.call)
+            ]
+    store.seal()
+    assert len({position for position, *_ in taken}) > 3
+
+    for position, asked, question, answer in taken:
+
+        def as_of_then(rpc: str, request: Any, position: int = position) -> Any:
+            return engine.call(rpc, request, as_of=position)
+
+        assert outcome(as_of_then, asked, question) == answer, (position, asked, question)
