@@ -145,9 +145,11 @@ def _payloads_by_id(snapshot: Snapshot, kind: NodeKind, request: Any) -> list[by
 
 
 def _payloads_by_external_id(snapshot: Snapshot, kind: NodeKind, request: Any) -> list[bytes]:
+    """In the order of the external ids, as upstream's index has them; each type once."""
     check_external_ids(request.external_ids, f"{kind.singular} types")
-    found = {snapshot.type_id_by_external_id(kind, id_) for id_ in request.external_ids}
-    type_ids = sorted(type_id for type_id in found if type_id is not None)
+    wanted = sorted(set(request.external_ids), key=str.encode)
+    found = (snapshot.type_id_by_external_id(kind, external_id) for external_id in wanted)
+    type_ids = [type_id for type_id in found if type_id is not None]
     if request.external_ids and not type_ids:
         raise NotFoundError(
             f"no {kind.singular} type has any of the external ids {list(request.external_ids)}"

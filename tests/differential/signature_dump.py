@@ -24,7 +24,9 @@ json.dump(
             n for n in vars(errors) if n[0] != "_" and (n.endswith("Error") or n.isupper())
         ),
         "proto": sorted(n for n in vars(proto) if n[0].isupper()),
-        "mlmd_types": sorted(n for n in vars(mlmd_types) if n[0].isupper()),
+        "mlmd_types": sorted(
+            n for n, c in vars(mlmd_types).items() if inspect.isclass(c) and n[0] != "_"
+        ),
     },
     sys.stdout,
 )
