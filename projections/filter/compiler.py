@@ -239,6 +239,11 @@ class Compiler:
         return column.enum[name]
 
     def membership(self, node: exp.In) -> Typed:
+        members = list(node.expressions)
+        negated = bool(members) and members[0].name == NOT_IN
+        members = members[negated:]
+        if not members and not any(node.args.get(name) for name in ("field", "query", "unnest")):
+            raise refused("Syntax error: the list behind IN is empty")
         left = self.compile(node.this)
         if node.args.get("query") is not None or node.args.get("unnest") is not None:
             raise refused("a subquery is not supported in a filter: list the values")
@@ -246,11 +251,6 @@ class Compiler:
             if left.column is not None and left.column.enum is not None:
                 raise refused("Expected a list of enum values enclosed in parentheses behind IN")
             raise refused("Syntax error: expected a list in parentheses behind IN")
-        members = list(node.expressions)
-        negated = bool(members) and members[0].name == NOT_IN
-        members = members[negated:]
-        if not members:
-            raise refused("Syntax error: the list behind IN is empty")
         if left.column is not None and left.column.enum is not None and _is_exact(node.this):
             return self._enum_membership(left, members, negated=negated)
         compiled = [self.compile(member) for member in members]

@@ -1,0 +1,237 @@
+"""The filter language by example, and what hostile text does to it: nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import eventstore
+from eventstore import errors
+from eventstore.metadata_store.options import ListOptions
+from eventstore.projections.filter import compile_filter
+from eventstore.proto import metadata_store_pb2 as mlmd
+from tests.builders import memory_store
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[eventstore.MetadataStore]:
+    """Five artifacts, three executions and three contexts of all sorts."""
+    made = memory_store()
+    kinds = {"i": mlmd.INT, "d": mlmd.DOUBLE, "s": mlmd.STRING, "b": mlmd.BOOLEAN}
+    plain = made.put_artifact_type(mlmd.ArtifactType(name="AT", properties=kinds))
+    other = made.put_artifact_type(mlmd.ArtifactType(name="AT2", version="v1"))
+    step = made.put_execution_type(mlmd.ExecutionType(name="ET"))
+    group = made.put_context_type(mlmd.ContextType(name="CT"))
+    value = mlmd.Value
+    states = mlmd.Artifact
+    made.put_artifacts(
+        [
+            mlmd.Artifact(
+                type_id=plain,
+                name="Foo",
+                uri="/data/a",
+                state=states.LIVE,
+                properties={
+                    "i": value(int_value=1),
+                    "d": value(double_value=1.5),
+                    "s": value(string_value="abc"),
+                    "b": value(bool_value=True),
+                },
+                custom_properties={"i": value(int_value=10), "MyProp": value(int_value=1)},
+            ),
+            mlmd.Artifact(
+                type_id=plain,
+                name="foobar",
+                uri="/data/b",
+                state=states.PENDING,
+                properties={
+                    "i": value(int_value=2),
+                    "d": value(double_value=2.0),
+                    "s": value(string_value="Abd"),
+                    "b": value(bool_value=False),
+                },
+                custom_properties={"mixed": value(string_value="7")},
+            ),
+            mlmd.Artifact(
+                type_id=other,
+                name="bar_100%",
+                state=states.ABANDONED,
+                custom_properties={"mixed": value(int_value=7), "a:b": value(int_value=10)},
+            ),
+            mlmd.Artifact(type_id=other),
+            mlmd.Artifact(type_id=other, name="a\\b", uri="O'Brien", state=states.REFERENCE),
+        ]
+    )
+    made.put_executions(
+        [
+            mlmd.Execution(type_id=step, name="e1", last_known_state=mlmd.Execution.RUNNING),
+            mlmd.Execution(type_id=step, last_known_state=mlmd.Execution.COMPLETE),
+            mlmd.Execution(type_id=step),
+        ]
+    )
+    made.put_contexts([mlmd.Context(type_id=group, name=name) for name in ("c1", "c2", "c3")])
+    made.put_parent_contexts(
+        [
+            mlmd.ParentContext(child_id=1, parent_id=2),
+            mlmd.ParentContext(child_id=2, parent_id=3),
+        ]
+    )
+    made.put_attributions_and_associations(
+        [
+            mlmd.Attribution(context_id=context, artifact_id=artifact)
+            for context, artifact in ((1, 1), (1, 2), (2, 1))
+        ],
+        [mlmd.Association(context_id=1, execution_id=1)],
+    )
+    event = mlmd.Event
+    made.put_events(
+        [
+            event(artifact_id=1, execution_id=1, type=event.INPUT),
+            event(artifact_id=2, execution_id=1, type=event.OUTPUT),
+            event(artifact_id=1, execution_id=2, type=event.DECLARED_INPUT),
+            event(artifact_id=3, execution_id=2, type=event.PENDING_OUTPUT),
+        ]
+    )
+    yield made
+    made.close()
+
+
+ARTIFACTS = {
+    "id != 1": [2, 3, 4, 5],
+    "NOT id = 1": [2, 3, 4, 5],
+    "id BETWEEN 2 AND 4": [2, 3, 4],
+    "id NOT IN (1, 2)": [3, 4, 5],
+    "name != 'Foo'": [2, 3, 5],
+    "name IS NULL": [4],
+    "uri IS NULL": [],
+    "name IN ('Foo', NULL)": [1],
+    "name NOT IN ('Foo', NULL)": [],
+    "type = 'AT2'": [3, 4, 5],
+    "type LIKE 'at%'": [1, 2, 3, 4, 5],
+    "state = LIVE": [1],
+    "state != LIVE": [2, 3, 4, 5],
+    "state NOT IN (LIVE, PENDING)": [3, 4, 5],
+    "NOT state IN (LIVE)": [2, 3, 5],
+    "state > 1": [1, 3, 5],
+    "state = ABANDONED": [3],
+    "state = LIVE OR state = LIVE": [1],
+    'uri = "O\'Brien"': [5],
+    "name = 'a\\\\b'": [5],
+    "name = r'a\\b'": [5],
+    "name = 'name'": [],
+    "name LIKE 'foo%'": [1, 2],
+    "events_0.type = INPUT": [1],
+    "events_0.type != INPUT": [1, 2, 3],
+    "events_0.execution_id = 1 AND events_1.execution_id = 2": [1],
+    "events_0.execution_id = 1 AND events_0.execution_id = 2": [],
+    "events_0.execution_id = 1 OR id = 4": [1, 2],
+    "contexts_a.name = 'c1' AND contexts_b.name = 'c2'": [1],
+    "NOT contexts_a.name = 'c1'": [1],
+    "contexts_a.name IS NULL": [],
+    "properties.i.int_value > 1": [2],
+    "properties.i.int_value = 1 OR id = 4": [1],
+    "properties.i.double_value = 1": [],
+    "properties.i.string_value IS NULL": [1, 2],
+    "custom_properties.mixed.int_value = 7 OR custom_properties.mixed.string_value = '7'": [2, 3],
+    "custom_properties.`a:b`.int_value = 10": [3],
+    "custom_properties.MyProp.int_value = 1": [1],
+    "custom_properties.myprop.int_value = 1": [],
+    "properties.i.int_value + properties.d.double_value > 2": [1, 2],
+    "properties.b.bool_value": [1],
+    "id / 2 = 1": [2],
+    "id / 0 IS NULL": [1, 2, 3, 4, 5],
+    "LOWER(name) = 'foo'": [1],
+    "CASE WHEN id = 1 THEN TRUE ELSE FALSE END": [1],
+    "type = 'AT' AND (contexts_a.type = 'CT' AND contexts_a.name = 'c1') AND "
+    "properties.i.int_value = 1": [1],
+}
+EXECUTIONS = {
+    "last_known_state = RUNNING": [1],
+    "last_known_state != RUNNING": [2, 3],
+    "last_known_state IS NULL": [3],
+    "events_0.artifact_id = 1": [1, 2],
+}
+CONTEXTS = {
+    "artifacts_a.id = 1": [1, 2],
+    "artifacts_a.state = LIVE AND artifacts_b.state = PENDING": [1],
+    "executions_a.last_known_state IN (NEW, RUNNING)": [1],
+    "parent_contexts_a.name = 'c3'": [2],
+    "parent_contexts_a.name = 'c3' AND child_contexts_a.name = 'c1'": [2],
+    "artifacts_a.state != LIVE": [1],
+}
+REFUSED = {
+    " ": "Syntax error",
+    "a == 'a'": "Syntax error",
+    "properties.0:b.int_value = 1": "Syntax error",
+    "last_known_state IN ()": "Syntax error",
+    "a = 'a'": "Unrecognized name",
+    "contexts_0": "Unrecognized name",
+    "properties.foo": "Unrecognized name",
+    "parent_contexts_0.id = 1": "Unrecognized name",
+    "'a'": "not a valid boolean expression",
+    "type_id": "not a valid boolean expression",
+    "id = 'a'": "No matching signature for operator = for argument types",
+    "state = 'LIVE'": "No matching signature for operator = for argument types",
+    "contexts_0.foo = 1": "Field name foo does not exist",
+    "properties.baz.int = 1": "Field name int does not exist",
+    "contexts_0.id.": "Unexpected end of expression",
+    "properties.bar.": "Unexpected end of expression",
+    "contexts_0.id.bar = 1": "Cannot access field bar",
+    "state = 1": "Unsupported enum value specified",
+    "state = RUNNING": "Unsupported enum value specified",
+    "state IN RUNNING": "Expected a list of enum values enclosed in parentheses",
+    "name = NULL": "cannot be literal NULL",
+    "id = 1; DROP TABLE artifacts": "Syntax error",
+    "1 = 1) OR (1 = 1": "Syntax error",
+    "read_text('/etc/passwd') = 'x'": "Function not found",
+    "id IN (SELECT 1)": "subquery",
+    "(" * 10_000 + "id = 1" + ")" * 10_000: "nested",
+    "id = 1 OR " * 100_000 + "id = 1": "longer than",
+    "NOT " * 5_000 + "id = 1": "",
+}
+
+
+@pytest.mark.parametrize(("query", "ids"), ARTIFACTS.items(), ids=ARTIFACTS)
+def test_artifacts(store: eventstore.MetadataStore, query: str, ids: list[int]) -> None:
+    assert [n.id for n in store.get_artifacts(ListOptions(filter_query=query))] == ids
+
+
+@pytest.mark.parametrize(("query", "ids"), EXECUTIONS.items(), ids=EXECUTIONS)
+def test_executions(store: eventstore.MetadataStore, query: str, ids: list[int]) -> None:
+    assert [n.id for n in store.get_executions(ListOptions(filter_query=query))] == ids
+
+
+@pytest.mark.parametrize(("query", "ids"), CONTEXTS.items(), ids=CONTEXTS)
+def test_contexts(store: eventstore.MetadataStore, query: str, ids: list[int]) -> None:
+    assert [n.id for n in store.get_contexts(ListOptions(filter_query=query))] == ids
+
+
+@pytest.mark.parametrize(("query", "words"), REFUSED.items(), ids=range(len(REFUSED)))
+def test_refused(store: eventstore.MetadataStore, query: str, words: str) -> None:
+    with pytest.raises(errors.InvalidArgumentError) as raised:
+        store.get_artifacts(ListOptions(filter_query=query))
+    assert raised.value.message.startswith("Invalid `filter_query`: ")
+    assert words in raised.value.message
+
+
+def test_an_overflow_is_an_invalid_argument(store: eventstore.MetadataStore) -> None:
+    with pytest.raises(errors.InvalidArgumentError, match="filter_query"):
+        store.get_artifacts(ListOptions(filter_query="id * 9223372036854775807 > 1"))
+
+
+@given(
+    st.lists(
+        st.sampled_from([*"()'\"`\\;-/*#=<>!@?$%&|~,. \n", "id", "name", "OR", "1"]), max_size=40
+    ).map("".join)
+)
+def test_any_text_compiles_or_is_refused(text: str) -> None:
+    try:
+        compiled = compile_filter(text, "artifact")
+    except errors.InvalidArgumentError:
+        return
+    assert "'" not in compiled.condition.replace("'ABCDEFGHIJKLMNOPQRSTUVWXYZ'", "").replace(
+        "'abcdefghijklmnopqrstuvwxyz'", ""
+    )
