@@ -93,9 +93,9 @@ class Indexed(Protocol):
 
 
 def hash64(text: str) -> int:
-    """A signed 64-bit key for a text: the first eight bytes of its MD5, big-endian."""
+    """A signed 64-bit key for a text: the first eight bytes of its MD5, little-endian."""
     digest = hashlib.md5(text.encode(), usedforsecurity=False).digest()
-    return int.from_bytes(digest[:8], "big", signed=True)
+    return int.from_bytes(digest[:8], "little", signed=True)
 
 
 def name_key(type_id: int, name: str) -> int:

@@ -3,29 +3,34 @@
 It is a stack of levels, each the entries of a stretch of consecutive positions: sorted runs on
 disk, then the tail in memory that takes new commits. A tail that has grown long is frozen and
 written out as a run in the background, and neighbouring runs of like size are merged, so that the
-number of levels stays logarithmic in the number of records.
+number of levels stays logarithmic in the number of records. What the log has sealed becomes runs
+without going through a tail.
 """
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import logging
+import os
+import tempfile
 import threading
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 from typing import Protocol
-from uuid import UUID
 
-from eventstore.log import Commit, Log
+import pyarrow as pa
+
+from eventstore.log import Commit, Log, Progress
+from eventstore.projections.index_building import INDEXED_COLUMNS, highest_ids, run_tables
 from eventstore.projections.index_tables import SEQUENCES, TABLES, index_entries
+from eventstore.projections.run_folder import run_path, usable_runs
 from eventstore.projections.sorted_run import (
     RUN_FORMAT_VERSION,
     RunMetadata,
     SortedRun,
-    UnusableRunError,
     merge_runs,
     run_batch,
     write_run,
@@ -36,8 +41,15 @@ _LOGGER = logging.getLogger("eventstore.projections")
 TAIL_RECORDS_MAX = 16_384
 """A tail with more records than this is written out as a run."""
 
+RUN_RECORDS_MAX = 2_097_152
+"""No merge makes a run of more records: that bounds the memory that merging takes."""
+
+BUILT_RECORDS_MAX = 262_144
+"""About so many sealed records at a time become a run without going through the tail."""
+
 _CLOSING_RECORDS_MIN = 1_000
 _MERGE_RATIO = 4
+_FROZEN_TAILS_MAX = 4
 
 
 class _Level(Protocol):
@@ -55,10 +67,13 @@ class _Level(Protocol):
 class _Tail:
     """The newest entries, in memory. One thread adds, any number read."""
 
-    def __init__(self, last_position: int, highest_ids: Mapping[str, int]) -> None:
+    def __init__(
+        self, last_position: int, last_recorded_at: int, highest_ids: Mapping[str, int]
+    ) -> None:
         self.first_position = last_position + 1
         self.last_position = last_position
-        self.last_recorded_at = 0
+        self.preceding_recorded_at = last_recorded_at
+        self.last_recorded_at = last_recorded_at
         self.highest_ids = dict(highest_ids)
         self._tables: dict[int, dict[int, list[tuple[int, bytes]]]] = {
             table: {} for table in TABLES
@@ -92,47 +107,42 @@ class _Tail:
         found = [k for k, entries in list(self._tables[table].items()) if entries[0][0] <= as_of]
         return iter(sorted(found))
 
-    def write(self, path: Path, store_id: UUID) -> SortedRun:
-        columns = {}
+    def tables(self) -> dict[int, pa.RecordBatch]:
+        """All entries, as a run holds them."""
+        batches = {}
         for table, by_key in self._tables.items():
             rows = [
                 (key, position, value) for key in sorted(by_key) for position, value in by_key[key]
             ]
             if rows:
                 keys, positions, values = map(list, zip(*rows, strict=True))
-                columns[table] = run_batch(keys, positions, values)
-        metadata = RunMetadata(
-            format_version=RUN_FORMAT_VERSION,
-            store_id=store_id,
-            first_position=self.first_position,
-            last_position=self.last_position,
-            last_recorded_at=self.last_recorded_at,
-            highest_ids=self.highest_ids,
-        )
-        return write_run(path, metadata, columns)
+                batches[table] = run_batch(keys, positions, values)
+        return batches
 
 
 class PointIndex:
     """Entries (table, key) -> (position, value) of every record up to `position`.
 
-    One thread at a time may add; any number may read meanwhile. Without a folder, or
-    with `read_only`, what is added stays in memory.
+    One thread at a time may add; any number may read meanwhile. Without a folder, what is added
+    stays in memory; with `read_only` it goes to a temporary folder when it is much.
     """
 
-    def __init__(
-        self,
-        log: Log,
-        folder: Path | None,
-        *,
-        read_only: bool = False,
-    ) -> None:
+    def __init__(self, log: Log, folder: Path | None, *, read_only: bool = False) -> None:
         self._store_id = log.store_id
+        self._is_kept = folder is not None and not read_only
         self._folder = None if read_only else folder
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._may_write = folder is not None
         self._swap = threading.Lock()
         self._writer: ThreadPoolExecutor | None = None
-        runs = _usable_runs(folder, log, remove_merged=not read_only) if folder else []
-        last_position = runs[-1].last_position if runs else 0
-        self._tail = _Tail(last_position, runs[-1].highest_ids if runs else {})
+        self._writing: deque[Future[None]] = deque()
+        self._process = os.getpid()
+        runs = usable_runs(folder, log, remove_useless=not read_only) if folder else []
+        if runs:
+            newest = runs[-1].metadata
+            self._tail = _Tail(newest.last_position, newest.last_recorded_at, newest.highest_ids)
+        else:
+            self._tail = _Tail(0, 0, {})
         # Oldest first; the last one is the tail that takes commits.
         self._levels: tuple[_Level, ...] = (*runs, self._tail)
 
@@ -145,8 +155,20 @@ class PointIndex:
         """Fold the next commit."""
         assert commit.first_position == self.position + 1, "commits are folded in order"
         self._tail.add(commit)
-        if self._tail.records > TAIL_RECORDS_MAX and self._folder is not None:
+        if self._tail.records > TAIL_RECORDS_MAX and self._may_write:
             self._freeze_tail()
+
+    def fold_sealed(self, log: Log, progress: Progress | None = None) -> None:
+        """Build runs of what the log has sealed and the index lacks, where that is much."""
+        if not self._may_write:
+            return
+        start, end = self.position, log.position
+        for last_position in _sealed_stretches(log, self.position):
+            if last_position - self.position <= TAIL_RECORDS_MAX:
+                return
+            self._build_run(log, last_position)
+            if progress is not None:
+                progress(last_position - start, end - start)
 
     def newest(self, table: int, key: int, as_of: int) -> tuple[int, bytes] | None:
         """The (position, value) of the newest entry at or before `as_of`."""
@@ -177,50 +199,103 @@ class PointIndex:
 
     def close(self) -> None:
         """Write out a tail that would take the next opening long to read again."""
-        if self._folder is not None and self._tail.records >= _CLOSING_RECORDS_MIN:
+        if self._is_kept and self._tail.records >= _CLOSING_RECORDS_MIN:
             self._freeze_tail()
-        if self._writer is not None:
+        if self._writer is not None and self._process == os.getpid():
             self._writer.shutdown(wait=True)
-            self._writer = None
+        self._writer = None
+        if self._temporary is not None and self._process == os.getpid():
+            self._temporary.cleanup()
 
     def file_bytes(self) -> int:
         """The size of the runs on disk."""
-        runs = [level for level in self._levels if isinstance(level, SortedRun)]
-        return sum(run.path.stat().st_size for run in runs if run.path.exists())
+        return sum(run.path.stat().st_size for run in self._runs() if run.path.exists())
+
+    def _runs(self) -> list[SortedRun]:
+        return [level for level in self._levels if isinstance(level, SortedRun)]
 
     def _freeze_tail(self) -> None:
+        frozen = self._tail
+        tail = _Tail(frozen.last_position, frozen.last_recorded_at, frozen.highest_ids)
         with self._swap:
-            frozen = self._tail
-            self._tail = _Tail(frozen.last_position, frozen.highest_ids)
-            self._levels = (*self._levels, self._tail)
+            self._levels = (*self._levels, tail)
+            self._tail = tail
+        # So that a long catching-up does not outrun the disk and fill the memory.
+        while len(self._writing) >= _FROZEN_TAILS_MAX:
+            self._writing.popleft().result()
+        self._submit(frozen)
+
+    def _build_run(self, log: Log, last_position: int) -> None:
+        """Append a run of the records from the index's position to another."""
+        before = self._tail
+        records = pa.concat_batches(log.scan(self.position, last_position, INDEXED_COLUMNS))
+        highest = dict(before.highest_ids)
+        for sequence, highest_id in highest_ids(records).items():
+            highest[sequence] = max(highest.get(sequence, 0), highest_id)
+        metadata = self._metadata(
+            before.last_position + 1,
+            last_position,
+            before.last_recorded_at,
+            log.recorded_at(last_position),
+            highest,
+        )
+        path = run_path(self._run_folder(), metadata.first_position, last_position)
+        run = write_run(path, metadata, run_tables(records))
+        if before.records:
+            self._freeze_tail()
+        tail = _Tail(last_position, metadata.last_recorded_at, highest)
+        with self._swap:
+            # In place of a tail that is empty.
+            self._levels = (*self._levels[:-1], run, tail)
+            self._tail = tail
+        self._submit(None)
+
+    def _submit(self, frozen: _Tail | None) -> None:
+        if self._process != os.getpid():
+            # Threads do not survive a fork; what the parent was writing stays in memory here.
+            self._process = os.getpid()
+            self._writer, self._temporary = None, None
+            self._writing.clear()
         if self._writer is None:
             self._writer = ThreadPoolExecutor(1, thread_name_prefix="eventstore-index")
-        self._writer.submit(self._write_out, frozen)
+        self._writing.append(self._writer.submit(self._write_out, frozen, self._run_folder()))
 
-    def _write_out(self, frozen: _Tail) -> None:
+    def _write_out(self, frozen: _Tail | None, folder: Path) -> None:
         """Replace a frozen tail by a run, and merge runs. Runs in the background."""
-        assert self._folder is not None
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._replace([frozen], frozen.write(self._run_path(frozen), self._store_id))
+            if frozen is not None:
+                metadata = self._metadata(
+                    frozen.first_position,
+                    frozen.last_position,
+                    frozen.preceding_recorded_at,
+                    frozen.last_recorded_at,
+                    frozen.highest_ids,
+                )
+                path = run_path(folder, frozen.first_position, frozen.last_position)
+                self._replace([frozen], write_run(path, metadata, frozen.tables()))
             while merging := self._mergeable():
                 older, newer = merging
-                path = self._folder / _run_name(older.first_position, newer.last_position)
+                path = run_path(folder, older.first_position, newer.last_position)
                 self._replace([older, newer], merge_runs(older, newer, path))
                 for run in (older, newer):
-                    run.path.unlink(missing_ok=True)
+                    if run.path.parent == folder:
+                        run.path.unlink(missing_ok=True)
         except Exception:
             # The frozen tail keeps answering; the next process folds the log again.
-            _LOGGER.exception("writing the point index in %s failed", self._folder)
+            _LOGGER.exception("writing the point index in %s failed", folder)
 
     def _mergeable(self) -> tuple[SortedRun, SortedRun] | None:
-        runs = [level for level in self._levels if isinstance(level, SortedRun)]
+        runs = self._runs()
         for older, newer in zip(runs[-2::-1], runs[:0:-1], strict=True):
-            if older.records <= _MERGE_RATIO * newer.records:
+            if (
+                older.last_position + 1 == newer.first_position
+                and older.records <= _MERGE_RATIO * newer.records
+                and older.records + newer.records <= RUN_RECORDS_MAX
+            ):
                 return older, newer
         return None
 
-    def _replace(self, replaced: list[_Level], run: SortedRun) -> None:
+    def _replace(self, replaced: Sequence[_Level], run: SortedRun) -> None:
         with self._swap:
             first = self._levels.index(replaced[0])
             self._levels = (
@@ -229,39 +304,44 @@ class PointIndex:
                 *self._levels[first + len(replaced) :],
             )
 
-    def _run_path(self, tail: _Tail) -> Path:
-        assert self._folder is not None
-        return self._folder / _run_name(tail.first_position, tail.last_position)
+    def _metadata(
+        self,
+        first_position: int,
+        last_position: int,
+        preceding_recorded_at: int,
+        last_recorded_at: int,
+        highest: Mapping[str, int],
+    ) -> RunMetadata:
+        return RunMetadata(
+            format_version=RUN_FORMAT_VERSION,
+            store_id=self._store_id,
+            first_position=first_position,
+            last_position=last_position,
+            preceding_recorded_at=preceding_recorded_at,
+            last_recorded_at=last_recorded_at,
+            highest_ids=dict(highest),
+        )
+
+    def _run_folder(self) -> Path:
+        if self._folder is not None:
+            return self._folder
+        if self._temporary is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="eventstore-")
+        return Path(self._temporary.name)
 
 
-def _run_name(first_position: int, last_position: int) -> str:
-    return f"{first_position:019d}-{last_position:019d}.arrow"
-
-
-def _usable_runs(folder: Path, log: Log, *, remove_merged: bool) -> list[SortedRun]:
-    """The runs that cover positions 1 to some p without a gap. Others are ignored."""
-    runs: dict[int, list[SortedRun]] = {}
-    for path in sorted(folder.glob("*.arrow")) if folder.is_dir() else []:
-        try:
-            run = SortedRun(path)
-            if run.metadata.store_id != log.store_id or run.last_position > log.position:
-                raise UnusableRunError(f"{path} is of another log")
-        except UnusableRunError as error:
-            _LOGGER.info("not using a run of the point index: %s", error)
+def _sealed_stretches(log: Log, after: int) -> Iterator[int]:
+    """Where to end runs that together cover the sealed segments behind a position."""
+    last_position, records = after, 0
+    for segment in log.segments():
+        if segment.last_position <= after:
             continue
-        runs.setdefault(run.first_position, []).append(run)
-    chain: list[SortedRun] = []
-    next_position = 1
-    while next_position in runs:
-        longest = max(runs[next_position], key=lambda run: run.last_position)
-        chain.append(longest)
-        next_position = longest.last_position + 1
-    if chain and log.recorded_at(chain[-1].last_position) != chain[-1].metadata.last_recorded_at:
-        _LOGGER.info("the point index in %s is of another history: building it again", folder)
-        return []
-    for run in (run for group in runs.values() for run in group):
-        if remove_merged and run not in chain and run.last_position < next_position:
-            # Merged into a longer one by a process that died before it could remove this one.
-            with contextlib.suppress(OSError):
-                run.path.unlink(missing_ok=True)
-    return chain
+        if segment.state != "sealed":
+            break
+        records += segment.last_position - last_position
+        last_position = segment.last_position
+        if records >= BUILT_RECORDS_MAX:
+            yield last_position
+            records = 0
+    if records:
+        yield last_position

@@ -47,7 +47,8 @@ class Projections:
         if self._log.position > self.index.position:
             with self._mutex:
                 start, end = self.index.position, self._log.position
-                for commit in self._log.commits(start, end):
+                self.index.fold_sealed(self._log, progress)
+                for commit in self._log.commits(self.index.position, end):
                     self.index.add(commit)
                     if progress is not None:
                         progress(commit.last_position - start, end - start)

@@ -15,12 +15,13 @@ from uuid import UUID
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as compute
 
 from eventstore.projections.index_tables import TABLES
 
-RUN_FORMAT_VERSION = 1
+RUN_FORMAT_VERSION = 2
 
-_SCHEMA = pa.schema(
+RUN_SCHEMA = pa.schema(
     [
         pa.field("key", pa.int64(), nullable=False),
         pa.field("position", pa.int64(), nullable=False),
@@ -31,19 +32,22 @@ _METADATA_KEY = b"eventstore.run"
 
 
 class UnusableRunError(Exception):
-    """The file is no run of this store and format: to be thrown away and built again."""
+    """The file is no whole run of this format: to be thrown away and built again."""
 
 
 class RunMetadata(msgspec.Struct, frozen=True, kw_only=True):
     """What a run holds: the entries of the records at positions first to last.
 
-    `highest_ids` maps each id sequence to the highest id given out up to the run's end.
+    `last_recorded_at` is when the last of them was recorded, `preceding_recorded_at` the one before
+    the first, in µs and 0 if there is none: they tell the runs of one history from those of
+    another. `highest_ids` maps each id sequence to the highest id given out up to the run's end.
     """
 
     format_version: int
     store_id: UUID
     first_position: int
     last_position: int
+    preceding_recorded_at: int
     last_recorded_at: int
     highest_ids: dict[str, int]
 
@@ -51,15 +55,17 @@ class RunMetadata(msgspec.Struct, frozen=True, kw_only=True):
 class _Table:
     """One table of a run: its three columns as they lie in the mapped file."""
 
-    __slots__ = ("keys", "offsets", "positions", "rows", "values")
+    __slots__ = ("highest", "keys", "lowest", "offsets", "positions", "values")
 
     def __init__(self, batch: pa.RecordBatch) -> None:
-        self.rows = batch.num_rows
         self.keys = _int64s(batch.column(0), 1)
         self.positions = _int64s(batch.column(1), 1)
         self.offsets = _int64s(batch.column(2), 1)
         values = batch.column(2).buffers()[2]
         self.values = memoryview(values if values is not None else b"")
+        self.lowest, self.highest = (self.keys[0], self.keys[-1]) if batch.num_rows else (1, 0)
+        if batch.num_rows and not 0 <= self.offsets[batch.num_rows] <= len(self.values):
+            raise UnusableRunError("a table's values are cut off")
 
     def value(self, row: int) -> bytes:
         return bytes(self.values[self.offsets[row] : self.offsets[row + 1]])
@@ -69,19 +75,27 @@ class SortedRun:
     """A run opened for look-ups. Safe to use from several threads."""
 
     def __init__(self, path: Path) -> None:
-        """Raises UnusableRunError when the file is missing or is no run of this format."""
+        """Raises UnusableRunError when the file is missing or is no whole run of this format."""
         self.path = path
         try:
             self._file = pa.ipc.open_file(pa.memory_map(str(path)))
             metadata = self._file.schema.metadata[_METADATA_KEY]
             self.metadata = msgspec.json.decode(metadata, type=RunMetadata)
+            if self.metadata.format_version != RUN_FORMAT_VERSION:
+                raise UnusableRunError(f"format version {self.metadata.format_version}")
             if self._file.num_record_batches != len(TABLES):
-                raise UnusableRunError(f"{path} has {self._file.num_record_batches} tables")
-        except (pa.ArrowException, OSError, KeyError, TypeError, msgspec.MsgspecError) as error:
+                raise UnusableRunError(f"{self._file.num_record_batches} tables")
+            self._tables = {table: _Table(self.batch(table)) for table in TABLES}
+        except (
+            UnusableRunError,
+            pa.ArrowException,
+            OSError,
+            KeyError,
+            IndexError,
+            TypeError,
+            msgspec.MsgspecError,
+        ) as error:
             raise UnusableRunError(f"{path}: {error}") from None
-        if self.metadata.format_version != RUN_FORMAT_VERSION:
-            raise UnusableRunError(f"{path} has format version {self.metadata.format_version}")
-        self._tables: dict[int, _Table] = {}
 
     @property
     def first_position(self) -> int:
@@ -100,9 +114,11 @@ class SortedRun:
         return self.last_position - self.first_position + 1
 
     def newest(self, table: int, key: int, as_of: int) -> tuple[int, bytes] | None:
-        opened = self._tables.get(table) or self._open(table)
+        opened = self._tables[table]
+        if not opened.lowest <= key <= opened.highest:
+            return None
         row = bisect.bisect_right(opened.keys, key) - 1
-        if row < 0 or opened.keys[row] != key:
+        if opened.keys[row] != key:
             return None
         if opened.positions[row] > as_of:
             first = bisect.bisect_left(opened.keys, key, 0, row)
@@ -112,9 +128,11 @@ class SortedRun:
         return opened.positions[row], opened.value(row)
 
     def entries(self, table: int, key: int, as_of: int) -> list[tuple[int, bytes]]:
-        opened = self._tables.get(table) or self._open(table)
+        opened = self._tables[table]
+        if not opened.lowest <= key <= opened.highest:
+            return []
         first = bisect.bisect_left(opened.keys, key)
-        if first == opened.rows or opened.keys[first] != key:
+        if opened.keys[first] != key:
             return []
         end = bisect.bisect_right(opened.keys, key, first)
         if opened.positions[end - 1] > as_of:
@@ -123,41 +141,42 @@ class SortedRun:
 
     def keys(self, table: int, as_of: int) -> Iterator[int]:
         """The distinct keys that have an entry at or before `as_of`, ascending."""
-        opened = self._tables.get(table) or self._open(table)
+        opened = self._tables[table]
         last_key = None
-        for row in range(opened.rows):
-            key = opened.keys[row]
+        for key, position in zip(opened.keys, opened.positions, strict=True):
             # The first entry of a key is its oldest.
             if key != last_key:
                 last_key = key
-                if opened.positions[row] <= as_of:
+                if position <= as_of:
                     yield key
 
     def batch(self, table: int) -> pa.RecordBatch:
+        """The rows of a table as RUN_SCHEMA."""
         return self._file.get_batch(table - TABLES[0])
-
-    def _open(self, table: int) -> _Table:
-        opened = self._tables[table] = _Table(self.batch(table))
-        return opened
 
 
 def write_run(
     path: Path, metadata: RunMetadata, columns: Mapping[int, pa.RecordBatch]
 ) -> SortedRun:
-    """Write one batch of (key, position, value) a table, sorted; tables not given are empty."""
-    schema = _SCHEMA.with_metadata({_METADATA_KEY: msgspec.json.encode(metadata)})
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    """Write one batch of RUN_SCHEMA a table, sorted; tables not given are empty."""
+    schema = RUN_SCHEMA.with_metadata({_METADATA_KEY: msgspec.json.encode(metadata)})
+    empty = run_batch([], [], [])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     try:
         with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
             for table in TABLES:
-                batch = columns.get(table)
-                if batch is None:
-                    batch = run_batch([], [], [])
+                batch = columns.get(table, empty)
                 writer.write_batch(batch.replace_schema_metadata(schema.metadata))
+        _sync(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     return SortedRun(path)
+
+
+TEMPORARY_SUFFIX = ".tmp"
+"""How the name of a run ends while it is written."""
 
 
 def run_batch(keys: list[int], positions: list[int], values: list[bytes]) -> pa.RecordBatch:
@@ -167,22 +186,43 @@ def run_batch(keys: list[int], positions: list[int], values: list[bytes]) -> pa.
         pa.array(positions, pa.int64()),
         pa.array(values, pa.large_binary()),
     ]
-    return pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA)
+    return pa.RecordBatch.from_arrays(arrays, schema=RUN_SCHEMA)
+
+
+def sorted_batch(keys: pa.Array, positions: pa.Array, values: pa.Array) -> pa.RecordBatch:
+    """The columns of one table by key; entries of one key stay in the order given."""
+    batch = pa.RecordBatch.from_arrays(
+        [keys, positions, values.cast(pa.large_binary())], schema=RUN_SCHEMA
+    )
+    if len(keys) < 2 or compute.all(compute.less_equal(keys[:-1], keys[1:])).as_py():
+        return batch
+    # The sort is stable.
+    return batch.take(compute.array_sort_indices(keys))
 
 
 def merge_runs(older: SortedRun, newer: SortedRun, path: Path) -> SortedRun:
     """One run of two neighbours."""
-    metadata = msgspec.structs.replace(newer.metadata, first_position=older.metadata.first_position)
+    metadata = msgspec.structs.replace(
+        newer.metadata,
+        first_position=older.metadata.first_position,
+        preceding_recorded_at=older.metadata.preceding_recorded_at,
+    )
     columns = {}
     for table in TABLES:
-        batches = [older.batch(table), newer.batch(table)]
-        merged = pa.Table.from_batches(
-            [batch.replace_schema_metadata(None) for batch in batches], _SCHEMA
+        merged = pa.concat_batches(
+            [run.batch(table).replace_schema_metadata(None) for run in (older, newer)]
         )
-        merged = merged.sort_by([("key", "ascending"), ("position", "ascending")])
-        if merged.num_rows:
-            columns[table] = merged.combine_chunks().to_batches()[0]
+        columns[table] = sorted_batch(*merged.columns)
     return write_run(path, metadata, columns)
+
+
+def _sync(path: Path) -> None:
+    # A file that was renamed but not written would not be missed until a look-up.
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _int64s(array: pa.Array, buffer: int) -> memoryview:

@@ -1,0 +1,100 @@
+"""The folder of sorted runs: which of its files make up the index of a log."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from eventstore.log import Log
+from eventstore.projections.sorted_run import TEMPORARY_SUFFIX, SortedRun, UnusableRunError
+
+_LOGGER = logging.getLogger("eventstore.projections")
+
+_LISTINGS_MAX: Final = 5
+_ABANDONED_SECONDS: Final = 3_600
+
+
+def run_path(folder: Path, first_position: int, last_position: int) -> Path:
+    """Where the run of these positions is kept: equal names have equal meaning."""
+    return folder / f"{first_position:019d}-{last_position:019d}.arrow"
+
+
+def usable_runs(folder: Path, log: Log, *, remove_useless: bool) -> list[SortedRun]:
+    """The runs that cover positions 1 to some p without a gap, as far as any do, oldest first.
+
+    Runs that are damaged, of another log, format or history, or merged into others are not used,
+    and with `remove_useless` removed. Other processes that have them open keep them.
+    """
+    runs, useless = _opened_runs(folder, log)
+    chain = _longest_chain(runs)
+    while chain and log.recorded_at(chain[-1].last_position) != chain[-1].metadata.last_recorded_at:
+        _LOGGER.info("not using %s: it is of another history", chain[-1].path)
+        useless.append(chain[-1].path)
+        runs.remove(chain[-1])
+        chain = _longest_chain(runs)
+    if remove_useless:
+        covered = chain[-1].last_position if chain else 0
+        useless += [r.path for r in runs if r.last_position <= covered and r not in chain]
+        for path in (*useless, *_abandoned(folder)):
+            with contextlib.suppress(OSError):
+                path.unlink()
+    return chain
+
+
+def _opened_runs(folder: Path, log: Log) -> tuple[list[SortedRun], list[Path]]:
+    """The runs of a log that are in a folder, and the files there that are none."""
+    for _ in range(_LISTINGS_MAX):
+        runs: list[SortedRun] = []
+        useless: list[Path] = []
+        is_changed = False
+        for path in sorted(folder.glob("*.arrow")):
+            try:
+                run = SortedRun(path)
+            except UnusableRunError as error:
+                if path.exists():
+                    _LOGGER.info("not using a run of the point index: %s", error)
+                    useless.append(path)
+                else:
+                    # Another process has merged it since the folder was listed.
+                    is_changed = True
+                continue
+            expected_path = run_path(folder, run.first_position, run.last_position)
+            if run.metadata.store_id != log.store_id or path != expected_path:
+                _LOGGER.info("not using %s: it is of another log", path)
+                useless.append(path)
+            elif run.last_position <= log.position:
+                # Others may have written beyond what this log has seen yet.
+                runs.append(run)
+        if not is_changed:
+            break
+    return runs, useless
+
+
+def _longest_chain(runs: Sequence[SortedRun]) -> list[SortedRun]:
+    """Of the ways to cover positions from 1 on, the farthest; among equals one of few runs."""
+    best: dict[int, list[SortedRun]] = {0: []}
+    for run in sorted(runs, key=lambda run: (run.first_position, -run.last_position)):
+        before = best.get(run.first_position - 1)
+        if before is None:
+            continue
+        recorded_at = before[-1].metadata.last_recorded_at if before else 0
+        if recorded_at != run.metadata.preceding_recorded_at:
+            continue
+        known = best.get(run.last_position)
+        if known is None or len(known) > len(before) + 1:
+            best[run.last_position] = [*before, run]
+    return best[max(best)]
+
+
+def _abandoned(folder: Path) -> list[Path]:
+    """Half-written files that a process left when it died."""
+    found = []
+    for path in folder.glob(f"*{TEMPORARY_SUFFIX}"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < time.time() - _ABANDONED_SECONDS:
+                found.append(path)
+    return found

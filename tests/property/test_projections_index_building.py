@@ -1,0 +1,44 @@
+"""A run built column by column holds what is added record by record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import hypothesis.strategies as st
+import pyarrow as pa
+from hypothesis import given
+
+from eventstore.log import MemoryLog
+from eventstore.projections.index_building import (
+    INDEXED_COLUMNS,
+    hash64s,
+    highest_ids,
+    run_tables,
+)
+from eventstore.projections.index_tables import hash64
+from tests.property.projection_model import Model, commits_of_drafts
+
+
+@given(st.lists(commits_of_drafts(), min_size=1, max_size=8))
+def test_built_runs_hold_the_entries_of_their_records(commits: list[Any]) -> None:
+    log, model = MemoryLog(), Model()
+    for changes in commits:
+        model.add(log.append(model.drafts(changes), expected_position=log.position))
+    records = pa.concat_batches(log.scan(0, None, INDEXED_COLUMNS))
+    expected: dict[int, list[tuple[int, int, bytes]]] = {}
+    for (table, key), entries in model.entries(log.position).items():
+        expected.setdefault(table, []).extend((key, *entry) for entry in entries)
+    built = {
+        table: list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
+        for table, batch in run_tables(records).items()
+        if batch.num_rows
+    }
+    assert built == {
+        table: sorted(rows, key=lambda row: row[:2]) for table, rows in expected.items()
+    }
+    assert highest_ids(records) == model.highest
+
+
+@given(st.lists(st.text(max_size=80)))
+def test_hashes_of_columns_are_those_of_texts(texts: list[str]) -> None:
+    assert hash64s(pa.array(texts, pa.utf8())).to_pylist() == [hash64(text) for text in texts]
