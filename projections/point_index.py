@@ -159,14 +159,21 @@ class PointIndex:
             self._freeze_tail()
 
     def fold_sealed(self, log: Log, progress: Progress | None = None) -> None:
-        """Build runs of what the log has sealed and the index lacks, where that is much."""
+        """Build runs of what the log has sealed and the index lacks, where that is much.
+
+        What it leaves is to be added commit by commit.
+        """
         if not self._may_write:
             return
         start, end = self.position, log.position
         for last_position in _sealed_stretches(log, self.position):
             if last_position - self.position <= TAIL_RECORDS_MAX:
                 return
-            self._build_run(log, last_position)
+            try:
+                self._build_run(log, last_position)
+            except OSError:
+                _LOGGER.exception("writing the point index in %s failed", self._folder)
+                return
             if progress is not None:
                 progress(last_position - start, end - start)
 

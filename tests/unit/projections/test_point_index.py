@@ -1,0 +1,372 @@
+"""The point index: which runs it takes, which it throws away, and what it leaves alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from eventstore.log import Commit, DirectoryLog, Draft, MemoryLog
+from eventstore.projections import point_index, run_folder
+from eventstore.projections.index_tables import ARTIFACT_URIS, ARTIFACTS, TABLES, decode_id, hash64
+from eventstore.projections.point_index import PointIndex
+from eventstore.projections.sorted_run import (
+    SortedRun,
+    UnusableRunError,
+    run_batch,
+    sorted_batch,
+    write_run,
+)
+from tests.builders import append, draft
+
+
+@pytest.fixture(autouse=True)
+def _small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(point_index, "TAIL_RECORDS_MAX", 5)
+    monkeypatch.setattr(point_index, "_CLOSING_RECORDS_MIN", 1)
+
+
+def filled(directory: Path, commits: int = 12) -> DirectoryLog:
+    """A log of two records a commit, artifacts 1, 2, 3..."""
+    log = DirectoryLog.create(directory)
+    for number in range(commits):
+        append(log, draft(2 * number + 1), draft(2 * number + 2))
+    return log
+
+
+def folded(log: DirectoryLog, *, read_only: bool = False) -> PointIndex:
+    """The index of a log, caught up and its writing done."""
+    index = PointIndex(log, folder_of(log), read_only=read_only)
+    for commit in log.commits(index.position):
+        index.add(commit)
+    for future in index._writing:
+        future.result()
+    return index
+
+
+def folder_of(log: DirectoryLog) -> Path:
+    return log.directory / "projections" / "index"
+
+
+def ids(index: PointIndex, as_of: int) -> list[int]:
+    """The artifacts that are found by id and by uri."""
+    found = [*index.keys(ARTIFACTS, as_of)]
+    for node_id in found:
+        entries = index.entries(ARTIFACT_URIS, hash64(f"s3://{node_id}"), as_of)
+        assert {decode_id(value) for _, value in entries} == {node_id}
+    return found
+
+
+def test_few_runs_stay_after_many_were_written(tmp_path: Path) -> None:
+    log = filled(tmp_path / "store", 100)
+    folded(log).close()
+    assert 1 <= len(list(folder_of(log).iterdir())) <= 4
+    index = PointIndex(log, folder_of(log))
+    assert index.position == 200
+    assert ids(index, 200) == list(range(1, 201))
+    assert ids(index, 77) == list(range(1, 78))
+
+
+def test_merging_stops_at_the_largest_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(point_index, "RUN_RECORDS_MAX", 30)
+    log = filled(tmp_path / "store", 100)
+    folded(log).close()
+    runs = run_folder.usable_runs(folder_of(log), log, remove_useless=False)
+    assert max(run.records for run in runs) <= 30
+    assert runs[-1].last_position == 200
+    assert ids(PointIndex(log, folder_of(log)), 200) == list(range(1, 201))
+
+
+def test_sealed_records_become_runs_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(point_index, "BUILT_RECORDS_MAX", 40)
+    log = DirectoryLog.create(tmp_path / "store", segment_records_max=10)
+    for number in range(1, 101):
+        append(log, draft(number))
+    log.seal()
+    append(log, draft(101))
+    index = PointIndex(log, folder_of(log))
+    progress: list[tuple[int, int]] = []
+    index.fold_sealed(log, lambda done, of: progress.append((done, of)))
+    assert progress == [(40, 101), (80, 101), (100, 101)]
+    assert index.position == 100
+    assert ids(index, 100) == list(range(1, 101))
+    assert index.highest_id("artifact") == 100
+    (last,) = log.commits(100)
+    index.add(last)
+    index.close()
+    assert ids(PointIndex(log, folder_of(log)), 101) == list(range(1, 102))
+
+
+def test_a_tail_goes_before_the_runs_that_are_built_behind_it(tmp_path: Path) -> None:
+    log = DirectoryLog.create(tmp_path / "store", segment_records_max=10)
+    for number in range(1, 4):
+        append(log, draft(number))
+    index = folded(log)
+    for number in range(4, 60):
+        append(log, draft(number))
+    log.seal()
+    index.fold_sealed(log)
+    assert index.position == 59
+    index.close()
+    assert ids(index, 59) == list(range(1, 60))
+    assert ids(PointIndex(log, folder_of(log)), 59) == list(range(1, 60))
+
+
+def test_what_is_no_run_of_this_log_is_removed(tmp_path: Path) -> None:
+    log, foreign = filled(tmp_path / "store"), filled(tmp_path / "foreign")
+    folded(log).close()
+    folded(foreign).close()
+    (mine,) = folder_of(log).iterdir()
+    (theirs,) = folder_of(foreign).iterdir()
+    renamed = folder_of(log) / mine.name.replace("024.arrow", "023.arrow")
+    shutil.copy(mine, renamed)
+    shutil.copy(theirs, mine)
+    (folder_of(log) / "empty.arrow").write_bytes(b"")
+    (folder_of(log) / "abandoned.arrow.1.tmp").write_bytes(b"half")
+    (folder_of(log) / "written.arrow.2.tmp").write_bytes(b"half")
+    os.utime(folder_of(log) / "abandoned.arrow.1.tmp", (0, 0))
+    before = sorted(folder_of(log).iterdir())
+    assert run_folder.usable_runs(folder_of(log), log, remove_useless=False) == []
+    assert sorted(folder_of(log).iterdir()) == before
+    assert PointIndex(log, folder_of(log)).position == 0
+    assert [path.name for path in folder_of(log).iterdir()] == ["written.arrow.2.tmp"]
+
+
+def test_runs_of_a_history_that_was_lost_are_not_used(tmp_path: Path) -> None:
+    log = filled(tmp_path / "store", 4)
+    folded(log).close()
+    log.close()
+    shutil.copytree(tmp_path / "store", tmp_path / "earlier")
+    for number in range(9, 30):
+        append_to(tmp_path / "store", draft(number))
+    log = DirectoryLog.open(tmp_path / "store")
+    folded(log).close()
+    log.close()
+    # The store is restored from a backup, the projections are not, and the log grows again.
+    shutil.rmtree(tmp_path / "store" / "log")
+    shutil.copytree(tmp_path / "earlier" / "log", tmp_path / "store" / "log")
+    shutil.copy(tmp_path / "earlier" / "manifest.json", tmp_path / "store" / "manifest.json")
+    for number in range(109, 140):
+        append_to(tmp_path / "store", draft(number))
+    log = DirectoryLog.open(tmp_path / "store")
+    index = folded(log)
+    assert ids(index, log.position) == [*range(1, 9), *range(109, 140)]
+    index.close()
+
+
+def append_to(directory: Path, *drafts: Draft) -> Commit:
+    log = DirectoryLog.open(directory)
+    try:
+        return append(log, *drafts)
+    finally:
+        log.close()
+
+
+def test_the_longest_chain_is_found_among_the_runs_of_two_writers(tmp_path: Path) -> None:
+    log = filled(tmp_path / "store", 20)
+    folder = tmp_path / "runs"
+
+    def write(first: int, last: int) -> None:
+        metadata = PointIndex(log, None)._metadata(
+            first,
+            last,
+            log.recorded_at(first - 1) if first > 1 else 0,
+            log.recorded_at(last),
+            {"artifact": last},
+        )
+        positions = list(range(first, last + 1))
+        batch = run_batch(positions, positions, [b"%d" % position for position in positions])
+        path = run_folder.run_path(folder, first, last)
+        write_run(path, metadata, {ARTIFACTS: batch})
+
+    for first, last in (
+        (1, 10),
+        (11, 16),
+        (1, 14),
+        (15, 18),
+        (17, 28),
+        (29, 30),
+        (17, 30),
+        (32, 36),
+    ):
+        write(first, last)
+    runs = run_folder.usable_runs(folder, log, remove_useless=True)
+    assert [(run.first_position, run.last_position) for run in runs] == [
+        (1, 10),
+        (11, 16),
+        (17, 30),
+    ]
+    assert len(list(folder.iterdir())) == 4
+    index = PointIndex(log, folder)
+    assert index.position == 30
+    assert index.newest(ARTIFACTS, 17, 40) == (17, b"17")
+    assert index.highest_id("artifact") == 30
+
+
+def test_a_run_that_another_process_merges_meanwhile_is_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = filled(tmp_path / "store")
+    folded(log).close()
+    (run,) = folder_of(log).iterdir()
+    merged_away = folder_of(log) / f"{0:019d}-{0:019d}.arrow"
+    shutil.copy(run, merged_away)
+    opened: list[Path] = []
+
+    def open_run(path: Path) -> SortedRun:
+        opened.append(path)
+        if path == merged_away:
+            path.unlink()
+        return SortedRun(path)
+
+    monkeypatch.setattr(run_folder, "SortedRun", open_run)
+    assert PointIndex(log, folder_of(log)).position == 24
+    assert opened == [merged_away, run, run]
+
+
+@pytest.mark.parametrize("kept", [0, 8, 100, -1, -8, -200])
+def test_a_cut_run_is_not_taken(tmp_path: Path, kept: int) -> None:
+    log = filled(tmp_path / "store")
+    folded(log).close()
+    (path,) = folder_of(log).iterdir()
+    cut = tmp_path / path.name
+    cut.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(UnusableRunError):
+        SortedRun(cut)
+    with pytest.raises(UnusableRunError):
+        SortedRun(tmp_path / "missing.arrow")
+
+
+def test_a_reading_one_leaves_the_folder_as_it_is(tmp_path: Path) -> None:
+    log = filled(tmp_path / "store")
+    folded(log).close()
+    (folder_of(log) / "empty.arrow").write_bytes(b"")
+    before = {path: path.read_bytes() for path in folder_of(log).iterdir()}
+    for number in range(25, 60):
+        append(log, draft(number))
+    index = folded(DirectoryLog.open(log.directory, read_only=True), read_only=True)
+    assert ids(index, 59) == list(range(1, 60))
+    assert index._temporary is not None
+    temporary = Path(index._temporary.name)
+    assert temporary.exists()
+    index.close()
+    assert not temporary.exists()
+    assert {path: path.read_bytes() for path in folder_of(log).iterdir()} == before
+
+
+def test_an_unwritable_folder_leaves_the_entries_in_memory(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = filled(tmp_path / "store")
+    folder_of(log).parent.mkdir()
+    folder_of(log).write_text("a file, no folder")
+    index = folded(log)
+    assert "failed" in caplog.text
+    assert ids(index, 24) == list(range(1, 25))
+    index.close()
+
+
+def test_a_run_that_cannot_be_built_costs_memory_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = DirectoryLog.create(tmp_path / "store", segment_records_max=10)
+    for number in range(1, 30):
+        append(log, draft(number))
+    log.seal()
+    folder_of(log).parent.mkdir()
+    folder_of(log).write_text("a file, no folder")
+    index = PointIndex(log, folder_of(log))
+    index.fold_sealed(log)
+    assert index.position == 0
+    assert "failed" in caplog.text
+    assert ids(folded(log), 29) == list(range(1, 30))
+
+
+def test_look_ups_find_everything_while_runs_are_written_and_merged(tmp_path: Path) -> None:
+    log = DirectoryLog.create(tmp_path / "store")
+    index = PointIndex(log, folder_of(log))
+    failures: list[BaseException] = []
+    is_done = threading.Event()
+
+    def read() -> None:
+        try:
+            while not is_done.is_set():
+                position = index.position
+                for node_id in range(1, position + 1, 7):
+                    assert index.newest(ARTIFACTS, node_id, position) is not None
+                assert len([*index.keys(ARTIFACTS, position)]) == position
+        except BaseException as error:
+            failures.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for number in range(1, 80):
+        index.add(append(log, draft(number)))
+    is_done.set()
+    for reader in readers:
+        reader.join()
+    index.close()
+    assert not failures
+
+
+def test_a_forked_child_goes_on_by_itself(tmp_path: Path) -> None:
+    log = filled(tmp_path / "store", 4)
+    index = folded(log)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            for number in range(9, 30):
+                index.add(append(log, draft(number)))
+            index.close()
+            code = 0 if ids(index, 29) == list(range(1, 30)) else 2
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    log.refresh()
+    for commit in log.commits(index.position):
+        index.add(commit)
+    assert ids(index, 29) == list(range(1, 30))
+    index.close()
+    assert ids(PointIndex(log, folder_of(log)), 29) == list(range(1, 30))
+
+
+def test_a_log_in_memory_has_no_runs() -> None:
+    log = MemoryLog()
+    index = PointIndex(log, None)
+    for number in range(1, 50):
+        index.add(append(log, draft(number)))
+    index.fold_sealed(log)
+    assert index.file_bytes() == 0
+    assert ids(index, 49) == list(range(1, 50))
+    with pytest.raises(AssertionError):
+        index.add(append(log, draft(50)) and append(log, draft(51)))
+    index.close()
+
+
+def test_entries_of_one_key_keep_their_order() -> None:
+    keys = pa.array([2, -1, 2, -1, 2], pa.int64())
+    positions = pa.array([1, 2, 3, 4, 5], pa.int64())
+    batch = sorted_batch(keys, positions, pa.array([b"a", b"b", b"c", b"d", b"e"]))
+    assert batch.to_pydict() == {
+        "key": [-1, -1, 2, 2, 2],
+        "position": [2, 4, 1, 3, 5],
+        "value": [b"b", b"d", b"a", b"c", b"e"],
+    }
+
+
+def test_a_run_of_nothing_answers_nothing(tmp_path: Path) -> None:
+    log = filled(tmp_path / "store")
+    metadata = PointIndex(log, None)._metadata(1, 2, 0, 1, {})
+    run = write_run(tmp_path / "empty.arrow", metadata, {})
+    for table in TABLES:
+        assert run.newest(table, 1, 9) is None
+        assert run.entries(table, 1, 9) == []
+        assert [*run.keys(table, 9)] == []
