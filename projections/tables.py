@@ -38,7 +38,10 @@ FOLDED_ROWS_MAX: Final = 131_072
 _BOUND_ROWS_MAX: Final = 16
 """So few rows are cheaper to bind as parameters than to register as an Arrow table."""
 
-_END_REPLACED: Final = """
+_END_ONE: Final = """
+UPDATE {table} SET valid_to = $valid_to WHERE valid_from = $valid_from
+"""
+_END_MANY: Final = """
 UPDATE {table} SET valid_to = ended.valid_to
 FROM (SELECT unnest($valid_from) AS valid_from, unnest($valid_to) AS valid_to) AS ended
 WHERE {table}.valid_from = ended.valid_from
@@ -66,6 +69,7 @@ class Tables:
         self._process = os.getpid()
         self._opened: OpenedTables | None = None
         self._checkpoint = 0
+        self._statements: dict[str, duckdb.Statement] = {}
 
     def checkpoint(self) -> int:
         """The position up to which the tables are folded."""
@@ -161,58 +165,67 @@ class Tables:
 
     def _fold_batch(self, batch: pa.RecordBatch) -> bool:
         """Fold the batch that follows the checkpoint; False when the checkpoint has moved."""
-        connection = self._connection()
         last_position = batch["position"][-1].as_py()
         checkpoint = {
             "before": self._checkpoint,
             "position": last_position,
             "recorded_at": self._log.recorded_at(last_position),
         }
-        connection.execute("BEGIN")
+        self._execute("BEGIN")
         try:
             # First, so that of two that fold the same positions one stops before it adds rows.
-            moved = connection.execute(_MOVE_CHECKPOINT, checkpoint).fetchall()
-            if moved == [(1,)]:
+            is_moved = self._execute(_MOVE_CHECKPOINT, checkpoint).fetchall() == [(1,)]
+            if is_moved:
                 for change in table_changes(batch):
-                    _apply(connection, change)
-            connection.execute("COMMIT")
-        except duckdb.TransactionException:
+                    self._apply(change)
+            self._execute("COMMIT")
+        except BaseException as error:
             with contextlib.suppress(duckdb.Error):
-                connection.execute("ROLLBACK")
-            return False
-        except BaseException:
-            with contextlib.suppress(duckdb.Error):
-                connection.execute("ROLLBACK")
+                self._execute("ROLLBACK")
+            if isinstance(error, duckdb.TransactionException):
+                return False
             raise
-        if moved != [(1,)]:
-            return False
-        self._checkpoint = last_position
-        return True
+        if is_moved:
+            self._checkpoint = last_position
+        return is_moved
 
+    def _apply(self, change: TableChange) -> None:
+        if len(change.ended) == 1:
+            ((valid_from, valid_to),) = change.ended
+            spans: dict[str, Any] = {"valid_from": valid_from, "valid_to": valid_to}
+            self._execute(_END_ONE.format(table=change.table), spans)
+        elif change.ended:
+            starts, ends = zip(*change.ended, strict=True)
+            spans = {"valid_from": list(starts), "valid_to": list(ends)}
+            self._execute(_END_MANY.format(table=change.table), spans)
+        rows = change.rows
+        if rows is None or not rows.num_rows:
+            return
+        if rows.num_rows <= _BOUND_ROWS_MAX:
+            row = f"({', '.join('?' * rows.num_columns)})"
+            values = zip(*(column.to_pylist() for column in rows.columns), strict=True)
+            self._execute(
+                f"INSERT INTO {change.table} VALUES {', '.join([row] * rows.num_rows)}",
+                [value for row_values in values for value in row_values],
+            )
+            return
+        connection = self._connection()
+        connection.register("changed_rows", rows)
+        try:
+            connection.execute(f"INSERT INTO {change.table} FROM changed_rows")
+        finally:
+            connection.unregister("changed_rows")
 
-def _apply(connection: duckdb.DuckDBPyConnection, change: TableChange) -> None:
-    if change.ended:
-        valid_from, valid_to = zip(*change.ended, strict=True)
-        connection.execute(
-            _END_REPLACED.format(table=change.table),
-            {"valid_from": list(valid_from), "valid_to": list(valid_to)},
-        )
-    rows = change.rows
-    if rows is None or not rows.num_rows:
-        return
-    if rows.num_rows <= _BOUND_ROWS_MAX:
-        row = f"({', '.join('?' * rows.num_columns)})"
-        values = zip(*(column.to_pylist() for column in rows.columns), strict=True)
-        connection.execute(
-            f"INSERT INTO {change.table} VALUES {', '.join([row] * rows.num_rows)}",
-            [value for row_values in values for value in row_values],
-        )
-        return
-    connection.register("changed_rows", rows)
-    try:
-        connection.execute(f"INSERT INTO {change.table} FROM changed_rows")
-    finally:
-        connection.unregister("changed_rows")
+    def _execute(
+        self, sql: str, parameters: dict[str, Any] | list[Any] | None = None
+    ) -> duckdb.DuckDBPyConnection:
+        """Run one of the few statements of a small fold, which are parsed once."""
+        connection = self._connection()
+        statement = self._statements.get(sql)
+        if statement is None:
+            (statement,) = connection.extract_statements(sql)
+            self._statements[sql] = statement
+        return connection.execute(statement, parameters)
 
 
 def _rows(
