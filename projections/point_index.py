@@ -168,14 +168,16 @@ class PointIndex:
         start, end = self.position, log.position
         for last_position in _sealed_stretches(log, self.position):
             if last_position - self.position <= TAIL_RECORDS_MAX:
-                return
+                break
             try:
                 self._build_run(log, last_position)
             except OSError:
                 _LOGGER.exception("writing the point index in %s failed", self._folder)
-                return
+                break
             if progress is not None:
                 progress(last_position - start, end - start)
+        if self.position > start:
+            self._submit(None)
 
     def newest(self, table: int, key: int, as_of: int) -> tuple[int, bytes] | None:
         """The (position, value) of the newest entry at or before `as_of`."""
@@ -255,7 +257,6 @@ class PointIndex:
             # In place of a tail that is empty.
             self._levels = (*self._levels[:-1], run, tail)
             self._tail = tail
-        self._submit(None)
 
     def _submit(self, frozen: _Tail | None) -> None:
         if self._process != os.getpid():
@@ -281,26 +282,29 @@ class PointIndex:
                 path = run_path(folder, frozen.first_position, frozen.last_position)
                 self._replace([frozen], write_run(path, metadata, frozen.tables()))
             while merging := self._mergeable():
-                older, newer = merging
-                path = run_path(folder, older.first_position, newer.last_position)
-                self._replace([older, newer], merge_runs(older, newer, path))
-                for run in (older, newer):
+                path = run_path(folder, merging[0].first_position, merging[-1].last_position)
+                self._replace(merging, merge_runs(merging, path))
+                for run in merging:
                     if run.path.parent == folder:
                         run.path.unlink(missing_ok=True)
         except Exception:
             # The frozen tail keeps answering; the next process folds the log again.
             _LOGGER.exception("writing the point index in %s failed", folder)
 
-    def _mergeable(self) -> tuple[SortedRun, SortedRun] | None:
-        runs = self._runs()
-        for older, newer in zip(runs[-2::-1], runs[:0:-1], strict=True):
-            if (
-                older.last_position + 1 == newer.first_position
-                and older.records <= _MERGE_RATIO * newer.records
-                and older.records + newer.records <= RUN_RECORDS_MAX
-            ):
-                return older, newer
-        return None
+    def _mergeable(self) -> list[SortedRun]:
+        """The newest stretch of two or more runs of like size, oldest first; empty if none is."""
+        merging: list[SortedRun] = []
+        records = 0
+        for run in reversed(self._runs()):
+            is_next = bool(merging) and run.last_position + 1 == merging[0].first_position
+            if is_next and run.records <= min(_MERGE_RATIO * records, RUN_RECORDS_MAX - records):
+                merging.insert(0, run)
+                records += run.records
+            elif len(merging) > 1:
+                break
+            else:
+                merging, records = [run], run.records
+        return merging if len(merging) > 1 else []
 
     def _replace(self, replaced: Sequence[_Level], run: SortedRun) -> None:
         with self._swap:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import bisect
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -155,9 +155,7 @@ class SortedRun:
         return self._file.get_batch(table - TABLES[0])
 
 
-def write_run(
-    path: Path, metadata: RunMetadata, columns: Mapping[int, pa.RecordBatch]
-) -> SortedRun:
+def write_run(path: Path, metadata: RunMetadata, tables: Mapping[int, pa.RecordBatch]) -> SortedRun:
     """Write one batch of RUN_SCHEMA a table, sorted; tables not given are empty."""
     schema = RUN_SCHEMA.with_metadata({_METADATA_KEY: msgspec.json.encode(metadata)})
     empty = run_batch([], [], [])
@@ -166,7 +164,7 @@ def write_run(
     try:
         with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
             for table in TABLES:
-                batch = columns.get(table, empty)
+                batch = tables.get(table, empty)
                 writer.write_batch(batch.replace_schema_metadata(schema.metadata))
         _sync(temporary)
         os.replace(temporary, path)
@@ -200,20 +198,18 @@ def sorted_batch(keys: pa.Array, positions: pa.Array, values: pa.Array) -> pa.Re
     return batch.take(compute.array_sort_indices(keys))
 
 
-def merge_runs(older: SortedRun, newer: SortedRun, path: Path) -> SortedRun:
-    """One run of two neighbours."""
+def merge_runs(runs: Sequence[SortedRun], path: Path) -> SortedRun:
+    """One run of neighbours, oldest first."""
     metadata = msgspec.structs.replace(
-        newer.metadata,
-        first_position=older.metadata.first_position,
-        preceding_recorded_at=older.metadata.preceding_recorded_at,
+        runs[-1].metadata,
+        first_position=runs[0].metadata.first_position,
+        preceding_recorded_at=runs[0].metadata.preceding_recorded_at,
     )
-    columns = {}
+    tables = {}
     for table in TABLES:
-        merged = pa.concat_batches(
-            [run.batch(table).replace_schema_metadata(None) for run in (older, newer)]
-        )
-        columns[table] = sorted_batch(*merged.columns)
-    return write_run(path, metadata, columns)
+        batches = [run.batch(table).replace_schema_metadata(None) for run in runs]
+        tables[table] = sorted_batch(*pa.concat_batches(batches).columns)
+    return write_run(path, metadata, tables)
 
 
 def _sync(path: Path) -> None:
