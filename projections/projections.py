@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from eventstore.errors import FailedPreconditionError
 from eventstore.log import Commit, Log, Progress
 from eventstore.log import record as kinds
 from eventstore.projections.filter import FilterSql
@@ -18,12 +21,24 @@ if TYPE_CHECKING:
     from eventstore.projections.tables import Tables
 
 FOLDER_NAME = "projections"
+INDEX_NAME = "index"
+TABLES_NAME = "tables.duckdb"
 
 _LINKS_TO_CONTEXT = {
     kinds.ARTIFACT: ("attributions", "artifact_id"),
     kinds.EXECUTION: ("associations", "execution_id"),
 }
 _ORDERS = {"id": "id", "create_time": "create_time", "update_time": "update_time"}
+
+
+class ProjectionsInfo(msgspec.Struct, frozen=True):
+    """The state of the caches: the positions up to which they are folded, and bytes on disk."""
+
+    index_position: int
+    index_bytes: int
+    index_runs: int
+    tables_position: int
+    tables_bytes: int
 
 
 class Projections:
@@ -39,19 +54,14 @@ class Projections:
         self._folder = None if log.directory is None else log.directory / FOLDER_NAME
         self._mutex = threading.Lock()
         self._tables: Tables | None = None
-        self.index = PointIndex(log, _below(self._folder, "index"), read_only=read_only)
+        self.index = PointIndex(log, _below(self._folder, INDEX_NAME), read_only=read_only)
 
     def catch_up(self, progress: Progress | None = None) -> int:
         """Fold what the log has gained into the point index; the position that is reached."""
         self._log.refresh()
         if self._log.position > self.index.position:
             with self._mutex:
-                start, end = self.index.position, self._log.position
-                self.index.fold_sealed(self._log, progress)
-                for commit in self._log.commits(self.index.position, end):
-                    self.index.add(commit)
-                    if progress is not None:
-                        progress(commit.last_position - start, end - start)
+                _fold(self._log, self.index, progress)
         return self.index.position
 
     def add(self, commit: Commit) -> None:
@@ -145,6 +155,42 @@ class Projections:
             counts[kind] = _count(tables, links, as_of)
         return counts
 
+    def info(self) -> ProjectionsInfo:
+        """How far the caches are folded, and what they take on disk."""
+        return ProjectionsInfo(
+            index_position=self.index.position,
+            index_bytes=self.index.file_bytes(),
+            index_runs=self.index.run_count(),
+            tables_position=self._opened_tables().checkpoint(),
+            tables_bytes=_size(_below(self._folder, TABLES_NAME)),
+        )
+
+    def rebuild(self, progress: Progress | None = None) -> None:
+        """Throw the caches away and fold the whole log again, into the index and into the tables.
+
+        Each record counts twice in the progress. Reads of what was put meanwhile wait. Raises
+        FailedPreconditionError when the store was opened to read only.
+        """
+        if self._read_only:
+            raise FailedPreconditionError(
+                f"the projections of {self._log.directory} were opened to read only: "
+                "open the store for writing to rebuild them"
+            )
+        self._log.refresh()
+        with self._mutex:
+            # No reader has seen a later position, so none misses anything in the new index.
+            records = self._log.position
+            self.index.close()
+            folder = _below(self._folder, INDEX_NAME)
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+            index = PointIndex(self._log, folder)
+            _fold(self._log, index, _part_of(progress, 0, 2 * records))
+            self.index = index
+        tables = self._opened_tables()
+        tables.clear()
+        tables.fold(records, _part_of(progress, records, 2 * records))
+
     def file_bytes(self) -> int:
         """The size of the caches on disk."""
         if self._folder is None or not self._folder.exists():
@@ -158,20 +204,45 @@ class Projections:
             self._tables.close()
 
     def _folded_tables(self, position: int) -> Tables:
+        tables = self._opened_tables()
+        tables.fold(position)
+        return tables
+
+    def _opened_tables(self) -> Tables:
         with self._mutex:
             if self._tables is None:
                 # Not at the top: look-ups by key do without DuckDB, and start faster so.
                 from eventstore.projections.tables import Tables
 
-                path = _below(self._folder, "tables.duckdb")
+                path = _below(self._folder, TABLES_NAME)
                 self._tables = Tables(self._log, path, read_only=self._read_only)
-        self._tables.fold(position)
-        return self._tables
+            return self._tables
 
 
 def remove_projections(directory: Path) -> None:
     """Throw away the caches of the store in `directory`: the next reads fold them again."""
     shutil.rmtree(directory / FOLDER_NAME, ignore_errors=True)
+
+
+def _fold(log: Log, index: PointIndex, progress: Progress | None) -> None:
+    """Fold into an index what the log has gained."""
+    start, end = index.position, log.position
+    index.fold_sealed(log, progress)
+    for commit in log.commits(index.position, end):
+        index.add(commit)
+        if progress is not None:
+            progress(commit.last_position - start, end - start)
+
+
+def _part_of(progress: Progress | None, before: int, records: int) -> Progress | None:
+    """The progress of one part of the work, told as that of the whole."""
+    if progress is None:
+        return None
+    return lambda done, _: progress(before + done, records)
+
+
+def _size(path: Path | None) -> int:
+    return path.stat().st_size if path is not None and path.exists() else 0
 
 
 def _below(folder: Path | None, name: str) -> Path | None:

@@ -17,7 +17,7 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from eventstore.errors import InvalidArgumentError
+from eventstore.errors import InvalidArgumentError, ResourceExhaustedError
 from eventstore.log import Log, Progress
 from eventstore.projections.folding import FOLDED_COLUMNS, TableChange, table_changes
 from eventstore.projections.tables_file import (
@@ -96,7 +96,8 @@ class Tables:
     def query(self, sql: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
         """All rows of one query.
 
-        Raises InvalidArgumentError when its values cannot be computed, as for an integer overflow.
+        Raises InvalidArgumentError when its values cannot be computed, as for an integer overflow,
+        and ResourceExhaustedError when it needs too much memory.
         """
         with self._mutex:
             opened, cursor = self._opened, self._connection().cursor()
@@ -110,6 +111,16 @@ class Tables:
                 self.fold(self._log.position)
                 cursor = self._connection().cursor()
             return _rows(cursor, sql, parameters)
+
+    def clear(self) -> None:
+        """Empty the tables; a file that is in use elsewhere is left as it is."""
+        with self._mutex:
+            self._connection()
+            opened = self._opened
+            self.close()
+            if opened is not None and opened.path is not None and not self._read_only:
+                with contextlib.suppress(OSError):
+                    remove_tables(opened.path)
 
     def close(self) -> None:
         """Close the database. The next call opens it again."""
@@ -237,6 +248,10 @@ def _rows(
             return cursor.execute(sql, parameters).fetchall()
         except (duckdb.OutOfRangeException, duckdb.ConversionException) as error:
             raise InvalidArgumentError(f"Invalid `filter_query`: {error}") from None
+        except duckdb.OutOfMemoryException as error:
+            raise ResourceExhaustedError(
+                f"the query needs more memory than it may take; ask for less of it: {error}"
+            ) from None
 
 
 def _merged(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

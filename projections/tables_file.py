@@ -67,12 +67,12 @@ def open_tables(log: Log, path: Path | None) -> OpenedTables:
 
 
 def open_tables_to_read(log: Log, path: Path | None) -> OpenedTables:
-    """The tables in a file if they are free, sound and up to date, else ones apart."""
+    """The tables in a file, however far they are folded, if they can be had; else ones apart."""
     if path is not None and path.exists():
         path = path.resolve()
         with contextlib.suppress(duckdb.Error):
             connection = duckdb.connect(str(path), read_only=True, config=_CONFIGURATION)
-            if checkpoint_of(connection, log) == log.position:
+            if checkpoint_of(connection, log) is not None:
                 return OpenedTables(connection, path)
             connection.close()
     return open_tables_apart(log)
@@ -141,7 +141,11 @@ def _is_in_use(error: Exception) -> bool:
 
 
 def _created(log: Log, database: str) -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect(database, config=_CONFIGURATION)
+    configuration = dict(_CONFIGURATION)
+    if database == ":memory:":
+        # Else what does not fit the memory would go into the working directory.
+        configuration["temp_directory"] = ""
+    connection = duckdb.connect(database, config=configuration)
     connection.execute("BEGIN")
     connection.execute(SCHEMA)
     connection.execute(

@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from eventstore.errors import InvalidArgumentError
+from eventstore.errors import InvalidArgumentError, ResourceExhaustedError
 from eventstore.log import DirectoryLog, Log, MemoryLog
 from eventstore.log import record as kinds
 from eventstore.projections import Projections, remove_projections, tables_file
@@ -258,6 +258,15 @@ def test_a_value_that_cannot_be_computed_is_the_filters_fault() -> None:
         tables.query("SELECT 9223372036854775807 + $one", {"one": 1})
     with pytest.raises(duckdb.BinderException):
         tables.query("SELECT nothing", {})
+    assert tables.query("SELECT $one + 1", {"one": 1}) == [(2,)]
+    tables.close()
+
+
+def test_a_query_beyond_its_memory_says_so() -> None:
+    tables = Tables(MemoryLog(), None)
+    tables.query("SET memory_limit = '20MB'", {})
+    with pytest.raises(ResourceExhaustedError, match="more memory"):
+        tables.query("SELECT list(md5(i::VARCHAR)) FROM range(2000000) AS numbers(i)", {})
     assert tables.query("SELECT $one + 1", {"one": 1}) == [(2,)]
     tables.close()
 

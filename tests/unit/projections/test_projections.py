@@ -1,0 +1,110 @@
+"""The projections as a whole: catching up, rebuilding, and what they say of themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from eventstore.errors import FailedPreconditionError
+from eventstore.log import DirectoryLog, MemoryLog
+from eventstore.log import record as kinds
+from eventstore.projections import Projections, ProjectionsInfo
+from eventstore.projections.filter import compile_filter
+from eventstore.projections.index_tables import ARTIFACTS
+from tests.builders import append, draft
+
+
+def filled(directory: Path) -> DirectoryLog:
+    log = DirectoryLog.create(directory)
+    append(log, *(draft(number) for number in range(1, 1_501)))
+    append(log, draft(1, name="renamed", previous=1))
+    return log
+
+
+def test_a_new_store_has_empty_projections(tmp_path: Path) -> None:
+    for log in (MemoryLog(), DirectoryLog.create(tmp_path / "store")):
+        projections = Projections(log)
+        assert projections.catch_up() == 0
+        assert projections.list_ids(kinds.ARTIFACT, as_of=0) == []
+        assert projections.info().index_position == 0
+        assert projections.info().tables_position == 0
+        projections.rebuild()
+        projections.close()
+
+
+def test_progress_is_told_of_catching_up(tmp_path: Path) -> None:
+    projections = Projections(filled(tmp_path / "store"))
+    told: list[tuple[int, int]] = []
+    projections.catch_up(lambda done, of: told.append((done, of)))
+    assert told == [(1_500, 1_501), (1_501, 1_501)]
+    projections.catch_up(lambda done, of: told.append((done, of)))
+    assert len(told) == 2
+    projections.close()
+
+
+def test_rebuilding_folds_the_whole_log_again(tmp_path: Path) -> None:
+    log = filled(tmp_path / "store")
+    projections = Projections(log)
+    projections.catch_up()
+    projections.index._tail._tables[ARTIFACTS].clear()
+    assert projections.index.newest(ARTIFACTS, 7, 1_501) is None
+    told: list[tuple[int, int]] = []
+    projections.rebuild(lambda done, of: told.append((done, of)))
+    assert told[-1] == (3_002, 3_002)
+    assert told == sorted(told)
+    assert projections.index.newest(ARTIFACTS, 7, 1_501) is not None
+    assert len(projections.list_ids(kinds.ARTIFACT, as_of=1_501)) == 1_500
+    append(log, draft(1_501))
+    assert projections.catch_up() == 1_502
+    assert len(projections.list_ids(kinds.ARTIFACT, as_of=1_502)) == 1_501
+    projections.close()
+
+
+def test_rebuilding_repairs_tables_that_lost_rows(tmp_path: Path) -> None:
+    log = filled(tmp_path / "store")
+    projections = Projections(log)
+    assert len(projections.list_ids(kinds.ARTIFACT, as_of=projections.catch_up())) == 1_500
+    assert projections._tables is not None
+    projections._tables.query("DELETE FROM artifacts", {})
+    assert projections.list_ids(kinds.ARTIFACT, as_of=1_501) == []
+    projections.rebuild()
+    assert len(projections.list_ids(kinds.ARTIFACT, as_of=1_501)) == 1_500
+    projections.close()
+
+
+def test_info_tells_how_far_the_caches_are(tmp_path: Path) -> None:
+    log = filled(tmp_path / "store")
+    projections = Projections(log)
+    assert projections.info() == ProjectionsInfo(0, 0, 0, 0, projections.info().tables_bytes)
+    projections.list_ids(kinds.ARTIFACT, as_of=projections.catch_up())
+    projections.close()
+    for is_read_only in (True, False):
+        log = DirectoryLog.open(tmp_path / "store", read_only=is_read_only)
+        projections = Projections(log, read_only=is_read_only)
+        info = projections.info()
+        assert (info.index_position, info.index_runs, info.tables_position) == (1_501, 1, 1_501)
+        assert info.index_bytes > 100_000
+        assert info.tables_bytes > 100_000
+        projections.close()
+        log.close()
+
+
+def test_a_read_only_one_is_not_rebuilt(tmp_path: Path) -> None:
+    filled(tmp_path / "store").close()
+    log = DirectoryLog.open(tmp_path / "store", read_only=True)
+    with pytest.raises(FailedPreconditionError, match="open the store for writing"):
+        Projections(log, read_only=True).rebuild()
+
+
+def test_matching_ids_are_those_among_the_given(tmp_path: Path) -> None:
+    projections = Projections(filled(tmp_path / "store"))
+    position = projections.catch_up()
+    where = compile_filter("custom_properties.n.int_value > 1490", "artifact")
+    given = [3, 1_495, 1_490, 1_495, 9_999]
+    assert projections.matching_ids(kinds.ARTIFACT, given, where, position) == {1_495}
+    named = compile_filter("name = 'renamed'", "artifact")
+    assert projections.matching_ids(kinds.ARTIFACT, [1, 2], named, position) == {1}
+    assert projections.matching_ids(kinds.ARTIFACT, [1, 2], named, position - 1) == set()
+    assert projections.matching_ids(kinds.ARTIFACT, [], named, position) == set()
+    projections.close()
