@@ -8,15 +8,18 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import eventstore
 from eventstore import errors
+from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
+from tests.differential.codec import decoded, encoded
 
 ORACLE_PYTHON = Path(__file__).parents[2] / ".oracle" / "bin" / "python"
 _SERVER = Path(__file__).with_name("oracle_server.py")
 
 
 class Oracle:
-    """Answers RPCs as ml-metadata does, raising this project's error classes for its errors."""
+    """Answers RPCs and methods as ml-metadata does, raising this project's errors for its own."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -32,13 +35,28 @@ class Oracle:
         self._exchange({"open": None if database is None else str(database)})
 
     def call(self, rpc: str, request: Any) -> Any:
-        encoded = base64.b64encode(request.SerializeToString()).decode()
-        reply = self._exchange({"rpc": rpc, "request": encoded})
-        if "code" in reply:
-            raise errors.make_exception(reply["message"], reply["code"])
+        request_text = base64.b64encode(request.SerializeToString()).decode()
+        reply = self._exchange({"rpc": rpc, "request": request_text})
         response = getattr(service, f"{rpc}Response")()
         response.ParseFromString(base64.b64decode(reply["response"]))
         return response
+
+    def method(self, name: str, *arguments: Any) -> Any:
+        """Call a method of MetadataStore with positional arguments."""
+        call = {"method": name, "arguments": [encoded(argument) for argument in arguments]}
+        return decoded(self._exchange(call)["returned"], eventstore, (mlmd, service))
+
+    def start_over(self) -> None:
+        self.open(None)
+
+    def reopen(self) -> None:
+        """Nothing: a database in memory is gone with its store."""
+
+    def seal(self) -> None:
+        """Nothing: there is no log."""
+
+    def changed_past(self) -> None:
+        """Nothing: there is no past."""
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -56,4 +74,6 @@ class Oracle:
         if not line:
             raise AssertionError(f"the oracle died on {message}")
         reply: dict[str, Any] = json.loads(line)
+        if "code" in reply:
+            raise errors.make_exception(reply["message"], reply["code"])
         return reply

@@ -1,12 +1,16 @@
-"""Runs in the oracle's environment: answers RPCs with ml-metadata, one JSON line each way."""
+"""Runs in the oracle's environment: answers RPCs and methods with ml-metadata, by JSON lines."""
 
 import base64
 import json
 import sys
 
+import codec
+import ml_metadata
 from ml_metadata import errors
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2, metadata_store_service_pb2
+
+MODULES = (metadata_store_pb2, metadata_store_service_pb2)
 
 
 def open_store(path):
@@ -20,25 +24,32 @@ def open_store(path):
     return metadata_store.MetadataStore(config, enable_upgrade_migration=True)
 
 
-def answer(store, rpc, request):
+def run_rpc(store, rpc, request):
     request_class = getattr(metadata_store_service_pb2, rpc + "Request")
     response = getattr(metadata_store_service_pb2, rpc + "Response")()
-    try:
-        store._call(rpc, request_class.FromString(base64.b64decode(request)), response)
-    except errors.StatusError as error:
-        return {"code": error.error_code, "message": error.message}
+    store._call(rpc, request_class.FromString(base64.b64decode(request)), response)
     return {"response": base64.b64encode(response.SerializeToString()).decode()}
+
+
+def run_method(store, name, arguments):
+    given = [codec.decoded(argument, ml_metadata, MODULES) for argument in arguments]
+    return {"returned": codec.encoded(getattr(store, name)(*given))}
 
 
 def main():
     store = None
     for line in sys.stdin:
         call = json.loads(line)
-        if "open" in call:
-            store = open_store(call["open"])
-            reply = {}
-        else:
-            reply = answer(store, call["rpc"], call["request"])
+        try:
+            if "open" in call:
+                store = open_store(call["open"])
+                reply = {}
+            elif "rpc" in call:
+                reply = run_rpc(store, call["rpc"], call["request"])
+            else:
+                reply = run_method(store, call["method"], call["arguments"])
+        except errors.StatusError as error:
+            reply = {"code": error.error_code, "message": error.message}
         sys.stdout.write(json.dumps(reply) + "\n")
         sys.stdout.flush()
 
