@@ -10,15 +10,12 @@ from uuid import UUID
 
 import pyarrow as pa
 
-from eventstore.log.columns import ACTIVE_SCHEMA
+from eventstore.log.ipc_message import CHECKSUM_BYTES, commit_message
 from eventstore.log.leaf import SALT_BYTES, encode_attribution, leaf_data
 from eventstore.log.merkle import Frontier, leaf_hash
 from eventstore.log.record import Commit, Draft, Record
 
-CHECKSUM_BYTES = 32
-
 _NO_CHECKSUM = bytes(CHECKSUM_BYTES)
-_ROW_TYPE = pa.struct(list(ACTIVE_SCHEMA))
 
 
 def make_commit(
@@ -60,9 +57,7 @@ def make_commit(
 
 def encode_commit(commit: Commit) -> bytes:
     """The commit as one encapsulated IPC message, its checksum filled in."""
-    batch = _one_row(commit) if len(commit.records) == 1 else _rows(commit)
-    message: bytes = batch.serialize().to_pybytes()
-    assert message.endswith(_NO_CHECKSUM), "the checksum's bytes must be the message's last"
+    message = commit_message(commit)
     return message[:-CHECKSUM_BYTES] + hashlib.sha256(message).digest()
 
 
@@ -98,23 +93,3 @@ def commits_of(batch: pa.RecordBatch) -> Iterator[Commit]:
 def _values(column: Any, name: str) -> list[Any]:
     values: list[Any] = (column.cast(pa.int64()) if name == "recorded_at" else column).to_pylist()
     return values
-
-
-def _one_row(commit: Commit) -> pa.RecordBatch:
-    (record,) = commit.records
-    row = {name: getattr(record, name) for name in Record.__struct_fields__}
-    row["tree_head"] = commit.tree_head
-    row["checksum"] = _NO_CHECKSUM
-    return pa.RecordBatch.from_struct_array(pa.array([row], _ROW_TYPE))
-
-
-def _rows(commit: Commit) -> pa.RecordBatch:
-    records = commit.records
-    last_only: list[bytes | None] = [None] * (len(records) - 1)
-    columns: dict[str, list[Any]] = {
-        name: [getattr(record, name) for record in records] for name in Record.__struct_fields__
-    }
-    columns["tree_head"] = [*last_only, commit.tree_head]
-    columns["checksum"] = [*last_only, _NO_CHECKSUM]
-    arrays = [pa.array(columns[field.name], field.type) for field in ACTIVE_SCHEMA]
-    return pa.RecordBatch.from_arrays(arrays, schema=ACTIVE_SCHEMA)
