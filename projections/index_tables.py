@@ -6,9 +6,13 @@ event identities by a 64-bit hash, so whoever looks one up compares the entity i
 
 from __future__ import annotations
 
-import hashlib
-from typing import Any, Final, Protocol
+import struct
+from collections import defaultdict
+from typing import Any, Final, Protocol, TypeAlias
 
+from xxhash import xxh3_64_intdigest
+
+from eventstore.log import Commit
 from eventstore.log import record as kinds
 from eventstore.proto import metadata_store_pb2 as mlmd
 
@@ -40,6 +44,11 @@ EXECUTIONS_BY_CONTEXT: Final = 25
 CONTEXTS_BY_EXECUTION: Final = 26
 PARENTS_BY_CONTEXT: Final = 27
 CHILDREN_BY_CONTEXT: Final = 28
+
+HALF: Final = 1 << 63
+"""Taken off an unsigned 64-bit hash, so that it fits an int64."""
+
+_ID: Final = struct.Struct("<q")
 
 TABLES: Final = tuple(range(ARTIFACTS, CHILDREN_BY_CONTEXT + 1))
 
@@ -79,6 +88,10 @@ _TYPE_TABLES: Final[dict[str, tuple[Any, int, int, int]]] = {
 }
 
 
+PendingEntries: TypeAlias = dict[int, dict[int, list[tuple[int, bytes]]]]
+"""By table and key: the (position, value) entries that a commit adds, oldest first."""
+
+
 class Indexed(Protocol):
     """What a record and a draft have in common."""
 
@@ -93,9 +106,8 @@ class Indexed(Protocol):
 
 
 def hash64(text: str) -> int:
-    """A signed 64-bit key for a text: the first eight bytes of its MD5, little-endian."""
-    digest = hashlib.md5(text.encode(), usedforsecurity=False).digest()
-    return int.from_bytes(digest[:8], "little", signed=True)
+    """A signed 64-bit key for a text: its XXH3."""
+    return xxh3_64_intdigest(text.encode()) - HALF
 
 
 def name_key(type_id: int, name: str) -> int:
@@ -122,20 +134,11 @@ def index_entries(record: Indexed) -> list[tuple[int, int, bytes]]:
     if payload is None:
         return []
     kind, entity_id = record.kind, record.entity_id
-    id_value = encode_id(entity_id)
     if kind in _NODE_TABLES:
-        message_class, nodes, names, external_ids = _NODE_TABLES[kind]
-        node = message_class.FromString(payload)
-        entries = [(nodes, entity_id, payload)]
-        # The name of an artifact or execution never changes, so its first version has said it.
-        if node.HasField("name") and (record.previous is None or kind == kinds.CONTEXT):
-            entries.append((names, name_key(node.type_id, node.name), id_value))
-        if node.HasField("external_id"):
-            entries.append((external_ids, hash64(node.external_id), id_value))
-        if kind == kinds.ARTIFACT:
-            entries.append((ARTIFACT_URIS, hash64(node.uri), id_value))
-        return entries
+        node = _NODE_TABLES[kind][0].FromString(payload)
+        return node_entries(kind, node, payload, is_first=record.previous is None)
     if kind in _TYPE_TABLES:
+        id_value = encode_id(entity_id)
         message_class, types, names, external_ids = _TYPE_TABLES[kind]
         node_type = message_class.FromString(payload)
         entries = [
@@ -148,12 +151,40 @@ def index_entries(record: Indexed) -> list[tuple[int, int, bytes]]:
     return _link_entries(kind, payload)
 
 
+def commit_entries(commit: Commit) -> PendingEntries:
+    """The entries of all records of a commit."""
+    entries: PendingEntries = defaultdict(dict)
+    for record in commit.records:
+        for table, key, value in index_entries(record):
+            entries[table].setdefault(key, []).append((record.position, value))
+    return entries
+
+
+def node_entries(
+    kind: str, node: Any, payload: bytes, *, is_first: bool
+) -> list[tuple[int, int, bytes]]:
+    """The entries of a node's record: the node as a message, and as it is stored."""
+    _, nodes, names, external_ids = _NODE_TABLES[kind]
+    node_id = node.id
+    id_value = encode_id(node_id)
+    entries = [(nodes, node_id, payload)]
+    # The name of an artifact or execution never changes, so its first version has said it.
+    if (is_first or kind == kinds.CONTEXT) and node.HasField("name"):
+        entries.append((names, name_key(node.type_id, node.name), id_value))
+    if node.HasField("external_id"):
+        entries.append((external_ids, hash64(node.external_id), id_value))
+    if kind == kinds.ARTIFACT:
+        entries.append((ARTIFACT_URIS, hash64(node.uri), id_value))
+    return entries
+
+
 def encode_id(entity_id: int) -> bytes:
-    return entity_id.to_bytes(8, "little", signed=True)
+    return _ID.pack(entity_id)
 
 
 def decode_id(value: bytes) -> int:
-    return int.from_bytes(value, "little", signed=True)
+    decoded: int = _ID.unpack(value)[0]
+    return decoded
 
 
 def _link_entries(kind: str, payload: bytes) -> list[tuple[int, int, bytes]]:

@@ -25,7 +25,12 @@ import pyarrow as pa
 
 from eventstore.log import Commit, Log, Progress
 from eventstore.projections.index_building import INDEXED_COLUMNS, highest_ids, run_tables
-from eventstore.projections.index_tables import SEQUENCES, TABLES, index_entries
+from eventstore.projections.index_tables import (
+    SEQUENCES,
+    TABLES,
+    PendingEntries,
+    commit_entries,
+)
 from eventstore.projections.run_folder import run_path, usable_runs
 from eventstore.projections.sorted_run import (
     RUN_FORMAT_VERSION,
@@ -53,13 +58,15 @@ _FROZEN_TAILS_MAX = 4
 
 
 class _Level(Protocol):
-    @property
-    def first_position(self) -> int: ...
-    @property
-    def last_position(self) -> int: ...
+    first_position: int
+    last_position: int
+
     @property
     def highest_ids(self) -> Mapping[str, int]: ...
     def newest(self, table: int, key: int, as_of: int) -> tuple[int, bytes] | None: ...
+    def newest_of_each(
+        self, table: int, keys: Sequence[int], as_of: int
+    ) -> dict[int, tuple[int, bytes]]: ...
     def entries(self, table: int, key: int, as_of: int) -> list[tuple[int, bytes]]: ...
     def keys(self, table: int, as_of: int) -> Iterator[int]: ...
 
@@ -83,25 +90,49 @@ class _Tail:
     def records(self) -> int:
         return self.last_position - self.first_position + 1
 
-    def add(self, commit: Commit) -> None:
+    def add(self, commit: Commit, entries: PendingEntries | None) -> None:
+        for table, by_key in (commit_entries(commit) if entries is None else entries).items():
+            known = self._tables[table]
+            for key, added in by_key.items():
+                if key in known:
+                    known[key] += added
+                else:
+                    known[key] = added
+        highest = self.highest_ids
         for record in commit.records:
-            for table, key, value in index_entries(record):
-                self._tables[table].setdefault(key, []).append((record.position, value))
             sequence = SEQUENCES[record.kind]
-            if record.entity_id > self.highest_ids.get(sequence, 0):
-                self.highest_ids[sequence] = record.entity_id
+            if record.entity_id > highest.get(sequence, 0):
+                highest[sequence] = record.entity_id
         self.last_recorded_at = commit.recorded_at
         # Last, so that a reader that sees the position also sees the entries.
         self.last_position = commit.last_position
 
     def newest(self, table: int, key: int, as_of: int) -> tuple[int, bytes] | None:
-        for entry in reversed(self._tables[table].get(key, ())):
+        entries = self._tables[table].get(key)
+        if entries is None:
+            return None
+        for entry in reversed(entries):
             if entry[0] <= as_of:
                 return entry
         return None
 
+    def newest_of_each(
+        self, table: int, keys: Sequence[int], as_of: int
+    ) -> dict[int, tuple[int, bytes]]:
+        by_key = self._tables[table]
+        if not by_key:
+            return {}
+        found = {}
+        for key in keys:
+            if key in by_key and (entry := self.newest(table, key, as_of)) is not None:
+                found[key] = entry
+        return found
+
     def entries(self, table: int, key: int, as_of: int) -> list[tuple[int, bytes]]:
-        return [entry for entry in self._tables[table].get(key, ()) if entry[0] <= as_of]
+        entries = self._tables[table].get(key)
+        if entries is None:
+            return []
+        return [entry for entry in entries if entry[0] <= as_of]
 
     def keys(self, table: int, as_of: int) -> Iterator[int]:
         found = [k for k, entries in list(self._tables[table].items()) if entries[0][0] <= as_of]
@@ -151,10 +182,10 @@ class PointIndex:
         """The newest record that the index holds."""
         return self._tail.last_position
 
-    def add(self, commit: Commit) -> None:
-        """Fold the next commit."""
+    def add(self, commit: Commit, entries: PendingEntries | None = None) -> None:
+        """Fold the next commit. `entries` are what it adds, if they are known; they become ours."""
         assert commit.first_position == self.position + 1, "commits are folded in order"
-        self._tail.add(commit)
+        self._tail.add(commit, entries)
         if self._tail.records > TAIL_RECORDS_MAX and self._may_write:
             self._freeze_tail()
 
@@ -187,6 +218,21 @@ class PointIndex:
                 if found is not None:
                     return found
         return None
+
+    def newest_of_each(
+        self, table: int, keys: Sequence[int], as_of: int
+    ) -> dict[int, tuple[int, bytes]]:
+        """By key what `newest` answers, for those of `keys` for which there is anything."""
+        found: dict[int, tuple[int, bytes]] = {}
+        missing = keys
+        for level in reversed(self._levels):
+            if level.first_position <= as_of:
+                found.update(level.newest_of_each(table, missing, as_of))
+                if len(found) >= len(keys):
+                    break
+                if found:
+                    missing = [key for key in keys if key not in found]
+        return found
 
     def entries(self, table: int, key: int, as_of: int) -> list[tuple[int, bytes]]:
         """All (position, value) at or before `as_of`, oldest first."""

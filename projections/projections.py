@@ -15,6 +15,7 @@ from eventstore.log import Commit, Log, Progress
 from eventstore.log import record as kinds
 from eventstore.projections.filter import FilterSql
 from eventstore.projections.folding import NODE_TABLES
+from eventstore.projections.index_tables import PendingEntries
 from eventstore.projections.point_index import PointIndex
 
 if TYPE_CHECKING:
@@ -64,12 +65,15 @@ class Projections:
                 _fold(self._log, self.index, progress)
         return self.index.position
 
-    def add(self, commit: Commit) -> None:
-        """Fold a commit that this process has just appended, without reading it back."""
+    def add(self, commit: Commit, entries: PendingEntries | None = None) -> None:
+        """Fold a commit that this process has just appended, without reading it back.
+
+        `entries` are what it adds to the point index, if they are known already.
+        """
         with self._mutex:
             # Another thread may have caught up with it already.
             if commit.first_position == self.index.position + 1:
-                self.index.add(commit)
+                self.index.add(commit, entries)
 
     def list_ids(
         self,

@@ -19,6 +19,7 @@ from eventstore.metadata_store.reader import MAX_NUM_RESULT, MetadataReader
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store import Engine
+from eventstore.store.snapshot import Snapshot
 
 __all__ = [
     "MAX_NUM_RESULT",
@@ -114,23 +115,19 @@ class MetadataStore(MetadataReader):
         """Always None, as in MLMD's open source."""
         _LOGGER.warning("pipeline_asset is None: this store has no pipeline assets")
 
-    def _call(
-        self,
-        method_name: str,
-        request: Any,
-        response: Any,
-        extra_options: ExtraOptions | None = None,
-    ) -> None:
+    def _ask(self, method_name: str, request: Any) -> Any:
         remaining = self._max_num_retries
         while True:
             try:
-                response.CopyFrom(self._engine.call(method_name, request))
-                return
+                return self._engine.call(method_name, request)
             except errors.AbortedError:
                 remaining -= 1
                 if remaining <= 0:
                     raise
                 time.sleep(random.expovariate(1 / _MEAN_DELAY_SECONDS))
+
+    def _snapshot(self) -> Snapshot:
+        return self._engine.snapshot()
 
     # Time travel and proof
 
@@ -219,7 +216,7 @@ class MetadataStore(MetadataReader):
         """
         request = service.PutArtifactsRequest(artifacts=artifacts)
         request.update_mask.paths.extend(field_mask_paths or ())
-        response = self._ask("PutArtifacts", request, service.PutArtifactsResponse())
+        response = self._ask("PutArtifacts", request)
         return list(response.artifact_ids)
 
     def put_executions(
@@ -231,7 +228,7 @@ class MetadataStore(MetadataReader):
         """Insert or update executions as `put_artifacts` does artifacts; their ids."""
         request = service.PutExecutionsRequest(executions=executions)
         request.update_mask.paths.extend(field_mask_paths or ())
-        response = self._ask("PutExecutions", request, service.PutExecutionsResponse())
+        response = self._ask("PutExecutions", request)
         return list(response.execution_ids)
 
     def put_contexts(
@@ -246,7 +243,7 @@ class MetadataStore(MetadataReader):
         """
         request = service.PutContextsRequest(contexts=contexts)
         request.update_mask.paths.extend(field_mask_paths or ())
-        response = self._ask("PutContexts", request, service.PutContextsResponse())
+        response = self._ask("PutContexts", request)
         return list(response.context_ids)
 
     def put_artifact_type(
@@ -266,7 +263,8 @@ class MetadataStore(MetadataReader):
             can_add_fields=can_add_fields,
             can_omit_fields=can_omit_fields,
         )
-        return self._ask("PutArtifactType", request, service.PutArtifactTypeResponse()).type_id
+        response: service.PutArtifactTypeResponse = self._ask("PutArtifactType", request)
+        return response.type_id
 
     def put_execution_type(
         self,
@@ -281,7 +279,8 @@ class MetadataStore(MetadataReader):
             can_add_fields=can_add_fields,
             can_omit_fields=can_omit_fields,
         )
-        return self._ask("PutExecutionType", request, service.PutExecutionTypeResponse()).type_id
+        response: service.PutExecutionTypeResponse = self._ask("PutExecutionType", request)
+        return response.type_id
 
     def put_context_type(
         self,
@@ -296,7 +295,8 @@ class MetadataStore(MetadataReader):
             can_add_fields=can_add_fields,
             can_omit_fields=can_omit_fields,
         )
-        return self._ask("PutContextType", request, service.PutContextTypeResponse()).type_id
+        response: service.PutContextTypeResponse = self._ask("PutContextType", request)
+        return response.type_id
 
     def put_events(
         self, events: Sequence[mlmd.Event], extra_options: ExtraOptions | None = None
@@ -307,7 +307,7 @@ class MetadataStore(MetadataReader):
         of the same artifact, execution and type.
         """
         request = service.PutEventsRequest(events=events)
-        self._call("PutEvents", request, service.PutEventsResponse())
+        self._ask("PutEvents", request)
 
     def put_execution(
         self,
@@ -345,7 +345,7 @@ class MetadataStore(MetadataReader):
                     added.artifact.CopyFrom(pair[0])
                 if len(pair) > 1 and pair[1] is not None:
                     added.event.CopyFrom(pair[1])
-        response = self._ask("PutExecution", request, service.PutExecutionResponse())
+        response = self._ask("PutExecution", request)
         return response.execution_id, list(response.artifact_ids), list(response.context_ids)
 
     def put_lineage_subgraph(
@@ -379,7 +379,7 @@ class MetadataStore(MetadataReader):
             request.event_edges.add(
                 execution_index=execution_index, artifact_index=artifact_index, event=event
             )
-        response = self._ask("PutLineageSubgraph", request, service.PutLineageSubgraphResponse())
+        response = self._ask("PutLineageSubgraph", request)
         return (
             list(response.execution_ids),
             list(response.artifact_ids),
@@ -399,8 +399,7 @@ class MetadataStore(MetadataReader):
         request = service.PutAttributionsAndAssociationsRequest(
             attributions=attributions, associations=associations
         )
-        response = service.PutAttributionsAndAssociationsResponse()
-        self._call("PutAttributionsAndAssociations", request, response)
+        self._ask("PutAttributionsAndAssociations", request)
 
     def put_parent_contexts(
         self,
@@ -413,7 +412,7 @@ class MetadataStore(MetadataReader):
         AlreadyExistsError when the link exists.
         """
         request = service.PutParentContextsRequest(parent_contexts=parent_contexts)
-        self._call("PutParentContexts", request, service.PutParentContextsResponse())
+        self._ask("PutParentContexts", request)
 
 
 class AsOfStore(MetadataReader):
@@ -427,14 +426,11 @@ class AsOfStore(MetadataReader):
         """The position that this store answers as of."""
         return self._position
 
-    def _call(
-        self,
-        method_name: str,
-        request: Any,
-        response: Any,
-        extra_options: ExtraOptions | None = None,
-    ) -> None:
-        response.CopyFrom(self._engine.call(method_name, request, as_of=self._position))
+    def _ask(self, method_name: str, request: Any) -> Any:
+        return self._engine.call(method_name, request, as_of=self._position)
+
+    def _snapshot(self) -> Snapshot:
+        return self._engine.snapshot(as_of=self._position)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("put_") and hasattr(MetadataStore, name):

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from eventstore import errors
 from eventstore.metadata_store.options import ExtraOptions, ListOptions, OrderByField
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
+from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION
+from eventstore.store.node_reads import nodes_by_id
+from eventstore.store.snapshot import Snapshot
 
 MAX_NUM_RESULT = 100
 """Nodes asked for in one page."""
-
-Response = TypeVar("Response")
 
 
 class MetadataReader:
@@ -23,6 +24,10 @@ class MetadataReader:
     and ignores it. Lists are ordered by id ascending unless the method says otherwise.
     """
 
+    def _ask(self, method_name: str, request: Any) -> Any:
+        """The response of the RPC `method_name`. Raises `eventstore.errors` classes."""
+        raise NotImplementedError
+
     def _call(
         self,
         method_name: str,
@@ -30,12 +35,12 @@ class MetadataReader:
         response: Any,
         extra_options: ExtraOptions | None = None,
     ) -> None:
-        """Run the RPC `method_name` and fill `response`. Raises `eventstore.errors` classes."""
-        raise NotImplementedError
+        """Fill `response` with that of an RPC, for programs that do so with MLMD's store."""
+        response.CopyFrom(self._ask(method_name, request))
 
-    def _ask(self, method_name: str, request: Any, response: Response) -> Response:
-        self._call(method_name, request, response)
-        return response
+    def _snapshot(self) -> Snapshot:
+        """The state that the gets answer from."""
+        raise NotImplementedError
 
     # Artifacts, executions and contexts
 
@@ -53,7 +58,6 @@ class MetadataReader:
         return self._list(
             "GetArtifacts",
             service.GetArtifactsRequest(),
-            service.GetArtifactsResponse,
             "artifacts",
             list_options,
         )
@@ -70,7 +74,6 @@ class MetadataReader:
         return self._list(
             "GetExecutions",
             service.GetExecutionsRequest(),
-            service.GetExecutionsResponse,
             "executions",
             list_options,
         )
@@ -87,7 +90,6 @@ class MetadataReader:
         return self._list(
             "GetContexts",
             service.GetContextsRequest(),
-            service.GetContextsResponse,
             "contexts",
             list_options,
         )
@@ -96,25 +98,22 @@ class MetadataReader:
         self, artifact_ids: Iterable[int], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.Artifact]:
         """The artifacts with these ids, each once, by id ascending; unknown ids are left out."""
-        request = service.GetArtifactsByIDRequest(artifact_ids=artifact_ids)
-        response = self._ask("GetArtifactsByID", request, service.GetArtifactsByIDResponse())
-        return list(response.artifacts)
+        # Without a request and a response, which cost more than the look-up.
+        return nodes_by_id(self._snapshot(), ARTIFACT, artifact_ids)
 
     def get_executions_by_id(
         self, execution_ids: Iterable[int], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.Execution]:
         """The executions with these ids, each once, by id ascending; unknown ids are left out."""
-        request = service.GetExecutionsByIDRequest(execution_ids=execution_ids)
-        response = self._ask("GetExecutionsByID", request, service.GetExecutionsByIDResponse())
-        return list(response.executions)
+        # Without a request and a response, which cost more than the look-up.
+        return nodes_by_id(self._snapshot(), EXECUTION, execution_ids)
 
     def get_contexts_by_id(
         self, context_ids: Iterable[int], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.Context]:
         """The contexts with these ids, each once, by id ascending; unknown ids are left out."""
-        request = service.GetContextsByIDRequest(context_ids=context_ids)
-        response = self._ask("GetContextsByID", request, service.GetContextsByIDResponse())
-        return list(response.contexts)
+        # Without a request and a response, which cost more than the look-up.
+        return nodes_by_id(self._snapshot(), CONTEXT, context_ids)
 
     def get_artifacts_and_types_by_artifact_ids(
         self, artifact_ids: Iterable[int], extra_options: ExtraOptions | None = None
@@ -123,7 +122,7 @@ class MetadataReader:
         request = service.GetArtifactsByIDRequest(
             artifact_ids=artifact_ids, populate_artifact_types=True
         )
-        response = self._ask("GetArtifactsByID", request, service.GetArtifactsByIDResponse())
+        response = self._ask("GetArtifactsByID", request)
         return list(response.artifacts), list(response.artifact_types)
 
     def get_artifacts_by_external_ids(
@@ -134,8 +133,7 @@ class MetadataReader:
         Raises NotFoundError when none of them is known, InvalidArgumentError for an empty one.
         """
         request = service.GetArtifactsByExternalIdsRequest(external_ids=external_ids)
-        response = service.GetArtifactsByExternalIdsResponse()
-        return list(self._ask("GetArtifactsByExternalIds", request, response).artifacts)
+        return list(self._ask("GetArtifactsByExternalIds", request).artifacts)
 
     def get_executions_by_external_ids(
         self, external_ids: Iterable[str], extra_options: ExtraOptions | None = None
@@ -145,8 +143,7 @@ class MetadataReader:
         Raises NotFoundError when none of them is known, InvalidArgumentError for an empty one.
         """
         request = service.GetExecutionsByExternalIdsRequest(external_ids=external_ids)
-        response = service.GetExecutionsByExternalIdsResponse()
-        return list(self._ask("GetExecutionsByExternalIds", request, response).executions)
+        return list(self._ask("GetExecutionsByExternalIds", request).executions)
 
     def get_contexts_by_external_ids(
         self, external_ids: Iterable[str], extra_options: ExtraOptions | None = None
@@ -156,8 +153,7 @@ class MetadataReader:
         Raises NotFoundError when none of them is known, InvalidArgumentError for an empty one.
         """
         request = service.GetContextsByExternalIdsRequest(external_ids=external_ids)
-        response = service.GetContextsByExternalIdsResponse()
-        return list(self._ask("GetContextsByExternalIds", request, response).contexts)
+        return list(self._ask("GetContextsByExternalIds", request).contexts)
 
     def get_artifacts_by_type(
         self,
@@ -169,7 +165,7 @@ class MetadataReader:
         request = service.GetArtifactsByTypeRequest(
             type_name=type_name, type_version=type_version or None
         )
-        response = self._ask("GetArtifactsByType", request, service.GetArtifactsByTypeResponse())
+        response = self._ask("GetArtifactsByType", request)
         return list(response.artifacts)
 
     def get_executions_by_type(
@@ -182,7 +178,7 @@ class MetadataReader:
         request = service.GetExecutionsByTypeRequest(
             type_name=type_name, type_version=type_version or None
         )
-        response = self._ask("GetExecutionsByType", request, service.GetExecutionsByTypeResponse())
+        response = self._ask("GetExecutionsByType", request)
         return list(response.executions)
 
     def get_contexts_by_type(
@@ -195,7 +191,7 @@ class MetadataReader:
         request = service.GetContextsByTypeRequest(
             type_name=type_name, type_version=type_version or None
         )
-        response = self._ask("GetContextsByType", request, service.GetContextsByTypeResponse())
+        response = self._ask("GetContextsByType", request)
         return list(response.contexts)
 
     def get_artifact_by_type_and_name(
@@ -209,8 +205,7 @@ class MetadataReader:
         request = service.GetArtifactByTypeAndNameRequest(
             type_name=type_name, artifact_name=artifact_name, type_version=type_version or None
         )
-        response = service.GetArtifactByTypeAndNameResponse()
-        self._call("GetArtifactByTypeAndName", request, response)
+        response = self._ask("GetArtifactByTypeAndName", request)
         return response.artifact if response.HasField("artifact") else None
 
     def get_execution_by_type_and_name(
@@ -224,8 +219,7 @@ class MetadataReader:
         request = service.GetExecutionByTypeAndNameRequest(
             type_name=type_name, execution_name=execution_name, type_version=type_version or None
         )
-        response = service.GetExecutionByTypeAndNameResponse()
-        self._call("GetExecutionByTypeAndName", request, response)
+        response = self._ask("GetExecutionByTypeAndName", request)
         return response.execution if response.HasField("execution") else None
 
     def get_context_by_type_and_name(
@@ -239,8 +233,7 @@ class MetadataReader:
         request = service.GetContextByTypeAndNameRequest(
             type_name=type_name, context_name=context_name, type_version=type_version or None
         )
-        response = service.GetContextByTypeAndNameResponse()
-        self._call("GetContextByTypeAndName", request, response)
+        response = self._ask("GetContextByTypeAndName", request)
         return response.context if response.HasField("context") else None
 
     def get_artifacts_by_uri(
@@ -248,7 +241,7 @@ class MetadataReader:
     ) -> list[mlmd.Artifact]:
         """The artifacts with exactly this uri; "" finds those without one."""
         request = service.GetArtifactsByURIRequest(uris=[uri])
-        response = self._ask("GetArtifactsByURI", request, service.GetArtifactsByURIResponse())
+        response = self._ask("GetArtifactsByURI", request)
         return list(response.artifacts)
 
     # Types
@@ -263,7 +256,7 @@ class MetadataReader:
         request = service.GetArtifactTypeRequest(
             type_name=type_name, type_version=type_version or None
         )
-        response = self._ask("GetArtifactType", request, service.GetArtifactTypeResponse())
+        response: service.GetArtifactTypeResponse = self._ask("GetArtifactType", request)
         return response.artifact_type
 
     def get_execution_type(
@@ -276,7 +269,7 @@ class MetadataReader:
         request = service.GetExecutionTypeRequest(
             type_name=type_name, type_version=type_version or None
         )
-        response = self._ask("GetExecutionType", request, service.GetExecutionTypeResponse())
+        response: service.GetExecutionTypeResponse = self._ask("GetExecutionType", request)
         return response.execution_type
 
     def get_context_type(
@@ -289,7 +282,7 @@ class MetadataReader:
         request = service.GetContextTypeRequest(
             type_name=type_name, type_version=type_version or None
         )
-        response = self._ask("GetContextType", request, service.GetContextTypeResponse())
+        response: service.GetContextTypeResponse = self._ask("GetContextType", request)
         return response.context_type
 
     def get_artifact_types(
@@ -297,7 +290,7 @@ class MetadataReader:
     ) -> list[mlmd.ArtifactType]:
         """All artifact types but the system types."""
         request = service.GetArtifactTypesRequest()
-        response = self._ask("GetArtifactTypes", request, service.GetArtifactTypesResponse())
+        response = self._ask("GetArtifactTypes", request)
         return list(response.artifact_types)
 
     def get_execution_types(
@@ -305,7 +298,7 @@ class MetadataReader:
     ) -> list[mlmd.ExecutionType]:
         """All execution types but the system types."""
         request = service.GetExecutionTypesRequest()
-        response = self._ask("GetExecutionTypes", request, service.GetExecutionTypesResponse())
+        response = self._ask("GetExecutionTypes", request)
         return list(response.execution_types)
 
     def get_context_types(
@@ -313,7 +306,7 @@ class MetadataReader:
     ) -> list[mlmd.ContextType]:
         """All context types."""
         request = service.GetContextTypesRequest()
-        response = self._ask("GetContextTypes", request, service.GetContextTypesResponse())
+        response = self._ask("GetContextTypes", request)
         return list(response.context_types)
 
     def get_artifact_types_by_id(
@@ -321,48 +314,42 @@ class MetadataReader:
     ) -> list[mlmd.ArtifactType]:
         """In the order given, repeated where it repeats; unknown ids are left out."""
         request = service.GetArtifactTypesByIDRequest(type_ids=type_ids)
-        response = service.GetArtifactTypesByIDResponse()
-        return list(self._ask("GetArtifactTypesByID", request, response).artifact_types)
+        return list(self._ask("GetArtifactTypesByID", request).artifact_types)
 
     def get_execution_types_by_id(
         self, type_ids: Iterable[int], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.ExecutionType]:
         """In the order given, repeated where it repeats; unknown ids are left out."""
         request = service.GetExecutionTypesByIDRequest(type_ids=type_ids)
-        response = service.GetExecutionTypesByIDResponse()
-        return list(self._ask("GetExecutionTypesByID", request, response).execution_types)
+        return list(self._ask("GetExecutionTypesByID", request).execution_types)
 
     def get_context_types_by_id(
         self, type_ids: Iterable[int], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.ContextType]:
         """In the order given, repeated where it repeats; unknown ids are left out."""
         request = service.GetContextTypesByIDRequest(type_ids=type_ids)
-        response = service.GetContextTypesByIDResponse()
-        return list(self._ask("GetContextTypesByID", request, response).context_types)
+        return list(self._ask("GetContextTypesByID", request).context_types)
 
     def get_artifact_types_by_external_ids(
         self, external_ids: Iterable[str], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.ArtifactType]:
         """Raises NotFoundError when none is known, InvalidArgumentError for an empty one."""
         request = service.GetArtifactTypesByExternalIdsRequest(external_ids=external_ids)
-        response = service.GetArtifactTypesByExternalIdsResponse()
-        return list(self._ask("GetArtifactTypesByExternalIds", request, response).artifact_types)
+        return list(self._ask("GetArtifactTypesByExternalIds", request).artifact_types)
 
     def get_execution_types_by_external_ids(
         self, external_ids: Iterable[str], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.ExecutionType]:
         """Raises NotFoundError when none is known, InvalidArgumentError for an empty one."""
         request = service.GetExecutionTypesByExternalIdsRequest(external_ids=external_ids)
-        response = service.GetExecutionTypesByExternalIdsResponse()
-        return list(self._ask("GetExecutionTypesByExternalIds", request, response).execution_types)
+        return list(self._ask("GetExecutionTypesByExternalIds", request).execution_types)
 
     def get_context_types_by_external_ids(
         self, external_ids: Iterable[str], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.ContextType]:
         """Raises NotFoundError when none is known, InvalidArgumentError for an empty one."""
         request = service.GetContextTypesByExternalIdsRequest(external_ids=external_ids)
-        response = service.GetContextTypesByExternalIdsResponse()
-        return list(self._ask("GetContextTypesByExternalIds", request, response).context_types)
+        return list(self._ask("GetContextTypesByExternalIds", request).context_types)
 
     # Links
 
@@ -371,32 +358,28 @@ class MetadataReader:
     ) -> list[mlmd.Event]:
         """The executions' events, by execution id and then in the order they were put."""
         request = service.GetEventsByExecutionIDsRequest(execution_ids=execution_ids)
-        response = service.GetEventsByExecutionIDsResponse()
-        return list(self._ask("GetEventsByExecutionIDs", request, response).events)
+        return list(self._ask("GetEventsByExecutionIDs", request).events)
 
     def get_events_by_artifact_ids(
         self, artifact_ids: Iterable[int], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.Event]:
         """The artifacts' events, by artifact id, execution id and event type."""
         request = service.GetEventsByArtifactIDsRequest(artifact_ids=artifact_ids)
-        response = service.GetEventsByArtifactIDsResponse()
-        return list(self._ask("GetEventsByArtifactIDs", request, response).events)
+        return list(self._ask("GetEventsByArtifactIDs", request).events)
 
     def get_contexts_by_artifact(
         self, artifact_id: int, extra_options: ExtraOptions | None = None
     ) -> list[mlmd.Context]:
         """The contexts that the artifact is attributed to. Raises NotFoundError without any."""
         request = service.GetContextsByArtifactRequest(artifact_id=artifact_id)
-        response = service.GetContextsByArtifactResponse()
-        return list(self._ask("GetContextsByArtifact", request, response).contexts)
+        return list(self._ask("GetContextsByArtifact", request).contexts)
 
     def get_contexts_by_execution(
         self, execution_id: int, extra_options: ExtraOptions | None = None
     ) -> list[mlmd.Context]:
         """The contexts that the execution is associated with. Raises NotFoundError without any."""
         request = service.GetContextsByExecutionRequest(execution_id=execution_id)
-        response = service.GetContextsByExecutionResponse()
-        return list(self._ask("GetContextsByExecution", request, response).contexts)
+        return list(self._ask("GetContextsByExecution", request).contexts)
 
     def get_artifacts_by_context(
         self,
@@ -408,7 +391,6 @@ class MetadataReader:
         return self._list(
             "GetArtifactsByContext",
             service.GetArtifactsByContextRequest(context_id=context_id),
-            service.GetArtifactsByContextResponse,
             "artifacts",
             list_options,
         )
@@ -423,7 +405,6 @@ class MetadataReader:
         return self._list(
             "GetExecutionsByContext",
             service.GetExecutionsByContextRequest(context_id=context_id),
-            service.GetExecutionsByContextResponse,
             "executions",
             list_options or ListOptions(order_by=OrderByField.CREATE_TIME, is_asc=False),
         )
@@ -433,16 +414,14 @@ class MetadataReader:
     ) -> list[mlmd.Context]:
         """The direct parents of the context."""
         request = service.GetParentContextsByContextRequest(context_id=context_id)
-        response = service.GetParentContextsByContextResponse()
-        return list(self._ask("GetParentContextsByContext", request, response).contexts)
+        return list(self._ask("GetParentContextsByContext", request).contexts)
 
     def get_children_contexts_by_context(
         self, context_id: int, extra_options: ExtraOptions | None = None
     ) -> list[mlmd.Context]:
         """The direct children of the context."""
         request = service.GetChildrenContextsByContextRequest(context_id=context_id)
-        response = service.GetChildrenContextsByContextResponse()
-        return list(self._ask("GetChildrenContextsByContext", request, response).contexts)
+        return list(self._ask("GetChildrenContextsByContext", request).contexts)
 
     # Lineage
 
@@ -466,8 +445,7 @@ class MetadataReader:
         request.read_mask.paths.extend(
             path for path in (field_mask_paths or fields) if not path.endswith("_types")
         )
-        response = service.GetLineageSubgraphResponse()
-        skeleton = self._ask("GetLineageSubgraph", request, response).lineage_subgraph
+        skeleton = self._ask("GetLineageSubgraph", request).lineage_subgraph
         graph = mlmd.LineageGraph()
         if wanted & {"artifacts", "artifact_types"}:
             artifacts, artifact_types = self.get_artifacts_and_types_by_artifact_ids(
@@ -503,13 +481,12 @@ class MetadataReader:
         self,
         method_name: str,
         request: Any,
-        make_response: Callable[[], Any],
         field: str,
         list_options: ListOptions | None,
     ) -> list[Any]:
         """Follow the pages of one listing up to the options' limit."""
         if list_options is None:
-            return list(getattr(self._ask(method_name, request, make_response()), field))
+            return list(getattr(self._ask(method_name, request), field))
         limit = list_options.limit or None
         if limit is not None and limit < 0:
             raise errors.InvalidArgumentError(
@@ -525,7 +502,7 @@ class MetadataReader:
         while True:
             wanted = MAX_NUM_RESULT if limit is None else limit - len(found)
             options.max_result_size = min(MAX_NUM_RESULT, wanted)
-            response = self._ask(method_name, request, make_response())
+            response = self._ask(method_name, request)
             found.extend(getattr(response, field))
             if not response.next_page_token or (limit is not None and len(found) >= limit):
                 return found

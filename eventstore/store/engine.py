@@ -111,8 +111,12 @@ class Engine:
             return self._commit(PUTS[rpc], request)
         if rpc not in GETS:
             raise UnimplementedError(f"there is no RPC {rpc!r}")
+        return GETS[rpc](self.snapshot(as_of=as_of), request)
+
+    def snapshot(self, *, as_of: int | None = None) -> Snapshot:
+        """The state at the newest position, other processes' commits included, or `as_of`."""
         position = self.projections.catch_up() if as_of is None else as_of
-        return GETS[rpc](Snapshot(self.projections, position), request)
+        return Snapshot(self.projections, position)
 
     def position_of(self, moment: int | datetime) -> int:
         """The last position of the last commit at or before a position or an aware datetime.
@@ -166,7 +170,7 @@ class Engine:
                     )
                 except PositionConflictError:
                     continue
-                self.projections.add(commit)
+                self.projections.add(commit, transaction.pending)
                 return response
         raise AbortedError(
             f"other writers appended first {MAX_CONFLICTS} times in a row; nothing was put: retry"

@@ -121,10 +121,12 @@ def check_properties(
     kind: NodeKind, given: Node, node_type: NodeType, names: Iterable[str] | None = None
 ) -> None:
     """Hold the typed properties (those in `names`, or all) against the node's type."""
-    declared = node_type.properties
-    for name, value in given.properties.items():
+    declared, properties = node_type.properties, given.properties
+    # Not by items(), which takes twice as long.
+    for name in properties:
         if names is not None and name not in names:
             continue
+        value = properties[name]
         if name not in declared:
             raise InvalidArgumentError(
                 f"Found unknown property: {name} of {describe(kind, given)}: type "
@@ -142,8 +144,9 @@ def check_custom_properties(
     kind: NodeKind, given: Node, names: Iterable[str] | None = None
 ) -> None:
     """Refuse custom properties (those in `names`, or all) that carry no value."""
-    for name, value in given.custom_properties.items():
-        if value.WhichOneof("value") is None and (names is None or name in names):
+    properties = given.custom_properties
+    for name in properties:
+        if properties[name].WhichOneof("value") is None and (names is None or name in names):
             raise InvalidArgumentError(
                 f"custom property {name!r} of {describe(kind, given)} has no value: set one of "
                 "the members of Value"
@@ -271,13 +274,7 @@ def _write(
     node.last_update_time_since_epoch = update_time
     if kind is ARTIFACT and not node.HasField("uri"):
         node.uri = ""
-    transaction.write(
-        kind.record_kind,
-        node_id,
-        node.SerializeToString(deterministic=True),
-        type_id=node_type.id,
-        previous=previous,
-    )
+    transaction.write_node(kind.record_kind, node, previous=previous)
 
 
 def _replaced(kind: NodeKind, given: Node) -> Node:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 from eventstore.projections import Projections
-from eventstore.projections.index_tables import hash64, name_key, type_name_key
+from eventstore.projections.index_tables import decode_id, hash64, name_key, type_name_key
 from eventstore.store.node_kinds import NODE_KINDS, Node, NodeKind, NodeType
 
 
@@ -21,6 +22,7 @@ class Snapshot:
         self.projections = projections
         self.position = position
         self._index = projections.index
+        self._types: dict[tuple[int, int], NodeType] = {}
 
     def newest(self, table: int, key: int) -> tuple[int, bytes] | None:
         """The (position, value) last written under `key`, None when there is none."""
@@ -29,6 +31,10 @@ class Snapshot:
     def entries(self, table: int, key: int) -> list[tuple[int, bytes]]:
         """Every (position, value) written under `key`, oldest first."""
         return self._index.entries(table, key, self.position)
+
+    def newest_of_each(self, table: int, keys: Sequence[int]) -> dict[int, tuple[int, bytes]]:
+        """What `newest` answers for those of `keys` for which there is anything."""
+        return self._index.newest_of_each(table, keys, self.position)
 
     def node_payload(self, kind: NodeKind, node_id: int) -> bytes | None:
         """The serialized node, None when there is no such id."""
@@ -60,8 +66,13 @@ class Snapshot:
 
     def type_by_id(self, kind: NodeKind, type_id: int) -> NodeType | None:
         """The type, shared between callers: copy it before changing anything."""
-        payload = self.type_payload(kind, type_id)
-        return None if payload is None else parsed_type(kind.type_message, payload)
+        known = self._types.get((kind.types, type_id))
+        if known is None:
+            payload = self.type_payload(kind, type_id)
+            if payload is None:
+                return None
+            known = self._types[kind.types, type_id] = parsed_type(kind.type_message, payload)
+        return known
 
     def type_by_name(self, kind: NodeKind, name: str, version: str | None) -> NodeType | None:
         """The type of this name and exactly this version; an empty version is none."""
@@ -89,9 +100,10 @@ class Snapshot:
 
     def linked_ids(self, table: int, key: int) -> list[int]:
         """The distinct ids written under `key`, in ascending order."""
-        return sorted(
-            {int.from_bytes(value, "little", signed=True) for _, value in self.entries(table, key)}
-        )
+        entries = self.entries(table, key)
+        if not entries:
+            return []
+        return sorted({decode_id(value) for _, value in entries})
 
     def _parsed(self, kind: NodeKind, node_id: int) -> Node:
         payload = self.node_payload(kind, node_id)

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
 
 from eventstore.log.record import Draft
 from eventstore.projections import Projections
-from eventstore.projections.index_tables import index_entries
+from eventstore.projections.index_tables import (
+    SEQUENCES,
+    TYPE_SEQUENCE,
+    PendingEntries,
+    index_entries,
+    node_entries,
+)
 from eventstore.store.snapshot import Snapshot
 
 
@@ -20,20 +29,27 @@ class Transaction(Snapshot):
     def __init__(self, projections: Projections, position: int) -> None:
         super().__init__(projections, position)
         self.drafts: list[Draft] = []
-        self._pending: dict[tuple[int, int], list[tuple[int, bytes]]] = {}
+        self.pending: PendingEntries = defaultdict(dict)
+        """What the drafts add to the point index."""
         self._last_ids: dict[str, int] = {}
 
     def newest(self, table: int, key: int) -> tuple[int, bytes] | None:
-        pending = self._pending.get((table, key))
-        return pending[-1] if pending else super().newest(table, key)
+        pending = self.pending[table].get(key)
+        return pending[-1] if pending else self._index.newest(table, key, self.position)
+
+    def newest_of_each(self, table: int, keys: Sequence[int]) -> dict[int, tuple[int, bytes]]:
+        stored = super().newest_of_each(table, keys)
+        pending = self.pending[table]
+        return stored | {key: pending[key][-1] for key in keys if key in pending}
 
     def entries(self, table: int, key: int) -> list[tuple[int, bytes]]:
-        pending = self._pending.get((table, key))
-        return super().entries(table, key) + pending if pending else super().entries(table, key)
+        stored = self._index.entries(table, key, self.position)
+        pending = self.pending[table].get(key)
+        return stored + pending if pending else stored
 
     def newest_is_stored(self, table: int, key: int) -> bool:
         """Whether what `newest` answers was there before this put."""
-        return (table, key) not in self._pending
+        return key not in self.pending[table]
 
     def next_id(self, sequence: str) -> int:
         """Take the next id of a sequence: a node or link kind, or `type` for the three type kinds.
@@ -57,10 +73,27 @@ class Transaction(Snapshot):
     ) -> None:
         """Add one draft and make it visible to the rest of the put."""
         draft = Draft(record_kind, entity_id, type_id, previous, payload)
+        self._add(draft, index_entries(draft))
+        if SEQUENCES[record_kind] == TYPE_SEQUENCE:
+            self._types.clear()
+
+    def write_node(self, record_kind: str, node: Any, *, previous: int | None) -> None:
+        """Add the draft of a node's post-image."""
+        payload = node.SerializeToString(deterministic=True)
+        draft = Draft(record_kind, node.id, node.type_id, previous, payload)
+        # From the message at hand, so that it is not parsed again.
+        self._add(draft, node_entries(record_kind, node, payload, is_first=previous is None))
+
+    def _add(self, draft: Draft, entries: list[tuple[int, int, bytes]]) -> None:
         self.drafts.append(draft)
         position = self.position + len(self.drafts)
-        for table, key, value in index_entries(draft):
-            self._pending.setdefault((table, key), []).append((position, value))
+        pending = self.pending
+        for table, key, value in entries:
+            by_key = pending[table]
+            if key in by_key:
+                by_key[key].append((position, value))
+            else:
+                by_key[key] = [(position, value)]
 
 
 def now_ms() -> int:
