@@ -24,7 +24,6 @@ from typing import Protocol
 import pyarrow as pa
 
 from eventstore.log import Commit, Log, Progress
-from eventstore.projections.index_building import INDEXED_COLUMNS, highest_ids, run_tables
 from eventstore.projections.index_tables import (
     SEQUENCES,
     TABLES,
@@ -286,6 +285,9 @@ class PointIndex:
 
     def _build_run(self, log: Log, last_position: int) -> None:
         """Append a run of the records from the index's position to another."""
+        # Not at the top: what it imports takes long, and most openings build nothing.
+        from eventstore.projections.index_building import INDEXED_COLUMNS, highest_ids, run_tables
+
         before = self._tail
         records = pa.concat_batches(log.scan(self.position, last_position, INDEXED_COLUMNS))
         highest = dict(before.highest_ids)

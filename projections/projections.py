@@ -14,7 +14,6 @@ from eventstore.errors import FailedPreconditionError
 from eventstore.log import Commit, Log, Progress
 from eventstore.log import record as kinds
 from eventstore.projections.filter import FilterSql
-from eventstore.projections.folding import NODE_TABLES
 from eventstore.projections.index_tables import PendingEntries
 from eventstore.projections.point_index import PointIndex
 
@@ -24,6 +23,9 @@ if TYPE_CHECKING:
 FOLDER_NAME = "projections"
 INDEX_NAME = "index"
 TABLES_NAME = "tables.duckdb"
+
+_NODES = {kinds.ARTIFACT: "artifacts", kinds.EXECUTION: "executions", kinds.CONTEXT: "contexts"}
+"""The table of each node kind."""
 
 _LINKS_TO_CONTEXT = {
     kinds.ARTIFACT: ("attributions", "artifact_id"),
@@ -93,7 +95,7 @@ class Projections:
         `after` is the (order value, id) of the last row of the page before. Raises
         InvalidArgumentError when `where` cannot be computed, such as for an integer overflow.
         """
-        nodes, _ = NODE_TABLES[kind]
+        nodes = _NODES[kind]
         order = _ORDERS[order_by]
         parameters: dict[str, Any] = {"as_of": as_of}
         joins = ""
@@ -148,7 +150,7 @@ class Projections:
             kind: _count(tables, "types", as_of, "AND valid_to > $as_of AND kind = $kind", kind)
             for kind in (kinds.ARTIFACT_TYPE, kinds.EXECUTION_TYPE, kinds.CONTEXT_TYPE)
         }
-        for kind, (nodes, _) in NODE_TABLES.items():
+        for kind, nodes in _NODES.items():
             counts[kind] = _count(tables, nodes, as_of, "AND valid_to > $as_of")
         for kind, links in (
             (kinds.EVENT, "events"),

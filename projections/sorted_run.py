@@ -16,7 +16,6 @@ from uuid import UUID
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as compute
 
 from eventstore.projections.index_tables import TABLES
 
@@ -250,6 +249,9 @@ def sorted_batch(keys: pa.Array, positions: pa.Array, values: pa.Array) -> pa.Re
     batch = pa.RecordBatch.from_arrays(
         [keys, positions, values.cast(pa.large_binary())], schema=RUN_SCHEMA
     )
+    # Not at the top: it takes long to import, and look-ups do without it.
+    import pyarrow.compute as compute
+
     if len(keys) < 2 or compute.all(compute.less_equal(keys[:-1], keys[1:])).as_py():
         return batch
     # The sort is stable.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import hashlib
 import logging
 import os
@@ -13,7 +14,14 @@ import pyarrow as pa
 
 from eventstore import errors
 from eventstore.log.acknowledged import Acknowledged, read_acknowledged
-from eventstore.log.columns import ACTIVE_SCHEMA
+from eventstore.log.commit import has_valid_checksum
+from eventstore.log.commit_ends import (
+    BLOCK_COMMITS,
+    no_commits,
+    read_commit_ends,
+    write_commit_ends,
+)
+from eventstore.log.ipc_message import Envelope, message_envelope
 from eventstore.log.ipc_stream import (
     END_OF_STREAM,
     Ending,
@@ -53,9 +61,10 @@ class ActiveSegmentFile:
             raise translated(error, "opening", self.path) from None
         self.end = entry.header_bytes
         self.is_ended = False
-        self._ends: list[int] = []
-        self._last_positions: list[int] = []
-        self._recorded_ats: list[int] = []
+        self.newest: Envelope | None = None
+        """The newest commit in the file that was seen."""
+        self._ends = no_commits()
+        self._unchecked_end = 0
         header = os.pread(self._descriptor, entry.header_bytes, 0)
         if hashlib.sha256(header).hexdigest() != entry.header_sha256:
             self.close()
@@ -63,25 +72,27 @@ class ActiveSegmentFile:
                 f"segment {self.number}, {self.path}: its header is damaged; the first commit "
                 f"behind it starts at position {self.first_position}"
             )
+        self._take_known_ends()
 
     def close(self) -> None:
         os.close(self._descriptor)
 
     @property
     def last_position(self) -> int:
-        return self._last_positions[-1] if self._last_positions else self.first_position - 1
+        return self._ends.positions[-1] if self._ends.positions else self.first_position - 1
 
     def file_bytes(self) -> int:
         return os.fstat(self._descriptor).st_size
 
-    def catch_up(self) -> list[pa.RecordBatch]:
-        """The commits appended since the last call. Stops before a message that is being written.
+    def catch_up(self) -> bool:
+        """Notice what was appended since the last call; whether anything was.
 
+        Stops before a message that is being written.
         Raises DataLossError when a commit that was acknowledged is damaged or gone.
         """
         size = self.file_bytes()
         if size == self.end or self.is_ended:
-            return []
+            return False
         if size < self.end:
             raise errors.DataLossError(
                 f"segment {self.number}, {self.path}: it ends at byte {size}, but commits up to "
@@ -91,12 +102,12 @@ class ActiveSegmentFile:
         acknowledged = read_acknowledged(self._acknowledged_path)
         data = memoryview(self._read(self.end, size))
         walk = walk_messages(data)
-        batches = self._absorb(data, walk)
+        self._absorb(data, walk)
         if walk.ending is Ending.END_OF_STREAM:
             self.is_ended = True
         elif walk.ending is not Ending.END_OF_FILE:
             self._refuse_damage(data, walk, size - len(data), acknowledged)
-        return batches
+        return bool(walk.ends)
 
     def append(self, message: bytes, commit: Commit) -> None:
         """Write one commit and make it durable. On failure the file is as it was.
@@ -120,7 +131,11 @@ class ActiveSegmentFile:
                 "taken back, reopen the store before the next put"
             ) from None
         self.end += len(message)
-        self._note(self.end, commit.last_position, commit.recorded_at)
+        self._note(self.end, Envelope(commit.number, commit.last_position, commit.recorded_at))
+        if len(self._ends.offsets) % BLOCK_COMMITS == 0:
+            # Without it the next opening takes longer, and nothing else.
+            with contextlib.suppress(OSError):
+                write_commit_ends(self.path.parent, self.number, self._ends)
 
     def append_end_of_stream(self) -> None:
         """Mark that no commit follows: readers then look into the manifest for the next segment."""
@@ -148,52 +163,72 @@ class ActiveSegmentFile:
 
     def batches(self, after: int, upto: int) -> Iterator[pa.RecordBatch]:
         """One batch a commit: those that have records in (after, upto]."""
-        first = bisect.bisect_right(self._last_positions, after)
-        last = min(bisect.bisect_left(self._last_positions, upto) + 1, len(self._ends))
+        offsets, positions = self._ends.offsets, self._ends.positions
+        first = bisect.bisect_right(positions, after)
+        last = min(bisect.bisect_left(positions, upto) + 1, len(offsets))
         if first >= last:
             return
-        start = self._ends[first - 1] if first else self.header_bytes
-        data = memoryview(self._read(start, self._ends[last - 1]))
-        ends = [end - start for end in self._ends[first:last]]
+        start = offsets[first - 1] if first else self.header_bytes
+        data = memoryview(self._read(start, offsets[last - 1]))
+        ends = [end - start for end in offsets[first:last]]
+        if start < self._unchecked_end:
+            self._check(data, ends, first)
         yield from read_batches(data, ends, 0)
 
     def commit_end(self, position: int) -> int | None:
         """The last position of the newest commit that ends at or before `position`."""
-        index = bisect.bisect_right(self._last_positions, position) - 1
-        return self._last_positions[index] if index >= 0 else None
+        positions = self._ends.positions
+        index = bisect.bisect_right(positions, position) - 1
+        return positions[index] if index >= 0 else None
 
     def position_at(self, recorded_at: int) -> int | None:
         """The last position of the newest commit recorded at or before a moment."""
-        index = bisect.bisect_right(self._recorded_ats, recorded_at) - 1
-        return self._last_positions[index] if index >= 0 else None
+        index = bisect.bisect_right(self._ends.recorded_ats, recorded_at) - 1
+        return self._ends.positions[index] if index >= 0 else None
 
     def recorded_at(self, position: int) -> int:
-        return self._recorded_ats[bisect.bisect_left(self._last_positions, position)]
+        return self._ends.recorded_ats[bisect.bisect_left(self._ends.positions, position)]
 
     def reopen(self) -> None:
         """Give a forked child an open file of its own."""
         flags = os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0)
         self._descriptor = os.open(self.path, flags)
 
-    def _note(self, end: int, last_position: int, recorded_at: int) -> None:
-        self._ends.append(end)
-        self._last_positions.append(last_position)
-        self._recorded_ats.append(recorded_at)
+    def _note(self, end: int, envelope: Envelope) -> None:
+        self.newest = envelope
+        self._ends.offsets.append(end)
+        self._ends.positions.append(envelope.last_position)
+        self._ends.recorded_ats.append(envelope.recorded_at)
 
-    def _absorb(self, data: memoryview, walk: Walk) -> list[pa.RecordBatch]:
-        start = self.end
-        batches = read_batches(data, walk.ends, 0)
-        if batches:
-            table = pa.Table.from_batches(batches, ACTIVE_SCHEMA).select(
-                ["position", "recorded_at", "tree_head"]
-            )
-            last_rows = table.filter(table["tree_head"].is_valid())
-            positions = last_rows["position"].to_pylist()
-            recorded_ats = last_rows["recorded_at"].cast(pa.int64()).to_pylist()
-            for end, position, recorded_at in zip(walk.ends, positions, recorded_ats, strict=True):
-                self._note(start + end, position, recorded_at)
+    def _absorb(self, data: memoryview, walk: Walk) -> None:
+        start, begin = self.end, 0
+        for end in walk.ends:
+            self._note(start + end, message_envelope(data[begin:end]))
+            begin = end
         self.end = start + walk.stopped_at
-        return batches
+
+    def _take_known_ends(self) -> None:
+        """Begin behind what earlier writers left of the commits' ends, if it fits the file."""
+        known = read_commit_ends(self.path.parent, self.number)
+        if not known.offsets or known.offsets[-1] > self.file_bytes():
+            return
+        data = memoryview(self._read(known.offsets[-2], known.offsets[-1]))
+        if not has_valid_checksum(data):
+            return
+        newest = message_envelope(data)
+        if newest[1:] == (known.positions[-1], known.recorded_ats[-1]):
+            self.newest, self._ends = newest, known
+            self.end = self._unchecked_end = known.offsets[-1]
+
+    def _check(self, data: memoryview, ends: list[int], first: int) -> None:
+        """Check commits, the first of which has an index, that were not read at the opening."""
+        start = 0
+        for index, end in enumerate(ends, start=first):
+            if not has_valid_checksum(data[start:end]):
+                position = self._ends.positions[index - 1] if index else self.first_position - 1
+                offset = self._ends.offsets[index - 1] if index else self.header_bytes
+                raise self._damaged(position + 1, offset)
+            start = end
 
     def _refuse_damage(
         self, data: memoryview, walk: Walk, start: int, acknowledged: Acknowledged | None
@@ -210,11 +245,14 @@ class ActiveSegmentFile:
             walk.ending is Ending.DAMAGED and bytes(data[-len(_ZERO_CHECKSUM) :]) != _ZERO_CHECKSUM
         )
         if is_acknowledged or is_whole_but_wrong or has_valid_message(data, walk.stopped_at + 8):
-            raise errors.DataLossError(
-                f"segment {self.number}, {self.path}: the commit that starts at position "
-                f"{self.last_position + 1} (byte {offset}) is damaged; run `eventstore verify` and "
-                "restore the file from a backup"
-            )
+            raise self._damaged(self.last_position + 1, offset)
+
+    def _damaged(self, position: int, offset: int) -> errors.DataLossError:
+        return errors.DataLossError(
+            f"segment {self.number}, {self.path}: the commit that starts at position {position} "
+            f"(byte {offset}) is damaged; run `eventstore verify` and restore the file from a "
+            "backup"
+        )
 
     def _read(self, start: int, end: int) -> bytes:
         parts = []

@@ -91,5 +91,9 @@ def commits_of(batch: pa.RecordBatch) -> Iterator[Commit]:
 
 
 def _values(column: Any, name: str) -> list[Any]:
-    values: list[Any] = (column.cast(pa.int64()) if name == "recorded_at" else column).to_pylist()
+    if name == "recorded_at":
+        # Not by a cast, for which Arrow imports all its functions.
+        column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        column = column.view(pa.int64())
+    values: list[Any] = column.to_pylist()
     return values

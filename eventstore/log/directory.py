@@ -95,6 +95,7 @@ class DirectoryLog:
         except errors.StatusError:
             self._close_descriptors()
             raise
+        self._take_newest()
         try:
             self._catch_up()
             self._refuse_shortened(known)
@@ -328,13 +329,17 @@ class DirectoryLog:
 
     def _catch_up(self) -> None:
         while True:
-            for batch in self._active.catch_up():
-                self._commit_number = batch.column("commit")[0].as_py()
-                self._last_recorded_at = batch.column("recorded_at").cast(pa.int64())[0].as_py()
+            if self._active.catch_up():
+                self._take_newest()
                 self._frontier = None
             # An ended segment whose successor is not in the manifest yet: a rotation is under way.
             if not (self._active.is_ended and self._reload_manifest()):
                 return
+
+    def _take_newest(self) -> None:
+        newest = self._active.newest
+        if newest is not None:
+            self._commit_number, self._last_recorded_at = newest.number, newest.recorded_at
 
     def _reload_manifest(self) -> bool:
         """Take over a newer manifest; whether the active segment is another one now."""
@@ -353,6 +358,7 @@ class DirectoryLog:
         newest = manifest.segments[-1]
         self._commit_number = newest.last_commit
         self._last_recorded_at = newest.last_recorded_at
+        self._take_newest()
         self._frontier = None
         return True
 

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 from functools import cache, lru_cache
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -54,17 +54,39 @@ def _template() -> _Template:
     return _Template()
 
 
-def _field(message: bytes, table: int, place: int) -> int:
+def _field(message: bytes | memoryview, table: int, place: int) -> int:
     """Where the field with this place in the vtable of a flatbuffer table stands."""
     vtable: int = table - struct.unpack_from("<i", message, table)[0]
     offset: int = struct.unpack_from("<H", message, vtable + place)[0]
     return table + offset
 
 
-def _table_at(message: bytes, reference: int) -> int:
+def _table_at(message: bytes | memoryview, reference: int) -> int:
     """Where a reference to a table or vector leads."""
     offset: int = struct.unpack_from("<I", message, reference)[0]
     return reference + offset
+
+
+class Envelope(NamedTuple):
+    """What tells one commit from another; `recorded_at` is in microseconds since the epoch."""
+
+    number: int
+    last_position: int
+    recorded_at: int
+
+
+def message_envelope(message: memoryview) -> Envelope:
+    """Read from a commit's message, whoever wrote it, without decoding the rest."""
+    body = _PREFIX_BYTES + int.from_bytes(message[4:8], "little")
+    batch = _table_at(message, _field(message, _table_at(message, _PREFIX_BYTES), _HEADER))
+    rows: int = struct.unpack_from("<q", message, _field(message, batch, _LENGTH))[0]
+    buffers = _table_at(message, _field(message, batch, _BUFFERS)) + 4
+    # The first three columns are integers without nulls: no bits of validity, and the values.
+    starts = [struct.unpack_from("<q", message, buffers + 16 * n)[0] for n in (1, 3, 5)]
+    position, number, recorded_at = (
+        struct.unpack_from("<q", message, body + start)[0] for start in starts
+    )
+    return Envelope(number, position + rows - 1, recorded_at)
 
 
 def commit_message(commit: Commit) -> bytes:

@@ -7,19 +7,22 @@ import random
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eventstore import errors
 from eventstore.log import Log, Progress, VerifyReport
 from eventstore.metadata_store.opening import open_configured, open_directory
-from eventstore.metadata_store.options import ExtraOptions, ListOptions, OrderByField
 from eventstore.metadata_store.reader import MAX_NUM_RESULT, MetadataReader
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store import Engine
 from eventstore.store.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from eventstore.metadata_store.options import ExtraOptions, ListOptions, OrderByField
 
 __all__ = [
     "MAX_NUM_RESULT",
@@ -35,6 +38,16 @@ _LOGGER = logging.getLogger("eventstore")
 
 _RETRIES = 5
 _MEAN_DELAY_SECONDS = 2.0
+
+
+_OPTIONS = ("ExtraOptions", "ListOptions", "OrderByField")
+
+
+def __getattr__(name: str) -> Any:
+    """The options have their place here in MLMD; attrs, which they need, takes long to import."""
+    if name not in _OPTIONS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("eventstore.metadata_store.options"), name)
 
 
 class MetadataStore(MetadataReader):

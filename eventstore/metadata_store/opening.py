@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import zipfile
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -60,7 +59,11 @@ def configured_path(config: mlmd.ConnectionConfig) -> Path:
 
 def is_packed(path: Path) -> bool:
     """Whether a path is a store in one file, as `downgrade_schema` to version 0 leaves it."""
-    return path.is_file() and zipfile.is_zipfile(path)
+    if not path.is_file():
+        return False
+    import zipfile
+
+    return zipfile.is_zipfile(path)
 
 
 def open_directory(path: Path, *, read_only: bool = False, must_exist: bool = False) -> Engine:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eventstore import errors
-from eventstore.metadata_store.options import ExtraOptions, ListOptions, OrderByField
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION
 from eventstore.store.node_reads import nodes_by_id
 from eventstore.store.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from eventstore.metadata_store.options import ExtraOptions, ListOptions
 
 MAX_NUM_RESULT = 100
 """Nodes asked for in one page."""
@@ -406,7 +408,7 @@ class MetadataReader:
             "GetExecutionsByContext",
             service.GetExecutionsByContextRequest(context_id=context_id),
             "executions",
-            list_options or ListOptions(order_by=OrderByField.CREATE_TIME, is_asc=False),
+            list_options or _newest_first(),
         )
 
     def get_parent_contexts_by_context(
@@ -507,3 +509,10 @@ class MetadataReader:
             if not response.next_page_token or (limit is not None and len(found) >= limit):
                 return found
             options.next_page_token = response.next_page_token
+
+
+def _newest_first() -> ListOptions:
+    # Not at the top: attrs, which it needs, takes long to import.
+    from eventstore.metadata_store.options import ListOptions, OrderByField
+
+    return ListOptions(order_by=OrderByField.CREATE_TIME, is_asc=False)
