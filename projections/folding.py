@@ -12,11 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as compute
 
 from eventstore.log import record as kinds
+from eventstore.projections.node_listing import NOT_ENDED
 
 TABLES_FORMAT_VERSION: Final = 2
-NOT_ENDED: Final = 9_223_372_036_854_775_807
-"""`valid_to` of the version that is current."""
-
 NODE_TABLES: Final = {
     kinds.ARTIFACT: ("artifacts", "artifact_properties"),
     kinds.EXECUTION: ("executions", "execution_properties"),

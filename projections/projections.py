@@ -15,6 +15,7 @@ from eventstore.log import Commit, Log, Progress
 from eventstore.log import record as kinds
 from eventstore.projections.filter import FilterSql
 from eventstore.projections.index_tables import PendingEntries
+from eventstore.projections.node_listing import NODE_TABLES, Listing, listed_from_index
 from eventstore.projections.point_index import PointIndex
 
 if TYPE_CHECKING:
@@ -23,15 +24,6 @@ if TYPE_CHECKING:
 FOLDER_NAME = "projections"
 INDEX_NAME = "index"
 TABLES_NAME = "tables.duckdb"
-
-_NODES = {kinds.ARTIFACT: "artifacts", kinds.EXECUTION: "executions", kinds.CONTEXT: "contexts"}
-"""The table of each node kind."""
-
-_LINKS_TO_CONTEXT = {
-    kinds.ARTIFACT: ("attributions", "artifact_id"),
-    kinds.EXECUTION: ("associations", "execution_id"),
-}
-_ORDERS = {"id": "id", "create_time": "create_time", "update_time": "update_time"}
 
 
 class ProjectionsInfo(msgspec.Struct, frozen=True):
@@ -95,53 +87,30 @@ class Projections:
         `after` is the (order value, id) of the last row of the page before. Raises
         InvalidArgumentError when `where` cannot be computed, such as for an integer overflow.
         """
-        nodes = _NODES[kind]
-        order = _ORDERS[order_by]
-        parameters: dict[str, Any] = {"as_of": as_of}
-        joins = ""
-        conditions = ["node.valid_from <= $as_of", "node.valid_to > $as_of"]
-        if type_id is not None:
-            conditions.append("node.type_id = $type_id")
-            parameters["type_id"] = type_id
-        if context_id is not None:
-            links, end = _LINKS_TO_CONTEXT[kind]
-            joins = f"""
-            JOIN {links} AS link
-              ON link.{end} = node.id AND link.context_id = $context_id
-             AND link.valid_from <= $as_of
-            """
-            parameters["context_id"] = context_id
-        if where is not None:
-            joins += where.joins
-            conditions.append(where.condition)
-            parameters.update(where.parameters)
-        if after is not None:
-            comparison = "<" if descending else ">"
-            conditions.append(f"(node.{order}, node.id) {comparison} ($after_value, $after_id)")
-            parameters["after_value"], parameters["after_id"] = after
-        distinct = "DISTINCT" if where is not None and where.joins else ""
-        direction = "DESC" if descending else "ASC"
-        limit_clause = ""
-        if limit is not None:
-            limit_clause = "LIMIT $limit"
-            parameters["limit"] = limit
-        sql = f"""
-        SELECT {distinct} node.id, node.{order}
-        FROM {nodes} AS node {joins}
-        WHERE {" AND ".join(conditions)}
-        ORDER BY node.{order} {direction}, node.id {direction}
-        {limit_clause}
-        """
-        return self._folded_tables(as_of).query(sql, parameters)
+        return self._listed(
+            Listing(
+                kind,
+                as_of,
+                type_id=type_id,
+                context_id=context_id,
+                order_by=order_by,
+                descending=descending,
+                after=after,
+                limit=limit,
+                where=where,
+            )
+        )
 
     def matching_ids(self, kind: str, ids: Sequence[int], where: FilterSql, as_of: int) -> set[int]:
         """Those of the given nodes that match a filter as of a position."""
-        restricted = FilterSql(
-            f"node.id IN (SELECT unnest($candidates)) AND ({where.condition})",
-            where.joins,
-            {**where.parameters, "candidates": list(ids)},
-        )
-        return {node_id for node_id, _ in self.list_ids(kind, as_of=as_of, where=restricted)}
+        rows = self._listed(Listing(kind, as_of, node_ids=ids, where=where))
+        return {node_id for node_id, _ in rows}
+
+    def _listed(self, listing: Listing) -> list[tuple[int, int]]:
+        rows = listed_from_index(self.index, listing)
+        if rows is not None:
+            return rows
+        return self._folded_tables(listing.as_of).listed(listing)
 
     def counts(self, as_of: int) -> dict[str, int]:
         """How many types, nodes and links of each kind there are as of a position."""
@@ -150,7 +119,7 @@ class Projections:
             kind: _count(tables, "types", as_of, "AND valid_to > $as_of AND kind = $kind", kind)
             for kind in (kinds.ARTIFACT_TYPE, kinds.EXECUTION_TYPE, kinds.CONTEXT_TYPE)
         }
-        for kind, nodes in _NODES.items():
+        for kind, nodes in NODE_TABLES.items():
             counts[kind] = _count(tables, nodes, as_of, "AND valid_to > $as_of")
         for kind, links in (
             (kinds.EVENT, "events"),

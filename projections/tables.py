@@ -20,6 +20,7 @@ import pyarrow as pa
 from eventstore.errors import InvalidArgumentError, ResourceExhaustedError
 from eventstore.log import Log, Progress
 from eventstore.projections.folding import FOLDED_COLUMNS, TableChange, table_changes
+from eventstore.projections.node_listing import Listing, listing_sql
 from eventstore.projections.tables_file import (
     OpenedTables,
     checkpoint_of,
@@ -38,6 +39,8 @@ FOLDED_ROWS_MAX: Final = 131_072
 _BOUND_ROWS_MAX: Final = 16
 """So few rows are cheaper to bind as parameters than to register as an Arrow table."""
 
+_STATEMENTS_MAX: Final = 256
+
 _END_ONE: Final = """
 UPDATE {table} SET valid_to = $valid_to WHERE valid_from = $valid_from
 """
@@ -51,6 +54,26 @@ UPDATE checkpoint SET position = $position, recorded_at = $recorded_at WHERE pos
 """
 
 _left_to_the_parent: list[OpenedTables] = []
+
+
+class _Folds:
+    """Counts the folds of this process, into whatever tables, so that a query notices one."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self.started = 0
+        self.finished = 0
+
+    def start(self) -> None:
+        with self._mutex:
+            self.started += 1
+
+    def finish(self) -> None:
+        with self._mutex:
+            self.finished += 1
+
+
+_folds = _Folds()
 
 
 class Tables:
@@ -69,6 +92,7 @@ class Tables:
         self._process = os.getpid()
         self._opened: OpenedTables | None = None
         self._checkpoint = 0
+        self._folds_seen = -1
         self._statements: dict[str, duckdb.Statement] = {}
 
     def checkpoint(self) -> int:
@@ -100,9 +124,10 @@ class Tables:
         and ResourceExhaustedError when it needs too much memory.
         """
         with self._mutex:
+            statement = self._statement(sql)
             opened, cursor = self._opened, self._connection().cursor()
         try:
-            return _rows(cursor, sql, parameters)
+            return _rows(cursor, statement, parameters)
         except duckdb.Error as error:
             with self._mutex:
                 # Another thread may have started over already.
@@ -111,6 +136,20 @@ class Tables:
                 self.fold(self._log.position)
                 cursor = self._connection().cursor()
             return _rows(cursor, sql, parameters)
+
+    def listed(self, listing: Listing) -> list[tuple[int, int]]:
+        """(id, order value) of the nodes that are asked for, of a position that is folded.
+
+        Raises what `query` raises.
+        """
+        with self._mutex:
+            is_now = self._is_now(listing.as_of)
+            folds = _folds.started
+        rows = self.query(*listing_sql(listing, is_now=is_now))
+        if is_now and folds != _folds.started:
+            # What was current may not have been so to the end.
+            rows = self.query(*listing_sql(listing, is_now=False))
+        return rows
 
     def clear(self) -> None:
         """Empty the tables; a file that is in use elsewhere is left as it is."""
@@ -141,8 +180,19 @@ class Tables:
         opening = open_tables_to_read if self._read_only else open_tables
         return self._take(opening(self._log, self._path))
 
+    def _is_now(self, position: int) -> bool:
+        """Whether the tables are folded up to a position and no further."""
+        if _folds.started != _folds.finished:
+            return False
+        if self._folds_seen != _folds.started:
+            # Another object of this process may have folded into the same file.
+            self._folds_seen = _folds.started
+            self._checkpoint = checkpoint_of(self._connection(), self._log) or 0
+        return position == self._checkpoint
+
     def _take(self, opened: OpenedTables) -> duckdb.DuckDBPyConnection:
         self._opened = opened
+        self._statements.clear()
         self._checkpoint = checkpoint_of(opened.connection, self._log) or 0
         return opened.connection
 
@@ -182,6 +232,16 @@ class Tables:
             "position": last_position,
             "recorded_at": self._log.recorded_at(last_position),
         }
+        _folds.start()
+        try:
+            is_moved = self._fold_in_transaction(batch, checkpoint)
+        finally:
+            _folds.finish()
+        if is_moved:
+            self._checkpoint = last_position
+        return is_moved
+
+    def _fold_in_transaction(self, batch: pa.RecordBatch, checkpoint: dict[str, int]) -> bool:
         self._execute("BEGIN")
         try:
             # First, so that of two that fold the same positions one stops before it adds rows.
@@ -196,8 +256,6 @@ class Tables:
             if isinstance(error, duckdb.TransactionException):
                 return False
             raise
-        if is_moved:
-            self._checkpoint = last_position
         return is_moved
 
     def _apply(self, change: TableChange) -> None:
@@ -230,17 +288,22 @@ class Tables:
     def _execute(
         self, sql: str, parameters: dict[str, Any] | list[Any] | None = None
     ) -> duckdb.DuckDBPyConnection:
-        """Run one of the few statements of a small fold, which are parsed once."""
-        connection = self._connection()
+        """Run a statement of a fold."""
+        return self._connection().execute(self._statement(sql), parameters)
+
+    def _statement(self, sql: str) -> duckdb.Statement:
+        """Parse each of the statements that recur once."""
         statement = self._statements.get(sql)
         if statement is None:
-            (statement,) = connection.extract_statements(sql)
+            (statement,) = self._connection().extract_statements(sql)
+            if len(self._statements) >= _STATEMENTS_MAX:
+                self._statements.clear()
             self._statements[sql] = statement
-        return connection.execute(statement, parameters)
+        return statement
 
 
 def _rows(
-    cursor: duckdb.DuckDBPyConnection, sql: str, parameters: dict[str, Any]
+    cursor: duckdb.DuckDBPyConnection, sql: str | duckdb.Statement, parameters: dict[str, Any]
 ) -> list[tuple[Any, ...]]:
     """All rows of a query; closes the cursor."""
     with contextlib.closing(cursor):

@@ -206,17 +206,17 @@ def _update(
         )
     previous, payload = found
     stored: Node = kind.message.FromString(payload)
-    if given.HasField("type_id") and given.type_id != stored.type_id:
-        raise InvalidArgumentError(
-            f"{kind.singular} {given.id} has type {stored.type_id}, not the given "
-            f"{given.type_id}: the type of a node cannot be changed"
-        )
     if guard_update_time and (
         given.last_update_time_since_epoch != stored.last_update_time_since_epoch
     ):
         raise FailedPreconditionError(
             f"{kind.singular} {given.id} was updated at {stored.last_update_time_since_epoch} ms, "
             f"not at the given {given.last_update_time_since_epoch} ms: read it again and retry"
+        )
+    if given.HasField("type_id") and given.type_id != stored.type_id:
+        raise InvalidArgumentError(
+            f"{kind.singular} {given.id} has type {stored.type_id}, not the given "
+            f"{given.type_id}: the type of a node cannot be changed"
         )
     node_type = transaction.type_by_id(kind, stored.type_id)
     assert node_type is not None, f"{kind.singular} {given.id} has a type that is not stored"
@@ -236,7 +236,8 @@ def _update(
         stored.HasField("external_id") and stored.external_id == updated.external_id
     ):
         _refuse_taken_external_id(transaction, kind, updated.external_id)
-    if not force_update_time and _says_the_same(kind, given, stored):
+    # Of properties the masked ones count alone; of the other fields all, masked or not.
+    if not force_update_time and _says_the_same(kind, given, updated, stored):
         return
     update_time = now_ms()
     if guard_update_time:
@@ -341,21 +342,31 @@ def _copy_field(target: Node, source: Node, field: Any) -> None:
         target.ClearField(field)
 
 
-def _says_the_same(kind: NodeKind, given: Node, stored: Node) -> bool:
+def _says_the_same(kind: NodeKind, given: Node, updated: Node, stored: Node) -> bool:
     """Whether a put of `given` changes nothing in upstream's eyes: type id and times apart.
 
     The comparison is of presence and value, `type` and `system_metadata` included: a node as a get
     returned it is no change, one without its `type` moves the update time.
     """
-    return bool(_compared(kind, given) == _compared(kind, stored))
+    if _compared(kind, given) != _compared(kind, stored):
+        return False
+    return all(
+        _values(getattr(updated, map_field)) == _values(getattr(stored, map_field))
+        for map_field in PROPERTY_MAPS
+    )
+
+
+def _values(properties: Any) -> dict[str, bytes]:
+    return {name: properties[name].SerializeToString(deterministic=True) for name in properties}
 
 
 def _compared(kind: NodeKind, node: Node) -> Node:
     copy: Node = kind.message()
     copy.CopyFrom(node)
-    copy.ClearField("type_id")
-    copy.ClearField("create_time_since_epoch")
-    copy.ClearField("last_update_time_since_epoch")
+    for field in ("type_id", "create_time_since_epoch", "last_update_time_since_epoch"):
+        copy.ClearField(field)
+    for map_field in PROPERTY_MAPS:
+        copy.ClearField(map_field)
     copy.DiscardUnknownFields()
     return copy
 

@@ -115,10 +115,10 @@ def _evolve(
 ) -> None:
     described = f"{kind.singular} type {given.name!r}"
     for name, property_type in given.properties.items():
-        if name in baseline.properties and baseline.properties[name] != property_type:
+        if name in current.properties and current.properties[name] != property_type:
             raise AlreadyExistsError(
                 f"{described} already has property {name!r} as "
-                f"{mlmd.PropertyType.Name(baseline.properties[name])}, not as "
+                f"{mlmd.PropertyType.Name(current.properties[name])}, not as "
                 f"{mlmd.PropertyType.Name(property_type)}: give it a new name or version the type"
             )
     omitted = sorted(set(baseline.properties) - set(given.properties))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -11,9 +11,11 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from eventstore.projections.filter import functions
-from eventstore.projections.filter.filter_sql import FilterSql
+from eventstore.projections.filter import evaluation, functions
+from eventstore.projections.filter.filter_sql import FilterSql, Join, LookUp
 from eventstore.projections.filter.lexing import (
+    FLOAT_PREFIX,
+    INT_PREFIX,
     NEIGHBOUR_PREFIX,
     NOT_IN,
     PROPERTY_PREFIX,
@@ -26,6 +28,8 @@ from eventstore.projections.filter.schema import (
     BOOL,
     COLUMNS,
     FLOAT64,
+    INDEXED,
+    INDEXED_OF_CONTEXTS,
     INT64,
     NEIGHBOURS,
     NULL,
@@ -38,7 +42,7 @@ from eventstore.projections.filter.schema import (
     type_join,
 )
 
-_INT64_RANGE = range(-(2**63), 2**63)
+_DUCKDB_TYPES = {INT64: "BIGINT", FLOAT64: "DOUBLE", STRING: "VARCHAR"}
 _NUMERIC = (INT64, FLOAT64)
 _COMPARISONS = {
     exp.EQ: "=",
@@ -64,14 +68,50 @@ def compile_filter(text: str, kind: str) -> FilterSql:
     Raises InvalidArgumentError that says what is wrong and where.
     """
     lexed = lex(text)
-    compiled = Compiler(kind, lexed)
+    shape = _compiled(lexed.text, kind, tuple(lexed.properties), tuple(lexed.neighbours))
+    values = {
+        name: _value(value, lexed) if isinstance(value, _Literal) else value
+        for name, value in shape.parameters.items()
+    }
+    return replace(shape, parameters=values)
+
+
+@dataclass(frozen=True, slots=True)
+class _Literal:
+    """Stands for a literal of the text in the parameters of what all texts of a shape share."""
+
+    is_string: bool
+    index: int
+
+
+def _value(literal: _Literal, lexed: Lexed) -> str | int | float:
+    return (lexed.strings if literal.is_string else lexed.numbers)[literal.index]
+
+
+@lru_cache(maxsize=512)
+def _compiled(
+    text: str,
+    kind: str,
+    properties: tuple[tuple[str, str, str], ...],
+    neighbours: tuple[tuple[str, str, str], ...],
+) -> FilterSql:
+    """Compile an expression whose literals are numbered: programs ask alike, parsing is slow."""
+    compiled = Compiler(kind, properties, neighbours)
     try:
-        root = compiled.compile(_parsed(lexed.text))
+        root = compiled.compile(_parsed(text))
     except RecursionError:
         raise refused("it is nested too deeply") from None
     if root.type != BOOL:
         raise refused(f"it is not a valid boolean expression, its type is {root.type}")
-    return FilterSql(root.sql, "\n".join(compiled.joins.values()), compiled.parameters)
+    return FilterSql(
+        root.sql,
+        tuple(join for joins in compiled.joins.values() for join in joins),
+        compiled.parameters,
+        compiled.names_node,
+        root.evaluate if compiled.aliases <= {root.look_up and root.look_up.alias} else None,
+        frozenset((PROPERTY_MAPS[map_name], name) for map_name, name, _ in properties),
+        root.look_up,
+    )
 
 
 def _parsed(text: str) -> exp.Expression:
@@ -96,9 +136,13 @@ class Compiler:
     """Walks the parsed expression; collects joins by alias, and parameters."""
 
     kind: str
-    lexed: Lexed
-    joins: dict[str, str] = field(default_factory=dict)
+    properties: tuple[tuple[str, str, str], ...]
+    neighbours: tuple[tuple[str, str, str], ...]
+    joins: dict[str, tuple[Join, ...]] = field(default_factory=dict)
     parameters: dict[str, Any] = field(default_factory=dict)
+    names_node: bool = False
+    aliases: set[str | None] = field(default_factory=set)
+    """Those of neighbours."""
 
     def compile(self, node: Any) -> Typed:
         handler = _HANDLERS.get(type(node))
@@ -117,44 +161,49 @@ class Compiler:
 
     def paren(self, node: exp.Paren) -> Typed:
         inner = self.compile(node.this)
-        return Typed(f"({inner.sql})", inner.type)
+        return replace(inner, sql=f"({inner.sql})", column=None)
 
     def literal(self, node: exp.Literal) -> Typed:
         if node.is_string:
             raise refused(f"Syntax error: unexpected {node.this!r}")
-        text = str(node.this)
-        if text.isdigit():
-            if int(text) not in _INT64_RANGE and int(text) != 2**63:
-                raise refused(f"Invalid integer literal: {text}")
-            return Typed(f"{self.bind(int(text))}::BIGINT", INT64)
-        return Typed(f"{self.bind(float(text))}::DOUBLE", FLOAT64)
+        return self._literal(int(str(node.this)), INT64)
 
     def boolean(self, node: exp.Boolean) -> Typed:
-        return Typed("true" if node.this else "false", BOOL)
+        value = bool(node.this)
+        return Typed("true" if value else "false", BOOL, evaluate=evaluation.constant(value))
 
     def null(self, _: exp.Null) -> Typed:
-        return Typed("NULL", NULL)
+        return Typed("NULL", NULL, evaluate=evaluation.constant(None))
 
     def name(self, node: exp.Column) -> Typed:
         if len(node.parts) > 1:
             raise refused(f"Unrecognized name: {_shown(node)}")
         name = node.name
-        if name.startswith(STRING_PREFIX):
-            content = self.lexed.strings[int(name.removeprefix(STRING_PREFIX))]
-            return Typed(f"{self.bind(content)}::VARCHAR", STRING)
+        for prefix, kind in ((STRING_PREFIX, STRING), (INT_PREFIX, INT64), (FLOAT_PREFIX, FLOAT64)):
+            if name.startswith(prefix):
+                index = int(name.removeprefix(prefix))
+                return self._literal(_Literal(kind == STRING, index), kind)
         if name.startswith(PROPERTY_PREFIX):
-            return self._property(*self.lexed.properties[int(name.removeprefix(PROPERTY_PREFIX))])
+            return self._property(*self.properties[int(name.removeprefix(PROPERTY_PREFIX))])
         if name.startswith(NEIGHBOUR_PREFIX):
-            number = int(name.removeprefix(NEIGHBOUR_PREFIX))
-            return self._neighbour(*self.lexed.neighbours[number])
+            return self._neighbour(*self.neighbours[int(name.removeprefix(NEIGHBOUR_PREFIX))])
         lowered = name.lower()
         if lowered == "type":
-            self.joins.setdefault("node_type", type_join("node_type", "node"))
-            return Typed("node_type.name", STRING)
+            self.names_node = True
+            self.joins.setdefault("node_type", (type_join("node_type", "node"),))
+            return Typed("node_type.name", STRING, evaluate=evaluation.type_name())
         column = COLUMNS[self.kind].get(lowered)
         if column is None:
             raise refused(f"Unrecognized name: {name}")
-        return Typed(f"node.{column.sql}", column.type, column)
+        self.names_node |= column.sql != "id"
+        evaluate = evaluation.column(column.sql)
+        return Typed(f"node.{column.sql}", column.type, column, evaluate)
+
+    def _literal(self, value: Any, kind: str) -> Typed:
+        bound = self.bind(value)
+        parameter = bound.removeprefix("$")
+        evaluate = evaluation.parameter(parameter)
+        return Typed(f"{bound}::{_DUCKDB_TYPES[kind]}", kind, None, evaluate, parameter)
 
     def _property(self, map_name: str, name: str, member: str) -> Typed:
         if member not in PROPERTY_MEMBERS:
@@ -162,17 +211,15 @@ class Compiler:
                 f"Field name {member} does not exist in {map_name}; use one of "
                 f"{', '.join(PROPERTY_MEMBERS)}"
             )
-        key = f"{map_name} {name}"
+        key, is_custom = f"{map_name} {name}", PROPERTY_MAPS[map_name]
         if key not in self.joins:
             parameter = self.bind(name).removeprefix("$")
-            self.joins[key] = property_join(
-                f"property_{len(self.joins)}",
-                self.kind,
-                parameter,
-                is_custom=PROPERTY_MAPS[map_name],
-            )
-        alias = f"property_{list(self.joins).index(key)}"
-        return Typed(f"{alias}.{member}", PROPERTY_MEMBERS[member])
+            alias = f"property_{len(self.joins)}"
+            join = property_join(alias, self.kind, parameter, is_custom=is_custom)
+            self.joins[key] = (join,)
+        alias = self.joins[key][0].alias
+        evaluate = evaluation.property_member(is_custom, name, member)
+        return Typed(f"{alias}.{member}", PROPERTY_MEMBERS[member], evaluate=evaluate)
 
     def _neighbour(self, prefix: str, alias: str, field_name: str) -> Typed:
         neighbour = NEIGHBOURS[self.kind].get(prefix)
@@ -186,24 +233,33 @@ class Compiler:
         wants_type = field_name == "type" and neighbour.has_type
         if not wants_type and field_name not in neighbour.fields:
             raise refused(f"Field name {field_name} does not exist in {key}")
+        self.aliases.add(key)
         if key not in self.joins:
-            self.joins[key] = neighbour.joins.replace("{alias}", f"neighbour_{len(self.joins)}")
-        row = f"neighbour_{list(self.joins).index(key)}"
+            self.joins[key] = neighbour.joins(f"neighbour_{len(self.joins)}")
+        row = self.joins[key][-1].alias
         if wants_type:
-            self.joins.setdefault(f"{key} type", type_join(f"{row}_type", row))
-            return Typed(f"{row}_type.name", STRING)
+            self.joins.setdefault(f"{key} type", (type_join(f"{row}_type", row),))
+            evaluate = evaluation.neighbour_type_name() if prefix == "contexts" else None
+            return Typed(f"{row}_type.name", STRING, evaluate=evaluate, alias=key)
         column = neighbour.fields[field_name]
-        return Typed(f"{row}.{column.sql}", column.type, column)
+        evaluate = evaluation.neighbour_column(column.sql) if prefix == "contexts" else None
+        return Typed(f"{row}.{column.sql}", column.type, column, evaluate, alias=key)
 
     # Logic and comparison
 
     def junction(self, node: exp.And | exp.Or) -> Typed:
         word = "AND" if isinstance(node, exp.And) else "OR"
         operands = [self._boolean_operand(operand, word) for operand in node.flatten()]
-        return Typed(f"({f' {word} '.join(operands)})", BOOL)
+        return Typed(
+            f"({f' {word} '.join(operand.sql for operand in operands)})",
+            BOOL,
+            evaluate=evaluation.junction(word, [operand.evaluate for operand in operands]),
+            look_up=_narrowest(operands) if word == "AND" else None,
+        )
 
     def negation(self, node: exp.Not) -> Typed:
-        return Typed(f"(NOT {self._boolean_operand(node.this, 'NOT')})", BOOL)
+        operand = self._boolean_operand(node.this, "NOT")
+        return Typed(f"(NOT {operand.sql})", BOOL, evaluate=evaluation.negation(operand.evaluate))
 
     def comparison(self, node: exp.Binary) -> Typed:
         operator = _COMPARISONS[type(node)]
@@ -212,7 +268,12 @@ class Compiler:
             return enum
         left, right = self.compile(node.left), self.compile(node.right)
         self._require_comparable(operator, left, right)
-        return Typed(f"({left.sql} {operator} {right.sql})", BOOL)
+        return Typed(
+            f"({left.sql} {operator} {right.sql})",
+            BOOL,
+            evaluate=evaluation.comparison(operator, left.evaluate, right.evaluate),
+            look_up=_look_up(left, [right]) if operator == "=" else None,
+        )
 
     def _enum_comparison(self, node: exp.Binary, operator: str) -> Typed | None:
         if operator not in ("=", "!=") or not isinstance(node.left, exp.Column):
@@ -222,13 +283,16 @@ class Compiler:
             return None
         if isinstance(node.right, exp.Column) and _is_bare(node.right):
             number = self._enum_number(left.column, node.right.name)
-        elif isinstance(node.right, exp.Literal) and not node.right.is_string:
-            raise refused(f"Unsupported enum value specified: {node.right.this}")
+        elif _is_number(node.right):
+            raise refused("Unsupported enum value specified: use a name, not a number")
         else:
             return None
+        value = evaluation.constant(number)
         if operator == "=":
-            return Typed(f"({left.sql} = {self.bind(number)})", BOOL)
-        return Typed(f"({left.sql} IS DISTINCT FROM {self.bind(number)})", BOOL)
+            sql = f"({left.sql} = {self.bind(number)})"
+            return Typed(sql, BOOL, evaluate=evaluation.comparison("=", left.evaluate, value))
+        sql = f"({left.sql} IS DISTINCT FROM {self.bind(number)})"
+        return Typed(sql, BOOL, evaluate=evaluation.is_distinct(left.evaluate, value))
 
     def _enum_number(self, column: Column, name: str) -> int:
         assert column.enum is not None
@@ -258,7 +322,13 @@ class Compiler:
             if member.type != NULL:
                 self._require_comparable("IN", left, member)
         word = "NOT IN" if negated else "IN"
-        return Typed(f"({left.sql} {word} ({', '.join(m.sql for m in compiled)}))", BOOL)
+        evaluates = [member.evaluate for member in compiled]
+        return Typed(
+            f"({left.sql} {word} ({', '.join(m.sql for m in compiled)}))",
+            BOOL,
+            evaluate=evaluation.membership(left.evaluate, evaluates, negated=negated),
+            look_up=None if negated else _look_up(left, compiled),
+        )
 
     def _enum_membership(self, left: Typed, members: list[Any], *, negated: bool) -> Typed:
         assert left.column is not None
@@ -271,15 +341,24 @@ class Compiler:
             else:
                 raise refused(f"Unsupported enum value specified: {_shown(member)}")
         bound = ", ".join(self.bind(number) for number in numbers)
-        if negated:
-            return Typed(f"({left.sql} NOT IN ({bound}) OR {left.sql} IS NULL)", BOOL)
-        return Typed(f"({left.sql} IN ({bound}))", BOOL)
+        values = [evaluation.constant(number) for number in numbers]
+        evaluate = evaluation.membership(left.evaluate, values, negated=negated)
+        if not negated:
+            return Typed(f"({left.sql} IN ({bound}))", BOOL, evaluate=evaluate)
+        sql = f"({left.sql} NOT IN ({bound}) OR {left.sql} IS NULL)"
+        absent = evaluation.is_null(left.evaluate)
+        return Typed(sql, BOOL, evaluate=evaluation.junction("OR", [evaluate, absent]))
 
     def between(self, node: exp.Between) -> Typed:
         subject, low, high = (self.compile(node.args[part]) for part in ("this", "low", "high"))
         self._require_comparable("BETWEEN", subject, low)
         self._require_comparable("BETWEEN", subject, high)
-        return Typed(f"({subject.sql} BETWEEN {low.sql} AND {high.sql})", BOOL)
+        bounds = [
+            evaluation.comparison(">=", subject.evaluate, low.evaluate),
+            evaluation.comparison("<=", subject.evaluate, high.evaluate),
+        ]
+        sql = f"({subject.sql} BETWEEN {low.sql} AND {high.sql})"
+        return Typed(sql, BOOL, evaluate=evaluation.junction("AND", bounds))
 
     def like(self, node: exp.Like) -> Typed:
         left, right = self.compile(node.this), self.compile(node.expression)
@@ -288,23 +367,24 @@ class Compiler:
                 f"No matching signature for operator LIKE for argument types: {left.type}, "
                 f"{right.type}"
             )
+        negated = bool(node.args.get("negate"))
         # As SQLite and MySQL do it for MLMD: the case of ASCII letters does not count.
-        folded_left, folded_right = (
-            functions.ascii_lower(left.sql),
-            functions.ascii_lower(right.sql),
-        )
-        word = "NOT LIKE" if node.args.get("negate") else "LIKE"
-        return Typed(f"({folded_left} {word} {folded_right})", BOOL)
+        sql = functions.like_without_case(left.sql, right.sql)
+        evaluate = evaluation.like(left.evaluate, right.evaluate, negated=negated)
+        return Typed(f"(NOT {sql})" if negated else sql, BOOL, evaluate=evaluate)
 
     def test(self, node: exp.Is) -> Typed:
         subject, tested = self.compile(node.this), node.expression
         if isinstance(tested, exp.Null):
-            return Typed(f"({subject.sql} IS NULL)", BOOL)
+            evaluate = evaluation.is_null(subject.evaluate)
+            return Typed(f"({subject.sql} IS NULL)", BOOL, evaluate=evaluate)
         if isinstance(tested, exp.Boolean):
             if subject.type != BOOL:
                 raise refused(f"IS {_shown(tested)} needs a BOOL, not {subject.type}")
             word = "true" if tested.this else "false"
-            return Typed(f"({subject.sql} IS NOT DISTINCT FROM {word})", BOOL)
+            evaluate = evaluation.is_truth(subject.evaluate, bool(tested.this))
+            sql = f"({subject.sql} IS NOT DISTINCT FROM {word})"
+            return Typed(sql, BOOL, evaluate=evaluate)
         raise refused(f"IS {_shown(tested)} is not supported in a filter")
 
     # Arithmetic
@@ -344,13 +424,13 @@ class Compiler:
             raise self._no_signature(operator, left, right)
         return left, right
 
-    def _boolean_operand(self, node: Any, word: str) -> str:
+    def _boolean_operand(self, node: Any, word: str) -> Typed:
         operand = self.compile(node)
         if operand.type not in (BOOL, NULL):
             raise refused(
                 f"No matching signature for operator {word} for argument types: {operand.type}"
             )
-        return operand.sql
+        return operand
 
     def _require_comparable(self, operator: str, left: Typed, right: Typed) -> None:
         if NULL in (left.type, right.type):
@@ -365,13 +445,42 @@ class Compiler:
         )
 
 
+def _look_up(left: Typed, members: Sequence[Typed]) -> LookUp | None:
+    """What nodes to look up when a column must be one of some literals."""
+    if left.column is None or left.evaluate is None:
+        return None
+    if left.column.sql not in (INDEXED if left.alias is None else INDEXED_OF_CONTEXTS):
+        return None
+    parameters = tuple(member.parameter for member in members if member.parameter is not None)
+    if len(parameters) < len(members):
+        return None
+    return LookUp(left.column.sql, parameters, left.alias)
+
+
+def _narrowest(operands: Sequence[Typed]) -> LookUp | None:
+    """The look-up of the operands that gives the fewest nodes, as far as that can be told."""
+    found = [operand.look_up for operand in operands if operand.look_up is not None]
+    return min(found, key=_breadth, default=None)
+
+
+def _breadth(look_up: LookUp) -> tuple[bool, int]:
+    # One by a context comes first: only then the neighbour is known without SQL.
+    return look_up.alias is None, INDEXED.index(look_up.field)
+
+
+def _is_number(node: Any) -> bool:
+    if isinstance(node, exp.Literal):
+        return not node.is_string
+    return isinstance(node, exp.Column) and node.name.startswith((INT_PREFIX, FLOAT_PREFIX))
+
+
 def _wider(left: Typed, right: Typed) -> str:
     return FLOAT64 if FLOAT64 in (left.type, right.type) else INT64
 
 
 def _is_bare(node: exp.Column) -> bool:
     name = node.name
-    prefixes = (STRING_PREFIX, PROPERTY_PREFIX, NEIGHBOUR_PREFIX)
+    prefixes = (STRING_PREFIX, PROPERTY_PREFIX, NEIGHBOUR_PREFIX, INT_PREFIX, FLOAT_PREFIX)
     return not node.this.quoted and not name.startswith(prefixes)
 
 

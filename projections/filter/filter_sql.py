@@ -1,18 +1,56 @@
-"""A filter as SQL, apart from what compiles it."""
+"""A compiled filter, apart from what compiles it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+from eventstore.projections.filter.evaluation import Evaluate
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """An inner join of a filter: a table under an alias.
+
+    `node_key` is the column that holds the listed node's id, None when `on` leads from another
+    alias. `ends` says whether rows of the table have an end, `repeats` whether a node may have
+    several.
+    """
+
+    table: str
+    alias: str
+    on: tuple[str, ...] = ()
+    node_key: str | None = None
+    ends: bool = True
+    repeats: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """What a node must bear to match: one of the values of parameters, in a field that is indexed.
+
+    `field` is `id`, `name`, `external_id` or `uri`, of the context under an alias if there is one.
+    """
+
+    field: str
+    parameters: tuple[str, ...]
+    alias: str | None = None
+
 
 @dataclass(frozen=True)
 class FilterSql:
-    """A compiled filter: a condition on the row `node`, the inner joins it needs, and its values.
+    """A filter as SQL on the row `node`: a condition, the joins that it needs, and its values.
 
-    `$as_of` in it is the position to read at; the other parameters are in `parameters`.
+    `names_node` says whether condition or joins name any column of `node` but its id. `evaluate`
+    is the same condition in Python, None where only SQL will do; it holds for nodes that have all
+    of `properties`, the (is_custom, name) that the filter mentions. `look_up` narrows the nodes
+    that can match, None when nothing does; its alias is the one neighbour that `evaluate` knows.
     """
 
     condition: str
-    joins: str
+    joins: tuple[Join, ...]
     parameters: dict[str, Any]
+    names_node: bool = True
+    evaluate: Evaluate | None = None
+    properties: frozenset[tuple[bool, str]] = frozenset()
+    look_up: LookUp | None = None

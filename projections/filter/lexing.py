@@ -7,6 +7,7 @@ the expression is parsed, and stand in it as numbered identifiers.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 
@@ -14,10 +15,14 @@ from eventstore.errors import InvalidArgumentError
 
 TEXT_BYTES_MAX = 64 * 1024
 DEPTH_MAX = 200
+_INT64_DIGITS = 19
 
 STRING_PREFIX = "f_string_"
 PROPERTY_PREFIX = "f_property_"
 NEIGHBOUR_PREFIX = "f_neighbour_"
+INT_PREFIX = "f_int_"
+FLOAT_PREFIX = "f_float_"
+_PREFIXES = (STRING_PREFIX, PROPERTY_PREFIX, NEIGHBOUR_PREFIX, INT_PREFIX, FLOAT_PREFIX)
 NOT_IN = "f_not_in"
 """Stands as the first member of the list of a NOT IN, which the parser does not tell from NOT."""
 
@@ -64,6 +69,8 @@ class Lexed:
 
     text: str = ""
     strings: list[str] = field(default_factory=list)
+    numbers: list[int | float] = field(default_factory=list)
+    """Those of several digits: what one digit means, the parser must see."""
     properties: list[tuple[str, str, str]] = field(default_factory=list)
     """(map, name, member)."""
     neighbours: list[tuple[str, str, str]] = field(default_factory=list)
@@ -90,8 +97,10 @@ def lex(text: str) -> Lexed:
             lexed.neighbours.append(_neighbour(match))
         elif kind == "comment":
             parts.append(" ")
-        elif kind == "hex":
-            parts.append(str(int(token, 16)))
+        elif match.group("hex") is not None or match.group("number") is not None:
+            parts.append(_number(lexed, token, place))
+        elif token.strip("`").startswith(_PREFIXES):
+            raise refused(f"Unrecognized name: {token} {_at(place)}")
         elif kind == "operator":
             if token in _REFUSED_OPERATORS:
                 raise refused(f"Syntax error: unexpected {token!r} {_at(place)}")
@@ -108,6 +117,25 @@ def lex(text: str) -> Lexed:
     if not lexed.text.strip():
         raise refused("Syntax error: Unexpected end of expression, there is nothing but blanks")
     return lexed
+
+
+def _number(lexed: Lexed, token: str, place: int) -> str:
+    """How a number stands in the expression."""
+    is_hexadecimal = token[:2] in ("0x", "0X")
+    if token.isdigit() or is_hexadecimal:
+        digits = str(int(token, 16)) if is_hexadecimal else token.lstrip("0") or "0"
+        # Longer ones are not parsed: Python refuses to, in words of its own.
+        if len(digits) > _INT64_DIGITS or int(digits) > 2**63:
+            raise refused(f"Invalid integer literal: {token} {_at(place)}")
+        if len(token) == 1 or (is_hexadecimal and len(digits) == 1):
+            return digits
+        lexed.numbers.append(int(digits))
+        return f" {INT_PREFIX}{len(lexed.numbers) - 1} "
+    value = float(token)
+    if math.isinf(value):
+        raise refused(f"Invalid floating point literal: {token} {_at(place)}")
+    lexed.numbers.append(value)
+    return f" {FLOAT_PREFIX}{len(lexed.numbers) - 1} "
 
 
 def refused(what: str) -> InvalidArgumentError:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from eventstore.projections.filter.evaluation import Evaluate
+from eventstore.projections.filter.filter_sql import Join, LookUp
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 INT64: Final = "INT64"
@@ -30,27 +33,33 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Typed:
-    """A piece of SQL and its GoogleSQL type; `column` when it is a column as such."""
+    """A piece of SQL and its GoogleSQL type; `column` when it is a column as such.
+
+    `evaluate` is the same in Python, None where only SQL will do. `alias` is that of the neighbour
+    whose column it is. `parameter` names the value of a literal. `look_up` is what a node must bear
+    for a condition to be true.
+    """
 
     sql: str
     type: str
     column: Column | None = None
+    evaluate: Evaluate | None = None
+    parameter: str | None = None
+    look_up: LookUp | None = None
+    alias: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A kind of neighbour: its fields, and the joins that lead to a row of it.
+    """A kind of neighbour: its fields, and the joins that lead to a row of it, by its alias.
 
-    In `joins`, {alias} stands for the joined row's alias. `has_type` says that `type` is the name
-    of the neighbour's type, which takes a join of its own.
+    `has_type` says that `type` is the name of the neighbour's type, which takes a join of its own.
     """
 
     fields: dict[str, Column]
-    joins: str
+    joins: Callable[[str], tuple[Join, ...]]
     has_type: bool = False
 
-
-_ALIVE: Final = "{row}.valid_from <= $as_of AND {row}.valid_to > $as_of"
 
 _TIMES: Final = {
     "create_time_since_epoch": Column("create_time", INT64),
@@ -82,20 +91,19 @@ _NEIGHBOUR_NODE: Final = {
 _CONTEXT_FIELDS: Final = {name: c for name, c in _NEIGHBOUR_NODE.items() if name != "external_id"}
 
 
-def _linked(links: str, near: str, far: str, nodes: str) -> str:
-    return f"""
-    JOIN {links} AS {{alias}}_link
-      ON {{alias}}_link.{near} = node.id AND {{alias}}_link.valid_from <= $as_of
-    JOIN {nodes} AS {{alias}}
-      ON {{alias}}.id = {{alias}}_link.{far} AND {_ALIVE.replace("{row}", "{alias}")}
-    """
+def _linked(links: str, near: str, far: str, nodes: str) -> Callable[[str], tuple[Join, ...]]:
+    def joins(alias: str) -> tuple[Join, ...]:
+        link = f"{alias}_link"
+        return (
+            Join(links, link, node_key=near, ends=False, repeats=True),
+            Join(nodes, alias, on=(f"{alias}.id = {link}.{far}",)),
+        )
+
+    return joins
 
 
-def _events(near: str) -> str:
-    return f"""
-    JOIN events AS {{alias}}
-      ON {{alias}}.{near} = node.id AND {{alias}}.valid_from <= $as_of
-    """
+def _events(near: str) -> Callable[[str], tuple[Join, ...]]:
+    return lambda alias: (Join("events", alias, node_key=near, ends=False, repeats=True),)
 
 
 _EVENT_FIELDS: Final = {
@@ -151,6 +159,12 @@ NEIGHBOURS: Final = {
 }
 """The neighbours of each node kind by the prefix of their alias."""
 
+INDEXED: Final = ("id", "external_id", "name", "uri")
+"""The columns whose values nodes are looked up by, the most telling first."""
+
+INDEXED_OF_CONTEXTS: Final = ("id", "name")
+"""The columns of contexts whose values their artifacts and executions are looked up by."""
+
 PROPERTY_MEMBERS: Final = {
     "int_value": INT64,
     "double_value": FLOAT64,
@@ -161,18 +175,13 @@ PROPERTY_MAPS: Final = {"properties": False, "custom_properties": True}
 """The two maps, and whether their rows are custom ones."""
 
 
-def type_join(alias: str, row: str) -> str:
+def type_join(alias: str, row: str) -> Join:
     """The join that makes `{alias}.name` the type name of a row of nodes."""
-    return f"""
-    JOIN types AS {alias}
-      ON {alias}.id = {row}.type_id AND {_ALIVE.format(row=alias)}
-    """
+    return Join("types", alias, on=(f"{alias}.id = {row}.type_id",))
 
 
-def property_join(alias: str, kind: str, parameter: str, *, is_custom: bool) -> str:
+def property_join(alias: str, kind: str, parameter: str, *, is_custom: bool) -> Join:
     """The join with one property, by the parameter that holds its name."""
-    return f"""
-    JOIN {kind}_properties AS {alias}
-      ON {alias}.node_id = node.id AND {alias}.name = ${parameter}
-     AND {"" if is_custom else "NOT "}{alias}.is_custom AND {_ALIVE.format(row=alias)}
-    """
+    custom = f"{'' if is_custom else 'NOT '}{alias}.is_custom"
+    on = (f"{alias}.name = ${parameter}", custom)
+    return Join(f"{kind}_properties", alias, on=on, node_key="node_id")

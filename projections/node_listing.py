@@ -1,0 +1,353 @@
+"""The ids of nodes in order: by SQL on the tables, or from the point index where a few will do."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+from eventstore.log import record as kinds
+from eventstore.projections import index_tables
+from eventstore.projections.filter import FilterSql, Join
+from eventstore.projections.index_tables import decode_id, hash64, name_key
+from eventstore.projections.point_index import PointIndex
+from eventstore.proto import metadata_store_pb2 as mlmd
+
+NOT_ENDED: Final = 9_223_372_036_854_775_807
+"""`valid_to` of the version that is current."""
+
+NODE_TABLES: Final = {
+    kinds.ARTIFACT: "artifacts",
+    kinds.EXECUTION: "executions",
+    kinds.CONTEXT: "contexts",
+}
+"""The table of each node kind."""
+
+_LINKS_TO_CONTEXT: Final = {
+    kinds.ARTIFACT: ("attributions", "artifact_id"),
+    kinds.EXECUTION: ("associations", "execution_id"),
+}
+_CANDIDATES_MAX: Final = 2_000
+_CANDIDATES_AT_ONCE: Final = 64
+_CONTEXTS_MAX: Final = 100
+_TYPES_MAX: Final = 100
+_NODE_ID: Final = re.compile(r"\bnode\.id\b")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Which nodes to list, as of which position, and in which order; ties are ordered by id.
+
+    `order_by` is a column of the tables. `after` is the (order value, id) of the last row of the
+    page before.
+    """
+
+    kind: str
+    as_of: int
+    type_id: int | None = None
+    context_id: int | None = None
+    node_ids: Sequence[int] | None = None
+    order_by: str = "id"
+    descending: bool = False
+    after: tuple[int, int] | None = None
+    limit: int | None = None
+    where: FilterSql | None = None
+
+
+def listing_sql(listing: Listing, *, is_now: bool) -> tuple[str, dict[str, Any]]:
+    """The query for (id, order value), and its parameters.
+
+    With `is_now` it holds for tables that are folded up to `as_of` and no further: what is current
+    is then told by one comparison.
+    """
+    where, parameters = listing.where, dict(listing.where.parameters) if listing.where else {}
+    joins = list(where.joins) if where is not None else []
+    conditions = [where.condition] if where is not None else []
+    if listing.context_id is not None:
+        links, end = _LINKS_TO_CONTEXT[listing.kind]
+        joins.append(Join(links, "link", ("link.context_id = $context_id",), end, ends=False))
+        parameters["context_id"] = listing.context_id
+    if listing.type_id is not None:
+        conditions.append("node.type_id = $type_id")
+        parameters["type_id"] = listing.type_id
+    if listing.node_ids is not None:
+        conditions.append("node.id IN (SELECT unnest($node_ids))")
+        parameters["node_ids"] = list(listing.node_ids)
+    if listing.after is not None:
+        conditions.append(_after(listing))
+        parameters["after_value"], parameters["after_id"] = listing.after
+    driver = _driver(listing, joins)
+    joins.remove(driver) if driver in joins else None
+    conditions += [*driver.on, *_alive(driver, is_now=is_now)]
+    joined = "\n".join(_joined(join, is_now=is_now) for join in joins)
+    direction = "DESC" if listing.descending else "ASC"
+    order = f"node.{listing.order_by} {direction}"
+    if listing.order_by != "id":
+        order += f", node.id {direction}"
+    limit = ""
+    if listing.limit is not None:
+        limit = "LIMIT $limit"
+        parameters["limit"] = listing.limit
+    distinct = "DISTINCT" if any(join.repeats for join in (driver, *joins)) else ""
+    sql = f"""
+    SELECT {distinct} node.id, node.{listing.order_by}
+    FROM {driver.table} AS {driver.alias}
+    {joined}
+    WHERE {" AND ".join(conditions)}
+    ORDER BY {order}
+    {limit}
+    """
+    if not is_now:
+        parameters["as_of"] = listing.as_of
+    return _NODE_ID.sub(f"{driver.alias}.{driver.node_key}", sql), parameters
+
+
+def _driver(listing: Listing, joins: Iterable[Join]) -> Join:
+    """The table that the query starts from: the nodes', unless another one says all that is asked.
+
+    Properties are valid for as long as their node's version is, and links have nodes at both ends.
+    """
+    nodes = Join(NODE_TABLES[listing.kind], "node", node_key="id")
+    if listing.where is None or listing.where.names_node or listing.order_by != "id":
+        return nodes
+    if listing.type_id is not None:
+        return nodes
+    found = [join for join in joins if join.node_key is not None]
+    return min(found, key=lambda join: join.repeats, default=nodes)
+
+
+def _after(listing: Listing) -> str:
+    comparison = "<" if listing.descending else ">"
+    if listing.order_by == "id":
+        return f"node.id {comparison} $after_id AND $after_value IS NOT NULL"
+    return f"(node.{listing.order_by}, node.id) {comparison} ($after_value, $after_id)"
+
+
+def _joined(join: Join, *, is_now: bool) -> str:
+    key = [f"{join.alias}.{join.node_key} = node.id"] if join.node_key is not None else []
+    on = " AND ".join([*key, *join.on, *_alive(join, is_now=is_now)])
+    return f"JOIN {join.table} AS {join.alias} ON {on}"
+
+
+def _alive(join: Join, *, is_now: bool) -> list[str]:
+    alias = join.alias
+    if is_now:
+        return [f"{alias}.valid_to = {NOT_ENDED}"] if join.ends else []
+    begun = f"{alias}.valid_from <= $as_of"
+    return [begun, f"{alias}.valid_to > $as_of"] if join.ends else [begun]
+
+
+def listed_from_index(index: PointIndex, listing: Listing) -> list[tuple[int, int]] | None:
+    """The same rows without a query, for a filter that names few nodes by an indexed value.
+
+    None when the filter does not, or holds what only SQL evaluates.
+    """
+    where = listing.where
+    if where is None or where.evaluate is None or listing.context_id is not None:
+        return None
+    candidates: dict[int, list[_IndexedNode]] | None
+    if listing.node_ids is not None:
+        candidates = {node_id: [] for node_id in listing.node_ids}
+        if where.look_up is not None and where.look_up.alias is not None:
+            return None
+    else:
+        candidates = _looked_up(index, listing.kind, where, listing.as_of)
+    if candidates is None or len(candidates) > _CANDIDATES_MAX:
+        return None
+    node_ids = sorted(candidates, reverse=listing.descending)
+    rows: list[tuple[int, int]] = []
+    for start in range(0, len(node_ids), _CANDIDATES_AT_ONCE):
+        some = node_ids[start : start + _CANDIDATES_AT_ONCE]
+        rows += _matching_rows(index, listing, where, {id_: candidates[id_] for id_ in some})
+        if listing.order_by == "id" and listing.limit is not None and len(rows) >= listing.limit:
+            break
+    rows.sort(key=lambda row: (row[1], row[0]), reverse=listing.descending)
+    return rows[: listing.limit]
+
+
+def _matching_rows(
+    index: PointIndex,
+    listing: Listing,
+    where: FilterSql,
+    candidates: dict[int, list[_IndexedNode]],
+) -> list[tuple[int, int]]:
+    """(id, order value) of those of the nodes that a listing has, in no order."""
+    assert where.evaluate is not None
+    tables = _TABLES[listing.kind]
+    found = index.newest_of_each(tables.nodes, sorted(candidates), listing.as_of)
+    rows = []
+    for node_id, (_, payload) in found.items():
+        node = tables.message.FromString(payload)
+        if listing.type_id is not None and node.type_id != listing.type_id:
+            continue
+        candidate = _IndexedNode(node, tables, index, listing.as_of)
+        if not candidate.has_all(where.properties):
+            continue
+        if not any(
+            where.evaluate(seen, where.parameters) is True
+            for seen in candidate.beside(candidates[node_id])
+        ):
+            continue
+        value = candidate.column(listing.order_by)
+        if listing.after is None or _is_after((value, node_id), listing):
+            rows.append((node_id, value))
+    return rows
+
+
+def _is_after(row: tuple[int, int], listing: Listing) -> bool:
+    assert listing.after is not None
+    return row < listing.after if listing.descending else row > listing.after
+
+
+def _looked_up(
+    index: PointIndex, kind: str, where: FilterSql, as_of: int
+) -> dict[int, list[_IndexedNode]] | None:
+    """The ids of nodes that bear what a filter asks for, and perhaps of some that did.
+
+    With the contexts that the look-up has found them in, if it has. None when they are too many.
+    """
+    look_up = where.look_up
+    if look_up is None:
+        return None
+    values = [where.parameters[name] for name in look_up.parameters]
+    if look_up.alias is None:
+        node_ids = _bearing(index, kind, look_up.field, values, as_of)
+        return None if node_ids is None else {node_id: [] for node_id in node_ids}
+    context_ids = _bearing(index, kinds.CONTEXT, look_up.field, values, as_of)
+    if context_ids is None or len(context_ids) > _CONTEXTS_MAX:
+        return None
+    contexts = _TABLES[kinds.CONTEXT]
+    found: dict[int, list[_IndexedNode]] = {}
+    for context_id in set(context_ids):
+        stored = index.newest(contexts.nodes, context_id, as_of)
+        if stored is None:
+            continue
+        context = _IndexedNode(mlmd.Context.FromString(stored[1]), contexts, index, as_of)
+        for _, value in index.entries(_LINKED_BY_CONTEXT[kind], context_id, as_of):
+            found.setdefault(decode_id(value), []).append(context)
+    return found
+
+
+def _bearing(
+    index: PointIndex, kind: str, field: str, values: list[Any], as_of: int
+) -> list[int] | None:
+    """The ids of the nodes that bear, or bore, one of the values in an indexed field."""
+    tables = _TABLES[kind]
+    match field:
+        case "id":
+            return [int(value) for value in values if math.isfinite(value)]
+        case "external_id":
+            table, keys = tables.external_ids, [hash64(value) for value in values]
+        case "uri":
+            # Artifacts without a uri have the empty one.
+            if "" in values:
+                return None
+            table, keys = index_tables.ARTIFACT_URIS, [hash64(value) for value in values]
+        case _:
+            type_ids = list(index.keys(tables.types, as_of))
+            if len(type_ids) * len(values) > _TYPES_MAX:
+                return None
+            table = tables.names
+            keys = [name_key(type_id, value) for type_id in type_ids for value in values]
+    return [decode_id(value) for key in keys for _, value in index.entries(table, key, as_of)]
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """A node kind's messages and tables of the point index."""
+
+    message: Any
+    type_message: Any
+    nodes: int
+    types: int
+    names: int
+    external_ids: int
+
+
+_TABLES: Final = {
+    kinds.ARTIFACT: _Tables(
+        mlmd.Artifact,
+        mlmd.ArtifactType,
+        index_tables.ARTIFACTS,
+        index_tables.ARTIFACT_TYPES,
+        index_tables.ARTIFACT_NAMES,
+        index_tables.ARTIFACT_EXTERNAL_IDS,
+    ),
+    kinds.EXECUTION: _Tables(
+        mlmd.Execution,
+        mlmd.ExecutionType,
+        index_tables.EXECUTIONS,
+        index_tables.EXECUTION_TYPES,
+        index_tables.EXECUTION_NAMES,
+        index_tables.EXECUTION_EXTERNAL_IDS,
+    ),
+    kinds.CONTEXT: _Tables(
+        mlmd.Context,
+        mlmd.ContextType,
+        index_tables.CONTEXTS,
+        index_tables.CONTEXT_TYPES,
+        index_tables.CONTEXT_NAMES,
+        index_tables.CONTEXT_EXTERNAL_IDS,
+    ),
+}
+_LINKED_BY_CONTEXT: Final = {
+    kinds.ARTIFACT: index_tables.ARTIFACTS_BY_CONTEXT,
+    kinds.EXECUTION: index_tables.EXECUTIONS_BY_CONTEXT,
+}
+_FIELDS: Final = {
+    "create_time": "create_time_since_epoch",
+    "update_time": "last_update_time_since_epoch",
+}
+_PRESENT: Final = ("name", "external_id", "state")
+
+
+class _IndexedNode:
+    """A node of the point index as the tables would show it."""
+
+    def __init__(self, node: Any, tables: _Tables, index: PointIndex, as_of: int) -> None:
+        self._node = node
+        self._tables = tables
+        self._index = index
+        self._as_of = as_of
+        self._neighbour: _IndexedNode | None = None
+
+    def beside(self, neighbours: list[_IndexedNode]) -> Iterator[_IndexedNode]:
+        """The node with each of some neighbours in turn; once, if there are none to look at."""
+        for self._neighbour in neighbours or (None,):
+            yield self
+
+    def neighbour(self) -> _IndexedNode:
+        assert self._neighbour is not None, "the filter looks up no neighbour"
+        return self._neighbour
+
+    def has_all(self, properties: Iterable[tuple[bool, str]]) -> bool:
+        return all(name in self._properties(is_custom) for is_custom, name in properties)
+
+    def column(self, name: str) -> Any:
+        field = _FIELDS.get(name, name)
+        if name == "state" and isinstance(self._node, mlmd.Execution):
+            field = "last_known_state"
+        if name in _PRESENT and not self._node.HasField(field):
+            return None
+        return getattr(self._node, field)
+
+    def type_name(self) -> str:
+        found = self._index.newest(self._tables.types, self._node.type_id, self._as_of)
+        assert found is not None, f"type {self._node.type_id} of a node is not in the index"
+        return _type_name(self._tables.type_message, found[1])
+
+    def property(self, is_custom: bool, name: str, member: str) -> Any:
+        value = self._properties(is_custom)[name]
+        return getattr(value, member) if value.WhichOneof("value") == member else None
+
+    def _properties(self, is_custom: bool) -> Any:
+        return self._node.custom_properties if is_custom else self._node.properties
+
+
+@lru_cache(maxsize=256)
+def _type_name(type_message: Any, payload: bytes) -> str:
+    name: str = type_message.FromString(payload).name
+    return name
