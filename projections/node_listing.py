@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -141,42 +141,41 @@ def _alive(join: Join, *, is_now: bool) -> list[str]:
 
 
 def listed_from_index(index: PointIndex, listing: Listing) -> list[tuple[int, int]] | None:
-    """The same rows without a query, for a filter that names few nodes by an indexed value.
+    """The same rows without a query, where few nodes are asked for or can match.
 
-    None when the filter does not, or holds what only SQL evaluates.
+    Those of a context, those that a filter names by an indexed value. None when they are many, or
+    the filter holds what only SQL evaluates.
     """
     where = listing.where
-    if where is None or where.evaluate is None or listing.context_id is not None:
+    if where is not None and where.evaluate is None:
         return None
-    candidates: dict[int, list[_IndexedNode]] | None
-    if listing.node_ids is not None:
-        candidates = {node_id: [] for node_id in listing.node_ids}
-        if where.look_up is not None and where.look_up.alias is not None:
-            return None
-    else:
-        candidates = _looked_up(index, listing.kind, where, listing.as_of)
+    candidates = _candidates(index, listing)
     if candidates is None or len(candidates) > _CANDIDATES_MAX:
         return None
     node_ids = sorted(candidates, reverse=listing.descending)
     rows: list[tuple[int, int]] = []
     for start in range(0, len(node_ids), _CANDIDATES_AT_ONCE):
         some = node_ids[start : start + _CANDIDATES_AT_ONCE]
-        rows += _matching_rows(index, listing, where, {id_: candidates[id_] for id_ in some})
+        rows += matching_rows(index, listing, {id_: candidates[id_] for id_ in some})
         if listing.order_by == "id" and listing.limit is not None and len(rows) >= listing.limit:
             break
-    rows.sort(key=lambda row: (row[1], row[0]), reverse=listing.descending)
-    return rows[: listing.limit]
+    return in_order(rows, listing)
 
 
-def _matching_rows(
-    index: PointIndex,
-    listing: Listing,
-    where: FilterSql,
-    candidates: dict[int, list[_IndexedNode]],
+def in_order(rows: Iterable[tuple[int, int]], listing: Listing) -> list[tuple[int, int]]:
+    """(id, order value) as the listing orders and limits them."""
+    ordered = sorted(rows, key=lambda row: (row[1], row[0]), reverse=listing.descending)
+    return ordered[: listing.limit]
+
+
+def matching_rows(
+    index: PointIndex, listing: Listing, candidates: Mapping[int, Sequence[_IndexedNode]]
 ) -> list[tuple[int, int]]:
-    """(id, order value) of those of the nodes that a listing has, in no order."""
-    assert where.evaluate is not None
-    tables = _TABLES[listing.kind]
+    """(id, order value) of those of the nodes that a listing has, in no order.
+
+    The candidates are ids, each with the contexts that its filter is to look at.
+    """
+    where, tables = listing.where, _TABLES[listing.kind]
     found = index.newest_of_each(tables.nodes, sorted(candidates), listing.as_of)
     rows = []
     for node_id, (_, payload) in found.items():
@@ -184,17 +183,27 @@ def _matching_rows(
         if listing.type_id is not None and node.type_id != listing.type_id:
             continue
         candidate = _IndexedNode(node, tables, index, listing.as_of)
-        if not candidate.has_all(where.properties):
-            continue
-        if not any(
-            where.evaluate(seen, where.parameters) is True
-            for seen in candidate.beside(candidates[node_id])
-        ):
+        if where is not None and not candidate.matches(where, candidates[node_id]):
             continue
         value = candidate.column(listing.order_by)
         if listing.after is None or _is_after((value, node_id), listing):
             rows.append((node_id, value))
     return rows
+
+
+def _candidates(index: PointIndex, listing: Listing) -> Mapping[int, Sequence[_IndexedNode]] | None:
+    """The ids of all nodes that the listing can have, None when there is no telling."""
+    where = listing.where
+    has_alias = where is not None and where.look_up_alias is not None
+    if listing.node_ids is not None:
+        return None if has_alias else dict.fromkeys(listing.node_ids, ())
+    if listing.context_id is not None:
+        if has_alias:
+            return None
+        table = _LINKED_BY_CONTEXT[listing.kind]
+        entries = index.entries(table, listing.context_id, listing.as_of)
+        return {decode_id(value): () for _, value in entries}
+    return None if where is None else _looked_up(index, listing.kind, where, listing.as_of)
 
 
 def _is_after(row: tuple[int, int], listing: Listing) -> bool:
@@ -314,7 +323,14 @@ class _IndexedNode:
         self._as_of = as_of
         self._neighbour: _IndexedNode | None = None
 
-    def beside(self, neighbours: list[_IndexedNode]) -> Iterator[_IndexedNode]:
+    def matches(self, where: FilterSql, neighbours: Sequence[_IndexedNode]) -> bool:
+        """Whether a filter holds, with any of the neighbours if there are some."""
+        assert where.evaluate is not None
+        return self.has_all(where.properties) and any(
+            where.evaluate(seen, where.parameters) is True for seen in self.beside(neighbours)
+        )
+
+    def beside(self, neighbours: Sequence[_IndexedNode]) -> Iterator[_IndexedNode]:
         """The node with each of some neighbours in turn; once, if there are none to look at."""
         for self._neighbour in neighbours or (None,):
             yield self

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from eventstore.errors import FailedPreconditionError
-from eventstore.log import Commit, Log, Progress
+from eventstore.log import Commit, Log, Progress, Record
 from eventstore.log import record as kinds
 from eventstore.projections.filter import FilterSql
 from eventstore.projections.index_tables import PendingEntries
-from eventstore.projections.node_listing import NODE_TABLES, Listing, listed_from_index
+from eventstore.projections.node_listing import (
+    NODE_TABLES,
+    Listing,
+    in_order,
+    listed_from_index,
+    matching_rows,
+)
 from eventstore.projections.point_index import PointIndex
 
 if TYPE_CHECKING:
@@ -24,6 +32,10 @@ if TYPE_CHECKING:
 FOLDER_NAME = "projections"
 INDEX_NAME = "index"
 TABLES_NAME = "tables.duckdb"
+
+
+RECENT_RECORDS_MAX = 64
+"""So few records are cheaper to look at than to fold into the tables, query after query."""
 
 
 class ProjectionsInfo(msgspec.Struct, frozen=True):
@@ -49,6 +61,7 @@ class Projections:
         self._folder = None if log.directory is None else log.directory / FOLDER_NAME
         self._mutex = threading.Lock()
         self._tables: Tables | None = None
+        self._recent: deque[Record] = deque(maxlen=RECENT_RECORDS_MAX)
         self.index = PointIndex(log, _below(self._folder, INDEX_NAME), read_only=read_only)
 
     def catch_up(self, progress: Progress | None = None) -> int:
@@ -56,7 +69,7 @@ class Projections:
         self._log.refresh()
         if self._log.position > self.index.position:
             with self._mutex:
-                _fold(self._log, self.index, progress)
+                _fold(self._log, self.index, progress, self._recent)
         return self.index.position
 
     def add(self, commit: Commit, entries: PendingEntries | None = None) -> None:
@@ -68,6 +81,7 @@ class Projections:
             # Another thread may have caught up with it already.
             if commit.first_position == self.index.position + 1:
                 self.index.add(commit, entries)
+                _note_newest(self._recent, commit)
 
     def list_ids(
         self,
@@ -110,7 +124,39 @@ class Projections:
         rows = listed_from_index(self.index, listing)
         if rows is not None:
             return rows
-        return self._folded_tables(listing.as_of).listed(listing)
+        tables = self._opened_tables()
+        checkpoint = tables.checkpoint()
+        recent = self._recently_put(checkpoint, listing)
+        if recent is None:
+            tables.fold(listing.as_of)
+            return tables.listed(listing)
+        # The tables are a few puts behind: what these have touched is looked at one by one.
+        limit = None if listing.limit is None else listing.limit + len(recent)
+        rows = tables.listed(replace(listing, as_of=checkpoint, limit=limit))
+        untouched = [row for row in rows if row[0] not in recent]
+        touched = matching_rows(self.index, listing, dict.fromkeys(recent, ()))
+        return in_order([*untouched, *touched], listing)
+
+    def _recently_put(self, checkpoint: int, listing: Listing) -> set[int] | None:
+        """The nodes that tables of a checkpoint have other versions of than the listing shall see.
+
+        None when it is better to fold them first: when they are many, or the listing depends on
+        more than the nodes themselves.
+        """
+        where = listing.where
+        is_alone = where is None or (where.evaluate is not None and where.look_up_alias is None)
+        if listing.context_id is not None or not is_alone:
+            return None
+        if not checkpoint or not 0 < listing.as_of - checkpoint <= RECENT_RECORDS_MAX:
+            return None
+        recent = list(self._recent)
+        if not recent or recent[0].position > checkpoint + 1:
+            return None
+        return {
+            record.entity_id
+            for record in recent
+            if record.kind == listing.kind and checkpoint < record.position <= listing.as_of
+        }
 
     def counts(self, as_of: int) -> dict[str, int]:
         """How many types, nodes and links of each kind there are as of a position."""
@@ -160,7 +206,7 @@ class Projections:
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
             index = PointIndex(self._log, folder)
-            _fold(self._log, index, _part_of(progress, 0, 2 * records))
+            _fold(self._log, index, _part_of(progress, 0, 2 * records), self._recent)
             self.index = index
         tables = self._opened_tables()
         tables.clear()
@@ -199,14 +245,22 @@ def remove_projections(directory: Path) -> None:
     shutil.rmtree(directory / FOLDER_NAME, ignore_errors=True)
 
 
-def _fold(log: Log, index: PointIndex, progress: Progress | None) -> None:
-    """Fold into an index what the log has gained."""
+def _fold(log: Log, index: PointIndex, progress: Progress | None, recent: deque[Record]) -> None:
+    """Fold into an index what the log has gained, and note its newest records."""
     start, end = index.position, log.position
     index.fold_sealed(log, progress)
     for commit in log.commits(index.position, end):
         index.add(commit)
+        _note_newest(recent, commit)
         if progress is not None:
             progress(commit.last_position - start, end - start)
+
+
+def _note_newest(recent: deque[Record], commit: Commit) -> None:
+    """Keep the newest records at hand, without a gap between them."""
+    if recent and recent[-1].position != commit.first_position - 1:
+        recent.clear()
+    recent.extend(commit.records[-RECENT_RECORDS_MAX:])
 
 
 def _part_of(progress: Progress | None, before: int, records: int) -> Progress | None:

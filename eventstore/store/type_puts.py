@@ -88,9 +88,9 @@ def _refuse_partial_match(request: Any) -> None:
 def _create(transaction: Transaction, kind: NodeKind, given: NodeType) -> int:
     if not given.name:
         raise InvalidArgumentError(f"the {kind.singular} type has no name: give it a non-empty one")
-    _refuse_unknown_property_types(kind, given, given.properties)
     if given.HasField("external_id") and transaction.type_external_id_is_taken(given.external_id):
         raise _external_id_taken(kind, given)
+    _refuse_unknown_property_types(kind, given, given.properties)
     _refuse_unset_base_type(kind, given)
     stored: NodeType = kind.type_message()
     stored.CopyFrom(given)
@@ -114,13 +114,7 @@ def _evolve(
     options: Any,
 ) -> None:
     described = f"{kind.singular} type {given.name!r}"
-    for name, property_type in given.properties.items():
-        if name in current.properties and current.properties[name] != property_type:
-            raise AlreadyExistsError(
-                f"{described} already has property {name!r} as "
-                f"{mlmd.PropertyType.Name(current.properties[name])}, not as "
-                f"{mlmd.PropertyType.Name(property_type)}: give it a new name or version the type"
-            )
+    _refuse_other_property_types(described, given.properties, baseline.properties)
     omitted = sorted(set(baseline.properties) - set(given.properties))
     if omitted and not options.can_omit_fields:
         raise AlreadyExistsError(
@@ -136,6 +130,7 @@ def _evolve(
             "set can_add_fields to add them"
         )
     _refuse_unknown_property_types(kind, given, added)
+    _refuse_other_property_types(described, added, current.properties)
     evolved: NodeType = kind.type_message()
     evolved.CopyFrom(current)
     for name, property_type in added.items():
@@ -165,6 +160,16 @@ def _evolve(
         evolved.SerializeToString(deterministic=True),
         previous=newest[0],
     )
+
+
+def _refuse_other_property_types(described: str, given: Any, known: Any) -> None:
+    for name, property_type in given.items():
+        if name in known and known[name] != property_type:
+            raise AlreadyExistsError(
+                f"{described} already has property {name!r} as "
+                f"{mlmd.PropertyType.Name(known[name])}, not as "
+                f"{mlmd.PropertyType.Name(property_type)}: give it a new name or version the type"
+            )
 
 
 def _refuse_unknown_property_types(kind: NodeKind, given: NodeType, properties: Any) -> None:

@@ -54,3 +54,8 @@ class FilterSql:
     evaluate: Evaluate | None = None
     properties: frozenset[tuple[bool, str]] = frozenset()
     look_up: LookUp | None = None
+
+    @property
+    def look_up_alias(self) -> str | None:
+        """The neighbour that `evaluate` needs, if any."""
+        return None if self.look_up is None else self.look_up.alias

@@ -201,9 +201,8 @@ class ProjectionsAgainstModel(RuleBasedStateMachine):
 
     def check_tables(self, projections: Projections) -> None:
         position = projections.catch_up()
-        projections.list_ids(kinds.ARTIFACT, as_of=position)
-        folded = projections._tables
-        assert folded is not None
+        folded = projections._opened_tables()
+        folded.fold(position)
         for table, expected in self.model.rows().items():
             rows = folded.query(f"FROM {table}", {})
             assert [repr(row) for row in sorted(rows, key=repr)] == [repr(row) for row in expected]

@@ -1,0 +1,114 @@
+"""A listing gives the same rows whichever way it is answered: by SQL, or from the point index."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import eventstore
+from eventstore import errors
+from eventstore.log import DirectoryLog
+from eventstore.projections import Projections, projections
+from eventstore.projections.filter import compile_filter
+from eventstore.projections.node_listing import Listing, listed_from_index
+from tests.builders import append, draft
+from tests.differential.filters import random_filter
+from tests.differential.programs import Generator
+
+KINDS = ("artifact", "execution", "context")
+
+
+def random_listing(choice: random.Random, kind: str, as_of: int) -> Listing | None:
+    """A listing by filter, of a context, or of given nodes; None when the filter is not valid."""
+    listing = Listing(
+        kind,
+        as_of,
+        order_by=choice.choice(("id", "id", "create_time", "update_time")),
+        descending=choice.random() < 0.3,
+        limit=choice.choice((None, 1, 3, 20)),
+        after=choice.choice((None, None, None, (2, 2), (5, 5))),
+        type_id=choice.choice((None, None, None, 10)),
+    )
+    if kind != "context" and choice.random() < 0.2:
+        listing = replace(listing, context_id=choice.randrange(1, 4))
+    elif choice.random() < 0.2:
+        listing = replace(listing, node_ids=tuple(range(1, choice.randrange(2, 9))))
+    if listing.context_id is not None and choice.random() < 0.5:
+        return listing
+    text = choice.choice(
+        (
+            random_filter(choice, kind),
+            f"id IN (1, {choice.randrange(9)}, 3) AND ({random_filter(choice, kind)})",
+            f"name = 'n{choice.randrange(9)}' OR FALSE",
+            f"name = 'n{choice.randrange(40)}' AND ({random_filter(choice, kind)})",
+            f"contexts_a.id = {choice.randrange(1, 5)} AND contexts_a.name != 'n1'",
+            f"contexts_a.name IN ('n{choice.randrange(40)}', 'n{choice.randrange(40)}')",
+            "contexts_a.type = 'T0' AND contexts_a.id = 1 AND NOT name LIKE '%1_'",
+        )
+    )
+    try:
+        return replace(listing, where=compile_filter(text, kind))
+    except errors.InvalidArgumentError:
+        return None
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_way_gives_the_same_rows(store: eventstore.MetadataStore, seed: int) -> None:
+    choice = random.Random(seed)
+    generator = Generator(choice)
+    engine = store._engine
+    found = ways = 0
+    for _ in range(70):
+        rpc, request = generator.next_call()
+        try:
+            generator.learn(rpc, request, engine.call(rpc, request))
+        except errors.StatusError:
+            continue
+        position = store.log_position()
+        for kind in KINDS * 5:
+            as_of = choice.choice((position, position, max(1, position - choice.randrange(30))))
+            listing = random_listing(choice, kind, engine.log.commit_end(as_of))
+            if listing is None:
+                continue
+            try:
+                rows = engine.projections._listed(listing)
+            except errors.InvalidArgumentError:
+                continue
+            tables = engine.projections._opened_tables()
+            from_index = listed_from_index(engine.projections.index, listing)
+            tables.fold(position) if choice.random() < 0.3 else None
+            tables.fold(listing.as_of)
+            assert rows == tables.listed(listing), listing
+            assert from_index in (None, rows), listing
+            ways += from_index is not None
+            found += bool(rows)
+    assert found > 10
+    assert ways > 10
+
+
+def test_nodes_that_were_put_behind_the_newest_known_records_are_not_missed(
+    tmp_path: Path,
+) -> None:
+    log = DirectoryLog.create(tmp_path / "store")
+    append(log, draft(1, name="one"))
+    reader = Projections(DirectoryLog.open(log.directory, read_only=True))
+    where = compile_filter("name LIKE '%e'", "artifact")
+
+    def listed() -> list[int]:
+        rows = reader.list_ids("artifact", as_of=reader.catch_up(), where=where)
+        return [node_id for node_id, _ in rows]
+
+    assert listed() == [1]
+    append(log, draft(2, name="twice"))
+    assert listed() == [1, 2]
+    for number in range(3, 3 + projections.RECENT_RECORDS_MAX):
+        append(log, draft(number, name="other"))
+    append(log, draft(100, name="last one"))
+    assert listed() == [1, 2, 100]
+    append(log, draft(1, name="one", previous=1))
+    assert listed() == [1, 2, 100]
+    reader.close()
+    log.close()
