@@ -20,6 +20,7 @@ _COMMANDS = {
     "demo": "eventstore.cli.demo_command",
     "import": "eventstore.cli.import_command",
     "info": "eventstore.cli.info_command",
+    "lineage": "eventstore.cli.lineage_command",
     "log": "eventstore.cli.log_command",
     "verify": "eventstore.cli.verify_command",
 }
@@ -46,6 +47,7 @@ Examples:
   eventstore demo
   eventstore import metadata.sqlite my-store
   eventstore info my-store
+  eventstore lineage my-store artifact 7 --format mermaid
   eventstore log my-store --kind artifact --json
   eventstore verify my-store
 

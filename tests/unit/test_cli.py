@@ -126,3 +126,18 @@ def test_every_command_has_help_with_examples(command: str) -> None:
     assert "Examples:" in done.stdout
     assert f"eventstore {command}".strip() in done.stdout
     assert run("no-such-command").returncode == 2
+
+
+def test_lineage_is_drawn_in_every_form(tmp_path: Path) -> None:
+    directory = tmp_path / "store"
+    assert run("import", PENGUIN_DATABASE, directory).returncode == 0
+    shown = run("lineage", directory, "artifact", 3, "--direction", "upstream")
+    assert shown.returncode == 0, shown.stderr
+    assert "Events" in shown.stdout
+    assert run("lineage", directory, "context", 1, "--format", "dot").stdout.startswith("digraph")
+    assert "flowchart" in run("lineage", directory, "artifact", 1, "--format", "mermaid").stdout
+    graph = json.loads(run("lineage", directory, "artifact", 1, "--format", "json").stdout)
+    assert {"artifact", "execution"} == {node["kind"] for node in graph["nodes"]}
+    missing = run("lineage", directory, "artifact", 999)
+    assert (missing.returncode, missing.stderr) == (1, "eventstore: no artifact has id 999\n")
+    assert run("lineage", directory, "artifact", 1, "--as-of", "yesterday").returncode == 2

@@ -23,7 +23,8 @@ LAYERS = {
     "log": {"errors", "proto"},
     "projections": {"errors", "proto", "log"},
     "store": {"errors", "proto", "log", "projections"},
-    "metadata_store": {"errors", "proto", "log", "projections", "store"},
+    "lineage": {"errors", "proto", "log", "projections", "store"},
+    "metadata_store": {"errors", "proto", "log", "projections", "store", "lineage"},
     "importing": {"errors", "proto", "log"},
 }
 

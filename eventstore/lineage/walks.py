@@ -1,0 +1,75 @@
+"""Everything upstream or downstream of a node, and what happened in a context."""
+
+from __future__ import annotations
+
+import sys
+
+from eventstore.errors import InvalidArgumentError, NotFoundError
+from eventstore.lineage.graph import Graph, graph_of
+from eventstore.projections import index_tables as tables
+from eventstore.projections.lineage import walk
+from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, NodeKind
+from eventstore.store.snapshot import Snapshot
+
+_DIRECTIONS = {
+    "upstream": mlmd.LineageSubgraphQueryOptions.UPSTREAM,
+    "downstream": mlmd.LineageSubgraphQueryOptions.DOWNSTREAM,
+    "both": mlmd.LineageSubgraphQueryOptions.BIDIRECTIONAL,
+}
+
+
+def node_kind(kind: str) -> NodeKind:
+    """The kind of node that has lineage. Raises InvalidArgumentError for another word."""
+    for known in (ARTIFACT, EXECUTION):
+        if kind == known.singular:
+            return known
+    raise InvalidArgumentError(f"{kind!r} has no lineage: use 'artifact' or 'execution'")
+
+
+def closure(
+    snapshot: Snapshot, kind: str, node_id: int, direction: str, max_hops: int | None
+) -> Graph:
+    """The node and all that is reached from it within some hops; None for any number.
+
+    A hop leads from an artifact to an execution or back. Cycles end where they began. Raises
+    InvalidArgumentError for an unknown kind or direction or negative hops, NotFoundError for an
+    unknown node.
+    """
+    start = node_kind(kind)
+    if direction not in _DIRECTIONS:
+        raise InvalidArgumentError(f"direction {direction!r}: use one of {', '.join(_DIRECTIONS)}")
+    if max_hops is not None and max_hops < 0:
+        raise InvalidArgumentError(f"max_hops is {max_hops}: use 0 or more, or None for all")
+    require_node(snapshot, start, node_id)
+    found = walk(
+        snapshot.projections,
+        as_of=snapshot.position,
+        starting_kind=start.record_kind,
+        starting_ids=[node_id],
+        max_num_hops=sys.maxsize - 1 if max_hops is None else max_hops,
+        direction=_DIRECTIONS[direction],
+        endings={},
+    )
+    return graph_of(snapshot, found.artifact_ids, found.execution_ids, found.events)
+
+
+def context_graph(snapshot: Snapshot, context_id: int) -> Graph:
+    """The executions of a context with all their inputs and outputs.
+
+    Raises NotFoundError for an unknown context.
+    """
+    require_node(snapshot, CONTEXT, context_id)
+    execution_ids = snapshot.linked_ids(tables.EXECUTIONS_BY_CONTEXT, context_id)
+    events = [
+        mlmd.Event.FromString(payload)
+        for execution_id in execution_ids
+        for _, payload in snapshot.entries(tables.EVENTS_BY_EXECUTION, execution_id)
+    ]
+    return graph_of(snapshot, {event.artifact_id for event in events}, execution_ids, events)
+
+
+def require_node(snapshot: Snapshot, kind: NodeKind, node_id: int) -> None:
+    """Raise NotFoundError when there is no such node."""
+    if not snapshot.exists(kind, node_id):
+        raise NotFoundError(f"no {kind.singular} has id {node_id}")

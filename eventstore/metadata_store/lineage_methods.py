@@ -1,0 +1,118 @@
+"""What a store tells about lineage beyond MLMD."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.store.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from eventstore.lineage import Comparison, Graph, Run
+    from eventstore.lineage.reuse import PropertyValue
+
+_FINISHED = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
+
+
+class LineageMethods:
+    """Closures, the graph of a context, reuse and comparison; all of one position of the log."""
+
+    def _snapshot(self) -> Snapshot:
+        raise NotImplementedError
+
+    def lineage(
+        self, kind: str, node_id: int, *, direction: str = "both", max_hops: int | None = None
+    ) -> Graph:
+        """An artifact or execution and all that is reached from it.
+
+        `kind` is `artifact` or `execution`, `direction` `upstream`, `downstream` or `both`. A hop
+        leads from an artifact to an execution or back; None is any number. Raises
+        InvalidArgumentError for another kind or direction, NotFoundError for an unknown node.
+
+        >>> print(store.lineage("artifact", 7).to_mermaid())  # doctest: +SKIP
+        """
+        from eventstore.lineage import closure
+
+        return closure(self._snapshot(), kind, node_id, direction, max_hops)
+
+    def upstream(self, kind: str, node_id: int, *, max_hops: int | None = None) -> Graph:
+        """All that an artifact or execution was made from; arguments as of `lineage`."""
+        return self.lineage(kind, node_id, direction="upstream", max_hops=max_hops)
+
+    def downstream(self, kind: str, node_id: int, *, max_hops: int | None = None) -> Graph:
+        """All that was made from an artifact or by an execution; arguments as of `lineage`."""
+        return self.lineage(kind, node_id, direction="downstream", max_hops=max_hops)
+
+    def context_graph(self, context_id: int) -> Graph:
+        """The executions of a context with all their inputs and outputs.
+
+        Raises NotFoundError for an unknown context.
+        """
+        from eventstore.lineage import context_graph
+
+        return context_graph(self._snapshot(), context_id)
+
+    def find_runs(
+        self,
+        execution_type: str,
+        inputs: Iterable[int] | Mapping[str, Iterable[int]],
+        *,
+        type_version: str | None = None,
+        properties: Mapping[str, PropertyValue] | None = None,
+        custom_properties: Mapping[str, PropertyValue] | None = None,
+        states: Collection[int] = _FINISHED,
+        limit: int | None = None,
+    ) -> list[Run]:
+        """The executions of a type on exactly these input artifacts, the newest first.
+
+        `inputs` are artifact ids, or ids by the key that the events' paths begin with, such as
+        `{"examples": [3, 4], "schema": [5]}`. An execution must have the given properties with
+        these values, and one of the states: COMPLETE or CACHED, () for any.
+
+        Raises NotFoundError for an unknown type, InvalidArgumentError for a limit below 1.
+        """
+        from eventstore.lineage import find_runs
+
+        return find_runs(
+            self._snapshot(),
+            execution_type,
+            inputs,
+            type_version=type_version,
+            properties=properties or {},
+            custom_properties=custom_properties or {},
+            states=states,
+            limit=limit,
+        )
+
+    def has_run(
+        self,
+        execution_type: str,
+        inputs: Iterable[int] | Mapping[str, Iterable[int]],
+        *,
+        type_version: str | None = None,
+        properties: Mapping[str, PropertyValue] | None = None,
+        custom_properties: Mapping[str, PropertyValue] | None = None,
+        states: Collection[int] = _FINISHED,
+    ) -> bool:
+        """Whether `find_runs` finds any."""
+        found = self.find_runs(
+            execution_type,
+            inputs,
+            type_version=type_version,
+            properties=properties,
+            custom_properties=custom_properties,
+            states=states,
+            limit=1,
+        )
+        return bool(found)
+
+    def compare(self, kind: str, left_id: int, right_id: int) -> Comparison:
+        """Two artifacts, executions or contexts of one type, side by side.
+
+        `kind` is `artifact`, `execution` or `context`. Raises NotFoundError for an unknown node,
+        InvalidArgumentError when their types differ.
+        """
+        from eventstore.lineage import compare_nodes
+
+        return compare_nodes(self._snapshot(), kind, left_id, right_id)
