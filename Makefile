@@ -34,8 +34,10 @@ lint: .venv/developing ## Check style and types
 bench: .venv/developing .oracle/installed ## Compare speed with ml-metadata
 	$(BIN)/python -m benchmarks
 
-fuzz: .venv/developing ## Run the property tests for longer
+fuzz: .venv/developing oracle ## Run the property and differential tests for longer
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest -n 2 tests/property
+	$(BIN)/python -m tests.differential.run --programs 1000
+	$(BIN)/python -m tests.differential.queries --filters 20000 --lineage 5000
 
 protos: .protoc/installed ## Generate the Python code of the .proto files
 	.protoc/bin/python protos/generate.py

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from eventstore.log import record as kinds
@@ -26,9 +26,12 @@ OUTPUTS = frozenset(
 
 @dataclass(frozen=True)
 class Ending:
-    """Nodes of a kind at which a walk stops, and whether they are part of the answer."""
+    """Nodes of a kind at which a walk stops, and whether they are part of the answer.
 
-    where: FilterSql
+    `where` compiles the filter that tells them: like upstream, only when there are nodes to tell.
+    """
+
+    where: Callable[[], FilterSql]
     is_included: bool
 
 
@@ -108,7 +111,7 @@ def _ends(
     """Those of the nodes at which the walk ends."""
     if kind not in endings or not ids:
         return set()
-    return projections.matching_ids(kind, sorted(ids), endings[kind].where, as_of)
+    return projections.matching_ids(kind, sorted(ids), endings[kind].where(), as_of)
 
 
 def _events_of(projections: Projections, as_of: int, kind: str, ids: list[int]) -> list[mlmd.Event]:

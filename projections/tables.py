@@ -309,7 +309,12 @@ def _rows(
     with contextlib.closing(cursor):
         try:
             return cursor.execute(sql, parameters).fetchall()
-        except (duckdb.OutOfRangeException, duckdb.ConversionException) as error:
+        except (
+            duckdb.BinderException,
+            duckdb.ConversionException,
+            duckdb.InvalidInputException,
+            duckdb.OutOfRangeException,
+        ) as error:
             raise InvalidArgumentError(f"Invalid `filter_query`: {error}") from None
         except duckdb.OutOfMemoryException as error:
             raise ResourceExhaustedError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from eventstore.errors import InvalidArgumentError, NotFoundError, UnimplementedError
 from eventstore.projections import index_tables as tables
 from eventstore.projections.filter import compile_filter
@@ -105,6 +107,6 @@ def _endings(options: mlmd.LineageSubgraphQueryOptions) -> dict[str, Ending]:
     for kind in (ARTIFACT, EXECUTION):
         ending = getattr(options, f"ending_{kind.plural}")
         if ending.HasField("filter_query"):
-            where = compile_filter(ending.filter_query or "TRUE", kind.singular)
+            where = partial(compile_filter, ending.filter_query or "TRUE", kind.singular)
             endings[kind.record_kind] = Ending(where, ending.include_ending_nodes)
     return endings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -42,6 +43,7 @@ from eventstore.projections.filter.schema import (
     type_join,
 )
 
+_PARAMETER = re.compile(r"\$(f_[0-9]+)")
 _DUCKDB_TYPES = {INT64: "BIGINT", FLOAT64: "DOUBLE", STRING: "VARCHAR"}
 _NUMERIC = (INT64, FLOAT64)
 _COMPARISONS = {
@@ -103,10 +105,13 @@ def _compiled(
         raise refused("it is nested too deeply") from None
     if root.type != BOOL:
         raise refused(f"it is not a valid boolean expression, its type is {root.type}")
+    joins = tuple(join for joins in compiled.joins.values() for join in joins)
+    # A part that was compiled and then not used leaves values that DuckDB would not take.
+    used = set(_PARAMETER.findall(" ".join([root.sql, *(on for join in joins for on in join.on)])))
     return FilterSql(
         root.sql,
-        tuple(join for joins in compiled.joins.values() for join in joins),
-        compiled.parameters,
+        joins,
+        {name: value for name, value in compiled.parameters.items() if name in used},
         compiled.names_node,
         root.evaluate if compiled.aliases <= {root.look_up and root.look_up.alias} else None,
         frozenset((PROPERTY_MAPS[map_name], name) for map_name, name, _ in properties),

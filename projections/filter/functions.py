@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlglot import exp
 
-from eventstore.projections.filter.lexing import refused
+from eventstore.projections.filter.lexing import DECIMAL_FORMAT, refused
 from eventstore.projections.filter.schema import BOOL, FLOAT64, INT64, NULL, STRING, Typed
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ def compile_function(compiler: Compiler, node: Any) -> Typed:
         if inner.type not in (INT64, FLOAT64):
             raise _no_signature("ROUND", [inner])
         return Typed(f"round({inner.sql}::DOUBLE)", FLOAT64)
+    if isinstance(node, exp.Format):
+        return _format(compiler, node)
     if isinstance(node, exp.Replace):
         parts = [
             _argument(compiler, node.args[name], STRING, "REPLACE")
@@ -77,6 +79,17 @@ def compile_function(compiler: Compiler, node: Any) -> Typed:
         ]
         return Typed(f"replace({', '.join(parts)})", STRING)
     raise refused(f"Function not found: {node.sql_name() if hasattr(node, 'sql_name') else node}")
+
+
+def _format(compiler: Compiler, node: Any) -> Typed:
+    arguments = node.expressions
+    if not isinstance(node.this, exp.Column) or node.this.name != DECIMAL_FORMAT:
+        raise refused("FORMAT is supported with '%d' alone")
+    if len(arguments) != 1:
+        raise refused(f"FORMAT('%d', ...) takes one number, not {len(arguments)}")
+    number = _argument(compiler, arguments[0], INT64, "FORMAT")
+    # As SQLite: nothing is printed as 0.
+    return Typed(f"coalesce({number}, 0)::VARCHAR", STRING)
 
 
 def _case(compiler: Compiler, node: exp.Case) -> Typed:
@@ -106,14 +119,16 @@ def _cast(compiler: Compiler, node: exp.Cast) -> Typed:
     sql = inner.sql
     if inner.type in (target, NULL):
         return Typed(f"{sql}::{_duckdb_type(target)}", target)
+    if target == STRING and inner.type == BOOL:
+        return Typed(f"({sql})::INTEGER::VARCHAR", STRING)
     if target == STRING:
         return Typed(f"({sql})::VARCHAR", STRING)
     if inner.type == STRING and target == INT64:
         digits = f"regexp_extract(trim({sql}), '^[+-]?[0-9]+')"
-        return Typed(f"coalesce(try_cast({digits} AS BIGINT), 0)", INT64)
+        return Typed(_number_or_zero(sql, f"try_cast({digits} AS BIGINT)"), INT64)
     if inner.type == STRING and target == FLOAT64:
         number = f"regexp_extract(trim({sql}), '^[+-]?[0-9]+(\\.[0-9]*)?([eE][+-]?[0-9]+)?')"
-        return Typed(f"coalesce(try_cast({number} AS DOUBLE), 0)", FLOAT64)
+        return Typed(_number_or_zero(sql, f"try_cast({number} AS DOUBLE)"), FLOAT64)
     if inner.type == FLOAT64 and target == INT64:
         return Typed(f"try_cast(trunc({sql}) AS BIGINT)", INT64)
     if target == BOOL and inner.type == INT64:
@@ -121,6 +136,11 @@ def _cast(compiler: Compiler, node: exp.Cast) -> Typed:
     if {inner.type, target} <= {INT64, FLOAT64, BOOL} and {inner.type, target} != {FLOAT64, BOOL}:
         return Typed(f"({sql})::{_duckdb_type(target)}", target)
     raise refused(f"Invalid cast from {inner.type} to {target}")
+
+
+def _number_or_zero(text: str, number: str) -> str:
+    """Text without a number in front is 0, as on SQLite; NULL stays NULL."""
+    return f"CASE WHEN {text} IS NULL THEN NULL ELSE coalesce({number}, 0) END"
 
 
 def _substring(compiler: Compiler, node: exp.Substring) -> Typed:

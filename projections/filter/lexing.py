@@ -22,13 +22,25 @@ PROPERTY_PREFIX = "f_property_"
 NEIGHBOUR_PREFIX = "f_neighbour_"
 INT_PREFIX = "f_int_"
 FLOAT_PREFIX = "f_float_"
-_PREFIXES = (STRING_PREFIX, PROPERTY_PREFIX, NEIGHBOUR_PREFIX, INT_PREFIX, FLOAT_PREFIX)
+_PREFIXES = (
+    "f_decimal_format",
+    "f_not_in",
+    STRING_PREFIX,
+    PROPERTY_PREFIX,
+    NEIGHBOUR_PREFIX,
+    INT_PREFIX,
+    FLOAT_PREFIX,
+)
 NOT_IN = "f_not_in"
 """Stands as the first member of the list of a NOT IN, which the parser does not tell from NOT."""
 
+DECIMAL_FORMAT = "f_decimal_format"
+"""Stands for '%d' as the first argument of FORMAT."""
+
+_BEFORE_FORMAT = re.compile(r"\bFORMAT\s*\(\s*$", re.IGNORECASE)
 _NOT_IN = re.compile(r"\bNOT\s+IN\s*\(", re.IGNORECASE)
 # Upstream knows the names of enums behind = and != alone; in parentheses they pass for columns.
-_UNEQUAL_NAME = re.compile(r"<>\s*([A-Za-z_]\w*)\b(?!\s*\()")
+_UNEQUAL_NAME = re.compile(r"<>\s*((?!case\b)[A-Za-z_]\w*)\b(?!\s*\()", re.IGNORECASE)
 
 _TOKEN = re.compile(
     r"""
@@ -87,8 +99,13 @@ def lex(text: str) -> Lexed:
     for match in _TOKEN.finditer(text):
         kind, token, place = match.lastgroup, match.group(), match.start()
         if match.group("string") is not None:
+            content = _decoded(token, place)
+            if content == "%d" and _BEFORE_FORMAT.search("".join(parts[-4:])):
+                # Which format it is decides what the expression means, so it must be seen.
+                parts.append(f" {DECIMAL_FORMAT} ")
+                continue
             parts.append(f" {STRING_PREFIX}{len(lexed.strings)} ")
-            lexed.strings.append(_decoded(token, place))
+            lexed.strings.append(content)
         elif match.group("property") is not None:
             parts.append(f" {PROPERTY_PREFIX}{len(lexed.properties)} ")
             lexed.properties.append(_property(match))

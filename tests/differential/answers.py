@@ -67,7 +67,7 @@ class Side:
             # One uri's artifacts after the other's; which comes first is nobody's promise.
             result.artifacts.sort(key=lambda artifact: artifact.id)
         if step.rpc == "GetLineageSubgraph":
-            _sort_graph(result.lineage_subgraph)
+            sort_graph(result.lineage_subgraph)
         return result
 
 
@@ -147,7 +147,7 @@ def _sort_by_id_within_steps(response: Any) -> None:
                 getattr(response, f"{kind}s").extend(sorted(group, key=lambda node: node.id))
 
 
-def _sort_graph(graph: mlmd.LineageGraph) -> None:
+def sort_graph(graph: mlmd.LineageGraph) -> None:
     for nodes in (graph.artifacts, graph.executions, graph.contexts):
         nodes.sort(key=lambda node: node.id)
     graph.attributions.sort(key=lambda link: (link.artifact_id, link.context_id))

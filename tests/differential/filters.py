@@ -11,16 +11,16 @@ _COMMON = {
     "type": "string",
     "external_id": "string",
 }
-_NODE = {
+NODE = {
     "artifact": {**_COMMON, "uri": "string"},
     "execution": _COMMON,
     "context": _COMMON,
 }
-_ENUMS = {
+ENUMS = {
     "artifact": ("state", ("PENDING", "LIVE", "DELETED", "UNKNOWN")),
     "execution": ("last_known_state", ("NEW", "RUNNING", "COMPLETE", "CACHED")),
 }
-_NEIGHBOURS = {
+NEIGHBOURS = {
     "artifact": ("contexts_a.id", "contexts_a.name", "contexts_b.type", "events_0.execution_id"),
     "execution": ("contexts_a.id", "contexts_a.name", "contexts_b.type", "events_0.artifact_id"),
     "context": (
@@ -33,7 +33,7 @@ _NEIGHBOURS = {
         "parent_contexts_p.type",
     ),
 }
-_PROPERTIES = (
+PROPERTIES = (
     ("properties.int.int_value", "int"),
     ("properties.double.double_value", "float"),
     ("properties.string.string_value", "string"),
@@ -43,7 +43,7 @@ _PROPERTIES = (
     ("custom_properties.`c.dot`.double_value", "float"),
     ("properties.none.int_value", "int"),
 )
-_LITERALS = {
+LITERALS = {
     "int": ("0", "1", "2", "3", "10", "-5", "0x2"),
     "float": ("0.25", "1", "-1.5", "1e10", "0.0"),
     "string": ("'n1'", '"n2"', "'N3'", "'T0'", "''", "'s3://a'", "'%'", "'n%'", "'_1'"),
@@ -91,9 +91,9 @@ def random_filter(choice: random.Random, kind: str, depth: int = 2) -> str:
 
 def _comparison(choice: random.Random, kind: str) -> str:
     roll = choice.random()
-    if kind in _ENUMS and roll < 0.15:
+    if kind in ENUMS and roll < 0.15:
         # An equality seldom: upstream stumbles over a second one in a query (contract Q17).
-        column, names = _ENUMS[kind]
+        column, names = ENUMS[kind]
         return choice.choice(
             (
                 f"{column} IS NULL",
@@ -104,14 +104,14 @@ def _comparison(choice: random.Random, kind: str) -> str:
             )
         )
     if roll < 0.35:
-        column, value_type = choice.choice(_PROPERTIES)
+        column, value_type = choice.choice(PROPERTIES)
     elif roll < 0.55:
-        column = choice.choice(_NEIGHBOURS[kind])
+        column = choice.choice(NEIGHBOURS[kind])
         value_type = "int" if column.endswith("id") else "string"
     else:
-        column = choice.choice(sorted(_NODE[kind]))
-        value_type = _NODE[kind][column]
-    literals = _LITERALS[value_type]
+        column = choice.choice(sorted(NODE[kind]))
+        value_type = NODE[kind][column]
+    literals = LITERALS[value_type]
     if value_type == "bool":
         return choice.choice((column, f"{column} = {choice.choice(literals)}"))
     form = choice.randrange(8)
