@@ -310,7 +310,6 @@ def _rows(
         try:
             return cursor.execute(sql, parameters).fetchall()
         except (
-            duckdb.BinderException,
             duckdb.ConversionException,
             duckdb.InvalidInputException,
             duckdb.OutOfRangeException,

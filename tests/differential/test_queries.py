@@ -25,4 +25,4 @@ def test_filters_find_what_upstream_finds(oracle: Oracle, seed: int) -> None:
 def test_lineage_finds_what_upstream_finds(oracle: Oracle, seed: int) -> None:
     outcomes: Counter[str] = Counter()
     assert run_lineage(oracle, seed, QUERIES, outcomes) is None
-    assert outcomes["found some"] > QUERIES // 4
+    assert outcomes["found some"] > QUERIES // 10
