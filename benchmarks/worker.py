@@ -13,6 +13,10 @@ import time
 
 CALLS = 200
 BATCH = 1_000
+RUN_ARTIFACTS = 200
+STEP_ARTIFACTS = 10
+WHOLE_TYPE_MAX = 100_000
+"""Beyond it the peer takes half a minute and gigabytes for all artifacts of a type."""
 
 
 def open_store(side, path):
@@ -42,22 +46,113 @@ def type_id_of(store, pb):
     return store.put_artifact_type(kind)
 
 
+def execution_types(store, pb):
+    run_type = store.put_context_type(pb.ContextType(name="Run"))
+    return run_type, store.put_execution_type(pb.ExecutionType(name="Train"))
+
+
 def fill(side, path, size):
+    """Artifacts in runs of 200, each made by an execution that read two of the one before."""
     store, pb = open_store(side, path)
     type_id = type_id_of(store, pb)
+    run_type, train_type = execution_types(store, pb)
+    runs = store.put_contexts(
+        [pb.Context(type_id=run_type, name=f"run-{n}") for n in range(1 + size // RUN_ARTIFACTS)]
+    )
+    before = []
     for first in range(0, size, BATCH):
-        store.put_artifacts([artifact(pb, type_id, first + n) for n in range(BATCH)])
+        made = [artifact(pb, type_id, first + n) for n in range(BATCH)]
+        for number, one in enumerate(made):
+            one.state = 1 + (first + number) % 3
+        ids = store.put_artifacts(made)
+        executions = store.put_executions(
+            [
+                pb.Execution(type_id=train_type, name=f"train-{first + n}")
+                for n in range(0, BATCH, STEP_ARTIFACTS)
+            ]
+        )
+        events = []
+        for number, execution_id in enumerate(executions):
+            outputs = ids[number * STEP_ARTIFACTS : (number + 1) * STEP_ARTIFACTS]
+            for kind, some in ((pb.Event.INPUT, before), (pb.Event.OUTPUT, outputs)):
+                events += [
+                    pb.Event(artifact_id=id_, execution_id=execution_id, type=kind) for id_ in some
+                ]
+            # Chains of twenty steps, not one through all of history.
+            before = [] if number % 20 == 19 else outputs[:2]
+        store.put_events(events)
+        store.put_attributions_and_associations(
+            [
+                pb.Attribution(context_id=runs[(first + n) // RUN_ARTIFACTS], artifact_id=id_)
+                for n, id_ in enumerate(ids)
+            ],
+            [
+                pb.Association(context_id=runs[first // RUN_ARTIFACTS], execution_id=id_)
+                for id_ in executions
+            ],
+        )
     if side == "ours":
         store.seal()
         store.close()
     return {}
 
 
+def query_workloads(store, pb, side, size, put_one):
+    """Filters, lineage and listings, all of 20 nodes at most."""
+    if side == "ours":
+        options = importlib.import_module("eventstore.metadata_store.options").ListOptions
+    else:
+        options = importlib.import_module("ml_metadata.metadata_store").ListOptions
+    numbers = random.Random(size)
+
+    def listed(write):
+        return lambda _: store.get_artifacts(options(limit=20, filter_query=write()))
+
+    def lineage(_):
+        query = pb.LineageSubgraphQueryOptions(max_num_hops=10)
+        query.direction = pb.LineageSubgraphQueryOptions.Direction.BIDIRECTIONAL
+        query.starting_artifacts.filter_query = f"id = {numbers.randrange(1, size)}"
+        store.get_lineage_subgraph(query)
+
+    def just_put(number):
+        put_one(number + CALLS)
+        started = time.perf_counter()
+        store.get_artifacts(options(limit=20, filter_query="properties.step.int_value = 5"))
+        return time.perf_counter() - started
+
+    def step():
+        return numbers.randrange(1000)
+
+    return {
+        "filter: int property": (listed(lambda: f"properties.step.int_value = {step()}"), 20),
+        "filter: by context": (
+            listed(lambda: f"contexts_a.name = 'run-{numbers.randrange(size // RUN_ARTIFACTS)}'"),
+            20,
+        ),
+        "filter: name": (listed(lambda: f"name = 'artifact-{numbers.randrange(size)}'"), 20),
+        "filter: LIKE and range": (
+            listed(
+                lambda: (
+                    f"uri LIKE '%/{step()}_' AND "
+                    f"properties.loss.double_value > {numbers.randrange(size // 2) / 7}"
+                )
+            ),
+            20,
+        ),
+        "filter: by event": (
+            listed(lambda: f"events_0.type = INPUT AND properties.step.int_value = {step()}"),
+            20,
+        ),
+        "filter: just after a put": (just_put, 20),
+        "lineage, 10 hops": (lineage, 20),
+        "first 20 by id": (lambda _: store.get_artifacts(options(limit=20)), 20),
+    }
+
+
 def measure(side, path, size):
     store, pb = open_store(side, path)
     type_id = type_id_of(store, pb)
-    run_type = store.put_context_type(pb.ContextType(name="Run"))
-    train_type = store.put_execution_type(pb.ExecutionType(name="Train"))
+    run_type, train_type = execution_types(store, pb)
     mark = f"{os.getpid()}-{time.time_ns()}-"
     ids = [random.randrange(1, size + 1) for _ in range(CALLS)]
     (run_id,) = store.put_contexts([pb.Context(type_id=run_type, name=mark)])
@@ -103,14 +198,22 @@ def measure(side, path, size):
         "get by uri": (lambda n: store.get_artifacts_by_uri(f"s3://bucket/{ids[n] - 1}"), CALLS),
         "events of an artifact": (lambda n: store.get_events_by_artifact_ids([ids[n]]), CALLS),
         "artifacts of a context": (lambda _: store.get_artifacts_by_context(run_id), 10),
+        **query_workloads(store, pb, side, size, put_one),
     }
+    if size <= WHOLE_TYPE_MAX:
+        workloads["all artifacts of a type"] = (
+            lambda _: store.get_artifacts_by_type("DataSet"),
+            1,
+        )
     measured = {}
     for name, (call, count) in workloads.items():
         times = []
         for number in range(count):
             started = time.perf_counter()
-            call(number)
-            times.append(time.perf_counter() - started)
+            seconds = call(number)
+            # What a call does besides, it measures itself.
+            is_measured = isinstance(seconds, float)
+            times.append(seconds if is_measured else time.perf_counter() - started)
         measured[name] = times
     if side == "ours":
         store.close()
