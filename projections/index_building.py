@@ -33,6 +33,7 @@ INDEXED_COLUMNS: Final = [
     "context_id",
     "parent_context_id",
     "event_type",
+    "request_id",
     "payload",
 ]
 
@@ -81,9 +82,10 @@ _LINKS: Final = {
 
 def run_tables(records: pa.RecordBatch) -> dict[int, pa.RecordBatch]:
     """The sorted tables of records, a batch of INDEXED_COLUMNS in position order."""
-    # Erased records have no entries.
-    records = records.filter(records["payload"].is_valid())
-    return dict(_tables(records))
+    found = dict(_request_ids(records))
+    # Erased records have no other entries.
+    found.update(_tables(records.filter(records["payload"].is_valid())))
+    return found
 
 
 def highest_ids(records: pa.RecordBatch) -> dict[str, int]:
@@ -100,6 +102,14 @@ def hash64s(texts: pa.Array) -> pa.Array:
     """`hash64` of each text, none of which is null."""
     keys = array("q", [xxh3_64_intdigest(text) - HALF for text in _binary(texts).to_pylist()])
     return pa.Array.from_buffers(pa.int64(), len(keys), [None, pa.py_buffer(keys)])
+
+
+def _request_ids(records: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
+    found = records.filter(records["request_id"].is_valid())
+    if found.num_rows:
+        values = pa.repeat(pa.scalar(b"", pa.large_binary()), found.num_rows)
+        keys = hash64s(found["request_id"])
+        yield tables.REQUEST_IDS, sorted_batch(keys, found["position"], values)
 
 
 def _tables(records: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:

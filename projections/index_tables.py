@@ -44,13 +44,14 @@ EXECUTIONS_BY_CONTEXT: Final = 25
 CONTEXTS_BY_EXECUTION: Final = 26
 PARENTS_BY_CONTEXT: Final = 27
 CHILDREN_BY_CONTEXT: Final = 28
+REQUEST_IDS: Final = 29
 
 HALF: Final = 1 << 63
 """Taken off an unsigned 64-bit hash, so that it fits an int64."""
 
 _ID: Final = struct.Struct("<q")
 
-TABLES: Final = tuple(range(ARTIFACTS, CHILDREN_BY_CONTEXT + 1))
+TABLES: Final = tuple(range(ARTIFACTS, REQUEST_IDS + 1))
 
 TYPE_SEQUENCE: Final = "type"
 SEQUENCES: Final = {
@@ -157,7 +158,17 @@ def commit_entries(commit: Commit) -> PendingEntries:
     for record in commit.records:
         for table, key, value in index_entries(record):
             entries[table].setdefault(key, []).append((record.position, value))
+    add_request_id(entries, commit)
     return entries
+
+
+def add_request_id(entries: PendingEntries, commit: Commit) -> None:
+    """Let the commit be found by its request id, if it has one."""
+    request_id = commit.records[0].request_id
+    if request_id is not None:
+        key = hash64(request_id)
+        found = entries.setdefault(REQUEST_IDS, {}).setdefault(key, [])
+        found += [(record.position, b"") for record in commit.records]
 
 
 def node_entries(

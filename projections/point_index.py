@@ -28,6 +28,7 @@ from eventstore.projections.index_tables import (
     SEQUENCES,
     TABLES,
     PendingEntries,
+    add_request_id,
     commit_entries,
 )
 from eventstore.projections.run_folder import run_path, usable_runs
@@ -90,7 +91,11 @@ class _Tail:
         return self.last_position - self.first_position + 1
 
     def add(self, commit: Commit, entries: PendingEntries | None) -> None:
-        for table, by_key in (commit_entries(commit) if entries is None else entries).items():
+        if entries is None:
+            entries = commit_entries(commit)
+        else:
+            add_request_id(entries, commit)
+        for table, by_key in entries.items():
             known = self._tables[table]
             for key, added in by_key.items():
                 if key in known:

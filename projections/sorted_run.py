@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from eventstore.projections.index_tables import TABLES
 
-RUN_FORMAT_VERSION = 3
+RUN_FORMAT_VERSION = 4
 
 RUN_SCHEMA = pa.schema(
     [

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +20,7 @@ from eventstore.metadata_store.reader import MAX_NUM_RESULT, MetadataReader
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store import Engine
+from eventstore.store.attribution import acting_for, checked_attribution
 from eventstore.store.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -149,15 +151,43 @@ class MetadataStore(MetadataReader):
         return self._engine.projections.catch_up()
 
     def as_of(self, moment: int | datetime) -> AsOfStore:
-        """A read-only store that answers every get as of a position or a moment.
+        """A read-only store that answers every get as of a moment.
 
-        An aware datetime stands for the last commit recorded at or before it, a position inside a
-        commit for the last whole commit before it. What is put later does not change the answers.
+        A moment is a position of the log, an aware datetime, or milliseconds since the epoch: whole
+        numbers from 100,000,000,000 (March 1973) on are milliseconds. A time stands for the last
+        commit recorded at or before it, a position inside a commit for the last whole commit before
+        it. What is put later does not change the answers.
 
         Raises InvalidArgumentError for a datetime without time zone, a moment before the first
-        commit, and a position beyond the newest.
+        commit or in the future, and a position beyond the newest.
         """
         return AsOfStore(self._engine, self._engine.position_of(moment))
+
+    @contextmanager
+    def acting(
+        self,
+        *,
+        actor: str | None = None,
+        reason: str | None = None,
+        request_id: str | None = None,
+    ) -> Iterator[None]:
+        """Record who puts and why with every put of the block, by this thread or task alone.
+
+        Blocks nest; what one does not say, the one around it does, and at last the store: the
+        actor is then the user of the operating system.
+
+        A request id tells a put from its repetition, also in other processes and after a restart:
+        the same put again is acknowledged with the same response and not applied again. So it is
+        for one put; a put that changed nothing leaves no trace of it. A different put under a known
+        request id raises AlreadyExistsError. Raises InvalidArgumentError for an empty text, or one
+        beyond 64 KiB.
+
+        >>> with store.acting(actor="nightly", reason="retraining", request_id="run-7"):
+        ...     store.put_artifacts([artifact])  # doctest: +SKIP
+        """
+        attribution = checked_attribution(actor, reason, request_id)
+        with acting_for(self._engine, attribution):
+            yield
 
     def verify(self, progress: Progress | None = None) -> VerifyReport:
         """Check every byte and hash of the log.
@@ -454,12 +484,23 @@ class AsOfStore(MetadataReader):
         raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
 
 
-def open_store(path: str | Path, *, read_only: bool = False) -> MetadataStore:
+def open_store(
+    path: str | Path,
+    *,
+    read_only: bool = False,
+    actor: str | None = None,
+    reason: str | None = None,
+) -> MetadataStore:
     """Open the store in a directory, creating it when there is none.
 
-    With `read_only` nothing is written, and a missing store is an error.
+    With `read_only` nothing is written, and a missing store is an error. `actor` and `reason` are
+    recorded with every put that is not in an `acting` block which says otherwise; without an actor
+    it is the user of the operating system.
 
-    Raises NotFoundError, PermissionDeniedError, FailedPreconditionError (a path that is no store,
-    a newer format) and DataLossError (a damaged store).
+    Raises InvalidArgumentError (an empty actor or reason), NotFoundError, PermissionDeniedError,
+    FailedPreconditionError (a path that is no store, a newer format) and DataLossError (a damaged
+    store).
     """
-    return MetadataStore._of(open_directory(Path(path), read_only=read_only))
+    attribution = checked_attribution(actor, reason, None)
+    engine = open_directory(Path(path), read_only=read_only, attribution=attribution)
+    return MetadataStore._of(engine)

@@ -14,6 +14,7 @@ from eventstore.log.os_errors import translated
 from eventstore.projections import Projections
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store import Engine
+from eventstore.store.attribution import Attribution
 
 _SQLITE_MAGIC = b"SQLite format 3\x00"
 _Mode = mlmd.SqliteMetadataSourceConfig
@@ -66,21 +67,32 @@ def is_packed(path: Path) -> bool:
     return zipfile.is_zipfile(path)
 
 
-def open_directory(path: Path, *, read_only: bool = False, must_exist: bool = False) -> Engine:
-    """Open the store in a directory, creating it when there is none and that is allowed."""
+def open_directory(
+    path: Path,
+    *,
+    read_only: bool = False,
+    must_exist: bool = False,
+    attribution: Attribution | None = None,
+) -> Engine:
+    """Open the store in a directory, creating it when there is none and that is allowed.
+
+    `attribution` is that of its puts; the actor is the operating system's user if it names none.
+    """
     if path.is_file():
         raise _not_a_directory(path)
     if not read_only and not must_exist and not (path / MANIFEST_NAME).exists():
         try:
-            return _engine(DirectoryLog.create(path))
+            return _engine(DirectoryLog.create(path), attribution=attribution)
         except errors.AlreadyExistsError:
             # Another process was faster to create it.
             pass
-    return _engine(DirectoryLog.open(path, read_only=read_only), read_only=read_only)
+    log = DirectoryLog.open(path, read_only=read_only)
+    return _engine(log, read_only=read_only, attribution=attribution)
 
 
-def _engine(log: Log, *, read_only: bool = False) -> Engine:
-    engine = Engine(log, Projections(log, read_only=read_only), actor=operating_system_user())
+def _engine(log: Log, *, read_only: bool = False, attribution: Attribution | None = None) -> Engine:
+    default = Attribution(actor=operating_system_user()).overlaid(attribution or Attribution())
+    engine = Engine(log, Projections(log, read_only=read_only), default)
     if not read_only:
         engine.ensure_system_types()
     return engine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
@@ -20,6 +21,8 @@ from eventstore.store import (
     type_puts,
     type_reads,
 )
+from eventstore.store.attribution import Attribution, current_attribution
+from eventstore.store.repetition import acknowledged_again, commit_of_request
 from eventstore.store.snapshot import Snapshot
 from eventstore.store.system_types import put_system_types
 from eventstore.store.transaction import Transaction
@@ -84,6 +87,12 @@ GETS: dict[str, Callable[[Snapshot, Any], Any]] = {
 }
 """The RPCs that read, each with what answers it."""
 
+MILLISECONDS_MIN = 100_000_000_000
+"""Whole numbers from here on are milliseconds since the epoch (from March 1973), not positions."""
+
+_CLOCK_STEP = 1_000
+"""So many microseconds may a moment lie behind the clock: milliseconds say no more."""
+
 MAX_CONFLICTS = 100
 """How often a put starts over because another process appended first, before it gives up."""
 
@@ -91,10 +100,13 @@ MAX_CONFLICTS = 100
 class Engine:
     """One log with its projections. Safe to use from several threads."""
 
-    def __init__(self, log: Log, projections: Projections, *, actor: str | None = None) -> None:
+    def __init__(
+        self, log: Log, projections: Projections, attribution: Attribution | None = None
+    ) -> None:
+        """`attribution` is that of puts outside of any `acting_for` this engine."""
         self.log = log
         self.projections = projections
-        self._actor = actor
+        self._attribution = attribution or Attribution()
         self._put_lock = threading.Lock()
 
     def ensure_system_types(self) -> None:
@@ -119,10 +131,11 @@ class Engine:
         return Snapshot(self.projections, position)
 
     def position_of(self, moment: int | datetime) -> int:
-        """The last position of the last commit at or before a position or an aware datetime.
+        """The last position of the last commit at or before a moment.
 
-        Raises InvalidArgumentError for a moment before the first commit, a position beyond the
-        newest, and a datetime without a time zone.
+        A moment is a position, an aware datetime, or, from MILLISECONDS_MIN on, milliseconds since
+        the epoch. Raises InvalidArgumentError for a moment before the first commit or in the
+        future, a position beyond the newest, and a datetime without a time zone.
         """
         newest = self.projections.catch_up()
         if isinstance(moment, datetime):
@@ -131,11 +144,14 @@ class Engine:
                     f"{moment.isoformat()} has no time zone: pass an aware datetime, such as "
                     "datetime.now(timezone.utc)"
                 )
-            position = self.log.position_at(_microseconds(moment))
+            position = self._position_at(_microseconds(moment), moment.isoformat())
         elif isinstance(moment, bool) or not isinstance(moment, int):
             raise InvalidArgumentError(
-                f"as of {moment!r}: pass a position (int) or an aware datetime"
+                f"as of {moment!r}: pass a position, an aware datetime, or milliseconds since the "
+                "epoch"
             )
+        elif moment >= MILLISECONDS_MIN:
+            position = self._position_at(moment * 1000 + 999, f"{moment} ms since the epoch")
         elif moment > newest:
             raise InvalidArgumentError(
                 f"position {moment} is beyond the end of the log: the newest is {newest}"
@@ -148,15 +164,32 @@ class Engine:
             )
         return position
 
+    def _position_at(self, recorded_at: int, shown: str) -> int:
+        """The last position recorded at or before a time in microseconds since the epoch."""
+        position = self.log.position_at(recorded_at)
+        now = time.time_ns() // 1000
+        if recorded_at > now + _CLOCK_STEP and position == self.log.position:
+            raise InvalidArgumentError(
+                f"as of {shown}: that is in the future, and what will be known then is not known "
+                "yet; leave as_of out for now"
+            )
+        return position
+
     def close(self) -> None:
         """Release files and threads. Nothing is lost without it: puts are durable at once."""
         self.projections.close()
         self.log.close()
 
     def _commit(self, put: Callable[[Transaction, Any], Any], request: Any) -> Any:
+        attribution = current_attribution(self, self._attribution)
         with self._put_lock:
             for _ in range(MAX_CONFLICTS):
-                transaction = Transaction(self.projections, self.projections.catch_up())
+                position = self.projections.catch_up()
+                if attribution.request_id is not None:
+                    known = commit_of_request(self.log, self.projections, attribution.request_id)
+                    if known is not None:
+                        return acknowledged_again(self.projections, put, request, known)
+                transaction = Transaction(self.projections, position)
                 response = put(transaction, request)
                 if not transaction.drafts:
                     return response
@@ -164,9 +197,9 @@ class Engine:
                     commit = self.log.append(
                         transaction.drafts,
                         expected_position=transaction.position,
-                        actor=self._actor,
-                        reason=None,
-                        request_id=None,
+                        actor=attribution.actor,
+                        reason=attribution.reason,
+                        request_id=attribution.request_id,
                     )
                 except PositionConflictError:
                     continue

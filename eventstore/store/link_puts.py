@@ -9,7 +9,7 @@ from eventstore.projections.index_tables import event_key
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, NodeKind
-from eventstore.store.transaction import Transaction, now_ms
+from eventstore.store.transaction import Transaction
 
 
 def put_events(
@@ -74,7 +74,7 @@ def put_event(transaction: Transaction, event: mlmd.Event) -> None:
     stored.ClearField("system_metadata")
     _normalise_path(stored)
     if not stored.HasField("milliseconds_since_epoch"):
-        stored.milliseconds_since_epoch = now_ms()
+        stored.milliseconds_since_epoch = transaction.now_ms()
     transaction.write(
         kinds.EVENT, transaction.next_id(kinds.EVENT), stored.SerializeToString(deterministic=True)
     )

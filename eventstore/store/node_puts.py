@@ -19,7 +19,7 @@ from eventstore.errors import (
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind, NodeType
-from eventstore.store.transaction import Transaction, now_ms
+from eventstore.store.transaction import Transaction
 
 VALUE_FIELDS = {
     mlmd.INT: "int_value",
@@ -175,7 +175,7 @@ def _insert(transaction: Transaction, kind: NodeKind, given: Node) -> int:
         _refuse_taken_external_id(transaction, kind, given.external_id)
     stored: Node = kind.message()
     stored.CopyFrom(given)
-    now = now_ms()
+    now = transaction.now_ms()
     node_id = transaction.next_id(kind.record_kind)
     _write(
         transaction,
@@ -239,7 +239,7 @@ def _update(
     # Of properties the masked ones count alone; of the other fields all, masked or not.
     if not force_update_time and _says_the_same(kind, given, updated, stored):
         return
-    update_time = now_ms()
+    update_time = transaction.now_ms()
     if guard_update_time:
         update_time = max(update_time, stored.last_update_time_since_epoch + 1)
     _write(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from eventstore.log.record import Draft
@@ -26,12 +26,21 @@ class Transaction(Snapshot):
     append when it is no longer at that position, and the put then runs again from the start.
     """
 
-    def __init__(self, projections: Projections, position: int) -> None:
+    def __init__(
+        self,
+        projections: Projections,
+        position: int,
+        *,
+        clock: Callable[[], int] | None = None,
+        last_ids: dict[str, int] | None = None,
+    ) -> None:
+        """`clock` tells the time of the put; `last_ids` are the last ids taken, where known."""
         super().__init__(projections, position)
+        self.now_ms = clock or _now_ms
         self.drafts: list[Draft] = []
         self.pending: PendingEntries = defaultdict(dict)
         """What the drafts add to the point index."""
-        self._last_ids: dict[str, int] = {}
+        self._last_ids = dict(last_ids or {})
 
     def newest(self, table: int, key: int) -> tuple[int, bytes] | None:
         pending = self.pending[table].get(key)
@@ -96,6 +105,6 @@ class Transaction(Snapshot):
                 by_key[key] = [(position, value)]
 
 
-def now_ms() -> int:
+def _now_ms() -> int:
     """The clock of node and event times: milliseconds since the epoch."""
     return time.time_ns() // 1_000_000

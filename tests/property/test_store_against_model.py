@@ -20,6 +20,7 @@ from eventstore.projections import Projections, remove_projections
 from eventstore.projections import point_index as point_index_module
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store import Engine
+from eventstore.store.attribution import Attribution
 from tests.builders import put_types
 from tests.property.model import Model, dump, expected
 
@@ -60,7 +61,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def open(self) -> None:
         # Tiny segments and runs, so that short programs rotate, seal, flush and merge.
         log = DirectoryLog.open(self.directory, segment_records_max=7)
-        engine = Engine(log, Projections(log), actor="tester")
+        engine = Engine(log, Projections(log), Attribution(actor="tester"))
         engine.ensure_system_types()
         self.store = MetadataStore._of(engine)
 

@@ -1,0 +1,99 @@
+"""A put whose request id is known: acknowledged again if it says the same, refused if not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from eventstore.errors import AlreadyExistsError, StatusError
+from eventstore.log import Commit, Draft, Log, Record
+from eventstore.log import record as kinds
+from eventstore.log.columns import MESSAGES
+from eventstore.projections import Projections
+from eventstore.projections.index_tables import REQUEST_IDS, SEQUENCES, hash64
+from eventstore.store.transaction import Transaction
+
+_NOW_IN_REPETITION = -(2**62)
+"""What the clock shows while a put is run again: no clock did when it was run first."""
+
+_OUTPUT_TIMES = ("create_time_since_epoch", "last_update_time_since_epoch")
+
+
+def commit_of_request(log: Log, projections: Projections, request_id: str) -> Commit | None:
+    """The commit that was put under a request id, None when there is none."""
+    index = projections.index
+    entries = index.entries(REQUEST_IDS, hash64(request_id), index.position)
+    if not entries:
+        return None
+    # All are of one commit, but for a collision of hashes.
+    for commit in log.commits(entries[0][0] - 1, entries[-1][0]):
+        if commit.records[0].request_id == request_id:
+            return commit
+    return None
+
+
+def acknowledged_again(
+    projections: Projections,
+    put: Callable[[Transaction, Any], Any],
+    request: Any,
+    commit: Commit,
+) -> Any:
+    """The response to a put that `commit` has applied already.
+
+    The put is run again on the state before the commit, and must come to the same records, times
+    that the store has set apart. Raises AlreadyExistsError when it does not.
+    """
+    transaction = Transaction(
+        projections,
+        commit.first_position - 1,
+        clock=lambda: _NOW_IN_REPETITION,
+        last_ids=_ids_before(commit),
+    )
+    try:
+        response = put(transaction, request)
+    except StatusError as error:
+        raise _other_content(commit) from error
+    if not _is_same(transaction.drafts, commit.records):
+        raise _other_content(commit)
+    return response
+
+
+def _ids_before(commit: Commit) -> dict[str, int]:
+    """The last id of each sequence that the commit took ids from."""
+    last: dict[str, int] = {}
+    for record in commit.records:
+        if record.previous is None:
+            sequence = SEQUENCES[record.kind]
+            last[sequence] = min(last.get(sequence, record.entity_id), record.entity_id - 1)
+    return last
+
+
+def _is_same(drafts: Sequence[Draft], records: Sequence[Record]) -> bool:
+    return len(drafts) == len(records) and all(
+        (draft.kind, draft.entity_id, draft.type_id, draft.previous)
+        == (record.kind, record.entity_id, record.type_id, record.previous)
+        and _says_the_same(draft, record)
+        for draft, record in zip(drafts, records, strict=True)
+    )
+
+
+def _says_the_same(draft: Draft, record: Record) -> bool:
+    if record.payload is None or draft.payload == record.payload:
+        # Of erased content nothing is left to compare.
+        return True
+    message = MESSAGES[record.kind]
+    put, stored = message.FromString(draft.payload), message.FromString(record.payload)
+    if record.kind == kinds.EVENT:
+        if put.milliseconds_since_epoch == _NOW_IN_REPETITION:
+            put.milliseconds_since_epoch = stored.milliseconds_since_epoch
+    elif record.kind in (kinds.ARTIFACT, kinds.EXECUTION, kinds.CONTEXT):
+        for field in _OUTPUT_TIMES:
+            setattr(put, field, getattr(stored, field))
+    return bool(put == stored)
+
+
+def _other_content(commit: Commit) -> AlreadyExistsError:
+    return AlreadyExistsError(
+        f"request id {commit.records[0].request_id!r} was used before, for other content, at "
+        f"position {commit.first_position}: nothing was put; use a new request id"
+    )
