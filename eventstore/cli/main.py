@@ -17,11 +17,15 @@ EXIT_FAILED = 1
 EXIT_DAMAGED = 3
 
 _COMMANDS = {
+    "changes": "eventstore.cli.changes_command",
     "demo": "eventstore.cli.demo_command",
+    "diff": "eventstore.cli.diff_command",
+    "history": "eventstore.cli.history_command",
     "import": "eventstore.cli.import_command",
     "info": "eventstore.cli.info_command",
     "lineage": "eventstore.cli.lineage_command",
     "log": "eventstore.cli.log_command",
+    "tail": "eventstore.cli.changes_command:tail_command",
     "verify": "eventstore.cli.verify_command",
 }
 
@@ -35,7 +39,8 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = import_module(_COMMANDS[cmd_name]).command
+        module, _, name = _COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), name or "command")
         return command
 
 
@@ -47,6 +52,8 @@ Examples:
   eventstore demo
   eventstore import metadata.sqlite my-store
   eventstore info my-store
+  eventstore history my-store artifact 7
+  eventstore changes my-store --since 2026-11-17T00:00+00:00
   eventstore lineage my-store artifact 7 --format mermaid
   eventstore log my-store --kind artifact --json
   eventstore verify my-store

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from eventstore import errors
-from eventstore.log import Log, Progress, VerifyReport
+from eventstore.log import Commit, Log, Progress, VerifyReport
 from eventstore.metadata_store.opening import open_configured, open_directory
 from eventstore.metadata_store.reader import MAX_NUM_RESULT, MetadataReader
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -188,6 +189,26 @@ class MetadataStore(MetadataReader):
         attribution = checked_attribution(actor, reason, request_id)
         with acting_for(self._engine, attribution):
             yield
+
+    def follow(
+        self,
+        after: int | None = None,
+        *,
+        stop: threading.Event | None = None,
+        poll_seconds: float = 0.2,
+    ) -> Iterator[Commit]:
+        """The commits behind a position (the newest), then each new one, whoever puts it.
+
+        Waits for new ones until `stop` is set, looking every `poll_seconds`; a writer may stop and
+        start meanwhile. Raises InvalidArgumentError for a position that is not in the log.
+
+        >>> for commit in store.follow(after=0):
+        ...     print(commit.number, commit.records[0].actor)  # doctest: +SKIP
+        """
+        from eventstore.history import follow
+
+        start = self.log_position() if after is None else after
+        return follow(self._engine.log, start, stop=stop, poll_seconds=poll_seconds)
 
     def verify(self, progress: Progress | None = None) -> VerifyReport:
         """Check every byte and hash of the log.

@@ -130,12 +130,13 @@ class Engine:
         position = self.projections.catch_up() if as_of is None else as_of
         return Snapshot(self.projections, position)
 
-    def position_of(self, moment: int | datetime) -> int:
+    def position_of(self, moment: int | datetime, *, or_start: bool = False) -> int:
         """The last position of the last commit at or before a moment.
 
         A moment is a position, an aware datetime, or, from MILLISECONDS_MIN on, milliseconds since
         the epoch. Raises InvalidArgumentError for a moment before the first commit or in the
-        future, a position beyond the newest, and a datetime without a time zone.
+        future, a position beyond the newest, and a datetime without a time zone. With `or_start`
+        the answer is 0 for a moment before the first commit.
         """
         newest = self.projections.catch_up()
         if isinstance(moment, datetime):
@@ -158,7 +159,7 @@ class Engine:
             )
         else:
             position = self.log.commit_end(moment) if moment > 0 else 0
-        if position < 1:
+        if position < 1 and not or_start:
             raise InvalidArgumentError(
                 f"as of {moment}: the store has no commit at or before that moment"
             )

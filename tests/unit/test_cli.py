@@ -141,3 +141,28 @@ def test_lineage_is_drawn_in_every_form(tmp_path: Path) -> None:
     missing = run("lineage", directory, "artifact", 999)
     assert (missing.returncode, missing.stderr) == (1, "eventstore: no artifact has id 999\n")
     assert run("lineage", directory, "artifact", 1, "--as-of", "yesterday").returncode == 2
+
+
+def test_the_past_is_told_in_words_and_in_json(small_store: Path) -> None:
+    shown = run("history", small_store, "artifact", 1)
+    assert shown.returncode == 0, shown.stderr
+    assert "s3://moved" in shown.stdout
+    lines = run("history", small_store, "artifact", 1, "--json").stdout.splitlines()
+    versions = [json.loads(line) for line in lines]
+    assert [change["field"] for change in versions[1]["changes"]] == ["uri"]
+    first = versions[0]["position"]
+    then = run("history", small_store, "artifact", 1, "--as-of", first, "--json")
+    assert len(then.stdout.splitlines()) == 1
+    (changed,) = run("diff", small_store, first, "--json").stdout.splitlines()
+    assert json.loads(changed)["is_new"] is False
+    assert "changed" in run("diff", small_store, first).stdout
+    commits = run("changes", small_store, "--kind", "artifact", "--json").stdout.splitlines()
+    assert len(commits) == 2
+    assert "There are more" in run("changes", small_store, "--limit", 1).stdout
+    shown = run("changes", small_store, "--since", first, "--actor", "nobody")
+    assert (shown.returncode, shown.stdout) == (0, "")
+    followed = run("tail", small_store, "--after", 0, "--commits", 3, "--json").stdout.splitlines()
+    assert [json.loads(line)["commit"] for line in followed] == [1, 2, 3]
+    assert run("history", small_store, "artifact", 1, "--touching").returncode == 2
+    missing = run("history", small_store, "artifact", 9)
+    assert (missing.returncode, missing.stderr) == (1, "eventstore: no artifact has id 9\n")

@@ -24,7 +24,8 @@ LAYERS = {
     "projections": {"errors", "proto", "log"},
     "store": {"errors", "proto", "log", "projections"},
     "lineage": {"errors", "proto", "log", "projections", "store"},
-    "metadata_store": {"errors", "proto", "log", "projections", "store", "lineage"},
+    "history": {"errors", "proto", "log", "projections", "store", "lineage"},
+    "metadata_store": {"errors", "proto", "log", "projections", "store", "lineage", "history"},
     "importing": {"errors", "proto", "log"},
 }
 

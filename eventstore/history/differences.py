@@ -1,0 +1,112 @@
+"""What differs between two moments, entity by entity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from eventstore.errors import InvalidArgumentError
+from eventstore.history.fields import STORED_TABLES, FieldChange, field_changes, parsed
+from eventstore.lineage import Edge, Graph, GraphNode, closure
+from eventstore.log import Log
+from eventstore.log.record import KINDS
+from eventstore.projections import Projections
+from eventstore.store.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class EntityDifference:
+    """An entity that is new or different. `before` is None when it is new; nothing ever goes."""
+
+    kind: str
+    id: int
+    before: Any
+    after: Any
+    fields: tuple[FieldChange, ...]
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it was not there at the first moment."""
+        return self.before is None
+
+
+@dataclass(frozen=True, slots=True)
+class LineageDifference:
+    """How the lineage of a node differs: what has been added to it, and what of it has changed."""
+
+    before: Graph
+    after: Graph
+    new_nodes: tuple[GraphNode, ...]
+    new_edges: tuple[Edge, ...]
+    changed: tuple[EntityDifference, ...]
+
+
+def differences(
+    log: Log, projections: Projections, first: int, second: int
+) -> list[EntityDifference]:
+    """What differs as of two positions, by kind and id. Raises InvalidArgumentError if swapped."""
+    if first > second:
+        raise InvalidArgumentError(
+            f"the first moment (position {first}) is later than the second ({second}): swap them"
+        )
+    touched: dict[tuple[str, int], None] = {}
+    links = []
+    for commit in log.commits(first, second):
+        for record in commit.records:
+            if record.kind in STORED_TABLES:
+                touched[record.kind, record.entity_id] = None
+            else:
+                message = parsed(record.kind, record.payload)
+                changed = field_changes(record.kind, None, message)
+                links.append(
+                    EntityDifference(record.kind, record.entity_id, None, message, changed)
+                )
+    found = links
+    for kind, entity_id in touched:
+        before, after = (
+            _message(projections, kind, entity_id, position) for position in (first, second)
+        )
+        changed = field_changes(kind, before, after)
+        if changed or before is None:
+            found.append(EntityDifference(kind, entity_id, before, after, changed))
+    return sorted(found, key=lambda entity: (KINDS.index(entity.kind), entity.id))
+
+
+def lineage_difference(
+    projections: Projections, kind: str, node_id: int, first: int, second: int
+) -> LineageDifference:
+    """How all that a node hangs together with differs as of two positions.
+
+    Raises NotFoundError when the node was not there at the second, InvalidArgumentError for a kind
+    without lineage or moments that are swapped.
+    """
+    if first > second:
+        raise InvalidArgumentError(
+            f"the first moment (position {first}) is later than the second ({second}): swap them"
+        )
+    after = closure(Snapshot(projections, second), kind, node_id, "both", None)
+    earlier = Snapshot(projections, first)
+    before = Graph((), ())
+    if _message(projections, kind, node_id, first) is not None:
+        before = closure(earlier, kind, node_id, "both", None)
+    known = {node.key: node for node in before.nodes}
+    known_edges = {(e.source, e.target, e.event.type) for e in before.edges}
+    changed = []
+    for node in after.nodes:
+        if node.key in known:
+            fields = field_changes(node.kind, known[node.key].message, node.message)
+            if fields:
+                old = known[node.key].message
+                changed.append(EntityDifference(node.kind, node.id, old, node.message, fields))
+    return LineageDifference(
+        before,
+        after,
+        tuple(node for node in after.nodes if node.key not in known),
+        tuple(e for e in after.edges if (e.source, e.target, e.event.type) not in known_edges),
+        tuple(changed),
+    )
+
+
+def _message(projections: Projections, kind: str, entity_id: int, position: int) -> Any:
+    found = projections.index.newest(STORED_TABLES[kind], entity_id, position)
+    return None if found is None else parsed(kind, found[1])

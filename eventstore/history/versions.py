@@ -1,0 +1,133 @@
+"""Every version of one entity, and everything that touched a context."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from eventstore.errors import NotFoundError
+from eventstore.history.fields import STORED_TABLES, FieldChange, check_kind, field_changes, parsed
+from eventstore.log import Log, Record
+from eventstore.log.commit import records_of
+from eventstore.projections import index_tables as tables
+from eventstore.store.snapshot import Snapshot
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_LINKS_OF_CONTEXT = (
+    tables.ARTIFACTS_BY_CONTEXT,
+    tables.EXECUTIONS_BY_CONTEXT,
+    tables.PARENTS_BY_CONTEXT,
+    tables.CHILDREN_BY_CONTEXT,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One record of an entity: what it said from `position` on, who put it, and why.
+
+    `recorded_at` is in UTC, `previous` the position of the version before. `message` is None when
+    the content was erased. `changes` are against the version before, or against nothing.
+    """
+
+    kind: str
+    id: int
+    position: int
+    commit: int
+    recorded_at: datetime
+    actor: str | None
+    reason: str | None
+    request_id: str | None
+    previous: int | None
+    message: Any
+    changes: tuple[FieldChange, ...]
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the entity came to be with it."""
+        return self.previous is None
+
+
+def moment_of(recorded_at: int) -> datetime:
+    """Microseconds since the epoch as an aware datetime in UTC."""
+    return _EPOCH + timedelta(microseconds=recorded_at)
+
+
+def history(log: Log, snapshot: Snapshot, kind: str, entity_id: int) -> list[Version]:
+    """All versions of a node, type or link, the oldest first.
+
+    Links have one. Raises InvalidArgumentError for an unknown kind, NotFoundError for an unknown
+    entity.
+    """
+    check_kind(kind)
+    if kind in STORED_TABLES:
+        positions = [position for position, _ in snapshot.entries(STORED_TABLES[kind], entity_id)]
+    else:
+        positions = _positions_of_link(log, snapshot.position, kind, entity_id)
+    if not positions:
+        raise NotFoundError(f"no {kind.replace('_', ' ')} has id {entity_id}")
+    return _versions(records_at(log, positions))
+
+
+def context_history(log: Log, snapshot: Snapshot, context_id: int) -> list[Version]:
+    """All records that touched a context, in order: its versions, and the links from and to it.
+
+    Raises NotFoundError for an unknown context.
+    """
+    own = [position for position, _ in snapshot.entries(tables.CONTEXTS, context_id)]
+    if not own:
+        raise NotFoundError(f"no context has id {context_id}")
+    links = [
+        position
+        for table in _LINKS_OF_CONTEXT
+        for position, _ in snapshot.entries(table, context_id)
+    ]
+    return _versions(records_at(log, sorted({*own, *links})))
+
+
+def records_at(log: Log, positions: Iterable[int]) -> list[Record]:
+    """The records at some positions, in the order given."""
+    return [
+        record
+        for position in positions
+        for batch in log.scan(position - 1, position, Record.__struct_fields__)
+        for record in records_of(batch)
+    ]
+
+
+def _positions_of_link(log: Log, upto: int, kind: str, entity_id: int) -> list[int]:
+    import pyarrow.compute as compute
+
+    found: list[int] = []
+    for batch in log.scan(0, upto, ["position", "kind", "entity_id"]):
+        is_it = compute.and_(
+            compute.equal(batch["entity_id"], entity_id), compute.equal(batch["kind"], kind)
+        )
+        found += batch["position"].filter(is_it).to_pylist()
+    return found
+
+
+def _versions(records: list[Record]) -> list[Version]:
+    messages: dict[tuple[str, int], Any] = {}
+    versions = []
+    for record in records:
+        key = (record.kind, record.entity_id)
+        message = parsed(record.kind, record.payload)
+        versions.append(
+            Version(
+                record.kind,
+                record.entity_id,
+                record.position,
+                record.commit,
+                moment_of(record.recorded_at),
+                record.actor,
+                record.reason,
+                record.request_id,
+                record.previous,
+                message,
+                field_changes(record.kind, messages.get(key), message),
+            )
+        )
+        messages[key] = message
+    return versions

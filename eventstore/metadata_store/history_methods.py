@@ -1,0 +1,114 @@
+"""What a store tells about its past beyond single reads as of a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from eventstore.store import Engine
+from eventstore.store.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from eventstore.history import (
+        CommitChanges,
+        EntityDifference,
+        LineageDifference,
+        Version,
+    )
+
+Moment = int | datetime
+"""What `as_of` takes."""
+
+
+class HistoryMethods:
+    """Versions, changes and differences. A moment is a position, datetime or milliseconds."""
+
+    _engine: Engine
+
+    def _snapshot(self) -> Snapshot:
+        raise NotImplementedError
+
+    def history(self, kind: str, entity_id: int) -> list[Version]:
+        """Every version of an entity, the oldest first: when, by whom, why, and what changed.
+
+        `kind` is `artifact`, `execution`, `context`, `artifact_type`, `execution_type`,
+        `context_type`, or that of a link: `event`, `attribution`, `association`, `parent_context`.
+        Raises InvalidArgumentError for another kind, NotFoundError for an unknown entity.
+
+        >>> for version in store.history("artifact", 7):
+        ...     print(version.recorded_at, version.actor, version.changes)  # doctest: +SKIP
+        """
+        from eventstore.history import history
+
+        return history(self._engine.log, self._snapshot(), kind, entity_id)
+
+    def context_history(self, context_id: int) -> list[Version]:
+        """Everything that touched a context, in order: its versions, and links from and to it.
+
+        Raises NotFoundError for an unknown context.
+        """
+        from eventstore.history import context_history
+
+        return context_history(self._engine.log, self._snapshot(), context_id)
+
+    def changes(
+        self,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        *,
+        kinds: Collection[str] | None = None,
+        types: Collection[str] | None = None,
+        actors: Collection[str] | None = None,
+    ) -> Iterator[CommitChanges]:
+        """The commits behind one moment and up to another, the oldest first, read lazily.
+
+        Without `since`, or when it is before the first commit, from the beginning; without `until`
+        to the end. Only those by one of
+        `actors`; of their changes only those of entities of `kinds`, and of nodes whose type is in
+        `types` and of those types, by name; commits of which nothing remains are left out.
+
+        Raises InvalidArgumentError for moments that `as_of` refuses and for an unknown kind.
+        """
+        from eventstore.history import changes
+
+        newest = self._snapshot().position
+        after = 0 if since is None else self._engine.position_of(since, or_start=True)
+        upto = newest if until is None else min(newest, self._engine.position_of(until))
+        return changes(
+            self._engine.log,
+            self._engine.projections.index,
+            after,
+            upto,
+            kinds=kinds,
+            types=types,
+            actors=actors,
+        )
+
+    def diff(self, first: Moment, second: Moment | None = None) -> list[EntityDifference]:
+        """What is new or different at a second moment (now), by kind and id, field by field.
+
+        Raises InvalidArgumentError for moments that `as_of` refuses or that are swapped.
+        """
+        from eventstore.history import differences
+
+        positions = self._positions(first, second)
+        return differences(self._engine.log, self._engine.projections, *positions)
+
+    def lineage_diff(
+        self, kind: str, node_id: int, first: Moment, second: Moment | None = None
+    ) -> LineageDifference:
+        """How the lineage of an artifact or execution differs at a second moment (now).
+
+        Raises InvalidArgumentError as `diff` does and for another kind, NotFoundError when the node
+        was not there at the second moment.
+        """
+        from eventstore.history import lineage_difference
+
+        positions = self._positions(first, second)
+        return lineage_difference(self._engine.projections, kind, node_id, *positions)
+
+    def _positions(self, first: Moment, second: Moment | None) -> tuple[int, int]:
+        newest = self._snapshot().position
+        earlier = self._engine.position_of(first, or_start=True)
+        return earlier, newest if second is None else min(newest, self._engine.position_of(second))
