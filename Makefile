@@ -47,7 +47,8 @@ oracle: .oracle/installed ## Install ml-metadata 1.17.1 apart, for differential 
 lock: .venv/developing ## Resolve the versions of requirements*.txt anew
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --no-annotate --no-header --upgrade \
-		--all-extras pyproject.toml --output-file requirements.txt
+		--extra audit --extra lineage --extra server pyproject.toml \
+		--output-file requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --no-annotate --no-header --upgrade \
 		--all-extras --group dev pyproject.toml --constraint requirements.txt \
 		--output-file requirements-dev.txt

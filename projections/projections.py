@@ -27,12 +27,13 @@ from eventstore.projections.node_listing import (
 from eventstore.projections.point_index import PointIndex
 
 if TYPE_CHECKING:
+    from eventstore.projections.subtree_heads import SubtreeHeads
     from eventstore.projections.tables import Tables
 
 FOLDER_NAME = "projections"
 INDEX_NAME = "index"
 TABLES_NAME = "tables.duckdb"
-
+SUBTREE_HEADS_NAME = "subtree-heads"
 
 RECENT_RECORDS_MAX = 64
 """So few records are cheaper to look at than to fold into the tables, query after query."""
@@ -61,6 +62,7 @@ class Projections:
         self._folder = None if log.directory is None else log.directory / FOLDER_NAME
         self._mutex = threading.Lock()
         self._tables: Tables | None = None
+        self._subtree_heads: SubtreeHeads | None = None
         self._recent: deque[Record] = deque(maxlen=RECENT_RECORDS_MAX)
         self.index = PointIndex(log, _below(self._folder, INDEX_NAME), read_only=read_only)
 
@@ -185,6 +187,17 @@ class Projections:
             tables_position=self._opened_tables().checkpoint(),
             tables_bytes=_size(_below(self._folder, TABLES_NAME)),
         )
+
+    def subtree_heads(self) -> SubtreeHeads:
+        """The heads of the log's Merkle tree, kept between proofs."""
+        with self._mutex:
+            if self._subtree_heads is None:
+                from eventstore.projections.subtree_heads import SubtreeHeads
+
+                self._subtree_heads = SubtreeHeads(
+                    self._log, _below(self._folder, SUBTREE_HEADS_NAME), read_only=self._read_only
+                )
+            return self._subtree_heads
 
     def rebuild(self, progress: Progress | None = None) -> None:
         """Throw the caches away and fold the whole log again, into the index and into the tables.

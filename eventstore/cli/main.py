@@ -18,13 +18,17 @@ EXIT_DAMAGED = 3
 
 _COMMANDS = {
     "changes": "eventstore.cli.changes_command",
+    "checkpoint": "eventstore.cli.checkpoint_command",
     "demo": "eventstore.cli.demo_command",
     "diff": "eventstore.cli.diff_command",
+    "export": "eventstore.cli.export_command",
     "history": "eventstore.cli.history_command",
     "import": "eventstore.cli.import_command",
     "info": "eventstore.cli.info_command",
+    "key": "eventstore.cli.checkpoint_command:key_command",
     "lineage": "eventstore.cli.lineage_command",
     "log": "eventstore.cli.log_command",
+    "prove": "eventstore.cli.checkpoint_command:prove_command",
     "tail": "eventstore.cli.changes_command:tail_command",
     "verify": "eventstore.cli.verify_command",
 }

@@ -7,6 +7,7 @@ from eventstore.log.log import (
     PositionConflictError,
     Progress,
     SegmentInfo,
+    SignedHead,
     VerifyReport,
 )
 from eventstore.log.memory import MemoryLog
@@ -23,5 +24,6 @@ __all__ = [
     "Progress",
     "Record",
     "SegmentInfo",
+    "SignedHead",
     "VerifyReport",
 ]

@@ -29,8 +29,14 @@ from eventstore.log.columns import ACTIVE_SCHEMA, RECORD_SCHEMA, with_derived_co
 from eventstore.log.commit import commits_of, encode_commit, make_commit, records_of
 from eventstore.log.creation import LOCK_NAME, LOG_FOLDER, create_store, start_segment
 from eventstore.log.file_lock import exclusive
-from eventstore.log.leaf import encode_attribution, leaf_data
-from eventstore.log.log import PositionConflictError, Progress, SegmentInfo, VerifyReport
+from eventstore.log.leaf import leaf_hashes
+from eventstore.log.log import (
+    PositionConflictError,
+    Progress,
+    SegmentInfo,
+    SignedHead,
+    VerifyReport,
+)
 from eventstore.log.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -38,7 +44,7 @@ from eventstore.log.manifest import (
     read_manifest,
     write_manifest,
 )
-from eventstore.log.merkle import Frontier, leaf_hash
+from eventstore.log.merkle import Frontier
 from eventstore.log.os_errors import translated
 from eventstore.log.record import Commit, Draft, Record
 
@@ -301,10 +307,19 @@ class DirectoryLog:
                     self._rotate()
         self._seal_closed()
 
-    def verify(self, progress: Progress | None = None) -> VerifyReport:
+    def verify(
+        self,
+        progress: Progress | None = None,
+        *,
+        after: int = 0,
+        upto: int | None = None,
+        signed_heads: Sequence[SignedHead] = (),
+    ) -> VerifyReport:
         from eventstore.log.verification import verify_directory
 
-        return verify_directory(self.directory, progress)
+        return verify_directory(
+            self.directory, progress, after=after, upto=upto, signed_heads=signed_heads
+        )
 
     def close(self) -> None:
         if self._sealer is not None:
@@ -536,9 +551,8 @@ class DirectoryLog:
             subtrees = [bytes.fromhex(subtree) for subtree in segments[-1].frontier]
             frontier = Frontier(segments[-1].last_position, subtrees)
         for batch in self._active.batches(frontier.size, self.position):
-            for record in records_of(batch):
-                attribution = encode_attribution(record.actor, record.reason, record.request_id)
-                frontier.append(leaf_hash(leaf_data(self.store_id, record, attribution)))
+            for leaf in leaf_hashes(self.store_id, records_of(batch)):
+                frontier.append(leaf)
         return frontier
 
     # Sealing
@@ -559,22 +573,12 @@ class DirectoryLog:
                     if not segment.sealed:
                         self._seal_segment(segment)
                 with self._mutex, exclusive(self._lock_descriptor):
-                    self._remove_leftovers()
+                    sealing.remove_leftovers(self._folder, read_manifest(self.directory))
         finally:
             os.close(descriptor)
 
     def _seal_segment(self, segment: Segment) -> None:
-        closed_path = self._folder / segment.file
-        table = sealing.read_closed(closed_path)
-        path = self._folder / sealing.sealed_name(segment.number)
-        digest = sealing.write_parquet(table, path, self.store_id, segment.number)
-        sealed = msgspec.structs.replace(
-            segment,
-            sealed=True,
-            file=path.name,
-            file_bytes=path.stat().st_size,
-            file_sha256=digest,
-        )
+        sealed = sealing.sealed(self._folder, segment, self.store_id)
         with self._mutex, exclusive(self._lock_descriptor):
             current = read_manifest(self.directory)
             manifest = msgspec.structs.replace(
@@ -585,12 +589,4 @@ class DirectoryLog:
             write_manifest(self.directory, manifest)
             if manifest.active.number == self._active.number:
                 self._manifest = manifest
-            closed_path.unlink(missing_ok=True)
-
-    def _remove_leftovers(self) -> None:
-        """Delete what a crash left behind: temporary files, and closed segments that are sealed."""
-        manifest = read_manifest(self.directory)
-        named = {manifest.active.file, *(segment.file for segment in manifest.segments)}
-        for path in self._folder.iterdir():
-            if sealing.is_leftover(path.name, named, list(manifest.segments)):
-                path.unlink(missing_ok=True)
+            (self._folder / segment.file).unlink(missing_ok=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Iterable, Iterator
 from uuid import UUID
 
+from eventstore.log.merkle import leaf_hash
 from eventstore.log.record import KINDS, Record
 
 SALT_BYTES = 16
@@ -18,6 +20,16 @@ _LENGTH = struct.Struct(">I")
 def commitment(salt: bytes, payload: bytes) -> bytes:
     """What binds the content and can outlive it: SHA-256(salt || payload)."""
     return hashlib.sha256(salt + payload).digest()
+
+
+def leaf_hashes(store_id: UUID, records: Iterable[Record]) -> Iterator[bytes]:
+    """The hash of each record's leaf, in order."""
+    attributions: dict[tuple[str | None, ...], bytes] = {}
+    for record in records:
+        texts = (record.actor, record.reason, record.request_id)
+        if texts not in attributions:
+            attributions[texts] = encode_attribution(*texts)
+        yield leaf_hash(leaf_data(store_id, record, attributions[texts]))
 
 
 def leaf_data(store_id: UUID, record: Record, attribution: bytes) -> bytes:

@@ -38,6 +38,17 @@ class Finding(msgspec.Struct, frozen=True):
     position: int | None = None
 
 
+class SignedHead(msgspec.Struct, frozen=True):
+    """What a checkpoint states of the Merkle tree over the first `size` records.
+
+    `head` is in hexadecimal; `signed` says who signed it and when, for a finding.
+    """
+
+    size: int
+    head: str
+    signed: str
+
+
 class VerifyReport(msgspec.Struct, frozen=True):
     """What `verify` saw: `tree_head` is in hexadecimal, over the records that it could read."""
 
@@ -111,8 +122,19 @@ class Log(Protocol):
     def seal(self) -> None:
         """Turn all that was appended so far into Parquet."""
 
-    def verify(self, progress: Progress | None = None) -> VerifyReport:
-        """Check every byte and hash; damage is reported, not raised."""
+    def verify(
+        self,
+        progress: Progress | None = None,
+        *,
+        after: int = 0,
+        upto: int | None = None,
+        signed_heads: Sequence[SignedHead] = (),
+    ) -> VerifyReport:
+        """Check every byte and hash; damage is reported, not raised.
+
+        With `after` and `upto` only the segments with records in (after, upto] are checked. Raises
+        InvalidArgumentError for signed heads together with a range.
+        """
 
     def close(self) -> None:
         """Release files and threads."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from uuid import UUID
 
+import msgspec
 import pyarrow as pa
 
 from eventstore import errors
@@ -18,7 +19,7 @@ from eventstore.log.ipc_stream import (
     schema_message_bytes,
     walk_messages,
 )
-from eventstore.log.manifest import FORMAT_VERSION, Segment, sync_directory
+from eventstore.log.manifest import FORMAT_VERSION, Manifest, Segment, sync_directory
 from eventstore.log.os_errors import translated
 
 ROWS_PER_GROUP = 16_384
@@ -129,8 +130,25 @@ def closed_name(number: int) -> str:
     return f"{number:010d}.arrows"
 
 
-def is_leftover(name: str, named: set[str], segments: list[Segment]) -> bool:
-    """Whether a file in the log folder is no longer, or was never, part of the log."""
-    newest = max((segment.number for segment in segments), default=0)
-    stem = name.split(".", 1)[0]
-    return name not in named and (name.endswith(".tmp") or (stem.isdigit() and int(stem) <= newest))
+def sealed(folder: Path, segment: Segment, store_id: UUID) -> Segment:
+    """Write the Parquet file of a closed segment, durably; its new entry for the manifest."""
+    path = folder / sealed_name(segment.number)
+    digest = write_parquet(read_closed(folder / segment.file), path, store_id, segment.number)
+    return msgspec.structs.replace(
+        segment,
+        sealed=True,
+        file=path.name,
+        file_bytes=path.stat().st_size,
+        file_sha256=digest,
+    )
+
+
+def remove_leftovers(folder: Path, manifest: Manifest) -> None:
+    """Delete what a crash left in the log folder: temporary files, closed segments once sealed."""
+    named = {manifest.active.file, *(segment.file for segment in manifest.segments)}
+    newest = max((segment.number for segment in manifest.segments), default=0)
+    for path in folder.iterdir():
+        stem = path.name.split(".", 1)[0]
+        is_superseded = stem.isdigit() and int(stem) <= newest
+        if path.name not in named and (path.suffix == ".tmp" or is_superseded):
+            path.unlink(missing_ok=True)

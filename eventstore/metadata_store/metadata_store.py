@@ -25,6 +25,7 @@ from eventstore.store.attribution import acting_for, checked_attribution
 from eventstore.store.snapshot import Snapshot
 
 if TYPE_CHECKING:
+    from eventstore.audit import Checkpoint
     from eventstore.metadata_store.options import ExtraOptions, ListOptions, OrderByField
 
 __all__ = [
@@ -210,13 +211,29 @@ class MetadataStore(MetadataReader):
         start = self.log_position() if after is None else after
         return follow(self._engine.log, start, stop=stop, poll_seconds=poll_seconds)
 
-    def verify(self, progress: Progress | None = None) -> VerifyReport:
-        """Check every byte and hash of the log.
+    def verify(
+        self,
+        progress: Progress | None = None,
+        *,
+        since: int | datetime | None = None,
+        until: int | datetime | None = None,
+        checkpoints: Sequence[Checkpoint] = (),
+    ) -> VerifyReport:
+        """Check every byte and hash of the log, and that checkpoints hold.
 
-        `progress` is called with (records done, records in all). Raises DataLossError that names
-        the commit when anything is wrong.
+        With `since` and `until` only the segments with records between these moments are checked;
+        what comes before is then believed. `progress` is called with (records done, records in
+        all). Raises DataLossError that names the commit when anything is wrong, NotFoundError for a
+        checkpoint of another store, InvalidArgumentError for moments that `as_of` refuses, and for
+        checkpoints together with a range.
         """
-        report = self._engine.log.verify(progress)
+        position_of = self._engine.position_of
+        report = self._engine.log.verify(
+            progress,
+            after=0 if since is None else position_of(since, or_start=True),
+            upto=None if until is None else position_of(until),
+            signed_heads=[checkpoint.of_store(self.log.store_id) for checkpoint in checkpoints],
+        )
         if not report.ok:
             found = "; ".join(finding.what for finding in report.findings[:3])
             more = f" (and {len(report.findings) - 3} more)" if len(report.findings) > 3 else ""

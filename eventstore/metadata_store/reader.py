@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eventstore import errors
+from eventstore.metadata_store.audit_methods import AuditMethods
 from eventstore.metadata_store.history_methods import HistoryMethods
 from eventstore.metadata_store.lineage_methods import LineageMethods
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -21,7 +22,7 @@ MAX_NUM_RESULT = 100
 """Nodes asked for in one page."""
 
 
-class MetadataReader(HistoryMethods, LineageMethods):
+class MetadataReader(AuditMethods, HistoryMethods, LineageMethods):
     """The gets of the MLMD API.
 
     Times are milliseconds since the epoch. Every method takes `extra_options` for compatibility

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -166,3 +167,91 @@ def test_the_past_is_told_in_words_and_in_json(small_store: Path) -> None:
     assert run("history", small_store, "artifact", 1, "--touching").returncode == 2
     missing = run("history", small_store, "artifact", 9)
     assert (missing.returncode, missing.stderr) == (1, "eventstore: no artifact has id 9\n")
+
+
+def test_an_auditor_signs_proves_and_verifies(small_store: Path, tmp_path: Path) -> None:
+    secret, public, checkpoint = tmp_path / "a.key", tmp_path / "a.pub", tmp_path / "checkpoint"
+    made = run("key", "ana@example.com", secret)
+    public.write_text(made.stdout)
+    assert secret.stat().st_mode & 0o077 == 0
+    assert run("key", "ana@example.com", secret).returncode == 1
+    signed = run("checkpoint", small_store, "--key", secret)
+    checkpoint.write_text(signed.stdout)
+    older = tmp_path / "older"
+    older.write_text(run("checkpoint", small_store, "--key", secret, "--as-of", 10).stdout)
+    keys = ("--checkpoint", checkpoint, "--key", public)
+    assert "is sound" in run("verify", small_store, *keys, "--checkpoint", older).stdout
+    assert run("verify", small_store, "--checkpoint", checkpoint).returncode == 2
+    assert "is sound" in run("verify", small_store, "--since", 10).stdout
+    proofs = {
+        "record": run("prove", small_store, 3, *keys).stdout,
+        "history": run("prove", small_store, "--since", older, *keys).stdout,
+    }
+    verifier = Path(eventstore.__file__).parent / "audit" / "standalone_verifier.py"
+    alone = tmp_path / "verifier.py"
+    alone.write_text(verifier.read_text())
+
+    def verified(*arguments: object) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-S", "-I", str(alone), *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout
+
+    for name, proof in proofs.items():
+        file = tmp_path / name
+        file.write_text(proof)
+        checked = run("prove", "--check", file, "--key", public)
+        assert checked.returncode == 0, checked.stderr
+        assert verified("proof", file, public)[0] == 0
+        file.write_text(proof.replace("eventstore/", "eventstorf/"))
+        refused = run("prove", "--check", file, "--key", public)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        code, printed = verified("proof", file, public)
+        assert (code, printed.startswith("REFUSED")) == (1, True)
+    export = tmp_path / "records.jsonl"
+    assert run("export", small_store, export).returncode == 0
+    assert run("export", small_store, export).returncode == 1
+    assert verified("checkpoint", checkpoint, public)[0] == 0
+    assert verified("records", export, checkpoint, public)[0] == 0
+    assert verified("records", export, older, public)[0] == 0
+    lines = export.read_text().splitlines(keepends=True)
+    export.write_text("".join(lines[:-1]))
+    assert verified("records", export, checkpoint, public)[0] == 1
+    export.write_text("".join([lines[1], lines[0], *lines[2:]]))
+    assert verified("records", export, checkpoint, public)[0] == 1
+    assert verified("nothing")[0] == 2
+    stored = subprocess.run(
+        [sys.executable, alone, "store", small_store, checkpoint, public],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert stored.returncode == 0, stored.stdout
+
+
+def test_verify_side_by_side_from_a_script_without_a_guard(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import eventstore\n"
+        "from eventstore.log import verification\n"
+        "verification._PARALLEL_RECORDS_MIN = 1\n"
+        "store = eventstore.open('store')\n"
+        "for name in 'abc':\n"
+        "    store.put_artifact_type(eventstore.proto.ArtifactType(name=name))\n"
+        "    store.seal()\n"
+        "print(store.verify().records, store.log_position())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert done.returncode == 0, done.stderr
+    checked, position = done.stdout.split()
+    assert checked == position

@@ -25,7 +25,10 @@ LAYERS = {
     "store": {"errors", "proto", "log", "projections"},
     "lineage": {"errors", "proto", "log", "projections", "store"},
     "history": {"errors", "proto", "log", "projections", "store", "lineage"},
-    "metadata_store": {"errors", "proto", "log", "projections", "store", "lineage", "history"},
+    "audit": {"errors", "log", "projections"},
+    "metadata_store": {
+        *("errors", "proto", "log", "projections", "store", "lineage", "history", "audit"),
+    },
     "importing": {"errors", "proto", "log"},
 }
 

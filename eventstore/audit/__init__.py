@@ -1,0 +1,21 @@
+"""Proof that history was not changed: signed checkpoints, and what can be shown with them."""
+
+from eventstore.audit.checkpoint import Checkpoint, signed_checkpoint
+from eventstore.audit.proofs import (
+    ConsistencyProof,
+    InclusionProof,
+    prove_consistency,
+    prove_inclusion,
+)
+from eventstore.audit.signed_note import SigningKey, VerifierKey
+
+__all__ = [
+    "Checkpoint",
+    "ConsistencyProof",
+    "InclusionProof",
+    "SigningKey",
+    "VerifierKey",
+    "prove_consistency",
+    "prove_inclusion",
+    "signed_checkpoint",
+]

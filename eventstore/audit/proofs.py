@@ -1,0 +1,242 @@
+"""Proofs that can be checked without the store: of one record, and of two checkpoints' history.
+
+Both are one line of JSON without spaces, as FORMAT.md describes; checking takes
+the bytes as they stand, so that no byte of a proof can be changed unnoticed.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from eventstore.audit.checkpoint import Checkpoint
+from eventstore.audit.merkle_proofs import (
+    consistency_path,
+    includes,
+    inclusion_path,
+    is_consistent,
+)
+from eventstore.audit.signed_note import VerifierKey
+from eventstore.errors import (
+    DataLossError,
+    InvalidArgumentError,
+    OutOfRangeError,
+)
+from eventstore.log import Log, Progress, Record
+from eventstore.log.columns import MESSAGES
+from eventstore.log.leaf import SALT_BYTES, leaf_hashes
+from eventstore.log.record import KINDS
+from eventstore.projections.subtree_heads import SubtreeHeads
+
+INCLUSION_FORMAT: Final = "eventstore-inclusion-proof-v1"
+CONSISTENCY_FORMAT: Final = "eventstore-consistency-proof-v1"
+
+
+class _InclusionDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: str
+    record: Record
+    path: list[bytes]
+    checkpoint: str
+
+
+class _ConsistencyDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: str
+    older: str
+    newer: str
+    path: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class InclusionProof:
+    """That a record is part of the history that a checkpoint pins."""
+
+    record: Record
+    path: tuple[bytes, ...]
+    checkpoint: Checkpoint
+
+    @property
+    def message(self) -> Any:
+        """The artifact, execution, event, ... that the record holds; None once erased."""
+        payload = self.record.payload
+        return None if payload is None else MESSAGES[self.record.kind].FromString(payload)
+
+    def to_json(self) -> str:
+        """The proof as one line, for whoever is to check it."""
+        document = _InclusionDocument(
+            INCLUSION_FORMAT, self.record, list(self.path), self.checkpoint.text
+        )
+        return _encoded(document)
+
+    @classmethod
+    def check(cls, text: str, key: VerifierKey) -> InclusionProof:
+        """Read a proof and check it against the key that signed its checkpoint.
+
+        Raises InvalidArgumentError when the text is no such proof or this key has not signed its
+        checkpoint, DataLossError when the record is not part of what was signed.
+        """
+        document: _InclusionDocument = _decoded(text, _InclusionDocument, INCLUSION_FORMAT)
+        checkpoint = Checkpoint.parse(document.checkpoint, key)
+        record = document.record
+        if record.kind not in KINDS:
+            raise InvalidArgumentError(f"the proof's record has no kind of record: {record.kind!r}")
+        if not _has_content_or_commitment(record):
+            raise InvalidArgumentError(
+                "the proof's record needs a salt of 16 bytes and a payload, or in their place a "
+                "commitment of 32"
+            )
+        leaf = _leaf(checkpoint.store_id, record)
+        if not includes(leaf, record.position - 1, checkpoint.size, document.path, checkpoint.root):
+            raise DataLossError(
+                f"the record at position {record.position} is not part of the history that the "
+                f"checkpoint of {checkpoint.signed_at.isoformat()} states"
+            )
+        return cls(record, tuple(document.path), checkpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class ConsistencyProof:
+    """That the history which a newer checkpoint pins begins with that of an older one."""
+
+    older: Checkpoint
+    newer: Checkpoint
+    path: tuple[bytes, ...]
+
+    def to_json(self) -> str:
+        """The proof as one line, for whoever is to check it."""
+        document = _ConsistencyDocument(
+            CONSISTENCY_FORMAT, self.older.text, self.newer.text, list(self.path)
+        )
+        return _encoded(document)
+
+    @classmethod
+    def check(cls, text: str, key: VerifierKey) -> ConsistencyProof:
+        """Read a proof and check it against the key that signed its checkpoints.
+
+        Raises InvalidArgumentError when the text is no such proof or this key has not signed its
+        checkpoints, DataLossError when history was changed between them.
+        """
+        document: _ConsistencyDocument = _decoded(text, _ConsistencyDocument, CONSISTENCY_FORMAT)
+        older = Checkpoint.parse(document.older, key)
+        newer = Checkpoint.parse(document.newer, key)
+        if older.store_id != newer.store_id:
+            raise DataLossError(
+                f"the checkpoints are of two stores, {older.store_id} and {newer.store_id}"
+            )
+        if not is_consistent(older.size, newer.size, document.path, older.root, newer.root):
+            raise DataLossError(
+                f"the history of {newer.size} records does not begin with that of {older.size}: "
+                "what the older checkpoint states was changed, or the proof was"
+            )
+        return cls(older, newer, tuple(document.path))
+
+
+def prove_inclusion(
+    log: Log,
+    heads: SubtreeHeads,
+    position: int,
+    checkpoint: Checkpoint,
+    progress: Progress | None = None,
+) -> InclusionProof:
+    """Prove the record at a position to be part of what a checkpoint of this store states.
+
+    Raises OutOfRangeError for a position behind the checkpoint, NotFoundError when the checkpoint
+    is another store's, DataLossError when the log is not as it was signed.
+    """
+    _check_store(log, checkpoint)
+    if not 1 <= position <= checkpoint.size:
+        raise OutOfRangeError(
+            f"position {position} is not among the {checkpoint.size} records of the checkpoint"
+        )
+    record = next(
+        record
+        for commit in log.commits(log.commit_end(position - 1), None)
+        for record in commit.records
+        if record.position == position
+    )
+    leaf = _leaf(log.store_id, record)
+    for is_retry in (False, True):
+        if is_retry:
+            heads.forget()
+        heads.extend(checkpoint.size, progress)
+        path = inclusion_path(position - 1, checkpoint.size, heads.head)
+        if includes(leaf, position - 1, checkpoint.size, path, checkpoint.root):
+            return InclusionProof(record, tuple(path), checkpoint)
+    raise _changed(checkpoint)
+
+
+def prove_consistency(
+    log: Log,
+    heads: SubtreeHeads,
+    older: Checkpoint,
+    newer: Checkpoint,
+    progress: Progress | None = None,
+) -> ConsistencyProof:
+    """Prove that what a newer checkpoint of this store states begins with what an older one does.
+
+    Raises InvalidArgumentError when they are swapped, NotFoundError when one is another store's,
+    DataLossError when the log is not as it was signed.
+    """
+    for checkpoint in (older, newer):
+        _check_store(log, checkpoint)
+    if older.size > newer.size:
+        raise InvalidArgumentError(
+            f"the older checkpoint has {older.size} records, the newer {newer.size}: swap them"
+        )
+    for is_retry in (False, True):
+        if is_retry:
+            heads.forget()
+        heads.extend(newer.size, progress)
+        path = consistency_path(older.size, newer.size, heads.head)
+        if is_consistent(older.size, newer.size, path, older.root, newer.root):
+            return ConsistencyProof(older, newer, tuple(path))
+    raise _changed(newer)
+
+
+def _check_store(log: Log, checkpoint: Checkpoint) -> None:
+    checkpoint.of_store(log.store_id)
+    if checkpoint.size > log.position:
+        raise DataLossError(
+            f"the checkpoint states {checkpoint.size} records, the store has {log.position}: some "
+            "that were there when it was signed are missing"
+        )
+
+
+def _changed(checkpoint: Checkpoint) -> DataLossError:
+    return DataLossError(
+        f"the first {checkpoint.size} records are not those that {checkpoint.signer} signed on "
+        f"{checkpoint.signed_at.isoformat()}: history was changed; verify the store with the "
+        "checkpoint"
+    )
+
+
+def _leaf(store_id: UUID, record: Record) -> bytes:
+    try:
+        return next(leaf_hashes(store_id, [record]))
+    except struct.error as error:
+        raise InvalidArgumentError(f"the proof's record cannot be one: {error}") from None
+
+
+def _has_content_or_commitment(record: Record) -> bool:
+    if record.commitment is not None:
+        return len(record.commitment) == 32 and record.salt is None and record.payload is None
+    # Salt and payload are hashed as one: of another length, a byte could move between them.
+    return record.salt is not None and len(record.salt) == SALT_BYTES and record.payload is not None
+
+
+def _encoded(document: msgspec.Struct) -> str:
+    return msgspec.json.encode(document).decode() + "\n"
+
+
+def _decoded(text: str, document_type: Any, expected_format: str) -> Any:
+    """Decode a proof, which must be encoded in the one way that `_encoded` does it."""
+    try:
+        document = msgspec.json.decode(text, type=document_type)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise InvalidArgumentError(f"not an {expected_format}: {error}") from None
+    if document.format != expected_format or _encoded(document) != text:
+        raise InvalidArgumentError(f"not an {expected_format} as it was written")
+    return document

@@ -1,0 +1,409 @@
+"""Check one segment of a store: its file, checksums, hashes and derived columns.
+
+It is checked from the Merkle frontier that the manifest states for its start, and must end at the
+frontier that it states for its end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import sys
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as parquet
+from google.protobuf.message import DecodeError
+
+from eventstore.log.acknowledged import FILE_NAME, read_acknowledged
+from eventstore.log.columns import ACTIVE_SCHEMA, DERIVED_NAMES, RECORD_SCHEMA, derive
+from eventstore.log.commit import records_of
+from eventstore.log.ipc_stream import (
+    Ending,
+    has_valid_message,
+    read_batches,
+    schema_message_bytes,
+    walk_messages,
+)
+from eventstore.log.leaf import encode_attribution, leaf_data
+from eventstore.log.log import Finding, SignedHead
+from eventstore.log.manifest import FORMAT_VERSION, ActiveSegment, Segment, read_manifest
+from eventstore.log.merkle import EMPTY_HEAD, Frontier, leaf_hash
+
+# What damaged values raise on their way through Arrow, protobuf and the leaf's encoding.
+_UNDECODABLE = (
+    pa.ArrowException,
+    DecodeError,
+    AssertionError,
+    KeyError,
+    OverflowError,
+    ValueError,
+    struct.error,
+)
+
+
+class SegmentJob(msgspec.Struct, frozen=True):
+    """One segment to check, and what is to be true in front of it.
+
+    `entry` is the manifest's for it, `previous` that for the segment before.
+    """
+
+    directory: str
+    store_id: UUID
+    entry: Segment | None
+    active: ActiveSegment | None
+    previous: Segment | None
+    signed_heads: tuple[SignedHead, ...] = ()
+
+
+class CheckedSegment(msgspec.Struct):
+    """What checking one segment gave: `head` is the tree's behind it, in hexadecimal."""
+
+    records: int = 0
+    commits: int = 0
+    head: str = EMPTY_HEAD.hex()
+    findings: list[Finding] = []
+
+
+def check_segment(job: SegmentJob) -> CheckedSegment:
+    """Check the segment. Damage is reported, never raised."""
+    if job.entry is not None:
+        return _check_closed(job, job.entry)
+    assert job.active is not None
+    return _check_active(job, job.active)
+
+
+def _check_closed(job: SegmentJob, segment: Segment) -> CheckedSegment:
+    """Check one closed or sealed segment against its file and its entry in the manifest."""
+    directory = Path(job.directory)
+    path = directory / "log" / segment.file
+    check = _SegmentCheck(job, path, segment.number)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        moved = _closed_meanwhile(directory, segment.number, segment.file)
+        if moved is not None:
+            return _check_closed(job, moved)
+        check.find(
+            f"segment {segment.number} with commits {segment.first_commit} to "
+            f"{segment.last_commit} cannot be read: {error.strerror}",
+            commit=segment.first_commit,
+            position=segment.first_position,
+        )
+        return check.checked
+    intact = hashlib.sha256(data).hexdigest() == segment.file_sha256
+    if segment.sealed:
+        check.parquet_file(data, segment)
+    else:
+        check.stream(memoryview(data), schema_message_bytes(memoryview(data)), segment)
+    if not intact and not check.checked.findings:
+        # Nothing that was decoded differs: the changed byte lies in padding, statistics or footer.
+        check.find(
+            f"the file does not match its SHA-256 in the manifest; its commits "
+            f"({segment.first_commit} to {segment.last_commit}, commit {segment.first_commit} the "
+            "first) decode as they were written",
+            commit=segment.first_commit,
+            position=segment.first_position,
+        )
+    check.against_manifest(segment, len(data))
+    return check.checked
+
+
+def _check_active(job: SegmentJob, entry: ActiveSegment) -> CheckedSegment:
+    directory = Path(job.directory)
+    path = directory / "log" / entry.file
+    check = _SegmentCheck(job, path, entry.number)
+    acknowledged = read_acknowledged(directory / "log" / FILE_NAME)
+    try:
+        data = memoryview(path.read_bytes())
+    except OSError as error:
+        moved = _closed_meanwhile(directory, entry.number, entry.file)
+        if moved is not None:
+            return _check_closed(job, moved)
+        check.find(f"the active segment {entry.number} cannot be read: {error.strerror}")
+        return check.checked
+    if (entry.number, entry.first_position) != (check.expected_number, check.first_position):
+        check.find(
+            f"the manifest says that segment {entry.number} is the active one and starts at "
+            f"position {entry.first_position}; it is segment {check.expected_number} and starts at "
+            f"{check.first_position}, with commit {check.next_commit}",
+            commit=check.next_commit,
+            position=check.first_position,
+        )
+    header = bytes(data[: entry.header_bytes])
+    if hashlib.sha256(header).hexdigest() != entry.header_sha256:
+        check.find(
+            f"the header of segment {entry.number} is damaged, in front of commit "
+            f"{check.next_commit}",
+            commit=check.next_commit,
+            position=entry.first_position,
+        )
+    check.stream(
+        data,
+        entry.header_bytes,
+        None,
+        acknowledged_end=(
+            acknowledged.end
+            if acknowledged is not None and acknowledged.segment == entry.number
+            else 0
+        ),
+    )
+    return check.checked
+
+
+def _closed_meanwhile(directory: Path, number: int, file: str) -> Segment | None:
+    """The segment's entry in the newest manifest, if a writer has put it into another file."""
+    segments = read_manifest(directory).segments
+    return next((s for s in segments if s.number == number and s.sealed and s.file != file), None)
+
+
+def _stated_frontier(segment: Segment) -> Frontier:
+    try:
+        return Frontier(
+            segment.last_position, [bytes.fromhex(subtree) for subtree in segment.frontier]
+        )
+    except ValueError:
+        return Frontier()
+
+
+class _SegmentCheck:
+    """The running state of one segment's check: what comes next, and what was found."""
+
+    def __init__(self, job: SegmentJob, path: Path, number: int) -> None:
+        previous = job.previous
+        start = Frontier() if previous is None else _stated_frontier(previous)
+        self.checked = CheckedSegment(head=start.head().hex())
+        self._store_id = job.store_id
+        self._path = path
+        self._number = number
+        self._frontier = start
+        self._signed_heads = {signed.size: signed for signed in job.signed_heads}
+        self._tree_is_sound = True
+        self.next_position = start.size + 1
+        self.next_commit = previous.last_commit + 1 if previous else 1
+        self._recorded_at = previous.last_recorded_at if previous else 0
+        self.expected_number = previous.number + 1 if previous else 1
+        self.first_position = self.next_position
+        self._first_commit = self.next_commit
+        self._first_recorded_at: int | None = None
+
+    def find(self, what: str, *, commit: int | None = None, position: int | None = None) -> None:
+        self.checked.findings.append(Finding(what, str(self._path), self._number, commit, position))
+
+    def parquet_file(self, data: bytes, segment: Segment) -> None:
+        """Check a sealed segment row group by row group."""
+        try:
+            file = parquet.ParquetFile(pa.py_buffer(data), page_checksum_verification=True)
+            groups = file.num_row_groups
+            if not file.schema_arrow.remove_metadata().equals(RECORD_SCHEMA):
+                raise ValueError("its columns are not those of a segment")
+            metadata = file.schema_arrow.metadata or {}
+            expected = {
+                b"eventstore.format_version": str(FORMAT_VERSION).encode(),
+                b"eventstore.store_id": str(self._store_id).encode(),
+                b"eventstore.segment": str(segment.number).encode(),
+            }
+            if any(metadata.get(name) != value for name, value in expected.items()):
+                raise ValueError("its metadata are those of another segment or store")
+        except (pa.ArrowException, OSError, ValueError) as error:
+            self.find(
+                f"the Parquet footer is damaged, so that commits {segment.first_commit} to "
+                f"{segment.last_commit} (commit {segment.first_commit} the first) cannot be read: "
+                f"{error}",
+                commit=segment.first_commit,
+                position=segment.first_position,
+            )
+            return
+        for group in range(groups):
+            try:
+                table = file.read_row_group(group)
+            except (pa.ArrowException, OSError, ValueError) as error:
+                self._unreadable_group(data, group, str(error), segment)
+                return
+            self._rows(table, derived=True)
+
+    def stream(
+        self,
+        data: memoryview,
+        header_bytes: int,
+        segment: Segment | None,
+        *,
+        acknowledged_end: int = 0,
+    ) -> None:
+        """Check the messages of an active (`segment` None) or closed segment."""
+        walk = walk_messages(data, header_bytes)
+        if walk.ends:
+            batches = read_batches(data, walk.ends, header_bytes)
+            self._rows(pa.Table.from_batches(batches, ACTIVE_SCHEMA), derived=False)
+        is_torn_tail = (
+            segment is None
+            and walk.ending in (Ending.INCOMPLETE, Ending.DAMAGED)
+            and walk.stopped_at >= acknowledged_end
+            and (walk.ending is Ending.INCOMPLETE or bytes(data[-32:]) == bytes(32))
+            and not has_valid_message(data, walk.stopped_at + 8)
+        )
+        expected = Ending.END_OF_FILE if segment is None else Ending.END_OF_STREAM
+        is_rotating = segment is None and walk.ending is Ending.END_OF_STREAM
+        if walk.ending is not expected and not is_torn_tail and not is_rotating:
+            self.find(
+                f"commit {self.next_commit} is damaged: byte {walk.stopped_at} starts "
+                f"{walk.ending.value}",
+                commit=self.next_commit,
+                position=self.next_position,
+            )
+        elif acknowledged_end > len(data):
+            self.find(
+                f"commit {self.next_commit} is missing: the file ends at byte {len(data)}, commits "
+                f"up to byte {acknowledged_end} were acknowledged",
+                commit=self.next_commit,
+                position=self.next_position,
+            )
+
+    def against_manifest(self, segment: Segment, file_bytes: int) -> None:
+        """Compare what the rows add up to with what the manifest says of the segment."""
+        if self.checked.findings:
+            return
+        names = (
+            *("number", "file_bytes", "first_position", "first_commit", "first_recorded_at"),
+            *("last_position", "last_commit", "last_recorded_at"),
+        )
+        seen = (
+            *(self.expected_number, file_bytes, self.first_position, self._first_commit),
+            *(self._first_recorded_at, self.next_position - 1, self.next_commit - 1),
+            self._recorded_at,
+        )
+        for name, value in zip(names, seen, strict=True):
+            if getattr(segment, name) != value:
+                self.find(
+                    f"the manifest says that {name} of segment {segment.number}, commits "
+                    f"{segment.first_commit} to {segment.last_commit}, is "
+                    f"{getattr(segment, name)}; it is {value}",
+                    commit=segment.first_commit,
+                    position=segment.first_position,
+                )
+                return
+        if segment.tree_head != self._frontier.head().hex() or _stated_frontier(
+            segment
+        ).subtrees != (self._frontier.subtrees):
+            self.find(
+                f"the manifest states another tree head at the end of commit {segment.last_commit} "
+                "than the records give",
+                commit=segment.last_commit,
+                position=segment.last_position,
+            )
+
+    def _unreadable_group(self, data: bytes, group: int, error: str, segment: Segment) -> None:
+        """Name the commits of a row group that does not decode, as narrowly as can be."""
+        commits: list[int] = []
+        try:
+            file = parquet.ParquetFile(pa.py_buffer(data))
+            commits = file.read_row_group(group, columns=["commit"])["commit"].to_pylist()
+            self._rows(file.read_row_group(group), derived=True)
+        except (pa.ArrowException, OSError, ValueError, AssertionError):
+            pass
+        if any(finding.commit is not None for finding in self.checked.findings):
+            return
+        first = commits[0] if commits else self.next_commit
+        last = commits[-1] if commits else segment.last_commit
+        self.find(
+            f"commit {first} is damaged, or one after it up to commit {last}: {error}",
+            commit=first,
+            position=self.next_position,
+        )
+
+    def _rows(self, table: pa.Table, *, derived: bool) -> None:
+        """Check consecutive records. Records of one commit may lie in two calls."""
+        try:
+            self._check_records(table)
+            if derived and not self.checked.findings:
+                self._derived_columns(table)
+        except _UNDECODABLE as error:
+            self.find(
+                f"commit {self.next_commit} was changed: it does not decode ({error!r})",
+                commit=self.next_commit,
+                position=self.next_position,
+            )
+            self._tree_is_sound = False
+
+    def _check_records(self, table: pa.Table) -> None:
+        heads = table["tree_head"].to_pylist()
+        attributions: dict[tuple[str | None, ...], bytes] = {}
+        for record, head in zip(records_of(table), heads, strict=True):
+            if (
+                record.position != self.next_position
+                or record.commit != self.next_commit
+                or record.recorded_at < self._recorded_at
+                or (record.previous is not None and not 0 < record.previous < record.position)
+            ):
+                self.find(
+                    f"commit {record.commit} at position {record.position} is out of order: commit "
+                    f"{self.next_commit} at position {self.next_position} was to come",
+                    commit=self.next_commit,
+                    position=self.next_position,
+                )
+                self._tree_is_sound = False
+                return
+            texts = (record.actor, record.reason, record.request_id)
+            if texts not in attributions:
+                attributions[texts] = encode_attribution(*texts)
+            self._frontier.append(leaf_hash(leaf_data(self._store_id, record, attributions[texts])))
+            self.checked.records += 1
+            self.next_position += 1
+            self._recorded_at = record.recorded_at
+            if self._first_recorded_at is None:
+                self._first_recorded_at = record.recorded_at
+            if record.position in self._signed_heads and self._tree_is_sound:
+                self._against_checkpoint(self._signed_heads[record.position], record.commit)
+            if head is None:
+                continue
+            self.checked.commits += 1
+            self.next_commit += 1
+            if self._tree_is_sound and head != self._frontier.head():
+                self.find(
+                    f"commit {record.commit} was changed: its records do not give its tree head",
+                    commit=record.commit,
+                    position=record.position,
+                )
+                self._tree_is_sound = False
+        if self._tree_is_sound:
+            self.checked.head = self._frontier.head().hex()
+
+    def _against_checkpoint(self, signed: SignedHead, commit: int) -> None:
+        if self._frontier.head().hex() == signed.head:
+            return
+        self.find(
+            f"history up to commit {commit} is not what {signed.signed}: the records up to "
+            f"position {signed.size} were changed since, though they agree with each other",
+            commit=commit,
+            position=signed.size,
+        )
+
+    def _derived_columns(self, table: pa.Table) -> None:
+        expected = derive(table["kind"].to_pylist(), table["payload"].to_pylist())
+        for name in DERIVED_NAMES:
+            stored = table[name].combine_chunks()
+            if stored.equals(expected[name]):
+                continue
+            for row in range(len(table)):
+                if not stored[row].equals(expected[name][row]):
+                    self.find(
+                        f"commit {table['commit'][row]} was changed: column {name} does not agree "
+                        "with the payload",
+                        commit=table["commit"][row].as_py(),
+                        position=table["position"][row].as_py(),
+                    )
+                    break
+
+
+def _serve() -> None:
+    """Check the jobs that come in, a line of JSON each, and answer each with a line."""
+    for line in sys.stdin.buffer:
+        checked = check_segment(msgspec.json.decode(line, type=SegmentJob))
+        sys.stdout.buffer.write(msgspec.json.encode(checked) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,59 @@
+"""What an auditor asks of a store: checkpoints, and proofs that can be checked without it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eventstore.log import Progress
+from eventstore.store import Engine
+from eventstore.store.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from eventstore.audit import Checkpoint, ConsistencyProof, InclusionProof, SigningKey
+
+
+class AuditMethods:
+    """Checkpoints and proofs. They need the extra `audit`."""
+
+    _engine: Engine
+
+    def _snapshot(self) -> Snapshot:
+        raise NotImplementedError
+
+    def checkpoint(self, key: SigningKey) -> Checkpoint:
+        """Sign the state of all history up to now, or as of this moment.
+
+        Its `text` is to be kept where nobody who can write the store can write: `verify` then finds
+        even that all of history was rewritten. Raises OutOfRangeError for an empty store.
+        """
+        from eventstore.audit import signed_checkpoint
+
+        return signed_checkpoint(self._engine.log, self._snapshot().position, key)
+
+    def prove(
+        self, position: int, checkpoint: Checkpoint, progress: Progress | None = None
+    ) -> InclusionProof:
+        """Prove the record at a position to be part of what a checkpoint of this store states.
+
+        The first proof of a store reads all of its log, for which `progress` is called with
+        (records done, records in all). Raises OutOfRangeError for a position behind the
+        checkpoint, NotFoundError for a checkpoint of another store, DataLossError when the log is
+        no longer what was signed.
+        """
+        from eventstore.audit import prove_inclusion
+
+        heads = self._engine.projections.subtree_heads()
+        return prove_inclusion(self._engine.log, heads, position, checkpoint, progress)
+
+    def prove_consistency(
+        self, older: Checkpoint, newer: Checkpoint, progress: Progress | None = None
+    ) -> ConsistencyProof:
+        """Prove that what a newer checkpoint states begins with all that an older one does.
+
+        Raises InvalidArgumentError when they are swapped, NotFoundError for a checkpoint of another
+        store, DataLossError when the log is no longer what was signed.
+        """
+        from eventstore.audit import prove_consistency
+
+        heads = self._engine.projections.subtree_heads()
+        return prove_consistency(self._engine.log, heads, older, newer, progress)

@@ -1,0 +1,86 @@
+"""The heads of subtrees of the log's Merkle tree, from which every proof is put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from eventstore.log import Log, Progress, Record
+from eventstore.log.commit import records_of
+from eventstore.log.leaf import leaf_hashes
+from eventstore.log.manifest import write_durably
+from eventstore.log.merkle import tree_head
+
+BLOCK_LEAVES: Final = 256
+_HASH_BYTES: Final = 32
+_MAGIC: Final = b"eventstore subtree heads 1\n"
+
+
+def _leaves(log: Log, first: int, end: int) -> Iterator[bytes]:
+    """The hashes of the leaves [first, end), counted from 0: leaf n is the record at n + 1."""
+    for batch in log.scan(first, end, Record.__struct_fields__):
+        yield from leaf_hashes(log.store_id, records_of(batch))
+
+
+class SubtreeHeads:
+    """Heads over any range of leaves that is a subtree, for one log.
+
+    The heads of all whole blocks of 256 leaves are kept, in the file `path` too unless it is None:
+    a cache, which `forget` throws away. Computing them reads the log once; later only what is new.
+    A cache that was tampered with gives proofs that do not hold, never wrong ones that do.
+    """
+
+    def __init__(self, log: Log, path: Path | None, *, read_only: bool) -> None:
+        self._log = log
+        self._path = path
+        self._read_only = read_only
+        self._blocks = self._read()
+
+    def extend(self, size: int, progress: Progress | None = None) -> None:
+        """Have all whole blocks below `size` leaves. `progress` counts leaves."""
+        known, wanted = len(self._blocks), size // BLOCK_LEAVES
+        if known >= wanted:
+            return
+        block: list[bytes] = []
+        for leaf in _leaves(self._log, known * BLOCK_LEAVES, wanted * BLOCK_LEAVES):
+            block.append(leaf)
+            if len(block) == BLOCK_LEAVES:
+                self._blocks.append(tree_head(block))
+                block = []
+                if progress is not None:
+                    progress(len(self._blocks) * BLOCK_LEAVES, size)
+        if self._path is not None and not self._read_only:
+            self._path.parent.mkdir(exist_ok=True)
+            write_durably(self._path, self._stamp() + b"".join(self._blocks))
+
+    def forget(self) -> None:
+        """Throw away what is kept."""
+        self._blocks = []
+        if self._path is not None and not self._read_only:
+            self._path.unlink(missing_ok=True)
+
+    def head(self, first: int, end: int) -> bytes:
+        """The head over the leaves [first, end), a subtree of a tree that `extend` has seen."""
+        whole_blocks = end // BLOCK_LEAVES
+        if first % BLOCK_LEAVES or end - first < BLOCK_LEAVES:
+            return tree_head(list(_leaves(self._log, first, end)))
+        heads = self._blocks[first // BLOCK_LEAVES : whole_blocks]
+        rest = list(_leaves(self._log, whole_blocks * BLOCK_LEAVES, end))
+        # A block is a complete subtree, so it stands for its leaves wherever the tree is split.
+        return tree_head([*heads, tree_head(rest)] if rest else heads)
+
+    def _stamp(self) -> bytes:
+        return _MAGIC + self._log.store_id.bytes
+
+    def _read(self) -> list[bytes]:
+        if self._path is None:
+            return []
+        try:
+            content = self._path.read_bytes()
+        except OSError:
+            return []
+        stamp, blocks = self._stamp(), len(content) - len(self._stamp())
+        if not content.startswith(stamp) or blocks % _HASH_BYTES:
+            return []
+        return [content[i : i + _HASH_BYTES] for i in range(len(stamp), len(content), _HASH_BYTES)]

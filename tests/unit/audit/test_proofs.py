@@ -1,0 +1,286 @@
+"""Proofs hold without the store, and nothing that was made of them by hand does."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import eventstore
+from eventstore import errors
+from eventstore.audit import (
+    Checkpoint,
+    ConsistencyProof,
+    InclusionProof,
+    SigningKey,
+    VerifierKey,
+    standalone_verifier,
+)
+from eventstore.metadata_store.metadata_store import MetadataStore
+from eventstore.proto import metadata_store_pb2 as mlmd
+from tests.builders import put_types
+
+KEY = SigningKey.generate("ana@example.com")
+REFUSALS = (errors.InvalidArgumentError, errors.DataLossError)
+
+
+@dataclass(frozen=True)
+class Proved:
+    store: MetadataStore
+    older: Checkpoint
+    newer: Checkpoint
+    inclusion: str
+    consistency: str
+
+
+def fill(store: MetadataStore) -> None:
+    type_id, _, _ = put_types(store)
+    for number in range(4):
+        with store.acting(actor="ana", reason='böse "gut"\n\x01', request_id=f"r{number}"):
+            store.put_artifacts([mlmd.Artifact(type_id=type_id, uri=f"u{number}")] * (number + 1))
+
+
+@pytest.fixture(scope="module")
+def proved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proved]:
+    directory = tmp_path_factory.mktemp("proofs")
+    with eventstore.open(directory / "store") as store:
+        fill(store)
+        older = store.as_of(store.log_position() - 3).checkpoint(KEY)
+        newer = store.checkpoint(KEY)
+        position = store.history("artifact", 5)[0].position
+        yield Proved(
+            store,
+            older,
+            newer,
+            store.prove(position, newer).to_json(),
+            store.prove_consistency(older, newer).to_json(),
+        )
+
+
+def check_checkpoint(text: str, key: VerifierKey) -> object:
+    return Checkpoint.parse(text, key)
+
+
+CHECKS: list[tuple[str, Callable[[str, VerifierKey], object], Any]] = [
+    ("newer", check_checkpoint, standalone_verifier.verify_checkpoint),
+    ("inclusion", InclusionProof.check, standalone_verifier.verify_proof),
+    ("consistency", ConsistencyProof.check, standalone_verifier.verify_proof),
+]
+
+
+def assert_refused(check: Any, verify: Any, text: str, key: VerifierKey | None = None) -> None:
+    with pytest.raises(REFUSALS):
+        check(text, key or KEY.verifier_key)
+    with pytest.raises(standalone_verifier.Refused):
+        verify(text, standalone_verifier.parse_key(str(key or KEY.verifier_key)))
+
+
+def text_of(proved: Proved, name: str) -> str:
+    found = getattr(proved, name)
+    return found.text if isinstance(found, Checkpoint) else found
+
+
+@pytest.mark.parametrize(("name", "check", "verify"), CHECKS)
+def test_it_holds(proved: Proved, name: str, check: Any, verify: Any) -> None:
+    text = text_of(proved, name)
+    check(text, KEY.verifier_key)
+    assert verify(text, standalone_verifier.parse_key(str(KEY.verifier_key)))
+
+
+@pytest.mark.parametrize(("name", "check", "verify"), CHECKS)
+def test_no_byte_can_be_changed(proved: Proved, name: str, check: Any, verify: Any) -> None:
+    text = text_of(proved, name)
+    choice = random.Random(name)
+    for place in range(len(text)):
+        for other in {choice.choice('0aZ+/= \n\t{}"\\,:\u2014'), chr(ord(text[place]) ^ 1)}:
+            if other != text[place]:
+                assert_refused(check, verify, text[:place] + other + text[place + 1 :])
+        if place % 7 == 0:
+            assert_refused(check, verify, text[:place] + text[place + 1 :])
+            assert_refused(check, verify, text[:place])
+    assert_refused(check, verify, text + "\n")
+    assert_refused(check, verify, text + text)
+    assert_refused(check, verify, "")
+    assert_refused(check, verify, text, SigningKey.generate("ana@example.com").verifier_key)
+
+
+def test_no_field_of_a_record_can_be_changed(proved: Proved) -> None:
+    document = json.loads(proved.inclusion)
+    changed = {
+        "position": [5, 0, -1, 2**63, 2**70, None, "5", 5.0, True],
+        "commit": [1, None, 2**70],
+        "recorded_at": [0, 1, None],
+        "kind": ["execution", "Artifact", "", None, 4],
+        "entity_id": [1, -1, 2**64],
+        "type_id": [None, 0, 1],
+        "previous": [0, 1, 7],
+        "actor": [None, "", "anb", 7],
+        "reason": [None, "good"],
+        "request_id": [None, "r2"],
+        "salt": [None, "", "AAAA", "A" * 22 + "=="],
+        "payload": [None, "", "AAAA", "===="],
+        "commitment": ["", "A" * 43 + "=", "AAAA"],
+    }
+    assert set(changed) == set(document["record"])
+    for name, values in changed.items():
+        for value in values:
+            if type(value) is type(document["record"][name]) and value == document["record"][name]:
+                continue
+            assert_document_refused(document | {"record": document["record"] | {name: value}})
+    for name in document["record"]:
+        record = dict(document["record"])
+        del record[name]
+        assert_document_refused(document | {"record": record})
+    assert_document_refused(document | {"record": document["record"] | {"more": 1}})
+
+
+def test_no_byte_can_move_between_salt_and_payload(proved: Proved) -> None:
+    record = InclusionProof.check(proved.inclusion, KEY.verifier_key).record
+    assert record.salt is not None
+    assert record.payload is not None
+    for salt, payload in (
+        (record.salt + record.payload[:1], record.payload[1:]),
+        (record.salt[:-1], record.salt[-1:] + record.payload),
+    ):
+        forged = msgspec.structs.replace(record, salt=salt, payload=payload)
+        document = json.loads(proved.inclusion)
+        assert_document_refused(document | {"record": msgspec.to_builtins(forged)})
+
+
+def test_a_commitment_stands_for_content_that_is_not_shown(proved: Proved) -> None:
+    record = InclusionProof.check(proved.inclusion, KEY.verifier_key).record
+    from eventstore.log.leaf import commitment
+
+    assert record.salt is not None
+    assert record.payload is not None
+    hidden = msgspec.structs.replace(
+        record, salt=None, payload=None, commitment=commitment(record.salt, record.payload)
+    )
+    document = json.loads(proved.inclusion) | {"record": msgspec.to_builtins(hidden)}
+    found = InclusionProof.check(encoded(document), KEY.verifier_key)
+    assert found.message is None
+    standalone_verifier.verify_proof(
+        encoded(document), standalone_verifier.parse_key(str(KEY.verifier_key))
+    )
+
+
+def test_paths_cannot_be_cut_swapped_or_grown(proved: Proved) -> None:
+    for name, check in (
+        ("inclusion", InclusionProof.check),
+        ("consistency", ConsistencyProof.check),
+    ):
+        document = json.loads(text_of(proved, name))
+        path = document["path"]
+        assert len(path) > 2
+        for changed in (
+            *(path[:i] + path[i + 1 :] for i in range(len(path))),
+            path[::-1],
+            [*path, path[0]],
+            [path[0], *path],
+            [],
+            None,
+            [*path[:-1], "AAAA"],
+            [*path[:-1], None],
+        ):
+            assert_refused(
+                check, standalone_verifier.verify_proof, encoded(document | {"path": changed})
+            )
+
+
+def test_checkpoints_cannot_be_swapped(proved: Proved, tmp_path: Path) -> None:
+    with eventstore.open(tmp_path / "other") as other:
+        fill(other)
+        foreign = other.checkpoint(KEY)
+    inclusion, consistency = json.loads(proved.inclusion), json.loads(proved.consistency)
+    for checkpoint in (proved.older, foreign):
+        assert_document_refused(inclusion | {"checkpoint": checkpoint.text})
+    for older, newer in (
+        (proved.newer, proved.older),
+        (proved.older, foreign),
+        (foreign, proved.newer),
+        (proved.newer, proved.newer),
+    ):
+        assert_document_refused(consistency | {"older": older.text, "newer": newer.text})
+    assert_document_refused(inclusion | {"format": consistency["format"]})
+    assert_document_refused(consistency | {"format": inclusion["format"]})
+    forger = SigningKey.generate("ana@example.com")
+    assert_refused(
+        check_checkpoint,
+        standalone_verifier.verify_checkpoint,
+        forger.signed(proved.newer.text.partition("\n\n")[0] + "\n"),
+    )
+
+
+def test_signed_texts_that_are_no_checkpoint_are_refused(proved: Proved) -> None:
+    lines = proved.newer.text.partition("\n\n")[0].split("\n")
+    for number, line in enumerate(lines):
+        for wrong in ("x", line + " ", "0" + line, ""):
+            text = "\n".join([*lines[:number], wrong, *lines[number + 1 :]]) + "\n"
+            assert_refused(
+                check_checkpoint, standalone_verifier.verify_checkpoint, KEY.signed(text)
+            )
+
+
+def test_what_a_store_refuses_to_prove(proved: Proved, tmp_path: Path) -> None:
+    store, older, newer = proved.store, proved.older, proved.newer
+    for position in (0, -1, newer.size + 1):
+        with pytest.raises(errors.OutOfRangeError, match="is not among"):
+            store.prove(position, newer)
+    with pytest.raises(errors.InvalidArgumentError, match="swap them"):
+        store.prove_consistency(newer, older)
+    with eventstore.open(tmp_path / "other") as other:
+        with pytest.raises(errors.NotFoundError, match="of store"):
+            other.prove(1, newer)
+        with pytest.raises(errors.NotFoundError, match="of store"):
+            other.verify(checkpoints=[newer])
+
+
+@pytest.mark.parametrize("records", [50, 255, 256, 257, 700])
+def test_every_record_can_be_proved(tmp_path: Path, records: int) -> None:
+    with eventstore.open(tmp_path / "store") as store:
+        type_id, _, _ = put_types(store)
+        while store.log_position() < records:
+            store.put_artifacts([mlmd.Artifact(type_id=type_id)] * 50)
+            checkpoint = store.checkpoint(KEY)
+            for position in random.Random(records).sample(range(1, checkpoint.size + 1), 5):
+                text = store.prove(position, checkpoint).to_json()
+                assert InclusionProof.check(text, KEY.verifier_key).record.position == position
+        checkpoints = [store.as_of(n).checkpoint(KEY) for n in (11, store.log_position())]
+        store.seal()
+        ConsistencyProof.check(store.prove_consistency(*checkpoints).to_json(), KEY.verifier_key)
+        # The cache of subtree heads is but a cache.
+        cache = tmp_path / "store" / "projections" / "subtree-heads"
+        if cache.exists():
+            content = bytearray(cache.read_bytes())
+            content[-1] ^= 1
+            cache.write_bytes(content)
+    with eventstore.open(tmp_path / "store", read_only=True) as store:
+        store.prove(1, checkpoints[-1])
+    with eventstore.open(tmp_path / "store") as store:
+        store.prove(1, checkpoints[-1])
+        ConsistencyProof.check(store.prove_consistency(*checkpoints).to_json(), KEY.verifier_key)
+
+
+def test_a_store_in_memory_can_be_proved() -> None:
+    config = mlmd.ConnectionConfig()
+    config.fake_database.SetInParent()
+    store = MetadataStore(config)
+    fill(store)
+    checkpoint = store.checkpoint(KEY)
+    InclusionProof.check(store.prove(3, checkpoint).to_json(), KEY.verifier_key)
+    assert store.verify(checkpoints=[checkpoint]).ok
+
+
+def encoded(document: dict[str, Any]) -> str:
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False) + "\n"
+
+
+def assert_document_refused(document: dict[str, Any]) -> None:
+    for check in (InclusionProof.check, ConsistencyProof.check):
+        assert_refused(check, standalone_verifier.verify_proof, encoded(document))
