@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as compute
 
 from eventstore.log import record as kinds
+from eventstore.log.columns import VALUE_TYPE
 from eventstore.projections.node_listing import NOT_ENDED
 
-TABLES_FORMAT_VERSION: Final = 2
+TABLES_FORMAT_VERSION: Final = 3
 NODE_TABLES: Final = {
     kinds.ARTIFACT: ("artifacts", "artifact_properties"),
     kinds.EXECUTION: ("executions", "execution_properties"),
@@ -28,7 +29,8 @@ _NODE_DEFINITIONS: Final = """
 """
 _PROPERTY_DEFINITIONS: Final = """
     node_id BIGINT, is_custom BOOLEAN, name VARCHAR, int_value BIGINT, double_value DOUBLE,
-    string_value VARCHAR, bool_value BOOLEAN, valid_from BIGINT, valid_to BIGINT
+    string_value VARCHAR, bool_value BOOLEAN, struct_value VARCHAR, proto_value BLOB,
+    valid_from BIGINT, valid_to BIGINT
 """
 SCHEMA: Final = f"""
 CREATE TABLE checkpoint (
@@ -94,7 +96,7 @@ _LINK_COLUMNS: Final = {
     kinds.ASSOCIATION: ("associations", ("context_id", "execution_id")),
     kinds.PARENT_CONTEXT: ("parent_contexts", ("context_id", "parent_context_id")),
 }
-_VALUES: Final = ("int_value", "double_value", "string_value", "bool_value")
+_VALUES: Final = tuple(field.name for field in VALUE_TYPE)
 
 
 class TableChange(NamedTuple):

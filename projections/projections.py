@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,8 @@ from eventstore.projections.node_listing import (
 from eventstore.projections.point_index import PointIndex
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from eventstore.projections.subtree_heads import SubtreeHeads
     from eventstore.projections.tables import Tables
 
@@ -177,6 +179,17 @@ class Projections:
         ):
             counts[kind] = _count(tables, links, as_of)
         return counts
+
+    def sql(
+        self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None, as_of: int
+    ) -> pa.Table:
+        """The result of a query over the views of `sql_views` as of a position.
+
+        Raises InvalidArgumentError and ResourceExhaustedError as `run_sql` does.
+        """
+        from eventstore.projections.sql_views import run_sql
+
+        return run_sql(self._folded_tables(as_of).cursor(), self._log, query, parameters, as_of)
 
     def info(self) -> ProjectionsInfo:
         """How far the caches are folded, and what they take on disk."""

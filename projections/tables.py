@@ -151,6 +151,11 @@ class Tables:
             rows = self.query(*listing_sql(listing, is_now=False))
         return rows
 
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """Another connection to the tables as far as they are folded; its user closes it."""
+        with self._mutex:
+            return self._connection().cursor()
+
     def clear(self) -> None:
         """Empty the tables; a file that is in use elsewhere is left as it is."""
         with self._mutex:

@@ -160,6 +160,7 @@ _CONFIGURATION: Final[dict[str, str | bool | int | float | list[str]]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "enable_external_access": False,
+    "lock_configuration": True,
     "memory_limit": "50%",
 }
 """Safe: nothing is loaded, and nothing outside the database is read or written."""

@@ -22,13 +22,16 @@ _COMMANDS = {
     "demo": "eventstore.cli.demo_command",
     "diff": "eventstore.cli.diff_command",
     "export": "eventstore.cli.export_command",
+    "get": "eventstore.cli.get_command:get_command",
     "history": "eventstore.cli.history_command",
     "import": "eventstore.cli.import_command",
     "info": "eventstore.cli.info_command",
     "key": "eventstore.cli.checkpoint_command:key_command",
     "lineage": "eventstore.cli.lineage_command",
+    "list": "eventstore.cli.get_command:list_command",
     "log": "eventstore.cli.log_command",
     "prove": "eventstore.cli.checkpoint_command:prove_command",
+    "sql": "eventstore.cli.sql_command",
     "tail": "eventstore.cli.changes_command:tail_command",
     "verify": "eventstore.cli.verify_command",
 }
@@ -56,10 +59,11 @@ Examples:
   eventstore demo
   eventstore import metadata.sqlite my-store
   eventstore info my-store
+  eventstore list my-store artifact --type Model --as-of 2026-11-20T08:00+00:00
   eventstore history my-store artifact 7
   eventstore changes my-store --since 2026-11-17T00:00+00:00
   eventstore lineage my-store artifact 7 --format mermaid
-  eventstore log my-store --kind artifact --json
+  eventstore sql my-store "SELECT type, count(*) FROM artifacts GROUP BY type"
   eventstore verify my-store
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the store is damaged.

@@ -73,6 +73,10 @@ def _change(kind: str) -> st.SearchStrategy[tuple[str, bool, dict[str, Any]]]:
     return st.tuples(st.just(kind), st.booleans(), fields)
 
 
+STRUCT_AS_JSON = '{"a": [1.0, null]}'
+"""What the tables say of the one struct that is drawn."""
+
+
 def _values() -> st.SearchStrategy[mlmd.Value]:
     struct, packed = mlmd.Value(), mlmd.Value()
     struct.struct_value.update({"a": [1, None]})
@@ -203,7 +207,12 @@ def _node_row(kind: str, node: Any) -> tuple[Any, ...]:
 
 def _value_row(value: mlmd.Value) -> tuple[Any, ...]:
     columns = ("int_value", "double_value", "string_value", "bool_value")
-    return tuple(_optional(value, column) for column in columns)
+    struct = packed = None
+    if value.HasField("struct_value"):
+        struct = STRUCT_AS_JSON
+    if value.HasField("proto_value"):
+        packed = value.proto_value.SerializeToString(deterministic=True)
+    return (*(_optional(value, column) for column in columns), struct, packed)
 
 
 def _optional(message: Any, name: str) -> Any:

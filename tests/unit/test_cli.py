@@ -255,3 +255,37 @@ def test_verify_side_by_side_from_a_script_without_a_guard(tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     checked, position = done.stdout.split()
     assert checked == position
+
+
+def test_reads_as_they_are_and_as_they_were(small_store: Path) -> None:
+    first = json.loads(run("history", small_store, "artifact", 1, "--json").stdout.splitlines()[0])
+    then = ("--as-of", first["position"])
+    now = run("get", small_store, "artifact", 1, "--json")
+    assert json.loads(now.stdout)["uri"] == "s3://moved"
+    assert json.loads(run("get", small_store, "artifact", 1, "--json", *then).stdout)["uri"] == ""
+    assert "s3://moved" in run("get", small_store, "artifact", 1).stdout
+    missing = run("get", small_store, "context", 1, *then)
+    assert missing.returncode == 1
+    assert missing.stderr.startswith("eventstore: no context has id 1 as of")
+    (listed,) = run("list", small_store, "artifact", "--json", *then).stdout.splitlines()
+    assert json.loads(listed)["id"] == "1"
+    assert run("list", small_store, "artifact", "--type", 'no"such').stdout.count("s3://") == 0
+    shown = run("list", small_store, "artifact", "--filter", "id = 1 OR id = 2", "--descending")
+    assert "s3://moved" in shown.stdout
+    wrong = run("list", small_store, "artifact", "--filter", "id =")
+    assert (wrong.returncode, "filter_query" in wrong.stderr) == (1, True)
+
+
+def test_sql_in_every_format(small_store: Path, tmp_path: Path) -> None:
+    query = "SELECT id, uri, created_at FROM artifacts ORDER BY id LIMIT 1"
+    assert "s3://moved" in run("sql", small_store, query).stdout
+    (line,) = run("sql", small_store, query, "--format", "json").stdout.splitlines()
+    assert json.loads(line)["uri"] == "s3://moved"
+    csv = run("sql", small_store, query, "--format", "csv").stdout
+    assert csv.startswith('"id","uri"')
+    file = tmp_path / "rows.parquet"
+    assert run("sql", small_store, query, "--format", "parquet").returncode == 2
+    assert run("sql", small_store, query, "--format", "parquet", "--output", file).returncode == 0
+    assert file.stat().st_size
+    refused = run("sql", small_store, "DROP TABLE artifacts")
+    assert (refused.returncode, "takes one query" in refused.stderr) == (1, True)

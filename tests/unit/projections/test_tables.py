@@ -262,9 +262,9 @@ def test_a_value_that_cannot_be_computed_is_the_filters_fault() -> None:
     tables.close()
 
 
-def test_a_query_beyond_its_memory_says_so() -> None:
+def test_a_query_beyond_its_memory_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(tables_file._CONFIGURATION, "memory_limit", "20MB")
     tables = Tables(MemoryLog(), None)
-    tables.query("SET memory_limit = '20MB'", {})
     with pytest.raises(ResourceExhaustedError, match="more memory"):
         tables.query("SELECT list(md5(i::VARCHAR)) FROM range(2000000) AS numbers(i)", {})
     assert tables.query("SELECT $one + 1", {"one": 1}) == [(2,)]
