@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eventstore.log import Progress
+from eventstore.log import Progress, VerifyReport
 from eventstore.store import Engine
 from eventstore.store.snapshot import Snapshot
 
@@ -57,3 +57,34 @@ class AuditMethods:
 
         heads = self._engine.projections.subtree_heads()
         return prove_consistency(self._engine.log, heads, older, newer, progress)
+
+    def report(
+        self,
+        kind: str,
+        node_id: int,
+        *,
+        verification: VerifyReport | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> str:
+        """An audit report on an artifact or execution: one HTML document that needs nothing else.
+
+        It has what was known, now or as of this moment, and what has changed since; the lineage,
+        drawn; who put each version, when and why; and the head that pins this history. What
+        `verify` returned is told when given, and with a checkpoint of this store each version that
+        it covers is proved.
+
+        Raises NotFoundError for an unknown node or a checkpoint of another store,
+        InvalidArgumentError for another kind, DataLossError when the log is no longer what was
+        signed, FailedPreconditionError without the extra `audit`.
+        """
+        from eventstore.report import report_html
+
+        return report_html(
+            self._engine.log,
+            self._engine.projections,
+            kind,
+            node_id,
+            self._snapshot().position,
+            verification=verification,
+            checkpoint=checkpoint,
+        )

@@ -211,6 +211,12 @@ def test_an_auditor_signs_proves_and_verifies(small_store: Path, tmp_path: Path)
         assert (refused.returncode, refused.stdout) == (1, "")
         code, printed = verified("proof", file, public)
         assert (code, printed.startswith("REFUSED")) == (1, True)
+    page = tmp_path / "report.html"
+    reported = ("report", small_store, "artifact", 1, "--output", page)
+    assert run(*reported, *keys).returncode == 0
+    assert "ana@example.com" in page.read_text()
+    assert run(*reported).returncode == 1
+    assert run(*reported, "--checkpoint", checkpoint).returncode == 2
     export = tmp_path / "records.jsonl"
     assert run("export", small_store, export).returncode == 0
     assert run("export", small_store, export).returncode == 1

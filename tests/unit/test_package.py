@@ -26,8 +26,10 @@ LAYERS = {
     "lineage": {"errors", "proto", "log", "projections", "store"},
     "history": {"errors", "proto", "log", "projections", "store", "lineage"},
     "audit": {"errors", "log", "projections"},
+    "report": {"errors", "log", "projections", "store", "lineage", "history", "audit"},
     "metadata_store": {
         *("errors", "proto", "log", "projections", "store", "lineage", "history", "audit"),
+        "report",
     },
     "importing": {"errors", "proto", "log"},
 }
