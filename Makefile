@@ -50,7 +50,8 @@ lock: .venv/developing ## Resolve the versions of requirements*.txt anew
 		--extra audit --extra lineage --extra server pyproject.toml \
 		--output-file requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --no-annotate --no-header --upgrade \
-		--all-extras --group dev pyproject.toml --constraint requirements.txt \
+		--extra audit --extra lineage --extra server --group dev pyproject.toml \
+		--constraint requirements.txt \
 		--output-file requirements-dev.txt
 
 clean: ## Remove the environments and caches

@@ -52,6 +52,8 @@ class ClosedSegments:
 
     def commit_end(self, segment: Segment, position: int) -> int:
         """The last position of the newest commit that ends at or before one in the segment."""
+        if position == segment.last_position:
+            return position
         commits = self._column(segment, "commit")
         row = position - segment.first_position
         number = commits[row].as_py()
@@ -87,7 +89,9 @@ class ClosedSegments:
             column = pa.Table.from_batches([batch.select([name]) for batch in batches])[name]
             while len(self._columns) >= _CACHED_COLUMNS_MAX:
                 self._columns.pop(next(iter(self._columns)))
-            self._columns[key] = column.cast(pa.int64())
+            # Not by a cast, for which Arrow imports all its functions.
+            chunks = [chunk.view(pa.int64()) for chunk in column.chunks]
+            self._columns[key] = pa.chunked_array(chunks, pa.int64())
         return self._columns[key]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import duckdb
@@ -120,7 +121,6 @@ def test_results_in_every_form(store: MetadataStore) -> None:
     assert found.rows() == list(found)
     assert [name for _, name in found] == ["a", "b"]
     assert isinstance(found.arrow(), pa.Table)
-    assert list(found.pandas()["name"]) == ["a", "b"]
     assert found.polars()["name"].to_list() == ["a", "b"]
     assert repr(found) == "<SqlResult of 2 rows: id, name>"
     (row,) = store.sql("SELECT struct_value FROM properties WHERE name = 'note' LIMIT 1")
@@ -128,6 +128,21 @@ def test_results_in_every_form(store: MetadataStore) -> None:
     assert store.sql("DESCRIBE commits").columns[0] == "column_name"
     with pytest.raises(errors.InvalidArgumentError, match="beyond the end"):
         store.sql("FROM artifacts", as_of=store.log_position() + 1)
+
+
+def test_a_result_as_a_pandas_frame(store: MetadataStore) -> None:
+    # Not among what is installed for development: with it comes NumPy, which pyarrow then loads.
+    pytest.importorskip("pandas")
+    assert list(store.sql("SELECT 1 AS one").pandas()["one"]) == [1]
+
+
+def test_what_is_not_installed_is_named(
+    store: MetadataStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("pandas", "polars"):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(errors.FailedPreconditionError, match=rf"package {package}: pip"):
+            getattr(store.sql("SELECT 1"), package)()
 
 
 HARMFUL = [
