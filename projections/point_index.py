@@ -15,7 +15,7 @@ import os
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
@@ -68,6 +68,7 @@ class _Level(Protocol):
         self, table: int, keys: Sequence[int], as_of: int
     ) -> dict[int, tuple[int, bytes]]: ...
     def entries(self, table: int, key: int, as_of: int) -> list[tuple[int, bytes]]: ...
+    def known_keys(self, table: int, keys: Collection[int]) -> set[int]: ...
     def keys(self, table: int, as_of: int) -> Iterator[int]: ...
 
 
@@ -97,6 +98,9 @@ class _Tail:
             add_request_id(entries, commit)
         for table, by_key in entries.items():
             known = self._tables[table]
+            if known.keys().isdisjoint(by_key):
+                known.update(by_key)
+                continue
             for key, added in by_key.items():
                 if key in known:
                     known[key] += added
@@ -137,6 +141,10 @@ class _Tail:
         if entries is None:
             return []
         return [entry for entry in entries if entry[0] <= as_of]
+
+    def known_keys(self, table: int, keys: Collection[int]) -> set[int]:
+        by_key = self._tables[table]
+        return {key for key in keys if key in by_key}
 
     def keys(self, table: int, as_of: int) -> Iterator[int]:
         found = [k for k, entries in list(self._tables[table].items()) if entries[0][0] <= as_of]
@@ -245,6 +253,13 @@ class PointIndex:
             if level.first_position > as_of:
                 break
             found += level.entries(table, key, as_of)
+        return found
+
+    def known_keys(self, table: int, keys: Collection[int]) -> set[int]:
+        """Those of `keys` under which anything was ever written."""
+        found: set[int] = set()
+        for level in self._levels:
+            found |= level.known_keys(table, keys)
         return found
 
     def keys(self, table: int, as_of: int) -> Iterator[int]:

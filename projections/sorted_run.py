@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -195,6 +195,26 @@ class SortedRun:
         if opened.positions[end - 1] > as_of:
             end = bisect.bisect_right(opened.positions, as_of, first, end)
         return [(opened.positions[row], opened.value(row)) for row in range(first, end)]
+
+    def known_keys(self, table: int, keys: Collection[int]) -> set[int]:
+        """Those of `keys` that the table has."""
+        opened = self._tables[table]
+        lowest, highest = opened.lowest, opened.highest
+        rows, rows_per_key, window = opened.keys, opened.rows_per_key, opened.window
+        count = len(rows)
+        found = set()
+        for key in keys:
+            if lowest <= key <= highest:
+                # What `first_row` does, without a call for each key.
+                near = int((key - lowest) * rows_per_key)
+                start, end = near - window, near + window
+                if start < 0 or rows[start] >= key:
+                    start = 0
+                if end >= count or rows[end] < key:
+                    end = count
+                if rows[bisect.bisect_left(rows, key, start, end)] == key:
+                    found.add(key)
+        return found
 
     def keys(self, table: int, as_of: int) -> Iterator[int]:
         """The distinct keys that have an entry at or before `as_of`, ascending."""

@@ -22,6 +22,7 @@ from eventstore.log import Log, Progress
 from eventstore.projections.folding import FOLDED_COLUMNS, TableChange, table_changes
 from eventstore.projections.node_listing import Listing, listing_sql
 from eventstore.projections.tables_file import (
+    ONE_THREAD_RECORDS_MAX,
     OpenedTables,
     checkpoint_of,
     is_damage,
@@ -228,6 +229,10 @@ class Tables:
                     break
                 if progress is not None:
                     progress(self._checkpoint - start, end - start)
+        is_kept = self._opened is not None and self._opened.path is not None
+        if is_kept and start <= ONE_THREAD_RECORDS_MAX < self._checkpoint:
+            # The next call opens it anew, with as many threads as there are.
+            self.close()
 
     def _fold_batch(self, batch: pa.RecordBatch) -> bool:
         """Fold the batch that follows the checkpoint; False when the checkpoint has moved."""

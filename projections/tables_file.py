@@ -19,6 +19,9 @@ _LOGGER = logging.getLogger("eventstore.projections")
 IN_MEMORY_RECORDS_MAX: Final = 131_072
 """Tables that this process folds for itself alone are kept in memory up to this size of the log."""
 
+ONE_THREAD_RECORDS_MAX: Final = 131_072
+"""On tables of so few records a query takes longer to share out than to run."""
+
 _DAMAGE: Final = (
     duckdb.IOException,
     duckdb.FatalException,
@@ -71,7 +74,7 @@ def open_tables_to_read(log: Log, path: Path | None) -> OpenedTables:
     if path is not None and path.exists():
         path = path.resolve()
         with contextlib.suppress(duckdb.Error):
-            connection = duckdb.connect(str(path), read_only=True, config=_CONFIGURATION)
+            connection = _connected(log, str(path), read_only=True)
             if checkpoint_of(connection, log) is not None:
                 return OpenedTables(connection, path)
             connection.close()
@@ -119,7 +122,7 @@ def is_damage(error: duckdb.Error) -> bool:
 def _persisted(log: Log, path: Path) -> OpenedTables | None:
     """The tables in an existing file; None when it holds none of this log and format."""
     try:
-        connection = duckdb.connect(str(path), config=_CONFIGURATION)
+        connection = _connected(log, str(path))
     except duckdb.Error as error:
         if _is_in_use(error) or not is_damage(error):
             raise
@@ -141,11 +144,7 @@ def _is_in_use(error: Exception) -> bool:
 
 
 def _created(log: Log, database: str) -> duckdb.DuckDBPyConnection:
-    configuration = dict(_CONFIGURATION)
-    if database == ":memory:":
-        # Else what does not fit the memory would go into the working directory.
-        configuration["temp_directory"] = ""
-    connection = duckdb.connect(database, config=configuration)
+    connection = _connected(log, database)
     connection.execute("BEGIN")
     connection.execute(SCHEMA)
     connection.execute(
@@ -155,12 +154,26 @@ def _created(log: Log, database: str) -> duckdb.DuckDBPyConnection:
     return connection
 
 
+def _connected(log: Log, database: str, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    configuration = dict(_CONFIGURATION)
+    if database == ":memory:":
+        # Else what does not fit the memory would go into the working directory.
+        configuration["temp_directory"] = ""
+    connection = duckdb.connect(database, read_only=read_only, config=configuration)
+    # Not in the configuration, which has to be the same wherever this process opens the file; where
+    # it has opened it before, all is set and locked.
+    with contextlib.suppress(duckdb.InvalidInputException):
+        if log.position <= ONE_THREAD_RECORDS_MAX and database != ":memory:":
+            connection.execute("SET threads = 1")
+        connection.execute("SET lock_configuration = true")
+    return connection
+
+
 _CONFIGURATION: Final[dict[str, str | bool | int | float | list[str]]] = {
     "allow_persistent_secrets": False,
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "enable_external_access": False,
-    "lock_configuration": True,
     "memory_limit": "50%",
 }
 """Safe: nothing is loaded, and nothing outside the database is read or written."""

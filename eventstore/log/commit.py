@@ -11,8 +11,8 @@ from uuid import UUID
 import pyarrow as pa
 
 from eventstore.log.ipc_message import CHECKSUM_BYTES, commit_message
-from eventstore.log.leaf import SALT_BYTES, encode_attribution, leaf_data
-from eventstore.log.merkle import Frontier, leaf_hash
+from eventstore.log.leaf import SALT_BYTES, leaf_hashes
+from eventstore.log.merkle import Frontier
 from eventstore.log.record import Commit, Draft, Record
 
 _NO_CHECKSUM = bytes(CHECKSUM_BYTES)
@@ -31,27 +31,26 @@ def make_commit(
 ) -> Commit:
     """Give the drafts positions and salts, and append their leaves to `frontier`."""
     salts = os.urandom(SALT_BYTES * len(drafts))
-    attribution = encode_attribution(actor, reason, request_id)
     first_position = frontier.size + 1
-    records = []
-    for index, draft in enumerate(drafts):
-        record = Record(
-            position=first_position + index,
-            commit=number,
-            recorded_at=recorded_at,
-            kind=draft.kind,
-            entity_id=draft.entity_id,
-            type_id=draft.type_id,
-            previous=draft.previous,
-            actor=actor,
-            reason=reason,
-            request_id=request_id,
-            salt=salts[index * SALT_BYTES : (index + 1) * SALT_BYTES],
-            payload=draft.payload,
-            commitment=None,
+    records = [
+        Record(
+            first_position + index,
+            number,
+            recorded_at,
+            draft.kind,
+            draft.entity_id,
+            draft.type_id,
+            draft.previous,
+            actor,
+            reason,
+            request_id,
+            salts[index * SALT_BYTES : (index + 1) * SALT_BYTES],
+            draft.payload,
+            None,
         )
-        frontier.append(leaf_hash(leaf_data(store_id, record, attribution)))
-        records.append(record)
+        for index, draft in enumerate(drafts)
+    ]
+    frontier.extend(leaf_hashes(store_id, records))
     return Commit(number, recorded_at, frontier.head(), tuple(records))
 
 

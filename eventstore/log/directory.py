@@ -551,8 +551,7 @@ class DirectoryLog:
             subtrees = [bytes.fromhex(subtree) for subtree in segments[-1].frontier]
             frontier = Frontier(segments[-1].last_position, subtrees)
         for batch in self._active.batches(frontier.size, self.position):
-            for leaf in leaf_hashes(self.store_id, records_of(batch)):
-                frontier.append(leaf)
+            frontier.extend(leaf_hashes(self.store_id, records_of(batch)))
         return frontier
 
     # Sealing

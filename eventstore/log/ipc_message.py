@@ -117,6 +117,9 @@ def commit_message(commit: Commit) -> bytes:
     for width, values in columns:
         missing = values.count(None)
         nulls.append(missing)
+        if missing == count:
+            buffers += _absent(width, count)
+            continue
         if missing:
             buffers.append(_validity(values))
             absent = 0 if width == _INT64 else bytes(width)
@@ -165,6 +168,15 @@ def _int64s(count: int) -> struct.Struct:
 @lru_cache(maxsize=64)
 def _int32s(count: int) -> struct.Struct:
     return struct.Struct(f"<{count}i")
+
+
+@lru_cache(maxsize=256)
+def _absent(width: int, count: int) -> tuple[bytes, ...]:
+    """The buffers of a column without a single value."""
+    validity = bytes((count + 7) // 8)
+    if width == _VARIABLE:
+        return validity, bytes(4 * (count + 1)), b""
+    return validity, bytes(count * (8 if width == _INT64 else width))
 
 
 def _encoded(text: str | None) -> bytes | None:

@@ -7,7 +7,6 @@ import struct
 from collections.abc import Iterable, Iterator
 from uuid import UUID
 
-from eventstore.log.merkle import leaf_hash
 from eventstore.log.record import KINDS, Record
 
 SALT_BYTES = 16
@@ -25,25 +24,21 @@ def commitment(salt: bytes, payload: bytes) -> bytes:
 def leaf_hashes(store_id: UUID, records: Iterable[Record]) -> Iterator[bytes]:
     """The hash of each record's leaf, in order."""
     attributions: dict[tuple[str | None, ...], bytes] = {}
+    sha256, pack, store = hashlib.sha256, _FIXED.pack, store_id.bytes
+    # Flat, since every call more would be made for each of many records.
     for record in records:
         texts = (record.actor, record.reason, record.request_id)
-        if texts not in attributions:
-            attributions[texts] = encode_attribution(*texts)
-        yield leaf_hash(leaf_data(store_id, record, attributions[texts]))
-
-
-def leaf_data(store_id: UUID, record: Record, attribution: bytes) -> bytes:
-    """The envelope followed by the commitment; `attribution` is `encode_attribution`'s."""
-    if record.commitment is not None:
+        attribution = attributions.get(texts)
+        if attribution is None:
+            attribution = attributions[texts] = encode_attribution(*texts)
         content = record.commitment
-    else:
-        assert record.salt is not None
-        assert record.payload is not None
-        content = hashlib.sha256(record.salt + record.payload).digest()
-    type_id, previous = record.type_id, record.previous
-    return (
-        _FIXED.pack(
-            store_id.bytes,
+        if content is None:
+            assert record.salt is not None
+            assert record.payload is not None
+            content = sha256(record.salt + record.payload).digest()
+        type_id, previous = record.type_id, record.previous
+        envelope = pack(
+            store,
             record.position,
             record.commit,
             record.recorded_at,
@@ -54,9 +49,7 @@ def leaf_data(store_id: UUID, record: Record, attribution: bytes) -> bytes:
             previous is not None,
             previous or 0,
         )
-        + attribution
-        + content
-    )
+        yield sha256(b"\x00" + envelope + attribution + content).digest()
 
 
 def encode_attribution(actor: str | None, reason: str | None, request_id: str | None) -> bytes:

@@ -27,10 +27,10 @@ from eventstore.log.ipc_stream import (
     schema_message_bytes,
     walk_messages,
 )
-from eventstore.log.leaf import encode_attribution, leaf_data
+from eventstore.log.leaf import leaf_hashes
 from eventstore.log.log import Finding, SignedHead
 from eventstore.log.manifest import FORMAT_VERSION, ActiveSegment, Segment, read_manifest
-from eventstore.log.merkle import EMPTY_HEAD, Frontier, leaf_hash
+from eventstore.log.merkle import EMPTY_HEAD, Frontier
 
 # What damaged values raise on their way through Arrow, protobuf and the leaf's encoding.
 _UNDECODABLE = (
@@ -329,8 +329,9 @@ class _SegmentCheck:
 
     def _check_records(self, table: pa.Table) -> None:
         heads = table["tree_head"].to_pylist()
-        attributions: dict[tuple[str | None, ...], bytes] = {}
-        for record, head in zip(records_of(table), heads, strict=True):
+        records = list(records_of(table))
+        leaves = leaf_hashes(self._store_id, records)
+        for record, head in zip(records, heads, strict=True):
             if (
                 record.position != self.next_position
                 or record.commit != self.next_commit
@@ -345,10 +346,7 @@ class _SegmentCheck:
                 )
                 self._tree_is_sound = False
                 return
-            texts = (record.actor, record.reason, record.request_id)
-            if texts not in attributions:
-                attributions[texts] = encode_attribution(*texts)
-            self._frontier.append(leaf_hash(leaf_data(self._store_id, record, attributions[texts])))
+            self._frontier.append(next(leaves))
             self.checked.records += 1
             self.next_position += 1
             self._recorded_at = record.recorded_at

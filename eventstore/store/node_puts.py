@@ -16,19 +16,14 @@ from eventstore.errors import (
     InvalidArgumentError,
     NotFoundError,
 )
+from eventstore.projections.index_tables import ARTIFACT_URIS, hash64, name_key
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind, NodeType
+from eventstore.store.snapshot import VALUE_FIELDS
 from eventstore.store.transaction import Transaction
 
-VALUE_FIELDS = {
-    mlmd.INT: "int_value",
-    mlmd.DOUBLE: "double_value",
-    mlmd.STRING: "string_value",
-    mlmd.STRUCT: "struct_value",
-    mlmd.PROTO: "proto_value",
-    mlmd.BOOLEAN: "bool_value",
-}
+_UNDECLARED = ""
 
 PROPERTY_MAPS = ("properties", "custom_properties")
 
@@ -39,10 +34,9 @@ def put_artifacts(
     guard = request.options.abort_if_latest_updated_time_changed
     paths = request.update_mask.paths
     return service.PutArtifactsResponse(
-        artifact_ids=[
-            put_node(transaction, ARTIFACT, artifact, paths, guard_update_time=guard)
-            for artifact in request.artifacts
-        ]
+        artifact_ids=_put_nodes(
+            transaction, ARTIFACT, request.artifacts, paths, guard_update_time=guard
+        )
     )
 
 
@@ -51,9 +45,7 @@ def put_executions(
 ) -> service.PutExecutionsResponse:
     paths = request.update_mask.paths
     return service.PutExecutionsResponse(
-        execution_ids=[
-            put_node(transaction, EXECUTION, execution, paths) for execution in request.executions
-        ]
+        execution_ids=_put_nodes(transaction, EXECUTION, request.executions, paths)
     )
 
 
@@ -62,8 +54,32 @@ def put_contexts(
 ) -> service.PutContextsResponse:
     paths = request.update_mask.paths
     return service.PutContextsResponse(
-        context_ids=[put_node(transaction, CONTEXT, context, paths) for context in request.contexts]
+        context_ids=_put_nodes(transaction, CONTEXT, request.contexts, paths)
     )
+
+
+def _put_nodes(
+    transaction: Transaction,
+    kind: NodeKind,
+    nodes: Sequence[Node],
+    mask_paths: Sequence[str],
+    *,
+    guard_update_time: bool = False,
+) -> list[int]:
+    # A look-up of each name would be most of the cost of putting many.
+    names = [
+        name_key(node.type_id, node.name)
+        for node in nodes
+        if node.HasField("name") and not node.HasField("id")
+    ]
+    if len(names) > 1:
+        transaction.look_up(kind.names, names)
+    return [
+        put_node(transaction, kind, node, mask_paths, guard_update_time=guard_update_time)
+        if node.HasField("id")
+        else _insert(transaction, kind, node)
+        for node in nodes
+    ]
 
 
 def put_node(
@@ -164,29 +180,47 @@ def describe(kind: NodeKind, node: Node) -> str:
 
 
 def _insert(transaction: Transaction, kind: NodeKind, given: Node) -> int:
-    node_type = validated_type(transaction, kind, given)
-    check_properties(kind, given, node_type)
-    check_custom_properties(kind, given)
-    if kind is CONTEXT and not given.name:
+    # Written flat, since every step more would be taken for each of thousands.
+    type_id = given.type_id
+    declared = transaction.declared_type(kind, type_id) if given.HasField("type_id") else None
+    if declared is None:
+        node_type = validated_type(transaction, kind, given)
+        raise AssertionError(f"type {node_type.id} is there and is not declared")
+    value_fields, properties = declared.value_fields, given.properties
+    for name in properties:
+        if value_fields.get(name, _UNDECLARED) != properties[name].WhichOneof("value"):
+            check_properties(kind, given, validated_type(transaction, kind, given))
+    custom_properties = given.custom_properties
+    for name in custom_properties:
+        if custom_properties[name].WhichOneof("value") is None:
+            check_custom_properties(kind, given)
+    node_name = given.name
+    if kind is CONTEXT and not node_name:
         raise InvalidArgumentError("Context name should not be empty: give the context a name")
+    hashed = []
     if given.HasField("name"):
-        _refuse_taken_name(transaction, kind, node_type, given.name)
+        key = name_key(type_id, node_name)
+        hashed.append((kind.names, key))
+        if transaction.may_be_known(kind.names, key):
+            _refuse_taken_name(transaction, kind, type_id, declared.name, node_name)
     if given.HasField("external_id"):
+        hashed.append((kind.external_ids, hash64(given.external_id)))
         _refuse_taken_external_id(transaction, kind, given.external_id)
     stored: Node = kind.message()
     stored.CopyFrom(given)
+    stored.DiscardUnknownFields()
+    stored.ClearField("system_metadata")
     now = transaction.now_ms()
-    node_id = transaction.next_id(kind.record_kind)
-    _write(
-        transaction,
-        kind,
-        stored,
-        node_type,
-        node_id=node_id,
-        create_time=now,
-        update_time=now,
-        previous=None,
-    )
+    stored.id = node_id = transaction.next_id(kind.record_kind)
+    stored.type = declared.name
+    stored.create_time_since_epoch = now
+    stored.last_update_time_since_epoch = now
+    if kind is ARTIFACT:
+        uri = given.uri
+        stored.uri = uri
+        hashed.append((ARTIFACT_URIS, hash64(uri)))
+    payload = stored.SerializeToString(deterministic=True)
+    transaction.insert_node(kind, node_id, type_id, payload, hashed)
     return node_id
 
 
@@ -231,7 +265,7 @@ def _update(
             f"Context name should not be empty: context {given.id} needs a name in an update, too"
         )
     elif updated.name != stored.name:
-        _refuse_taken_name(transaction, kind, node_type, updated.name)
+        _refuse_taken_name(transaction, kind, node_type.id, node_type.name, updated.name)
     if updated.HasField("external_id") and not (
         stored.HasField("external_id") and stored.external_id == updated.external_id
     ):
@@ -372,12 +406,12 @@ def _compared(kind: NodeKind, node: Node) -> Node:
 
 
 def _refuse_taken_name(
-    transaction: Transaction, kind: NodeKind, node_type: NodeType, name: str
+    transaction: Transaction, kind: NodeKind, type_id: int, type_name: str, name: str
 ) -> None:
-    taken_by = transaction.node_id_by_name(kind, node_type.id, name)
+    taken_by = transaction.node_id_by_name(kind, type_id, name)
     if taken_by is not None:
         raise AlreadyExistsError(
-            f"{kind.singular} {taken_by} of type {node_type.name!r} already has the name {name!r}"
+            f"{kind.singular} {taken_by} of type {type_name!r} already has the name {name!r}"
         )
 
 

@@ -4,11 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from eventstore.projections import Projections
 from eventstore.projections.index_tables import decode_id, hash64, name_key, type_name_key
+from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.node_kinds import NODE_KINDS, Node, NodeKind, NodeType
+
+VALUE_FIELDS: Final = {
+    mlmd.INT: "int_value",
+    mlmd.DOUBLE: "double_value",
+    mlmd.STRING: "string_value",
+    mlmd.STRUCT: "struct_value",
+    mlmd.PROTO: "proto_value",
+    mlmd.BOOLEAN: "bool_value",
+}
+"""Which field of a value a property of each type takes."""
+
+
+class DeclaredType(NamedTuple):
+    """A type's name, and by property that it declares the field of a value that it takes."""
+
+    name: str
+    value_fields: dict[str, str | None]
 
 
 class Snapshot:
@@ -23,6 +41,7 @@ class Snapshot:
         self.position = position
         self._index = projections.index
         self._types: dict[tuple[int, int], NodeType] = {}
+        self._declared: dict[tuple[int, int], DeclaredType] = {}
 
     def newest(self, table: int, key: int) -> tuple[int, bytes] | None:
         """The (position, value) last written under `key`, None when there is none."""
@@ -74,6 +93,16 @@ class Snapshot:
             known = self._types[kind.types, type_id] = parsed_type(kind.type_message, payload)
         return known
 
+    def declared_type(self, kind: NodeKind, type_id: int) -> DeclaredType | None:
+        """What a put of a node needs of its type."""
+        known = self._declared.get((kind.types, type_id))
+        if known is None:
+            payload = self.type_payload(kind, type_id)
+            if payload is None:
+                return None
+            known = self._declared[kind.types, type_id] = _declared(kind.type_message, payload)
+        return known
+
     def type_by_name(self, kind: NodeKind, name: str, version: str | None) -> NodeType | None:
         """The type of this name and exactly this version; an empty version is none."""
         version = version or ""
@@ -117,3 +146,11 @@ def parsed_type(message: Any, payload: bytes) -> NodeType:
     """Parse a type once per version of it: every put of a node needs its type's properties."""
     node_type: NodeType = message.FromString(payload)
     return node_type
+
+
+@lru_cache(maxsize=4096)
+def _declared(message: Any, payload: bytes) -> DeclaredType:
+    node_type = parsed_type(message, payload)
+    properties = node_type.properties
+    fields = {name: VALUE_FIELDS.get(properties[name]) for name in properties}
+    return DeclaredType(node_type.name, fields)

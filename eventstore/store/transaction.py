@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from eventstore.log.record import Draft
@@ -13,9 +13,11 @@ from eventstore.projections.index_tables import (
     SEQUENCES,
     TYPE_SEQUENCE,
     PendingEntries,
+    encode_id,
     index_entries,
     node_entries,
 )
+from eventstore.store.node_kinds import NodeKind
 from eventstore.store.snapshot import Snapshot
 
 
@@ -40,6 +42,7 @@ class Transaction(Snapshot):
         self.drafts: list[Draft] = []
         self.pending: PendingEntries = defaultdict(dict)
         """What the drafts add to the point index."""
+        self._absent: dict[int, set[int]] = {}
         self._last_ids = dict(last_ids or {})
 
     def newest(self, table: int, key: int) -> tuple[int, bytes] | None:
@@ -55,6 +58,14 @@ class Transaction(Snapshot):
         stored = self._index.entries(table, key, self.position)
         pending = self.pending[table].get(key)
         return stored + pending if pending else stored
+
+    def look_up(self, table: int, keys: Collection[int]) -> None:
+        """Look up many keys at once, so that `may_be_known` need not say that one may be."""
+        self._absent[table] = set(keys) - self._index.known_keys(table, keys)
+
+    def may_be_known(self, table: int, key: int) -> bool:
+        """False when nothing was ever written under `key`, nor by this put."""
+        return key in self.pending[table] or key not in self._absent.get(table, ())
 
     def newest_is_stored(self, table: int, key: int) -> bool:
         """Whether what `newest` answers was there before this put."""
@@ -85,6 +96,7 @@ class Transaction(Snapshot):
         self._add(draft, index_entries(draft))
         if SEQUENCES[record_kind] == TYPE_SEQUENCE:
             self._types.clear()
+            self._declared.clear()
 
     def write_node(self, record_kind: str, node: Any, *, previous: int | None) -> None:
         """Add the draft of a node's post-image."""
@@ -92,6 +104,27 @@ class Transaction(Snapshot):
         draft = Draft(record_kind, node.id, node.type_id, previous, payload)
         # From the message at hand, so that it is not parsed again.
         self._add(draft, node_entries(record_kind, node, payload, is_first=previous is None))
+
+    def insert_node(
+        self,
+        kind: NodeKind,
+        node_id: int,
+        type_id: int,
+        payload: bytes,
+        hashed: Iterable[tuple[int, int]],
+    ) -> None:
+        """Add the draft of a new node, which is to be found under each (table, key) of `hashed`."""
+        self.drafts.append(Draft(kind.record_kind, node_id, type_id, None, payload))
+        position = self.position + len(self.drafts)
+        pending = self.pending
+        pending[kind.nodes][node_id] = [(position, payload)]
+        entry = (position, encode_id(node_id))
+        for table, key in hashed:
+            by_key = pending[table]
+            if key in by_key:
+                by_key[key].append(entry)
+            else:
+                by_key[key] = [entry]
 
     def _add(self, draft: Draft, entries: list[tuple[int, int, bytes]]) -> None:
         self.drafts.append(draft)

@@ -7,6 +7,7 @@ as one length-delimited field and parsing once, inside the protobuf library.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
@@ -21,7 +22,7 @@ def fill_repeated(response: Response, field: str, payloads: Iterable[bytes]) -> 
     tag = _varint(_field_number(response, field) << 3 | _LENGTH_DELIMITED)
     parts: list[bytes] = []
     for payload in payloads:
-        parts += (tag, _varint(len(payload)), payload)
+        parts += (tag, _length_prefix(len(payload)), payload)
     response.MergeFromString(b"".join(parts))
     return response
 
@@ -29,6 +30,11 @@ def fill_repeated(response: Response, field: str, payloads: Iterable[bytes]) -> 
 def _field_number(message: Any, field: str) -> int:
     number: int = message.DESCRIPTOR.fields_by_name[field].number
     return number
+
+
+@lru_cache(maxsize=65536)
+def _length_prefix(length: int) -> bytes:
+    return _varint(length)
 
 
 def _varint(value: int) -> bytes:

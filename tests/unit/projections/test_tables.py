@@ -17,6 +17,7 @@ from eventstore.errors import InvalidArgumentError, ResourceExhaustedError
 from eventstore.log import DirectoryLog, Log, MemoryLog
 from eventstore.log import record as kinds
 from eventstore.projections import Projections, remove_projections, tables_file
+from eventstore.projections import tables as tables_module
 from eventstore.projections.filter import compile_filter
 from eventstore.projections.tables import Tables
 from tests.builders import append, draft
@@ -320,3 +321,20 @@ def test_queries_run_while_another_thread_folds(tmp_path: Path) -> None:
     projections.close()
     remove_projections(tmp_path / "store")
     assert artifact_ids(Projections(log)) == list(range(1, 120))
+
+
+def test_small_tables_are_queried_by_one_thread_until_they_grow(
+    log: DirectoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(log, draft(1))
+    threads = "SELECT current_setting('threads')::INTEGER"
+    tables = Tables(log, database(log))
+    tables.fold(log.position)
+    assert tables.query(threads, {}) == [(1,)]
+    for module in (tables_file, tables_module):
+        monkeypatch.setattr(module, "ONE_THREAD_RECORDS_MAX", log.position)
+    append(log, draft(2))
+    tables.fold(log.position)
+    assert tables.query(threads, {}) == [(os.cpu_count(),)]
+    assert tables.checkpoint() == log.position
+    tables.close()
