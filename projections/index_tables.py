@@ -46,6 +46,16 @@ PARENTS_BY_CONTEXT: Final = 27
 CHILDREN_BY_CONTEXT: Final = 28
 REQUEST_IDS: Final = 29
 
+STORED_TABLES: Final = {
+    kinds.ARTIFACT: ARTIFACTS,
+    kinds.EXECUTION: EXECUTIONS,
+    kinds.CONTEXT: CONTEXTS,
+    kinds.ARTIFACT_TYPE: ARTIFACT_TYPES,
+    kinds.EXECUTION_TYPE: EXECUTION_TYPES,
+    kinds.CONTEXT_TYPE: CONTEXT_TYPES,
+}
+"""Where the versions of a node or type are found by its id."""
+
 HALF: Final = 1 << 63
 """Taken off an unsigned 64-bit hash, so that it fits an int64."""
 

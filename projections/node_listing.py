@@ -105,6 +105,21 @@ def listing_sql(listing: Listing, *, is_now: bool) -> tuple[str, dict[str, Any]]
     return _NODE_ID.sub(f"{driver.alias}.{driver.node_key}", sql), parameters
 
 
+def positions_sql(listing: Listing) -> tuple[str, dict[str, Any]]:
+    """The query for the positions of the versions of all nodes of a kind or type, by id."""
+    condition = "" if listing.type_id is None else "AND type_id = $type_id"
+    parameters = {"as_of": listing.as_of, "type_id": listing.type_id}
+    if listing.type_id is None:
+        del parameters["type_id"]
+    sql = f"""
+    SELECT valid_from
+    FROM {NODE_TABLES[listing.kind]}
+    WHERE valid_from <= $as_of AND valid_to > $as_of {condition}
+    ORDER BY id
+    """
+    return sql, parameters
+
+
 def _driver(listing: Listing, joins: Iterable[Join]) -> Join:
     """The table that the query starts from: the nodes', unless another one says all that is asked.
 

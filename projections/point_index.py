@@ -70,6 +70,7 @@ class _Level(Protocol):
     def entries(self, table: int, key: int, as_of: int) -> list[tuple[int, bytes]]: ...
     def known_keys(self, table: int, keys: Collection[int]) -> set[int]: ...
     def keys(self, table: int, as_of: int) -> Iterator[int]: ...
+    def entry_columns(self, table: int) -> tuple[pa.Array, pa.Array]: ...
 
 
 class _Tail:
@@ -149,6 +150,12 @@ class _Tail:
     def keys(self, table: int, as_of: int) -> Iterator[int]:
         found = [k for k, entries in list(self._tables[table].items()) if entries[0][0] <= as_of]
         return iter(sorted(found))
+
+    def entry_columns(self, table: int) -> tuple[pa.Array, pa.Array]:
+        # A copy first: entries may be added meanwhile.
+        entries = [entry for found in list(self._tables[table].values()) for entry in found]
+        positions = pa.array([position for position, _ in entries], pa.int64())
+        return positions, pa.array([value for _, value in entries], pa.large_binary())
 
     def tables(self) -> dict[int, pa.RecordBatch]:
         """All entries, as a run holds them."""
@@ -266,6 +273,19 @@ class PointIndex:
         """The distinct keys that have an entry at or before `as_of`, ascending."""
         merged = heapq.merge(*(level.keys(table, as_of) for level in self._levels))
         return (key for key, _ in groupby(merged))
+
+    def values_at(self, table: int, positions: pa.Array) -> pa.ChunkedArray:
+        """The values written at these positions (int64), of a table with one entry a record.
+
+        The way to many of them: column by column, where `newest_of_each` goes key by key.
+        """
+        import pyarrow.compute as compute
+
+        columns = [level.entry_columns(table) for level in self._levels]
+        known = pa.chunked_array([found for found, _ in columns], pa.int64())
+        values = pa.chunked_array([found for _, found in columns], pa.large_binary())
+        rows = compute.index_in(positions, value_set=known.combine_chunks())
+        return values.take(rows)
 
     def highest_id(self, sequence: str) -> int:
         """The highest id that any record of an id sequence has; 0 when there is none."""

@@ -16,13 +16,14 @@ from eventstore.errors import FailedPreconditionError
 from eventstore.log import Commit, Log, Progress, Record
 from eventstore.log import record as kinds
 from eventstore.projections.filter import FilterSql
-from eventstore.projections.index_tables import PendingEntries
+from eventstore.projections.index_tables import STORED_TABLES, PendingEntries
 from eventstore.projections.node_listing import (
     NODE_TABLES,
     Listing,
     in_order,
     listed_from_index,
     matching_rows,
+    positions_sql,
 )
 from eventstore.projections.point_index import PointIndex
 
@@ -118,6 +119,12 @@ class Projections:
                 where=where,
             )
         )
+
+    def all_nodes(self, kind: str, *, as_of: int, type_id: int | None = None) -> pa.ChunkedArray:
+        """The serialized nodes of a kind, or of a type, by id: for very many of them."""
+        sql, parameters = positions_sql(Listing(kind, as_of, type_id=type_id))
+        positions = self._folded_tables(as_of).column(sql, parameters)
+        return self.index.values_at(STORED_TABLES[kind], positions)
 
     def matching_ids(self, kind: str, ids: Sequence[int], where: FilterSql, as_of: int) -> set[int]:
         """Those of the given nodes that match a filter as of a position."""

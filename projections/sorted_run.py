@@ -227,6 +227,11 @@ class SortedRun:
                 if position <= as_of:
                     yield key
 
+    def entry_columns(self, table: int) -> tuple[pa.Array, pa.Array]:
+        """The positions and values of all entries of a table."""
+        batch = self.batch(table)
+        return batch.column(1), batch.column(2)
+
     def batch(self, table: int) -> pa.RecordBatch:
         """The rows of a table as RUN_SCHEMA."""
         return self._file.get_batch(table - TABLES[0])

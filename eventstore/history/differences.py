@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from eventstore.errors import InvalidArgumentError
-from eventstore.history.fields import STORED_TABLES, FieldChange, field_changes, parsed
+from eventstore.history.fields import FieldChange, field_changes, parsed
 from eventstore.lineage import Edge, Graph, GraphNode, closure
 from eventstore.log import Log
 from eventstore.log.record import KINDS
 from eventstore.projections import Projections
+from eventstore.projections.index_tables import STORED_TABLES
 from eventstore.store.snapshot import Snapshot
 
 

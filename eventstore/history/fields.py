@@ -9,21 +9,9 @@ from google.protobuf import json_format
 
 from eventstore.errors import InvalidArgumentError
 from eventstore.lineage.comparison import plain_value
-from eventstore.log import record as kinds
 from eventstore.log.columns import MESSAGES
 from eventstore.log.record import KINDS
-from eventstore.projections import index_tables as tables
 from eventstore.proto import metadata_store_pb2 as mlmd
-
-STORED_TABLES = {
-    kinds.ARTIFACT: tables.ARTIFACTS,
-    kinds.EXECUTION: tables.EXECUTIONS,
-    kinds.CONTEXT: tables.CONTEXTS,
-    kinds.ARTIFACT_TYPE: tables.ARTIFACT_TYPES,
-    kinds.EXECUTION_TYPE: tables.EXECUTION_TYPES,
-    kinds.CONTEXT_TYPE: tables.CONTEXT_TYPES,
-}
-"""Where the newest version of an entity is found, by kind; links have but one version."""
 
 _LEFT_OUT = frozenset(
     ("id", "type_id", "type", "create_time_since_epoch", "last_update_time_since_epoch")

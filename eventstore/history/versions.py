@@ -8,10 +8,11 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from eventstore.errors import NotFoundError
-from eventstore.history.fields import STORED_TABLES, FieldChange, check_kind, field_changes, parsed
+from eventstore.history.fields import FieldChange, check_kind, field_changes, parsed
 from eventstore.log import Log, Record
 from eventstore.log.commit import records_of
 from eventstore.projections import index_tables as tables
+from eventstore.projections.index_tables import STORED_TABLES
 from eventstore.store.snapshot import Snapshot
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)

@@ -17,10 +17,12 @@ from eventstore.store.listing import list_page
 from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind
 from eventstore.store.snapshot import Snapshot
 from eventstore.store.type_reads import check_external_ids
-from eventstore.store.wire import fill_repeated
+from eventstore.store.wire import fill_repeated, fill_repeated_from_column
 
 _RESERVED_URI_FIELD = 1
 _IDS_PER_LOOK_UP = 4096
+_MANY_NODES_MIN = 8192
+"""From so many on it pays to handle nodes column by column."""
 
 Response = TypeVar("Response", bound=Any)
 
@@ -182,6 +184,8 @@ def get_contexts_by_external_ids(
 
 def _list(snapshot: Snapshot, kind: NodeKind, request: Any, response: Response) -> Response:
     if not request.HasField("options"):
+        if _are_many(snapshot, kind):
+            return _fill_all(snapshot, kind, None, response)
         ids = snapshot.projections.index.keys(kind.nodes, snapshot.position)
         return _fill_nodes(snapshot, kind, ids, response)
     page = list_page(snapshot, kind, request.options)
@@ -195,6 +199,8 @@ def _list_by_type(snapshot: Snapshot, kind: NodeKind, request: Any, response: Re
     if node_type is None:
         return response
     if not request.HasField("options"):
+        if _are_many(snapshot, kind):
+            return _fill_all(snapshot, kind, node_type.id, response)
         rows = snapshot.projections.list_ids(
             kind.record_kind, as_of=snapshot.position, type_id=node_type.id
         )
@@ -228,6 +234,20 @@ def _fill_nodes(
 ) -> Response:
     """Append the nodes with these ids, in this order; ids that no node has are left out."""
     return fill_repeated(response, kind.plural, _payloads(snapshot, kind, node_ids))
+
+
+def _are_many(snapshot: Snapshot, kind: NodeKind) -> bool:
+    return snapshot.projections.index.highest_id(kind.record_kind) >= _MANY_NODES_MIN
+
+
+def _fill_all(
+    snapshot: Snapshot, kind: NodeKind, type_id: int | None, response: Response
+) -> Response:
+    """Append all nodes of the kind, or of a type, by id."""
+    payloads = snapshot.projections.all_nodes(
+        kind.record_kind, as_of=snapshot.position, type_id=type_id
+    )
+    return fill_repeated_from_column(response, kind.plural, payloads)
 
 
 def _payloads(snapshot: Snapshot, kind: NodeKind, node_ids: Iterable[int]) -> Iterator[bytes]:
