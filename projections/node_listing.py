@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
 from eventstore.log import record as kinds
 from eventstore.projections import index_tables
 from eventstore.projections.filter import FilterSql, Join
+from eventstore.projections.filter.evaluation import Candidate
 from eventstore.projections.index_tables import decode_id, hash64, name_key
 from eventstore.projections.point_index import PointIndex
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -34,6 +35,7 @@ _CANDIDATES_MAX: Final = 2_000
 _CANDIDATES_AT_ONCE: Final = 64
 _CONTEXTS_MAX: Final = 100
 _TYPES_MAX: Final = 100
+_SPLIT_ROWS_MIN: Final = 128
 _NODE_ID: Final = re.compile(r"\bnode\.id\b")
 
 
@@ -234,6 +236,41 @@ def matching_rows(
     return rows
 
 
+def split_listing(listing: Listing) -> Listing | None:
+    """What is to be listed first, and looked at for its events then; None where that is no help."""
+    where = listing.where
+    if where is None or where.split is None or listing.limit is None:
+        return None
+    limit = max(_SPLIT_ROWS_MIN, 2 * listing.limit)
+    return replace(listing, where=where.split.of_nodes, limit=limit)
+
+
+def rows_with_event(
+    index: PointIndex, listing: Listing, rows: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """The first of the rows whose nodes have an event as the filter wants it, up to the limit."""
+    where, tables = listing.where, _TABLES[listing.kind]
+    assert where is not None
+    assert where.split is not None
+    of_event, found = where.split.of_event, []
+    for start in range(0, len(rows), _CANDIDATES_AT_ONCE):
+        some = rows[start : start + _CANDIDATES_AT_ONCE]
+        nodes = index.newest_of_each(tables.nodes, [row[0] for row in some], listing.as_of)
+        for row in some:
+            node = _IndexedNode(
+                tables.message.FromString(nodes[row[0]][1]), tables, index, listing.as_of
+            )
+            entries = index.entries(_EVENTS[listing.kind], row[0], listing.as_of)
+            events = [_IndexedEvent(mlmd.Event.FromString(value)) for _, value in entries]
+            if events and any(
+                of_event(seen, where.parameters) is True for seen in node.beside(events)
+            ):
+                found.append(row)
+                if len(found) == listing.limit:
+                    return found
+    return found
+
+
 def _candidates(index: PointIndex, listing: Listing) -> Mapping[int, Sequence[_IndexedNode]] | None:
     """The ids of all nodes that the listing can have, None when there is no telling."""
     where = listing.where
@@ -349,6 +386,10 @@ _LINKED_BY_CONTEXT: Final = {
     kinds.ARTIFACT: index_tables.ARTIFACTS_BY_CONTEXT,
     kinds.EXECUTION: index_tables.EXECUTIONS_BY_CONTEXT,
 }
+_EVENTS: Final = {
+    kinds.ARTIFACT: index_tables.EVENTS_BY_ARTIFACT,
+    kinds.EXECUTION: index_tables.EVENTS_BY_EXECUTION,
+}
 _FIELDS: Final = {
     "create_time": "create_time_since_epoch",
     "update_time": "last_update_time_since_epoch",
@@ -364,7 +405,7 @@ class _IndexedNode:
         self._tables = tables
         self._index = index
         self._as_of = as_of
-        self._neighbour: _IndexedNode | None = None
+        self._neighbour: Candidate | None = None
 
     def matches(self, where: FilterSql, neighbours: Sequence[_IndexedNode]) -> bool:
         """Whether a filter holds, with any of the neighbours if there are some."""
@@ -373,12 +414,12 @@ class _IndexedNode:
             where.evaluate(seen, where.parameters) is True for seen in self.beside(neighbours)
         )
 
-    def beside(self, neighbours: Sequence[_IndexedNode]) -> Iterator[_IndexedNode]:
+    def beside(self, neighbours: Sequence[Candidate]) -> Iterator[_IndexedNode]:
         """The node with each of some neighbours in turn; once, if there are none to look at."""
         for self._neighbour in neighbours or (None,):
             yield self
 
-    def neighbour(self) -> _IndexedNode:
+    def neighbour(self) -> Candidate:
         assert self._neighbour is not None, "the filter looks up no neighbour"
         return self._neighbour
 
@@ -398,12 +439,31 @@ class _IndexedNode:
         assert found is not None, f"type {self._node.type_id} of a node is not in the index"
         return _type_name(self._tables.type_message, found[1])
 
-    def property(self, is_custom: bool, name: str, member: str) -> Any:
+    def property(self, is_custom: bool, name: str, member: str, /) -> Any:
         value = self._properties(is_custom)[name]
         return getattr(value, member) if value.WhichOneof("value") == member else None
 
     def _properties(self, is_custom: bool) -> Any:
         return self._node.custom_properties if is_custom else self._node.properties
+
+
+class _IndexedEvent:
+    """An event of the point index, as a neighbour of its artifact or execution."""
+
+    def __init__(self, event: mlmd.Event) -> None:
+        self._event = event
+
+    def column(self, name: str) -> Any:
+        return getattr(self._event, "milliseconds_since_epoch" if name == "time" else name)
+
+    def type_name(self) -> str:
+        raise AssertionError("an event's type has no name of its own")
+
+    def neighbour(self) -> Candidate:
+        raise AssertionError("filters look one hop far")
+
+    def property(self, _is_custom: bool, _name: str, _member: str, /) -> Any:
+        raise AssertionError("an event has no properties")
 
 
 @lru_cache(maxsize=256)

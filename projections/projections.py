@@ -24,6 +24,8 @@ from eventstore.projections.node_listing import (
     listed_from_index,
     matching_rows,
     positions_sql,
+    rows_with_event,
+    split_listing,
 )
 from eventstore.projections.point_index import PointIndex
 
@@ -40,6 +42,10 @@ SUBTREE_HEADS_NAME = "subtree-heads"
 
 RECENT_RECORDS_MAX = 64
 """So few records are cheaper to look at than to fold into the tables, query after query."""
+
+
+SPLIT_RECORDS_MAX = 131_072
+"""Up to so many records a join with all events costs more than to look at a few nodes' events."""
 
 
 class ProjectionsInfo(msgspec.Struct, frozen=True):
@@ -135,6 +141,12 @@ class Projections:
         rows = listed_from_index(self.index, listing)
         if rows is not None:
             return rows
+        wider = split_listing(listing)
+        if wider is not None and self._log.position <= SPLIT_RECORDS_MAX:
+            candidates = self._listed(wider)
+            rows = rows_with_event(self.index, listing, candidates)
+            if len(rows) == listing.limit or len(candidates) < (wider.limit or 0):
+                return rows
         tables = self._opened_tables()
         checkpoint = tables.checkpoint()
         recent = self._recently_put(checkpoint, listing)

@@ -13,7 +13,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from eventstore.projections.filter import evaluation, functions
-from eventstore.projections.filter.filter_sql import FilterSql, Join, LookUp
+from eventstore.projections.filter.filter_sql import FilterSql, Join, LookUp, SplitFilter
 from eventstore.projections.filter.lexing import (
     FLOAT_PREFIX,
     INT_PREFIX,
@@ -75,7 +75,11 @@ def compile_filter(text: str, kind: str) -> FilterSql:
         name: _value(value, lexed) if isinstance(value, _Literal) else value
         for name, value in shape.parameters.items()
     }
-    return replace(shape, parameters=values)
+    split = shape.split
+    if split is not None:
+        of_nodes = {name: values[name] for name in split.of_nodes.parameters}
+        split = replace(split, of_nodes=replace(split.of_nodes, parameters=of_nodes))
+    return replace(shape, parameters=values, split=split)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +109,45 @@ def _compiled(
         raise refused("it is nested too deeply") from None
     if root.type != BOOL:
         raise refused(f"it is not a valid boolean expression, its type is {root.type}")
-    joins = tuple(join for joins in compiled.joins.values() for join in joins)
-    # A part that was compiled and then not used leaves values that DuckDB would not take.
-    used = set(_PARAMETER.findall(" ".join([root.sql, *(on for join in joins for on in join.on)])))
-    return FilterSql(
+    properties_named = frozenset(
+        (PROPERTY_MAPS[map_name], name) for map_name, name, _ in properties
+    )
+    shape = FilterSql(
         root.sql,
-        joins,
-        {name: value for name, value in compiled.parameters.items() if name in used},
+        compiled.joins_but(None),
+        {},
         compiled.names_node,
         root.evaluate if compiled.aliases <= {root.look_up and root.look_up.alias} else None,
-        frozenset((PROPERTY_MAPS[map_name], name) for map_name, name, _ in properties),
+        properties_named,
         root.look_up,
+        _split(root, compiled, properties_named),
     )
+    return compiled.with_parameters(shape)
+
+
+def _split(
+    root: Typed, compiled: Compiler, properties: frozenset[tuple[bool, str]]
+) -> SplitFilter | None:
+    """The filter in two steps: one that the tables answer soon, and one for what they found."""
+    of_nodes = [operand for operand, aliases in root.operands if not aliases]
+    of_event = [operand for operand, aliases in root.operands if aliases]
+    names = {alias for _, aliases in root.operands for alias in aliases}
+    alias = next(iter(names), None)
+    if len(names) != 1 or alias is None or not alias.startswith("events_") or not of_nodes:
+        return None
+    evaluate = evaluation.junction("AND", [operand.evaluate for operand in of_event])
+    if evaluate is None:
+        return None
+    rest = FilterSql(
+        f"({' AND '.join(operand.sql for operand in of_nodes)})",
+        compiled.joins_but(alias),
+        {},
+        compiled.names_node,
+        evaluation.junction("AND", [operand.evaluate for operand in of_nodes]),
+        properties,
+        _narrowest(of_nodes),
+    )
+    return SplitFilter(compiled.with_parameters(rest), evaluate)
 
 
 def _parsed(text: str) -> exp.Expression:
@@ -148,6 +179,17 @@ class Compiler:
     names_node: bool = False
     aliases: set[str | None] = field(default_factory=set)
     """Those of neighbours."""
+
+    def joins_but(self, alias: str | None) -> tuple[Join, ...]:
+        """All joins, but those that lead to a neighbour."""
+        return tuple(j for key, joins in self.joins.items() if key != alias for j in joins)
+
+    def with_parameters(self, shape: FilterSql) -> FilterSql:
+        """The filter with the values that it names, since DuckDB takes no others."""
+        texts = [shape.condition, *(on for join in shape.joins for on in join.on)]
+        used = set(_PARAMETER.findall(" ".join(texts)))
+        parameters = {name: value for name, value in self.parameters.items() if name in used}
+        return replace(shape, parameters=parameters)
 
     def compile(self, node: Any) -> Typed:
         handler = _HANDLERS.get(type(node))
@@ -247,19 +289,29 @@ class Compiler:
             evaluate = evaluation.neighbour_type_name() if prefix == "contexts" else None
             return Typed(f"{row}_type.name", STRING, evaluate=evaluate, alias=key)
         column = neighbour.fields[field_name]
-        evaluate = evaluation.neighbour_column(column.sql) if prefix == "contexts" else None
+        is_evaluated = prefix in ("contexts", "events")
+        evaluate = evaluation.neighbour_column(column.sql) if is_evaluated else None
         return Typed(f"{row}.{column.sql}", column.type, column, evaluate, alias=key)
 
     # Logic and comparison
 
     def junction(self, node: exp.And | exp.Or) -> Typed:
         word = "AND" if isinstance(node, exp.And) else "OR"
-        operands = [self._boolean_operand(operand, word) for operand in node.flatten()]
+        operands: list[tuple[Typed, frozenset[str | None]]] = []
+        named = self.aliases
+        for part in node.flatten():
+            self.aliases = set()
+            operand = self._boolean_operand(part, word)
+            operands.append((operand, frozenset(self.aliases)))
+            named |= self.aliases
+        self.aliases = named
+        compiled = [operand for operand, _ in operands]
         return Typed(
-            f"({f' {word} '.join(operand.sql for operand in operands)})",
+            f"({f' {word} '.join(operand.sql for operand in compiled)})",
             BOOL,
-            evaluate=evaluation.junction(word, [operand.evaluate for operand in operands]),
-            look_up=_narrowest(operands) if word == "AND" else None,
+            evaluate=evaluation.junction(word, [operand.evaluate for operand in compiled]),
+            look_up=_narrowest(compiled) if word == "AND" else None,
+            operands=tuple(operands) if word == "AND" else (),
         )
 
     def negation(self, node: exp.Not) -> Typed:

@@ -24,7 +24,7 @@ class Candidate(Protocol):
     def neighbour(self) -> Candidate:
         """The neighbour that is looked at."""
 
-    def property(self, is_custom: bool, name: str, member: str) -> Any:
+    def property(self, is_custom: bool, name: str, member: str, /) -> Any:
         """The value of a property that it has, None when its value is of another type."""
 
 

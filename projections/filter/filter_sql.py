@@ -45,6 +45,7 @@ class FilterSql:
     is the same condition in Python, None where only SQL will do; it holds for nodes that have all
     of `properties`, the (is_custom, name) that the filter mentions. `look_up` narrows the nodes
     that can match, None when nothing does; its alias is the one neighbour that `evaluate` knows.
+    `split` is the same filter in two steps, where there is one.
     """
 
     condition: str
@@ -54,8 +55,21 @@ class FilterSql:
     evaluate: Evaluate | None = None
     properties: frozenset[tuple[bool, str]] = frozenset()
     look_up: LookUp | None = None
+    split: SplitFilter | None = None
 
     @property
     def look_up_alias(self) -> str | None:
         """The neighbour that `evaluate` needs, if any."""
         return None if self.look_up is None else self.look_up.alias
+
+
+@dataclass(frozen=True, slots=True)
+class SplitFilter:
+    """A filter that says something of nodes, and besides something of one of their events.
+
+    `of_nodes` is all but what it says of events; `of_event` is that, evaluated with an event as the
+    neighbour.
+    """
+
+    of_nodes: FilterSql
+    of_event: Evaluate

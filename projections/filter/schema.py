@@ -37,7 +37,7 @@ class Typed:
 
     `evaluate` is the same in Python, None where only SQL will do. `alias` is that of the neighbour
     whose column it is. `parameter` names the value of a literal. `look_up` is what a node must bear
-    for a condition to be true.
+    for a condition to be true. `operands` are those of an AND, each with the neighbours it names.
     """
 
     sql: str
@@ -47,6 +47,7 @@ class Typed:
     parameter: str | None = None
     look_up: LookUp | None = None
     alias: str | None = None
+    operands: tuple[tuple[Typed, frozenset[str | None]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

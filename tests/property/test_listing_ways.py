@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 import eventstore
 from eventstore import errors
 from eventstore.log import DirectoryLog
-from eventstore.projections import Projections, projections
+from eventstore.projections import Projections, node_listing, projections
 from eventstore.projections.filter import compile_filter
 from eventstore.projections.node_listing import Listing, listed_from_index
 from tests.builders import append, draft
@@ -47,6 +48,12 @@ def random_listing(choice: random.Random, kind: str, as_of: int) -> Listing | No
             f"contexts_a.id = {choice.randrange(1, 5)} AND contexts_a.name != 'n1'",
             f"contexts_a.name IN ('n{choice.randrange(40)}', 'n{choice.randrange(40)}')",
             "contexts_a.type = 'T0' AND contexts_a.id = 1 AND NOT name LIKE '%1_'",
+            f"events_e.type IN (INPUT, OUTPUT) AND ({random_filter(choice, kind)})",
+            f"id > {choice.randrange(5)} AND events_e.type != {choice.choice(('INPUT', 'OUTPUT'))}",
+            "NOT events_0.milliseconds_since_epoch = 5 AND create_time_since_epoch > 0 "
+            f"AND events_0.type = {choice.choice(('INPUT', 'OUTPUT'))}",
+            f"id > 0 AND (events_0.type = INPUT OR id = {choice.randrange(9)})",
+            "id > 0 AND events_0.type = INPUT AND events_1.type = OUTPUT",
         )
     )
     try:
@@ -56,7 +63,12 @@ def random_listing(choice: random.Random, kind: str, as_of: int) -> Listing | No
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_every_way_gives_the_same_rows(store: eventstore.MetadataStore, seed: int) -> None:
+def test_every_way_gives_the_same_rows(
+    store: eventstore.MetadataStore, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_listing, "_SPLIT_ROWS_MIN", 3)
+    split = Mock(wraps=node_listing.rows_with_event)
+    monkeypatch.setattr(projections, "rows_with_event", split)
     choice = random.Random(seed)
     generator = Generator(choice)
     engine = store._engine
@@ -87,6 +99,7 @@ def test_every_way_gives_the_same_rows(store: eventstore.MetadataStore, seed: in
             found += bool(rows)
     assert found > 10
     assert ways > 10
+    assert split.call_count > 3
 
 
 def test_nodes_that_were_put_behind_the_newest_known_records_are_not_missed(
