@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -17,9 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
+
+from benchmarks.results import Result, chart, markdown, print_table
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = {"peer": ROOT / ".oracle" / "bin" / "python", "ours": Path(sys.executable)}
@@ -29,12 +30,15 @@ COLD = "new process: import, open, one get by id"
 def main() -> None:
     """Fill both sides, measure in turns, print a table and Markdown."""
     arguments = _arguments()
-    folder = Path(tempfile.mkdtemp(prefix="eventstore-bench-"))
-    paths = {"peer": folder / "peer.db", "ours": folder / "ours"}
+    folder = arguments.folder or Path(tempfile.mkdtemp(prefix="eventstore-bench-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    sides = ["ours"] if arguments.alone else ["peer", "ours"]
+    paths = {side: folder / f"{side}-{arguments.size}" for side in sides}
     try:
         for side, path in paths.items():
-            _work(side, "fill", path, arguments.size)
-        times: dict[str, dict[str, list[float]]] = {"peer": {}, "ours": {}}
+            if not path.exists():
+                _work(side, "fill", path, arguments.size)
+        times: dict[str, dict[str, list[float]]] = {side: {} for side in sides}
         for _ in track(range(arguments.rounds), description="Rounds"):
             for side, path in paths.items():
                 for name, seconds in _work(side, "measure", path, arguments.size).items():
@@ -42,53 +46,75 @@ def main() -> None:
                 started = time.perf_counter()
                 _work(side, "cold", path, arguments.size)
                 times[side].setdefault(COLD, []).append(time.perf_counter() - started)
-        sizes = {
-            "peer": paths["peer"].stat().st_size,
-            "ours": sum(file.stat().st_size for file in (paths["ours"] / "log").iterdir()),
-        }
-        _print(times, sizes, arguments.size)
+        whole = _work("ours", "whole", paths["ours"], arguments.size)
+        results = [*_compared(times), *_sizes(paths), *_alone(times["ours"], whole)]
     finally:
-        shutil.rmtree(folder)
+        if arguments.folder is None:
+            shutil.rmtree(folder)
+    title = f"{arguments.size:,} artifacts, medians in ms"
+    print_table(title, results)
+    sys.stdout.write(markdown(results))
+    if arguments.chart is not None:
+        arguments.chart.write_text(chart(f"Times faster than ml-metadata, {title}", results))
 
 
 def _arguments() -> Any:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--size", type=int, default=20_000, help="artifacts to begin with")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--folder", type=Path, help="keep what is filled here, and use it again")
+    parser.add_argument("--chart", type=Path, help="an SVG file to draw the ratios into")
+    parser.add_argument("--alone", action="store_true", help="without ml-metadata")
     return parser.parse_args()
 
 
 def _work(side: str, task: str, path: Path, size: int) -> dict[str, list[float]]:
     command = [PYTHONS[side], ROOT / "benchmarks" / "worker.py", side, task, path, str(size)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    done = subprocess.run(
+        command,
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        # The code beside this file, whatever is installed.
+        env=os.environ | ({"PYTHONPATH": str(ROOT)} if side == "ours" else {}),
+    )
     measured: dict[str, list[float]] = json.loads(done.stdout)
     return measured
 
 
-def _print(times: dict[str, dict[str, list[float]]], sizes: dict[str, int], artifacts: int) -> None:
-    rows = [
-        (name, statistics.median(seconds) * 1e3, statistics.median(times["ours"][name]) * 1e3)
-        for name, seconds in times["peer"].items()
-    ]
-    table = Table(title=f"{artifacts:,} artifacts, medians in ms", title_justify="left")
-    for column in ("operation", "ml-metadata", "eventstore", "times faster"):
-        table.add_column(column, justify="left" if column == "operation" else "right")
-    markdown = ["| operation | ml-metadata | eventstore | times faster |", "|---|---|---|---|"]
-    for name, peer, ours in rows:
-        cells = (name, f"{peer:.3g}", f"{ours:.3g}", f"{peer / ours:.1f}")
-        table.add_row(*cells)
-        markdown.append("| " + " | ".join(cells) + " |")
-    smaller = sizes["peer"] / sizes["ours"]
-    cells = (
-        "data on disk (database / log)",
-        f"{sizes['peer'] / 1e6:.1f} MB",
-        f"{sizes['ours'] / 1e6:.1f} MB",
-        f"{smaller:.1f} smaller",
-    )
-    table.add_row(*cells)
-    markdown.append("| " + " | ".join(cells) + " |")
-    Console(width=100).print(table)
-    sys.stdout.write("\n".join(markdown) + "\n")
+def _compared(times: dict[str, dict[str, list[float]]]) -> list[Result]:
+    found = []
+    for name, seconds in times["ours"].items():
+        ours = statistics.median(seconds) * 1e3
+        if name in times.get("peer", {}):
+            peer = statistics.median(times["peer"][name]) * 1e3
+            found.append(Result(name, f"{peer:.3g}", f"{ours:.3g}", peer / ours))
+        elif "peer" not in times:
+            found.append(Result(name, "", f"{ours:.3g}", None))
+    return found
+
+
+def _sizes(paths: dict[str, Path]) -> list[Result]:
+    ours = sum(file.stat().st_size for file in (paths["ours"] / "log").iterdir())
+    name, shown = "data on disk (database / log)", f"{ours / 1e6:.1f} MB"
+    if "peer" not in paths:
+        return [Result(name, "", shown, None)]
+    peer = paths["peer"].stat().st_size
+    return [Result(name, f"{peer / 1e6:.1f} MB", shown, peer / ours)]
+
+
+def _alone(times: dict[str, list[float]], whole: dict[str, list[float]]) -> list[Result]:
+    """What MLMD has not: reads of the past by what they cost now, rates, and memory."""
+    found = []
+    for name, seconds in times.items():
+        if name.endswith(", as of half of it"):
+            now = statistics.median(times[name.removesuffix(", as of half of it")])
+            then = statistics.median(seconds)
+            shown = f"{then * 1e3:.3g} ({then / now:.2f} of now)"
+            found.append(Result(name, "", shown, None))
+    for name, (value,) in whole.items():
+        found.append(Result(name, "", f"{value:,.0f}", None))
+    return found
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """One side's share of one round, in a process of its own: the same calls on either package.
 
-Runs under both environments: `python worker.py ours|peer fill|measure|cold PATH SIZE`, and prints a
-JSON object of workload -> list of seconds.
+Runs under both environments: `python worker.py ours|peer fill|measure|cold|whole PATH SIZE`, and
+prints a JSON object of workload -> list of seconds.
 """
 
 import importlib
@@ -15,8 +15,18 @@ CALLS = 200
 BATCH = 1_000
 RUN_ARTIFACTS = 200
 STEP_ARTIFACTS = 10
-WHOLE_TYPE_MAX = 100_000
-"""Beyond it the peer takes half a minute and gigabytes for all artifacts of a type."""
+READS = (
+    "get one by id",
+    "get 100 by id",
+    "get by uri",
+    "artifacts of a context",
+    "filter: int property",
+    "filter: LIKE and range",
+    "filter: by event",
+    "lineage, 10 hops",
+)
+"""What is also measured as of the middle of the log."""
+GETS_FOR_MEMORY = 10_000
 
 
 def open_store(side, path):
@@ -149,6 +159,27 @@ def query_workloads(store, pb, side, size, put_one):
     }
 
 
+def reads(store, pb, side, size, put_one=None, run_id=2):
+    """Look-ups and queries, of the first artifacts up to a number."""
+    ids = [random.randrange(1, size + 1) for _ in range(CALLS)]
+
+    def get_many(_):
+        store.get_artifacts_by_id(random.sample(range(1, size + 1), 100))
+
+    return {
+        "get one by id": (lambda n: store.get_artifacts_by_id([ids[n]]), CALLS),
+        "get 100 by id": (get_many, 20),
+        "get one by type and name": (
+            lambda n: store.get_artifact_by_type_and_name("DataSet", f"artifact-{ids[n] - 1}"),
+            CALLS,
+        ),
+        "get by uri": (lambda n: store.get_artifacts_by_uri(f"s3://bucket/{ids[n] - 1}"), CALLS),
+        "events of an artifact": (lambda n: store.get_events_by_artifact_ids([ids[n]]), CALLS),
+        "artifacts of a context": (lambda _: store.get_artifacts_by_context(run_id), 10),
+        **query_workloads(store, pb, side, size, put_one),
+    }
+
+
 def measure(side, path, size):
     store, pb = open_store(side, path)
     type_id = type_id_of(store, pb)
@@ -181,30 +212,25 @@ def measure(side, path, size):
     def put_batch(number):
         store.put_artifacts([artifact(pb, type_id, n, f"{mark}{number}-") for n in range(BATCH)])
 
-    def get_many(_):
-        store.get_artifacts_by_id(random.sample(range(1, size + 1), 100))
-
     workloads = {
         "put one artifact": (put_one, CALLS),
         "get and update one artifact": (update, CALLS),
         "pipeline step": (step, CALLS),
         "put 1,000 artifacts": (put_batch, 5),
-        "get one by id": (lambda n: store.get_artifacts_by_id([ids[n]]), CALLS),
-        "get 100 by id": (get_many, 20),
-        "get one by type and name": (
-            lambda n: store.get_artifact_by_type_and_name("DataSet", f"artifact-{ids[n] - 1}"),
-            CALLS,
-        ),
-        "get by uri": (lambda n: store.get_artifacts_by_uri(f"s3://bucket/{ids[n] - 1}"), CALLS),
-        "events of an artifact": (lambda n: store.get_events_by_artifact_ids([ids[n]]), CALLS),
-        "artifacts of a context": (lambda _: store.get_artifacts_by_context(run_id), 10),
-        **query_workloads(store, pb, side, size, put_one),
+        **reads(store, pb, side, size, put_one, run_id),
     }
-    if size <= WHOLE_TYPE_MAX:
-        workloads["all artifacts of a type"] = (
-            lambda _: store.get_artifacts_by_type("DataSet"),
-            1,
-        )
+    workloads["all artifacts of a type"] = (lambda _: store.get_artifacts_by_type("DataSet"), 1)
+    measured = timed(workloads)
+    if side == "ours":
+        then = store.as_of(store.log_position() // 2)
+        half = reads(then, pb, side, size // 3)
+        measured |= timed({f"{name}, as of half of it": half[name] for name in READS})
+        store.close()
+    return measured
+
+
+def timed(workloads):
+    """Seconds of each call, by workload."""
     measured = {}
     for name, (call, count) in workloads.items():
         times = []
@@ -215,8 +241,6 @@ def measure(side, path, size):
             is_measured = isinstance(seconds, float)
             times.append(seconds if is_measured else time.perf_counter() - started)
         measured[name] = times
-    if side == "ours":
-        store.close()
     return measured
 
 
@@ -226,9 +250,34 @@ def cold(side, path, size):
     return {}
 
 
+def whole(side, path, size):
+    """Records a second of work on the whole store, and the memory of many gets after opening."""
+    log_records = open_store(side, path)[0].log_position()
+    verification = importlib.import_module("eventstore.log.verification")
+    pathlib = importlib.import_module("pathlib")
+    started = time.perf_counter()
+    assert verification.verify_directory(pathlib.Path(path)).ok
+    verified = time.perf_counter() - started
+    store, _ = open_store(side, path)
+    numbers = random.Random(size)
+    for _ in range(GETS_FOR_MEMORY):
+        store.get_artifacts_by_id([numbers.randrange(1, size + 1)])
+    memory = importlib.import_module("resource").getrusage(0).ru_maxrss / 1024
+    started = time.perf_counter()
+    store._engine.projections.rebuild()
+    rebuilt = time.perf_counter() - started
+    store.close()
+    return {
+        "records in the log": [log_records],
+        "verify, records a second": [log_records / verified],
+        "rebuild the projections, records a second": [log_records / rebuilt],
+        "memory after 10,000 gets, MiB": [memory],
+    }
+
+
 def main():
     side, task, path, size = sys.argv[1:5]
-    tasks = {"fill": fill, "measure": measure, "cold": cold}
+    tasks = {"fill": fill, "measure": measure, "cold": cold, "whole": whole}
     json.dump(tasks[task](side, path, int(size)), sys.stdout)
 
 

@@ -11,6 +11,8 @@ import eventstore
 from eventstore.cli.changes_output import fields_as_json, message_as_json, shown_fields
 from eventstore.cli.moments import parsed_moment
 from eventstore.cli.output import print_table, standard_output
+from eventstore.history import EntityDifference, LineageDifference
+from eventstore.history.fields import field_changes
 
 
 @click.command(
@@ -20,19 +22,37 @@ Examples:
   eventstore diff my-store 2026-11-17T00:00+00:00
   eventstore diff my-store 1200 1300
   eventstore diff my-store 1200 --json
+  eventstore diff my-store 2026-11-17T00:00+00:00 --lineage artifact 7
 """,
 )
 @click.argument("directory", metavar="STORE", type=click.Path(path_type=Path))
 @click.argument("first", metavar="MOMENT")
 @click.argument("second", metavar="[MOMENT]", required=False)
+@click.option(
+    "--lineage",
+    nargs=2,
+    type=(click.Choice(["artifact", "execution"]), int),
+    metavar="KIND ID",
+    help="Only in the lineage of this artifact or execution.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON line an entity.")
-def command(directory: Path, first: str, second: str | None, as_json: bool) -> None:
+def command(
+    directory: Path,
+    first: str,
+    second: str | None,
+    lineage: tuple[str, int] | None,
+    as_json: bool,
+) -> None:
     """Show what is new or different at a second moment (now), entity by entity.
 
     A moment is a position or a time (ISO 8601, zoned).
     """
+    moments = parsed_moment(first), None if second is None else parsed_moment(second)
     with eventstore.open(directory, read_only=True) as store:
-        found = store.diff(parsed_moment(first), None if second is None else parsed_moment(second))
+        if lineage is None:
+            found = store.diff(*moments)
+        else:
+            found = _differences(store.lineage_diff(*lineage, *moments))
     if as_json:
         for entity in found:
             shown = {
@@ -51,7 +71,7 @@ def command(directory: Path, first: str, second: str | None, as_json: bool) -> N
         [
             (
                 entity.kind.replace("_", " "),
-                entity.id,
+                entity.id or "",
                 "new" if entity.is_new else "changed",
                 shown_fields(entity.fields),
             )
@@ -59,3 +79,19 @@ def command(directory: Path, first: str, second: str | None, as_json: bool) -> N
         ],
         console=standard_output(),
     )
+
+
+def _differences(found: LineageDifference) -> list[EntityDifference]:
+    """What a lineage has gained, and what of it has changed, as differences of entities."""
+    new_nodes = [
+        EntityDifference(
+            node.kind, node.id, None, node.message, field_changes(node.kind, None, node.message)
+        )
+        for node in found.new_nodes
+    ]
+    new_events = [
+        # Events have no ids of their own in MLMD.
+        EntityDifference("event", 0, None, edge.event, field_changes("event", None, edge.event))
+        for edge in found.new_edges
+    ]
+    return [*found.changed, *new_nodes, *new_events]

@@ -157,6 +157,8 @@ def test_the_past_is_told_in_words_and_in_json(small_store: Path) -> None:
     (changed,) = run("diff", small_store, first, "--json").stdout.splitlines()
     assert json.loads(changed)["is_new"] is False
     assert "changed" in run("diff", small_store, first).stdout
+    within = run("diff", small_store, first, "--lineage", "artifact", 1, "--json").stdout
+    assert [json.loads(line)["id"] for line in within.splitlines()] == [1]
     commits = run("changes", small_store, "--kind", "artifact", "--json").stdout.splitlines()
     assert len(commits) == 2
     assert "There are more" in run("changes", small_store, "--limit", 1).stdout
@@ -295,3 +297,22 @@ def test_sql_in_every_format(small_store: Path, tmp_path: Path) -> None:
     assert file.stat().st_size
     refused = run("sql", small_store, "DROP TABLE artifacts")
     assert (refused.returncode, "takes one query" in refused.stderr) == (1, True)
+
+
+def test_tail_follows_writers_that_come_and_go(tmp_path: Path) -> None:
+    directory = tmp_path / "store"
+    eventstore.open(directory).close()
+    following = subprocess.Popen(
+        [sys.executable, "-m", "eventstore", "tail", directory, "--after", "9", "--commits", "3"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    for number in range(3):
+        with eventstore.open(directory, actor=f"writer {number}") as store:
+            store.put_artifact_type(eventstore.proto.ArtifactType(name=f"T{number}"))
+            if number == 1:
+                store.seal()
+    printed, _ = following.communicate(timeout=120)
+    assert [f"by writer {number}" in printed for number in range(3)] == [True] * 3
+    assert following.returncode == 0
