@@ -35,7 +35,7 @@ _CANDIDATES_MAX: Final = 2_000
 _CANDIDATES_AT_ONCE: Final = 64
 _CONTEXTS_MAX: Final = 100
 _TYPES_MAX: Final = 100
-_SPLIT_ROWS_MIN: Final = 128
+_SPLIT_ROWS_MAX: Final = 256
 _NODE_ID: Final = re.compile(r"\bnode\.id\b")
 
 
@@ -241,34 +241,36 @@ def split_listing(listing: Listing) -> Listing | None:
     where = listing.where
     if where is None or where.split is None or listing.limit is None:
         return None
-    limit = max(_SPLIT_ROWS_MIN, 2 * listing.limit)
-    return replace(listing, where=where.split.of_nodes, limit=limit)
+    return replace(listing, where=where.split.of_nodes, limit=_SPLIT_ROWS_MAX)
 
 
 def rows_with_event(
     index: PointIndex, listing: Listing, rows: Sequence[tuple[int, int]]
-) -> list[tuple[int, int]]:
-    """The first of the rows whose nodes have an event as the filter wants it, up to the limit."""
-    where, tables = listing.where, _TABLES[listing.kind]
+) -> list[tuple[int, int]] | None:
+    """The first of a split listing's rows whose nodes have an event as the filter wants it.
+
+    None when that would take a look at too many.
+    """
+    where, wanted = listing.where, listing.limit
     assert where is not None
     assert where.split is not None
-    of_event, found = where.split.of_event, []
-    for start in range(0, len(rows), _CANDIDATES_AT_ONCE):
+    assert wanted is not None
+    of_event, table = where.split.of_event, _EVENTS[listing.kind]
+    found: list[tuple[int, int]] = []
+    is_complete = len(rows) < _SPLIT_ROWS_MAX
+    looked_at = len(rows) if is_complete else _SPLIT_ROWS_MAX // 4
+    for start in range(0, looked_at, _CANDIDATES_AT_ONCE):
         some = rows[start : start + _CANDIDATES_AT_ONCE]
-        nodes = index.newest_of_each(tables.nodes, [row[0] for row in some], listing.as_of)
+        events = index.values_of_each(table, [row[0] for row in some], listing.as_of)
         for row in some:
-            node = _IndexedNode(
-                tables.message.FromString(nodes[row[0]][1]), tables, index, listing.as_of
-            )
-            entries = index.entries(_EVENTS[listing.kind], row[0], listing.as_of)
-            events = [_IndexedEvent(mlmd.Event.FromString(value)) for _, value in entries]
-            if events and any(
-                of_event(seen, where.parameters) is True for seen in node.beside(events)
+            if any(
+                of_event(_BesideEvent(value), where.parameters) is True
+                for value in events.get(row[0], ())
             ):
                 found.append(row)
-                if len(found) == listing.limit:
+                if len(found) == wanted:
                     return found
-    return found
+    return found if is_complete else None
 
 
 def _candidates(index: PointIndex, listing: Listing) -> Mapping[int, Sequence[_IndexedNode]] | None:
@@ -447,20 +449,20 @@ class _IndexedNode:
         return self._node.custom_properties if is_custom else self._node.properties
 
 
-class _IndexedEvent:
-    """An event of the point index, as a neighbour of its artifact or execution."""
+class _BesideEvent:
+    """A node of which nothing is asked but one event."""
 
-    def __init__(self, event: mlmd.Event) -> None:
-        self._event = event
+    def __init__(self, event: bytes) -> None:
+        self._event = mlmd.Event.FromString(event)
+
+    def neighbour(self) -> _BesideEvent:
+        return self
 
     def column(self, name: str) -> Any:
         return getattr(self._event, "milliseconds_since_epoch" if name == "time" else name)
 
     def type_name(self) -> str:
         raise AssertionError("an event's type has no name of its own")
-
-    def neighbour(self) -> Candidate:
-        raise AssertionError("filters look one hop far")
 
     def property(self, _is_custom: bool, _name: str, _member: str, /) -> Any:
         raise AssertionError("an event has no properties")

@@ -68,6 +68,9 @@ class _Level(Protocol):
         self, table: int, keys: Sequence[int], as_of: int
     ) -> dict[int, tuple[int, bytes]]: ...
     def entries(self, table: int, key: int, as_of: int) -> list[tuple[int, bytes]]: ...
+    def values_of_each(
+        self, table: int, keys: Sequence[int], as_of: int
+    ) -> dict[int, list[bytes]]: ...
     def known_keys(self, table: int, keys: Collection[int]) -> set[int]: ...
     def keys(self, table: int, as_of: int) -> Iterator[int]: ...
     def entry_columns(self, table: int) -> tuple[pa.Array, pa.Array]: ...
@@ -142,6 +145,16 @@ class _Tail:
         if entries is None:
             return []
         return [entry for entry in entries if entry[0] <= as_of]
+
+    def values_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, list[bytes]]:
+        by_key = self._tables[table]
+        if not by_key:
+            return {}
+        return {
+            key: [value for position, value in by_key[key] if position <= as_of]
+            for key in keys
+            if key in by_key
+        }
 
     def known_keys(self, table: int, keys: Collection[int]) -> set[int]:
         by_key = self._tables[table]
@@ -260,6 +273,16 @@ class PointIndex:
             if level.first_position > as_of:
                 break
             found += level.entries(table, key, as_of)
+        return found
+
+    def values_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, list[bytes]]:
+        """By key the values of what `entries` answers, for those of `keys` that have any."""
+        found: dict[int, list[bytes]] = {}
+        for level in self._levels:
+            if level.first_position > as_of:
+                break
+            for key, values in level.values_of_each(table, keys, as_of).items():
+                found.setdefault(key, []).extend(values)
         return found
 
     def known_keys(self, table: int, keys: Collection[int]) -> set[int]:

@@ -45,7 +45,7 @@ RECENT_RECORDS_MAX = 64
 
 
 SPLIT_RECORDS_MAX = 131_072
-"""Up to so many records a join with all events costs more than to look at a few nodes' events."""
+"""Up to so many records a join with all events costs more than a look at some nodes' events."""
 
 
 class ProjectionsInfo(msgspec.Struct, frozen=True):
@@ -141,11 +141,10 @@ class Projections:
         rows = listed_from_index(self.index, listing)
         if rows is not None:
             return rows
-        wider = split_listing(listing)
-        if wider is not None and self._log.position <= SPLIT_RECORDS_MAX:
-            candidates = self._listed(wider)
-            rows = rows_with_event(self.index, listing, candidates)
-            if len(rows) == listing.limit or len(candidates) < (wider.limit or 0):
+        first = split_listing(listing)
+        if first is not None and self._log.position <= SPLIT_RECORDS_MAX:
+            rows = rows_with_event(self.index, listing, self._listed(first))
+            if rows is not None:
                 return rows
         tables = self._opened_tables()
         checkpoint = tables.checkpoint()

@@ -196,6 +196,22 @@ class SortedRun:
             end = bisect.bisect_right(opened.positions, as_of, first, end)
         return [(opened.positions[row], opened.value(row)) for row in range(first, end)]
 
+    def values_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, list[bytes]]:
+        """By key the values of what `entries` answers, for those of `keys` that have any."""
+        opened = self._tables[table]
+        rows, positions = opened.keys, opened.positions
+        offsets, values, count = opened.offsets, opened.values, len(opened.keys)
+        found = {}
+        for key in keys:
+            if opened.lowest <= key <= opened.highest:
+                row, some = opened.first_row(key), []
+                while row < count and rows[row] == key and positions[row] <= as_of:
+                    some.append(bytes(values[offsets[row] : offsets[row + 1]]))
+                    row += 1
+                if some:
+                    found[key] = some
+        return found
+
     def known_keys(self, table: int, keys: Collection[int]) -> set[int]:
         """Those of `keys` that the table has."""
         opened = self._tables[table]

@@ -38,6 +38,7 @@ from eventstore.projections.filter.schema import (
     PROPERTY_MEMBERS,
     STRING,
     Column,
+    Operand,
     Typed,
     property_join,
     type_join,
@@ -129,13 +130,15 @@ def _split(
     root: Typed, compiled: Compiler, properties: frozenset[tuple[bool, str]]
 ) -> SplitFilter | None:
     """The filter in two steps: one that the tables answer soon, and one for what they found."""
-    of_nodes = [operand for operand, aliases in root.operands if not aliases]
-    of_event = [operand for operand, aliases in root.operands if aliases]
-    names = {alias for _, aliases in root.operands for alias in aliases}
+    of_nodes = [operand.typed for operand in root.operands if not operand.aliases]
+    of_event = [operand for operand in root.operands if operand.aliases]
+    names = {alias for operand in of_event for alias in operand.aliases}
     alias = next(iter(names), None)
     if len(names) != 1 or alias is None or not alias.startswith("events_") or not of_nodes:
         return None
-    evaluate = evaluation.junction("AND", [operand.evaluate for operand in of_event])
+    if any(operand.looks_at_node for operand in of_event):
+        return None
+    evaluate = evaluation.junction("AND", [operand.typed.evaluate for operand in of_event])
     if evaluate is None:
         return None
     rest = FilterSql(
@@ -179,6 +182,8 @@ class Compiler:
     names_node: bool = False
     aliases: set[str | None] = field(default_factory=set)
     """Those of neighbours."""
+    looks_at_node: bool = False
+    """Whether a column or property of the node itself is named."""
 
     def joins_but(self, alias: str | None) -> tuple[Join, ...]:
         """All joins, but those that lead to a neighbour."""
@@ -235,6 +240,7 @@ class Compiler:
         if name.startswith(NEIGHBOUR_PREFIX):
             return self._neighbour(*self.neighbours[int(name.removeprefix(NEIGHBOUR_PREFIX))])
         lowered = name.lower()
+        self.looks_at_node = True
         if lowered == "type":
             self.names_node = True
             self.joins.setdefault("node_type", (type_join("node_type", "node"),))
@@ -253,6 +259,7 @@ class Compiler:
         return Typed(f"{bound}::{_DUCKDB_TYPES[kind]}", kind, None, evaluate, parameter)
 
     def _property(self, map_name: str, name: str, member: str) -> Typed:
+        self.looks_at_node = True
         if member not in PROPERTY_MEMBERS:
             raise refused(
                 f"Field name {member} does not exist in {map_name}; use one of "
@@ -297,15 +304,16 @@ class Compiler:
 
     def junction(self, node: exp.And | exp.Or) -> Typed:
         word = "AND" if isinstance(node, exp.And) else "OR"
-        operands: list[tuple[Typed, frozenset[str | None]]] = []
-        named = self.aliases
+        operands: list[Operand] = []
+        aliases, looks_at_node = self.aliases, self.looks_at_node
         for part in node.flatten():
-            self.aliases = set()
+            self.aliases, self.looks_at_node = set(), False
             operand = self._boolean_operand(part, word)
-            operands.append((operand, frozenset(self.aliases)))
-            named |= self.aliases
-        self.aliases = named
-        compiled = [operand for operand, _ in operands]
+            operands.append(Operand(operand, frozenset(self.aliases), self.looks_at_node))
+            aliases |= self.aliases
+            looks_at_node |= self.looks_at_node
+        self.aliases, self.looks_at_node = aliases, looks_at_node
+        compiled = [operand.typed for operand in operands]
         return Typed(
             f"({f' {word} '.join(operand.sql for operand in compiled)})",
             BOOL,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from eventstore.projections.filter.evaluation import Evaluate
 from eventstore.projections.filter.filter_sql import Join, LookUp
@@ -37,7 +37,7 @@ class Typed:
 
     `evaluate` is the same in Python, None where only SQL will do. `alias` is that of the neighbour
     whose column it is. `parameter` names the value of a literal. `look_up` is what a node must bear
-    for a condition to be true. `operands` are those of an AND, each with the neighbours it names.
+    for a condition to be true. `operands` are those of an AND.
     """
 
     sql: str
@@ -47,7 +47,15 @@ class Typed:
     parameter: str | None = None
     look_up: LookUp | None = None
     alias: str | None = None
-    operands: tuple[tuple[Typed, frozenset[str | None]], ...] = ()
+    operands: tuple[Operand, ...] = ()
+
+
+class Operand(NamedTuple):
+    """An operand of AND: the neighbours that it names, and whether it names the node itself."""
+
+    typed: Typed
+    aliases: frozenset[str | None]
+    looks_at_node: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ def random_listing(choice: random.Random, kind: str, as_of: int) -> Listing | No
 def test_every_way_gives_the_same_rows(
     store: eventstore.MetadataStore, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(node_listing, "_SPLIT_ROWS_MIN", 3)
+    monkeypatch.setattr(node_listing, "_SPLIT_ROWS_MAX", seed * 4 + 3)
     split = Mock(wraps=node_listing.rows_with_event)
     monkeypatch.setattr(projections, "rows_with_event", split)
     choice = random.Random(seed)
