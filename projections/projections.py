@@ -72,6 +72,8 @@ class Projections:
         self._mutex = threading.Lock()
         self._tables: Tables | None = None
         self._subtree_heads: SubtreeHeads | None = None
+        self.known_type_ids: dict[tuple[int, str, str], tuple[int, int]] = {}
+        """By table of names, name and version of a type: its id, and a position it is there at."""
         self._recent: deque[Record] = deque(maxlen=RECENT_RECORDS_MAX)
         self.index = PointIndex(log, _below(self._folder, INDEX_NAME), read_only=read_only)
 

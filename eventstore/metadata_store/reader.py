@@ -13,7 +13,7 @@ from eventstore.metadata_store.sql_methods import SqlMethods
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION
-from eventstore.store.node_reads import nodes_by_id
+from eventstore.store.node_reads import artifacts_by_uri, node_by_type_and_name, nodes_by_id
 from eventstore.store.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -208,6 +208,11 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
         extra_options: ExtraOptions | None = None,
     ) -> mlmd.Artifact | None:
         """The artifact of this type and name, None when there is none."""
+        if _are_texts(type_name, type_version or "", artifact_name):
+            found: mlmd.Artifact | None = node_by_type_and_name(
+                self._snapshot(), ARTIFACT, type_name, type_version, artifact_name
+            )
+            return found
         request = service.GetArtifactByTypeAndNameRequest(
             type_name=type_name, artifact_name=artifact_name, type_version=type_version or None
         )
@@ -222,6 +227,11 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
         extra_options: ExtraOptions | None = None,
     ) -> mlmd.Execution | None:
         """The execution of this type and name, None when there is none."""
+        if _are_texts(type_name, type_version or "", execution_name):
+            found: mlmd.Execution | None = node_by_type_and_name(
+                self._snapshot(), EXECUTION, type_name, type_version, execution_name
+            )
+            return found
         request = service.GetExecutionByTypeAndNameRequest(
             type_name=type_name, execution_name=execution_name, type_version=type_version or None
         )
@@ -236,6 +246,11 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
         extra_options: ExtraOptions | None = None,
     ) -> mlmd.Context | None:
         """The context of this type and name, None when there is none."""
+        if _are_texts(type_name, type_version or "", context_name):
+            found: mlmd.Context | None = node_by_type_and_name(
+                self._snapshot(), CONTEXT, type_name, type_version, context_name
+            )
+            return found
         request = service.GetContextByTypeAndNameRequest(
             type_name=type_name, context_name=context_name, type_version=type_version or None
         )
@@ -246,6 +261,8 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
         self, uri: str, extra_options: ExtraOptions | None = None
     ) -> list[mlmd.Artifact]:
         """The artifacts with exactly this uri; "" finds those without one."""
+        if _are_texts(uri):
+            return artifacts_by_uri(self._snapshot(), uri)
         request = service.GetArtifactsByURIRequest(uris=[uri])
         response = self._ask("GetArtifactsByURI", request)
         return list(response.artifacts)
@@ -520,3 +537,8 @@ def _newest_first() -> ListOptions:
     from eventstore.metadata_store.options import ListOptions, OrderByField
 
     return ListOptions(order_by=OrderByField.CREATE_TIME, is_asc=False)
+
+
+def _are_texts(*values: object) -> bool:
+    """Whether a look-up can do without a request, which costs more than it; else it complains."""
+    return all(type(value) is str for value in values)

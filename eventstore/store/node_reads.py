@@ -86,6 +86,22 @@ def nodes_by_id(snapshot: Snapshot, kind: NodeKind, node_ids: Iterable[int]) -> 
     return [parse(payload) for payload in _payloads(snapshot, kind, ids)]
 
 
+def node_by_type_and_name(
+    snapshot: Snapshot, kind: NodeKind, type_name: str, type_version: str | None, name: str
+) -> Node | None:
+    """The node of this name and of the type with this name and version; None when there is none."""
+    type_id = snapshot.stored_type_id(kind, type_name, type_version)
+    return None if type_id is None else snapshot.node_by_name(kind, type_id, name)
+
+
+def artifacts_by_uri(snapshot: Snapshot, uri: str) -> list[Node]:
+    """The artifacts with exactly this uri, by id."""
+    node_ids = snapshot.linked_ids(tables.ARTIFACT_URIS, hash64(uri))
+    parse = ARTIFACT.message.FromString
+    found = [parse(payload) for payload in _payloads(snapshot, ARTIFACT, node_ids)]
+    return [artifact for artifact in found if artifact.uri == uri]
+
+
 def get_artifacts_by_id(
     snapshot: Snapshot, request: service.GetArtifactsByIDRequest
 ) -> service.GetArtifactsByIDResponse:
@@ -116,9 +132,9 @@ def get_artifact_by_type_and_name(
     snapshot: Snapshot, request: service.GetArtifactByTypeAndNameRequest
 ) -> service.GetArtifactByTypeAndNameResponse:
     response = service.GetArtifactByTypeAndNameResponse()
-    payload = _payload_by_name(snapshot, ARTIFACT, request, request.artifact_name)
-    if payload is not None:
-        response.artifact.MergeFromString(payload)
+    node = _named(snapshot, ARTIFACT, request, request.artifact_name)
+    if node is not None:
+        response.artifact.CopyFrom(node)
     return response
 
 
@@ -126,9 +142,9 @@ def get_execution_by_type_and_name(
     snapshot: Snapshot, request: service.GetExecutionByTypeAndNameRequest
 ) -> service.GetExecutionByTypeAndNameResponse:
     response = service.GetExecutionByTypeAndNameResponse()
-    payload = _payload_by_name(snapshot, EXECUTION, request, request.execution_name)
-    if payload is not None:
-        response.execution.MergeFromString(payload)
+    node = _named(snapshot, EXECUTION, request, request.execution_name)
+    if node is not None:
+        response.execution.CopyFrom(node)
     return response
 
 
@@ -136,9 +152,9 @@ def get_context_by_type_and_name(
     snapshot: Snapshot, request: service.GetContextByTypeAndNameRequest
 ) -> service.GetContextByTypeAndNameResponse:
     response = service.GetContextByTypeAndNameResponse()
-    payload = _payload_by_name(snapshot, CONTEXT, request, request.context_name)
-    if payload is not None:
-        response.context.MergeFromString(payload)
+    node = _named(snapshot, CONTEXT, request, request.context_name)
+    if node is not None:
+        response.context.CopyFrom(node)
     return response
 
 
@@ -151,13 +167,7 @@ def get_artifacts_by_uri(
         )
     response = service.GetArtifactsByURIResponse()
     for uri in dict.fromkeys(request.uris):
-        payloads = (
-            snapshot.node_payload(ARTIFACT, node_id)
-            for node_id in snapshot.linked_ids(tables.ARTIFACT_URIS, hash64(uri))
-        )
-        candidates = service.GetArtifactsByURIResponse()
-        fill_repeated(candidates, "artifacts", (p for p in payloads if p is not None))
-        response.artifacts.extend(a for a in candidates.artifacts if a.uri == uri)
+        response.artifacts.extend(artifacts_by_uri(snapshot, uri))
     return response
 
 
@@ -258,12 +268,8 @@ def _payloads(snapshot: Snapshot, kind: NodeKind, node_ids: Iterable[int]) -> It
         yield from [found[node_id][1] for node_id in ids if node_id in found]
 
 
-def _payload_by_name(snapshot: Snapshot, kind: NodeKind, request: Any, name: str) -> bytes | None:
-    node_type = snapshot.type_by_name(kind, request.type_name, request.type_version)
-    if node_type is None:
-        return None
-    node_id = snapshot.node_id_by_name(kind, node_type.id, name)
-    return None if node_id is None else snapshot.node_payload(kind, node_id)
+def _named(snapshot: Snapshot, kind: NodeKind, request: Any, name: str) -> Node | None:
+    return node_by_type_and_name(snapshot, kind, request.type_name, request.type_version, name)
 
 
 def _fill_by_external_ids(

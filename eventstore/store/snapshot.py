@@ -63,13 +63,18 @@ class Snapshot:
     def exists(self, kind: NodeKind, node_id: int) -> bool:
         return self.newest(kind.nodes, node_id) is not None
 
-    def node_id_by_name(self, kind: NodeKind, type_id: int, name: str) -> int | None:
-        """The id of the node that bears `name` within its type."""
+    def node_by_name(self, kind: NodeKind, type_id: int, name: str) -> Node | None:
+        """The node that bears `name` within its type."""
         for node_id in self.linked_ids(kind.names, name_key(type_id, name)):
             node = self._parsed(kind, node_id)
             if node.type_id == type_id and node.HasField("name") and node.name == name:
-                return node_id
+                return node
         return None
+
+    def node_id_by_name(self, kind: NodeKind, type_id: int, name: str) -> int | None:
+        """The id of the node that bears `name` within its type."""
+        node = self.node_by_name(kind, type_id, name)
+        return None if node is None else int(node.id)
 
     def node_id_by_external_id(self, kind: NodeKind, external_id: str) -> int | None:
         """The id of the node of this kind that bears `external_id`, whatever its type."""
@@ -111,6 +116,20 @@ class Snapshot:
             if node_type is not None and (node_type.name, node_type.version) == (name, version):
                 return node_type
         return None
+
+    def stored_type_id(self, kind: NodeKind, name: str, version: str | None) -> int | None:
+        """The id of the type of this name and exactly this version, remembered between reads."""
+        known = self.projections.known_type_ids
+        key = (kind.type_names, name, version or "")
+        found = known.get(key)
+        if found is not None and found[1] <= self.position:
+            return found[0]
+        node_type = self.type_by_name(kind, name, version)
+        if node_type is None:
+            return None
+        # It is never renamed, so it is there as of every later position, too.
+        known[key] = (node_type.id, self.position)
+        return int(node_type.id)
 
     def type_id_by_external_id(self, kind: NodeKind, external_id: str) -> int | None:
         for type_id in self.linked_ids(kind.type_external_ids, hash64(external_id)):
