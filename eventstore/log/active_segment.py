@@ -75,13 +75,20 @@ class ActiveSegmentFile:
         self._take_known_ends()
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        # Once only: the number may be another file's by the second time.
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
 
     @property
     def last_position(self) -> int:
         return self._ends.positions[-1] if self._ends.positions else self.first_position - 1
 
     def file_bytes(self) -> int:
+        if self._descriptor < 0:
+            raise errors.FailedPreconditionError(
+                f"the store of {self.path} is closed: open it again"
+            )
         return os.fstat(self._descriptor).st_size
 
     def catch_up(self) -> bool:

@@ -31,9 +31,24 @@ def test_the_past_answers_as_it_did(store: eventstore.MetadataStore, seed: int) 
                 (position, asked, question, outcome(engine.call, asked, question))
                 for asked, question in all_reads(engine.call)
             ]
-    store.seal()
     assert len({position for position, *_ in taken}) > 3
 
+    assert_as_taken(store, taken)
+    store.seal()
+    assert_as_taken(store, taken)
+    if store.log.directory is not None:
+        store.close()
+        store = eventstore.open(store.log.directory)
+        assert_as_taken(store, taken)
+    store._engine.projections.rebuild()
+    assert_as_taken(store, taken)
+    store.close()
+
+
+def assert_as_taken(
+    store: eventstore.MetadataStore, taken: list[tuple[int, str, Any, Any]]
+) -> None:
+    engine = store._engine
     for position, asked, question, answer in taken:
 
         def as_of_then(rpc: str, request: Any, position: int = position) -> Any:

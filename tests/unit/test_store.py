@@ -336,3 +336,21 @@ def test_damaged_projections_are_built_again(tmp_path: Path) -> None:
         tables.write_bytes(content)
         with eventstore.open(tmp_path / "store") as store:
             assert store.get_artifacts_by_type("Model") == before
+
+
+def test_a_closed_store_says_so_and_may_be_closed_again(tmp_path: Path) -> None:
+    store = eventstore.open(tmp_path / "store")
+    type_id = store.put_artifact_type(mlmd.ArtifactType(name="T"))
+    store.close()
+    # A file that takes the number of one that was closed.
+    with open(tmp_path / "other", "w") as other:
+        store.close()
+        other.write("still open")
+    for call in (
+        lambda: store.get_artifacts_by_id([1]),
+        lambda: store.put_artifacts([mlmd.Artifact(type_id=type_id)]),
+        lambda: store.sql("FROM artifacts"),
+        store.log_position,
+    ):
+        with pytest.raises(errors.FailedPreconditionError, match="is closed: open it again"):
+            call()
