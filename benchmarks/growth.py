@@ -87,6 +87,9 @@ def _grown(directory: Path, records: int) -> list[Mark]:
                 store.put_artifacts([_artifact(type_id, number + n) for n in range(BATCH)])
                 number += BATCH
                 progress.update(task, completed=store.log_position())
+            # Anew, so that nothing is still being merged in the background.
+            store.close()
+            store = eventstore.open(directory)
             marks.append(_mark(store, type_id, number))
             number += CALLS
             store.close()
