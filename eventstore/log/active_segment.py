@@ -91,6 +91,13 @@ class ActiveSegmentFile:
             )
         return os.fstat(self._descriptor).st_size
 
+    def is_up_to_date(self) -> bool:
+        """Whether the file ends where it is known to; False when that cannot be told."""
+        try:
+            return os.fstat(self._descriptor).st_size == self.end and not self.is_ended
+        except OSError:
+            return False
+
     def catch_up(self) -> bool:
         """Notice what was appended since the last call; whether anything was.
 

@@ -161,6 +161,9 @@ class DirectoryLog:
         return self._commit_number
 
     def refresh(self) -> bool:
+        # Mostly there is nothing new, which is told without waiting for others.
+        if self._active.is_up_to_date():
+            return False
         with self._mutex:
             before = self.position
             self._catch_up()

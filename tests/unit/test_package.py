@@ -99,6 +99,9 @@ def test_the_wheel_holds_one_package(tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"eventstore"}
-    for name in ("projections/tables.py", "proto/metadata_store_pb2.py", "py.typed"):
+    for name in (
+        *("projections/tables.py", "proto/metadata_store_pb2.py", "py.typed"),
+        *("report/report.html.j2", "audit/standalone_verifier.py"),
+    ):
         assert f"eventstore/{name}" in names
     assert "eventstore/proto/metadata_store.proto" in names
