@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -159,6 +161,7 @@ def _connected(log: Log, database: str, *, read_only: bool = False) -> duckdb.Du
     if database == ":memory:":
         # Else what does not fit the memory would go into the working directory.
         configuration["temp_directory"] = ""
+    configuration["memory_limit"] = _memory_limit()
     connection = duckdb.connect(database, read_only=read_only, config=configuration)
     # Not in the configuration, which has to be the same wherever this process opens the file; where
     # it has opened it before, all is set and locked.
@@ -169,11 +172,17 @@ def _connected(log: Log, database: str, *, read_only: bool = False) -> duckdb.Du
     return connection
 
 
+@cache
+def _memory_limit() -> str:
+    """Half of what the machine has, in DuckDB's words."""
+    mebibytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    return f"{mebibytes // 2}MiB"
+
+
 _CONFIGURATION: Final[dict[str, str | bool | int | float | list[str]]] = {
     "allow_persistent_secrets": False,
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "enable_external_access": False,
-    "memory_limit": "50%",
 }
 """Safe: nothing is loaded, and nothing outside the database is read or written."""
