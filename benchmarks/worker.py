@@ -153,6 +153,15 @@ def query_workloads(store, pb, side, size, put_one):
             listed(lambda: f"events_0.type = INPUT AND properties.step.int_value = {step()}"),
             20,
         ),
+        "filter: by event, and a range": (
+            listed(
+                lambda: (
+                    "events_0.type = INPUT AND "
+                    f"properties.step.int_value > {numbers.randrange(900, 990)}"
+                )
+            ),
+            20,
+        ),
         "filter: just after a put": (just_put, 20),
         "lineage, 10 hops": (lineage, 20),
         "first 20 by id": (lambda _: store.get_artifacts(options(limit=20)), 20),
