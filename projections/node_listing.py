@@ -249,7 +249,7 @@ def rows_with_event(
 ) -> list[tuple[int, int]] | None:
     """The first of a split listing's rows whose nodes have an event as the filter wants it.
 
-    None when that would take a look at too many.
+    None when more rows would have to be looked at.
     """
     where, wanted = listing.where, listing.limit
     assert where is not None
@@ -257,9 +257,7 @@ def rows_with_event(
     assert wanted is not None
     of_event, table = where.split.of_event, _EVENTS[listing.kind]
     found: list[tuple[int, int]] = []
-    is_complete = len(rows) < _SPLIT_ROWS_MAX
-    looked_at = len(rows) if is_complete else _SPLIT_ROWS_MAX // 4
-    for start in range(0, looked_at, _CANDIDATES_AT_ONCE):
+    for start in range(0, len(rows), _CANDIDATES_AT_ONCE):
         some = rows[start : start + _CANDIDATES_AT_ONCE]
         events = index.values_of_each(table, [row[0] for row in some], listing.as_of)
         for row in some:
@@ -270,7 +268,7 @@ def rows_with_event(
                 found.append(row)
                 if len(found) == wanted:
                     return found
-    return found if is_complete else None
+    return found if len(rows) < _SPLIT_ROWS_MAX else None
 
 
 def _candidates(index: PointIndex, listing: Listing) -> Mapping[int, Sequence[_IndexedNode]] | None:
