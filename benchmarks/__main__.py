@@ -55,7 +55,8 @@ def main() -> None:
     print_table(title, results)
     sys.stdout.write(markdown(results))
     if arguments.chart is not None:
-        arguments.chart.write_text(chart(f"Times faster than ml-metadata, {title}", results))
+        title = f"Times faster than ml-metadata, {arguments.size:,} artifacts"
+        arguments.chart.write_text(chart(title, results))
 
 
 def _arguments() -> Any:
