@@ -338,3 +338,20 @@ def test_small_tables_are_queried_by_one_thread_until_they_grow(
     assert tables.query(threads, {}) == [(os.cpu_count(),)]
     assert tables.checkpoint() == log.position
     tables.close()
+
+
+def test_a_condition_that_folds_to_null_is_no_error(log: DirectoryLog) -> None:
+    append(log, draft(1, name="one"))
+    projections = Projections(log)
+    for text in (
+        "name <= CASE WHEN id IS NULL THEN upper('N3') END",
+        "name != CASE WHEN id > 1000000 THEN 'x' END OR upper(name) = 'NOBODY'",
+        "properties.x.string_value = CASE WHEN id IS NULL THEN 'x' END",
+        "contexts_a.name <= CASE WHEN id IS NULL THEN 'N3' END",
+    ):
+        where = compile_filter(text, "artifact")
+        assert projections.list_ids("artifact", as_of=projections.catch_up(), where=where) == []
+    where = compile_filter("name <= CASE WHEN id IS NULL THEN 'a' END OR name = 'one'", "artifact")
+    found = projections.list_ids("artifact", as_of=projections.catch_up(), where=where, limit=5)
+    assert len(found) >= 1
+    projections.close()
