@@ -31,7 +31,6 @@ from eventstore.log import Log, SignedHead
 
 ORIGIN_PREFIX: Final = "eventstore/"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_ROOT_BYTES: Final = 32
 _BODY: Final = re.compile(
     rf"{ORIGIN_PREFIX}(?P<store_id>[0-9a-f-]{{36}})\n"
     r"(?P<size>0|[1-9][0-9]{0,18})\n"

@@ -16,11 +16,6 @@ _FIXED = struct.Struct(">16sqqqBqBqBq")
 _LENGTH = struct.Struct(">I")
 
 
-def commitment(salt: bytes, payload: bytes) -> bytes:
-    """What binds the content and can outlive it: SHA-256(salt || payload)."""
-    return hashlib.sha256(salt + payload).digest()
-
-
 def leaf_hashes(store_id: UUID, records: Iterable[Record]) -> Iterator[bytes]:
     """The hash of each record's leaf, in order."""
     attributions: dict[tuple[str | None, ...], bytes] = {}

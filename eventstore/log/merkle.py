@@ -9,11 +9,6 @@ EMPTY_HEAD = hashlib.sha256(b"").digest()
 """The head of a tree without leaves."""
 
 
-def leaf_hash(data: bytes) -> bytes:
-    """SHA-256(0x00 || data)."""
-    return hashlib.sha256(b"\x00" + data).digest()
-
-
 def node_hash(left: bytes, right: bytes) -> bytes:
     """SHA-256(0x01 || left || right)."""
     return hashlib.sha256(b"\x01" + left + right).digest()

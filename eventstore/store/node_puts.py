@@ -297,7 +297,7 @@ def _write(
     node_id: int,
     create_time: int,
     update_time: int,
-    previous: int | None,
+    previous: int,
 ) -> None:
     """Complete `node` to the post-image that a get answers, and add it to the put."""
     node.DiscardUnknownFields()

@@ -98,12 +98,12 @@ class Transaction(Snapshot):
             self._types.clear()
             self._declared.clear()
 
-    def write_node(self, record_kind: str, node: Any, *, previous: int | None) -> None:
-        """Add the draft of a node's post-image."""
+    def write_node(self, record_kind: str, node: Any, *, previous: int) -> None:
+        """Add the draft of the post-image of a node that is stored already."""
         payload = node.SerializeToString(deterministic=True)
         draft = Draft(record_kind, node.id, node.type_id, previous, payload)
         # From the message at hand, so that it is not parsed again.
-        self._add(draft, node_entries(record_kind, node, payload, is_first=previous is None))
+        self._add(draft, node_entries(record_kind, node, payload, is_first=False))
 
     def insert_node(
         self,

@@ -13,8 +13,8 @@ from eventstore.audit.merkle_proofs import (
 )
 from eventstore.audit.signed_note import SigningKey, opened
 from eventstore.errors import InvalidArgumentError
-from eventstore.log.merkle import leaf_hash, tree_head
-from tests.unit.test_merkle import HEADS, INPUTS
+from eventstore.log.merkle import tree_head
+from tests.unit.test_merkle import HEADS, INPUTS, leaf_hash
 
 LEAVES = [leaf_hash(data) for data in INPUTS]
 
