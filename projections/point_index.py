@@ -17,7 +17,8 @@ import threading
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import groupby
+from itertools import chain, groupby, repeat
+from operator import itemgetter
 from pathlib import Path
 from typing import Protocol
 
@@ -31,15 +32,9 @@ from eventstore.projections.index_tables import (
     add_request_id,
     commit_entries,
 )
+from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
 from eventstore.projections.run_folder import run_path, usable_runs
-from eventstore.projections.sorted_run import (
-    RUN_FORMAT_VERSION,
-    RunMetadata,
-    SortedRun,
-    merge_runs,
-    run_batch,
-    write_run,
-)
+from eventstore.projections.sorted_run import SortedRun, merge_runs, run_batch, write_run
 
 _LOGGER = logging.getLogger("eventstore.projections")
 
@@ -51,6 +46,8 @@ RUN_RECORDS_MAX = 2_097_152
 
 BUILT_RECORDS_MAX = 262_144
 """About so many sealed records at a time become a run without going through the tail."""
+
+_POSITION, _VALUE = itemgetter(0), itemgetter(1)
 
 _CLOSING_RECORDS_MIN = 1_000
 _MERGE_RATIO = 4
@@ -67,7 +64,7 @@ class _Level(Protocol):
     def newest_of_each(
         self, table: int, keys: Sequence[int], as_of: int
     ) -> dict[int, tuple[int, bytes]]: ...
-    def entries(self, table: int, key: int, as_of: int) -> list[tuple[int, bytes]]: ...
+    def entries(self, table: int, key: int, as_of: int) -> Sequence[tuple[int, bytes]]: ...
     def values_of_each(
         self, table: int, keys: Sequence[int], as_of: int
     ) -> dict[int, list[bytes]]: ...
@@ -140,10 +137,10 @@ class _Tail:
                 found[key] = entry
         return found
 
-    def entries(self, table: int, key: int, as_of: int) -> list[tuple[int, bytes]]:
+    def entries(self, table: int, key: int, as_of: int) -> Sequence[tuple[int, bytes]]:
         entries = self._tables[table].get(key)
         if entries is None:
-            return []
+            return ()
         return [entry for entry in entries if entry[0] <= as_of]
 
     def values_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, list[bytes]]:
@@ -174,12 +171,15 @@ class _Tail:
         """All entries, as a run holds them."""
         batches = {}
         for table, by_key in self._tables.items():
-            rows = [
-                (key, position, value) for key in sorted(by_key) for position, value in by_key[key]
-            ]
-            if rows:
-                keys, positions, values = map(list, zip(*rows, strict=True))
-                batches[table] = run_batch(keys, positions, values)
+            # Without a step of Python for each entry: other threads put meanwhile.
+            keys = sorted(by_key)
+            by_row = [*map(by_key.__getitem__, keys)]
+            entries = [*chain.from_iterable(by_row)]
+            if len(entries) > len(keys):
+                keys = [*chain.from_iterable(map(repeat, keys, map(len, by_row)))]
+            if entries:
+                positions, values = map(_POSITION, entries), map(_VALUE, entries)
+                batches[table] = run_batch(keys, [*positions], [*values])
         return batches
 
 
@@ -255,6 +255,9 @@ class PointIndex:
         self, table: int, keys: Sequence[int], as_of: int
     ) -> dict[int, tuple[int, bytes]]:
         """By key what `newest` answers, for those of `keys` for which there is anything."""
+        if len(keys) == 1:
+            entry = self.newest(table, keys[0], as_of)
+            return {} if entry is None else {keys[0]: entry}
         found: dict[int, tuple[int, bytes]] = {}
         missing = keys
         for level in reversed(self._levels):

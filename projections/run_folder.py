@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from eventstore.log import Log
-from eventstore.projections.sorted_run import TEMPORARY_SUFFIX, SortedRun, UnusableRunError
+from eventstore.projections.run_file import TEMPORARY_SUFFIX, UnusableRunError
+from eventstore.projections.sorted_run import SortedRun
 
 _LOGGER = logging.getLogger("eventstore.projections")
 
@@ -20,7 +21,7 @@ _ABANDONED_SECONDS: Final = 3_600
 
 def run_path(folder: Path, first_position: int, last_position: int) -> Path:
     """Where the run of these positions is kept: equal names have equal meaning."""
-    return folder / f"{first_position:019d}-{last_position:019d}.arrow"
+    return folder / f"{first_position:019d}-{last_position:019d}.run"
 
 
 def usable_runs(folder: Path, log: Log, *, remove_useless: bool) -> list[SortedRun]:
@@ -51,7 +52,9 @@ def _opened_runs(folder: Path, log: Log) -> tuple[list[SortedRun], list[Path]]:
         runs: list[SortedRun] = []
         useless: list[Path] = []
         is_changed = False
-        for path in sorted(folder.glob("*.arrow")):
+        for path in sorted(folder.glob("*")):
+            if path.name.endswith(TEMPORARY_SUFFIX):
+                continue
             try:
                 run = SortedRun(path)
             except UnusableRunError as error:

@@ -1,114 +1,26 @@
-"""A sorted run: a stretch of the point index as an immutable file, memory-mapped and bisected.
-
-The file is an uncompressed Arrow IPC file with one record batch a table, sorted by key and then
-position, so that a look-up bisects two columns of int64 and copies one value: no read of the whole,
-no decompression, no cache to warm.
-"""
+"""A sorted run: a stretch of the point index as an immutable file, memory-mapped and bisected."""
 
 from __future__ import annotations
 
 import bisect
-import math
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from uuid import UUID
 
 import msgspec
 import pyarrow as pa
 
 from eventstore.projections.index_tables import TABLES
-
-RUN_FORMAT_VERSION = 4
-
-RUN_SCHEMA = pa.schema(
-    [
-        pa.field("key", pa.int64(), nullable=False),
-        pa.field("position", pa.int64(), nullable=False),
-        pa.field("value", pa.large_binary(), nullable=False),
-    ]
+from eventstore.projections.run_file import (
+    ENTRY_NUMBERS,
+    RUN_SCHEMA,
+    RunFile,
+    RunMetadata,
+    RunTable,
+    write_run_file,
 )
-_METADATA_KEY = b"eventstore.run"
-_DENSE_WINDOW = 16
 
-
-class UnusableRunError(Exception):
-    """The file is no whole run of this format: to be thrown away and built again."""
-
-
-class RunMetadata(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run holds: the entries of the records at positions first to last.
-
-    `last_recorded_at` is when the last of them was recorded, `preceding_recorded_at` the one before
-    the first, in µs and 0 if there is none: they tell the runs of one history from those of
-    another. `highest_ids` maps each id sequence to the highest id given out up to the run's end.
-    """
-
-    format_version: int
-    store_id: UUID
-    first_position: int
-    last_position: int
-    preceding_recorded_at: int
-    last_recorded_at: int
-    highest_ids: dict[str, int]
-
-
-class _Table:
-    """One table of a run: its three columns as they lie in the mapped file.
-
-    Keys are ids or hashes, both spread evenly, so a straight line from the lowest to the highest
-    key tells nearly where one is. Bisecting around there touches a page or two, not twenty.
-    """
-
-    __slots__ = (
-        "highest",
-        "keys",
-        "lowest",
-        "offsets",
-        "positions",
-        "rows_per_key",
-        "values",
-        "window",
-    )
-
-    def __init__(self, batch: pa.RecordBatch) -> None:
-        rows = batch.num_rows
-        self.keys = _int64s(batch.column(0), 1)
-        self.positions = _int64s(batch.column(1), 1)
-        self.offsets = _int64s(batch.column(2), 1)
-        values = batch.column(2).buffers()[2]
-        self.values = memoryview(values if values is not None else b"")
-        self.lowest, self.highest = (self.keys[0], self.keys[-1]) if rows else (1, 0)
-        if rows and not 0 <= self.offsets[rows] <= len(self.values):
-            raise UnusableRunError("a table's values are cut off")
-        spread = self.highest - self.lowest
-        self.rows_per_key = (rows - 1) / spread if spread > 0 else 0.0
-        # The n-th of many random keys is off its place by a standard deviation of sqrt(rows) / 2.
-        is_dense = spread < 2 * rows
-        self.window = _DENSE_WINDOW if is_dense else _DENSE_WINDOW + 2 * math.isqrt(rows)
-
-    def first_row(self, key: int) -> int:
-        """The first row whose key is not below `key`, which is one between lowest and highest."""
-        keys = self.keys
-        near = int((key - self.lowest) * self.rows_per_key)
-        start, end = near - self.window, near + self.window
-        if start < 0 or keys[start] >= key:
-            start = 0
-        if end >= len(keys) or keys[end] < key:
-            end = len(keys)
-        return bisect.bisect_left(keys, key, start, end)
-
-    def end_row(self, key: int, first: int) -> int:
-        """The row behind the last one with `key`, which row `first` has."""
-        keys, end = self.keys, first + 1
-        while end < len(keys) and keys[end] == key:
-            if end - first == _DENSE_WINDOW:
-                return bisect.bisect_right(keys, key, end)
-            end += 1
-        return end
-
-    def value(self, row: int) -> bytes:
-        return bytes(self.values[self.offsets[row] : self.offsets[row + 1]])
+_NEIGHBOURS = 16
+_NO_ROWS = range(0)
 
 
 class SortedRun:
@@ -117,97 +29,63 @@ class SortedRun:
     def __init__(self, path: Path) -> None:
         """Raises UnusableRunError when the file is missing or is no whole run of this format."""
         self.path = path
-        try:
-            self._file = pa.ipc.open_file(pa.memory_map(str(path)))
-            metadata = self._file.schema.metadata[_METADATA_KEY]
-            self.metadata = msgspec.json.decode(metadata, type=RunMetadata)
-            if self.metadata.format_version != RUN_FORMAT_VERSION:
-                raise UnusableRunError(f"format version {self.metadata.format_version}")
-            if self._file.num_record_batches != len(TABLES):
-                raise UnusableRunError(f"{self._file.num_record_batches} tables")
-            self._tables = {table: _Table(self.batch(table)) for table in TABLES}
-            self.first_position = self.metadata.first_position
-            self.last_position = self.metadata.last_position
-            self.highest_ids: Mapping[str, int] = self.metadata.highest_ids
-            self.records = self.last_position - self.first_position + 1
-        except (
-            UnusableRunError,
-            pa.ArrowException,
-            OSError,
-            KeyError,
-            IndexError,
-            TypeError,
-            msgspec.MsgspecError,
-        ) as error:
-            raise UnusableRunError(f"{path}: {error}") from None
+        self._file = RunFile(path)
+        self._tables = {table: self._file.table(table) for table in TABLES}
+        self.metadata = self._file.metadata
+        self.first_position = self.metadata.first_position
+        self.last_position = self.metadata.last_position
+        self.highest_ids: Mapping[str, int] = self.metadata.highest_ids
+        self.records = self.last_position - self.first_position + 1
 
     def newest(self, table: int, key: int, as_of: int) -> tuple[int, bytes] | None:
         opened = self._tables[table]
         if not opened.lowest <= key <= opened.highest:
             return None
-        first = opened.first_row(key)
-        if opened.keys[first] != key:
-            return None
-        row = opened.end_row(key, first) - 1
-        if opened.positions[row] > as_of:
-            row = bisect.bisect_right(opened.positions, as_of, first, row) - 1
-            if row < first:
-                return None
-        return opened.positions[row], opened.value(row)
+        rows = _rows(opened, key, as_of)
+        return (opened.positions[rows[-1]], opened.value(rows[-1])) if rows else None
 
     def newest_of_each(
         self, table: int, keys: Sequence[int], as_of: int
     ) -> dict[int, tuple[int, bytes]]:
         """By key what `newest` answers, for those of `keys` for which there is anything."""
         opened = self._tables[table]
-        lowest, highest, rows_per_key = opened.lowest, opened.highest, opened.rows_per_key
-        rows, positions, offsets, values = (
-            opened.keys,
-            opened.positions,
-            opened.offsets,
-            opened.values,
-        )
-        last = len(rows) - 1
+        lowest, highest = opened.lowest, opened.highest
+        numbers, values = opened.numbers, opened.values
         found = {}
         for key in keys:
             if not lowest <= key <= highest:
                 continue
-            row = int((key - lowest) * rows_per_key)
-            # Ids without gaps lie just where they are looked for.
-            if (
-                rows[row] == key
-                and (row == last or rows[row + 1] != key)
-                and positions[row] <= as_of
-            ):
-                found[key] = (positions[row], bytes(values[offsets[row] : offsets[row + 1]]))
-            elif (entry := self.newest(table, key, as_of)) is not None:
-                found[key] = entry
+            if opened.is_dense:
+                # What the functions below do, without a call for each key.
+                at = ENTRY_NUMBERS * (key - lowest)
+                position = numbers[at + 1]
+                if numbers[at] == key != numbers[at + ENTRY_NUMBERS] and position <= as_of:
+                    start, end = numbers[at + 2], numbers[at + ENTRY_NUMBERS + 2]
+                    found[key] = (position, bytes(values[start:end]))
+                    continue
+            rows = _rows(opened, key, as_of)
+            if rows:
+                found[key] = (opened.positions[rows[-1]], opened.value(rows[-1]))
         return found
 
-    def entries(self, table: int, key: int, as_of: int) -> list[tuple[int, bytes]]:
+    def entries(self, table: int, key: int, as_of: int) -> Sequence[tuple[int, bytes]]:
         opened = self._tables[table]
         if not opened.lowest <= key <= opened.highest:
-            return []
-        first = opened.first_row(key)
-        if opened.keys[first] != key:
-            return []
-        end = opened.end_row(key, first)
-        if opened.positions[end - 1] > as_of:
-            end = bisect.bisect_right(opened.positions, as_of, first, end)
-        return [(opened.positions[row], opened.value(row)) for row in range(first, end)]
+            return ()
+        rows = _rows(opened, key, as_of)
+        if len(rows) > 1:
+            return [(opened.positions[row], opened.value(row)) for row in rows]
+        # Most have one or none, for which a comprehension takes longer than the look-up.
+        return ((opened.positions[rows[0]], opened.value(rows[0])),) if rows else ()
 
     def values_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, list[bytes]]:
         """By key the values of what `entries` answers, for those of `keys` that have any."""
         opened = self._tables[table]
-        rows, positions = opened.keys, opened.positions
-        offsets, values, count = opened.offsets, opened.values, len(opened.keys)
+        lowest, highest, value = opened.lowest, opened.highest, opened.value
         found = {}
         for key in keys:
-            if opened.lowest <= key <= opened.highest:
-                row, some = opened.first_row(key), []
-                while row < count and rows[row] == key and positions[row] <= as_of:
-                    some.append(bytes(values[offsets[row] : offsets[row + 1]]))
-                    row += 1
+            if lowest <= key <= highest:
+                some = [value(row) for row in _rows(opened, key, as_of)]
                 if some:
                     found[key] = some
         return found
@@ -215,21 +93,17 @@ class SortedRun:
     def known_keys(self, table: int, keys: Collection[int]) -> set[int]:
         """Those of `keys` that the table has."""
         opened = self._tables[table]
-        lowest, highest = opened.lowest, opened.highest
-        rows, rows_per_key, window = opened.keys, opened.rows_per_key, opened.window
-        count = len(rows)
+        lowest, highest, shift = opened.lowest, opened.highest, opened.shift
+        rows, directory, bisect_left = opened.keys, opened.directory, bisect.bisect_left
         found = set()
         for key in keys:
             if lowest <= key <= highest:
-                # What `first_row` does, without a call for each key.
-                near = int((key - lowest) * rows_per_key)
-                start, end = near - window, near + window
-                if start < 0 or rows[start] >= key:
-                    start = 0
-                if end >= count or rows[end] < key:
-                    end = count
-                if rows[bisect.bisect_left(rows, key, start, end)] == key:
-                    found.add(key)
+                bucket = key - lowest >> shift
+                start, end = directory[bucket], directory[bucket + 1]
+                if start < end:
+                    row = bisect_left(rows, key, start, end)
+                    if row < end and rows[row] == key:
+                        found.add(key)
         return found
 
     def keys(self, table: int, as_of: int) -> Iterator[int]:
@@ -250,32 +124,18 @@ class SortedRun:
 
     def batch(self, table: int) -> pa.RecordBatch:
         """The rows of a table as RUN_SCHEMA."""
-        return self._file.get_batch(table - TABLES[0])
+        return self._tables[table].batch()
 
 
 def write_run(path: Path, metadata: RunMetadata, tables: Mapping[int, pa.RecordBatch]) -> SortedRun:
     """Write one batch of RUN_SCHEMA a table, sorted; tables not given are empty."""
-    schema = RUN_SCHEMA.with_metadata({_METADATA_KEY: msgspec.json.encode(metadata)})
-    empty = run_batch([], [], [])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
-    try:
-        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-            for table in TABLES:
-                batch = tables.get(table, empty)
-                writer.write_batch(batch.replace_schema_metadata(schema.metadata))
-        _sync(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_run_file(path, metadata, tables)
     return SortedRun(path)
 
 
-TEMPORARY_SUFFIX = ".tmp"
-"""How the name of a run ends while it is written."""
-
-
-def run_batch(keys: list[int], positions: list[int], values: list[bytes]) -> pa.RecordBatch:
+def run_batch(
+    keys: Sequence[int], positions: Sequence[int], values: Sequence[bytes]
+) -> pa.RecordBatch:
     """The columns of one table, in the order given."""
     arrays = [
         pa.array(keys, pa.int64()),
@@ -308,20 +168,34 @@ def merge_runs(runs: Sequence[SortedRun], path: Path) -> SortedRun:
     )
     tables = {}
     for table in TABLES:
-        batches = [run.batch(table).replace_schema_metadata(None) for run in runs]
+        batches = [run.batch(table) for run in runs]
         tables[table] = sorted_batch(*pa.concat_batches(batches).columns)
     return write_run(path, metadata, tables)
 
 
-def _sync(path: Path) -> None:
-    # A file that was renamed but not written would not be missed until a look-up.
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _end_row(table: RunTable, key: int, first: int) -> int:
+    """The row behind the last one with `key`, which row `first` has."""
+    numbers, end = table.numbers, first + 1
+    # Behind the last row there is an unlike key.
+    while numbers[ENTRY_NUMBERS * end] == key:
+        if end - first == _NEIGHBOURS:
+            return bisect.bisect_right(table.keys, key, end)
+        end += 1
+    return end
 
 
-def _int64s(array: pa.Array, buffer: int) -> memoryview:
-    data = array.buffers()[buffer]
-    return memoryview(data if data is not None else b"").cast("q")
+def _rows(table: RunTable, key: int, as_of: int) -> range:
+    """The rows at or before `as_of` with a key that is one between lowest and highest."""
+    keys, row = table.keys, key - table.lowest
+    if not table.is_dense or keys[row] != key or (row > 0 and keys[row - 1] == key):
+        bucket = row >> table.shift
+        start, end = table.directory[bucket], table.directory[bucket + 1]
+        if start == end:
+            return _NO_ROWS
+        row = bisect.bisect_left(keys, key, start, end)
+        if row == end or keys[row] != key:
+            return _NO_ROWS
+    end = _end_row(table, key, row)
+    if table.positions[end - 1] > as_of:
+        end = bisect.bisect_right(table.positions, as_of, row, end)
+    return range(row, end)

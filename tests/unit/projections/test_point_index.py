@@ -14,13 +14,8 @@ from eventstore.log import Commit, DirectoryLog, Draft, MemoryLog
 from eventstore.projections import point_index, run_folder
 from eventstore.projections.index_tables import ARTIFACT_URIS, ARTIFACTS, TABLES, decode_id, hash64
 from eventstore.projections.point_index import PointIndex
-from eventstore.projections.sorted_run import (
-    SortedRun,
-    UnusableRunError,
-    run_batch,
-    sorted_batch,
-    write_run,
-)
+from eventstore.projections.run_file import UnusableRunError
+from eventstore.projections.sorted_run import SortedRun, run_batch, sorted_batch, write_run
 from tests.builders import append, draft
 
 
@@ -124,18 +119,18 @@ def test_what_is_no_run_of_this_log_is_removed(tmp_path: Path) -> None:
     folded(foreign).close()
     (mine,) = folder_of(log).iterdir()
     (theirs,) = folder_of(foreign).iterdir()
-    renamed = folder_of(log) / mine.name.replace("024.arrow", "023.arrow")
+    renamed = folder_of(log) / mine.name.replace("024.run", "023.run")
     shutil.copy(mine, renamed)
     shutil.copy(theirs, mine)
-    (folder_of(log) / "empty.arrow").write_bytes(b"")
-    (folder_of(log) / "abandoned.arrow.1.tmp").write_bytes(b"half")
-    (folder_of(log) / "written.arrow.2.tmp").write_bytes(b"half")
-    os.utime(folder_of(log) / "abandoned.arrow.1.tmp", (0, 0))
+    (folder_of(log) / "empty.run").write_bytes(b"")
+    (folder_of(log) / "abandoned.run.1.tmp").write_bytes(b"half")
+    (folder_of(log) / "written.run.2.tmp").write_bytes(b"half")
+    os.utime(folder_of(log) / "abandoned.run.1.tmp", (0, 0))
     before = sorted(folder_of(log).iterdir())
     assert run_folder.usable_runs(folder_of(log), log, remove_useless=False) == []
     assert sorted(folder_of(log).iterdir()) == before
     assert PointIndex(log, folder_of(log)).position == 0
-    assert [path.name for path in folder_of(log).iterdir()] == ["written.arrow.2.tmp"]
+    assert [path.name for path in folder_of(log).iterdir()] == ["written.run.2.tmp"]
 
 
 def test_runs_of_a_history_that_was_lost_are_not_used(tmp_path: Path) -> None:
@@ -215,7 +210,7 @@ def test_a_run_that_another_process_merges_meanwhile_is_looked_for_again(
     log = filled(tmp_path / "store")
     folded(log).close()
     (run,) = folder_of(log).iterdir()
-    merged_away = folder_of(log) / f"{0:019d}-{0:019d}.arrow"
+    merged_away = folder_of(log) / f"{0:019d}-{0:019d}.run"
     shutil.copy(run, merged_away)
     opened: list[Path] = []
 
@@ -240,13 +235,13 @@ def test_a_cut_run_is_not_taken(tmp_path: Path, kept: int) -> None:
     with pytest.raises(UnusableRunError):
         SortedRun(cut)
     with pytest.raises(UnusableRunError):
-        SortedRun(tmp_path / "missing.arrow")
+        SortedRun(tmp_path / "missing.run")
 
 
 def test_a_reading_one_leaves_the_folder_as_it_is(tmp_path: Path) -> None:
     log = filled(tmp_path / "store")
     folded(log).close()
-    (folder_of(log) / "empty.arrow").write_bytes(b"")
+    (folder_of(log) / "empty.run").write_bytes(b"")
     before = {path: path.read_bytes() for path in folder_of(log).iterdir()}
     for number in range(25, 60):
         append(log, draft(number))
@@ -365,8 +360,8 @@ def test_entries_of_one_key_keep_their_order() -> None:
 def test_a_run_of_nothing_answers_nothing(tmp_path: Path) -> None:
     log = filled(tmp_path / "store")
     metadata = PointIndex(log, None)._metadata(1, 2, 0, 1, {})
-    run = write_run(tmp_path / "empty.arrow", metadata, {})
+    run = write_run(tmp_path / "empty.run", metadata, {})
     for table in TABLES:
         assert run.newest(table, 1, 9) is None
-        assert run.entries(table, 1, 9) == []
+        assert not run.entries(table, 1, 9)
         assert [*run.keys(table, 9)] == []
