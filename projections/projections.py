@@ -80,10 +80,12 @@ class Projections:
     def catch_up(self, progress: Progress | None = None) -> int:
         """Fold what the log has gained into the point index; the position that is reached."""
         self._log.refresh()
-        if self._log.position > self.index.position:
+        position = self.index.position
+        if self._log.position > position:
             with self._mutex:
                 _fold(self._log, self.index, progress, self._recent)
-        return self.index.position
+            position = self.index.position
+        return position
 
     def add(self, commit: Commit, entries: PendingEntries | None = None) -> None:
         """Fold a commit that this process has just appended, without reading it back.

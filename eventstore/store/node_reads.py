@@ -83,7 +83,8 @@ def nodes_by_id(snapshot: Snapshot, kind: NodeKind, node_ids: Iterable[int]) -> 
     Raises TypeError for an id that is no integer.
     """
     parse, ids = kind.message.FromString, sorted({index(node_id) for node_id in node_ids})
-    return [parse(payload) for payload in _payloads(snapshot, kind, ids)]
+    found = snapshot.newest_of_each(kind.nodes, ids)
+    return [parse(found[node_id][1]) for node_id in ids if node_id in found]
 
 
 def node_by_type_and_name(
@@ -96,9 +97,7 @@ def node_by_type_and_name(
 
 def artifacts_by_uri(snapshot: Snapshot, uri: str) -> list[Node]:
     """The artifacts with exactly this uri, by id."""
-    node_ids = snapshot.linked_ids(tables.ARTIFACT_URIS, hash64(uri))
-    parse = ARTIFACT.message.FromString
-    found = [parse(payload) for payload in _payloads(snapshot, ARTIFACT, node_ids)]
+    found = nodes_by_id(snapshot, ARTIFACT, snapshot.linked_ids(tables.ARTIFACT_URIS, hash64(uri)))
     return [artifact for artifact in found if artifact.uri == uri]
 
 
