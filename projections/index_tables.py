@@ -199,6 +199,33 @@ def node_entries(
     return entries
 
 
+def event_entries(
+    artifact_id: int, execution_id: int, key: int, payload: bytes
+) -> list[tuple[int, int, bytes]]:
+    """The entries of an event's record; `key` is its `event_key`."""
+    return [
+        (EVENTS_BY_ARTIFACT, artifact_id, payload),
+        (EVENTS_BY_EXECUTION, execution_id, payload),
+        (EVENT_KEYS, key, payload),
+    ]
+
+
+def attribution_entries(context_id: int, artifact_id: int) -> list[tuple[int, int, bytes]]:
+    """The entries of an attribution's record."""
+    return [
+        (ARTIFACTS_BY_CONTEXT, context_id, encode_id(artifact_id)),
+        (CONTEXTS_BY_ARTIFACT, artifact_id, encode_id(context_id)),
+    ]
+
+
+def association_entries(context_id: int, execution_id: int) -> list[tuple[int, int, bytes]]:
+    """The entries of an association's record."""
+    return [
+        (EXECUTIONS_BY_CONTEXT, context_id, encode_id(execution_id)),
+        (CONTEXTS_BY_EXECUTION, execution_id, encode_id(context_id)),
+    ]
+
+
 def encode_id(entity_id: int) -> bytes:
     return _ID.pack(entity_id)
 
@@ -212,25 +239,13 @@ def _link_entries(kind: str, payload: bytes) -> list[tuple[int, int, bytes]]:
     if kind == kinds.EVENT:
         event = mlmd.Event.FromString(payload)
         key = event_key(event.artifact_id, event.execution_id, event.type)
-        return [
-            (EVENTS_BY_ARTIFACT, event.artifact_id, payload),
-            (EVENTS_BY_EXECUTION, event.execution_id, payload),
-            (EVENT_KEYS, key, payload),
-        ]
+        return event_entries(event.artifact_id, event.execution_id, key, payload)
     if kind == kinds.ATTRIBUTION:
         attribution = mlmd.Attribution.FromString(payload)
-        context_id, artifact_id = attribution.context_id, attribution.artifact_id
-        return [
-            (ARTIFACTS_BY_CONTEXT, context_id, encode_id(artifact_id)),
-            (CONTEXTS_BY_ARTIFACT, artifact_id, encode_id(context_id)),
-        ]
+        return attribution_entries(attribution.context_id, attribution.artifact_id)
     if kind == kinds.ASSOCIATION:
         association = mlmd.Association.FromString(payload)
-        context_id, execution_id = association.context_id, association.execution_id
-        return [
-            (EXECUTIONS_BY_CONTEXT, context_id, encode_id(execution_id)),
-            (CONTEXTS_BY_EXECUTION, execution_id, encode_id(context_id)),
-        ]
+        return association_entries(association.context_id, association.execution_id)
     parent = mlmd.ParentContext.FromString(payload)
     return [
         (PARENTS_BY_CONTEXT, parent.child_id, encode_id(parent.parent_id)),

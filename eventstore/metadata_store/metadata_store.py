@@ -6,9 +6,10 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,9 @@ from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store import Engine
 from eventstore.store.attribution import acting_for, checked_attribution
+from eventstore.store.link_puts import put_all_events
+from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind
+from eventstore.store.node_puts import put_nodes
 from eventstore.store.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -133,15 +137,34 @@ class MetadataStore(MetadataReader):
         _LOGGER.warning("pipeline_asset is None: this store has no pipeline assets")
 
     def _ask(self, method_name: str, request: Any) -> Any:
+        return self._retried(partial(self._engine.call, method_name, request))
+
+    def _retried(self, call: Callable[[], Any]) -> Any:
         remaining = self._max_num_retries
         while True:
             try:
-                return self._engine.call(method_name, request)
+                return call()
             except errors.AbortedError:
                 remaining -= 1
                 if remaining <= 0:
                     raise
                 time.sleep(random.expovariate(1 / _MEAN_DELAY_SECONDS))
+
+    def _put_nodes(
+        self, kind: NodeKind, nodes: Sequence[Node], mask_paths: Sequence[str] | None
+    ) -> list[int]:
+        if not mask_paths and _are_all(nodes, kind.message):
+            # Without a request, which would copy all of them.
+            ids: list[int] = self._retried(
+                lambda: self._engine.put(
+                    lambda transaction, given: put_nodes(transaction, kind, given), nodes
+                )
+            )
+            return ids
+        rpc = f"Put{kind.plural.capitalize()}"
+        request = getattr(service, f"{rpc}Request")(**{kind.plural: nodes})
+        request.update_mask.paths.extend(mask_paths or ())
+        return list(getattr(self._ask(rpc, request), f"{kind.singular}_ids"))
 
     def _snapshot(self) -> Snapshot:
         return self._engine.snapshot()
@@ -295,10 +318,7 @@ class MetadataStore(MetadataReader):
         type), NotFoundError (unknown type) and AlreadyExistsError (name or external id taken);
         nothing is put then.
         """
-        request = service.PutArtifactsRequest(artifacts=artifacts)
-        request.update_mask.paths.extend(field_mask_paths or ())
-        response = self._ask("PutArtifacts", request)
-        return list(response.artifact_ids)
+        return self._put_nodes(ARTIFACT, artifacts, field_mask_paths)
 
     def put_executions(
         self,
@@ -307,10 +327,7 @@ class MetadataStore(MetadataReader):
         extra_options: ExtraOptions | None = None,
     ) -> list[int]:
         """Insert or update executions as `put_artifacts` does artifacts; their ids."""
-        request = service.PutExecutionsRequest(executions=executions)
-        request.update_mask.paths.extend(field_mask_paths or ())
-        response = self._ask("PutExecutions", request)
-        return list(response.execution_ids)
+        return self._put_nodes(EXECUTION, executions, field_mask_paths)
 
     def put_contexts(
         self,
@@ -322,10 +339,7 @@ class MetadataStore(MetadataReader):
 
         A context needs a name, and an update may change it.
         """
-        request = service.PutContextsRequest(contexts=contexts)
-        request.update_mask.paths.extend(field_mask_paths or ())
-        response = self._ask("PutContexts", request)
-        return list(response.context_ids)
+        return self._put_nodes(CONTEXT, contexts, field_mask_paths)
 
     def put_artifact_type(
         self,
@@ -387,8 +401,11 @@ class MetadataStore(MetadataReader):
         Raises InvalidArgumentError for missing ends or type, AlreadyExistsError for a second event
         of the same artifact, execution and type.
         """
-        request = service.PutEventsRequest(events=events)
-        self._ask("PutEvents", request)
+        if _are_all(events, mlmd.Event):
+            # Without a request, which would copy all of them.
+            self._retried(lambda: self._engine.put(put_all_events, events))
+        else:
+            self._ask("PutEvents", service.PutEventsRequest(events=events))
 
     def put_execution(
         self,
@@ -520,6 +537,11 @@ class AsOfStore(MetadataReader):
                 "put to the store that as_of was called on"
             )
         raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
+
+
+def _are_all(messages: Any, message_class: Any) -> bool:
+    """Whether it is a list of nothing but messages of a class of ours."""
+    return type(messages) is list and {*map(type, messages)} <= {message_class}
 
 
 def open_store(

@@ -111,7 +111,7 @@ class Engine:
 
     def ensure_system_types(self) -> None:
         """Put the system types that the store lacks, as every connect of MLMD does."""
-        self._commit(put_system_types, None)
+        self.put(put_system_types, None)
 
     def call(self, rpc: str, request: Any, *, as_of: int | None = None) -> Any:
         """Run one RPC by name and return its response.
@@ -120,10 +120,40 @@ class Engine:
         A read sees the newest position, or `as_of`. Raises the classes of `eventstore.errors`.
         """
         if rpc in PUTS:
-            return self._commit(PUTS[rpc], request)
+            return self.put(PUTS[rpc], request)
         if rpc not in GETS:
             raise UnimplementedError(f"there is no RPC {rpc!r}")
         return GETS[rpc](self.snapshot(as_of=as_of), request)
+
+    def put(self, put: Callable[[Transaction, Any], Any], request: Any) -> Any:
+        """What `put` answers to a request, its drafts one commit, durable when this returns."""
+        attribution = current_attribution(self, self._attribution)
+        with self._put_lock:
+            for _ in range(MAX_CONFLICTS):
+                position = self.projections.catch_up()
+                if attribution.request_id is not None:
+                    known = commit_of_request(self.log, self.projections, attribution.request_id)
+                    if known is not None:
+                        return acknowledged_again(self.projections, put, request, known)
+                transaction = Transaction(self.projections, position)
+                response = put(transaction, request)
+                if not transaction.drafts:
+                    return response
+                try:
+                    commit = self.log.append(
+                        transaction.drafts,
+                        expected_position=transaction.position,
+                        actor=attribution.actor,
+                        reason=attribution.reason,
+                        request_id=attribution.request_id,
+                    )
+                except PositionConflictError:
+                    continue
+                self.projections.add(commit, transaction.pending)
+                return response
+        raise AbortedError(
+            f"other writers appended first {MAX_CONFLICTS} times in a row; nothing was put: retry"
+        )
 
     def snapshot(self, *, as_of: int | None = None) -> Snapshot:
         """The state at the newest position, other processes' commits included, or `as_of`."""
@@ -180,35 +210,6 @@ class Engine:
         """Release files and threads. Nothing is lost without it: puts are durable at once."""
         self.projections.close()
         self.log.close()
-
-    def _commit(self, put: Callable[[Transaction, Any], Any], request: Any) -> Any:
-        attribution = current_attribution(self, self._attribution)
-        with self._put_lock:
-            for _ in range(MAX_CONFLICTS):
-                position = self.projections.catch_up()
-                if attribution.request_id is not None:
-                    known = commit_of_request(self.log, self.projections, attribution.request_id)
-                    if known is not None:
-                        return acknowledged_again(self.projections, put, request, known)
-                transaction = Transaction(self.projections, position)
-                response = put(transaction, request)
-                if not transaction.drafts:
-                    return response
-                try:
-                    commit = self.log.append(
-                        transaction.drafts,
-                        expected_position=transaction.position,
-                        actor=attribution.actor,
-                        reason=attribution.reason,
-                        request_id=attribution.request_id,
-                    )
-                except PositionConflictError:
-                    continue
-                self.projections.add(commit, transaction.pending)
-                return response
-        raise AbortedError(
-            f"other writers appended first {MAX_CONFLICTS} times in a row; nothing was put: retry"
-        )
 
 
 def _microseconds(moment: datetime) -> int:

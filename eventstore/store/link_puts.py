@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from eventstore.errors import AlreadyExistsError, InvalidArgumentError
 from eventstore.log import record as kinds
 from eventstore.projections import index_tables as tables
-from eventstore.projections.index_tables import event_key
+from eventstore.projections.index_tables import (
+    association_entries,
+    attribution_entries,
+    event_entries,
+    event_key,
+)
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, NodeKind
@@ -15,14 +22,41 @@ from eventstore.store.transaction import Transaction
 def put_events(
     transaction: Transaction, request: service.PutEventsRequest
 ) -> service.PutEventsResponse:
-    for event in request.events:
-        put_event(transaction, event)
+    put_all_events(transaction, request.events)
     return service.PutEventsResponse()
+
+
+def put_all_events(transaction: Transaction, events: Sequence[mlmd.Event]) -> None:
+    """Append events; the time of those that have none becomes now."""
+    if len(events) > 1:
+        # A look-up of each would be most of the cost of putting many.
+        artifact_ids = [event.artifact_id for event in events]
+        execution_ids = [event.execution_id for event in events]
+        types = [event.type for event in events]
+        transaction.look_up_nodes(ARTIFACT, artifact_ids)
+        transaction.look_up_nodes(EXECUTION, execution_ids)
+        transaction.look_up(
+            tables.EVENT_KEYS, [*map(event_key, artifact_ids, execution_ids, types)]
+        )
+    for event in events:
+        put_event(transaction, event)
 
 
 def put_attributions_and_associations(
     transaction: Transaction, request: service.PutAttributionsAndAssociationsRequest
 ) -> service.PutAttributionsAndAssociationsResponse:
+    _look_up_links(
+        transaction,
+        ARTIFACT,
+        tables.CONTEXTS_BY_ARTIFACT,
+        [(link.context_id, link.artifact_id) for link in request.attributions],
+    )
+    _look_up_links(
+        transaction,
+        EXECUTION,
+        tables.CONTEXTS_BY_EXECUTION,
+        [(link.context_id, link.execution_id) for link in request.associations],
+    )
     for attribution in request.attributions:
         _require(transaction, CONTEXT, attribution.context_id, "an attribution")
         _require(transaction, ARTIFACT, attribution.artifact_id, "an attribution")
@@ -54,20 +88,12 @@ def put_event(transaction: Transaction, event: mlmd.Event) -> None:
             f"the event of artifact {event.artifact_id} and execution {event.execution_id} has no "
             "type: set one other than UNKNOWN"
         )
-    _require(transaction, ARTIFACT, event.artifact_id, "an event")
-    _require(transaction, EXECUTION, event.execution_id, "an event")
-    key = event_key(event.artifact_id, event.execution_id, event.type)
-    for _, payload in transaction.entries(tables.EVENT_KEYS, key):
-        known = mlmd.Event.FromString(payload)
-        if (known.artifact_id, known.execution_id, known.type) == (
-            event.artifact_id,
-            event.execution_id,
-            event.type,
-        ):
-            raise AlreadyExistsError(
-                f"artifact {event.artifact_id} and execution {event.execution_id} already have an "
-                f"event of type {mlmd.Event.Type.Name(event.type)}"
-            )
+    artifact_id, execution_id = event.artifact_id, event.execution_id
+    _require(transaction, ARTIFACT, artifact_id, "an event")
+    _require(transaction, EXECUTION, execution_id, "an event")
+    key = event_key(artifact_id, execution_id, event.type)
+    if transaction.may_be_known(tables.EVENT_KEYS, key):
+        _refuse_known_event(transaction, event, key)
     stored = mlmd.Event()
     stored.CopyFrom(event)
     stored.DiscardUnknownFields()
@@ -75,30 +101,31 @@ def put_event(transaction: Transaction, event: mlmd.Event) -> None:
     _normalise_path(stored)
     if not stored.HasField("milliseconds_since_epoch"):
         stored.milliseconds_since_epoch = transaction.now_ms()
-    transaction.write(
-        kinds.EVENT, transaction.next_id(kinds.EVENT), stored.SerializeToString(deterministic=True)
+    payload = stored.SerializeToString(deterministic=True)
+    transaction.write_link(
+        kinds.EVENT, payload, event_entries(artifact_id, execution_id, key, payload)
     )
 
 
 def attribute(transaction: Transaction, context_id: int, artifact_id: int) -> None:
     """Link context and artifact, unless they are linked already."""
-    if context_id not in transaction.linked_ids(tables.CONTEXTS_BY_ARTIFACT, artifact_id):
+    if not _is_linked(transaction, tables.CONTEXTS_BY_ARTIFACT, artifact_id, context_id):
         link = mlmd.Attribution(context_id=context_id, artifact_id=artifact_id)
-        transaction.write(
+        transaction.write_link(
             kinds.ATTRIBUTION,
-            transaction.next_id(kinds.ATTRIBUTION),
             link.SerializeToString(deterministic=True),
+            attribution_entries(context_id, artifact_id),
         )
 
 
 def associate(transaction: Transaction, context_id: int, execution_id: int) -> None:
     """Link context and execution, unless they are linked already."""
-    if context_id not in transaction.linked_ids(tables.CONTEXTS_BY_EXECUTION, execution_id):
+    if not _is_linked(transaction, tables.CONTEXTS_BY_EXECUTION, execution_id, context_id):
         link = mlmd.Association(context_id=context_id, execution_id=execution_id)
-        transaction.write(
+        transaction.write_link(
             kinds.ASSOCIATION,
-            transaction.next_id(kinds.ASSOCIATION),
             link.SerializeToString(deterministic=True),
+            association_entries(context_id, execution_id),
         )
 
 
@@ -133,6 +160,34 @@ def _is_self_or_descendant(transaction: Transaction, context_id: int, *, of: int
         frontier.extend(child for child in children if child not in reached)
         reached.update(children)
     return context_id in reached
+
+
+def _look_up_links(
+    transaction: Transaction, kind: NodeKind, table: int, links: Sequence[tuple[int, int]]
+) -> None:
+    """Look up the ends of many links to contexts at once: (context id, node id)."""
+    if len(links) > 1:
+        transaction.look_up_nodes(CONTEXT, [context_id for context_id, _ in links])
+        node_ids = [node_id for _, node_id in links]
+        transaction.look_up_nodes(kind, node_ids)
+        transaction.look_up(table, node_ids)
+
+
+def _is_linked(transaction: Transaction, table: int, node_id: int, context_id: int) -> bool:
+    if not transaction.may_be_known(table, node_id):
+        return False
+    return context_id in transaction.linked_ids(table, node_id)
+
+
+def _refuse_known_event(transaction: Transaction, event: mlmd.Event, key: int) -> None:
+    given = (event.artifact_id, event.execution_id, event.type)
+    for _, payload in transaction.entries(tables.EVENT_KEYS, key):
+        known = mlmd.Event.FromString(payload)
+        if (known.artifact_id, known.execution_id, known.type) == given:
+            raise AlreadyExistsError(
+                f"artifact {event.artifact_id} and execution {event.execution_id} already have an "
+                f"event of type {mlmd.Event.Type.Name(event.type)}"
+            )
 
 
 def _require(transaction: Transaction, kind: NodeKind, node_id: int, link: str) -> None:

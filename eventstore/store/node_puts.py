@@ -34,7 +34,7 @@ def put_artifacts(
     guard = request.options.abort_if_latest_updated_time_changed
     paths = request.update_mask.paths
     return service.PutArtifactsResponse(
-        artifact_ids=_put_nodes(
+        artifact_ids=put_nodes(
             transaction, ARTIFACT, request.artifacts, paths, guard_update_time=guard
         )
     )
@@ -45,7 +45,7 @@ def put_executions(
 ) -> service.PutExecutionsResponse:
     paths = request.update_mask.paths
     return service.PutExecutionsResponse(
-        execution_ids=_put_nodes(transaction, EXECUTION, request.executions, paths)
+        execution_ids=put_nodes(transaction, EXECUTION, request.executions, paths)
     )
 
 
@@ -54,31 +54,28 @@ def put_contexts(
 ) -> service.PutContextsResponse:
     paths = request.update_mask.paths
     return service.PutContextsResponse(
-        context_ids=_put_nodes(transaction, CONTEXT, request.contexts, paths)
+        context_ids=put_nodes(transaction, CONTEXT, request.contexts, paths)
     )
 
 
-def _put_nodes(
+def put_nodes(
     transaction: Transaction,
     kind: NodeKind,
     nodes: Sequence[Node],
-    mask_paths: Sequence[str],
+    mask_paths: Sequence[str] = (),
     *,
     guard_update_time: bool = False,
 ) -> list[int]:
+    """Insert the nodes without an id, update the others; the ids of all."""
     # A look-up of each name would be most of the cost of putting many.
-    names = [
-        name_key(node.type_id, node.name)
-        for node in nodes
-        if node.HasField("name") and not node.HasField("id")
-    ]
-    if len(names) > 1:
-        transaction.look_up(kind.names, names)
+    keys = [*map(_name_key, nodes)]
+    if len(keys) > 1:
+        transaction.look_up(kind.names, [key for key in keys if key is not None])
     return [
         put_node(transaction, kind, node, mask_paths, guard_update_time=guard_update_time)
         if node.HasField("id")
-        else _insert(transaction, kind, node)
-        for node in nodes
+        else _insert(transaction, kind, node, key)
+        for node, key in zip(nodes, keys, strict=True)
     ]
 
 
@@ -107,7 +104,7 @@ def put_node(
         )
         updated_id: int = given.id
         return updated_id
-    return _insert(transaction, kind, given)
+    return _insert(transaction, kind, given, _name_key(given))
 
 
 def require_type_id(kind: NodeKind, given: Node) -> None:
@@ -179,7 +176,11 @@ def describe(kind: NodeKind, node: Node) -> str:
     return " ".join(words) if len(words) > 1 else f"an {kind.singular} without id and name"
 
 
-def _insert(transaction: Transaction, kind: NodeKind, given: Node) -> int:
+def _name_key(given: Node) -> int | None:
+    return name_key(given.type_id, given.name) if given.HasField("name") else None
+
+
+def _insert(transaction: Transaction, kind: NodeKind, given: Node, key: int | None) -> int:
     # Written flat, since every step more would be taken for each of thousands.
     type_id = given.type_id
     declared = transaction.declared_type(kind, type_id) if given.HasField("type_id") else None
@@ -194,15 +195,13 @@ def _insert(transaction: Transaction, kind: NodeKind, given: Node) -> int:
     for name in custom_properties:
         if custom_properties[name].WhichOneof("value") is None:
             check_custom_properties(kind, given)
-    node_name = given.name
-    if kind is CONTEXT and not node_name:
+    if kind is CONTEXT and not given.name:
         raise InvalidArgumentError("Context name should not be empty: give the context a name")
     hashed = []
-    if given.HasField("name"):
-        key = name_key(type_id, node_name)
+    if key is not None:
         hashed.append((kind.names, key))
         if transaction.may_be_known(kind.names, key):
-            _refuse_taken_name(transaction, kind, type_id, declared.name, node_name)
+            _refuse_taken_name(transaction, kind, type_id, declared.name, given.name)
     if given.HasField("external_id"):
         hashed.append((kind.external_ids, hash64(given.external_id)))
         _refuse_taken_external_id(transaction, kind, given.external_id)
@@ -216,8 +215,8 @@ def _insert(transaction: Transaction, kind: NodeKind, given: Node) -> int:
     stored.create_time_since_epoch = now
     stored.last_update_time_since_epoch = now
     if kind is ARTIFACT:
-        uri = given.uri
-        stored.uri = uri
+        # One without a uri has the empty one.
+        stored.uri = uri = given.uri
         hashed.append((ARTIFACT_URIS, hash64(uri)))
     payload = stored.SerializeToString(deterministic=True)
     transaction.insert_node(kind, node_id, type_id, payload, hashed)

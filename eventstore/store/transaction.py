@@ -43,6 +43,7 @@ class Transaction(Snapshot):
         self.pending: PendingEntries = defaultdict(dict)
         """What the drafts add to the point index."""
         self._absent: dict[int, set[int]] = {}
+        self._found_nodes: dict[int, set[int]] = {}
         self._last_ids = dict(last_ids or {})
 
     def newest(self, table: int, key: int) -> tuple[int, bytes] | None:
@@ -62,6 +63,16 @@ class Transaction(Snapshot):
     def look_up(self, table: int, keys: Collection[int]) -> None:
         """Look up many keys at once, so that `may_be_known` need not say that one may be."""
         self._absent[table] = set(keys) - self._index.known_keys(table, keys)
+
+    def look_up_nodes(self, kind: NodeKind, node_ids: Collection[int]) -> None:
+        """Look up many nodes at once, so that `exists` need not for each of them."""
+        # The index may know more than the snapshot only where a put is run again.
+        if self.position == self._index.position:
+            found = self._index.known_keys(kind.nodes, set(node_ids))
+            self._found_nodes.setdefault(kind.nodes, set()).update(found)
+
+    def exists(self, kind: NodeKind, node_id: int) -> bool:
+        return node_id in self._found_nodes.get(kind.nodes, ()) or super().exists(kind, node_id)
 
     def may_be_known(self, table: int, key: int) -> bool:
         """False when nothing was ever written under `key`, nor by this put."""
@@ -125,6 +136,12 @@ class Transaction(Snapshot):
                 by_key[key].append(entry)
             else:
                 by_key[key] = [entry]
+
+    def write_link(
+        self, record_kind: str, payload: bytes, entries: list[tuple[int, int, bytes]]
+    ) -> None:
+        """Add the draft of a new link, with what it adds to the point index."""
+        self._add(Draft(record_kind, self.next_id(record_kind), None, None, payload), entries)
 
     def _add(self, draft: Draft, entries: list[tuple[int, int, bytes]]) -> None:
         self.drafts.append(draft)
