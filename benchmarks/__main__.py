@@ -47,6 +47,8 @@ def main() -> None:
                 _work(side, "cold", path, arguments.size)
                 times[side].setdefault(COLD, []).append(time.perf_counter() - started)
         whole = _work("ours", "whole", paths["ours"], arguments.size)
+        if "peer" in paths:
+            whole |= _work("ours", "import", paths["peer"], arguments.size)
         results = [*_compared(times), *_sizes(paths), *_alone(times["ours"], whole)]
     finally:
         if arguments.folder is None:

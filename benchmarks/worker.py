@@ -1,7 +1,7 @@
 """One side's share of one round, in a process of its own: the same calls on either package.
 
-Runs under both environments: `python worker.py ours|peer fill|measure|cold|whole PATH SIZE`, and
-prints a JSON object of workload -> list of seconds.
+Runs under both environments: `python worker.py ours|peer fill|measure|cold|whole|import PATH SIZE`,
+and prints a JSON object of workload -> list of seconds.
 """
 
 import importlib
@@ -110,9 +110,11 @@ def fill(side, path, size):
 def query_workloads(store, pb, side, size, put_one):
     """Filters, lineage and listings, all of 20 nodes at most."""
     if side == "ours":
-        options = importlib.import_module("eventstore.metadata_store.options").ListOptions
+        module = importlib.import_module("eventstore.metadata_store.options")
     else:
-        options = importlib.import_module("ml_metadata.metadata_store").ListOptions
+        module = importlib.import_module("ml_metadata.metadata_store")
+    options = module.ListOptions
+    newest = options(limit=1_000, order_by=module.OrderByField.CREATE_TIME, is_asc=False)
     numbers = random.Random(size)
 
     def listed(write):
@@ -165,6 +167,7 @@ def query_workloads(store, pb, side, size, put_one):
         "filter: just after a put": (just_put, 20),
         "lineage, 10 hops": (lineage, 20),
         "first 20 by id": (lambda _: store.get_artifacts(options(limit=20)), 20),
+        "newest 1,000, in pages": (lambda _: store.get_artifacts(newest), 5),
     }
 
 
@@ -197,35 +200,71 @@ def measure(side, path, size):
     ids = [random.randrange(1, size + 1) for _ in range(CALLS)]
     (run_id,) = store.put_contexts([pb.Context(type_id=run_type, name=mark)])
     run = store.get_contexts_by_id([run_id])[0]
+    marked = [
+        pb.Execution(type_id=train_type, external_id=f"{mark}{number}") for number in range(BATCH)
+    ]
+    marked_ids = store.put_executions(marked)
+
+    def made_one(number):
+        return artifact(pb, type_id, number, mark)
 
     def put_one(number):
-        store.put_artifacts([artifact(pb, type_id, number, mark)])
+        store.put_artifacts([made_one(number)])
 
     def update(number):
         (read,) = store.get_artifacts_by_id([ids[number]])
         read.custom_properties["touched"].string_value = f"{mark}{number}"
         store.put_artifacts([read])
 
-    def step(number):
-        (read,) = store.get_artifacts_by_id([ids[number]])
+    def made_step(number):
+        train = pb.Execution(type_id=train_type, name=f"{mark}{number}")
+        return ids[number], train, artifact(pb, type_id, number, f"step-{mark}")
+
+    def step(given):
+        input_id, train, output = given
+        (read,) = store.get_artifacts_by_id([input_id])
         store.put_execution(
-            pb.Execution(type_id=train_type, name=f"{mark}{number}"),
+            train,
             [
                 (None, pb.Event(type=pb.Event.INPUT, artifact_id=read.id)),
-                (artifact(pb, type_id, number, f"step-{mark}"), pb.Event(type=pb.Event.OUTPUT)),
+                (output, pb.Event(type=pb.Event.OUTPUT)),
             ],
             [run],
             reuse_context_if_already_exist=True,
         )
 
-    def put_batch(number):
-        store.put_artifacts([artifact(pb, type_id, n, f"{mark}{number}-") for n in range(BATCH)])
+    def made_type(number):
+        return pb.ArtifactType(name=f"{mark}{number}", properties={"step": pb.INT})
+
+    def made_batch(number):
+        return [artifact(pb, type_id, n, f"{mark}{number}-") for n in range(BATCH)]
+
+    def made_events(number):
+        return [
+            pb.Event(artifact_id=ids[number], execution_id=id_, type=pb.Event.INPUT)
+            for id_ in marked_ids
+        ]
+
+    def made_associations(number):
+        (context_id,) = store.put_contexts([pb.Context(type_id=run_type, name=f"{mark}{number}")])
+        return [pb.Association(context_id=context_id, execution_id=id_) for id_ in marked_ids]
 
     workloads = {
-        "put one artifact": (put_one, CALLS),
+        "put a type": (store.put_artifact_type, 20, made_type),
+        "put one artifact": (lambda one: store.put_artifacts([one]), CALLS, made_one),
         "get and update one artifact": (update, CALLS),
-        "pipeline step": (step, CALLS),
-        "put 1,000 artifacts": (put_batch, 5),
+        "pipeline step": (step, CALLS, made_step),
+        "put 1,000 artifacts": (store.put_artifacts, 5, made_batch),
+        "put 1,000 events": (store.put_events, 5, made_events),
+        "put 1,000 associations": (
+            lambda links: store.put_attributions_and_associations([], links),
+            5,
+            made_associations,
+        ),
+        "get by external id": (
+            lambda n: store.get_executions_by_external_ids([f"{mark}{n}"]),
+            CALLS,
+        ),
         **reads(store, pb, side, size, put_one, run_id),
     }
     workloads["all artifacts of a type"] = (lambda _: store.get_artifacts_by_type("DataSet"), 1)
@@ -239,13 +278,14 @@ def measure(side, path, size):
 
 
 def timed(workloads):
-    """Seconds of each call, by workload."""
+    """Seconds of each call, by workload: (call, how often, what makes its argument beforehand)."""
     measured = {}
-    for name, (call, count) in workloads.items():
+    for name, (call, count, *made) in workloads.items():
         times = []
         for number in range(count):
+            given = made[0](number) if made else number
             started = time.perf_counter()
-            seconds = call(number)
+            seconds = call(given)
             # What a call does besides, it measures itself.
             is_measured = isinstance(seconds, float)
             times.append(seconds if is_measured else time.perf_counter() - started)
@@ -284,9 +324,26 @@ def whole(side, path, size):
     }
 
 
+def imported(_side, path, _size):
+    """Records a second of the import of the peer's database at `path`."""
+    importing = importlib.import_module("eventstore.importing")
+    pathlib = importlib.import_module("pathlib")
+    with importlib.import_module("tempfile").TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        report = importing.import_mlmd_database(pathlib.Path(path), pathlib.Path(folder) / "store")
+        seconds = time.perf_counter() - started
+    return {"import of the peer's database, records a second": [report.position / seconds]}
+
+
 def main():
     side, task, path, size = sys.argv[1:5]
-    tasks = {"fill": fill, "measure": measure, "cold": cold, "whole": whole}
+    tasks = {
+        "fill": fill,
+        "measure": measure,
+        "cold": cold,
+        "whole": whole,
+        "import": imported,
+    }
     json.dump(tasks[task](side, path, int(size)), sys.stdout)
 
 
