@@ -51,18 +51,22 @@ class SortedRun:
         opened = self._tables[table]
         lowest, highest = opened.lowest, opened.highest
         numbers, values = opened.numbers, opened.values
+        directory, shift, is_dense = opened.directory, opened.shift, opened.is_dense
         found = {}
         for key in keys:
             if not lowest <= key <= highest:
                 continue
-            if opened.is_dense:
-                # What the functions below do, without a call for each key.
+            # For most keys what the functions below do, without calling them.
+            if is_dense:
                 at = ENTRY_NUMBERS * (key - lowest)
                 position = numbers[at + 1]
                 if numbers[at] == key != numbers[at + ENTRY_NUMBERS] and position <= as_of:
                     start, end = numbers[at + 2], numbers[at + ENTRY_NUMBERS + 2]
                     found[key] = (position, bytes(values[start:end]))
                     continue
+            bucket = key - lowest >> shift
+            if directory[bucket] == directory[bucket + 1]:
+                continue
             rows = _rows(opened, key, as_of)
             if rows:
                 found[key] = (opened.positions[rows[-1]], opened.value(rows[-1]))

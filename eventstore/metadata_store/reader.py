@@ -12,15 +12,20 @@ from eventstore.metadata_store.lineage_methods import LineageMethods
 from eventstore.metadata_store.sql_methods import SqlMethods
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
-from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION
-from eventstore.store.node_reads import artifacts_by_uri, node_by_type_and_name, nodes_by_id
+from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, NodeKind
+from eventstore.store.node_reads import (
+    artifacts_by_uri,
+    list_nodes,
+    node_by_type_and_name,
+    nodes_by_id,
+)
 from eventstore.store.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from eventstore.metadata_store.options import ExtraOptions, ListOptions
 
 MAX_NUM_RESULT = 100
-"""Nodes asked for in one page."""
+"""Nodes that MLMD's client asks for in one page. Here it is all of them at once."""
 
 
 class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
@@ -61,12 +66,8 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
 
         >>> store.get_artifacts(ListOptions(limit=5))  # doctest: +SKIP
         """
-        return self._list(
-            "GetArtifacts",
-            service.GetArtifactsRequest(),
-            "artifacts",
-            list_options,
-        )
+        request = service.GetArtifactsRequest()
+        return self._list(ARTIFACT, "GetArtifacts", request, list_options)
 
     def get_executions(
         self,
@@ -77,12 +78,8 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
 
         Raises InvalidArgumentError for a negative limit or an invalid filter query.
         """
-        return self._list(
-            "GetExecutions",
-            service.GetExecutionsRequest(),
-            "executions",
-            list_options,
-        )
+        request = service.GetExecutionsRequest()
+        return self._list(EXECUTION, "GetExecutions", request, list_options)
 
     def get_contexts(
         self,
@@ -93,12 +90,8 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
 
         Raises InvalidArgumentError for a negative limit or an invalid filter query.
         """
-        return self._list(
-            "GetContexts",
-            service.GetContextsRequest(),
-            "contexts",
-            list_options,
-        )
+        request = service.GetContextsRequest()
+        return self._list(CONTEXT, "GetContexts", request, list_options)
 
     def get_artifacts_by_id(
         self, artifact_ids: Iterable[int], extra_options: ExtraOptions | None = None
@@ -411,12 +404,8 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
         extra_options: ExtraOptions | None = None,
     ) -> list[mlmd.Artifact]:
         """The artifacts attributed to the context, or those that `list_options` asks for."""
-        return self._list(
-            "GetArtifactsByContext",
-            service.GetArtifactsByContextRequest(context_id=context_id),
-            "artifacts",
-            list_options,
-        )
+        request = service.GetArtifactsByContextRequest(context_id=context_id)
+        return self._list(ARTIFACT, "GetArtifactsByContext", request, list_options, context_id)
 
     def get_executions_by_context(
         self,
@@ -425,12 +414,9 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
         extra_options: ExtraOptions | None = None,
     ) -> list[mlmd.Execution]:
         """The executions associated with the context, the newest first without `list_options`."""
-        return self._list(
-            "GetExecutionsByContext",
-            service.GetExecutionsByContextRequest(context_id=context_id),
-            "executions",
-            list_options or _newest_first(),
-        )
+        request = service.GetExecutionsByContextRequest(context_id=context_id)
+        options = list_options or _newest_first()
+        return self._list(EXECUTION, "GetExecutionsByContext", request, options, context_id)
 
     def get_parent_contexts_by_context(
         self, context_id: int, extra_options: ExtraOptions | None = None
@@ -502,34 +488,27 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
 
     def _list(
         self,
+        kind: NodeKind,
         method_name: str,
         request: Any,
-        field: str,
         list_options: ListOptions | None,
+        context_id: int | None = None,
     ) -> list[Any]:
-        """Follow the pages of one listing up to the options' limit."""
+        """What `request` asks for, or as `list_options` say, all pages of it at once."""
         if list_options is None:
-            return list(getattr(self._ask(method_name, request), field))
+            return list(getattr(self._ask(method_name, request), kind.plural))
         limit = list_options.limit or None
         if limit is not None and limit < 0:
             raise errors.InvalidArgumentError(
                 f"limit is {limit}: use a positive number, or None for all"
             )
-        options = request.options
+        options: Any = mlmd.ListOperationOptions()
         options.order_by_field.is_asc = list_options.is_asc
         if list_options.order_by is not None:
             options.order_by_field.field = list_options.order_by.value
         if list_options.filter_query:
             options.filter_query = list_options.filter_query
-        found: list[Any] = []
-        while True:
-            wanted = MAX_NUM_RESULT if limit is None else limit - len(found)
-            options.max_result_size = min(MAX_NUM_RESULT, wanted)
-            response = self._ask(method_name, request)
-            found.extend(getattr(response, field))
-            if not response.next_page_token or (limit is not None and len(found) >= limit):
-                return found
-            options.next_page_token = response.next_page_token
+        return list_nodes(self._snapshot(), kind, options, limit=limit, context_id=context_id)
 
 
 def _newest_first() -> ListOptions:

@@ -57,10 +57,7 @@ def list_page(
 ) -> Page:
     """One page of the nodes (of a type, of a context) in the order that `options` asks for."""
     order = options.order_by_field
-    if order.field not in _ORDER_COLUMNS:
-        raise InvalidArgumentError(
-            "order_by_field.field is FIELD_UNSPECIFIED: use ID, CREATE_TIME or LAST_UPDATE_TIME"
-        )
+    _check_order(options)
     if options.max_result_size <= 0:
         raise InvalidArgumentError(
             f"max_result_size is {options.max_result_size}: it must be 1 or more"
@@ -68,22 +65,55 @@ def list_page(
     size = min(options.max_result_size, MAX_PAGE_SIZE)
     token = _parse_token(options) if options.next_page_token else None
     position = snapshot.position if token is None else min(token.position, snapshot.position)
-    rows = snapshot.projections.list_ids(
-        kind.record_kind,
-        as_of=position,
+    rows = list_rows(
+        snapshot,
+        kind,
+        options,
+        limit=size + 1,
         type_id=type_id,
         context_id=context_id,
-        order_by=_ORDER_COLUMNS[order.field],
-        descending=not order.is_asc,
+        position=position,
         after=None if token is None else (token.last_value, token.last_id),
-        limit=size + 1,
-        where=_compiled_filter(kind, options),
     )
     if len(rows) <= size:
         return Page([row[0] for row in rows], position, "")
     last_id, last_value = rows[size - 1]
     next_token = _PageToken(order.field, order.is_asc, last_value, last_id, position)
     return Page([row[0] for row in rows[:size]], position, _encode_token(next_token))
+
+
+def list_rows(
+    snapshot: Snapshot,
+    kind: NodeKind,
+    options: mlmd.ListOperationOptions,
+    *,
+    limit: int | None,
+    type_id: int | None = None,
+    context_id: int | None = None,
+    position: int | None = None,
+    after: tuple[int, int] | None = None,
+) -> list[tuple[int, int]]:
+    """(id, order value) of the nodes in order, as of the snapshot's position or an earlier one."""
+    _check_order(options)
+    order = options.order_by_field
+    return snapshot.projections.list_ids(
+        kind.record_kind,
+        as_of=snapshot.position if position is None else position,
+        type_id=type_id,
+        context_id=context_id,
+        order_by=_ORDER_COLUMNS[order.field],
+        descending=not order.is_asc,
+        after=after,
+        limit=limit,
+        where=_compiled_filter(kind, options),
+    )
+
+
+def _check_order(options: mlmd.ListOperationOptions) -> None:
+    if options.order_by_field.field not in _ORDER_COLUMNS:
+        raise InvalidArgumentError(
+            "order_by_field.field is FIELD_UNSPECIFIED: use ID, CREATE_TIME or LAST_UPDATE_TIME"
+        )
 
 
 def _compiled_filter(kind: NodeKind, options: mlmd.ListOperationOptions) -> FilterSql | None:

@@ -12,8 +12,9 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from eventstore.errors import InvalidArgumentError, NotFoundError
 from eventstore.projections import index_tables as tables
 from eventstore.projections.index_tables import hash64
+from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
-from eventstore.store.listing import list_page
+from eventstore.store.listing import list_page, list_rows
 from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind
 from eventstore.store.snapshot import Snapshot
 from eventstore.store.type_reads import check_external_ids
@@ -99,6 +100,23 @@ def artifacts_by_uri(snapshot: Snapshot, uri: str) -> list[Node]:
     """The artifacts with exactly this uri, by id."""
     found = nodes_by_id(snapshot, ARTIFACT, snapshot.linked_ids(tables.ARTIFACT_URIS, hash64(uri)))
     return [artifact for artifact in found if artifact.uri == uri]
+
+
+def list_nodes(
+    snapshot: Snapshot,
+    kind: NodeKind,
+    options: mlmd.ListOperationOptions,
+    *,
+    limit: int | None,
+    context_id: int | None = None,
+) -> list[Node]:
+    """The nodes (of a context) that a walk through all pages gives, at most `limit`, in order.
+
+    Raises InvalidArgumentError for an order or a filter that is none.
+    """
+    rows = list_rows(snapshot, kind, options, limit=limit, context_id=context_id)
+    parse = kind.message.FromString
+    return [parse(payload) for payload in _payloads(snapshot, kind, (row[0] for row in rows))]
 
 
 def get_artifacts_by_id(
