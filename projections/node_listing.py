@@ -7,11 +7,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from heapq import merge
+from itertools import dropwhile, groupby, islice
 from typing import Any, Final
 
 from eventstore.log import record as kinds
 from eventstore.projections import index_tables
-from eventstore.projections.filter import FilterSql, Join
+from eventstore.projections.filter import FilterSql, Join, PropertyField
 from eventstore.projections.filter.evaluation import Candidate
 from eventstore.projections.index_tables import decode_id, hash64, name_key
 from eventstore.projections.point_index import PointIndex
@@ -251,24 +253,80 @@ def rows_with_event(
 
     None when more rows would have to be looked at.
     """
-    where, wanted = listing.where, listing.limit
-    assert where is not None
-    assert where.split is not None
+    wanted = listing.limit
     assert wanted is not None
-    of_event, table = where.split.of_event, _EVENTS[listing.kind]
     found: list[tuple[int, int]] = []
     for start in range(0, len(rows), _CANDIDATES_AT_ONCE):
         some = rows[start : start + _CANDIDATES_AT_ONCE]
-        events = index.values_of_each(table, [row[0] for row in some], listing.as_of)
-        for row in some:
-            if any(
-                of_event(_BesideEvent(value), where.parameters) is True
-                for value in events.get(row[0], ())
-            ):
-                found.append(row)
-                if len(found) == wanted:
-                    return found
+        having = set(_having_event(index, listing, [row[0] for row in some]))
+        found += [row for row in some if row[0] in having]
+        if len(found) >= wanted:
+            return found[:wanted]
     return found if len(rows) < _SPLIT_ROWS_MAX else None
+
+
+def _having_event(index: PointIndex, listing: Listing, node_ids: Sequence[int]) -> list[int]:
+    """Those of the nodes that have an event as a split listing's filter wants it."""
+    where = listing.where
+    assert where is not None
+    assert where.split is not None
+    of_event, table = where.split.of_event, _EVENTS[listing.kind]
+    events = index.values_of_each(table, node_ids, listing.as_of)
+    return [
+        node_id
+        for node_id in node_ids
+        if node_id in events
+        and any(
+            of_event(_BesideEvent(value), where.parameters) is True for value in events[node_id]
+        )
+    ]
+
+
+def property_looked_up(listing: Listing) -> tuple[PropertyField, list[Any]] | None:
+    """The property that a listing's filter narrows its nodes by, and the values that it may have.
+
+    None when there is none, or the filter holds what only SQL evaluates.
+    """
+    where = listing.where
+    if where is None or listing.context_id is not None or listing.node_ids is not None:
+        return None
+    of_nodes = where if where.split is None else where.split.of_nodes
+    look_up = of_nodes.look_up
+    if look_up is None or of_nodes.evaluate is None or isinstance(look_up.field, str):
+        return None
+    return look_up.field, [where.parameters[name] for name in look_up.parameters]
+
+
+def listed_of(
+    index: PointIndex, listing: Listing, node_ids: Sequence[Sequence[int]]
+) -> list[tuple[int, int]] | None:
+    """What is listed of some nodes: sequences of ids, each ascending.
+
+    None when too many of them would have to be looked at.
+    """
+    where = listing.where
+    assert where is not None
+    is_split = where.split is not None
+    of_nodes = replace(listing, where=where.split.of_nodes) if where.split is not None else listing
+    wanted = listing.limit if listing.order_by == "id" else None
+    if wanted is None and sum(map(len, node_ids)) > _CANDIDATES_MAX:
+        return None
+    if listing.descending:
+        node_ids = [ids[::-1] for ids in node_ids]
+    merged = merge(*node_ids, reverse=listing.descending)
+    candidates: Iterator[int] = (node_id for node_id, _ in groupby(merged))
+    if listing.order_by == "id" and listing.after is not None:
+        last_id = listing.after[1]
+        passed = last_id.__le__ if listing.descending else last_id.__ge__
+        candidates = dropwhile(passed, candidates)
+    rows: list[tuple[int, int]] = []
+    for _ in range(_CANDIDATES_MAX // _CANDIDATES_AT_ONCE + 1):
+        some = [*islice(candidates, _CANDIDATES_AT_ONCE)]
+        having = _having_event(index, listing, some) if is_split else some
+        rows += matching_rows(index, of_nodes, dict.fromkeys(having, ()))
+        if len(some) < _CANDIDATES_AT_ONCE or (wanted is not None and len(rows) >= wanted):
+            return in_order(rows, listing)
+    return None
 
 
 def _candidates(index: PointIndex, listing: Listing) -> Mapping[int, Sequence[_IndexedNode]] | None:
@@ -299,7 +357,7 @@ def _looked_up(
     With the contexts that the look-up has found them in, if it has. None when they are too many.
     """
     look_up = where.look_up
-    if look_up is None:
+    if look_up is None or not isinstance(look_up.field, str):
         return None
     values = [where.parameters[name] for name in look_up.parameters]
     if look_up.alias is None:

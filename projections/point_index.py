@@ -284,8 +284,12 @@ class PointIndex:
         for level in self._levels:
             if level.first_position > as_of:
                 break
-            for key, values in level.values_of_each(table, keys, as_of).items():
-                found.setdefault(key, []).extend(values)
+            some = level.values_of_each(table, keys, as_of)
+            if found:
+                for key, values in some.items():
+                    found.setdefault(key, []).extend(values)
+            else:
+                found = some
         return found
 
     def known_keys(self, table: int, keys: Collection[int]) -> set[int]:

@@ -22,12 +22,15 @@ from eventstore.projections.node_listing import (
     Listing,
     in_order,
     listed_from_index,
+    listed_of,
     matching_rows,
     positions_sql,
+    property_looked_up,
     rows_with_event,
     split_listing,
 )
-from eventstore.projections.point_index import PointIndex
+from eventstore.projections.point_index import TAIL_RECORDS_MAX, PointIndex
+from eventstore.projections.property_values import PropertyValues
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,6 +78,7 @@ class Projections:
         self.known_type_ids: dict[tuple[int, str, str], tuple[int, int]] = {}
         """By table of names, name and version of a type: its id, and a position it is there at."""
         self._recent: deque[Record] = deque(maxlen=RECENT_RECORDS_MAX)
+        self._values = PropertyValues(log)
         self.index = PointIndex(log, _below(self._folder, INDEX_NAME), read_only=read_only)
 
     def catch_up(self, progress: Progress | None = None) -> int:
@@ -83,7 +87,7 @@ class Projections:
         position = self.index.position
         if self._log.position > position:
             with self._mutex:
-                _fold(self._log, self.index, progress, self._recent)
+                self._fold(self.index, progress)
             position = self.index.position
         return position
 
@@ -95,6 +99,7 @@ class Projections:
         with self._mutex:
             # Another thread may have caught up with it already.
             if commit.first_position == self.index.position + 1:
+                self._values.note(commit)
                 self.index.add(commit, entries)
                 _note_newest(self._recent, commit)
 
@@ -133,7 +138,7 @@ class Projections:
     def all_nodes(self, kind: str, *, as_of: int, type_id: int | None = None) -> pa.ChunkedArray:
         """The serialized nodes of a kind, or of a type, by id: for very many of them."""
         sql, parameters = positions_sql(Listing(kind, as_of, type_id=type_id))
-        positions = self._folded_tables(as_of).column(sql, parameters)
+        positions = self._folded_tables(as_of).arrow(sql, parameters).column(0).combine_chunks()
         return self.index.values_at(STORED_TABLES[kind], positions)
 
     def matching_ids(self, kind: str, ids: Sequence[int], where: FilterSql, as_of: int) -> set[int]:
@@ -143,6 +148,9 @@ class Projections:
 
     def _listed(self, listing: Listing) -> list[tuple[int, int]]:
         rows = listed_from_index(self.index, listing)
+        if rows is not None:
+            return rows
+        rows = self._listed_by_values(listing)
         if rows is not None:
             return rows
         first = split_listing(listing)
@@ -162,6 +170,15 @@ class Projections:
         untouched = [row for row in rows if row[0] not in recent]
         touched = matching_rows(self.index, listing, dict.fromkeys(recent, ()))
         return in_order([*untouched, *touched], listing)
+
+    def _listed_by_values(self, listing: Listing) -> list[tuple[int, int]] | None:
+        """What a filter by a property's value lists; None unless the values are held."""
+        field_and_values = property_looked_up(listing)
+        if field_and_values is None:
+            return None
+        tables = self._opened_tables()
+        node_ids = self._values.nodes_bearing(listing.kind, *field_and_values, tables)
+        return None if node_ids is None else listed_of(self.index, listing, node_ids)
 
     def _recently_put(self, checkpoint: int, listing: Listing) -> set[int] | None:
         """The nodes that tables of a checkpoint have other versions of than the listing shall see.
@@ -254,7 +271,7 @@ class Projections:
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
             index = PointIndex(self._log, folder)
-            _fold(self._log, index, _part_of(progress, 0, 2 * records), self._recent)
+            self._fold(index, _part_of(progress, 0, 2 * records))
             self.index = index
         tables = self._opened_tables()
         tables.clear()
@@ -271,6 +288,20 @@ class Projections:
         self.index.close()
         if self._tables is not None:
             self._tables.close()
+
+    def _fold(self, index: PointIndex, progress: Progress | None) -> None:
+        """Fold into an index what the log has gained, and note its newest records."""
+        start, end = index.position, self._log.position
+        if end - start > TAIL_RECORDS_MAX:
+            # What was sealed may be folded without its commits being seen here.
+            self._values.forget()
+        index.fold_sealed(self._log, progress)
+        for commit in self._log.commits(index.position, end):
+            self._values.note(commit)
+            index.add(commit)
+            _note_newest(self._recent, commit)
+            if progress is not None:
+                progress(commit.last_position - start, end - start)
 
     def _folded_tables(self, position: int) -> Tables:
         tables = self._opened_tables()
@@ -291,17 +322,6 @@ class Projections:
 def remove_projections(directory: Path) -> None:
     """Throw away the caches of the store in `directory`: the next reads fold them again."""
     shutil.rmtree(directory / FOLDER_NAME, ignore_errors=True)
-
-
-def _fold(log: Log, index: PointIndex, progress: Progress | None, recent: deque[Record]) -> None:
-    """Fold into an index what the log has gained, and note its newest records."""
-    start, end = index.position, log.position
-    index.fold_sealed(log, progress)
-    for commit in log.commits(index.position, end):
-        index.add(commit)
-        _note_newest(recent, commit)
-        if progress is not None:
-            progress(commit.last_position - start, end - start)
 
 
 def _note_newest(recent: deque[Record], commit: Commit) -> None:

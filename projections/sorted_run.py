@@ -86,12 +86,15 @@ class SortedRun:
         """By key the values of what `entries` answers, for those of `keys` that have any."""
         opened = self._tables[table]
         lowest, highest, value = opened.lowest, opened.highest, opened.value
+        directory, shift = opened.directory, opened.shift
         found = {}
         for key in keys:
             if lowest <= key <= highest:
-                some = [value(row) for row in _rows(opened, key, as_of)]
-                if some:
-                    found[key] = some
+                bucket = key - lowest >> shift
+                if directory[bucket] < directory[bucket + 1]:
+                    rows = _rows(opened, key, as_of)
+                    if rows:
+                        found[key] = [*map(value, rows)]
         return found
 
     def known_keys(self, table: int, keys: Collection[int]) -> set[int]:

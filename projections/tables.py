@@ -158,10 +158,10 @@ class Tables:
             rows = self.query(*listing_sql(listing, is_now=False))
         return rows
 
-    def column(self, sql: str, parameters: dict[str, Any]) -> pa.Array:
-        """The one column of a query's rows, for very many of them."""
+    def arrow(self, sql: str, parameters: dict[str, Any]) -> pa.Table:
+        """A query's rows as columns, for very many of them."""
         with contextlib.closing(self.cursor()) as cursor:
-            return cursor.sql(sql, params=parameters).to_arrow_table().column(0).combine_chunks()
+            return cursor.sql(sql, params=parameters).to_arrow_table()
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Another connection to the tables as far as they are folded; its user closes it."""

@@ -13,7 +13,13 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from eventstore.projections.filter import evaluation, functions
-from eventstore.projections.filter.filter_sql import FilterSql, Join, LookUp, SplitFilter
+from eventstore.projections.filter.filter_sql import (
+    FilterSql,
+    Join,
+    LookUp,
+    PropertyField,
+    SplitFilter,
+)
 from eventstore.projections.filter.lexing import (
     FLOAT_PREFIX,
     INT_PREFIX,
@@ -29,6 +35,7 @@ from eventstore.projections.filter.schema import (
     BOOL,
     COLUMNS,
     FLOAT64,
+    HELD_MEMBERS,
     INDEXED,
     INDEXED_OF_CONTEXTS,
     INT64,
@@ -273,7 +280,12 @@ class Compiler:
             self.joins[key] = (join,)
         alias = self.joins[key][0].alias
         evaluate = evaluation.property_member(is_custom, name, member)
-        return Typed(f"{alias}.{member}", PROPERTY_MEMBERS[member], evaluate=evaluate)
+        return Typed(
+            f"{alias}.{member}",
+            PROPERTY_MEMBERS[member],
+            evaluate=evaluate,
+            property=PropertyField(is_custom, name, member),
+        )
 
     def _neighbour(self, prefix: str, alias: str, field_name: str) -> Typed:
         neighbour = NEIGHBOURS[self.kind].get(prefix)
@@ -511,13 +523,15 @@ class Compiler:
 
 
 def _look_up(left: Typed, members: Sequence[Typed]) -> LookUp | None:
-    """What nodes to look up when a column must be one of some literals."""
+    """What nodes to look up when a column or property must be one of some literals."""
+    parameters = tuple(member.parameter for member in members if member.parameter is not None)
+    if len(parameters) < len(members):
+        return None
+    if left.property is not None and left.property.member in HELD_MEMBERS:
+        return LookUp(left.property, parameters)
     if left.column is None or left.evaluate is None:
         return None
     if left.column.sql not in (INDEXED if left.alias is None else INDEXED_OF_CONTEXTS):
-        return None
-    parameters = tuple(member.parameter for member in members if member.parameter is not None)
-    if len(parameters) < len(members):
         return None
     return LookUp(left.column.sql, parameters, left.alias)
 
@@ -530,7 +544,8 @@ def _narrowest(operands: Sequence[Typed]) -> LookUp | None:
 
 def _breadth(look_up: LookUp) -> tuple[bool, int]:
     # One by a context comes first: only then the neighbour is known without SQL.
-    return look_up.alias is None, INDEXED.index(look_up.field)
+    is_property = isinstance(look_up.field, PropertyField)
+    return look_up.alias is None, len(INDEXED) if is_property else INDEXED.index(look_up.field)
 
 
 def _is_number(node: Any) -> bool:

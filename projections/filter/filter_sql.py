@@ -26,13 +26,23 @@ class Join:
 
 
 @dataclass(frozen=True, slots=True)
-class LookUp:
-    """What a node must bear to match: one of the values of parameters, in a field that is indexed.
+class PropertyField:
+    """A member of a property's values: `int_value`, `double_value` or `string_value`."""
 
-    `field` is `id`, `name`, `external_id` or `uri`, of the context under an alias if there is one.
+    is_custom: bool
+    name: str
+    member: str
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """What a node must bear to match: one of the values of parameters, in a field.
+
+    `field` is `id`, `name`, `external_id` or `uri`, of the context under an alias if there is one,
+    which are indexed, or that of a property, whose values may be held.
     """
 
-    field: str
+    field: str | PropertyField
     parameters: tuple[str, ...]
     alias: str | None = None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from eventstore.projections.filter.evaluation import Evaluate
-from eventstore.projections.filter.filter_sql import Join, LookUp
+from eventstore.projections.filter.filter_sql import Join, LookUp, PropertyField
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 INT64: Final = "INT64"
@@ -37,7 +37,7 @@ class Typed:
 
     `evaluate` is the same in Python, None where only SQL will do. `alias` is that of the neighbour
     whose column it is. `parameter` names the value of a literal. `look_up` is what a node must bear
-    for a condition to be true. `operands` are those of an AND.
+    for a condition to be true. `operands` are those of an AND. `property` is the one that it is.
     """
 
     sql: str
@@ -48,6 +48,7 @@ class Typed:
     look_up: LookUp | None = None
     alias: str | None = None
     operands: tuple[Operand, ...] = ()
+    property: PropertyField | None = None
 
 
 class Operand(NamedTuple):
@@ -173,6 +174,9 @@ INDEXED: Final = ("id", "external_id", "name", "uri")
 
 INDEXED_OF_CONTEXTS: Final = ("id", "name")
 """The columns of contexts whose values their artifacts and executions are looked up by."""
+
+HELD_MEMBERS: Final = ("int_value", "double_value", "string_value")
+"""The members of properties by whose values nodes may be looked up."""
 
 PROPERTY_MEMBERS: Final = {
     "int_value": INT64,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 import eventstore
 from eventstore import errors
 from eventstore.log import DirectoryLog
-from eventstore.projections import Projections, node_listing, projections
+from eventstore.projections import Projections, node_listing, projections, property_values
 from eventstore.projections.filter import compile_filter
 from eventstore.projections.node_listing import Listing, listed_from_index
 from tests.builders import append, draft
@@ -125,3 +127,74 @@ def test_nodes_that_were_put_behind_the_newest_known_records_are_not_missed(
     assert listed() == [1, 2, 100]
     reader.close()
     log.close()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_held_values_of_properties_lead_to_the_same_rows(
+    store: eventstore.MetadataStore, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choice = random.Random(seed)
+    monkeypatch.setattr(property_values, "USES_MIN", 1)
+    monkeypatch.setattr(property_values, "TOUCHED_MAX", choice.choice((0, 3, 1_000)))
+    monkeypatch.setattr(property_values, "ROWS_MAX", choice.choice((12, 60, 1_000)))
+    monkeypatch.setattr(property_values, "_NOTED_MAX", choice.choice((8, 1_000)))
+    monkeypatch.setattr(property_values, "_PARTS_MAX", choice.choice((1, 3)))
+    monkeypatch.setattr(node_listing, "_CANDIDATES_AT_ONCE", choice.choice((1, 2, 64)))
+    monkeypatch.setattr(node_listing, "_CANDIDATES_MAX", choice.choice((4, 2_000)))
+    generator = Generator(choice)
+    engine, found, ways = store._engine, 0, 0
+    for _ in range(60):
+        rpc, request = generator.next_call()
+        try:
+            generator.learn(rpc, request, engine.call(rpc, request))
+        except errors.StatusError:
+            continue
+        position = store.log_position()
+        for kind in KINDS * 3:
+            nodes = getattr(store, f"get_{kind}s")()
+            as_of = choice.choice((position, position, max(1, position - choice.randrange(30))))
+            listing = Listing(
+                kind,
+                engine.log.commit_end(as_of),
+                order_by=choice.choice(("id", "id", "id", "create_time")),
+                descending=choice.random() < 0.3,
+                limit=choice.choice((None, 1, 3, 20)),
+                after=choice.choice((None, None, (2, 2), (5, 5))),
+                where=compile_filter(random_equality(choice, kind, nodes), kind),
+            )
+            rows = engine.projections._listed_by_values(listing)
+            ways += rows is not None
+            tables = engine.projections._opened_tables()
+            tables.fold(listing.as_of)
+            expected = tables.listed(listing)
+            assert rows in (None, expected), listing
+            assert engine.projections._listed(listing) == expected, listing
+            found += bool(rows)
+    assert ways > 30
+    assert found > 5
+
+
+def random_equality(choice: random.Random, kind: str, nodes: Sequence[Any]) -> str:
+    """A filter that asks for values of a property, mostly ones that nodes have, or for more."""
+    borne = [
+        (map_name, name, value)
+        for node in nodes
+        for map_name in ("properties", "custom_properties")
+        for name, value in getattr(node, map_name).items()
+        if name and value.WhichOneof("value") in ("int_value", "double_value", "string_value")
+    ]
+    if not borne or choice.random() < 0.1:
+        asked = "custom_properties.c_int.int_value IN (0, 1, 1.0)"
+    else:
+        map_name, name, value = choice.choice(borne)
+        member = value.WhichOneof("value")
+        some = {repr(getattr(value, member))}
+        some |= {repr(getattr(v, member)) for *_, v in borne if v.HasField(member)}
+        listed = ", ".join(choice.sample(sorted(some), choice.randrange(1, len(some) + 1)))
+        asked = f"{map_name}.`{name}`.{member} IN ({listed})"
+        if choice.random() < 0.5:
+            asked = f"{map_name}.`{name}`.{member} = {getattr(value, member)!r}"
+    beside = ["", "", " AND id > 2", " AND type != 'T1'"]
+    if kind != "context":
+        beside += [" AND events_e.type = INPUT", " AND events_e.type != OUTPUT"]
+    return asked + choice.choice(beside)
