@@ -15,7 +15,7 @@ from eventstore.log import record as kinds
 from eventstore.log.columns import VALUE_TYPE
 from eventstore.projections.node_listing import NOT_ENDED
 
-TABLES_FORMAT_VERSION: Final = 3
+TABLES_FORMAT_VERSION: Final = 4
 NODE_TABLES: Final = {
     kinds.ARTIFACT: ("artifacts", "artifact_properties"),
     kinds.EXECUTION: ("executions", "execution_properties"),
@@ -23,8 +23,10 @@ NODE_TABLES: Final = {
 }
 """The tables of a node kind: one row a version, and one row a property and version."""
 
+# Nearly every name and uri is another text, and a LIKE must read them all.
 _NODE_DEFINITIONS: Final = """
-    id BIGINT, type_id BIGINT, name VARCHAR, external_id VARCHAR, uri VARCHAR, state INTEGER,
+    id BIGINT, type_id BIGINT, name VARCHAR USING COMPRESSION uncompressed, external_id VARCHAR,
+    uri VARCHAR USING COMPRESSION uncompressed, state INTEGER,
     create_time BIGINT, update_time BIGINT, valid_from BIGINT, valid_to BIGINT
 """
 _PROPERTY_DEFINITIONS: Final = """

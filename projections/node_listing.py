@@ -239,27 +239,35 @@ def matching_rows(
 
 
 def split_listing(listing: Listing) -> Listing | None:
-    """What is to be listed first, and looked at for its events then; None where that is no help."""
+    """What is to be listed first, and looked at for the rest then; None where that is no help."""
     where = listing.where
     if where is None or where.split is None or listing.limit is None:
         return None
     return replace(listing, where=where.split.of_nodes, limit=_SPLIT_ROWS_MAX)
 
 
-def rows_with_event(
+def rows_of_split(
     index: PointIndex, listing: Listing, rows: Sequence[tuple[int, int]]
 ) -> list[tuple[int, int]] | None:
-    """The first of a split listing's rows whose nodes have an event as the filter wants it.
+    """The first of the rows found in the first step that the whole of the filter holds for.
 
     None when more rows would have to be looked at.
     """
-    wanted = listing.limit
+    where, wanted = listing.where, listing.limit
+    assert where is not None
+    assert where.split is not None
     assert wanted is not None
     found: list[tuple[int, int]] = []
     for start in range(0, len(rows), _CANDIDATES_AT_ONCE):
         some = rows[start : start + _CANDIDATES_AT_ONCE]
-        having = set(_having_event(index, listing, [row[0] for row in some]))
-        found += [row for row in some if row[0] in having]
+        node_ids = [row[0] for row in some]
+        if where.split.of_event is not None:
+            matching = {*_having_event(index, listing, node_ids)}
+        else:
+            matching = {
+                id_ for id_, _ in matching_rows(index, listing, dict.fromkeys(node_ids, ()))
+            }
+        found += [row for row in some if row[0] in matching]
         if len(found) >= wanted:
             return found[:wanted]
     return found if len(rows) < _SPLIT_ROWS_MAX else None
@@ -270,6 +278,7 @@ def _having_event(index: PointIndex, listing: Listing, node_ids: Sequence[int]) 
     where = listing.where
     assert where is not None
     assert where.split is not None
+    assert where.split.of_event is not None
     of_event, table = where.split.of_event, _EVENTS[listing.kind]
     events = index.values_of_each(table, node_ids, listing.as_of)
     return [
@@ -282,19 +291,22 @@ def _having_event(index: PointIndex, listing: Listing, node_ids: Sequence[int]) 
     ]
 
 
-def property_looked_up(listing: Listing) -> tuple[PropertyField, list[Any]] | None:
-    """The property that a listing's filter narrows its nodes by, and the values that it may have.
+def property_looked_up(listing: Listing) -> tuple[PropertyField, str, list[Any]] | None:
+    """The property that a listing's filter narrows its nodes by, how it is compared, with what.
 
     None when there is none, or the filter holds what only SQL evaluates.
     """
     where = listing.where
     if where is None or listing.context_id is not None or listing.node_ids is not None:
         return None
-    of_nodes = where if where.split is None else where.split.of_nodes
-    look_up = of_nodes.look_up
-    if look_up is None or of_nodes.evaluate is None or isinstance(look_up.field, str):
+    look_up = where.of_nodes.look_up
+    if look_up is None or where.of_nodes.evaluate is None or isinstance(look_up.field, str):
         return None
-    return look_up.field, [where.parameters[name] for name in look_up.parameters]
+    if look_up.comparison != "=" and (where.of_nodes is where or listing.limit is None):
+        # Half of all nodes may be in a range, of which the tables find those with more to say soon.
+        return None
+    values = [where.parameters[name] for name in look_up.parameters]
+    return look_up.field, look_up.comparison, values
 
 
 def listed_of(
@@ -306,8 +318,8 @@ def listed_of(
     """
     where = listing.where
     assert where is not None
-    is_split = where.split is not None
-    of_nodes = replace(listing, where=where.split.of_nodes) if where.split is not None else listing
+    of_nodes = replace(listing, where=where.of_nodes)
+    is_split = where.of_nodes is not where
     wanted = listing.limit if listing.order_by == "id" else None
     if wanted is None and sum(map(len, node_ids)) > _CANDIDATES_MAX:
         return None

@@ -26,7 +26,7 @@ from eventstore.projections.node_listing import (
     matching_rows,
     positions_sql,
     property_looked_up,
-    rows_with_event,
+    rows_of_split,
     split_listing,
 )
 from eventstore.projections.point_index import TAIL_RECORDS_MAX, PointIndex
@@ -155,7 +155,7 @@ class Projections:
             return rows
         first = split_listing(listing)
         if first is not None and self._log.position <= SPLIT_RECORDS_MAX:
-            rows = rows_with_event(self.index, listing, self._listed(first))
+            rows = rows_of_split(self.index, listing, self._listed(first))
             if rows is not None:
                 return rows
         tables = self._opened_tables()
@@ -173,11 +173,11 @@ class Projections:
 
     def _listed_by_values(self, listing: Listing) -> list[tuple[int, int]] | None:
         """What a filter by a property's value lists; None unless the values are held."""
-        field_and_values = property_looked_up(listing)
-        if field_and_values is None:
+        looked_up = property_looked_up(listing)
+        if looked_up is None:
             return None
         tables = self._opened_tables()
-        node_ids = self._values.nodes_bearing(listing.kind, *field_and_values, tables)
+        node_ids = self._values.nodes_bearing(listing.kind, *looked_up, tables)
         return None if node_ids is None else listed_of(self.index, listing, node_ids)
 
     def _recently_put(self, checkpoint: int, listing: Listing) -> set[int] | None:

@@ -8,6 +8,7 @@ lead to candidates, in every version; whether one matches, its version as of a p
 from __future__ import annotations
 
 import bisect
+import math
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -31,6 +32,9 @@ ROWS_MAX: Final = 4_194_304
 TOUCHED_MAX: Final = 1_024
 """So many nodes may have changed since the values were read before they are read further."""
 
+SORTED_MAX: Final = 16_384
+"""So many nodes with a range of values are put in order before the tables are asked instead."""
+
 _NOTED_MAX: Final = 65_536
 _PARTS_MAX: Final = 8
 _USES_MAX: Final = 1_024
@@ -45,8 +49,23 @@ class _Part(NamedTuple):
     node_ids: memoryview
 
     def ids_of(self, value: Any) -> memoryview:
+        """The nodes with a value, ascending."""
         start = bisect.bisect_left(self.values, value)
-        return self.node_ids[start : bisect.bisect_right(self.values, value, start)]
+        return self.node_ids[start : self._end(value, start)]
+
+    def ids_beside(self, comparison: str, value: Any) -> memoryview:
+        """The nodes with the values on one side of a value, and with that itself."""
+        start = bisect.bisect_left(self.values, value)
+        if comparison in (">", ">="):
+            return self.node_ids[start:]
+        return self.node_ids[: self._end(value, start)]
+
+    def _end(self, value: Any, start: int) -> int:
+        """Behind the last row with a value."""
+        if isinstance(value, float):
+            # To bisect_left what is not a number is the greatest, as in SQL; not to bisect_right.
+            return bisect.bisect_left(self.values, math.nextafter(value, math.inf), start)
+        return bisect.bisect_right(self.values, value, start)
 
 
 class _Texts(Sequence[Any]):
@@ -89,12 +108,18 @@ class PropertyValues:
             self._is_noting = False
 
     def nodes_bearing(
-        self, kind: str, field: PropertyField, wanted: Sequence[Any], tables: Tables
+        self,
+        kind: str,
+        field: PropertyField,
+        comparison: str,
+        wanted: Sequence[Any],
+        tables: Tables,
     ) -> list[Sequence[int]] | None:
-        """Sequences of ids, each ascending, that hold all nodes that bear or bore a value.
+        """Sequences of ids, each ascending, that hold all nodes that bear or bore a wanted value.
 
-        None when the values of the field are not held. The nodes may have another value as of any
-        position, and occur several times.
+        With another `comparison` than = they hold those that compare so with the one value. None
+        when the values of the field are not held, or there are too many nodes. The nodes may have
+        another value as of any position, and occur several times.
         """
         values = [_comparable(field.member, value) for value in wanted]
         if None in values:
@@ -106,7 +131,12 @@ class PropertyValues:
                 return None
             touched = self._touched
         changed = sorted({node_id for changed_kind, node_id in touched if changed_kind == kind})
-        return [changed, *(part.ids_of(value) for part in parts for value in values)]
+        if comparison == "=":
+            return [changed, *(part.ids_of(value) for part in parts for value in values)]
+        found = [part.ids_beside(comparison, values[0]) for part in parts]
+        if sum(map(len, found)) > SORTED_MAX:
+            return None
+        return [changed, sorted({node_id for ids in found for node_id in ids})]
 
     def _held(self, key: _Key, tables: Tables) -> list[_Part] | None:
         if len(self._uses) > _USES_MAX:
@@ -207,6 +237,6 @@ def _numbers(array: pa.Array, code: Literal["q", "d"]) -> Any:
 def _comparable(member: str, value: Any) -> Any:
     """The value as the column has it; None when equality is not that of the column's values."""
     if member == "double_value":
-        return float(value)
+        return float(value) if math.isfinite(value) else None
     # An integer is compared with a double as a double, which many integers are equal to.
     return None if member == "int_value" and isinstance(value, float) else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -16,9 +16,7 @@ from eventstore.projections.filter import evaluation, functions
 from eventstore.projections.filter.filter_sql import (
     FilterSql,
     Join,
-    LookUp,
     PropertyField,
-    SplitFilter,
 )
 from eventstore.projections.filter.lexing import (
     FLOAT_PREFIX,
@@ -31,13 +29,11 @@ from eventstore.projections.filter.lexing import (
     lex,
     refused,
 )
+from eventstore.projections.filter.narrowing import look_up_of, narrowest, split
 from eventstore.projections.filter.schema import (
     BOOL,
     COLUMNS,
     FLOAT64,
-    HELD_MEMBERS,
-    INDEXED,
-    INDEXED_OF_CONTEXTS,
     INT64,
     NEIGHBOURS,
     NULL,
@@ -128,36 +124,9 @@ def _compiled(
         root.evaluate if compiled.aliases <= {root.look_up and root.look_up.alias} else None,
         properties_named,
         root.look_up,
-        _split(root, compiled, properties_named),
+        split(root, compiled, properties_named),
     )
     return compiled.with_parameters(shape)
-
-
-def _split(
-    root: Typed, compiled: Compiler, properties: frozenset[tuple[bool, str]]
-) -> SplitFilter | None:
-    """The filter in two steps: one that the tables answer soon, and one for what they found."""
-    of_nodes = [operand.typed for operand in root.operands if not operand.aliases]
-    of_event = [operand for operand in root.operands if operand.aliases]
-    names = {alias for operand in of_event for alias in operand.aliases}
-    alias = next(iter(names), None)
-    if len(names) != 1 or alias is None or not alias.startswith("events_") or not of_nodes:
-        return None
-    if any(operand.looks_at_node for operand in of_event):
-        return None
-    evaluate = evaluation.junction("AND", [operand.typed.evaluate for operand in of_event])
-    if evaluate is None:
-        return None
-    rest = FilterSql(
-        f"({' AND '.join(operand.sql for operand in of_nodes)})",
-        compiled.joins_but(alias),
-        {},
-        compiled.names_node,
-        evaluation.junction("AND", [operand.evaluate for operand in of_nodes]),
-        properties,
-        _narrowest(of_nodes),
-    )
-    return SplitFilter(compiled.with_parameters(rest), evaluate)
 
 
 def _parsed(text: str) -> exp.Expression:
@@ -191,6 +160,7 @@ class Compiler:
     """Those of neighbours."""
     looks_at_node: bool = False
     """Whether a column or property of the node itself is named."""
+    looks_at_properties: bool = False
 
     def joins_but(self, alias: str | None) -> tuple[Join, ...]:
         """All joins, but those that lead to a neighbour."""
@@ -266,7 +236,7 @@ class Compiler:
         return Typed(f"{bound}::{_DUCKDB_TYPES[kind]}", kind, None, evaluate, parameter)
 
     def _property(self, map_name: str, name: str, member: str) -> Typed:
-        self.looks_at_node = True
+        self.looks_at_node = self.looks_at_properties = True
         if member not in PROPERTY_MEMBERS:
             raise refused(
                 f"Field name {member} does not exist in {map_name}; use one of "
@@ -318,19 +288,23 @@ class Compiler:
         word = "AND" if isinstance(node, exp.And) else "OR"
         operands: list[Operand] = []
         aliases, looks_at_node = self.aliases, self.looks_at_node
+        looks_at_properties = self.looks_at_properties
         for part in node.flatten():
-            self.aliases, self.looks_at_node = set(), False
+            self.aliases, self.looks_at_node, self.looks_at_properties = set(), False, False
             operand = self._boolean_operand(part, word)
-            operands.append(Operand(operand, frozenset(self.aliases), self.looks_at_node))
+            named = (frozenset(self.aliases), self.looks_at_node, self.looks_at_properties)
+            operands.append(Operand(operand, *named))
             aliases |= self.aliases
             looks_at_node |= self.looks_at_node
+            looks_at_properties |= self.looks_at_properties
         self.aliases, self.looks_at_node = aliases, looks_at_node
+        self.looks_at_properties = looks_at_properties
         compiled = [operand.typed for operand in operands]
         return Typed(
             f"({f' {word} '.join(operand.sql for operand in compiled)})",
             BOOL,
             evaluate=evaluation.junction(word, [operand.evaluate for operand in compiled]),
-            look_up=_narrowest(compiled) if word == "AND" else None,
+            look_up=narrowest(compiled) if word == "AND" else None,
             operands=tuple(operands) if word == "AND" else (),
         )
 
@@ -349,7 +323,7 @@ class Compiler:
             f"({left.sql} {operator} {right.sql})",
             BOOL,
             evaluate=evaluation.comparison(operator, left.evaluate, right.evaluate),
-            look_up=_look_up(left, [right]) if operator == "=" else None,
+            look_up=look_up_of(left, [right], operator),
         )
 
     def _enum_comparison(self, node: exp.Binary, operator: str) -> Typed | None:
@@ -404,7 +378,7 @@ class Compiler:
             f"({left.sql} {word} ({', '.join(m.sql for m in compiled)}))",
             BOOL,
             evaluate=evaluation.membership(left.evaluate, evaluates, negated=negated),
-            look_up=None if negated else _look_up(left, compiled),
+            look_up=None if negated else look_up_of(left, compiled),
         )
 
     def _enum_membership(self, left: Typed, members: list[Any], *, negated: bool) -> Typed:
@@ -448,7 +422,9 @@ class Compiler:
         # As SQLite and MySQL do it for MLMD: the case of ASCII letters does not count.
         sql = functions.like_without_case(left.sql, right.sql)
         evaluate = evaluation.like(left.evaluate, right.evaluate, negated=negated)
-        return Typed(f"(NOT {sql})" if negated else sql, BOOL, evaluate=evaluate)
+        if negated:
+            return Typed(f"(NOT {sql})", BOOL, evaluate=evaluate)
+        return Typed(sql, BOOL, evaluate=evaluate, is_like=True)
 
     def test(self, node: exp.Is) -> Typed:
         subject, tested = self.compile(node.this), node.expression
@@ -520,32 +496,6 @@ class Compiler:
             f"No matching signature for operator {operator} for argument types: {left.type}, "
             f"{right.type}"
         )
-
-
-def _look_up(left: Typed, members: Sequence[Typed]) -> LookUp | None:
-    """What nodes to look up when a column or property must be one of some literals."""
-    parameters = tuple(member.parameter for member in members if member.parameter is not None)
-    if len(parameters) < len(members):
-        return None
-    if left.property is not None and left.property.member in HELD_MEMBERS:
-        return LookUp(left.property, parameters)
-    if left.column is None or left.evaluate is None:
-        return None
-    if left.column.sql not in (INDEXED if left.alias is None else INDEXED_OF_CONTEXTS):
-        return None
-    return LookUp(left.column.sql, parameters, left.alias)
-
-
-def _narrowest(operands: Sequence[Typed]) -> LookUp | None:
-    """The look-up of the operands that gives the fewest nodes, as far as that can be told."""
-    found = [operand.look_up for operand in operands if operand.look_up is not None]
-    return min(found, key=_breadth, default=None)
-
-
-def _breadth(look_up: LookUp) -> tuple[bool, int]:
-    # One by a context comes first: only then the neighbour is known without SQL.
-    is_property = isinstance(look_up.field, PropertyField)
-    return look_up.alias is None, len(INDEXED) if is_property else INDEXED.index(look_up.field)
 
 
 def _is_number(node: Any) -> bool:

@@ -39,12 +39,14 @@ class LookUp:
     """What a node must bear to match: one of the values of parameters, in a field.
 
     `field` is `id`, `name`, `external_id` or `uri`, of the context under an alias if there is one,
-    which are indexed, or that of a property, whose values may be held.
+    which are indexed, or that of a property, whose values may be held. Those may also be compared
+    with the one parameter by another `comparison`: <, <=, > or >=.
     """
 
     field: str | PropertyField
     parameters: tuple[str, ...]
     alias: str | None = None
+    comparison: str = "="
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,11 @@ class FilterSql:
     split: SplitFilter | None = None
 
     @property
+    def of_nodes(self) -> FilterSql:
+        """All that it says of nodes, if the rest is said of their events."""
+        return self if self.split is None or self.split.of_event is None else self.split.of_nodes
+
+    @property
     def look_up_alias(self) -> str | None:
         """The neighbour that `evaluate` needs, if any."""
         return None if self.look_up is None else self.look_up.alias
@@ -75,11 +82,11 @@ class FilterSql:
 
 @dataclass(frozen=True, slots=True)
 class SplitFilter:
-    """A filter that says something of nodes, and besides something of one of their events.
+    """A filter in two steps: `of_nodes` is soon answered, the rest is looked up for what it found.
 
-    `of_nodes` is all but what it says of events; `of_event` is that, evaluated with an event as the
-    neighbour.
+    The rest is what the filter says of one of their events, `of_event`, evaluated with an event as
+    the neighbour; without it what the filter says of their properties.
     """
 
     of_nodes: FilterSql
-    of_event: Evaluate
+    of_event: Evaluate | None = None

@@ -37,7 +37,8 @@ class Typed:
 
     `evaluate` is the same in Python, None where only SQL will do. `alias` is that of the neighbour
     whose column it is. `parameter` names the value of a literal. `look_up` is what a node must bear
-    for a condition to be true. `operands` are those of an AND. `property` is the one that it is.
+    for a condition to be true. `operands` are those of an AND. `property` is the one that it is;
+    `is_like` tells a LIKE.
     """
 
     sql: str
@@ -49,14 +50,19 @@ class Typed:
     alias: str | None = None
     operands: tuple[Operand, ...] = ()
     property: PropertyField | None = None
+    is_like: bool = False
 
 
 class Operand(NamedTuple):
-    """An operand of AND: the neighbours that it names, and whether it names the node itself."""
+    """An operand of AND: the neighbours that it names, and whether it names the node itself.
+
+    `looks_at_properties` says whether it names properties of the node.
+    """
 
     typed: Typed
     aliases: frozenset[str | None]
     looks_at_node: bool
+    looks_at_properties: bool
 
 
 @dataclass(frozen=True, slots=True)

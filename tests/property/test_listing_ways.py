@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from eventstore.log import DirectoryLog
 from eventstore.projections import Projections, node_listing, projections, property_values
 from eventstore.projections.filter import compile_filter
 from eventstore.projections.node_listing import Listing, listed_from_index
+from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import append, draft
 from tests.differential.filters import random_filter
 from tests.differential.programs import Generator
@@ -69,8 +71,8 @@ def test_every_way_gives_the_same_rows(
     store: eventstore.MetadataStore, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(node_listing, "_SPLIT_ROWS_MAX", seed * 4 + 3)
-    split = Mock(wraps=node_listing.rows_with_event)
-    monkeypatch.setattr(projections, "rows_with_event", split)
+    split = Mock(wraps=node_listing.rows_of_split)
+    monkeypatch.setattr(projections, "rows_of_split", split)
     choice = random.Random(seed)
     generator = Generator(choice)
     engine = store._engine
@@ -194,7 +196,40 @@ def random_equality(choice: random.Random, kind: str, nodes: Sequence[Any]) -> s
         asked = f"{map_name}.`{name}`.{member} IN ({listed})"
         if choice.random() < 0.5:
             asked = f"{map_name}.`{name}`.{member} = {getattr(value, member)!r}"
+        if kind != "context" and choice.random() < 0.3:
+            comparison = choice.choice(("<", "<=", ">", ">="))
+            asked = f"{map_name}.`{name}`.{member} {comparison} {getattr(value, member)!r}"
+            return f"{asked} AND events_e.type {choice.choice(('=', '!='))} INPUT"
     beside = ["", "", " AND id > 2", " AND type != 'T1'"]
     if kind != "context":
         beside += [" AND events_e.type = INPUT", " AND events_e.type != OUTPUT"]
     return asked + choice.choice(beside)
+
+
+def test_held_doubles_compare_as_in_sql(
+    store: eventstore.MetadataStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(property_values, "USES_MIN", 1)
+    doubles = [1.5, math.nan, 0.0, -0.0, math.inf, -math.inf, -2.0, math.nan, 1.5, 0.0, 5e-324]
+    (type_id,) = [store.put_artifact_type(mlmd.ArtifactType(name="T"))]
+    (run_type,) = [store.put_execution_type(mlmd.ExecutionType(name="R"))]
+    nodes = [mlmd.Artifact(type_id=type_id) for _ in doubles * 2]
+    for node, double in zip(nodes, doubles * 2, strict=True):
+        node.custom_properties["x"].double_value = double
+    (run,) = store.put_executions([mlmd.Execution(type_id=run_type)])
+    store.put_events(
+        [
+            mlmd.Event(artifact_id=id_, execution_id=run, type=mlmd.Event.INPUT)
+            for id_ in store.put_artifacts(nodes)
+        ]
+    )
+    projected, position = store._engine.projections, store.log_position()
+    for comparison in ("=", "<", "<=", ">", ">="):
+        for literal in ("0.0", "1.5", "1", "2", "5e-324", "1e308"):
+            text = f"custom_properties.x.double_value {comparison} {literal}"
+            if comparison != "=":
+                text += " AND events_0.type = INPUT"
+            where = compile_filter(text, "artifact")
+            listing = Listing("artifact", position, limit=50, where=where)
+            rows = projected._listed_by_values(listing)
+            assert rows == projected._opened_tables().listed(listing), text
