@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 from eventstore import errors
@@ -12,11 +13,13 @@ from eventstore.metadata_store.lineage_methods import LineageMethods
 from eventstore.metadata_store.sql_methods import SqlMethods
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
+from eventstore.store.link_reads import events_of_artifacts, events_of_executions
 from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, NodeKind
 from eventstore.store.node_reads import (
     artifacts_by_uri,
     list_nodes,
     node_by_type_and_name,
+    nodes_by_external_ids,
     nodes_by_id,
 )
 from eventstore.store.snapshot import Snapshot
@@ -131,7 +134,10 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
 
         Raises NotFoundError when none of them is known, InvalidArgumentError for an empty one.
         """
-        request = service.GetArtifactsByExternalIdsRequest(external_ids=external_ids)
+        given = [*external_ids]
+        if _are_texts(*given):
+            return nodes_by_external_ids(self._snapshot(), ARTIFACT, given)
+        request = service.GetArtifactsByExternalIdsRequest(external_ids=given)
         return list(self._ask("GetArtifactsByExternalIds", request).artifacts)
 
     def get_executions_by_external_ids(
@@ -141,7 +147,10 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
 
         Raises NotFoundError when none of them is known, InvalidArgumentError for an empty one.
         """
-        request = service.GetExecutionsByExternalIdsRequest(external_ids=external_ids)
+        given = [*external_ids]
+        if _are_texts(*given):
+            return nodes_by_external_ids(self._snapshot(), EXECUTION, given)
+        request = service.GetExecutionsByExternalIdsRequest(external_ids=given)
         return list(self._ask("GetExecutionsByExternalIds", request).executions)
 
     def get_contexts_by_external_ids(
@@ -151,7 +160,10 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
 
         Raises NotFoundError when none of them is known, InvalidArgumentError for an empty one.
         """
-        request = service.GetContextsByExternalIdsRequest(external_ids=external_ids)
+        given = [*external_ids]
+        if _are_texts(*given):
+            return nodes_by_external_ids(self._snapshot(), CONTEXT, given)
+        request = service.GetContextsByExternalIdsRequest(external_ids=given)
         return list(self._ask("GetContextsByExternalIds", request).contexts)
 
     def get_artifacts_by_type(
@@ -373,15 +385,13 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
         self, execution_ids: Iterable[int], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.Event]:
         """The executions' events, by execution id and then in the order they were put."""
-        request = service.GetEventsByExecutionIDsRequest(execution_ids=execution_ids)
-        return list(self._ask("GetEventsByExecutionIDs", request).events)
+        return events_of_executions(self._snapshot(), map(index, execution_ids))
 
     def get_events_by_artifact_ids(
         self, artifact_ids: Iterable[int], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.Event]:
         """The artifacts' events, by artifact id, execution id and event type."""
-        request = service.GetEventsByArtifactIDsRequest(artifact_ids=artifact_ids)
-        return list(self._ask("GetEventsByArtifactIDs", request).events)
+        return events_of_artifacts(self._snapshot(), map(index, artifact_ids))
 
     def get_contexts_by_artifact(
         self, artifact_id: int, extra_options: ExtraOptions | None = None

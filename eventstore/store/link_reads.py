@@ -27,8 +27,9 @@ def get_events_by_artifact_ids(
 def get_events_by_execution_ids(
     snapshot: Snapshot, request: service.GetEventsByExecutionIDsRequest
 ) -> service.GetEventsByExecutionIDsResponse:
-    payloads = event_payloads_of_executions(snapshot, request.execution_ids)
-    return fill_repeated(service.GetEventsByExecutionIDsResponse(), "events", payloads)
+    response = service.GetEventsByExecutionIDsResponse()
+    response.events.extend(events_of_executions(snapshot, request.execution_ids))
+    return response
 
 
 def get_contexts_by_artifact(
@@ -97,13 +98,13 @@ def events_of_artifacts(snapshot: Snapshot, artifact_ids: Iterable[int]) -> list
     return sorted(events, key=lambda event: (event.artifact_id, event.execution_id, event.type))
 
 
-def event_payloads_of_executions(
-    snapshot: Snapshot, execution_ids: Iterable[int]
-) -> Iterable[bytes]:
-    """Serialized events, ordered by execution id and then as they were put."""
-    for execution_id in sorted(set(execution_ids)):
-        for _, payload in snapshot.entries(tables.EVENTS_BY_EXECUTION, execution_id):
-            yield payload
+def events_of_executions(snapshot: Snapshot, execution_ids: Iterable[int]) -> list[mlmd.Event]:
+    """Ordered by execution id and then as they were put."""
+    return [
+        mlmd.Event.FromString(payload)
+        for execution_id in sorted(set(execution_ids))
+        for _, payload in snapshot.entries(tables.EVENTS_BY_EXECUTION, execution_id)
+    ]
 
 
 def _asked_contexts(request: Any) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from operator import index
 from typing import Any, TypeVar
@@ -86,6 +86,16 @@ def nodes_by_id(snapshot: Snapshot, kind: NodeKind, node_ids: Iterable[int]) -> 
     parse, ids = kind.message.FromString, sorted({index(node_id) for node_id in node_ids})
     found = snapshot.newest_of_each(kind.nodes, ids)
     return [parse(found[node_id][1]) for node_id in ids if node_id in found]
+
+
+def nodes_by_external_ids(
+    snapshot: Snapshot, kind: NodeKind, external_ids: Sequence[str]
+) -> list[Node]:
+    """The nodes with these external ids, each once, by id ascending; unknown ones are left out.
+
+    Raises NotFoundError when none of them is known, InvalidArgumentError for an empty one.
+    """
+    return nodes_by_id(snapshot, kind, _ids_by_external_ids(snapshot, kind, external_ids))
 
 
 def node_by_type_and_name(
@@ -292,14 +302,19 @@ def _named(snapshot: Snapshot, kind: NodeKind, request: Any, name: str) -> Node 
 def _fill_by_external_ids(
     snapshot: Snapshot, kind: NodeKind, request: Any, response: Response
 ) -> Response:
-    check_external_ids(request.external_ids, kind.plural)
-    found = {snapshot.node_id_by_external_id(kind, id_) for id_ in request.external_ids}
-    node_ids = sorted(node_id for node_id in found if node_id is not None)
-    if request.external_ids and not node_ids:
-        raise NotFoundError(
-            f"no {kind.singular} has any of the external ids {list(request.external_ids)}"
-        )
+    node_ids = _ids_by_external_ids(snapshot, kind, request.external_ids)
     return _fill_nodes(snapshot, kind, node_ids, response)
+
+
+def _ids_by_external_ids(
+    snapshot: Snapshot, kind: NodeKind, external_ids: Sequence[str]
+) -> list[int]:
+    check_external_ids(external_ids, kind.plural)
+    found = {snapshot.node_id_by_external_id(kind, id_) for id_ in external_ids}
+    node_ids = sorted(node_id for node_id in found if node_id is not None)
+    if external_ids and not node_ids:
+        raise NotFoundError(f"no {kind.singular} has any of the external ids {list(external_ids)}")
+    return node_ids
 
 
 def _has_unknown_field(message: Any, number: int) -> bool:
