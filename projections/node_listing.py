@@ -229,10 +229,11 @@ def matching_rows(
         node = tables.message.FromString(payload)
         if listing.type_id is not None and node.type_id != listing.type_id:
             continue
-        candidate = _IndexedNode(node, tables, index, listing.as_of)
-        if where is not None and not candidate.matches(where, candidates[node_id]):
-            continue
-        value = candidate.column(listing.order_by)
+        if where is not None:
+            candidate = _IndexedNode(node, tables, index, listing.as_of)
+            if not candidate.matches(where, candidates[node_id]):
+                continue
+        value = getattr(node, _FIELDS.get(listing.order_by, listing.order_by))
         if listing.after is None or _is_after((value, node_id), listing):
             rows.append((node_id, value))
     return rows
@@ -337,6 +338,43 @@ def listed_of(
         having = _having_event(index, listing, some) if is_split else some
         rows += matching_rows(index, of_nodes, dict.fromkeys(having, ()))
         if len(some) < _CANDIDATES_AT_ONCE or (wanted is not None and len(rows) >= wanted):
+            return in_order(rows, listing)
+    return None
+
+
+def is_by_time(listing: Listing) -> bool:
+    """Whether a listing is the first nodes of all by a time, as far as a filter lets them."""
+    where = listing.where
+    is_evaluated = where is None or (where.evaluate is not None and where.look_up is None)
+    is_of_all = listing.context_id is None and listing.node_ids is None
+    return listing.order_by != "id" and listing.limit is not None and is_evaluated and is_of_all
+
+
+def listed_by_time(
+    index: PointIndex,
+    listing: Listing,
+    node_ids: Sequence[int],
+    others: Iterator[tuple[int, int]],
+) -> list[tuple[int, int]] | None:
+    """The first of some nodes and of others, whose (time, id) come in the order of the listing.
+
+    The others need not have those times any more. None when too many of them would have to be
+    looked at.
+    """
+    wanted = listing.limit
+    assert wanted is not None
+    rows = matching_rows(index, listing, dict.fromkeys(node_ids, ()))
+    known = {*node_ids}
+    others = (row for row in others if row[1] not in known)
+    found = 0
+    at_once = max(wanted, _CANDIDATES_AT_ONCE) if listing.where is not None else wanted
+    for _ in range(0, 2 * wanted + _SPLIT_ROWS_MAX, at_once):
+        some = {(node_id, time) for time, node_id in islice(others, at_once)}
+        candidates = dict.fromkeys((node_id for node_id, _ in some), ())
+        matching = [row for row in matching_rows(index, listing, candidates) if row in some]
+        rows += matching
+        found += len(matching)
+        if len(some) < at_once or found >= wanted:
             return in_order(rows, listing)
     return None
 

@@ -16,11 +16,14 @@ from eventstore.errors import FailedPreconditionError
 from eventstore.log import Commit, Log, Progress, Record
 from eventstore.log import record as kinds
 from eventstore.projections.filter import FilterSql
+from eventstore.projections.held_values import HeldValues
 from eventstore.projections.index_tables import STORED_TABLES, PendingEntries
 from eventstore.projections.node_listing import (
     NODE_TABLES,
     Listing,
     in_order,
+    is_by_time,
+    listed_by_time,
     listed_from_index,
     listed_of,
     matching_rows,
@@ -30,7 +33,6 @@ from eventstore.projections.node_listing import (
     split_listing,
 )
 from eventstore.projections.point_index import TAIL_RECORDS_MAX, PointIndex
-from eventstore.projections.property_values import PropertyValues
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -78,7 +80,7 @@ class Projections:
         self.known_type_ids: dict[tuple[int, str, str], tuple[int, int]] = {}
         """By table of names, name and version of a type: its id, and a position it is there at."""
         self._recent: deque[Record] = deque(maxlen=RECENT_RECORDS_MAX)
-        self._values = PropertyValues(log)
+        self._values = HeldValues(log)
         self.index = PointIndex(log, _below(self._folder, INDEX_NAME), read_only=read_only)
 
     def catch_up(self, progress: Progress | None = None) -> int:
@@ -151,6 +153,8 @@ class Projections:
         if rows is not None:
             return rows
         rows = self._listed_by_values(listing)
+        if rows is None:
+            rows = self._listed_by_time(listing)
         if rows is not None:
             return rows
         first = split_listing(listing)
@@ -179,6 +183,19 @@ class Projections:
         tables = self._opened_tables()
         node_ids = self._values.nodes_bearing(listing.kind, *looked_up, tables)
         return None if node_ids is None else listed_of(self.index, listing, node_ids)
+
+    def _listed_by_time(self, listing: Listing) -> list[tuple[int, int]] | None:
+        """The first of a listing ordered by a time; None unless the times are held."""
+        if not is_by_time(listing):
+            return None
+        found = self._values.nodes_in_order(
+            listing.kind,
+            listing.order_by,
+            None if listing.after is None else listing.after[0],
+            self._opened_tables(),
+            descending=listing.descending,
+        )
+        return None if found is None else listed_by_time(self.index, listing, *found)
 
     def _recently_put(self, checkpoint: int, listing: Listing) -> set[int] | None:
         """The nodes that tables of a checkpoint have other versions of than the listing shall see.

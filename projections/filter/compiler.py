@@ -372,10 +372,14 @@ class Compiler:
         for member in compiled:
             if member.type != NULL:
                 self._require_comparable("IN", left, member)
-        word = "NOT IN" if negated else "IN"
         evaluates = [member.evaluate for member in compiled]
+        if left.column is not None or left.property is not None:
+            found = f"({left.sql} IN ({', '.join(member.sql for member in compiled)}))"
+        else:
+            # Of a text that is computed and may be NULL, DuckDB 2.0 takes IN for another condition.
+            found = f"({' OR '.join(f'{left.sql} = {member.sql}' for member in compiled)})"
         return Typed(
-            f"({left.sql} {word} ({', '.join(m.sql for m in compiled)}))",
+            f"(NOT {found})" if negated else found,
             BOOL,
             evaluate=evaluation.membership(left.evaluate, evaluates, negated=negated),
             look_up=None if negated else look_up_of(left, compiled),

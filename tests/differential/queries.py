@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from eventstore import errors
-from eventstore.projections import property_values
+from eventstore.projections import held_values
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from tests.differential.answers import sort_graph
@@ -70,8 +70,8 @@ def run_filters(oracle: Oracle, seed: int, queries: int, outcomes: Counter[str])
     """Ask both for random filters on a random store; what the first difference is."""
     choice = random.Random(seed)
     # So that values of properties are looked up, too, though each is asked for but a few times.
-    uses_min = choice.choice((1, property_values.USES_MIN))
-    with closing(OurStore()) as ours, patch.object(property_values, "USES_MIN", uses_min):
+    uses_min = choice.choice((1, held_values.USES_MIN))
+    with closing(OurStore()) as ours, patch.object(held_values, "USES_MIN", uses_min):
         difference = run_program(seed, 80, oracle, ours, Counter())
         if difference is not None:
             return str(difference)

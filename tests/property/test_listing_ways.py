@@ -15,7 +15,7 @@ import pytest
 import eventstore
 from eventstore import errors
 from eventstore.log import DirectoryLog
-from eventstore.projections import Projections, node_listing, projections, property_values
+from eventstore.projections import Projections, held_values, node_listing, projections
 from eventstore.projections.filter import compile_filter
 from eventstore.projections.node_listing import Listing, listed_from_index
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -136,12 +136,13 @@ def test_held_values_of_properties_lead_to_the_same_rows(
     store: eventstore.MetadataStore, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     choice = random.Random(seed)
-    monkeypatch.setattr(property_values, "USES_MIN", 1)
-    monkeypatch.setattr(property_values, "TOUCHED_MAX", choice.choice((0, 3, 1_000)))
-    monkeypatch.setattr(property_values, "ROWS_MAX", choice.choice((12, 60, 1_000)))
-    monkeypatch.setattr(property_values, "_NOTED_MAX", choice.choice((8, 1_000)))
-    monkeypatch.setattr(property_values, "_PARTS_MAX", choice.choice((1, 3)))
+    monkeypatch.setattr(held_values, "USES_MIN", 1)
+    monkeypatch.setattr(held_values, "TOUCHED_MAX", choice.choice((0, 3, 1_000)))
+    monkeypatch.setattr(held_values, "ROWS_MAX", choice.choice((12, 60, 1_000)))
+    monkeypatch.setattr(held_values, "_NOTED_MAX", choice.choice((8, 1_000)))
+    monkeypatch.setattr(held_values, "_NEW_SHARE_MAX", choice.choice((0.01, 0.25, 5)))
     monkeypatch.setattr(node_listing, "_CANDIDATES_AT_ONCE", choice.choice((1, 2, 64)))
+    monkeypatch.setattr(node_listing, "_SPLIT_ROWS_MAX", choice.choice((1, 256)))
     monkeypatch.setattr(node_listing, "_CANDIDATES_MAX", choice.choice((4, 2_000)))
     generator = Generator(choice)
     engine, found, ways = store._engine, 0, 0
@@ -164,7 +165,16 @@ def test_held_values_of_properties_lead_to_the_same_rows(
                 after=choice.choice((None, None, (2, 2), (5, 5))),
                 where=compile_filter(random_equality(choice, kind, nodes), kind),
             )
+            if choice.random() < 0.4:
+                some = choice.choice((None, "id > 2", "type != 'T1'", "name LIKE '%1'"))
+                where = None if some is None else compile_filter(some, kind)
+                order_by, type_id = choice.choice(("create_time", "update_time")), None
+                if choice.random() < 0.3 and nodes:
+                    type_id = choice.choice(nodes).type_id
+                listing = replace(listing, where=where, order_by=order_by, type_id=type_id)
             rows = engine.projections._listed_by_values(listing)
+            if rows is None:
+                rows = engine.projections._listed_by_time(listing)
             ways += rows is not None
             tables = engine.projections._opened_tables()
             tables.fold(listing.as_of)
@@ -209,7 +219,7 @@ def random_equality(choice: random.Random, kind: str, nodes: Sequence[Any]) -> s
 def test_held_doubles_compare_as_in_sql(
     store: eventstore.MetadataStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(property_values, "USES_MIN", 1)
+    monkeypatch.setattr(held_values, "USES_MIN", 1)
     doubles = [1.5, math.nan, 0.0, -0.0, math.inf, -math.inf, -2.0, math.nan, 1.5, 0.0, 5e-324]
     (type_id,) = [store.put_artifact_type(mlmd.ArtifactType(name="T"))]
     (run_type,) = [store.put_execution_type(mlmd.ExecutionType(name="R"))]

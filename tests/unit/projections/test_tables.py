@@ -14,12 +14,13 @@ import duckdb
 import pytest
 
 from eventstore.errors import InvalidArgumentError, ResourceExhaustedError
-from eventstore.log import DirectoryLog, Log, MemoryLog
+from eventstore.log import DirectoryLog, Draft, Log, MemoryLog
 from eventstore.log import record as kinds
 from eventstore.projections import Projections, remove_projections, tables_file
 from eventstore.projections import tables as tables_module
 from eventstore.projections.filter import compile_filter
 from eventstore.projections.tables import Tables
+from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import append, draft
 
 ROOT = Path(__file__).parents[3]
@@ -354,4 +355,26 @@ def test_a_condition_that_folds_to_null_is_no_error(log: DirectoryLog) -> None:
     where = compile_filter("name <= CASE WHEN id IS NULL THEN 'a' END OR name = 'one'", "artifact")
     found = projections.list_ids("artifact", as_of=projections.catch_up(), where=where, limit=5)
     assert len(found) >= 1
+    projections.close()
+
+
+def test_a_computed_text_that_may_be_null_is_looked_for_in_a_list(log: DirectoryLog) -> None:
+    """DuckDB 2.0 makes of such an IN that the columns it is computed of are not null."""
+    for number in range(3):
+        artifact = mlmd.Artifact(id=number + 1, type_id=10)
+        if number:
+            artifact.custom_properties["x"].int_value = number
+        else:
+            artifact.custom_properties["x"].string_value = "none"
+        append(log, Draft("artifact", number + 1, 10, None, artifact.SerializeToString()))
+    projections = Projections(log)
+    for text, expected in (
+        ("NULLIF('n', FORMAT('%d', custom_properties.x.int_value)) IN ('a', 'n')", [1, 2, 3]),
+        ("NULLIF('n', FORMAT('%d', custom_properties.x.int_value)) NOT IN ('a', 'b')", [1, 2, 3]),
+        ("CASE WHEN custom_properties.x.int_value = 1 THEN NULL ELSE 'n' END IN ('n')", [1, 3]),
+        ("CASE WHEN custom_properties.x.int_value = 1 THEN NULL ELSE 'n' END LIKE 'n%'", [1, 3]),
+    ):
+        where = compile_filter(text, "artifact")
+        found = projections.list_ids("artifact", as_of=projections.catch_up(), where=where)
+        assert [node_id for node_id, _ in found] == expected, text
     projections.close()

@@ -1,8 +1,9 @@
-"""Which nodes bear, or bore, a value of a property: sorted columns in memory, made when asked for.
+"""Values of properties and times held in order, in memory, once they are asked for repeatedly.
 
-The tables answer `property = value` by a scan. A program that asks so asks again, so from the third
-question about a property on its values are held sorted, as far as memory may be spent on them. They
-lead to candidates, in every version; whether one matches, its version as of a position tells.
+The tables answer `property = value` and "the newest twenty" by a scan. A program that asks so asks
+again, so from the third question about a property or time on its values are held sorted, as far as
+memory may be spent on them. They lead to candidates, in every version; whether one matches, its
+version as of a position tells.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import bisect
 import math
 import threading
 from collections import Counter
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterator, Sequence
+from heapq import merge
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import pyarrow as pa
@@ -24,25 +26,27 @@ if TYPE_CHECKING:
     from eventstore.projections.tables import Tables
 
 USES_MIN: Final = 3
-"""So often a property is asked for before its values are held."""
+"""So often a property or time is asked for before its values are held."""
 
 ROWS_MAX: Final = 4_194_304
-"""So many values are held, of all properties together."""
+"""So many values are held, of all properties and times together."""
 
-TOUCHED_MAX: Final = 1_024
+TOUCHED_MAX: Final = 256
 """So many nodes may have changed since the values were read before they are read further."""
 
 SORTED_MAX: Final = 16_384
 """So many nodes with a range of values are put in order before the tables are asked instead."""
 
 _NOTED_MAX: Final = 65_536
-_PARTS_MAX: Final = 8
 _USES_MAX: Final = 1_024
+_NEW_SHARE_MAX: Final = 0.25
+"""So large a part of the values may be new ones, read again and again, before all are read."""
 
-_Key = tuple[str, PropertyField]
+_Key = tuple[str, PropertyField | str]
+"""A node kind, and a property or the column of a time."""
 
 
-class _Part(NamedTuple):
+class HeldPart(NamedTuple):
     """Values in order and the ids of their nodes, by value and id."""
 
     values: Sequence[Any]
@@ -60,12 +64,32 @@ class _Part(NamedTuple):
             return self.node_ids[start:]
         return self.node_ids[: self._end(value, start)]
 
+    def walk(self, first: Any, *, descending: bool) -> Iterator[tuple[Any, int]]:
+        """(value, id) in order, from a value on or, if that is None, all."""
+        if descending:
+            end = len(self.values) if first is None else self._end(first, 0)
+            return zip(self.values[:end][::-1], self.node_ids[:end][::-1], strict=True)
+        start = 0 if first is None else bisect.bisect_left(self.values, first)
+        return zip(self.values[start:], self.node_ids[start:], strict=True)
+
     def _end(self, value: Any, start: int) -> int:
         """Behind the last row with a value."""
         if isinstance(value, float):
             # To bisect_left what is not a number is the greatest, as in SQL; not to bisect_right.
             return bisect.bisect_left(self.values, math.nextafter(value, math.inf), start)
         return bisect.bisect_right(self.values, value, start)
+
+
+class _Held(NamedTuple):
+    """The values of versions up to a position, and those behind it."""
+
+    old: HeldPart
+    old_position: int
+    new: HeldPart
+
+    @property
+    def rows(self) -> int:
+        return len(self.old.values) + len(self.new.values)
 
 
 class _Texts(Sequence[Any]):
@@ -81,19 +105,18 @@ class _Texts(Sequence[Any]):
         return self._column[row].as_py()
 
 
-class PropertyValues:
-    """The held values of one log's properties. Safe to use from several threads."""
+class HeldValues:
+    """The held values of one log's nodes. Safe to use from several threads."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
         self._mutex = threading.Lock()
         self._uses: Counter[_Key] = Counter()
-        self._parts: dict[_Key, list[_Part]] = {}
+        self._held: dict[_Key, _Held] = {}
         self._too_many: set[_Key] = set()
-        self._position = 0
-        """Up to here all values are held; behind it the nodes in `_touched` have changed."""
         self._is_noting = False
         self._touched: list[tuple[str, int]] = []
+        """The nodes that have changed since the values were read."""
 
     def note(self, commit: Commit) -> None:
         """Take notice of a commit, before any reader is shown its positions."""
@@ -124,98 +147,106 @@ class PropertyValues:
         values = [_comparable(field.member, value) for value in wanted]
         if None in values:
             return None
-        key = (kind, field)
+        found = self._parts((kind, field), tables)
+        if found is None:
+            return None
+        touched, *parts = found
+        if comparison == "=":
+            return [touched, *(part.ids_of(value) for part in parts for value in values)]
+        beside = [part.ids_beside(comparison, values[0]) for part in parts]
+        if sum(map(len, beside)) > SORTED_MAX:
+            return None
+        return [touched, sorted({node_id for ids in beside for node_id in ids})]
+
+    def nodes_in_order(
+        self, kind: str, column: str, first: int | None, tables: Tables, *, descending: bool
+    ) -> tuple[Sequence[int], Iterator[tuple[int, int]]] | None:
+        """Nodes that may have any time, and the (time, id) that all others have or had, in order.
+
+        `first` is the time to begin with, None for all. None when the times are not held.
+        """
+        found = self._parts((kind, column), tables)
+        if found is None:
+            return None
+        touched, *parts = found
+        walks = [part.walk(first, descending=descending) for part in parts]
+        return touched, (row for row, _ in groupby(merge(*walks, reverse=descending)))
+
+    def _parts(self, key: _Key, tables: Tables) -> tuple[list[int], HeldPart, HeldPart] | None:
         with self._mutex:
-            parts = self._held(key, tables)
-            if parts is None:
+            held = self._held_or_read(key, tables)
+            if held is None:
                 return None
             touched = self._touched
+        kind = key[0]
         changed = sorted({node_id for changed_kind, node_id in touched if changed_kind == kind})
-        if comparison == "=":
-            return [changed, *(part.ids_of(value) for part in parts for value in values)]
-        found = [part.ids_beside(comparison, values[0]) for part in parts]
-        if sum(map(len, found)) > SORTED_MAX:
-            return None
-        return [changed, sorted({node_id for ids in found for node_id in ids})]
+        return changed, held.old, held.new
 
-    def _held(self, key: _Key, tables: Tables) -> list[_Part] | None:
+    def _held_or_read(self, key: _Key, tables: Tables) -> _Held | None:
         if len(self._uses) > _USES_MAX:
             self._uses.clear()
         self._uses[key] += 1
-        if self._uses[key] < USES_MIN or key in self._too_many:
+        if self._uses[key] < USES_MIN or (self._is_noting and key in self._too_many):
             return None
         if not self._is_noting:
-            self._start(tables)
+            self._held.clear()
+            self._too_many.clear()
+            self._touched = []
+            # Before the fold, so that what is appended from here on is noted or read.
+            self._is_noting = True
+            tables.fold(self._log.position)
         elif len(self._touched) > TOUCHED_MAX:
             self._read_further(tables)
-        parts = self._parts.get(key)
-        if parts is None:
-            parts = self._read(key, tables)
-        return parts
+        return self._held.get(key) or self._read(key, tables)
 
-    def _start(self, tables: Tables) -> None:
-        self._parts.clear()
-        self._too_many.clear()
-        self._touched = []
-        # Before the fold, so that what is appended from here on is noted or read.
-        self._is_noting = True
-        self._position = self._folded(tables)
-
-    def _read(self, key: _Key, tables: Tables) -> list[_Part] | None:
-        part = _read_part(key, tables, 0)
-        rows = len(part.values)
-        while self._parts and rows + self._rows() > ROWS_MAX:
+    def _read(self, key: _Key, tables: Tables) -> _Held | None:
+        position = tables.checkpoint()
+        held = _Held(_read_part(key, tables, 0), position, _read_part(key, tables, position))
+        while self._held and held.rows + sum(h.rows for h in self._held.values()) > ROWS_MAX:
             # The one that is asked for least makes room.
-            least = min(self._parts, key=self._uses.__getitem__)
-            del self._parts[least]
+            least = min(self._held, key=self._uses.__getitem__)
+            del self._held[least]
             self._uses[least] = 0
-        if rows > ROWS_MAX:
+        if held.rows > ROWS_MAX:
             self._too_many.add(key)
             return None
-        self._parts[key] = [part]
-        return self._parts[key]
+        self._held[key] = held
+        return held
 
     def _read_further(self, tables: Tables) -> None:
         """Read what has changed since, so that the nodes it has changed need not be looked at."""
-        self._touched, position = [], self._position
-        self._position = self._folded(tables)
-        for key, parts in list(self._parts.items()):
-            if len(parts) >= _PARTS_MAX or self._rows() > ROWS_MAX:
-                del self._parts[key]
-            else:
-                # Not in place: another thread may be looking at it.
-                self._parts[key] = [*parts, _read_part(key, tables, position)]
-
-    def _folded(self, tables: Tables) -> int:
-        """Fold the tables to the end of the log; how far they are folded then."""
+        self._touched = []
         tables.fold(self._log.position)
-        return tables.checkpoint()
+        for key, held in list(self._held.items()):
+            new = _read_part(key, tables, held.old_position)
+            if len(new.values) > _NEW_SHARE_MAX * len(held.old.values):
+                del self._held[key]
+            else:
+                self._held[key] = held._replace(new=new)
 
-    def _rows(self) -> int:
-        return sum(len(part.values) for part in chain.from_iterable(self._parts.values()))
 
-
-def _read_part(key: _Key, tables: Tables, after: int) -> _Part:
+def _read_part(key: _Key, tables: Tables, after: int) -> HeldPart:
     """The values of versions behind a position."""
     kind, field = key
+    parameters: dict[str, Any] = {"after": after, "limit": ROWS_MAX + 1}
+    if isinstance(field, str):
+        source, value, node_id, condition = f"{kind}s", field, "id", ""
+    else:
+        source, value, node_id = f"{kind}_properties", field.member, "node_id"
+        condition = f"AND name = $name AND is_custom = $is_custom AND {value} IS NOT NULL"
+        parameters |= {"name": field.name, "is_custom": field.is_custom}
     found = tables.arrow(
         f"""
-        SELECT {field.member} AS value, node_id
-        FROM {kind}_properties
-        WHERE name = $name AND is_custom = $is_custom AND {field.member} IS NOT NULL
-          AND valid_from > $after
-        ORDER BY value, node_id
+        SELECT {value}, {node_id}
+        FROM {source}
+        WHERE valid_from > $after {condition}
+        ORDER BY {value}, {node_id}
         LIMIT $limit
         """,
-        {
-            "name": field.name,
-            "is_custom": field.is_custom,
-            "after": after,
-            "limit": ROWS_MAX + 1,
-        },
+        parameters,
     )
     values, node_ids = (column.combine_chunks() for column in found.columns)
-    return _Part(_sequence(values), _numbers(node_ids, "q"))
+    return HeldPart(_sequence(values), _numbers(node_ids, "q"))
 
 
 def _sequence(values: pa.Array) -> Sequence[Any]:
