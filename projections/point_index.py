@@ -34,7 +34,13 @@ from eventstore.projections.index_tables import (
 )
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
 from eventstore.projections.run_folder import run_path, usable_runs
-from eventstore.projections.sorted_run import SortedRun, merge_runs, run_batch, write_run
+from eventstore.projections.sorted_run import (
+    SortedRun,
+    merge_runs,
+    run_batch,
+    sorted_batch,
+    write_run,
+)
 
 _LOGGER = logging.getLogger("eventstore.projections")
 
@@ -171,15 +177,16 @@ class _Tail:
         """All entries, as a run holds them."""
         batches = {}
         for table, by_key in self._tables.items():
-            # Without a step of Python for each entry: other threads put meanwhile.
-            keys = sorted(by_key)
-            by_row = [*map(by_key.__getitem__, keys)]
+            # Without a step of Python for each entry, and sorted by Arrow: other threads put
+            # meanwhile.
+            keys, by_row = [*by_key], by_key.values()
             entries = [*chain.from_iterable(by_row)]
             if len(entries) > len(keys):
                 keys = [*chain.from_iterable(map(repeat, keys, map(len, by_row)))]
             if entries:
                 positions, values = map(_POSITION, entries), map(_VALUE, entries)
-                batches[table] = run_batch(keys, [*positions], [*values])
+                batch = run_batch(keys, [*positions], [*values])
+                batches[table] = sorted_batch(*batch.columns)
         return batches
 
 
