@@ -50,22 +50,28 @@ class SortedRun:
         """By key what `newest` answers, for those of `keys` for which there is anything."""
         opened = self._tables[table]
         lowest, highest = opened.lowest, opened.highest
-        numbers, values = opened.numbers, opened.values
+        numbers, values, all_keys = opened.numbers, opened.values, opened.keys
         directory, shift, is_dense = opened.directory, opened.shift, opened.is_dense
+        bisect_left, is_inline = bisect.bisect_left, opened.has_inline_values
         found = {}
         for key in keys:
             if not lowest <= key <= highest:
                 continue
             # For most keys what the functions below do, without calling them.
-            if is_dense:
-                at = ENTRY_NUMBERS * (key - lowest)
-                position = numbers[at + 1]
-                if numbers[at] == key != numbers[at + ENTRY_NUMBERS] and position <= as_of:
-                    start, end = numbers[at + 2], numbers[at + ENTRY_NUMBERS + 2]
-                    found[key] = (position, bytes(values[start:end]))
+            row = key - lowest
+            if not is_dense or numbers[ENTRY_NUMBERS * row] != key:
+                bucket = row >> shift
+                start, end = directory[bucket], directory[bucket + 1]
+                if start == end:
                     continue
-            bucket = key - lowest >> shift
-            if directory[bucket] == directory[bucket + 1]:
+                row = bisect_left(all_keys, key, start, end)
+                if numbers[ENTRY_NUMBERS * row] != key:
+                    continue
+            at = ENTRY_NUMBERS * row
+            position = numbers[at + 1]
+            if numbers[at + ENTRY_NUMBERS] != key and position <= as_of and not is_inline:
+                start, end = numbers[at + 2], numbers[at + ENTRY_NUMBERS + 2]
+                found[key] = (position, bytes(values[start:end]))
                 continue
             rows = _rows(opened, key, as_of)
             if rows:
