@@ -186,11 +186,10 @@ class HeldValues:
         if len(self._uses) > _USES_MAX:
             self._uses.clear()
         self._uses[key] += 1
-        if self._uses[key] < USES_MIN or (self._is_noting and key in self._too_many):
+        if self._uses[key] < USES_MIN or key in self._too_many:
             return None
         if not self._is_noting:
             self._held.clear()
-            self._too_many.clear()
             self._touched = []
             # Before the fold, so that what is appended from here on is noted or read.
             self._is_noting = True
@@ -201,15 +200,16 @@ class HeldValues:
 
     def _read(self, key: _Key, tables: Tables) -> _Held | None:
         position = tables.checkpoint()
-        held = _Held(_read_part(key, tables, 0), position, _read_part(key, tables, position))
-        while self._held and held.rows + sum(h.rows for h in self._held.values()) > ROWS_MAX:
+        rows = _count(key, tables)
+        if rows > ROWS_MAX:
+            self._too_many.add(key)
+            return None
+        while self._held and rows + sum(held.rows for held in self._held.values()) > ROWS_MAX:
             # The one that is asked for least makes room.
             least = min(self._held, key=self._uses.__getitem__)
             del self._held[least]
             self._uses[least] = 0
-        if held.rows > ROWS_MAX:
-            self._too_many.add(key)
-            return None
+        held = _Held(_read_part(key, tables, 0), position, _read_part(key, tables, position))
         self._held[key] = held
         return held
 
@@ -225,25 +225,33 @@ class HeldValues:
                 self._held[key] = held._replace(new=new)
 
 
+def _source(key: _Key) -> tuple[str, str, str, dict[str, Any]]:
+    """The columns of values and ids, the table with a condition, and its parameters."""
+    kind, field = key
+    if isinstance(field, str):
+        return field, "id", f"{kind}s WHERE true", {}
+    condition = f"name = $name AND is_custom = $is_custom AND {field.member} IS NOT NULL"
+    parameters = {"name": field.name, "is_custom": field.is_custom}
+    return field.member, "node_id", f"{kind}_properties WHERE {condition}", parameters
+
+
+def _count(key: _Key, tables: Tables) -> int:
+    """How many values of all versions there are."""
+    *_, source, parameters = _source(key)
+    count: int = tables.query(f"SELECT count(*) FROM {source}", parameters)[0][0]
+    return count
+
+
 def _read_part(key: _Key, tables: Tables, after: int) -> HeldPart:
     """The values of versions behind a position."""
-    kind, field = key
-    parameters: dict[str, Any] = {"after": after, "limit": ROWS_MAX + 1}
-    if isinstance(field, str):
-        source, value, node_id, condition = f"{kind}s", field, "id", ""
-    else:
-        source, value, node_id = f"{kind}_properties", field.member, "node_id"
-        condition = f"AND name = $name AND is_custom = $is_custom AND {value} IS NOT NULL"
-        parameters |= {"name": field.name, "is_custom": field.is_custom}
+    value, node_id, source, parameters = _source(key)
     found = tables.arrow(
         f"""
         SELECT {value}, {node_id}
-        FROM {source}
-        WHERE valid_from > $after {condition}
+        FROM {source} AND valid_from > $after
         ORDER BY {value}, {node_id}
-        LIMIT $limit
         """,
-        parameters,
+        parameters | {"after": after},
     )
     values, node_ids = (column.combine_chunks() for column in found.columns)
     return HeldPart(_sequence(values), _numbers(node_ids, "q"))

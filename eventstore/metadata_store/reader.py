@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from operator import index
 from typing import TYPE_CHECKING, Any
 
 from eventstore import errors
@@ -385,13 +384,13 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
         self, execution_ids: Iterable[int], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.Event]:
         """The executions' events, by execution id and then in the order they were put."""
-        return events_of_executions(self._snapshot(), map(index, execution_ids))
+        return events_of_executions(self._snapshot(), execution_ids)
 
     def get_events_by_artifact_ids(
         self, artifact_ids: Iterable[int], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.Event]:
         """The artifacts' events, by artifact id, execution id and event type."""
-        return events_of_artifacts(self._snapshot(), map(index, artifact_ids))
+        return events_of_artifacts(self._snapshot(), artifact_ids)
 
     def get_contexts_by_artifact(
         self, artifact_id: int, extra_options: ExtraOptions | None = None

@@ -10,7 +10,7 @@ from eventstore.projections import index_tables as tables
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.node_kinds import CONTEXT
-from eventstore.store.snapshot import Snapshot
+from eventstore.store.snapshot import Snapshot, distinct_ids
 from eventstore.store.wire import fill_repeated
 
 Response = TypeVar("Response", bound=Any)
@@ -92,7 +92,7 @@ def events_of_artifacts(snapshot: Snapshot, artifact_ids: Iterable[int]) -> list
     """Ordered by artifact id, execution id and event type."""
     events = [
         mlmd.Event.FromString(payload)
-        for artifact_id in set(artifact_ids)
+        for artifact_id in distinct_ids(artifact_ids)
         for _, payload in snapshot.entries(tables.EVENTS_BY_ARTIFACT, artifact_id)
     ]
     return sorted(events, key=lambda event: (event.artifact_id, event.execution_id, event.type))
@@ -102,7 +102,7 @@ def events_of_executions(snapshot: Snapshot, execution_ids: Iterable[int]) -> li
     """Ordered by execution id and then as they were put."""
     return [
         mlmd.Event.FromString(payload)
-        for execution_id in sorted(set(execution_ids))
+        for execution_id in distinct_ids(execution_ids)
         for _, payload in snapshot.entries(tables.EVENTS_BY_EXECUTION, execution_id)
     ]
 

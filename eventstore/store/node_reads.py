@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from operator import index
 from typing import Any, TypeVar
 
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -16,7 +15,7 @@ from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.listing import list_page, list_rows
 from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind
-from eventstore.store.snapshot import Snapshot
+from eventstore.store.snapshot import Snapshot, distinct_ids
 from eventstore.store.type_reads import check_external_ids
 from eventstore.store.wire import fill_repeated, fill_repeated_from_column
 
@@ -81,9 +80,9 @@ def get_executions_by_context(
 def nodes_by_id(snapshot: Snapshot, kind: NodeKind, node_ids: Iterable[int]) -> list[Node]:
     """The nodes with these ids, each once, by id ascending; unknown ids are left out.
 
-    Raises TypeError for an id that is no integer.
+    Raises TypeError for an id that is no integer, ValueError for one beyond 64 bits.
     """
-    parse, ids = kind.message.FromString, sorted({index(node_id) for node_id in node_ids})
+    parse, ids = kind.message.FromString, distinct_ids(node_ids)
     found = snapshot.newest_of_each(kind.nodes, ids)
     return [parse(found[node_id][1]) for node_id in ids if node_id in found]
 

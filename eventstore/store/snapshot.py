@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from operator import index
 from typing import Any, Final, NamedTuple
 
 from eventstore.projections import Projections
-from eventstore.projections.index_tables import decode_id, hash64, name_key, type_name_key
+from eventstore.projections.index_tables import HALF, decode_id, hash64, name_key, type_name_key
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.node_kinds import NODE_KINDS, Node, NodeKind, NodeType
 
@@ -20,6 +21,18 @@ VALUE_FIELDS: Final = {
     mlmd.BOOLEAN: "bool_value",
 }
 """Which field of a value a property of each type takes."""
+
+
+def distinct_ids(ids: Iterable[int]) -> list[int]:
+    """Each of the ids once, ascending.
+
+    Raises TypeError for one that is no integer and ValueError for one beyond 64 bits, as a message
+    does that takes ids.
+    """
+    found = sorted({index(id_) for id_ in ids})
+    if found and not (found[0] >= -HALF and found[-1] < HALF):
+        raise ValueError(f"Value out of range: {found[0] if found[0] < -HALF else found[-1]}")
+    return found
 
 
 class DeclaredType(NamedTuple):

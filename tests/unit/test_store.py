@@ -8,6 +8,7 @@ import sys
 import threading
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -354,3 +355,16 @@ def test_a_closed_store_says_so_and_may_be_closed_again(tmp_path: Path) -> None:
     ):
         with pytest.raises(errors.FailedPreconditionError, match="is closed: open it again"):
             call()
+
+
+@pytest.mark.parametrize("wrong", [2**63, -(2**63) - 1, "1", 1.0, None])
+def test_what_is_no_id_is_refused_as_a_message_would(
+    store: eventstore.MetadataStore, wrong: Any
+) -> None:
+    for ask in (
+        store.get_artifacts_by_id,
+        store.get_events_by_artifact_ids,
+        store.get_events_by_execution_ids,
+    ):
+        with pytest.raises(ValueError if isinstance(wrong, int) else TypeError):
+            ask([1, wrong])
