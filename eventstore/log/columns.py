@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any, Final
 
 import pyarrow as pa
@@ -84,6 +85,19 @@ MESSAGES: Final[dict[str, Any]] = {
 }
 """The message that a kind's payload is the serialized form of."""
 
+_LINK_FIELDS: Final = {
+    kinds.EVENT: (
+        ("artifact_id", "artifact_id"),
+        ("execution_id", "execution_id"),
+        ("event_type", "type"),
+        ("event_time", "milliseconds_since_epoch"),
+    ),
+    kinds.ATTRIBUTION: (("context_id", "context_id"), ("artifact_id", "artifact_id")),
+    kinds.ASSOCIATION: (("context_id", "context_id"), ("execution_id", "execution_id")),
+    kinds.PARENT_CONTEXT: (("context_id", "child_id"), ("parent_context_id", "parent_id")),
+}
+"""The columns of each kind of link, with the fields that they hold."""
+
 _NODE_KINDS: Final = frozenset((kinds.ARTIFACT, kinds.EXECUTION, kinds.CONTEXT))
 _TYPE_KINDS: Final = frozenset((kinds.ARTIFACT_TYPE, kinds.EXECUTION_TYPE, kinds.CONTEXT_TYPE))
 
@@ -101,18 +115,11 @@ def with_derived_columns(batch: pa.RecordBatch) -> pa.RecordBatch:
 def derive(record_kinds: Sequence[str], payloads: Sequence[bytes | None]) -> dict[str, pa.Array]:
     """The derived columns of these payloads by name; a payload of None (erased) gives nulls."""
     columns = _DerivedColumns(len(payloads))
+    handlers = {kind: (MESSAGES[kind].FromString, columns.setter(kind)) for kind in {*record_kinds}}
     for row, (kind, payload) in enumerate(zip(record_kinds, payloads, strict=True)):
-        if payload is None:
-            columns.end_of_row()
-            continue
-        message = MESSAGES[kind].FromString(payload)
-        if kind in _NODE_KINDS:
-            columns.set_node(row, kind, message)
-        elif kind in _TYPE_KINDS:
-            columns.set_type(row, message)
-        else:
-            columns.set_link(row, kind, message)
-        columns.end_of_row()
+        if payload is not None:
+            parse, set_row = handlers[kind]
+            set_row(row, parse(payload))
     return columns.arrays()
 
 
@@ -123,52 +130,62 @@ class _DerivedColumns:
         self._plain: dict[str, list[Any]] = {
             field.name: [None] * rows for field in _DERIVED if field.type != PROPERTIES_TYPE
         }
-        self._maps = {"properties": _PropertyMaps(), "custom_properties": _PropertyMaps()}
+        self._maps = {name: _PropertyMaps(rows) for name in ("properties", "custom_properties")}
 
-    def set_node(self, row: int, kind: str, node: Any) -> None:
-        plain = self._plain
-        if node.HasField("name"):
-            plain["name"][row] = node.name
-        if node.HasField("external_id"):
-            plain["external_id"][row] = node.external_id
-        if kind == kinds.ARTIFACT:
-            plain["uri"][row] = node.uri
-            if node.HasField("state"):
-                plain["state"][row] = node.state
-        elif kind == kinds.EXECUTION and node.HasField("last_known_state"):
-            plain["state"][row] = node.last_known_state
-        plain["create_time"][row] = node.create_time_since_epoch
-        plain["update_time"][row] = node.last_update_time_since_epoch
-        self._maps["properties"].add(node.properties)
-        self._maps["custom_properties"].add(node.custom_properties)
+    def setter(self, kind: str) -> Callable[[int, Any], None]:
+        """What fills the columns of a row from the message of a kind."""
+        if kind in _NODE_KINDS:
+            return self._node_setter(kind)
+        if kind in _TYPE_KINDS:
+            return self._set_type
+        return self._link_setter(kind)
 
-    def set_type(self, row: int, node_type: Any) -> None:
+    def _node_setter(self, kind: str) -> Callable[[int, Any], None]:
+        # Bound once, since there are very many nodes.
+        plain, maps = self._plain, self._maps
+        names, external_ids, uris = plain["name"], plain["external_id"], plain["uri"]
+        create_times, update_times, states = (
+            plain["create_time"],
+            plain["update_time"],
+            plain["state"],
+        )
+        add_properties = maps["properties"].add
+        add_custom_properties = maps["custom_properties"].add
+        state_field = {kinds.ARTIFACT: "state", kinds.EXECUTION: "last_known_state"}.get(kind)
+        is_artifact = kind == kinds.ARTIFACT
+
+        def set_node(row: int, node: Any) -> None:
+            if node.HasField("name"):
+                names[row] = node.name
+            if node.HasField("external_id"):
+                external_ids[row] = node.external_id
+            if is_artifact:
+                uris[row] = node.uri
+            if state_field is not None and node.HasField(state_field):
+                states[row] = getattr(node, state_field)
+            create_times[row] = node.create_time_since_epoch
+            update_times[row] = node.last_update_time_since_epoch
+            add_properties(row, node.properties)
+            add_custom_properties(row, node.custom_properties)
+
+        return set_node
+
+    def _set_type(self, row: int, node_type: Any) -> None:
         self._plain["name"][row] = node_type.name
         if node_type.HasField("external_id"):
             self._plain["external_id"][row] = node_type.external_id
         if node_type.HasField("version"):
             self._plain["version"][row] = node_type.version
 
-    def set_link(self, row: int, kind: str, link: Any) -> None:
+    def _link_setter(self, kind: str) -> Callable[[int, Any], None]:
         plain = self._plain
-        if kind == kinds.PARENT_CONTEXT:
-            plain["context_id"][row] = link.child_id
-            plain["parent_context_id"][row] = link.parent_id
-        elif kind == kinds.ATTRIBUTION:
-            plain["context_id"][row] = link.context_id
-            plain["artifact_id"][row] = link.artifact_id
-        elif kind == kinds.ASSOCIATION:
-            plain["context_id"][row] = link.context_id
-            plain["execution_id"][row] = link.execution_id
-        else:
-            plain["artifact_id"][row] = link.artifact_id
-            plain["execution_id"][row] = link.execution_id
-            plain["event_type"][row] = link.type
-            plain["event_time"][row] = link.milliseconds_since_epoch
+        columns = [(plain[column], field) for column, field in _LINK_FIELDS[kind]]
 
-    def end_of_row(self) -> None:
-        for maps in self._maps.values():
-            maps.end_of_row()
+        def set_link(row: int, link: Any) -> None:
+            for column, field in columns:
+                column[row] = getattr(link, field)
+
+        return set_link
 
     def arrays(self) -> dict[str, pa.Array]:
         arrays = {
@@ -180,41 +197,55 @@ class _DerivedColumns:
 
 
 class _PropertyMaps:
-    """One map column: the entries of all rows in a flat row of lists, and where each row ends."""
+    """One map column: the entries of all rows in a flat row of lists, and how many each row has."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: int) -> None:
         self._names: list[str] = []
+        self._counts = [0] * rows
+        # As long as the last entry that has a value of the member needs.
         self._values: dict[str, list[Any]] = {field.name: [] for field in VALUE_TYPE}
-        self._columns = list(self._values.values())
-        self._members = list(self._values)
-        self._offsets: list[int] = [0]
 
-    def add(self, properties: Any) -> None:
+    def add(self, row: int, properties: Any) -> None:
+        names = sorted(properties)
+        if not names:
+            return
+        self._counts[row] = len(names)
+        entry, values = len(self._names), self._values
         # Sorted, so that the column does not depend on the order of a protobuf map.
-        for name in sorted(properties):
+        self._names += names
+        for name in names:
             value = properties[name]
             member = value.WhichOneof("value")
-            self._names.append(name)
-            for column, column_member in zip(self._columns, self._members, strict=True):
-                if member != column_member:
-                    column.append(None)
-                elif member == "struct_value":
-                    column.append(json.dumps(_plain_struct(value.struct_value), sort_keys=True))
-                elif member == "proto_value":
-                    column.append(value.proto_value.SerializeToString(deterministic=True))
-                else:
-                    column.append(getattr(value, member))
-
-    def end_of_row(self) -> None:
-        self._offsets.append(len(self._names))
+            if member is not None:
+                column = values[member]
+                if len(column) < entry:
+                    column += [None] * (entry - len(column))
+                column.append(_READ.get(member, getattr)(value, member))
+            entry += 1
 
     def array(self) -> pa.MapArray:
+        entries = len(self._names)
+        for column in self._values.values():
+            column += [None] * (entries - len(column))
         values = pa.StructArray.from_arrays(
             [pa.array(self._values[field.name], field.type) for field in VALUE_TYPE],
             fields=list(VALUE_TYPE),
         )
-        offsets = pa.array(self._offsets, pa.int32())
+        offsets = pa.array([*accumulate(self._counts, initial=0)], pa.int32())
         return pa.MapArray.from_arrays(offsets, pa.array(self._names, pa.utf8()), values)
+
+
+def _struct_text(value: Any, _: str) -> str:
+    return json.dumps(_plain_struct(value.struct_value), sort_keys=True)
+
+
+def _proto_bytes(value: Any, _: str) -> bytes:
+    serialized: bytes = value.proto_value.SerializeToString(deterministic=True)
+    return serialized
+
+
+_READ: Final = {"struct_value": _struct_text, "proto_value": _proto_bytes}
+"""How the members of a value are read that are not taken as they are."""
 
 
 def _plain_struct(struct: Any) -> dict[str, Any]:
