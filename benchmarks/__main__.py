@@ -1,7 +1,8 @@
 """Compare the store with ml-metadata 1.17.1: `python -m benchmarks [--size 20000] [--rounds 3]`.
 
-Both sides keep their data on disk, with default settings, and take turns: one process of each a
-round. What is printed are medians over all rounds, and how many times the peer's is ours.
+Both sides keep their data on disk, with default settings, and take turns: in each round a process
+of each puts, and another one reads. What is printed are medians over all rounds, and how many times
+the peer's is ours.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ def main() -> None:
         times: dict[str, dict[str, list[float]]] = {side: {} for side in sides}
         for _ in track(range(arguments.rounds), description="Rounds"):
             for side, path in paths.items():
-                for name, seconds in _work(side, "measure", path, arguments.size).items():
-                    times[side].setdefault(name, []).extend(seconds)
+                for task in ("put", "read"):
+                    for name, seconds in _work(side, task, path, arguments.size).items():
+                        times[side].setdefault(name, []).extend(seconds)
                 started = time.perf_counter()
                 _work(side, "cold", path, arguments.size)
                 times[side].setdefault(COLD, []).append(time.perf_counter() - started)

@@ -1,7 +1,7 @@
 """One side's share of one round, in a process of its own: the same calls on either package.
 
-Runs under both environments: `python worker.py ours|peer fill|measure|cold|whole|import PATH SIZE`,
-and prints a JSON object of workload -> list of seconds.
+Runs under both environments: `python worker.py ours|peer TASK PATH SIZE` with a TASK of `fill`,
+`put`, `read`, `cold`, `whole` or `import`, and prints a JSON object of workload -> list of seconds.
 """
 
 import importlib
@@ -107,12 +107,14 @@ def fill(side, path, size):
     return {}
 
 
+def options_module(side):
+    ours, peer = "eventstore.metadata_store.options", "ml_metadata.metadata_store"
+    return importlib.import_module(ours if side == "ours" else peer)
+
+
 def query_workloads(store, pb, side, size, put_one):
     """Filters, lineage and listings, all of 20 nodes at most."""
-    if side == "ours":
-        module = importlib.import_module("eventstore.metadata_store.options")
-    else:
-        module = importlib.import_module("ml_metadata.metadata_store")
+    module = options_module(side)
     options = module.ListOptions
     newest = options(limit=1_000, order_by=module.OrderByField.CREATE_TIME, is_asc=False)
     numbers = random.Random(size)
@@ -171,7 +173,7 @@ def query_workloads(store, pb, side, size, put_one):
     }
 
 
-def reads(store, pb, side, size, put_one=None, run_id=2):
+def reads(store, pb, side, size, put_one=None):
     """Look-ups and queries, of the first artifacts up to a number."""
     ids = [random.randrange(1, size + 1) for _ in range(CALLS)]
 
@@ -187,12 +189,12 @@ def reads(store, pb, side, size, put_one=None, run_id=2):
         ),
         "get by uri": (lambda n: store.get_artifacts_by_uri(f"s3://bucket/{ids[n] - 1}"), CALLS),
         "events of an artifact": (lambda n: store.get_events_by_artifact_ids([ids[n]]), CALLS),
-        "artifacts of a context": (lambda _: store.get_artifacts_by_context(run_id), 10),
+        "artifacts of a context": (lambda _: store.get_artifacts_by_context(2), 10),
         **query_workloads(store, pb, side, size, put_one),
     }
 
 
-def measure(side, path, size):
+def put(side, path, size):
     store, pb = open_store(side, path)
     type_id = type_id_of(store, pb)
     run_type, train_type = execution_types(store, pb)
@@ -200,16 +202,12 @@ def measure(side, path, size):
     ids = [random.randrange(1, size + 1) for _ in range(CALLS)]
     (run_id,) = store.put_contexts([pb.Context(type_id=run_type, name=mark)])
     run = store.get_contexts_by_id([run_id])[0]
-    marked = [
-        pb.Execution(type_id=train_type, external_id=f"{mark}{number}") for number in range(BATCH)
-    ]
-    marked_ids = store.put_executions(marked)
+    marked_ids = store.put_executions(
+        [pb.Execution(type_id=train_type, external_id=f"{mark}{n}") for n in range(BATCH)]
+    )
 
     def made_one(number):
         return artifact(pb, type_id, number, mark)
-
-    def put_one(number):
-        store.put_artifacts([made_one(number)])
 
     def update(number):
         (read,) = store.get_artifacts_by_id([ids[number]])
@@ -261,12 +259,28 @@ def measure(side, path, size):
             5,
             made_associations,
         ),
-        "get by external id": (
-            lambda n: store.get_executions_by_external_ids([f"{mark}{n}"]),
-            CALLS,
-        ),
-        **reads(store, pb, side, size, put_one, run_id),
     }
+    measured = timed(workloads)
+    if side == "ours":
+        store.close()
+    return measured
+
+
+def read(side, path, size):
+    store, pb = open_store(side, path)
+    type_id = type_id_of(store, pb)
+    mark = f"{os.getpid()}-{time.time_ns()}-"
+
+    def put_one(number):
+        store.put_artifacts([artifact(pb, type_id, number, mark)])
+
+    workloads = reads(store, pb, side, size, put_one)
+    options = options_module(side).ListOptions(limit=CALLS, filter_query="external_id != ''")
+    external_ids = [execution.external_id for execution in store.get_executions(options)]
+    workloads["get by external id"] = (
+        lambda n: store.get_executions_by_external_ids([external_ids[n]]),
+        CALLS,
+    )
     workloads["all artifacts of a type"] = (lambda _: store.get_artifacts_by_type("DataSet"), 1)
     measured = timed(workloads)
     if side == "ours":
@@ -339,7 +353,8 @@ def main():
     side, task, path, size = sys.argv[1:5]
     tasks = {
         "fill": fill,
-        "measure": measure,
+        "put": put,
+        "read": read,
         "cold": cold,
         "whole": whole,
         "import": imported,

@@ -36,7 +36,7 @@ _LINKS_TO_CONTEXT: Final = {
 _CANDIDATES_MAX: Final = 2_000
 _CANDIDATES_AT_ONCE: Final = 64
 _CONTEXTS_MAX: Final = 100
-_TYPES_MAX: Final = 100
+_NAMES_MAX: Final = 500
 _SPLIT_ROWS_MAX: Final = 256
 _NODE_ID: Final = re.compile(r"\bnode\.id\b")
 
@@ -445,10 +445,11 @@ def _bearing(
             table, keys = index_tables.ARTIFACT_URIS, [hash64(value) for value in values]
         case _:
             type_ids = list(index.keys(tables.types, as_of))
-            if len(type_ids) * len(values) > _TYPES_MAX:
+            if len(type_ids) * len(values) > _NAMES_MAX:
                 return None
             table = tables.names
-            keys = [name_key(type_id, value) for type_id in type_ids for value in values]
+            named = [name_key(type_id, value) for type_id in type_ids for value in values]
+            keys = [*index.known_keys(table, named)]
     return [decode_id(value) for key in keys for _, value in index.entries(table, key, as_of)]
 
 
