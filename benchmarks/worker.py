@@ -12,6 +12,7 @@ import sys
 import time
 
 CALLS = 200
+LOOK_UPS = 2_000
 BATCH = 1_000
 RUN_ARTIFACTS = 200
 STEP_ARTIFACTS = 10
@@ -175,20 +176,20 @@ def query_workloads(store, pb, side, size, put_one):
 
 def reads(store, pb, side, size, put_one=None):
     """Look-ups and queries, of the first artifacts up to a number."""
-    ids = [random.randrange(1, size + 1) for _ in range(CALLS)]
+    ids = [random.randrange(1, size + 1) for _ in range(LOOK_UPS)]
 
     def get_many(_):
         store.get_artifacts_by_id(random.sample(range(1, size + 1), 100))
 
     return {
-        "get one by id": (lambda n: store.get_artifacts_by_id([ids[n]]), CALLS),
-        "get 100 by id": (get_many, 20),
+        "get one by id": (lambda n: store.get_artifacts_by_id([ids[n]]), LOOK_UPS),
+        "get 100 by id": (get_many, 50),
         "get one by type and name": (
             lambda n: store.get_artifact_by_type_and_name("DataSet", f"artifact-{ids[n] - 1}"),
-            CALLS,
+            LOOK_UPS,
         ),
-        "get by uri": (lambda n: store.get_artifacts_by_uri(f"s3://bucket/{ids[n] - 1}"), CALLS),
-        "events of an artifact": (lambda n: store.get_events_by_artifact_ids([ids[n]]), CALLS),
+        "get by uri": (lambda n: store.get_artifacts_by_uri(f"s3://bucket/{ids[n] - 1}"), LOOK_UPS),
+        "events of an artifact": (lambda n: store.get_events_by_artifact_ids([ids[n]]), LOOK_UPS),
         "artifacts of a context": (lambda _: store.get_artifacts_by_context(2), 10),
         **query_workloads(store, pb, side, size, put_one),
     }
