@@ -123,7 +123,7 @@ def hash64(text: str) -> int:
 
 def name_key(type_id: int, name: str) -> int:
     """The key of a node's name, which is unique within its type."""
-    return hash64(f"{type_id}/{name}")
+    return xxh3_64_intdigest(f"{type_id}/{name}".encode()) - HALF
 
 
 def type_name_key(name: str, version: str) -> int:

@@ -25,6 +25,9 @@ from eventstore.store.transaction import Transaction
 
 _UNDECLARED = ""
 
+_EMPTY_VALUE = b"\x12\x00"
+"""How the entry of a property without a value ends on the wire: field 2, of length 0."""
+
 PROPERTY_MAPS = ("properties", "custom_properties")
 
 
@@ -191,18 +194,17 @@ def _insert(transaction: Transaction, kind: NodeKind, given: Node, key: int | No
     for name in properties:
         if value_fields.get(name, _UNDECLARED) != properties[name].WhichOneof("value"):
             check_properties(kind, given, validated_type(transaction, kind, given))
-    custom_properties = given.custom_properties
-    for name in custom_properties:
-        if custom_properties[name].WhichOneof("value") is None:
-            check_custom_properties(kind, given)
     if kind is CONTEXT and not given.name:
+        check_custom_properties(kind, given)
         raise InvalidArgumentError("Context name should not be empty: give the context a name")
     hashed = []
     if key is not None:
         hashed.append((kind.names, key))
         if transaction.may_be_known(kind.names, key):
+            check_custom_properties(kind, given)
             _refuse_taken_name(transaction, kind, type_id, declared.name, given.name)
     if given.HasField("external_id"):
+        check_custom_properties(kind, given)
         hashed.append((kind.external_ids, hash64(given.external_id)))
         _refuse_taken_external_id(transaction, kind, given.external_id)
     stored: Node = kind.message()
@@ -219,6 +221,8 @@ def _insert(transaction: Transaction, kind: NodeKind, given: Node, key: int | No
         stored.uri = uri = given.uri
         hashed.append((ARTIFACT_URIS, hash64(uri)))
     payload = stored.SerializeToString(deterministic=True)
+    if _EMPTY_VALUE in payload:
+        check_custom_properties(kind, given)
     transaction.insert_node(kind, node_id, type_id, payload, hashed)
     return node_id
 

@@ -125,17 +125,13 @@ class Transaction(Snapshot):
         hashed: Iterable[tuple[int, int]],
     ) -> None:
         """Add the draft of a new node, which is to be found under each (table, key) of `hashed`."""
-        self.drafts.append(Draft(kind.record_kind, node_id, type_id, None, payload))
-        position = self.position + len(self.drafts)
-        pending = self.pending
+        drafts, pending = self.drafts, self.pending
+        drafts.append(Draft(kind.record_kind, node_id, type_id, None, payload))
+        position = self.position + len(drafts)
         pending[kind.nodes][node_id] = [(position, payload)]
         entry = (position, encode_id(node_id))
         for table, key in hashed:
-            by_key = pending[table]
-            if key in by_key:
-                by_key[key].append(entry)
-            else:
-                by_key[key] = [entry]
+            pending[table].setdefault(key, []).append(entry)
 
     def write_link(
         self, record_kind: str, payload: bytes, entries: list[tuple[int, int, bytes]]
