@@ -239,10 +239,15 @@ def matching_rows(
     return rows
 
 
-def split_listing(listing: Listing) -> Listing | None:
-    """What is to be listed first, and looked at for the rest then; None where that is no help."""
+def split_listing(listing: Listing, *, is_small: bool) -> Listing | None:
+    """What is to be listed first, and looked at for the rest then; None where that is no help.
+
+    In a store that is not small the tables join nodes with events faster than they are looked up.
+    """
     where = listing.where
     if where is None or where.split is None or listing.limit is None:
+        return None
+    if where.split.of_event is not None and not is_small:
         return None
     return replace(listing, where=where.split.of_nodes, limit=_SPLIT_ROWS_MAX)
 

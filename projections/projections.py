@@ -157,8 +157,8 @@ class Projections:
             rows = self._listed_by_time(listing)
         if rows is not None:
             return rows
-        first = split_listing(listing)
-        if first is not None and self._log.position <= SPLIT_RECORDS_MAX:
+        first = split_listing(listing, is_small=self._log.position <= SPLIT_RECORDS_MAX)
+        if first is not None:
             rows = rows_of_split(self.index, listing, self._listed(first))
             if rows is not None:
                 return rows
