@@ -39,6 +39,7 @@ SORTED_MAX: Final = 16_384
 
 _NOTED_MAX: Final = 65_536
 _USES_MAX: Final = 1_024
+_USES_RATIO: Final = 2
 _NEW_SHARE_MAX: Final = 0.25
 """So large a part of the values may be new ones, read again and again, before all are read."""
 
@@ -113,7 +114,7 @@ class HeldValues:
         self._mutex = threading.Lock()
         self._uses: Counter[_Key] = Counter()
         self._held: dict[_Key, _Held] = {}
-        self._too_many: set[_Key] = set()
+        self._counts: dict[_Key, int] = {}
         self._is_noting = False
         self._touched: list[tuple[str, int]] = []
         """The nodes that have changed since the values were read."""
@@ -185,8 +186,9 @@ class HeldValues:
     def _held_or_read(self, key: _Key, tables: Tables) -> _Held | None:
         if len(self._uses) > _USES_MAX:
             self._uses.clear()
+            self._counts.clear()
         self._uses[key] += 1
-        if self._uses[key] < USES_MIN or key in self._too_many:
+        if self._uses[key] < USES_MIN:
             return None
         if not self._is_noting:
             self._held.clear()
@@ -199,19 +201,32 @@ class HeldValues:
         return self._held.get(key) or self._read(key, tables)
 
     def _read(self, key: _Key, tables: Tables) -> _Held | None:
-        position = tables.checkpoint()
-        rows = _count(key, tables)
-        if rows > ROWS_MAX:
-            self._too_many.add(key)
+        if not self._has_room(key, tables):
             return None
-        while self._held and rows + sum(held.rows for held in self._held.values()) > ROWS_MAX:
-            # The one that is asked for least makes room.
-            least = min(self._held, key=self._uses.__getitem__)
-            del self._held[least]
-            self._uses[least] = 0
+        position = tables.checkpoint()
         held = _Held(_read_part(key, tables, 0), position, _read_part(key, tables, position))
         self._held[key] = held
         return held
+
+    def _has_room(self, key: _Key, tables: Tables) -> bool:
+        """Whether the values may be held; others that are asked for far less often make room."""
+        if key not in self._counts:
+            self._counts[key] = _count(key, tables)
+        rows = self._counts[key]
+        given_up: list[_Key] = []
+        for other in sorted(self._held, key=self._uses.__getitem__):
+            kept = sum(h.rows for k, h in self._held.items() if k not in given_up)
+            if rows + kept <= ROWS_MAX:
+                break
+            # Or two that are asked for in turns would be read again and again.
+            if self._uses[key] <= _USES_RATIO * self._uses[other]:
+                return False
+            given_up.append(other)
+        if rows > ROWS_MAX:
+            return False
+        for other in given_up:
+            del self._held[other]
+        return True
 
     def _read_further(self, tables: Tables) -> None:
         """Read what has changed since, so that the nodes it has changed need not be looked at."""

@@ -15,11 +15,12 @@ import pytest
 import eventstore
 from eventstore import errors
 from eventstore.log import DirectoryLog
+from eventstore.metadata_store.options import ListOptions
 from eventstore.projections import Projections, held_values, node_listing, projections
 from eventstore.projections.filter import compile_filter
 from eventstore.projections.node_listing import Listing, listed_from_index
 from eventstore.proto import metadata_store_pb2 as mlmd
-from tests.builders import append, draft
+from tests.builders import append, draft, memory_store
 from tests.differential.filters import random_filter
 from tests.differential.programs import Generator
 
@@ -243,3 +244,30 @@ def test_held_doubles_compare_as_in_sql(
             listing = Listing("artifact", position, limit=50, where=where)
             rows = projected._listed_by_values(listing)
             assert rows == projected._opened_tables().listed(listing), text
+
+
+def test_values_that_are_asked_for_in_turns_are_not_read_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(held_values, "ROWS_MAX", 25)
+    read = Mock(wraps=held_values._read_part)
+    monkeypatch.setattr(held_values, "_read_part", read)
+    store = memory_store()
+    type_id = store.put_artifact_type(mlmd.ArtifactType(name="T"))
+    nodes = [mlmd.Artifact(type_id=type_id) for _ in range(10)]
+    for node in nodes:
+        for name in ("a", "b", "c"):
+            node.custom_properties[name].int_value = 1
+    store.put_artifacts(nodes)
+
+    def ask(name: str) -> None:
+        query = f"custom_properties.{name}.int_value = 1"
+        assert len(store.get_artifacts(ListOptions(filter_query=query))) == 10
+
+    for _ in range(20):
+        for name in ("a", "b", "c"):
+            ask(name)
+    assert read.call_count == 4
+    for _ in range(30):
+        ask("c")
+    assert read.call_count == 6
