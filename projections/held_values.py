@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 USES_MIN: Final = 3
 """So often a property or time is asked for before its values are held."""
 
-ROWS_MAX: Final = 4_194_304
-"""So many values are held, of all properties and times together."""
+ROWS_MAX: Final = 6_291_456
+"""So many values are held, of all properties and times together: about 100 MB, or more of texts."""
 
 TOUCHED_MAX: Final = 256
 """So many nodes may have changed since the values were read before they are read further."""
