@@ -81,6 +81,9 @@ class HeldPart(NamedTuple):
         return bisect.bisect_right(self.values, value, start)
 
 
+_NOTHING: Final = HeldPart((), memoryview(b"").cast("q"))
+
+
 class _Held(NamedTuple):
     """The values of versions up to a position, and those behind it."""
 
@@ -204,25 +207,22 @@ class HeldValues:
         if not self._has_room(key, tables):
             return None
         position = tables.checkpoint()
-        held = _Held(_read_part(key, tables, 0), position, _read_part(key, tables, position))
-        self._held[key] = held
-        return held
+        self._held[key] = _Held(_read_part(key, tables, 0), position, _NOTHING)
+        return self._held[key]
 
     def _has_room(self, key: _Key, tables: Tables) -> bool:
         """Whether the values may be held; others that are asked for far less often make room."""
         if key not in self._counts:
             self._counts[key] = _count(key, tables)
-        rows = self._counts[key]
+        room = ROWS_MAX - self._counts[key] - sum(held.rows for held in self._held.values())
         given_up: list[_Key] = []
         for other in sorted(self._held, key=self._uses.__getitem__):
-            kept = sum(h.rows for k, h in self._held.items() if k not in given_up)
-            if rows + kept <= ROWS_MAX:
-                break
             # Or two that are asked for in turns would be read again and again.
-            if self._uses[key] <= _USES_RATIO * self._uses[other]:
-                return False
+            if room >= 0 or self._uses[key] <= _USES_RATIO * self._uses[other]:
+                break
+            room += self._held[other].rows
             given_up.append(other)
-        if rows > ROWS_MAX:
+        if room < 0:
             return False
         for other in given_up:
             del self._held[other]

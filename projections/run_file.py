@@ -131,7 +131,7 @@ class RunTable:
         rows = self.rows
         thirds = self.numbers[2::ENTRY_NUMBERS]
         if self.has_inline_values:
-            offsets = pa.py_buffer(memoryview(_inline_offsets(rows)))
+            offsets = _inline_offsets(rows)
             values = pa.py_buffer(thirds[:rows].tobytes())
         else:
             offsets, values = pa.py_buffer(thirds.tobytes()), pa.py_buffer(self.values)
@@ -160,7 +160,7 @@ _EMPTY: Final = RunTable(
 
 
 class RunFile:
-    """A run's file, mapped. `tables` has those that are not empty."""
+    """A run's file, mapped."""
 
     def __init__(self, path: Path) -> None:
         """Raises UnusableRunError when the file is missing or is no whole run of this format."""
@@ -171,10 +171,10 @@ class RunFile:
         except (OSError, ValueError, struct.error, msgspec.MsgspecError) as error:
             raise UnusableRunError(f"{path}: {error}") from None
         self.metadata = footer.metadata
-        self.tables = {table: RunTable(layout, mapped) for table, layout in footer.tables.items()}
+        self._tables = {table: RunTable(layout, mapped) for table, layout in footer.tables.items()}
 
     def table(self, table: int) -> RunTable:
-        return self.tables.get(table, _EMPTY)
+        return self._tables.get(table, _EMPTY)
 
 
 def _footer(file: memoryview) -> _Footer:
@@ -291,9 +291,9 @@ def _binary_buffers(array: pa.Array) -> tuple[memoryview, memoryview]:
     return offsets, memoryview(values)[: offsets[-1]]
 
 
-def _inline_offsets(rows: int) -> bytes:
+def _inline_offsets(rows: int) -> pa.Buffer:
+    """Where the values of as many rows and their end are, if each has the length of an int64."""
     import pyarrow.compute as compute
 
     widths = pa.repeat(pa.scalar(_NUMBER_BYTES, pa.int64()), rows + 1)
-    offsets = compute.subtract(compute.cumulative_sum(widths), _NUMBER_BYTES)
-    return bytes(offsets.buffers()[1])[: _NUMBER_BYTES * (rows + 1)]
+    return compute.subtract(compute.cumulative_sum(widths), _NUMBER_BYTES).buffers()[1]

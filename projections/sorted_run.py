@@ -29,9 +29,9 @@ class SortedRun:
     def __init__(self, path: Path) -> None:
         """Raises UnusableRunError when the file is missing or is no whole run of this format."""
         self.path = path
-        self._file = RunFile(path)
-        self._tables = {table: self._file.table(table) for table in TABLES}
-        self.metadata = self._file.metadata
+        file = RunFile(path)
+        self._tables = {table: file.table(table) for table in TABLES}
+        self.metadata = file.metadata
         self.first_position = self.metadata.first_position
         self.last_position = self.metadata.last_position
         self.highest_ids: Mapping[str, int] = self.metadata.highest_ids

@@ -194,6 +194,7 @@ def _insert(transaction: Transaction, kind: NodeKind, given: Node, key: int | No
     for name in properties:
         if value_fields.get(name, _UNDECLARED) != properties[name].WhichOneof("value"):
             check_properties(kind, given, validated_type(transaction, kind, given))
+    # Custom properties are checked before anything else is refused, or else by their bytes below.
     if kind is CONTEXT and not given.name:
         check_custom_properties(kind, given)
         raise InvalidArgumentError("Context name should not be empty: give the context a name")

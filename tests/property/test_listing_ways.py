@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,19 @@ def random_listing(choice: random.Random, kind: str, as_of: int) -> Listing | No
         return None
 
 
+def positions_of_puts(
+    store: eventstore.MetadataStore, generator: Generator, calls: int
+) -> Iterator[int]:
+    """Make random calls; the log's position after each that is not refused."""
+    for _ in range(calls):
+        rpc, request = generator.next_call()
+        try:
+            generator.learn(rpc, request, store._engine.call(rpc, request))
+        except errors.StatusError:
+            continue
+        yield store.log_position()
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_every_way_gives_the_same_rows(
     store: eventstore.MetadataStore, seed: int, monkeypatch: pytest.MonkeyPatch
@@ -78,13 +91,7 @@ def test_every_way_gives_the_same_rows(
     generator = Generator(choice)
     engine = store._engine
     found = ways = 0
-    for _ in range(70):
-        rpc, request = generator.next_call()
-        try:
-            generator.learn(rpc, request, engine.call(rpc, request))
-        except errors.StatusError:
-            continue
-        position = store.log_position()
+    for position in positions_of_puts(store, generator, 70):
         for kind in KINDS * 5:
             as_of = choice.choice((position, position, max(1, position - choice.randrange(30))))
             listing = random_listing(choice, kind, engine.log.commit_end(as_of))
@@ -147,13 +154,7 @@ def test_held_values_of_properties_lead_to_the_same_rows(
     monkeypatch.setattr(node_listing, "_CANDIDATES_MAX", choice.choice((4, 2_000)))
     generator = Generator(choice)
     engine, found, ways = store._engine, 0, 0
-    for _ in range(60):
-        rpc, request = generator.next_call()
-        try:
-            generator.learn(rpc, request, engine.call(rpc, request))
-        except errors.StatusError:
-            continue
-        position = store.log_position()
+    for position in positions_of_puts(store, generator, 60):
         for kind in KINDS * 3:
             nodes = getattr(store, f"get_{kind}s")()
             as_of = choice.choice((position, position, max(1, position - choice.randrange(30))))
@@ -267,7 +268,7 @@ def test_values_that_are_asked_for_in_turns_are_not_read_again_and_again(
     for _ in range(20):
         for name in ("a", "b", "c"):
             ask(name)
-    assert read.call_count == 4
+    assert read.call_count == 2
     for _ in range(30):
         ask("c")
-    assert read.call_count == 6
+    assert read.call_count == 3
