@@ -14,6 +14,7 @@ from eventstore.store.node_puts import (
     check_properties,
     describe,
     put_node,
+    put_nodes,
     require_type_id,
     validated_type,
 )
@@ -91,8 +92,8 @@ def put_lineage_subgraph(
         else artifact
         for artifact in request.artifacts
     ]
-    artifact_ids = [put_node(transaction, ARTIFACT, artifact) for artifact in artifacts]
-    execution_ids = [put_node(transaction, EXECUTION, node) for node in request.executions]
+    artifact_ids = put_nodes(transaction, ARTIFACT, artifacts)
+    execution_ids = put_nodes(transaction, EXECUTION, request.executions)
     for context_id in context_ids:
         for artifact_id in artifact_ids:
             attribute(transaction, context_id, artifact_id)

@@ -8,6 +8,7 @@ time moves only when the given node differs from the stored one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import count
 from typing import Any
 
 from eventstore.errors import (
@@ -16,7 +17,8 @@ from eventstore.errors import (
     InvalidArgumentError,
     NotFoundError,
 )
-from eventstore.projections.index_tables import ARTIFACT_URIS, hash64, name_key
+from eventstore.log.record import Draft
+from eventstore.projections.index_tables import ARTIFACT_URIS, encode_id, hash64, name_key
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind, NodeType
@@ -74,11 +76,11 @@ def put_nodes(
     keys = [*map(_name_key, nodes)]
     if len(keys) > 1:
         transaction.look_up(kind.names, [key for key in keys if key is not None])
+    if not any(node.HasField("id") for node in nodes):
+        return _insert_all(transaction, kind, nodes, keys)
     return [
         put_node(transaction, kind, node, mask_paths, guard_update_time=guard_update_time)
-        if node.HasField("id")
-        else _insert(transaction, kind, node, key)
-        for node, key in zip(nodes, keys, strict=True)
+        for node in nodes
     ]
 
 
@@ -107,7 +109,7 @@ def put_node(
         )
         updated_id: int = given.id
         return updated_id
-    return _insert(transaction, kind, given, _name_key(given))
+    return _insert_all(transaction, kind, [given], [_name_key(given)])[0]
 
 
 def require_type_id(kind: NodeKind, given: Node) -> None:
@@ -126,11 +128,15 @@ def validated_type(transaction: Transaction, kind: NodeKind, given: Node) -> Nod
     require_type_id(kind, given)
     node_type = transaction.type_by_id(kind, given.type_id)
     if node_type is None:
-        raise NotFoundError(
-            f"no {kind.singular} type has id {given.type_id}, the type_id of "
-            f"{describe(kind, given)}: put the type first"
-        )
+        raise _unknown_type(kind, given)
     return node_type
+
+
+def _unknown_type(kind: NodeKind, given: Node) -> NotFoundError:
+    return NotFoundError(
+        f"no {kind.singular} type has id {given.type_id}, the type_id of "
+        f"{describe(kind, given)}: put the type first"
+    )
 
 
 def check_properties(
@@ -183,49 +189,70 @@ def _name_key(given: Node) -> int | None:
     return name_key(given.type_id, given.name) if given.HasField("name") else None
 
 
-def _insert(transaction: Transaction, kind: NodeKind, given: Node, key: int | None) -> int:
+def _insert_all(
+    transaction: Transaction, kind: NodeKind, nodes: Sequence[Node], keys: Sequence[int | None]
+) -> list[int]:
+    """Insert the nodes, none of which has an id; `keys` are those of their names."""
     # Written flat, since every step more would be taken for each of thousands.
-    type_id = given.type_id
-    declared = transaction.declared_type(kind, type_id) if given.HasField("type_id") else None
-    if declared is None:
-        node_type = validated_type(transaction, kind, given)
-        raise AssertionError(f"type {node_type.id} is there and is not declared")
-    value_fields, properties = declared.value_fields, given.properties
-    for name in properties:
-        if value_fields.get(name, _UNDECLARED) != properties[name].WhichOneof("value"):
-            check_properties(kind, given, validated_type(transaction, kind, given))
-    # Custom properties are checked before anything else is refused, or else by their bytes below.
-    if kind is CONTEXT and not given.name:
-        check_custom_properties(kind, given)
-        raise InvalidArgumentError("Context name should not be empty: give the context a name")
-    hashed = []
-    if key is not None:
-        hashed.append((kind.names, key))
-        if transaction.may_be_known(kind.names, key):
+    message, record_kind, is_artifact = kind.message, kind.record_kind, kind is ARTIFACT
+    drafts, now_ms = transaction.drafts, transaction.now_ms
+    stored_nodes, names, uris = (
+        transaction.pending[table] for table in (kind.nodes, kind.names, ARTIFACT_URIS)
+    )
+    new_names = transaction.unknown_keys(kind.names)
+    node_ids = transaction.next_ids(record_kind, len(nodes))
+    positions = count(transaction.position + len(drafts) + 1)
+    type_id = 0
+    for given, key, node_id, position in zip(nodes, keys, node_ids, positions, strict=False):
+        if given.type_id != type_id or type_id == 0:
+            require_type_id(kind, given)
+            type_id = given.type_id
+            declared = transaction.declared_type(kind, type_id)
+            if declared is None:
+                raise _unknown_type(kind, given)
+            type_name, value_fields = declared
+        properties = given.properties
+        for name in properties:
+            if value_fields.get(name, _UNDECLARED) != properties[name].WhichOneof("value"):
+                check_properties(kind, given, validated_type(transaction, kind, given))
+        # Custom properties are checked before anything else is refused, or else by their bytes
+        # below.
+        if kind is CONTEXT and not given.name:
             check_custom_properties(kind, given)
-            _refuse_taken_name(transaction, kind, type_id, declared.name, given.name)
-    if given.HasField("external_id"):
-        check_custom_properties(kind, given)
-        hashed.append((kind.external_ids, hash64(given.external_id)))
-        _refuse_taken_external_id(transaction, kind, given.external_id)
-    stored: Node = kind.message()
-    stored.CopyFrom(given)
-    stored.DiscardUnknownFields()
-    stored.ClearField("system_metadata")
-    now = transaction.now_ms()
-    stored.id = node_id = transaction.next_id(kind.record_kind)
-    stored.type = declared.name
-    stored.create_time_since_epoch = now
-    stored.last_update_time_since_epoch = now
-    if kind is ARTIFACT:
-        # One without a uri has the empty one.
-        stored.uri = uri = given.uri
-        hashed.append((ARTIFACT_URIS, hash64(uri)))
-    payload = stored.SerializeToString(deterministic=True)
-    if _EMPTY_VALUE in payload:
-        check_custom_properties(kind, given)
-    transaction.insert_node(kind, node_id, type_id, payload, hashed)
-    return node_id
+            raise InvalidArgumentError("Context name should not be empty: give the context a name")
+        if key is not None and (key in names or key not in new_names):
+            check_custom_properties(kind, given)
+            _refuse_taken_name(transaction, kind, type_id, type_name, given.name)
+        has_external_id = given.HasField("external_id")
+        if has_external_id:
+            check_custom_properties(kind, given)
+            _refuse_taken_external_id(transaction, kind, given.external_id)
+        stored: Node = message()
+        stored.CopyFrom(given)
+        stored.DiscardUnknownFields()
+        stored.ClearField("system_metadata")
+        now = now_ms()
+        stored.id = node_id
+        stored.type = type_name
+        stored.create_time_since_epoch = now
+        stored.last_update_time_since_epoch = now
+        if is_artifact:
+            # One without a uri has the empty one.
+            stored.uri = uri = given.uri
+        payload = stored.SerializeToString(deterministic=True)
+        if _EMPTY_VALUE in payload:
+            check_custom_properties(kind, given)
+        drafts.append(Draft(record_kind, node_id, type_id, None, payload))
+        stored_nodes[node_id] = [(position, payload)]
+        entry = (position, encode_id(node_id))
+        if key is not None:
+            names.setdefault(key, []).append(entry)
+        if has_external_id:
+            external_ids = transaction.pending[kind.external_ids]
+            external_ids.setdefault(hash64(given.external_id), []).append(entry)
+        if is_artifact:
+            uris.setdefault(hash64(uri), []).append(entry)
+    return [*node_ids]
 
 
 def _update(

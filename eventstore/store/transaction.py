@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from eventstore.log.record import Draft
@@ -13,7 +13,6 @@ from eventstore.projections.index_tables import (
     SEQUENCES,
     TYPE_SEQUENCE,
     PendingEntries,
-    encode_id,
     index_entries,
     node_entries,
 )
@@ -78,6 +77,10 @@ class Transaction(Snapshot):
         """False when nothing was ever written under `key`, nor by this put."""
         return key in self.pending[table] or key not in self._absent.get(table, ())
 
+    def unknown_keys(self, table: int) -> Collection[int]:
+        """Those of the keys looked up in `table` that nothing was stored under before this put."""
+        return self._absent.get(table, ())
+
     def newest_is_stored(self, table: int, key: int) -> bool:
         """Whether what `newest` answers was there before this put."""
         return key not in self.pending[table]
@@ -87,11 +90,15 @@ class Transaction(Snapshot):
 
         Ids of a put that fails are not burned: the next put takes them again, as on SQLite.
         """
+        return self.next_ids(sequence, 1)[0]
+
+    def next_ids(self, sequence: str, count: int) -> range:
+        """Take the next ids of a sequence, so many."""
         last = self._last_ids.get(sequence)
         if last is None:
             last = self._index.highest_id(sequence)
-        self._last_ids[sequence] = last + 1
-        return last + 1
+        self._last_ids[sequence] = last + count
+        return range(last + 1, last + count + 1)
 
     def write(
         self,
@@ -115,23 +122,6 @@ class Transaction(Snapshot):
         draft = Draft(record_kind, node.id, node.type_id, previous, payload)
         # From the message at hand, so that it is not parsed again.
         self._add(draft, node_entries(record_kind, node, payload, is_first=False))
-
-    def insert_node(
-        self,
-        kind: NodeKind,
-        node_id: int,
-        type_id: int,
-        payload: bytes,
-        hashed: Iterable[tuple[int, int]],
-    ) -> None:
-        """Add the draft of a new node, which is to be found under each (table, key) of `hashed`."""
-        drafts, pending = self.drafts, self.pending
-        drafts.append(Draft(kind.record_kind, node_id, type_id, None, payload))
-        position = self.position + len(drafts)
-        pending[kind.nodes][node_id] = [(position, payload)]
-        entry = (position, encode_id(node_id))
-        for table, key in hashed:
-            pending[table].setdefault(key, []).append(entry)
 
     def write_link(
         self, record_kind: str, payload: bytes, entries: list[tuple[int, int, bytes]]
