@@ -1,4 +1,9 @@
-"""The active segment's file: appended to by writers, followed by readers, recovered after death."""
+"""The active segment's file: appended to by writers, followed by readers, recovered after death.
+
+Behind the newest commit lies room for further ones: zeros. To sync what was written over them takes
+half as long as to sync a file that grew, whose size and blocks are to be synced with it. The room
+is given back when the segment ends or a writer closes it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,9 +30,11 @@ from eventstore.log.commit_ends import (
 from eventstore.log.ipc_message import Envelope, message_envelope
 from eventstore.log.ipc_stream import (
     END_OF_STREAM,
+    NO_MESSAGE,
     Ending,
     Walk,
-    has_valid_message,
+    can_be_torn,
+    is_zero,
     read_batches,
     walk_messages,
 )
@@ -35,7 +43,18 @@ from eventstore.log.os_errors import translated
 from eventstore.log.record import Commit
 
 _LOGGER = logging.getLogger("eventstore.log")
-_ZERO_CHECKSUM = bytes(32)
+
+_ROOM = bytes(256 * 1024)
+"""So much room is made at a time."""
+
+_ROOM_MESSAGE_BYTES_MAX = 16 * 1024
+"""For longer messages, making room would take as long as it saves."""
+
+_SUSPECT = (Ending.INCOMPLETE, Ending.DAMAGED)
+_SECOND_LOOK_SECONDS = 0.02
+
+_READ_BYTES = 64 * 1024
+"""So much is read first when something was appended, which is mostly enough."""
 
 
 class ActiveSegmentFile:
@@ -50,9 +69,8 @@ class ActiveSegmentFile:
         self.first_position = entry.first_position
         self.header_bytes = entry.header_bytes
         self._acknowledged_path = folder / "acknowledged"
-        flags = os.O_RDONLY if read_only else os.O_RDWR | os.O_APPEND
         try:
-            self._descriptor = os.open(self.path, flags | getattr(os, "O_BINARY", 0))
+            self._descriptor = os.open(self.path, os.O_RDONLY if read_only else os.O_RDWR)
         except FileNotFoundError:
             raise errors.DataLossError(
                 f"segment {self.number} is missing: the manifest names {self.path}"
@@ -65,6 +83,7 @@ class ActiveSegmentFile:
         """The newest commit in the file that was seen."""
         self._ends = no_commits()
         self._unchecked_end = 0
+        self._room_end = 0
         header = os.pread(self._descriptor, entry.header_bytes, 0)
         if hashlib.sha256(header).hexdigest() != entry.header_sha256:
             self.close()
@@ -89,14 +108,15 @@ class ActiveSegmentFile:
             raise errors.FailedPreconditionError(
                 f"the store of {self.path} is closed: open it again"
             )
-        return os.fstat(self._descriptor).st_size
+        # Not by its status: when that was asked for, Linux (since 6.13) gives the file a new time
+        # of change with the next write, which is then to be synced, too.
+        return os.lseek(self._descriptor, 0, os.SEEK_END)
 
     def is_up_to_date(self) -> bool:
-        """Whether the file ends where it is known to; False when that cannot be told."""
+        """Whether no commit follows the newest that is known; False when that cannot be told."""
         try:
-            # Every read tells where it starts and every write appends, so the file's own position
-            # is free to be moved; asking for its status takes four times as long.
-            return os.lseek(self._descriptor, 0, os.SEEK_END) == self.end and not self.is_ended
+            following = os.pread(self._descriptor, len(NO_MESSAGE), self.end)
+            return (following == NO_MESSAGE or self._ends_with(following)) and not self.is_ended
         except OSError:
             return False
 
@@ -107,34 +127,38 @@ class ActiveSegmentFile:
         Raises DataLossError when a commit that was acknowledged is damaged or gone.
         """
         size = self.file_bytes()
-        if size == self.end or self.is_ended:
-            return False
         if size < self.end:
             raise errors.DataLossError(
                 f"segment {self.number}, {self.path}: it ends at byte {size}, but commits up to "
                 f"byte {self.end} were read from it before: something cut it"
             )
+        if self.is_ended or self.is_up_to_date():
+            return False
         # Before the data: whatever is acknowledged by now is whole in what is read after.
         acknowledged = read_acknowledged(self._acknowledged_path)
-        data = memoryview(self._read(self.end, size))
-        walk = walk_messages(data)
+        start = self.end
+        data, walk = self._walk_from(start)
+        is_damaged = self._is_damaged(data, walk, start, acknowledged)
+        if is_damaged:
+            # A writer may have been stopped while it copied the last bytes of a message.
+            time.sleep(_SECOND_LOOK_SECONDS)
+            data, walk = self._walk_from(start)
+            is_damaged = self._is_damaged(data, walk, start, acknowledged)
         self._absorb(data, walk)
-        if walk.ending is Ending.END_OF_STREAM:
-            self.is_ended = True
-        elif walk.ending is not Ending.END_OF_FILE:
-            self._refuse_damage(data, walk, size - len(data), acknowledged)
+        self.is_ended = walk.ending is Ending.END_OF_STREAM
+        if is_damaged:
+            raise self._damaged(self.last_position + 1, self.end)
         return bool(walk.ends)
 
     def append(self, message: bytes, commit: Commit) -> None:
-        """Write one commit and make it durable. On failure the file is as it was.
+        """Write one commit and make it durable. On failure no commit was added.
 
         Raises ResourceExhaustedError when the disk is full, UnavailableError when the outcome is
         not known.
         """
         try:
-            written = os.write(self._descriptor, message)
-            while written < len(message):
-                written += os.write(self._descriptor, message[written:])
+            self._make_room(len(message))
+            self._write(message)
         except OSError as error:
             self._cut(self.end)
             raise translated(error, "appending to", self.path) from None
@@ -154,9 +178,13 @@ class ActiveSegmentFile:
                 write_commit_ends(self.path.parent, self.number, self._ends)
 
     def append_end_of_stream(self) -> None:
-        """Mark that no commit follows: readers then look into the manifest for the next segment."""
+        """Mark that no commit follows: readers then look into the manifest for the next segment.
+
+        To be repeated where a writer may have died of it.
+        """
         try:
-            os.write(self._descriptor, END_OF_STREAM)
+            self._write(END_OF_STREAM)
+            os.ftruncate(self._descriptor, self.end + len(END_OF_STREAM))
             os.fsync(self._descriptor)
         except OSError as error:
             self._cut(self.end)
@@ -165,17 +193,15 @@ class ActiveSegmentFile:
 
     def cut_torn_tail(self) -> None:
         """Remove what a writer left half-written when it died. Only under the writers' lock."""
-        torn_bytes = self.file_bytes() - self.end
-        if self.is_ended or torn_bytes <= 0:
+        if self.is_ended or self.is_up_to_date():
             return
-        _LOGGER.warning(
-            "%s: cutting back %d bytes that a writer left half-written after position %d",
-            self.path,
-            torn_bytes,
-            self.last_position,
-        )
-        self._cut(self.end)
+        self._cut_behind()
         os.fsync(self._descriptor)
+
+    def give_back_room(self) -> None:
+        """Let the file end behind its newest commit. Only under the writers' lock."""
+        if self.is_up_to_date():
+            self._cut(self.end)
 
     def batches(self, after: int, upto: int) -> Iterator[pa.RecordBatch]:
         """One batch a commit: those that have records in (after, upto]."""
@@ -207,8 +233,7 @@ class ActiveSegmentFile:
 
     def reopen(self) -> None:
         """Give a forked child an open file of its own."""
-        flags = os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0)
-        self._descriptor = os.open(self.path, flags)
+        self._descriptor = os.open(self.path, os.O_RDWR)
 
     def _note(self, end: int, envelope: Envelope) -> None:
         self.newest = envelope
@@ -246,22 +271,26 @@ class ActiveSegmentFile:
                 raise self._damaged(position + 1, offset)
             start = end
 
-    def _refuse_damage(
+    def _walk_from(self, start: int) -> tuple[memoryview, Walk]:
+        """What the file has from a byte on, or as much of it as was needed, and a walk over it."""
+        size = self.file_bytes()
+        data = memoryview(self._read(start, min(start + _READ_BYTES, size)))
+        walk = walk_messages(data)
+        if walk.ending in _SUSPECT and start + len(data) < size:
+            data = memoryview(self._read(start, size))
+            walk = walk_messages(data)
+        return data, walk
+
+    def _is_damaged(
         self, data: memoryview, walk: Walk, start: int, acknowledged: Acknowledged | None
-    ) -> None:
-        """Raise unless what the walk stopped at can be the tail of an interrupted write."""
-        offset = start + walk.stopped_at
+    ) -> bool:
+        """Whether a walk stopped at what cannot be a write that goes on or was interrupted."""
         is_acknowledged = (
             acknowledged is not None
             and acknowledged.segment == self.number
-            and offset < acknowledged.end
+            and start + walk.stopped_at < acknowledged.end
         )
-        # A write that a crash interrupted leaves a short message, or zeros in place of its end.
-        is_whole_but_wrong = (
-            walk.ending is Ending.DAMAGED and bytes(data[-len(_ZERO_CHECKSUM) :]) != _ZERO_CHECKSUM
-        )
-        if is_acknowledged or is_whole_but_wrong or has_valid_message(data, walk.stopped_at + 8):
-            raise self._damaged(self.last_position + 1, offset)
+        return walk.ending in _SUSPECT and (is_acknowledged or not can_be_torn(data, walk, start))
 
     def _damaged(self, position: int, offset: int) -> errors.DataLossError:
         return errors.DataLossError(
@@ -280,9 +309,42 @@ class ActiveSegmentFile:
             start += len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def _ends_with(self, following: bytes) -> bool:
+        """Whether the file ends where the newest commit does, behind which this was read."""
+        return not following and os.lseek(self._descriptor, 0, os.SEEK_END) == self.end
+
+    def _make_room(self, message_bytes: int) -> None:
+        """See to it that there is room for a message, if it is a short one."""
+        size = os.lseek(self._descriptor, 0, os.SEEK_END)
+        if size != self._room_end:
+            # A crash of the machine may have left parts of a write without its start.
+            if not is_zero(memoryview(self._read(self.end, size))):
+                self._cut_behind()
+                size = self.end
+            self._room_end = size
+        if self.end + message_bytes > size and message_bytes <= _ROOM_MESSAGE_BYTES_MAX:
+            # Without it an append takes longer, and nothing else.
+            with contextlib.suppress(OSError):
+                self._room_end += os.pwrite(self._descriptor, _ROOM, size)
+
+    def _write(self, message: bytes) -> None:
+        written = os.pwrite(self._descriptor, message, self.end)
+        while written < len(message):
+            written += os.pwrite(self._descriptor, message[written:], self.end + written)
+        self._room_end = max(self._room_end, self.end + written)
+
+    def _cut_behind(self) -> None:
+        _LOGGER.warning(
+            "%s: cutting back what a writer left half-written after position %d",
+            self.path,
+            self.last_position,
+        )
+        self._cut(self.end)
+
     def _cut(self, end: int) -> None:
         try:
             os.ftruncate(self._descriptor, end)
+            self._room_end = end
         except OSError:
             _LOGGER.exception("cutting %s back to byte %d failed", self.path, end)
 

@@ -329,6 +329,9 @@ class DirectoryLog:
             self._sealer.shutdown(wait=True)
             self._sealer = None
         with self._mutex:
+            if self._lock_descriptor >= 0 and os.getpid() == self._process:
+                with exclusive(self._lock_descriptor):
+                    self._active.give_back_room()
             self._close_descriptors()
             self._active.close()
 
@@ -463,6 +466,7 @@ class DirectoryLog:
         self._catch_up()
         self._active.cut_torn_tail()
         if self._active.is_ended:
+            self._active.append_end_of_stream()
             self._start_next_segment()
 
     def _is_full(self) -> bool:

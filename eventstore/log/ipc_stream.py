@@ -1,8 +1,9 @@
 """Read the Arrow IPC stream of an active or closed segment, message by message.
 
 The stream is a schema message, then one record batch message a commit, then, in a closed segment,
-the end-of-stream marker. Arrow itself does not notice a flipped bit, so every message is checked
-against its own checksum before anything in it is believed.
+the end-of-stream marker, in an active one room for further commits: zeros. Arrow itself does not
+notice a flipped bit, so every message is checked against its own checksum before anything in it is
+believed.
 """
 
 from __future__ import annotations
@@ -15,10 +16,19 @@ import pyarrow as pa
 
 from eventstore.log.columns import ACTIVE_SCHEMA
 from eventstore.log.commit import has_valid_checksum
+from eventstore.log.ipc_message import CHECKSUM_BYTES
 
 END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
+NO_MESSAGE = bytes(8)
+"""What stands in place of the start of a message where room is left."""
+
 _CONTINUATION = 0xFFFFFFFF
+_CONTINUATION_BYTES = b"\xff\xff\xff\xff"
+_NO_CHECKSUM = bytes(CHECKSUM_BYTES)
+_SECTOR_BYTES = 512
+"""Disks write this much or nothing."""
+
 _PREFIX = struct.Struct("<Ii")
 _ALIGNMENT = 8
 # The fields of a flatbuffer table are found over its vtable: `bodyLength` is the fourth of Message.
@@ -30,6 +40,7 @@ class Ending(Enum):
 
     END_OF_FILE = "end of file"
     END_OF_STREAM = "end-of-stream marker"
+    ROOM = "room for further commits"
     INCOMPLETE = "a message that is not whole"
     DAMAGED = "a message that does not match its checksum"
 
@@ -64,6 +75,8 @@ def walk_messages(data: memoryview, offset: int = 0) -> Walk:
             return Walk(ends, offset, Ending.END_OF_FILE)
         if data[offset : offset + len(END_OF_STREAM)] == END_OF_STREAM:
             return Walk(ends, offset, Ending.END_OF_STREAM)
+        if data[offset : offset + len(NO_MESSAGE)] == NO_MESSAGE and is_zero(data[offset:]):
+            return Walk(ends, offset, Ending.ROOM)
         end = _message_end(data, offset)
         if end is None or end > len(data):
             return Walk(ends, offset, Ending.INCOMPLETE)
@@ -73,13 +86,47 @@ def walk_messages(data: memoryview, offset: int = 0) -> Walk:
         offset = end
 
 
-def has_valid_message(data: memoryview, offset: int) -> bool:
+def can_be_torn(data: memoryview, walk: Walk, start: int) -> bool:
+    """Whether what a walk over the file from byte `start` on stopped at can be a torn write.
+
+    A write that a crash interrupted leaves a short message, or zeros where a sector of it did not
+    reach the disk, and no valid message behind it. Anything else was damaged afterwards.
+    """
+    offset = walk.stopped_at
+    if _has_valid_message(data, offset + _ALIGNMENT):
+        return False
+    end = _message_end(data, offset)
+    if walk.ending is Ending.INCOMPLETE or end is None:
+        return True
+    if data[end - CHECKSUM_BYTES : end] == _NO_CHECKSUM:
+        return True
+    first_sector = offset + -(start + offset) % _SECTOR_BYTES
+    return any(
+        is_zero(data[sector : sector + _SECTOR_BYTES])
+        for sector in range(first_sector, end - _SECTOR_BYTES + 1, _SECTOR_BYTES)
+    )
+
+
+def starts_like_a_message(data: memoryview, offset: int) -> bool:
+    """Whether as much as there is of a message's first four bytes is as it has to be."""
+    start = bytes(data[offset : offset + len(_CONTINUATION_BYTES)])
+    return _CONTINUATION_BYTES.startswith(start)
+
+
+def is_zero(data: memoryview) -> bool:
+    # Of bytes, which are compared as a whole; views are compared number by number.
+    return bytes(data) == bytes(len(data))
+
+
+def _has_valid_message(data: memoryview, offset: int) -> bool:
     """Whether a whole and valid message starts anywhere at or after `offset`."""
-    offset += -offset % _ALIGNMENT
-    for start in range(offset, len(data) - _PREFIX.size, _ALIGNMENT):
-        end = _message_end(data, start)
+    content = bytes(data)
+    start = content.find(_CONTINUATION_BYTES, offset)
+    while start >= 0:
+        end = _message_end(data, start) if start % _ALIGNMENT == 0 else None
         if end is not None and end <= len(data) and has_valid_checksum(data[start:end]):
             return True
+        start = content.find(_CONTINUATION_BYTES, start + 1)
     return False
 
 

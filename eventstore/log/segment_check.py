@@ -22,9 +22,10 @@ from eventstore.log.columns import ACTIVE_SCHEMA, DERIVED_NAMES, RECORD_SCHEMA, 
 from eventstore.log.commit import records_of
 from eventstore.log.ipc_stream import (
     Ending,
-    has_valid_message,
+    can_be_torn,
     read_batches,
     schema_message_bytes,
+    starts_like_a_message,
     walk_messages,
 )
 from eventstore.log.leaf import leaf_hashes
@@ -241,22 +242,25 @@ class _SegmentCheck:
             segment is None
             and walk.ending in (Ending.INCOMPLETE, Ending.DAMAGED)
             and walk.stopped_at >= acknowledged_end
-            and (walk.ending is Ending.INCOMPLETE or bytes(data[-32:]) == bytes(32))
-            and not has_valid_message(data, walk.stopped_at + 8)
+            and starts_like_a_message(data, walk.stopped_at)
+            and can_be_torn(data, walk, 0)
         )
-        expected = Ending.END_OF_FILE if segment is None else Ending.END_OF_STREAM
-        is_rotating = segment is None and walk.ending is Ending.END_OF_STREAM
-        if walk.ending is not expected and not is_torn_tail and not is_rotating:
+        if segment is not None:
+            expected: tuple[Ending, ...] = (Ending.END_OF_STREAM,)
+        else:
+            # The marker is there while the segment is being closed.
+            expected = (Ending.END_OF_FILE, Ending.ROOM, Ending.END_OF_STREAM)
+        if walk.ending not in expected and not is_torn_tail:
             self.find(
                 f"commit {self.next_commit} is damaged: byte {walk.stopped_at} starts "
                 f"{walk.ending.value}",
                 commit=self.next_commit,
                 position=self.next_position,
             )
-        elif acknowledged_end > len(data):
+        elif acknowledged_end > walk.stopped_at:
             self.find(
-                f"commit {self.next_commit} is missing: the file ends at byte {len(data)}, commits "
-                f"up to byte {acknowledged_end} were acknowledged",
+                f"commit {self.next_commit} is missing: there is none from byte "
+                f"{walk.stopped_at} on, commits up to byte {acknowledged_end} were acknowledged",
                 commit=self.next_commit,
                 position=self.next_position,
             )

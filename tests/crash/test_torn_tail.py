@@ -26,7 +26,7 @@ def _store_with_a_small_last_commit(directory: Path) -> tuple[Path, int]:
     append(log, draft(3))
     (segment,) = log.segments()
     assert segment.path is not None
-    start = segment.path.stat().st_size
+    start = segment.file_bytes
     append(log, draft(4), draft(5))
     log.close()
     return segment.path, start

@@ -221,16 +221,14 @@ def test_a_corrupt_manifest_is_named(tmp_path: Path, damage: Callable[[str], str
 def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = DirectoryLog.create(tmp_path / "store")
     append(log, draft(1))
-    write = os.write
+    write = os.pwrite
 
-    def full(descriptor: int, data: bytes) -> int:
-        if len(data) > 500:
-            write(descriptor, data[:100])
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return write(descriptor, data)
+    def full(descriptor: int, data: bytes, offset: int) -> int:
+        write(descriptor, data[:100], offset)
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("os.write", full)
+        patched.setattr("os.pwrite", full)
         with pytest.raises(errors.ResourceExhaustedError, match="No space left"):
             append(log, draft(2))
     assert append(log, draft(2)).last_position == 2

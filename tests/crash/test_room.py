@@ -1,0 +1,234 @@
+"""Room for further commits behind the newest one: never mistaken for a commit, never in the way."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from eventstore import errors
+from eventstore.log import DirectoryLog
+from eventstore.log.acknowledged import FILE_NAME
+from eventstore.log.ipc_stream import END_OF_STREAM
+from eventstore.log.verification import verify_directory
+from tests.builders import append, draft
+
+_SECTOR = 512
+
+
+@pytest.fixture
+def left(tmp_path: Path) -> Path:
+    """A store of three commits, of 1, 1 and 30 records, as a writer left it that was killed."""
+    log = DirectoryLog.create(tmp_path / "written")
+    append(log, draft(1))
+    append(log, draft(2))
+    append(log, *(draft(number) for number in range(3, 33)))
+    shutil.copytree(tmp_path / "written", tmp_path / "left")
+    log.close()
+    return tmp_path / "left"
+
+
+def _segment(directory: Path) -> Path:
+    (path,) = (directory / "log").glob("*.arrows")
+    return path
+
+
+def _ends(directory: Path) -> list[int]:
+    """Where the commits in the active segment end."""
+    log = DirectoryLog.open(directory, read_only=True)
+    ends = list(log._active._ends.offsets)
+    log.close()
+    return ends
+
+
+def _positions(directory: Path) -> list[int]:
+    log = DirectoryLog.open(directory, read_only=True)
+    positions = [commit.last_position for commit in log.commits()]
+    log.close()
+    return positions
+
+
+def _overwrite(path: Path, offset: int, content: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(content)
+
+
+def test_a_killed_writer_leaves_room_and_a_closed_one_none(left: Path) -> None:
+    end, path = _ends(left)[-1], _segment(left)
+    content = path.read_bytes()
+    assert len(content) > end
+    assert not any(content[end:])
+    assert verify_directory(left).ok
+    assert [batch.num_rows for batch in pa.ipc.open_stream(path)] == [1, 1, 30]
+    log = DirectoryLog.open(left)
+    assert log.segments()[0].file_bytes == end
+    log.close()
+    assert path.read_bytes() == content[:end]
+
+
+def test_puts_go_on_in_the_room_that_was_left(left: Path, caplog: pytest.LogCaptureFixture) -> None:
+    size = _segment(left).stat().st_size
+    log = DirectoryLog.open(left)
+    with caplog.at_level(logging.WARNING, "eventstore.log"):
+        append(log, draft(33))
+    assert not caplog.records
+    assert _segment(left).stat().st_size == size
+    assert _positions(left) == [1, 2, 32, 33]
+    assert log.verify().ok
+    log.close()
+
+
+def test_a_long_commit_goes_beyond_the_room(left: Path) -> None:
+    log = DirectoryLog.open(left)
+    append(log, *(draft(number) for number in range(33, 3000)))
+    append(log, draft(3000))
+    assert _positions(left) == [1, 2, 32, 2999, 3000]
+    assert log.verify().ok
+    log.close()
+
+
+def test_what_is_not_zero_in_the_room_is_found_and_removed(
+    left: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, end = _segment(left), _ends(left)[-1]
+    content = path.read_bytes()
+    for offset in (end, end + 1, end + 7, end + 8, end + 300, end + 100_000, len(content) - 1):
+        _overwrite(path, offset, b"\x10")
+        report = verify_directory(left)
+        assert [finding.commit for finding in report.findings] == [4], offset
+        assert _positions(left) == [1, 2, 32]
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "eventstore.log"):
+            log = DirectoryLog.open(left)
+            append(log, draft(33))
+        assert len(caplog.records) == 1, offset
+        assert log.verify().ok
+        log.close()
+        path.write_bytes(content)
+        path.with_name(FILE_NAME).unlink()
+
+
+@pytest.mark.parametrize("records", [1, 30])
+def test_a_write_that_lacks_sectors_is_cut(left: Path, records: int) -> None:
+    path, start = _segment(left), _ends(left)[-1]
+    log = DirectoryLog.open(left)
+    append(log, *(draft(number) for number in range(33, 33 + records)))
+    written = path.read_bytes()
+    end = log._active.end
+    log.close()
+    sectors = range(start // _SECTOR * _SECTOR, end, _SECTOR)
+    assert len(sectors) > 2
+    for sector in sectors:
+        missing = range(max(sector, start), min(sector + _SECTOR, end))
+        torn = written[: missing.start] + bytes(len(missing)) + written[missing.stop :]
+        if torn == written:
+            continue
+        path.write_bytes(torn)
+        path.with_name(FILE_NAME).unlink(missing_ok=True)
+        assert _positions(left) == [1, 2, 32], sector
+        log = DirectoryLog.open(left)
+        append(log, draft(33))
+        assert _positions(left) == [1, 2, 32, 33]
+        assert log.verify().ok, sector
+        log.close()
+
+
+def test_a_flipped_bit_in_a_commit_before_the_room_is_no_torn_write(left: Path) -> None:
+    path, (start, end) = _segment(left), _ends(left)[:2]
+    path.with_name(FILE_NAME).unlink()
+    content = path.read_bytes()[:end] + bytes(4096)
+    # From behind the message's metadata on, which say how long it is.
+    for offset in range(start + 960, end):
+        path.write_bytes(content)
+        _overwrite(path, offset, bytes([content[offset] ^ 0x10]))
+        with pytest.raises(errors.DataLossError, match="position 2"):
+            DirectoryLog.open(left)
+
+
+def test_an_acknowledged_commit_that_turned_into_room_is_missed(left: Path) -> None:
+    *_, start, end = _ends(left)
+    _overwrite(_segment(left), start, bytes(end - start))
+    report = verify_directory(left)
+    assert [finding.commit for finding in report.findings] == [3]
+    assert "missing" in report.findings[0].what
+    with pytest.raises(errors.DataLossError, match="position 3 is missing"):
+        DirectoryLog.open(left)
+
+
+def test_writers_share_the_room_and_one_of_them_closes(left: Path) -> None:
+    logs = [DirectoryLog.open(left) for _ in range(3)]
+    for number in range(33, 39):
+        log = logs[number % 3]
+        log.refresh()
+        append(log, draft(number))
+    logs[0].close()
+    for number in range(39, 43):
+        log = logs[1 + number % 2]
+        log.refresh()
+        append(log, draft(number))
+    assert _positions(left) == [1, 2, 32, *range(33, 43)]
+    assert logs[1].verify().ok
+    logs[1].close()
+    logs[2].refresh()
+    assert logs[2].position == 42
+    logs[2].close()
+    assert _segment(left).stat().st_size == _ends(left)[-1]
+
+
+def test_a_full_disk_leaves_no_room_and_the_put_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = DirectoryLog.create(tmp_path / "store")
+    write = os.pwrite
+
+    def almost_full(descriptor: int, data: bytes, offset: int) -> int:
+        if len(data) > 100_000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data, offset)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.pwrite", almost_full)
+        append(log, draft(1))
+    assert _segment(tmp_path / "store").stat().st_size == log.segments()[0].file_bytes
+    assert log.verify().ok
+    log.close()
+
+
+def test_a_closed_segment_has_no_room_even_if_its_writer_died(left: Path) -> None:
+    _overwrite(_segment(left), _ends(left)[-1], END_OF_STREAM)
+    log = DirectoryLog.open(left)
+    append(log, draft(33))
+    first, second = log.segments()
+    assert (first.state, second.state) == ("closed", "active")
+    assert first.path is not None
+    assert first.path.read_bytes().endswith(END_OF_STREAM)
+    assert log.verify().ok
+    log.seal()
+    assert _positions(left) == [1, 2, 32, 33]
+    log.close()
+
+
+def test_a_message_that_is_being_copied_is_no_damage(
+    left: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, start = _segment(left), _ends(left)[-1]
+    writer = DirectoryLog.open(left)
+    append(writer, draft(33))
+    end = writer._active.end
+    message = path.read_bytes()[start:end]
+    writer.close()
+    path.with_name(FILE_NAME).unlink()
+    # All but the last bytes of the checksum, as a writer that is stopped for a moment leaves it.
+    _overwrite(path, start, message[:-9] + bytes(9))
+
+    def goes_on(_: float) -> None:
+        _overwrite(path, start, message)
+
+    monkeypatch.setattr("time.sleep", goes_on)
+    assert _positions(left) == [1, 2, 32, 33]
