@@ -3,7 +3,9 @@
 An entry is three int64 side by side: key, position, and where in the values its value starts, or
 the value itself where all of a table have eight bytes, as ids do. The directory divides the span
 of the keys into equal buckets and holds the first row of each, so that a look-up reads two or three
-places of the memory-mapped file, however large it is. A footer in JSON says what lies where.
+places of the memory-mapped file, however large it is. Where keys are far apart, as hashes are, a
+filter tells that a key is not there by reading a bit: it divides their span into many more slots,
+and holds which of them have a key. A footer in JSON says what lies where.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from uuid import UUID
 import msgspec
 import pyarrow as pa
 
-RUN_FORMAT_VERSION: Final = 5
+RUN_FORMAT_VERSION: Final = 6
 
 RUN_SCHEMA: Final = pa.schema(
     [
@@ -38,6 +40,8 @@ ENTRY_NUMBERS: Final = 3
 _NUMBER_BYTES: Final = 8
 _ENTRY_BYTES: Final = ENTRY_NUMBERS * _NUMBER_BYTES
 _ROWS_PER_BUCKET: Final = 4
+_SLOTS_PER_ROW: Final = 8
+_FAR_APART: Final = 1 << 16
 _ENDING: Final = struct.Struct("<q8s")
 _MAGIC: Final = b"ESRUN\0\0\0"
 
@@ -64,14 +68,20 @@ class RunMetadata(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Layout(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a table lies: offsets and sizes in bytes; bucket b spans 2^shift keys."""
+    """Where a table lies: offsets and sizes in bytes.
+
+    Bucket b spans 2^shift keys, a slot of the filter 2^slot_shift; a table without a filter has one
+    of no bytes.
+    """
 
     rows: int
     lowest: int
     highest: int
     shift: int
+    slot_shift: int
     entries: int
     directory: int
+    filter: int
     values: int
     end: int
     has_inline_values: bool
@@ -86,12 +96,14 @@ class RunTable:
     """One table of a run as it lies in the mapped file.
 
     `numbers` holds the entries, and one more behind the last that ends its value and has a key
-    unlike it; `keys` and `positions` are every third of them.
+    unlike it; `keys` and `positions` are every third of them. `filter` has a bit for each slot of
+    2^slot_shift keys from the lowest on, or is empty.
     """
 
     __slots__ = (
         "_bytes",
         "directory",
+        "filter",
         "has_inline_values",
         "highest",
         "is_dense",
@@ -101,11 +113,12 @@ class RunTable:
         "positions",
         "rows",
         "shift",
+        "slot_shift",
         "values",
     )
 
     def __init__(self, layout: _Layout, file: memoryview) -> None:
-        self.rows, self.shift = layout.rows, layout.shift
+        self.rows, self.shift, self.slot_shift = layout.rows, layout.shift, layout.slot_shift
         self.lowest, self.highest = layout.lowest, layout.highest
         self.has_inline_values = layout.has_inline_values
         # Each row is likely to be as far from the first as its key, if these are ids of nodes.
@@ -117,6 +130,7 @@ class RunTable:
         self.positions = self.numbers[1 : ENTRY_NUMBERS * layout.rows : ENTRY_NUMBERS]
         buckets = (layout.highest - layout.lowest >> layout.shift) + 1
         self.directory = file[layout.directory : layout.directory + 4 * (buckets + 1)].cast("i")
+        self.filter = file[layout.filter : layout.values]
         self.values = file[layout.values : layout.end]
 
     def value(self, row: int) -> bytes:
@@ -149,8 +163,10 @@ _EMPTY: Final = RunTable(
         lowest=1,
         highest=0,
         shift=0,
+        slot_shift=0,
         entries=0,
         directory=_ENTRY_BYTES,
+        filter=_ENTRY_BYTES,
         values=_ENTRY_BYTES,
         end=_ENTRY_BYTES,
         has_inline_values=False,
@@ -228,23 +244,31 @@ def _write_table(file: IO[bytes], batch: pa.RecordBatch) -> _Layout:
     entries_at = file.tell()
     file.write(numbers)
     directory_at = file.tell()
-    file.write(directory)
-    file.write(bytes(-len(directory) % _NUMBER_BYTES))
+    _write_padded(file, directory)
+    slot_shift, bits = _filter(keys, lowest, highest)
+    filter_at = file.tell()
+    _write_padded(file, bits)
     values_at = file.tell()
     if not are_ids:
-        file.write(values)
-        file.write(bytes(-len(values) % _NUMBER_BYTES))
+        _write_padded(file, values)
     return _Layout(
         rows=rows,
         lowest=lowest,
         highest=highest,
         shift=shift,
+        slot_shift=slot_shift,
         entries=entries_at,
         directory=directory_at,
+        filter=filter_at,
         values=values_at,
         end=file.tell(),
         has_inline_values=are_ids,
     )
+
+
+def _write_padded(file: IO[bytes], part: memoryview | bytes) -> None:
+    file.write(part)
+    file.write(bytes(-len(part) % _NUMBER_BYTES))
 
 
 def _directory(keys: pa.Array, lowest: int, highest: int) -> tuple[int, memoryview]:
@@ -255,10 +279,7 @@ def _directory(keys: pa.Array, lowest: int, highest: int) -> tuple[int, memoryvi
     spread, shift = highest - lowest, 0
     while spread >> shift >= max(2, len(keys) // _ROWS_PER_BUCKET):
         shift += 1
-    # Unsigned, for the distance between hashes may be more than an int64 holds.
-    start = pa.scalar(lowest % (1 << 64), pa.uint64())
-    distances = compute.subtract(keys.view(pa.uint64()), start)
-    buckets = compute.shift_right(distances, pa.scalar(shift, pa.uint64()))
+    buckets = _divided(keys, lowest, shift)
     runs = compute.run_end_encode(buckets, run_end_type=pa.int32())
     ones = pa.repeat(pa.scalar(1, pa.uint64()), (spread >> shift) + 1)
     numbers = compute.subtract(compute.cumulative_sum(ones), pa.scalar(1, pa.uint64()))
@@ -267,6 +288,32 @@ def _directory(keys: pa.Array, lowest: int, highest: int) -> tuple[int, memoryvi
     ends = compute.fill_null_forward(runs.run_ends.take(rows))
     first = pa.array([0], pa.int32())
     return shift, memoryview(pa.concat_arrays([first, ends]).buffers()[1])
+
+
+def _filter(keys: pa.Array, lowest: int, highest: int) -> tuple[int, bytes]:
+    """How many bits of keys a slot spans, and a bit for each slot, the first one lowest."""
+    import pyarrow.compute as compute
+
+    spread, shift = highest - lowest, 0
+    if spread < _FAR_APART * len(keys):
+        return 0, b""
+    while spread >> shift >= _SLOTS_PER_ROW * len(keys):
+        shift += 1
+    slots = compute.run_end_encode(_divided(keys, lowest, shift)).values
+    bits = bytearray((spread >> shift) // 8 + 1)
+    for slot in slots.to_pylist():
+        bits[slot >> 3] |= 1 << (slot & 7)
+    return shift, bytes(bits)
+
+
+def _divided(keys: pa.Array, lowest: int, shift: int) -> pa.Array:
+    """How far each key is from the lowest, in spans of 2^shift."""
+    import pyarrow.compute as compute
+
+    # Unsigned, for the distance between hashes may be more than an int64 holds.
+    start = pa.scalar(lowest % (1 << 64), pa.uint64())
+    distances = compute.subtract(keys.view(pa.uint64()), start)
+    return compute.shift_right(distances, pa.scalar(shift, pa.uint64()))
 
 
 def _are_numbers(values: pa.Array) -> bool:

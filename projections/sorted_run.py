@@ -108,6 +108,14 @@ class SortedRun:
         opened = self._tables[table]
         lowest, highest, shift = opened.lowest, opened.highest, opened.shift
         rows, directory, bisect_left = opened.keys, opened.directory, bisect.bisect_left
+        if opened.filter:
+            bits, slot_shift = opened.filter, opened.slot_shift
+            keys = [
+                key
+                for key in keys
+                if lowest <= key <= highest
+                and bits[(slot := key - lowest >> slot_shift) >> 3] >> (slot & 7) & 1
+            ]
         found = set()
         for key in keys:
             if lowest <= key <= highest:
@@ -201,6 +209,10 @@ def _rows(table: RunTable, key: int, as_of: int) -> range:
     """The rows at or before `as_of` with a key that is one between lowest and highest."""
     keys, row = table.keys, key - table.lowest
     if not table.is_dense or keys[row] != key or (row > 0 and keys[row - 1] == key):
+        if table.filter:
+            slot = row >> table.slot_shift
+            if not table.filter[slot >> 3] >> (slot & 7) & 1:
+                return _NO_ROWS
         bucket = row >> table.shift
         start, end = table.directory[bucket], table.directory[bucket + 1]
         if start == end:
