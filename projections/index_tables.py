@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 from xxhash import xxh3_64_intdigest
@@ -61,6 +62,9 @@ HALF: Final = 1 << 63
 
 _ID: Final = struct.Struct("<q")
 
+encode_id: Final[Callable[[int], bytes]] = _ID.pack
+"""An id as the value of an entry."""
+
 TABLES: Final = tuple(range(ARTIFACTS, REQUEST_IDS + 1))
 
 TYPE_SEQUENCE: Final = "type"
@@ -99,8 +103,15 @@ _TYPE_TABLES: Final[dict[str, tuple[Any, int, int, int]]] = {
 }
 
 
-PendingEntries: TypeAlias = dict[int, dict[int, list[tuple[int, bytes]]]]
-"""By table and key: the (position, value) entries that a commit adds, oldest first."""
+Entry: TypeAlias = tuple[int, bytes]
+"""The position of a record, and the value that it adds to a table under some key."""
+
+Entries: TypeAlias = Entry | list[Entry]
+"""What a key has, oldest first. Most have one, and a list for each of them would take as long to
+make as all else that is kept of a record, and longer each time that garbage is collected."""
+
+PendingEntries: TypeAlias = dict[int, dict[int, Entries]]
+"""By table and key what a commit adds."""
 
 
 class Indexed(Protocol):
@@ -162,12 +173,34 @@ def index_entries(record: Indexed) -> list[tuple[int, int, bytes]]:
     return _link_entries(kind, payload)
 
 
+def add_entry(by_key: dict[int, Entries], key: int, entry: Entry) -> None:
+    """Add an entry that is newer than all that the key has."""
+    known = by_key.get(key)
+    if known is None:
+        by_key[key] = entry
+    elif isinstance(known, list):
+        known.append(entry)
+    else:
+        by_key[key] = [known, entry]
+
+
+def as_sequence(entries: Entries | None) -> Sequence[Entry]:
+    """The entries of a key, none if it has none."""
+    if isinstance(entries, list):
+        return entries
+    return () if entries is None else (entries,)
+
+
+def newest_entry(entries: Entries) -> Entry:
+    return entries[-1] if isinstance(entries, list) else entries
+
+
 def commit_entries(commit: Commit) -> PendingEntries:
     """The entries of all records of a commit."""
     entries: PendingEntries = defaultdict(dict)
     for record in commit.records:
         for table, key, value in index_entries(record):
-            entries[table].setdefault(key, []).append((record.position, value))
+            add_entry(entries[table], key, (record.position, value))
     add_request_id(entries, commit)
     return entries
 
@@ -176,9 +209,9 @@ def add_request_id(entries: PendingEntries, commit: Commit) -> None:
     """Let the commit be found by its request id, if it has one."""
     request_id = commit.records[0].request_id
     if request_id is not None:
-        key = hash64(request_id)
-        found = entries.setdefault(REQUEST_IDS, {}).setdefault(key, [])
-        found += [(record.position, b"") for record in commit.records]
+        key, found = hash64(request_id), entries.setdefault(REQUEST_IDS, {})
+        for record in commit.records:
+            add_entry(found, key, (record.position, b""))
 
 
 def node_entries(
@@ -224,10 +257,6 @@ def association_entries(context_id: int, execution_id: int) -> list[tuple[int, i
         (EXECUTIONS_BY_CONTEXT, context_id, encode_id(execution_id)),
         (CONTEXTS_BY_EXECUTION, execution_id, encode_id(context_id)),
     ]
-
-
-def encode_id(entity_id: int) -> bytes:
-    return _ID.pack(entity_id)
 
 
 def decode_id(value: bytes) -> int:

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, groupby, repeat
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Protocol
 
@@ -28,8 +28,11 @@ from eventstore.log import Commit, Log, Progress
 from eventstore.projections.index_tables import (
     SEQUENCES,
     TABLES,
+    Entry,
     PendingEntries,
+    add_entry,
     add_request_id,
+    as_sequence,
     commit_entries,
 )
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
@@ -54,6 +57,7 @@ BUILT_RECORDS_MAX = 262_144
 """About so many sealed records at a time become a run without going through the tail."""
 
 _POSITION, _VALUE = itemgetter(0), itemgetter(1)
+_KIND, _ENTITY_ID = attrgetter("kind"), attrgetter("entity_id")
 
 _CLOSING_RECORDS_MIN = 1_000
 _MERGE_RATIO = 4
@@ -66,11 +70,9 @@ class _Level(Protocol):
 
     @property
     def highest_ids(self) -> Mapping[str, int]: ...
-    def newest(self, table: int, key: int, as_of: int) -> tuple[int, bytes] | None: ...
-    def newest_of_each(
-        self, table: int, keys: Sequence[int], as_of: int
-    ) -> dict[int, tuple[int, bytes]]: ...
-    def entries(self, table: int, key: int, as_of: int) -> Sequence[tuple[int, bytes]]: ...
+    def newest(self, table: int, key: int, as_of: int) -> Entry | None: ...
+    def newest_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, Entry]: ...
+    def entries(self, table: int, key: int, as_of: int) -> Sequence[Entry]: ...
     def values_of_each(
         self, table: int, keys: Sequence[int], as_of: int
     ) -> dict[int, list[bytes]]: ...
@@ -90,9 +92,7 @@ class _Tail:
         self.preceding_recorded_at = last_recorded_at
         self.last_recorded_at = last_recorded_at
         self.highest_ids = dict(highest_ids)
-        self._tables: dict[int, dict[int, list[tuple[int, bytes]]]] = {
-            table: {} for table in TABLES
-        }
+        self._tables: PendingEntries = {table: {} for table in TABLES}
 
     @property
     def records(self) -> int:
@@ -109,31 +109,23 @@ class _Tail:
                 known.update(by_key)
                 continue
             for key, added in by_key.items():
-                if key in known:
-                    known[key] += added
-                else:
-                    known[key] = added
+                for entry in as_sequence(added):
+                    add_entry(known, key, entry)
         highest = self.highest_ids
-        for record in commit.records:
-            sequence = SEQUENCES[record.kind]
-            if record.entity_id > highest.get(sequence, 0):
-                highest[sequence] = record.entity_id
+        for kind, records in groupby(commit.records, _KIND):
+            sequence = SEQUENCES[kind]
+            highest[sequence] = max(highest.get(sequence, 0), *map(_ENTITY_ID, records))
         self.last_recorded_at = commit.recorded_at
         # Last, so that a reader that sees the position also sees the entries.
         self.last_position = commit.last_position
 
-    def newest(self, table: int, key: int, as_of: int) -> tuple[int, bytes] | None:
-        entries = self._tables[table].get(key)
-        if entries is None:
-            return None
-        for entry in reversed(entries):
+    def newest(self, table: int, key: int, as_of: int) -> Entry | None:
+        for entry in reversed(as_sequence(self._tables[table].get(key))):
             if entry[0] <= as_of:
                 return entry
         return None
 
-    def newest_of_each(
-        self, table: int, keys: Sequence[int], as_of: int
-    ) -> dict[int, tuple[int, bytes]]:
+    def newest_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, Entry]:
         by_key = self._tables[table]
         if not by_key:
             return {}
@@ -143,18 +135,16 @@ class _Tail:
                 found[key] = entry
         return found
 
-    def entries(self, table: int, key: int, as_of: int) -> Sequence[tuple[int, bytes]]:
-        entries = self._tables[table].get(key)
-        if entries is None:
-            return ()
-        return [entry for entry in entries if entry[0] <= as_of]
+    def entries(self, table: int, key: int, as_of: int) -> Sequence[Entry]:
+        found = as_sequence(self._tables[table].get(key))
+        return [entry for entry in found if entry[0] <= as_of]
 
     def values_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, list[bytes]]:
         by_key = self._tables[table]
         if not by_key:
             return {}
         return {
-            key: [value for position, value in by_key[key] if position <= as_of]
+            key: [value for position, value in as_sequence(by_key[key]) if position <= as_of]
             for key in keys
             if key in by_key
         }
@@ -164,25 +154,27 @@ class _Tail:
         return {key for key in keys if key in by_key}
 
     def keys(self, table: int, as_of: int) -> Iterator[int]:
-        found = [k for k, entries in list(self._tables[table].items()) if entries[0][0] <= as_of]
-        return iter(sorted(found))
+        # A copy first: entries may be added meanwhile.
+        known = list(self._tables[table].items())
+        return iter(sorted(key for key, found in known if as_sequence(found)[0][0] <= as_of))
 
     def entry_columns(self, table: int) -> tuple[pa.Array, pa.Array]:
-        # A copy first: entries may be added meanwhile.
-        entries = [entry for found in list(self._tables[table].values()) for entry in found]
-        positions = pa.array([position for position, _ in entries], pa.int64())
-        return positions, pa.array([value for _, value in entries], pa.large_binary())
+        by_row = map(as_sequence, list(self._tables[table].values()))
+        entries = [*chain.from_iterable(by_row)]
+        positions = pa.array([*map(_POSITION, entries)], pa.int64())
+        return positions, pa.array([*map(_VALUE, entries)], pa.large_binary())
 
     def tables(self) -> dict[int, pa.RecordBatch]:
         """All entries, as a run holds them."""
         batches = {}
         for table, by_key in self._tables.items():
-            # Without a step of Python for each entry, and sorted by Arrow: other threads put
+            # Hardly a step of Python for each entry, and sorted by Arrow: other threads put
             # meanwhile.
-            keys, by_row = [*by_key], by_key.values()
-            entries = [*chain.from_iterable(by_row)]
-            if len(entries) > len(keys):
+            keys, entries = [*by_key], [*by_key.values()]
+            if list in {*map(type, entries)}:
+                by_row = [*map(as_sequence, entries)]
                 keys = [*chain.from_iterable(map(repeat, keys, map(len, by_row)))]
+                entries = [*chain.from_iterable(by_row)]
             if entries:
                 positions, values = map(_POSITION, entries), map(_VALUE, entries)
                 batch = run_batch(keys, [*positions], [*values])
@@ -249,7 +241,7 @@ class PointIndex:
         if self.position > start:
             self._submit(None)
 
-    def newest(self, table: int, key: int, as_of: int) -> tuple[int, bytes] | None:
+    def newest(self, table: int, key: int, as_of: int) -> Entry | None:
         """The (position, value) of the newest entry at or before `as_of`."""
         for level in reversed(self._levels):
             if level.first_position <= as_of:
@@ -258,14 +250,12 @@ class PointIndex:
                     return found
         return None
 
-    def newest_of_each(
-        self, table: int, keys: Sequence[int], as_of: int
-    ) -> dict[int, tuple[int, bytes]]:
+    def newest_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, Entry]:
         """By key what `newest` answers, for those of `keys` for which there is anything."""
         if len(keys) == 1:
             entry = self.newest(table, keys[0], as_of)
             return {} if entry is None else {keys[0]: entry}
-        found: dict[int, tuple[int, bytes]] = {}
+        found: dict[int, Entry] = {}
         missing = keys
         for level in reversed(self._levels):
             if level.first_position <= as_of:
@@ -276,9 +266,9 @@ class PointIndex:
                     missing = [key for key in keys if key not in found]
         return found
 
-    def entries(self, table: int, key: int, as_of: int) -> list[tuple[int, bytes]]:
+    def entries(self, table: int, key: int, as_of: int) -> list[Entry]:
         """All (position, value) at or before `as_of`, oldest first."""
-        found: list[tuple[int, bytes]] = []
+        found: list[Entry] = []
         for level in self._levels:
             if level.first_position > as_of:
                 break

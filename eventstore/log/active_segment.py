@@ -116,7 +116,7 @@ class ActiveSegmentFile:
         """Whether no commit follows the newest that is known; False when that cannot be told."""
         try:
             following = os.pread(self._descriptor, len(NO_MESSAGE), self.end)
-            return (following == NO_MESSAGE or self._ends_with(following)) and not self.is_ended
+            return following == NO_MESSAGE or self._ends_with(following)
         except OSError:
             return False
 

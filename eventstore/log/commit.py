@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -31,10 +32,9 @@ def make_commit(
 ) -> Commit:
     """Give the drafts positions and salts, and append their leaves to `frontier`."""
     salts = os.urandom(SALT_BYTES * len(drafts))
-    first_position = frontier.size + 1
     records = [
         Record(
-            first_position + index,
+            position,
             number,
             recorded_at,
             draft.kind,
@@ -44,11 +44,13 @@ def make_commit(
             actor,
             reason,
             request_id,
-            salts[index * SALT_BYTES : (index + 1) * SALT_BYTES],
+            salts[start : start + SALT_BYTES],
             draft.payload,
             None,
         )
-        for index, draft in enumerate(drafts)
+        for position, start, draft in zip(
+            count(frontier.size + 1), range(0, len(salts), SALT_BYTES), drafts, strict=False
+        )
     ]
     frontier.extend(leaf_hashes(store_id, records))
     return Commit(number, recorded_at, frontier.head(), tuple(records))

@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from eventstore.log.columns import ACTIVE_SCHEMA
-from eventstore.log.record import Commit
+from eventstore.log.record import KINDS, Commit
 
 CHECKSUM_BYTES = 32
 
 _INT64, _VARIABLE = -1, 0
 """What a column holds, beside values of a fixed number of bytes."""
 
+_KIND_BYTES = {kind: kind.encode() for kind in KINDS}
 _NO_CHECKSUM = bytes(CHECKSUM_BYTES)
 _PREFIX_BYTES = 8
 # Places in a flatbuffer table's vtable: Message.header, Message.bodyLength; RecordBatch.length,
@@ -98,7 +99,7 @@ def commit_message(commit: Commit) -> bytes:
         (_INT64, range(first.position, first.position + count)),
         (_INT64, [commit.number] * count),
         (_INT64, [commit.recorded_at] * count),
-        (_VARIABLE, [record.kind.encode() for record in records]),
+        (_VARIABLE, [_KIND_BYTES[record.kind] for record in records]),
         (_INT64, [record.entity_id for record in records]),
         (_INT64, [record.type_id for record in records]),
         (_INT64, [record.previous for record in records]),

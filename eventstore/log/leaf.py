@@ -18,14 +18,13 @@ _LENGTH = struct.Struct(">I")
 
 def leaf_hashes(store_id: UUID, records: Iterable[Record]) -> Iterator[bytes]:
     """The hash of each record's leaf, in order."""
-    attributions: dict[tuple[str | None, ...], bytes] = {}
     sha256, pack, store = hashlib.sha256, _FIXED.pack, store_id.bytes
+    known: tuple[str | None, ...] | None = None
     # Flat, since every call more would be made for each of many records.
     for record in records:
         texts = (record.actor, record.reason, record.request_id)
-        attribution = attributions.get(texts)
-        if attribution is None:
-            attribution = attributions[texts] = encode_attribution(*texts)
+        if texts != known:
+            known, attribution = texts, encode_attribution(*texts)
         content = record.commitment
         if content is None:
             assert record.salt is not None

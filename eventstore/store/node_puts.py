@@ -18,7 +18,13 @@ from eventstore.errors import (
     NotFoundError,
 )
 from eventstore.log.record import Draft
-from eventstore.projections.index_tables import ARTIFACT_URIS, encode_id, hash64, name_key
+from eventstore.projections.index_tables import (
+    ARTIFACT_URIS,
+    add_entry,
+    encode_id,
+    hash64,
+    name_key,
+)
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind, NodeType
@@ -76,7 +82,7 @@ def put_nodes(
     keys = [*map(_name_key, nodes)]
     if len(keys) > 1:
         transaction.look_up(kind.names, [key for key in keys if key is not None])
-    if not any(node.HasField("id") for node in nodes):
+    if not [node for node in nodes if node.HasField("id")]:
         return _insert_all(transaction, kind, nodes, keys)
     return [
         put_node(transaction, kind, node, mask_paths, guard_update_time=guard_update_time)
@@ -195,7 +201,7 @@ def _insert_all(
     """Insert the nodes, none of which has an id; `keys` are those of their names."""
     # Written flat, since every step more would be taken for each of thousands.
     message, record_kind, is_artifact = kind.message, kind.record_kind, kind is ARTIFACT
-    drafts, now_ms = transaction.drafts, transaction.now_ms
+    drafts, now = transaction.drafts, transaction.now_ms()
     stored_nodes, names, uris = (
         transaction.pending[table] for table in (kind.nodes, kind.names, ARTIFACT_URIS)
     )
@@ -231,7 +237,6 @@ def _insert_all(
         stored.CopyFrom(given)
         stored.DiscardUnknownFields()
         stored.ClearField("system_metadata")
-        now = now_ms()
         stored.id = node_id
         stored.type = type_name
         stored.create_time_since_epoch = now
@@ -243,15 +248,17 @@ def _insert_all(
         if _EMPTY_VALUE in payload:
             check_custom_properties(kind, given)
         drafts.append(Draft(record_kind, node_id, type_id, None, payload))
-        stored_nodes[node_id] = [(position, payload)]
+        stored_nodes[node_id] = (position, payload)
         entry = (position, encode_id(node_id))
-        if key is not None:
-            names.setdefault(key, []).append(entry)
+        if key in names:
+            add_entry(names, key, entry)
+        elif key is not None:
+            names[key] = entry
         if has_external_id:
             external_ids = transaction.pending[kind.external_ids]
-            external_ids.setdefault(hash64(given.external_id), []).append(entry)
+            add_entry(external_ids, hash64(given.external_id), entry)
         if is_artifact:
-            uris.setdefault(hash64(uri), []).append(entry)
+            add_entry(uris, hash64(uri), entry)
     return [*node_ids]
 
 

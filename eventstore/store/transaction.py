@@ -13,7 +13,10 @@ from eventstore.projections.index_tables import (
     SEQUENCES,
     TYPE_SEQUENCE,
     PendingEntries,
+    add_entry,
+    as_sequence,
     index_entries,
+    newest_entry,
     node_entries,
 )
 from eventstore.store.node_kinds import NodeKind
@@ -47,17 +50,19 @@ class Transaction(Snapshot):
 
     def newest(self, table: int, key: int) -> tuple[int, bytes] | None:
         pending = self.pending[table].get(key)
-        return pending[-1] if pending else self._index.newest(table, key, self.position)
+        if pending is None:
+            return self._index.newest(table, key, self.position)
+        return newest_entry(pending)
 
     def newest_of_each(self, table: int, keys: Sequence[int]) -> dict[int, tuple[int, bytes]]:
         stored = super().newest_of_each(table, keys)
         pending = self.pending[table]
-        return stored | {key: pending[key][-1] for key in keys if key in pending}
+        return stored | {key: newest_entry(pending[key]) for key in keys if key in pending}
 
     def entries(self, table: int, key: int) -> list[tuple[int, bytes]]:
         stored = self._index.entries(table, key, self.position)
         pending = self.pending[table].get(key)
-        return stored + pending if pending else stored
+        return stored if pending is None else [*stored, *as_sequence(pending)]
 
     def look_up(self, table: int, keys: Collection[int]) -> None:
         """Look up many keys at once, so that `may_be_known` need not say that one may be."""
@@ -132,13 +137,8 @@ class Transaction(Snapshot):
     def _add(self, draft: Draft, entries: list[tuple[int, int, bytes]]) -> None:
         self.drafts.append(draft)
         position = self.position + len(self.drafts)
-        pending = self.pending
         for table, key, value in entries:
-            by_key = pending[table]
-            if key in by_key:
-                by_key[key].append((position, value))
-            else:
-                by_key[key] = [(position, value)]
+            add_entry(self.pending[table], key, (position, value))
 
 
 def _now_ms() -> int:
