@@ -62,6 +62,7 @@ _KIND, _ENTITY_ID = attrgetter("kind"), attrgetter("entity_id")
 _CLOSING_RECORDS_MIN = 1_000
 _MERGE_RATIO = 4
 _FROZEN_TAILS_MAX = 4
+_VALUES_AT_ONCE = 131_072
 
 
 class _Level(Protocol):
@@ -301,10 +302,11 @@ class PointIndex:
         merged = heapq.merge(*(level.keys(table, as_of) for level in self._levels))
         return (key for key, _ in groupby(merged))
 
-    def values_at(self, table: int, positions: pa.Array) -> pa.ChunkedArray:
+    def values_at(self, table: int, positions: pa.Array) -> Iterator[pa.Array]:
         """The values written at these positions (int64), of a table with one entry a record.
 
-        The way to many of them: column by column, where `newest_of_each` goes key by key.
+        The way to many of them: column by column, where `newest_of_each` goes key by key. In parts,
+        so that one can be used and forgotten before the next is made.
         """
         import pyarrow.compute as compute
 
@@ -312,7 +314,8 @@ class PointIndex:
         known = pa.chunked_array([found for found, _ in columns], pa.int64())
         values = pa.chunked_array([found for _, found in columns], pa.large_binary())
         rows = compute.index_in(positions, value_set=known.combine_chunks())
-        return values.take(rows)
+        for start in range(0, len(rows), _VALUES_AT_ONCE):
+            yield from values.take(rows.slice(start, _VALUES_AT_ONCE)).chunks
 
     def highest_id(self, sequence: str) -> int:
         """The highest id that any record of an id sequence has; 0 when there is none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,8 +137,8 @@ class Projections:
             )
         )
 
-    def all_nodes(self, kind: str, *, as_of: int, type_id: int | None = None) -> pa.ChunkedArray:
-        """The serialized nodes of a kind, or of a type, by id: for very many of them."""
+    def all_nodes(self, kind: str, *, as_of: int, type_id: int | None = None) -> Iterator[pa.Array]:
+        """The serialized nodes of a kind, or of a type, by id, in parts: for very many of them."""
         sql, parameters = positions_sql(Listing(kind, as_of, type_id=type_id))
         positions = self._folded_tables(as_of).arrow(sql, parameters).column(0).combine_chunks()
         return self.index.values_at(STORED_TABLES[kind], positions)

@@ -22,6 +22,7 @@ from eventstore.store.node_reads import (
     nodes_by_id,
 )
 from eventstore.store.snapshot import Snapshot
+from eventstore.store.wire import as_list
 
 if TYPE_CHECKING:
     from eventstore.metadata_store.options import ExtraOptions, ListOptions
@@ -124,7 +125,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
             artifact_ids=artifact_ids, populate_artifact_types=True
         )
         response = self._ask("GetArtifactsByID", request)
-        return list(response.artifacts), list(response.artifact_types)
+        return as_list(response.artifacts), list(response.artifact_types)
 
     def get_artifacts_by_external_ids(
         self, external_ids: Iterable[str], extra_options: ExtraOptions | None = None
@@ -176,7 +177,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
             type_name=type_name, type_version=type_version or None
         )
         response = self._ask("GetArtifactsByType", request)
-        return list(response.artifacts)
+        return as_list(response.artifacts)
 
     def get_executions_by_type(
         self,
@@ -189,7 +190,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
             type_name=type_name, type_version=type_version or None
         )
         response = self._ask("GetExecutionsByType", request)
-        return list(response.executions)
+        return as_list(response.executions)
 
     def get_contexts_by_type(
         self,
@@ -202,7 +203,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
             type_name=type_name, type_version=type_version or None
         )
         response = self._ask("GetContextsByType", request)
-        return list(response.contexts)
+        return as_list(response.contexts)
 
     def get_artifact_by_type_and_name(
         self,
@@ -269,7 +270,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
             return artifacts_by_uri(self._snapshot(), uri)
         request = service.GetArtifactsByURIRequest(uris=[uri])
         response = self._ask("GetArtifactsByURI", request)
-        return list(response.artifacts)
+        return as_list(response.artifacts)
 
     # Types
 
@@ -505,7 +506,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
     ) -> list[Any]:
         """What `request` asks for, or as `list_options` say, all pages of it at once."""
         if list_options is None:
-            return list(getattr(self._ask(method_name, request), kind.plural))
+            return as_list(getattr(self._ask(method_name, request), kind.plural))
         limit = list_options.limit or None
         if limit is not None and limit < 0:
             raise errors.InvalidArgumentError(

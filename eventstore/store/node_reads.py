@@ -17,7 +17,7 @@ from eventstore.store.listing import list_page, list_rows
 from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind
 from eventstore.store.snapshot import Snapshot, distinct_ids
 from eventstore.store.type_reads import check_external_ids
-from eventstore.store.wire import fill_repeated, fill_repeated_from_column
+from eventstore.store.wire import fill_repeated, fill_repeated_from_columns
 
 _RESERVED_URI_FIELD = 1
 _IDS_PER_LOOK_UP = 4096
@@ -283,7 +283,7 @@ def _fill_all(
     payloads = snapshot.projections.all_nodes(
         kind.record_kind, as_of=snapshot.position, type_id=type_id
     )
-    return fill_repeated_from_column(response, kind.plural, payloads)
+    return fill_repeated_from_columns(response, kind.plural, payloads)
 
 
 def _payloads(snapshot: Snapshot, kind: NodeKind, node_ids: Iterable[int]) -> Iterator[bytes]:

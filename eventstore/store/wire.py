@@ -6,7 +6,8 @@ as one length-delimited field and parsing once, inside the protobuf library.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import gc
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Response = TypeVar("Response", bound=Message)
+Element = TypeVar("Element", bound=Message)
 
 _LENGTH_DELIMITED = 2
 _KEPT_LENGTHS_MAX = 65_536
-_ROWS_AT_ONCE = 262_144
+_MANY = 8_192
 
 
 def fill_repeated(response: Response, field: str, payloads: Iterable[bytes]) -> Response:
@@ -30,28 +32,41 @@ def fill_repeated(response: Response, field: str, payloads: Iterable[bytes]) -> 
     return response
 
 
-def fill_repeated_from_column(
-    response: Response, field: str, payloads: pa.ChunkedArray
+def fill_repeated_from_columns(
+    response: Response, field: str, payloads: Iterable[pa.Array]
 ) -> Response:
-    """What `fill_repeated` does, for a column of very many messages."""
+    """What `fill_repeated` does, for columns (large_binary) of very many messages."""
     import pyarrow as pa
     import pyarrow.compute as compute
 
     heads = _heads(_field_number(response, field))
-    for chunk in payloads.chunks:
-        for start in range(0, len(chunk), _ROWS_AT_ONCE):
-            some = chunk.slice(start, _ROWS_AT_ONCE)
-            lengths = compute.binary_length(some)
-            distinct = compute.unique(lengths)
-            head_of_each = pa.array([heads[n] for n in distinct.to_pylist()], pa.large_binary())
-            rows = compute.index_in(lengths, value_set=distinct)
-            nothing = pa.scalar(b"", pa.large_binary())
-            framed = compute.binary_join_element_wise(head_of_each.take(rows), some, nothing)
-            # Its values lie one behind the other, as they are to be on the wire.
-            _, offsets, values = framed.buffers()
-            end = memoryview(offsets).cast("q")[len(framed)]
-            response.MergeFromString(values.slice(0, end).to_pybytes())
+    for some in payloads:
+        lengths = compute.binary_length(some)
+        distinct = compute.unique(lengths)
+        head_of_each = pa.array([heads[n] for n in distinct.to_pylist()], pa.large_binary())
+        rows = compute.index_in(lengths, value_set=distinct)
+        nothing = pa.scalar(b"", pa.large_binary())
+        framed = compute.binary_join_element_wise(head_of_each.take(rows), some, nothing)
+        # Its values lie one behind the other, as they are to be on the wire.
+        _, offsets, values = framed.buffers()
+        end = memoryview(offsets).cast("q")[len(framed)]
+        response.MergeFromString(values.slice(0, end).to_pybytes())
     return response
+
+
+def as_list(repeated: Sequence[Element]) -> list[Element]:
+    """The messages of a repeated field.
+
+    Garbage is not collected meanwhile: as nothing of this can be garbage, to look for some of it
+    again and again would take as long as all the rest.
+    """
+    if len(repeated) < _MANY or not gc.isenabled():
+        return list(repeated)
+    gc.disable()
+    try:
+        return list(repeated)
+    finally:
+        gc.enable()
 
 
 class _Heads(dict[int, bytes]):
