@@ -15,7 +15,7 @@ from eventstore.log import record as kinds
 from eventstore.projections import index_tables
 from eventstore.projections.filter import FilterSql, Join, PropertyField
 from eventstore.projections.filter.evaluation import Candidate
-from eventstore.projections.index_tables import decode_id, hash64, name_key
+from eventstore.projections.index_tables import hash64, name_key
 from eventstore.projections.point_index import PointIndex
 from eventstore.proto import metadata_store_pb2 as mlmd
 
@@ -394,8 +394,7 @@ def _candidates(index: PointIndex, listing: Listing) -> Mapping[int, Sequence[_I
         if has_alias:
             return None
         table = _LINKED_BY_CONTEXT[listing.kind]
-        entries = index.entries(table, listing.context_id, listing.as_of)
-        return {decode_id(value): () for _, value in entries}
+        return dict.fromkeys(index.ids(table, listing.context_id, listing.as_of), ())
     return None if where is None else _looked_up(index, listing.kind, where, listing.as_of)
 
 
@@ -428,8 +427,8 @@ def _looked_up(
         if stored is None:
             continue
         context = _IndexedNode(mlmd.Context.FromString(stored[1]), contexts, index, as_of)
-        for _, value in index.entries(_LINKED_BY_CONTEXT[kind], context_id, as_of):
-            found.setdefault(decode_id(value), []).append(context)
+        for node_id in index.ids(_LINKED_BY_CONTEXT[kind], context_id, as_of):
+            found.setdefault(node_id, []).append(context)
     return found
 
 
@@ -455,7 +454,7 @@ def _bearing(
             table = tables.names
             named = [name_key(type_id, value) for type_id in type_ids for value in values]
             keys = [*index.known_keys(table, named)]
-    return [decode_id(value) for key in keys for _, value in index.entries(table, key, as_of)]
+    return [node_id for key in keys for node_id in index.ids(table, key, as_of)]
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from eventstore.projections.index_tables import (
     add_request_id,
     as_sequence,
     commit_entries,
+    decode_id,
 )
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
 from eventstore.projections.run_folder import run_path, usable_runs
@@ -74,6 +75,7 @@ class _Level(Protocol):
     def newest(self, table: int, key: int, as_of: int) -> Entry | None: ...
     def newest_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, Entry]: ...
     def entries(self, table: int, key: int, as_of: int) -> Sequence[Entry]: ...
+    def ids(self, table: int, key: int, as_of: int) -> Sequence[int]: ...
     def values_of_each(
         self, table: int, keys: Sequence[int], as_of: int
     ) -> dict[int, list[bytes]]: ...
@@ -139,6 +141,12 @@ class _Tail:
     def entries(self, table: int, key: int, as_of: int) -> Sequence[Entry]:
         found = as_sequence(self._tables[table].get(key))
         return [entry for entry in found if entry[0] <= as_of]
+
+    def ids(self, table: int, key: int, as_of: int) -> Sequence[int]:
+        found = self._tables[table].get(key)
+        if found is None:
+            return ()
+        return [decode_id(value) for position, value in as_sequence(found) if position <= as_of]
 
     def values_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, list[bytes]]:
         by_key = self._tables[table]
@@ -274,6 +282,15 @@ class PointIndex:
             if level.first_position > as_of:
                 break
             found += level.entries(table, key, as_of)
+        return found
+
+    def ids(self, table: int, key: int, as_of: int) -> list[int]:
+        """The values of what `entries` answers, of a table of ids."""
+        found: list[int] = []
+        for level in self._levels:
+            if level.first_position > as_of:
+                break
+            found += level.ids(table, key, as_of)
         return found
 
     def values_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, list[bytes]]:

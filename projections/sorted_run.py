@@ -41,6 +41,12 @@ class SortedRun:
         opened = self._tables[table]
         if not opened.lowest <= key <= opened.highest:
             return None
+        if opened.is_dense:
+            # For most nodes what the functions below do, without calling them.
+            numbers, at = opened.numbers, ENTRY_NUMBERS * (key - opened.lowest)
+            position, start = numbers[at + 1], numbers[at + 2]
+            if numbers[at] == key != numbers[at + ENTRY_NUMBERS] and position <= as_of:
+                return position, bytes(opened.values[start : numbers[at + ENTRY_NUMBERS + 2]])
         rows = _rows(opened, key, as_of)
         return (opened.positions[rows[-1]], opened.value(rows[-1])) if rows else None
 
@@ -87,6 +93,18 @@ class SortedRun:
             return [(opened.positions[row], opened.value(row)) for row in rows]
         # Most have one or none, for which a comprehension takes longer than the look-up.
         return ((opened.positions[rows[0]], opened.value(rows[0])),) if rows else ()
+
+    def ids(self, table: int, key: int, as_of: int) -> Sequence[int]:
+        """The values of what `entries` answers, of a table of ids."""
+        opened = self._tables[table]
+        distance, bits = key - opened.lowest, opened.filter
+        if distance < 0 or key > opened.highest:
+            return ()
+        # Most runs do not have the key: without calling the function that says so, too.
+        if bits and not bits[(slot := distance >> opened.slot_shift) >> 3] >> (slot & 7) & 1:
+            return ()
+        numbers = opened.numbers
+        return [numbers[ENTRY_NUMBERS * row + 2] for row in _rows(opened, key, as_of)]
 
     def values_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, list[bytes]]:
         """By key the values of what `entries` answers, for those of `keys` that have any."""
@@ -209,10 +227,9 @@ def _rows(table: RunTable, key: int, as_of: int) -> range:
     """The rows at or before `as_of` with a key that is one between lowest and highest."""
     keys, row = table.keys, key - table.lowest
     if not table.is_dense or keys[row] != key or (row > 0 and keys[row - 1] == key):
-        if table.filter:
-            slot = row >> table.slot_shift
-            if not table.filter[slot >> 3] >> (slot & 7) & 1:
-                return _NO_ROWS
+        slot = row >> table.slot_shift
+        if table.filter and not table.filter[slot >> 3] >> (slot & 7) & 1:
+            return _NO_ROWS
         bucket = row >> table.shift
         start, end = table.directory[bucket], table.directory[bucket + 1]
         if start == end:
@@ -220,7 +237,9 @@ def _rows(table: RunTable, key: int, as_of: int) -> range:
         row = bisect.bisect_left(keys, key, start, end)
         if row == end or keys[row] != key:
             return _NO_ROWS
-    end = _end_row(table, key, row)
+    end = row + 1
+    if table.numbers[ENTRY_NUMBERS * end] == key:
+        end = _end_row(table, key, row)
     if table.positions[end - 1] > as_of:
         end = bisect.bisect_right(table.positions, as_of, row, end)
     return range(row, end)

@@ -50,6 +50,7 @@ _ROOM = bytes(256 * 1024)
 _ROOM_MESSAGE_BYTES_MAX = 16 * 1024
 """For longer messages, making room would take as long as it saves."""
 
+_START_BYTES = len(NO_MESSAGE)
 _SUSPECT = (Ending.INCOMPLETE, Ending.DAMAGED)
 _SECOND_LOOK_SECONDS = 0.02
 
@@ -115,7 +116,7 @@ class ActiveSegmentFile:
     def is_up_to_date(self) -> bool:
         """Whether no commit follows the newest that is known; False when that cannot be told."""
         try:
-            following = os.pread(self._descriptor, len(NO_MESSAGE), self.end)
+            following = os.pread(self._descriptor, _START_BYTES, self.end)
             return following == NO_MESSAGE or self._ends_with(following)
         except OSError:
             return False

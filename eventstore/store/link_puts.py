@@ -10,7 +10,6 @@ from eventstore.projections import index_tables as tables
 from eventstore.projections.index_tables import (
     association_entries,
     attribution_entries,
-    encode_id,
     event_entries,
     event_key,
 )
@@ -175,10 +174,9 @@ def _look_up_links(
 
 
 def _is_linked(transaction: Transaction, table: int, node_id: int, context_id: int) -> bool:
-    if not transaction.may_be_known(table, node_id):
-        return False
-    wanted = encode_id(context_id)
-    return any(value == wanted for _, value in transaction.entries(table, node_id))
+    return transaction.may_be_known(table, node_id) and context_id in transaction.ids(
+        table, node_id
+    )
 
 
 def _refuse_known_event(transaction: Transaction, event: mlmd.Event, key: int) -> None:

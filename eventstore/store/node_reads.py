@@ -83,6 +83,9 @@ def nodes_by_id(snapshot: Snapshot, kind: NodeKind, node_ids: Iterable[int]) -> 
     Raises TypeError for an id that is no integer, ValueError for one beyond 64 bits.
     """
     parse, ids = kind.message.FromString, distinct_ids(node_ids)
+    if len(ids) == 1:
+        payload = snapshot.node_payload(kind, ids[0])
+        return [] if payload is None else [parse(payload)]
     found = snapshot.newest_of_each(kind.nodes, ids)
     return [parse(found[node_id][1]) for node_id in ids if node_id in found]
 

@@ -8,7 +8,7 @@ from operator import index
 from typing import Any, Final, NamedTuple
 
 from eventstore.projections import Projections
-from eventstore.projections.index_tables import HALF, decode_id, hash64, name_key, type_name_key
+from eventstore.projections.index_tables import HALF, hash64, name_key, type_name_key
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.node_kinds import NODE_KINDS, Node, NodeKind, NodeType
 
@@ -29,7 +29,7 @@ def distinct_ids(ids: Iterable[int]) -> list[int]:
     Raises TypeError for one that is no integer and ValueError for one beyond 64 bits, as a message
     does that takes ids.
     """
-    found = sorted({index(id_) for id_ in ids})
+    found = sorted({*map(index, ids)})
     if found and not (found[0] >= -HALF and found[-1] < HALF):
         raise ValueError(f"Value out of range: {found[0] if found[0] < -HALF else found[-1]}")
     return found
@@ -161,10 +161,12 @@ class Snapshot:
 
     def linked_ids(self, table: int, key: int) -> list[int]:
         """The distinct ids written under `key`, in ascending order."""
-        entries = self.entries(table, key)
-        if not entries:
-            return []
-        return sorted({decode_id(value) for _, value in entries})
+        ids = self.ids(table, key)
+        return sorted({*ids}) if len(ids) > 1 else ids
+
+    def ids(self, table: int, key: int) -> list[int]:
+        """Every id written under `key`, oldest first."""
+        return self._index.ids(table, key, self.position)
 
     def _parsed(self, kind: NodeKind, node_id: int) -> Node:
         payload = self.node_payload(kind, node_id)

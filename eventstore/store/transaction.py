@@ -15,6 +15,7 @@ from eventstore.projections.index_tables import (
     PendingEntries,
     add_entry,
     as_sequence,
+    decode_id,
     index_entries,
     newest_entry,
     node_entries,
@@ -63,6 +64,13 @@ class Transaction(Snapshot):
         stored = self._index.entries(table, key, self.position)
         pending = self.pending[table].get(key)
         return stored if pending is None else [*stored, *as_sequence(pending)]
+
+    def ids(self, table: int, key: int) -> list[int]:
+        stored = self._index.ids(table, key, self.position)
+        pending = self.pending[table].get(key)
+        if pending is None:
+            return stored
+        return [*stored, *(decode_id(value) for _, value in as_sequence(pending))]
 
     def look_up(self, table: int, keys: Collection[int]) -> None:
         """Look up many keys at once, so that `may_be_known` need not say that one may be."""

@@ -11,6 +11,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eventstore.projections.index_tables import decode_id
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
 from eventstore.projections.sorted_run import SortedRun, merge_runs, sorted_batch, write_run
 
@@ -71,6 +72,7 @@ def asked(entries: list[Entry]) -> Iterator[int]:
 def assert_answers(run: SortedRun, entries: list[Entry]) -> None:
     some = sorted({*asked(entries)})
     last = max((position for _, position, _ in entries), default=0)
+    are_ids = all(len(value) == 8 for _, _, value in entries)
     for as_of in {0, last // 2, last}:
         expected: dict[int, list[tuple[int, bytes]]] = {}
         for key, position, value in entries:
@@ -84,6 +86,9 @@ def assert_answers(run: SortedRun, entries: list[Entry]) -> None:
         for key in some:
             assert run.newest(TABLE, key, as_of) == newest.get(key)
             assert [*run.entries(TABLE, key, as_of)] == expected.get(key, [])
+            if are_ids:
+                ids = [decode_id(value) for _, value in expected.get(key, [])]
+                assert [*run.ids(TABLE, key, as_of)] == ids
         assert [*run.keys(TABLE, as_of)] == sorted(expected)
     assert run.known_keys(TABLE, some) == {key for key, _, _ in entries}
     assert run.batch(TABLE).to_pylist() == [
