@@ -100,10 +100,10 @@ def can_be_torn(data: memoryview, walk: Walk, start: int) -> bool:
         return True
     if data[end - CHECKSUM_BYTES : end] == _NO_CHECKSUM:
         return True
-    first_sector = offset + -(start + offset) % _SECTOR_BYTES
+    # The sectors of the file, as they lie in the data, that the message is in.
+    sectors = range(offset - (start + offset) % _SECTOR_BYTES, end, _SECTOR_BYTES)
     return any(
-        is_zero(data[sector : sector + _SECTOR_BYTES])
-        for sector in range(first_sector, end - _SECTOR_BYTES + 1, _SECTOR_BYTES)
+        is_zero(data[max(sector, offset) : min(sector + _SECTOR_BYTES, end)]) for sector in sectors
     )
 
 

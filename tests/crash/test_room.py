@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from eventstore import errors
 from eventstore.log import DirectoryLog
@@ -137,6 +139,38 @@ def test_a_write_that_lacks_sectors_is_cut(left: Path, records: int) -> None:
         assert _positions(left) == [1, 2, 32, 33]
         assert log.verify().ok, sector
         log.close()
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data(), records=st.integers(1, 200), puts=st.integers(0, 3))
+def test_whatever_sectors_of_a_write_reach_the_disk_nothing_else_is_lost(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, records: int, puts: int
+) -> None:
+    """As after a loss of power: the last write was not synced, nor what was written with it."""
+    directory = tmp_path_factory.mktemp("power") / "store"
+    log = DirectoryLog.create(directory)
+    for number in range(puts):
+        append(log, draft(number + 1))
+    path = _segment(directory)
+    before, start = path.read_bytes(), log._active.end
+    append(log, *(draft(1000 + number) for number in range(records)))
+    after, end = path.read_bytes(), log._active.end
+    log.close()
+    size = data.draw(st.sampled_from([len(before), len(after), start, (start + end) // 2, end]))
+    content = bytearray(before[:size].ljust(size, b"\0"))
+    sectors = range(start // _SECTOR * _SECTOR, end, _SECTOR)
+    for sector in data.draw(st.sets(st.sampled_from(sectors))):
+        written = slice(max(sector, start), min(sector + _SECTOR, end, size))
+        content[written] = after[written]
+    path.write_bytes(content)
+    path.with_name(FILE_NAME).unlink()
+    commits = puts + (content[start:end] == after[start:end])
+    log = DirectoryLog.open(directory)
+    append(log, draft(7))
+    assert log.commit_number == commits + 1
+    assert [commit.number for commit in log.commits()] == [*range(1, commits + 2)]
+    assert log.verify().ok
+    log.close()
 
 
 def test_a_flipped_bit_in_a_commit_before_the_room_is_no_torn_write(left: Path) -> None:
