@@ -328,7 +328,7 @@ def whole(side, path, size):
         store.get_artifacts_by_id([numbers.randrange(1, size + 1)])
     memory = importlib.import_module("resource").getrusage(0).ru_maxrss / 1024
     started = time.perf_counter()
-    store._engine.projections.rebuild()
+    store.rebuild()
     rebuilt = time.perf_counter() - started
     store.close()
     return {

@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,8 @@ FOLDER_NAME = "projections"
 INDEX_NAME = "index"
 TABLES_NAME = "tables.duckdb"
 SUBTREE_HEADS_NAME = "subtree-heads"
+
+_TOLD_EVERY_SECONDS = 0.1
 
 RECENT_RECORDS_MAX = 64
 """So few records are cheaper to look at than to fold into the tables, query after query."""
@@ -280,19 +283,45 @@ class Projections:
                 "open the store for writing to rebuild them"
             )
         self._log.refresh()
+        records, tables = self._log.position, self._opened_tables()
+        folded, is_stopping = 0, threading.Event()
+
+        def note(done: int, _: int) -> None:
+            nonlocal folded
+            folded = min(done, records)
+            if is_stopping.is_set():
+                raise CancelledError
+
+        def fold_tables() -> None:
+            tables.clear()
+            tables.fold(records, note)
+
+        def tell(done: int, _: int) -> None:
+            if progress is not None:
+                progress(min(done, records) + folded, 2 * records)
+
+        # DuckDB and Arrow keep a core busy each.
+        with ThreadPoolExecutor(1, thread_name_prefix="eventstore-rebuild") as executor:
+            folding = executor.submit(fold_tables)
+            try:
+                self._rebuild_index(tell)
+                while not wait([folding], _TOLD_EVERY_SECONDS).done:
+                    tell(records, records)
+            finally:
+                is_stopping.set()
+        folding.result()
+        tell(records, records)
+
+    def _rebuild_index(self, progress: Progress) -> None:
+        # No reader has seen a later position, so none misses anything in the new index.
         with self._mutex:
-            # No reader has seen a later position, so none misses anything in the new index.
-            records = self._log.position
             self.index.close()
             folder = _below(self._folder, INDEX_NAME)
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
             index = PointIndex(self._log, folder)
-            self._fold(index, _part_of(progress, 0, 2 * records))
+            self._fold(index, progress)
             self.index = index
-        tables = self._opened_tables()
-        tables.clear()
-        tables.fold(records, _part_of(progress, records, 2 * records))
 
     def file_bytes(self) -> int:
         """The size of the caches on disk."""
@@ -346,13 +375,6 @@ def _note_newest(recent: deque[Record], commit: Commit) -> None:
     if recent and recent[-1].position != commit.first_position - 1:
         recent.clear()
     recent.extend(commit.records[-RECENT_RECORDS_MAX:])
-
-
-def _part_of(progress: Progress | None, before: int, records: int) -> Progress | None:
-    """The progress of one part of the work, told as that of the whole."""
-    if progress is None:
-        return None
-    return lambda done, _: progress(before + done, records)
 
 
 def _size(path: Path | None) -> int:

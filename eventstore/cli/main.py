@@ -31,6 +31,7 @@ _COMMANDS = {
     "list": "eventstore.cli.get_command:list_command",
     "log": "eventstore.cli.log_command",
     "prove": "eventstore.cli.checkpoint_command:prove_command",
+    "rebuild": "eventstore.cli.rebuild_command",
     "report": "eventstore.cli.report_command",
     "sql": "eventstore.cli.sql_command",
     "tail": "eventstore.cli.changes_command:tail_command",

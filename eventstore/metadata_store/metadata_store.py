@@ -267,6 +267,14 @@ class MetadataStore(MetadataReader):
         """Turn what was put so far into Parquet, which any analytics tool reads."""
         self._engine.log.seal()
 
+    def rebuild(self, progress: Progress | None = None) -> None:
+        """Throw away what was folded from the log to answer reads, and fold it anew.
+
+        Never needed, unless a disk has damaged it. `progress` is called with (done, in all); each
+        record counts twice. Raises FailedPreconditionError when the store is opened to read only.
+        """
+        self._engine.projections.rebuild(progress)
+
     @property
     def log(self) -> Log:
         """The log itself: records and commits as they were appended."""

@@ -40,7 +40,7 @@ def test_the_past_answers_as_it_did(store: eventstore.MetadataStore, seed: int) 
         store.close()
         store = eventstore.open(store.log.directory)
         assert_as_taken(store, taken)
-    store._engine.projections.rebuild()
+    store.rebuild()
     assert_as_taken(store, taken)
     store.close()
 

@@ -34,5 +34,5 @@ def test_reads_column_by_column(
     monkeypatch.setattr(point_index, "_VALUES_AT_ONCE", 3)
     assert [reads(store.as_of(position)) for position in moments] == one_by_one
     store.seal()
-    store._engine.projections.rebuild()
+    store.rebuild()
     assert reads(store) == one_by_one[1]

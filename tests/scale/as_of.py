@@ -157,7 +157,7 @@ def reopened(store: MetadataStore, directory: Path) -> MetadataStore:
 
 
 def rebuilt(store: MetadataStore) -> MetadataStore:
-    store._engine.projections.rebuild()
+    store.rebuild()
     return store
 
 

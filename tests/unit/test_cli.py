@@ -92,6 +92,20 @@ def test_log_filters(small_store: Path) -> None:
     assert (bad.returncode, "no time zone" in bad.stderr) == (1, True)
 
 
+def test_rebuild_folds_the_log_anew(small_store: Path, tmp_path: Path) -> None:
+    query = "SELECT count(*) FROM artifacts"
+    before = run("sql", small_store, query).stdout
+    for path in (small_store / "projections").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"damaged")
+    done = run("rebuild", small_store)
+    assert (done.returncode, "anew" in done.stdout) == (0, True), done.stderr
+    assert run("sql", small_store, query).stdout == before
+    missing = run("rebuild", tmp_path / "missing")
+    assert (missing.returncode, "check the path" in missing.stderr) == (1, True)
+    assert not (tmp_path / "missing").exists()
+
+
 def test_verify_names_the_damaged_commit(small_store: Path) -> None:
     (segment,) = (small_store / "log").glob("*.arrows")
     content = bytearray(segment.read_bytes())

@@ -61,6 +61,23 @@ def test_rebuilding_folds_the_whole_log_again(tmp_path: Path) -> None:
     projections.close()
 
 
+def test_a_rebuilding_that_is_interrupted_can_be_repeated(tmp_path: Path) -> None:
+    projections = Projections(filled(tmp_path / "store"))
+    position = projections.catch_up()
+    before = projections.list_ids(kinds.ARTIFACT, as_of=position)
+
+    def interrupted(_done: int, _of: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        projections.rebuild(interrupted)
+    assert projections.list_ids(kinds.ARTIFACT, as_of=position) == before
+    projections.rebuild()
+    assert projections.list_ids(kinds.ARTIFACT, as_of=position) == before
+    assert projections.index.newest(ARTIFACTS, 7, position) is not None
+    projections.close()
+
+
 def test_rebuilding_repairs_tables_that_lost_rows(tmp_path: Path) -> None:
     log = filled(tmp_path / "store")
     projections = Projections(log)
