@@ -98,7 +98,8 @@ def put_event(transaction: Transaction, event: mlmd.Event) -> None:
     stored.CopyFrom(event)
     stored.DiscardUnknownFields()
     stored.ClearField("system_metadata")
-    _normalise_path(stored)
+    if stored.HasField("path"):
+        _normalise_path(stored)
     if not stored.HasField("milliseconds_since_epoch"):
         stored.milliseconds_since_epoch = transaction.now_ms()
     payload = stored.SerializeToString(deterministic=True)

@@ -84,6 +84,7 @@ def nodes_by_id(snapshot: Snapshot, kind: NodeKind, node_ids: Iterable[int]) -> 
     """
     parse, ids = kind.message.FromString, distinct_ids(node_ids)
     if len(ids) == 1:
+        # As most ask for; a dictionary would take as long as all else.
         payload = snapshot.node_payload(kind, ids[0])
         return [] if payload is None else [parse(payload)]
     found = snapshot.newest_of_each(kind.nodes, ids)
