@@ -136,9 +136,9 @@ class RunTable:
     def value(self, row: int) -> bytes:
         at = ENTRY_NUMBERS * row + 2
         if self.has_inline_values:
-            return bytes(self._bytes[_NUMBER_BYTES * at : _NUMBER_BYTES * (at + 1)])
+            return self._bytes[_NUMBER_BYTES * at : _NUMBER_BYTES * (at + 1)].tobytes()
         numbers = self.numbers
-        return bytes(self.values[numbers[at] : numbers[at + ENTRY_NUMBERS]])
+        return self.values[numbers[at] : numbers[at + ENTRY_NUMBERS]].tobytes()
 
     def batch(self) -> pa.RecordBatch:
         """The rows as RUN_SCHEMA; the values are not copied."""

@@ -46,7 +46,8 @@ class SortedRun:
             numbers, at = opened.numbers, ENTRY_NUMBERS * (key - opened.lowest)
             position, start = numbers[at + 1], numbers[at + 2]
             if numbers[at] == key != numbers[at + ENTRY_NUMBERS] and position <= as_of:
-                return position, bytes(opened.values[start : numbers[at + ENTRY_NUMBERS + 2]])
+                end = numbers[at + ENTRY_NUMBERS + 2]
+                return position, opened.values[start:end].tobytes()
         rows = _rows(opened, key, as_of)
         return (opened.positions[rows[-1]], opened.value(rows[-1])) if rows else None
 
@@ -77,7 +78,7 @@ class SortedRun:
             position = numbers[at + 1]
             if numbers[at + ENTRY_NUMBERS] != key and position <= as_of and not is_inline:
                 start, end = numbers[at + 2], numbers[at + ENTRY_NUMBERS + 2]
-                found[key] = (position, bytes(values[start:end]))
+                found[key] = (position, values[start:end].tobytes())
                 continue
             rows = _rows(opened, key, as_of)
             if rows:
