@@ -13,6 +13,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, Final
@@ -209,7 +210,9 @@ def _footer(file: memoryview) -> _Footer:
 def write_run_file(path: Path, metadata: RunMetadata, tables: Mapping[int, pa.RecordBatch]) -> None:
     """Write one sorted batch of RUN_SCHEMA a table; tables not given are empty."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    # Two stores of one process may write the same run, each in a thread of its own.
+    writer = f"{os.getpid()}-{threading.get_ident()}"
+    temporary = path.with_name(f"{path.name}.{writer}{TEMPORARY_SUFFIX}")
     try:
         with temporary.open("wb") as file:
             layouts = {

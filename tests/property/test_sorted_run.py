@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import UUID
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -106,3 +110,22 @@ def test_a_run_and_what_is_merged_of_some_answer_as_their_entries(made: list[lis
             assert_answers(run, entries)
         merged = merge_runs(runs, Path(folder) / "merged.run")
         assert_answers(merged, [entry for entries in made for entry in entries])
+
+
+def test_threads_may_write_the_same_run_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As two stores of one process do that are open on one directory."""
+    entries = [(key, key, b"%08d" % key) for key in range(1, 50)]
+    meeting, sync = threading.Barrier(2), os.fsync
+
+    def meet(descriptor: int) -> None:
+        meeting.wait(timeout=60)
+        sync(descriptor)
+
+    monkeypatch.setattr("os.fsync", meet)
+    with ThreadPoolExecutor(2) as executor:
+        runs = [executor.submit(written, tmp_path, entries, 1) for _ in range(2)]
+    for run in runs:
+        assert_answers(run.result(), entries)
+    assert [path.name for path in tmp_path.iterdir()] == ["1.run"]
