@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import tempfile
+import threading
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,8 @@ IN_MEMORY_RECORDS_MAX: Final = 131_072
 
 ONE_THREAD_RECORDS_MAX: Final = 131_072
 """On tables of so few records a query takes longer to share out than to run."""
+
+_opening: Final = threading.Lock()
 
 _DAMAGE: Final = (
     duckdb.IOException,
@@ -57,12 +60,13 @@ def open_tables(log: Log, path: Path | None) -> OpenedTables:
     path = path.resolve()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            opened = _persisted(log, path)
+        # One after the other: else one thread takes what another is making for a useless file.
+        with _opening:
+            opened = _persisted(log, path) if path.exists() else None
             if opened is not None:
                 return opened
             remove_tables(path)
-        return OpenedTables(_created(log, str(path)), path)
+            return OpenedTables(_created(log, str(path)), path)
     except (OSError, duckdb.Error) as error:
         if _is_in_use(error):
             _LOGGER.info("%s is in use: folding tables apart", path)

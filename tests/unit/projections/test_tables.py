@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -136,6 +137,7 @@ def test_damage_in_the_write_ahead_log(log: DirectoryLog) -> None:
     assert log.directory is not None
     code = """
 import os, sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from eventstore.log import DirectoryLog
 from eventstore.projections import Projections
@@ -378,3 +380,27 @@ def test_a_computed_text_that_may_be_null_is_looked_for_in_a_list(log: Directory
         found = projections.list_ids("artifact", as_of=projections.catch_up(), where=where)
         assert [node_id for node_id, _ in found] == expected, text
     projections.close()
+
+
+def test_threads_that_open_the_tables_at_once_share_one_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for attempt in range(5):
+        log = DirectoryLog.create(tmp_path / f"store-{attempt}")
+        append(log, draft(1))
+        path = tmp_path / f"tables-{attempt}" / "tables.duckdb"
+        meeting = threading.Barrier(8)
+
+        def opened(
+            log: Log = log, path: Path = path, meeting: threading.Barrier = meeting
+        ) -> tables_file.OpenedTables:
+            meeting.wait(timeout=60)
+            return tables_file.open_tables(log, path)
+
+        with ThreadPoolExecutor(8) as executor:
+            all_opened = [future.result() for future in [executor.submit(opened) for _ in range(8)]]
+        assert [tables.path for tables in all_opened] == [path] * 8
+        assert not caplog.records
+        for tables in all_opened:
+            tables.close()
+        log.close()
