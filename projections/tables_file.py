@@ -112,6 +112,9 @@ def checkpoint_of(connection: duckdb.DuckDBPyConnection, log: Log) -> int | None
     format_version, store_id, position, recorded_at = rows[0]
     if (format_version, store_id) != (TABLES_FORMAT_VERSION, str(log.store_id)):
         return None
+    if position > log.position:
+        # Another object of this process may have folded what this log has not looked for yet.
+        log.refresh()
     # A log that was cut and grew again has other records at the same positions.
     if position > log.position or (position and log.recorded_at(position) != recorded_at):
         return None

@@ -404,3 +404,36 @@ def test_threads_that_open_the_tables_at_once_share_one_file(
         for tables in all_opened:
             tables.close()
         log.close()
+
+
+def test_tables_that_another_object_folded_farther_than_is_known_are_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ahead = DirectoryLog.create(tmp_path / "store")
+    append(ahead, draft(1))
+    behind, late = (DirectoryLog.open(tmp_path / "store") for _ in range(2))
+    projections = {log: Projections(log) for log in (ahead, behind, late)}
+    for log in (ahead, behind, late):
+        projections[log].catch_up()
+    assert projections[behind].counts(1)["artifact"] == 1
+    append(ahead, draft(2))
+    projections[behind].catch_up()
+    append(ahead, draft(3))
+    append(ahead, draft(4))
+    projections[ahead].catch_up()
+    assert projections[ahead].counts(4)["artifact"] == 4
+    # One has tables open that were folded less far, the other opens them only now.
+    found: list[int] = []
+    thread = threading.Thread(
+        target=lambda: found.extend(
+            (projections[behind].counts(2)["artifact"], projections[late].counts(1)["artifact"])
+        ),
+        daemon=True,
+    )
+    thread.start()
+    thread.join(timeout=60)
+    assert found == [2, 1]
+    assert projections[ahead].counts(4)["artifact"] == 4
+    assert not caplog.records
+    for projected in projections.values():
+        projected.close()
