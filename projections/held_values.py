@@ -195,6 +195,7 @@ class HeldValues:
             return None
         if not self._is_noting:
             self._held.clear()
+            self._counts.clear()
             self._touched = []
             # Before the fold, so that what is appended from here on is noted or read.
             self._is_noting = True

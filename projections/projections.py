@@ -295,12 +295,13 @@ class Projections:
         def fold_tables() -> None:
             tables.clear()
             tables.fold(records, note)
+            note(records, records)
 
         def tell(done: int, _: int) -> None:
             if progress is not None:
                 progress(min(done, records) + folded, 2 * records)
 
-        # DuckDB and Arrow keep a core busy each.
+        # Side by side, for either of them keeps little more than one core busy.
         with ThreadPoolExecutor(1, thread_name_prefix="eventstore-rebuild") as executor:
             folding = executor.submit(fold_tables)
             try:

@@ -19,7 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from eventstore import errors
-from eventstore.log.acknowledged import Acknowledged, read_acknowledged
+from eventstore.log.acknowledged import FILE_NAME, Acknowledged, read_acknowledged
 from eventstore.log.commit import has_valid_checksum
 from eventstore.log.commit_ends import (
     BLOCK_COMMITS,
@@ -52,6 +52,7 @@ _ROOM_MESSAGE_BYTES_MAX = 16 * 1024
 
 _START_BYTES = len(NO_MESSAGE)
 _SUSPECT = (Ending.INCOMPLETE, Ending.DAMAGED)
+_SURE = (Ending.ROOM, Ending.END_OF_STREAM)
 _SECOND_LOOK_SECONDS = 0.02
 
 _READ_BYTES = 64 * 1024
@@ -69,7 +70,7 @@ class ActiveSegmentFile:
         self.path = folder / entry.file
         self.first_position = entry.first_position
         self.header_bytes = entry.header_bytes
-        self._acknowledged_path = folder / "acknowledged"
+        self._acknowledged_path = folder / FILE_NAME
         try:
             self._descriptor = os.open(self.path, os.O_RDONLY if read_only else os.O_RDWR)
         except FileNotFoundError:
@@ -85,6 +86,7 @@ class ActiveSegmentFile:
         self._ends = no_commits()
         self._unchecked_end = 0
         self._room_end = 0
+        """Where the file ends, if nothing but zeros is known to follow the newest commit."""
         header = os.pread(self._descriptor, entry.header_bytes, 0)
         if hashlib.sha256(header).hexdigest() != entry.header_sha256:
             self.close()
@@ -189,19 +191,36 @@ class ActiveSegmentFile:
             os.fsync(self._descriptor)
         except OSError as error:
             self._cut(self.end)
+            self.is_ended = False
             raise translated(error, "closing", self.path) from None
         self.is_ended = True
 
     def cut_torn_tail(self) -> None:
-        """Remove what a writer left half-written when it died. Only under the writers' lock."""
-        if self.is_ended or self.is_up_to_date():
+        """Remove what a writer left half-written when it died. Only under the writers' lock.
+
+        Raises DataLossError when that cannot be what stands behind the newest commit.
+        """
+        size = self.file_bytes()
+        if self.is_ended or (size == self._room_end and self.is_up_to_date()):
             return
-        self._cut_behind()
-        os.fsync(self._descriptor)
+        acknowledged = read_acknowledged(self._acknowledged_path)
+        data = memoryview(self._read(self.end, size))
+        walk = walk_messages(data)
+        if walk.ends or self._is_damaged(data, walk, self.end, acknowledged):
+            raise self._damaged(self.last_position + 1, self.end)
+        self._room_end = size
+        if walk.ending in _SUSPECT:
+            _LOGGER.warning(
+                "%s: cutting back what a writer left half-written after position %d",
+                self.path,
+                self.last_position,
+            )
+            self._cut(self.end)
+            os.fsync(self._descriptor)
 
     def give_back_room(self) -> None:
         """Let the file end behind its newest commit. Only under the writers' lock."""
-        if self.is_up_to_date():
+        if is_zero(memoryview(self._read(self.end, self.file_bytes()))):
             self._cut(self.end)
 
     def batches(self, after: int, upto: int) -> Iterator[pa.RecordBatch]:
@@ -277,7 +296,7 @@ class ActiveSegmentFile:
         size = self.file_bytes()
         data = memoryview(self._read(start, min(start + _READ_BYTES, size)))
         walk = walk_messages(data)
-        if walk.ending in _SUSPECT and start + len(data) < size:
+        if walk.ending not in _SURE and start + len(data) < size:
             data = memoryview(self._read(start, size))
             walk = walk_messages(data)
         return data, walk
@@ -316,31 +335,17 @@ class ActiveSegmentFile:
 
     def _make_room(self, message_bytes: int) -> None:
         """See to it that there is room for a message, if it is a short one."""
-        size = os.lseek(self._descriptor, 0, os.SEEK_END)
-        if size != self._room_end:
-            # A crash of the machine may have left parts of a write without its start.
-            if not is_zero(memoryview(self._read(self.end, size))):
-                self._cut_behind()
-                size = self.end
-            self._room_end = size
+        size = self.file_bytes()
         if self.end + message_bytes > size and message_bytes <= _ROOM_MESSAGE_BYTES_MAX:
             # Without it an append takes longer, and nothing else.
             with contextlib.suppress(OSError):
-                self._room_end += os.pwrite(self._descriptor, _ROOM, size)
+                self._room_end = size + os.pwrite(self._descriptor, _ROOM, size)
 
     def _write(self, message: bytes) -> None:
         written = os.pwrite(self._descriptor, message, self.end)
         while written < len(message):
             written += os.pwrite(self._descriptor, message[written:], self.end + written)
         self._room_end = max(self._room_end, self.end + written)
-
-    def _cut_behind(self) -> None:
-        _LOGGER.warning(
-            "%s: cutting back what a writer left half-written after position %d",
-            self.path,
-            self.last_position,
-        )
-        self._cut(self.end)
 
     def _cut(self, end: int) -> None:
         try:

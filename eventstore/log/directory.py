@@ -106,7 +106,8 @@ class DirectoryLog:
             self._catch_up()
             self._refuse_shortened(known)
         except errors.StatusError:
-            self.close()
+            self._close_descriptors()
+            self._active.close()
             raise
 
     @classmethod

@@ -250,10 +250,8 @@ def _insert_all(
         drafts.append(Draft(record_kind, node_id, type_id, None, payload))
         stored_nodes[node_id] = (position, payload)
         entry = (position, encode_id(node_id))
-        if key in names:
+        if key is not None:
             add_entry(names, key, entry)
-        elif key is not None:
-            names[key] = entry
         if has_external_id:
             external_ids = transaction.pending[kind.external_ids]
             add_entry(external_ids, hash64(given.external_id), entry)

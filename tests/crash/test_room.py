@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventstore import errors
-from eventstore.log import DirectoryLog
+from eventstore.log import DirectoryLog, active_segment
 from eventstore.log.acknowledged import FILE_NAME
 from eventstore.log.ipc_stream import END_OF_STREAM
 from eventstore.log.verification import verify_directory
@@ -266,3 +266,53 @@ def test_a_message_that_is_being_copied_is_no_damage(
 
     monkeypatch.setattr("time.sleep", goes_on)
     assert _positions(left) == [1, 2, 32, 33]
+
+
+def test_a_commit_that_ends_where_the_first_read_does_is_not_the_last(tmp_path: Path) -> None:
+    writer = DirectoryLog.create(tmp_path / "store")
+    append(writer, draft(1))
+    behind = DirectoryLog.open(tmp_path / "store")
+    ends = []
+    for number in range(2, 40):
+        append(writer, draft(number))
+        ends.append(writer._active.end)
+    start, position = behind._active.end, 39
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(active_segment, "_READ_BYTES", ends[20] - start)
+        behind.refresh()
+        assert behind.position == position
+        opened = DirectoryLog.open(tmp_path / "store")
+        assert opened.position == position
+        append(opened, draft(40))
+    assert _positions(tmp_path / "store") == [*range(1, 41)]
+    for log in (writer, behind, opened):
+        log.close()
+
+
+@pytest.mark.parametrize("is_acknowledged", [True, False])
+def test_a_zeroed_start_of_a_commit_is_reported_and_nothing_behind_it_cut(
+    left: Path, is_acknowledged: bool
+) -> None:
+    path, (start, *_) = _segment(left), _ends(left)
+    _overwrite(path, start, bytes(8))
+    if not is_acknowledged:
+        path.with_name(FILE_NAME).unlink()
+    damaged = path.read_bytes()
+    for _ in range(2):
+        with pytest.raises(errors.DataLossError, match="position 2"):
+            DirectoryLog.open(left)
+    assert path.read_bytes() == damaged
+
+
+def test_a_commit_whose_start_was_zeroed_meanwhile_is_not_cut(left: Path) -> None:
+    path, (start, *_) = _segment(left), _ends(left)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:start])
+    path.with_name(FILE_NAME).unlink()
+    log = DirectoryLog.open(left)
+    damaged = whole[:start] + bytes(8) + whole[start + 8 :]
+    path.write_bytes(damaged)
+    with pytest.raises(errors.DataLossError, match="position 2"):
+        append(log, draft(2))
+    log.close()
+    assert path.read_bytes() == damaged
