@@ -11,7 +11,7 @@ ORACLE_PYTHON ?= $(shell for candidate in python3.11 python3.10 python3.9 python
 BIN := .venv/bin
 PROGRAMS ?= 1000
 
-.PHONY: help demo test lint bench fuzz protos oracle lock clean
+.PHONY: help demo test lint bench fuzz torture protos oracle lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/\1\t\2/' | expand -t 10
@@ -38,6 +38,9 @@ fuzz: .venv/developing oracle ## Run the property and differential tests for lon
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest -n 2 tests/property
 	$(BIN)/python -m tests.differential.run --programs 1000
 	$(BIN)/python -m tests.differential.queries --filters 20000 --lineage 5000
+
+torture: .venv/developing ## Fail, stop and lose power at every operation, and print the counts
+	$(BIN)/python -m tests.faults
 
 protos: .protoc/installed ## Generate the Python code of the .proto files
 	.protoc/bin/python protos/generate.py
