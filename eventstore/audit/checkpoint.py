@@ -19,6 +19,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import struct
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -26,16 +27,24 @@ from typing import Final
 from uuid import UUID
 
 from eventstore.audit.signed_note import SigningKey, VerifierKey, opened
-from eventstore.errors import InvalidArgumentError, NotFoundError, OutOfRangeError
-from eventstore.log import Log, SignedHead
+from eventstore.errors import (
+    DataLossError,
+    InvalidArgumentError,
+    NotFoundError,
+    OutOfRangeError,
+)
+from eventstore.log import Log, Progress, Record, SignedHead
+from eventstore.log.commit import records_of
+from eventstore.log.leaf import leaf_hashes
+from eventstore.log.merkle import Frontier
 
 ORIGIN_PREFIX: Final = "eventstore/"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _BODY: Final = re.compile(
     rf"{ORIGIN_PREFIX}(?P<store_id>[0-9a-f-]{{36}})\n"
-    r"(?P<size>0|[1-9][0-9]{0,18})\n"
+    r"(?P<size>[1-9][0-9]{0,18})\n"
     r"(?P<root>[A-Za-z0-9+/]{43}=)\n"
-    r"commit (?P<commit>0|[1-9][0-9]{0,18})\n"
+    r"commit (?P<commit>[1-9][0-9]{0,18})\n"
     r"recorded-at (?P<recorded_at>[0-9T:.-]{26}Z)\n"
     r"signed-at (?P<signed_at>[0-9T:.-]{26}Z)\n"
 )
@@ -89,25 +98,100 @@ class Checkpoint:
                 f"the checkpoint is of store {self.store_id}, this is store {store_id}"
             )
         signed = f"{self.signer} signed on {self.signed_at.isoformat()}"
-        return SignedHead(self.size, self.root.hex(), signed)
+        recorded_at = (self.recorded_at - _EPOCH) // timedelta(microseconds=1)
+        return SignedHead(self.size, self.root.hex(), self.commit, recorded_at, signed)
 
 
-def signed_checkpoint(log: Log, position: int, key: SigningKey) -> Checkpoint:
-    """Sign the head of the log's tree as of a position, which ends a commit.
+def signed_checkpoint(
+    log: Log,
+    position: int,
+    key: SigningKey,
+    *,
+    previous: Checkpoint | None = None,
+    progress: Progress | None = None,
+) -> Checkpoint:
+    """Sign the log's tree as of a position, which ends a commit.
 
-    Raises OutOfRangeError for a log that is empty there: it has nothing to sign.
+    All records up to there are hashed: a head that is stored, or kept in a cache, is what somebody
+    who can write the files says of them. `progress` counts records.
+
+    Raises OutOfRangeError for a log that is empty there: it has nothing to sign. DataLossError when
+    the records do not give the tree head that is stored with them, or do not begin with those that
+    `previous` states. NotFoundError when that is another store's, InvalidArgumentError when it
+    states more than `position`.
     """
     if position < 1:
         raise OutOfRangeError("the store is empty: there is nothing to sign")
-    first = log.commit_end(position - 1)
-    (commit,) = log.commits(first, position)
+    tree = _HashedRecords(log)
+    if previous is not None:
+        stated = _stated_before(log, position, previous)
+        tree.extend(stated.size, position, progress)
+        tree.refuse_other(stated)
+    tree.extend(position, position, progress)
+    newest = next(log.commits(log.commit_end(position - 1), position))
+    stored = f"their tree head says, which is stored with commit {newest.number}"
+    tree.refuse_other(
+        SignedHead(position, newest.tree_head.hex(), newest.number, newest.recorded_at, stored)
+    )
     signed_at = time.time_ns() // 1000
-    root = base64.b64encode(commit.tree_head).decode()
+    root = base64.b64encode(newest.tree_head).decode()
     body = (
-        f"{ORIGIN_PREFIX}{log.store_id}\n{position}\n{root}\ncommit {commit.number}\n"
-        f"recorded-at {_time_text(commit.recorded_at)}\nsigned-at {_time_text(signed_at)}\n"
+        f"{ORIGIN_PREFIX}{log.store_id}\n{position}\n{root}\ncommit {newest.number}\n"
+        f"recorded-at {_time_text(newest.recorded_at)}\nsigned-at {_time_text(signed_at)}\n"
     )
     return Checkpoint.parse(key.signed(body), key.verifier_key)
+
+
+def _stated_before(log: Log, position: int, previous: Checkpoint) -> SignedHead:
+    stated = previous.of_store(log.store_id)
+    if stated.size > log.position:
+        raise DataLossError(
+            f"nothing is signed: {stated.signed} with {stated.size} records, the store has "
+            f"{log.position}: records that were signed are missing"
+        )
+    if stated.size > position:
+        raise InvalidArgumentError(
+            f"the previous checkpoint states {stated.size} records, of which {position} are to be "
+            "signed: sign a later moment"
+        )
+    return stated
+
+
+class _HashedRecords:
+    """The tree over a log's first records, and the last one of them."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._frontier = Frontier()
+        self._last: Record | None = None
+
+    def extend(self, size: int, in_all: int, progress: Progress | None) -> None:
+        try:
+            for batch in self._log.scan(self._frontier.size, size, Record.__struct_fields__):
+                records = [*records_of(batch)]
+                self._frontier.extend(leaf_hashes(self._log.store_id, records))
+                self._last = records[-1]
+                if progress is not None:
+                    progress(self._frontier.size, in_all)
+        except (AssertionError, KeyError, OverflowError, ValueError, struct.error) as error:
+            raise DataLossError(
+                f"nothing is signed: a record after position {self._frontier.size} cannot be one "
+                f"({error!r}); run `eventstore verify`"
+            ) from None
+
+    def refuse_other(self, stated: SignedHead) -> None:
+        """Raise DataLossError unless the records so far are what is stated of them."""
+        found, last = self._frontier, self._last
+        if (
+            last is None
+            or (found.size, found.head().hex()) != (stated.size, stated.head)
+            or (last.commit, last.recorded_at) != (stated.commit, stated.recorded_at)
+            or self._log.commit_end(stated.size) != stated.size
+        ):
+            raise DataLossError(
+                f"nothing is signed: the first {stated.size} records are not what {stated.signed}; "
+                "run `eventstore verify`"
+            )
 
 
 def _time_text(microseconds: int) -> str:

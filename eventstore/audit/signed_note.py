@@ -24,6 +24,14 @@ _KEY_BYTES: Final = 32
 _ID_BYTES: Final = 4
 _PRIVATE_PREFIX: Final = "PRIVATE+KEY+"
 
+_FIELD: Final = 2**255 - 19
+_GROUP_ORDER: Final = 2**252 + 27742317777372353535851937790883648493
+_SMALL_ORDER_Y8: Final = 0x5FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+_SMALL_ORDER_YS: Final = frozenset(
+    (0, 1, _FIELD - 1, _SMALL_ORDER_Y8, _FIELD - _SMALL_ORDER_Y8),
+)
+"""The y of the eight points whose order divides 8: with such a key one signature fits any text."""
+
 
 @dataclass(frozen=True, slots=True)
 class VerifierKey:
@@ -45,8 +53,13 @@ class VerifierKey:
 
     @classmethod
     def parse(cls, text: str) -> VerifierKey:
-        """Raises InvalidArgumentError for anything but what `str` gives."""
+        """Raises InvalidArgumentError for anything but what `str` gives, and for a weak key."""
         name, key_id, public_key = _parsed_key(text, "verifier key")
+        if not _is_strict_point(public_key):
+            raise InvalidArgumentError(
+                f"the verifier key of {name!r} is a point of small order or not written as such a "
+                "point is: anybody could sign for it"
+            )
         key = cls(name, public_key)
         if key.key_id.hex() != key_id:
             raise InvalidArgumentError(f"the verifier key of {name!r} does not have its key id")
@@ -115,7 +128,7 @@ def opened(note: str, key: VerifierKey) -> str:
         name, signed = _parsed_signature(line)
         if name != key.name or signed[:_ID_BYTES] != key.key_id:
             continue
-        if not _verifies(key.public_key, signed[_ID_BYTES:], text.encode()):
+        if not ed25519_verifies(key.public_key, signed[_ID_BYTES:], text.encode()):
             raise InvalidArgumentError(f"the signature of {name!r} is not of this text")
         is_signed = True
     if not is_signed:
@@ -132,14 +145,31 @@ def _parsed_signature(line: str) -> tuple[str, bytes]:
     return name, signed
 
 
-def _verifies(public_key: bytes, signature: bytes, text: bytes) -> bool:
+def ed25519_verifies(public_key: bytes, signature: bytes, text: bytes) -> bool:
+    """Whether a signature is of this text, by the strictest reading of RFC 8032.
+
+    Libraries differ on points of small order and on numbers that are not reduced, so that what one
+    accepts another refuses. All of these are refused here.
+    """
     from cryptography.exceptions import InvalidSignature
 
+    if len(public_key) != _KEY_BYTES or len(signature) != 2 * _KEY_BYTES:
+        return False
+    if not (_is_strict_point(public_key) and _is_strict_point(signature[:_KEY_BYTES])):
+        return False
+    if int.from_bytes(signature[_KEY_BYTES:], "little") >= _GROUP_ORDER:
+        return False
     try:
         _ed25519().Ed25519PublicKey.from_public_bytes(public_key).verify(signature, text)
     except InvalidSignature:
         return False
     return True
+
+
+def _is_strict_point(encoded: bytes) -> bool:
+    """Whether 32 bytes are no point of small order, and y in them is below the field's size."""
+    y = int.from_bytes(encoded, "little") & (1 << 255) - 1
+    return y < _FIELD and y not in _SMALL_ORDER_YS
 
 
 def _ed25519() -> Any:

@@ -93,11 +93,20 @@ _BASE_Y = 4631683569492647816942839400347516314130799386625622561578303360316525
 _BASE = (_BASE_X, _BASE_Y, 1, _BASE_X * _BASE_Y % _P)
 
 
+def _strict_point(encoded: bytes) -> Point | None:
+    """The point, unless its order divides 8: a key of such an order fits any text."""
+    point = _decode_point(encoded)
+    if point is None:
+        return None
+    x, y, z, _ = _multiply(8, point)
+    return None if x == 0 and y == z else point
+
+
 def ed25519_verifies(public_key: bytes, signature: bytes, message: bytes) -> bool:
-    """Section 5.1.7."""
+    """Section 5.1.7, without cofactors, and without what implementations do not agree on."""
     if len(public_key) != 32 or len(signature) != 64:
         return False
-    a, r = _decode_point(public_key), _decode_point(signature[:32])
+    a, r = _strict_point(public_key), _strict_point(signature[:32])
     s = int.from_bytes(signature[32:], "little")
     if a is None or r is None or s >= _L:
         return False
@@ -136,6 +145,8 @@ def parse_key(text: str) -> Key:
     expected = hashlib.sha256(name.encode() + b"\n" + key).digest()[:4]
     if expected.hex() != key_id:
         raise Refused("the key does not have its id")
+    if _strict_point(key[1:]) is None:
+        raise Refused("the key is no point, or one of small order: anybody could sign for it")
     return name, expected, key[1:]
 
 

@@ -44,6 +44,7 @@ def key_command(name: str, file: Path) -> None:
 Examples:
   eventstore key ana@example.com ana.key > ana.pub
   eventstore checkpoint my-store --key ana.key > 2026-11-20.checkpoint
+  eventstore checkpoint my-store --key ana.key --previous 2026-11-20.checkpoint > new.checkpoint
   eventstore verify my-store --checkpoint 2026-11-20.checkpoint --key ana.pub
 """,
 )
@@ -55,15 +56,32 @@ Examples:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The file of a private key, as `eventstore key` makes it.",
 )
+@click.option(
+    "--previous",
+    "previous_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The last checkpoint that this key signed: nothing is signed unless it still holds.",
+)
 @as_of_option
-def command(directory: Path, key_file: Path, as_of: str | None) -> None:
+def command(directory: Path, key_file: Path, previous_file: Path | None, as_of: str | None) -> None:
     """Print a signed statement of all history: store, size, root, time and signer.
 
-    Keep it outside of the store: verifying with it finds even that all of history was rewritten.
+    It is computed from all records. Keep it outside of the store: verifying with it finds even that
+    all of history was rewritten.
     """
     key = SigningKey.parse(key_file.read_text())
-    with eventstore.open(directory, read_only=True) as opened:
-        click.echo(store_as_of(opened, as_of).checkpoint(key).text, nl=False)
+    previous = (
+        None
+        if previous_file is None
+        else Checkpoint.parse(previous_file.read_text(), key.verifier_key)
+    )
+    with (
+        eventstore.open(directory, read_only=True) as opened,
+        progress_bar("Hashing") as progress,
+    ):
+        moment = store_as_of(opened, as_of)
+        checkpoint = moment.checkpoint(key, previous=previous, progress=progress)
+    click.echo(checkpoint.text, nl=False)
 
 
 @click.command(

@@ -41,11 +41,14 @@ class Finding(msgspec.Struct, frozen=True):
 class SignedHead(msgspec.Struct, frozen=True):
     """What a checkpoint states of the Merkle tree over the first `size` records.
 
-    `head` is in hexadecimal; `signed` says who signed it and when, for a finding.
+    `head` is in hexadecimal, `commit` the one that ends there and `recorded_at` (µs) its time;
+    `signed` says who signed it and when, for a finding.
     """
 
     size: int
     head: str
+    commit: int
+    recorded_at: int
     signed: str
 
 

@@ -137,19 +137,23 @@ class MemoryLog:
         """One segment, so that a range is all of it."""
         frontier = Frontier()
         findings = []
-        heads = {signed.size: signed for signed in signed_heads}
         for commit in self._commits:
             for leaf in leaf_hashes(self.store_id, commit.records):
                 frontier.append(leaf)
-                signed = heads.pop(frontier.size, None)
-                if signed is not None and signed.head != frontier.head().hex():
-                    findings.append(
-                        Finding(
-                            f"history up to commit {commit.number} is not what {signed.signed}",
-                            commit=commit.number,
-                            position=signed.size,
-                        )
+                found = (frontier.head().hex(), commit.number, commit.recorded_at)
+                ends_commit = frontier.size == commit.last_position
+                findings += [
+                    Finding(
+                        f"history up to commit {commit.number} is not what {signed.signed}",
+                        commit=commit.number,
+                        position=signed.size,
                     )
+                    for signed in signed_heads
+                    if signed.size == frontier.size
+                    and (
+                        not ends_commit or found != (signed.head, signed.commit, signed.recorded_at)
+                    )
+                ]
             if frontier.head() != commit.tree_head:
                 findings.append(
                     Finding(
@@ -161,8 +165,13 @@ class MemoryLog:
             if progress is not None:
                 progress(frontier.size, self.position)
         findings += [
-            Finding(f"{signed.signed} with {signed.size} records, the store has {self.position}")
-            for signed in heads.values()
+            Finding(
+                f"{signed.signed} with {signed.size} records, the store has {self.position}: "
+                "records that were signed are missing",
+                position=self.position,
+            )
+            for signed in signed_heads
+            if signed.size > self.position
         ]
         return VerifyReport(
             not findings,

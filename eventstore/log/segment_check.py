@@ -32,6 +32,7 @@ from eventstore.log.leaf import leaf_hashes
 from eventstore.log.log import Finding, SignedHead
 from eventstore.log.manifest import FORMAT_VERSION, ActiveSegment, Segment, read_manifest
 from eventstore.log.merkle import EMPTY_HEAD, Frontier
+from eventstore.log.record import Record
 
 # What damaged values raise on their way through Arrow, protobuf and the leaf's encoding.
 _UNDECODABLE = (
@@ -180,7 +181,8 @@ class _SegmentCheck:
         self._path = path
         self._number = number
         self._frontier = start
-        self._signed_heads = {signed.size: signed for signed in job.signed_heads}
+        self._signed_heads = job.signed_heads
+        self._signed_sizes = {signed.size for signed in job.signed_heads}
         self._tree_is_sound = True
         self.next_position = start.size + 1
         self.next_commit = previous.last_commit + 1 if previous else 1
@@ -356,8 +358,8 @@ class _SegmentCheck:
             self._recorded_at = record.recorded_at
             if self._first_recorded_at is None:
                 self._first_recorded_at = record.recorded_at
-            if record.position in self._signed_heads and self._tree_is_sound:
-                self._against_checkpoint(self._signed_heads[record.position], record.commit)
+            if record.position in self._signed_sizes and self._tree_is_sound:
+                self._against_checkpoints(record, ends_commit=head is not None)
             if head is None:
                 continue
             self.checked.commits += 1
@@ -372,15 +374,19 @@ class _SegmentCheck:
         if self._tree_is_sound:
             self.checked.head = self._frontier.head().hex()
 
-    def _against_checkpoint(self, signed: SignedHead, commit: int) -> None:
-        if self._frontier.head().hex() == signed.head:
-            return
-        self.find(
-            f"history up to commit {commit} is not what {signed.signed}: the records up to "
-            f"position {signed.size} were changed since, though they agree with each other",
-            commit=commit,
-            position=signed.size,
-        )
+    def _against_checkpoints(self, record: Record, *, ends_commit: bool) -> None:
+        found = (self._frontier.head().hex(), record.commit, record.recorded_at)
+        for signed in self._signed_heads:
+            if signed.size == record.position and (
+                not ends_commit or found != (signed.head, signed.commit, signed.recorded_at)
+            ):
+                self.find(
+                    f"history up to commit {record.commit} is not what {signed.signed}: the "
+                    f"records up to position {signed.size} were changed since, though they agree "
+                    "with each other",
+                    commit=record.commit,
+                    position=signed.size,
+                )
 
     def _derived_columns(self, table: pa.Table) -> None:
         expected = derive(table["kind"].to_pylist(), table["payload"].to_pylist())

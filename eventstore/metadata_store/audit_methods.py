@@ -20,15 +20,33 @@ class AuditMethods:
     def _snapshot(self) -> Snapshot:
         raise NotImplementedError
 
-    def checkpoint(self, key: SigningKey) -> Checkpoint:
+    def checkpoint(
+        self,
+        key: SigningKey,
+        *,
+        previous: Checkpoint | None = None,
+        progress: Progress | None = None,
+    ) -> Checkpoint:
         """Sign the state of all history up to now, or as of this moment.
 
         Its `text` is to be kept where nobody who can write the store can write: `verify` then finds
-        even that all of history was rewritten. Raises OutOfRangeError for an empty store.
+        even that all of history was rewritten. What is signed is computed from all records, and
+        must begin with what `previous` states, the last checkpoint that the signer has kept.
+        `progress` is called with (records done, records in all).
+
+        Raises OutOfRangeError for an empty store, DataLossError when the records are not those that
+        were appended or that `previous` states, NotFoundError when that is another store's,
+        InvalidArgumentError when it states more records than are to be signed.
         """
         from eventstore.audit import signed_checkpoint
 
-        return signed_checkpoint(self._engine.log, self._snapshot().position, key)
+        return signed_checkpoint(
+            self._engine.log,
+            self._snapshot().position,
+            key,
+            previous=previous,
+            progress=progress,
+        )
 
     def prove(
         self, position: int, checkpoint: Checkpoint, progress: Progress | None = None

@@ -6,6 +6,7 @@ possible without knowing what the auditor keeps, which is a signed checkpoint.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import shutil
 from collections.abc import Callable, Sequence
@@ -20,9 +21,12 @@ import pytest
 import eventstore
 from eventstore import errors
 from eventstore.audit import Checkpoint, SigningKey
+from eventstore.audit.checkpoint import _time_text
 from eventstore.log import Commit, DirectoryLog, Draft, VerifyReport, creation
 from eventstore.log.acknowledged import FILE_NAME
+from eventstore.log.leaf import leaf_hashes
 from eventstore.log.manifest import read_manifest, write_manifest
+from eventstore.log.merkle import tree_head
 from eventstore.log.sealing import ROWS_PER_GROUP
 from eventstore.log.verification import verify_directory
 from tests.builders import append, draft
@@ -321,3 +325,108 @@ def test_a_manifest_of_another_store(signed: tuple[Path, Checkpoint], tmp_path: 
     (directory / "manifest.json").write_bytes(b"{}")
     report = verify_directory(directory)
     assert_named(report, "manifest", "damaged")
+
+
+def test_a_checkpoint_signs_what_the_records_say_not_what_is_stored_of_them(
+    signed: tuple[Path, Checkpoint],
+) -> None:
+    directory, checkpoint = signed
+
+    def change(table: pa.Table) -> pa.Table:
+        values = table["payload"].to_pylist()
+        values[3] = draft(99).payload
+        place = table.schema.get_field_index("payload")
+        return table.set_column(place, table.schema.field("payload"), pa.array(values, pa.binary()))
+
+    rewrite_sealed(directory, change)
+    # The heads of every commit are those of before, and so is the cache of subtree heads.
+    with eventstore.open(directory) as store:
+        for moment in (store, store.as_of(store.log_position()), store.as_of(6)):
+            with pytest.raises(errors.DataLossError, match="nothing is signed: the first"):
+                moment.checkpoint(KEY)
+        with pytest.raises(errors.DataLossError, match="nothing is signed: the first 12 records"):
+            store.checkpoint(KEY, previous=checkpoint)
+        assert store.as_of(2).checkpoint(KEY).size == 2
+
+
+def test_a_checkpoint_is_refused_that_does_not_begin_with_the_one_before(
+    signed: tuple[Path, Checkpoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, checkpoint = signed
+    with eventstore.open(directory) as store:
+        # Opening it has put the system types.
+        newer = store.checkpoint(KEY, previous=checkpoint)
+        assert newer.size == store.log_position() > 12
+        assert store.checkpoint(KEY, previous=newer).root == newer.root
+        with pytest.raises(errors.InvalidArgumentError, match="of which 12 are to be signed"):
+            store.as_of(12).checkpoint(KEY, previous=newer)
+    forged = tmp_path / "forged"
+    rewritten(directory, forged, lambda commit: [draft(98), *drafts_of(commit)[1:]], monkeypatch)
+    assert verify(forged).ok
+    with eventstore.open(forged) as store:
+        assert store.checkpoint(KEY).size == store.log_position()
+        for previous in (checkpoint, newer):
+            with pytest.raises(errors.DataLossError, match="not what auditor signed on"):
+                store.checkpoint(KEY, previous=previous)
+    other = DirectoryLog.create(tmp_path / "other")
+    append(other, draft(1))
+    other.close()
+    with (
+        eventstore.open(tmp_path / "other") as store,
+        pytest.raises(errors.NotFoundError, match="of store"),
+    ):
+        store.checkpoint(KEY, previous=checkpoint)
+
+
+def test_a_checkpoint_is_refused_when_what_was_signed_is_missing(
+    signed: tuple[Path, Checkpoint],
+) -> None:
+    directory, checkpoint = signed
+    path = active_file(directory)
+    path.write_bytes(b"".join(messages_of(path)[:-1]))
+    (path.parent / FILE_NAME).unlink()
+    with eventstore.open(directory, read_only=True) as store:
+        assert store.checkpoint(KEY).size == 10
+        with pytest.raises(errors.DataLossError, match="records that were signed are missing"):
+            store.checkpoint(KEY, previous=checkpoint)
+
+
+@pytest.mark.parametrize(
+    "line", ["commit 5", "commit 7", "recorded-at 2026-11-20T08:00:00.000001Z"]
+)
+def test_a_checkpoint_that_states_another_commit_or_time(
+    signed: tuple[Path, Checkpoint], line: str
+) -> None:
+    directory, checkpoint = signed
+    lines = checkpoint.text.partition("\n\n")[0].split("\n")
+    place = next(n for n, old in enumerate(lines) if old.split()[0] == line.split()[0])
+    lines[place] = line
+    changed = Checkpoint.parse(KEY.signed("\n".join(lines) + "\n"), KEY.verifier_key)
+    assert_named(verify(directory, changed), "history up to commit 6", "auditor signed on")
+    assert_named(verify(directory, changed, checkpoint), "history up to commit 6")
+    assert_named(verify(directory, checkpoint, changed), "history up to commit 6")
+    with (
+        eventstore.open(directory) as store,
+        pytest.raises(errors.DataLossError, match="not what auditor signed on"),
+    ):
+        store.checkpoint(KEY, previous=changed)
+
+
+def test_a_checkpoint_of_half_a_commit(signed: tuple[Path, Checkpoint]) -> None:
+    directory, checkpoint = signed
+    with eventstore.open(directory) as store:
+        record = next(store.log.commits(2)).records[0]
+        heads = [*store.log.commits()]
+    leaves = [leaf for commit in heads for leaf in leaf_hashes(checkpoint.store_id, commit.records)]
+    body = (
+        f"eventstore/{checkpoint.store_id}\n3\n{base64.b64encode(tree_head(leaves[:3])).decode()}\n"
+        f"commit 2\nrecorded-at {_time_text(record.recorded_at)}\n"
+        f"signed-at {_time_text(record.recorded_at)}\n"
+    )
+    half = Checkpoint.parse(KEY.signed(body), KEY.verifier_key)
+    assert_named(verify(directory, half), "history up to commit 2")
+    with (
+        eventstore.open(directory) as store,
+        pytest.raises(errors.DataLossError, match="not what auditor signed on"),
+    ):
+        store.checkpoint(KEY, previous=half)

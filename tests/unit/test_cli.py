@@ -198,6 +198,12 @@ def test_an_auditor_signs_proves_and_verifies(small_store: Path, tmp_path: Path)
     keys = ("--checkpoint", checkpoint, "--key", public)
     assert "is sound" in run("verify", small_store, *keys, "--checkpoint", older).stdout
     assert run("verify", small_store, "--checkpoint", checkpoint).returncode == 2
+    again = run("checkpoint", small_store, "--key", secret, "--previous", older)
+    assert again.stdout.splitlines()[:5] == checkpoint.read_text().splitlines()[:5]
+    refused = run(*("checkpoint", small_store, "--key", secret, "--as-of", 9, "--previous", older))
+    assert refused.returncode == 1
+    assert refused.stdout == ""
+    assert "previous checkpoint states 10 records" in refused.stderr
     assert "is sound" in run("verify", small_store, "--since", 10).stdout
     proofs = {
         "record": run("prove", small_store, 3, *keys).stdout,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,12 @@ from eventstore.audit import (
     VerifierKey,
     standalone_verifier,
 )
+from eventstore.log import Log, MemoryLog
+from eventstore.log.leaf import leaf_hashes
+from eventstore.log.merkle import tree_head
 from eventstore.metadata_store.metadata_store import MetadataStore
 from eventstore.proto import metadata_store_pb2 as mlmd
-from tests.builders import put_types
+from tests.builders import memory_store, put_types
 
 KEY = SigningKey.generate("ana@example.com")
 REFUSALS = (errors.InvalidArgumentError, errors.DataLossError)
@@ -172,6 +177,30 @@ def test_a_commitment_stands_for_content_that_is_not_shown(proved: Proved) -> No
     )
 
 
+def test_a_right_commitment_does_not_vouch_for_content_beside_it(proved: Proved) -> None:
+    document = json.loads(proved.inclusion)
+    record = InclusionProof.check(proved.inclusion, KEY.verifier_key).record
+    assert record.salt is not None
+    assert record.payload is not None
+    commitment = hashlib.sha256(record.salt + record.payload).digest()
+    forged = mlmd.Artifact(id=record.entity_id, uri="forged").SerializeToString()
+    for salt, payload in (
+        (record.salt, forged),
+        (record.salt, record.payload),
+        (None, forged),
+        (None, b""),
+        (record.salt, None),
+        (bytes(16), None),
+        (b"", None),
+    ):
+        changed = msgspec.structs.replace(record, salt=salt, payload=payload, commitment=commitment)
+        assert_document_refused(document | {"record": msgspec.to_builtins(changed)})
+    # Without a commitment, half of the content is none.
+    for salt, payload in ((None, None), (record.salt, None), (None, record.payload)):
+        changed = msgspec.structs.replace(record, salt=salt, payload=payload)
+        assert_document_refused(document | {"record": msgspec.to_builtins(changed)})
+
+
 def test_paths_cannot_be_cut_swapped_or_grown(proved: Proved) -> None:
     for name, check in (
         ("inclusion", InclusionProof.check),
@@ -270,13 +299,95 @@ def test_every_record_can_be_proved(tmp_path: Path, records: int) -> None:
 
 
 def test_a_store_in_memory_can_be_proved() -> None:
-    config = mlmd.ConnectionConfig()
-    config.fake_database.SetInParent()
-    store = MetadataStore(config)
+    store = memory_store()
     fill(store)
     checkpoint = store.checkpoint(KEY)
     InclusionProof.check(store.prove(3, checkpoint).to_json(), KEY.verifier_key)
     assert store.verify(checkpoints=[checkpoint]).ok
+
+
+def test_findings_of_a_store_in_memory() -> None:
+    store = memory_store()
+    fill(store)
+    checkpoint = store.checkpoint(KEY)
+    size = checkpoint.size
+    head = checkpoint.of_store(checkpoint.store_id)
+    log = store.log
+    assert log.verify(signed_heads=[head]).ok
+    for changed in (
+        {"head": bytes(32).hex()},
+        {"commit": head.commit - 1},
+        {"recorded_at": head.recorded_at + 1},
+        {"size": size - 1},
+    ):
+        forged = msgspec.structs.replace(head, **changed)
+        for heads in ([forged], [forged, head], [head, forged]):
+            report = log.verify(signed_heads=heads)
+            assert not report.ok
+            (finding,) = report.findings
+            assert finding.what.startswith("history up to commit")
+            assert "ana@example.com signed on" in finding.what
+            assert (finding.commit, finding.position) == (head.commit, forged.size)
+    missing = msgspec.structs.replace(head, size=size + 1)
+    (finding,) = log.verify(signed_heads=[missing]).findings
+    assert "records that were signed are missing" in finding.what
+    assert f"with {size + 1} records, the store has {size}" in finding.what
+    assert finding.position == size
+    half = msgspec.structs.replace(head, size=size - 1, head=head_over(log, size - 1).hex())
+    (finding,) = log.verify(signed_heads=[half]).findings
+    assert finding.what.startswith("history up to commit")
+
+
+def test_a_changed_commit_of_a_store_in_memory_is_found() -> None:
+    store = memory_store()
+    fill(store)
+    log = store.log
+    assert isinstance(log, MemoryLog)
+    commit = log._commits[3]
+    (record, *others) = commit.records
+    forged = msgspec.structs.replace(record, payload=b"\x08\x01")
+    log._commits[3] = msgspec.structs.replace(commit, records=(forged, *others))
+    report = log.verify()
+    assert [finding.commit for finding in report.findings] == [*range(4, log.commit_number + 1)]
+    assert report.findings[0].position == record.position
+    assert "commit 4 does not match its tree head" in report.findings[0].what
+    with pytest.raises(errors.DataLossError, match="commit 4"):
+        store.verify()
+    with pytest.raises(errors.DataLossError, match="nothing is signed"):
+        store.checkpoint(KEY)
+
+
+def head_over(log: Log, size: int) -> bytes:
+    records = [record for commit in log.commits() for record in commit.records]
+    return tree_head([*leaf_hashes(log.store_id, records)][:size])
+
+
+def test_a_checkpoint_states_when(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = memory_store()
+    fill(store)
+    commit = [*store.log.commits()][-2]
+    at = datetime(2031, 2, 3, 4, 5, 6, 789012, tzinfo=timezone.utc)
+    with monkeypatch.context() as patch:
+        patch.setattr("time.time_ns", lambda: int(at.timestamp()) * 10**9 + 789012345)
+        checkpoint = store.as_of(commit.last_position).checkpoint(KEY)
+    recorded_at = datetime.fromtimestamp(commit.recorded_at // 10**6, timezone.utc)
+    assert checkpoint.signed_at == at
+    assert checkpoint.recorded_at == recorded_at.replace(microsecond=commit.recorded_at % 10**6)
+    assert (checkpoint.size, checkpoint.commit) == (commit.last_position, commit.number)
+    assert (checkpoint.root, checkpoint.signer) == (commit.tree_head, "ana@example.com")
+    assert checkpoint.store_id == store.log.store_id
+    lines = checkpoint.text.splitlines()
+    assert lines[0] == f"eventstore/{store.log.store_id}"
+    assert lines[1:4] == [
+        str(commit.last_position),
+        base64.b64encode(commit.tree_head).decode(),
+        f"commit {commit.number}",
+    ]
+    micros = f"{commit.recorded_at % 10**6:06}"
+    assert lines[4] == f"recorded-at {recorded_at:%Y-%m-%dT%H:%M:%S}.{micros}Z"
+    assert lines[5] == "signed-at 2031-02-03T04:05:06.789012Z"
+    reread = Checkpoint.parse(checkpoint.text, KEY.verifier_key)
+    assert reread == checkpoint
 
 
 def encoded(document: dict[str, Any]) -> str:
