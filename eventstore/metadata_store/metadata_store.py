@@ -19,6 +19,7 @@ from eventstore import errors
 from eventstore.log import Commit, Log, Progress, VerifyReport
 from eventstore.metadata_store.opening import open_configured, open_directory
 from eventstore.metadata_store.reader import MAX_NUM_RESULT, MetadataReader
+from eventstore.metadata_store.recording_methods import RecordingMethods
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store import Engine
@@ -58,7 +59,7 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module("eventstore.metadata_store.options"), name)
 
 
-class MetadataStore(MetadataReader):
+class MetadataStore(RecordingMethods, MetadataReader):
     """A store of artifacts, executions, contexts and how they hang together.
 
     Takes what MLMD's takes: `ConnectionConfig` with `fake_database`, or `sqlite` whose

@@ -27,9 +27,10 @@ LAYERS = {
     "history": {"errors", "proto", "log", "projections", "store", "lineage"},
     "audit": {"errors", "log", "projections"},
     "report": {"errors", "log", "projections", "store", "lineage", "history", "audit"},
+    "recording": {"errors", "proto"},
     "metadata_store": {
         *("errors", "proto", "log", "projections", "store", "lineage", "history", "audit"),
-        "report",
+        *("report", "recording"),
     },
     "importing": {"errors", "proto", "log"},
 }
