@@ -33,6 +33,7 @@ _COMMANDS = {
     "prove": "eventstore.cli.checkpoint_command:prove_command",
     "rebuild": "eventstore.cli.rebuild_command",
     "report": "eventstore.cli.report_command",
+    "run": "eventstore.cli.run_command",
     "sql": "eventstore.cli.sql_command",
     "tail": "eventstore.cli.changes_command:tail_command",
     "verify": "eventstore.cli.verify_command",
