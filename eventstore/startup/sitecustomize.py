@@ -4,6 +4,7 @@ The folder of this module is on the path for this alone. It takes the place of t
 own `sitecustomize`, if there is one, which is therefore run after it.
 """
 
+import importlib.machinery
 import importlib.util
 import os
 import sys
