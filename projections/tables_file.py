@@ -15,6 +15,7 @@ from typing import Final
 import duckdb
 
 from eventstore.log import Log
+from eventstore.projections.duckdb_faults import avoid_misleading_statistics
 from eventstore.projections.folding import SCHEMA, TABLES_FORMAT_VERSION
 
 _LOGGER = logging.getLogger("eventstore.projections")
@@ -175,6 +176,7 @@ def _connected(log: Log, database: str, *, read_only: bool = False) -> duckdb.Du
     with contextlib.suppress(duckdb.InvalidInputException):
         if log.position <= ONE_THREAD_RECORDS_MAX and database != ":memory:":
             connection.execute("SET threads = 1")
+        avoid_misleading_statistics(connection)
         connection.execute("SET lock_configuration = true")
     return connection
 

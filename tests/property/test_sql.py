@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from typing import Any
 
@@ -224,3 +225,44 @@ def test_the_database_itself_refuses_harm(
     monkeypatch.undo()
     assert store.sql("FROM types").rows() == before
     assert sorted(path.name for path in folder.iterdir()) == ["secret.csv", "store"]
+
+
+NULLABLE_TEXTS = [
+    "CASE WHEN id = 2 THEN 'aab' END",
+    "CASE WHEN id = 2 THEN NULL ELSE 'aab' END",
+    "CASE WHEN id < 2 THEN 'aab' WHEN id < 4 THEN 'aabb' END",
+    "CASE WHEN uri LIKE 's3%' THEN 'aab' END",
+    "upper(CASE WHEN id = 2 THEN 'aab' END)",
+    "CASE WHEN id > 2 THEN name END",
+    "nullif(name, 'aab')",
+    "coalesce(CASE WHEN id > 8 THEN 'aab' END, CASE WHEN id = 2 THEN 'aab' END)",
+    "CASE WHEN external_id IS NOT NULL THEN 'aab' END",
+]
+SOUGHT = {
+    "{} IN ('aab', 'x')": lambda text: text in ("aab", "x"),
+    "{} NOT IN ('aab', 'x')": lambda text: text not in ("aab", "x"),
+    "{} LIKE 'aa%'": lambda text: text.startswith("aa"),
+    "{} NOT LIKE 'aa%'": lambda text: not text.startswith("aa"),
+    "{} LIKE '%ab'": lambda text: text.endswith("ab"),
+    "{} GLOB 'aa*'": lambda text: text.startswith("aa"),
+    "starts_with({}, 'aa')": lambda text: text.startswith("aa"),
+    "NOT starts_with({}, 'aa')": lambda text: not text.startswith("aa"),
+    "suffix({}, 'ab')": lambda text: text.endswith("ab"),
+    "contains({}, 'ab')": lambda text: "ab" in text,
+}
+
+
+@pytest.mark.parametrize("condition", SOUGHT)
+def test_a_text_that_may_be_null_is_sought_in_what_it_is(
+    store: MetadataStore, condition: str
+) -> None:
+    """DuckDB 2.0 takes such a condition to be always true, unless it is kept from it."""
+    type_id, _, _ = put_types(store)
+    names = ["".join(letters) for letters in itertools.product("ab", repeat=3)]
+    store.put_artifacts([artifact(type_id, name=name) for name in names])
+    for expression in NULLABLE_TEXTS:
+        asked = condition.format(expression)
+        texts = [text for (text,) in store.sql(f"SELECT {expression} FROM artifacts")]
+        expected = sum(text is not None and SOUGHT[condition](text) for text in texts)
+        found = store.sql(f"SELECT count(*) FROM artifacts WHERE {asked}").rows()
+        assert found == [(expected,)], asked
