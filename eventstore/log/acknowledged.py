@@ -9,12 +9,15 @@ power loss it may be older than the segment, never newer.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from pathlib import Path
 
 import msgspec
 
 from eventstore.log.merkle import Frontier
+
+_LOGGER = logging.getLogger("eventstore.log")
 
 FILE_NAME = "acknowledged"
 
@@ -35,11 +38,21 @@ class Acknowledged(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
 
 
 def write_acknowledged(descriptor: int, segment: int, end: int, frontier: Frontier) -> None:
-    """Overwrite the acknowledgement. Readers tell a half-written one by its digest."""
+    """Overwrite the acknowledgement. Readers tell a half-written one by its digest.
+
+    Never raises OSError: what it acknowledges is durable, and is not to be put again.
+    """
     body = msgspec.msgpack.encode(Acknowledged(segment, end, frontier.size, frontier.subtrees))
     digest = hashlib.sha256(body).digest()[:_DIGEST_BYTES]
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    os.write(descriptor, len(body).to_bytes(4, "little") + digest + body)
+    try:
+        os.pwrite(descriptor, len(body).to_bytes(4, "little") + digest + body, 0)
+    except OSError as error:
+        _LOGGER.warning(
+            "acknowledging byte %d of segment %d failed (%s): the next opening takes longer",
+            end,
+            segment,
+            error,
+        )
 
 
 def read_acknowledged(path: Path) -> Acknowledged | None:

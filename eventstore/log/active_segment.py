@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -163,15 +164,19 @@ class ActiveSegmentFile:
             self._make_room(len(message))
             self._write(message)
         except OSError as error:
-            self._cut(self.end)
+            self._take_back()
             raise translated(error, "appending to", self.path) from None
         try:
             _sync_data(self._descriptor)
         except OSError as error:
-            self._cut(self.end)
+            outcome = (
+                "the commit was taken back"
+                if self._take_back()
+                else "whether the commit was kept is not known"
+            )
             raise errors.UnavailableError(
-                f"syncing {self.path} failed: {os.strerror(error.errno or 0)}; the commit was "
-                "taken back, reopen the store before the next put"
+                f"syncing {self.path} failed: {os.strerror(error.errno or 0)}; {outcome}: reopen "
+                "the store before the next put"
             ) from None
         self.end += len(message)
         self._note(self.end, Envelope(commit.number, commit.last_position, commit.recorded_at))
@@ -190,7 +195,7 @@ class ActiveSegmentFile:
             os.ftruncate(self._descriptor, self.end + len(END_OF_STREAM))
             os.fsync(self._descriptor)
         except OSError as error:
-            self._cut(self.end)
+            self._take_back()
             self.is_ended = False
             raise translated(error, "closing", self.path) from None
         self.is_ended = True
@@ -215,13 +220,15 @@ class ActiveSegmentFile:
                 self.path,
                 self.last_position,
             )
-            self._cut(self.end)
+            os.ftruncate(self._descriptor, self.end)
+            self._room_end = self.end
             os.fsync(self._descriptor)
 
     def give_back_room(self) -> None:
         """Let the file end behind its newest commit. Only under the writers' lock."""
         if is_zero(memoryview(self._read(self.end, self.file_bytes()))):
-            self._cut(self.end)
+            os.ftruncate(self._descriptor, self.end)
+            self._room_end = self.end
 
     def batches(self, after: int, upto: int) -> Iterator[pa.RecordBatch]:
         """One batch a commit: those that have records in (after, upto]."""
@@ -344,15 +351,23 @@ class ActiveSegmentFile:
     def _write(self, message: bytes) -> None:
         written = os.pwrite(self._descriptor, message, self.end)
         while written < len(message):
-            written += os.pwrite(self._descriptor, message[written:], self.end + written)
+            # A full disk takes a part, and refuses the rest.
+            more = os.pwrite(self._descriptor, message[written:], self.end + written)
+            if not more:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            written += more
         self._room_end = max(self._room_end, self.end + written)
 
-    def _cut(self, end: int) -> None:
+    def _take_back(self) -> bool:
+        """Remove what was written behind the newest commit; whether it is gone for good."""
         try:
-            os.ftruncate(self._descriptor, end)
-            self._room_end = end
-        except OSError:
-            _LOGGER.exception("cutting %s back to byte %d failed", self.path, end)
+            os.ftruncate(self._descriptor, self.end)
+            self._room_end = self.end
+            os.fsync(self._descriptor)
+        except OSError as error:
+            _LOGGER.warning("cutting %s back to byte %d failed: %s", self.path, self.end, error)
+            return False
+        return True
 
 
 def _sync_data(descriptor: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
@@ -17,11 +18,12 @@ from eventstore.log.manifest import (
     MANIFEST_NAME,
     ActiveSegment,
     Manifest,
+    sync_directory,
     write_durably,
     write_manifest,
 )
 from eventstore.log.os_errors import translated
-from eventstore.log.sealing import closed_name
+from eventstore.log.sealing import closed_name, is_temporary, remove_temporary_files
 
 LOG_FOLDER: Final = "log"
 LOCK_NAME: Final = "lock"
@@ -35,11 +37,15 @@ def create_store(directory: Path) -> Manifest:
     """
     folder = directory / LOG_FOLDER
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
+        # A creation that died may have made the directory, and not this.
+        with contextlib.suppress(PermissionError):
+            sync_directory(directory.absolute().parent)
         descriptor = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             with exclusive(descriptor):
                 _refuse_occupied(directory)
+                remove_temporary_files(directory, folder)
                 folder.mkdir(exist_ok=True)
                 store_id = uuid4()
                 manifest = Manifest(
@@ -80,6 +86,15 @@ def start_segment(
     )
 
 
+def make_directory(directory: Path) -> None:
+    """Make a directory and those above it, so that it outlives a loss of power."""
+    if directory.is_dir():
+        return
+    make_directory(directory.parent)
+    directory.mkdir(exist_ok=True)
+    sync_directory(directory.parent)
+
+
 def _refuse_occupied(directory: Path) -> None:
     if (directory / MANIFEST_NAME).exists():
         raise errors.AlreadyExistsError(f"there is a store at {directory} already: open it")
@@ -91,7 +106,7 @@ def _refuse_occupied(directory: Path) -> None:
         raise errors.DataLossError(
             f"{directory} is a store without its {MANIFEST_NAME}: restore it from a backup"
         )
-    if any(name not in (LOCK_NAME, LOG_FOLDER) for name in names):
+    if any(name not in (LOCK_NAME, LOG_FOLDER) and not is_temporary(name) for name in names):
         raise errors.FailedPreconditionError(
             f"{directory} is neither empty nor a store (it holds {', '.join(names[:3])}): choose "
             "another directory"

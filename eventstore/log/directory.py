@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -28,7 +29,7 @@ from eventstore.log.closed_segments import (
 from eventstore.log.columns import ACTIVE_SCHEMA, RECORD_SCHEMA, with_derived_columns
 from eventstore.log.commit import commits_of, encode_commit, make_commit, records_of
 from eventstore.log.creation import LOCK_NAME, LOG_FOLDER, create_store, start_segment
-from eventstore.log.file_lock import exclusive
+from eventstore.log.file_lock import exclusive, try_exclusive
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.log import (
     PositionConflictError,
@@ -45,7 +46,7 @@ from eventstore.log.manifest import (
     write_manifest,
 )
 from eventstore.log.merkle import Frontier
-from eventstore.log.os_errors import translated
+from eventstore.log.os_errors import translated, translating
 from eventstore.log.record import Commit, Draft, Record
 
 _LOGGER = logging.getLogger("eventstore.log")
@@ -98,14 +99,16 @@ class DirectoryLog:
         known = acknowledged.read_acknowledged(self._folder / acknowledged.FILE_NAME)
         try:
             self._active = ActiveSegmentFile(self._folder, manifest.active, read_only=read_only)
-        except errors.StatusError:
+        except BaseException:
             self._close_descriptors()
             raise
         self._take_newest()
         try:
             self._catch_up()
             self._refuse_shortened(known)
-        except errors.StatusError:
+            if not read_only:
+                self._settle()
+        except BaseException:
             self._close_descriptors()
             self._active.close()
             raise
@@ -149,9 +152,12 @@ class DirectoryLog:
                     segment_records_max=segment_records_max,
                 )
             except errors.DataLossError:
-                # Writers may have gone on to another segment since the manifest was read.
+                # Writers may have gone on to another segment since the manifest was read. They go
+                # on at their own pace, so that this ends.
                 if read_manifest(directory).generation == manifest.generation:
                     raise
+            except OSError as error:
+                raise translated(error, "opening", directory) from None
 
     @property
     def position(self) -> int:
@@ -165,7 +171,7 @@ class DirectoryLog:
         # Mostly there is nothing new, which is told without waiting for others.
         if self._active.is_up_to_date():
             return False
-        with self._mutex:
+        with self._mutex, translating("reading", self._folder):
             before = self.position
             self._catch_up()
             return self.position != before
@@ -191,7 +197,10 @@ class DirectoryLog:
                 raise errors.UnavailableError(
                     f"an earlier sync of {self.directory} failed: reopen the store to put again"
                 )
-            with exclusive(self._lock_descriptor):
+            with (
+                translating("appending in", self._folder),
+                exclusive(self._lock_descriptor),
+            ):
                 self._prepare_tail()
                 if self.position != expected_position:
                     raise PositionConflictError(
@@ -305,7 +314,7 @@ class DirectoryLog:
             )
         with self._mutex:
             self._reopen_after_fork()
-            with exclusive(self._lock_descriptor):
+            with translating("sealing in", self._folder), exclusive(self._lock_descriptor):
                 self._prepare_tail()
                 if self.position >= self._active.first_position:
                     self._rotate()
@@ -331,7 +340,8 @@ class DirectoryLog:
             self._sealer = None
         with self._mutex:
             if self._lock_descriptor >= 0 and os.getpid() == self._process:
-                with exclusive(self._lock_descriptor):
+                # Room that is not given back is there for the next writer.
+                with contextlib.suppress(OSError), exclusive(self._lock_descriptor):
                     self._active.give_back_room()
             self._close_descriptors()
             self._active.close()
@@ -409,7 +419,8 @@ class DirectoryLog:
             after = end
 
     def _active_batches(self, after: int, upto: int, *, derived: bool) -> list[pa.RecordBatch]:
-        merged = pa.Table.from_batches(list(self._active.batches(after, upto)))
+        with translating("reading", self._active.path):
+            merged = pa.Table.from_batches(list(self._active.batches(after, upto)))
         first = merged["position"][0].as_py()
         merged = merged.slice(after + 1 - first, upto - after).combine_chunks()
         return [with_derived_columns(b) if derived else b for b in merged.to_batches()]
@@ -423,7 +434,8 @@ class DirectoryLog:
             segment = segment_of(self._manifest.segments, position)
             assert segment is not None, f"position {position} is in no closed segment"
             try:
-                return ask(segment)
+                with translating("reading", self._folder / segment.file):
+                    return ask(segment)
             except SegmentMovedError:
                 generation = self._manifest.generation
                 self._reload_manifest()
@@ -445,7 +457,26 @@ class DirectoryLog:
                 self._folder / acknowledged.FILE_NAME, os.O_RDWR | os.O_CREAT, 0o666
             )
         except OSError as error:
+            self._close_descriptors()
             raise translated(error, "opening for writing", self.directory) from None
+
+    def _settle(self) -> None:
+        """Finish or take back what writers that died have left.
+
+        Where the disk does not allow it now, the next append does it.
+        """
+        try:
+            with exclusive(self._lock_descriptor):
+                self._prepare_tail()
+                sealing.remove_temporary_files(self.directory, self._folder)
+            self._remove_leftovers_of_sealing()
+        except (
+            OSError,
+            errors.ResourceExhaustedError,
+            errors.PermissionDeniedError,
+            errors.UnavailableError,
+        ) as error:
+            _LOGGER.warning("cleaning up in %s failed: %s", self.directory, error)
 
     def _close_descriptors(self) -> None:
         for descriptor in (self._lock_descriptor, self._acknowledged_descriptor):
@@ -573,13 +604,29 @@ class DirectoryLog:
 
     def _seal_closed(self) -> None:
         """Seal every closed segment. One thread of one process does so at a time."""
-        descriptor = os.open(self.directory / _SEALING_LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
+        with translating("sealing in", self._folder):
+            descriptor = self._opened_sealing_lock()
+            try:
+                with self._sealing_mutex, exclusive(descriptor):
+                    for segment in read_manifest(self.directory).segments:
+                        if not segment.sealed:
+                            self._seal_segment(segment)
+                    with self._mutex, exclusive(self._lock_descriptor):
+                        sealing.remove_leftovers(self._folder, read_manifest(self.directory))
+            finally:
+                os.close(descriptor)
+
+    def _opened_sealing_lock(self) -> int:
+        return os.open(self.directory / _SEALING_LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
+
+    def _remove_leftovers_of_sealing(self) -> None:
+        """Remove what a sealing left that died, unless one is at work."""
+        if not sealing.has_leftovers(self._folder, self._manifest):
+            return
+        descriptor = self._opened_sealing_lock()
         try:
-            with self._sealing_mutex, exclusive(descriptor):
-                for segment in read_manifest(self.directory).segments:
-                    if not segment.sealed:
-                        self._seal_segment(segment)
-                with self._mutex, exclusive(self._lock_descriptor):
+            if try_exclusive(descriptor):
+                with exclusive(self._lock_descriptor):
                     sealing.remove_leftovers(self._folder, read_manifest(self.directory))
         finally:
             os.close(descriptor)

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from eventstore import errors
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 _FORBIDDEN = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))
+
+
+@contextlib.contextmanager
+def translating(doing: str, path: Path) -> Iterator[None]:
+    """Raise what is met inside as `translated` does."""
+    try:
+        yield
+    except OSError as error:
+        raise translated(error, doing, path) from None
 
 
 def translated(error: OSError, doing: str, path: Path) -> errors.StatusError:

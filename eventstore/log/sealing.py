@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fnmatch
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -19,10 +21,18 @@ from eventstore.log.ipc_stream import (
     schema_message_bytes,
     walk_messages,
 )
-from eventstore.log.manifest import FORMAT_VERSION, Manifest, Segment, sync_directory
+from eventstore.log.manifest import (
+    FORMAT_VERSION,
+    MANIFEST_NAME,
+    Manifest,
+    Segment,
+    sync_directory,
+)
 from eventstore.log.os_errors import translated
 
 ROWS_PER_GROUP = 16_384
+
+_TEMPORARY_MANIFEST = f"{MANIFEST_NAME}.*.tmp"
 
 _DICTIONARY_COLUMNS = ["kind", "type_id", "actor", "reason", "request_id", "version", "state"]
 _DERIVE_ROWS = 8_192
@@ -88,7 +98,8 @@ def write_parquet(table: pa.Table, path: Path, store_id: UUID, number: int) -> s
     except OSError as error:
         raise translated(error, "writing", path) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return digest
 
 
@@ -143,12 +154,36 @@ def sealed(folder: Path, segment: Segment, store_id: UUID) -> Segment:
     )
 
 
+def has_leftovers(folder: Path, manifest: Manifest) -> bool:
+    """Whether there is anything for `remove_leftovers`."""
+    return next(_leftovers(folder, manifest), None) is not None
+
+
 def remove_leftovers(folder: Path, manifest: Manifest) -> None:
-    """Delete what a crash left in the log folder: temporary files, closed segments once sealed."""
+    """Delete what a crash left in the log folder: temporary files, closed segments once sealed.
+
+    Only under the lock for sealing and that of the writers.
+    """
+    for path in list(_leftovers(folder, manifest)):
+        path.unlink(missing_ok=True)
+
+
+def _leftovers(folder: Path, manifest: Manifest) -> Iterator[Path]:
     named = {manifest.active.file, *(segment.file for segment in manifest.segments)}
     newest = max((segment.number for segment in manifest.segments), default=0)
     for path in folder.iterdir():
         stem = path.name.split(".", 1)[0]
         is_superseded = stem.isdigit() and int(stem) <= newest
         if path.name not in named and (path.suffix == ".tmp" or is_superseded):
-            path.unlink(missing_ok=True)
+            yield path
+
+
+def remove_temporary_files(directory: Path, folder: Path) -> None:
+    """Delete what writers that died were writing. Only under the writers' lock."""
+    for path in (*directory.glob(_TEMPORARY_MANIFEST), *folder.glob("*.arrows.*.tmp")):
+        path.unlink(missing_ok=True)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file beside the manifest is one that `remove_temporary_files` deletes."""
+    return fnmatch.fnmatchcase(name, _TEMPORARY_MANIFEST)

@@ -1,0 +1,22 @@
+"""A part of what `make torture` tries: some operations of every chapter fail, stop, or are torn."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults import layer
+from tests.faults.operations import WAYS, runs
+
+pytestmark = pytest.mark.skipif(layer.why_not() is not None, reason=str(layer.why_not()))
+
+_SHARES = {"create": 13}
+"""Of how many runs of a chapter one is tried: so that all of them take about half a minute."""
+
+
+@pytest.mark.parametrize("chapter", _SHARES)
+def test_every_promise_is_kept_after_a_fault(chapter: str) -> None:
+    tried = 0
+    for run in runs([chapter], list(WAYS), share=_SHARES[chapter]):
+        tried += 1
+        assert not run.complaints, f"{run.title()}: {run.complaints}"
+    assert tried > len(WAYS)
