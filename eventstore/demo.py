@@ -5,14 +5,12 @@ Everything here goes through the public API, as a program of a user's would.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 import eventstore
+from eventstore.plain_json import moment_of_milliseconds
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 _LEARNING_RATES = (0.1, 0.01, 0.001)
@@ -40,26 +38,38 @@ class _Recorded:
     push_position: int
 
 
-def run_demo(directory: Path, console: Console) -> None:
-    """Record the pipeline into a new store at `directory` and print questions and answers."""
+@dataclass(frozen=True)
+class Told:
+    """What the demo tells: lines, and rows of a question's answers, under a heading."""
+
+    heading: str
+    lines: list[str] = field(default_factory=list)
+    rows: list[tuple[str, object]] = field(default_factory=list)
+
+
+def run_demo(directory: Path) -> Iterator[Told]:
+    """Record the pipeline into a new store at `directory` and tell questions and answers."""
     with eventstore.open(directory) as store:
-        console.rule("A pipeline writes its metadata")
-        recorded = _record(store, console)
-        console.rule("An auditor asks")
-        _answer(store, recorded, console)
-        console.rule("And is it true?")
+        told = Told("A pipeline writes its metadata")
+        recorded = _record(store, told.lines)
+        yield told
+        yield from _answers(store, recorded)
         report = store.verify()
-        console.print(
-            f"Verified {report.records} records in {report.commits} commits: every byte and hash "
-            f"is as it was written.\nTree head {report.tree_head}"
+        yield Told(
+            "And is it true?",
+            [
+                f"Verified {report.records} records in {report.commits} commits: every byte and "
+                "hash is as it was written.",
+                f"Tree head {report.tree_head}",
+            ],
         )
 
 
-def _record(store: eventstore.MetadataStore, console: Console) -> _Recorded:
+def _record(store: eventstore.MetadataStore, lines: list[str]) -> _Recorded:
     types = _put_types(store)
     march = _ingest(store, types, "sales-march", rows=18_250)
     april = _ingest(store, types, "sales-april", rows=19_731)
-    console.print("ingested datasets sales-march and sales-april")
+    lines.append("ingested datasets sales-march and sales-april")
     trials: list[tuple[float, int, str]] = []
     for dataset_id, dataset in ((march, "march"), (april, "april")):
         for rate in _LEARNING_RATES:
@@ -71,12 +81,12 @@ def _record(store: eventstore.MetadataStore, console: Console) -> _Recorded:
                 _evaluate(store, types, name, model_id, accuracy)
                 trials.append((accuracy, model_id, name))
     best_accuracy, pushed_model, best_name = max(trials)
-    console.print(f"trained and evaluated {len(trials)} models")
+    lines.append(f"trained and evaluated {len(trials)} models")
     _push(store, types, pushed_model)
     push_position = store.log_position()
-    console.print(f"pushed {best_name} (accuracy {best_accuracy:.3f}) at position {push_position}")
+    lines.append(f"pushed {best_name} (accuracy {best_accuracy:.3f}) at position {push_position}")
     _withdraw(store, march)
-    console.print("later: sales-march was found bad, its record was corrected")
+    lines.append("later: sales-march was found bad, its record was corrected")
     return _Recorded(march, pushed_model, push_position)
 
 
@@ -178,22 +188,21 @@ def _run(types: _Types, name: str) -> mlmd.Context:
     return mlmd.Context(type_id=types.run, name=name)
 
 
-def _answer(store: eventstore.MetadataStore, recorded: _Recorded, console: Console) -> None:
+def _answers(store: eventstore.MetadataStore, recorded: _Recorded) -> Iterator[Told]:
     (model,) = store.get_artifacts_by_id([recorded.pushed_model])
     training = _execution_of(store, model.id, mlmd.Event.OUTPUT)
     dataset = _input_of(store, training.id)
     push = _execution_of(store, model.id, mlmd.Event.INPUT, type_name="Push")
     (run,) = store.get_contexts_by_execution(training.id)
-    _print(
-        console,
-        "The pushed model",
-        [
+    yield Told(
+        "Which model was pushed, and what was it made of?",
+        rows=[
             ("model", f"{model.name} ({model.uri})"),
             ("was trained on", f"{dataset.name} ({dataset.uri})"),
             ("with learning rate", str(training.properties["learning_rate"].double_value)),
             ("and layers", str(training.properties["layers"].int_value)),
             ("by run", f"{run.name}, execution {training.name}"),
-            ("and pushed at", _moment(push.create_time_since_epoch)),
+            ("and pushed at", moment_of_milliseconds(push.create_time_since_epoch)),
         ],
     )
     others = [
@@ -203,13 +212,12 @@ def _answer(store: eventstore.MetadataStore, recorded: _Recorded, console: Conso
         for other in _outputs_of(store, event.execution_id)
         if other.id != model.id
     ]
-    _print(
-        console,
-        f"Other models trained on {dataset.name}",
-        [(other.name, other.uri) for other in others],
+    yield Told(
+        f"Which other models were trained on {dataset.name}?",
+        rows=[(other.name, other.uri) for other in others],
     )
     then = store.as_of(recorded.push_position)
-    rows = []
+    rows: list[tuple[str, object]] = []
     for label, read in (
         (f"at the push (position {recorded.push_position})", then.get_artifacts_by_id),
         (f"now (position {store.log_position()})", store.get_artifacts_by_id),
@@ -217,7 +225,7 @@ def _answer(store: eventstore.MetadataStore, recorded: _Recorded, console: Conso
         (known,) = read([recorded.bad_dataset])
         state = mlmd.Artifact.State.Name(known.state)
         rows.append((label, f"{known.properties['quality'].string_value} [{state}]"))
-    _print(console, f"What the store said about {dataset.name}", rows)
+    yield Told(f"What did the store say about {dataset.name}?", rows=rows)
 
 
 def _execution_of(
@@ -247,16 +255,3 @@ def _ends(
 ) -> list[mlmd.Artifact]:
     events = store.get_events_by_execution_ids([execution_id])
     return store.get_artifacts_by_id([e.artifact_id for e in events if e.type == event_type])
-
-
-def _moment(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc).isoformat(
-        sep=" ", timespec="milliseconds"
-    )
-
-
-def _print(console: Console, title: str, rows: list[tuple[str, str]]) -> None:
-    table = Table(title=title, title_justify="left", title_style="bold", show_header=False)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)

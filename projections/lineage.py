@@ -42,6 +42,8 @@ class Walked:
     artifact_ids: set[int]
     execution_ids: set[int]
     events: list[mlmd.Event]
+    left_out: int = 0
+    """How many nodes were found beyond the greatest number; the walk ended with them."""
 
 
 def walk(
@@ -53,18 +55,21 @@ def walk(
     max_num_hops: int,
     direction: int,
     endings: dict[str, Ending],
+    max_nodes: int | None = None,
 ) -> Walked:
     """Breadth-first from the starting nodes; a hop is from node over event to the other kind.
 
     `direction` is a value of LineageSubgraphQueryOptions.Direction; `endings` are by node kind. A
     node is expanded once. The events are those that were walked over, and, in a walk up or down,
-    those that lead back to a node reached before.
+    those that lead back to a node reached before. With `max_nodes` the walk stops at the hop that
+    leads to more than so many; of this hop's nodes the newest are taken.
     """
     visited: dict[str, set[int]] = {kinds.ARTIFACT: set(), kinds.EXECUTION: set()}
     ended: dict[str, set[int]] = {kinds.ARTIFACT: set(), kinds.EXECUTION: set()}
     walked_events: dict[tuple[int, int, int], mlmd.Event] = {}
     is_directed = direction in (_Query.UPSTREAM, _Query.DOWNSTREAM)
     kind, found = starting_kind, set(starting_ids)
+    left_out = 0
     for hop in range(max_num_hops + 1):
         ends = _ends(projections, as_of, kind, found, endings)
         ended[kind] |= ends
@@ -80,6 +85,12 @@ def walk(
         ]
         # An ending node is never visited: every way to it counts.
         found = {_end(event, other) for event in events} - visited[other]
+        if max_nodes is not None:
+            known = sum(map(len, visited.values())) + sum(map(len, ended.values()))
+            left_out = max(0, len(found) + known - max_nodes)
+            if left_out:
+                found = set(sorted(found)[left_out:])
+                max_num_hops = hop + 1
         for event in events:
             if _end(event, other) in found or is_directed:
                 key = (event.artifact_id, event.execution_id, event.type)
@@ -98,6 +109,7 @@ def walk(
             if event.artifact_id not in hidden[kinds.ARTIFACT]
             and event.execution_id not in hidden[kinds.EXECUTION]
         ],
+        left_out,
     )
 
 

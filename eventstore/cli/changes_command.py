@@ -2,34 +2,56 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
 import click
 
-import eventstore
-from eventstore.cli.changes_output import fields_as_json, message_as_json, shown_fields
-from eventstore.cli.moments import parsed_moment
-from eventstore.history import CommitChanges
-from eventstore.log.record import KINDS
-
-
-@click.command(
-    "changes",
-    epilog="""\b
-Examples:
-  eventstore changes my-store --since 2026-11-17T00:00+00:00
-  eventstore changes my-store --since 1200 --until 1300 --kind artifact --type Model
-  eventstore changes my-store --actor nightly --limit 0 --json > changes.jsonl
-""",
+from eventstore.cli.commands import (
+    ALL_KINDS,
+    Kind,
+    command,
+    moment_option,
+    output_options,
+    store_argument,
 )
-@click.argument("directory", metavar="STORE", type=click.Path(path_type=Path))
-@click.option("--since", metavar="MOMENT", help="A position or a time; only what was put later.")
-@click.option("--until", metavar="MOMENT", help="A position or a time; only what was put by then.")
-@click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS))
+from eventstore.cli.entities import (
+    CHANGE_COLUMNS,
+    change_rows,
+    fields_as_json,
+    shown_fields,
+    spoken,
+)
+from eventstore.cli.moments import EXAMPLES, Moment
+from eventstore.cli.results import Output, Paragraph, Table, note
+from eventstore.cli.stores import (
+    opened_store,
+    position_before,
+    position_upto,
+    require_type,
+    windows,
+)
+from eventstore.history import CommitChanges
+from eventstore.metadata_store.metadata_store import MetadataStore
+
+_NODE_KINDS = ("artifact", "execution", "context")
+
+
+@command(
+    "changes",
+    examples=(
+        "eventstore changes my-store --since yesterday",
+        "eventstore changes my-store --since 1200 --until 1300 --kind artifact --type Model",
+        "eventstore changes my-store --actor nightly --limit 0 --reverse --json",
+    ),
+)
+@store_argument
+@moment_option("--since", f"Only what was put since: {EXAMPLES}.")
+@moment_option("--until", "Only what was put by then.")
+@click.option(
+    "--kind", "kinds", metavar="KIND", multiple=True, type=Kind(ALL_KINDS), help="Only this kind."
+)
 @click.option("--type", "types", multiple=True, help="Only nodes of this type, and the type.")
 @click.option("--actor", "actors", multiple=True, help="Only what this actor put.")
 @click.option(
@@ -39,57 +61,116 @@ Examples:
     show_default=True,
     help="Commits; 0 for all.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON line a commit.")
-def command(
+@click.option("--reverse", is_flag=True, help="The oldest commit first.")
+@output_options
+def changes_command(
     directory: Path,
-    since: str | None,
-    until: str | None,
+    since: Moment | None,
+    until: Moment | None,
     kinds: tuple[str, ...],
     types: tuple[str, ...],
     actors: tuple[str, ...],
     limit: int,
-    as_json: bool,
+    reverse: bool,
+    output: Output,
 ) -> None:
-    """Show what was put between two moments, commit by commit, the oldest first."""
-    with eventstore.open(directory, read_only=True) as store:
-        found = store.changes(
-            _moment(since),
-            _moment(until),
-            kinds=kinds or None,
-            types=types or None,
-            actors=actors or None,
-        )
-        _show(islice(found, limit) if limit else found, as_json=as_json)
+    """Show what was put between two moments, commit by commit, the newest first.
+
+    Behind a position for --since, from the start of a day. KIND is as for `eventstore history`.
+    """
+    with opened_store(directory) as store:
+        for name in types:
+            require_type(store, _NODE_KINDS, name)
+        after, upto = position_before(store, since), position_upto(store, until)
+
+        def between(start: int, end: int) -> Iterator[CommitChanges]:
+            if start >= end:
+                return iter(())
+            return store.changes(
+                start or None,
+                end,
+                kinds=kinds or None,
+                types=types or None,
+                actors=actors or None,
+            )
+
+        found = between(after, upto) if reverse else _newest_first(store, after, upto, between)
+        _show(islice(found, limit) if limit else found, output)
         following = next(found, None)
-    if following is not None and not as_json:
-        click.echo(f"There are more: say --limit 0, or --since {following.first_position - 1}.")
+    if following is not None:
+        other = (
+            f"--since {following.first_position - 1}"
+            if reverse
+            else f"--until {following.last_position}"
+        )
+        note(f"There are more than these {limit} commits: say --limit 0, or {other}.")
 
 
-def _moment(text: str | None) -> int | datetime | None:
-    return None if text is None else parsed_moment(text)
+def _newest_first(
+    store: MetadataStore, after: int, upto: int, between: object
+) -> Iterator[CommitChanges]:
+    assert callable(between)
+    for start, end in windows(after, upto):
+        # Whole commits: one belongs to the part that it ends in.
+        commits = list(between(max(after, store.log.commit_end(start)), store.log.commit_end(end)))
+        yield from reversed(commits)
 
 
-def _show(commits: Iterable[CommitChanges], *, as_json: bool) -> None:
-    for commit in commits:
-        if as_json:
-            click.echo(json.dumps(commit_as_json(commit), ensure_ascii=False))
-            continue
-        said = f", because {commit.reason}" if commit.reason else ""
-        moment = commit.recorded_at.isoformat(timespec="milliseconds")
-        click.echo(f"commit {commit.number} at {moment} by {commit.actor}{said}")
-        for change in commit.changes:
-            word = "new" if change.is_new else "changed"
-            click.echo(f"  {word} {change.kind.replace('_', ' ')} {change.id}")
-            for line in shown_fields(change.fields).splitlines():
-                click.echo(f"    {line}")
+_COLUMNS = ("commit", "recorded_at", "actor", "reason", "request_id", "kind", "id", "position")
 
 
-def commit_as_json(commit: CommitChanges) -> dict[str, object]:
+def _show(commits: Iterable[CommitChanges], output: Output) -> None:
+    if output.form == "json":
+        output.json_lines(map(_object, commits))
+    elif output.form == "csv":
+        output.csv(
+            Table(
+                (*_COLUMNS, "is_new", *CHANGE_COLUMNS),
+                (
+                    row
+                    for commit in commits
+                    for change in commit.changes
+                    for row in change_rows(
+                        (
+                            commit.number,
+                            commit.recorded_at,
+                            commit.actor,
+                            commit.reason,
+                            commit.request_id,
+                            change.kind,
+                            change.id,
+                            change.position,
+                            change.is_new,
+                        ),
+                        change.fields,
+                    )
+                ),
+            )
+        )
+    else:
+        output.paragraphs(
+            paragraph for commit in commits for paragraph in _paragraphs(commit, output)
+        )
+
+
+def _paragraphs(commit: CommitChanges, output: Output) -> Iterator[Paragraph]:
+    actor = f" by {commit.actor}" if commit.actor is not None else ""
+    said = f", because {commit.reason}" if commit.reason else ""
+    yield Paragraph(f"commit {commit.number} at {output.moment(commit.recorded_at)}{actor}{said}")
+    for change in commit.changes:
+        word = "new" if change.is_new else "changed"
+        yield Paragraph(
+            f"  {word} {spoken(change.kind)} {change.id}",
+            shown_fields(change.fields, output).lines,
+        )
+
+
+def _object(commit: CommitChanges) -> dict[str, object]:
     return {
         "commit": commit.number,
         "first_position": commit.first_position,
         "last_position": commit.last_position,
-        "recorded_at": commit.recorded_at.isoformat(),
+        "recorded_at": commit.recorded_at,
         "actor": commit.actor,
         "reason": commit.reason,
         "request_id": commit.request_id,
@@ -100,32 +181,28 @@ def commit_as_json(commit: CommitChanges) -> dict[str, object]:
                 "position": change.position,
                 "is_new": change.is_new,
                 "fields": fields_as_json(change.fields),
-                "message": message_as_json(change.message),
+                "message": change.message,
             }
             for change in commit.changes
         ],
     }
 
 
-@click.command(
+@command(
     "tail",
-    epilog="""\b
-Examples:
-  eventstore tail my-store
-  eventstore tail my-store --after 0 --json | jq .actor
-""",
+    examples=("eventstore tail my-store", "eventstore tail my-store --after 0 --json | jq .actor"),
 )
-@click.argument("directory", metavar="STORE", type=click.Path(path_type=Path))
+@store_argument
 @click.option("--after", type=int, help="Begin behind this position; at the end without it.")
 @click.option("--commits", type=click.IntRange(min=1), help="Stop after so many commits.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON line a commit.")
-def tail_command(directory: Path, after: int | None, commits: int | None, as_json: bool) -> None:
+@output_options
+def tail_command(directory: Path, after: int | None, commits: int | None, output: Output) -> None:
     """Show commits as they come, whoever puts them, until interrupted."""
-    with eventstore.open(directory, read_only=True) as store:
-        followed = islice(store.follow(after), commits)
-        try:
-            for commit in followed:
+    with opened_store(directory) as store:
+
+        def found() -> Iterator[CommitChanges]:
+            for commit in islice(store.follow(after), commits):
                 start = commit.first_position - 1
-                _show(store.changes(start or None, commit.last_position), as_json=as_json)
-        except KeyboardInterrupt:
-            click.echo(err=True)
+                yield from store.changes(start or None, commit.last_position)
+
+        _show(found(), output)

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from eventstore.cli.output import standard_output
+from eventstore.cli.commands import command, output_options
+from eventstore.cli.results import Output, Table
 from eventstore.demo import run_demo
 
 
-@click.command(
-    "demo",
-    epilog="""\b
-Examples:
-  eventstore demo
-  eventstore demo my-first-store
-""",
-)
+@command("demo", examples=("eventstore demo", "eventstore demo my-first-store"))
 @click.argument("directory", metavar="[STORE]", required=False, type=click.Path(path_type=Path))
-def command(directory: Path | None) -> None:
+@output_options
+def demo_command(directory: Path | None, output: Output) -> None:
     """Record a pipeline, find a dataset bad, and ask what was known when.
 
     STORE must not exist or be an empty directory; without it the demo makes a temporary one.
@@ -32,17 +29,42 @@ def command(directory: Path | None) -> None:
         directory = Path(tempfile.mkdtemp(prefix="eventstore-demo-"))
     elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise click.UsageError(f"{directory} is not empty: name a new directory")
-    console = standard_output()
-    run_demo(directory, console)
-    console.print("\nThe store is yours to explore. Try:")
+    told = list(run_demo(directory))
     program = _program()
-    for example in (
-        f"{program} info {directory}",
-        f"{program} log {directory} --kind artifact --id 1",
-        f"{program} log {directory} --limit 0 --json",
-        f"{program} verify {directory}",
-    ):
-        console.print(f"  {example}", soft_wrap=True, highlight=False)
+    place = shlex.quote(str(directory))
+    examples = [
+        f"{program} info {place}",
+        f"{program} log {place} --kind artifact --id 1",
+        f"{program} lineage {place} artifact 5",
+        f"{program} verify {place}",
+    ]
+    if output.form == "json":
+        output.json(
+            {"store": str(directory), "told": [asdict(part) for part in told], "try": examples}
+        )
+    elif output.form == "csv":
+        output.csv(
+            Table(
+                ("about", "name", "value"),
+                [
+                    row
+                    for part in told
+                    for row in (
+                        *((part.heading, None, line) for line in part.lines),
+                        *((part.heading, *row) for row in part.rows),
+                    )
+                ],
+            )
+        )
+    else:
+        tables = [
+            Table(("", ""), part.rows, part.heading)
+            if part.rows
+            else Table(("",), [(line,) for line in part.lines], part.heading)
+            for part in told
+        ]
+        tries = Table(("",), [(example,) for example in examples], "The store is yours. Try:")
+        output.tables(*tables, tries)
 
 
 def _program() -> str:

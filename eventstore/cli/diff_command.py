@@ -2,83 +2,104 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-import eventstore
-from eventstore.cli.changes_output import fields_as_json, message_as_json, shown_fields
-from eventstore.cli.moments import parsed_moment
-from eventstore.cli.output import print_table, standard_output
+from eventstore.cli.commands import Kind, command, output_options, store_argument
+from eventstore.cli.entities import (
+    CHANGE_COLUMNS,
+    change_rows,
+    fields_as_json,
+    shown_fields,
+    spoken,
+)
+from eventstore.cli.moments import Moment, said_back
+from eventstore.cli.results import Output, Table
+from eventstore.cli.stores import opened_store, position_upto
 from eventstore.history import EntityDifference, LineageDifference
 from eventstore.history.fields import field_changes
 
 
-@click.command(
+@command(
     "diff",
-    epilog="""\b
-Examples:
-  eventstore diff my-store 2026-11-17T00:00+00:00
-  eventstore diff my-store 1200 1300
-  eventstore diff my-store 1200 --json
-  eventstore diff my-store 2026-11-17T00:00+00:00 --lineage artifact 7
-""",
+    examples=(
+        "eventstore diff my-store yesterday",
+        "eventstore diff my-store 1200 1300",
+        "eventstore diff my-store 1200 --json",
+        "eventstore diff my-store 2026-11-17 --lineage artifact 7",
+    ),
 )
-@click.argument("directory", metavar="STORE", type=click.Path(path_type=Path))
+@store_argument
 @click.argument("first", metavar="MOMENT")
 @click.argument("second", metavar="[MOMENT]", required=False)
 @click.option(
     "--lineage",
     nargs=2,
-    type=(click.Choice(["artifact", "execution"]), int),
+    type=(Kind(("artifact", "execution")), int),
     metavar="KIND ID",
     help="Only in the lineage of this artifact or execution.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON line an entity.")
-def command(
+@output_options
+def diff_command(
     directory: Path,
-    first: str,
-    second: str | None,
+    first: Moment,
+    second: Moment | None,
     lineage: tuple[str, int] | None,
-    as_json: bool,
+    output: Output,
 ) -> None:
     """Show what is new or different at a second moment (now), entity by entity.
 
-    A moment is a position or a time (ISO 8601, zoned).
+    A moment is a position, a day (its end is meant), a time, or words such as yesterday.
     """
-    moments = parsed_moment(first), None if second is None else parsed_moment(second)
-    with eventstore.open(directory, read_only=True) as store:
+    with opened_store(directory) as store:
+        moments = first.upto(), None if second is None else second.upto()
+        for moment in (first, second):
+            if moment is not None and moment.number is None:
+                position = position_upto(store, moment)
+                if position:
+                    said_back(store.log, moment, position, output)
         if lineage is None:
             found = store.diff(*moments)
         else:
             found = _differences(store.lineage_diff(*lineage, *moments))
-    if as_json:
-        for entity in found:
-            shown = {
-                "kind": entity.kind,
-                "id": entity.id,
-                "is_new": entity.is_new,
-                "fields": fields_as_json(entity.fields),
-                "before": message_as_json(entity.before),
-                "after": message_as_json(entity.after),
-            }
-            click.echo(json.dumps(shown, ensure_ascii=False))
-        return
-    print_table(
-        f"Differences in {directory}",
-        ("kind", "id", "", "fields"),
-        [
-            (
-                entity.kind.replace("_", " "),
-                entity.id or "",
-                "new" if entity.is_new else "changed",
-                shown_fields(entity.fields),
-            )
-            for entity in found
-        ],
-        console=standard_output(),
+    output.table(
+        Table(
+            ("kind", "id", "change", "fields"),
+            [
+                (
+                    spoken(entity.kind),
+                    entity.id or None,
+                    "new" if entity.is_new else "changed",
+                    shown_fields(entity.fields, output),
+                )
+                for entity in found
+            ],
+            f"Differences in {directory}",
+        ),
+        objects=lambda: map(_object, found),
+        csv=lambda: Table(
+            ("kind", "id", "is_new", *CHANGE_COLUMNS),
+            [
+                row
+                for entity in found
+                for row in change_rows(
+                    (entity.kind, entity.id or None, entity.is_new), entity.fields
+                )
+            ],
+        ),
     )
+
+
+def _object(entity: EntityDifference) -> dict[str, object]:
+    return {
+        "kind": entity.kind,
+        "id": entity.id,
+        "is_new": entity.is_new,
+        "fields": fields_as_json(entity.fields),
+        "before": entity.before,
+        "after": entity.after,
+    }
 
 
 def _differences(found: LineageDifference) -> list[EntityDifference]:

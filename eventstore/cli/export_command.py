@@ -2,43 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import msgspec
 
-import eventstore
-from eventstore.cli.moments import as_of_option, store_as_of
-from eventstore.cli.output import progress_bar
+from eventstore.cli.commands import as_of_option, command, output_options, store_argument
+from eventstore.cli.moments import Moment, store_as_of
+from eventstore.cli.progress import progress_bar
+from eventstore.cli.results import Output
+from eventstore.cli.stores import opened_store
 
 
-@click.command(
+@command(
     "export",
-    epilog="""\b
-Examples:
-  eventstore export my-store records.jsonl
-  eventstore export my-store records.jsonl --as-of 2026-11-20T08:00+00:00
-  python standalone_verifier.py records records.jsonl 2026-11-20.checkpoint ana.pub
-""",
+    examples=(
+        "eventstore export my-store records.jsonl",
+        "eventstore export my-store - --as-of 2026-11-20 | gzip > records.jsonl.gz",
+        "python standalone_verifier.py records records.jsonl 2026-11-20.checkpoint ana.pub",
+    ),
 )
-@click.argument("directory", metavar="STORE", type=click.Path(path_type=Path))
-@click.argument("file", type=click.Path(path_type=Path))
+@store_argument
+@click.argument("file", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
 @as_of_option
-def command(directory: Path, file: Path, as_of: str | None) -> None:
+@output_options
+def export_command(
+    directory: Path, file: Path | None, as_of: Moment | None, output: Output
+) -> None:
     """Write every record into FILE, a line of JSON each, for the stand-alone verifier.
 
-    FORMAT.md has the members. Salts are written as well: with them contents can be proved.
+    FORMAT.md has the members. Salts are written as well: with them contents can be proved. FILE may
+    be - for standard output.
     """
-    with eventstore.open(directory, read_only=True) as opened:
-        end = store_as_of(opened, as_of).log_position()
-        try:
-            with open(file, "xb") as written, progress_bar("Exporting") as progress:
-                for commit in opened.log.commits(0, end):
-                    for record in commit.records:
-                        written.write(msgspec.json.encode(record) + b"\n")
-                    progress(commit.last_position, end)
-        except FileExistsError:
-            raise eventstore.errors.AlreadyExistsError(
-                f"{file} exists: choose another file"
-            ) from None
-    click.echo(f"{end} records in {file}")
+    if file is not None:
+        if output.says_where:
+            raise click.UsageError("say FILE or --output, not both")
+        output = replace(output, file=None if str(file) == "-" else file, says_where=True)
+    if not output.says_where:
+        raise click.UsageError("say FILE, or - for standard output")
+    output.check()
+    with opened_store(directory) as opened:
+        end = store_as_of(opened, as_of, output).log_position()
+
+        def lines() -> Iterator[bytes]:
+            for commit in opened.log.commits(0, end):
+                for record in commit.records:
+                    yield msgspec.json.encode(record) + b"\n"
+                progress(commit.last_position, end)
+
+        with progress_bar("Exporting") as progress:
+            output.document(lines(), {"records": end})

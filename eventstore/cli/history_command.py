@@ -2,76 +2,109 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-import eventstore
-from eventstore.cli.changes_output import fields_as_json, message_as_json, shown_fields
-from eventstore.cli.moments import as_of_option, store_as_of
-from eventstore.cli.output import print_table, standard_output
-from eventstore.log.record import KINDS
-
-
-@click.command(
-    "history",
-    epilog="""\b
-Examples:
-  eventstore history my-store artifact 7
-  eventstore history my-store context 3 --touching
-  eventstore history my-store artifact_type 10 --as-of 2026-11-20T08:00+00:00 --json
-""",
+from eventstore.cli.commands import (
+    ALL_KINDS,
+    as_of_option,
+    command,
+    kind_argument,
+    output_options,
+    store_argument,
 )
-@click.argument("directory", metavar="STORE", type=click.Path(path_type=Path))
-@click.argument("kind", type=click.Choice(KINDS))
+from eventstore.cli.entities import (
+    CHANGE_COLUMNS,
+    change_rows,
+    fields_as_json,
+    shown_fields,
+    spoken,
+)
+from eventstore.cli.moments import Moment, store_as_of
+from eventstore.cli.results import Output, Table
+from eventstore.cli.stores import opened_store
+from eventstore.history import Version
+
+
+@command(
+    "history",
+    examples=(
+        "eventstore history my-store artifact 7",
+        "eventstore history my-store context 3 --touching",
+        "eventstore history my-store artifact_type 10 --as-of 2026-11-20 --json",
+    ),
+)
+@store_argument
+@kind_argument(ALL_KINDS)
 @click.argument("entity_id", metavar="ID", type=int)
 @click.option(
     "--touching", is_flag=True, help="Of a context: all that touched it, links from and to it."
 )
+@click.option("--reverse", is_flag=True, help="The newest version first.")
 @as_of_option
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON line a version.")
-def command(
-    directory: Path, kind: str, entity_id: int, touching: bool, as_of: str | None, as_json: bool
+@output_options
+def history_command(
+    directory: Path,
+    kind: str,
+    entity_id: int,
+    touching: bool,
+    reverse: bool,
+    as_of: Moment | None,
+    output: Output,
 ) -> None:
-    """Show every version of an entity: when, by whom, why, and what changed."""
+    """Show every version of an entity: when, by whom, why, and what changed.
+
+    KIND is that of a node (artifact, execution, context), of a type (artifact_type, ...) or of a
+    link (event, attribution, association, parent_context). The oldest version comes first.
+    """
     if touching and kind != "context":
         raise click.UsageError("--touching is for contexts")
-    with eventstore.open(directory, read_only=True) as opened:
-        store = store_as_of(opened, as_of)
+    with opened_store(directory) as opened:
+        store = store_as_of(opened, as_of, output)
         if touching:
             versions = store.context_history(entity_id)
         else:
             versions = store.history(kind, entity_id)
-    if as_json:
-        for version in versions:
-            shown = {
-                "kind": version.kind,
-                "id": version.id,
-                "position": version.position,
-                "commit": version.commit,
-                "recorded_at": version.recorded_at.isoformat(),
-                "actor": version.actor,
-                "reason": version.reason,
-                "request_id": version.request_id,
-                "changes": fields_as_json(version.changes),
-                "message": message_as_json(version.message),
-            }
-            click.echo(json.dumps(shown, ensure_ascii=False))
-        return
-    print_table(
-        f"History of {kind.replace('_', ' ')} {entity_id}",
-        ("position", "recorded at (UTC)", "actor", "reason", "what", "changes"),
-        [
-            (
-                version.position,
-                version.recorded_at.isoformat(timespec="milliseconds").removesuffix("+00:00"),
-                version.actor,
-                version.reason,
-                f"{version.kind.replace('_', ' ')} {version.id}",
-                shown_fields(version.changes),
-            )
-            for version in versions
-        ],
-        console=standard_output(),
+    if reverse:
+        versions.reverse()
+    output.table(
+        Table(
+            ("position", "recorded_at", "actor", "reason", "what", "changes"),
+            [
+                (
+                    version.position,
+                    version.recorded_at,
+                    version.actor,
+                    version.reason,
+                    f"{spoken(version.kind)} {version.id}",
+                    "content erased"
+                    if version.message is None
+                    else shown_fields(version.changes, output),
+                )
+                for version in versions
+            ],
+            f"History of {spoken(kind)} {entity_id}",
+        ),
+        objects=lambda: map(_object, versions),
+        csv=lambda: Table(
+            (*_COLUMNS, *CHANGE_COLUMNS),
+            [
+                row
+                for version in versions
+                for row in change_rows(
+                    tuple(getattr(version, name) for name in _COLUMNS), version.changes
+                )
+            ],
+        ),
     )
+
+
+_COLUMNS = ("kind", "id", "position", "commit", "recorded_at", "actor", "reason", "request_id")
+
+
+def _object(version: Version) -> dict[str, object]:
+    return {name: getattr(version, name) for name in _COLUMNS} | {
+        "changes": fields_as_json(version.changes),
+        "message": version.message,
+    }

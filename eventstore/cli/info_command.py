@@ -2,72 +2,85 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 
-import click
-
-import eventstore
-from eventstore.cli.output import (
-    print_table,
-    shown_bytes,
-    shown_moment,
-    standard_output,
-)
+from eventstore.cli.commands import command, output_options, store_argument
+from eventstore.cli.entities import spoken
+from eventstore.cli.results import Output, Table
+from eventstore.cli.stores import opened_store
+from eventstore.history.versions import moment_of
 
 
-@click.command(
-    "info",
-    epilog="""\b
-Examples:
-  eventstore info my-store
-  eventstore info my-store --json
-""",
-)
-@click.argument("directory", metavar="STORE", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
-def command(directory: Path, as_json: bool) -> None:
+@command("info", examples=("eventstore info my-store", "eventstore info my-store --json"))
+@store_argument
+@output_options
+def info_command(directory: Path, output: Output) -> None:
     """Show a store's position, what it holds, and the files that it consists of."""
-    with eventstore.open(directory, read_only=True) as store:
-        information = store.info()
-    if as_json:
-        click.echo(json.dumps(information))
+    with opened_store(directory) as store:
+        found = store.info()
+    newest = found["recorded_at"]
+    found["recorded_at"] = None if newest is None else moment_of(newest)
+    if output.form == "json":
+        output.json(found)
         return
-    console = standard_output()
-    newest = information["recorded_at"]
-    print_table(
-        f"Store {directory}",
-        ("", ""),
-        [
-            ("store id", information["store_id"]),
-            ("position", information["position"]),
-            ("commits", information["commits"]),
-            ("newest record", shown_moment(newest) if newest is not None else "none"),
-            ("log", shown_bytes(information["log_bytes"])),
-            ("projections (a cache)", shown_bytes(information["projections_bytes"])),
-        ],
-        console=console,
+    if output.form == "csv":
+        output.csv(Table(("name", "value"), _flat("", found)))
+        return
+    output.tables(
+        Table(
+            ("", ""),
+            [
+                ("store id", found["store_id"]),
+                ("position", found["position"]),
+                ("commits", found["commits"]),
+                ("newest record", found["recorded_at"] or "none"),
+                ("log", _shown_bytes(found["log_bytes"])),
+                ("projections (a cache)", _shown_bytes(found["projections_bytes"])),
+            ],
+            f"Store {directory}",
+        ),
+        Table(
+            ("kind", "count"),
+            [(spoken(kind), count) for kind, count in found["counts"].items()],
+            "Now in it",
+        ),
+        Table(
+            ("number", "state", "positions", "size", "file"),
+            [
+                (
+                    segment["number"],
+                    segment["state"],
+                    f"{segment['first_position']} to {segment['last_position']}"
+                    if segment["last_position"] >= segment["first_position"]
+                    else "none yet",
+                    _shown_bytes(segment["bytes"]),
+                    segment["file"],
+                )
+                for segment in found["segments"]
+            ],
+            "Segments",
+        ),
     )
-    print_table(
-        "Now in it",
-        ("kind", "count"),
-        [(kind.replace("_", " "), count) for kind, count in information["counts"].items()],
-        console=console,
-    )
-    print_table(
-        "Segments",
-        ("number", "state", "positions", "size", "file"),
-        [
-            (
-                segment["number"],
-                segment["state"],
-                f"{segment['first_position']} to {segment['last_position']}"
-                if segment["last_position"] >= segment["first_position"]
-                else "none yet",
-                shown_bytes(segment["bytes"]),
-                segment["file"],
-            )
-            for segment in information["segments"]
-        ],
-        console=console,
-    )
+
+
+def _flat(start: str, value: object) -> Iterator[tuple[str, object]]:
+    """Nested values as names with dots: `segments.1.file`."""
+    if isinstance(value, dict):
+        for name, held in value.items():
+            yield from _flat(f"{start}.{name}".lstrip("."), held)
+    elif isinstance(value, list):
+        for number, held in enumerate(value, 1):
+            yield from _flat(f"{start}.{number}", held)
+    else:
+        yield start, value
+
+
+def _shown_bytes(count: int) -> str:
+    """1536 as `1.5 KiB`."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"

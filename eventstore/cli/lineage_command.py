@@ -2,105 +2,166 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
-from google.protobuf import json_format
 
-import eventstore
-from eventstore.cli.moments import as_of_option, store_as_of
-from eventstore.cli.output import print_table, standard_output
-from eventstore.lineage import Graph
-
-
-@click.command(
-    "lineage",
-    epilog="""\b
-Examples:
-  eventstore lineage my-store artifact 7
-  eventstore lineage my-store artifact 7 --direction downstream --hops 2
-  eventstore lineage my-store context 3 --format mermaid
-  eventstore lineage my-store execution 5 --as-of 2026-11-20T08:00+00:00 --format dot | dot -Tsvg
-""",
+from eventstore.cli.commands import (
+    NODE_KINDS,
+    Choice,
+    as_of_option,
+    command,
+    kind_argument,
+    output_options,
+    store_argument,
 )
-@click.argument("directory", metavar="STORE", type=click.Path(path_type=Path))
-@click.argument("kind", type=click.Choice(("artifact", "execution", "context")))
+from eventstore.cli.moments import Moment, store_as_of
+from eventstore.cli.results import Output, Table, note
+from eventstore.cli.stores import opened_store
+from eventstore.lineage import Edge, Graph
+from eventstore.plain_json import moment_of_milliseconds
+
+
+@command(
+    "lineage",
+    examples=(
+        "eventstore lineage my-store artifact 7",
+        "eventstore lineage my-store artifact 7 --direction downstream --hops 2",
+        "eventstore lineage my-store context 3 --format mermaid",
+        "eventstore lineage my-store execution 5 --as-of yesterday --format dot | dot -Tsvg",
+        "eventstore lineage my-store artifact 7 --limit 0 --events --csv",
+    ),
+)
+@store_argument
+@kind_argument(NODE_KINDS)
 @click.argument("node_id", metavar="ID", type=int)
 @click.option(
     "--direction",
-    type=click.Choice(("upstream", "downstream", "both")),
-    default="both",
+    metavar="WAY",
+    type=Choice(("upstream", "downstream", "both")),
+    default="upstream",
     show_default=True,
-    help="Of a context, all its executions are shown.",
+    help="upstream, downstream or both. Of a context, all its executions are shown.",
 )
 @click.option("--hops", type=click.IntRange(min=0), help="Hops at most; any number without it.")
 @click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=100,
+    show_default=True,
+    help="Nodes, the nearest; 0 for all.",
+)
+@click.option("--events", is_flag=True, help="As CSV: the events instead of the nodes.")
+@click.option(
     "--format",
     "shown_as",
-    type=click.Choice(("text", "dot", "mermaid", "json")),
-    default="text",
-    show_default=True,
+    metavar="FORM",
+    type=Choice(("text", "dot", "mermaid", "json", "csv")),
+    help="text, dot (Graphviz), mermaid, json or csv.",
 )
 @as_of_option
-def command(
+@output_options
+def lineage_command(
     directory: Path,
     kind: str,
     node_id: int,
     direction: str,
     hops: int | None,
-    shown_as: str,
-    as_of: str | None,
+    limit: int,
+    events: bool,
+    shown_as: str | None,
+    as_of: Moment | None,
+    output: Output,
 ) -> None:
-    """Show what an artifact or execution came from and led to, or what a context holds."""
-    with eventstore.open(directory, read_only=True) as opened:
-        store = store_as_of(opened, as_of)
+    """Show what an artifact or execution came from or led to, or what a context holds.
+
+    KIND is artifact, execution or context.
+    """
+    if shown_as is not None and output.form not in ("text", shown_as):
+        raise click.UsageError(f"--{output.form} and --format {shown_as} exclude each other")
+    if shown_as in ("json", "csv"):
+        output = replace(output, form=shown_as)
+    with opened_store(directory) as opened:
+        store = store_as_of(opened, as_of, output)
         if kind == "context":
-            graph = store.context_graph(node_id)
+            graph = store.context_graph(node_id, max_nodes=limit or None)
         else:
-            graph = store.lineage(kind, node_id, direction=direction, max_hops=hops)
+            graph = store.lineage(
+                kind, node_id, direction=direction, max_hops=hops, max_nodes=limit or None
+            )
     if shown_as == "dot":
-        click.echo(graph.to_dot(), nl=False)
+        output.text(graph.to_dot())
     elif shown_as == "mermaid":
-        click.echo(graph.to_mermaid(), nl=False)
-    elif shown_as == "json":
-        click.echo(json.dumps(_as_json(graph), ensure_ascii=False))
+        output.text(graph.to_mermaid())
+    elif output.form == "json":
+        output.json(_object(graph))
+    elif output.form == "csv":
+        output.csv(_events(graph) if events else _nodes(graph, ""))
     else:
-        _print(graph, f"Lineage of {kind} {node_id}")
+        way = "" if kind == "context" else f", {direction}"
+        output.tables(_nodes(graph, f"Lineage of {kind} {node_id}{way}"), _shown_events(graph))
+    if graph.left_out:
+        what = "executions" if kind == "context" else "nodes of the next hop"
+        note(
+            f"{len(graph.nodes)} nodes are shown; {graph.left_out} {what} and all behind them are "
+            "left out: say --limit 0 for all."
+        )
 
 
-def _print(graph: Graph, title: str) -> None:
-    console = standard_output()
-    print_table(
-        title,
+def _nodes(graph: Graph, title: str) -> Table:
+    return Table(
         ("kind", "id", "type", "name", "state"),
         [(node.kind, node.id, *node.label, node.state) for node in graph.nodes],
-        console=console,
+        title,
     )
-    print_table(
-        "Events",
+
+
+def _shown_events(graph: Graph) -> Table:
+    return Table(
         ("from", "to", "event"),
         [
-            (" ".join(map(str, e.source)), " ".join(map(str, e.target)), e.label)
-            for e in graph.edges
+            (" ".join(map(str, edge.source)), " ".join(map(str, edge.target)), edge.label)
+            for edge in graph.edges
         ],
-        console=console,
+        "Events",
     )
 
 
-def _as_json(graph: Graph) -> dict[str, object]:
-    return {
-        "nodes": [
-            {"kind": node.kind, "id": node.id, "node": json_format.MessageToDict(node.message)}
-            for node in graph.nodes
+def _events(graph: Graph) -> Table:
+    return Table(
+        (
+            *("source_kind", "source_id", "target_kind", "target_id"),
+            *("type", "path", "occurred_at"),
+        ),
+        [
+            (*edge.source, *edge.target, *_type_and_path(edge), _occurred_at(edge))
+            for edge in graph.edges
         ],
+    )
+
+
+def _type_and_path(edge: Edge) -> tuple[str, str]:
+    event_type, _, path = edge.label.partition(" ")
+    return event_type, path
+
+
+def _occurred_at(edge: Edge) -> object:
+    milliseconds = edge.event.milliseconds_since_epoch
+    return moment_of_milliseconds(milliseconds) if milliseconds else None
+
+
+def _object(graph: Graph) -> dict[str, object]:
+    return {
+        "nodes": [{"kind": node.kind, "id": node.id, "node": node.message} for node in graph.nodes],
         "edges": [
             {
                 "source": edge.source,
                 "target": edge.target,
                 "label": edge.label,
-                "event": json_format.MessageToDict(edge.event),
+                "event": edge.event,
             }
             for edge in graph.edges
         ],
+        "left_out": graph.left_out,
     }

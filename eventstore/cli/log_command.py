@@ -2,103 +2,124 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import click
-from google.protobuf import json_format
 
-import eventstore
-from eventstore.cli.output import print_table, shown_moment, standard_output
-from eventstore.errors import InvalidArgumentError
+from eventstore.cli.commands import (
+    ALL_KINDS,
+    Kind,
+    command,
+    moment_option,
+    output_options,
+    store_argument,
+)
+from eventstore.cli.entities import spoken
+from eventstore.cli.moments import EXAMPLES, Moment
+from eventstore.cli.results import Output, Table, note
+from eventstore.cli.stores import opened_store, position_before, position_upto, windows
+from eventstore.history.versions import moment_of
 from eventstore.log import Log, Record
 from eventstore.log.columns import MESSAGES
-from eventstore.log.record import KINDS
+from eventstore.log.commit import records_of
+
+_COLUMNS = ("position", "commit", "recorded_at", "kind", "id", "what", "actor")
 
 
-@click.command(
+@command(
     "log",
-    epilog="""\b
-Examples:
-  eventstore log my-store
-  eventstore log my-store --kind artifact --id 7
-  eventstore log my-store --since 2026-11-20T08:00+00:00 --actor pipeline
-  eventstore log my-store --after 1000 --limit 0 --json > records.jsonl
-""",
+    examples=(
+        "eventstore log my-store",
+        "eventstore log my-store --kind artifact --id 7",
+        "eventstore log my-store --since yesterday --actor pipeline",
+        "eventstore log my-store --reverse --limit 0 --json --output records.jsonl",
+    ),
 )
-@click.argument("directory", metavar="STORE", type=click.Path(path_type=Path))
-@click.option("--kind", type=click.Choice(KINDS), help="Only records of this kind.")
+@store_argument
+@click.option("--kind", metavar="KIND", type=Kind(ALL_KINDS), help="Only records of this kind.")
 @click.option("--id", "entity_id", type=int, help="Only records of the entity with this id.")
 @click.option("--actor", help="Only records that this actor put.")
 @click.option("--after", type=int, default=0, help="Only records behind this position.")
 @click.option("--upto", type=int, help="Only records up to this position.")
-@click.option("--since", help="Only records recorded at or after this moment (ISO 8601, zoned).")
-@click.option("--until", help="Only records recorded at or before this moment (ISO 8601, zoned).")
+@moment_option("--since", f"Only what was put since: {EXAMPLES}.")
+@moment_option("--until", "Only what was put by then.")
 @click.option(
     "--limit", type=click.IntRange(min=0), default=100, show_default=True, help="0 for all."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON lines, contents included.")
-def command(
+@click.option("--reverse", is_flag=True, help="The oldest record first.")
+@output_options
+def log_command(
     directory: Path,
     kind: str | None,
     entity_id: int | None,
     actor: str | None,
     after: int,
     upto: int | None,
-    since: str | None,
-    until: str | None,
+    since: Moment | None,
+    until: Moment | None,
     limit: int,
-    as_json: bool,
+    reverse: bool,
+    output: Output,
 ) -> None:
-    """Show the records of a store, the oldest first."""
-    since_at, until_at = _microseconds("--since", since), _microseconds("--until", until)
-    with eventstore.open(directory, read_only=True) as store:
+    """Show the records of a store, the newest first.
+
+    KIND is as for `eventstore history`.
+    """
+    with opened_store(directory) as store:
+        start = max(0, after, position_before(store, since))
+        end = position_upto(store, until)
+        if upto is not None:
+            end = min(end, upto)
         found = (
             record
-            for record in _records(store.log, after, upto)
+            for record in _records(store.log, start, end, oldest_first=reverse)
             if (kind is None or record.kind == kind)
             and (entity_id is None or record.entity_id == entity_id)
             and (actor is None or record.actor == actor)
-            and (since_at is None or record.recorded_at >= since_at)
-            and (until_at is None or record.recorded_at <= until_at)
         )
-        shown = islice(found, limit) if limit else found
-        if as_json:
-            for record in shown:
-                click.echo(json.dumps(_as_json(record), ensure_ascii=False))
-            return
-        rows = [
-            (
-                record.position,
-                record.commit,
-                shown_moment(record.recorded_at).removesuffix("+00:00"),
-                record.kind.replace("_", " "),
-                record.entity_id,
-                _summary(record),
-                record.actor,
-            )
-            for record in shown
-        ]
-        has_more = next(found, None) is not None
-    columns = ("position", "commit", "recorded at (UTC)", "kind", "id", "what", "actor")
-    console = standard_output()
-    print_table(f"Records of {directory}", columns, rows, console=console)
-    if has_more:
-        console.print(f"There are more: say --limit 0 for all, or --after {rows[-1][0]}.")
+        last = None
 
-
-def _records(log: Log, after: int, upto: int | None) -> Iterator[Record]:
-    # A range may start or end inside a commit; commits are read whole.
-    for commit in log.commits(log.commit_end(after)):
-        if upto is not None and commit.first_position > upto:
-            return
-        for record in commit.records:
-            if record.position > after and (upto is None or record.position <= upto):
+        def shown() -> Iterator[Record]:
+            nonlocal last
+            for record in islice(found, limit) if limit else found:
+                last = record
                 yield record
+
+        records = shown()
+        output.table(
+            Table(_COLUMNS, map(_row, records), f"Records of {directory}"),
+            objects=lambda: map(_object, records),
+            csv=lambda: Table(_FIELDS, map(_fields, records)),
+        )
+        has_more = next(found, None) is not None
+    if has_more and last is not None:
+        other = f"--after {last.position}" if reverse else f"--upto {last.position - 1}"
+        note(f"There are more than these {limit}: say --limit 0 for all, or {other}.")
+
+
+def _records(log: Log, after: int, upto: int, *, oldest_first: bool) -> Iterator[Record]:
+    if after >= upto:
+        return
+    for start, end in [(after, upto)] if oldest_first else windows(after, upto):
+        batches = log.scan(start, end, Record.__struct_fields__)
+        if oldest_first:
+            yield from (record for batch in batches for record in records_of(batch))
+        else:
+            yield from reversed([record for batch in batches for record in records_of(batch)])
+
+
+def _row(record: Record) -> tuple[object, ...]:
+    return (
+        record.position,
+        record.commit,
+        moment_of(record.recorded_at),
+        spoken(record.kind),
+        record.entity_id,
+        _summary(record),
+        record.actor,
+    )
 
 
 def _summary(record: Record) -> str:
@@ -107,7 +128,8 @@ def _summary(record: Record) -> str:
     content = MESSAGES[record.kind].FromString(record.payload)
     change = "new" if record.previous is None else f"replaces {record.previous}"
     if record.kind == "event":
-        kind = content.Type.Name(content.type)
+        known = content.DESCRIPTOR.fields_by_name["type"].enum_type.values_by_number
+        kind = known[content.type].name if content.type in known else content.type
         return f"artifact {content.artifact_id} {kind} of execution {content.execution_id}"
     if record.kind == "attribution":
         return f"artifact {content.artifact_id} in context {content.context_id}"
@@ -115,42 +137,26 @@ def _summary(record: Record) -> str:
         return f"execution {content.execution_id} in context {content.context_id}"
     if record.kind == "parent_context":
         return f"context {content.child_id} below context {content.parent_id}"
-    words = [getattr(content, "type", ""), repr(content.name) if content.name else "", change]
+    words = [getattr(content, "type", ""), f"'{content.name}'" if content.name else "", change]
     return " ".join(word for word in words if word)
 
 
-def _as_json(record: Record) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "position": record.position,
-        "commit": record.commit,
-        "recorded_at": shown_moment(record.recorded_at),
-        "kind": record.kind,
-        "entity_id": record.entity_id,
-        "type_id": record.type_id,
-        "previous": record.previous,
-        "actor": record.actor,
-        "reason": record.reason,
-        "request_id": record.request_id,
-    }
+_FIELDS = (
+    *("position", "commit", "recorded_at", "kind", "entity_id", "type_id", "previous"),
+    *("actor", "reason", "request_id", "what"),
+)
+
+
+def _fields(record: Record) -> tuple[object, ...]:
+    return (
+        *(record.position, record.commit, moment_of(record.recorded_at), record.kind),
+        *(record.entity_id, record.type_id, record.previous),
+        *(record.actor, record.reason, record.request_id, _summary(record)),
+    )
+
+
+def _object(record: Record) -> dict[str, object]:
+    fields = dict(zip(_FIELDS[:-1], _fields(record), strict=False))
     if record.payload is not None:
-        content = MESSAGES[record.kind].FromString(record.payload)
-        try:
-            fields["content"] = json_format.MessageToDict(content, preserving_proto_field_name=True)
-        except (json_format.Error, TypeError):
-            # An Any of a message that is not known here, or a NaN, has no JSON form.
-            fields["content_text"] = str(content)
+        fields["content"] = MESSAGES[record.kind].FromString(record.payload)
     return fields
-
-
-def _microseconds(option: str, text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidArgumentError(
-            f"{option} {text!r} is no moment: write it as 2026-11-20T08:00:00+00:00"
-        ) from None
-    if moment.tzinfo is None:
-        raise InvalidArgumentError(f"{option} {text!r} has no time zone: add one, such as +00:00")
-    return round(moment.timestamp() * 1_000_000)

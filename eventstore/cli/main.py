@@ -1,43 +1,71 @@
 """`eventstore`: the commands, and how their errors reach the shell.
 
-Exit codes: 0 done, 1 it failed, 2 wrong usage, 3 the store is damaged.
+Exit codes: 0 done, 1 it failed, 2 wrong usage, 3 the store is damaged, 130 interrupted.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
+from typing import Any, NoReturn
 
 import click
 
+from eventstore.cli.commands import nearest, write_examples
 from eventstore.errors import DataLossError, StatusError
+from eventstore.shown_text import shown_lines, shown_text
 from eventstore.version import __version__
 
 EXIT_FAILED = 1
+EXIT_USAGE = 2
 EXIT_DAMAGED = 3
+EXIT_INTERRUPTED = 130
+EXIT_PIPE_CLOSED = 141
 
 _COMMANDS = {
-    "changes": "eventstore.cli.changes_command",
-    "checkpoint": "eventstore.cli.checkpoint_command",
-    "demo": "eventstore.cli.demo_command",
-    "diff": "eventstore.cli.diff_command",
-    "export": "eventstore.cli.export_command",
+    "changes": "eventstore.cli.changes_command:changes_command",
+    "checkpoint": "eventstore.cli.checkpoint_command:checkpoint_command",
+    "demo": "eventstore.cli.demo_command:demo_command",
+    "diff": "eventstore.cli.diff_command:diff_command",
+    "export": "eventstore.cli.export_command:export_command",
     "get": "eventstore.cli.get_command:get_command",
-    "history": "eventstore.cli.history_command",
-    "import": "eventstore.cli.import_command",
-    "info": "eventstore.cli.info_command",
+    "history": "eventstore.cli.history_command:history_command",
+    "import": "eventstore.cli.import_command:import_command",
+    "info": "eventstore.cli.info_command:info_command",
     "key": "eventstore.cli.checkpoint_command:key_command",
-    "lineage": "eventstore.cli.lineage_command",
+    "lineage": "eventstore.cli.lineage_command:lineage_command",
     "list": "eventstore.cli.get_command:list_command",
-    "log": "eventstore.cli.log_command",
-    "prove": "eventstore.cli.checkpoint_command:prove_command",
-    "rebuild": "eventstore.cli.rebuild_command",
-    "report": "eventstore.cli.report_command",
-    "run": "eventstore.cli.run_command",
-    "sql": "eventstore.cli.sql_command",
+    "log": "eventstore.cli.log_command:log_command",
+    "prove": "eventstore.cli.prove_command:prove_command",
+    "rebuild": "eventstore.cli.rebuild_command:rebuild_command",
+    "report": "eventstore.cli.report_command:report_command",
+    "run": "eventstore.cli.run_command:run_command",
+    "sql": "eventstore.cli.sql_command:sql_command",
     "tail": "eventstore.cli.changes_command:tail_command",
-    "verify": "eventstore.cli.verify_command",
+    "verify": "eventstore.cli.verify_command:verify_command",
 }
+
+_EXTRAS = {
+    "cryptography": "audit",
+    "jinja2": "audit",
+    "networkx": "lineage",
+    "pandas": "analytics",
+    "polars": "analytics",
+    "grpc": "server",
+}
+
+_EXAMPLES = (
+    "eventstore demo",
+    "eventstore import metadata.sqlite my-store",
+    "eventstore info my-store",
+    "eventstore list my-store artifact --type Model --as-of 2026-11-20",
+    "eventstore history my-store artifact 7",
+    "eventstore changes my-store --since yesterday",
+    "eventstore lineage my-store artifact 7 --format mermaid",
+    'eventstore sql my-store "SELECT type, count(*) FROM artifacts GROUP BY type"',
+    "eventstore verify my-store",
+)
 
 
 class _LazyGroup(click.Group):
@@ -50,27 +78,37 @@ class _LazyGroup(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module, _, name = _COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(import_module(module), name or "command")
+        command: click.Command = getattr(import_module(module), name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            near = nearest(args[0], list(_COMMANDS))
+            ctx.fail(f"there is no command {shown_text(args[0])!r}{near}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each with the whole first sentence of its help."""
+        rows = []
+        for name in _COMMANDS:
+            command = self.get_command(ctx, name)
+            assert command is not None
+            rows.append((name, command.get_short_help_str(limit=1_000)))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_examples(_EXAMPLES, formatter)
+        super().format_epilog(ctx, formatter)
 
 
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="""\b
-Examples:
-  eventstore demo
-  eventstore import metadata.sqlite my-store
-  eventstore info my-store
-  eventstore list my-store artifact --type Model --as-of 2026-11-20T08:00+00:00
-  eventstore history my-store artifact 7
-  eventstore changes my-store --since 2026-11-17T00:00+00:00
-  eventstore lineage my-store artifact 7 --format mermaid
-  eventstore sql my-store "SELECT type, count(*) FROM artifacts GROUP BY type"
-  eventstore verify my-store
-
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the store is damaged.
-""",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the store is damaged, 130 interrupted. "
+    "docs/command-line.md tells more, of completion, too.",
 )
 @click.version_option(__version__, prog_name="eventstore")
 def cli() -> None:
@@ -78,12 +116,48 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; errors of the store become one line and an exit code."""
+    """Run the command line; whatever goes wrong becomes one line and an exit code."""
     try:
-        cli.main(standalone_mode=True)
-    except DataLossError as error:
-        click.echo(f"eventstore: {error}", err=True)
-        sys.exit(EXIT_DAMAGED)
-    except StatusError as error:
-        click.echo(f"eventstore: {error}", err=True)
+        result: Any = cli.main(standalone_mode=False, prog_name=_program_name())
+        # What is written last may fail, too.
+        sys.stdout.flush()
+    except click.UsageError as error:
+        error.show()
+        sys.exit(EXIT_USAGE)
+    except click.ClickException as error:
+        error.show()
         sys.exit(EXIT_FAILED)
+    except (click.Abort, KeyboardInterrupt):
+        _end("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read has enough, as `head` does.
+        _leave(EXIT_PIPE_CLOSED)
+    except DataLossError as error:
+        _end(str(error), EXIT_DAMAGED)
+    except StatusError as error:
+        _end(str(error), EXIT_FAILED)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package not in _EXTRAS:
+            raise
+        _end(
+            f"this needs the package {package}: pip install 'mlmd-eventstore[{_EXTRAS[package]}]'",
+            EXIT_FAILED,
+        )
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+def _program_name() -> str | None:
+    """Without it Click would take `python -m eventstore` for a name to complete."""
+    return None if os.path.basename(sys.argv[0]) == "__main__.py" else "eventstore"
+
+
+def _end(sentence: str, code: int) -> NoReturn:
+    click.echo(f"eventstore: {shown_lines(sentence)}", err=True)
+    sys.exit(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End without writing what is buffered, which would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)

@@ -4,30 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
+from eventstore.cli.commands import command, output_options, store_argument
+from eventstore.cli.progress import progress_bar
+from eventstore.cli.results import Output
+from eventstore.cli.stores import save_projections
 
-import eventstore
-from eventstore.cli.output import progress_bar
-from eventstore.log.manifest import read_manifest
 
-
-@click.command(
-    "rebuild",
-    epilog="""\b
-Examples:
-  eventstore rebuild my-store
-""",
-)
-@click.argument("directory", metavar="STORE", type=click.Path(path_type=Path))
-def command(directory: Path) -> None:
+@command("rebuild", examples=("eventstore rebuild my-store",))
+@store_argument
+@output_options
+def rebuild_command(directory: Path, output: Output) -> None:
     """Fold the projections of a store anew from its log.
 
     Nothing of the store is changed but these caches. They are folded again by themselves when they
     are missing or stale; this is for a disk that has damaged them.
     """
-    # Opening to write would make a store where there is none.
-    read_manifest(directory)
-    with eventstore.open(directory) as store, progress_bar("Rebuilding") as progress:
-        store.rebuild(progress)
-        position = store.log_position()
-    click.echo(f"Folded the {position} records of {directory} anew")
+    with progress_bar("Rebuilding") as progress:
+        position = save_projections(directory, progress)
+    output.said(
+        f"Folded the {position} records of {directory} anew",
+        {"store": str(directory), "records": position},
+    )

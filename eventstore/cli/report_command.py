@@ -6,77 +6,84 @@ from pathlib import Path
 
 import click
 
-import eventstore
-from eventstore.cli.moments import as_of_option, store_as_of
-from eventstore.cli.output import progress_bar
-from eventstore.errors import AlreadyExistsError
+from eventstore.cli.checkpoint_command import text_of
+from eventstore.cli.commands import (
+    as_of_option,
+    command,
+    kind_argument,
+    output_options,
+    store_argument,
+)
+from eventstore.cli.moments import Moment, store_as_of
+from eventstore.cli.progress import progress_bar
+from eventstore.cli.results import Output
+from eventstore.cli.stores import opened_store
 
 
-@click.command(
+@command(
     "report",
-    epilog="""\b
-Examples:
-  eventstore report my-store artifact 7 --output churn.html
-  eventstore report my-store artifact 7 --output churn.html --as-of 2026-11-20T08:00+00:00
-  eventstore report my-store artifact 7 --output churn.html --checkpoint signed --key ana.pub
-""",
+    examples=(
+        "eventstore report my-store artifact 7 --output churn.html",
+        "eventstore report my-store artifact 7 --output churn.html --as-of 2026-11-20",
+        "eventstore report my-store artifact 7 --output - --checkpoint signed --key ana.pub",
+    ),
 )
-@click.argument("directory", metavar="STORE", type=click.Path(path_type=Path))
-@click.argument("kind", type=click.Choice(["artifact", "execution"]))
+@store_argument
+@kind_argument(("artifact", "execution"))
 @click.argument("node_id", metavar="ID", type=int)
-@click.option(
-    "--output", required=True, type=click.Path(path_type=Path), help="The HTML file to write."
-)
 @as_of_option
 @click.option(
     "--checkpoint",
     "checkpoint_file",
+    metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A signed checkpoint, against which the versions are proved.",
 )
 @click.option(
     "--key",
     "key_file",
+    metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The verifier key of the checkpoint's signer.",
 )
 @click.option(
     "--verify/--no-verify", default=True, show_default=True, help="Check the whole store first."
 )
-def command(
+@output_options
+def report_command(
     directory: Path,
     kind: str,
     node_id: int,
-    output: Path,
-    as_of: str | None,
+    as_of: Moment | None,
     checkpoint_file: Path | None,
     key_file: Path | None,
     verify: bool,
+    output: Output,
 ) -> None:
-    """Write an audit report on a model, as one HTML file.
+    """Write an audit report on an artifact or execution, as one HTML file.
 
     What was known, what has changed since, its lineage drawn, who put each version, when and why,
-    and what pins this history.
+    and what pins this history. KIND is artifact or execution; the HTML goes into the file that
+    --output names.
     """
     if (checkpoint_file is None) != (key_file is None):
         raise click.UsageError("--checkpoint and --key go together")
+    if not output.says_where:
+        raise click.UsageError("say where the report goes: --output FILE, or - for standard output")
+    output.check()
     checkpoint = None
     if checkpoint_file is not None and key_file is not None:
         from eventstore.audit import Checkpoint, VerifierKey
 
-        key = VerifierKey.parse(key_file.read_text())
-        checkpoint = Checkpoint.parse(checkpoint_file.read_text(), key)
-    with eventstore.open(directory, read_only=True) as opened:
-        store = store_as_of(opened, as_of)
+        key = VerifierKey.parse(text_of(key_file))
+        checkpoint = Checkpoint.parse(text_of(checkpoint_file), key)
+    with opened_store(directory) as opened:
+        store = store_as_of(opened, as_of, output)
         verification = None
         if verify:
             signed = [] if checkpoint is None else [checkpoint.of_store(opened.log.store_id)]
             with progress_bar("Verifying") as progress:
                 verification = opened.log.verify(progress, signed_heads=signed)
         html = store.report(kind, node_id, verification=verification, checkpoint=checkpoint)
-    try:
-        with open(output, "x", encoding="utf-8") as written:
-            written.write(html)
-    except FileExistsError:
-        raise AlreadyExistsError(f"{output} exists: choose another file") from None
-    click.echo(f"{output}: {len(html) // 1024 + 1} KiB")
+    page = html.encode()
+    output.document([page], {"bytes": len(page)})

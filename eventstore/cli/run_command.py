@@ -10,28 +10,30 @@ from pathlib import Path
 import click
 
 import eventstore
+from eventstore.cli.commands import Command
+from eventstore.shown_text import shown_text
 
 _FOLDER = Path(eventstore.__file__).parent / "startup"
 _CANNOT_RUN, _NOT_FOUND = 126, 127
 
 
 @click.command(
+    "run",
+    cls=Command,
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-    epilog="""\b
-Examples:
-  eventstore run -- python pipeline.py --epochs 3
-  eventstore run -- pytest tests
-  PYTHONPATH="$(eventstore run --path)" python pipeline.py
-
-The program's exit code is this command's; 126 if it cannot be run, 127 if it is not found.
-Python started with -E or -I reads no environment variables, and so is left as it is.
-""",
+    examples=(
+        "eventstore run -- python pipeline.py --epochs 3",
+        "eventstore run -- pytest tests",
+        'PYTHONPATH="$(eventstore run --path)" python pipeline.py',
+    ),
+    epilog="The program's exit code is this command's; 126 if it cannot be run, 127 if it is not "
+    "found. Python started with -E or -I reads no environment variables, and so is left as it is.",
 )
 @click.option(
     "--path", "shows_path", is_flag=True, help="Print what to put first in PYTHONPATH instead."
 )
 @click.argument("program", nargs=-1, type=click.UNPROCESSED, metavar="-- PROGRAM [ARGUMENT ...]")
-def command(program: tuple[str, ...], shows_path: bool) -> None:
+def run_command(program: tuple[str, ...], shows_path: bool) -> None:
     """Run a program unedited: its `import ml_metadata` reaches this project.
 
     So does that of every Python process that it starts, as long as mlmd-eventstore is installed
@@ -54,5 +56,5 @@ def command(program: tuple[str, ...], shows_path: bool) -> None:
             found, program, {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
         )
     except OSError as error:
-        click.echo(f"eventstore: {found} cannot be run: {error.strerror}", err=True)
+        click.echo(f"eventstore: {shown_text(found)} cannot be run: {error.strerror}", err=True)
         sys.exit(_CANNOT_RUN)

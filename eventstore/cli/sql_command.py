@@ -2,86 +2,152 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from datetime import datetime
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-import eventstore
-from eventstore.cli.moments import as_of_option, parsed_moment
-from eventstore.cli.output import print_table, standard_output
-
-_SHOWN_ROWS_MAX = 1000
-
-
-@click.command(
-    "sql",
-    epilog="""\b
-Examples:
-  eventstore sql my-store "SELECT type, count(*) FROM artifacts GROUP BY type"
-  eventstore sql my-store "SELECT * FROM artifact_versions WHERE id = 7" --format json
-  eventstore sql my-store "FROM events" --format parquet --output events.parquet
-  eventstore sql my-store "FROM executions WHERE state = 'FAILED'" --as-of 2026-11-20T08:00+00:00
-""",
+from eventstore.cli.commands import (
+    Choice,
+    as_of_option,
+    command,
+    output_options,
+    store_argument,
 )
-@click.argument("directory", metavar="STORE", type=click.Path(path_type=Path))
-@click.argument("query")
+from eventstore.cli.moments import Moment, store_as_of
+from eventstore.cli.results import Output, Table, note
+from eventstore.cli.stores import opened_store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_SHOWN_ROWS_MAX: Final = 1_000
+
+
+@command(
+    "sql",
+    examples=(
+        'eventstore sql my-store "SELECT type, count(*) FROM artifacts GROUP BY type"',
+        'eventstore sql my-store "FROM artifact_versions WHERE id = 7" --json',
+        'eventstore sql my-store "FROM events" --format parquet --output events.parquet',
+        "eventstore sql my-store --file report.sql --csv --output report.csv",
+        "echo 'FROM commits' | eventstore sql my-store - --as-of yesterday",
+    ),
+)
+@store_argument
+@click.argument("query", metavar="[QUERY]", required=False)
+@click.option(
+    "--file",
+    "query_file",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    help="Read the query from a file.",
+)
 @as_of_option
 @click.option(
     "--format",
     "output_format",
-    type=click.Choice(["table", "json", "csv", "parquet"]),
-    default="table",
-    show_default=True,
-    help="json is a line a row; parquet needs --output.",
+    metavar="FORM",
+    type=Choice(["table", "json", "csv", "parquet"]),
+    help="table, json (a line a row), csv, or parquet, which needs --output.",
 )
-@click.option("--output", type=click.Path(path_type=Path), help="A file to write to.")
-def command(
-    directory: Path, query: str, as_of: str | None, output_format: str, output: Path | None
+@output_options
+def sql_command(
+    directory: Path,
+    query: str | None,
+    query_file: Path | None,
+    as_of: Moment | None,
+    output_format: str | None,
+    output: Output,
 ) -> None:
     """Run one SQL query over views of the store.
 
     They are types, artifacts, executions, contexts, properties, events, links, records and commits,
     and type_versions, artifact_versions, execution_versions, context_versions, property_versions.
-    `DESCRIBE artifacts` shows a view's columns.
+    `DESCRIBE artifacts` shows a view's columns. QUERY may be - for standard input, which is also
+    read when there is neither a query nor a file.
     """
-    if output_format == "parquet" and output is None:
+    if output_format is not None and output.form not in ("text", output_format):
+        raise click.UsageError(f"--{output.form} and --format {output_format} exclude each other")
+    if output_format == "parquet" and not output.says_where:
         raise click.UsageError("--format parquet needs --output")
-    if output_format == "table" and output is not None:
-        raise click.UsageError("--output needs --format json, csv or parquet")
-    moment = None if as_of is None else parsed_moment(as_of)
-    with eventstore.open(directory, read_only=True) as store:
-        result = store.sql(query, as_of=moment)
-    if output_format == "table":
-        print_table(
-            f"{len(result)} rows",
-            result.columns,
-            result.rows()[:_SHOWN_ROWS_MAX],
-            console=standard_output(),
-        )
-        if len(result) > _SHOWN_ROWS_MAX:
-            click.echo(f"The first {_SHOWN_ROWS_MAX} are shown; say --format csv for all.")
-        return
+    if output_format in ("json", "csv"):
+        output = replace(output, form=output_format)
+    text = _query(query, query_file)
+    with opened_store(directory) as opened:
+        result = store_as_of(opened, as_of, output).sql(text)
     if output_format == "parquet":
         import pyarrow.parquet as parquet
 
-        parquet.write_table(result.arrow(), output)
+        with output.opened() as written:
+            parquet.write_table(result.arrow(), written.stream)
         return
-    with open(output, "wb") if output is not None else sys.stdout.buffer as written:
-        if output_format == "csv":
-            import pyarrow.csv as csv
+    table = result.arrow()
+    rows_max = None if output.form != "text" or output.width() is None else _SHOWN_ROWS_MAX
+    output.table(
+        Table(
+            _distinct(result.columns),
+            _rows(table if rows_max is None else table.slice(0, rows_max)),
+            f"{len(result)} row{'' if len(result) == 1 else 's'}",
+        )
+    )
+    if rows_max is not None and len(result) > rows_max:
+        note(f"The first {rows_max} of {len(result)} rows are shown: say --csv for all.")
 
-            csv.write_csv(result.arrow(), written)
-            return
-        for row in result:
-            line = dict(zip(result.columns, row, strict=True))
-            written.write(json.dumps(line, default=_plain, ensure_ascii=False).encode() + b"\n")
+
+def _query(query: str | None, file: Path | None) -> str:
+    if query not in (None, "-") and file is not None:
+        raise click.UsageError("say a query or --file, not both")
+    if query is not None and query != "-":
+        return query
+    if file is not None and str(file) != "-":
+        return _text(file.read_bytes(), str(file))
+    if query is None and file is None and sys.stdin.isatty():
+        raise click.UsageError("say a query, --file, or - to read it from standard input")
+    return _text(sys.stdin.buffer.read(), "standard input")
 
 
-def _plain(value: Any) -> Any:
+def _text(content: bytes, name: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise click.UsageError(f"{name} is no text in UTF-8") from None
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """The columns' names, numbered where a query has one twice."""
+    found: list[str] = []
+    for name in names:
+        free, number = name, 1
+        while free in found:
+            free, number = f"{name}_{number}", number + 1
+        found.append(free)
+    return found
+
+
+def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
+    for batch in table.to_batches(max_chunksize=10_000):
+        yield from zip(*(_values(column) for column in batch.columns), strict=True)
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """The values as Python's; times are UTC, and text where Python's calendar ends."""
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(column.type):
+        zone = column.type.tz
+        column = column.cast(pa.timestamp("us", zone), safe=False)
+    try:
+        return [_in_utc(value) for value in column.to_pylist()]
+    except (ValueError, OverflowError):
+        return [str(value) for value in column.cast(pa.string()).to_pylist()]
+
+
+def _in_utc(value: Any) -> Any:
     if isinstance(value, datetime):
-        return value.isoformat()
-    return value.hex() if isinstance(value, bytes) else str(value)
+        return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value
+    return value

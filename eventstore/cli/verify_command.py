@@ -6,31 +6,33 @@ import sys
 from pathlib import Path
 
 import click
-import msgspec
 
-import eventstore
+from eventstore.cli.checkpoint_command import text_of
+from eventstore.cli.commands import command, moment_option, output_options, store_argument
 from eventstore.cli.main import EXIT_DAMAGED
-from eventstore.cli.moments import parsed_moment
-from eventstore.cli.output import print_table, progress_bar, standard_output
-from eventstore.log import SignedHead
+from eventstore.cli.moments import EXAMPLES, Moment
+from eventstore.cli.progress import progress_bar
+from eventstore.cli.results import Output, Paragraph, Table, note
+from eventstore.cli.stores import opened_store, position_before, position_upto
+from eventstore.log import SignedHead, VerifyReport
 from eventstore.log.manifest import read_manifest
 from eventstore.log.verification import verify_directory
 
 
-@click.command(
+@command(
     "verify",
-    epilog="""\b
-Examples:
-  eventstore verify my-store
-  eventstore verify my-store --json
-  eventstore verify my-store --checkpoint 2026-11-20.checkpoint --key ana.pub
-  eventstore verify my-store --since 2026-11-17T00:00+00:00
-""",
+    examples=(
+        "eventstore verify my-store",
+        "eventstore verify my-store --json",
+        "eventstore verify my-store --checkpoint 2026-11-20.checkpoint --key ana.pub",
+        "eventstore verify my-store --since yesterday",
+    ),
 )
-@click.argument("directory", metavar="STORE", type=click.Path(path_type=Path))
+@store_argument
 @click.option(
     "--checkpoint",
     "checkpoint_files",
+    metavar="FILE",
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A signed checkpoint that must hold, too.",
@@ -38,23 +40,24 @@ Examples:
 @click.option(
     "--key",
     "key_file",
+    metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The verifier key of the checkpoints' signer.",
 )
-@click.option("--since", metavar="MOMENT", help="Check only segments with records put later.")
-@click.option("--until", metavar="MOMENT", help="Check only segments with records put by then.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
-def command(
+@moment_option("--since", f"Check only segments with records put since: {EXAMPLES}.")
+@moment_option("--until", "Check only segments with records put by then.")
+@output_options
+def verify_command(
     directory: Path,
     checkpoint_files: tuple[Path, ...],
     key_file: Path | None,
-    since: str | None,
-    until: str | None,
-    as_json: bool,
+    since: Moment | None,
+    until: Moment | None,
+    output: Output,
 ) -> None:
     """Check every byte, checksum and hash of a store; exit with 3 when something is wrong.
 
-    A moment is a position or a time (ISO 8601, zoned). What comes before it is then believed.
+    With --since, what comes before it is believed.
     """
     signed_heads = _signed_heads(directory, checkpoint_files, key_file)
     after, upto = _range(directory, since, until)
@@ -62,25 +65,30 @@ def command(
         report = verify_directory(
             directory, progress, after=after, upto=upto, signed_heads=signed_heads
         )
-    if as_json:
-        click.echo(msgspec.json.encode(report).decode())
-    elif report.ok:
-        click.echo(
+    if output.form == "json":
+        output.json(report)
+    elif output.form == "text" and report.ok:
+        sentence = (
             f"{directory} is sound: {report.records} records in {report.commits} commits, "
             f"tree head {report.tree_head}"
         )
+        output.paragraphs([Paragraph(sentence)])
     else:
-        print_table(
-            f"{directory} is damaged",
-            ("commit", "position", "file", "what"),
-            [
-                (finding.commit, finding.position, finding.file, finding.what)
-                for finding in report.findings
-            ],
-            console=standard_output(),
-        )
+        output.table(_findings(directory, report))
     if not report.ok:
+        note(f"{directory} is damaged: {len(report.findings)} findings")
         sys.exit(EXIT_DAMAGED)
+
+
+def _findings(directory: Path, report: VerifyReport) -> Table:
+    return Table(
+        ("commit", "position", "file", "what"),
+        [
+            (finding.commit, finding.position, finding.file, finding.what)
+            for finding in report.findings
+        ],
+        f"{directory} is damaged",
+    )
 
 
 def _signed_heads(
@@ -92,16 +100,15 @@ def _signed_heads(
         raise click.UsageError("--checkpoint needs --key, the verifier key of who signed it")
     from eventstore.audit import Checkpoint, VerifierKey
 
-    key = VerifierKey.parse(key_file.read_text())
+    key = VerifierKey.parse(text_of(key_file))
     store_id = read_manifest(directory).store_id
-    return [Checkpoint.parse(file.read_text(), key).of_store(store_id) for file in checkpoint_files]
+    return [Checkpoint.parse(text_of(file), key).of_store(store_id) for file in checkpoint_files]
 
 
-def _range(directory: Path, since: str | None, until: str | None) -> tuple[int, int | None]:
+def _range(directory: Path, since: Moment | None, until: Moment | None) -> tuple[int, int | None]:
     """The positions between two moments, for which alone the store is opened."""
     if since is None and until is None:
         return 0, None
-    with eventstore.open(directory, read_only=True) as store:
-        after = 0 if since is None else store.as_of(parsed_moment(since)).log_position()
-        upto = None if until is None else store.as_of(parsed_moment(until)).log_position()
-    return after, upto
+    with opened_store(directory) as store:
+        after = position_before(store, since)
+        return after, None if until is None else position_upto(store, until)

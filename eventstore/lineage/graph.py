@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventstore.errors import FailedPreconditionError
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.shown_text import shown_text
 from eventstore.store.node_kinds import ARTIFACT, EXECUTION
 from eventstore.store.node_reads import nodes_by_id
 from eventstore.store.snapshot import Snapshot
@@ -24,7 +25,7 @@ _OUTPUTS = frozenset(
         mlmd.Event.PENDING_OUTPUT,
     )
 )
-_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+_MERMAID_SIGNS = re.compile(r"[^\w\s.,:/+=-]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,8 @@ class Graph:
 
     nodes: tuple[GraphNode, ...]
     edges: tuple[Edge, ...]
+    left_out: int = 0
+    """How many nodes of the next hop, or executions of a context, a limit left out."""
 
     def artifacts(self) -> list[mlmd.Artifact]:
         """The artifacts, by id."""
@@ -169,6 +172,7 @@ def graph_of(
     artifact_ids: Iterable[int],
     execution_ids: Iterable[int],
     events: Iterable[mlmd.Event],
+    left_out: int = 0,
 ) -> Graph:
     """The graph of some nodes and of the events that have both ends among them."""
     nodes = [
@@ -180,7 +184,7 @@ def graph_of(
     edges = [_edge(event) for event in events]
     found = [edge for edge in edges if edge.source in known and edge.target in known]
     found.sort(key=lambda edge: (edge.source, edge.target, edge.event.type))
-    return Graph(tuple(nodes), tuple(found))
+    return Graph(tuple(nodes), tuple(found), left_out)
 
 
 def _edge(event: mlmd.Event) -> Edge:
@@ -196,11 +200,11 @@ def _name(key: tuple[str, int]) -> str:
 
 
 def _dot_text(text: str) -> str:
-    text = _CONTROLS.sub(" ", text).replace("\\", "\\\\").replace('"', '\\"')
-    return text.replace("\n", "\\n")
+    # Graphviz has escapes of its own, and knows the characters of HTML by name and number.
+    text = shown_text(text).replace("\\", "\\\\").replace('"', '\\"')
+    return text.replace("&", "&amp;")
 
 
 def _mermaid_text(text: str) -> str:
     # Mermaid spells character references with # and knows them by number.
-    escaped = re.sub(r"[#\"&<>`\\|{}\[\]()]", lambda match: f"#{ord(match.group())};", text)
-    return _CONTROLS.sub(" ", escaped).replace("\n", "<br/>")
+    return _MERMAID_SIGNS.sub(lambda match: f"#{ord(match.group())};", shown_text(text))

@@ -28,19 +28,27 @@ def node_kind(kind: str) -> NodeKind:
 
 
 def closure(
-    snapshot: Snapshot, kind: str, node_id: int, direction: str, max_hops: int | None
+    snapshot: Snapshot,
+    kind: str,
+    node_id: int,
+    direction: str,
+    max_hops: int | None,
+    max_nodes: int | None = None,
 ) -> Graph:
     """The node and all that is reached from it within some hops; None for any number.
 
+    With `max_nodes` the nearest so many, and the graph tells how many it left out.
+
     A hop leads from an artifact to an execution or back. Cycles end where they began. Raises
-    InvalidArgumentError for an unknown kind or direction or negative hops, NotFoundError for an
-    unknown node.
+    InvalidArgumentError for an unknown kind or direction, negative hops or no nodes, NotFoundError
+    for an unknown node.
     """
     start = node_kind(kind)
     if direction not in _DIRECTIONS:
         raise InvalidArgumentError(f"direction {direction!r}: use one of {', '.join(_DIRECTIONS)}")
     if max_hops is not None and max_hops < 0:
         raise InvalidArgumentError(f"max_hops is {max_hops}: use 0 or more, or None for all")
+    _check_max_nodes(max_nodes)
     require_node(snapshot, start, node_id)
     found = walk(
         snapshot.projections,
@@ -50,23 +58,42 @@ def closure(
         max_num_hops=sys.maxsize - 1 if max_hops is None else max_hops,
         direction=_DIRECTIONS[direction],
         endings={},
+        max_nodes=max_nodes,
     )
-    return graph_of(snapshot, found.artifact_ids, found.execution_ids, found.events)
+    return graph_of(snapshot, found.artifact_ids, found.execution_ids, found.events, found.left_out)
 
 
-def context_graph(snapshot: Snapshot, context_id: int) -> Graph:
+def context_graph(snapshot: Snapshot, context_id: int, max_nodes: int | None = None) -> Graph:
     """The executions of a context with all their inputs and outputs.
 
-    Raises NotFoundError for an unknown context.
+    With `max_nodes` the newest executions that make no more nodes, and the graph tells how many
+    executions it left out; one is always there. Raises NotFoundError for an unknown context,
+    InvalidArgumentError for no nodes.
     """
+    _check_max_nodes(max_nodes)
     require_node(snapshot, CONTEXT, context_id)
-    execution_ids = snapshot.linked_ids(tables.EXECUTIONS_BY_CONTEXT, context_id)
-    events = [
-        mlmd.Event.FromString(payload)
-        for execution_id in execution_ids
-        for _, payload in snapshot.entries(tables.EVENTS_BY_EXECUTION, execution_id)
-    ]
-    return graph_of(snapshot, {event.artifact_id for event in events}, execution_ids, events)
+    execution_ids = sorted(snapshot.linked_ids(tables.EXECUTIONS_BY_CONTEXT, context_id))
+    shown_ids: list[int] = []
+    artifact_ids: set[int] = set()
+    events: list[mlmd.Event] = []
+    for execution_id in reversed(execution_ids):
+        found = [
+            mlmd.Event.FromString(payload)
+            for _, payload in snapshot.entries(tables.EVENTS_BY_EXECUTION, execution_id)
+        ]
+        reached = artifact_ids | {event.artifact_id for event in found}
+        if max_nodes is not None and shown_ids and len(shown_ids) + 1 + len(reached) > max_nodes:
+            break
+        shown_ids.append(execution_id)
+        artifact_ids = reached
+        events += found
+    left_out = len(execution_ids) - len(shown_ids)
+    return graph_of(snapshot, artifact_ids, shown_ids, events, left_out)
+
+
+def _check_max_nodes(max_nodes: int | None) -> None:
+    if max_nodes is not None and max_nodes < 1:
+        raise InvalidArgumentError(f"max_nodes is {max_nodes}: use 1 or more, or None for all")
 
 
 def require_node(snapshot: Snapshot, kind: NodeKind, node_id: int) -> None:

@@ -22,36 +22,63 @@ class LineageMethods:
         raise NotImplementedError
 
     def lineage(
-        self, kind: str, node_id: int, *, direction: str = "both", max_hops: int | None = None
+        self,
+        kind: str,
+        node_id: int,
+        *,
+        direction: str = "both",
+        max_hops: int | None = None,
+        max_nodes: int | None = None,
     ) -> Graph:
         """An artifact or execution and all that is reached from it.
 
         `kind` is `artifact` or `execution`, `direction` `upstream`, `downstream` or `both`. A hop
-        leads from an artifact to an execution or back; None is any number. Raises
-        InvalidArgumentError for another kind or direction, NotFoundError for an unknown node.
+        leads from an artifact to an execution or back; None is any number. With `max_nodes` the
+        nearest so many are found, at no more cost than theirs, and `left_out` of the graph counts
+        what the next hop has beyond them. Raises InvalidArgumentError for another kind or
+        direction and for limits below 0 or no nodes, NotFoundError for an unknown node.
 
         >>> print(store.lineage("artifact", 7).to_mermaid())  # doctest: +SKIP
         """
         from eventstore.lineage import closure
 
-        return closure(self._snapshot(), kind, node_id, direction, max_hops)
+        return closure(self._snapshot(), kind, node_id, direction, max_hops, max_nodes)
 
-    def upstream(self, kind: str, node_id: int, *, max_hops: int | None = None) -> Graph:
+    def upstream(
+        self,
+        kind: str,
+        node_id: int,
+        *,
+        max_hops: int | None = None,
+        max_nodes: int | None = None,
+    ) -> Graph:
         """All that an artifact or execution was made from; arguments as of `lineage`."""
-        return self.lineage(kind, node_id, direction="upstream", max_hops=max_hops)
+        return self.lineage(
+            kind, node_id, direction="upstream", max_hops=max_hops, max_nodes=max_nodes
+        )
 
-    def downstream(self, kind: str, node_id: int, *, max_hops: int | None = None) -> Graph:
+    def downstream(
+        self,
+        kind: str,
+        node_id: int,
+        *,
+        max_hops: int | None = None,
+        max_nodes: int | None = None,
+    ) -> Graph:
         """All that was made from an artifact or by an execution; arguments as of `lineage`."""
-        return self.lineage(kind, node_id, direction="downstream", max_hops=max_hops)
+        return self.lineage(
+            kind, node_id, direction="downstream", max_hops=max_hops, max_nodes=max_nodes
+        )
 
-    def context_graph(self, context_id: int) -> Graph:
+    def context_graph(self, context_id: int, *, max_nodes: int | None = None) -> Graph:
         """The executions of a context with all their inputs and outputs.
 
-        Raises NotFoundError for an unknown context.
+        With `max_nodes` the newest executions that have no more nodes between them; `left_out` of
+        the graph counts the other executions. Raises NotFoundError for an unknown context.
         """
         from eventstore.lineage import context_graph
 
-        return context_graph(self._snapshot(), context_id)
+        return context_graph(self._snapshot(), context_id, max_nodes)
 
     def find_runs(
         self,

@@ -67,7 +67,7 @@ def test_import_info_log_verify(tmp_path: Path) -> None:
     assert "sealed" in run("info", directory).stdout
     records = run("log", directory, "--kind", "context", "--limit", "0", "--json").stdout
     assert len([json.loads(line) for line in records.splitlines()]) == 22
-    assert "There are more" in run("log", directory, "--limit", "3").stdout
+    assert "There are more" in run("log", directory, "--limit", "3").stderr
     done = run("verify", directory)
     assert (done.returncode, "is sound: 314 records" in done.stdout) == (0, True)
 
@@ -76,7 +76,7 @@ def test_log_filters(small_store: Path) -> None:
     both = [
         json.loads(line)
         for line in run(
-            "log", small_store, "--kind", "artifact", "--id", 1, "--json"
+            "log", small_store, "--kind", "artifact", "--id", 1, "--json", "--reverse"
         ).stdout.splitlines()
     ]
     assert [line["content"]["uri"] for line in both] == ["", "s3://moved"]
@@ -86,10 +86,8 @@ def test_log_filters(small_store: Path) -> None:
     since = both[1]["recorded_at"]
     assert len(run("log", small_store, "--since", since, "--json").stdout.splitlines()) == 1
     assert not run("log", small_store, "--actor", "nobody", "--json").stdout
-    bad = run("log", small_store, "--since", "yesterday")
-    assert (bad.returncode, "is no moment" in bad.stderr) == (1, True)
-    bad = run("log", small_store, "--since", "2026-11-20T08:00:00")
-    assert (bad.returncode, "no time zone" in bad.stderr) == (1, True)
+    bad = run("log", small_store, "--since", "the day of the push")
+    assert (bad.returncode, "is no moment" in bad.stderr) == (2, True)
 
 
 def test_rebuild_folds_the_log_anew(small_store: Path, tmp_path: Path) -> None:
@@ -155,7 +153,7 @@ def test_lineage_is_drawn_in_every_form(tmp_path: Path) -> None:
     assert {"artifact", "execution"} == {node["kind"] for node in graph["nodes"]}
     missing = run("lineage", directory, "artifact", 999)
     assert (missing.returncode, missing.stderr) == (1, "eventstore: no artifact has id 999\n")
-    assert run("lineage", directory, "artifact", 1, "--as-of", "yesterday").returncode == 2
+    assert run("lineage", directory, "artifact", 1, "--as-of", "soon").returncode == 2
 
 
 def test_the_past_is_told_in_words_and_in_json(small_store: Path) -> None:
@@ -175,7 +173,7 @@ def test_the_past_is_told_in_words_and_in_json(small_store: Path) -> None:
     assert [json.loads(line)["id"] for line in within.splitlines()] == [1]
     commits = run("changes", small_store, "--kind", "artifact", "--json").stdout.splitlines()
     assert len(commits) == 2
-    assert "There are more" in run("changes", small_store, "--limit", 1).stdout
+    assert "There are more" in run("changes", small_store, "--limit", 1).stderr
     shown = run("changes", small_store, "--since", first, "--actor", "nobody")
     assert (shown.returncode, shown.stdout) == (0, "")
     followed = run("tail", small_store, "--after", 0, "--commits", 3, "--json").stdout.splitlines()
@@ -296,8 +294,9 @@ def test_reads_as_they_are_and_as_they_were(small_store: Path) -> None:
     assert missing.returncode == 1
     assert missing.stderr.startswith("eventstore: no context has id 1 as of")
     (listed,) = run("list", small_store, "artifact", "--json", *then).stdout.splitlines()
-    assert json.loads(listed)["id"] == "1"
-    assert run("list", small_store, "artifact", "--type", 'no"such').stdout.count("s3://") == 0
+    assert json.loads(listed)["id"] == 1
+    unknown = run("list", small_store, "artifact", "--type", "Dataset")
+    assert (unknown.returncode, "did you mean 'DataSet'?" in unknown.stderr) == (1, True)
     shown = run("list", small_store, "artifact", "--filter", "id = 1 OR id = 2", "--descending")
     assert "s3://moved" in shown.stdout
     wrong = run("list", small_store, "artifact", "--filter", "id =")

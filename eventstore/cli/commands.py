@@ -1,0 +1,170 @@
+"""What all commands have in common: arguments, options, help with examples, near misses."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from eventstore.cli.moments import EXAMPLES, parsed_moment
+from eventstore.cli.results import Output
+from eventstore.cli.table_layout import wrapped
+from eventstore.log.record import KINDS
+from eventstore.shown_text import shown_text
+
+NODE_KINDS = ("artifact", "execution", "context")
+TYPE_KINDS = ("artifact_type", "execution_type", "context_type")
+ALL_KINDS = KINDS
+
+
+class Command(click.Command):
+    """A command whose help ends in examples, which stay commands however narrow the terminal is."""
+
+    def __init__(self, *arguments: Any, examples: Sequence[str] = (), **others: Any) -> None:
+        super().__init__(*arguments, **others)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_examples(self.examples, formatter)
+        super().format_epilog(ctx, formatter)
+
+
+def write_examples(examples: Sequence[str], formatter: click.HelpFormatter) -> None:
+    if not examples:
+        return
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    formatter.write("\nExamples:\n")
+    for example in examples:
+        lines = list(wrapped(f"  {example}", width and width - 2, indent=6))
+        formatter.write(" \\\n".join(lines) + "\n")
+
+
+def command(name: str, *, examples: Sequence[str]) -> Callable[[Callable[..., None]], Command]:
+    """Make a function a command of this name."""
+    return click.command(name, cls=Command, examples=examples)
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """`: did you mean 'artifact'?` for a word that is nearly a known one, else nothing."""
+    by_folded = {name.casefold(): name for name in known}
+    found = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
+    return f": did you mean '{shown_text(by_folded[found[0]])}'?" if found else ""
+
+
+class Kind(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """One of some kinds of entities; plurals, hyphens and capitals are understood."""
+
+    name = "kind"
+
+    def __init__(self, kinds: Sequence[str]) -> None:
+        self.kinds = kinds
+
+    def get_metavar(self, param: click.Parameter, ctx: Any = None) -> str:  # noqa: ARG002
+        return "KIND"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        folded = str(value).casefold().replace("-", "_")
+        for kind in self.kinds:
+            if folded in (kind, f"{kind}s"):
+                return kind
+        suggestion = nearest(folded, self.kinds) or f": use one of {', '.join(self.kinds)}"
+        return self.fail(f"{shown_text(str(value))!r} is no kind here{suggestion}", param, ctx)
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        param: click.Parameter,  # noqa: ARG002
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        return [CompletionItem(kind) for kind in self.kinds if kind.startswith(incomplete)]
+
+
+class Choice(click.Choice[str]):
+    """One of some words; a word that is nearly one of them is answered with it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value not in self.choices:
+            known = [str(choice) for choice in self.choices]
+            suggestion = nearest(str(value), known) or f": use one of {', '.join(known)}"
+            self.fail(f"{shown_text(str(value))!r} is unknown{suggestion}", param, ctx)
+        return str(value)
+
+
+_MISSING_STORE = "STORE"
+
+store_argument = click.argument(
+    "directory", metavar=_MISSING_STORE, type=click.Path(path_type=Path)
+)
+
+
+def kind_argument(kinds: Sequence[str]) -> Callable[[Any], Any]:
+    return click.argument("kind", metavar="KIND", type=Kind(kinds))
+
+
+def moment_option(name: str, help_text: str) -> Callable[[Any], Any]:
+    """An option for a moment, which the command gets as a `Moment` or None."""
+    return click.option(name, metavar="MOMENT", help=help_text)
+
+
+as_of_option = moment_option("--as-of", f"Answer as of a moment instead of now: {EXAMPLES}.")
+
+_OUTPUT_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option("--json", "as_json", is_flag=True, help="Write JSON."),
+    click.option("--csv", "as_csv", is_flag=True, help="Write comma-separated values."),
+    click.option(
+        "--local", is_flag=True, help="Read and show times in this machine's zone, not in UTC."
+    ),
+    click.option(
+        "--output",
+        "output_file",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Write the result into FILE, which must be new; - is standard output.",
+    ),
+    click.option("--force", is_flag=True, help="Let --output replace a file."),
+)
+
+_MOMENTS = ("as_of", "since", "until", "first", "second")
+
+
+def output_options(run: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of every result: the command gets them as one `Output` named `output`.
+
+    Its arguments that are moments come as `Moment`, in the zone that is asked for.
+    """
+
+    @functools.wraps(run)
+    def with_output(
+        *arguments: Any,
+        as_json: bool,
+        as_csv: bool,
+        local: bool,
+        output_file: Path | None,
+        force: bool,
+        **others: Any,
+    ) -> None:
+        if as_json and as_csv:
+            raise click.UsageError("--json and --csv exclude each other")
+        output = Output(
+            form="json" if as_json else "csv" if as_csv else "text",
+            local=local,
+            file=None if str(output_file) == "-" else output_file,
+            force=force,
+            says_where=output_file is not None,
+        )
+        for name in _MOMENTS:
+            if isinstance(others.get(name), str):
+                others[name] = parsed_moment(others[name], local=local)
+        run(*arguments, output=output, **others)
+
+    wrapped_run: Callable[..., None] = with_output
+    for option in reversed(_OUTPUT_OPTIONS):
+        wrapped_run = option(wrapped_run)
+    return wrapped_run

@@ -1,0 +1,73 @@
+"""How entities and what changed in them are shown, in every form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from eventstore.cli.results import Lines, Output, Table
+from eventstore.history import FieldChange
+from eventstore.history.fields import plain_fields
+from eventstore.plain_json import moment_of_milliseconds
+
+CHANGE_COLUMNS = ("field", "before", "after")
+
+
+def described(kind: str, message: Any) -> dict[str, object]:
+    """What a node or type says, by field: numbers, texts, times; properties by their names."""
+    fields: dict[str, object] = {"id": message.id}
+    if kind in ("artifact", "execution", "context"):
+        fields |= {"type_id": message.type_id, "type": message.type}
+    said = plain_fields(kind, message)
+    fields |= {name: value for name, value in said.items() if "." not in name}
+    if "last_known_state" in fields:
+        fields["state"] = fields.pop("last_known_state")
+    for column, field in (
+        ("created_at", "create_time_since_epoch"),
+        ("updated_at", "last_update_time_since_epoch"),
+    ):
+        if getattr(message, field, 0):
+            fields[column] = moment_of_milliseconds(getattr(message, field))
+    return fields | {name: value for name, value in said.items() if "." in name}
+
+
+def entity_table(
+    described_entities: Iterable[dict[str, object]], columns: Sequence[str] = ()
+) -> Table:
+    """A row an entity: the given columns, then every other field that any of them has."""
+    found = list(described_entities)
+    names = dict.fromkeys([*columns, *(name for entity in found for name in entity)])
+    # Properties after fields, each in the order of their names.
+    ordered = sorted(names, key=lambda name: ("." in name, name if "." in name else ""))
+    return Table(ordered, [tuple(entity.get(name) for name in ordered) for entity in found])
+
+
+def shown_fields(fields: Iterable[FieldChange], output: Output) -> Lines:
+    """A line a field: `uri: a -> b`, `state: + LIVE` for what is new, `- LIVE` for what went."""
+    lines = []
+    for change in fields:
+        before, after = output.shown(change.before), output.shown(change.after)
+        if change.before is None:
+            lines.append(f"{change.field}: + {after}")
+        elif change.after is None:
+            lines.append(f"{change.field}: - {before}")
+        else:
+            lines.append(f"{change.field}: {before} -> {after}")
+    return Lines(tuple(lines))
+
+
+def change_rows(
+    start: tuple[object, ...], fields: Iterable[FieldChange]
+) -> Iterable[tuple[object, ...]]:
+    """Rows for CSV: one a field that changed, or one without a field where none did."""
+    rows = [(*start, change.field, change.before, change.after) for change in fields]
+    return rows or [(*start, None, None, None)]
+
+
+def fields_as_json(fields: Iterable[FieldChange]) -> list[dict[str, Any]]:
+    return [{"field": c.field, "before": c.before, "after": c.after} for c in fields]
+
+
+def spoken(kind: str) -> str:
+    """A kind in words: `artifact type`."""
+    return kind.replace("_", " ")

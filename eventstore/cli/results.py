@@ -1,0 +1,329 @@
+"""The results of commands: typed rows, written as text for people, as JSON or as CSV.
+
+A command says what it found and never prints by itself. Results alone go to standard output, or
+where --output says; what is said about them (notes, progress, the moment meant) goes to standard
+error.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import click
+
+from eventstore.cli.table_layout import Cell, TextRow, laid_out, wrapped
+from eventstore.errors import AlreadyExistsError
+from eventstore.log.os_errors import translated
+from eventstore.plain_json import json_text, moment_text, number_text, plain
+from eventstore.shown_text import shown_lines, shown_text
+
+_ROWS_AT_ONCE: Final = 1_000
+_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """A value of several lines: one under the other on a terminal, after semicolons elsewhere."""
+
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under names such as `recorded_at`, of numbers, texts, times, booleans, None, `Lines`.
+
+    As JSON a row is an object of its own line.
+    """
+
+    columns: Sequence[str]
+    rows: Iterable[Sequence[object]]
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    """A line of text for people, and those that belong below it."""
+
+    text: str
+    below: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where a command's result goes, and in which form: `text`, `json` or `csv`."""
+
+    form: str = "text"
+    local: bool = False
+    file: Path | None = None
+    force: bool = False
+    says_where: bool = False
+    """Whether --output was given, be it for standard output."""
+
+    def table(
+        self,
+        table: Table,
+        *,
+        objects: Callable[[], Iterable[object]] | None = None,
+        csv: Callable[[], Table] | None = None,
+    ) -> None:
+        """Write rows. `objects` are the lines of JSON and `csv` the CSV where they say more."""
+        if self.form == "json":
+            self.json_lines(objects() if objects is not None else _row_objects(table))
+        elif self.form == "csv":
+            self.csv(csv() if csv is not None else table)
+        else:
+            self.tables(table)
+
+    def tables(self, *tables: Table) -> None:
+        """Write tables for people."""
+        with self.opened() as written:
+            width = self.width()
+            for number, table in enumerate(tables):
+                if number:
+                    written.line()
+                # In a pipe a single table is its rows alone.
+                if table.title and (width is not None or len(tables) > 1):
+                    for line in wrapped(shown_text(table.title), width):
+                        written.line(line, bold=True)
+                self._table(table, width, written)
+
+    def paragraphs(self, paragraphs: Iterable[Paragraph]) -> None:
+        """Write lines for people, each at once."""
+        with self.opened() as written:
+            width = self.width()
+            for paragraph in paragraphs:
+                for line in wrapped(shown_text(paragraph.text), width, indent=2):
+                    written.line(line)
+                for below in paragraph.below:
+                    for line in wrapped("    " + shown_text(below), width, indent=6):
+                        written.line(line)
+                written.flush()
+
+    def json(self, value: object) -> None:
+        """Write one JSON value."""
+        self.json_lines([value])
+
+    def json_lines(self, values: Iterable[object]) -> None:
+        """Write a line of JSON a value, each at once where somebody may wait for it."""
+        with self.opened() as written:
+            for value in values:
+                written.line(json_text(self._in_zone(value)))
+                if self.file is None:
+                    written.flush()
+
+    def csv(self, table: Table) -> None:
+        """Write comma-separated values under a header: texts quoted, nothing for None.
+
+        A text that a spreadsheet would take for a formula has an apostrophe put in front.
+        """
+        with self.opened() as written:
+            written.line(",".join(_csv_text(name) for name in table.columns))
+            for row in table.rows:
+                written.line(",".join(self._csv_value(value) for value in row))
+
+    def text(self, text: str) -> None:
+        """Write text of a form of its own, such as Graphviz's."""
+        with self.opened() as written:
+            written.text(text)
+
+    def said(self, sentence: str, value: dict[str, object]) -> None:
+        """Write a result that is one sentence, or the same as a JSON object or a row."""
+        if self.form == "json":
+            self.json(value)
+        elif self.form == "csv":
+            self.csv(Table(tuple(value), [tuple(value.values())]))
+        else:
+            self.paragraphs([Paragraph(sentence)])
+
+    def document(self, parts: Iterable[bytes], description: dict[str, object]) -> None:
+        """Write what has a form of its own, and describe it: as JSON or CSV, or in a note.
+
+        A description may be filled while the parts are made.
+        """
+        if self.form != "text" and self.file is None:
+            raise click.UsageError(f"--{self.form} tells of a file: name it with --output")
+        with self.opened() as written:
+            for part in parts:
+                written.stream.write(part)
+        if self.form != "text":
+            told = {"file": None if self.file is None else str(self.file)} | description
+            Output(self.form, self.local).said("", told)
+        elif self.file is not None:
+            said = ", ".join(f"{value} {name}" for name, value in description.items())
+            note(f"{self.file}: {said}")
+
+    def check(self) -> None:
+        """Refuse early a file that exists. Raises AlreadyExistsError."""
+        if self.file is not None and not self.force and self.file.is_file():
+            raise _exists(self.file)
+
+    @contextmanager
+    def opened(self) -> Iterator[_Written]:
+        """Where the result is written; a file appears when it is complete, or not at all."""
+        if self.file is None:
+            yield _Written(sys.stdout.buffer, is_terminal=sys.stdout.isatty())
+            return
+        with written_file(self.file, force=self.force) as stream:
+            yield _Written(stream, is_terminal=False)
+
+    def width(self) -> int | None:
+        """The terminal's width; None where the result goes elsewhere."""
+        if self.file is not None or not sys.stdout.isatty():
+            return None
+        return max(shutil.get_terminal_size().columns, 20)
+
+    def moment(self, moment: datetime) -> str:
+        """A time as results have it."""
+        return moment_text(moment.astimezone(None if self.local else timezone.utc))
+
+    def shown(self, value: object) -> str:
+        """A value as text for people has it, on one line."""
+        if value is None:
+            return ""
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        if isinstance(value, datetime) and value.tzinfo is not None:
+            return self.moment(value)
+        if isinstance(value, str):
+            return shown_text(value)
+        if isinstance(value, float):
+            return repr(value) if value - value == 0 else number_text(value)
+        held = plain(self._in_zone(value))
+        return shown_text(held) if isinstance(held, str) else json_text(held)
+
+    def _table(self, table: Table, width: int | None, written: _Written) -> None:
+        names = [shown_text(name.replace("_", " ")) for name in table.columns]
+        rows = iter(table.rows)
+        is_first = True
+        while (part := list(islice(rows, _ROWS_AT_ONCE))) or is_first:
+            right = [
+                bool(part)
+                and all(
+                    value is None or (isinstance(value, (int, float)) and value is not True)
+                    for value in column
+                )
+                for column in (zip(*part, strict=True) if part else ([] for _ in names))
+            ]
+            texts = [TextRow(tuple(map(self._cell, row))) for row in part]
+            lines = laid_out(names, texts, right, width)
+            if not is_first and width is None:
+                # The header is above already.
+                next(lines)
+            for line in lines:
+                written.line(line)
+            is_first = False
+
+    def _cell(self, value: object) -> Cell:
+        if isinstance(value, Lines):
+            return tuple(shown_text(line) for line in value.lines)
+        return (self.shown(value),)
+
+    def _csv_value(self, value: object) -> str:
+        if value is None:
+            return ""
+        if isinstance(value, Lines):
+            return _csv_text("\n".join(value.lines))
+        if isinstance(value, str):
+            return _csv_text(value)
+        text = self.shown(value)
+        is_bare = isinstance(value, (bool, int, float, datetime)) or not isinstance(
+            plain(value), (str, list, dict)
+        )
+        return text if is_bare else _csv_text(text)
+
+    def _in_zone(self, value: Any) -> Any:
+        """The value with its times in the zone that is asked for."""
+        if not self.local:
+            # JSON has UTC by itself, whatever the zone of a time is.
+            if isinstance(value, datetime) and value.tzinfo is not None:
+                return value.astimezone(timezone.utc)
+        elif isinstance(value, datetime) and value.tzinfo is not None:
+            return value.astimezone()
+        if isinstance(value, dict):
+            return {key: self._in_zone(held) for key, held in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self._in_zone(held) for held in value]
+        return value
+
+
+@dataclass(slots=True)
+class _Written:
+    """A stream that lines are written to."""
+
+    stream: BinaryIO
+    is_terminal: bool
+    _is_bold: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._is_bold = self.is_terminal and not os.environ.get("NO_COLOR")
+
+    def line(self, text: str = "", *, bold: bool = False) -> None:
+        self.text((f"\x1b[1m{text}\x1b[0m" if bold and self._is_bold else text) + "\n")
+
+    def text(self, text: str) -> None:
+        self.stream.write(text.encode("utf-8", "backslashreplace"))
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+
+@contextmanager
+def written_file(path: Path, *, force: bool) -> Iterator[BinaryIO]:
+    """A new file, which appears under its name when it is complete; `force` replaces one.
+
+    Raises AlreadyExistsError when it exists, and the errors of the disk.
+    """
+    try:
+        exists = os.path.lexists(path)
+        if exists and not path.is_file():
+            # A device or a pipe is written to as it is; a directory is refused by the system.
+            with open(path, "wb") as written:
+                yield written
+            return
+        if exists and not force:
+            raise _exists(path)
+        target = path.resolve()
+        unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        try:
+            with open(unfinished, "xb") as written:
+                yield written
+            os.replace(unfinished, target)
+        finally:
+            with suppress(OSError):
+                unfinished.unlink()
+    except OSError as error:
+        raise translated(error, "writing", path) from None
+
+
+def _exists(path: Path) -> AlreadyExistsError:
+    return AlreadyExistsError(f"{path} exists: choose another file, or say --force")
+
+
+def note(sentence: str) -> None:
+    """Say something about the result, on standard error."""
+    width = max(shutil.get_terminal_size().columns, 20) if sys.stderr.isatty() else None
+    for line in wrapped(shown_lines(sentence), width):
+        click.echo(line, err=True)
+
+
+def _row_objects(table: Table) -> Iterator[dict[str, object]]:
+    for row in table.rows:
+        yield {
+            name: value.lines if isinstance(value, Lines) else value
+            for name, value in zip(table.columns, row, strict=True)
+        }
+
+
+def _csv_text(text: str) -> str:
+    if text.lstrip(" ").startswith(_FORMULA_STARTS):
+        text = "'" + text
+    return '"' + shown_lines(text).replace('"', '""') + '"'

@@ -1,0 +1,124 @@
+"""Values and messages as JSON: one way for all commands, valid at every edge.
+
+Numbers are numbers, int64 whole. What JSON has no number for, as NaN and the infinities, is the
+text that protobuf's JSON has for it: "NaN", "Infinity", "-Infinity". Times are ISO 8601 in UTC,
+bytes are base64, enums are names, and fields have the names of the .proto files.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from google.protobuf import any_pb2, struct_pb2
+from google.protobuf.message import Message
+
+from eventstore.shown_text import harmless_json
+
+_ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
+_WHOLE_MAX: Final = 2**63
+
+
+def json_text(value: Any) -> str:
+    """One line of JSON that a terminal can show as well."""
+    return harmless_json(_ENCODER.encode(plain(value)).decode())
+
+
+def plain(value: Any) -> Any:
+    """The value of nothing but what JSON has; messages as by `plain_message`."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        # A path may have bytes that are no text.
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, int):
+        return value if -_WHOLE_MAX <= value < _WHOLE_MAX else Decimal(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else number_text(value)
+    if isinstance(value, Decimal):
+        return value if value.is_finite() else number_text(float(value))
+    # First: a Struct counts as a mapping, too.
+    if isinstance(value, Message):
+        return plain_message(value)
+    if isinstance(value, Mapping):
+        return {str(plain(key)): plain(held) for key, held in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(held) for held in value]
+    if isinstance(value, msgspec.Struct):
+        return plain(msgspec.structs.asdict(value))
+    if isinstance(value, datetime):
+        return moment_text(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return base64.b64encode(value).decode()
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, UUID):
+        return str(value)
+    return str(value)
+
+
+def number_text(value: float) -> str:
+    """What a float is called that JSON has no number for."""
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def moment_text(moment: datetime) -> str:
+    """ISO 8601 to the microsecond: `Z` for UTC, else the offset; none for a time without zone."""
+    text = moment.isoformat(timespec="microseconds")
+    return (
+        text.removesuffix("+00:00") + "Z"
+        if moment.tzinfo is not None and not (moment.utcoffset())
+        else text
+    )
+
+
+def moment_of_milliseconds(milliseconds: int) -> datetime | int:
+    """An aware datetime in UTC; the number itself where the calendar does not reach."""
+    try:
+        return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(milliseconds=milliseconds)
+    except OverflowError:
+        return milliseconds
+
+
+def plain_message(message: Message) -> Any:
+    """The fields of a message that are set."""
+    if isinstance(message, struct_pb2.Struct):
+        return {name: plain_message(message.fields[name]) for name in sorted(message.fields)}
+    if isinstance(message, struct_pb2.ListValue):
+        return [plain_message(value) for value in message.values]
+    if isinstance(message, struct_pb2.Value):
+        held = message.WhichOneof("kind")
+        if held is None or held == "null_value":
+            return None
+        found = plain(getattr(message, held))
+        # JSON has one kind of number; 3.0 is what was put as 3.
+        is_whole = held == "number_value" and isinstance(found, float) and found.is_integer()
+        return int(found) if is_whole and abs(found) < 2**53 else found
+    if isinstance(message, any_pb2.Any):
+        return {"type_url": message.type_url, "value": plain(message.value)}
+    return {field.name: _field(field, value) for field, value in message.ListFields()}
+
+
+def _field(field: Any, value: Any) -> Any:
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        held = field.message_type.fields_by_name["value"]
+        return {str(key): _single(held, value[key]) for key in sorted(value)}
+    is_repeated = field.is_repeated if hasattr(field, "is_repeated") else field.label == 3
+    if is_repeated:
+        return [_single(field, one) for one in value]
+    return _single(field, value)
+
+
+def _single(field: Any, value: Any) -> Any:
+    if field.enum_type is None:
+        return plain(value)
+    known = field.enum_type.values_by_number.get(value)
+    return value if known is None else known.name
