@@ -101,7 +101,8 @@ def plain_message(message: Message) -> Any:
         found = plain(getattr(message, held))
         # JSON has one kind of number; 3.0 is what was put as 3.
         is_whole = held == "number_value" and isinstance(found, float) and found.is_integer()
-        return int(found) if is_whole and abs(found) < 2**53 else found
+        is_exact = is_whole and abs(found) < 2**53 and (found or math.copysign(1, found) > 0)
+        return int(found) if is_exact else found
     if isinstance(message, any_pb2.Any):
         return {"type_url": message.type_url, "value": plain(message.value)}
     return {field.name: _field(field, value) for field, value in message.ListFields()}

@@ -10,6 +10,7 @@ from google.protobuf import json_format
 from eventstore.errors import InvalidArgumentError
 from eventstore.lineage.comparison import plain_value
 from eventstore.log.columns import MESSAGES
+from eventstore.log.plain_values import is_same
 from eventstore.log.record import KINDS
 from eventstore.proto import metadata_store_pb2 as mlmd
 
@@ -46,7 +47,7 @@ def field_changes(kind: str, before: Any, after: Any) -> tuple[FieldChange, ...]
     return tuple(
         FieldChange(name, old.get(name), new.get(name))
         for name in names
-        if type(old.get(name)) is not type(new.get(name)) or old.get(name) != new.get(name)
+        if not is_same(old.get(name), new.get(name))
     )
 
 

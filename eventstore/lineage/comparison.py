@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from google.protobuf import json_format
-
 from eventstore.errors import InvalidArgumentError
 from eventstore.lineage.walks import require_node
+from eventstore.log.plain_values import is_same, plain_struct
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION
 from eventstore.store.node_reads import nodes_by_id
@@ -34,8 +33,8 @@ class Difference:
 
     @property
     def is_equal(self) -> bool:
-        """Whether both sides have the same value, of the same type."""
-        return type(self.left) is type(self.right) and bool(self.left == self.right)
+        """Whether both sides have the same value, of the same type, doubles to the bit."""
+        return is_same(self.left, self.right)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,7 @@ def plain_value(value: mlmd.Value) -> Any:
         return None
     held = getattr(value, field)
     if field == "struct_value":
-        return json_format.MessageToDict(held)
+        return plain_struct(held)
     if field == "proto_value":
         return {"type_url": held.type_url, "value": held.value.hex()}
     return held

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any, Final
@@ -10,6 +9,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from eventstore.log import record as kinds
+from eventstore.log.plain_values import struct_json
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 VALUE_TYPE: Final = pa.struct(
@@ -121,6 +121,36 @@ def derive(record_kinds: Sequence[str], payloads: Sequence[bytes | None]) -> dic
             parse, set_row = handlers[kind]
             set_row(row, parse(payload))
     return columns.arrays()
+
+
+def same_values(left: pa.Array, right: pa.Array) -> bool:
+    """Whether two columns of one type hold the same values, doubles to the bit.
+
+    To Arrow a NaN differs from itself, and -0.0 is 0.0.
+    """
+    if left.type != PROPERTIES_TYPE:
+        return bool(left.equals(right))
+    if left.null_count or right.null_count:
+        # A node without properties has an empty map.
+        return False
+    left_names, right_names = (
+        pa.ListArray.from_arrays(column.offsets, column.keys) for column in (left, right)
+    )
+    return bool(left_names.equals(right_names)) and all(
+        _bits(one).equals(_bits(other))
+        for one, other in zip(_members(left), _members(right), strict=True)
+    )
+
+
+def _members(properties: pa.MapArray) -> list[pa.Array]:
+    """By member of VALUE_TYPE, what the entries of all maps hold of it."""
+    start, end = properties.offsets[0].as_py(), properties.offsets[-1].as_py()
+    members: list[pa.Array] = properties.items.slice(start, end - start).flatten()
+    return members
+
+
+def _bits(values: pa.Array) -> pa.Array:
+    return values.view(pa.int64()) if pa.types.is_float64(values.type) else values
 
 
 class _DerivedColumns:
@@ -236,7 +266,7 @@ class _PropertyMaps:
 
 
 def _struct_text(value: Any, _: str) -> str:
-    return json.dumps(_plain_struct(value.struct_value), sort_keys=True)
+    return struct_json(value.struct_value)
 
 
 def _proto_bytes(value: Any, _: str) -> bytes:
@@ -246,17 +276,3 @@ def _proto_bytes(value: Any, _: str) -> bytes:
 
 _READ: Final = {"struct_value": _struct_text, "proto_value": _proto_bytes}
 """How the members of a value are read that are not taken as they are."""
-
-
-def _plain_struct(struct: Any) -> dict[str, Any]:
-    return {name: _plain_value(value) for name, value in struct.fields.items()}
-
-
-def _plain_value(value: Any) -> Any:
-    # Not protobuf's own JSON: it refuses a NaN or an infinity, which a put accepts.
-    member = value.WhichOneof("kind")
-    if member == "struct_value":
-        return _plain_struct(value.struct_value)
-    if member == "list_value":
-        return [_plain_value(element) for element in value.list_value.values]
-    return None if member in (None, "null_value") else getattr(value, member)

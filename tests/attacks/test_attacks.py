@@ -23,12 +23,15 @@ from eventstore import errors
 from eventstore.audit import Checkpoint, SigningKey
 from eventstore.audit.checkpoint import _time_text
 from eventstore.log import Commit, DirectoryLog, Draft, VerifyReport, creation
+from eventstore.log import record as kinds
 from eventstore.log.acknowledged import FILE_NAME
+from eventstore.log.columns import PROPERTIES_TYPE
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.manifest import read_manifest, write_manifest
 from eventstore.log.merkle import tree_head
 from eventstore.log.sealing import ROWS_PER_GROUP
 from eventstore.log.verification import verify_directory
+from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import append, draft
 
 KEY = SigningKey.generate("auditor")
@@ -430,3 +433,25 @@ def test_a_checkpoint_of_half_a_commit(signed: tuple[Path, Checkpoint]) -> None:
         pytest.raises(errors.DataLossError, match="not what auditor signed on"),
     ):
         store.checkpoint(KEY, previous=half)
+
+
+@pytest.mark.parametrize(("stored", "forged"), [(-0.0, 0.0), (float("nan"), float("inf"))])
+def test_a_double_changed_in_a_sealed_segment(tmp_path: Path, stored: float, forged: float) -> None:
+    directory = tmp_path / "store"
+    node = mlmd.Artifact(
+        id=1, type_id=10, uri="", custom_properties={"x": {"double_value": stored}}
+    )
+    log = DirectoryLog.create(directory)
+    append(log, Draft(kinds.ARTIFACT, 1, 10, None, node.SerializeToString(deterministic=True)))
+    log.seal()
+    log.close()
+    assert verify(directory).ok
+
+    def change(table: pa.Table) -> pa.Table:
+        ((name, value),) = table["custom_properties"][0].as_py()
+        column = pa.array([[(name, value | {"double_value": forged})]], PROPERTIES_TYPE)
+        place = table.schema.get_field_index("custom_properties")
+        return table.set_column(place, table.schema.field(place), column)
+
+    rewrite_sealed(directory, change)
+    assert_named(verify(directory), "commit 1", "custom_properties")
