@@ -11,7 +11,7 @@ ORACLE_PYTHON ?= $(shell for candidate in python3.11 python3.10 python3.9 python
 BIN := .venv/bin
 PROGRAMS ?= 1000
 
-.PHONY: help demo test lint bench fuzz torture protos oracle lock clean
+.PHONY: help demo test lint site bench fuzz torture protos oracle lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/\1\t\2/' | expand -t 10
@@ -25,6 +25,10 @@ test: .venv/developing ## Check style and types, and run the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2
+
+site: .venv/documenting ## Build the documentation site in build/site; dead links fail
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs build/site
+	@echo "Open build/site/index.html"
 
 lint: .venv/developing ## Check style and types
 	$(BIN)/ruff check .
@@ -56,6 +60,10 @@ lock: .venv/developing ## Resolve the versions of requirements*.txt anew
 		--extra audit --extra lineage --extra server --group dev pyproject.toml \
 		--constraint requirements.txt \
 		--output-file requirements-dev.txt
+	$(BIN)/uv pip compile --quiet --universal --no-annotate --no-header --upgrade \
+		--group docs pyproject.toml \
+		--constraint requirements-dev.txt \
+		--output-file requirements-docs.txt
 
 clean: ## Remove the environments and caches
 	rm -rf .venv .oracle .protoc .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
@@ -74,6 +82,10 @@ clean: ## Remove the environments and caches
 
 .venv/developing: .venv/installed requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+.venv/documenting: .venv/developing requirements-docs.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-docs.txt
 	@touch $@
 
 .oracle/installed:

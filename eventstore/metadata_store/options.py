@@ -24,12 +24,9 @@ class OrderByField(enum.Enum):
 class ListOptions:
     """How `get_artifacts` and its kin list nodes.
 
-    Attributes:
-      limit: nodes at most; None or 0 for all.
-      order_by: the field to order by; None orders by id.
-      is_asc: ascending if true.
-      filter_query: a boolean expression on the nodes' attributes, properties and neighbours, such
-        as `type = 'Model' AND properties.accuracy.double_value > 0.9`.
+    At most `limit` nodes (None or 0: all), ordered by `order_by` (None: by id), ascending if
+    `is_asc`. `filter_query` is a boolean expression on the nodes' attributes, properties and
+    neighbours, such as `type = 'Model' AND properties.accuracy.double_value > 0.9`.
     """
 
     limit: int | None = None
