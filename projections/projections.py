@@ -275,7 +275,8 @@ class Projections:
         """Throw the caches away and fold the whole log again, into the index and into the tables.
 
         Each record counts twice in the progress. Reads of what was put meanwhile wait. Raises
-        FailedPreconditionError when the store was opened to read only.
+        FailedPreconditionError when the store was opened to read only, ResourceExhaustedError when
+        the disk is full: reads then go on with what this process keeps in memory.
         """
         if self._read_only:
             raise FailedPreconditionError(
@@ -295,6 +296,7 @@ class Projections:
         def fold_tables() -> None:
             tables.clear()
             tables.fold(records, note)
+            tables.raise_if_not_kept()
             note(records, records)
 
         def tell(done: int, _: int) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from eventstore.errors import StatusError
 from eventstore.log import Log, Progress, Record
 from eventstore.log.commit import records_of
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.manifest import write_durably
 from eventstore.log.merkle import tree_head
+
+_LOGGER = logging.getLogger("eventstore.projections")
 
 BLOCK_LEAVES: Final = 256
 _HASH_BYTES: Final = 32
@@ -51,8 +55,11 @@ class SubtreeHeads:
                 if progress is not None:
                     progress(len(self._blocks) * BLOCK_LEAVES, size)
         if self._path is not None and not self._read_only:
-            self._path.parent.mkdir(exist_ok=True)
-            write_durably(self._path, self._stamp() + b"".join(self._blocks))
+            try:
+                self._path.parent.mkdir(exist_ok=True)
+                write_durably(self._path, self._stamp() + b"".join(self._blocks))
+            except (OSError, StatusError) as error:
+                _LOGGER.warning("%s cannot be written (%s): proofs do without", self._path, error)
 
     def forget(self) -> None:
         """Throw away what is kept."""

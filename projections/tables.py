@@ -18,19 +18,26 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from eventstore.errors import InvalidArgumentError, ResourceExhaustedError
+from eventstore.errors import (
+    InternalError,
+    InvalidArgumentError,
+    ResourceExhaustedError,
+)
 from eventstore.log import Log, Progress
+from eventstore.log.os_errors import translating
 from eventstore.projections.folding import FOLDED_COLUMNS, TableChange, table_changes
 from eventstore.projections.node_listing import Listing, listing_sql
 from eventstore.projections.tables_file import (
     ONE_THREAD_RECORDS_MAX,
     OpenedTables,
     checkpoint_of,
+    failed,
     is_damage,
     open_tables,
     open_tables_apart,
     open_tables_to_read,
     remove_tables,
+    write_failure,
 )
 
 _LOGGER = logging.getLogger("eventstore.projections")
@@ -81,6 +88,15 @@ class _Folds:
 
 
 _folds = _Folds()
+_writers: dict[Path, threading.Lock] = {}
+
+
+def _writing_to(path: Path | None) -> contextlib.AbstractContextManager[object]:
+    """Held for a transaction that writes: of two at once, DuckDB would have one fail.
+
+    A file has no other process that writes to it, and tables without a file no other object.
+    """
+    return contextlib.nullcontext() if path is None else _writers.setdefault(path, threading.Lock())
 
 
 class Tables:
@@ -122,7 +138,16 @@ class Tables:
                 self._fold_log(upto, progress)
             except duckdb.Error as error:
                 self._start_over_after(error)
-                self._fold_log(upto, progress)
+                try:
+                    self._fold_log(upto, progress)
+                except duckdb.Error as again:
+                    raise failed(again, None) from None
+
+    def raise_if_not_kept(self) -> None:
+        """Raise why what was folded could not be written into the file, if it could not."""
+        with self._mutex:
+            if self._opened is not None and self._opened.failure is not None:
+                raise self._opened.failure
 
     def query(self, sql: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
         """All rows of one query.
@@ -142,7 +167,10 @@ class Tables:
                     self._start_over_after(error)
                 self.fold(self._log.position)
                 cursor = self._connection().cursor()
-            return _rows(cursor, sql, parameters)
+            try:
+                return _rows(cursor, sql, parameters)
+            except duckdb.Error as again:
+                raise failed(again, None) from None
 
     def listed(self, listing: Listing) -> list[tuple[int, int]]:
         """(id, order value) of the nodes that are asked for, of a position that is folded.
@@ -169,13 +197,16 @@ class Tables:
             return self._connection().cursor()
 
     def clear(self) -> None:
-        """Empty the tables; a file that is in use elsewhere is left as it is."""
+        """Empty the tables; a file that is in use elsewhere is left as it is.
+
+        Raises what the operating system says when the file cannot be removed.
+        """
         with self._mutex:
             self._connection()
             opened = self._opened
             self.close()
             if opened is not None and opened.path is not None and not self._read_only:
-                with contextlib.suppress(OSError):
+                with translating("removing", opened.path):
                     remove_tables(opened.path)
 
     def close(self) -> None:
@@ -214,18 +245,27 @@ class Tables:
         return opened.connection
 
     def _start_over_after(self, error: duckdb.Error) -> None:
-        """Leave a damaged database for an empty one; raises the error if it is none of damage."""
-        if not is_damage(error):
+        """Leave a database that is damaged, or cannot be written, for an empty one.
+
+        Raises any other error.
+        """
+        left = self._opened
+        failure = write_failure(error, None if left is None else left.path)
+        if failure is None and not is_damage(error):
             raise error
-        _LOGGER.warning("the projections' tables are damaged (%s): building them again", error)
-        damaged = self._opened
         with contextlib.suppress(duckdb.Error):
             self.close()
         self._opened = None
-        if damaged is not None and damaged.path is not None and not self._read_only:
+        if failure is not None:
+            # What the file holds stays good: it is folded farther when there is space again.
+            _LOGGER.warning("%s; folding tables apart", failure)
+            self._take(open_tables_apart(self._log, failure))
+            return
+        _LOGGER.warning("the projections' tables are damaged (%s): building them again", error)
+        if left is not None and left.path is not None and not self._read_only:
             # Others of this process may have it open, so the next one to open it makes it anew.
             with contextlib.suppress(OSError):
-                remove_tables(damaged.path)
+                remove_tables(left.path)
         self._take(open_tables_apart(self._log))
 
     def _fold_log(self, upto: int, progress: Progress | None) -> None:
@@ -236,7 +276,13 @@ class Tables:
             for batch in _merged(self._log.scan(self._checkpoint, end, FOLDED_COLUMNS)):
                 if not self._fold_batch(batch):
                     # Another object of this process was faster.
+                    before = self._checkpoint
                     self._checkpoint = checkpoint_of(self._connection(), self._log) or 0
+                    if self._checkpoint <= before:
+                        raise InternalError(
+                            f"the projections' tables stay at position {before}: run `eventstore "
+                            "rebuild`"
+                        )
                     break
                 if progress is not None:
                     progress(self._checkpoint - start, end - start)
@@ -253,11 +299,12 @@ class Tables:
             "position": last_position,
             "recorded_at": self._log.recorded_at(last_position),
         }
-        _folds.start()
-        try:
-            is_moved = self._fold_in_transaction(batch, checkpoint)
-        finally:
-            _folds.finish()
+        with _writing_to(None if self._opened is None else self._opened.path):
+            _folds.start()
+            try:
+                is_moved = self._fold_in_transaction(batch, checkpoint)
+            finally:
+                _folds.finish()
         if is_moved:
             self._checkpoint = last_position
         return is_moved
@@ -271,11 +318,9 @@ class Tables:
                 for change in table_changes(batch):
                     self._apply(change)
             self._execute("COMMIT")
-        except BaseException as error:
+        except BaseException:
             with contextlib.suppress(duckdb.Error):
                 self._execute("ROLLBACK")
-            if isinstance(error, duckdb.TransactionException):
-                return False
             raise
         return is_moved
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import tempfile
@@ -14,7 +15,9 @@ from typing import Final
 
 import duckdb
 
+from eventstore import errors
 from eventstore.log import Log
+from eventstore.log.os_errors import translated, translating
 from eventstore.projections.duckdb_faults import avoid_misleading_statistics
 from eventstore.projections.folding import SCHEMA, TABLES_FORMAT_VERSION
 
@@ -28,6 +31,14 @@ ONE_THREAD_RECORDS_MAX: Final = 131_072
 
 _opening: Final = threading.Lock()
 
+_WRITE_ERRORS: Final = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+)
 _DAMAGE: Final = (
     duckdb.IOException,
     duckdb.FatalException,
@@ -38,11 +49,15 @@ _DAMAGE: Final = (
 
 @dataclass(frozen=True)
 class OpenedTables:
-    """A connection to the tables, and the file that it persists them in, if it does."""
+    """A connection to the tables, and the file that it persists them in, if it does.
+
+    `failure` says why it does not, where that is not as it should be.
+    """
 
     connection: duckdb.DuckDBPyConnection
     path: Path | None = None
     temporary: tempfile.TemporaryDirectory[str] | None = None
+    failure: errors.StatusError | None = None
 
     def close(self) -> None:
         self.connection.close()
@@ -68,12 +83,15 @@ def open_tables(log: Log, path: Path | None) -> OpenedTables:
                 return opened
             remove_tables(path)
             return OpenedTables(_created(log, str(path)), path)
-    except (OSError, duckdb.Error) as error:
-        if _is_in_use(error):
-            _LOGGER.info("%s is in use: folding tables apart", path)
-        else:
-            _LOGGER.warning("%s cannot be used (%s): folding tables apart", path, error)
-    return open_tables_apart(log)
+    except OSError as error:
+        failure: errors.StatusError | None = translated(error, "folding into", path)
+    except duckdb.Error as error:
+        failure = None if _is_in_use(error) else failed(error, path)
+    if failure is None:
+        _LOGGER.info("%s is in use: folding tables apart", path)
+    else:
+        _LOGGER.warning("%s; folding tables apart", failure)
+    return open_tables_apart(log, failure)
 
 
 def open_tables_to_read(log: Log, path: Path | None) -> OpenedTables:
@@ -88,12 +106,19 @@ def open_tables_to_read(log: Log, path: Path | None) -> OpenedTables:
     return open_tables_apart(log)
 
 
-def open_tables_apart(log: Log) -> OpenedTables:
+def open_tables_apart(log: Log, failure: errors.StatusError | None = None) -> OpenedTables:
     """Empty tables for this process alone."""
     if log.position <= IN_MEMORY_RECORDS_MAX:
-        return OpenedTables(_created(log, ":memory:"))
-    temporary = tempfile.TemporaryDirectory(prefix="eventstore-")
-    return OpenedTables(_created(log, str(Path(temporary.name) / "tables.duckdb")), None, temporary)
+        return OpenedTables(_created(log, ":memory:"), failure=failure)
+    folder = Path(tempfile.gettempdir())
+    with translating("making a temporary folder in", folder):
+        temporary = tempfile.TemporaryDirectory(prefix="eventstore-", ignore_cleanup_errors=True)
+    try:
+        connection = _created(log, str(Path(temporary.name) / "tables.duckdb"))
+    except duckdb.Error as error:
+        temporary.cleanup()
+        raise failed(error, folder) from None
+    return OpenedTables(connection, None, temporary, failure)
 
 
 def remove_tables(path: Path) -> None:
@@ -121,6 +146,25 @@ def checkpoint_of(connection: duckdb.DuckDBPyConnection, log: Log) -> int | None
         return None
     assert isinstance(position, int)
     return position
+
+
+def write_failure(error: duckdb.Error, path: Path | None) -> errors.StatusError | None:
+    """What to raise for an error that says that the disk takes nothing more; None for another."""
+    text = str(error)
+    where = path or Path(tempfile.gettempdir())
+    for number in _WRITE_ERRORS:
+        if os.strerror(number) in text:
+            return translated(OSError(number, os.strerror(number)), "folding into", where)
+    if isinstance(error, duckdb.TransactionException) or "fsync failed" in text:
+        return errors.UnavailableError(f"folding into {where} failed: {error}")
+    return None
+
+
+def failed(error: duckdb.Error, path: Path | None) -> errors.StatusError:
+    """What to raise for an error of the tables for which there is no way on."""
+    return write_failure(error, path) or errors.InternalError(
+        f"the projections' tables fail: {error}; run `eventstore rebuild`"
+    )
 
 
 def is_damage(error: duckdb.Error) -> bool:
@@ -155,12 +199,16 @@ def _is_in_use(error: Exception) -> bool:
 
 def _created(log: Log, database: str) -> duckdb.DuckDBPyConnection:
     connection = _connected(log, database)
-    connection.execute("BEGIN")
-    connection.execute(SCHEMA)
-    connection.execute(
-        "INSERT INTO checkpoint VALUES (?, ?, 0, 0)", [TABLES_FORMAT_VERSION, str(log.store_id)]
-    )
-    connection.execute("COMMIT")
+    try:
+        connection.execute("BEGIN")
+        connection.execute(SCHEMA)
+        connection.execute(
+            "INSERT INTO checkpoint VALUES (?, ?, 0, 0)", [TABLES_FORMAT_VERSION, str(log.store_id)]
+        )
+        connection.execute("COMMIT")
+    except duckdb.Error:
+        connection.close()
+        raise
     return connection
 
 
