@@ -240,15 +240,21 @@ class Projections:
         return counts
 
     def sql(
-        self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None, as_of: int
+        self,
+        query: str,
+        parameters: Sequence[Any] | Mapping[str, Any] | None,
+        as_of: int,
+        *,
+        timeout_seconds: float | None = None,
     ) -> pa.Table:
         """The result of a query over the views of `sql_views` as of a position.
 
-        Raises InvalidArgumentError and ResourceExhaustedError as `run_sql` does.
+        Raises what `run_sql` does.
         """
         from eventstore.projections.sql_views import run_sql
 
-        return run_sql(self._folded_tables(as_of).cursor(), self._log, query, parameters, as_of)
+        cursor = self._folded_tables(as_of).cursor()
+        return run_sql(cursor, self._log, query, parameters, as_of, timeout_seconds=timeout_seconds)
 
     def info(self) -> ProjectionsInfo:
         """How far the caches are folded, and what they take on disk."""

@@ -7,17 +7,24 @@ version up to it. They are made for each query, with its position, over the tabl
 from __future__ import annotations
 
 import contextlib
-import re
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import duckdb
 import pyarrow as pa
 
-from eventstore.errors import InvalidArgumentError, ResourceExhaustedError
+from eventstore.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    InvalidArgumentError,
+    ResourceExhaustedError,
+)
 from eventstore.log import Log
 from eventstore.log.columns import RECORD_SCHEMA
 from eventstore.projections.folding import NODE_TABLES
+from eventstore.projections.sql_check import LOG_RECORDS, checked_query
+from eventstore.projections.tables_file import memory_limit_bytes
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 _RECORD_COLUMNS: Final = [
@@ -32,8 +39,18 @@ _RECORD_COLUMNS: Final = [
     "reason",
     "request_id",
 ]
-_READS_LOG: Final = re.compile(r"\b(commits|records)\b", re.IGNORECASE)
-_STATEMENTS: Final = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+_INSTANTS_MIN: Final = -62_135_596_800_000
+_INSTANTS_MAX: Final = 253_402_300_799_999
+"""The milliseconds since the epoch that Python has dates for: the years 1 to 9999."""
+
+RESULT_BYTES_MAX: Final = memory_limit_bytes()
+_BATCH_ROWS: Final = 65_536
+_INTERRUPT_EVERY_SECONDS: Final = 0.05
+
+
+def _instant(milliseconds: str) -> str:
+    is_in_range = f"{milliseconds} BETWEEN {_INSTANTS_MIN} AND {_INSTANTS_MAX}"
+    return f"CASE WHEN {is_in_range} THEN make_timestamptz({milliseconds} * 1000) END"
 
 
 def _names(enum: Any, column: str) -> str:
@@ -50,8 +67,8 @@ SELECT
     n.id, n.type_id, t.name AS type, n.name, n.external_id, {columns}
     n.create_time AS create_time_since_epoch,
     n.update_time AS last_update_time_since_epoch,
-    TRY(make_timestamp(n.create_time * 1000)) AS created_at,
-    TRY(make_timestamp(n.update_time * 1000)) AS updated_at,
+    {created_at} AS created_at,
+    {updated_at} AS updated_at,
     n.valid_from AS position,
     CASE WHEN n.valid_to <= {upto} THEN n.valid_to END AS next_position
 FROM {base}.{table} AS n
@@ -97,7 +114,7 @@ FROM {base}.parent_contexts WHERE valid_from <= {upto}
 _EVENTS: Final = """
 SELECT
     artifact_id, execution_id, {event_type} AS type, time AS milliseconds_since_epoch,
-    TRY(make_timestamp(time * 1000)) AS occurred_at, valid_from AS position
+    {occurred_at} AS occurred_at, valid_from AS position
 FROM {base}.events WHERE valid_from <= {upto}
 """
 _COMMITS: Final = """
@@ -107,9 +124,7 @@ SELECT
     any_value(reason) AS reason, any_value(request_id) AS request_id
 FROM records GROUP BY "commit"
 """
-_RECORDS: Final = """
-SELECT * REPLACE (recorded_at::TIMESTAMP AS recorded_at) FROM log_records WHERE position <= {upto}
-"""
+_RECORDS: Final = f'SELECT * FROM "{LOG_RECORDS}" WHERE position <= {{upto}}'
 
 
 def view_definitions(base: str, upto: int) -> dict[str, str]:
@@ -118,7 +133,13 @@ def view_definitions(base: str, upto: int) -> dict[str, str]:
     properties = []
     for kind, (table, property_table) in NODE_TABLES.items():
         versions[kind] = _NODE.format(
-            base=base, upto=upto, kind=kind, table=table, columns=_NODE_COLUMNS[kind]
+            base=base,
+            upto=upto,
+            kind=kind,
+            table=table,
+            columns=_NODE_COLUMNS[kind],
+            created_at=_instant("n.create_time"),
+            updated_at=_instant("n.update_time"),
         )
         properties.append(_PROPERTIES.format(base=base, upto=upto, kind=kind, table=property_table))
     versions["property"] = "UNION ALL".join(properties)
@@ -129,8 +150,12 @@ def view_definitions(base: str, upto: int) -> dict[str, str]:
         views[plural] = (
             f"SELECT * EXCLUDE (next_position) FROM {name}_versions WHERE next_position IS NULL"
         )
-    views["events"] = _EVENTS.format(base=base, upto=upto, event_type=_EVENT_TYPE)
+    views["events"] = _EVENTS.format(
+        base=base, upto=upto, event_type=_EVENT_TYPE, occurred_at=_instant("time")
+    )
     views["links"] = _LINKS.format(base=base, upto=upto)
+    views["records"] = _RECORDS.format(upto=upto)
+    views["commits"] = _COMMITS
     return views
 
 
@@ -140,38 +165,112 @@ def run_sql(
     query: str,
     parameters: Sequence[Any] | Mapping[str, Any] | None,
     position: int,
+    *,
+    timeout_seconds: float | None = None,
 ) -> pa.Table:
     """Run one query over the views as of a position; the cursor is closed.
 
     The connection's settings keep it from files, extensions and settings, a read-only transaction
-    from changes. Raises InvalidArgumentError for what is not one query, or one that fails, and
-    ResourceExhaustedError when it needs too much memory.
+    from changes, `checked_query` from all but the views. Raises InvalidArgumentError for what is
+    not one such query, or one that fails, ResourceExhaustedError when it or its result needs too
+    much memory, and DeadlineExceededError when it takes too long.
     """
     with contextlib.closing(cursor):
         ((database,),) = cursor.execute("SELECT current_database()").fetchall()
         views = view_definitions(f'"{database}".main', position)
-        if _READS_LOG.search(query):
-            cursor.register("log_records", _log_records(log, position))
-            views["records"] = _RECORDS.format(upto=position)
-            views["commits"] = _COMMITS
+        try:
+            checked = checked_query(cursor, query, views)
+        except _FAILURES as error:
+            raise _translated(error, is_late=False) from None
+        if checked.views & {"commits", "records"}:
+            cursor.register(LOG_RECORDS, _log_records(log, position))
+        else:
+            del views["commits"], views["records"]
         for name, definition in views.items():
             cursor.execute(f"CREATE TEMP VIEW {name} AS {definition}")
-        try:
-            statements = cursor.extract_statements(query)
-            if len(statements) != 1 or statements[0].type not in _STATEMENTS:
-                raise InvalidArgumentError(
-                    "sql takes one query: a SELECT, WITH, FROM, VALUES, DESCRIBE or EXPLAIN"
-                )
-            cursor.execute("BEGIN TRANSACTION READ ONLY")
-            return cursor.sql(query, params=parameters).to_arrow_table()
-        except duckdb.OutOfMemoryException as error:
+        # The tables have names of views, and others: none of them is to be found.
+        cursor.execute("SET search_path = 'temp'")
+        cursor.execute("BEGIN TRANSACTION READ ONLY")
+        with _interrupting(cursor, timeout_seconds) as is_late:
+            try:
+                return _result(cursor.sql(checked.text, params=parameters))
+            except _FAILURES as error:
+                raise _translated(error, is_late=is_late()) from None
+
+
+def _result(relation: Any) -> pa.Table:
+    """All rows, as long as they fit: DuckDB does not count what it has handed over."""
+    if relation is None:
+        raise InvalidArgumentError("sql takes one query, and this gives no rows")
+    reader = relation.to_arrow_reader(_BATCH_ROWS)
+    batches, size = [], 0
+    for batch in reader:
+        batches.append(batch)
+        size += batch.nbytes
+        if size > RESULT_BYTES_MAX:
             raise ResourceExhaustedError(
-                f"the query needs more memory than it may take; ask for less of it: {error}"
-            ) from None
-        except (duckdb.IOException, duckdb.FatalException, duckdb.InternalException):
-            raise
-        except duckdb.Error as error:
-            raise InvalidArgumentError(f"the query fails: {error}") from None
+                f"the result is larger than {RESULT_BYTES_MAX >> 20} MiB; ask for less of it, or "
+                "add a LIMIT"
+            )
+    return pa.Table.from_batches(batches, reader.schema)
+
+
+_FAILURES: Final = (duckdb.Error, pa.ArrowException, OSError, RuntimeError, ValueError, TypeError)
+"""DuckDB's own; what it says while rows are handed over comes as Arrow's, by its name in front."""
+
+_DAMAGE: Final[dict[str, type[duckdb.Error]]] = {
+    "IO Error": duckdb.IOException,
+    "FATAL Error": duckdb.FatalException,
+    "INTERNAL Error": duckdb.InternalException,
+}
+
+
+def _translated(error: Exception, *, is_late: bool) -> BaseException:
+    text = str(error)
+    if type(error) is RuntimeError and text == "Query interrupted":
+        return KeyboardInterrupt()  # DuckDB has taken the signal.
+    if isinstance(error, duckdb.InterruptException) or text.startswith("INTERRUPT Error"):
+        if is_late:
+            return DeadlineExceededError("the query takes longer than its timeout")
+        return CancelledError("the query was interrupted")
+    if isinstance(error, duckdb.OutOfMemoryException) or text.startswith("Out of Memory Error"):
+        return ResourceExhaustedError(
+            f"the query needs more memory than it may take; ask for less of it: {error}"
+        )
+    if isinstance(error, tuple(_DAMAGE.values())):
+        return error
+    for beginning, damage in _DAMAGE.items():
+        if text.startswith(beginning):
+            return damage(text)
+    return InvalidArgumentError(f"the query fails: {error}")
+
+
+@contextlib.contextmanager
+def _interrupting(
+    cursor: duckdb.DuckDBPyConnection, timeout_seconds: float | None
+) -> Iterator[Callable[[], bool]]:
+    """Interrupt what runs on a cursor once its time is over; yields whether it is."""
+    if timeout_seconds is None:
+        yield lambda: False
+        return
+    is_done, is_late = threading.Event(), threading.Event()
+
+    def interrupt() -> None:
+        pause = timeout_seconds
+        while not is_done.wait(pause):
+            is_late.set()
+            # Between two statements nothing is interrupted.
+            pause = _INTERRUPT_EVERY_SECONDS
+            with contextlib.suppress(duckdb.Error):
+                cursor.interrupt()
+
+    thread = threading.Thread(target=interrupt, name="eventstore-sql-timeout", daemon=True)
+    thread.start()
+    try:
+        yield is_late.is_set
+    finally:
+        is_done.set()
+        thread.join()
 
 
 def _log_records(log: Log, position: int) -> Any:

@@ -224,16 +224,21 @@ def _connected(log: Log, database: str, *, read_only: bool = False) -> duckdb.Du
     with contextlib.suppress(duckdb.InvalidInputException):
         if log.position <= ONE_THREAD_RECORDS_MAX and database != ":memory:":
             connection.execute("SET threads = 1")
+        # Times are instants, and their texts the same on every machine.
+        connection.execute("SET GLOBAL TimeZone = 'UTC'")
         avoid_misleading_statistics(connection)
         connection.execute("SET lock_configuration = true")
     return connection
 
 
 @cache
+def memory_limit_bytes() -> int:
+    """Half of what the machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
 def _memory_limit() -> str:
-    """Half of what the machine has, in DuckDB's words."""
-    mebibytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-    return f"{mebibytes // 2}MiB"
+    return f"{memory_limit_bytes() // 2**20}MiB"
 
 
 _CONFIGURATION: Final[dict[str, str | bool | int | float | list[str]]] = {

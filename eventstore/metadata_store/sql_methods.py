@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from eventstore.errors import FailedPreconditionError
+from eventstore.errors import FailedPreconditionError, InvalidArgumentError, OutOfRangeError
 from eventstore.store import Engine
 from eventstore.store.snapshot import Snapshot
 
@@ -39,8 +39,14 @@ class SqlResult:
         return f"<SqlResult of {len(self)} rows: {', '.join(self.columns)}>"
 
     def rows(self) -> list[tuple[Any, ...]]:
-        """The rows as tuples of plain Python values."""
-        columns = [column.to_pylist() for column in self._table.columns]
+        """The rows as tuples of plain Python values.
+
+        Raises OutOfRangeError for a value that Python has none for, as a time of the year 10000.
+        """
+        try:
+            columns = [column.to_pylist() for column in self._table.columns]
+        except (ValueError, OverflowError, NotImplementedError) as error:
+            raise _without_counterpart(error, "Python") from None
         return list(zip(*columns, strict=True)) if columns else []
 
     def arrow(self) -> pa.Table:
@@ -48,21 +54,38 @@ class SqlResult:
         return self._table
 
     def pandas(self) -> pd.DataFrame:
-        """The rows as a pandas data frame. Raises FailedPreconditionError without pandas."""
+        """The rows as a pandas data frame.
+
+        Raises FailedPreconditionError without pandas, OutOfRangeError for a value that pandas has
+        none for.
+        """
         try:
             import pandas  # noqa: F401
         except ImportError as error:
             raise _missing("pandas") from error
-        frame: pd.DataFrame = self._table.to_pandas()
+        try:
+            frame: pd.DataFrame = self._table.to_pandas()
+        except (ValueError, OverflowError, NotImplementedError) as error:
+            raise _without_counterpart(error, "pandas") from None
         return frame
 
     def polars(self) -> pl.DataFrame:
-        """The rows as a Polars data frame. Raises FailedPreconditionError without Polars."""
+        """The rows as a Polars data frame.
+
+        Raises FailedPreconditionError without Polars, InvalidArgumentError when two columns have
+        one name.
+        """
         try:
             import polars
         except ImportError as error:
             raise _missing("polars") from error
-        frame = polars.from_arrow(self._table)
+        try:
+            frame = polars.from_arrow(self._table)
+        except polars.exceptions.DuplicateError:
+            raise InvalidArgumentError(
+                f"a frame's columns have a name each, and these are {', '.join(self.columns)}: "
+                "tell them apart with AS"
+            ) from None
         assert isinstance(frame, polars.DataFrame)
         return frame
 
@@ -81,22 +104,39 @@ class SqlMethods:
         parameters: Sequence[Any] | Mapping[str, Any] | None = None,
         *,
         as_of: int | datetime | None = None,
+        timeout_seconds: float | None = None,
     ) -> SqlResult:
         """Run one query in DuckDB's SQL over views of the store, now or as of a moment.
 
         The views are `types`, `artifacts`, `executions`, `contexts`, `properties`, `events`,
         `links`, `records` and `commits`, and `type_versions`, `artifact_versions`, ... with every
         version up to the moment; docs/sql.md has their columns. `parameters` are bound to `?` or,
-        by name, to `$name`. Queries can neither change anything nor read files.
+        by name, to `$name`. Queries reach these views alone: they can neither change anything nor
+        read files. Times are instants, in UTC.
 
         Raises InvalidArgumentError for anything but one query, one that fails, and a moment that
-        `as_of` refuses; ResourceExhaustedError when it needs too much memory.
+        `as_of` refuses; ResourceExhaustedError when it, or its result, takes more than half of the
+        machine's memory; DeadlineExceededError when it takes longer than `timeout_seconds`.
 
         >>> store.sql("SELECT type, count(*) FROM artifacts GROUP BY type").rows()  # doctest: +SKIP
         """
+        if timeout_seconds is not None and not timeout_seconds > 0:
+            raise InvalidArgumentError(
+                f"timeout_seconds={timeout_seconds}: give a number above 0, or None for no limit"
+            )
         newest = self._snapshot().position
         position = newest if as_of is None else min(newest, self._engine.position_of(as_of))
-        return SqlResult(self._engine.projections.sql(query, parameters, position))
+        table = self._engine.projections.sql(
+            query, parameters, position, timeout_seconds=timeout_seconds
+        )
+        return SqlResult(table)
+
+
+def _without_counterpart(error: Exception, where: str) -> OutOfRangeError:
+    return OutOfRangeError(
+        f"a value has no counterpart in {where} ({error}): take the result as .arrow(), or cast it "
+        "to text"
+    )
 
 
 def _missing(package: str) -> FailedPreconditionError:

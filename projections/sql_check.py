@@ -1,0 +1,150 @@
+"""Which queries of users may run: those that reach the views alone.
+
+DuckDB's own parser says what a query names. Its settings keep queries from files and other
+databases; its catalogs, and the tables behind the views, tell more than a moment, or of now.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator
+from typing import Any, Final, NamedTuple
+
+import duckdb
+
+from eventstore.errors import InvalidArgumentError
+
+LOG_RECORDS: Final = "records of the log"
+"""What the view of the records reads; a name that no query may use."""
+
+_STATEMENTS: Final = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+_EXPLAIN: Final = re.compile(
+    r"\s*EXPLAIN(\s+ANALYZE\b|\s*\(\s*(ANALYZE|FORMAT)\b[^()]*\)|\b)", re.IGNORECASE
+)
+_TABLE_FUNCTIONS: Final = frozenset(
+    ("generate_series", "json_each", "json_tree", "range", "repeat", "repeat_row", "unnest")
+)
+_REFUSED_FUNCTIONS: Final = frozenset(
+    (
+        "current_setting",
+        "get_block_size",
+        "getenv",
+        "pg_get_constraintdef",
+        "pg_get_viewdef",
+        "stats",
+        "write_log",
+    )
+)
+"""What tells of the machine, or of more than the moment, or writes."""
+
+_CATALOG_NAME: Final = re.compile(r"(duckdb|pg|pragma|sqlite)_", re.IGNORECASE)
+
+
+class CheckedQuery(NamedTuple):
+    """The text of one query that may run, and the views that it names."""
+
+    text: str
+    views: frozenset[str]
+
+
+def checked_query(
+    cursor: duckdb.DuckDBPyConnection, query: str, views: Collection[str]
+) -> CheckedQuery:
+    """A query as it may run.
+
+    Raises InvalidArgumentError for anything but one query, and for one that names more than the
+    views; a `duckdb.Error` where DuckDB cannot parse it.
+    """
+    if not isinstance(query, str) or "\0" in query:
+        raise InvalidArgumentError(f"sql takes a query as a text without NUL, not {query!r}")
+    statements = cursor.extract_statements(query)
+    if len(statements) != 1 or statements[0].type not in _STATEMENTS:
+        raise InvalidArgumentError(
+            "sql takes one query: a SELECT, WITH, FROM, VALUES, DESCRIBE or EXPLAIN"
+        )
+    text = checked = statements[0].query
+    if statements[0].type == duckdb.StatementType.EXPLAIN:
+        explain = _EXPLAIN.match(text)
+        checked = "" if explain is None else text[explain.end() :]
+    return CheckedQuery(text, _views_named(_parsed(cursor, checked), views))
+
+
+def _parsed(cursor: duckdb.DuckDBPyConnection, text: str) -> Any:
+    ((tree,),) = cursor.execute("SELECT json_serialize_sql(?::VARCHAR)", [text]).fetchall()
+    try:
+        parsed = json.loads(tree)
+    except RecursionError:
+        raise InvalidArgumentError("the query is nested too deeply: split it") from None
+    if parsed["error"] or len(parsed["statements"]) != 1:
+        raise InvalidArgumentError(
+            "the query is no SELECT that can be checked: write it as one, and EXPLAIN at its start"
+        )
+    return parsed
+
+
+def _views_named(parsed: Any, views: Collection[str]) -> frozenset[str]:
+    tables: set[str] = set()
+    shadows: set[str] = set()
+    for part in _parts(parsed):
+        kind = part.get("type")
+        if kind == "BASE_TABLE":
+            if _is_qualified(part):
+                raise _refused(f"the table {_path(part)}", views)
+            tables.add(part["table_name"].lower())
+        elif kind == "TABLE_FUNCTION":
+            _check_function(part["function"], _TABLE_FUNCTIONS, views)
+        elif kind == "SHOW_REF" and part.get("query") is None:
+            raise _refused(f"SHOW or DESCRIBE of {part.get('table_name')!r}", views)
+        if part.get("function_name", "").lower() in _REFUSED_FUNCTIONS:
+            raise _refused(f"the function {part['function_name']}", views)
+        shadows.update(str(name).lower() for name in _named_queries(part))
+    for name in shadows:
+        if _CATALOG_NAME.match(name) or name == LOG_RECORDS:
+            raise _refused(f"a common table of the name {name!r}", views)
+    for name in sorted(tables - shadows - set(views)):
+        raise _refused(f"the table {name!r}", views)
+    return frozenset(tables & set(views))
+
+
+def _parts(parsed: Any) -> Iterator[dict[str, Any]]:
+    """Every object of a syntax tree; text of the query is in none of their keys."""
+    pending = [parsed]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, dict):
+            yield part
+            pending.extend(part.values())
+        elif isinstance(part, list):
+            pending.extend(part)
+
+
+def _named_queries(part: dict[str, Any]) -> list[str]:
+    names = [entry["key"] for entry in part["cte_map"]["map"]] if "cte_map" in part else []
+    if part.get("type") in ("RECURSIVE_CTE_NODE", "CTE_NODE"):
+        names.append(part.get("cte_name", ""))
+    return names
+
+
+def _check_function(function: Any, allowed: Collection[str], views: Collection[str]) -> None:
+    name = function.get("function_name", "").lower()
+    if name not in allowed or function.get("schema") or function.get("catalog"):
+        raise _refused(f"the function {name!r} in FROM", views)
+
+
+def _is_qualified(table: dict[str, Any]) -> bool:
+    path = table.get("qualified_name", {}).get("path", [table["table_name"]])
+    return bool(table.get("schema_name") or table.get("catalog_name") or len(path) != 1)
+
+
+def _path(table: dict[str, Any]) -> str:
+    parts = (table.get("catalog_name"), table.get("schema_name"), table["table_name"])
+    return ".".join(part for part in parts if part)
+
+
+def _refused(what: str, views: Collection[str]) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"{what} cannot be reached by a query: it may name the views "
+        f"{', '.join(sorted(views))}, its own common tables, and in FROM the functions "
+        f"{', '.join(sorted(_TABLE_FUNCTIONS))}"
+    )

@@ -1,0 +1,353 @@
+"""What a query can reach: the views as of its moment, for as long and as much as it may take."""
+
+from __future__ import annotations
+
+import _thread
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import eventstore
+from eventstore import errors
+from eventstore.metadata_store.metadata_store import MetadataStore
+from eventstore.projections import sql_views
+from eventstore.proto import metadata_store_pb2 as mlmd
+from tests.builders import artifact, put_types
+
+SECRET = "put-after-the-moment"
+
+
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[MetadataStore, int]]:
+    """A store, and a moment after which everything in it was put again under another name."""
+    with eventstore.open(tmp_path_factory.mktemp("changed") / "store", actor="early") as store:
+        type_id, _, _ = put_types(store)
+        (node_id,) = store.put_artifacts([artifact(type_id, name="then", uri="then")])
+        moment = store.log_position()
+        with store.acting(actor=SECRET):
+            late = artifact(type_id, name=SECRET, uri=SECRET)
+            late.custom_properties["late"].string_value = SECRET
+            store.put_artifacts([late, mlmd.Artifact(id=node_id, type_id=type_id, uri=SECRET)])
+            store.put_artifact_type(mlmd.ArtifactType(name=SECRET))
+        store.sql("FROM artifacts")
+        yield store, moment
+
+
+INTERNAL = (
+    "checkpoint",
+    "artifacts",
+    "types",
+    "events",
+    "artifact_properties",
+    "attributions",
+    "parent_contexts",
+)
+REACHING = [
+    *(f"FROM tables.main.{table}" for table in INTERNAL),
+    *(f"FROM tables.{table}" for table in INTERNAL),
+    *(f"FROM main.{table}" for table in INTERNAL),
+    'FROM "tables"."main"."artifacts"',
+    'FROM "TABLES"."MAIN"."ARTIFACTS"',
+    "FROM checkpoint",
+    'FROM "checkpoint"',
+    "FROM artifact_properties",
+    'FROM "records of the log"',
+    "FROM log_records",
+    "TABLE tables.main.artifacts",
+    "SELECT (SELECT max(uri) FROM tables.main.artifacts)",
+    "SELECT 1 WHERE 'x' IN (SELECT uri FROM tables.main.artifacts)",
+    "SELECT 1 WHERE EXISTS (FROM tables.main.artifacts)",
+    "SELECT * FROM artifacts ORDER BY (SELECT max(uri) FROM tables.main.artifacts)",
+    "SELECT * FROM artifacts LIMIT (SELECT count(*) FROM tables.main.artifacts)",
+    "SELECT * FROM artifacts AS a, LATERAL (SELECT uri FROM tables.main.artifacts)",
+    "SELECT * FROM (PIVOT tables.main.artifacts ON uri IN ('a') USING count(*))",
+    "WITH a AS (FROM tables.main.artifacts) FROM a",
+    "WITH checkpoint AS (FROM checkpoint) FROM checkpoint",
+    "WITH artifact_properties AS (FROM artifact_properties) FROM artifact_properties",
+    "SELECT * FROM (WITH checkpoint AS (SELECT 1) SELECT 1), checkpoint",
+    "SELECT * FROM (WITH attributions AS (SELECT 1) SELECT 1), attributions",
+    "WITH a AS (FROM checkpoint), checkpoint AS (SELECT 1) FROM a",
+    "WITH artifacts AS (FROM tables.main.artifacts) FROM artifacts",
+    "SELECT * FROM (WITH pg_tables AS (SELECT 1) SELECT 1), pg_tables",
+    "SELECT * FROM (WITH duckdb_tables AS (SELECT 1) SELECT 1), duckdb_tables",
+    'SELECT * FROM (WITH "records of the log" AS (SELECT 1) SELECT 1), "records of the log"',
+    "FROM query('FROM tables.main.artifacts')",
+    "FROM query_table('tables.main.artifacts')",
+    "FROM query_table(['artifacts'])",
+    "FROM histogram(tables.main.artifacts, uri)",
+    "FROM histogram_values(artifacts, uri)",
+    "FROM json_execute_serialized_sql(json_serialize_sql('FROM tables.main.artifacts'))",
+    "FROM duckdb_tables()",
+    "FROM duckdb_tables",
+    "FROM duckdb_columns()",
+    "FROM duckdb_views()",
+    "FROM duckdb_databases()",
+    "FROM duckdb_settings()",
+    "FROM duckdb_functions()",
+    "FROM duckdb_memory()",
+    "FROM duckdb_temporary_files()",
+    "FROM duckdb_secrets()",
+    "FROM duckdb_logs()",
+    "FROM duckdb_table_sample('tables.main.artifacts')",
+    "FROM information_schema.tables",
+    "FROM information_schema.columns",
+    "FROM system.information_schema.tables",
+    "FROM pg_catalog.pg_class",
+    "FROM pg_class",
+    "FROM pg_tables",
+    "FROM sqlite_master",
+    "FROM pragma_database_list",
+    "FROM pragma_storage_info('tables.main.artifacts')",
+    "FROM pragma_table_info('checkpoint')",
+    "FROM pragma_show('checkpoint')",
+    "FROM pragma_database_size()",
+    "FROM seq_scan('artifacts')",
+    "FROM arrow_scan(1, 2, 3)",
+    "FROM python_map_function(1)",
+    "FROM force_checkpoint()",
+    "FROM checkpoint('tables')",
+    "FROM enable_logging()",
+    "FROM enable_profiling()",
+    "FROM system.main.range(3)",
+    "SHOW TABLES",
+    "SHOW ALL TABLES",
+    "SHOW DATABASES",
+    "DESCRIBE tables.main.artifacts",
+    "DESCRIBE checkpoint",
+    "SUMMARIZE tables.main.artifacts",
+    "FROM (DESCRIBE tables.main.artifacts)",
+    "FROM (SUMMARIZE tables.main.artifacts)",
+    "EXPLAIN FROM tables.main.artifacts",
+    "EXPLAIN ANALYZE FROM tables.main.artifacts",
+    "EXPLAIN (FORMAT JSON) FROM tables.main.artifacts",
+    "EXPLAIN (ANALYZE, FORMAT JSON) FROM tables.main.artifacts",
+    "/* */ EXPLAIN FROM tables.main.artifacts",
+    "PRAGMA table_info('artifacts')",
+    "PRAGMA database_list",
+    "PRAGMA show_tables",
+    "SELECT current_setting('temp_directory')",
+    "SELECT stats(uri) FROM artifacts LIMIT 1",
+    "SELECT pg_get_viewdef(1)",
+    "SELECT get_block_size('tables')",
+    "SELECT write_log('x')",
+    "SELECT getenv('HOME')",
+    "FROM secrets_of_mine",
+    "FROM 'secret.csv'",
+    'FROM "secret.parquet"',
+    "FROM position",
+    "FROM views",
+    "FROM read_text('/etc/passwd')",
+    "FROM read_parquet('x.parquet')",
+    "FROM glob('*')",
+    "PREPARE p AS FROM tables.main.artifacts",
+    "EXECUTE p",
+    "CREATE TEMP MACRO m() AS TABLE FROM tables.main.artifacts",
+    "CREATE TEMP VIEW v AS FROM tables.main.artifacts",
+    "SET VARIABLE x = (FROM tables.main.artifacts)",
+    "SET search_path = 'tables'",
+    "USE tables",
+    "COPY (FROM artifacts) TO 'out.csv'",
+    "ATTACH ':memory:' AS other",
+    "CALL duckdb_tables()",
+    "SELECT 1; FROM tables.main.artifacts",
+    "SELECT " + "-" * 5000 + "1",
+    "SELECT " + "[" * 3000 + "]" * 3000,
+]
+
+
+@pytest.mark.parametrize("query", REACHING, ids=lambda query: query[:70])
+def test_nothing_but_the_views_is_reached(changed: tuple[MetadataStore, int], query: str) -> None:
+    store, moment = changed
+    secrets_of_mine = [1]  # What DuckDB would take for a table, were it let to look for one.
+    assert secrets_of_mine
+    with pytest.raises(errors.InvalidArgumentError):
+        store.sql(query, as_of=moment)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *(f"FROM {view}" for view in sql_views.view_definitions("b", 1)),
+        "FROM Artifacts",
+        'SELECT * FROM "artifacts"',
+        "WITH checkpoint AS (FROM artifacts) FROM checkpoint",
+        "WITH attributions AS (FROM links WHERE kind = 'attribution') FROM attributions",
+        "WITH RECURSIVE up AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM up WHERE n < 3) FROM up",
+        "WITH artifacts AS (FROM artifacts WHERE id > 0) FROM artifacts",
+        "SELECT * FROM range(3), unnest([1, 2]) AS u(v), json_each('[1]')",
+        "SELECT a.name FROM artifacts AS a WHERE a.id IN (SELECT node_id FROM properties)",
+        "SELECT (SELECT count(*) FROM events) FROM types",
+        "VALUES (1), (2)",
+        "DESCRIBE artifacts",
+        "SUMMARIZE artifacts",
+        "DESCRIBE SELECT * FROM commits",
+        "SELECT * FROM (PIVOT artifacts ON state IN ('LIVE') USING count(*))",
+        "EXPLAIN FROM artifacts",
+        "explain analyze SELECT 1",
+        "EXPLAIN (FORMAT JSON) FROM records",
+        "-- a comment\nFROM artifacts;",
+        "SELECT unnest([1, 2]), list_transform([1], lambda x: x + 1)",
+        "SELECT 'FROM tables.main.artifacts'",
+        "SELECT COLUMNS('i.*') FROM artifacts",
+        "FROM artifacts POSITIONAL JOIN executions",
+        "SELECT * FROM commits ASOF JOIN records ON first_position >= position",
+    ],
+)
+def test_queries_on_the_views_run_and_tell_of_their_moment_alone(
+    changed: tuple[MetadataStore, int], query: str
+) -> None:
+    store, moment = changed
+    if "EXPLAIN" in query.upper():
+        store.sql(query, as_of=moment)
+        return
+    assert SECRET not in str(store.sql(query, as_of=moment).rows())
+
+
+ASKED_ANYWHERE = """
+SELECT a.created_at, a.created_at::VARCHAR AS said, a.created_at = epoch_ms(create_time_since_epoch)
+    AT TIME ZONE 'UTC', abs(epoch(now() - a.created_at)) < 600, hour(TIMESTAMPTZ '2020-01-01 12:00Z'),
+    e.occurred_at, r.recorded_at::VARCHAR AS recorded, r.recorded_at, c.recorded_at AS committed_at,
+    r.recorded_at BETWEEN now() - INTERVAL 10 MINUTE AND now() + INTERVAL 1 MINUTE,
+    date_trunc('day', e.occurred_at)::VARCHAR, strftime(e.occurred_at, '%H:%M'),
+    '2001-09-09 01:46:40'::TIMESTAMPTZ = e.occurred_at
+FROM artifacts AS a, events AS e, records AS r, commits AS c
+WHERE r.position = a.position AND c.first_position <= r.position AND c.last_position >= r.position
+"""  # noqa: E501
+ASKING = """
+import json, sys, eventstore
+store = eventstore.open(sys.argv[1])
+for _ in range(2):
+    found = store.sql(sys.argv[2])
+    types = [str(field.type) for field in found.arrow().schema if "timestamp" in str(field.type)]
+    frame = [str(kind) for kind in found.polars().dtypes if "Datetime" in str(kind)]
+    rows = [[str(value) for value in row] for row in found]
+    print(json.dumps([rows, types, frame]))
+    store.seal()
+"""
+
+
+def test_times_are_instants_whatever_the_time_zone(tmp_path: Path) -> None:
+    with eventstore.open(tmp_path / "store") as store:
+        type_id, execution_type, _ = put_types(store)
+        (artifact_id,) = store.put_artifacts([artifact(type_id, name="a")])
+        (execution_id,) = store.put_executions([mlmd.Execution(type_id=execution_type)])
+        event = mlmd.Event(
+            artifact_id=artifact_id, execution_id=execution_id, type=mlmd.Event.INPUT
+        )
+        event.milliseconds_since_epoch = 1_000_000_000_000
+        store.put_events([event])
+        (row,) = store.sql(ASKED_ANYWHERE)
+        created, occurred = row[0], row[5]
+        assert created.utcoffset() == timedelta(0)
+        assert abs(created - datetime.now(timezone.utc)) < timedelta(minutes=10)
+        assert occurred == datetime(2001, 9, 9, 1, 46, 40, tzinfo=timezone.utc)
+        assert (row[2], row[3], row[9]) == (True, True, True)
+        assert row[10:] == ("2001-09-09 00:00:00+00", "01:46", True)
+    answers = set()
+    for zone in ("America/New_York", "Asia/Kolkata"):
+        environment = {**os.environ, "TZ": zone}
+        command = [sys.executable, "-c", ASKING, str(tmp_path / "store"), ASKED_ANYWHERE]
+        run = subprocess.run(
+            command, env=environment, stdout=subprocess.PIPE, check=True, text=True
+        )
+        answers |= set(run.stdout.splitlines())
+    assert len(answers) == 1, "\n".join(answers)
+    (answer,) = answers
+    rows, types, frame = json.loads(answer)
+    assert rows == [[str(value) for value in row]]
+    assert set(types) == {"timestamp[us, tz=UTC]"}
+    assert set(frame) == {"Datetime(time_unit='us', time_zone='UTC')"}
+
+
+def test_two_columns_of_one_name_are_told_of(store: MetadataStore) -> None:
+    with pytest.raises(errors.InvalidArgumentError, match="AS"):
+        store.sql("SELECT 1 AS a, 2 AS a").polars()
+    assert store.sql("SELECT 1 AS a, 2 AS a").rows() == [(1, 2)]
+
+
+def test_times_that_python_has_no_date_for_are_null(store: MetadataStore) -> None:
+    type_id, execution_type, _ = put_types(store)
+    (artifact_id,) = store.put_artifacts([artifact(type_id, name="a")])
+    (execution_id,) = store.put_executions([mlmd.Execution(type_id=execution_type)])
+    times = [-(2**63), -62_135_596_800_001, -62_135_596_800_000, 0, 253_402_300_799_999, 2**63 - 1]
+    for number, milliseconds in enumerate(times, 1):
+        event = mlmd.Event(artifact_id=artifact_id, execution_id=execution_id, type=number)
+        event.milliseconds_since_epoch = milliseconds
+        store.put_events([event])
+    rows = store.sql("SELECT milliseconds_since_epoch, occurred_at FROM events ORDER BY ALL").rows()
+    assert [milliseconds for milliseconds, _ in rows] == times
+    years = [None if occurred is None else occurred.year for _, occurred in rows]
+    assert years == [None, None, 1, 1970, 9999, None]
+    with pytest.raises(errors.OutOfRangeError, match="arrow"):
+        store.sql("SELECT make_timestamp(300000000000000000)").rows()
+
+
+ENDLESS = (
+    "SELECT count(*) FROM range(1000000000) AS a, range(1000000000) AS b WHERE a.range % 7 = 9"
+)
+
+
+def test_a_query_ends_at_its_deadline(changed: tuple[MetadataStore, int]) -> None:
+    store, _ = changed
+    for query in (ENDLESS, "FROM range(1000000000000000) WHERE range < 0"):
+        with pytest.raises(errors.DeadlineExceededError, match="timeout"):
+            store.sql(query, timeout_seconds=0.05)
+    assert store.sql("SELECT 1", timeout_seconds=60).rows() == [(1,)]
+    for seconds in (0, -1, float("nan")):
+        with pytest.raises(errors.InvalidArgumentError, match="timeout_seconds"):
+            store.sql("SELECT 1", timeout_seconds=seconds)
+
+
+def test_a_query_can_be_interrupted(changed: tuple[MetadataStore, int]) -> None:
+    store, _ = changed
+    timer = threading.Timer(0.2, _thread.interrupt_main)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        store.sql(ENDLESS, timeout_seconds=60)
+    timer.join()
+    assert store.sql("SELECT 1").rows() == [(1,)]
+
+
+def test_a_result_takes_no_more_memory_than_it_may(
+    changed: tuple[MetadataStore, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = changed
+    monkeypatch.setattr(sql_views, "RESULT_BYTES_MAX", 4 * 2**20)
+    assert len(store.sql("FROM range(400000)")) == 400_000
+    with pytest.raises(errors.ResourceExhaustedError, match="LIMIT"):
+        store.sql("FROM range(1000000000000)")
+    assert store.sql("SELECT 1").rows() == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("query", "parameters"),
+    [
+        ("SELECT (i || 'x')::INTEGER FROM range(5) AS r(i)", None),
+        ("SELECT error('mine') FROM range(100000) AS r(i) WHERE i = 99999", None),
+        ("SELECT ?", [object()]),
+        ("SELECT ?", []),
+        ("SELECT ?", [1, 2]),
+        ("SELECT $a", {"b": 1}),
+        ("SELECT $a", [1]),
+        ("SELECT 1", "text"),
+        ("SELECT '\ud800'", None),
+        ("SELECT 1\0", None),
+        (None, None),
+        (7, None),
+        (b"SELECT 1", None),
+    ],
+    ids=repr,
+)
+def test_a_query_that_fails_is_an_invalid_argument(
+    changed: tuple[MetadataStore, int], query: Any, parameters: Any
+) -> None:
+    with pytest.raises(errors.InvalidArgumentError):
+        changed[0].sql(query, parameters)
