@@ -14,35 +14,25 @@ import logging
 import os
 import tempfile
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import chain, groupby, repeat
-from operator import attrgetter, itemgetter
+from itertools import groupby
 from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
 
+from eventstore.errors import DataLossError
 from eventstore.log import Commit, Log, Progress
-from eventstore.projections.index_tables import (
-    SEQUENCES,
-    TABLES,
-    Entry,
-    PendingEntries,
-    add_entry,
-    add_request_id,
-    as_sequence,
-    commit_entries,
-    decode_id,
-)
-from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
+from eventstore.log.os_errors import translated
+from eventstore.projections.index_tables import Entry, PendingEntries
+from eventstore.projections.index_tail import Tail
+from eventstore.projections.run_file import RUN_FORMAT_VERSION, DamagedRunError, RunMetadata
 from eventstore.projections.run_folder import run_path, usable_runs
 from eventstore.projections.sorted_run import (
     SortedRun,
     merge_runs,
-    run_batch,
-    sorted_batch,
     write_run,
 )
 
@@ -51,19 +41,18 @@ _LOGGER = logging.getLogger("eventstore.projections")
 TAIL_RECORDS_MAX = 16_384
 """A tail with more records than this is written out as a run."""
 
+BUILT_RECORDS_MAX = 262_144
+"""About so many records of the log at a time become a run without going through the tail."""
+
 RUN_RECORDS_MAX = 2_097_152
 """No merge makes a run of more records: that bounds the memory that merging takes."""
 
-BUILT_RECORDS_MAX = 262_144
-"""About so many sealed records at a time become a run without going through the tail."""
-
-_POSITION, _VALUE = itemgetter(0), itemgetter(1)
-_KIND, _ENTITY_ID = attrgetter("kind"), attrgetter("entity_id")
 
 _CLOSING_RECORDS_MIN = 1_000
 _MERGE_RATIO = 4
 _FROZEN_TAILS_MAX = 4
 _VALUES_AT_ONCE = 131_072
+_REPAIRS_MAX = 4
 
 
 class _Level(Protocol):
@@ -84,113 +73,6 @@ class _Level(Protocol):
     def entry_columns(self, table: int) -> tuple[pa.Array, pa.Array]: ...
 
 
-class _Tail:
-    """The newest entries, in memory. One thread adds, any number read."""
-
-    def __init__(
-        self, last_position: int, last_recorded_at: int, highest_ids: Mapping[str, int]
-    ) -> None:
-        self.first_position = last_position + 1
-        self.last_position = last_position
-        self.preceding_recorded_at = last_recorded_at
-        self.last_recorded_at = last_recorded_at
-        self.highest_ids = dict(highest_ids)
-        self._tables: PendingEntries = {table: {} for table in TABLES}
-
-    @property
-    def records(self) -> int:
-        return self.last_position - self.first_position + 1
-
-    def add(self, commit: Commit, entries: PendingEntries | None) -> None:
-        if entries is None:
-            entries = commit_entries(commit)
-        else:
-            add_request_id(entries, commit)
-        for table, by_key in entries.items():
-            known = self._tables[table]
-            if known.keys().isdisjoint(by_key):
-                known.update(by_key)
-                continue
-            for key, added in by_key.items():
-                for entry in as_sequence(added):
-                    add_entry(known, key, entry)
-        highest = self.highest_ids
-        for kind, records in groupby(commit.records, _KIND):
-            sequence = SEQUENCES[kind]
-            highest[sequence] = max(highest.get(sequence, 0), *map(_ENTITY_ID, records))
-        self.last_recorded_at = commit.recorded_at
-        # Last, so that a reader that sees the position also sees the entries.
-        self.last_position = commit.last_position
-
-    def newest(self, table: int, key: int, as_of: int) -> Entry | None:
-        for entry in reversed(as_sequence(self._tables[table].get(key))):
-            if entry[0] <= as_of:
-                return entry
-        return None
-
-    def newest_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, Entry]:
-        by_key = self._tables[table]
-        if not by_key:
-            return {}
-        found = {}
-        for key in keys:
-            if key in by_key and (entry := self.newest(table, key, as_of)) is not None:
-                found[key] = entry
-        return found
-
-    def entries(self, table: int, key: int, as_of: int) -> Sequence[Entry]:
-        found = as_sequence(self._tables[table].get(key))
-        return [entry for entry in found if entry[0] <= as_of]
-
-    def ids(self, table: int, key: int, as_of: int) -> Sequence[int]:
-        found = self._tables[table].get(key)
-        if found is None:
-            return ()
-        return [decode_id(value) for position, value in as_sequence(found) if position <= as_of]
-
-    def values_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, list[bytes]]:
-        by_key = self._tables[table]
-        if not by_key:
-            return {}
-        return {
-            key: [value for position, value in as_sequence(by_key[key]) if position <= as_of]
-            for key in keys
-            if key in by_key
-        }
-
-    def known_keys(self, table: int, keys: Collection[int]) -> set[int]:
-        by_key = self._tables[table]
-        return {key for key in keys if key in by_key}
-
-    def keys(self, table: int, as_of: int) -> Iterator[int]:
-        # A copy first: entries may be added meanwhile.
-        known = list(self._tables[table].items())
-        return iter(sorted(key for key, found in known if as_sequence(found)[0][0] <= as_of))
-
-    def entry_columns(self, table: int) -> tuple[pa.Array, pa.Array]:
-        by_row = map(as_sequence, list(self._tables[table].values()))
-        entries = [*chain.from_iterable(by_row)]
-        positions = pa.array([*map(_POSITION, entries)], pa.int64())
-        return positions, pa.array([*map(_VALUE, entries)], pa.large_binary())
-
-    def tables(self) -> dict[int, pa.RecordBatch]:
-        """All entries, as a run holds them."""
-        batches = {}
-        for table, by_key in self._tables.items():
-            # Hardly a step of Python for each entry, and sorted by Arrow: other threads put
-            # meanwhile.
-            keys, entries = [*by_key], [*by_key.values()]
-            if list in {*map(type, entries)}:
-                by_row = [*map(as_sequence, entries)]
-                keys = [*chain.from_iterable(map(repeat, keys, map(len, by_row)))]
-                entries = [*chain.from_iterable(by_row)]
-            if entries:
-                positions, values = map(_POSITION, entries), map(_VALUE, entries)
-                batch = run_batch(keys, [*positions], [*values])
-                batches[table] = sorted_batch(*batch.columns)
-        return batches
-
-
 class PointIndex:
     """Entries (table, key) -> (position, value) of every record up to `position`.
 
@@ -199,21 +81,23 @@ class PointIndex:
     """
 
     def __init__(self, log: Log, folder: Path | None, *, read_only: bool = False) -> None:
-        self._store_id = log.store_id
+        self._log = log
         self._is_kept = folder is not None and not read_only
         self._folder = None if read_only else folder
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._may_write = folder is not None
         self._swap = threading.Lock()
+        self._repairing = threading.Lock()
+        self._repairs: Counter[int] = Counter()
         self._writer: ThreadPoolExecutor | None = None
         self._writing: deque[Future[None]] = deque()
         self._process = os.getpid()
         runs = usable_runs(folder, log, remove_useless=not read_only) if folder else []
         if runs:
             newest = runs[-1].metadata
-            self._tail = _Tail(newest.last_position, newest.last_recorded_at, newest.highest_ids)
+            self._tail = Tail(newest.last_position, newest.last_recorded_at, newest.highest_ids)
         else:
-            self._tail = _Tail(0, 0, {})
+            self._tail = Tail(0, 0, {})
         # Oldest first; the last one is the tail that takes commits.
         self._levels: tuple[_Level, ...] = (*runs, self._tail)
 
@@ -252,11 +136,15 @@ class PointIndex:
 
     def newest(self, table: int, key: int, as_of: int) -> Entry | None:
         """The (position, value) of the newest entry at or before `as_of`."""
-        for level in reversed(self._levels):
-            if level.first_position <= as_of:
-                found = level.newest(table, key, as_of)
-                if found is not None:
-                    return found
+        try:
+            for level in reversed(self._levels):
+                if level.first_position <= as_of:
+                    found = level.newest(table, key, as_of)
+                    if found is not None:
+                        return found
+        except DamagedRunError as error:
+            self._repair(error)
+            return self.newest(table, key, as_of)
         return None
 
     def newest_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, Entry]:
@@ -266,58 +154,82 @@ class PointIndex:
             return {} if entry is None else {keys[0]: entry}
         found: dict[int, Entry] = {}
         missing = keys
-        for level in reversed(self._levels):
-            if level.first_position <= as_of:
-                found.update(level.newest_of_each(table, missing, as_of))
-                if len(found) >= len(keys):
-                    break
-                if found:
-                    missing = [key for key in keys if key not in found]
+        try:
+            for level in reversed(self._levels):
+                if level.first_position <= as_of:
+                    found.update(level.newest_of_each(table, missing, as_of))
+                    if len(found) >= len(keys):
+                        break
+                    if found:
+                        missing = [key for key in keys if key not in found]
+        except DamagedRunError as error:
+            self._repair(error)
+            return self.newest_of_each(table, keys, as_of)
         return found
 
     def entries(self, table: int, key: int, as_of: int) -> list[Entry]:
         """All (position, value) at or before `as_of`, oldest first."""
         found: list[Entry] = []
-        for level in self._levels:
-            if level.first_position > as_of:
-                break
-            found += level.entries(table, key, as_of)
+        try:
+            for level in self._levels:
+                if level.first_position > as_of:
+                    break
+                found += level.entries(table, key, as_of)
+        except DamagedRunError as error:
+            self._repair(error)
+            return self.entries(table, key, as_of)
         return found
 
     def ids(self, table: int, key: int, as_of: int) -> list[int]:
         """The values of what `entries` answers, of a table of ids."""
         found: list[int] = []
-        for level in self._levels:
-            if level.first_position > as_of:
-                break
-            found += level.ids(table, key, as_of)
+        try:
+            for level in self._levels:
+                if level.first_position > as_of:
+                    break
+                found += level.ids(table, key, as_of)
+        except DamagedRunError as error:
+            self._repair(error)
+            return self.ids(table, key, as_of)
         return found
 
     def values_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, list[bytes]]:
         """By key the values of what `entries` answers, for those of `keys` that have any."""
         found: dict[int, list[bytes]] = {}
-        for level in self._levels:
-            if level.first_position > as_of:
-                break
-            some = level.values_of_each(table, keys, as_of)
-            if found:
-                for key, values in some.items():
-                    found.setdefault(key, []).extend(values)
-            else:
-                found = some
+        try:
+            for level in self._levels:
+                if level.first_position > as_of:
+                    break
+                some = level.values_of_each(table, keys, as_of)
+                if found:
+                    for key, values in some.items():
+                        found.setdefault(key, []).extend(values)
+                else:
+                    found = some
+        except DamagedRunError as error:
+            self._repair(error)
+            return self.values_of_each(table, keys, as_of)
         return found
 
     def known_keys(self, table: int, keys: Collection[int]) -> set[int]:
         """Those of `keys` under which anything was ever written."""
         found: set[int] = set()
-        for level in self._levels:
-            found |= level.known_keys(table, keys)
+        try:
+            for level in self._levels:
+                found |= level.known_keys(table, keys)
+        except DamagedRunError as error:
+            self._repair(error)
+            return self.known_keys(table, keys)
         return found
 
     def keys(self, table: int, as_of: int) -> Iterator[int]:
         """The distinct keys that have an entry at or before `as_of`, ascending."""
-        merged = heapq.merge(*(level.keys(table, as_of) for level in self._levels))
-        return (key for key, _ in groupby(merged))
+        try:
+            of_levels = [level.keys(table, as_of) for level in self._levels]
+        except DamagedRunError as error:
+            self._repair(error)
+            return self.keys(table, as_of)
+        return (key for key, _ in groupby(heapq.merge(*of_levels)))
 
     def values_at(self, table: int, positions: pa.Array) -> Iterator[pa.Array]:
         """The values written at these positions (int64), of a table with one entry a record.
@@ -325,14 +237,20 @@ class PointIndex:
         The way to many of them: column by column, where `newest_of_each` goes key by key. In parts,
         so that one can be used and forgotten before the next is made.
         """
-        import pyarrow.compute as compute
+        from eventstore.projections.column_reads import TableColumns
 
-        columns = [level.entry_columns(table) for level in self._levels]
-        known = pa.chunked_array([found for found, _ in columns], pa.int64())
-        values = pa.chunked_array([found for _, found in columns], pa.large_binary())
-        rows = compute.index_in(positions, value_set=known.combine_chunks())
-        for start in range(0, len(rows), _VALUES_AT_ONCE):
-            yield from values.take(rows.slice(start, _VALUES_AT_ONCE)).chunks
+        columns, start = None, 0
+        while start < len(positions):
+            try:
+                if columns is None:
+                    columns = TableColumns(self._levels, table)
+                part = columns.values_at(positions.slice(start, _VALUES_AT_ONCE))
+            except DamagedRunError as error:
+                self._repair(error)
+                columns = None
+                continue
+            yield from part.chunks
+            start += _VALUES_AT_ONCE
 
     def highest_id(self, sequence: str) -> int:
         """The highest id that any record of an id sequence has; 0 when there is none."""
@@ -361,7 +279,7 @@ class PointIndex:
 
     def _freeze_tail(self) -> None:
         frozen = self._tail
-        tail = _Tail(frozen.last_position, frozen.last_recorded_at, frozen.highest_ids)
+        tail = Tail(frozen.last_position, frozen.last_recorded_at, frozen.highest_ids)
         with self._swap:
             self._levels = (*self._levels, tail)
             self._tail = tail
@@ -373,31 +291,51 @@ class PointIndex:
     def _build_run(self, log: Log, last_position: int) -> None:
         """Append a run of the records from the index's position to another."""
         # Not at the top: what it imports takes long, and most openings build nothing.
-        from eventstore.projections.index_building import INDEXED_COLUMNS, highest_ids, run_tables
+        from eventstore.projections.run_building import built_run
 
         before = self._tail
-        records = pa.concat_batches(log.scan(self.position, last_position, INDEXED_COLUMNS))
-        highest = dict(before.highest_ids)
-        for sequence, highest_id in highest_ids(records).items():
-            highest[sequence] = max(highest.get(sequence, 0), highest_id)
-        metadata = self._metadata(
-            before.last_position + 1,
-            last_position,
-            before.last_recorded_at,
-            log.recorded_at(last_position),
-            highest,
+        run = built_run(
+            log, self._run_folder(), before.last_position + 1, last_position, before.highest_ids
         )
-        path = run_path(self._run_folder(), metadata.first_position, last_position)
-        run = write_run(path, metadata, run_tables(records))
         if before.records:
             self._freeze_tail()
-        tail = _Tail(last_position, metadata.last_recorded_at, highest)
+        tail = Tail(last_position, run.metadata.last_recorded_at, run.highest_ids)
         with self._swap:
             # In place of a tail that is empty.
             self._levels = (*self._levels[:-1], run, tail)
             self._tail = tail
 
-    def _submit(self, frozen: _Tail | None) -> None:
+    def _repair(self, error: DamagedRunError) -> None:
+        """Build a run again that was found damaged, unless another thread has done so.
+
+        Raises DataLossError when that has been of no use.
+        """
+        # Not at the top: what it imports takes long.
+        from eventstore.projections.run_building import rebuilt_runs
+
+        with self._repairing:
+            damaged = next((run for run in self._runs() if run.file is error.file), None)
+            if damaged is None:
+                return
+            self._repairs[damaged.first_position] += 1
+            if self._repairs[damaged.first_position] > _REPAIRS_MAX:
+                raise DataLossError(
+                    f"{error}, though it was built {_REPAIRS_MAX} times again: check the disk and "
+                    "the memory of this machine"
+                ) from None
+            _LOGGER.warning("%s: building it again from the log", error)
+            before = [run for run in self._runs() if run.last_position < damaged.first_position]
+            highest_before = before[-1].highest_ids if before else {}
+            folder = self._run_folder()
+            try:
+                runs = rebuilt_runs(self._log, folder, damaged, highest_before, BUILT_RECORDS_MAX)
+                if damaged.path.parent == folder and damaged.path != runs[-1].path:
+                    damaged.path.unlink(missing_ok=True)
+            except OSError as failure:
+                raise translated(failure, "building the point index in", folder) from None
+            self._replace([damaged], runs)
+
+    def _submit(self, frozen: Tail | None) -> None:
         if self._process != os.getpid():
             # Threads do not survive a fork; what the parent was writing stays in memory here.
             self._process = os.getpid()
@@ -407,7 +345,7 @@ class PointIndex:
             self._writer = ThreadPoolExecutor(1, thread_name_prefix="eventstore-index")
         self._writing.append(self._writer.submit(self._write_out, frozen, self._run_folder()))
 
-    def _write_out(self, frozen: _Tail | None, folder: Path) -> None:
+    def _write_out(self, frozen: Tail | None, folder: Path) -> None:
         """Replace a frozen tail by a run, and merge runs. Runs in the background."""
         try:
             if frozen is not None:
@@ -419,13 +357,18 @@ class PointIndex:
                     frozen.highest_ids,
                 )
                 path = run_path(folder, frozen.first_position, frozen.last_position)
-                self._replace([frozen], write_run(path, metadata, frozen.tables()))
+                self._replace([frozen], [write_run(path, metadata, frozen.tables())])
             while merging := self._mergeable():
                 path = run_path(folder, merging[0].first_position, merging[-1].last_position)
-                self._replace(merging, merge_runs(merging, path))
-                for run in merging:
-                    if run.path.parent == folder:
-                        run.path.unlink(missing_ok=True)
+                try:
+                    merged = merge_runs(merging, path)
+                except DamagedRunError as error:
+                    self._repair(error)
+                    continue
+                if self._replace(merging, [merged]):
+                    for run in merging:
+                        if run.path.parent == folder:
+                            run.path.unlink(missing_ok=True)
         except Exception:
             # The frozen tail keeps answering; the next process folds the log again.
             _LOGGER.exception("writing the point index in %s failed", folder)
@@ -445,14 +388,17 @@ class PointIndex:
                 merging, records = [run], run.records
         return merging if len(merging) > 1 else []
 
-    def _replace(self, replaced: Sequence[_Level], run: SortedRun) -> None:
+    def _replace(self, replaced: Sequence[_Level], runs: Sequence[SortedRun]) -> bool:
+        """Put runs in the place of levels; False when these are no longer there."""
         with self._swap:
+            if replaced[0] not in self._levels:
+                return False
             first = self._levels.index(replaced[0])
-            self._levels = (
-                *self._levels[:first],
-                run,
-                *self._levels[first + len(replaced) :],
-            )
+            end = first + len(replaced)
+            if self._levels[first:end] != tuple(replaced):
+                return False
+            self._levels = (*self._levels[:first], *runs, *self._levels[end:])
+            return True
 
     def _metadata(
         self,
@@ -464,7 +410,7 @@ class PointIndex:
     ) -> RunMetadata:
         return RunMetadata(
             format_version=RUN_FORMAT_VERSION,
-            store_id=self._store_id,
+            store_id=self._log.store_id,
             first_position=first_position,
             last_position=last_position,
             preceding_recorded_at=preceding_recorded_at,
@@ -475,9 +421,10 @@ class PointIndex:
     def _run_folder(self) -> Path:
         if self._folder is not None:
             return self._folder
-        if self._temporary is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="eventstore-")
-        return Path(self._temporary.name)
+        with self._swap:
+            if self._temporary is None:
+                self._temporary = tempfile.TemporaryDirectory(prefix="eventstore-")
+            return Path(self._temporary.name)
 
 
 def _sealed_stretches(log: Log, after: int) -> Iterator[int]:

@@ -1,28 +1,41 @@
 """The file of a sorted run: each table's entries by key, a directory of them, and their values.
 
-An entry is three int64 side by side: key, position, and where in the values its value starts, or
-the value itself where all of a table have eight bytes, as ids do. The directory divides the span
-of the keys into equal buckets and holds the first row of each, so that a look-up reads two or three
-places of the memory-mapped file, however large it is. Where keys are far apart, as hashes are, a
-filter tells that a key is not there by reading a bit: it divides their span into many more slots,
+An entry is int64s side by side: key, position, and the value itself where all of a table have eight
+bytes, as ids do; else where in the values its value starts, and the value's checksum. The directory
+divides the span of the keys into equal buckets and holds the first row of each, so that a look-up
+reads two or three places of the memory-mapped file, however large it is. Where keys are far apart,
+as hashes are, a filter tells that a key is not there: it divides their span into many more slots,
 and holds which of them have a key. A footer in JSON says what lies where.
+
+What is read is checked as it is read, for the file may change at any moment. Entries have a
+checksum for each block of a few rows, which covers the row before them and the one after them, too:
+so a block shows that a key is there, or that it is between two neighbours and is not. The directory
+needs none, since it only says where to look. The filter is held in memory once it was checked.
+Checksums are XXH3 of 64 bits with a seed of the file's own, so that parts of another file do not
+pass. A file that was cut is noticed by its size before it is read: the system would end the
+process that reads a mapped page behind the end.
 """
 
 from __future__ import annotations
 
+import bisect
 import mmap
 import os
+import secrets
 import struct
 import threading
+from array import array
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, Final
 from uuid import UUID
 
 import msgspec
 import pyarrow as pa
+from xxhash import xxh3_64_intdigest
 
-RUN_FORMAT_VERSION: Final = 6
+RUN_FORMAT_VERSION: Final = 7
 
 RUN_SCHEMA: Final = pa.schema(
     [
@@ -35,20 +48,35 @@ RUN_SCHEMA: Final = pa.schema(
 TEMPORARY_SUFFIX: Final = ".tmp"
 """How the name of a run ends while it is written."""
 
-ENTRY_NUMBERS: Final = 3
-"""How many int64 an entry has."""
+BLOCK_ROWS: Final = 16
+"""How many rows share a checksum."""
+
+BLOCK_SHIFT: Final = BLOCK_ROWS.bit_length() - 1
 
 _NUMBER_BYTES: Final = 8
-_ENTRY_BYTES: Final = ENTRY_NUMBERS * _NUMBER_BYTES
+_INLINE_NUMBERS: Final = 3
+_ENTRY_NUMBERS: Final = 4
 _ROWS_PER_BUCKET: Final = 4
 _SLOTS_PER_ROW: Final = 8
 _FAR_APART: Final = 1 << 16
-_ENDING: Final = struct.Struct("<q8s")
-_MAGIC: Final = b"ESRUN\0\0\0"
+_ENDING: Final = struct.Struct("<Qq8s")
+_MAGIC: Final = b"ESRUN\0\0\7"
+_UNSIGNED: Final = (1 << 64) - 1
+
+_checksum: Final = xxh3_64_intdigest
+_key_at: Final = struct.Struct("<q").unpack_from
 
 
 class UnusableRunError(Exception):
     """The file is no whole run of this format: to be thrown away and built again."""
+
+
+class DamagedRunError(Exception):
+    """What was read of a run that was whole when it was opened is not what was written."""
+
+    def __init__(self, file: RunFile, what: str) -> None:
+        super().__init__(f"{file.path}: {what}")
+        self.file = file
 
 
 class RunMetadata(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +100,7 @@ class _Layout(msgspec.Struct, frozen=True, kw_only=True):
     """Where a table lies: offsets and sizes in bytes.
 
     Bucket b spans 2^shift keys, a slot of the filter 2^slot_shift; a table without a filter has one
-    of no bytes.
+    of no bytes. Each `..._checksum` is of a whole part, for who reads all of it.
     """
 
     rows: int
@@ -81,99 +109,198 @@ class _Layout(msgspec.Struct, frozen=True, kw_only=True):
     shift: int
     slot_shift: int
     entries: int
+    checksums: int
     directory: int
     filter: int
     values: int
     end: int
+    entries_checksum: int
+    filter_checksum: int
+    values_checksum: int
     has_inline_values: bool
 
 
 class _Footer(msgspec.Struct, frozen=True, kw_only=True):
     metadata: RunMetadata
+    seed: int
     tables: dict[int, _Layout]
 
 
 class RunTable:
     """One table of a run as it lies in the mapped file.
 
-    `numbers` holds the entries, and one more behind the last that ends its value and has a key
-    unlike it; `keys` and `positions` are every third of them. `filter` has a bit for each slot of
-    2^slot_shift keys from the lowest on, or is empty.
+    A block is `span` bytes of the entries, every `stride` bytes from `entries` on: those of its
+    rows, the row before and the row after. Before the first row and behind the last one is one that
+    is none; the latter ends the last value and has a key unlike it.
     """
 
     __slots__ = (
-        "_bytes",
-        "directory",
+        "_directory",
+        "_hint_keys",
+        "_layout",
+        "checksums",
+        "entries",
+        "entry_bytes",
+        "file",
         "filter",
         "has_inline_values",
         "highest",
         "is_dense",
-        "keys",
         "lowest",
+        "mapped",
         "numbers",
-        "positions",
         "rows",
-        "shift",
+        "seed",
         "slot_shift",
+        "span",
+        "stride",
         "values",
     )
 
-    def __init__(self, layout: _Layout, file: memoryview) -> None:
-        self.rows, self.shift, self.slot_shift = layout.rows, layout.shift, layout.slot_shift
+    def __init__(self, layout: _Layout, file: RunFile, seed: int) -> None:
+        self._layout, self.file, self.mapped, self.seed = layout, file, file.mapped, seed
+        self.rows, self.slot_shift = layout.rows, layout.slot_shift
         self.lowest, self.highest = layout.lowest, layout.highest
+        self.entries, self.values = layout.entries, layout.values
         self.has_inline_values = layout.has_inline_values
         # Each row is likely to be as far from the first as its key, if these are ids of nodes.
         is_gapless = layout.highest - layout.lowest + 1 == layout.rows
         self.is_dense = is_gapless and not layout.has_inline_values
-        self._bytes = file[layout.entries : layout.directory]
-        self.numbers = self._bytes.cast("q")
-        self.keys = self.numbers[: ENTRY_NUMBERS * layout.rows : ENTRY_NUMBERS]
-        self.positions = self.numbers[1 : ENTRY_NUMBERS * layout.rows : ENTRY_NUMBERS]
+        self.numbers = _INLINE_NUMBERS if layout.has_inline_values else _ENTRY_NUMBERS
+        self.entry_bytes = _NUMBER_BYTES * self.numbers
+        self.stride = BLOCK_ROWS * self.entry_bytes
+        self.span = self.stride + 2 * self.entry_bytes
+        whole = memoryview(file.mapped)
+        self.checksums = whole[layout.checksums : layout.directory].cast("Q")
+        first = layout.entries + self.entry_bytes
+        entries = whole[first : first + layout.rows * self.entry_bytes].cast("q")
+        self._hint_keys = entries[:: self.numbers]
         buckets = (layout.highest - layout.lowest >> layout.shift) + 1
-        self.directory = file[layout.directory : layout.directory + 4 * (buckets + 1)].cast("i")
-        self.filter = file[layout.filter : layout.values]
-        self.values = file[layout.values : layout.end]
+        end = layout.directory + 4 * (buckets + 1)
+        self._directory = whole[layout.directory : end].cast("i")
+        self.filter: bytes | None = None
+        """Once `checked_filter` has been called, what it returns."""
 
-    def value(self, row: int) -> bytes:
-        at = ENTRY_NUMBERS * row + 2
-        if self.has_inline_values:
-            return self._bytes[_NUMBER_BYTES * at : _NUMBER_BYTES * (at + 1)].tobytes()
-        numbers = self.numbers
-        return self.values[numbers[at] : numbers[at + ENTRY_NUMBERS]].tobytes()
+    def checked_filter(self) -> bytes:
+        """A bit for each slot of 2^slot_shift keys from the lowest on, or nothing."""
+        if self.filter is None:
+            layout = self._layout
+            found = self.mapped[layout.filter : layout.values]
+            if _checksum(found, self.seed) != layout.filter_checksum:
+                raise DamagedRunError(self.file, "the filter of a table is damaged")
+            self.filter = found
+        return self.filter
+
+    def block(self, number: int) -> bytes:
+        """The entries of a block, the row before and the row after."""
+        start = self.entries + number * self.stride
+        found = self.mapped[start : start + self.span]
+        if _checksum(found, self.seed) != self.checksums[number]:
+            raise DamagedRunError(self.file, f"block {number} of a table's entries is damaged")
+        return found
+
+    def first_row(self, key: int) -> tuple[int, bytes] | None:
+        """The first row with a key between lowest and highest, and its block; None without one.
+
+        Shown by the rows around it, whatever has led there.
+        """
+        distance = key - self.lowest
+        bits = self.checked_filter() if self.filter is None else self.filter
+        if bits and not bits[(slot := distance >> self.slot_shift) >> 3] >> (slot & 7) & 1:
+            return None
+        bucket = distance >> self._layout.shift
+        try:
+            start, end = self._directory[bucket], self._directory[bucket + 1]
+            row = bisect.bisect_left(self._hint_keys, key, start, end)
+        except (IndexError, ValueError):
+            raise DamagedRunError(self.file, "the directory of a table is damaged") from None
+        if row < self.rows:
+            block = self.block(row >> BLOCK_SHIFT)
+            at = (row & BLOCK_ROWS - 1) * self.entry_bytes
+            found = _key_at(block, at + self.entry_bytes)[0]
+            if found >= key and (row == 0 or _key_at(block, at)[0] < key):
+                return (row, block) if found == key else None
+        raise DamagedRunError(self.file, "the entries or the directory of a table are damaged")
+
+    def rows_of(self, key: int, as_of: int) -> memoryview | None:
+        """The int64s of the entries with a key that is between lowest and highest, up to `as_of`.
+
+        Those of the entry after them follow.
+        """
+        found = self.first_row(key)
+        if found is None:
+            return None
+        row, block = found
+        at, numbers = (row & BLOCK_ROWS - 1) + 1, self.numbers
+        first, end = row >> BLOCK_SHIFT, row + 1
+        view = memoryview(block).cast("q")
+        if view[(at + 1) * numbers] == key:
+            try:
+                end = bisect.bisect_right(self._hint_keys, key, row)
+            except ValueError:
+                raise DamagedRunError(self.file, "the entries of a table are damaged") from None
+            last = end - 1 >> BLOCK_SHIFT
+            if last > first:
+                view = memoryview(self._blocks(first, last)).cast("q")
+        last_at = at + end - row - 1
+        if view[last_at * numbers] != key or view[(last_at + 1) * numbers] == key:
+            raise DamagedRunError(self.file, "the entries of a table are damaged")
+        rows = view[at * numbers : (last_at + 2) * numbers]
+        positions = rows[1:-numbers:numbers]
+        if positions[-1] > as_of:
+            rows = rows[: (bisect.bisect_right(positions, as_of) + 1) * numbers]
+        return rows if len(rows) > numbers else None
+
+    def _blocks(self, first: int, last: int) -> bytes:
+        """The entries of some blocks, the row before and the row after."""
+        start = self.entries + first * self.stride
+        found = self.mapped[start : start + (last - first) * self.stride + self.span]
+        view = memoryview(found)
+        for number, checksum in enumerate(self.checksums[first : last + 1]):
+            at = number * self.stride
+            if _checksum(view[at : at + self.span], self.seed) != checksum:
+                raise DamagedRunError(
+                    self.file, f"block {first + number} of a table's entries is damaged"
+                )
+        return found
+
+    def value(self, start: int, end: int, checksum: int) -> bytes:
+        """The value between two places of the values; its checksum as a signed int64."""
+        found = self.mapped[self.values + start : self.values + end]
+        if _checksum(found) != checksum & _UNSIGNED:
+            raise DamagedRunError(self.file, "a value is damaged")
+        return found
 
     def batch(self) -> pa.RecordBatch:
-        """The rows as RUN_SCHEMA; the values are not copied."""
-        rows = self.rows
-        thirds = self.numbers[2::ENTRY_NUMBERS]
+        """The rows as RUN_SCHEMA; the values are not copied: `check_values` when they are."""
+        rows, numbers, layout = self.rows, self.numbers, self._layout
+        entries = self.mapped[layout.entries : layout.checksums]
+        if _checksum(entries, self.seed) != layout.entries_checksum:
+            raise DamagedRunError(self.file, "the entries of a table are damaged")
+        view = memoryview(entries).cast("q")[numbers:]
+        keys, positions, thirds = (view[first::numbers] for first in range(3))
         if self.has_inline_values:
             offsets = _inline_offsets(rows)
             values = pa.py_buffer(thirds[:rows].tobytes())
         else:
-            offsets, values = pa.py_buffer(thirds.tobytes()), pa.py_buffer(self.values)
+            offsets = pa.py_buffer(thirds[: rows + 1].tobytes())
+            values = pa.py_buffer(memoryview(self.mapped)[layout.values : layout.end])
         columns = [
-            pa.Array.from_buffers(pa.int64(), rows, [None, pa.py_buffer(self.keys.tobytes())]),
-            pa.Array.from_buffers(pa.int64(), rows, [None, pa.py_buffer(self.positions.tobytes())]),
+            pa.Array.from_buffers(pa.int64(), rows, [None, pa.py_buffer(keys[:rows].tobytes())]),
+            pa.Array.from_buffers(
+                pa.int64(), rows, [None, pa.py_buffer(positions[:rows].tobytes())]
+            ),
             pa.Array.from_buffers(pa.large_binary(), rows, [None, offsets, values]),
         ]
         return pa.RecordBatch.from_arrays(columns, schema=RUN_SCHEMA)
 
-
-_EMPTY: Final = RunTable(
-    _Layout(
-        rows=0,
-        lowest=1,
-        highest=0,
-        shift=0,
-        slot_shift=0,
-        entries=0,
-        directory=_ENTRY_BYTES,
-        filter=_ENTRY_BYTES,
-        values=_ENTRY_BYTES,
-        end=_ENTRY_BYTES,
-        has_inline_values=False,
-    ),
-    memoryview(bytes(_ENTRY_BYTES + 4)),
-)
+    def check_values(self) -> None:
+        """Check all values, as they are now."""
+        layout = self._layout
+        if not self.has_inline_values:
+            values = memoryview(self.mapped)[layout.values : layout.end]
+            if _checksum(values, self.seed) != layout.values_checksum:
+                raise DamagedRunError(self.file, "the values of a table are damaged")
 
 
 class RunFile:
@@ -181,25 +308,42 @@ class RunFile:
 
     def __init__(self, path: Path) -> None:
         """Raises UnusableRunError when the file is missing or is no whole run of this format."""
+        self.path = path
         try:
-            with path.open("rb") as opened:
-                mapped = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
-            footer = _footer(mapped)
+            # Kept open: to ask for the file's size so takes half as long as in other ways.
+            opened = path.open("rb", buffering=0)
+            self._opened, self.descriptor = opened, opened.fileno()
+            self.mapped = mmap.mmap(self.descriptor, 0, access=mmap.ACCESS_READ)
+            self.size = len(self.mapped)
+            footer = _footer(self.mapped)
         except (OSError, ValueError, struct.error, msgspec.MsgspecError) as error:
             raise UnusableRunError(f"{path}: {error}") from None
         self.metadata = footer.metadata
-        self._tables = {table: RunTable(layout, mapped) for table, layout in footer.tables.items()}
+        self.tables = {
+            table: RunTable(layout, self, footer.seed ^ table)
+            for table, layout in footer.tables.items()
+        }
 
-    def table(self, table: int) -> RunTable:
-        return self._tables.get(table, _EMPTY)
+    def refuse_cut(self) -> None:
+        """Raise DamagedRunError when the file is not as long as it was."""
+        if os.lseek(self.descriptor, 0, os.SEEK_END) != self.size:
+            raise DamagedRunError(self, "its size has changed")
+
+    def stamp(self) -> tuple[int, ...]:
+        """What is another one when the file was written to."""
+        status = os.fstat(self.descriptor)
+        return status.st_mtime_ns, status.st_ctime_ns, status.st_size
 
 
-def _footer(file: memoryview) -> _Footer:
-    length, magic = _ENDING.unpack(file[-_ENDING.size :])
+def _footer(file: mmap.mmap) -> _Footer:
+    checksum, length, magic = _ENDING.unpack(file[-_ENDING.size :])
     end = len(file) - _ENDING.size
     if magic != _MAGIC or not 0 < length <= end:
-        raise ValueError("it does not end as a run does")
-    footer = msgspec.json.decode(file[end - length : end], type=_Footer)
+        raise ValueError("it does not end as a run of this format does")
+    encoded = file[end - length : end]
+    if _checksum(encoded) != checksum:
+        raise ValueError("its footer is damaged")
+    footer = msgspec.json.decode(encoded, type=_Footer)
     if footer.metadata.format_version != RUN_FORMAT_VERSION:
         raise ValueError(f"format version {footer.metadata.format_version}")
     if any(layout.end > end - length for layout in footer.tables.values()):
@@ -215,13 +359,14 @@ def write_run_file(path: Path, metadata: RunMetadata, tables: Mapping[int, pa.Re
     temporary = path.with_name(f"{path.name}.{writer}{TEMPORARY_SUFFIX}")
     try:
         with temporary.open("wb") as file:
+            seed = secrets.randbits(63)
             layouts = {
-                table: _write_table(file, batch)
+                table: _write_table(file, batch, seed ^ table)
                 for table, batch in tables.items()
                 if batch.num_rows
             }
-            footer = msgspec.json.encode(_Footer(metadata=metadata, tables=layouts))
-            file.write(footer + _ENDING.pack(len(footer), _MAGIC))
+            footer = msgspec.json.encode(_Footer(metadata=metadata, seed=seed, tables=layouts))
+            file.write(footer + _ENDING.pack(_checksum(footer), len(footer), _MAGIC))
             file.flush()
             # A file that was renamed but not written would not be missed until a look-up.
             os.fsync(file.fileno())
@@ -230,30 +375,44 @@ def write_run_file(path: Path, metadata: RunMetadata, tables: Mapping[int, pa.Re
         temporary.unlink(missing_ok=True)
 
 
-def _write_table(file: IO[bytes], batch: pa.RecordBatch) -> _Layout:
+def _write_table(file: IO[bytes], batch: pa.RecordBatch, seed: int) -> _Layout:
     rows, keys = batch.num_rows, batch.column(0)
     offsets, values = _binary_buffers(batch.column(2))
     lowest, highest = keys[0].as_py(), keys[-1].as_py()
     are_ids = _are_numbers(batch.column(2))
-    numbers = memoryview(bytearray(_ENTRY_BYTES * (rows + 1))).cast("q")
-    numbers[: ENTRY_NUMBERS * rows : ENTRY_NUMBERS] = _int64s(keys)
-    numbers[1 : ENTRY_NUMBERS * rows : ENTRY_NUMBERS] = _int64s(batch.column(1))
+    width = _INLINE_NUMBERS if are_ids else _ENTRY_NUMBERS
+    blocks = -(-rows // BLOCK_ROWS)
+    # With a row before the first one, one behind the last one, and whole blocks.
+    numbers = array("q", bytes(_NUMBER_BYTES * width * (blocks * BLOCK_ROWS + 2)))
+    entries = memoryview(numbers)[width:]
+    end = rows * width
+    entries[:end:width] = _int64s(keys)
+    entries[1:end:width] = _int64s(batch.column(1))
     if are_ids:
-        numbers[2 : ENTRY_NUMBERS * rows : ENTRY_NUMBERS] = values.cast("q")
+        entries[2:end:width] = values.cast("q")
     else:
-        numbers[2::ENTRY_NUMBERS] = offsets
-    numbers[ENTRY_NUMBERS * rows] = highest ^ 1
+        entries[2 : end + width : width] = offsets
+        entries[3:end:width] = _signed(_value_checksums(offsets, values))
+    entries[end] = highest ^ 1
+    whole = memoryview(numbers).cast("B")
+    stride = _NUMBER_BYTES * width * BLOCK_ROWS
+    span = stride + 2 * _NUMBER_BYTES * width
+    starts = range(0, blocks * stride, stride)
+    checksums = array("Q", [_checksum(whole[start : start + span], seed) for start in starts])
     shift, directory = _directory(keys, lowest, highest)
+    slot_shift, bits = _filter(keys, lowest, highest)
     entries_at = file.tell()
-    file.write(numbers)
+    file.write(whole)
+    checksums_at = file.tell()
+    file.write(checksums)
     directory_at = file.tell()
     _write_padded(file, directory)
-    slot_shift, bits = _filter(keys, lowest, highest)
     filter_at = file.tell()
-    _write_padded(file, bits)
+    file.write(bits)
     values_at = file.tell()
-    if not are_ids:
-        _write_padded(file, values)
+    if are_ids:
+        values = memoryview(b"")
+    _write_padded(file, values)
     return _Layout(
         rows=rows,
         lowest=lowest,
@@ -261,10 +420,14 @@ def _write_table(file: IO[bytes], batch: pa.RecordBatch) -> _Layout:
         shift=shift,
         slot_shift=slot_shift,
         entries=entries_at,
+        checksums=checksums_at,
         directory=directory_at,
         filter=filter_at,
         values=values_at,
-        end=file.tell(),
+        end=values_at + len(values),
+        entries_checksum=_checksum(whole, seed),
+        filter_checksum=_checksum(bits, seed),
+        values_checksum=_checksum(values, seed),
         has_inline_values=are_ids,
     )
 
@@ -272,6 +435,16 @@ def _write_table(file: IO[bytes], batch: pa.RecordBatch) -> _Layout:
 def _write_padded(file: IO[bytes], part: memoryview | bytes) -> None:
     file.write(part)
     file.write(bytes(-len(part) % _NUMBER_BYTES))
+
+
+def _signed(numbers: array[int]) -> memoryview:
+    return memoryview(numbers).cast("B").cast("q")
+
+
+def _value_checksums(offsets: memoryview, values: memoryview) -> array[int]:
+    """The checksum of each value."""
+    found = bytes(values)
+    return array("Q", [_checksum(found[start:end]) for start, end in pairwise(offsets)])
 
 
 def _directory(keys: pa.Array, lowest: int, highest: int) -> tuple[int, memoryview]:
@@ -303,7 +476,7 @@ def _filter(keys: pa.Array, lowest: int, highest: int) -> tuple[int, bytes]:
     while spread >> shift >= _SLOTS_PER_ROW * len(keys):
         shift += 1
     slots = compute.run_end_encode(_divided(keys, lowest, shift)).values
-    bits = bytearray((spread >> shift) // 8 + 1)
+    bits = bytearray(_NUMBER_BYTES * ((spread >> shift) // (8 * _NUMBER_BYTES) + 1))
     for slot in slots.to_pylist():
         bits[slot >> 3] |= 1 << (slot & 7)
     return shift, bytes(bits)

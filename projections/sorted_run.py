@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import bisect
+import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from os import SEEK_END, lseek
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import pyarrow as pa
+from xxhash import xxh3_64_intdigest
 
 from eventstore.projections.index_tables import TABLES
 from eventstore.projections.run_file import (
-    ENTRY_NUMBERS,
+    BLOCK_ROWS,
+    BLOCK_SHIFT,
     RUN_SCHEMA,
     RunFile,
     RunMetadata,
@@ -19,18 +23,27 @@ from eventstore.projections.run_file import (
     write_run_file,
 )
 
-_NEIGHBOURS = 16
-_NO_ROWS = range(0)
+_IN_BLOCK: Final = BLOCK_ROWS - 1
+
+_two_entries: Final = struct.Struct("<qqqQq8xq").unpack_from
+"""Key, position, start and checksum of an entry; key and start of the one after it."""
 
 
 class SortedRun:
-    """A run opened for look-ups. Safe to use from several threads."""
+    """A run opened for look-ups. Safe to use from several threads.
+
+    What it answers was checked as it was read: where the file has changed, DamagedRunError is
+    raised.
+    """
 
     def __init__(self, path: Path) -> None:
         """Raises UnusableRunError when the file is missing or is no whole run of this format."""
         self.path = path
         file = RunFile(path)
-        self._tables = {table: file.table(table) for table in TABLES}
+        self.file = file
+        self._tables = file.tables
+        self._refuse_cut = file.refuse_cut
+        self._descriptor, self._size = file.descriptor, file.size
         self.metadata = file.metadata
         self.first_position = self.metadata.first_position
         self.last_position = self.metadata.last_position
@@ -38,133 +51,144 @@ class SortedRun:
         self.records = self.last_position - self.first_position + 1
 
     def newest(self, table: int, key: int, as_of: int) -> tuple[int, bytes] | None:
-        opened = self._tables[table]
-        if not opened.lowest <= key <= opened.highest:
+        opened = self._tables.get(table)
+        if opened is None or not opened.lowest <= key <= opened.highest:
             return None
-        if opened.is_dense:
-            # For most nodes what the functions below do, without calling them.
-            numbers, at = opened.numbers, ENTRY_NUMBERS * (key - opened.lowest)
-            position, start = numbers[at + 1], numbers[at + 2]
-            if numbers[at] == key != numbers[at + ENTRY_NUMBERS] and position <= as_of:
-                end = numbers[at + ENTRY_NUMBERS + 2]
-                return position, opened.values[start:end].tobytes()
-        rows = _rows(opened, key, as_of)
-        return (opened.positions[rows[-1]], opened.value(rows[-1])) if rows else None
+        if opened.is_dense and lseek(self._descriptor, 0, SEEK_END) == self._size:
+            # For most nodes what `_newest` does, without calling anything.
+            row, mapped = key - opened.lowest, opened.mapped
+            number = row >> BLOCK_SHIFT
+            start = opened.entries + number * opened.stride
+            block = mapped[start : start + opened.span]
+            if xxh3_64_intdigest(block, opened.seed) == opened.checksums[number]:
+                found, position, start, checksum, following, end = _two_entries(
+                    block, (row - (number << BLOCK_SHIFT) + 1) * opened.entry_bytes
+                )
+                if found == key != following and position <= as_of:
+                    value = mapped[(at := opened.values) + start : at + end]
+                    if xxh3_64_intdigest(value) == checksum:
+                        return position, value
+        self._refuse_cut()
+        return _newest(opened, key, as_of)
 
     def newest_of_each(
         self, table: int, keys: Sequence[int], as_of: int
     ) -> dict[int, tuple[int, bytes]]:
         """By key what `newest` answers, for those of `keys` for which there is anything."""
-        opened = self._tables[table]
-        lowest, highest = opened.lowest, opened.highest
-        numbers, values, all_keys = opened.numbers, opened.values, opened.keys
-        directory, shift, is_dense = opened.directory, opened.shift, opened.is_dense
-        bisect_left, is_inline = bisect.bisect_left, opened.has_inline_values
+        opened = self._tables.get(table)
+        if opened is None:
+            return {}
+        self._refuse_cut()
+        lowest, highest, is_dense = opened.lowest, opened.highest, opened.is_dense
+        entry_bytes, mapped, values = opened.entry_bytes, opened.mapped, opened.values
+        last, block = -1, b""
         found = {}
         for key in keys:
             if not lowest <= key <= highest:
                 continue
-            # For most keys what the functions below do, without calling them.
-            row = key - lowest
-            if not is_dense or numbers[ENTRY_NUMBERS * row] != key:
-                bucket = row >> shift
-                start, end = directory[bucket], directory[bucket + 1]
-                if start == end:
-                    continue
-                row = bisect_left(all_keys, key, start, end)
-                if numbers[ENTRY_NUMBERS * row] != key:
-                    continue
-            at = ENTRY_NUMBERS * row
-            position = numbers[at + 1]
-            if numbers[at + ENTRY_NUMBERS] != key and position <= as_of and not is_inline:
-                start, end = numbers[at + 2], numbers[at + ENTRY_NUMBERS + 2]
-                found[key] = (position, values[start:end].tobytes())
-                continue
-            rows = _rows(opened, key, as_of)
-            if rows:
-                found[key] = (opened.positions[rows[-1]], opened.value(rows[-1]))
+            if is_dense:
+                # For most keys what `_newest` does, without its steps.
+                row = key - lowest
+                if row >> BLOCK_SHIFT != last:
+                    last = row >> BLOCK_SHIFT
+                    block = opened.block(last)
+                at = ((row & _IN_BLOCK) + 1) * entry_bytes
+                held, position, start, checksum, following, end = _two_entries(block, at)
+                if held == key != following and position <= as_of:
+                    value = mapped[values + start : values + end]
+                    if xxh3_64_intdigest(value) == checksum:
+                        found[key] = (position, value)
+                        continue
+            newest = _newest(opened, key, as_of)
+            if newest is not None:
+                found[key] = newest
         return found
 
     def entries(self, table: int, key: int, as_of: int) -> Sequence[tuple[int, bytes]]:
-        opened = self._tables[table]
-        if not opened.lowest <= key <= opened.highest:
+        opened = self._tables.get(table)
+        if opened is None or not opened.lowest <= key <= opened.highest:
             return ()
-        rows = _rows(opened, key, as_of)
-        if len(rows) > 1:
-            return [(opened.positions[row], opened.value(row)) for row in rows]
-        # Most have one or none, for which a comprehension takes longer than the look-up.
-        return ((opened.positions[rows[0]], opened.value(rows[0])),) if rows else ()
+        self._refuse_cut()
+        rows = opened.rows_of(key, as_of)
+        if rows is None:
+            return ()
+        return [
+            *zip(rows[1 : -opened.numbers : opened.numbers], _values(opened, rows), strict=True)
+        ]
 
     def ids(self, table: int, key: int, as_of: int) -> Sequence[int]:
         """The values of what `entries` answers, of a table of ids."""
-        opened = self._tables[table]
-        distance, bits = key - opened.lowest, opened.filter
-        if distance < 0 or key > opened.highest:
+        opened = self._tables.get(table)
+        if opened is None or not opened.lowest <= key <= opened.highest:
             return ()
-        # Most runs do not have the key: without calling the function that says so, too.
+        distance = key - opened.lowest
+        # Most runs do not have the key: without calling the functions that say so, too.
+        bits = opened.filter
         if bits and not bits[(slot := distance >> opened.slot_shift) >> 3] >> (slot & 7) & 1:
             return ()
-        numbers = opened.numbers
-        return [numbers[ENTRY_NUMBERS * row + 2] for row in _rows(opened, key, as_of)]
+        self._refuse_cut()
+        rows = opened.rows_of(key, as_of)
+        return () if rows is None else rows[2 : -opened.numbers : opened.numbers].tolist()
 
     def values_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, list[bytes]]:
         """By key the values of what `entries` answers, for those of `keys` that have any."""
-        opened = self._tables[table]
-        lowest, highest, value = opened.lowest, opened.highest, opened.value
-        directory, shift = opened.directory, opened.shift
+        opened = self._tables.get(table)
+        if opened is None:
+            return {}
+        self._refuse_cut()
+        lowest, highest, rows_of = opened.lowest, opened.highest, opened.rows_of
         found = {}
         for key in keys:
             if lowest <= key <= highest:
-                bucket = key - lowest >> shift
-                if directory[bucket] < directory[bucket + 1]:
-                    rows = _rows(opened, key, as_of)
-                    if rows:
-                        found[key] = [*map(value, rows)]
+                rows = rows_of(key, as_of)
+                if rows is not None:
+                    found[key] = _values(opened, rows)
         return found
 
     def known_keys(self, table: int, keys: Collection[int]) -> set[int]:
         """Those of `keys` that the table has."""
-        opened = self._tables[table]
-        lowest, highest, shift = opened.lowest, opened.highest, opened.shift
-        rows, directory, bisect_left = opened.keys, opened.directory, bisect.bisect_left
-        if opened.filter:
-            bits, slot_shift = opened.filter, opened.slot_shift
+        opened = self._tables.get(table)
+        if opened is None:
+            return set()
+        self._refuse_cut()
+        lowest, highest, first_row = opened.lowest, opened.highest, opened.first_row
+        bits, slot_shift = opened.checked_filter(), opened.slot_shift
+        if bits:
+            # Without calling the function that says so, too.
             keys = [
                 key
                 for key in keys
                 if lowest <= key <= highest
                 and bits[(slot := key - lowest >> slot_shift) >> 3] >> (slot & 7) & 1
             ]
-        found = set()
-        for key in keys:
-            if lowest <= key <= highest:
-                bucket = key - lowest >> shift
-                start, end = directory[bucket], directory[bucket + 1]
-                if start < end:
-                    row = bisect_left(rows, key, start, end)
-                    if row < end and rows[row] == key:
-                        found.add(key)
-        return found
+        return {key for key in keys if lowest <= key <= highest and first_row(key) is not None}
 
     def keys(self, table: int, as_of: int) -> Iterator[int]:
         """The distinct keys that have an entry at or before `as_of`, ascending."""
-        opened = self._tables[table]
-        last_key = None
-        for key, position in zip(opened.keys, opened.positions, strict=True):
-            # The first entry of a key is its oldest.
-            if key != last_key:
-                last_key = key
-                if position <= as_of:
-                    yield key
+        return _distinct(self.batch(table), as_of)
 
     def entry_columns(self, table: int) -> tuple[pa.Array, pa.Array]:
-        """The positions and values of all entries of a table."""
+        """The positions and values of all entries of a table; as `batch` gives them."""
         batch = self.batch(table)
         return batch.column(1), batch.column(2)
 
     def batch(self, table: int) -> pa.RecordBatch:
-        """The rows of a table as RUN_SCHEMA."""
-        return self._tables[table].batch()
+        """The rows of a table as RUN_SCHEMA.
+
+        The values are those of the file itself: `check_values` afterwards.
+        """
+        opened = self._tables.get(table)
+        if opened is None:
+            return run_batch([], [], [])
+        self._refuse_cut()
+        return opened.batch()
+
+    def check_values(self, table: int) -> None:
+        """Check all values of a table, as they are now."""
+        opened = self._tables.get(table)
+        if opened is not None:
+            self._refuse_cut()
+            opened.check_values()
 
 
 def write_run(path: Path, metadata: RunMetadata, tables: Mapping[int, pa.RecordBatch]) -> SortedRun:
@@ -209,38 +233,42 @@ def merge_runs(runs: Sequence[SortedRun], path: Path) -> SortedRun:
     tables = {}
     for table in TABLES:
         batches = [run.batch(table) for run in runs]
+        # Copied by now, so that what is checked is what was copied.
         tables[table] = sorted_batch(*pa.concat_batches(batches).columns)
+        for run in runs:
+            run.check_values(table)
     return write_run(path, metadata, tables)
 
 
-def _end_row(table: RunTable, key: int, first: int) -> int:
-    """The row behind the last one with `key`, which row `first` has."""
-    numbers, end = table.numbers, first + 1
-    # Behind the last row there is an unlike key.
-    while numbers[ENTRY_NUMBERS * end] == key:
-        if end - first == _NEIGHBOURS:
-            return bisect.bisect_right(table.keys, key, end)
-        end += 1
-    return end
+def _newest(table: RunTable, key: int, as_of: int) -> tuple[int, bytes] | None:
+    rows = table.rows_of(key, as_of)
+    if rows is None:
+        return None
+    last = rows[-2 * table.numbers :]
+    return last[1], _values(table, last)[0]
 
 
-def _rows(table: RunTable, key: int, as_of: int) -> range:
-    """The rows at or before `as_of` with a key that is one between lowest and highest."""
-    keys, row = table.keys, key - table.lowest
-    if not table.is_dense or keys[row] != key or (row > 0 and keys[row - 1] == key):
-        slot = row >> table.slot_shift
-        if table.filter and not table.filter[slot >> 3] >> (slot & 7) & 1:
-            return _NO_ROWS
-        bucket = row >> table.shift
-        start, end = table.directory[bucket], table.directory[bucket + 1]
-        if start == end:
-            return _NO_ROWS
-        row = bisect.bisect_left(keys, key, start, end)
-        if row == end or keys[row] != key:
-            return _NO_ROWS
-    end = row + 1
-    if table.numbers[ENTRY_NUMBERS * end] == key:
-        end = _end_row(table, key, row)
-    if table.positions[end - 1] > as_of:
-        end = bisect.bisect_right(table.positions, as_of, row, end)
-    return range(row, end)
+def _values(table: RunTable, rows: memoryview) -> list[bytes]:
+    """The values of entries that another one follows."""
+    numbers = table.numbers
+    if table.has_inline_values:
+        values = rows[2:-numbers:numbers]
+        return [value.to_bytes(8, "little", signed=True) for value in values]
+    starts, checksums = rows[2::numbers], rows[3::numbers]
+    return [
+        table.value(starts[row], starts[row + 1], checksums[row]) for row in range(len(starts) - 1)
+    ]
+
+
+def _distinct(batch: pa.RecordBatch, as_of: int) -> Iterator[int]:
+    last_key = None
+    for key, position in zip(*map(_integers, batch.columns[:2]), strict=True):
+        # The first entry of a key is its oldest.
+        if key != last_key:
+            last_key = key
+            if position <= as_of:
+                yield key
+
+
+def _integers(column: pa.Array) -> memoryview:
+    return memoryview(column.buffers()[1]).cast("q")

@@ -1,0 +1,133 @@
+"""The newest level of the point index: what is not in a run yet, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import chain, groupby, repeat
+from operator import attrgetter, itemgetter
+
+import pyarrow as pa
+
+from eventstore.log import Commit
+from eventstore.projections.index_tables import (
+    SEQUENCES,
+    TABLES,
+    Entry,
+    PendingEntries,
+    add_entry,
+    add_request_id,
+    as_sequence,
+    commit_entries,
+    decode_id,
+)
+from eventstore.projections.sorted_run import run_batch, sorted_batch
+
+_POSITION, _VALUE = itemgetter(0), itemgetter(1)
+_KIND, _ENTITY_ID = attrgetter("kind"), attrgetter("entity_id")
+
+
+class Tail:
+    """The newest entries, in memory. One thread adds, any number read."""
+
+    def __init__(
+        self, last_position: int, last_recorded_at: int, highest_ids: Mapping[str, int]
+    ) -> None:
+        self.first_position = last_position + 1
+        self.last_position = last_position
+        self.preceding_recorded_at = last_recorded_at
+        self.last_recorded_at = last_recorded_at
+        self.highest_ids = dict(highest_ids)
+        self._tables: PendingEntries = {table: {} for table in TABLES}
+
+    @property
+    def records(self) -> int:
+        return self.last_position - self.first_position + 1
+
+    def add(self, commit: Commit, entries: PendingEntries | None) -> None:
+        if entries is None:
+            entries = commit_entries(commit)
+        else:
+            add_request_id(entries, commit)
+        for table, by_key in entries.items():
+            known = self._tables[table]
+            if known.keys().isdisjoint(by_key):
+                known.update(by_key)
+                continue
+            for key, added in by_key.items():
+                for entry in as_sequence(added):
+                    add_entry(known, key, entry)
+        highest = self.highest_ids
+        for kind, records in groupby(commit.records, _KIND):
+            sequence = SEQUENCES[kind]
+            highest[sequence] = max(highest.get(sequence, 0), *map(_ENTITY_ID, records))
+        self.last_recorded_at = commit.recorded_at
+        # Last, so that a reader that sees the position also sees the entries.
+        self.last_position = commit.last_position
+
+    def newest(self, table: int, key: int, as_of: int) -> Entry | None:
+        for entry in reversed(as_sequence(self._tables[table].get(key))):
+            if entry[0] <= as_of:
+                return entry
+        return None
+
+    def newest_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, Entry]:
+        by_key = self._tables[table]
+        if not by_key:
+            return {}
+        found = {}
+        for key in keys:
+            if key in by_key and (entry := self.newest(table, key, as_of)) is not None:
+                found[key] = entry
+        return found
+
+    def entries(self, table: int, key: int, as_of: int) -> Sequence[Entry]:
+        found = as_sequence(self._tables[table].get(key))
+        return [entry for entry in found if entry[0] <= as_of]
+
+    def ids(self, table: int, key: int, as_of: int) -> Sequence[int]:
+        found = self._tables[table].get(key)
+        if found is None:
+            return ()
+        return [decode_id(value) for position, value in as_sequence(found) if position <= as_of]
+
+    def values_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, list[bytes]]:
+        by_key = self._tables[table]
+        if not by_key:
+            return {}
+        return {
+            key: [value for position, value in as_sequence(by_key[key]) if position <= as_of]
+            for key in keys
+            if key in by_key
+        }
+
+    def known_keys(self, table: int, keys: Collection[int]) -> set[int]:
+        by_key = self._tables[table]
+        return {key for key in keys if key in by_key}
+
+    def keys(self, table: int, as_of: int) -> Iterator[int]:
+        # A copy first: entries may be added meanwhile.
+        known = list(self._tables[table].items())
+        return iter(sorted(key for key, found in known if as_sequence(found)[0][0] <= as_of))
+
+    def entry_columns(self, table: int) -> tuple[pa.Array, pa.Array]:
+        by_row = map(as_sequence, list(self._tables[table].values()))
+        entries = [*chain.from_iterable(by_row)]
+        positions = pa.array([*map(_POSITION, entries)], pa.int64())
+        return positions, pa.array([*map(_VALUE, entries)], pa.large_binary())
+
+    def tables(self) -> dict[int, pa.RecordBatch]:
+        """All entries, as a run holds them."""
+        batches = {}
+        for table, by_key in self._tables.items():
+            # Hardly a step of Python for each entry, and sorted by Arrow: other threads put
+            # meanwhile.
+            keys, entries = [*by_key], [*by_key.values()]
+            if list in {*map(type, entries)}:
+                by_row = [*map(as_sequence, entries)]
+                keys = [*chain.from_iterable(map(repeat, keys, map(len, by_row)))]
+                entries = [*chain.from_iterable(by_row)]
+            if entries:
+                positions, values = map(_POSITION, entries), map(_VALUE, entries)
+                batch = run_batch(keys, [*positions], [*values])
+                batches[table] = sorted_batch(*batch.columns)
+        return batches

@@ -1,0 +1,61 @@
+"""Build the runs of a stretch of the log, from the log alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+
+from eventstore.log import Log
+from eventstore.projections.index_building import INDEXED_COLUMNS, highest_ids, run_tables
+from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
+from eventstore.projections.run_folder import run_path
+from eventstore.projections.sorted_run import SortedRun, write_run
+
+
+def built_run(
+    log: Log,
+    folder: Path,
+    first_position: int,
+    last_position: int,
+    highest_before: Mapping[str, int],
+) -> SortedRun:
+    """A run of the records at these positions; `highest_before` are the ids given out before."""
+    after = first_position - 1
+    records = pa.concat_batches(log.scan(after, last_position, INDEXED_COLUMNS))
+    highest = dict(highest_before)
+    for sequence, highest_id in highest_ids(records).items():
+        highest[sequence] = max(highest.get(sequence, 0), highest_id)
+    metadata = RunMetadata(
+        format_version=RUN_FORMAT_VERSION,
+        store_id=log.store_id,
+        first_position=first_position,
+        last_position=last_position,
+        preceding_recorded_at=log.recorded_at(after) if after else 0,
+        last_recorded_at=log.recorded_at(last_position),
+        highest_ids=highest,
+    )
+    path = run_path(folder, first_position, last_position)
+    return write_run(path, metadata, run_tables(records))
+
+
+def rebuilt_runs(
+    log: Log,
+    folder: Path,
+    damaged: SortedRun,
+    highest_before: Mapping[str, int],
+    records_max: int,
+) -> list[SortedRun]:
+    """Runs in place of a damaged one: several when it is of more than so many records."""
+    runs: list[SortedRun] = []
+    first = damaged.first_position
+    while first <= damaged.last_position:
+        last = damaged.last_position
+        if last - first >= records_max:
+            # Runs end where commits do, save where one commit is longer than a run.
+            end = log.commit_end(first + records_max - 1)
+            last = end if end >= first else last
+        runs.append(built_run(log, folder, first, last, highest_before))
+        first, highest_before = last + 1, runs[-1].highest_ids
+    return runs
