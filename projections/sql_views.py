@@ -283,6 +283,7 @@ def _log_records(log: Log, position: int) -> Any:
     schema = pa.schema([field for field in RECORD_SCHEMA if field.name in _RECORD_COLUMNS])
     parts = [dataset.dataset(pa.Table.from_batches(batches, schema))]
     if sealed:
+        log.check_closed()
         paths = [str(segment.path) for segment in sealed]
         parts.insert(0, dataset.dataset(paths, schema=schema, format="parquet"))
     return dataset.dataset(parts)

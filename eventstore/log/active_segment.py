@@ -85,7 +85,6 @@ class ActiveSegmentFile:
         self.newest: Envelope | None = None
         """The newest commit in the file that was seen."""
         self._ends = no_commits()
-        self._unchecked_end = 0
         self._room_end = 0
         """Where the file ends, if nothing but zeros is known to follow the newest commit."""
         header = os.pread(self._descriptor, entry.header_bytes, 0)
@@ -240,8 +239,8 @@ class ActiveSegmentFile:
         start = offsets[first - 1] if first else self.header_bytes
         data = memoryview(self._read(start, offsets[last - 1]))
         ends = [end - start for end in offsets[first:last]]
-        if start < self._unchecked_end:
-            self._check(data, ends, first)
+        # Whatever was known of them before: the file may have changed since.
+        self._check(data, ends, first)
         yield from read_batches(data, ends, 0)
 
     def commit_end(self, position: int) -> int | None:
@@ -286,10 +285,10 @@ class ActiveSegmentFile:
         newest = message_envelope(data)
         if newest[1:] == (known.positions[-1], known.recorded_ats[-1]):
             self.newest, self._ends = newest, known
-            self.end = self._unchecked_end = known.offsets[-1]
+            self.end = known.offsets[-1]
 
     def _check(self, data: memoryview, ends: list[int], first: int) -> None:
-        """Check commits, the first of which has an index, that were not read at the opening."""
+        """Check commits, the first of which has an index, as they were read just now."""
         start = 0
         for index, end in enumerate(ends, start=first):
             if not has_valid_checksum(data[start:end]):

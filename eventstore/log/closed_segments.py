@@ -12,6 +12,7 @@ from eventstore import errors
 from eventstore.log import sealing
 from eventstore.log.columns import RECORD_SCHEMA
 from eventstore.log.manifest import Segment
+from eventstore.log.os_errors import translated
 
 _CACHED_COLUMNS_MAX = 4
 
@@ -26,6 +27,7 @@ class ClosedSegments:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._columns: dict[tuple[int, str], pa.ChunkedArray] = {}
+        self._checked: dict[str, tuple[int, ...]] = {}
 
     def batches(
         self, segment: Segment, after: int, upto: int, columns: Sequence[str], *, derived: bool
@@ -35,11 +37,10 @@ class ClosedSegments:
         Raises SegmentMovedError when the file is not there, DataLossError when it is damaged.
         """
         path = self._folder / segment.file
+        self.check(segment)
         first_row, end_row = after + 1 - segment.first_position, upto + 1 - segment.first_position
         try:
             if segment.sealed:
-                if not path.exists():
-                    raise SegmentMovedError(path)
                 known = [name for name in columns if name in RECORD_SCHEMA.names]
                 return list(sealing.sealed_batches(path, first_row, end_row, known))
             table = sealing.read_closed(path).slice(first_row, end_row - first_row)
@@ -49,6 +50,30 @@ class ClosedSegments:
             return list(sealing.derived_batches(table))
         batches: list[pa.RecordBatch] = table.combine_chunks().to_batches()
         return batches
+
+    def check(self, segment: Segment) -> None:
+        """Compare the segment's file with the manifest, unless it is as it was the last time.
+
+        Raises what `batches` does.
+        """
+        path = self._folder / segment.file
+        try:
+            status = path.stat()
+            stamp = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            if self._checked.get(segment.file) == stamp:
+                return
+            is_sound = sealing.file_sha256(path) == segment.file_sha256
+        except FileNotFoundError:
+            raise SegmentMovedError(path) from None
+        except OSError as error:
+            raise translated(error, "reading", path) from None
+        if not is_sound:
+            raise errors.DataLossError(
+                f"segment {segment.number} (positions {segment.first_position} to "
+                f"{segment.last_position}) is damaged: {path}; run `eventstore verify` and restore "
+                "it from a backup"
+            )
+        self._checked[segment.file] = stamp
 
     def commit_end(self, segment: Segment, position: int) -> int:
         """The last position of the newest commit that ends at or before one in the segment."""

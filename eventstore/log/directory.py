@@ -307,6 +307,11 @@ class DirectoryLog:
                 ),
             ]
 
+    def check_closed(self) -> None:
+        with self._mutex:
+            for segment in self._manifest.segments:
+                self._in_segment(segment.first_position, self._closed.check)
+
     def seal(self) -> None:
         if self.read_only:
             raise errors.FailedPreconditionError(

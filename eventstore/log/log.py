@@ -122,6 +122,12 @@ class Log(Protocol):
     def segments(self) -> list[SegmentInfo]:
         """The files that the log consists of, oldest first."""
 
+    def check_closed(self) -> None:
+        """Compare the files of closed and sealed segments with what is known of them.
+
+        For who reads them on other ways than `scan`. Raises DataLossError.
+        """
+
     def seal(self) -> None:
         """Turn all that was appended so far into Parquet."""
 

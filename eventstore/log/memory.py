@@ -123,6 +123,9 @@ class MemoryLog:
     def segments(self) -> list[SegmentInfo]:
         return [SegmentInfo(1, "active", 1, self.position, 0, None)]
 
+    def check_closed(self) -> None:
+        """Nothing to do: there are no files."""
+
     def seal(self) -> None:
         """Nothing to do: there are no files."""
 
