@@ -1,0 +1,129 @@
+"""A run that changes under an open index is built again, and every look-up answers rightly."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import eventstore
+from eventstore.projections import point_index
+from eventstore.projections.index_tables import (
+    ARTIFACT_NAMES,
+    ARTIFACT_URIS,
+    ARTIFACTS,
+    hash64,
+    name_key,
+)
+from eventstore.proto import metadata_store_pb2 as mlmd
+
+COUNT = 60
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[eventstore.MetadataStore]:
+    """All but the newest record in one run."""
+    monkeypatch.setattr(point_index, "_CLOSING_RECORDS_MIN", 1)
+    with eventstore.open(tmp_path / "store") as store:
+        type_id = store.put_artifact_type(mlmd.ArtifactType(name="Made"))
+        artifacts = [
+            mlmd.Artifact(type_id=type_id, name=f"a{n}", uri=f"u{n % 5}") for n in range(COUNT)
+        ]
+        store.put_artifacts(artifacts)
+        known = store.get_artifacts_by_id([3])
+        known[0].uri = "u9"
+        store.put_artifacts(known)
+    with eventstore.open(tmp_path / "store") as store:
+        yield store
+
+
+def run_of(store: eventstore.MetadataStore) -> Path:
+    (path,) = (store.log.directory / "projections" / "index").glob("*.run")  # type: ignore[operator]
+    return path
+
+
+def answers(store: eventstore.MetadataStore) -> list[object]:
+    index = store._engine.projections.index
+    end = index.position
+    ids = range(-1, COUNT + 3)
+    type_id = store.get_artifact_type("Made").id
+    names = [name_key(type_id, f"a{n}") for n in ids]
+    uris = [hash64(f"u{n}") for n in range(11)]
+    return [
+        [index.newest(ARTIFACTS, n, end) for n in ids],
+        [index.newest(ARTIFACTS, n, end - 1) for n in ids],
+        index.newest_of_each(ARTIFACTS, [*ids], end),
+        [index.ids(ARTIFACT_NAMES, key, end) for key in names],
+        [index.entries(ARTIFACT_URIS, key, end) for key in uris],
+        index.values_of_each(ARTIFACT_URIS, uris, end),
+        index.known_keys(ARTIFACT_NAMES, names),
+        index.known_keys(ARTIFACTS, [*ids]),
+        [*index.keys(ARTIFACTS, end)],
+    ]
+
+
+def flip(path: Path, offset: int, bit: int) -> None:
+    content = path.read_bytes()
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(bytes([content[offset] ^ 1 << bit]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_flipped_bit_changes_no_answer(store: eventstore.MetadataStore, seed: int) -> None:
+    expected, rng = answers(store), random.Random(seed)
+    for _ in range(3):
+        path = run_of(store)
+        size, before = path.stat().st_size, path.stat().st_ino
+        flips = [(rng.randrange(size), rng.randrange(8)) for _ in range(12)]
+        for offset, bit in flips:
+            flip(path, offset, bit)
+            assert answers(store) == expected, (offset, bit)
+            if path.stat().st_ino == before:
+                # Where nothing was read; else the run was built again.
+                flip(path, offset, bit)
+            else:
+                break
+
+
+@pytest.mark.parametrize(
+    "cut", [lambda size: 0, lambda size: 100, lambda size: size // 2, lambda size: size - 1]
+)
+def test_a_run_that_was_cut_is_built_again(
+    store: eventstore.MetadataStore, cut: Callable[[int], int]
+) -> None:
+    expected, path = answers(store), run_of(store)
+    os.truncate(path, cut(path.stat().st_size))
+    assert answers(store) == expected
+
+
+def test_what_is_built_again_is_named(
+    store: eventstore.MetadataStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected, path = answers(store), run_of(store)
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.write(bytes(size - 1000))
+    with caplog.at_level(logging.WARNING, "eventstore.projections"):
+        assert answers(store) == expected
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert str(path) in caplog.text
+    assert "building it again" in caplog.text
+
+
+def test_a_run_is_not_built_for_ever(
+    store: eventstore.MetadataStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where memory or the disk is unsound."""
+    from eventstore.projections import run_file
+
+    def damaged(table: run_file.RunTable, number: int) -> bytes:
+        raise run_file.DamagedRunError(table.file, f"block {number}")
+
+    monkeypatch.setattr(run_file.RunTable, "block", damaged)
+    with pytest.raises(eventstore.errors.DataLossError, match="check the disk and the memory"):
+        store.get_artifact_by_type_and_name("Made", "a7")
