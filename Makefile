@@ -46,6 +46,20 @@ fuzz: .venv/developing oracle ## Run the property and differential tests for lon
 torture: .venv/developing ## Fail, stop and lose power at every operation, and print the counts
 	$(BIN)/python -m tests.faults
 
+oldest: .venv/developing ## Run the tests with the oldest versions of all dependencies
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .oldest
+	$(BIN)/uv pip install --quiet --python .oldest/bin/python --resolution lowest-direct \
+		--editable '.[audit,lineage,server]' --group dev
+	.oldest/bin/python -m pytest -n 2
+
+tfx: .venv/developing ## Run the tests with the versions that TFX 1.21 allows
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .tfx
+	$(BIN)/uv pip install --quiet --python .tfx/bin/python --constraint tests/data/tfx-1.21.txt \
+		--editable '.[audit,lineage,server]' --group dev
+	.tfx/bin/python -m pytest -n 2
+
 protos: .protoc/installed ## Generate the Python code of the .proto files
 	.protoc/bin/python protos/generate.py
 
@@ -66,7 +80,7 @@ lock: .venv/developing ## Resolve the versions of requirements*.txt anew
 		--output-file requirements-docs.txt
 
 clean: ## Remove the environments and caches
-	rm -rf .venv .oracle .protoc .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .oracle .oldest .tfx .protoc .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
 .venv/made:
 	@if [ -z "$(PYTHON)" ]; then \

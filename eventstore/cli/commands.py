@@ -86,7 +86,7 @@ class Kind(click.ParamType):  # type: ignore[type-arg, unused-ignore]
         return [CompletionItem(kind) for kind in self.kinds if kind.startswith(incomplete)]
 
 
-class Choice(click.Choice[str]):
+class Choice(click.Choice):  # type: ignore[type-arg, unused-ignore]
     """One of some words; a word that is nearly one of them is answered with it."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
