@@ -15,6 +15,7 @@ from xxhash import xxh3_64_intdigest
 
 from eventstore.log import Commit
 from eventstore.log import record as kinds
+from eventstore.log.readable import read_message
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 ARTIFACTS: Final = 1
@@ -129,7 +130,11 @@ class Indexed(Protocol):
 
 def hash64(text: str) -> int:
     """A signed 64-bit key for a text: its XXH3."""
-    return xxh3_64_intdigest(text.encode()) - HALF
+    try:
+        return xxh3_64_intdigest(text.encode()) - HALF
+    except AttributeError:
+        # A text of a message that is not UTF-8 is bytes.
+        return xxh3_64_intdigest(text) - HALF  # type: ignore[arg-type]
 
 
 def name_key(type_id: int, name: str) -> int:
@@ -157,12 +162,12 @@ def index_entries(record: Indexed) -> list[tuple[int, int, bytes]]:
         return []
     kind, entity_id = record.kind, record.entity_id
     if kind in _NODE_TABLES:
-        node = _NODE_TABLES[kind][0].FromString(payload)
+        node = read_message(_NODE_TABLES[kind][0], payload)
         return node_entries(kind, node, payload, is_first=record.previous is None)
     if kind in _TYPE_TABLES:
         id_value = encode_id(entity_id)
         message_class, types, names, external_ids = _TYPE_TABLES[kind]
-        node_type = message_class.FromString(payload)
+        node_type = read_message(message_class, payload)
         entries = [
             (types, entity_id, payload),
             (names, type_name_key(node_type.name, node_type.version), id_value),

@@ -12,6 +12,7 @@ from itertools import dropwhile, groupby, islice
 from typing import Any, Final
 
 from eventstore.log import record as kinds
+from eventstore.log.readable import read_message
 from eventstore.projections import index_tables
 from eventstore.projections.filter import FilterSql, Join, PropertyField
 from eventstore.projections.filter.evaluation import Candidate
@@ -226,7 +227,7 @@ def matching_rows(
     found = index.newest_of_each(tables.nodes, sorted(candidates), listing.as_of)
     rows = []
     for node_id, (_, payload) in found.items():
-        node = tables.message.FromString(payload)
+        node = read_message(tables.message, payload)
         if listing.type_id is not None and node.type_id != listing.type_id:
             continue
         if where is not None:
@@ -426,7 +427,7 @@ def _looked_up(
         stored = index.newest(contexts.nodes, context_id, as_of)
         if stored is None:
             continue
-        context = _IndexedNode(mlmd.Context.FromString(stored[1]), contexts, index, as_of)
+        context = _IndexedNode(read_message(mlmd.Context, stored[1]), contexts, index, as_of)
         for node_id in index.ids(_LINKED_BY_CONTEXT[kind], context_id, as_of):
             found.setdefault(node_id, []).append(context)
     return found
@@ -581,5 +582,5 @@ class _BesideEvent:
 
 @lru_cache(maxsize=256)
 def _type_name(type_message: Any, payload: bytes) -> str:
-    name: str = type_message.FromString(payload).name
+    name: str = read_message(type_message, payload).name
     return name

@@ -27,8 +27,9 @@ from eventstore.errors import (
     OutOfRangeError,
 )
 from eventstore.log import Log, Progress, Record
-from eventstore.log.columns import MESSAGES
 from eventstore.log.leaf import SALT_BYTES, leaf_hashes
+from eventstore.log.messages import MESSAGES
+from eventstore.log.readable import read_message
 from eventstore.log.record import KINDS
 from eventstore.projections.subtree_heads import SubtreeHeads
 
@@ -62,7 +63,7 @@ class InclusionProof:
     def message(self) -> Any:
         """The artifact, execution, event, ... that the record holds; None once erased."""
         payload = self.record.payload
-        return None if payload is None else MESSAGES[self.record.kind].FromString(payload)
+        return None if payload is None else read_message(MESSAGES[self.record.kind], payload)
 
     def to_json(self) -> str:
         """The proof as one line, for whoever is to check it."""

@@ -20,9 +20,9 @@ from eventstore.cli.entities import spoken
 from eventstore.cli.moments import EXAMPLES, Moment
 from eventstore.cli.results import Output, Table, note
 from eventstore.cli.stores import opened_store, position_before, position_upto, windows
+from eventstore.history.fields import parsed
 from eventstore.history.versions import moment_of
 from eventstore.log import Log, Record
-from eventstore.log.columns import MESSAGES
 from eventstore.log.commit import records_of
 
 _COLUMNS = ("position", "commit", "recorded_at", "kind", "id", "what", "actor")
@@ -125,7 +125,7 @@ def _row(record: Record) -> tuple[object, ...]:
 def _summary(record: Record) -> str:
     if record.payload is None:
         return "(erased)"
-    content = MESSAGES[record.kind].FromString(record.payload)
+    content = parsed(record.kind, record.payload)
     change = "new" if record.previous is None else f"replaces {record.previous}"
     if record.kind == "event":
         known = content.DESCRIPTOR.fields_by_name["type"].enum_type.values_by_number
@@ -158,5 +158,5 @@ def _fields(record: Record) -> tuple[object, ...]:
 def _object(record: Record) -> dict[str, object]:
     fields = dict(zip(_FIELDS[:-1], _fields(record), strict=False))
     if record.payload is not None:
-        fields["content"] = MESSAGES[record.kind].FromString(record.payload)
+        fields["content"] = parsed(record.kind, record.payload)
     return fields

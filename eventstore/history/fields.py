@@ -9,8 +9,9 @@ from google.protobuf import json_format
 
 from eventstore.errors import InvalidArgumentError
 from eventstore.lineage.comparison import plain_value
-from eventstore.log.columns import MESSAGES
+from eventstore.log.messages import MESSAGES
 from eventstore.log.plain_values import is_same
+from eventstore.log.readable import readable
 from eventstore.log.record import KINDS
 from eventstore.proto import metadata_store_pb2 as mlmd
 
@@ -37,7 +38,8 @@ def check_kind(kind: str) -> None:
 
 def parsed(kind: str, payload: bytes | None) -> Any:
     """The message of a record; None when its content was erased."""
-    return None if payload is None else MESSAGES[kind].FromString(payload)
+    # Strictly, since all of the message is looked at.
+    return None if payload is None else MESSAGES[kind].FromString(readable(kind, payload))
 
 
 def field_changes(kind: str, before: Any, after: Any) -> tuple[FieldChange, ...]:

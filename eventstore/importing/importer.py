@@ -20,8 +20,11 @@ from eventstore.log import DirectoryLog, Draft, Progress
 from eventstore.log import record as kinds
 from eventstore.log.manifest import sync_directory
 from eventstore.log.os_errors import translated
+from eventstore.log.readable import refuse_unreadable
 
 RECORDS_PER_COMMIT = 1_000
+BYTES_PER_COMMIT = 16 * 1024 * 1024
+"""Of which the last record may exceed some: a commit is held in memory."""
 
 _NODE_KINDS = (kinds.ARTIFACT, kinds.EXECUTION, kinds.CONTEXT)
 
@@ -120,7 +123,8 @@ def _import_into(
     log = DirectoryLog.create(directory)
     try:
         pending = drafts(database, reader)
-        while chunk := list(islice(pending, RECORDS_PER_COMMIT)):
+        while chunk := _commit_of(pending):
+            refuse_unreadable(chunk)
             log.append(chunk, expected_position=log.position, actor=actor, reason=reason)
             for draft in chunk:
                 counts[draft.kind] += 1
@@ -134,6 +138,18 @@ def _import_into(
         return ImportReport(database.schema_version, log.position, counts, warnings)
     finally:
         log.close()
+
+
+def _commit_of(pending: Iterator[Draft]) -> list[Draft]:
+    """The drafts of the next commit: so many, or fewer that are long together."""
+    chunk: list[Draft] = []
+    size = 0
+    for draft in pending:
+        chunk.append(draft)
+        size += len(draft.payload)
+        if len(chunk) == RECORDS_PER_COMMIT or size >= BYTES_PER_COMMIT:
+            break
+    return chunk
 
 
 def _serialized(message: Any) -> bytes:

@@ -9,8 +9,9 @@ from typing import Any, Final
 import pyarrow as pa
 
 from eventstore.log import record as kinds
+from eventstore.log.messages import MESSAGES
 from eventstore.log.plain_values import struct_json
-from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.log.readable import UNREADABLE, readable
 
 VALUE_TYPE: Final = pa.struct(
     [
@@ -71,20 +72,6 @@ RECORD_SCHEMA: Final = pa.schema(_ENVELOPE + _DERIVED + _CONTENT)
 
 DERIVED_NAMES: Final = tuple(field.name for field in _DERIVED)
 
-MESSAGES: Final[dict[str, Any]] = {
-    kinds.ARTIFACT_TYPE: mlmd.ArtifactType,
-    kinds.EXECUTION_TYPE: mlmd.ExecutionType,
-    kinds.CONTEXT_TYPE: mlmd.ContextType,
-    kinds.ARTIFACT: mlmd.Artifact,
-    kinds.EXECUTION: mlmd.Execution,
-    kinds.CONTEXT: mlmd.Context,
-    kinds.EVENT: mlmd.Event,
-    kinds.ATTRIBUTION: mlmd.Attribution,
-    kinds.ASSOCIATION: mlmd.Association,
-    kinds.PARENT_CONTEXT: mlmd.ParentContext,
-}
-"""The message that a kind's payload is the serialized form of."""
-
 _LINK_FIELDS: Final = {
     kinds.EVENT: (
         ("artifact_id", "artifact_id"),
@@ -97,6 +84,9 @@ _LINK_FIELDS: Final = {
     kinds.PARENT_CONTEXT: (("context_id", "child_id"), ("parent_context_id", "parent_id")),
 }
 """The columns of each kind of link, with the fields that they hold."""
+
+# A text that is not UTF-8 comes out of a message as bytes, which is then no text to Arrow.
+_NOT_DERIVABLE: Final = (*UNREADABLE, pa.ArrowInvalid, pa.ArrowTypeError, TypeError)
 
 _NODE_KINDS: Final = frozenset((kinds.ARTIFACT, kinds.EXECUTION, kinds.CONTEXT))
 _TYPE_KINDS: Final = frozenset((kinds.ARTIFACT_TYPE, kinds.EXECUTION_TYPE, kinds.CONTEXT_TYPE))
@@ -114,6 +104,25 @@ def with_derived_columns(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 def derive(record_kinds: Sequence[str], payloads: Sequence[bytes | None]) -> dict[str, pa.Array]:
     """The derived columns of these payloads by name; a payload of None (erased) gives nulls."""
+    try:
+        return _derived(record_kinds, payloads)
+    except _NOT_DERIVABLE:
+        # An older version appended what this one refuses: columns have what can be read of it.
+        return _derived(record_kinds, [*map(_derivable, record_kinds, payloads)])
+
+
+def _derivable(kind: str, payload: bytes | None) -> bytes | None:
+    """The payload as it is unless columns cannot be derived from that."""
+    if payload is None:
+        return None
+    try:
+        _derived([kind], [payload])
+    except _NOT_DERIVABLE:
+        return readable(kind, payload)
+    return payload
+
+
+def _derived(record_kinds: Sequence[str], payloads: Sequence[bytes | None]) -> dict[str, pa.Array]:
     columns = _DerivedColumns(len(payloads))
     handlers = {kind: (MESSAGES[kind].FromString, columns.setter(kind)) for kind in {*record_kinds}}
     for row, (kind, payload) in enumerate(zip(record_kinds, payloads, strict=True)):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventstore import errors
 from eventstore.log import Commit, Log, Progress, VerifyReport
+from eventstore.log.readable import refusing_unreadable
 from eventstore.metadata_store.opening import open_configured, open_directory
 from eventstore.metadata_store.reader import MAX_NUM_RESULT, MetadataReader
 from eventstore.metadata_store.recording_methods import RecordingMethods
@@ -151,6 +152,7 @@ class MetadataStore(RecordingMethods, MetadataReader):
                     raise
                 time.sleep(random.expovariate(1 / _MEAN_DELAY_SECONDS))
 
+    @refusing_unreadable
     def _put_nodes(
         self, kind: NodeKind, nodes: Sequence[Node], mask_paths: Sequence[str] | None
     ) -> list[int]:
@@ -350,6 +352,7 @@ class MetadataStore(RecordingMethods, MetadataReader):
         """
         return self._put_nodes(CONTEXT, contexts, field_mask_paths)
 
+    @refusing_unreadable
     def put_artifact_type(
         self,
         artifact_type: mlmd.ArtifactType,
@@ -370,6 +373,7 @@ class MetadataStore(RecordingMethods, MetadataReader):
         response: service.PutArtifactTypeResponse = self._ask("PutArtifactType", request)
         return response.type_id
 
+    @refusing_unreadable
     def put_execution_type(
         self,
         execution_type: mlmd.ExecutionType,
@@ -386,6 +390,7 @@ class MetadataStore(RecordingMethods, MetadataReader):
         response: service.PutExecutionTypeResponse = self._ask("PutExecutionType", request)
         return response.type_id
 
+    @refusing_unreadable
     def put_context_type(
         self,
         context_type: mlmd.ContextType,
@@ -402,6 +407,7 @@ class MetadataStore(RecordingMethods, MetadataReader):
         response: service.PutContextTypeResponse = self._ask("PutContextType", request)
         return response.type_id
 
+    @refusing_unreadable
     def put_events(
         self, events: Sequence[mlmd.Event], extra_options: ExtraOptions | None = None
     ) -> None:
@@ -416,6 +422,7 @@ class MetadataStore(RecordingMethods, MetadataReader):
         else:
             self._ask("PutEvents", service.PutEventsRequest(events=events))
 
+    @refusing_unreadable
     def put_execution(
         self,
         execution: mlmd.Execution,
@@ -455,6 +462,7 @@ class MetadataStore(RecordingMethods, MetadataReader):
         response = self._ask("PutExecution", request)
         return response.execution_id, list(response.artifact_ids), list(response.context_ids)
 
+    @refusing_unreadable
     def put_lineage_subgraph(
         self,
         executions: Sequence[mlmd.Execution],

@@ -10,6 +10,7 @@ from typing import Any
 
 from eventstore.errors import AbortedError, InvalidArgumentError, UnimplementedError
 from eventstore.log import Log, PositionConflictError
+from eventstore.log.readable import UNREADABLE, refuse_unreadable, unreadable_request
 from eventstore.projections import Projections
 from eventstore.store import (
     execution_puts,
@@ -123,7 +124,10 @@ class Engine:
             return self.put(PUTS[rpc], request)
         if rpc not in GETS:
             raise UnimplementedError(f"there is no RPC {rpc!r}")
-        return GETS[rpc](self.snapshot(as_of=as_of), request)
+        try:
+            return GETS[rpc](self.snapshot(as_of=as_of), request)
+        except UNREADABLE as error:
+            raise unreadable_request(error) from None
 
     def put(self, put: Callable[[Transaction, Any], Any], request: Any) -> Any:
         """What `put` answers to a request, its drafts one commit, durable when this returns."""
@@ -136,9 +140,13 @@ class Engine:
                     if known is not None:
                         return acknowledged_again(self.projections, put, request, known)
                 transaction = Transaction(self.projections, position)
-                response = put(transaction, request)
+                try:
+                    response = put(transaction, request)
+                except UNREADABLE as error:
+                    raise unreadable_request(error) from None
                 if not transaction.drafts:
                     return response
+                refuse_unreadable(transaction.drafts)
                 try:
                     commit = self.log.append(
                         transaction.drafts,

@@ -17,6 +17,7 @@ from eventstore.errors import (
     InvalidArgumentError,
     NotFoundError,
 )
+from eventstore.log.readable import read_message
 from eventstore.log.record import Draft
 from eventstore.projections.index_tables import (
     ARTIFACT_URIS,
@@ -275,7 +276,7 @@ def _update(
             f"no {kind.singular} has id {given.id}: leave the id out to insert a new one"
         )
     previous, payload = found
-    stored: Node = kind.message.FromString(payload)
+    stored: Node = read_message(kind.message, payload)
     if guard_update_time and (
         given.last_update_time_since_epoch != stored.last_update_time_since_epoch
     ):

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from eventstore.errors import InvalidArgumentError, NotFoundError
+from eventstore.log.readable import read_message, read_messages
 from eventstore.projections import index_tables as tables
 from eventstore.projections.index_tables import hash64
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -82,13 +83,13 @@ def nodes_by_id(snapshot: Snapshot, kind: NodeKind, node_ids: Iterable[int]) -> 
 
     Raises TypeError for an id that is no integer, ValueError for one beyond 64 bits.
     """
-    parse, ids = kind.message.FromString, distinct_ids(node_ids)
+    ids = distinct_ids(node_ids)
     if len(ids) == 1:
         # As most ask for; a dictionary would take as long as all else.
         payload = snapshot.node_payload(kind, ids[0])
-        return [] if payload is None else [parse(payload)]
+        return [] if payload is None else [read_message(kind.message, payload)]
     found = snapshot.newest_of_each(kind.nodes, ids)
-    return [parse(found[node_id][1]) for node_id in ids if node_id in found]
+    return read_messages(kind.message, [found[node_id][1] for node_id in ids if node_id in found])
 
 
 def nodes_by_external_ids(
@@ -128,8 +129,7 @@ def list_nodes(
     Raises InvalidArgumentError for an order or a filter that is none.
     """
     rows = list_rows(snapshot, kind, options, limit=limit, context_id=context_id)
-    parse = kind.message.FromString
-    return [parse(payload) for payload in _payloads(snapshot, kind, (row[0] for row in rows))]
+    return read_messages(kind.message, [*_payloads(snapshot, kind, (row[0] for row in rows))])
 
 
 def get_artifacts_by_id(

@@ -8,7 +8,7 @@ from typing import Any
 from eventstore.errors import AlreadyExistsError, StatusError
 from eventstore.log import Commit, Draft, Log, Record
 from eventstore.log import record as kinds
-from eventstore.log.columns import MESSAGES
+from eventstore.log.messages import MESSAGES
 from eventstore.projections import Projections
 from eventstore.projections.index_tables import REQUEST_IDS, SEQUENCES, hash64
 from eventstore.store.transaction import Transaction

@@ -7,6 +7,7 @@ from functools import lru_cache
 from operator import index
 from typing import Any, Final, NamedTuple
 
+from eventstore.log.readable import read_message
 from eventstore.projections import Projections
 from eventstore.projections.index_tables import HALF, hash64, name_key, type_name_key
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -171,14 +172,14 @@ class Snapshot:
     def _parsed(self, kind: NodeKind, node_id: int) -> Node:
         payload = self.node_payload(kind, node_id)
         assert payload is not None, f"the index names {kind.singular} {node_id}, which is not there"
-        node: Node = kind.message.FromString(payload)
+        node: Node = read_message(kind.message, payload)
         return node
 
 
 @lru_cache(maxsize=4096)
 def parsed_type(message: Any, payload: bytes) -> NodeType:
     """Parse a type once per version of it: every put of a node needs its type's properties."""
-    node_type: NodeType = message.FromString(payload)
+    node_type: NodeType = read_message(message, payload)
     return node_type
 
 

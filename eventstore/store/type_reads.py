@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from eventstore.errors import InvalidArgumentError, NotFoundError
+from eventstore.log.readable import read_message
+from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, NodeKind
 from eventstore.store.snapshot import Snapshot
@@ -15,25 +17,24 @@ from eventstore.store.wire import fill_repeated
 def get_artifact_type(
     snapshot: Snapshot, request: service.GetArtifactTypeRequest
 ) -> service.GetArtifactTypeResponse:
-    response = service.GetArtifactTypeResponse()
-    response.artifact_type.MergeFromString(_payload_by_name(snapshot, ARTIFACT, request))
-    return response
+    payload = _payload_by_name(snapshot, ARTIFACT, request)
+    return service.GetArtifactTypeResponse(artifact_type=read_message(mlmd.ArtifactType, payload))
 
 
 def get_execution_type(
     snapshot: Snapshot, request: service.GetExecutionTypeRequest
 ) -> service.GetExecutionTypeResponse:
-    response = service.GetExecutionTypeResponse()
-    response.execution_type.MergeFromString(_payload_by_name(snapshot, EXECUTION, request))
-    return response
+    payload = _payload_by_name(snapshot, EXECUTION, request)
+    return service.GetExecutionTypeResponse(
+        execution_type=read_message(mlmd.ExecutionType, payload)
+    )
 
 
 def get_context_type(
     snapshot: Snapshot, request: service.GetContextTypeRequest
 ) -> service.GetContextTypeResponse:
-    response = service.GetContextTypeResponse()
-    response.context_type.MergeFromString(_payload_by_name(snapshot, CONTEXT, request))
-    return response
+    payload = _payload_by_name(snapshot, CONTEXT, request)
+    return service.GetContextTypeResponse(context_type=read_message(mlmd.ContextType, payload))
 
 
 def get_artifact_types(
@@ -116,7 +117,7 @@ def user_type_payloads(snapshot: Snapshot, kind: NodeKind) -> list[bytes]:
     return [
         payload
         for payload in type_payloads(snapshot, kind)
-        if kind.type_message.FromString(payload).name not in SYSTEM_TYPE_NAMES
+        if read_message(kind.type_message, payload).name not in SYSTEM_TYPE_NAMES
     ]
 
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from google.protobuf.message import Message
 
+from eventstore.log.readable import UNREADABLE, mended
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -25,10 +27,13 @@ _MANY = 8_192
 
 
 def fill_repeated(response: Response, field: str, payloads: Iterable[bytes]) -> Response:
-    """Append each serialized message of `payloads` to the repeated `field` of `response`."""
+    """Fill the repeated `field` of `response`, which is empty, with serialized messages."""
     heads = _heads(_field_number(response, field))
     parts = [part for payload in payloads for part in (heads[len(payload)], payload)]
-    response.MergeFromString(b"".join(parts))
+    try:
+        response.MergeFromString(b"".join(parts))
+    except UNREADABLE:
+        _fill_with_mended(response, field, 0, parts[1::2])
     return response
 
 
@@ -50,8 +55,23 @@ def fill_repeated_from_columns(
         # Its values lie one behind the other, as they are to be on the wire.
         _, offsets, values = framed.buffers()
         end = memoryview(offsets).cast("q")[len(framed)]
-        response.MergeFromString(values.slice(0, end).to_pybytes())
+        filled = len(getattr(response, field))
+        try:
+            response.MergeFromString(values.slice(0, end).to_pybytes())
+        except UNREADABLE:
+            _fill_with_mended(response, field, filled, some.to_pylist())
     return response
+
+
+def _fill_with_mended(
+    response: Message, field: str, filled: int, payloads: Sequence[bytes]
+) -> None:
+    """Append to the messages that were there before what can be read of others."""
+    repeated = getattr(response, field)
+    del repeated[filled:]
+    name = response.DESCRIPTOR.fields_by_name[field].message_type.name
+    for payload in payloads:
+        repeated.add().MergeFromString(mended(name, payload))
 
 
 def as_list(repeated: Sequence[Element]) -> list[Element]:

@@ -11,7 +11,7 @@ import hypothesis.strategies as st
 
 from eventstore.log import Commit, Draft
 from eventstore.log import record as kinds
-from eventstore.log.columns import MESSAGES
+from eventstore.log.messages import MESSAGES
 from eventstore.projections.folding import NODE_TABLES, NOT_ENDED
 from eventstore.projections.index_tables import SEQUENCES, index_entries
 from eventstore.proto import metadata_store_pb2 as mlmd
