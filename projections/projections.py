@@ -70,12 +70,14 @@ class Projections:
     """The point index and the DuckDB tables of one log.
 
     They are caches: what is missing or unusable is folded again from the log; with `read_only` in
-    memory and in temporary files alone. Safe to use from several threads.
+    memory and in temporary files alone, unless it `saves` them for others to read. Safe to use
+    from several threads.
     """
 
-    def __init__(self, log: Log, *, read_only: bool = False) -> None:
+    def __init__(self, log: Log, *, read_only: bool = False, saves: bool = False) -> None:
         self._log = log
         self._read_only = read_only
+        self._saves = saves or not read_only
         self._folder = None if log.directory is None else log.directory / FOLDER_NAME
         self._mutex = threading.Lock()
         self._tables: Tables | None = None
@@ -84,7 +86,7 @@ class Projections:
         """By table of names, name and version of a type: its id, and a position it is there at."""
         self._recent: deque[Record] = deque(maxlen=RECENT_RECORDS_MAX)
         self._values = HeldValues(log)
-        self.index = PointIndex(log, _below(self._folder, INDEX_NAME), read_only=read_only)
+        self.index = PointIndex(log, _below(self._folder, INDEX_NAME), read_only=not self._saves)
 
     def catch_up(self, progress: Progress | None = None) -> int:
         """Fold what the log has gained into the point index; the position that is reached."""
@@ -273,7 +275,7 @@ class Projections:
                 from eventstore.projections.subtree_heads import SubtreeHeads
 
                 self._subtree_heads = SubtreeHeads(
-                    self._log, _below(self._folder, SUBTREE_HEADS_NAME), read_only=self._read_only
+                    self._log, _below(self._folder, SUBTREE_HEADS_NAME), read_only=not self._saves
                 )
             return self._subtree_heads
 
@@ -370,7 +372,7 @@ class Projections:
                 from eventstore.projections.tables import Tables
 
                 path = _below(self._folder, TABLES_NAME)
-                self._tables = Tables(self._log, path, read_only=self._read_only)
+                self._tables = Tables(self._log, path, read_only=self._read_only, saves=self._saves)
             return self._tables
 
 

@@ -103,14 +103,18 @@ class Tables:
     """The tables of one log, in a DuckDB file or, without one, in memory.
 
     A DuckDB file belongs to one process at a time; while another has it, this one folds tables of
-    its own apart. So does a read-only one whose file is not up to date. Several objects of one
-    process share the file. Safe to use from several threads.
+    its own apart. So does a read-only one whose file is not up to date, unless it `saves` what it
+    folds: then it has the file to itself for that long. Several objects of one process share the
+    file. Safe to use from several threads.
     """
 
-    def __init__(self, log: Log, path: Path | None, *, read_only: bool = False) -> None:
+    def __init__(
+        self, log: Log, path: Path | None, *, read_only: bool = False, saves: bool = False
+    ) -> None:
         self._log = log
         self._path = path
         self._read_only = read_only
+        self._saves = saves
         self._mutex = threading.RLock()
         self._process = os.getpid()
         self._opened: OpenedTables | None = None
@@ -130,10 +134,16 @@ class Tables:
             self._connection()
             if upto <= self._checkpoint:
                 return
-            if self._opened is not None and self._opened.path is not None and self._read_only:
-                # The file is behind by now, and not to be written to.
+            is_saved = self._opened is not None and self._opened.path is not None
+            if self._read_only and (is_saved or (self._saves and not self._checkpoint)):
+                # The file is behind by now, and not to be written to as it is opened.
                 self.close()
-                self._take(open_tables_apart(self._log))
+                opening = open_tables(self._log, self._path) if self._saves else None
+                self._take(opening or open_tables_apart(self._log))
+                if upto <= self._checkpoint:
+                    # Another process was faster.
+                    self._let_others_read()
+                    return
             try:
                 self._fold_log(upto, progress)
             except duckdb.Error as error:
@@ -142,6 +152,12 @@ class Tables:
                     self._fold_log(upto, progress)
                 except duckdb.Error as again:
                     raise failed(again, None) from None
+            self._let_others_read()
+
+    def _let_others_read(self) -> None:
+        """Give up a file that was opened to save in it: the next call opens it to read."""
+        if self._read_only and self._opened is not None and self._opened.path is not None:
+            self.close()
 
     def raise_if_not_kept(self) -> None:
         """Raise why what was folded could not be written into the file, if it could not."""

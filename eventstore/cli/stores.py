@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-import eventstore
 from eventstore.cli.commands import nearest
 from eventstore.cli.moments import Moment
 from eventstore.errors import NotFoundError
 from eventstore.log import DirectoryLog, Progress
 from eventstore.metadata_store.metadata_store import AsOfStore, MetadataStore
+from eventstore.metadata_store.opening import open_directory
 from eventstore.projections import Projections
 from eventstore.shown_text import shown_text
 from eventstore.store.engine import MILLISECONDS_MIN
@@ -20,8 +20,9 @@ from eventstore.store.engine import MILLISECONDS_MIN
 
 @contextmanager
 def opened_store(directory: Path) -> Iterator[MetadataStore]:
-    """The store to read from."""
-    with eventstore.open(directory, read_only=True) as store:
+    """The store to read from; what is folded for it is saved, so that no later call does."""
+    engine = open_directory(directory, read_only=True, saves_caches=True)
+    with MetadataStore._of(engine) as store:
         yield store
 
 

@@ -72,10 +72,13 @@ def open_directory(
     *,
     read_only: bool = False,
     must_exist: bool = False,
+    saves_caches: bool = False,
     attribution: Attribution | None = None,
 ) -> Engine:
     """Open the store in a directory, creating it when there is none and that is allowed.
 
+    With `saves_caches` what a read-only store folds is saved for later ones, where the store is
+    this user's own: caches of another user's would be in the way of that user's processes.
     `attribution` is that of its puts; the actor is the operating system's user if it names none.
     """
     if path.is_file():
@@ -87,12 +90,27 @@ def open_directory(
             # Another process was faster to create it.
             pass
     log = DirectoryLog.open(path, read_only=read_only)
-    return _engine(log, read_only=read_only, attribution=attribution)
+    saves = saves_caches and _is_own(path)
+    return _engine(log, read_only=read_only, saves_caches=saves, attribution=attribution)
 
 
-def _engine(log: Log, *, read_only: bool = False, attribution: Attribution | None = None) -> Engine:
+def _is_own(path: Path) -> bool:
+    try:
+        return path.stat().st_uid == os.geteuid() and os.access(path, os.W_OK)
+    except OSError:
+        return False
+
+
+def _engine(
+    log: Log,
+    *,
+    read_only: bool = False,
+    saves_caches: bool = False,
+    attribution: Attribution | None = None,
+) -> Engine:
     default = Attribution(actor=operating_system_user()).overlaid(attribution or Attribution())
-    engine = Engine(log, Projections(log, read_only=read_only), default)
+    projections = Projections(log, read_only=read_only, saves=saves_caches)
+    engine = Engine(log, projections, default)
     if not read_only:
         engine.ensure_system_types()
     return engine
