@@ -52,7 +52,6 @@ def draft(entity_id: int, *, name: str | None = None, previous: int | None = Non
     node = mlmd.Artifact(
         id=entity_id,
         type_id=10,
-        type="DataSet",
         uri=f"s3://{entity_id}",
         create_time_since_epoch=5,
         last_update_time_since_epoch=6,

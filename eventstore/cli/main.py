@@ -29,6 +29,7 @@ _COMMANDS = {
     "demo": "eventstore.cli.demo_command:demo_command",
     "diff": "eventstore.cli.diff_command:diff_command",
     "export": "eventstore.cli.export_command:export_command",
+    "files": "eventstore.cli.files_command:files_command",
     "get": "eventstore.cli.get_command:get_command",
     "history": "eventstore.cli.history_command:history_command",
     "import": "eventstore.cli.import_command:import_command",

@@ -75,6 +75,8 @@ def verify_command(
         output.paragraphs([Paragraph(sentence)])
     else:
         output.table(_findings(directory, report))
+    for words in report.not_checked:
+        note(f"not checked: {words}")
     if not report.ok:
         note(f"{directory} is damaged: {len(report.findings)} findings")
         sys.exit(EXIT_DAMAGED)

@@ -102,13 +102,21 @@ def with_derived_columns(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=RECORD_SCHEMA)
 
 
-def derive(record_kinds: Sequence[str], payloads: Sequence[bytes | None]) -> dict[str, pa.Array]:
-    """The derived columns of these payloads by name; a payload of None (erased) gives nulls."""
+_Visit = Callable[[int, Any], None]
+
+
+def derive(
+    record_kinds: Sequence[str], payloads: Sequence[bytes | None], visit: _Visit | None = None
+) -> dict[str, pa.Array]:
+    """The derived columns of these payloads by name; a payload of None (erased) gives nulls.
+
+    `visit` is called, if need be more than once, with the row and the message of each payload.
+    """
     try:
-        return _derived(record_kinds, payloads)
+        return _derived(record_kinds, payloads, visit)
     except _NOT_DERIVABLE:
         # An older version appended what this one refuses: columns have what can be read of it.
-        return _derived(record_kinds, [*map(_derivable, record_kinds, payloads)])
+        return _derived(record_kinds, [*map(_derivable, record_kinds, payloads)], visit)
 
 
 def _derivable(kind: str, payload: bytes | None) -> bytes | None:
@@ -122,13 +130,18 @@ def _derivable(kind: str, payload: bytes | None) -> bytes | None:
     return payload
 
 
-def _derived(record_kinds: Sequence[str], payloads: Sequence[bytes | None]) -> dict[str, pa.Array]:
+def _derived(
+    record_kinds: Sequence[str], payloads: Sequence[bytes | None], visit: _Visit | None = None
+) -> dict[str, pa.Array]:
     columns = _DerivedColumns(len(payloads))
     handlers = {kind: (MESSAGES[kind].FromString, columns.setter(kind)) for kind in {*record_kinds}}
     for row, (kind, payload) in enumerate(zip(record_kinds, payloads, strict=True)):
         if payload is not None:
             parse, set_row = handlers[kind]
-            set_row(row, parse(payload))
+            message = parse(payload)
+            set_row(row, message)
+            if visit is not None:
+                visit(row, message)
     return columns.arrays()
 
 

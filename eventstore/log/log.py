@@ -53,7 +53,10 @@ class SignedHead(msgspec.Struct, frozen=True):
 
 
 class VerifyReport(msgspec.Struct, frozen=True):
-    """What `verify` saw: `tree_head` is in hexadecimal, over the records that it could read."""
+    """What `verify` saw: `tree_head` is in hexadecimal, over the records that it could read.
+
+    `not_checked` says what it did not look at, and why.
+    """
 
     ok: bool
     position: int
@@ -61,6 +64,7 @@ class VerifyReport(msgspec.Struct, frozen=True):
     records: int
     tree_head: str
     findings: list[Finding]
+    not_checked: list[str] = []
 
 
 Progress = Callable[[int, int], None]
@@ -141,8 +145,9 @@ class Log(Protocol):
     ) -> VerifyReport:
         """Check every byte and hash; damage is reported, not raised.
 
-        With `after` and `upto` only the segments with records in (after, upto] are checked. Raises
-        InvalidArgumentError for signed heads together with a range.
+        With `after` and `upto` only the segments with records in (after, upto] are checked, and
+        the report says what was not. Raises InvalidArgumentError for signed heads together with a
+        range.
         """
 
     def close(self) -> None:

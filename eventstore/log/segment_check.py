@@ -9,11 +9,15 @@ from __future__ import annotations
 import hashlib
 import struct
 import sys
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as parquet
 from google.protobuf.message import DecodeError
 
@@ -21,12 +25,12 @@ from eventstore.log.acknowledged import FILE_NAME, read_acknowledged
 from eventstore.log.columns import (
     ACTIVE_SCHEMA,
     DERIVED_NAMES,
-    RECORD_SCHEMA,
     derive,
     same_values,
 )
 from eventstore.log.commit import records_of
 from eventstore.log.ipc_stream import (
+    END_OF_STREAM,
     Ending,
     can_be_torn,
     read_batches,
@@ -38,7 +42,10 @@ from eventstore.log.leaf import leaf_hashes
 from eventstore.log.log import Finding, SignedHead
 from eventstore.log.manifest import FORMAT_VERSION, ActiveSegment, Segment, read_manifest
 from eventstore.log.merkle import EMPTY_HEAD, Frontier
+from eventstore.log.parquet_structure import ParquetStructure, check_schema
 from eventstore.log.record import Record
+from eventstore.log.record_check import ContentCheck, TypeUse, envelope_fault
+from eventstore.log.sealing import closed_name, sealed_name
 
 # What damaged values raise on their way through Arrow, protobuf and the leaf's encoding.
 _UNDECODABLE = (
@@ -67,12 +74,16 @@ class SegmentJob(msgspec.Struct, frozen=True):
 
 
 class CheckedSegment(msgspec.Struct):
-    """What checking one segment gave: `head` is the tree's behind it, in hexadecimal."""
+    """What checking one segment gave: `head` is the tree's behind it, in hexadecimal.
+
+    `types` are what its nodes say of their types, for who knows the types.
+    """
 
     records: int = 0
     commits: int = 0
     head: str = EMPTY_HEAD.hex()
     findings: list[Finding] = []
+    types: list[TypeUse] = []
 
 
 def check_segment(job: SegmentJob) -> CheckedSegment:
@@ -88,6 +99,15 @@ def _check_closed(job: SegmentJob, segment: Segment) -> CheckedSegment:
     directory = Path(job.directory)
     path = directory / "log" / segment.file
     check = _SegmentCheck(job, path, segment.number)
+    named = sealed_name if segment.sealed else closed_name
+    if segment.file != named(segment.number):
+        check.find(
+            f"the manifest says that segment {segment.number}, commits {segment.first_commit} to "
+            f"{segment.last_commit}, is in {segment.file}, not in {named(segment.number)}",
+            commit=segment.first_commit,
+            position=segment.first_position,
+        )
+        return check.checked
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -197,25 +217,19 @@ class _SegmentCheck:
         self.first_position = self.next_position
         self._first_commit = self.next_commit
         self._first_recorded_at: int | None = None
+        self._content = ContentCheck()
+        self._said: tuple[object, ...] | None = None
 
     def find(self, what: str, *, commit: int | None = None, position: int | None = None) -> None:
         self.checked.findings.append(Finding(what, str(self._path), self._number, commit, position))
 
     def parquet_file(self, data: bytes, segment: Segment) -> None:
         """Check a sealed segment row group by row group."""
+        metadata = self._metadata(segment.number)
         try:
             file = parquet.ParquetFile(pa.py_buffer(data), page_checksum_verification=True)
             groups = file.num_row_groups
-            if not file.schema_arrow.remove_metadata().equals(RECORD_SCHEMA):
-                raise ValueError("its columns are not those of a segment")
-            metadata = file.schema_arrow.metadata or {}
-            expected = {
-                b"eventstore.format_version": str(FORMAT_VERSION).encode(),
-                b"eventstore.store_id": str(self._store_id).encode(),
-                b"eventstore.segment": str(segment.number).encode(),
-            }
-            if any(metadata.get(name) != value for name, value in expected.items()):
-                raise ValueError("its metadata are those of another segment or store")
+            check_schema(file, metadata)
         except (pa.ArrowException, OSError, ValueError) as error:
             self.find(
                 f"the Parquet footer is damaged, so that commits {segment.first_commit} to "
@@ -225,13 +239,35 @@ class _SegmentCheck:
                 position=segment.first_position,
             )
             return
+        structure: ParquetStructure | None = None
         for group in range(groups):
             try:
                 table = file.read_row_group(group)
             except (pa.ArrowException, OSError, ValueError) as error:
                 self._unreadable_group(data, group, str(error), segment)
                 return
+            first_commit, first_position = self.next_commit, self.next_position
             self._rows(table, derived=True)
+            if self.checked.findings:
+                continue
+            try:
+                structure = structure or ParquetStructure(data, metadata)
+                structure.check_group(group, table)
+            except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
+                self.find(
+                    f"the file says of itself what is not so, though its records (commit "
+                    f"{first_commit} the first of them here) are as they were written: {error}",
+                    commit=first_commit,
+                    position=first_position,
+                )
+        self._expect_whole_commits()
+
+    def _metadata(self, number: int) -> dict[str, str]:
+        return {
+            "eventstore.format_version": str(FORMAT_VERSION),
+            "eventstore.store_id": str(self._store_id),
+            "eventstore.segment": str(number),
+        }
 
     def stream(
         self,
@@ -242,10 +278,20 @@ class _SegmentCheck:
         acknowledged_end: int = 0,
     ) -> None:
         """Check the messages of an active (`segment` None) or closed segment."""
+        self._check_header(data[:header_bytes])
         walk = walk_messages(data, header_bytes)
         if walk.ends:
             batches = read_batches(data, walk.ends, header_bytes)
-            self._rows(pa.Table.from_batches(batches, ACTIVE_SCHEMA), derived=False)
+            table = pa.Table.from_batches(batches, ACTIVE_SCHEMA)
+            self._rows(table, derived=False)
+            self._expect_a_commit_each(table, [len(batch) for batch in batches])
+            self._expect_whole_commits()
+        if segment is not None and walk.stopped_at + len(END_OF_STREAM) < len(data):
+            self.find(
+                f"segment {self._number} is closed, and has bytes after the end of its commits",
+                commit=segment.last_commit,
+                position=segment.last_position,
+            )
         is_torn_tail = (
             segment is None
             and walk.ending in (Ending.INCOMPLETE, Ending.DAMAGED)
@@ -328,9 +374,9 @@ class _SegmentCheck:
     def _rows(self, table: pa.Table, *, derived: bool) -> None:
         """Check consecutive records. Records of one commit may lie in two calls."""
         try:
-            self._check_records(table)
-            if derived and not self.checked.findings:
-                self._derived_columns(table)
+            records = self._check_records(table)
+            if not self.checked.findings:
+                self._check_contents(table, records, derived=derived)
         except _UNDECODABLE as error:
             self.find(
                 f"commit {self.next_commit} was changed: it does not decode ({error!r})",
@@ -339,7 +385,7 @@ class _SegmentCheck:
             )
             self._tree_is_sound = False
 
-    def _check_records(self, table: pa.Table) -> None:
+    def _check_records(self, table: pa.Table) -> list[Record]:
         heads = table["tree_head"].to_pylist()
         records = list(records_of(table))
         leaves = leaf_hashes(self._store_id, records)
@@ -357,7 +403,14 @@ class _SegmentCheck:
                     position=self.next_position,
                 )
                 self._tree_is_sound = False
-                return
+                return records
+            said = (record.recorded_at, record.actor, record.reason, record.request_id)
+            if self._said is not None and said != self._said:
+                self._find_in(record, "its commit says two times, actors, reasons or request ids")
+            self._said = said if head is None else None
+            fault = envelope_fault(record)
+            if fault is not None:
+                self._find_in(record, fault)
             self._frontier.append(next(leaves))
             self.checked.records += 1
             self.next_position += 1
@@ -379,6 +432,58 @@ class _SegmentCheck:
                 self._tree_is_sound = False
         if self._tree_is_sound:
             self.checked.head = self._frontier.head().hex()
+        return records
+
+    def _find_in(self, record: Record, fault: str) -> None:
+        self.find(
+            f"commit {record.commit} was changed: of the record at position {record.position}, "
+            f"{fault}",
+            commit=record.commit,
+            position=record.position,
+        )
+
+    def _expect_whole_commits(self) -> None:
+        if self._said is not None and not self.checked.findings:
+            self.find(
+                f"commit {self.next_commit} has no end: its last record lacks a tree head",
+                commit=self.next_commit,
+                position=self.next_position - 1,
+            )
+
+    def _expect_a_commit_each(self, table: pa.Table, rows: Sequence[int]) -> None:
+        """A message is a commit: its last row, and no other, has tree head and checksum."""
+        if self.checked.findings:
+            return
+        ends = [end - 1 for end in accumulate(rows)]
+        for name in ("tree_head", "checksum"):
+            if pc.indices_nonzero(table[name].is_valid()).to_pylist() != ends:
+                self.find(
+                    f"the messages of segment {self._number}, from commit {self._first_commit} on, "
+                    f"are not a commit each: {name} is not on the last row of each alone",
+                    commit=self._first_commit,
+                    position=self.first_position,
+                )
+                return
+
+    def _check_header(self, header: memoryview) -> None:
+        expected = self._metadata(self._number) | {
+            "eventstore.first_position": str(self.first_position)
+        }
+        try:
+            schema = pa.ipc.read_schema(pa.py_buffer(header))
+            found = {k.decode(): v.decode() for k, v in (schema.metadata or {}).items()}
+            fault = "" if schema.equals(ACTIVE_SCHEMA) else "it lays down other columns"
+            if found != expected:
+                fault = "it is that of another segment or store"
+        except (pa.ArrowException, OSError, ValueError) as error:
+            fault = str(error)
+        if fault:
+            self.find(
+                f"the header of segment {self._number} is damaged, in front of commit "
+                f"{self.next_commit}: {fault}",
+                commit=self.next_commit,
+                position=self.first_position,
+            )
 
     def _against_checkpoints(self, record: Record, *, ends_commit: bool) -> None:
         found = (self._frontier.head().hex(), record.commit, record.recorded_at)
@@ -394,19 +499,30 @@ class _SegmentCheck:
                     position=signed.size,
                 )
 
-    def _derived_columns(self, table: pa.Table) -> None:
-        expected = derive(table["kind"].to_pylist(), table["payload"].to_pylist())
-        for name in DERIVED_NAMES:
+    def _check_contents(self, table: pa.Table, records: Sequence[Record], *, derived: bool) -> None:
+        """Compare the contents with the columns, and with the derived ones where they are."""
+        content = self._content
+
+        def visit(row: int, message: Any) -> None:
+            content.look_at(records[row], message)
+
+        kinds = [record.kind for record in records]
+        payloads = [record.payload for record in records]
+        expected = derive(kinds, payloads, visit)
+        self.checked.types = [*content.types.values()]
+        if content.fault is not None:
+            self._find_in(*content.fault)
+        for name in DERIVED_NAMES if derived else ():
             stored = table[name].combine_chunks()
             if same_values(stored, expected[name]):
                 continue
             for row in range(len(table)):
                 if not same_values(stored.slice(row, 1), expected[name].slice(row, 1)):
                     self.find(
-                        f"commit {table['commit'][row]} was changed: column {name} does not agree "
+                        f"commit {records[row].commit} was changed: column {name} does not agree "
                         "with the payload",
-                        commit=table["commit"][row].as_py(),
-                        position=table["position"][row].as_py(),
+                        commit=records[row].commit,
+                        position=records[row].position,
                     )
                     break
 

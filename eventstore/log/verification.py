@@ -1,5 +1,6 @@
 """Check a whole store on disk: every file, checksum, hash and derived column, from the files alone.
 
+Then what relates records to each other, and that nothing else lies in the store's folders.
 Segments are checked side by side, each from what the manifest states of the one before, so that one
 that is damaged does not hide the state of those behind it.
 """
@@ -12,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -19,7 +21,12 @@ from eventstore import errors
 from eventstore.log.log import Finding, Progress, SignedHead, VerifyReport
 from eventstore.log.manifest import Manifest, read_manifest
 from eventstore.log.merkle import EMPTY_HEAD
+from eventstore.log.record_check import TypeUse
+from eventstore.log.relations import COLUMNS, RelationsUncheckedError, relation_findings
 from eventstore.log.segment_check import CheckedSegment, SegmentJob, check_segment
+from eventstore.log.store_files import strange_files
+
+_RELATIONS: Final = "whether records agree with each other (former ones, names, links, salts)"
 
 _PARALLEL_RECORDS_MIN = 100_000
 """Below this many records that are not active, further processes cost more than they save."""
@@ -57,14 +64,26 @@ def verify_directory(
     if upto is not None:
         end = min(end, jobs[-1].entry.last_position if jobs and jobs[-1].entry else end)
     total = CheckedSegment(findings=[])
+    types: list[TypeUse] = []
     for checked in _checked_in_order(jobs):
         total.records += checked.records
         total.commits += checked.commits
         total.head = checked.head
         total.findings += checked.findings
+        types += checked.types
         if progress is not None:
             progress(total.records, max(end - start, total.records))
-    position = max(end, start + total.records)
+    total.findings += strange_files(directory)
+    checked_to = start + total.records
+    not_checked = [*_outside_of_range(start, checked_to, manifest, upto)]
+    if total.findings:
+        not_checked.append(f"{_RELATIONS}: only once nothing else is wrong")
+    else:
+        try:
+            total.findings += _relations(directory, start, checked_to, types)
+        except RelationsUncheckedError as error:
+            not_checked.append(f"{_RELATIONS}: {error}")
+    position = max(end, checked_to)
     total.findings += [
         Finding(
             f"{signed.signed} with {signed.size} records, the store has {position}: records that "
@@ -81,7 +100,31 @@ def verify_directory(
         total.records,
         total.head,
         total.findings,
+        not_checked,
     )
+
+
+def _outside_of_range(start: int, end: int, manifest: Manifest, upto: int | None) -> Iterator[str]:
+    if start:
+        yield (
+            f"records 1 to {start}, which were believed, and whether later ones replace the right "
+            "ones of them or repeat their ids, names or links"
+        )
+    if upto is not None and manifest.active.first_position > upto:
+        yield f"records after {end}"
+
+
+def _relations(directory: Path, after: int, upto: int, types: Sequence[TypeUse]) -> list[Finding]:
+    from eventstore.log.directory import DirectoryLog
+
+    try:
+        log = DirectoryLog.open(directory, read_only=True)
+        try:
+            return relation_findings(log.scan(after, upto, COLUMNS), types, after=after)
+        finally:
+            log.close()
+    except errors.DataLossError as error:
+        return [Finding(error.message, position=after + 1)]
 
 
 def _jobs(

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from eventstore import errors
 from eventstore.log import Commit, Log, Progress, VerifyReport
+from eventstore.log.creation import LOG_FOLDER
+from eventstore.log.manifest import read_manifest
 from eventstore.log.readable import refusing_unreadable
 from eventstore.metadata_store.opening import open_configured, open_directory
 from eventstore.metadata_store.reader import MAX_NUM_RESULT, MetadataReader
@@ -269,6 +271,20 @@ class MetadataStore(RecordingMethods, MetadataReader):
     def seal(self) -> None:
         """Turn what was put so far into Parquet, which any analytics tool reads."""
         self._engine.log.seal()
+
+    def segment_files(self) -> list[Path]:
+        """The Parquet files that the store consists of, for other tools to read, oldest first.
+
+        A pattern such as `log/*.parquet` would also find what does not belong to the store. What
+        was put since the last `seal` may be in none of them. Raises FailedPreconditionError for a
+        store in memory, which has no files.
+        """
+        directory = self.log.directory
+        if directory is None:
+            raise errors.FailedPreconditionError("a store in memory has no files: use a directory")
+        # From the disk, since another process may have sealed some.
+        segments = read_manifest(directory).segments
+        return [directory / LOG_FOLDER / segment.file for segment in segments if segment.sealed]
 
     def rebuild(self, progress: Progress | None = None) -> None:
         """Throw away what was folded from the log to answer reads, and fold it anew.

@@ -1,0 +1,35 @@
+"""`eventstore files`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from eventstore.cli.commands import command, output_options, store_argument
+from eventstore.cli.results import Output, Table
+from eventstore.log.manifest import read_manifest
+
+
+@command("files", examples=("eventstore files my-store", "eventstore files my-store --json"))
+@store_argument
+@output_options
+def files_command(directory: Path, output: Output) -> None:
+    """Print the Parquet files that a store consists of, a path a line, the oldest first.
+
+    For other tools to read: a pattern such as log/*.parquet would also find what does not belong to
+    the store. What was not sealed yet is in none of them.
+    """
+    sealed = [segment for segment in read_manifest(directory).segments if segment.sealed]
+    paths = [str(directory / "log" / segment.file) for segment in sealed]
+    if output.form == "text":
+        with output.opened() as written:
+            for path in paths:
+                written.line(path)
+        return
+    table = Table(
+        ("path", "bytes", "sha256", "first_position", "last_position"),
+        [
+            (path, s.file_bytes, s.file_sha256, s.first_position, s.last_position)
+            for path, s in zip(paths, sealed, strict=True)
+        ],
+    )
+    output.table(table)

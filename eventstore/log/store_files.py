@@ -1,0 +1,112 @@
+"""Find files in a store's folders that belong to nothing: readers of a folder read them, too."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from eventstore.log import acknowledged, commit_ends
+from eventstore.log.ipc_stream import schema_message_bytes
+from eventstore.log.log import Finding
+from eventstore.log.manifest import MANIFEST_NAME, Manifest, Segment, read_manifest
+from eventstore.log.sealing import closed_name, sealed_name
+from eventstore.log.segment_check import SegmentJob, check_segment
+
+_TOP: Final = {MANIFEST_NAME: False, "lock": False, "sealing.lock": False, "log": True}
+_CACHES: Final = "projections"
+_LOG: Final = frozenset((acknowledged.FILE_NAME, commit_ends.FILE_NAME))
+_TEMPORARY: Final = re.compile(r"(manifest\.json|[0-9]{10}\.(arrows|parquet))\..+\.tmp")
+"""What a writer writes under before it renames; one that dies leaves it for the next to remove."""
+
+
+def strange_files(directory: Path) -> list[Finding]:
+    """What lies in the store's folders, caches aside, and is no part of it."""
+    before = read_manifest(directory)
+    strange = [
+        (entry, "it is no part of a store")
+        for entry in _entries(directory)
+        if entry.name != _CACHES
+        and not _TEMPORARY.fullmatch(entry.name)
+        and _TOP.get(entry.name) is not entry.is_dir(follow_symlinks=False)
+    ]
+    inside = _entries(directory / "log")
+    # A writer that has gone on since names files that the first manifest does not know.
+    manifests = [before, read_manifest(directory)]
+    for entry in inside:
+        why = _strange_in_log(directory, entry, manifests)
+        if why is not None:
+            strange.append((entry, why))
+    return [
+        Finding(f"{entry.path} belongs to nothing: {why}; move it out of the store", entry.path)
+        for entry, why in strange
+    ]
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
+
+
+def _strange_in_log(
+    directory: Path, entry: os.DirEntry[str], manifests: list[Manifest]
+) -> str | None:
+    """Why a file is none of the log's, None when it is one."""
+    if entry.is_dir(follow_symlinks=False):
+        return "a log has no folders"
+    if entry.name in _LOG or _TEMPORARY.fullmatch(entry.name):
+        return None
+    for manifest in manifests:
+        named = {manifest.active.file, *(segment.file for segment in manifest.segments)}
+        if entry.name in named:
+            return None
+    manifest = manifests[-1]
+    if entry.name == closed_name(manifest.active.number + 1):
+        # A rotation writes the header of the next segment before the manifest names it.
+        return _unless_gone(entry, _is_not_a_header(Path(entry.path)))
+    previous: Segment | None = None
+    for segment in manifest.segments:
+        if entry.name in (closed_name(segment.number), sealed_name(segment.number)):
+            return _unless_gone(entry, _differs(directory, entry.name, segment, previous, manifest))
+        previous = segment
+    return "the manifest does not name it"
+
+
+def _differs(
+    directory: Path, name: str, segment: Segment, previous: Segment | None, manifest: Manifest
+) -> str | None:
+    """A sealing that stopped half-way leaves a segment in both forms, which must be equal."""
+    try:
+        content = (directory / "log" / name).read_bytes()
+    except OSError:
+        return "it cannot be read"
+    other = msgspec.structs.replace(
+        segment,
+        sealed=name == sealed_name(segment.number),
+        file=name,
+        file_bytes=len(content),
+        file_sha256=hashlib.sha256(content).hexdigest(),
+    )
+    job = SegmentJob(str(directory), manifest.store_id, other, None, previous)
+    findings = check_segment(job).findings
+    if not findings:
+        return None
+    return f"it is not segment {segment.number} in another form: {findings[0].what}"
+
+
+def _is_not_a_header(path: Path) -> str | None:
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return "it cannot be read"
+    if schema_message_bytes(memoryview(content)) == len(content):
+        return None
+    return "it is after the active segment, and more than the beginning of the next"
+
+
+def _unless_gone(entry: os.DirEntry[str], why: str | None) -> str | None:
+    return why if os.path.lexists(entry.path) else None
