@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 
@@ -18,9 +16,11 @@ from eventstore.importing.mlmd_rows import MlmdReader
 from eventstore.importing.oddities import oddities
 from eventstore.log import DirectoryLog, Draft, Progress
 from eventstore.log import record as kinds
+from eventstore.log.creation import make_directory
 from eventstore.log.manifest import sync_directory
 from eventstore.log.os_errors import translated
 from eventstore.log.readable import refuse_unreadable
+from eventstore.log.replacing import made_beside
 
 RECORDS_PER_COMMIT = 1_000
 BYTES_PER_COMMIT = 16 * 1024 * 1024
@@ -71,23 +71,21 @@ def import_mlmd_database(
     try:
         target = store_directory.resolve()
         _refuse_occupied(target)
-        unfinished = target.parent / f".{target.name}.import-{uuid4().hex}"
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            report = _import_into(
-                database,
-                unfinished,
-                progress=progress,
-                actor=actor,
-                reason=reason
-                or f"import of {source.name}, MLMD schema version {database.schema_version}",
-            )
-            os.replace(unfinished, target)
-            sync_directory(target.parent)
+            make_directory(target.parent)
+            with made_beside(target, is_directory=True) as unfinished:
+                report = _import_into(
+                    database,
+                    unfinished,
+                    progress=progress,
+                    actor=actor,
+                    reason=reason
+                    or f"import of {source.name}, MLMD schema version {database.schema_version}",
+                )
+                os.replace(unfinished, target)
+                sync_directory(target.parent)
         except OSError as error:
             raise translated(error, "importing into", store_directory) from None
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
         return report
     finally:
         database.close()

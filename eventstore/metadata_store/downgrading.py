@@ -7,15 +7,24 @@ sealed segments. Nothing is lost either way; a packed store is opened, and unpac
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from eventstore import errors
 from eventstore.log import DirectoryLog
-from eventstore.log.manifest import FORMAT_VERSION, MANIFEST_NAME, sync_directory
-from eventstore.log.os_errors import translated
+from eventstore.log.creation import LOCK_NAME, LOG_FOLDER
+from eventstore.log.file_lock import exclusive
+from eventstore.log.manifest import (
+    FORMAT_VERSION,
+    MANIFEST_NAME,
+    read_manifest,
+    sync_directory,
+)
+from eventstore.log.os_errors import translated, translating
+from eventstore.log.replacing import made_beside, replace, settle
 from eventstore.log.verification import verify_directory
 from eventstore.metadata_store.opening import configured_path, is_packed
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -42,7 +51,9 @@ def downgrade_schema(config: mlmd.ConnectionConfig, downgrade_to_schema_version:
             f"format versions of this store are {PACKED_VERSION} and {FORMAT_VERSION}"
         )
     try:
-        path = configured_path(config)
+        path = configured_path(config).resolve()
+        with translating("packing", path):
+            settle(path)
         if is_packed(path):
             if downgrade_to_schema_version == FORMAT_VERSION:
                 raise errors.FailedPreconditionError(
@@ -64,43 +75,63 @@ def downgrade_schema(config: mlmd.ConnectionConfig, downgrade_to_schema_version:
 def unpack(path: Path) -> None:
     """Turn a packed store into its directory, at the same path.
 
+    A death in the middle is settled by the next opening.
+
     Raises DataLossError when the archive or what is in it is damaged; the file is kept then.
     """
-    unpacked = path.with_name(f".{path.name}.unpacking-{os.getpid()}")
-    packed = path.with_name(f".{path.name}.packed-{os.getpid()}")
+    path = path.resolve()
     try:
-        with zipfile.ZipFile(path) as archive:
-            archive.extractall(unpacked)
-        report = verify_directory(unpacked)
-        if not report.ok:
-            raise errors.DataLossError(f"the packed store {path}: {report.findings[0].what}")
-        os.replace(path, packed)
-        os.replace(unpacked, path)
-        sync_directory(path.absolute().parent)
-        packed.unlink()
+        with made_beside(path, is_directory=True) as unpacked:
+            with zipfile.ZipFile(path) as archive:
+                archive.extractall(unpacked)
+            report = verify_directory(unpacked)
+            if not report.ok:
+                raise errors.DataLossError(f"the packed store {path}: {report.findings[0].what}")
+            _sync_all(unpacked)
+            replace(path, unpacked)
     except zipfile.BadZipFile as error:
         raise errors.DataLossError(f"the packed store {path} is damaged: {error}") from None
     except OSError as error:
         raise translated(error, "unpacking", path) from None
-    finally:
-        shutil.rmtree(unpacked, ignore_errors=True)
 
 
 def _pack(path: Path) -> None:
-    packing = path.with_name(f".{path.name}.packing-{os.getpid()}")
-    replaced = path.with_name(f".{path.name}.unpacked-{os.getpid()}")
     try:
-        with zipfile.ZipFile(packing, "w", zipfile.ZIP_STORED) as archive:
-            for source in (path / MANIFEST_NAME, *sorted((path / "log").iterdir())):
-                member = zipfile.ZipInfo(source.relative_to(path).as_posix(), _ZIP_TIME)
-                archive.writestr(member, source.read_bytes())
-        with open(packing, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(path, replaced)
-        os.replace(packing, path)
-        sync_directory(path.absolute().parent)
-        shutil.rmtree(replaced)
+        with made_beside(path, is_directory=False) as packing, _without_writers(path):
+            with zipfile.ZipFile(packing, "w", zipfile.ZIP_STORED) as archive:
+                for source in (path / MANIFEST_NAME, *sorted((path / LOG_FOLDER).iterdir())):
+                    member = zipfile.ZipInfo(source.relative_to(path).as_posix(), _ZIP_TIME)
+                    archive.writestr(member, source.read_bytes())
+            _sync(packing)
+            replace(path, packing)
     except OSError as error:
         raise translated(error, "packing", path) from None
+
+
+@contextlib.contextmanager
+def _without_writers(path: Path) -> Iterator[None]:
+    """Hold the writers' lock of a store. AbortedError when anything was put since it was sealed."""
+    descriptor = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        with exclusive(descriptor):
+            manifest = read_manifest(path)
+            active = (path / LOG_FOLDER / manifest.active.file).read_bytes()
+            if any(active[manifest.active.header_bytes :]):
+                raise errors.AbortedError(
+                    f"another process puts into {path}: stop it, then pack the store"
+                )
+            yield
     finally:
-        packing.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _sync_all(directory: Path) -> None:
+    for folder, _, files in os.walk(directory):
+        for name in files:
+            _sync(Path(folder, name))
+        sync_directory(Path(folder))
+
+
+def _sync(file: Path) -> None:
+    with open(file, "rb") as opened:
+        os.fsync(opened.fileno())

@@ -10,7 +10,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from eventstore import errors
 from eventstore.log import DirectoryLog, Log, MemoryLog
 from eventstore.log.manifest import MANIFEST_NAME
-from eventstore.log.os_errors import translated
+from eventstore.log.os_errors import translated, translating
+from eventstore.log.replacing import refuse_unsettled, settle
 from eventstore.projections import Projections
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store import Engine
@@ -39,6 +40,9 @@ def open_configured(config: mlmd.ConnectionConfig, *, upgrade: bool = False) -> 
     if chosen == "fake_database" or not config.sqlite.filename_uri:
         return _engine(MemoryLog())
     path, read_only, must_exist = _parse_uri(config.sqlite.filename_uri)
+    read_only = read_only or config.sqlite.connection_mode == _Mode.READONLY
+    if upgrade:
+        _settle(path, read_only=read_only)
     if upgrade and is_packed(path):
         from eventstore.metadata_store.downgrading import unpack
 
@@ -46,7 +50,7 @@ def open_configured(config: mlmd.ConnectionConfig, *, upgrade: bool = False) -> 
     mode = config.sqlite.connection_mode
     return open_directory(
         path,
-        read_only=read_only or mode == _Mode.READONLY,
+        read_only=read_only,
         must_exist=must_exist or mode in (_Mode.READONLY, _Mode.READWRITE),
     )
 
@@ -81,6 +85,7 @@ def open_directory(
     this user's own: caches of another user's would be in the way of that user's processes.
     `attribution` is that of its puts; the actor is the operating system's user if it names none.
     """
+    _settle(path, read_only=read_only)
     if path.is_file():
         raise _not_a_directory(path)
     if not read_only and not must_exist and not (path / MANIFEST_NAME).exists():
@@ -92,6 +97,16 @@ def open_directory(
     log = DirectoryLog.open(path, read_only=read_only)
     saves = saves_caches and _is_own(path)
     return _engine(log, read_only=read_only, saves_caches=saves, attribution=attribution)
+
+
+def _settle(path: Path, *, read_only: bool) -> None:
+    """Finish or take back what a process has left that died while it packed or unpacked."""
+    with translating("opening", path):
+        path = path.resolve()
+        if read_only:
+            refuse_unsettled(path)
+        else:
+            settle(path)
 
 
 def _is_own(path: Path) -> bool:

@@ -28,7 +28,7 @@ from tests.faults.layer import Action, Kind
 from tests.faults.part import Outcome, Report
 from tests.faults.story import CHAPTERS, Chapter, Life, aftermath, copied
 
-_IMPORTED = (
+IMPORTED = (
     "pyarrow.compute",
     "pyarrow.parquet",
     "eventstore.log.verification",
@@ -134,7 +134,7 @@ def in_fork(work: Callable[[], None]) -> int:
 
 def main(chapters: str, ways: str, share: str) -> None:
     logging.disable(logging.CRITICAL)
-    for name in _IMPORTED:
+    for name in IMPORTED:
         importlib.import_module(name)
     faults = layer.Layer()
     number = 0

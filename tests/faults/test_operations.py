@@ -9,7 +9,7 @@ from tests.faults.operations import WAYS, runs
 
 pytestmark = pytest.mark.skipif(layer.why_not() is not None, reason=str(layer.why_not()))
 
-_SHARES = {"create": 13}
+_SHARES = {"create": 17, "put": 11, "query": 17, "pack": 61}
 """Of how many runs of a chapter one is tried: so that all of them take about half a minute."""
 
 
