@@ -42,6 +42,7 @@ fuzz: .venv/developing oracle ## Run the property and differential tests for lon
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest -n 2 tests/property
 	$(BIN)/python -m tests.differential.run --programs 1000
 	$(BIN)/python -m tests.differential.queries --filters 20000 --lineage 5000
+	$(BIN)/python -m tests.differential.texts --texts 20000
 
 torture: .venv/developing ## Fail, stop and lose power at every operation, and print the counts
 	$(BIN)/python -m tests.faults

@@ -312,7 +312,7 @@ def property_looked_up(listing: Listing) -> tuple[PropertyField, str, list[Any]]
     if look_up.comparison != "=" and (where.of_nodes is where or listing.limit is None):
         # Half of all nodes may be in a range, of which the tables find those with more to say soon.
         return None
-    values = [where.parameters[name] for name in look_up.parameters]
+    values = look_up.values(where.parameters)
     return look_up.field, look_up.comparison, values
 
 
@@ -414,7 +414,7 @@ def _looked_up(
     look_up = where.look_up
     if look_up is None or not isinstance(look_up.field, str):
         return None
-    values = [where.parameters[name] for name in look_up.parameters]
+    values = look_up.values(where.parameters)
     if look_up.alias is None:
         node_ids = _bearing(index, kind, look_up.field, values, as_of)
         return None if node_ids is None else {node_id: [] for node_id in node_ids}

@@ -25,6 +25,7 @@ from eventstore.errors import (
 )
 from eventstore.log import Log, Progress
 from eventstore.log.os_errors import translating
+from eventstore.projections.deadlines import STATEMENT_SECONDS_MAX, Deadline
 from eventstore.projections.folding import FOLDED_COLUMNS, TableChange, table_changes
 from eventstore.projections.node_listing import Listing, listing_sql
 from eventstore.projections.tables_file import (
@@ -388,7 +389,7 @@ def _rows(
     cursor: duckdb.DuckDBPyConnection, sql: str | duckdb.Statement, parameters: dict[str, Any]
 ) -> list[tuple[Any, ...]]:
     """All rows of a query; closes the cursor."""
-    with contextlib.closing(cursor):
+    with contextlib.closing(cursor), Deadline(cursor):
         try:
             try:
                 return cursor.execute(sql, parameters).fetchall()
@@ -403,6 +404,11 @@ def _rows(
             duckdb.OutOfRangeException,
         ) as error:
             raise InvalidArgumentError(f"Invalid `filter_query`: {error}") from None
+        except duckdb.InterruptException:
+            raise ResourceExhaustedError(
+                f"the filter takes longer than {STATEMENT_SECONDS_MAX:g} seconds; name fewer "
+                "neighbours in it, or ask for less"
+            ) from None
         except duckdb.OutOfMemoryException as error:
             raise ResourceExhaustedError(
                 f"the query needs more memory than it may take; ask for less of it: {error}"

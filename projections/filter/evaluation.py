@@ -141,6 +141,24 @@ def membership(
     return negation(found) if negated else found
 
 
+def long_membership(left: Evaluate | None, name: str, *, negated: bool) -> Evaluate | None:
+    """Whether a value is in the list that a parameter holds."""
+    if left is None:
+        return None
+
+    def evaluate(node: Candidate, parameters: Parameters) -> bool | None:
+        value, members = left(node, parameters), parameters[name]
+        if value is None:
+            return None
+        if isinstance(members[0], float):
+            value = float(value)
+        if value in members:
+            return not negated
+        return None if None in members else negated
+
+    return evaluate
+
+
 def like(left: Evaluate | None, right: Evaluate | None, *, negated: bool) -> Evaluate | None:
     """LIKE without regard to the case of ASCII letters, as on SQLite."""
     if left is None or right is None:
@@ -158,12 +176,17 @@ def like(left: Evaluate | None, right: Evaluate | None, *, negated: bool) -> Eva
 
 @lru_cache(maxsize=256)
 def _like_pattern(pattern: str) -> re.Pattern[str]:
-    parts = [
-        {"%": ".*", "_": "."}.get(character, re.escape(character))
-        for character in pattern.translate(_ASCII_LOWER)
+    """A regular expression that takes no more than length times length, whatever the pattern."""
+    first, *rest = [
+        "".join("." if character == "_" else re.escape(character) for character in part)
+        for part in re.split("%+", pattern.translate(_ASCII_LOWER))
     ]
-    # A run of % takes regular expressions exponential time, and says no more than one.
-    return re.compile(re.sub(r"(?:\.\*)+", ".*", "".join(parts)), re.DOTALL)
+    if not rest:
+        return re.compile(first, re.DOTALL)
+    *middle, last = rest
+    # Where a part is found first it may stay: what is after it has only more room.
+    found = "".join(f"(?>.*?{part})" for part in middle)
+    return re.compile(f"{first}{found}.*{last}", re.DOTALL)
 
 
 def _alike(first: Any, second: Any) -> tuple[Any, Any]:

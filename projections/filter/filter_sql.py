@@ -36,7 +36,7 @@ class PropertyField:
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """What a node must bear to match: one of the values of parameters, in a field.
+    """What a node must bear to match: one of the values of parameters, or of a list, in a field.
 
     `field` is `id`, `name`, `external_id` or `uri`, of the context under an alias if there is one,
     which are indexed, or that of a property, whose values may be held. Those may also be compared
@@ -47,6 +47,11 @@ class LookUp:
     parameters: tuple[str, ...]
     alias: str | None = None
     comparison: str = "="
+
+    def values(self, parameters: dict[str, Any]) -> list[Any]:
+        """What a node must bear one of."""
+        named = [parameters[name] for name in self.parameters]
+        return list(named[0]) if named and isinstance(named[0], list) else named
 
 
 @dataclass(frozen=True)

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
 
-from sqlglot import exp
-
-from eventstore.projections.filter.lexing import DECIMAL_FORMAT, refused
-from eventstore.projections.filter.schema import BOOL, FLOAT64, INT64, NULL, STRING, Typed
+from eventstore.projections.filter import casting
+from eventstore.projections.filter.schema import (
+    BOOL,
+    DUCKDB_TYPES,
+    FLOAT64,
+    INT64,
+    NULL,
+    NUMERIC,
+    STRING,
+    Typed,
+)
+from eventstore.projections.filter.tokens import refused
 
 if TYPE_CHECKING:
     from eventstore.projections.filter.compiler import Compiler
 
-_UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_LOWER = _UPPER.lower()
-_CAST_TYPES = {
-    exp.DataType.Type.TEXT: STRING,
-    exp.DataType.Type.VARCHAR: STRING,
-    exp.DataType.Type.BIGINT: INT64,
-    exp.DataType.Type.INT: INT64,
-    exp.DataType.Type.DOUBLE: FLOAT64,
-    exp.DataType.Type.BOOLEAN: BOOL,
-}
+_UPPER: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_LOWER: Final = _UPPER.lower()
+_FORMATS: Final = {"%d": INT64, "%i": INT64, "%s": STRING}
+GROWN_BYTES_MAX: Final = 256 * 1024
+"""Of a text that REPLACE makes longer: thousands of them are in memory at once."""
+REPLACE_DEPTH_MAX: Final = 8
+_SUBSTR_MAX: Final = 2**31 - 1
+"""No text is longer, and DuckDB takes no positions far beyond."""
 
 
 def ascii_lower(sql: str) -> str:
@@ -38,162 +45,188 @@ def like_without_case(text: str, pattern: str) -> str:
     return f"(CASE WHEN {is_ascii} THEN {text} ILIKE {pattern} ELSE {exact} END)"
 
 
-def compile_function(compiler: Compiler, node: Any) -> Typed:
+def called(name: str, arguments: Sequence[Typed]) -> Typed:
     """Raises InvalidArgumentError for a function that is not offered or wrong arguments."""
-    if isinstance(node, exp.Case):
-        return _case(compiler, node)
-    if isinstance(node, exp.Cast) and not isinstance(node, exp.TryCast):
-        return _cast(compiler, node)
-    if isinstance(node, exp.Coalesce):
-        return _same_typed(compiler, "coalesce", [node.this, *node.expressions])
-    if isinstance(node, exp.Nullif):
-        first, second = compiler.compile(node.this), compiler.compile(node.expression)
-        kind = _common_type("NULLIF", [first, second])
-        return Typed(f"nullif({first.sql}, {second.sql})", kind)
-    if isinstance(node, (exp.Lower, exp.Upper)):
-        text = _argument(compiler, node.this, STRING, type(node).__name__.upper())
-        if isinstance(node, exp.Lower):
-            return Typed(ascii_lower(text), STRING)
-        return Typed(f"translate({text}, '{_LOWER}', '{_UPPER}')", STRING)
-    if isinstance(node, exp.Length):
-        return Typed(f"length({_argument(compiler, node.this, STRING, 'LENGTH')})", INT64)
-    if isinstance(node, exp.Substring):
-        return _substring(compiler, node)
-    if isinstance(node, exp.Trim):
-        return _trim(compiler, node)
-    if isinstance(node, exp.Abs):
-        return _numeric(compiler, node.this, "abs")
-    if isinstance(node, exp.Sign):
-        return _numeric(compiler, node.this, "sign")
-    if isinstance(node, exp.Round) and not node.args.get("decimals"):
-        inner = compiler.compile(node.this)
-        if inner.type not in (INT64, FLOAT64):
-            raise _no_signature("ROUND", [inner])
-        return Typed(f"round({inner.sql}::DOUBLE)", FLOAT64)
-    if isinstance(node, exp.Format):
-        return _format(compiler, node)
-    if isinstance(node, exp.Replace):
-        parts = [
-            _argument(compiler, node.args[name], STRING, "REPLACE")
-            for name in ("this", "expression", "replacement")
-        ]
-        return Typed(f"replace({', '.join(parts)})", STRING)
-    raise refused(f"Function not found: {node.sql_name() if hasattr(node, 'sql_name') else node}")
+    function = name.upper()
+    if function == "FORMAT":
+        return _format(arguments)
+    if function in ("COALESCE", "IFNULL", "NULLIF"):
+        return _chosen(function, arguments)
+    if function in ("ABS", "SIGN"):
+        return _of_number(function, arguments)
+    if function == "ROUND":
+        return _round(arguments)
+    signature = _SIGNATURES.get(function)
+    if signature is None:
+        raise refused(f"Function not found: {name}")
+    least, taken, result, write = signature
+    kinds = [argument.type for argument in arguments]
+    if not least <= len(arguments) <= len(taken) or any(
+        kind not in (wanted, NULL) for kind, wanted in zip(kinds, taken, strict=False)
+    ):
+        raise no_signature(function, arguments)
+    return Typed(
+        write(*(_typed(argument, kind) for argument, kind in zip(arguments, taken, strict=False))),
+        result,
+    )
 
 
-def _format(compiler: Compiler, node: Any) -> Typed:
-    arguments = node.expressions
-    if not isinstance(node.this, exp.Column) or node.this.name != DECIMAL_FORMAT:
-        raise refused("FORMAT is supported with '%d' alone")
-    if len(arguments) != 1:
-        raise refused(f"FORMAT('%d', ...) takes one number, not {len(arguments)}")
-    number = _argument(compiler, arguments[0], INT64, "FORMAT")
-    # As SQLite: nothing is printed as 0.
-    return Typed(f"coalesce({number}, 0)::VARCHAR", STRING)
-
-
-def _case(compiler: Compiler, node: exp.Case) -> Typed:
-    subject = compiler.compile(node.this) if node.this is not None else None
-    branches, results = [], []
-    for branch in node.args["ifs"]:
-        condition, result = compiler.compile(branch.this), compiler.compile(branch.args["true"])
-        if subject is None and condition.type != BOOL:
-            raise refused(f"a WHEN of CASE needs a BOOL, not {condition.type}")
-        if subject is not None:
-            _common_type("CASE", [subject, condition])
-        branches.append(f"WHEN {condition.sql} THEN {result.sql}")
-        results.append(result)
-    default = node.args.get("default")
-    if default is not None:
-        results.append(compiler.compile(default))
-        branches.append(f"ELSE {results[-1].sql}")
-    start = "CASE" if subject is None else f"CASE {subject.sql}"
-    return Typed(f"({start} {' '.join(branches)} END)", _common_type("CASE", results))
-
-
-def _cast(compiler: Compiler, node: exp.Cast) -> Typed:
-    target = _CAST_TYPES.get(node.to.this)
+def cast(compiler: Compiler, inner: Typed, type_name: str) -> Typed:
+    """CAST; a literal is converted as GoogleSQL does it, all else as SQLite does it."""
+    target = casting.TYPES.get(type_name.upper())
     if target is None:
-        raise refused("CAST is supported to STRING, INT64, FLOAT64 and BOOL alone")
-    inner = compiler.compile(node.this)
-    sql = inner.sql
-    if inner.type in (target, NULL):
-        return Typed(f"{sql}::{_duckdb_type(target)}", target)
-    if target == STRING and inner.type == BOOL:
-        return Typed(f"({sql})::INTEGER::VARCHAR", STRING)
-    if target == STRING:
-        return Typed(f"({sql})::VARCHAR", STRING)
-    if inner.type == STRING and target == INT64:
-        digits = f"regexp_extract(trim({sql}), '^[+-]?[0-9]+')"
-        return Typed(_number_or_zero(sql, f"try_cast({digits} AS BIGINT)"), INT64)
-    if inner.type == STRING and target == FLOAT64:
-        number = f"regexp_extract(trim({sql}), '^[+-]?[0-9]+(\\.[0-9]*)?([eE][+-]?[0-9]+)?')"
-        return Typed(_number_or_zero(sql, f"try_cast({number} AS DOUBLE)"), FLOAT64)
-    if inner.type == FLOAT64 and target == INT64:
-        return Typed(f"try_cast(trunc({sql}) AS BIGINT)", INT64)
-    if target == BOOL and inner.type == INT64:
-        return Typed(f"({sql} != 0)", BOOL)
-    if {inner.type, target} <= {INT64, FLOAT64, BOOL} and {inner.type, target} != {FLOAT64, BOOL}:
-        return Typed(f"({sql})::{_duckdb_type(target)}", target)
-    raise refused(f"Invalid cast from {inner.type} to {target}")
+        raise refused(
+            f"Type not found: {type_name}; CAST is supported to STRING, INT64, FLOAT64 and BOOL"
+        )
+    if inner.type == NULL:
+        return Typed(f"NULL::{DUCKDB_TYPES[target]}", target)
+    if inner.type == target:
+        return inner
+    if (inner.type, target) not in casting.CASTS:
+        raise refused(f"Invalid cast from {inner.type} to {target}")
+    if inner.literal is not None:
+        return compiler.literal_of(inner.literal.converted(casting.LITERAL_CASTS[target]), target)
+    return Typed(casting.CASTS[inner.type, target](inner.sql), target)
 
 
-def _number_or_zero(text: str, number: str) -> str:
-    """Text without a number in front is 0, as on SQLite; NULL stays NULL."""
-    return f"CASE WHEN {text} IS NULL THEN NULL ELSE coalesce({number}, 0) END"
+def case(
+    subject: Typed | None, branches: Sequence[tuple[Typed, Typed]], default: Typed | None
+) -> Typed:
+    conditions = [condition for condition, _ in branches]
+    results = [result for _, result in branches]
+    if subject is None and any(condition.type not in (BOOL, NULL) for condition in conditions):
+        raise refused("No matching signature for operator CASE; a WHEN needs a BOOL")
+    compared = INT64 if subject is None else common_type("CASE", [subject, *conditions])
+    if default is not None:
+        results = [*results, default]
+    kind = common_type("CASE", results)
+    parts = ["CASE"] if subject is None else [f"CASE {_typed(subject, compared)}"]
+    for condition, result in branches:
+        when = _typed(condition, BOOL if subject is None else compared)
+        parts.append(f"WHEN {when} THEN {_typed(result, kind)}")
+    if default is not None:
+        parts.append(f"ELSE {_typed(default, kind)}")
+    return Typed(f"({' '.join(parts)} END)", kind)
 
 
-def _substring(compiler: Compiler, node: exp.Substring) -> Typed:
-    parts = [
-        _argument(compiler, node.this, STRING, "SUBSTR"),
-        _argument(compiler, node.args["start"], INT64, "SUBSTR"),
-    ]
-    if node.args.get("length") is not None:
-        parts.append(_argument(compiler, node.args["length"], INT64, "SUBSTR"))
-    return Typed(f"substr({', '.join(parts)})", STRING)
+def _format(arguments: Sequence[Typed]) -> Typed:
+    literal = arguments[0].literal if arguments else None
+    wanted = None if literal is None else _FORMATS.get(literal.constant)
+    if wanted is None:
+        raise refused("FORMAT is supported with the formats '%d', '%i' and '%s' alone")
+    if len(arguments) != 2:
+        raise refused(f"FORMAT takes one value after its format, not {len(arguments) - 1}")
+    value = arguments[1]
+    if value.type not in (wanted, NULL):
+        raise no_signature("FORMAT", arguments)
+    # As SQLite: nothing is printed as 0, or as nothing.
+    printed = f"{_typed(value, wanted)}::VARCHAR"
+    return Typed(f"coalesce({printed}, '{'' if wanted == STRING else '0'}')", STRING)
 
 
-def _trim(compiler: Compiler, node: exp.Trim) -> Typed:
-    name = {"LEADING": "ltrim", "TRAILING": "rtrim"}.get(str(node.args.get("position")), "trim")
-    parts = [_argument(compiler, node.this, STRING, name.upper())]
-    if node.expression is not None:
-        parts.append(_argument(compiler, node.expression, STRING, name.upper()))
-    return Typed(f"{name}({', '.join(parts)})", STRING)
+def _chosen(function: str, arguments: Sequence[Typed]) -> Typed:
+    if not arguments or (function != "COALESCE" and len(arguments) != 2):
+        raise refused(f"Number of arguments does not match for function {function}")
+    kind = common_type(function, arguments)
+    name = "nullif" if function == "NULLIF" else "coalesce"
+    return Typed(f"{name}({', '.join(_typed(part, kind) for part in arguments)})", kind)
 
 
-def _numeric(compiler: Compiler, argument: Any, name: str) -> Typed:
-    inner = compiler.compile(argument)
-    if inner.type not in (INT64, FLOAT64):
-        raise _no_signature(name.upper(), [inner])
-    return Typed(f"{name}({inner.sql})::{_duckdb_type(inner.type)}", inner.type)
+def _of_number(function: str, arguments: Sequence[Typed]) -> Typed:
+    if len(arguments) != 1 or arguments[0].type not in (INT64, FLOAT64, NULL):
+        raise no_signature(function, arguments)
+    kind = FLOAT64 if arguments[0].type == FLOAT64 else INT64
+    number = _typed(arguments[0], kind)
+    if function == "SIGN":
+        return Typed(f"sign({number})::{DUCKDB_TYPES[kind]}", kind)
+    return Typed(f"abs({number}::HUGEINT)" if kind == INT64 else f"abs({number})", kind)
 
 
-def _same_typed(compiler: Compiler, name: str, arguments: list[Any]) -> Typed:
-    compiled = [compiler.compile(argument) for argument in arguments]
-    kind = _common_type(name.upper(), compiled)
-    return Typed(f"{name}({', '.join(c.sql for c in compiled)})", kind)
+def _round(arguments: Sequence[Typed]) -> Typed:
+    kinds = [argument.type for argument in arguments]
+    if len(kinds) not in (1, 2) or kinds[0] not in (INT64, FLOAT64, NULL):
+        raise no_signature("ROUND", arguments)
+    if kinds[1:] and kinds[1] not in (INT64, NULL):
+        raise no_signature("ROUND", arguments)
+    number = f"({arguments[0].sql})::DOUBLE"
+    if len(arguments) == 1:
+        return Typed(_rounded(number), FLOAT64)
+    places = f"least(greatest({_typed(arguments[1], INT64)}, 0), 30)::INTEGER"
+    is_whole = f"{_typed(arguments[1], INT64)} <= 0"
+    is_null = f"{_typed(arguments[1], INT64)} IS NULL"
+    finer = f"round({number}, {places})"
+    return Typed(
+        f"(CASE WHEN {is_null} THEN NULL WHEN {is_whole} THEN {_rounded(number)} ELSE {finer} END)",
+        FLOAT64,
+    )
 
 
-def _argument(compiler: Compiler, argument: Any, wanted: str, function: str) -> str:
-    compiled = compiler.compile(argument)
-    if compiled.type not in (wanted, NULL):
-        raise _no_signature(function, [compiled])
-    return compiled.sql
+def _rounded(number: str) -> str:
+    """Half away from zero, as adding a half and cutting off does it."""
+    is_whole = f"abs({number}) >= 4503599627370496"
+    half = f"(CASE WHEN {number} < 0 THEN -0.5 ELSE 0.5 END)::DOUBLE"
+    return f"(CASE WHEN {is_whole} THEN {number} ELSE trunc({number} + {half}) END)"
 
 
-def _common_type(function: str, parts: list[Typed]) -> str:
+def _typed(part: Typed, kind: str) -> str:
+    """The SQL of a part as one of a type that it is, or is taken for."""
+    return part.sql if part.type == kind else f"({part.sql})::{DUCKDB_TYPES[kind]}"
+
+
+def common_type(function: str, parts: Sequence[Typed]) -> str:
+    """What all are, or can be taken for; INT64 when nothing tells."""
     kinds = {part.type for part in parts} - {NULL}
-    if kinds <= {INT64, FLOAT64} and len(kinds) == 2:
+    if not kinds:
+        return INT64
+    if FLOAT64 in kinds and kinds <= {*NUMERIC}:
         return FLOAT64
-    if len(kinds) > 1:
-        raise _no_signature(function, parts)
-    return kinds.pop() if kinds else NULL
+    if len(kinds) > 1 or not kinds <= {*DUCKDB_TYPES}:
+        raise no_signature(function, parts)
+    return kinds.pop()
 
 
-def _no_signature(function: str, parts: list[Typed]) -> Exception:
-    kinds = ", ".join(part.type for part in parts)
+def no_signature(function: str, parts: Sequence[Typed]) -> Exception:
+    kinds = ", ".join(part.type for part in parts[:9])
     return refused(f"No matching signature for function {function} for argument types: {kinds}")
 
 
-def _duckdb_type(kind: str) -> str:
-    return {INT64: "BIGINT", FLOAT64: "DOUBLE", STRING: "VARCHAR", BOOL: "BOOLEAN"}[kind]
+def _substr(text: str, start: str, length: str | None = None) -> str:
+    parts = [text] + [
+        f"least(greatest({part}, -{_SUBSTR_MAX}), {_SUBSTR_MAX})::BIGINT"
+        for part in (start, length)
+        if part is not None
+    ]
+    # DuckDB leaves NULL out of greatest and least.
+    given = " OR ".join(f"{part} IS NULL" for part in (start, length) if part is not None)
+    return f"(CASE WHEN {given} THEN NULL ELSE substr({', '.join(parts)}) END)"
+
+
+def _replace(text: str, found: str, replacement: str) -> str:
+    """REPLACE, an error where the text grows out of all proportion; NULL stays NULL."""
+    if max(part.count("replace(v[1]") for part in (text, found, replacement)) >= REPLACE_DEPTH_MAX:
+        raise refused(f"it has more than {REPLACE_DEPTH_MAX} REPLACE in each other")
+    grown = "strlen(v[1]) // greatest(strlen(v[2]), 1) * strlen(v[3])"
+    longest = f"greatest({GROWN_BYTES_MAX}, 2 * strlen(v[1]))"
+    message = f"REPLACE makes a text of more than {GROWN_BYTES_MAX} bytes"
+    return (
+        f"list_transform([[{text}, {found}, {replacement}]], lambda v: CASE WHEN {grown} > "
+        f"{longest} THEN error('{message}') ELSE replace(v[1], v[2], v[3]) END)[1]"
+    )
+
+
+def _trim(name: str) -> Callable[..., str]:
+    return lambda text, characters="' '": f"{name}({text}, {characters})"
+
+
+_SIGNATURES: Final[dict[str, tuple[int, tuple[str, ...], str, Callable[..., str]]]] = {
+    "LOWER": (1, (STRING,), STRING, ascii_lower),
+    "UPPER": (1, (STRING,), STRING, lambda text: f"translate({text}, '{_LOWER}', '{_UPPER}')"),
+    "LENGTH": (1, (STRING,), INT64, lambda text: f"length({text})"),
+    "UNICODE": (1, (STRING,), INT64, lambda text: f"nullif(unicode({text}), -1)::BIGINT"),
+    "SUBSTR": (2, (STRING, INT64, INT64), STRING, _substr),
+    "TRIM": (1, (STRING, STRING), STRING, _trim("trim")),
+    "LTRIM": (1, (STRING, STRING), STRING, _trim("ltrim")),
+    "RTRIM": (1, (STRING, STRING), STRING, _trim("rtrim")),
+    "REPLACE": (3, (STRING, STRING, STRING), STRING, _replace),
+}
+"""By name: the fewest arguments, the types of all that there can be, the result's, and its SQL."""

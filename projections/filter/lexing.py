@@ -1,8 +1,8 @@
-"""The first pass over a filter: literals and MLMD's own names become plain identifiers.
+"""The first pass over a filter: tokens as GoogleSQL has them, with MLMD's own names among them.
 
 Property names and aliases are not GoogleSQL (`properties.0.int_value`), and no text of a user's
-shall reach the database as SQL. So string literals, properties and neighbours are taken out before
-the expression is parsed, and stand in it as numbered identifiers.
+shall reach the database as SQL. So each token is of a kind that is known, and literals stand apart
+from the tokens, so that all filters of one shape are compiled once.
 """
 
 from __future__ import annotations
@@ -10,60 +10,66 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
+from typing import Any, Final
 
 from eventstore.errors import InvalidArgumentError
-
-TEXT_BYTES_MAX = 64 * 1024
-DEPTH_MAX = 200
-_INT64_DIGITS = 19
-
-STRING_PREFIX = "f_string_"
-PROPERTY_PREFIX = "f_property_"
-NEIGHBOUR_PREFIX = "f_neighbour_"
-INT_PREFIX = "f_int_"
-FLOAT_PREFIX = "f_float_"
-_PREFIXES = (
-    "f_decimal_format",
-    "f_not_in",
-    STRING_PREFIX,
-    PROPERTY_PREFIX,
-    NEIGHBOUR_PREFIX,
-    INT_PREFIX,
-    FLOAT_PREFIX,
+from eventstore.projections.filter import enums
+from eventstore.projections.filter.tokens import (
+    FLOAT,
+    FORMAT,
+    INT,
+    INT64_END,
+    INT64_END_LITERAL,
+    OPERATOR,
+    PROPERTY,
+    QUOTED,
+    STRING,
+    UINT,
+    WORD,
+    Token,
+    refused,
 )
-NOT_IN = "f_not_in"
-"""Stands as the first member of the list of a NOT IN, which the parser does not tell from NOT."""
 
-DECIMAL_FORMAT = "f_decimal_format"
-"""Stands for '%d' as the first argument of FORMAT."""
+TEXT_BYTES_MAX: Final = 1024 * 1024
+TOKENS_MAX: Final = 400_000
 
-_BEFORE_FORMAT = re.compile(r"\bFORMAT\s*\(\s*$", re.IGNORECASE)
-_NOT_IN = re.compile(r"\bNOT\s+IN\s*\(", re.IGNORECASE)
-# Upstream knows the names of enums behind = and != alone; in parentheses they pass for columns.
-_UNEQUAL_NAME = re.compile(r"<>\s*((?!case\b)[A-Za-z_]\w*)\b(?!\s*\()", re.IGNORECASE)
+_UINT64_DIGITS: Final = 20
 
-_TOKEN = re.compile(
-    r"""
-    (?P<string>[rR]?(?:'''(?:[^\\]|\\.)*?'''|\"\"\"(?:[^\\]|\\.)*?\"\"\"
-        |'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"))
-  | (?P<comment>--[^\n]*|\#[^\n]*|/\*.*?\*/)
-  | (?P<property>\b(?P<map>custom_properties|properties)\.
-        (?P<name>[0-9A-Za-z_]+|`(?:[^`\\]|\\.)*`)(?P<after_name>\.)?(?P<member>\w+)?(?P<deep>\.\w*)?)
-  | (?P<neighbour>\b(?P<prefix>parent_contexts|child_contexts|contexts|artifacts|executions|events)
-        _(?P<alias>[0-9A-Za-z_]+)\.(?P<field>\w+)?(?P<deeper>\.\w*)?)
-  | (?P<quoted>`[^`]*`)
-  | (?P<hex>\b0[xX][0-9a-fA-F]+\b)
-  | (?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
+_FORMATS: Final = ("%d", "%i", "%s")
+
+# GoogleSQL counts these among the blanks.
+_BLANKS: Final = " \n\r\t\b\f\v\u00a0\u2000-\u200a\u202f\u205f\u3000"
+_PREFIXES: Final = "parent_contexts|child_contexts|contexts|artifacts|executions|events"
+
+# Where an enum is compared, as MLMD finds it: by its text, in lower case, without comments.
+_ENUM: Final = r"""
+    (?P<subject>(?:events_\w+\.type|last_known_state|state)\b)\s*
+    (?P<comparison>=|!=|\s[nN][oO][tT]\s*[iI][nN]\s|\s[iI][nN]\s)\s*
+    (?P<values>\w+|\([\w\s,]*\))
+"""
+_TOKEN: Final = re.compile(
+    rf"""
+    (?P<blank>[{_BLANKS}]+)
+  | (?P<string>[rR]?(?:'''(?:[^\\]|\\.)*?'''|\"\"\"(?:[^\\]|\\.)*?\"\"\"
+        |'(?!'')(?:[^'\\\n\r]|\\[^\n\r])*'|"(?!"")(?:[^"\\\n\r]|\\[^\n\r])*"))
+  | (?P<comment>--[^\n\r]*|\#[^\n\r]*|/\*.*?\*/)
+  | (?P<property>(?P<map>custom_properties|properties)\.
+        (?P<name>\w+|`[^`]+`)\.(?P<mention>(?=int|double|string|bool))?)
+  | (?P<enum>{_ENUM})
+  | (?P<alias>(?:{_PREFIXES})_\w+(?=\.))
   | (?P<word>[A-Za-z_]\w*)
-  | (?P<operator><>|!=|<=|>=|<<|>>|\|\||&&|==|.)
+  | (?P<quoted>`(?:[^`\\\n\r]|\\.)+`)
+  | (?P<hex>0[xX][0-9a-fA-F]+)
+  | (?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)
+  | (?P<operator><>|!=|<=|>=|<<|>>|[-+*<>(),.&|~]|=(?!=)|/(?!\*))
     """,
-    re.VERBOSE | re.DOTALL,
+    re.VERBOSE | re.DOTALL | re.ASCII,
 )
-_ESCAPE = re.compile(
-    r"\\(?:([abfnrtv\\?\"'`])|([0-7]{3})|[xX]([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.?))",
+_ESCAPE: Final = re.compile(
+    r"\\(?:([abfnrtv\\?\"'`])|([0-3][0-7]{2})|[xX]([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.?))",
     re.DOTALL,
 )
-_SIMPLE_ESCAPES = {
+_SIMPLE_ESCAPES: Final = {
     "a": "\a",
     "b": "\b",
     "f": "\f",
@@ -72,126 +78,136 @@ _SIMPLE_ESCAPES = {
     "t": "\t",
     "v": "\v",
 }
-_REFUSED_OPERATORS = frozenset(("==", "&&", ";", "%", "@", "?", "$", "'", '"', "`", "\\", "{", "["))
 
 
 @dataclass
 class Lexed:
-    """The expression with identifiers in place of what was taken out, and that."""
+    """The tokens of a filter, and the values of the literals that they number."""
 
-    text: str = ""
-    strings: list[str] = field(default_factory=list)
-    numbers: list[int | float] = field(default_factory=list)
-    """Those of several digits: what one digit means, the parser must see."""
-    properties: list[tuple[str, str, str]] = field(default_factory=list)
-    """(map, name, member)."""
-    neighbours: list[tuple[str, str, str]] = field(default_factory=list)
-    """(prefix, alias, field)."""
+    tokens: list[Token] = field(default_factory=list)
+    values: list[Any] = field(default_factory=list)
+    aliases: dict[str, str] = field(default_factory=dict)
+    """The names of neighbours, by those in lower case."""
 
 
 def lex(text: str) -> Lexed:
     """Raises InvalidArgumentError for what no filter may hold."""
-    if len(text.encode()) > TEXT_BYTES_MAX:
+    if len(text) > TEXT_BYTES_MAX or len(text.encode(errors="replace")) > TEXT_BYTES_MAX:
         raise refused(f"it is longer than {TEXT_BYTES_MAX} bytes")
     lexed = Lexed()
-    parts: list[str] = []
-    depth = 0
-    for match in _TOKEN.finditer(text):
-        kind, token, place = match.lastgroup, match.group(), match.start()
-        if match.group("string") is not None:
-            content = _decoded(token, place)
-            if content == "%d" and _BEFORE_FORMAT.search("".join(parts[-4:])):
-                # Which format it is decides what the expression means, so it must be seen.
-                parts.append(f" {DECIMAL_FORMAT} ")
+    tokens, mentioned, loose = lexed.tokens, set[tuple[str, str]](), list[tuple[str, str]]()
+    place, end = 0, len(text)
+    match_at = _TOKEN.match
+    while place < end:
+        match = match_at(text, place)
+        if match is None:
+            raise _unexpected(text, place)
+        group = match.lastgroup
+        if group is None or group in ("blank", "comment"):
+            place = match.end()
+            continue
+        token = match.group()
+        if len(tokens) > TOKENS_MAX:
+            raise refused(f"it has more than {TOKENS_MAX} words and signs")
+        if group == "word" or group == "alias":
+            if group == "alias":
+                _mention(lexed, token)
+            tokens.append(Token(WORD, token))
+        elif group == "string":
+            _append_string(lexed, token, place)
+        elif group == "property":
+            name = match.group("name")
+            bare = _unescaped(name[1:-1], place) if name.startswith("`") else name
+            named = (match.group("map"), bare)
+            (loose.append if match.group("mention") is None else mentioned.add)(named)
+            tokens += (Token(PROPERTY, named), Token(OPERATOR, "."))
+        elif group == "enum":
+            subject = match.group("subject")
+            path = [Token(WORD, subject)]
+            if "." in subject:
+                alias, name = subject.split(".")
+                _mention(lexed, alias)
+                path = [Token(WORD, alias), Token(OPERATOR, "."), Token(WORD, name)]
+            rewritten = enums.rewritten(tokens, path, match["comparison"], match["values"])
+            if rewritten is None:
+                # Plain numbers: only the column is taken, the rest is read as it stands.
+                tokens += path
+                place = match.end("subject")
                 continue
-            parts.append(f" {STRING_PREFIX}{len(lexed.strings)} ")
-            lexed.strings.append(content)
-        elif match.group("property") is not None:
-            parts.append(f" {PROPERTY_PREFIX}{len(lexed.properties)} ")
-            lexed.properties.append(_property(match))
-        elif match.group("neighbour") is not None:
-            parts.append(f" {NEIGHBOUR_PREFIX}{len(lexed.neighbours)} ")
-            lexed.neighbours.append(_neighbour(match))
-        elif kind == "comment":
-            parts.append(" ")
-        elif match.group("hex") is not None or match.group("number") is not None:
-            parts.append(_number(lexed, token, place))
-        elif token.strip("`").startswith(_PREFIXES):
-            raise refused(f"Unrecognized name: {token} {_at(place)}")
-        elif kind == "operator":
-            if token in _REFUSED_OPERATORS:
-                raise refused(f"Syntax error: unexpected {token!r} {_at(place)}")
-            depth += {"(": 1, ")": -1}.get(token, 0)
-            if depth < 0 or depth > DEPTH_MAX:
-                what = "a ) without its (" if depth < 0 else f"more than {DEPTH_MAX} nested ("
-                raise refused(f"Syntax error: {what} {_at(place)}")
-            parts.append(token)
+        elif group == "operator":
+            tokens.append(Token(OPERATOR, token))
+        elif group == "quoted":
+            tokens.append(Token(QUOTED, _unescaped(token[1:-1], place)))
         else:
-            parts.append(token)
-    if depth:
-        raise refused("Syntax error: a ( without its ) at the end")
-    lexed.text = _UNEQUAL_NAME.sub(r"<> (\1)", _NOT_IN.sub(f" IN ({NOT_IN}, ", "".join(parts)))
-    if not lexed.text.strip():
+            _append_number(lexed, text, match)
+        place = match.end()
+    for map_name, name in loose:
+        if (map_name, name) not in mentioned:
+            raise _without_value(text, map_name, name)
+    if not tokens:
         raise refused("Syntax error: Unexpected end of expression, there is nothing but blanks")
     return lexed
 
 
-def _number(lexed: Lexed, token: str, place: int) -> str:
-    """How a number stands in the expression."""
-    is_hexadecimal = token[:2] in ("0x", "0X")
-    if token.isdigit() or is_hexadecimal:
-        digits = str(int(token, 16)) if is_hexadecimal else token.lstrip("0") or "0"
+def _mention(lexed: Lexed, alias: str) -> None:
+    known = lexed.aliases.setdefault(alias.lower(), alias)
+    if known != alias:
+        raise refused(f"aliases {known} and {alias} differ only in case")
+
+
+def _append_string(lexed: Lexed, token: str, place: int) -> None:
+    content = _decoded(token, place)
+    if content in _FORMATS:
+        lexed.tokens.append(Token(FORMAT, content))
+        return
+    lexed.tokens.append(Token(STRING, len(lexed.values)))
+    lexed.values.append(content)
+
+
+def _append_number(lexed: Lexed, text: str, match: re.Match[str]) -> None:
+    token, place = match.group(), match.start()
+    if token[-1] != "." and text[match.end() : match.end() + 1].replace("_", "a").isalpha():
+        raise refused(
+            f"Syntax error: Missing whitespace between a number and a name {_at(match.end())}"
+        )
+    kind, value = INT, 0.0
+    if token.isdigit() or match.lastgroup == "hex":
+        is_hexadecimal = token[:2] in ("0x", "0X")
+        digits = token[2:] if is_hexadecimal else token
+        digits = digits.lstrip("0") or "0"
         # Longer ones are not parsed: Python refuses to, in words of its own.
-        if len(digits) > _INT64_DIGITS or int(digits) > 2**63:
+        too_long = len(digits) > _UINT64_DIGITS
+        value = 0 if too_long else int(digits, 16 if is_hexadecimal else 10)
+        if too_long or value >= 2 * INT64_END:
             raise refused(f"Invalid integer literal: {token} {_at(place)}")
-        if len(token) == 1 or (is_hexadecimal and len(digits) == 1):
-            return digits
-        lexed.numbers.append(int(digits))
-        return f" {INT_PREFIX}{len(lexed.numbers) - 1} "
-    value = float(token)
-    if math.isinf(value):
-        raise refused(f"Invalid floating point literal: {token} {_at(place)}")
-    lexed.numbers.append(value)
-    return f" {FLOAT_PREFIX}{len(lexed.numbers) - 1} "
+        if value >= INT64_END:
+            kind = INT64_END_LITERAL if value == INT64_END else UINT
+    else:
+        kind, value = FLOAT, float(token)
+        if math.isinf(value):
+            raise refused(f"Invalid floating point literal: {token} {_at(place)}")
+    lexed.tokens.append(Token(kind, len(lexed.values)))
+    lexed.values.append(value)
 
 
-def refused(what: str) -> InvalidArgumentError:
-    return InvalidArgumentError(f"Invalid `filter_query`: {what}")
+def _unexpected(text: str, place: int) -> InvalidArgumentError:
+    what = {"'": "an unclosed string", '"': "an unclosed string", "`": "an unclosed name"}.get(
+        text[place], "an unclosed comment" if text.startswith("/*", place) else repr(text[place])
+    )
+    return refused(f"Syntax error: unexpected {what} {_at(place)}")
+
+
+def _without_value(text: str, map_name: str, name: str) -> InvalidArgumentError:
+    if re.search(rf"{map_name}\.(?:{re.escape(name)}|`[^`]+`)\.\s*$", text):
+        return refused(f"Syntax error: Unexpected end of expression after {map_name}.{name}.")
+    return refused(
+        f"Unrecognized name: {map_name}.{name}; name a value of the property right after it, such "
+        "as .int_value"
+    )
 
 
 def _at(place: int) -> str:
     return f"at character {place + 1}"
-
-
-def _property(match: re.Match[str]) -> tuple[str, str, str]:
-    place = match.start()
-    if match.group("after_name") is None:
-        if match.string[match.end() : match.end() + 1] == ":":
-            raise refused(f"Syntax error: unexpected : behind {match.group()}, quote such names")
-        raise refused(
-            f"Unrecognized name: {match.group()} {_at(place)}; name a value of the property, such "
-            "as .int_value"
-        )
-    if match.group("member") is None:
-        raise refused(f"Syntax error: Unexpected end of expression behind {match.group()}")
-    if match.group("deep") is not None:
-        raise refused(f"Cannot access field {match.group('deep')[1:]} {_at(place)}")
-    name = match.group("name")
-    if name.startswith("`"):
-        name = _unescaped(name[1:-1], place)
-    return match.group("map"), name, match.group("member")
-
-
-def _neighbour(match: re.Match[str]) -> tuple[str, str, str]:
-    place = match.start()
-    if match.group("field") is None:
-        raise refused(f"Syntax error: Unexpected end of expression behind {match.group()}")
-    if match.group("deeper") is not None:
-        deeper = match.group("deeper")[1:]
-        if not deeper:
-            raise refused(f"Syntax error: Unexpected end of expression behind {match.group()}")
-        raise refused(f"Cannot access field {deeper} {_at(place)}")
-    return match.group("prefix"), match.group("alias"), match.group("field")
 
 
 def _decoded(token: str, place: int) -> str:
@@ -199,10 +215,15 @@ def _decoded(token: str, place: int) -> str:
     body = token[1:] if is_raw else token
     quotes = 3 if body[:3] in ("'''", '"""') and len(body) >= 6 else 1
     content = body[quotes:-quotes]
+    if quotes == 3 and "\r" in content:
+        content = content.replace("\r\n", "\n").replace("\r", "\n")
     return content if is_raw else _unescaped(content, place)
 
 
 def _unescaped(content: str, place: int) -> str:
+    if "\\" not in content:
+        return content
+
     def replaced(match: re.Match[str]) -> str:
         simple, octal, hexadecimal, short, long, unknown = match.groups()
         if simple is not None:

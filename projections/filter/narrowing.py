@@ -49,17 +49,17 @@ def split(
     root: Typed, compiled: Compiler, properties: frozenset[tuple[bool, str]]
 ) -> SplitFilter | None:
     """The filter in two steps: one that the tables answer soon, and one for what they found."""
-    of_nodes = [operand.typed for operand in root.operands if not operand.aliases]
-    of_event = [operand for operand in root.operands if operand.aliases]
-    names = {alias for operand in of_event for alias in operand.aliases}
+    of_nodes = [operand for operand in root.operands if not operand.names.aliases]
+    of_event = [operand for operand in root.operands if operand.names.aliases]
+    names = {alias for operand in of_event for alias in operand.names.aliases}
     alias = next(iter(names), None)
     if alias is None:
         return _split_by_like(root, compiled)
     if len(names) != 1 or not alias.startswith("events_") or not of_nodes:
         return None
-    if any(operand.looks_at_node for operand in of_event):
+    if any(operand.names.node for operand in of_event):
         return None
-    evaluate = evaluation.junction("AND", [operand.typed.evaluate for operand in of_event])
+    evaluate = evaluation.junction("AND", [operand.evaluate for operand in of_event])
     if evaluate is None:
         return None
     rest = FilterSql(
@@ -76,7 +76,7 @@ def split(
 
 def _split_by_like(root: Typed, compiled: Compiler) -> SplitFilter | None:
     """A LIKE tells more than the properties beside it, and needs no join with them."""
-    of_columns = [operand.typed for operand in root.operands if not operand.looks_at_properties]
+    of_columns = [operand for operand in root.operands if not operand.names.properties]
     if len(of_columns) == len(root.operands) or root.evaluate is None:
         return None
     if not any(typed.is_like for typed in of_columns):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from eventstore.projections.filter.evaluation import Evaluate
 from eventstore.projections.filter.filter_sql import Join, LookUp, PropertyField
@@ -14,8 +14,21 @@ INT64: Final = "INT64"
 FLOAT64: Final = "DOUBLE"
 STRING: Final = "STRING"
 BOOL: Final = "BOOL"
+UINT64: Final = "UINT64"
+STRUCT: Final = "STRUCT"
 NULL: Final = "NULL"
 """GoogleSQL's types, as its messages spell them; NULL is that of the literal."""
+LIST: Final = "list"
+TEST: Final = "test"
+"""What stands after IN and IS, which is no value."""
+NUMERIC: Final = (INT64, FLOAT64, UINT64)
+DUCKDB_TYPES: Final = {
+    INT64: "BIGINT",
+    FLOAT64: "DOUBLE",
+    STRING: "VARCHAR",
+    BOOL: "BOOLEAN",
+    UINT64: "HUGEINT",
+}
 
 ARTIFACT_STATES: Final = dict(mlmd.Artifact.State.items())
 EXECUTION_STATES: Final = dict(mlmd.Execution.State.items())
@@ -31,14 +44,45 @@ class Column:
     enum: dict[str, int] | None = None
 
 
+class Names(NamedTuple):
+    """What a piece names: neighbours by alias, the listed node itself, properties of it."""
+
+    aliases: frozenset[str] = frozenset()
+    node: bool = False
+    properties: bool = False
+
+
+NO_NAMES: Final = Names()
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """The value of a literal, which a text numbers, or a constant; and what becomes of it."""
+
+    index: int | None
+    constant: Any = None
+    conversions: tuple[Callable[[Any], Any], ...] = ()
+
+    def value(self, values: Sequence[Any]) -> Any:
+        """The value by those of the text."""
+        value = self.constant if self.index is None else values[self.index]
+        for convert in self.conversions:
+            value = convert(value)
+        return value
+
+    def converted(self, convert: Callable[[Any], Any]) -> Literal:
+        return Literal(self.index, self.constant, (*self.conversions, convert))
+
+
 @dataclass(frozen=True, slots=True)
 class Typed:
     """A piece of SQL and its GoogleSQL type; `column` when it is a column as such.
 
     `evaluate` is the same in Python, None where only SQL will do. `alias` is that of the neighbour
-    whose column it is. `parameter` names the value of a literal. `look_up` is what a node must bear
-    for a condition to be true. `operands` are those of an AND. `property` is the one that it is;
-    `is_like` tells a LIKE.
+    whose column it is. `parameter` names the value of a literal, `literal` is that. `look_up` is
+    what a node must bear for a condition to be true. `operands` are those of an AND, or the members
+    of a list. `property` is the one that it is; `struct` says what `.` leads to a field of.
+    `is_like` tells a LIKE. `depth` is that of the tree of operators.
     """
 
     sql: str
@@ -46,23 +90,15 @@ class Typed:
     column: Column | None = None
     evaluate: Evaluate | None = None
     parameter: str | None = None
+    literal: Literal | None = None
     look_up: LookUp | None = None
     alias: str | None = None
-    operands: tuple[Operand, ...] = ()
+    operands: tuple[Typed, ...] = ()
     property: PropertyField | None = None
+    struct: tuple[str, str] | None = None
     is_like: bool = False
-
-
-class Operand(NamedTuple):
-    """An operand of AND: the neighbours that it names, and whether it names the node itself.
-
-    `looks_at_properties` says whether it names properties of the node.
-    """
-
-    typed: Typed
-    aliases: frozenset[str | None]
-    looks_at_node: bool
-    looks_at_properties: bool
+    names: Names = NO_NAMES
+    depth: int = 0
 
 
 @dataclass(frozen=True, slots=True)

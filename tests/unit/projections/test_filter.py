@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 import eventstore
 from eventstore import errors
 from eventstore.metadata_store.options import ListOptions
+from eventstore.projections import deadlines
 from eventstore.projections.filter import compile_filter
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import memory_store
@@ -142,6 +144,29 @@ ARTIFACTS = {
     "properties.i.int_value + properties.d.double_value > 2": [1, 2],
     "properties.b.bool_value": [1],
     "id / 2 = 1": [2],
+    "(" * 10_000 + "id = 1" + ")" * 10_000: [1],
+    "NOT " * 5_000 + "id = 1": [1],
+    f"id IN ({', '.join(map(str, range(3, 3_000)))})": [3, 4, 5],
+    f"id NOT IN ({', '.join(map(str, range(3, 3_000)))})": [1, 2],
+    f"id + 1 IN ({', '.join(f'{n}.0' for n in range(3, 3_000))})": [2, 3, 4, 5],
+    "id > -9223372036854775808 AND id < 9223372036854775808": [1, 2, 3, 4, 5],
+    "id BETWEEN NULL AND 3": [],
+    "ABS(NULL) IS NULL": [1, 2, 3, 4, 5],
+    "CAST('true' AS BOOL)": [1, 2, 3, 4, 5],
+    "state = +2": [1],
+    "state = (2)": [1],
+    "state NOT IN (2)": [2, 3, 5],
+    "contexts_a. name = 'c1' AND (contexts_a).`ID` = 1 AND CONTEXTS_A.id = 1": [1, 2],
+    "CAST(1.5 AS INT64) = 2 AND CAST(properties.d.double_value AS INT64) = 1": [1],
+    "TRIM('\u00a0\t') = '\u00a0\t'": [1, 2, 3, 4, 5],
+    "1 | 2 & 3 = 3 AND 1 << 1 + 1 = 4 AND 6 & 3 << 1 = 6": [1, 2, 3, 4, 5],
+    "-1 << 63 >> 63 = -1 AND 1 << -1 = 0 AND -3 >> -1 = -6 AND 1 << 64 = 0": [1, 2, 3, 4, 5],
+    "SUBSTR(name, 0, 2) = 'F' AND SUBSTR(name, -2) = 'oo'": [1],
+    "SUBSTR(name, -9223372036854775807 - 1, 9223372036854775807) = 'Foo'": [1],
+    "ROUND(2.5) = 3 AND ROUND(1.25, 1) = 1.3 AND ROUND(12.5, -1) = 13": [1, 2, 3, 4, 5],
+    "UNICODE(name) = 70 AND UNICODE('') IS NULL": [1],
+    "CAST('99999999999999999999' AS INT64) = 9223372036854775807": [1, 2, 3, 4, 5],
+    "REPLACE(name, 'o', '0') = 'F00'": [1],
     "id / 0 IS NULL": [1, 2, 3, 4, 5],
     "LOWER(name) = 'foo'": [1],
     "CASE WHEN id = 1 THEN TRUE ELSE FALSE END": [1],
@@ -184,13 +209,49 @@ REFUSED = {
     "state = RUNNING": "Unsupported enum value specified",
     "state IN RUNNING": "Expected a list of enum values enclosed in parentheses",
     "name = NULL": "cannot be literal NULL",
+    "NOT NULL": "cannot be literal NULL",
+    "SUBSTR(name) = 'a'": "No matching signature",
+    "id = 1e": "whitespace",
+    "id = 1AND TRUE": "whitespace",
+    "id = 0x": "whitespace",
+    "name NOTNULL": "Syntax error",
+    "id IN (1, )": "Syntax error",
+    "id IN (, 1)": "Syntax error",
+    "ABS(id, ) = 1": "Syntax error",
+    "NVL(name, 'a') = 'a'": "Function not found",
+    "id::STRING = '1'": "Syntax error",
+    "id = 1 = TRUE": "Syntax error",
+    "id = NOT TRUE": "Syntax error",
+    "id BETWEEN 1 AND 2 = TRUE": "Syntax error",
+    "id IN (1) IS TRUE": "Syntax error",
+    "id IS 1": "Syntax error",
+    "id NOT NULL": "Syntax error",
+    "(id, 1) = (1, 1)": "Syntax error",
+    "CASE WHEN TRUE THEN TRUE": "CASE without its END",
+    "CASE END": "",
+    "CAST(id AS NUMERIC) = 1": "Type not found",
+    "state IN (2, 3)": "Unsupported enum value",
+    "state IN(LIVE)": "Unrecognized name",
+    "state <> LIVE": "Unrecognized name",
+    "contexts_a .name = 'c1'": "Unrecognized name",
+    "contexts_a IS NULL AND contexts_a.id = 1": "name a field",
+    "id = -(9223372036854775808)": "No matching signature",
+    "id = 'a' /* no end": "unclosed comment",
+    "id BETWEEN 9223372036854775808 AND id": "No matching signature",
     "id = 1; DROP TABLE artifacts": "Syntax error",
     "1 = 1) OR (1 = 1": "Syntax error",
     "read_text('/etc/passwd') = 'x'": "Function not found",
     "id IN (SELECT 1)": "subquery",
-    "(" * 10_000 + "id = 1" + ")" * 10_000: "nested",
-    "id = 1 OR " * 100_000 + "id = 1": "longer than",
-    "NOT " * 5_000 + "id = 1": "",
+    "NOT (" * 101 + "id = 1" + ")" * 101: "nested",
+    "id = 1 OR " * 110_000 + "id = 1": "longer than",
+    "id = 1 OR " * 5_000 + "id = 1": "more than 5000 values",
+    "(" * 401_000: "more than 400000 words",
+    " OR ".join(f"contexts_{n}.id = 1" for n in range(64)): "more than 63 neighbours",
+    "REPLACE(" * 9 + "name" + ", 'a', 'b')" * 9 + " = ''": "more than 8 REPLACE",
+    "ROUND(" * 20 + "id" + ", 1)" * 20 + " = 1": "when it is written out",
+    "LENGTH(REPLACE(REPLACE(uri, '/', '" + "x" * 9000 + "'), 'x', '" + "y" * 90 + "')) = 1": (
+        "REPLACE makes a text of more than"
+    ),
 }
 
 
@@ -217,9 +278,42 @@ def test_refused(store: eventstore.MetadataStore, query: str, words: str) -> Non
     assert words in raised.value.message
 
 
-def test_an_overflow_is_an_invalid_argument(store: eventstore.MetadataStore) -> None:
-    with pytest.raises(errors.InvalidArgumentError, match="filter_query"):
-        store.get_artifacts(ListOptions(filter_query="id * 9223372036854775807 > 1"))
+@pytest.mark.parametrize(
+    ("query", "ids"),
+    [
+        ("id * 9223372036854775807 > 9223372036854775807", [2, 3, 4, 5]),
+        ("ABS(-9223372036854775808 * id) = 9223372036854775808", [1]),
+        ("id * 9223372036854775807 * 9223372036854775807 * 9223372036854775807 = 1", []),
+        ("(id * 9223372036854775807 & 1) = 1", [1, 2, 3, 4, 5]),
+    ],
+)
+def test_an_integer_that_outgrows_64_bits_is_no_error(
+    store: eventstore.MetadataStore, query: str, ids: list[int]
+) -> None:
+    found = store.get_artifacts(ListOptions(filter_query=query))
+    assert [artifact.id for artifact in found] == ids
+
+
+def test_a_filter_that_takes_too_long_is_ended(
+    store: eventstore.MetadataStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadlines, "STATEMENT_SECONDS_MAX", 0.0)
+    monkeypatch.setattr(deadlines, "_WATCHED_EVERY_SECONDS", 0.001)
+    # Each of five artifacts with every other, over and over.
+    links = [mlmd.Event(artifact_id=1, execution_id=1 + n % 3, type=1 + n // 3) for n in range(15)]
+    with contextlib.suppress(errors.AlreadyExistsError):
+        store.put_events(links)
+    hostile = " OR ".join(f"events_{n}.milliseconds_since_epoch = -1" for n in range(12))
+    with pytest.raises(errors.ResourceExhaustedError, match="seconds"):
+        store.get_artifacts(ListOptions(filter_query=hostile))
+    monkeypatch.undo()
+    assert store.get_artifacts(ListOptions(filter_query="id * 1 = 1"))
+
+
+@pytest.mark.parametrize("unit", ["(", "NOT ", "- ", "'a", "`a", "/*", "state ", "properties.`"])
+def test_very_long_texts_are_answered_or_refused(unit: str) -> None:
+    with pytest.raises(errors.InvalidArgumentError):
+        compile_filter(unit * 20_000, "artifact")
 
 
 @given(

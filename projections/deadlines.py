@@ -1,0 +1,85 @@
+"""Ends statements of DuckDB that take too long: one thread watches over all that run."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from types import TracebackType
+from typing import Final
+
+import duckdb
+
+STATEMENT_SECONDS_MAX: Final = 30.0
+"""What a filter may take. The slowest measured on a million nodes took a hundredth of it."""
+
+_WATCHED_EVERY_SECONDS: Final = 0.25
+
+
+class Deadline:
+    """While it is entered, a connection is interrupted when the time is over.
+
+    The statement then raises duckdb.InterruptException.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self._ends = time.monotonic() + STATEMENT_SECONDS_MAX
+
+    def __enter__(self) -> None:
+        _watch.add(self)
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _value: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        _watch.remove(self)
+
+    def interrupt_if_over(self, now: float) -> None:
+        if now >= self._ends:
+            self._connection.interrupt()
+
+
+class _Watch:
+    """The deadlines of this process, and the thread that looks at them while there are any."""
+
+    def __init__(self) -> None:
+        self.start_over()
+
+    def start_over(self) -> None:
+        """Forget all, as in a process that is new: of its parent's threads it has but one."""
+        self._changed = threading.Condition()
+        self._watched: set[Deadline] = set()
+        self._thread: threading.Thread | None = None
+
+    def add(self, deadline: Deadline) -> None:
+        with self._changed:
+            self._watched.add(deadline)
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._look, name="eventstore-deadlines", daemon=True
+                )
+                self._thread.start()
+            elif len(self._watched) == 1:
+                self._changed.notify()
+
+    def remove(self, deadline: Deadline) -> None:
+        # The interrupt of one that is over must not hit the connection's next statement.
+        with self._changed:
+            self._watched.discard(deadline)
+
+    def _look(self) -> None:
+        while True:
+            with self._changed:
+                while not self._watched:
+                    self._changed.wait()
+                now = time.monotonic()
+                for deadline in self._watched:
+                    deadline.interrupt_if_over(now)
+                self._changed.wait(_WATCHED_EVERY_SECONDS)
+
+
+_watch = _Watch()
+os.register_at_fork(after_in_child=_watch.start_over)

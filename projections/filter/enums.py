@@ -1,0 +1,112 @@
+"""Comparisons of states and event types with names, as MLMD writes them out before it parses."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from eventstore.projections.filter.schema import ARTIFACT_STATES, EVENT_TYPES, EXECUTION_STATES
+from eventstore.projections.filter.tokens import NUMBER, OPERATOR, QUOTED, WORD, Token, refused
+
+_NAMES: Final = {
+    "state": ARTIFACT_STATES,
+    "last_known_state": EXECUTION_STATES,
+    "type": EVENT_TYPES,
+}
+_OPEN, _CLOSE, _COMMA = Token(OPERATOR, "("), Token(OPERATOR, ")"), Token(OPERATOR, ",")
+_OR_IS_NULL: Final = [_CLOSE, Token(WORD, "OR"), _OPEN]
+_IS_NULL: Final = [Token(WORD, "IS"), Token(WORD, "NULL"), _CLOSE, _CLOSE]
+
+
+def rewritten(
+    tokens: list[Token], path: list[Token], comparison: str, values: str
+) -> list[Token] | None:
+    """Append a comparison with the numbers of enum names to the tokens before it.
+
+    None, and nothing is appended, where the values are no names but such numbers as MLMD takes for
+    what they are. Raises InvalidArgumentError for other values.
+    """
+    names, words = _NAMES[path[-1].value], comparison.upper().split()
+    is_list = values.startswith("(")
+    if is_list and not values[1:-1].strip():
+        raise refused("Syntax error: the list after IN is empty")
+    if is_list and not _is_enum_list(values):
+        return None
+    if words[0] in ("=", "!="):
+        members = [Token(NUMBER, _number(names, values))]
+    elif not is_list:
+        raise refused(
+            f"Expected a list of enum values enclosed in parentheses but got {values} after IN"
+        )
+    elif words not in (["IN"], ["NOT", "IN"]):
+        return None
+    else:
+        members = [_OPEN]
+        for value in values[1:-1].split(","):
+            members += (Token(NUMBER, _number(names, value.strip())), _COMMA)
+        members[-1] = _CLOSE
+    subject = [*_path_before(tokens), *path]
+    told = [Token(OPERATOR, word) if word in ("=", "!=") else Token(WORD, word) for word in words]
+    if words[0] in ("!=", "NOT"):
+        # Upstream counts what has no state among what has another.
+        tokens += [_OPEN, _OPEN, *subject, *told, *members, *_OR_IS_NULL, *subject, *_IS_NULL]
+    else:
+        tokens += [*subject, *told, *members]
+    return tokens
+
+
+def _path_before(tokens: list[Token]) -> list[Token]:
+    """Take the alias that a column follows off the tokens, if there is one."""
+    dot = Token(OPERATOR, ".")
+    start = len(tokens)
+    while start >= 2 and tokens[start - 1] == dot and tokens[start - 2].kind in (WORD, QUOTED):
+        start -= 2
+    path = tokens[start:]
+    del tokens[start:]
+    return path
+
+
+def _number(names: dict[str, int], name: str) -> int:
+    if name not in names:
+        raise refused(f"Unsupported enum value specified: {name}; use one of {', '.join(names)}")
+    return names[name]
+
+
+def _is_enum_list(values: str) -> bool:
+    """Whether MLMD takes a list for one of enum names, and then refuses numbers.
+
+    It does where its words can be taken in pairs, each perhaps with a comma in between, of which a
+    word of two characters may begin one and end another: (2, 3) and (22), but not (2).
+    """
+    # Where one is: "pair" before one, "first" and "second" in a word of it; " " and "," in between.
+    states = {"pair"}
+    for character in values[1:-1]:
+        reached = set[str]()
+        for state in states:
+            reached.update(_STEPS.get((state, _class_of(character)), ()))
+        states = reached
+    return bool(states & {"second", "pair after"})
+
+
+def _class_of(character: str) -> str:
+    return "," if character == "," else " " if character.isspace() else "w"
+
+
+_STEPS: Final = {
+    ("pair", " "): ("pair",),
+    ("pair", "w"): ("first",),
+    ("first", "w"): ("first", "second"),
+    ("first", " "): ("after first",),
+    ("first", ","): ("commas",),
+    ("after first", " "): ("after first",),
+    ("after first", ","): ("commas",),
+    ("after first", "w"): ("second",),
+    ("commas", ","): ("commas",),
+    ("commas", " "): ("after commas",),
+    ("commas", "w"): ("second",),
+    ("after commas", " "): ("after commas",),
+    ("after commas", "w"): ("second",),
+    ("second", "w"): ("second", "first"),
+    ("second", " "): ("pair after",),
+    ("pair after", " "): ("pair after",),
+    ("pair after", "w"): ("first",),
+}
