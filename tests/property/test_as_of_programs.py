@@ -32,6 +32,10 @@ def test_the_past_answers_as_it_did(store: eventstore.MetadataStore, seed: int) 
                 for asked, question in all_reads(engine.call)
             ]
     assert len({position for position, *_ in taken}) > 3
+    # A store that fails alike at all times has not answered.
+    failed = [answer for *_, answer in taken if isinstance(answer, type)]
+    assert {*failed} <= {errors.NotFoundError, errors.InvalidArgumentError}
+    assert len(failed) < len(taken) / 4
 
     assert_as_taken(store, taken)
     store.seal()
