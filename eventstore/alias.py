@@ -12,9 +12,9 @@ from types import ModuleType
 NAME = "ml_metadata"
 
 _TARGETS = {
-    "ml_metadata": "eventstore",
+    "ml_metadata": "eventstore.as_mlmd",
     "ml_metadata.errors": "eventstore.errors",
-    "ml_metadata.version": "eventstore.version",
+    "ml_metadata.version": "eventstore.as_mlmd.version",
     "ml_metadata.proto": "eventstore.proto",
     "ml_metadata.proto.metadata_store_pb2": "eventstore.proto.metadata_store_pb2",
     "ml_metadata.proto.metadata_store_service_pb2": "eventstore.proto.metadata_store_service_pb2",

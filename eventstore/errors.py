@@ -33,7 +33,7 @@ class StatusError(Exception):
         self.error_code = error_code
 
     def __reduce__(self) -> tuple[object, ...]:
-        return make_exception, (self.message, self.error_code)
+        return _unpickled, (type(self), self.message, self.error_code)
 
 
 class CancelledError(StatusError):
@@ -174,9 +174,13 @@ def exception_type_from_error_code(error_code: int) -> type[StatusError]:
 
 
 def make_exception(message: str, error_code: int) -> StatusError:
-    """The error of a canonical code; UnknownError, with the code kept, for one without a class."""
+    """The error of a canonical code; UnknownError for a code without a class."""
     if error_code == INTERNAL:
         logging.getLogger(__name__).warning("internal error: %s", message)
-    if error_code == UNKNOWN or error_code not in _CLASSES:
-        return UnknownError(message, error_code)
-    return _CLASSES[error_code](message)  # type: ignore[call-arg]
+    return _CLASSES.get(error_code, UnknownError)(message)  # type: ignore[call-arg]
+
+
+def _unpickled(error_class: type[StatusError], message: str, error_code: int) -> StatusError:
+    error = error_class.__new__(error_class)
+    StatusError.__init__(error, message, error_code)
+    return error

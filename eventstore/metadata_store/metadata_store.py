@@ -21,7 +21,7 @@ from eventstore.log.creation import LOG_FOLDER
 from eventstore.log.manifest import read_manifest
 from eventstore.log.readable import refusing_unreadable
 from eventstore.metadata_store.opening import open_configured, open_directory
-from eventstore.metadata_store.reader import MAX_NUM_RESULT, MetadataReader
+from eventstore.metadata_store.reader import MAX_NUM_RESULT, MetadataReader, check_given
 from eventstore.metadata_store.recording_methods import RecordingMethods
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
@@ -34,6 +34,7 @@ from eventstore.store.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from eventstore.audit import Checkpoint
+    from eventstore.metadata_store.downgrading import downgrade_schema
     from eventstore.metadata_store.options import ExtraOptions, ListOptions, OrderByField
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "ListOptions",
     "MetadataStore",
     "OrderByField",
+    "downgrade_schema",
     "open_store",
 ]
 
@@ -52,14 +54,19 @@ _RETRIES = 5
 _MEAN_DELAY_SECONDS = 2.0
 
 
-_OPTIONS = ("ExtraOptions", "ListOptions", "OrderByField")
+_IMPORTED_LATE = {
+    "ExtraOptions": "options",
+    "ListOptions": "options",
+    "OrderByField": "options",
+    "downgrade_schema": "downgrading",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """The options have their place here in MLMD; attrs, which they need, takes long to import."""
-    if name not in _OPTIONS:
+    """These have their place here in MLMD; attrs, which options need, takes long to import."""
+    if name not in _IMPORTED_LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("eventstore.metadata_store.options"), name)
+    return getattr(import_module(f"eventstore.metadata_store.{_IMPORTED_LATE[name]}"), name)
 
 
 class MetadataStore(RecordingMethods, MetadataReader):
@@ -166,6 +173,7 @@ class MetadataStore(RecordingMethods, MetadataReader):
                 )
             )
             return ids
+        check_given(**{kind.plural: nodes})
         rpc = f"Put{kind.plural.capitalize()}"
         request = getattr(service, f"{rpc}Request")(**{kind.plural: nodes})
         request.update_mask.paths.extend(mask_paths or ())
@@ -436,6 +444,7 @@ class MetadataStore(RecordingMethods, MetadataReader):
             # Without a request, which would copy all of them.
             self._retried(lambda: self._engine.put(put_all_events, events))
         else:
+            check_given(events=events)
             self._ask("PutEvents", service.PutEventsRequest(events=events))
 
     @refusing_unreadable
@@ -527,6 +536,7 @@ class MetadataStore(RecordingMethods, MetadataReader):
 
         Raises InvalidArgumentError when an end does not exist.
         """
+        check_given(attributions=attributions, associations=associations)
         request = service.PutAttributionsAndAssociationsRequest(
             attributions=attributions, associations=associations
         )
@@ -542,6 +552,7 @@ class MetadataStore(RecordingMethods, MetadataReader):
         Raises InvalidArgumentError when an end does not exist or a cycle would arise,
         AlreadyExistsError when the link exists.
         """
+        check_given(parent_contexts=parent_contexts)
         request = service.PutParentContextsRequest(parent_contexts=parent_contexts)
         self._ask("PutParentContexts", request)
 

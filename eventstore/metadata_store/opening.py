@@ -19,6 +19,9 @@ from eventstore.store.attribution import Attribution
 
 _SQLITE_MAGIC = b"SQLite format 3\x00"
 _Mode = mlmd.SqliteMetadataSourceConfig
+_IN_MEMORY = ":memory:"
+_UNABLE = "unable to open database file"
+"""What programs written for MLMD look for in the error."""
 
 
 def open_configured(config: mlmd.ConnectionConfig, *, upgrade: bool = False) -> Engine:
@@ -40,6 +43,13 @@ def open_configured(config: mlmd.ConnectionConfig, *, upgrade: bool = False) -> 
     if chosen == "fake_database" or not config.sqlite.filename_uri:
         return _engine(MemoryLog())
     path, read_only, must_exist = _parse_uri(config.sqlite.filename_uri)
+    if path is None:
+        return _engine(MemoryLog())
+    if not path.absolute().parent.is_dir():
+        raise errors.NotFoundError(
+            f"{_UNABLE}: there is no folder {path.absolute().parent} for the store {path.name}: "
+            f"create it{', or write ~ out' if str(path).startswith('~') else ''}"
+        )
     read_only = read_only or config.sqlite.connection_mode == _Mode.READONLY
     if upgrade:
         _settle(path, read_only=read_only)
@@ -48,18 +58,30 @@ def open_configured(config: mlmd.ConnectionConfig, *, upgrade: bool = False) -> 
 
         unpack(path)
     mode = config.sqlite.connection_mode
-    return open_directory(
-        path,
-        read_only=read_only,
-        must_exist=must_exist or mode in (_Mode.READONLY, _Mode.READWRITE),
-    )
+    try:
+        return open_directory(
+            path,
+            read_only=read_only,
+            must_exist=must_exist or mode in (_Mode.READONLY, _Mode.READWRITE),
+        )
+    except (errors.NotFoundError, errors.PermissionDeniedError) as error:
+        raise type(error)(f"{_UNABLE}: {error.message}") from error
+    except errors.FailedPreconditionError as error:
+        if not path.is_dir() or (path / MANIFEST_NAME).exists():
+            raise
+        raise errors.FailedPreconditionError(f"{_UNABLE}: {error.message}") from error
 
 
 def configured_path(config: mlmd.ConnectionConfig) -> Path:
     """Where the store that `config` names is kept. InvalidArgumentError when it is not on disk."""
     if config.WhichOneof("config") != "sqlite" or not config.sqlite.filename_uri:
         raise errors.InvalidArgumentError("the configuration names no sqlite.filename_uri")
-    return _parse_uri(config.sqlite.filename_uri)[0]
+    path = _parse_uri(config.sqlite.filename_uri)[0]
+    if path is None:
+        raise errors.InvalidArgumentError(
+            f"{config.sqlite.filename_uri} is a store in memory: it is gone when it is closed"
+        )
+    return path
 
 
 def is_packed(path: Path) -> bool:
@@ -131,17 +153,27 @@ def _engine(
     return engine
 
 
-def _parse_uri(filename_uri: str) -> tuple[Path, bool, bool]:
-    """The path that a file name or `file:` URI names, whether read-only, whether it must exist."""
+def _parse_uri(filename_uri: str) -> tuple[Path | None, bool, bool]:
+    """The path that a file name or `file:` URI names, whether read-only, whether it must exist.
+
+    As SQLite reads it; the path is None for a store in memory.
+    """
     if not filename_uri.startswith("file:"):
-        return Path(filename_uri), False, False
+        return (None if filename_uri == _IN_MEMORY else Path(filename_uri)), False, False
     parts = urlsplit(filename_uri)
-    mode = parse_qs(parts.query).get("mode", [""])[-1]
-    if mode not in ("", "ro", "rw", "rwc"):
+    if parts.netloc not in ("", "localhost"):
         raise errors.InvalidArgumentError(
-            f"mode={mode} in {filename_uri!r} is not supported: use ro, rw or rwc"
+            f"invalid uri authority: {parts.netloc} in {filename_uri!r}: write file:///path"
         )
-    return Path(unquote(parts.path)), mode == "ro", mode in ("ro", "rw")
+    mode = parse_qs(parts.query).get("mode", [""])[-1]
+    if mode not in ("", "ro", "rw", "rwc", "memory"):
+        raise errors.InvalidArgumentError(
+            f"no such access mode: mode={mode} in {filename_uri!r}: use ro, rw, rwc or memory"
+        )
+    name = unquote(parts.path)
+    if not name or name == _IN_MEMORY or mode == "memory":
+        return None, False, False
+    return Path(name), mode == "ro", mode in ("ro", "rw")
 
 
 def _not_a_directory(path: Path) -> errors.StatusError:

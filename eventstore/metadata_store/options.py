@@ -20,7 +20,7 @@ class OrderByField(enum.Enum):
     ID = int(_Field.ID)
 
 
-@attrs.define(slots=False)
+@attrs.define(slots=False, order=True)
 class ListOptions:
     """How `get_artifacts` and its kin list nodes.
 

@@ -134,7 +134,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
 
         Raises NotFoundError when none of them is known, InvalidArgumentError for an empty one.
         """
-        given = [*external_ids]
+        given = [*(external_ids or ())]
         if _are_texts(*given):
             return nodes_by_external_ids(self._snapshot(), ARTIFACT, given)
         request = service.GetArtifactsByExternalIdsRequest(external_ids=given)
@@ -147,7 +147,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
 
         Raises NotFoundError when none of them is known, InvalidArgumentError for an empty one.
         """
-        given = [*external_ids]
+        given = [*(external_ids or ())]
         if _are_texts(*given):
             return nodes_by_external_ids(self._snapshot(), EXECUTION, given)
         request = service.GetExecutionsByExternalIdsRequest(external_ids=given)
@@ -160,7 +160,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
 
         Raises NotFoundError when none of them is known, InvalidArgumentError for an empty one.
         """
-        given = [*external_ids]
+        given = [*(external_ids or ())]
         if _are_texts(*given):
             return nodes_by_external_ids(self._snapshot(), CONTEXT, given)
         request = service.GetContextsByExternalIdsRequest(external_ids=given)
@@ -173,6 +173,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
         extra_options: ExtraOptions | None = None,
     ) -> list[mlmd.Artifact]:
         """The artifacts of one type; without a version, of the type that has none."""
+        check_given(type_name=type_name)
         request = service.GetArtifactsByTypeRequest(
             type_name=type_name, type_version=type_version or None
         )
@@ -186,6 +187,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
         extra_options: ExtraOptions | None = None,
     ) -> list[mlmd.Execution]:
         """The executions of one type; without a version, of the type that has none."""
+        check_given(type_name=type_name)
         request = service.GetExecutionsByTypeRequest(
             type_name=type_name, type_version=type_version or None
         )
@@ -199,6 +201,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
         extra_options: ExtraOptions | None = None,
     ) -> list[mlmd.Context]:
         """The contexts of one type; without a version, of the type that has none."""
+        check_given(type_name=type_name)
         request = service.GetContextsByTypeRequest(
             type_name=type_name, type_version=type_version or None
         )
@@ -218,6 +221,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
                 self._snapshot(), ARTIFACT, type_name, type_version, artifact_name
             )
             return found
+        check_given(type_name=type_name, artifact_name=artifact_name)
         request = service.GetArtifactByTypeAndNameRequest(
             type_name=type_name, artifact_name=artifact_name, type_version=type_version or None
         )
@@ -237,6 +241,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
                 self._snapshot(), EXECUTION, type_name, type_version, execution_name
             )
             return found
+        check_given(type_name=type_name, execution_name=execution_name)
         request = service.GetExecutionByTypeAndNameRequest(
             type_name=type_name, execution_name=execution_name, type_version=type_version or None
         )
@@ -256,6 +261,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
                 self._snapshot(), CONTEXT, type_name, type_version, context_name
             )
             return found
+        check_given(type_name=type_name, context_name=context_name)
         request = service.GetContextByTypeAndNameRequest(
             type_name=type_name, context_name=context_name, type_version=type_version or None
         )
@@ -281,6 +287,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
         extra_options: ExtraOptions | None = None,
     ) -> mlmd.ArtifactType:
         """The artifact type of this name and version. Raises NotFoundError when there is none."""
+        check_given(type_name=type_name)
         request = service.GetArtifactTypeRequest(
             type_name=type_name, type_version=type_version or None
         )
@@ -294,6 +301,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
         extra_options: ExtraOptions | None = None,
     ) -> mlmd.ExecutionType:
         """The execution type of this name and version. Raises NotFoundError when there is none."""
+        check_given(type_name=type_name)
         request = service.GetExecutionTypeRequest(
             type_name=type_name, type_version=type_version or None
         )
@@ -307,6 +315,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
         extra_options: ExtraOptions | None = None,
     ) -> mlmd.ContextType:
         """The context type of this name and version. Raises NotFoundError when there is none."""
+        check_given(type_name=type_name)
         request = service.GetContextTypeRequest(
             type_name=type_name, type_version=type_version or None
         )
@@ -341,6 +350,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
         self, type_ids: Iterable[int], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.ArtifactType]:
         """In the order given, repeated where it repeats; unknown ids are left out."""
+        check_given(type_ids=type_ids)
         request = service.GetArtifactTypesByIDRequest(type_ids=type_ids)
         return list(self._ask("GetArtifactTypesByID", request).artifact_types)
 
@@ -348,6 +358,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
         self, type_ids: Iterable[int], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.ExecutionType]:
         """In the order given, repeated where it repeats; unknown ids are left out."""
+        check_given(type_ids=type_ids)
         request = service.GetExecutionTypesByIDRequest(type_ids=type_ids)
         return list(self._ask("GetExecutionTypesByID", request).execution_types)
 
@@ -355,6 +366,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
         self, type_ids: Iterable[int], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.ContextType]:
         """In the order given, repeated where it repeats; unknown ids are left out."""
+        check_given(type_ids=type_ids)
         request = service.GetContextTypesByIDRequest(type_ids=type_ids)
         return list(self._ask("GetContextTypesByID", request).context_types)
 
@@ -397,6 +409,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
         self, artifact_id: int, extra_options: ExtraOptions | None = None
     ) -> list[mlmd.Context]:
         """The contexts that the artifact is attributed to. Raises NotFoundError without any."""
+        check_given(artifact_id=artifact_id)
         request = service.GetContextsByArtifactRequest(artifact_id=artifact_id)
         return list(self._ask("GetContextsByArtifact", request).contexts)
 
@@ -404,6 +417,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
         self, execution_id: int, extra_options: ExtraOptions | None = None
     ) -> list[mlmd.Context]:
         """The contexts that the execution is associated with. Raises NotFoundError without any."""
+        check_given(execution_id=execution_id)
         request = service.GetContextsByExecutionRequest(execution_id=execution_id)
         return list(self._ask("GetContextsByExecution", request).contexts)
 
@@ -414,6 +428,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
         extra_options: ExtraOptions | None = None,
     ) -> list[mlmd.Artifact]:
         """The artifacts attributed to the context, or those that `list_options` asks for."""
+        check_given(context_id=context_id)
         request = service.GetArtifactsByContextRequest(context_id=context_id)
         return self._list(ARTIFACT, "GetArtifactsByContext", request, list_options, context_id)
 
@@ -424,14 +439,16 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
         extra_options: ExtraOptions | None = None,
     ) -> list[mlmd.Execution]:
         """The executions associated with the context, the newest first without `list_options`."""
+        check_given(context_id=context_id)
         request = service.GetExecutionsByContextRequest(context_id=context_id)
-        options = list_options or _newest_first()
+        options = _newest_first() if list_options is None else list_options
         return self._list(EXECUTION, "GetExecutionsByContext", request, options, context_id)
 
     def get_parent_contexts_by_context(
         self, context_id: int, extra_options: ExtraOptions | None = None
     ) -> list[mlmd.Context]:
         """The direct parents of the context."""
+        check_given(context_id=context_id)
         request = service.GetParentContextsByContextRequest(context_id=context_id)
         return list(self._ask("GetParentContextsByContext", request).contexts)
 
@@ -439,6 +456,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
         self, context_id: int, extra_options: ExtraOptions | None = None
     ) -> list[mlmd.Context]:
         """The direct children of the context."""
+        check_given(context_id=context_id)
         request = service.GetChildrenContextsByContextRequest(context_id=context_id)
         return list(self._ask("GetChildrenContextsByContext", request).contexts)
 
@@ -526,6 +544,13 @@ def _newest_first() -> ListOptions:
     from eventstore.metadata_store.options import ListOptions, OrderByField
 
     return ListOptions(order_by=OrderByField.CREATE_TIME, is_asc=False)
+
+
+def check_given(**arguments: object) -> None:
+    """MLMD sets these fields one by one, where None is an error and not an absent value."""
+    for name, value in arguments.items():
+        if value is None:
+            raise TypeError(f"{name} is None: it has to be given")
 
 
 def _are_texts(*values: object) -> bool:
