@@ -18,10 +18,18 @@ ORACLE_PYTHON = Path(__file__).parents[2] / ".oracle" / "bin" / "python"
 _SERVER = Path(__file__).with_name("oracle_server.py")
 
 
+class OracleDiedError(AssertionError):
+    """ml-metadata has taken its process along."""
+
+
 class Oracle:
     """Answers RPCs and methods as ml-metadata does, raising this project's errors for its own."""
 
     def __init__(self) -> None:
+        self.revive()
+
+    def revive(self) -> None:
+        """Begin anew, in another process."""
         self._process = subprocess.Popen(
             [ORACLE_PYTHON, _SERVER],
             stdin=subprocess.PIPE,
@@ -72,7 +80,7 @@ class Oracle:
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise AssertionError(f"the oracle died on {message}")
+            raise OracleDiedError(f"the oracle died on {message}")
         reply: dict[str, Any] = json.loads(line)
         if "code" in reply:
             raise errors.make_exception(reply["message"], reply["code"])

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from eventstore.errors import InvalidArgumentError
 from tests.differential.answers import Side, Step, is_same
 from tests.differential.clients import Client
 from tests.differential.generator import Generator
@@ -57,7 +58,7 @@ def run_program(
     `counts` gains the calls of each RPC, and under `<rpc> ok` those that succeeded.
     """
     generator = Generator(random.Random(seed))
-    run = _Run(oracle, ours)
+    run = Run(oracle, ours)
     for step in _generated(generator, length):
         expected, found = run.answers(step)
         if step.request is None:
@@ -75,7 +76,7 @@ def run_again(
     program: Sequence[Step], oracle: Client, ours: Client, *, read_all: bool = True
 ) -> Difference | None:
     """Run given steps on empty stores, and then all reads."""
-    run = _Run(oracle, ours)
+    run = Run(oracle, ours)
     for step in program:
         expected, found = run.answers(step)
         if step.request is not None and not is_same(step, expected, found):
@@ -83,7 +84,9 @@ def run_again(
     return run.difference_at_the_end() if read_all else None
 
 
-class _Run:
+class Run:
+    """Two empty stores, and the steps that have run on both."""
+
     def __init__(self, oracle: Client, ours: Client) -> None:
         self.program: list[Step] = []
         self.given_out: list[Ids] = []
@@ -101,6 +104,13 @@ class _Run:
         self.program.append(step)
         self.given_out.append(self._ids.by(step.rpc, expected))
         return expected, found
+
+    def not_refused(self, step: Step) -> Difference | None:
+        """A difference unless our store refuses a step that kills ml-metadata."""
+        found = self._sides[1].answer(step)
+        if found is InvalidArgumentError:
+            return None
+        return Difference(self.program, self.given_out, step, InvalidArgumentError, found)
 
     def difference_at_the_end(self) -> Difference | None:
         ran = list(self.program), list(self.given_out)
