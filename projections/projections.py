@@ -16,6 +16,7 @@ import msgspec
 from eventstore.errors import FailedPreconditionError
 from eventstore.log import Commit, Log, Progress, Record
 from eventstore.log import record as kinds
+from eventstore.projections.cache_file import remove_abandoned
 from eventstore.projections.filter import FilterSql
 from eventstore.projections.held_values import HeldValues
 from eventstore.projections.index_tables import STORED_TABLES, PendingEntries
@@ -86,6 +87,8 @@ class Projections:
         """By table of names, name and version of a type: its id, and a position it is there at."""
         self._recent: deque[Record] = deque(maxlen=RECENT_RECORDS_MAX)
         self._values = HeldValues(log)
+        if self._folder is not None and self._saves:
+            remove_abandoned(self._folder)
         self.index = PointIndex(log, _below(self._folder, INDEX_NAME), read_only=not self._saves)
 
     def catch_up(self, progress: Progress | None = None) -> int:

@@ -23,7 +23,6 @@ import mmap
 import os
 import secrets
 import struct
-import threading
 from array import array
 from collections.abc import Mapping
 from itertools import pairwise
@@ -35,6 +34,8 @@ import msgspec
 import pyarrow as pa
 from xxhash import xxh3_64_intdigest
 
+from eventstore.projections.cache_file import written_whole
+
 RUN_FORMAT_VERSION: Final = 7
 
 RUN_SCHEMA: Final = pa.schema(
@@ -44,9 +45,6 @@ RUN_SCHEMA: Final = pa.schema(
         pa.field("value", pa.large_binary(), nullable=False),
     ]
 )
-
-TEMPORARY_SUFFIX: Final = ".tmp"
-"""How the name of a run ends while it is written."""
 
 BLOCK_ROWS: Final = 16
 """How many rows share a checksum."""
@@ -354,25 +352,15 @@ def _footer(file: mmap.mmap) -> _Footer:
 def write_run_file(path: Path, metadata: RunMetadata, tables: Mapping[int, pa.RecordBatch]) -> None:
     """Write one sorted batch of RUN_SCHEMA a table; tables not given are empty."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Two stores of one process may write the same run, each in a thread of its own.
-    writer = f"{os.getpid()}-{threading.get_ident()}"
-    temporary = path.with_name(f"{path.name}.{writer}{TEMPORARY_SUFFIX}")
-    try:
-        with temporary.open("wb") as file:
-            seed = secrets.randbits(63)
-            layouts = {
-                table: _write_table(file, batch, seed ^ table)
-                for table, batch in tables.items()
-                if batch.num_rows
-            }
-            footer = msgspec.json.encode(_Footer(metadata=metadata, seed=seed, tables=layouts))
-            file.write(footer + _ENDING.pack(_checksum(footer), len(footer), _MAGIC))
-            file.flush()
-            # A file that was renamed but not written would not be missed until a look-up.
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as file:
+        seed = secrets.randbits(63)
+        layouts = {
+            table: _write_table(file, batch, seed ^ table)
+            for table, batch in tables.items()
+            if batch.num_rows
+        }
+        footer = msgspec.json.encode(_Footer(metadata=metadata, seed=seed, tables=layouts))
+        file.write(footer + _ENDING.pack(_checksum(footer), len(footer), _MAGIC))
 
 
 def _write_table(file: IO[bytes], batch: pa.RecordBatch, seed: int) -> _Layout:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from eventstore.log import Log
-from eventstore.projections.run_file import TEMPORARY_SUFFIX, UnusableRunError
+from eventstore.projections.cache_file import TEMPORARY_SUFFIX, remove_abandoned
+from eventstore.projections.run_file import UnusableRunError
 from eventstore.projections.sorted_run import SortedRun
 
 _LOGGER = logging.getLogger("eventstore.projections")
 
 _LISTINGS_MAX: Final = 5
-_ABANDONED_SECONDS: Final = 3_600
 
 
 def run_path(folder: Path, first_position: int, last_position: int) -> Path:
@@ -40,7 +39,8 @@ def usable_runs(folder: Path, log: Log, *, remove_useless: bool) -> list[SortedR
     if remove_useless:
         covered = chain[-1].last_position if chain else 0
         useless += [r.path for r in runs if r.last_position <= covered and r not in chain]
-        for path in (*useless, *_abandoned(folder)):
+        remove_abandoned(folder)
+        for path in useless:
             with contextlib.suppress(OSError):
                 path.unlink()
     return chain
@@ -91,13 +91,3 @@ def _longest_chain(runs: Sequence[SortedRun]) -> list[SortedRun]:
         if known is None or len(known) > len(before) + 1:
             best[run.last_position] = [*before, run]
     return best[max(best)]
-
-
-def _abandoned(folder: Path) -> list[Path]:
-    """Half-written files that a process left when it died."""
-    found = []
-    for path in folder.glob(f"*{TEMPORARY_SUFFIX}"):
-        with contextlib.suppress(OSError):
-            if path.stat().st_mtime < time.time() - _ABANDONED_SECONDS:
-                found.append(path)
-    return found

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from eventstore.errors import StatusError
 from eventstore.log import Log, Progress, Record
 from eventstore.log.commit import records_of
 from eventstore.log.leaf import leaf_hashes
-from eventstore.log.manifest import write_durably
 from eventstore.log.merkle import tree_head
+from eventstore.projections.cache_file import written_whole
 
 _LOGGER = logging.getLogger("eventstore.projections")
 
@@ -57,8 +56,9 @@ class SubtreeHeads:
         if self._path is not None and not self._read_only:
             try:
                 self._path.parent.mkdir(exist_ok=True)
-                write_durably(self._path, self._stamp() + b"".join(self._blocks))
-            except (OSError, StatusError) as error:
+                with written_whole(self._path) as file:
+                    file.write(self._stamp() + b"".join(self._blocks))
+            except OSError as error:
                 _LOGGER.warning("%s cannot be written (%s): proofs do without", self._path, error)
 
     def forget(self) -> None:

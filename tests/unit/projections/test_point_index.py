@@ -12,6 +12,7 @@ import pytest
 
 from eventstore.log import Commit, DirectoryLog, Draft, MemoryLog
 from eventstore.projections import point_index, run_folder
+from eventstore.projections.cache_file import written_whole
 from eventstore.projections.index_tables import ARTIFACT_URIS, ARTIFACTS, TABLES, decode_id, hash64
 from eventstore.projections.point_index import PointIndex
 from eventstore.projections.run_file import UnusableRunError
@@ -124,13 +125,13 @@ def test_what_is_no_run_of_this_log_is_removed(tmp_path: Path) -> None:
     shutil.copy(theirs, mine)
     (folder_of(log) / "empty.run").write_bytes(b"")
     (folder_of(log) / "abandoned.run.1.tmp").write_bytes(b"half")
-    (folder_of(log) / "written.run.2.tmp").write_bytes(b"half")
-    os.utime(folder_of(log) / "abandoned.run.1.tmp", (0, 0))
-    before = sorted(folder_of(log).iterdir())
-    assert run_folder.usable_runs(folder_of(log), log, remove_useless=False) == []
-    assert sorted(folder_of(log).iterdir()) == before
-    assert PointIndex(log, folder_of(log)).position == 0
-    assert [path.name for path in folder_of(log).iterdir()] == ["written.run.2.tmp"]
+    with written_whole(folder_of(log) / "written.run"):
+        (written,) = folder_of(log).glob("written.run.*.tmp")
+        before = sorted(folder_of(log).iterdir())
+        assert run_folder.usable_runs(folder_of(log), log, remove_useless=False) == []
+        assert sorted(folder_of(log).iterdir()) == before
+        assert PointIndex(log, folder_of(log)).position == 0
+        assert [*folder_of(log).iterdir()] == [written]
 
 
 def test_runs_of_a_history_that_was_lost_are_not_used(tmp_path: Path) -> None:

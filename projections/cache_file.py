@@ -1,0 +1,47 @@
+"""Write a file of the caches under a temporary name, so that it is there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Final
+
+from eventstore.log.file_lock import try_exclusive
+
+TEMPORARY_SUFFIX: Final = ".tmp"
+"""How the name of a file ends while it is written."""
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write, that takes its place once it is complete and on the disk.
+
+    It is locked meanwhile: one that is not locked was left by a process that died.
+    """
+    # Two stores of one process may write the same file, each in a thread of its own.
+    writer = f"{os.getpid()}-{threading.get_ident()}"
+    temporary = path.with_name(f"{path.name}.{writer}{TEMPORARY_SUFFIX}")
+    try:
+        with temporary.open("wb") as file:
+            # Where files cannot be locked, nobody removes them either.
+            with contextlib.suppress(OSError):
+                try_exclusive(file.fileno())
+            yield file
+            file.flush()
+            # A file that was renamed but not written would not be missed until a look-up.
+            os.fsync(file.fileno())
+            os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what processes that died were writing in a folder."""
+    for path in folder.glob(f"*{TEMPORARY_SUFFIX}"):
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            if try_exclusive(file.fileno()):
+                path.unlink()
