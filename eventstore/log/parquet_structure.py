@@ -278,7 +278,10 @@ def _check_statistics(stated: Fields, values: pa.Array, nulls: int) -> None:
 
 def _is_encoded(encoded: bytes | None, value: Any, data_type: pa.DataType) -> bool:
     """Whether bytes of statistics say this value; zeros of both signs are one value there."""
-    if encoded is None or value is None:
+    if encoded is None:
+        # It misleads nobody. The writer leaves out each limit that is longer than 4 KiB.
+        return True
+    if value is None:
         return False
     if pa.types.is_float64(data_type):
         return len(encoded) == 8 and struct.unpack("<d", encoded)[0] == value

@@ -300,3 +300,15 @@ class DirectoryLogContext:
 
     def __exit__(self, *_: object) -> None:
         self._log.close()
+
+
+@pytest.mark.parametrize("others", [(), ("",), ("~",), ("", "~")])
+def test_long_values_are_sealed_and_verify(tmp_path: Path, others: tuple[str, ...]) -> None:
+    # Parquet states no limit that is longer than 4 KiB, the other one all the same.
+    log = DirectoryLog.create(tmp_path / "store")
+    for entity_id, name in enumerate((*others, "m" * 5_000), 1):
+        append(log, draft(entity_id, name=name))
+    log.seal()
+    assert log.segments()[0].state == "sealed"
+    assert log.verify().findings == []
+    log.close()
