@@ -44,6 +44,9 @@ TAIL_RECORDS_MAX = 16_384
 BUILT_RECORDS_MAX = 262_144
 """About so many records of the log at a time become a run without going through the tail."""
 
+BUILT_BYTES_MAX = 128 * 1024 * 1024
+"""Fewer, when their files are longer than this."""
+
 RUN_RECORDS_MAX = 2_097_152
 """No merge makes a run of more records: that bounds the memory that merging takes."""
 
@@ -429,7 +432,7 @@ class PointIndex:
 
 def _sealed_stretches(log: Log, after: int) -> Iterator[int]:
     """Where to end runs that together cover the sealed segments behind a position."""
-    last_position, records = after, 0
+    last_position, records, size = after, 0, 0
     for segment in log.segments():
         if segment.last_position <= after:
             continue
@@ -437,8 +440,9 @@ def _sealed_stretches(log: Log, after: int) -> Iterator[int]:
             break
         records += segment.last_position - last_position
         last_position = segment.last_position
-        if records >= BUILT_RECORDS_MAX:
+        size += segment.file_bytes
+        if records >= BUILT_RECORDS_MAX or size >= BUILT_BYTES_MAX:
             yield last_position
-            records = 0
+            records = size = 0
     if records:
         yield last_position

@@ -46,6 +46,9 @@ _LOGGER = logging.getLogger("eventstore.projections")
 FOLDED_ROWS_MAX: Final = 131_072
 """About how many records are folded in one transaction."""
 
+FOLDED_BYTES_MAX: Final = 256 * 1024 * 1024
+"""About how many bytes of columns are: fewer records, when these are long."""
+
 _BOUND_ROWS_MAX: Final = 16
 """So few rows are cheaper to bind as parameters than to register as an Arrow table."""
 
@@ -423,13 +426,14 @@ def _opaque(sql: str) -> str:
 def _merged(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Few large batches instead of many small ones: a statement costs more than its rows."""
     pending: list[pa.RecordBatch] = []
-    rows = 0
+    rows = size = 0
     for batch in batches:
         pending.append(batch)
         rows += batch.num_rows
-        if rows >= FOLDED_ROWS_MAX:
+        size += batch.nbytes
+        if rows >= FOLDED_ROWS_MAX or size >= FOLDED_BYTES_MAX:
             yield _one_batch(pending)
-            pending, rows = [], 0
+            pending, rows, size = [], 0, 0
     if rows:
         yield _one_batch(pending)
 

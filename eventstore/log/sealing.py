@@ -6,7 +6,8 @@ import contextlib
 import fnmatch
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from uuid import UUID
 
@@ -35,11 +36,12 @@ ROWS_PER_GROUP = 16_384
 _TEMPORARY_MANIFEST = f"{MANIFEST_NAME}.*.tmp"
 
 _DICTIONARY_COLUMNS = ["kind", "type_id", "actor", "reason", "request_id", "version", "state"]
-_DERIVE_ROWS = 8_192
+_BYTES_PER_GROUP = 16 * 1024 * 1024
+"""About so many bytes of messages become a row group, so that long ones take no more memory."""
 
 
 def read_closed(path: Path) -> pa.Table:
-    """All commits of a closed segment as one table of ACTIVE_SCHEMA.
+    """All commits of a closed segment as one table of ACTIVE_SCHEMA, a chunk a row group.
 
     Raises DataLossError when a message is damaged or the end-of-stream marker is missing.
     """
@@ -55,12 +57,34 @@ def read_closed(path: Path) -> pa.Table:
             "verify` and restore the file from a backup"
         )
     batches = read_batches(data, walk.ends, header_bytes)
-    return pa.Table.from_batches(batches, ACTIVE_SCHEMA).combine_chunks()
+    sizes = [end - start for start, end in pairwise((header_bytes, *walk.ends))]
+    return pa.Table.from_batches(_grouped(batches, sizes), ACTIVE_SCHEMA)
+
+
+def _grouped(batches: Iterable[pa.RecordBatch], sizes: Iterable[int]) -> Iterator[pa.RecordBatch]:
+    """Batches of whole commits put together, as far as they are neither many rows nor long."""
+    pending: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch, batch_size in zip(batches, sizes, strict=True):
+        pending.append(batch)
+        rows += batch.num_rows
+        size += batch_size
+        if rows >= ROWS_PER_GROUP or size >= _BYTES_PER_GROUP:
+            yield from _one_batch(pending)
+            pending, rows, size = [], 0, 0
+    yield from _one_batch(pending)
+
+
+def _one_batch(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    if len(batches) < 2:
+        return batches
+    merged: list[pa.RecordBatch] = pa.Table.from_batches(batches).combine_chunks().to_batches()
+    return merged
 
 
 def derived_batches(table: pa.Table) -> Iterator[pa.RecordBatch]:
     """The table in batches of RECORD_SCHEMA."""
-    for batch in table.to_batches(max_chunksize=_DERIVE_ROWS):
+    for batch in table.to_batches(max_chunksize=ROWS_PER_GROUP):
         yield with_derived_columns(batch)
 
 
@@ -76,18 +100,19 @@ def write_parquet(table: pa.Table, path: Path, store_id: UUID, number: int) -> s
         "eventstore.store_id": str(store_id),
         "eventstore.segment": str(number),
     }
-    sealed = pa.Table.from_batches(derived_batches(table), RECORD_SCHEMA)
-    sealed = sealed.replace_schema_metadata(metadata)
+    sealed: list[pa.RecordBatch] = []
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        parquet.write_table(
-            sealed,
+        with parquet.ParquetWriter(
             temporary,
+            RECORD_SCHEMA.with_metadata(metadata),
             compression="zstd",
-            row_group_size=ROWS_PER_GROUP,
             use_dictionary=_DICTIONARY_COLUMNS,
             write_page_checksum=True,
-        )
+        ) as writer:
+            for batch in derived_batches(table):
+                writer.write_batch(batch.replace_schema_metadata(metadata), ROWS_PER_GROUP)
+                sealed.append(batch)
         if not _reads_back(temporary, sealed):
             raise errors.DataLossError(f"{temporary} does not read back as it was written")
         digest = file_sha256(temporary)
@@ -103,22 +128,20 @@ def write_parquet(table: pa.Table, path: Path, store_id: UUID, number: int) -> s
     return digest
 
 
-def _reads_back(path: Path, written: pa.Table) -> bool:
-    """Whether a Parquet file holds the rows of a table, row group by row group."""
+def _reads_back(path: Path, written: list[pa.RecordBatch]) -> bool:
+    """Whether a Parquet file holds these batches, each a row group."""
     import pyarrow.parquet as parquet
 
     with parquet.ParquetFile(path, page_checksum_verification=True) as file:
-        row = 0
-        for group in range(file.num_row_groups):
-            found = file.read_row_group(group)
-            expected = written.slice(row, len(found))
-            row += len(found)
-            if found.schema != expected.schema.remove_metadata() or not all(
-                same_values(_one_array(found[name]), _one_array(expected[name]))
-                for name in expected.column_names
-            ):
-                return False
-    return row == len(written)
+        return file.num_row_groups == len(written) and all(
+            _is_group(file.read_row_group(group), batch) for group, batch in enumerate(written)
+        )
+
+
+def _is_group(found: pa.Table, written: pa.RecordBatch) -> bool:
+    return bool(found.schema.remove_metadata() == RECORD_SCHEMA) and all(
+        same_values(_one_array(found[name]), written[name]) for name in RECORD_SCHEMA.names
+    )
 
 
 def _one_array(column: pa.ChunkedArray) -> pa.Array:
