@@ -12,6 +12,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
+from google.protobuf.message import DecodeError
 
 from eventstore.audit.checkpoint import Checkpoint
 from eventstore.audit.merkle_proofs import (
@@ -31,6 +32,7 @@ from eventstore.log.leaf import SALT_BYTES, leaf_hashes
 from eventstore.log.messages import MESSAGES
 from eventstore.log.readable import read_message
 from eventstore.log.record import KINDS
+from eventstore.log.record_check import ContentCheck, envelope_fault
 from eventstore.projections.subtree_heads import SubtreeHeads
 
 INCLUSION_FORMAT: Final = "eventstore-inclusion-proof-v1"
@@ -89,6 +91,8 @@ class InclusionProof:
                 "the proof's record needs a salt of 16 bytes and a payload, or in their place a "
                 "commitment of 32"
             )
+        if (fault := _fault(record)) is not None:
+            raise DataLossError(f"the record of the proof is none that a put writes: {fault}")
         leaf = _leaf(checkpoint.store_id, record)
         if not includes(leaf, record.position - 1, checkpoint.size, document.path, checkpoint.root):
             raise DataLossError(
@@ -226,6 +230,18 @@ def _has_content_or_commitment(record: Record) -> bool:
         return len(record.commitment) == 32 and record.salt is None and record.payload is None
     # Salt and payload are hashed as one: of another length, a byte could move between them.
     return record.salt is not None and len(record.salt) == SALT_BYTES and record.payload is not None
+
+
+def _fault(record: Record) -> str | None:
+    """What a record's content and envelope do not agree in."""
+    if record.payload is None:
+        return envelope_fault(record)
+    content = ContentCheck()
+    try:
+        content.look_at(record, MESSAGES[record.kind].FromString(record.payload))
+    except DecodeError as error:
+        return f"its content cannot be read ({error})"
+    return envelope_fault(record) or (content.fault[1] if content.fault else None)
 
 
 def _encoded(document: msgspec.Struct) -> str:

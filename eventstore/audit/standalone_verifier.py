@@ -11,26 +11,30 @@ store's own files. Copy it, read it, run it:
 
 KEY is a file with the verifier key of the signer, which you have got from the signer, not from the
 store. `records` takes what `eventstore export` writes, `store` a copy of the store's directory.
-Exit code 0: it holds. 1: it does not, and the line printed says why. 2: wrong usage.
+Exit code 0: it holds. 1: it does not, and the line printed says why. 2: it cannot be checked, since
+a file cannot be read, pyarrow is not installed, or the arguments are wrong.
 
 What is checked, and where it is laid down:
   signed notes        c2sp.org/signed-note; Ed25519 is RFC 8032
   checkpoints         c2sp.org/tlog-checkpoint, and FORMAT.md, "Checkpoints and proofs"
   Merkle tree         RFC 6962, section 2.1; the algorithms are those of RFC 9162, section 2.1
   leaves of the tree  FORMAT.md, "The proof"
+  what records say    FORMAT.md, "What relates records" and "Records and commits"
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import datetime
 import hashlib
 import json
+import math
 import pathlib
 import re
 import struct
 import sys
-from typing import Any, Dict, Iterable, Iterator, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Tuple
 
 Point = Tuple[int, int, int, int]
 """X, Y, Z, T."""
@@ -41,6 +45,10 @@ Record = Dict[str, Any]
 
 class Refused(Exception):
     """What was to be verified does not hold, or is not what it is said to be."""
+
+
+class CannotCheck(Exception):
+    """Nothing can be said of what was to be verified."""
 
 
 # --- Ed25519, RFC 8032, section 5.1: verification alone, so nothing here is secret
@@ -190,6 +198,11 @@ def open_checkpoint(note: str, key: Key) -> dict[str, Any]:
     found = _CHECKPOINT.fullmatch(open_note(note, key))
     if found is None:
         raise Refused("signed, but not a checkpoint of a store")
+    for moment in (found[5], found[6]):
+        try:
+            datetime.datetime.strptime(moment, "%Y-%m-%dT%H:%M:%S.%fZ")
+        except ValueError:
+            raise Refused(f"signed, but {moment} is no time") from None
     return {
         "store_id": found[1],
         "size": int(found[2]),
@@ -352,11 +365,312 @@ def load_json(text: str) -> Any:
     """JSON that is written in the one way which FORMAT.md lays down, in one line."""
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refused(f"not JSON: {error}") from None
     if json.dumps(document, separators=(",", ":"), ensure_ascii=False) + "\n" != text:
         raise Refused("not JSON as the store writes it")
     return document
+
+
+# --- What records say
+
+_NODE_FIELDS = {
+    # name, type, external id, uri, state, create time, update time
+    "artifact": (7, 8, 11, 3, 6, 9, 10),
+    "execution": (6, 7, 10, None, 3, 8, 9),
+    "context": (3, 6, 9, None, None, 7, 8),
+}
+_TYPE_FIELDS = {
+    # version, external id
+    "artifact_type": (4, 7),
+    "execution_type": (6, 9),
+    "context_type": (4, 7),
+}
+_LINK_FIELDS = {
+    "event": {"artifact_id": 1, "execution_id": 2, "event_type": 4, "event_time": 5},
+    "attribution": {"artifact_id": 1, "context_id": 2},
+    "association": {"execution_id": 1, "context_id": 2},
+    "parent_context": {"context_id": 1, "parent_context_id": 2},
+}
+_VALUE_MEMBERS = ("int_value double_value string_value struct_value proto_value bool_value").split()
+_COLUMN_MEMBERS = (
+    "int_value double_value string_value bool_value struct_value proto_value"
+).split()
+"""The members in the order of the columns; above, by the numbers of their fields from 1 on."""
+_DERIVED = (
+    "name external_id version uri state create_time update_time artifact_id execution_id "
+    "context_id parent_context_id event_type event_time properties custom_properties"
+).split()
+
+
+def wire_fields(message: bytes) -> Dict[int, List[Any]]:
+    """A protobuf message as lists of integers and bytes by field number."""
+    found: Dict[int, List[Any]] = {}
+    place = 0
+
+    def varint() -> int:
+        nonlocal place
+        value = shift = 0
+        while True:
+            byte = message[place]
+            place += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128 or shift > 63:
+                return value
+
+    try:
+        while place < len(message):
+            tag = varint()
+            value: Any
+            if tag & 7 == 0:
+                value = varint() & (1 << 64) - 1
+                value -= (value >> 63) << 64
+            else:
+                length = varint() if tag & 7 == 2 else {1: 8, 5: 4}[tag & 7]
+                value = message[place : place + length]
+                place += length
+                if len(value) < length:
+                    raise IndexError
+            found.setdefault(tag >> 3, []).append(value)
+    except (IndexError, KeyError):
+        raise Refused("a payload is no protobuf message") from None
+    return found
+
+
+def _last(fields: Dict[int, List[Any]], number: int | None, default: Any = None) -> Any:
+    values = fields.get(number) if number is not None else None
+    value = values[-1] if values else default
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _struct(message: bytes) -> Dict[str, Any]:
+    """A google.protobuf.Struct."""
+    plain = {}
+    for entry in wire_fields(message).get(1, ()):
+        fields = wire_fields(entry)
+        plain[_last(fields, 1, "")] = _struct_value(fields.get(2, [b""])[-1])
+    return dict(sorted(plain.items()))
+
+
+def _struct_value(message: bytes) -> Any:
+    for number, values in wire_fields(message).items():
+        value = values[-1]
+        if number == 2:
+            number_value: float = struct.unpack("<d", value)[0]
+            return number_value
+        if number == 3:
+            return value.decode("utf-8", "replace")
+        if number == 4:
+            return bool(value)
+        if number == 5:
+            return _struct(value)
+        if number == 6:
+            return [_struct_value(element) for element in wire_fields(value).get(1, ())]
+    return None
+
+
+def _finite(value: Any) -> Any:
+    """Numbers that JSON does not have, as protobuf's JSON writes them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {name: _finite(member) for name, member in value.items()}
+    return [_finite(member) for member in value] if isinstance(value, list) else value
+
+
+def _property_value(message: bytes) -> Dict[str, Any]:
+    """A property as the columns have it: one member is set, the others are None."""
+    found: Dict[str, Any] = dict.fromkeys(_COLUMN_MEMBERS)
+    for number, values in wire_fields(message).items():
+        name, value = _VALUE_MEMBERS[number - 1], values[-1]
+        if name == "double_value":
+            value = struct.unpack("<d", value)[0]
+        elif name == "string_value":
+            value = value.decode("utf-8", "replace")
+        elif name == "bool_value":
+            value = bool(value)
+        elif name == "struct_value":
+            value = json.dumps(_finite(_struct(value)))
+        found[name] = value
+    return found
+
+
+def _properties(fields: Dict[int, List[Any]], number: int) -> List[Tuple[str, Dict[str, Any]]]:
+    entries = [wire_fields(entry) for entry in fields.get(number, ())]
+    found = {_last(entry, 1, ""): _property_value(entry.get(2, [b""])[-1]) for entry in entries}
+    return [(name, found[name]) for name in sorted(found)]
+
+
+def check_record(record: Record) -> Dict[str, Any] | None:
+    """The columns that the content of a record gives, once it agrees with the record's own.
+
+    None when the content is erased or not shown.
+    """
+    kind, what = record["kind"], f"the record at position {record['position']}"
+    is_node, is_type = kind in _NODE_FIELDS, kind in _TYPE_FIELDS
+    if record["entity_id"] < 1 or is_node != (record["type_id"] is not None):
+        raise Refused(f"{what} has no id, or a type id where none belongs")
+    if record["previous"] is not None and not 0 < record["previous"] < record["position"]:
+        raise Refused(f"{what} replaces position {record['previous']}, which is not before it")
+    if record["previous"] is not None and not is_node and not is_type:
+        raise Refused(f"{what} is a link, and is said to replace another one")
+    if record["payload"] is None:
+        return None
+    fields = wire_fields(record["payload"])
+    if (is_node or is_type) and _last(fields, 1, 0) != record["entity_id"]:
+        raise Refused(f"{what} is of {kind} {record['entity_id']}, its content of another one")
+    found: Dict[str, Any] = dict.fromkeys(_DERIVED)
+    if is_node:
+        if _last(fields, 2, 0) != record["type_id"]:
+            raise Refused(f"{what} has type id {record['type_id']}, its content another one")
+        name, type_name, external_id, uri, state, created, updated = _NODE_FIELDS[kind]
+        found.update(
+            name=_last(fields, name),
+            external_id=_last(fields, external_id),
+            uri=_last(fields, uri, None if uri is None else ""),
+            state=_last(fields, state),
+            create_time=_last(fields, created, 0),
+            update_time=_last(fields, updated, 0),
+            properties=_properties(fields, 4),
+            custom_properties=_properties(fields, 5),
+            type=_last(fields, type_name),
+        )
+    elif is_type:
+        version, external_id = _TYPE_FIELDS[kind]
+        found.update(
+            name=_last(fields, 2, ""),
+            version=_last(fields, version),
+            external_id=_last(fields, external_id),
+        )
+    else:
+        found.update({name: _last(fields, n, 0) for name, n in _LINK_FIELDS[kind].items()})
+    if not is_node:
+        found.update(properties=[], custom_properties=[])
+    return found
+
+
+class History:
+    """What relates records: each is compared with all that came before it."""
+
+    def __init__(self) -> None:
+        self._last: Record | None = None
+        self._newest: Dict[Tuple[str, int], Tuple[int, Any]] = {}
+        self._held: Dict[Tuple[Any, ...], Tuple[str, int]] = {}
+        self._keys: Dict[Tuple[str, int], List[Tuple[Any, ...]]] = {}
+        self._types: Dict[int, Tuple[str, str | None]] = {}
+        self._named_types: Dict[int, str | None] = {}
+        self._salts: set[bytes] = set()
+
+    def append(self, record: Record, content: Dict[str, Any] | None) -> None:
+        """Add the next record. Raises Refused when no put could have written it."""
+        kind, position = record["kind"], record["position"]
+        entity, what = (kind, record["entity_id"]), f"the record at position {position}"
+        self._compare_with_last(record, what)
+        if record["salt"] is not None:
+            if record["salt"] in self._salts:
+                raise Refused(f"{what} has the salt of another one")
+            self._salts.add(record["salt"])
+        former, constant = self._newest.get(entity, (None, None))
+        if record["previous"] != former:
+            raise Refused(f"{what} replaces {record['previous']}, the former one is at {former}")
+        if kind in _TYPE_FIELDS:
+            self._add_type(record, content, what)
+        stays = self._constant(record, content)
+        if former is not None and not _agree(constant or [], stays):
+            raise Refused(f"{what} changes the type, name, version or creation of {entity}")
+        self._newest[entity] = position, stays
+        for key in self._keys.pop(entity, ()):
+            del self._held[key]
+        keys = [] if content is None else self._keys_of(record, content)
+        for key in keys:
+            if key in self._held:
+                raise Refused(f"{what} bears {key}, which {self._held[key]} has already")
+            self._held[key] = entity
+        self._keys[entity] = keys
+        if content is not None and kind in _NODE_FIELDS:
+            self._compare_type(record, content, what)
+
+    def _compare_with_last(self, record: Record, what: str) -> None:
+        last = self._last or {"position": 0, "commit": 0, "recorded_at": 0}
+        said = ("recorded_at", "actor", "reason", "request_id")
+        if record["position"] != last["position"] + 1:
+            raise Refused(f"position {last['position'] + 1} is missing: {what} comes next")
+        if record["commit"] == last["commit"]:
+            if any(record[name] != last[name] for name in said):
+                raise Refused(f"{what} says otherwise when, who or why than its commit")
+        elif record["commit"] != last["commit"] + 1:
+            raise Refused(f"commit {last['commit'] + 1} is missing: {what} is of another one")
+        if record["recorded_at"] < last["recorded_at"]:
+            raise Refused(f"{what} was recorded before the one in front of it")
+        self._last = record
+
+    def _add_type(self, record: Record, content: Dict[str, Any] | None, what: str) -> None:
+        type_id = record["entity_id"]
+        known = self._types.get(type_id)
+        if known is None and type_id in self._named_types:
+            raise Refused(f"{what} is a type, of which there were nodes before")
+        if known is not None and known[0] != record["kind"]:
+            raise Refused(f"{what} has the id of a type of another kind")
+        name = None if content is None else content["name"]
+        self._types[type_id] = record["kind"], name
+
+    def _compare_type(self, record: Record, content: Dict[str, Any], what: str) -> None:
+        type_id, name = record["type_id"], content["type"]
+        self._named_types[type_id] = name
+        if self._types and type_id not in self._types and name is not None:
+            raise Refused(f"{what} names a type that does not exist")
+        stored = self._types.get(type_id, ("", None))[1]
+        if stored is not None and name != stored:
+            raise Refused(f"{what} names its type {name!r}, which is {stored!r}")
+
+    def _constant(self, record: Record, content: Dict[str, Any] | None) -> List[Any]:
+        """What stays from one record of an entity to the next; `...` where it is not known."""
+        if content is None:
+            return [record["type_id"], ..., ..., ...]
+        name = ... if record["kind"] == "context" else content["name"]
+        return [record["type_id"], name, content["version"], content["create_time"]]
+
+    def _keys_of(self, record: Record, content: Dict[str, Any]) -> List[Tuple[Any, ...]]:
+        """What one entity at a time can have."""
+        kind = record["kind"]
+        if kind in _LINK_FIELDS:
+            ends = [content[name] for name in _LINK_FIELDS[kind] if name != "event_time"]
+            return [(kind, *ends)]
+        keys: List[Tuple[Any, ...]] = []
+        if content["external_id"]:
+            among = kind if kind in _NODE_FIELDS else "type"
+            keys.append(("external id", among, content["external_id"]))
+        if content["name"] and kind in _NODE_FIELDS:
+            keys.append(("name", kind, record["type_id"], content["name"]))
+        return keys
+
+
+def _agree(one: List[Any], other: List[Any]) -> bool:
+    return all(a == b or a is ... or b is ... for a, b in zip(one, other))
+
+
+def in_words(record: Record, content: Dict[str, Any] | None) -> str:
+    """What was put, when, and by whom. Texts of the store's are quoted: they may hold anything."""
+    at = datetime.datetime(1970, 1, 1) + datetime.timedelta(microseconds=record["recorded_at"])
+    words = f"{record['kind'].replace('_', ' ')} {record['entity_id']}"
+    if content is None:
+        words += ", whose content is not shown,"
+    else:
+        named = {name: content.get(name) for name in ("type", "name", "external_id", "uri")}
+        if record["kind"] in _LINK_FIELDS:
+            named = {name: content[name] for name in _LINK_FIELDS[record["kind"]]}
+        told = [f"{name} {value!a}" for name, value in named.items() if value is not None]
+        words += f" ({', '.join(told)})" if told else ""
+    words += f" was recorded at {at.isoformat(timespec='microseconds')}Z"
+    words += f" by {record['actor']!a}" if record["actor"] is not None else " by nobody named"
+    for name in ("reason", "request_id"):
+        if record[name] is not None:
+            words += f", {name.replace('_', ' ')} {record[name]!a}"
+    words += f", as position {record['position']} in commit {record['commit']}"
+    if record["previous"] is not None:
+        words += f" in place of position {record['previous']}"
+    return words
 
 
 # --- The commands
@@ -381,17 +695,20 @@ def verify_proof(text: str, key: Key) -> str:
             raise Refused("not an inclusion proof: it has other members")
         stated = open_checkpoint(_text(document["checkpoint"]), key)
         record = parse_record(document["record"])
+        leaf = leaf_hash(stated["store_id"], record)
         root = root_from_inclusion(
-            leaf_hash(stated["store_id"], record),
+            leaf,
             record["position"] - 1,
             stated["size"],
             _path(document["path"]),
         )
         if root != stated["root"]:
             raise Refused("the record is not part of what was signed")
+        if record["commit"] > stated["commit"]:
+            raise Refused("the record is of a later commit than the checkpoint states")
         return (
-            f"the {record['kind'].replace('_', ' ')} {record['entity_id']} at position "
-            f"{record['position']} is part of what {key[0]} signed on {stated['signed_at']}"
+            f"{in_words(record, check_record(record))}: it is one of the {stated['size']} records "
+            f"of store {stated['store_id']} that {key[0]} signed on {stated['signed_at']}"
         )
     if members and document.get("format") == "eventstore-consistency-proof-v1":
         if members != ["format", "older", "newer", "path"]:
@@ -413,18 +730,34 @@ def verify_proof(text: str, key: Key) -> str:
 def verify_records(records: Iterable[Record], note: str, key: Key) -> str:
     """Compute the root over records in order, as far as a checkpoint reaches, and compare."""
     stated = open_checkpoint(note, key)
-    tree = Tree()
-    for record in records:
-        if record["position"] != tree.size + 1:
-            raise Refused(f"position {tree.size + 1} is missing: {record['position']} comes next")
-        tree.append(leaf_hash(stated["store_id"], record))
-        if tree.size == stated["size"]:
+    tree, history, record = Tree(), History(), None
+    for following in records:
+        if record is not None and tree.size == stated["size"]:
+            if following["commit"] == record["commit"]:
+                raise Refused("the checkpoint ends inside a commit")
             break
-    if tree.size < stated["size"]:
+        record = following
+        leaf = leaf_hash(stated["store_id"], record)
+        content = check_record(record)
+        columns = record.get("derived", {})
+        for name in columns:  # as texts, so that a NaN is itself and -0.0 not 0.0
+            erased: Any = [] if name.endswith("properties") else None
+            if repr(columns[name]) != repr(erased if content is None else content[name]):
+                raise Refused(f"column {name} of position {record['position']} is not its content")
+        history.append(record, content)
+        tree.append(leaf)
+    if record is None or tree.size < stated["size"]:
         raise Refused(f"{stated['size']} records were signed, there are {tree.size}")
     if tree.root() != stated["root"]:
         raise Refused("the records are not those that were signed")
-    return f"all {tree.size} records are those that {key[0]} signed on {stated['signed_at']}"
+    at = datetime.datetime(1970, 1, 1) + datetime.timedelta(microseconds=record["recorded_at"])
+    recorded_at = at.isoformat(timespec="microseconds") + "Z"
+    if (record["commit"], recorded_at) != (stated["commit"], stated["recorded_at"]):
+        raise Refused("the checkpoint states another commit or time than its last record")
+    return (
+        f"all {tree.size} records, the last recorded on {recorded_at}, are those that {key[0]} "
+        f"signed on {stated['signed_at']}, and agree with each other"
+    )
 
 
 def exported_records(path: str) -> Iterator[Record]:
@@ -436,22 +769,62 @@ def exported_records(path: str) -> Iterator[Record]:
 
 def stored_records(directory: str) -> Iterator[Record]:
     """The records in a copy of a store. Needs pyarrow, to read the files and for nothing else."""
-    import pyarrow
-    import pyarrow.parquet
-
+    forms: Dict[int, List[pathlib.Path]] = {}
     for path in sorted((pathlib.Path(directory) / "log").iterdir()):
-        if path.suffix == ".parquet":
-            batches = pyarrow.parquet.ParquetFile(path).iter_batches(columns=_MEMBERS)
-        elif path.suffix == ".arrows":
-            batches = pyarrow.ipc.open_stream(pyarrow.OSFile(str(path)))
+        found = re.fullmatch("([0-9]{10})\\.(parquet|arrows)", path.name)
+        if found is not None:
+            forms.setdefault(int(found[1]), []).append(path)
+        elif path.name not in ("acknowledged", "commit-ends") and path.suffix != ".tmp":
+            raise Refused(f"{path} belongs to nothing: others could read it as part of the store")
+    for number, place in zip(sorted(forms), range(1, len(forms) + 1)):
+        if number != place:
+            raise Refused(f"segment {place} is missing")
+        # A sealing that stopped half-way leaves both forms, with the same records.
+        *others, path = forms[number]
+        records = segment_records(path)
+        for other in others:
+            records = _both(other, path)
+        yield from records
+
+
+def _both(stream: pathlib.Path, sealed: pathlib.Path) -> Iterator[Record]:
+    streamed = segment_records(stream)
+    for record in segment_records(sealed):
+        other = next(streamed, None)
+        if other is None or any(other[name] != record[name] for name in _MEMBERS):
+            raise Refused(f"{stream} does not hold the same records as {sealed}")
+        yield record
+    if next(streamed, None) is not None:
+        raise Refused(f"{stream} holds more records than {sealed}")
+
+
+def segment_records(path: pathlib.Path) -> Iterator[Record]:
+    """The records of a file; of a Parquet file with the derived columns, as `derived`."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise CannotCheck("to read a store's files needs pyarrow: pip install pyarrow") from None
+    content = pyarrow.py_buffer(path.read_bytes())
+    is_sealed = path.suffix == ".parquet"
+    try:
+        if is_sealed:
+            file = pyarrow.parquet.ParquetFile(content, page_checksum_verification=True)
+            batches = file.iter_batches()
         else:
-            continue
+            batches = pyarrow.ipc.open_stream(content)
+        names = _MEMBERS + _DERIVED if is_sealed else _MEMBERS
         for batch in batches:
-            columns = {name: batch.column(name) for name in _MEMBERS}
+            columns = {name: batch.column(name) for name in names}
             columns["recorded_at"] = columns["recorded_at"].cast(pyarrow.int64())
-            values = [columns[name].to_pylist() for name in _MEMBERS]
-            for row in zip(*values):
-                yield dict(zip(_MEMBERS, row))
+            for row in zip(*(columns[name].to_pylist() for name in names)):
+                record = dict(zip(_MEMBERS, row))
+                if is_sealed:
+                    derived = dict(zip(_DERIVED, row[len(_MEMBERS) :]))
+                    record["derived"] = derived
+                yield record
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
+        raise Refused(f"{path} is not a segment that can be read: {error}") from None
 
 
 def _text(value: Any) -> str:
@@ -469,11 +842,12 @@ def _path(value: Any) -> list[bytes]:
     return path
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: List[str]) -> int:
     """Run one command; the exit code."""
     counts = {"checkpoint": 3, "proof": 3, "records": 4, "store": 4}
     if not arguments or counts.get(arguments[0]) != len(arguments):
-        print(__doc__, file=sys.stderr)
+        usage = "checkpoint|proof FILE KEY, or records|store FILE CHECKPOINT KEY"
+        print(f"CANNOT CHECK: the arguments are {usage}", file=sys.stderr)
         return 2
     command, subject, *rest = arguments
 
@@ -483,15 +857,19 @@ def main(arguments: list[str]) -> int:
     try:
         key = parse_key(read(rest[-1]))
         if command == "checkpoint":
-            print("holds:", verify_checkpoint(read(subject), key))
+            found = verify_checkpoint(read(subject), key)
         elif command == "proof":
-            print("holds:", verify_proof(read(subject), key))
+            found = verify_proof(read(subject), key)
         else:
             records = exported_records(subject) if command == "records" else stored_records(subject)
-            print("holds:", verify_records(records, read(rest[0]), key))
-    except (Refused, OSError, UnicodeError) as error:
-        print("REFUSED:", error)
+            found = verify_records(records, read(rest[0]), key)
+    except (Refused, UnicodeError) as error:
+        print("REFUSED:", " ".join(str(error).split()))
         return 1
+    except (CannotCheck, OSError, MemoryError) as error:
+        print("CANNOT CHECK:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    print("holds:", found)
     return 0
 
 

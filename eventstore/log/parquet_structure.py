@@ -68,6 +68,8 @@ class ParquetStructure:
             raise ValueError(f"{len(data) - 8 - end} bytes after the footer belong to nothing")
         _expect_fields("the footer", footer, _FOOTER)
         _check_key_values(footer[5], metadata)
+        if footer[2] != _written_elements():
+            raise ValueError("its columns are of other types to readers that do not use Arrow")
         if not footer[6].startswith(_CREATED_BY) or footer[7] != [{1: {}}] * len(_leaf_names()):
             raise ValueError("its footer names another writer or order of values")
         self.rows: list[int] = [group.get(3, 0) for group in footer[4]]
@@ -147,13 +149,17 @@ class ParquetStructure:
             if header[3] < 0 or offset > end:
                 raise ValueError(f"a page of {what} ends outside of it")
         stated = Counter({(kind[1], kind[2]): kind[3] for kind in metadata[13]})
+        encodings = {_RLE, *(encoding for _, encoding in kinds)}
         if (
             (metadata[4], metadata[6]) != (_ZSTD, uncompressed)
             or [part.decode() for part in metadata[3]] != name.split(".")
             or (metadata[9], metadata.get(11)) != (data_start, dictionary_start)
             or metadata[5] != sum(page.values for page in pages)
             or stated != kinds
+            or any(kind.keys() != {1, 2, 3} for kind in metadata[13])
             or len(stated) != len(metadata[13])
+            or sorted(map(repr, metadata[2])) != sorted(map(repr, encodings))
+            or metadata[1] != _leaf_types()[name]
         ):
             raise ValueError(f"the pages of {what} are not those that the footer describes")
         return _Chunk(name, metadata, pages), end
@@ -162,28 +168,47 @@ class ParquetStructure:
 def check_schema(file: parquet.ParquetFile, metadata: dict[str, str]) -> None:
     """Raise ValueError unless a file has the columns of a segment, and these metadata alone.
 
-    Engines go by the schema of Parquet, Arrow by one of its own beside it.
+    Arrow goes by a schema of its own beside that of Parquet, which `ParquetStructure` compares.
     """
     found = file.schema_arrow
     if not found.remove_metadata().equals(RECORD_SCHEMA) or any(field.metadata for field in found):
         raise ValueError("its columns are not those of a segment")
-    if not file.schema.equals(_written_schema()):
-        raise ValueError("its columns are of other types to readers that do not use Arrow")
     if found.metadata != {name.encode(): value.encode() for name, value in metadata.items()}:
         raise ValueError("its metadata are those of another segment or store")
 
 
 @cache
-def _written_schema() -> parquet.ParquetSchema:
+def _written_bytes() -> bytes:
     sink = pa.BufferOutputStream()
     parquet.write_table(RECORD_SCHEMA.empty_table(), sink)
-    return parquet.ParquetFile(pa.BufferReader(sink.getvalue())).schema
+    written: bytes = sink.getvalue().to_pybytes()
+    return written
+
+
+@cache
+def _written_schema() -> parquet.ParquetSchema:
+    return parquet.ParquetFile(pa.BufferReader(_written_bytes())).schema
+
+
+@cache
+def _written_elements() -> list[Fields]:
+    """The schema as Parquet has it: a tree of columns, in order."""
+    written = _written_bytes()
+    start = len(written) - 8 - int.from_bytes(written[-8:-4], "little")
+    elements: list[Fields] = read_struct(written, start)[0][2]
+    return elements
 
 
 @cache
 def _leaf_names() -> tuple[str, ...]:
     schema = _written_schema()
     return tuple(schema.column(number).path for number in range(len(schema.names)))
+
+
+@cache
+def _leaf_types() -> dict[str, int]:
+    types = [element[1] for element in _written_elements() if 1 in element]
+    return dict(zip(_leaf_names(), types, strict=True))
 
 
 def _expect_fields(what: str, fields: Fields, allowed: tuple[set[int], set[int]]) -> None:

@@ -15,6 +15,7 @@ import eventstore
 from eventstore.log import Record
 from eventstore.log.columns import RECORD_SCHEMA, derive
 from eventstore.log.commit import records_of
+from eventstore.log.creation import start_segment
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.manifest import read_manifest, write_manifest
 from eventstore.log.merkle import Frontier
@@ -124,6 +125,11 @@ def forge(
         tree_head=frontier.head().hex(),
         frontier=tuple(subtree.hex() for subtree in frontier.subtrees),
     )
+    folder = path.parent
+    for name in ("acknowledged", "commit-ends"):
+        (folder / name).unlink(missing_ok=True)
+    active = start_segment(folder, manifest.store_id, 2, first_position=last.position + 1)
+    write_manifest(directory, msgspec.structs.replace(read_manifest(directory), active=active))
 
 
 def write(directory: Path, table: pa.Table, **options: Any) -> None:
@@ -148,5 +154,4 @@ def mend_manifest(directory: Path, **changes: Any) -> None:
         file_sha256=hashlib.sha256(content).hexdigest(),
         **changes,
     )
-    active = manifest.active
-    write_manifest(directory, msgspec.structs.replace(manifest, segments=(entry,), active=active))
+    write_manifest(directory, msgspec.structs.replace(manifest, segments=(entry,)))

@@ -5,6 +5,8 @@ A change that leaves the records in agreement with each other is found with a ch
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +17,11 @@ import pytest
 
 import eventstore
 from eventstore.audit import Checkpoint, SigningKey, standalone_verifier
+from eventstore.audit.checkpoint import _time_text
 from eventstore.log.columns import MESSAGES
+from eventstore.log.leaf import leaf_hashes
 from eventstore.log.manifest import read_manifest
+from eventstore.log.merkle import tree_head
 from eventstore.log.record import Record
 from eventstore.log.verification import verify_directory
 from tests.attacks.forging import Records, forge, make_store, stored_records
@@ -43,6 +48,23 @@ def found(directory: Path) -> str:
     report = verify_directory(directory)
     assert report.ok == (not report.findings)
     return "; ".join(finding.what for finding in report.findings)
+
+
+def signed_as_it_stands(directory: Path) -> str:
+    """A checkpoint of what is stored, by a signer who has not looked."""
+    records = stored_records(directory)
+    leaves = [*leaf_hashes(read_manifest(directory).store_id, records)]
+    last = records[-1]
+    return KEY.signed(
+        f"eventstore/{read_manifest(directory).store_id}\n{len(records)}\n"
+        f"{base64.b64encode(tree_head(leaves)).decode()}\ncommit {last.commit}\n"
+        f"recorded-at {_time_text(last.recorded_at)}\nsigned-at {_time_text(0)}\n"
+    )
+
+
+def standalone(directory: Path, checkpoint: str) -> str:
+    records = standalone_verifier.stored_records(str(directory))
+    return standalone_verifier.verify_records(records, checkpoint, STANDALONE_KEY)
 
 
 def replaced(record: Record, **changes: Any) -> Record:
@@ -205,6 +227,9 @@ def test_what_no_put_could_have_written_is_found(
 ) -> None:
     forge(forged, change)
     assert words in found(forged)
+    # Signed as it stands, so that nothing but its meaning is wrong.
+    with pytest.raises(standalone_verifier.Refused):
+        standalone(forged, signed_as_it_stands(forged))
 
 
 def test_an_honest_store_is_sound_written_by_the_forger(
@@ -216,6 +241,10 @@ def test_an_honest_store_is_sound_written_by_the_forger(
     report = verify_directory(forged, signed_heads=[honest[1].of_store(honest[1].store_id)])
     assert report.ok
     assert report.not_checked == []
+    words = standalone(forged, honest[1].text)
+    assert "agree with each other" in words
+    assert "that auditor signed on" in words
+    assert standalone(forged, signed_as_it_stands(forged))
 
 
 @pytest.mark.parametrize(
@@ -236,7 +265,11 @@ def test_what_a_put_could_have_written_is_found_with_a_checkpoint(
 
     forge(forged, resalted)
     checkpoint = honest[1].of_store(read_manifest(forged).store_id)
+    assert found(forged) == ""
     assert not verify_directory(forged, signed_heads=[checkpoint]).ok
+    assert standalone(forged, signed_as_it_stands(forged))
+    with pytest.raises(standalone_verifier.Refused):
+        standalone(forged, honest[1].text)
 
 
 @pytest.mark.parametrize(
@@ -266,8 +299,6 @@ def test_content_salt_and_commitment(forged: Path, columns: dict[str, dict[int, 
 
 
 def test_a_right_commitment_does_not_vouch_for_content_beside_it(forged: Path) -> None:
-    import hashlib
-
     def change(records: Records) -> Records:
         place = place_of(records, "artifact")
         record = records[place]
@@ -282,8 +313,6 @@ def test_a_right_commitment_does_not_vouch_for_content_beside_it(forged: Path) -
 
 
 def test_erased_content_is_no_damage(forged: Path) -> None:
-    import hashlib
-
     def change(records: Records) -> Records:
         for place in (place_of(records, "artifact"), place_of(records, "event", 2)):
             record = records[place]
@@ -295,6 +324,7 @@ def test_erased_content_is_no_damage(forged: Path) -> None:
 
     forge(forged, change)
     assert found(forged) == ""
+    assert standalone(forged, signed_as_it_stands(forged))
 
 
 DERIVED: dict[str, tuple[str, Any]] = {
@@ -325,6 +355,8 @@ def test_a_derived_column_alone(forged: Path, name: str) -> None:
         places = [n for n, r in enumerate(records, 1) if r.kind == kind][-1:]
     forge(forged, lambda r: r, columns={name: {places[0]: value}})
     assert f"column {name} does not agree with the payload" in found(forged)
+    with pytest.raises(standalone_verifier.Refused, match=f"column {name} of position"):
+        standalone(forged, signed_as_it_stands(forged))
 
 
 def test_a_range_says_what_it_did_not_look_at(tmp_path: Path) -> None:

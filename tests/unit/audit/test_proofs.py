@@ -23,12 +23,15 @@ from eventstore.audit import (
     InclusionProof,
     SigningKey,
     VerifierKey,
+    prove_inclusion,
+    signed_checkpoint,
     standalone_verifier,
 )
-from eventstore.log import Log, MemoryLog
+from eventstore.log import Draft, Log, MemoryLog
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.merkle import tree_head
 from eventstore.metadata_store.metadata_store import MetadataStore
+from eventstore.projections.subtree_heads import SubtreeHeads
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import memory_store, put_types
 
@@ -199,6 +202,78 @@ def test_a_right_commitment_does_not_vouch_for_content_beside_it(proved: Proved)
     for salt, payload in ((None, None), (record.salt, None), (None, record.payload)):
         changed = msgspec.structs.replace(record, salt=salt, payload=payload)
         assert_document_refused(document | {"record": msgspec.to_builtins(changed)})
+
+
+def test_what_a_proof_proves_is_said_in_words(proved: Proved) -> None:
+    key = standalone_verifier.parse_key(str(KEY.verifier_key))
+    record = InclusionProof.check(proved.inclusion, KEY.verifier_key).record
+    words = standalone_verifier.verify_proof(proved.inclusion, key)
+    recorded_at = datetime.fromtimestamp(record.recorded_at // 10**6, timezone.utc)
+    assert words.startswith(
+        "artifact 5 (type 'DataSet', uri 'u2') was recorded at "
+        f"{recorded_at:%Y-%m-%dT%H:%M:%S}.{record.recorded_at % 10**6:06}Z by 'ana', reason "
+        "'b\\xf6se \"gut\"\\n\\x01', request id 'r2', "
+        f"as position {record.position} in commit {record.commit}: it is one of the "
+        f"{proved.newer.size} records of store {proved.newer.store_id} that ana@example.com signed"
+    ), words
+    lines = proved.newer.text.splitlines()
+    assert words.endswith(lines[5].removeprefix("signed-at "))
+    between = standalone_verifier.verify_proof(proved.consistency, key)
+    assert f"the {proved.newer.size} records signed on" in between
+    assert f"begin with the {proved.older.size} signed on" in between
+
+
+def test_a_link_and_an_update_in_words() -> None:
+    store = memory_store()
+    artifact_type, execution_type, _ = put_types(store)
+    (artifact,) = store.put_artifacts([mlmd.Artifact(type_id=artifact_type, name="a\n")])
+    store.put_artifacts([mlmd.Artifact(id=artifact, type_id=artifact_type, uri="new")])
+    (execution,) = store.put_executions([mlmd.Execution(type_id=execution_type)])
+    store.put_events(
+        [mlmd.Event(artifact_id=artifact, execution_id=execution, type=mlmd.Event.INPUT)]
+    )
+    checkpoint = store.checkpoint(KEY)
+    key = standalone_verifier.parse_key(str(KEY.verifier_key))
+
+    def words(position: int) -> str:
+        proof = store.prove(position, checkpoint).to_json()
+        return standalone_verifier.verify_proof(proof, key)
+
+    end = checkpoint.size
+    assert "event 1 (artifact_id 1, execution_id 1, event_type 3, event_time " in words(end)
+    assert f"in place of position {end - 3}: it is one of" in words(end - 2)
+    assert "name 'a\\n', uri 'new'" in words(end - 2)
+    assert "artifact type" in words(end - 6) or "execution type" in words(end - 6)
+
+
+def test_a_proof_of_a_record_that_disagrees_with_itself() -> None:
+    """Signed by one who has not looked: the log that was appended to by other means."""
+    log = MemoryLog()
+    type_payload = mlmd.ArtifactType(id=1, name="t").SerializeToString()
+    log.append([Draft("artifact_type", 1, None, None, type_payload)], expected_position=0)
+    node = mlmd.Artifact(id=7, type_id=1, type="t").SerializeToString()
+    wrong = [
+        Draft("artifact", 8, 1, None, node),
+        Draft("artifact", 7, 2, None, node),
+        Draft("artifact", 7, None, None, node),
+        Draft("artifact_type", 2, None, None, type_payload),
+        Draft("event", 1, None, 1, b""),
+        Draft("event", 0, None, None, b""),
+        Draft("event", 1, 1, None, b""),
+        Draft("artifact", 7, 1, None, b"\xff"),
+    ]
+    log.append([*wrong, Draft("artifact", 7, 1, None, node)], expected_position=1)
+    checkpoint = signed_checkpoint(log, log.position, KEY)
+    heads = SubtreeHeads(log, None, read_only=True)
+    for position in range(1, log.position + 1):
+        text = prove_inclusion(log, heads, position, checkpoint).to_json()
+        if position in (1, log.position):
+            InclusionProof.check(text, KEY.verifier_key)
+            standalone_verifier.verify_proof(
+                text, standalone_verifier.parse_key(str(KEY.verifier_key))
+            )
+        else:
+            assert_refused(InclusionProof.check, standalone_verifier.verify_proof, text)
 
 
 def test_paths_cannot_be_cut_swapped_or_grown(proved: Proved) -> None:
