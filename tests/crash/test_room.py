@@ -108,6 +108,7 @@ def test_what_is_not_zero_in_the_room_is_found_and_removed(
         caplog.clear()
         with caplog.at_level(logging.WARNING, "eventstore.log"):
             log = DirectoryLog.open(left)
+            assert log.verify().ok, offset
             append(log, draft(33))
         assert len(caplog.records) == 1, offset
         assert log.verify().ok

@@ -15,6 +15,7 @@ import pytest
 from eventstore import errors
 from eventstore.log import DirectoryLog
 from eventstore.log.acknowledged import FILE_NAME
+from eventstore.log.file_lock import try_exclusive
 from eventstore.log.verification import verify_directory
 from tests.builders import append, draft
 
@@ -165,3 +166,58 @@ def test_leftovers_of_a_sealing_that_died_are_removed(tmp_path: Path) -> None:
         "acknowledged",
     ]
     log.close()
+
+
+def test_opening_removes_what_the_dead_were_writing(tmp_path: Path) -> None:
+    directory = tmp_path / "store"
+    log = DirectoryLog.create(directory)
+    append(log, draft(1))
+    log.seal()
+    log.close()
+    expected = sorted(path.relative_to(directory) for path in directory.rglob("*"))
+    for name in ("manifest.json.77.tmp", "log/0000000003.arrows.77.tmp"):
+        (directory / name).write_bytes(b"half")
+    (directory / "log" / "0000000002.parquet.77.tmp").write_bytes(b"half")
+    DirectoryLog.open(directory, read_only=True).close()
+    assert len([*directory.rglob("*.tmp")]) == 3
+    DirectoryLog.open(directory).close()
+    assert sorted(path.relative_to(directory) for path in directory.rglob("*")) == expected
+
+
+def test_what_a_living_sealer_is_writing_stays(tmp_path: Path) -> None:
+    directory = tmp_path / "store"
+    log = DirectoryLog.create(directory)
+    append(log, draft(1))
+    log.seal()
+    log.close()
+    written = directory / "log" / "0000000002.parquet.77.tmp"
+    written.write_bytes(b"half")
+    with (directory / "sealing.lock").open("r+b") as lock:
+        assert try_exclusive(lock.fileno())
+        DirectoryLog.open(directory).close()
+        assert written.exists()
+    DirectoryLog.open(directory).close()
+    assert not written.exists()
+
+
+def test_a_rotation_seals_what_it_closes(tmp_path: Path) -> None:
+    log = DirectoryLog.create(tmp_path / "store", segment_records_max=2)
+    for number in range(1, 8):
+        append(log, draft(number))
+    log.close()
+    reopened = DirectoryLog.open(tmp_path / "store", read_only=True)
+    states = [segment.state for segment in reopened.segments()]
+    assert states == ["sealed", "sealed", "sealed", "active"]
+    reopened.close()
+
+
+def test_a_dead_creation_is_begun_anew(tmp_path: Path) -> None:
+    directory = tmp_path / "store"
+    (directory / "log").mkdir(parents=True)
+    for name in ("lock", "manifest.json.77.tmp", "log/0000000001.arrows"):
+        (directory / name).write_bytes(b"")
+    log = DirectoryLog.create(directory)
+    append(log, draft(1))
+    assert log.verify().ok
+    log.close()
+    assert not [*directory.rglob("*.tmp")]

@@ -16,7 +16,7 @@ _NEEDS_LAYER = pytest.mark.skipif(layer.why_not() is not None, reason=str(layer.
 
 
 @_NEEDS_LAYER
-@pytest.mark.parametrize("chapter", ["create"])
+@pytest.mark.parametrize("chapter", ["create", "seal", "pack"])
 def test_every_promise_is_on_the_disk(chapter: str) -> None:
     tried = 0
     for state in states([chapter]):
