@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
-import shutil
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +10,9 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from eventstore.cli.help import Command, nearest
 from eventstore.cli.moments import EXAMPLES, parsed_moment
 from eventstore.cli.results import Output
-from eventstore.cli.table_layout import wrapped
 from eventstore.log.record import KINDS
 from eventstore.shown_text import shown_text
 
@@ -24,38 +21,9 @@ TYPE_KINDS = ("artifact_type", "execution_type", "context_type")
 ALL_KINDS = KINDS
 
 
-class Command(click.Command):
-    """A command whose help ends in examples, which stay commands however narrow the terminal is."""
-
-    def __init__(self, *arguments: Any, examples: Sequence[str] = (), **others: Any) -> None:
-        super().__init__(*arguments, **others)
-        self.examples = examples
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        write_examples(self.examples, formatter)
-        super().format_epilog(ctx, formatter)
-
-
-def write_examples(examples: Sequence[str], formatter: click.HelpFormatter) -> None:
-    if not examples:
-        return
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    formatter.write("\nExamples:\n")
-    for example in examples:
-        lines = list(wrapped(f"  {example}", width and width - 2, indent=6))
-        formatter.write(" \\\n".join(lines) + "\n")
-
-
 def command(name: str, *, examples: Sequence[str]) -> Callable[[Callable[..., None]], Command]:
     """Make a function a command of this name."""
     return click.command(name, cls=Command, examples=examples)
-
-
-def nearest(word: str, known: Sequence[str]) -> str:
-    """`: did you mean 'artifact'?` for a word that is nearly a known one, else nothing."""
-    by_folded = {name.casefold(): name for name in known}
-    found = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
-    return f": did you mean '{shown_text(by_folded[found[0]])}'?" if found else ""
 
 
 class Kind(click.ParamType):  # type: ignore[type-arg, unused-ignore]

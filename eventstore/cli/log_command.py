@@ -25,7 +25,7 @@ from eventstore.history.versions import moment_of
 from eventstore.log import Log, Record
 from eventstore.log.commit import records_of
 
-_COLUMNS = ("position", "commit", "recorded_at", "kind", "id", "what", "actor")
+_COLUMNS = ("position", "commit", "recorded_at", "what", "actor")
 
 
 @command(
@@ -115,9 +115,7 @@ def _row(record: Record) -> tuple[object, ...]:
         record.position,
         record.commit,
         moment_of(record.recorded_at),
-        spoken(record.kind),
-        record.entity_id,
-        _summary(record),
+        f"{spoken(record.kind)} {record.entity_id}: {_summary(record)}",
         record.actor,
     )
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
-from eventstore.cli.commands import nearest, write_examples
+from eventstore.cli.help import Context, nearest, write_examples
 from eventstore.errors import DataLossError, StatusError
 from eventstore.shown_text import shown_lines, shown_text
 from eventstore.version import __version__
@@ -70,7 +70,9 @@ _EXAMPLES = (
 
 
 class _LazyGroup(click.Group):
-    """Imports a command's module when it is asked for: `--help` then starts at once."""
+    """Imports a command's module when it is asked for: so every other command starts at once."""
+
+    context_class = Context
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(_COMMANDS)
@@ -119,9 +121,11 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; whatever goes wrong becomes one line and an exit code."""
     try:
-        result: Any = cli.main(standalone_mode=False, prog_name=_program_name())
+        _run(sys.argv[1:])
         # What is written last may fail, too.
         sys.stdout.flush()
+    except click.exceptions.Exit as exit_:
+        sys.exit(exit_.exit_code)
     except click.UsageError as error:
         error.show()
         sys.exit(EXIT_USAGE)
@@ -145,12 +149,15 @@ def main() -> None:
             f"this needs the package {package}: pip install 'mlmd-eventstore[{_EXTRAS[package]}]'",
             EXIT_FAILED,
         )
-    sys.exit(result if isinstance(result, int) else 0)
+    sys.exit(0)
 
 
-def _program_name() -> str | None:
-    """Without it Click would take `python -m eventstore` for a name to complete."""
-    return None if os.path.basename(sys.argv[0]) == "__main__.py" else "eventstore"
+def _run(arguments: list[str]) -> None:
+    if "_EVENTSTORE_COMPLETE" in os.environ:
+        cli.main(prog_name="eventstore")
+    # Not Click's main, which has exit codes and lines of its own for interrupts and closed pipes.
+    with cli.make_context("eventstore", arguments) as context:
+        cli.invoke(context)
 
 
 def _end(sentence: str, code: int) -> NoReturn:

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 import eventstore
-from eventstore.cli.commands import Command
+from eventstore.cli.help import Command
 from eventstore.shown_text import shown_text
 
 _FOLDER = Path(eventstore.__file__).parent / "startup"

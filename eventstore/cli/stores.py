@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from eventstore.cli.commands import nearest
+from eventstore.cli.help import nearest
 from eventstore.cli.moments import Moment
 from eventstore.errors import NotFoundError
 from eventstore.log import DirectoryLog, Progress

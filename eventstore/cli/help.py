@@ -1,0 +1,87 @@
+"""Help as it is printed: words whole, first sentences uncut, examples that stay commands."""
+
+from __future__ import annotations
+
+import difflib
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+from eventstore.cli.table_layout import wrapped
+from eventstore.shown_text import shown_text
+
+_GAP = 2
+
+
+class HelpFormatter(click.HelpFormatter):
+    """Click's, which would break words at their hyphens."""
+
+    def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
+        self._write(f"{prefix or 'Usage: '}{prog} {args}", indent=4)
+
+    def write_text(self, text: str) -> None:
+        for number, paragraph in enumerate(text.split("\n\n")):
+            if number:
+                self.write("\n")
+            self._write(" ".join(paragraph.split()))
+
+    def write_dl(
+        self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = _GAP
+    ) -> None:
+        rows = list(rows)
+        names = [len(name) for name, _ in rows if len(name) <= col_max]
+        start = self.current_indent + max(names, default=0) + col_spacing
+        for name, text in rows:
+            line = " " * self.current_indent + name
+            words = " ".join(text.split())
+            if len(line) + col_spacing > start:
+                self.write(line + "\n")
+                line = ""
+            lines = list(wrapped(words, max(self.width - start, 1))) if words else [""]
+            for part in lines:
+                self.write((line.ljust(start) + part).rstrip() + "\n")
+                line = ""
+
+    def _write(self, text: str, indent: int = 0) -> None:
+        space = " " * self.current_indent
+        for line in wrapped(text, self.width - self.current_indent, indent):
+            self.write(space + line + "\n")
+
+
+class Context(click.Context):
+    """One whose help is formatted so."""
+
+    formatter_class = HelpFormatter
+
+
+class Command(click.Command):
+    """A command whose help ends in examples."""
+
+    context_class = Context
+
+    def __init__(self, *arguments: Any, examples: Sequence[str] = (), **others: Any) -> None:
+        super().__init__(*arguments, **others)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_examples(self.examples, formatter)
+        super().format_epilog(ctx, formatter)
+
+
+def write_examples(examples: Sequence[str], formatter: click.HelpFormatter) -> None:
+    """Write command lines, which can be copied however narrow the terminal is."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    formatter.write("\nExamples:\n")
+    for example in examples:
+        lines = list(wrapped(f"  {example}", width and width - len(" \\"), indent=6))
+        formatter.write(" \\\n".join(lines) + "\n")
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """`: did you mean 'artifact'?` for a word that is nearly a known one, else nothing."""
+    by_folded = {name.casefold(): name for name in known}
+    found = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
+    return f": did you mean '{shown_text(by_folded[found[0]])}'?" if found else ""
