@@ -170,11 +170,17 @@ def _checked_by_processes(jobs: Sequence[SegmentJob], workers: int) -> Iterator[
     remaining = iter(enumerate(jobs))
     results: dict[int, CheckedSegment | BaseException] = {}
     changed = threading.Condition()
+    processes: list[subprocess.Popen[bytes]] = []
+    is_left = False
 
     def work() -> None:
         number = -1
         try:
             with _worker_process() as process:
+                with changed:
+                    processes.append(process)
+                    if is_left:
+                        process.kill()
                 assert process.stdin is not None
                 assert process.stdout is not None
                 while True:
@@ -197,15 +203,24 @@ def _checked_by_processes(jobs: Sequence[SegmentJob], workers: int) -> Iterator[
     threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
     for thread in threads:
         thread.start()
-    for number in range(len(jobs)):
+    try:
+        for number in range(len(jobs)):
+            with changed:
+                changed.wait_for(lambda: number in results or -1 in results)  # noqa: B023
+                result = results.pop(number, None) or results[-1]
+            if isinstance(result, BaseException):
+                raise result
+            yield result
+    except BaseException:
+        # Interrupted, as a rule: nobody waits for what the workers are at.
         with changed:
-            changed.wait_for(lambda: number in results or -1 in results)  # noqa: B023
-            result = results.pop(number, None) or results[-1]
-        if isinstance(result, BaseException):
-            raise result
-        yield result
-    for thread in threads:
-        thread.join()
+            is_left = True
+            for process in processes:
+                process.kill()
+        raise
+    finally:
+        for thread in threads:
+            thread.join()
 
 
 def _worker_process() -> subprocess.Popen[bytes]:
@@ -213,5 +228,7 @@ def _worker_process() -> subprocess.Popen[bytes]:
         [sys.executable, "-m", "eventstore.log.segment_check"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        # An interrupt at the terminal is this process's to deal with.
+        process_group=0,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )

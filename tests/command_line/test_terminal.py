@@ -68,7 +68,7 @@ def test_an_interrupt_is_one_line_and_ends_the_workers(store: Path, tmp_path: Pa
         "started = verification._worker_process\n"
         "def noting():\n"
         "    process = started()\n"
-        "    print(process.pid, file=sys.stderr, flush=True)\n"
+        "    os.write(2, b'%d\\n' % process.pid)\n"
         "    os.kill(process.pid, signal.SIGSTOP)\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    return process\n"
