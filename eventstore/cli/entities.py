@@ -46,7 +46,7 @@ def shown_fields(fields: Iterable[FieldChange], output: Output) -> Lines:
     """A line a field: `uri: a -> b`, `state: + LIVE` for what is new, `- LIVE` for what went."""
     lines = []
     for change in fields:
-        before, after = output.shown(change.before), output.shown(change.after)
+        before, after = (output.shown(value) for value in _shown_values(change))
         if change.before is None:
             lines.append(f"{change.field}: + {after}")
         elif change.after is None:
@@ -60,8 +60,19 @@ def change_rows(
     start: tuple[object, ...], fields: Iterable[FieldChange]
 ) -> Iterable[tuple[object, ...]]:
     """Rows for CSV: one a field that changed, or one without a field where none did."""
-    rows = [(*start, change.field, change.before, change.after) for change in fields]
+    rows = [(*start, change.field, *_shown_values(change)) for change in fields]
     return rows or [(*start, None, None, None)]
+
+
+def _shown_values(change: FieldChange) -> tuple[object, object]:
+    """Before and after, times as such."""
+    if not change.field.endswith("since_epoch"):
+        return change.before, change.after
+    before, after = (
+        value if value is None else moment_of_milliseconds(value)
+        for value in (change.before, change.after)
+    )
+    return before, after
 
 
 def fields_as_json(fields: Iterable[FieldChange]) -> list[dict[str, Any]]:

@@ -201,9 +201,9 @@ def _checked_by_processes(jobs: Sequence[SegmentJob], workers: int) -> Iterator[
                 changed.notify()
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
-    for thread in threads:
-        thread.start()
     try:
+        for thread in threads:
+            thread.start()
         for number in range(len(jobs)):
             with changed:
                 changed.wait_for(lambda: number in results or -1 in results)  # noqa: B023
@@ -220,7 +220,8 @@ def _checked_by_processes(jobs: Sequence[SegmentJob], workers: int) -> Iterator[
         raise
     finally:
         for thread in threads:
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
 
 
 def _worker_process() -> subprocess.Popen[bytes]:

@@ -124,3 +124,11 @@ def test_output_is_as_in_the_snapshot(
 def _words(text: str) -> set[str]:
     """The words, without the rules of tables and what joins lines in a pipe."""
     return {word.rstrip(";") for word in WORD.findall(text) if not set(word) <= {"─", ";"}}
+
+
+def test_every_command_and_exit_code_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
+    for name in _COMMANDS:
+        assert f"`{name}`" in text or f"eventstore {name}" in text, name
+    for code in (0, 1, 2, 3, 130, 141):
+        assert f"| {code} |" in text

@@ -91,6 +91,7 @@ def test_a_closure_is_all_that_can_be_reached(seed: int) -> None:
             assert {edge.source, edge.target} <= expected
     graph = store.context_graph(1)
     assert {node.id for node in graph.executions()} == {1, 2, 3, 4}
+    assert graph.left_out == 0
     for execution in graph.executions():
         into = {e.artifact_id for e in events if e.execution_id == execution.id and e.type in IN}
         assert {artifact.id for artifact in graph.inputs_of(execution.id)} == into
@@ -196,6 +197,63 @@ def test_comparison_names_what_differs() -> None:
     assert "uri" not in {d.field for d in store.compare("artifact", *ids).differences}
     then = store.as_of(before).compare("artifact", *ids)
     assert "uri" in {d.field for d in then.differences}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_limit_keeps_the_nearest_and_counts_what_the_next_hop_has(seed: int) -> None:
+    choice = random.Random(seed)
+    store, events = random_store(choice)
+    for _ in range(20):
+        start = (choice.choice(("artifact", "execution")), choice.randrange(1, 9))
+        direction = choice.choice(("upstream", "downstream", "both"))
+        limit = choice.randrange(1, 17)
+        graph = store.lineage(*start, direction=direction, max_nodes=limit)
+        kept = {node.key for node in graph.nodes}
+        for hops in range(17):
+            within = reached(events, start, direction, hops)
+            if len(within) > limit:
+                break
+        if len(within) <= limit:
+            assert (kept, graph.left_out) == (within, 0)
+            continue
+        nearer = reached(events, start, direction, hops - 1) if hops else set()
+        assert nearer <= kept <= within
+        assert (len(kept), graph.left_out) == (limit, len(within) - limit)
+    whole = store.context_graph(1)
+    some = store.context_graph(1, max_nodes=3)
+    assert len(some.executions()) + some.left_out == 4
+    assert {node.key for node in some.nodes} <= {node.key for node in whole.nodes}
+    assert len(some.nodes) <= 3 or len(some.executions()) == 1
+
+
+def test_a_limited_walk_reads_the_events_of_what_it_keeps_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = memory_store()
+    data = store.put_artifact_type(mlmd.ArtifactType(name="Data"))
+    train = store.put_execution_type(mlmd.ExecutionType(name="Train"))
+    artifacts = store.put_artifacts([mlmd.Artifact(type_id=data) for _ in range(101)])
+    executions = store.put_executions([mlmd.Execution(type_id=train) for _ in range(100)])
+    for number, execution in enumerate(executions):
+        into, out = artifacts[0], artifacts[number + 1]
+        store.put_events(
+            [
+                mlmd.Event(artifact_id=into, execution_id=execution, type=mlmd.Event.INPUT),
+                mlmd.Event(artifact_id=out, execution_id=execution, type=mlmd.Event.OUTPUT),
+            ]
+        )
+    index = store._engine.projections.index
+    asked: list[int] = []
+    entries = index.entries
+
+    def counting(table: int, key: int, as_of: int) -> object:
+        asked.append(key)
+        return entries(table, key, as_of)
+
+    monkeypatch.setattr(index, "entries", counting)
+    graph = store.lineage("artifact", artifacts[1], max_nodes=5)
+    assert (len(graph.nodes), graph.left_out) == (5, 97)
+    assert len(asked) <= 12
 
 
 def test_bad_questions_are_refused() -> None:
