@@ -75,10 +75,13 @@ class _Watch:
             with self._changed:
                 while not self._watched:
                     self._changed.wait()
-                now = time.monotonic()
-                for deadline in self._watched:
-                    deadline.interrupt_if_over(now)
+                self._interrupt_those_over(time.monotonic())
                 self._changed.wait(_WATCHED_EVERY_SECONDS)
+
+    def _interrupt_those_over(self, now: float) -> None:
+        # Not in the loop, whose variables would keep the last connection alive.
+        for deadline in self._watched:
+            deadline.interrupt_if_over(now)
 
 
 _watch = _Watch()

@@ -14,7 +14,7 @@ from typing import Any, Final
 from eventstore.log import record as kinds
 from eventstore.log.readable import read_message
 from eventstore.projections import index_tables
-from eventstore.projections.filter import FilterSql, Join, PropertyField
+from eventstore.projections.filter import FilterSql, Join, PropertyField, SemiJoin
 from eventstore.projections.filter.evaluation import Candidate
 from eventstore.projections.index_tables import hash64, name_key
 from eventstore.projections.point_index import PointIndex
@@ -71,6 +71,8 @@ def listing_sql(listing: Listing, *, is_now: bool) -> tuple[str, dict[str, Any]]
     where, parameters = listing.where, dict(listing.where.parameters) if listing.where else {}
     joins = list(where.joins) if where is not None else []
     conditions = [where.condition] if where is not None else []
+    if where is not None:
+        conditions += [_having(semi_join, is_now=is_now) for semi_join in where.semi_joins]
     if listing.context_id is not None:
         links, end = _LINKS_TO_CONTEXT[listing.kind]
         joins.append(Join(links, "link", ("link.context_id = $context_id",), end, ends=False))
@@ -150,6 +152,17 @@ def _joined(join: Join, *, is_now: bool) -> str:
     key = [f"{join.alias}.{join.node_key} = node.id"] if join.node_key is not None else []
     on = " AND ".join([*key, *join.on, *_alive(join, is_now=is_now)])
     return f"JOIN {join.table} AS {join.alias} ON {on}"
+
+
+def _having(semi_join: SemiJoin, *, is_now: bool) -> str:
+    """Whether a node has such a neighbour."""
+    first, *others = semi_join.joins
+    conditions = [*first.on, *_alive(first, is_now=is_now), semi_join.condition]
+    joined = " ".join(_joined(join, is_now=is_now) for join in others)
+    return (
+        f"node.id IN (SELECT {first.alias}.{first.node_key} FROM {first.table} AS {first.alias} "
+        f"{joined} WHERE {' AND '.join(conditions)})"
+    )
 
 
 def _alive(join: Join, *, is_now: bool) -> list[str]:

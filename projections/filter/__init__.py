@@ -1,8 +1,8 @@
 """MLMD's filter language, compiled to SQL on the DuckDB tables."""
 
-from eventstore.projections.filter.filter_sql import FilterSql, Join, PropertyField
+from eventstore.projections.filter.filter_sql import FilterSql, Join, PropertyField, SemiJoin
 
-__all__ = ["FilterSql", "Join", "PropertyField", "compile_filter"]
+__all__ = ["FilterSql", "Join", "PropertyField", "SemiJoin", "compile_filter"]
 
 
 def compile_filter(text: str, kind: str) -> FilterSql:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final
@@ -32,6 +32,7 @@ from eventstore.projections.filter.schema import (
     property_join,
     type_join,
 )
+from eventstore.projections.filter.semi_joins import apart
 from eventstore.projections.filter.tokens import (
     FLOAT,
     FORMAT,
@@ -110,15 +111,22 @@ def _shape(tokens: tuple[Token, ...], kind: str, aliases: tuple[str, ...]) -> Fi
         if token.kind == PROPERTY
     )
     alias = None if root.look_up is None else root.look_up.alias
+    joined, semi_joins = apart(root, compiled.joins)
+    if semi_joins:
+        condition = f"({' AND '.join(operand.sql for operand in joined)})" if joined else "true"
+        left_out = {*semi_joins, *(f"{alias} type" for alias in semi_joins)}
+    else:
+        condition, left_out = root.sql, set()
     shape = FilterSql(
-        root.sql,
-        compiled.joins_but(None),
+        condition,
+        compiled.joins_but(left_out),
         {},
         compiled.names_node,
         root.evaluate if root.names.aliases <= {alias} else None,
         properties_named,
         root.look_up,
         split(root, compiled, properties_named),
+        tuple(semi_joins.values()),
     )
     return compiled.with_parameters(shape)
 
@@ -139,13 +147,18 @@ class Compiler:
     names_node: bool = False
     operands: int = 0
 
-    def joins_but(self, alias: str | None) -> tuple[Join, ...]:
-        """All joins, but those that lead to a neighbour."""
-        return tuple(join for key, joins in self.joins.items() if key != alias for join in joins)
+    def joins_but(self, aliases: Collection[str]) -> tuple[Join, ...]:
+        """All joins, but those that lead to some neighbours."""
+        return tuple(
+            join for key, joins in self.joins.items() if key not in aliases for join in joins
+        )
 
     def with_parameters(self, shape: FilterSql) -> FilterSql:
         """The filter with the values that it names, since DuckDB takes no others."""
-        texts = [shape.condition, *(on for join in shape.joins for on in join.on)]
+        apart = shape.semi_joins
+        joins = [*shape.joins, *(join for semi_join in apart for join in semi_join.joins)]
+        texts = [shape.condition, *(semi_join.condition for semi_join in apart)]
+        texts += [on for join in joins for on in join.on]
         names = {name for text in texts for name in _PARAMETER.findall(text)}
         named = {name: self.parameters[name] for name in sorted(names)}
         return replace(shape, parameters=named)

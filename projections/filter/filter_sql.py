@@ -26,6 +26,17 @@ class Join:
 
 
 @dataclass(frozen=True, slots=True)
+class SemiJoin:
+    """A neighbour that a node must have: the joins that lead to it, and what holds for it.
+
+    The first of the joins has the node's key.
+    """
+
+    joins: tuple[Join, ...]
+    condition: str
+
+
+@dataclass(frozen=True, slots=True)
 class PropertyField:
     """A member of a property's values: `int_value`, `double_value` or `string_value`."""
 
@@ -62,7 +73,7 @@ class FilterSql:
     is the same condition in Python, None where only SQL will do; it holds for nodes that have all
     of `properties`, the (is_custom, name) that the filter mentions. `look_up` narrows the nodes
     that can match, None when nothing does; its alias is the one neighbour that `evaluate` knows.
-    `split` is the same filter in two steps, where there is one.
+    `split` is the same filter in two steps, where there is one. `semi_joins` are conditions, too.
     """
 
     condition: str
@@ -73,6 +84,7 @@ class FilterSql:
     properties: frozenset[tuple[bool, str]] = frozenset()
     look_up: LookUp | None = None
     split: SplitFilter | None = None
+    semi_joins: tuple[SemiJoin, ...] = ()
 
     @property
     def of_nodes(self) -> FilterSql:

@@ -64,7 +64,7 @@ def split(
         return None
     rest = FilterSql(
         f"({' AND '.join(operand.sql for operand in of_nodes)})",
-        compiled.joins_but(alias),
+        compiled.joins_but((alias,)),
         {},
         compiled.names_node,
         evaluation.junction("AND", [operand.evaluate for operand in of_nodes]),
@@ -82,7 +82,7 @@ def _split_by_like(root: Typed, compiled: Compiler) -> SplitFilter | None:
     if not any(typed.is_like for typed in of_columns):
         return None
     condition = f"({' AND '.join(typed.sql for typed in of_columns)})"
-    joins = [join for join in compiled.joins_but(None) if f"{join.alias}." in condition]
+    joins = [join for join in compiled.joins_but(()) if f"{join.alias}." in condition]
     evaluate = evaluation.junction("AND", [typed.evaluate for typed in of_columns])
     rest = FilterSql(condition, tuple(joins), {}, names_node=True, evaluate=evaluate)
     return SplitFilter(compiled.with_parameters(rest))

@@ -64,7 +64,12 @@ def narrowed(operand: Typed) -> str:
     """An integer in 64 bits, the nearest one if it has outgrown them."""
     if operand.column is not None or operand.property is not None or operand.literal is not None:
         return operand.sql
-    return f"least(greatest({operand.sql}, {-INT64_END + 1} - 1), {INT64_END - 1})::BIGINT"
+    # DuckDB leaves NULL out of greatest and least.
+    number = operand.sql
+    return (
+        f"(CASE WHEN {number} > {INT64_END - 1} THEN {INT64_END - 1} WHEN {number} < "
+        f"{-INT64_END + 1} THEN {-INT64_END + 1} - 1 ELSE {number} END)::BIGINT"
+    )
 
 
 def signed_literal(compiler: Compiler, word: str, operand: Typed) -> Typed:
@@ -244,7 +249,10 @@ def _shifted(number: str, places: str, *, to_left: bool) -> str:
     gone, is_left = (
         (f"{places} >= 64", f"{places} >= 0") if to_left else (f"{places} <= -64", f"{places} < 0")
     )
-    return f"(CASE WHEN {gone} THEN 0 WHEN {is_left} THEN {left} ELSE {right} END)"
+    return (
+        f"(CASE WHEN {number} IS NULL OR {places} IS NULL THEN NULL WHEN {gone} THEN 0 "
+        f"WHEN {is_left} THEN {left} ELSE {right} END)"
+    )
 
 
 def _signed(word: str, operand: Typed) -> Typed:

@@ -131,6 +131,10 @@ ARTIFACTS = {
     "events_0.execution_id = 1 AND events_0.execution_id = 2": [],
     "events_0.execution_id = 1 OR id = 4": [1, 2],
     "contexts_a.name = 'c1' AND contexts_b.name = 'c2'": [1],
+    "contexts_a.type = 'CT' AND contexts_b.name = 'c2' AND properties.i.int_value = 1": [1],
+    "contexts_a.id = 1 AND contexts_b.id = id AND events_0.type != INPUT": [1],
+    "contexts_a.id < contexts_b.id AND events_0.type = INPUT AND events_1.execution_id = 2": [1],
+    " AND ".join(f"events_{n}.type IN (INPUT, OUTPUT)" for n in range(60)): [1, 2],
     "NOT contexts_a.name = 'c1'": [1],
     "contexts_a.name IS NULL": [],
     "properties.i.int_value > 1": [2],
@@ -161,6 +165,11 @@ ARTIFACTS = {
     "TRIM('\u00a0\t') = '\u00a0\t'": [1, 2, 3, 4, 5],
     "1 | 2 & 3 = 3 AND 1 << 1 + 1 = 4 AND 6 & 3 << 1 = 6": [1, 2, 3, 4, 5],
     "-1 << 63 >> 63 = -1 AND 1 << -1 = 0 AND -3 >> -1 = -6 AND 1 << 64 = 0": [1, 2, 3, 4, 5],
+    "CAST(NULL AS INT64) << 0 IS NULL AND 1 << CAST(NULL AS INT64) IS NULL": [1, 2, 3, 4, 5],
+    "1 >> properties.i.int_value + CAST(NULL AS INT64) IS NULL": [1, 2],
+    "(id + CAST(NULL AS INT64)) | 1 IS NULL AND ~(id + CAST(NULL AS INT64)) IS NULL": [
+        *range(1, 6)
+    ],
     "SUBSTR(name, 0, 2) = 'F' AND SUBSTR(name, -2) = 'oo'": [1],
     "SUBSTR(name, -9223372036854775807 - 1, 9223372036854775807) = 'Foo'": [1],
     "ROUND(2.5) = 3 AND ROUND(1.25, 1) = 1.3 AND ROUND(12.5, -1) = 13": [1, 2, 3, 4, 5],
