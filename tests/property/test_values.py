@@ -240,3 +240,31 @@ def assert_exported(directory: Path, nodes: list[Any]) -> None:
     records = [parsed_json(line) for line in exported.read_text("utf-8").split("\n") if line]
     payloads = [base64.b64decode(record["payload"]) for record in records[-len(nodes) :]]
     assert payloads == [content(node) for node in nodes]
+
+
+def test_a_nan_is_the_greatest_number_in_every_filter(tmp_path: Path) -> None:
+    doubles = [math.nan, -math.nan, math.inf, 7.0, 0.0, -0.0, -math.inf]
+    expected = {
+        "> 5": [1, 2, 3, 4],
+        "< 5": [5, 6, 7],
+        "= 0": [5, 6],
+        "!= 7": [1, 2, 3, 5, 6, 7],
+        "<= 1e308": [4, 5, 6, 7],
+        "IN (0, 7)": [4, 5, 6],
+    }
+    config = mlmd.ConnectionConfig()
+    config.sqlite.filename_uri = str(tmp_path / "store")
+    for _ in range(2):
+        with eventstore.MetadataStore(config) as store:
+            if not store.get_artifacts():
+                type_id = store.put_artifact_type(mlmd.ArtifactType(name="T"))
+                for number in doubles:
+                    node = mlmd.Artifact(type_id=type_id)
+                    node.custom_properties["x"].double_value = number
+                    store.put_artifacts([node])
+            # From the third question of a kind on, values are held in memory.
+            for _ in range(4):
+                for condition, ids in expected.items():
+                    text = f"custom_properties.x.double_value {condition}"
+                    found = store.get_artifacts(eventstore.ListOptions(filter_query=text))
+                    assert [node.id for node in found] == ids, condition
