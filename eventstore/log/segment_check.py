@@ -59,6 +59,11 @@ _UNDECODABLE = (
 )
 
 
+_TRUE_OF_THEMSELVES: dict[bytes, None] = {}
+"""By SHA-256 of the bytes just read: the files whose footers and pages this process has checked."""
+_TRUE_OF_THEMSELVES_MAX = 256
+
+
 class SegmentJob(msgspec.Struct, frozen=True):
     """One segment to check, and what is to be true in front of it.
 
@@ -240,6 +245,7 @@ class _SegmentCheck:
             )
             return
         structure: ParquetStructure | None = None
+        digest = hashlib.sha256(data).digest()
         for group in range(groups):
             try:
                 table = file.read_row_group(group)
@@ -248,7 +254,7 @@ class _SegmentCheck:
                 return
             first_commit, first_position = self.next_commit, self.next_position
             self._rows(table, derived=True)
-            if self.checked.findings:
+            if self.checked.findings or digest in _TRUE_OF_THEMSELVES:
                 continue
             try:
                 structure = structure or ParquetStructure(data, metadata)
@@ -260,6 +266,10 @@ class _SegmentCheck:
                     commit=first_commit,
                     position=first_position,
                 )
+        if not self.checked.findings:
+            _TRUE_OF_THEMSELVES[digest] = None
+            if len(_TRUE_OF_THEMSELVES) > _TRUE_OF_THEMSELVES_MAX:
+                _TRUE_OF_THEMSELVES.pop(next(iter(_TRUE_OF_THEMSELVES)))
         self._expect_whole_commits()
 
     def _metadata(self, number: int) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -335,3 +336,20 @@ def test_tail_follows_writers_that_come_and_go(tmp_path: Path) -> None:
     printed, _ = following.communicate(timeout=120)
     assert [f"by writer {number}" in printed for number in range(3)] == [True] * 3
     assert following.returncode == 0
+
+
+def test_files_are_a_path_a_line(small_store: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(small_store, copy)
+    with eventstore.open(copy) as store:
+        store.seal()
+        expected = store.segment_files()
+    assert expected
+    shutil.copy(expected[0], copy / "log" / "0000000099.parquet")
+    shown = run("files", copy)
+    assert (shown.returncode, shown.stdout.splitlines()) == (0, [*map(str, expected)])
+    (first, *_) = [json.loads(line) for line in run("files", copy, "--json").stdout.splitlines()]
+    assert first["path"] == str(expected[0])
+    assert first["bytes"] == expected[0].stat().st_size
+    assert first["first_position"] == 1
+    assert run("files", tmp_path / "nothing").returncode == 1
