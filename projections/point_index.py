@@ -109,6 +109,11 @@ class PointIndex:
         """The newest record that the index holds."""
         return self._tail.last_position
 
+    @property
+    def last_stored_position(self) -> int:
+        """The newest record that a run holds, which is a cache, not the log's own word."""
+        return max((run.last_position for run in self._runs()), default=0)
+
     def add(self, commit: Commit, entries: PendingEntries | None = None) -> None:
         """Fold the next commit. `entries` are what it adds, if they are known; they become ours."""
         assert commit.first_position == self.position + 1, "commits are folded in order"

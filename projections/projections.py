@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import msgspec
 from eventstore.errors import FailedPreconditionError
 from eventstore.log import Commit, Log, Progress, Record
 from eventstore.log import record as kinds
+from eventstore.projections.base_check import Base, BaseCheck
 from eventstore.projections.cache_file import remove_abandoned
 from eventstore.projections.filter import FilterSql
 from eventstore.projections.held_values import HeldValues
@@ -37,10 +39,13 @@ from eventstore.projections.node_listing import (
 from eventstore.projections.point_index import TAIL_RECORDS_MAX, PointIndex
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
 
     from eventstore.projections.subtree_heads import SubtreeHeads
     from eventstore.projections.tables import Tables
+
+_LOGGER = logging.getLogger("eventstore.projections")
 
 FOLDER_NAME = "projections"
 INDEX_NAME = "index"
@@ -87,6 +92,7 @@ class Projections:
         """By table of names, name and version of a type: its id, and a position it is there at."""
         self._recent: deque[Record] = deque(maxlen=RECENT_RECORDS_MAX)
         self._values = HeldValues(log)
+        self._bases = BaseCheck(log)
         if self._folder is not None and self._saves:
             remove_abandoned(self._folder)
         self.index = PointIndex(log, _below(self._folder, INDEX_NAME), read_only=not self._saves)
@@ -112,6 +118,23 @@ class Projections:
                 self._values.note(commit)
                 self.index.add(commit, entries)
                 _note_newest(self._recent, commit)
+
+    def bases_hold(self, bases: Collection[Base]) -> bool:
+        """Whether the log has what a put took from the point index; if not, that is built again."""
+        index = self.index
+        # What is in memory came from the log, or was appended by this process.
+        stored = [base for base in bases if base.position <= index.last_stored_position]
+        for base in stored:
+            if not self._bases.is_in_log(base):
+                _LOGGER.warning(
+                    "%s: the point index gives a record at position %d that the log does not "
+                    "have: building it again",
+                    None if self._folder is None else self._folder / INDEX_NAME,
+                    base.position,
+                )
+                self._rebuild_index(lambda _done, _in_all: None)
+                return False
+        return True
 
     def list_ids(
         self,
@@ -258,8 +281,12 @@ class Projections:
         """
         from eventstore.projections.sql_views import run_sql
 
-        cursor = self._folded_tables(as_of).cursor()
-        return run_sql(cursor, self._log, query, parameters, as_of, timeout_seconds=timeout_seconds)
+        def run(cursor: duckdb.DuckDBPyConnection) -> pa.Table:
+            return run_sql(
+                cursor, self._log, query, parameters, as_of, timeout_seconds=timeout_seconds
+            )
+
+        return self._opened_tables().asked(run, as_of)
 
     def info(self) -> ProjectionsInfo:
         """How far the caches are folded, and what they take on disk."""
@@ -336,6 +363,7 @@ class Projections:
             index = PointIndex(self._log, folder)
             self._fold(index, progress)
             self.index = index
+            self.known_type_ids.clear()
 
     def file_bytes(self) -> int:
         """The size of the caches on disk."""

@@ -59,6 +59,7 @@ _SLOTS_PER_ROW: Final = 8
 _FAR_APART: Final = 1 << 16
 _ENDING: Final = struct.Struct("<Qq8s")
 _MAGIC: Final = b"ESRUN\0\0\7"
+_COMPARED_BYTES: Final = 1 << 20
 _UNSIGNED: Final = (1 << 64) - 1
 
 _checksum: Final = xxh3_64_intdigest
@@ -316,7 +317,7 @@ class RunFile:
             footer = _footer(self.mapped)
         except (OSError, ValueError, struct.error, msgspec.MsgspecError) as error:
             raise UnusableRunError(f"{path}: {error}") from None
-        self.metadata = footer.metadata
+        self.metadata, self.seed = footer.metadata, footer.seed
         self.tables = {
             table: RunTable(layout, self, footer.seed ^ table)
             for table, layout in footer.tables.items()
@@ -349,14 +350,36 @@ def _footer(file: mmap.mmap) -> _Footer:
     return footer
 
 
-def write_run_file(path: Path, metadata: RunMetadata, tables: Mapping[int, pa.RecordBatch]) -> None:
-    """Write one sorted batch of RUN_SCHEMA a table; tables not given are empty."""
+def same_file(one: Path, other: Path) -> bool:
+    """Whether two files hold the same bytes."""
+    with one.open("rb") as first, other.open("rb") as second:
+        while True:
+            part = first.read(_COMPARED_BYTES)
+            if part != second.read(_COMPARED_BYTES):
+                return False
+            if not part:
+                return True
+
+
+def write_run_file(
+    path: Path,
+    metadata: RunMetadata,
+    tables: Mapping[int, pa.RecordBatch],
+    *,
+    seed: int | None = None,
+) -> None:
+    """Write one sorted batch of RUN_SCHEMA a table; tables not given are empty.
+
+    With the same `seed` the same entries make the same file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    seed = secrets.randbits(63) if seed is None else seed
+    in_order = dict(sorted(metadata.highest_ids.items()))
+    metadata = msgspec.structs.replace(metadata, highest_ids=in_order)
     with written_whole(path) as file:
-        seed = secrets.randbits(63)
         layouts = {
             table: _write_table(file, batch, seed ^ table)
-            for table, batch in tables.items()
+            for table, batch in sorted(tables.items())
             if batch.num_rows
         }
         footer = msgspec.json.encode(_Footer(metadata=metadata, seed=seed, tables=layouts))

@@ -24,7 +24,7 @@ from eventstore.log import Log
 from eventstore.log.columns import RECORD_SCHEMA
 from eventstore.projections.folding import NODE_TABLES
 from eventstore.projections.sql_check import LOG_RECORDS, checked_query
-from eventstore.projections.tables_file import memory_limit_bytes
+from eventstore.projections.tables_file import as_duckdb_error, is_damage, memory_limit_bytes
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 _RECORD_COLUMNS: Final = [
@@ -218,12 +218,6 @@ def _result(relation: Any) -> pa.Table:
 _FAILURES: Final = (duckdb.Error, pa.ArrowException, OSError, RuntimeError, ValueError, TypeError)
 """DuckDB's own; what it says while rows are handed over comes as Arrow's, by its name in front."""
 
-_DAMAGE: Final[dict[str, type[duckdb.Error]]] = {
-    "IO Error": duckdb.IOException,
-    "FATAL Error": duckdb.FatalException,
-    "INTERNAL Error": duckdb.InternalException,
-}
-
 
 def _translated(error: Exception, *, is_late: bool) -> BaseException:
     text = str(error)
@@ -237,11 +231,9 @@ def _translated(error: Exception, *, is_late: bool) -> BaseException:
         return ResourceExhaustedError(
             f"the query needs more memory than it may take; ask for less of it: {error}"
         )
-    if isinstance(error, tuple(_DAMAGE.values())):
-        return error
-    for beginning, damage in _DAMAGE.items():
-        if text.startswith(beginning):
-            return damage(text)
+    found = as_duckdb_error(error)
+    if is_damage(found):
+        return found
     return InvalidArgumentError(f"the query fails: {error}")
 
 

@@ -77,6 +77,21 @@ class SubtreeHeads:
         # A block is a complete subtree, so it stands for its leaves wherever the tree is split.
         return tree_head([*heads, tree_head(rest)] if rest else heads)
 
+    def are_of_log(self) -> bool:
+        """Whether what is kept is what the log gives."""
+        leaves = len(self._blocks) * BLOCK_LEAVES
+        if leaves > self._log.position:
+            return False
+        block: list[bytes] = []
+        number = 0
+        for leaf in _leaves(self._log, 0, leaves):
+            block.append(leaf)
+            if len(block) == BLOCK_LEAVES:
+                if tree_head(block) != self._blocks[number]:
+                    return False
+                block, number = [], number + 1
+        return True
+
     def _stamp(self) -> bytes:
         return _MAGIC + self._log.store_id.bytes
 

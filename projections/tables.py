@@ -11,9 +11,9 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -31,6 +31,7 @@ from eventstore.projections.node_listing import Listing, listing_sql
 from eventstore.projections.tables_file import (
     ONE_THREAD_RECORDS_MAX,
     OpenedTables,
+    as_duckdb_error,
     checkpoint_of,
     failed,
     is_damage,
@@ -70,6 +71,8 @@ WHERE {table}.valid_from = ended.valid_from
 _MOVE_CHECKPOINT: Final = """
 UPDATE checkpoint SET position = $position, recorded_at = $recorded_at WHERE position = $before
 """
+
+_Answer = TypeVar("_Answer")
 
 _left_to_the_parent: list[OpenedTables] = []
 
@@ -181,16 +184,9 @@ class Tables:
         try:
             return _rows(cursor, statement, parameters)
         except duckdb.Error as error:
-            with self._mutex:
-                # Another thread may have started over already.
-                if self._opened is opened or not is_damage(error):
-                    self._start_over_after(error)
-                self.fold(self._log.position)
-                cursor = self._connection().cursor()
-            try:
-                return _rows(cursor, sql, parameters)
-            except duckdb.Error as again:
-                raise failed(again, None) from None
+            return self._asked_again(
+                error, opened, lambda cursor: _rows(cursor, sql, parameters), self._log.position
+            )
 
     def listed(self, listing: Listing) -> list[tuple[int, int]]:
         """(id, order value) of the nodes that are asked for, of a position that is folded.
@@ -208,13 +204,44 @@ class Tables:
 
     def arrow(self, sql: str, parameters: dict[str, Any]) -> pa.Table:
         """A query's rows as columns, for very many of them."""
-        with contextlib.closing(self.cursor()) as cursor:
-            return cursor.sql(sql, params=parameters).to_arrow_table()
 
-    def cursor(self) -> duckdb.DuckDBPyConnection:
-        """Another connection to the tables as far as they are folded; its user closes it."""
+        def columns(cursor: duckdb.DuckDBPyConnection) -> pa.Table:
+            with contextlib.closing(cursor):
+                return cursor.sql(sql, params=parameters).to_arrow_table()
+
+        return self.asked(columns, self.checkpoint())
+
+    def asked(self, ask: Callable[[duckdb.DuckDBPyConnection], _Answer], upto: int) -> _Answer:
+        """What is answered to a cursor on tables folded up to a position; it is to be closed.
+
+        Asked once more, of tables built anew, when the first ones turn out to be damaged.
+        """
         with self._mutex:
-            return self._connection().cursor()
+            self.fold(upto)
+            opened, cursor = self._opened, self._connection().cursor()
+        try:
+            return ask(cursor)
+        except (duckdb.Error, pa.ArrowException) as error:
+            return self._asked_again(as_duckdb_error(error), opened, ask, upto)
+
+    def _asked_again(
+        self,
+        error: duckdb.Error,
+        opened: OpenedTables | None,
+        ask: Callable[[duckdb.DuckDBPyConnection], _Answer],
+        upto: int,
+    ) -> _Answer:
+        """What is answered after an error of some tables, if that is one of damage."""
+        with self._mutex:
+            # Another thread may have started over already.
+            if self._opened is opened or not is_damage(error):
+                self._start_over_after(error)
+            self.fold(upto)
+            cursor = self._connection().cursor()
+        try:
+            return ask(cursor)
+        except duckdb.Error as again:
+            raise failed(again, None) from None
 
     def clear(self) -> None:
         """Empty the tables; a file that is in use elsewhere is left as it is.

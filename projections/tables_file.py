@@ -106,6 +106,18 @@ def open_tables_to_read(log: Log, path: Path | None) -> OpenedTables:
     return open_tables_apart(log)
 
 
+def open_tables_to_compare(log: Log, path: Path) -> duckdb.DuckDBPyConnection | None:
+    """The tables in a file as they are; None when another process has them open."""
+    # Only one of these can be had while this process has it open, too.
+    for read_only in (True, False):
+        try:
+            return _connected(log, str(path.resolve()), read_only=read_only)
+        except duckdb.Error as error:
+            if not _is_in_use(error):
+                raise
+    return None
+
+
 def open_tables_apart(log: Log, failure: errors.StatusError | None = None) -> OpenedTables:
     """Empty tables for this process alone."""
     if log.position <= IN_MEMORY_RECORDS_MAX:
@@ -167,10 +179,31 @@ def failed(error: duckdb.Error, path: Path | None) -> errors.StatusError:
     )
 
 
+def as_duckdb_error(error: Exception) -> duckdb.Error:
+    """DuckDB's error; while rows are handed over it comes as one of Arrow's, named in its text."""
+    if isinstance(error, duckdb.Error):
+        return error
+    text = str(error)
+    for beginning, found in _NAMED.items():
+        if text.startswith(beginning):
+            return found(text)
+    return duckdb.InvalidInputException(text)
+
+
 def is_damage(error: duckdb.Error) -> bool:
     """Whether an error says that the database itself is unsound, not the statement."""
     # A block whose checksum is wrong raises the base class itself.
     return type(error) is duckdb.Error or isinstance(error, _DAMAGE)
+
+
+_NAMED: Final[dict[str, type[duckdb.Error]]] = {
+    "Corrupt database file": duckdb.Error,
+    "IO Error": duckdb.IOException,
+    "FATAL Error": duckdb.FatalException,
+    "INTERNAL Error": duckdb.InternalException,
+    "Serialization Error": duckdb.SerializationException,
+    "Out of Memory Error": duckdb.OutOfMemoryException,
+}
 
 
 def _persisted(log: Log, path: Path) -> OpenedTables | None:

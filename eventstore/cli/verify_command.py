@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from eventstore.cli.moments import EXAMPLES, Moment
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output, Paragraph, Table, note
 from eventstore.cli.stores import opened_store, position_before, position_upto
-from eventstore.log import SignedHead, VerifyReport
+from eventstore.log import DirectoryLog, SignedHead, VerifyReport
 from eventstore.log.manifest import read_manifest
 from eventstore.log.verification import verify_directory
+from eventstore.projections.verification import with_caches
 
 
 @command(
@@ -46,6 +48,7 @@ from eventstore.log.verification import verify_directory
 )
 @moment_option("--since", f"Check only segments with records put since: {EXAMPLES}.")
 @moment_option("--until", "Check only segments with records put by then.")
+@click.option("--no-caches", is_flag=True, help="Check the log alone, not what is folded from it.")
 @output_options
 def verify_command(
     directory: Path,
@@ -53,10 +56,12 @@ def verify_command(
     key_file: Path | None,
     since: Moment | None,
     until: Moment | None,
+    no_caches: bool,
     output: Output,
 ) -> None:
     """Check every byte, checksum and hash of a store; exit with 3 when something is wrong.
 
+    What was folded from the log to answer reads is folded again and compared.
     With --since, what comes before it is believed.
     """
     signed_heads = _signed_heads(directory, checkpoint_files, key_file)
@@ -65,6 +70,12 @@ def verify_command(
         report = verify_directory(
             directory, progress, after=after, upto=upto, signed_heads=signed_heads
         )
+    if since is not None or until is not None or no_caches or not report.ok:
+        report = report.without("the caches")
+    else:
+        log = DirectoryLog.open(directory, read_only=True)
+        with contextlib.closing(log), progress_bar("Comparing caches") as progress:
+            report = with_caches(report, log, progress)
     if output.form == "json":
         output.json(report)
     elif output.form == "text" and report.ok:

@@ -14,7 +14,8 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from operator import lt
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,6 +28,9 @@ from eventstore.log.commit_ends import (
     no_commits,
     read_commit_ends,
     write_commit_ends,
+)
+from eventstore.log.commit_ends import (
+    FILE_NAME as COMMIT_ENDS_NAME,
 )
 from eventstore.log.ipc_message import Envelope, message_envelope
 from eventstore.log.ipc_stream import (
@@ -85,6 +89,8 @@ class ActiveSegmentFile:
         self.newest: Envelope | None = None
         """The newest commit in the file that was seen."""
         self._ends = no_commits()
+        self._believed = 0
+        """How many of the first commits' ends another writer has told."""
         self._room_end = 0
         """Where the file ends, if nothing but zeros is known to follow the newest commit."""
         header = os.pread(self._descriptor, entry.header_bytes, 0)
@@ -240,22 +246,35 @@ class ActiveSegmentFile:
         data = memoryview(self._read(start, offsets[last - 1]))
         ends = [end - start for end in offsets[first:last]]
         # Whatever was known of them before: the file may have changed since.
-        self._check(data, ends, first)
+        if not self._check(data, ends, first):
+            yield from self.batches(after, upto)
+            return
         yield from read_batches(data, ends, 0)
 
     def commit_end(self, position: int) -> int | None:
         """The last position of the newest commit that ends at or before `position`."""
-        positions = self._ends.positions
-        index = bisect.bisect_right(positions, position) - 1
-        return positions[index] if index >= 0 else None
+        index = self._found(lambda: bisect.bisect_right(self._ends.positions, position) - 1)
+        return self._ends.positions[index] if index >= 0 else None
 
     def position_at(self, recorded_at: int) -> int | None:
         """The last position of the newest commit recorded at or before a moment."""
-        index = bisect.bisect_right(self._ends.recorded_ats, recorded_at) - 1
+        index = self._found(lambda: bisect.bisect_right(self._ends.recorded_ats, recorded_at) - 1)
         return self._ends.positions[index] if index >= 0 else None
 
     def recorded_at(self, position: int) -> int:
-        return self._ends.recorded_ats[bisect.bisect_left(self._ends.positions, position)]
+        index = self._found(lambda: bisect.bisect_left(self._ends.positions, position) - 1) + 1
+        return self._ends.recorded_ats[index]
+
+    def _found(self, search: Callable[[], int]) -> int:
+        """Which commit a search finds; it and the one after are compared with what was known."""
+        index = search()
+        for number in (index, index + 1):
+            if 0 <= number < self._believed:
+                start = self._ends.offsets[number - 1] if number else self.header_bytes
+                end = self._ends.offsets[number]
+                if not self._check(memoryview(self._read(start, end)), [end - start], number):
+                    return search()
+        return index
 
     def reopen(self) -> None:
         """Give a forked child an open file of its own."""
@@ -277,7 +296,8 @@ class ActiveSegmentFile:
     def _take_known_ends(self) -> None:
         """Begin behind what earlier writers left of the commits' ends, if it fits the file."""
         known = read_commit_ends(self.path.parent, self.number)
-        if not known.offsets or known.offsets[-1] > self.file_bytes():
+        places = [self.header_bytes, *known.offsets, self.file_bytes() + 1]
+        if not known.offsets or not all(map(lt, places, places[1:])):
             return
         data = memoryview(self._read(known.offsets[-2], known.offsets[-1]))
         if not has_valid_checksum(data):
@@ -286,16 +306,45 @@ class ActiveSegmentFile:
         if newest[1:] == (known.positions[-1], known.recorded_ats[-1]):
             self.newest, self._ends = newest, known
             self.end = known.offsets[-1]
+            self._believed = len(known.offsets)
 
-    def _check(self, data: memoryview, ends: list[int], first: int) -> None:
-        """Check commits, the first of which has an index, as they were read just now."""
+    def _check(self, data: memoryview, ends: list[int], first: int) -> bool:
+        """Check commits, the first of which has an index, as they were read just now.
+
+        False when what other writers left of the commits' ends is not what the segment says; it is
+        then known from the segment alone.
+        """
         start = 0
         for index, end in enumerate(ends, start=first):
-            if not has_valid_checksum(data[start:end]):
+            message = data[start:end]
+            is_whole = has_valid_checksum(message)
+            if index < self._believed and not (is_whole and self._is_told(message, index)):
+                self._read_ends()
+                return False
+            if not is_whole:
                 position = self._ends.positions[index - 1] if index else self.first_position - 1
                 offset = self._ends.offsets[index - 1] if index else self.header_bytes
                 raise self._damaged(position + 1, offset)
             start = end
+        return True
+
+    def _is_told(self, message: memoryview, index: int) -> bool:
+        told = (self._ends.positions[index], self._ends.recorded_ats[index])
+        return message_envelope(message)[1:] == told
+
+    def _read_ends(self) -> None:
+        """Take the commits' ends from the segment itself."""
+        _LOGGER.warning(
+            "%s does not say what the segment does: reading the segment",
+            self.path.parent / COMMIT_ENDS_NAME,
+        )
+        last_position = self.last_position
+        self._ends, self._believed = no_commits(), 0
+        self.newest, self.end = None, self.header_bytes
+        data, walk = self._walk_from(self.end)
+        self._absorb(data, walk)
+        if self.last_position < last_position:
+            raise self._damaged(self.last_position + 1, self.end)
 
     def _walk_from(self, start: int) -> tuple[memoryview, Walk]:
         """What the file has from a byte on, or as much of it as was needed, and a walk over it."""

@@ -66,6 +66,10 @@ class VerifyReport(msgspec.Struct, frozen=True):
     findings: list[Finding]
     not_checked: list[str] = []
 
+    def without(self, *not_checked: str) -> VerifyReport:
+        """The same report, which also says that something was not looked at."""
+        return msgspec.structs.replace(self, not_checked=[*self.not_checked, *not_checked])
+
 
 Progress = Callable[[int, int], None]
 """Called with (records done, records in all)."""

@@ -147,6 +147,8 @@ class Engine:
                 if not transaction.drafts:
                     return response
                 refuse_unreadable(transaction.drafts)
+                if not self.projections.bases_hold(transaction.bases.values()):
+                    continue
                 try:
                     commit = self.log.append(
                         transaction.drafts,

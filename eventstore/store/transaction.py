@@ -9,8 +9,10 @@ from typing import Any
 
 from eventstore.log.record import Draft
 from eventstore.projections import Projections
+from eventstore.projections.base_check import Base
 from eventstore.projections.index_tables import (
     SEQUENCES,
+    STORED_TABLES,
     TYPE_SEQUENCE,
     PendingEntries,
     add_entry,
@@ -45,6 +47,8 @@ class Transaction(Snapshot):
         self.drafts: list[Draft] = []
         self.pending: PendingEntries = defaultdict(dict)
         """What the drafts add to the point index."""
+        self.bases: dict[int, Base] = {}
+        """By position, what the drafts take content from."""
         self._absent: dict[int, set[int]] = {}
         self._found_nodes: dict[int, set[int]] = {}
         self._last_ids = dict(last_ids or {})
@@ -71,6 +75,13 @@ class Transaction(Snapshot):
         if pending is None:
             return stored
         return [*stored, *(decode_id(value) for _, value in as_sequence(pending))]
+
+    def type_payload(self, kind: NodeKind, type_id: int) -> bytes | None:
+        found = self.newest(kind.types, type_id)
+        if found is None:
+            return None
+        self._rely_on(kind.type_record_kind, type_id, *found)
+        return found[1]
 
     def look_up(self, table: int, keys: Collection[int]) -> None:
         """Look up many keys at once, so that `may_be_known` need not say that one may be."""
@@ -124,6 +135,7 @@ class Transaction(Snapshot):
     ) -> None:
         """Add one draft and make it visible to the rest of the put."""
         draft = Draft(record_kind, entity_id, type_id, previous, payload)
+        self._rely_on_previous(draft)
         self._add(draft, index_entries(draft))
         if SEQUENCES[record_kind] == TYPE_SEQUENCE:
             self._types.clear()
@@ -133,6 +145,7 @@ class Transaction(Snapshot):
         """Add the draft of the post-image of a node that is stored already."""
         payload = node.SerializeToString(deterministic=True)
         draft = Draft(record_kind, node.id, node.type_id, previous, payload)
+        self._rely_on_previous(draft)
         # From the message at hand, so that it is not parsed again.
         self._add(draft, node_entries(record_kind, node, payload, is_first=False))
 
@@ -141,6 +154,19 @@ class Transaction(Snapshot):
     ) -> None:
         """Add the draft of a new link, with what it adds to the point index."""
         self._add(Draft(record_kind, self.next_id(record_kind), None, None, payload), entries)
+
+    def _rely_on_previous(self, draft: Draft) -> None:
+        """Note the version that a draft replaces, if it was stored before this put."""
+        if draft.previous is not None and draft.previous <= self.position:
+            table = STORED_TABLES[draft.kind]
+            found = self._index.newest(table, draft.entity_id, self.position)
+            # Another one than was replaced is none that the log has at that position.
+            payload = found[1] if found is not None and found[0] == draft.previous else b""
+            self._rely_on(draft.kind, draft.entity_id, draft.previous, payload)
+
+    def _rely_on(self, kind: str, entity_id: int, position: int, payload: bytes) -> None:
+        if position <= self.position:
+            self.bases[position] = Base(position, kind, entity_id, payload)
 
     def _add(self, draft: Draft, entries: list[tuple[int, int, bytes]]) -> None:
         self.drafts.append(draft)

@@ -10,12 +10,13 @@ import argparse
 import sys
 import time
 
-from tests.faults import operations, power_loss
+from tests.faults import damage, operations, power_loss
 from tests.faults.part import Part
 
 PARTS: dict[str, Part] = {
     "operations": operations.part,
     "power-loss": power_loss.part,
+    "damage": damage.part,
 }
 
 

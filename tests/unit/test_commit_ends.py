@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,6 +51,39 @@ def swap_blocks(path: Path) -> None:
     data = path.read_bytes()
     half = len(data) // 2
     path.write_bytes(data[half:] + data[:half])
+
+
+def forge(column: int, change: Callable[[int], int]) -> Callable[[Path], None]:
+    """Change what a block says of a commit in its middle, and its digest with it."""
+
+    def harm(path: Path) -> None:
+        data = bytearray(path.read_bytes())
+        body = array("q", bytes(data[8 : 8 * (1 + 2 + 3 * BLOCK_COMMITS)]))
+        place = 2 + column * BLOCK_COMMITS + BLOCK_COMMITS // 2
+        body[place] = change(body[place])
+        encoded = body.tobytes()
+        data[: 8 + len(encoded)] = hashlib.sha256(encoded).digest()[:8] + encoded
+        path.write_bytes(data)
+
+    return harm
+
+
+@pytest.mark.parametrize("column", [0, 1, 2])
+@pytest.mark.parametrize("by", [-1, 1, 8, 10**12])
+def test_what_is_forged_is_not_believed(
+    directory: Path, column: int, by: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = records(directory)
+    forge(column, lambda number: number + by)(directory / "log" / FILE_NAME)
+    assert records(directory) == before
+    moments = [record.recorded_at for record in before]
+    log = DirectoryLog.open(directory, read_only=True)
+    asked = [log.position_at(moment) for moment in moments]
+    assert [moments[position - 1] for position in asked] == moments
+    assert [log.recorded_at(record.position) for record in before] == moments
+    log.close()
+    if by < 10**12:
+        assert str(directory / "log" / FILE_NAME) in caplog.text
 
 
 @pytest.mark.parametrize("harm", [Path.unlink, cut_in_the_middle, flip_in_the_middle, swap_blocks])

@@ -1,0 +1,194 @@
+"""Compare the caches on disk with the log that they were folded from, whole.
+
+What is read of them is checked as it is read, but by checksums that whoever forges a cache can
+forge as well. Here they are made again and compared.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import msgspec
+import pyarrow as pa
+
+from eventstore.log import Finding, Log, Progress, VerifyReport
+from eventstore.projections.index_building import INDEXED_COLUMNS, highest_ids, run_tables
+from eventstore.projections.index_tables import TABLES
+from eventstore.projections.projections import (
+    FOLDER_NAME,
+    INDEX_NAME,
+    SUBTREE_HEADS_NAME,
+    TABLES_NAME,
+)
+from eventstore.projections.run_file import UnusableRunError, same_file, write_run_file
+from eventstore.projections.run_folder import run_path
+from eventstore.projections.sorted_run import SortedRun, sorted_batch
+from eventstore.projections.subtree_heads import SubtreeHeads
+from eventstore.projections.tables import Tables
+from eventstore.projections.tables_file import checkpoint_of, open_tables_to_compare
+
+REMEDY: Final = "run `eventstore rebuild`"
+
+_RECORDS_AT_ONCE: Final = 262_144
+_OBJECTS: Final = "SELECT type, name, sql FROM sqlite_master ORDER BY ALL"
+_MACROS: Final = "SELECT function_name FROM duckdb_functions() WHERE NOT internal ORDER BY ALL"
+_TABLE_NAMES: Final = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY ALL"
+_DIGEST: Final = """
+SELECT count(*), bit_xor(hash(t)), sum(hash(t)), sum(hash(hash(t), 'again')) FROM {} AS t
+"""
+
+
+def with_caches(report: VerifyReport, log: Log, progress: Progress | None = None) -> VerifyReport:
+    """A report on a log, with what its caches say that the log does not.
+
+    `progress` counts records of the point index.
+    """
+    if log.directory is None:
+        return report.without("the caches, which are in memory as the log is")
+    if not report.ok:
+        return report.without("the caches, since the log is damaged")
+    folder = log.directory / FOLDER_NAME
+    tables, heads = folder / TABLES_NAME, folder / SUBTREE_HEADS_NAME
+    findings = [*_index_findings(log, folder / INDEX_NAME, progress)]
+    not_checked: list[str] = []
+    if tables.exists():
+        findings += _tables_findings(log, tables, not_checked)
+    if heads.exists() and not SubtreeHeads(log, heads, read_only=True).are_of_log():
+        findings.append(
+            Finding(f"{heads} is not what the log gives: {REMEDY}", file=str(heads)),
+        )
+    return msgspec.structs.replace(report.without(*not_checked), ok=not findings, findings=findings)
+
+
+def _index_findings(log: Log, folder: Path, progress: Progress | None) -> Iterator[Finding]:
+    highest: dict[int, dict[str, int]] = {0: {}}
+    done = 0
+    for path in sorted(folder.glob("*.run")):
+        try:
+            run = SortedRun(path)
+        except UnusableRunError as error:
+            if path.exists():
+                yield Finding(f"the point index is damaged: {error}: {REMEDY}", file=str(path))
+            continue
+        if run.last_position > log.position:
+            # Another process is ahead.
+            continue
+        metadata = run.metadata
+        is_of_log = (
+            metadata.store_id == log.store_id
+            and run_path(folder, run.first_position, run.last_position) == path
+            and 1 <= run.first_position <= run.last_position
+            and log.recorded_at(run.last_position) == metadata.last_recorded_at
+        )
+        if is_of_log and not _is_as_folded(log, run, highest):
+            yield Finding(
+                f"the point index of positions {run.first_position} to {run.last_position}, "
+                f"{path}, is not what the log gives: {REMEDY}",
+                file=str(path),
+                position=run.first_position,
+            )
+        done += run.records
+        if progress is not None:
+            progress(min(done, log.position), log.position)
+
+
+def _is_as_folded(log: Log, run: SortedRun, highest: dict[int, dict[str, int]]) -> bool:
+    """Whether a run is, byte for byte, what the log gives; notes the highest ids at its end."""
+    start = run.first_position - 1
+    before = highest.get(start)
+    if before is None:
+        before = _highest_ids(log, {}, 0, start)
+    parts: dict[int, list[pa.RecordBatch]] = {}
+    position = start
+    while position < run.last_position:
+        end = min(position + _RECORDS_AT_ONCE, run.last_position)
+        records = pa.concat_batches(log.scan(position, end, INDEXED_COLUMNS))
+        for table, batch in run_tables(records).items():
+            parts.setdefault(table, []).append(batch)
+        position = end
+    highest[run.last_position] = known = _highest_ids(log, before, start, run.last_position)
+    metadata = run.metadata
+    if dict(metadata.highest_ids) != known or metadata.preceding_recorded_at != (
+        log.recorded_at(start) if start else 0
+    ):
+        return False
+    tables = {
+        table: sorted_batch(*pa.concat_batches(parts[table]).columns)
+        for table in TABLES
+        if table in parts
+    }
+    with tempfile.TemporaryDirectory(prefix="eventstore-") as folder:
+        expected = Path(folder) / run.path.name
+        write_run_file(expected, metadata, tables, seed=run.file.seed)
+        return same_file(expected, run.path)
+
+
+def _highest_ids(log: Log, before: dict[str, int], after: int, upto: int) -> dict[str, int]:
+    found = dict(before)
+    for batch in log.scan(after, upto, ["kind", "entity_id"]):
+        for sequence, highest_id in highest_ids(batch).items():
+            found[sequence] = max(found.get(sequence, 0), highest_id)
+    return found
+
+
+def _tables_findings(log: Log, path: Path, not_checked: list[str]) -> Iterator[Finding]:
+    try:
+        opened = open_tables_to_compare(log, path)
+        if opened is None:
+            not_checked.append(f"{path}, which another process has open")
+            return
+        with opened:
+            position = checkpoint_of(opened, log)
+            if position is None:
+                not_checked.append(f"{path}, which is of another log or format and not used")
+                return
+            found = _digests(opened)
+    except duckdb.Error as error:
+        yield Finding(f"{path} is damaged: {error}: {REMEDY}", file=str(path))
+        return
+    expected = Tables(_LogUpTo(log, position), None)
+    try:
+        expected.fold(position)
+        wanted = expected.asked(_digests_and_close, position)
+    finally:
+        expected.close()
+    wrong = [name for name in {**wanted, **found} if found.get(name) != wanted.get(name)]
+    if wrong:
+        yield Finding(
+            f"{path} is not what the log gives as of position {position}, in "
+            f"{', '.join(sorted(wrong))}: {REMEDY}",
+            file=str(path),
+        )
+
+
+def _digests(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    """By table a digest of all rows, whatever their order; and what else the database has."""
+    names = [name for (name,) in connection.execute(_TABLE_NAMES).fetchall()]
+    found: dict[str, Any] = {
+        name: connection.execute(_DIGEST.format(f'"{name}"')).fetchall()
+        for name in names
+        # Its position may be that of a commit that is not the last of a batch.
+        if name != "checkpoint"
+    }
+    found["the definitions"] = connection.execute(_OBJECTS).fetchall()
+    found["the functions"] = connection.execute(_MACROS).fetchall()
+    return found
+
+
+def _digests_and_close(cursor: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    with cursor:
+        return _digests(cursor)
+
+
+class _LogUpTo:
+    """A log as it was at a position."""
+
+    def __init__(self, log: Log, position: int) -> None:
+        self._log, self.position = log, position
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)

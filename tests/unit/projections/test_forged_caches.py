@@ -1,0 +1,195 @@
+"""Caches forged with their checksums: nothing of them enters the log, and `verify` finds them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import duckdb
+import msgspec
+import pytest
+
+import eventstore
+from eventstore import errors
+from eventstore.projections import point_index
+from eventstore.projections.index_tables import ARTIFACT_TYPES, ARTIFACTS, TABLES
+from eventstore.projections.run_file import RunMetadata, write_run_file
+from eventstore.projections.sorted_run import SortedRun, run_batch
+from eventstore.proto import metadata_store_pb2 as mlmd
+
+
+@pytest.fixture(scope="module", params=["sealed", "active"])
+def template(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Path]:
+    """A store all of whose records are in a run, and in the tables."""
+    path = tmp_path_factory.mktemp("forged") / "store"
+    with pytest.MonkeyPatch.context() as patch, eventstore.open(path) as store:
+        patch.setattr(point_index, "_CLOSING_RECORDS_MIN", 1)
+        made = mlmd.ArtifactType(name="Made", properties={"text": mlmd.STRING, "n": mlmd.INT})
+        type_id = store.put_artifact_type(made)
+        artifacts = [mlmd.Artifact(type_id=type_id, name=f"a{n}", uri="u") for n in range(300)]
+        for number, artifact in enumerate(artifacts):
+            artifact.properties["text"].string_value = f"true {number}"
+        store.put_artifacts(artifacts)
+        if request.param == "sealed":
+            store.seal()
+        store.get_artifacts(eventstore.ListOptions(filter_query="uri LIKE 'u%'"))
+        store.close()
+        yield path
+
+
+@pytest.fixture
+def directory(template: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(template, tmp_path / "store"))
+
+
+def run_of(directory: Path) -> Path:
+    (path,) = (directory / "projections" / "index").glob("*.run")
+    return path
+
+
+Rows = list[dict[str, object]]
+
+
+def forge(
+    directory: Path,
+    table: int,
+    change: Callable[[Rows], Rows],
+    metadata: Callable[[RunMetadata], RunMetadata] = lambda metadata: metadata,
+) -> None:
+    """Write the run anew with other entries in a table."""
+    run = SortedRun(run_of(directory))
+    tables = {number: run.batch(number) for number in TABLES}
+    rows = change(tables[table].to_pylist())
+    columns = [[row[name] for row in rows] for name in ("key", "position", "value")]
+    tables[table] = run_batch(*columns)  # type: ignore[arg-type]
+    write_run_file(run.path, metadata(run.metadata), tables)
+
+
+def changed_text(rows: Rows) -> Rows:
+    return [{**row, "value": row["value"].replace(b"true", b"lies")} for row in rows]  # type: ignore[attr-defined]
+
+
+def renamed(rows: Rows) -> Rows:
+    return [{**row, "value": row["value"].replace(b"Made", b"Fake")} for row in rows]  # type: ignore[attr-defined]
+
+
+def masked_put(store: eventstore.MetadataStore, node_id: int) -> mlmd.Artifact:
+    known = store.get_artifact_type("Made")
+    changed = mlmd.Artifact(id=node_id, type_id=known.id if known is not None else 10)
+    changed.properties["n"].int_value = 5
+    store.put_artifacts([changed], ["properties.n"])
+    (stored,) = store.get_artifacts_by_id([node_id])
+    return stored
+
+
+def payloads(store: eventstore.MetadataStore) -> list[bytes]:
+    return [record.payload or b"" for commit in store.log.commits() for record in commit.records]
+
+
+def test_a_masked_put_takes_nothing_from_a_forged_run(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    forge(directory, ARTIFACTS, changed_text)
+    with eventstore.open(directory) as store:
+        (read,) = store.get_artifacts_by_id([7])
+        assert "lies" in str(read), "the forgery is not seen"
+        stored = masked_put(store, 7)
+        assert stored.properties["text"].string_value == "true 6"
+        assert stored.properties["n"].int_value == 5
+        assert not [payload for payload in payloads(store) if b"lies" in payload]
+        assert "the point index gives a record at position" in caplog.text
+        assert store.verify().ok
+
+
+def test_a_put_takes_no_type_from_a_forged_run(directory: Path) -> None:
+    forge(directory, ARTIFACT_TYPES, renamed)
+    with eventstore.open(directory) as store:
+        (artifact,) = store.get_artifacts_by_id([7])
+        store.put_artifacts([mlmd.Artifact(type_id=artifact.type_id, name="new", uri="u")])
+        assert not [payload for payload in payloads(store) if b"Fake" in payload]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        changed_text,
+        lambda rows: rows[:-1],
+        lambda rows: rows[1:],
+        lambda rows: [*rows[:5], *rows[6:]],
+        lambda rows: [*rows, {**rows[-1], "key": 10_000}],
+        lambda rows: [*rows[:-1], {**rows[-1], "position": 2}],
+    ],
+)
+def test_verify_finds_a_forged_run(directory: Path, change: Callable[[Rows], Rows]) -> None:
+    with eventstore.open(directory, read_only=True) as store:
+        assert store.verify().not_checked == []
+    forge(directory, ARTIFACTS, change)
+    with eventstore.open(directory, read_only=True) as store:
+        with pytest.raises(errors.DataLossError, match="eventstore rebuild") as raised:
+            store.verify()
+        assert str(run_of(directory)) in str(raised.value)
+        report = store.verify(caches=False)
+        assert (report.ok, report.not_checked) == (True, ["the caches"])
+
+
+def test_verify_finds_forged_ids(directory: Path) -> None:
+    def lower(metadata: RunMetadata) -> RunMetadata:
+        return msgspec.structs.replace(
+            metadata, highest_ids={**metadata.highest_ids, "artifact": 3}
+        )
+
+    forge(directory, ARTIFACTS, lambda rows: rows, lower)
+    with (
+        eventstore.open(directory, read_only=True) as store,
+        pytest.raises(errors.DataLossError, match="is not what the log gives"),
+    ):
+        store.verify()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE artifacts SET uri = 'x' WHERE id = 7",
+        "UPDATE artifact_properties SET string_value = 'x' WHERE node_id = 7",
+        "DELETE FROM artifacts WHERE id = 7",
+        "INSERT INTO artifacts FROM artifacts WHERE id = 7",
+        "CREATE MACRO lower(x) AS 'x'",
+        "ALTER TABLE artifacts RENAME TO others; CREATE VIEW artifacts AS FROM others",
+    ],
+)
+def test_verify_finds_forged_tables(directory: Path, sql: str) -> None:
+    path = directory / "projections" / "tables.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(sql)
+    with (
+        eventstore.open(directory, read_only=True) as store,
+        pytest.raises(errors.DataLossError, match=r"tables\.duckdb is not what the log gives"),
+    ):
+        store.verify()
+
+
+def test_verify_finds_forged_heads(directory: Path) -> None:
+    pytest.importorskip("cryptography")
+    from eventstore.audit import SigningKey
+
+    with eventstore.open(directory) as store:
+        store.prove(1, store.checkpoint(SigningKey.generate("tests")))
+        path = directory / "projections" / "subtree-heads"
+        content = bytearray(path.read_bytes())
+        assert store.verify().ok
+        content[-1] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(errors.DataLossError, match="subtree-heads is not what the log gives"):
+            store.verify()
+
+
+def test_verify_says_what_it_did_not_look_at(directory: Path) -> None:
+    with eventstore.open(directory) as store:
+        assert "the caches" in store.verify(since=5).not_checked
+    config = mlmd.ConnectionConfig()
+    config.fake_database.SetInParent()
+    memory = eventstore.MetadataStore(config)
+    assert "in memory" in memory.verify().not_checked[-1]
