@@ -16,6 +16,7 @@ from eventstore.log import Log, VerifyReport
 from eventstore.projections import Projections
 from eventstore.projections import index_tables as tables
 from eventstore.report.drawing import Drawing, drawing_of
+from eventstore.shown_text import shown_lines
 from eventstore.store.node_kinds import CONTEXT
 from eventstore.store.node_reads import nodes_by_id
 from eventstore.store.snapshot import Snapshot
@@ -206,6 +207,8 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        # Markup is escaped by Jinja; what cannot be seen, and what reverses a line, is so here.
+        finalize=lambda value: shown_lines(value) if type(value) is str else value,
     )
     environment.filters["moment"] = _moment
     return environment.get_template("report.html.j2")
