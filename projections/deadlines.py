@@ -6,9 +6,11 @@ import os
 import threading
 import time
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import duckdb
+if TYPE_CHECKING:
+    # Not at run time: what a thread refers to outlives DuckDB, which complains of it at the end.
+    import duckdb
 
 STATEMENT_SECONDS_MAX: Final = 30.0
 """What a filter may take. The slowest measured on a million nodes took a hundredth of it."""

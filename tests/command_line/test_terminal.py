@@ -175,6 +175,14 @@ def test_a_missing_extra_is_one_line_with_the_command_that_installs_it(
     assert (helped.returncode, helped.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("query", ["SELECT 1 AS a", "FROM artifacts"])
+def test_nothing_is_said_that_is_no_note(query: str, store: Path) -> None:
+    done = subprocess.run(
+        command("sql", store, query, "--csv"), capture_output=True, text=True, env=ENVIRONMENT
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_completion_knows_commands_and_kinds(store: Path) -> None:
     for words, last, completed in (
         ("eventstore li", 1, {"lineage", "list"}),

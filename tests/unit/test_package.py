@@ -28,7 +28,16 @@ LAYERS = {
     "lineage": {"errors", "proto", "log", "projections", "store", "shown_text", "plain_json"},
     "history": {"errors", "proto", "log", "projections", "store", "lineage", "plain_json"},
     "audit": {"errors", "log", "projections"},
-    "report": {"shown_text", "errors", "log", "projections", "store", "lineage", "history", "audit"},
+    "report": {
+        "shown_text",
+        "errors",
+        "log",
+        "projections",
+        "store",
+        "lineage",
+        "history",
+        "audit",
+    },
     "recording": {"errors", "proto"},
     "metadata_store": {
         *("errors", "proto", "log", "projections", "store", "lineage", "history", "audit"),
