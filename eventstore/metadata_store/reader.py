@@ -134,7 +134,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
 
         Raises NotFoundError when none of them is known, InvalidArgumentError for an empty one.
         """
-        given = [*(external_ids or ())]
+        given = [] if external_ids is None else [*external_ids]
         if _are_texts(*given):
             return nodes_by_external_ids(self._snapshot(), ARTIFACT, given)
         request = service.GetArtifactsByExternalIdsRequest(external_ids=given)
@@ -147,7 +147,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
 
         Raises NotFoundError when none of them is known, InvalidArgumentError for an empty one.
         """
-        given = [*(external_ids or ())]
+        given = [] if external_ids is None else [*external_ids]
         if _are_texts(*given):
             return nodes_by_external_ids(self._snapshot(), EXECUTION, given)
         request = service.GetExecutionsByExternalIdsRequest(external_ids=given)
@@ -160,7 +160,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
 
         Raises NotFoundError when none of them is known, InvalidArgumentError for an empty one.
         """
-        given = [*(external_ids or ())]
+        given = [] if external_ids is None else [*external_ids]
         if _are_texts(*given):
             return nodes_by_external_ids(self._snapshot(), CONTEXT, given)
         request = service.GetContextsByExternalIdsRequest(external_ids=given)

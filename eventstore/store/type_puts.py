@@ -135,9 +135,8 @@ def _evolve(
     evolved.CopyFrom(current)
     for name, property_type in added.items():
         evolved.properties[name] = property_type
-    if given.HasField("external_id") and (
-        not current.HasField("external_id") or current.external_id != given.external_id
-    ):
+    # An empty one changes nothing: only when a type is created is it a value.
+    if given.external_id and current.external_id != given.external_id:
         if transaction.type_external_id_is_taken(given.external_id):
             raise _external_id_taken(kind, given)
         evolved.external_id = given.external_id

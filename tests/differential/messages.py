@@ -61,6 +61,8 @@ class Messages:
         if self.chance(0.25):
             # Over kinds, upstream's refusal is an internal error (contract Q9).
             node_type.external_id = f"{kind}-{self.random.choice(EXTERNAL_IDS)}"
+        elif self.chance(0.05):
+            node_type.external_id = ""
         if kind != "context" and self.chance(0.2):
             node_type.base_type = self.random.randrange(3)
         if kind == "execution" and self.chance(0.2):

@@ -102,7 +102,7 @@ class RawGenerator(Generator):
         if self.chance(0.25):
             message.ClearField(field.name)
         elif _is_map(field):
-            self._bend_map(getattr(message, field.name))
+            self._bend_map(getattr(message, field.name), field)
         elif field.is_repeated:
             self._bend_list(getattr(message, field.name), field)
         elif field.message_type is not None:
@@ -110,12 +110,15 @@ class RawGenerator(Generator):
         else:
             _set(message, field, self._value(field))
 
-    def _bend_map(self, values: Any) -> None:
+    def _bend_map(self, values: Any, field: FieldDescriptor) -> None:
         name = self.random.choice((*values, "int", "string", "", "a.b"))
-        if not isinstance(values.get(name), Message) and type(values).__name__.startswith("Scalar"):
+        value_type = field.message_type.fields_by_name["value"].message_type
+        if value_type is None:
             values[name] = self.random.choice((0, 1, 2, 3, 6))
-        else:
+        elif value_type.name == "Value":
             self._set_value(values[name], self.random.randrange(1, 7))
+        else:
+            values[name].SetInParent()
 
     def _bend_list(self, values: Any, field: FieldDescriptor) -> None:
         if field.message_type is None:

@@ -199,3 +199,24 @@ def test_the_alias_tells_the_version_whose_api_it_has() -> None:
         [sys.executable, "-c", _PROGRAM], capture_output=True, text=True, cwd=ROOT, check=False
     )
     assert done.stdout == "1.17.1 True\n", done.stderr
+
+
+@pytest.mark.parametrize("kind", ["artifact", "execution", "context"])
+@pytest.mark.parametrize("with_property", [False, True])
+def test_a_type_put_again_with_an_empty_external_id_keeps_what_it_has(
+    store: MetadataStore, kind: str, with_property: bool
+) -> None:
+    put, get = getattr(store, f"put_{kind}_type"), getattr(store, f"get_{kind}_type")
+    message = getattr(mlmd, f"{kind.capitalize()}Type")
+    for name, external_id in (("with", "e"), ("without", None)):
+        type_id = put(message(name=name, external_id=external_id))
+        again = message(name=name, external_id="")
+        if with_property:
+            again.properties["added"] = mlmd.INT
+        assert put(again, can_add_fields=True) == type_id
+        found = get(name)
+        assert (found.external_id or None, found.HasField("external_id")) == (
+            external_id,
+            external_id is not None,
+        )
+        assert dict(found.properties) == ({"added": mlmd.INT} if with_property else {})
