@@ -137,6 +137,10 @@ def main() -> None:
     except BrokenPipeError:
         # Whoever read has enough, as `head` does.
         _leave(EXIT_PIPE_CLOSED)
+    except OSError as error:
+        # Errors of the store's own files are others by now: what is left is the output.
+        click.echo(f"eventstore: writing the result failed: {error.strerror}", err=True)
+        _leave(EXIT_FAILED)
     except DataLossError as error:
         _end(str(error), EXIT_DAMAGED)
     except StatusError as error:

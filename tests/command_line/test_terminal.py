@@ -175,6 +175,16 @@ def test_a_missing_extra_is_one_line_with_the_command_that_installs_it(
     assert (helped.returncode, helped.stderr) == (0, "")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
+def test_a_full_disk_is_one_line(store: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command("info", store), stdout=full, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+        )
+    assert done.returncode == 1
+    assert done.stderr == "eventstore: writing the result failed: No space left on device\n"
+
+
 @pytest.mark.parametrize("query", ["SELECT 1 AS a", "FROM artifacts"])
 def test_nothing_is_said_that_is_no_note(query: str, store: Path) -> None:
     done = subprocess.run(
