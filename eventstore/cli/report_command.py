@@ -49,6 +49,13 @@ from eventstore.cli.stores import opened_store
 @click.option(
     "--verify/--no-verify", default=True, show_default=True, help="Check the whole store first."
 )
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=100,
+    show_default=True,
+    help="Nodes of the lineage: origins, ways to them, the nearest; 0 for all.",
+)
 @output_options
 def report_command(
     directory: Path,
@@ -58,6 +65,7 @@ def report_command(
     checkpoint_file: Path | None,
     key_file: Path | None,
     verify: bool,
+    limit: int,
     output: Output,
 ) -> None:
     """Write an audit report on an artifact or execution, as one HTML file.
@@ -84,6 +92,12 @@ def report_command(
             signed = [] if checkpoint is None else [checkpoint.of_store(opened.log.store_id)]
             with progress_bar("Verifying") as progress:
                 verification = opened.log.verify(progress, signed_heads=signed)
-        html = store.report(kind, node_id, verification=verification, checkpoint=checkpoint)
+        html = store.report(
+            kind,
+            node_id,
+            verification=verification,
+            checkpoint=checkpoint,
+            limit=limit or None,
+        )
     page = html.encode()
     output.document([page], {"bytes": len(page)})

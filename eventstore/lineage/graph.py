@@ -181,13 +181,14 @@ def graph_of(
         for node in nodes_by_id(snapshot, kind, ids)
     ]
     known = {node.key for node in nodes}
-    edges = [_edge(event) for event in events]
+    edges = [edge_of(event) for event in events]
     found = [edge for edge in edges if edge.source in known and edge.target in known]
     found.sort(key=lambda edge: (edge.source, edge.target, edge.event.type))
     return Graph(tuple(nodes), tuple(found), left_out)
 
 
-def _edge(event: mlmd.Event) -> Edge:
+def edge_of(event: mlmd.Event) -> Edge:
+    """The event in the direction in which data flows."""
     artifact, execution = ("artifact", event.artifact_id), ("execution", event.execution_id)
     if event.type in _OUTPUTS:
         return Edge(execution, artifact, event)

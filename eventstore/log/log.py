@@ -55,7 +55,8 @@ class SignedHead(msgspec.Struct, frozen=True):
 class VerifyReport(msgspec.Struct, frozen=True):
     """What `verify` saw: `tree_head` is in hexadecimal, over the records that it could read.
 
-    `not_checked` says what it did not look at, and why.
+    `not_checked` says what it did not look at, and why; `signed_heads` are those it was to hold the
+    log against, which all hold when it is `ok`.
     """
 
     ok: bool
@@ -65,6 +66,7 @@ class VerifyReport(msgspec.Struct, frozen=True):
     tree_head: str
     findings: list[Finding]
     not_checked: list[str] = []
+    signed_heads: list[SignedHead] = []
 
     def without(self, *not_checked: str) -> VerifyReport:
         """The same report, which also says that something was not looked at."""

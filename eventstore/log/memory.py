@@ -183,6 +183,7 @@ class MemoryLog:
             frontier.size,
             frontier.head().hex(),
             findings,
+            signed_heads=list(signed_heads),
         )
 
     def close(self) -> None:

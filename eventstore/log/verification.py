@@ -101,6 +101,7 @@ def verify_directory(
         total.head,
         total.findings,
         not_checked,
+        list(signed_heads),
     )
 
 

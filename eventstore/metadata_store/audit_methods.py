@@ -83,17 +83,20 @@ class AuditMethods:
         *,
         verification: VerifyReport | None = None,
         checkpoint: Checkpoint | None = None,
+        limit: int | None = 100,
     ) -> str:
         """An audit report on an artifact or execution: one HTML document that needs nothing else.
 
         It has what was known, now or as of this moment, and what has changed since; the lineage,
         drawn; who put each version, when and why; and the head that pins this history. What
-        `verify` returned is told when given, and with a checkpoint of this store each version that
-        it covers is proved.
+        `verify` returned is told when given, and with a checkpoint of this store that it holds, and
+        each version that it covers is proved. Of the lineage at most `limit` nodes are shown, None
+        for all: its origins, the ways to them, and what is near; where others are left out, the
+        drawing says how many.
 
         Raises NotFoundError for an unknown node or a checkpoint of another store,
-        InvalidArgumentError for another kind, DataLossError when the log is no longer what was
-        signed, FailedPreconditionError without the extra `audit`.
+        InvalidArgumentError for another kind or a limit below 1, DataLossError when the log is no
+        longer what was signed, FailedPreconditionError without the extra `audit`.
         """
         from eventstore.report import report_html
 
@@ -105,4 +108,5 @@ class AuditMethods:
             self._snapshot().position,
             verification=verification,
             checkpoint=checkpoint,
+            limit=limit,
         )

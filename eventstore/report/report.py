@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
-from eventstore.errors import FailedPreconditionError
+from eventstore.errors import FailedPreconditionError, InvalidArgumentError
 from eventstore.history import FieldChange, Version, history
 from eventstore.history.fields import field_changes, plain_fields
 from eventstore.history.versions import moment_of
-from eventstore.lineage import Edge, Graph, GraphNode, closure
+from eventstore.lineage import Graph, GraphNode
+from eventstore.lineage.graph import edge_of, graph_of
+from eventstore.lineage.walks import node_kind, require_node
 from eventstore.log import Log, VerifyReport
+from eventstore.plain_json import json_text, moment_text
 from eventstore.projections import Projections
 from eventstore.projections import index_tables as tables
-from eventstore.report.drawing import Drawing, drawing_of
-from eventstore.shown_text import shown_lines
+from eventstore.projections.lineage import walk
+from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.report.drawing import NARROW, WIDE, drawing_of
+from eventstore.report.selection import Key, Selection, selection
+from eventstore.report.svg import band_svg
+from eventstore.shown_text import harmless_json, shown_lines
 from eventstore.store.node_kinds import CONTEXT
 from eventstore.store.node_reads import nodes_by_id
 from eventstore.store.snapshot import Snapshot
@@ -24,7 +32,11 @@ from eventstore.store.snapshot import Snapshot
 if TYPE_CHECKING:
     from eventstore.audit import Checkpoint
 
-_DRAWN_NODES_MAX: Final = 200
+_HEADING_MAX: Final = 120
+_WALKS: Final = (
+    mlmd.LineageSubgraphQueryOptions.UPSTREAM,
+    mlmd.LineageSubgraphQueryOptions.DOWNSTREAM,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +46,7 @@ class LineageEntry:
     node: GraphNode
     first: Version
     last: Version
+    is_origin: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +77,17 @@ class Report:
     since_then: Sequence[FieldChange]
     contexts: Sequence[Any]
     lineage: Sequence[LineageEntry]
-    drawing: Drawing
-    omitted_nodes: int
+    drawings: dict[str, list[str]]
+    chosen: Selection
     verification: VerifyReport | None
     checkpoint: Checkpoint | None
+    was_verified: bool
     proofs: Sequence[tuple[Version, str]]
+
+    @property
+    def origins(self) -> list[LineageEntry]:
+        """The nodes of the lineage that nothing led to, among those that are shown."""
+        return [entry for entry in self.lineage if entry.is_origin]
 
 
 def report_html(
@@ -80,18 +99,22 @@ def report_html(
     *,
     verification: VerifyReport | None,
     checkpoint: Checkpoint | None,
+    limit: int | None,
 ) -> str:
     """The report on a node as of a position, as one HTML document without outside references.
 
     `verification` and `checkpoint` are shown when given, the latter with a proof of each version
-    that it covers. Raises NotFoundError for an unknown node, InvalidArgumentError for a kind
-    without lineage, FailedPreconditionError without Jinja, DataLossError or NotFoundError when the
-    checkpoint is not of this history or store.
+    that it covers; `limit` is how many nodes of the lineage are shown. Raises NotFoundError for an
+    unknown node, InvalidArgumentError for a kind without lineage or a limit below 1,
+    FailedPreconditionError without Jinja, DataLossError or NotFoundError when the checkpoint is not
+    of this history or store.
     """
+    if limit is not None and limit < 1:
+        raise InvalidArgumentError(f"limit is {limit}: use 1 or more, or None for all")
     template = _template()
     snapshot = Snapshot(projections, position)
     newest = Snapshot(projections, log.position)
-    graph, omitted = _lineage(snapshot, kind, node_id)
+    graph, chosen = _lineage(snapshot, kind, node_id, limit)
     versions = history(log, snapshot, kind, node_id)
     later = history(log, newest, kind, node_id)[len(versions) :]
     message = versions[-1].message
@@ -101,6 +124,8 @@ def report_html(
         from eventstore.audit import prove_inclusion
 
         heads = projections.subtree_heads()
+        # It holds for the last record that it states, or this raises.
+        prove_inclusion(log, heads, checkpoint.size, checkpoint)
         proofs = [
             (version, prove_inclusion(log, heads, version.position, checkpoint).to_json())
             for version in versions
@@ -119,55 +144,67 @@ def report_html(
         later_versions=later,
         since_then=field_changes(kind, message, later[-1].message) if later else (),
         contexts=list(nodes_by_id(snapshot, CONTEXT, _context_ids(snapshot, kind, node_id))),
-        lineage=[_entry(log, snapshot, node) for node in graph.nodes],
-        drawing=drawing_of(graph, (kind, node_id)),
-        omitted_nodes=omitted,
+        lineage=[
+            LineageEntry(node, found[0], found[-1], node.key in chosen.origins)
+            for node in graph.nodes
+            for found in (history(log, snapshot, node.kind, node.id),)
+        ],
+        drawings={
+            name: [
+                band_svg(band, f"Lineage, part {number}")
+                for number, band in enumerate(drawing_of(graph, subject.key, chosen, shape), 1)
+            ]
+            for name, shape in (("wide", WIDE), ("narrow", NARROW))
+        },
+        chosen=chosen,
         verification=verification,
         checkpoint=checkpoint,
+        was_verified=verification is not None
+        and checkpoint is not None
+        and verification.ok
+        and checkpoint.of_store(log.store_id) in verification.signed_heads,
         proofs=proofs,
     )
     rendered: str = template.render(report=report)
     return rendered
 
 
-def _lineage(snapshot: Snapshot, kind: str, node_id: int) -> tuple[Graph, int]:
-    """All that led to the node and all that came of it, as far as it can be drawn."""
-    nodes: dict[tuple[str, int], GraphNode] = {}
-    edges: dict[tuple[tuple[str, int], tuple[str, int], int], Edge] = {}
-    for direction in ("upstream", "downstream"):
-        found = closure(snapshot, kind, node_id, direction, None)
-        nodes |= {node.key: node for node in found.nodes}
-        edges |= {(edge.source, edge.target, edge.event.type): edge for edge in found.edges}
-    kept = set(_nearest(nodes, edges, (kind, node_id)))
-    graph = Graph(
-        tuple(nodes[key] for key in sorted(kept)),
-        tuple(
-            edge
-            for (source, target, _), edge in sorted(edges.items())
-            if source in kept and target in kept
-        ),
+def _lineage(
+    snapshot: Snapshot, kind: str, node_id: int, limit: int | None
+) -> tuple[Graph, Selection]:
+    """All that led to the node and all that came of it, and what of it is shown.
+
+    Ways are walked to their ends, since origins are there; only what is shown is read.
+    """
+    start = node_kind(kind)
+    require_node(snapshot, start, node_id)
+    events: list[mlmd.Event] = []
+    ways: list[set[tuple[Key, Key]]] = []
+    for direction in _WALKS:
+        found = walk(
+            snapshot.projections,
+            as_of=snapshot.position,
+            starting_kind=start.record_kind,
+            starting_ids=[node_id],
+            max_num_hops=sys.maxsize - 1,
+            direction=direction,
+            endings={},
+        )
+        edges = map(edge_of, found.events)
+        ways.append({(edge.source, edge.target) for edge in edges})
+        events += found.events
+    upstream, downstream = ways
+    chosen = selection((kind, node_id), upstream, downstream, limit)
+    artifact_ids, execution_ids = (
+        sorted(node_id for kind, node_id in chosen.kept if kind == kept)
+        for kept in ("artifact", "execution")
     )
-    return graph, len(nodes) - len(kept)
+    shown = {(e.artifact_id, e.execution_id, e.type): e for e in events if _ends(e) <= chosen.kept}
+    return graph_of(snapshot, artifact_ids, execution_ids, shown.values()), chosen
 
 
-def _nearest(
-    nodes: Iterable[tuple[str, int]],
-    edges: Iterable[tuple[tuple[str, int], tuple[str, int], int]],
-    start: tuple[str, int],
-) -> list[tuple[str, int]]:
-    """The nodes nearest to the start, so many as can be drawn."""
-    neighbours: dict[tuple[str, int], list[tuple[str, int]]] = {key: [] for key in nodes}
-    for source, target, _ in edges:
-        neighbours[source].append(target)
-        neighbours[target].append(source)
-    found = [start]
-    seen = {start}
-    for key in found:
-        for neighbour in sorted(neighbours[key]):
-            if neighbour not in seen and len(found) < _DRAWN_NODES_MAX:
-                seen.add(neighbour)
-                found.append(neighbour)
-    return found
+def _ends(event: mlmd.Event) -> set[Key]:
+    return {("artifact", event.artifact_id), ("execution", event.execution_id)}
 
 
 def _context_ids(snapshot: Snapshot, kind: str, node_id: int) -> list[int]:
@@ -176,11 +213,6 @@ def _context_ids(snapshot: Snapshot, kind: str, node_id: int) -> list[int]:
         "execution": tables.CONTEXTS_BY_EXECUTION,
     }
     return snapshot.linked_ids(links[kind], node_id)
-
-
-def _entry(log: Log, snapshot: Snapshot, node: GraphNode) -> LineageEntry:
-    versions = history(log, snapshot, node.kind, node.id)
-    return LineageEntry(node, versions[0], versions[-1])
 
 
 def _head(log: Log, position: int) -> Head:
@@ -197,6 +229,7 @@ def _head(log: Log, position: int) -> Head:
 def _template() -> Any:
     try:
         import jinja2
+        import markupsafe
     except ImportError as error:
         raise FailedPreconditionError(
             "reports need the package Jinja2: pip install 'mlmd-eventstore[audit]'"
@@ -207,12 +240,23 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
-        # Markup is escaped by Jinja; what cannot be seen, and what reverses a line, is so here.
-        finalize=lambda value: shown_lines(value) if type(value) is str else value,
+        finalize=_shown,
     )
-    environment.filters["moment"] = _moment
+    environment.filters["moment"] = lambda moment: markupsafe.Markup("<time>{}</time>").format(
+        moment_text(moment)
+    )
+    # What is left out here is said below, where all of a name stands.
+    environment.filters["heading"] = lambda text: (
+        text if len(text) <= _HEADING_MAX else f"{text[:_HEADING_MAX]}…"
+    )
+    environment.filters["lines"] = lambda text: markupsafe.escape(shown_lines(text))
+    environment.filters["proof"] = lambda text: markupsafe.escape(harmless_json(text))
+    environment.filters["markup"] = markupsafe.Markup
     return environment.get_template("report.html.j2")
 
 
-def _moment(moment: datetime) -> str:
-    return moment.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00") + " UTC"
+def _shown(value: Any) -> Any:
+    """Whatever the template says of what is stored, as it is shown."""
+    if hasattr(value, "__html__") or value is None:
+        return value
+    return shown_lines(value if isinstance(value, str) else json_text(value))

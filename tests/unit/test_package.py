@@ -29,14 +29,8 @@ LAYERS = {
     "history": {"errors", "proto", "log", "projections", "store", "lineage", "plain_json"},
     "audit": {"errors", "log", "projections"},
     "report": {
-        "shown_text",
-        "errors",
-        "log",
-        "projections",
-        "store",
-        "lineage",
-        "history",
-        "audit",
+        *("errors", "proto", "log", "projections", "store", "lineage", "history", "audit"),
+        *("shown_text", "plain_json"),
     },
     "recording": {"errors", "proto"},
     "metadata_store": {
