@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import heapq
 import logging
-import os
 import tempfile
 import threading
 from collections import Counter, deque
@@ -25,6 +24,7 @@ import pyarrow as pa
 
 from eventstore.errors import DataLossError
 from eventstore.log import Commit, Log, Progress
+from eventstore.log.forking import renew_in_children
 from eventstore.log.os_errors import translated
 from eventstore.projections.index_tables import Entry, PendingEntries
 from eventstore.projections.index_tail import Tail
@@ -94,7 +94,6 @@ class PointIndex:
         self._repairs: Counter[int] = Counter()
         self._writer: ThreadPoolExecutor | None = None
         self._writing: deque[Future[None]] = deque()
-        self._process = os.getpid()
         runs = usable_runs(folder, log, remove_useless=not read_only) if folder else []
         if runs:
             newest = runs[-1].metadata
@@ -103,6 +102,19 @@ class PointIndex:
             self._tail = Tail(0, 0, {})
         # Oldest first; the last one is the tail that takes commits.
         self._levels: tuple[_Level, ...] = (*runs, self._tail)
+
+        renew_in_children(self)
+
+    def after_fork_in_child(self) -> None:
+        """Threads do not survive a fork; what the parent was writing stays in memory here."""
+        self._swap = threading.Lock()
+        self._repairing = threading.Lock()
+        self._writer = None
+        self._writing.clear()
+        if self._temporary is not None:
+            # For the parent to remove.
+            self._temporary._finalizer.detach()  # type: ignore[attr-defined]
+            self._temporary = None
 
     @property
     def position(self) -> int:
@@ -268,10 +280,10 @@ class PointIndex:
         """Write out a tail that would take the next opening long to read again."""
         if self._is_kept and self._tail.records >= _CLOSING_RECORDS_MIN:
             self._freeze_tail()
-        if self._writer is not None and self._process == os.getpid():
+        if self._writer is not None:
             self._writer.shutdown(wait=True)
         self._writer = None
-        if self._temporary is not None and self._process == os.getpid():
+        if self._temporary is not None:
             self._temporary.cleanup()
 
     def file_bytes(self) -> int:
@@ -344,11 +356,6 @@ class PointIndex:
             self._replace([damaged], runs)
 
     def _submit(self, frozen: Tail | None) -> None:
-        if self._process != os.getpid():
-            # Threads do not survive a fork; what the parent was writing stays in memory here.
-            self._process = os.getpid()
-            self._writer, self._temporary = None, None
-            self._writing.clear()
         if self._writer is None:
             self._writer = ThreadPoolExecutor(1, thread_name_prefix="eventstore-index")
         self._writing.append(self._writer.submit(self._write_out, frozen, self._run_folder()))

@@ -17,6 +17,7 @@ import msgspec
 from eventstore.errors import FailedPreconditionError
 from eventstore.log import Commit, Log, Progress, Record
 from eventstore.log import record as kinds
+from eventstore.log.forking import renew_in_children
 from eventstore.projections.base_check import Base, BaseCheck
 from eventstore.projections.cache_file import remove_abandoned
 from eventstore.projections.filter import FilterSql
@@ -96,6 +97,27 @@ class Projections:
         if self._folder is not None and self._saves:
             remove_abandoned(self._folder)
         self.index = PointIndex(log, _below(self._folder, INDEX_NAME), read_only=not self._saves)
+        renew_in_children(self)
+
+    def after_fork_in_child(self) -> None:
+        """Fold into an index of one's own: a thread of the parent may have been folding."""
+        self._mutex = threading.Lock()
+        self._renewing = threading.Lock()
+        self._recent.clear()
+        self._values = HeldValues(self._log)
+        self._subtree_heads = None
+        self.__dict__.pop("index", None)
+
+    def __getattr__(self, name: str) -> Any:
+        # Only of what is missing: in a forked child, which opens the index at its first use.
+        if name != "index" or "_renewing" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        with self._renewing:
+            if "index" not in self.__dict__:
+                self.index = PointIndex(
+                    self._log, _below(self._folder, INDEX_NAME), read_only=not self._saves
+                )
+            return self.__dict__["index"]
 
     def catch_up(self, progress: Progress | None = None) -> int:
         """Fold what the log has gained into the point index; the position that is reached."""
@@ -373,7 +395,8 @@ class Projections:
 
     def close(self) -> None:
         """Release files and threads."""
-        self.index.close()
+        if "index" in self.__dict__:
+            self.index.close()
         if self._tables is not None:
             self._tables.close()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from eventstore.errors import (
     ResourceExhaustedError,
 )
 from eventstore.log import Log, Progress
+from eventstore.log.forking import renew_in_children
 from eventstore.log.os_errors import translating
 from eventstore.projections.deadlines import STATEMENT_SECONDS_MAX, Deadline
 from eventstore.projections.folding import FOLDED_COLUMNS, TableChange, table_changes
@@ -35,6 +35,7 @@ from eventstore.projections.tables_file import (
     checkpoint_of,
     failed,
     is_damage,
+    left_to_the_parent,
     open_tables,
     open_tables_apart,
     open_tables_to_read,
@@ -74,8 +75,6 @@ UPDATE checkpoint SET position = $position, recorded_at = $recorded_at WHERE pos
 
 _Answer = TypeVar("_Answer")
 
-_left_to_the_parent: list[OpenedTables] = []
-
 
 class _Folds:
     """Counts the folds of this process, into whatever tables, so that a query notices one."""
@@ -84,6 +83,13 @@ class _Folds:
         self._mutex = threading.Lock()
         self.started = 0
         self.finished = 0
+        renew_in_children(self)
+
+    def after_fork_in_child(self) -> None:
+        """No thread of the parent folds here."""
+        self._mutex = threading.Lock()
+        self.finished = self.started
+        _writers.clear()
 
     def start(self) -> None:
         with self._mutex:
@@ -123,11 +129,23 @@ class Tables:
         self._read_only = read_only
         self._saves = saves
         self._mutex = threading.RLock()
-        self._process = os.getpid()
+        self._is_child = False
         self._opened: OpenedTables | None = None
         self._checkpoint = 0
         self._folds_seen = -1
         self._statements: dict[str, duckdb.Statement] = {}
+        renew_in_children(self)
+
+    def after_fork_in_child(self) -> None:
+        """Fold tables of one's own: DuckDB does not survive a fork, nor let go of its file."""
+        self._mutex = threading.RLock()
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            # Closing the database would write to the file.
+            opened.leave_to_the_parent()
+        left_to_the_parent.append(self._statements)
+        self._statements = {}
+        self._is_child = True
 
     def checkpoint(self) -> int:
         """The position up to which the tables are folded."""
@@ -259,19 +277,15 @@ class Tables:
     def close(self) -> None:
         """Close the database. The next call opens it again."""
         with self._mutex:
-            if self._opened is not None and self._process == os.getpid():
+            if self._opened is not None:
                 self._opened.close()
             self._opened = None
 
     def _connection(self) -> duckdb.DuckDBPyConnection:
-        if self._process != os.getpid():
-            # DuckDB does not survive a fork, and closing the database would write to the file.
-            if self._opened is not None:
-                _left_to_the_parent.append(self._opened)
-            self._process = os.getpid()
-            return self._take(open_tables_apart(self._log))
         if self._opened is not None:
             return self._opened.connection
+        if self._is_child:
+            return self._take(open_tables_apart(self._log))
         opening = open_tables_to_read if self._read_only else open_tables
         return self._take(opening(self._log, self._path))
 

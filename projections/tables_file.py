@@ -29,7 +29,13 @@ IN_MEMORY_RECORDS_MAX: Final = 131_072
 ONE_THREAD_RECORDS_MAX: Final = 131_072
 """On tables of so few records a query takes longer to share out than to run."""
 
-_opening: Final = threading.Lock()
+_opening: Final = threading.RLock()
+
+left_to_the_parent: Final[list[object]] = []
+"""What a forked child keeps of its parent's DuckDB and never uses: giving it back would use it."""
+
+_left_paths: Final[set[Path]] = set()
+"""The files of these, which DuckDB would take to be open in this process."""
 
 _WRITE_ERRORS: Final = (
     errno.ENOSPC,
@@ -59,6 +65,15 @@ class OpenedTables:
     temporary: tempfile.TemporaryDirectory[str] | None = None
     failure: errors.StatusError | None = None
 
+    def leave_to_the_parent(self) -> None:
+        """Keep a forked child from using, closing or removing what its parent has open."""
+        left_to_the_parent.append(self)
+        if self.path is not None:
+            _left_paths.add(self.path)
+        if self.temporary is not None:
+            # For the parent to remove.
+            self.temporary._finalizer.detach()  # type: ignore[attr-defined]
+
     def close(self) -> None:
         self.connection.close()
         if self.temporary is not None:
@@ -74,6 +89,8 @@ def open_tables(log: Log, path: Path | None) -> OpenedTables:
         return OpenedTables(_created(log, ":memory:"))
     # Resolved, so that DuckDB knows a file that this process has opened already.
     path = path.resolve()
+    if path in _left_paths:
+        return open_tables_apart(log)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # One after the other: else one thread takes what another is making for a useless file.
@@ -98,6 +115,8 @@ def open_tables_to_read(log: Log, path: Path | None) -> OpenedTables:
     """The tables in a file, however far they are folded, if they can be had; else ones apart."""
     if path is not None and path.exists():
         path = path.resolve()
+        if path in _left_paths:
+            return open_tables_apart(log)
         with contextlib.suppress(duckdb.Error):
             connection = _connected(log, str(path), read_only=True)
             if checkpoint_of(connection, log) is not None:
@@ -246,6 +265,11 @@ def _created(log: Log, database: str) -> duckdb.DuckDBPyConnection:
 
 
 def _connected(log: Log, database: str, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    with _opening:
+        return _configured(log, database, read_only=read_only)
+
+
+def _configured(log: Log, database: str, *, read_only: bool) -> duckdb.DuckDBPyConnection:
     configuration = dict(_CONFIGURATION)
     if database == ":memory:":
         # Else what does not fit the memory would go into the working directory.
@@ -281,3 +305,11 @@ _CONFIGURATION: Final[dict[str, str | bool | int | float | list[str]]] = {
     "enable_external_access": False,
 }
 """Safe: nothing is loaded, and nothing outside the database is read or written."""
+
+if hasattr(os, "register_at_fork"):
+    # No child is forked while a thread opens a database, for DuckDB has locks of its own for that.
+    os.register_at_fork(
+        before=_opening.acquire,
+        after_in_parent=_opening.release,
+        after_in_child=_opening.release,
+    )

@@ -10,11 +10,13 @@ from __future__ import annotations
 import bisect
 import contextlib
 import errno
+import fcntl
 import hashlib
 import logging
 import os
 import time
 from collections.abc import Callable, Iterator
+from enum import Enum
 from operator import lt
 from pathlib import Path
 
@@ -32,7 +34,8 @@ from eventstore.log.commit_ends import (
 from eventstore.log.commit_ends import (
     FILE_NAME as COMMIT_ENDS_NAME,
 )
-from eventstore.log.ipc_message import Envelope, message_envelope
+from eventstore.log.file_lock import is_at
+from eventstore.log.ipc_message import CHECKSUM_BYTES, Envelope, message_envelope
 from eventstore.log.ipc_stream import (
     END_OF_STREAM,
     NO_MESSAGE,
@@ -55,7 +58,7 @@ _ROOM = bytes(256 * 1024)
 _ROOM_MESSAGE_BYTES_MAX = 16 * 1024
 """For longer messages, making room would take as long as it saves."""
 
-_START_BYTES = len(NO_MESSAGE)
+_END_BYTES = CHECKSUM_BYTES + len(NO_MESSAGE)
 _SUSPECT = (Ending.INCOMPLETE, Ending.DAMAGED)
 _SURE = (Ending.ROOM, Ending.END_OF_STREAM)
 _SECOND_LOOK_SECONDS = 0.02
@@ -64,8 +67,19 @@ _READ_BYTES = 64 * 1024
 """So much is read first when something was appended, which is mostly enough."""
 
 
+class Held(Enum):
+    """What a reader of the segment holds of its lock: whether anybody can be writing to it."""
+
+    NOTHING = "nothing"
+    SHARED = "shared"
+    EXCLUSIVE = "exclusive"
+
+
 class ActiveSegmentFile:
     """One open active segment, and where each commit in it ends.
+
+    A commit is taken notice of once it is durable: its writer has acknowledged it, or it was synced
+    here while nobody wrote. So none is ever taken back.
 
     Not safe to use from several threads; its owner holds a lock.
     """
@@ -86,6 +100,8 @@ class ActiveSegmentFile:
             raise translated(error, "opening", self.path) from None
         self.end = entry.header_bytes
         self.is_ended = False
+        self.has_unacknowledged = False
+        """Whether commits follow of which it is not known that they are durable."""
         self.newest: Envelope | None = None
         """The newest commit in the file that was seen."""
         self._ends = no_commits()
@@ -100,13 +116,18 @@ class ActiveSegmentFile:
                 f"segment {self.number}, {self.path}: its header is damaged; the first commit "
                 f"behind it starts at position {self.first_position}"
             )
+        self._note_checksum(header)
         self._take_known_ends()
 
     def close(self) -> None:
-        # Once only: the number may be another file's by the second time.
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-        self._descriptor = -1
+        # First out of sight: the number may be another file's once it is closed.
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def is_at_its_path(self, lock_descriptor: int) -> bool:
+        """Whether the path leads to this file, and the lock is on it."""
+        return is_at(self.path, self._descriptor, lock_descriptor)
 
     @property
     def last_position(self) -> int:
@@ -122,18 +143,37 @@ class ActiveSegmentFile:
         return os.lseek(self._descriptor, 0, os.SEEK_END)
 
     def is_up_to_date(self) -> bool:
-        """Whether no commit follows the newest that is known; False when that cannot be told."""
+        """Whether the newest commit that is known is so still; False when that cannot be told."""
         try:
-            following = os.pread(self._descriptor, _START_BYTES, self.end)
-            return following == NO_MESSAGE or self._ends_with(following)
+            found = os.pread(self._descriptor, _END_BYTES, self.end - CHECKSUM_BYTES)
+            return found == self._unchanged or (found == self._checksum and self._ends_here())
         except OSError:
             return False
 
-    def catch_up(self) -> bool:
+    def settle(self) -> bool:
+        """Take notice of unacknowledged commits unless somebody is writing; whether any were there.
+
+        Their writer has died, or the acknowledgement was lost with the machine's power.
+        """
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            # Nobody writes where nothing can be locked.
+            return self.catch_up(Held.SHARED)
+        try:
+            return self.catch_up(Held.SHARED)
+        finally:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def catch_up(self, held: Held = Held.NOTHING) -> bool:
         """Notice what was appended since the last call; whether anything was.
 
-        Stops before a message that is being written.
-        Raises DataLossError when a commit that was acknowledged is damaged or gone.
+        Stops before a message that is being written, and, unless some of the lock is held, before
+        one that is not known to be durable.
+        Raises DataLossError when a commit that was acknowledged is damaged or gone, and what a
+        failing disk raises when one cannot be made durable.
         """
         size = self.file_bytes()
         if size < self.end:
@@ -141,8 +181,14 @@ class ActiveSegmentFile:
                 f"segment {self.number}, {self.path}: it ends at byte {size}, but commits up to "
                 f"byte {self.end} were read from it before: something cut it"
             )
+        self.has_unacknowledged = False
         if self.is_ended or self.is_up_to_date():
             return False
+        if self._read(self.end - CHECKSUM_BYTES, self.end) != self._checksum:
+            raise errors.DataLossError(
+                f"segment {self.number}, {self.path}: what ends at byte {self.end} is not what was "
+                "read there before: something replaced it; open the store again"
+            )
         # Before the data: whatever is acknowledged by now is whole in what is read after.
         acknowledged = read_acknowledged(self._acknowledged_path)
         start = self.end
@@ -153,11 +199,15 @@ class ActiveSegmentFile:
             time.sleep(_SECOND_LOOK_SECONDS)
             data, walk = self._walk_from(start)
             is_damaged = self._is_damaged(data, walk, start, acknowledged)
-        self._absorb(data, walk)
-        self.is_ended = walk.ending is Ending.END_OF_STREAM
         if is_damaged:
+            self._absorb(data, walk.ends)
             raise self._damaged(self.last_position + 1, self.end)
-        return bool(walk.ends)
+        ends = walk.ends
+        if ends and walk.ending is not Ending.END_OF_STREAM:
+            ends = self._durable(data, ends, held)
+        self._absorb(data, ends)
+        self.is_ended = walk.ending is Ending.END_OF_STREAM
+        return bool(ends)
 
     def append(self, message: bytes, commit: Commit) -> None:
         """Write one commit and make it durable. On failure no commit was added.
@@ -184,6 +234,7 @@ class ActiveSegmentFile:
                 "the store before the next put"
             ) from None
         self.end += len(message)
+        self._note_checksum(message)
         self._note(self.end, Envelope(commit.number, commit.last_position, commit.recorded_at))
         if len(self._ends.offsets) % BLOCK_COMMITS == 0:
             # Without it the next opening takes longer, and nothing else.
@@ -276,9 +327,10 @@ class ActiveSegmentFile:
                     return search()
         return index
 
-    def reopen(self) -> None:
-        """Give a forked child an open file of its own."""
-        self._descriptor = os.open(self.path, os.O_RDWR)
+    def _note_checksum(self, known: bytes | memoryview) -> None:
+        """Note the last bytes of what is known: a commit's checksum, which is its identity."""
+        self._checksum = bytes(known[-CHECKSUM_BYTES:])
+        self._unchanged = self._checksum + NO_MESSAGE
 
     def _note(self, end: int, envelope: Envelope) -> None:
         self.newest = envelope
@@ -286,12 +338,37 @@ class ActiveSegmentFile:
         self._ends.positions.append(envelope.last_position)
         self._ends.recorded_ats.append(envelope.recorded_at)
 
-    def _absorb(self, data: memoryview, walk: Walk) -> None:
+    def _durable(self, data: memoryview, ends: list[int], held: Held) -> list[int]:
+        """Those of the whole and valid messages behind the newest commit that are durable."""
+        # Read after the data: a writer acknowledges what it has written and synced before.
+        acknowledged = read_acknowledged(self._acknowledged_path)
+        known_end = self.header_bytes
+        if acknowledged is not None and acknowledged.segment >= self.number:
+            is_past = acknowledged.segment > self.number
+            known_end = self.end + ends[-1] if is_past else acknowledged.end
+        durable = ends[: bisect.bisect_right(ends, known_end - self.end)]
+        if len(durable) == len(ends):
+            return ends
+        if held is Held.NOTHING:
+            self.has_unacknowledged = True
+            return durable
+        try:
+            if held is Held.EXCLUSIVE:
+                # A sync that failed may have left it in memory alone, where no later one sees it.
+                self._write(bytes(data[: ends[-1]]))
+            _sync_data(self._descriptor)
+        except OSError as error:
+            raise translated(error, "syncing", self.path) from None
+        return ends
+
+    def _absorb(self, data: memoryview, ends: list[int]) -> None:
         start, begin = self.end, 0
-        for end in walk.ends:
+        for end in ends:
             self._note(start + end, message_envelope(data[begin:end]))
             begin = end
-        self.end = start + walk.stopped_at
+        self.end = start + begin
+        if ends:
+            self._note_checksum(data[:begin])
 
     def _take_known_ends(self) -> None:
         """Begin behind what earlier writers left of the commits' ends, if it fits the file."""
@@ -305,6 +382,7 @@ class ActiveSegmentFile:
         newest = message_envelope(data)
         if newest[1:] == (known.positions[-1], known.recorded_ats[-1]):
             self.newest, self._ends = newest, known
+            self._note_checksum(data)
             self.end = known.offsets[-1]
             self._believed = len(known.offsets)
 
@@ -338,11 +416,11 @@ class ActiveSegmentFile:
             "%s does not say what the segment does: reading the segment",
             self.path.parent / COMMIT_ENDS_NAME,
         )
-        last_position = self.last_position
+        last_position, known_end = self.last_position, self.end
         self._ends, self._believed = no_commits(), 0
         self.newest, self.end = None, self.header_bytes
         data, walk = self._walk_from(self.end)
-        self._absorb(data, walk)
+        self._absorb(data, [end for end in walk.ends if self.end + end <= known_end])
         if self.last_position < last_position:
             raise self._damaged(self.last_position + 1, self.end)
 
@@ -384,9 +462,9 @@ class ActiveSegmentFile:
             start += len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _ends_with(self, following: bytes) -> bool:
-        """Whether the file ends where the newest commit does, behind which this was read."""
-        return not following and os.lseek(self._descriptor, 0, os.SEEK_END) == self.end
+    def _ends_here(self) -> bool:
+        """Whether the file ends where the newest commit does."""
+        return os.lseek(self._descriptor, 0, os.SEEK_END) == self.end
 
     def _make_room(self, message_bytes: int) -> None:
         """See to it that there is room for a message, if it is a short one."""

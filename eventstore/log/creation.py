@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import time
 from pathlib import Path
 from typing import Final
@@ -41,23 +40,19 @@ def create_store(directory: Path) -> Manifest:
         # A creation that died may have made the directory, and not this.
         with contextlib.suppress(PermissionError):
             sync_directory(directory.absolute().parent)
-        descriptor = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            with exclusive(descriptor):
-                _refuse_occupied(directory)
-                remove_temporary_files(directory, folder)
-                folder.mkdir(exist_ok=True)
-                store_id = uuid4()
-                manifest = Manifest(
-                    store_id=store_id,
-                    created_at=time.time_ns() // 1000,
-                    generation=1,
-                    segments=(),
-                    active=start_segment(folder, store_id, 1, first_position=1),
-                )
-                write_manifest(directory, manifest)
-        finally:
-            os.close(descriptor)
+        with exclusive(directory / LOCK_NAME):
+            _refuse_occupied(directory)
+            remove_temporary_files(directory, folder)
+            folder.mkdir(exist_ok=True)
+            store_id = uuid4()
+            manifest = Manifest(
+                store_id=store_id,
+                created_at=time.time_ns() // 1000,
+                generation=1,
+                segments=(),
+                active=start_segment(folder, store_id, 1, first_position=1),
+            )
+            write_manifest(directory, manifest)
     except OSError as error:
         raise translated(error, "creating a store in", directory) from None
     return manifest

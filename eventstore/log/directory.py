@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import pyarrow as pa
 
 from eventstore import errors
 from eventstore.log import acknowledged, sealing
-from eventstore.log.active_segment import ActiveSegmentFile
+from eventstore.log.active_segment import ActiveSegmentFile, Held
 from eventstore.log.closed_segments import (
     ClosedSegments,
     SegmentMovedError,
@@ -28,8 +28,9 @@ from eventstore.log.closed_segments import (
 )
 from eventstore.log.columns import ACTIVE_SCHEMA, RECORD_SCHEMA, with_derived_columns
 from eventstore.log.commit import commits_of, encode_commit, make_commit, records_of
-from eventstore.log.creation import LOCK_NAME, LOG_FOLDER, create_store, start_segment
-from eventstore.log.file_lock import exclusive, try_exclusive
+from eventstore.log.creation import LOG_FOLDER, create_store, start_segment
+from eventstore.log.file_lock import exclusive, is_at
+from eventstore.log.forking import renew_in_children
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.log import (
     PositionConflictError,
@@ -48,6 +49,7 @@ from eventstore.log.manifest import (
 from eventstore.log.merkle import Frontier
 from eventstore.log.os_errors import translated, translating
 from eventstore.log.record import Commit, Draft, Record
+from eventstore.log.writers_lock import WritersLock
 
 _LOGGER = logging.getLogger("eventstore.log")
 _Answer = TypeVar("_Answer")
@@ -57,6 +59,23 @@ SEGMENT_RECORDS_MAX = 65_536
 """An active segment that has reached either is closed before the next append."""
 
 _SEALING_LOCK_NAME = "sealing.lock"
+_ROTATIONS_MAX = 1_000
+_OPENING_WAIT_SECONDS = 10.0
+_OPENING_POLL_SECONDS = 0.01
+
+_KNOWN = frozenset(
+    (
+        "_active",
+        "_closed",
+        "_commit_number",
+        "_frontier",
+        "_last_recorded_at",
+        "_manifest",
+        "_outcome_unknown",
+        "_place",
+    )
+)
+"""What a log knows of its files, which a forked child has to learn anew."""
 
 
 class DirectoryLog:
@@ -81,37 +100,85 @@ class DirectoryLog:
         self.read_only = read_only
         self._segment_records_max = segment_records_max
         self._folder = directory / LOG_FOLDER
-        self._manifest = manifest
-        self._frontier: Frontier | None = None
         self._mutex = threading.RLock()
         self._sealer: ThreadPoolExecutor | None = None
         self._sealing_mutex = threading.Lock()
+        self._lock = WritersLock()
+        self._acknowledged_descriptor = -1
+        self._is_closed = False
+        self._open(manifest)
+        renew_in_children(self)
+
+    def _open(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._frontier: Frontier | None = None
         self._closed = ClosedSegments(self._folder)
         self._outcome_unknown = False
-        self._lock_descriptor = -1
-        self._acknowledged_descriptor = -1
-        self._process = os.getpid()
-        if not read_only:
+        self._place = (0, 0, 0)
+        """Device, number and time of change of the log's folder when its files were found in it."""
+        if not self.read_only:
             self._open_for_writing()
         self._commit_number = manifest.segments[-1].last_commit if manifest.segments else 0
         self._last_recorded_at = manifest.segments[-1].last_recorded_at if manifest.segments else 0
         # Before the data: whatever is acknowledged by now is in what is read after.
         known = acknowledged.read_acknowledged(self._folder / acknowledged.FILE_NAME)
         try:
-            self._active = ActiveSegmentFile(self._folder, manifest.active, read_only=read_only)
+            self._active = ActiveSegmentFile(
+                self._folder, manifest.active, read_only=self.read_only
+            )
         except BaseException:
             self._close_descriptors()
             raise
         self._take_newest()
         try:
             self._catch_up()
+            self._wait_for_acknowledgement()
             self._refuse_shortened(known)
-            if not read_only:
+            if not self.read_only:
                 self._settle()
         except BaseException:
             self._close_descriptors()
             self._active.close()
             raise
+
+    def after_fork_in_child(self) -> None:
+        """Forget what is open and known: it is opened again when it is asked for."""
+        self._mutex = threading.RLock()
+        self._sealing_mutex = threading.Lock()
+        self._sealer = None
+        self._lock.after_fork_in_child()
+        active = self.__dict__.pop("_active", None)
+        self._close_descriptors()
+        if active is not None:
+            active.close()
+        for name in _KNOWN:
+            self.__dict__.pop(name, None)
+
+    def __getattr__(self, name: str) -> Any:
+        # Only of what is missing: in a forked child, which opens the log again at its first use.
+        if name not in _KNOWN or "_mutex" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        with self._mutex:
+            if name not in self.__dict__:
+                self._open_again()
+            return self.__dict__[name]
+
+    def _open_again(self) -> None:
+        if self._is_closed:
+            raise errors.FailedPreconditionError(
+                f"the store {self.directory} is closed: open it again"
+            )
+        try:
+            _with_newest_manifest(self.directory, self._open_same)
+        except BaseException:
+            for name in _KNOWN:
+                self.__dict__.pop(name, None)
+            raise
+
+    def _open_same(self, manifest: Manifest) -> None:
+        if manifest.store_id != self.store_id:
+            raise self._replaced(manifest)
+        self._open(manifest)
 
     @classmethod
     def create(
@@ -142,22 +209,10 @@ class DirectoryLog:
             raise errors.NotFoundError(
                 f"there is no store at {directory}: check the path, or create one"
             )
-        while True:
-            manifest = read_manifest(directory)
-            try:
-                return cls(
-                    directory,
-                    manifest,
-                    read_only=read_only,
-                    segment_records_max=segment_records_max,
-                )
-            except errors.DataLossError:
-                # Writers may have gone on to another segment since the manifest was read. They go
-                # on at their own pace, so that this ends.
-                if read_manifest(directory).generation == manifest.generation:
-                    raise
-            except OSError as error:
-                raise translated(error, "opening", directory) from None
+        return _with_newest_manifest(
+            directory,
+            partial(cls, directory, read_only=read_only, segment_records_max=segment_records_max),
+        )
 
     @property
     def position(self) -> int:
@@ -176,6 +231,25 @@ class DirectoryLog:
             self._catch_up()
             return self.position != before
 
+    @contextlib.contextmanager
+    def reserved(self) -> Iterator[None]:
+        if self.read_only:
+            yield
+            return
+        path = self._active.path
+        try:
+            self._lock.acquire(path)
+        except FileNotFoundError:
+            # The append finds out why.
+            yield
+            return
+        except OSError as error:
+            raise translated(error, "locking", path) from None
+        try:
+            yield
+        finally:
+            self._lock.release()
+
     def append(
         self,
         drafts: Sequence[Draft],
@@ -191,45 +265,37 @@ class DirectoryLog:
             raise errors.FailedPreconditionError(
                 f"the store {self.directory} was opened to read only: open it for writing to put"
             )
-        with self._mutex:
-            self._reopen_after_fork()
-            if self._outcome_unknown:
-                raise errors.UnavailableError(
-                    f"an earlier sync of {self.directory} failed: reopen the store to put again"
+        if self._outcome_unknown:
+            raise errors.UnavailableError(
+                f"an earlier sync of {self.directory} failed: reopen the store to put again"
+            )
+        with translating("appending in", self._folder), self._writing():
+            if self.position != expected_position:
+                raise PositionConflictError(
+                    f"the log is at position {self.position}, not {expected_position}"
                 )
-            with (
-                translating("appending in", self._folder),
-                exclusive(self._lock_descriptor),
-            ):
-                self._prepare_tail()
-                if self.position != expected_position:
-                    raise PositionConflictError(
-                        f"the log is at position {self.position}, not {expected_position}"
-                    )
-                if self._is_full():
-                    self._rotate()
-                frontier = self._current_frontier().copy()
-                commit = make_commit(
-                    self.store_id,
-                    drafts,
-                    frontier,
-                    number=self._commit_number + 1,
-                    recorded_at=max(time.time_ns() // 1000, self._last_recorded_at),
-                    actor=actor,
-                    reason=reason,
-                    request_id=request_id,
-                )
-                try:
-                    self._active.append(encode_commit(commit), commit)
-                except errors.UnavailableError:
-                    self._outcome_unknown = True
-                    raise
-                self._frontier = frontier
-                self._commit_number = commit.number
-                self._last_recorded_at = commit.recorded_at
-                acknowledged.write_acknowledged(
-                    self._acknowledged_descriptor, self._active.number, self._active.end, frontier
-                )
+            if self._is_full():
+                self._rotate()
+            frontier = self._current_frontier().copy()
+            commit = make_commit(
+                self.store_id,
+                drafts,
+                frontier,
+                number=self._commit_number + 1,
+                recorded_at=max(time.time_ns() // 1000, self._last_recorded_at),
+                actor=actor,
+                reason=reason,
+                request_id=request_id,
+            )
+            try:
+                self._active.append(encode_commit(commit), commit)
+            except errors.UnavailableError:
+                self._outcome_unknown = True
+                raise
+            self._frontier = frontier
+            self._commit_number = commit.number
+            self._last_recorded_at = commit.recorded_at
+            self._acknowledge(frontier)
         return commit
 
     def commits(self, after: int = 0, upto: int | None = None) -> Iterator[Commit]:
@@ -317,12 +383,9 @@ class DirectoryLog:
             raise errors.FailedPreconditionError(
                 f"the store {self.directory} was opened to read only: open it for writing to seal"
             )
-        with self._mutex:
-            self._reopen_after_fork()
-            with translating("sealing in", self._folder), exclusive(self._lock_descriptor):
-                self._prepare_tail()
-                if self.position >= self._active.first_position:
-                    self._rotate()
+        with translating("sealing in", self._folder), self._writing():
+            if self.position >= self._active.first_position:
+                self._rotate()
         self._seal_closed()
 
     def verify(
@@ -343,13 +406,20 @@ class DirectoryLog:
         if self._sealer is not None:
             self._sealer.shutdown(wait=True)
             self._sealer = None
+        if self._is_closed:
+            return
+        if not self.read_only and self._acknowledged_descriptor >= 0:
+            # Room that is not given back is there for the next writer.
+            with (
+                contextlib.suppress(OSError, errors.StatusError),
+                self._writing(wait=False),
+            ):
+                self._active.give_back_room()
         with self._mutex:
-            if self._lock_descriptor >= 0 and os.getpid() == self._process:
-                # Room that is not given back is there for the next writer.
-                with contextlib.suppress(OSError), exclusive(self._lock_descriptor):
-                    self._active.give_back_room()
             self._close_descriptors()
-            self._active.close()
+            if "_active" in self.__dict__:
+                self._active.close()
+        self._is_closed = True
 
     # Following what is on disk
 
@@ -364,14 +434,34 @@ class DirectoryLog:
                 "without it"
             )
 
-    def _catch_up(self) -> None:
+    def _wait_for_acknowledgement(self) -> None:
+        """Without an acknowledgement, find a moment at which nobody writes."""
+        path = self._folder / acknowledged.FILE_NAME
+        waiting_until = time.monotonic() + _OPENING_WAIT_SECONDS
+        while self._active.has_unacknowledged and acknowledged.read_acknowledged(path) is None:
+            if time.monotonic() > waiting_until:
+                raise errors.UnavailableError(
+                    f"{path} is missing or damaged, and another process has been writing to "
+                    f"{self._active.path} for {_OPENING_WAIT_SECONDS:.0f} s: see whether it hangs, "
+                    "and open the store again"
+                )
+            time.sleep(_OPENING_POLL_SECONDS)
+            self._catch_up()
+
+    def _catch_up(self, held: Held = Held.NOTHING) -> None:
         while True:
-            if self._active.catch_up():
+            active = self._active
+            is_moved = active.catch_up(held)
+            if active.has_unacknowledged:
+                is_moved = active.settle() or is_moved
+            if is_moved:
                 self._take_newest()
                 self._frontier = None
             # An ended segment whose successor is not in the manifest yet: a rotation is under way.
             if not (self._active.is_ended and self._reload_manifest()):
                 return
+            # What is held is the lock of the segment before.
+            held = Held.NOTHING
 
     def _take_newest(self) -> None:
         newest = self._active.newest
@@ -382,16 +472,15 @@ class DirectoryLog:
         """Take over a newer manifest; whether the active segment is another one now."""
         manifest = read_manifest(self.directory)
         if manifest.store_id != self.store_id:
-            raise errors.FailedPreconditionError(
-                f"{self.directory} holds another store now ({manifest.store_id}): open it again"
-            )
+            raise self._replaced(manifest)
         if manifest.generation == self._manifest.generation:
             return False
         self._manifest = manifest
         if manifest.active.number == self._active.number:
             return False
+        successor = ActiveSegmentFile(self._folder, manifest.active, read_only=self.read_only)
         self._active.close()
-        self._active = ActiveSegmentFile(self._folder, manifest.active, read_only=self.read_only)
+        self._active = successor
         newest = manifest.segments[-1]
         self._commit_number = newest.last_commit
         self._last_recorded_at = newest.last_recorded_at
@@ -453,11 +542,45 @@ class DirectoryLog:
 
     # Writing, all of it under the writers' lock
 
+    @contextlib.contextmanager
+    def _writing(self, *, wait: bool = True) -> Iterator[None]:
+        """Hold the writers' lock, knowing all that was appended, with no half-done write behind it.
+
+        Raises FailedPreconditionError when the store is no longer where it was opened, and unless
+        it shall `wait` BlockingIOError when somebody else is writing.
+        """
+        for _ in range(_ROTATIONS_MAX):
+            active = self._active
+            # Before anything is opened anew.
+            active.file_bytes()
+            try:
+                is_opened = self._lock.acquire(active.path, wait=wait)
+            except FileNotFoundError:
+                # Mostly because it was sealed meanwhile.
+                with self._mutex:
+                    self._catch_up()
+                    if self._active is active:
+                        raise self._moved() from None
+                continue
+            except BlockingIOError:
+                raise
+            except OSError as error:
+                raise translated(error, "locking", active.path) from None
+            try:
+                with self._mutex:
+                    if self._is_ready_to_write(active, is_opened):
+                        yield
+                        return
+            finally:
+                self._lock.release()
+            # Another writer has gone on to a further segment, which is the one to lock.
+        raise errors.AbortedError(
+            f"other writers rotated {self.directory} {_ROTATIONS_MAX} times in a row; nothing was "
+            "put: retry"
+        )
+
     def _open_for_writing(self) -> None:
         try:
-            self._lock_descriptor = os.open(
-                self.directory / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666
-            )
             self._acknowledged_descriptor = os.open(
                 self._folder / acknowledged.FILE_NAME, os.O_RDWR | os.O_CREAT, 0o666
             )
@@ -471,10 +594,17 @@ class DirectoryLog:
         Where the disk does not allow it now, the next append does it.
         """
         try:
-            with exclusive(self._lock_descriptor):
-                self._prepare_tail()
+            with self._writing(wait=False):
                 sealing.remove_temporary_files(self.directory, self._folder)
-            self._remove_leftovers_of_sealing()
+            if sealing.has_leftovers(self._folder, self._manifest):
+                with (
+                    exclusive(self.directory / _SEALING_LOCK_NAME, wait=False),
+                    self._writing(wait=False),
+                ):
+                    sealing.remove_leftovers(self._folder, read_manifest(self.directory))
+        except BlockingIOError:
+            # Whoever is at work does it.
+            pass
         except (
             OSError,
             errors.ResourceExhaustedError,
@@ -484,27 +614,64 @@ class DirectoryLog:
             _LOGGER.warning("cleaning up in %s failed: %s", self.directory, error)
 
     def _close_descriptors(self) -> None:
-        for descriptor in (self._lock_descriptor, self._acknowledged_descriptor):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._lock_descriptor = self._acknowledged_descriptor = -1
+        self._lock.close()
+        # First out of sight: the number may be another file's once it is closed.
+        descriptor, self._acknowledged_descriptor = self._acknowledged_descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
-    def _reopen_after_fork(self) -> None:
-        """Take own descriptors in a forked child: with the parent's it would share its lock."""
-        if os.getpid() == self._process:
+    def _refuse_moved(self, is_lock_opened: bool) -> None:
+        """Raise unless the open files are what the store's paths lead to."""
+        try:
+            status = os.stat(self._folder)
+        except OSError:
+            raise self._moved() from None
+        place = (status.st_dev, status.st_ino, status.st_mtime_ns)
+        if place == self._place and not is_lock_opened:
             return
-        self._process = os.getpid()
-        self._sealer = None
-        self._open_for_writing()
-        self._active.reopen()
+        # Something in the folder changed. Asked for only then: Linux gives a file a new time of
+        # change with the next write after its status was asked for, which is to be synced, too.
+        if not self._active.is_at_its_path(self._lock.descriptor):
+            self._lock.close()
+            raise self._moved()
+        path = self._folder / acknowledged.FILE_NAME
+        if not is_at(path, self._acknowledged_descriptor):
+            os.close(self._acknowledged_descriptor)
+            self._open_for_writing()
+        self._place = place
 
-    def _prepare_tail(self) -> None:
-        """Catch up, finish a rotation that a dead writer left, and cut its torn tail."""
-        self._catch_up()
-        self._active.cut_torn_tail()
-        if self._active.is_ended:
-            self._active.append_end_of_stream()
+    def _replaced(self, manifest: Manifest) -> errors.StatusError:
+        return errors.FailedPreconditionError(
+            f"{self.directory} holds another store now ({manifest.store_id}): open it again"
+        )
+
+    def _moved(self) -> errors.StatusError:
+        return errors.FailedPreconditionError(
+            f"{self._active.path} is not the file that was opened: the store {self.directory} was "
+            "moved, removed or replaced while it was open; nothing was put, open it again where it "
+            "is now"
+        )
+
+    def _is_ready_to_write(self, locked: ActiveSegmentFile, is_lock_opened: bool) -> bool:
+        """Catch up, finish a rotation that a dead writer left, and cut its torn tail.
+
+        False when that led to another segment than the one that is locked.
+        """
+        if self._active is locked:
+            self._catch_up(Held.EXCLUSIVE)
+        if self._active is not locked:
+            return False
+        self._refuse_moved(is_lock_opened)
+        locked.cut_torn_tail()
+        if locked.is_ended:
+            locked.append_end_of_stream()
             self._start_next_segment()
+        return True
+
+    def _acknowledge(self, frontier: Frontier) -> None:
+        acknowledged.write_acknowledged(
+            self._acknowledged_descriptor, self._active.number, self._active.end, frontier
+        )
 
     def _is_full(self) -> bool:
         active = self._active
@@ -554,14 +721,21 @@ class DirectoryLog:
             segments=(*current.segments, closed),
             active=started,
         )
-        write_manifest(self.directory, manifest)
-        self._manifest = manifest
         successor = ActiveSegmentFile(self._folder, started, read_only=False)
+        # Before anybody else hears of it.
+        try:
+            with self._lock.moving_to(successor.path):
+                write_manifest(self.directory, manifest)
+        except OSError as error:
+            successor.close()
+            raise translated(error, "locking", successor.path) from None
+        except errors.StatusError:
+            successor.close()
+            raise
+        self._manifest = manifest
         self._active.close()
         self._active = successor
-        acknowledged.write_acknowledged(
-            self._acknowledged_descriptor, successor.number, successor.end, frontier
-        )
+        self._acknowledge(frontier)
 
     def _current_frontier(self) -> Frontier:
         """The right edge of the tree at the newest commit."""
@@ -609,43 +783,48 @@ class DirectoryLog:
 
     def _seal_closed(self) -> None:
         """Seal every closed segment. One thread of one process does so at a time."""
-        with translating("sealing in", self._folder):
-            descriptor = self._opened_sealing_lock()
-            try:
-                with self._sealing_mutex, exclusive(descriptor):
-                    for segment in read_manifest(self.directory).segments:
-                        if not segment.sealed:
-                            self._seal_segment(segment)
-                    with self._mutex, exclusive(self._lock_descriptor):
-                        sealing.remove_leftovers(self._folder, read_manifest(self.directory))
-            finally:
-                os.close(descriptor)
-
-    def _opened_sealing_lock(self) -> int:
-        return os.open(self.directory / _SEALING_LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
-
-    def _remove_leftovers_of_sealing(self) -> None:
-        """Remove what a sealing left that died, unless one is at work."""
-        if not sealing.has_leftovers(self._folder, self._manifest):
-            return
-        descriptor = self._opened_sealing_lock()
-        try:
-            if try_exclusive(descriptor):
-                with exclusive(self._lock_descriptor):
-                    sealing.remove_leftovers(self._folder, read_manifest(self.directory))
-        finally:
-            os.close(descriptor)
+        with (
+            translating("sealing in", self._folder),
+            self._sealing_mutex,
+            exclusive(self.directory / _SEALING_LOCK_NAME),
+        ):
+            for segment in read_manifest(self.directory).segments:
+                if not segment.sealed:
+                    self._seal_segment(segment)
+            with self._writing():
+                sealing.remove_leftovers(self._folder, read_manifest(self.directory))
 
     def _seal_segment(self, segment: Segment) -> None:
-        sealed = sealing.sealed(self._folder, segment, self.store_id)
-        with self._mutex, exclusive(self._lock_descriptor):
-            current = read_manifest(self.directory)
-            manifest = msgspec.structs.replace(
-                current,
-                generation=current.generation + 1,
-                segments=tuple(sealed if s == segment else s for s in current.segments),
-            )
-            write_manifest(self.directory, manifest)
-            if manifest.active.number == self._active.number:
-                self._manifest = manifest
-            (self._folder / segment.file).unlink(missing_ok=True)
+        prepared, sealed = sealing.prepared(self._folder, segment, self.store_id)
+        try:
+            with self._writing():
+                current = read_manifest(self.directory)
+                # Another may have sealed it, for the lock on sealing can be removed.
+                if segment in current.segments:
+                    sealing.move_into_place(prepared, self._folder / sealed.file)
+                    manifest = msgspec.structs.replace(
+                        current,
+                        generation=current.generation + 1,
+                        segments=tuple(sealed if s == segment else s for s in current.segments),
+                    )
+                    write_manifest(self.directory, manifest)
+                    self._manifest = manifest
+                    (self._folder / segment.file).unlink(missing_ok=True)
+        finally:
+            with contextlib.suppress(OSError):
+                prepared.unlink(missing_ok=True)
+
+
+def _with_newest_manifest(directory: Path, opened: Callable[[Manifest], _Answer]) -> _Answer:
+    """What comes of opening a store by its manifest, read again while writers replace it."""
+    while True:
+        manifest = read_manifest(directory)
+        try:
+            return opened(manifest)
+        except errors.DataLossError:
+            # Writers may have gone on to another segment since the manifest was read. They go on
+            # at their own pace, so that this ends.
+            if read_manifest(directory).generation == manifest.generation:
+                raise
+        except OSError as error:
+            raise translated(error, "opening", directory) from None

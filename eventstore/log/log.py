@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID
@@ -96,6 +97,9 @@ class Log(Protocol):
 
     def refresh(self) -> bool:
         """Notice what other processes have appended; whether the position moved."""
+
+    def reserved(self) -> AbstractContextManager[None]:
+        """Keep other processes from appending, for a writer that has come too late repeatedly."""
 
     def append(
         self,

@@ -6,6 +6,7 @@ import bisect
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 from eventstore import errors
 from eventstore.log.columns import RECORD_SCHEMA, derive
 from eventstore.log.commit import make_commit
+from eventstore.log.forking import renew_in_children
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.log import (
     Finding,
@@ -40,6 +42,16 @@ class MemoryLog:
         self._commits: list[Commit] = []
         self._last_positions: list[int] = []
         self._mutex = threading.Lock()
+        renew_in_children(self)
+
+    def after_fork_in_child(self) -> None:
+        """Keep the whole commits, and forget one that another thread was adding."""
+        self._mutex = threading.Lock()
+        del self._commits[len(self._last_positions) :]
+        if self._frontier.size != self.position:
+            self._frontier = Frontier()
+            for commit in self._commits:
+                self._frontier.extend(leaf_hashes(self.store_id, commit.records))
 
     @property
     def position(self) -> int:
@@ -51,6 +63,9 @@ class MemoryLog:
 
     def refresh(self) -> bool:
         return False
+
+    def reserved(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def append(
         self,
@@ -69,17 +84,20 @@ class MemoryLog:
                     f"the log is at position {self.position}, not {expected_position}"
                 )
             last_recorded_at = self._commits[-1].recorded_at if self._commits else 0
+            frontier = self._frontier.copy()
             commit = make_commit(
                 self.store_id,
                 drafts,
-                self._frontier,
+                frontier,
                 number=len(self._commits) + 1,
                 recorded_at=max(time.time_ns() // 1000, last_recorded_at),
                 actor=actor,
                 reason=reason,
                 request_id=request_id,
             )
+            self._frontier = frontier
             self._commits.append(commit)
+            # Last, for readers, and a child that is forked, go by it.
             self._last_positions.append(commit.last_position)
             return commit
 

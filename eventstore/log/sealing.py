@@ -89,9 +89,9 @@ def derived_batches(table: pa.Table) -> Iterator[pa.RecordBatch]:
 
 
 def write_parquet(table: pa.Table, path: Path, store_id: UUID, number: int) -> str:
-    """Write a table of ACTIVE_SCHEMA as a sealed segment; the SHA-256 of the file.
+    """Write a table of ACTIVE_SCHEMA as a sealed segment, durably; the SHA-256 of the file.
 
-    The file is written under a temporary name, read back and compared before it takes `path`.
+    It is read back and compared.
     """
     import pyarrow.parquet as parquet
 
@@ -101,10 +101,9 @@ def write_parquet(table: pa.Table, path: Path, store_id: UUID, number: int) -> s
         "eventstore.segment": str(number),
     }
     sealed: list[pa.RecordBatch] = []
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with parquet.ParquetWriter(
-            temporary,
+            path,
             RECORD_SCHEMA.with_metadata(metadata),
             compression="zstd",
             use_dictionary=_DICTIONARY_COLUMNS,
@@ -113,18 +112,17 @@ def write_parquet(table: pa.Table, path: Path, store_id: UUID, number: int) -> s
             for batch in derived_batches(table):
                 writer.write_batch(batch.replace_schema_metadata(metadata), ROWS_PER_GROUP)
                 sealed.append(batch)
-        if not _reads_back(temporary, sealed):
-            raise errors.DataLossError(f"{temporary} does not read back as it was written")
-        digest = file_sha256(temporary)
-        with open(temporary, "rb") as file:
+        if not _reads_back(path, sealed):
+            raise errors.DataLossError(f"{path} does not read back as it was written")
+        digest = file_sha256(path)
+        with open(path, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync_directory(path.parent)
-    except OSError as error:
-        raise translated(error, "writing", path) from None
-    finally:
+    except BaseException as error:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise translated(error, "writing", path) from None
+        raise
     return digest
 
 
@@ -186,17 +184,30 @@ def closed_name(number: int) -> str:
     return f"{number:010d}.arrows"
 
 
-def sealed(folder: Path, segment: Segment, store_id: UUID) -> Segment:
-    """Write the Parquet file of a closed segment, durably; its new entry for the manifest."""
-    path = folder / sealed_name(segment.number)
+def prepared(folder: Path, segment: Segment, store_id: UUID) -> tuple[Path, Segment]:
+    """Write the Parquet file of a closed segment, durably, under a temporary name.
+
+    Gives that name and the segment's new entry for the manifest.
+    """
+    name = sealed_name(segment.number)
+    path = folder / f"{name}.{os.getpid()}.tmp"
     digest = write_parquet(read_closed(folder / segment.file), path, store_id, segment.number)
-    return msgspec.structs.replace(
+    return path, msgspec.structs.replace(
         segment,
         sealed=True,
-        file=path.name,
+        file=name,
         file_bytes=path.stat().st_size,
         file_sha256=digest,
     )
+
+
+def move_into_place(temporary: Path, path: Path) -> None:
+    """Give a file that was written durably its name, durably. Only under the writers' lock."""
+    try:
+        os.replace(temporary, path)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise translated(error, "moving into place", path) from None
 
 
 def has_leftovers(folder: Path, manifest: Manifest) -> bool:

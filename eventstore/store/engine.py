@@ -10,6 +10,7 @@ from typing import Any
 
 from eventstore.errors import AbortedError, InvalidArgumentError, UnimplementedError
 from eventstore.log import Log, PositionConflictError
+from eventstore.log.forking import renew_in_children
 from eventstore.log.readable import UNREADABLE, refuse_unreadable, unreadable_request
 from eventstore.projections import Projections
 from eventstore.store import (
@@ -97,6 +98,9 @@ _CLOCK_STEP = 1_000
 MAX_CONFLICTS = 100
 """How often a put starts over because another process appended first, before it gives up."""
 
+_CONFLICTS_BEFORE_RESERVING = 3
+"""A put that has started over so often keeps others from appending until it is done."""
+
 
 class Engine:
     """One log with its projections. Safe to use from several threads."""
@@ -108,6 +112,11 @@ class Engine:
         self.log = log
         self.projections = projections
         self._attribution = attribution or Attribution()
+        self._put_lock = threading.Lock()
+        renew_in_children(self)
+
+    def after_fork_in_child(self) -> None:
+        """Take a lock of one's own: a thread of the parent may have been putting."""
         self._put_lock = threading.Lock()
 
     def ensure_system_types(self) -> None:
@@ -133,37 +142,44 @@ class Engine:
         """What `put` answers to a request, its drafts one commit, durable when this returns."""
         attribution = current_attribution(self, self._attribution)
         with self._put_lock:
-            for _ in range(MAX_CONFLICTS):
-                position = self.projections.catch_up()
-                if attribution.request_id is not None:
-                    known = commit_of_request(self.log, self.projections, attribution.request_id)
-                    if known is not None:
-                        return acknowledged_again(self.projections, put, request, known)
-                transaction = Transaction(self.projections, position)
+            for conflicts in range(MAX_CONFLICTS):
                 try:
-                    response = put(transaction, request)
-                except UNREADABLE as error:
-                    raise unreadable_request(error) from None
-                if not transaction.drafts:
-                    return response
-                refuse_unreadable(transaction.drafts)
-                if not self.projections.bases_hold(transaction.bases.values()):
-                    continue
-                try:
-                    commit = self.log.append(
-                        transaction.drafts,
-                        expected_position=transaction.position,
-                        actor=attribution.actor,
-                        reason=attribution.reason,
-                        request_id=attribution.request_id,
-                    )
+                    if conflicts < _CONFLICTS_BEFORE_RESERVING:
+                        return self._put_once(put, request, attribution)
+                    with self.log.reserved():
+                        return self._put_once(put, request, attribution)
                 except PositionConflictError:
                     continue
-                self.projections.add(commit, transaction.pending)
-                return response
         raise AbortedError(
             f"other writers appended first {MAX_CONFLICTS} times in a row; nothing was put: retry"
         )
+
+    def _put_once(
+        self, put: Callable[[Transaction, Any], Any], request: Any, attribution: Attribution
+    ) -> Any:
+        position = self.projections.catch_up()
+        if attribution.request_id is not None:
+            known = commit_of_request(self.log, self.projections, attribution.request_id)
+            if known is not None:
+                return acknowledged_again(self.projections, put, request, known)
+        transaction = Transaction(self.projections, position)
+        try:
+            response = put(transaction, request)
+        except UNREADABLE as error:
+            raise unreadable_request(error) from None
+        if transaction.drafts:
+            refuse_unreadable(transaction.drafts)
+            if not self.projections.bases_hold(transaction.bases.values()):
+                raise PositionConflictError("the index was not what the log says: read again")
+            commit = self.log.append(
+                transaction.drafts,
+                expected_position=transaction.position,
+                actor=attribution.actor,
+                reason=attribution.reason,
+                request_id=attribution.request_id,
+            )
+            self.projections.add(commit, transaction.pending)
+        return response
 
     def snapshot(self, *, as_of: int | None = None) -> Snapshot:
         """The state at the newest position, other processes' commits included, or `as_of`."""

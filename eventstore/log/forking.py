@@ -1,0 +1,36 @@
+"""What a process that forks leaves to its child.
+
+In the child only the thread lives that forked. Locks that others held stay locked for ever, what
+they were changing stays half-changed, and open files, threads and databases are the parent's. So
+whatever holds such things takes new ones in the child, before anything else runs there.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import Protocol
+
+
+class Forkable(Protocol):
+    """Something that holds locks, open files, threads or what several steps change."""
+
+    def after_fork_in_child(self) -> None:
+        """Let go of what is the parent's. It waits for nothing, and fails at nothing."""
+
+
+_living: weakref.WeakSet[Forkable] = weakref.WeakSet()
+
+
+def renew_in_children(held: Forkable) -> None:
+    """Call `after_fork_in_child` of an object in every child that this process forks."""
+    _living.add(held)
+
+
+def _renew_all() -> None:
+    for held in list(_living):
+        held.after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)
