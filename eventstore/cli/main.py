@@ -24,6 +24,7 @@ EXIT_INTERRUPTED = 130
 EXIT_PIPE_CLOSED = 141
 
 _COMMANDS = {
+    "backup": "eventstore.cli.backup_command:backup_command",
     "changes": "eventstore.cli.changes_command:changes_command",
     "checkpoint": "eventstore.cli.checkpoint_command:checkpoint_command",
     "demo": "eventstore.cli.demo_command:demo_command",
@@ -41,6 +42,7 @@ _COMMANDS = {
     "prove": "eventstore.cli.prove_command:prove_command",
     "rebuild": "eventstore.cli.rebuild_command:rebuild_command",
     "report": "eventstore.cli.report_command:report_command",
+    "restore": "eventstore.cli.backup_command:restore_command",
     "run": "eventstore.cli.run_command:run_command",
     "sql": "eventstore.cli.sql_command:sql_command",
     "tail": "eventstore.cli.changes_command:tail_command",
@@ -66,6 +68,7 @@ _EXAMPLES = (
     "eventstore lineage my-store artifact 7 --format mermaid",
     'eventstore sql my-store "SELECT type, count(*) FROM artifacts GROUP BY type"',
     "eventstore verify my-store",
+    "eventstore backup my-store /backup/my-store-2026-11-20",
 )
 
 

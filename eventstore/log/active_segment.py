@@ -286,6 +286,10 @@ class ActiveSegmentFile:
             os.ftruncate(self._descriptor, self.end)
             self._room_end = self.end
 
+    def content(self) -> bytes:
+        """The file up to the newest commit that is known."""
+        return self._read(0, self.end)
+
     def batches(self, after: int, upto: int) -> Iterator[pa.RecordBatch]:
         """One batch a commit: those that have records in (after, upto]."""
         offsets, positions = self._ends.offsets, self._ends.positions

@@ -421,6 +421,23 @@ class DirectoryLog:
                 self._active.close()
         self._is_closed = True
 
+    # For a copy of the whole log, of a handle that takes no more notice of others
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest whose active segment this log has open."""
+        return self._manifest
+
+    def active_bytes(self) -> bytes:
+        """The active segment up to the newest commit that is known."""
+        return self._active.content()
+
+    def acknowledge_copy(self, descriptor: int) -> None:
+        """Write the acknowledgement of what `active_bytes` gives into an open file."""
+        acknowledged.write_acknowledged(
+            descriptor, self._active.number, self._active.end, self._current_frontier()
+        )
+
     # Following what is on disk
 
     def _refuse_shortened(self, known: acknowledged.Acknowledged | None) -> None:

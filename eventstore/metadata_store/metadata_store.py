@@ -46,6 +46,7 @@ __all__ = [
     "OrderByField",
     "downgrade_schema",
     "open_store",
+    "restore",
 ]
 
 _LOGGER = logging.getLogger("eventstore")
@@ -303,6 +304,22 @@ class MetadataStore(RecordingMethods, MetadataReader):
         # From the disk, since another process may have sealed some.
         segments = read_manifest(directory).segments
         return [directory / LOG_FOLDER / segment.file for segment in segments if segment.sealed]
+
+    def backup(self, path: str | Path, progress: Progress | None = None) -> VerifyReport:
+        """Copy the store to `path`, also while others write to it, and verify the copy.
+
+        It has all that was acknowledged before, synced to disk and checked, and appears when it is
+        whole; `progress` is called with (done, in all). Raises AlreadyExistsError when there is
+        anything but an empty directory at `path`, DataLossError when a file of the store is
+        damaged, FailedPreconditionError for a store in memory.
+        """
+        from eventstore.log.backup import copy_store
+
+        if self.log.directory is None:
+            raise errors.FailedPreconditionError(
+                "a store in memory has no files to back up: open one in a directory"
+            )
+        return copy_store(self.log.directory, Path(path), progress)
 
     def rebuild(self, progress: Progress | None = None) -> None:
         """Throw away what was folded from the log to answer reads, and fold it anew.
@@ -596,6 +613,17 @@ class AsOfStore(MetadataReader):
 def _are_all(messages: Any, message_class: Any) -> bool:
     """Whether it is a list of nothing but messages of a class of ours."""
     return type(messages) is list and {*map(type, messages)} <= {message_class}
+
+
+def restore(backup: str | Path, path: str | Path, progress: Progress | None = None) -> VerifyReport:
+    """Make a store at `path` of what `MetadataStore.backup` has made, and verify it.
+
+    The backup is only read. Raises AlreadyExistsError when there is anything but an empty directory
+    at `path`, DataLossError when a file of the backup is damaged, NotFoundError when it is none.
+    """
+    from eventstore.log.backup import copy_store
+
+    return copy_store(Path(backup), Path(path), progress)
 
 
 def open_store(

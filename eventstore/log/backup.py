@@ -1,0 +1,191 @@
+"""Copy a store, also one that is written to meanwhile, so that the copy is whole or not there."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from eventstore import errors
+from eventstore.log import acknowledged
+from eventstore.log.creation import LOG_FOLDER
+from eventstore.log.directory import DirectoryLog
+from eventstore.log.log import Progress, VerifyReport
+from eventstore.log.manifest import (
+    Manifest,
+    Segment,
+    read_manifest,
+    sync_directory,
+    write_durably,
+    write_manifest,
+)
+from eventstore.log.os_errors import translated, translating
+from eventstore.log.verification import verify_directory
+
+_LOCK_NAME = "copying.lock"
+_CHUNK_BYTES = 4 * 1024 * 1024
+_LOOKS_MAX = 100
+
+
+def copy_store(source: Path, target: Path, progress: Progress | None = None) -> VerifyReport:
+    """Copy the store in `source` with all that was acknowledged by now, and verify the copy.
+
+    The source is only read. The copy is made, synced and checked beside `target`, as
+    `<target>.partial`, and takes its name when it is whole. Each record counts twice in the
+    progress. Caches are not copied. Raises AlreadyExistsError when there is anything but an empty
+    directory at `target`, NotFoundError when there is no store, or no directory for the copy,
+    DataLossError that names the damaged file of the source.
+    """
+    log = DirectoryLog.open(source, read_only=True)
+    try:
+        with translating("copying to", target):
+            _refuse_target(source, target)
+            partial = target.with_name(f"{target.name}.partial")
+            with _claimed(partial):
+                return _copied(log, partial, target, progress)
+    finally:
+        log.close()
+
+
+def _copied(
+    log: DirectoryLog, partial: Path, target: Path, progress: Progress | None
+) -> VerifyReport:
+    position = log.position
+
+    def tell(done: int) -> None:
+        if progress is not None:
+            progress(done, 2 * position)
+
+    folder = partial / LOG_FOLDER
+    folder.mkdir()
+    manifest, segments = log.manifest, []
+    for segment in manifest.segments:
+        segments.append(_copied_segment(log.directory, segment, folder))
+        tell(segment.last_position)
+    write_durably(folder / manifest.active.file, log.active_bytes())
+    tell(position)
+    _acknowledge(folder, log)
+    sync_directory(folder)
+    # Last: what has no manifest is no store.
+    write_manifest(partial, msgspec.structs.replace(manifest, segments=tuple(segments)))
+    report = verify_directory(partial, lambda done, _: tell(position + min(done, position)))
+    if not report.ok:
+        found = report.findings[0]
+        name = "" if found.file is None else Path(found.file).name
+        raise errors.DataLossError(
+            f"{log.directory / LOG_FOLDER / name} is damaged: {found.what}; nothing was copied: run"
+            " `eventstore verify` on it"
+        )
+    (partial / _LOCK_NAME).unlink()
+    sync_directory(partial)
+    _take_name(partial, target)
+    return report
+
+
+def _refuse_target(source: Path, target: Path) -> None:
+    if target.is_dir() and not any(target.iterdir()):
+        pass
+    elif os.path.lexists(target):
+        raise errors.AlreadyExistsError(
+            f"there is something at {target} already: choose another path, or remove it"
+        )
+    parent = target.absolute().parent
+    if not parent.is_dir():
+        raise errors.NotFoundError(f"there is no directory {parent}: make it")
+    if source.resolve() in target.resolve().parents:
+        raise errors.InvalidArgumentError(
+            f"{target} is inside of the store {source}: choose a path outside of it"
+        )
+
+
+@contextmanager
+def _claimed(partial: Path) -> Iterator[None]:
+    """Make the directory anew in which alone this process copies; it goes with what fails."""
+    partial.mkdir(exist_ok=True)
+    descriptor = os.open(partial / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise errors.AbortedError(
+                f"another process is copying to {partial}: wait for it"
+            ) from None
+        try:
+            # What a copy that died has left.
+            (partial / "manifest.json").unlink(missing_ok=True)
+            shutil.rmtree(partial / LOG_FOLDER, ignore_errors=True)
+            yield
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _copied_segment(directory: Path, segment: Segment, folder: Path) -> Segment:
+    """Copy a closed or sealed segment, durably; its entry, which another may have sealed."""
+    for _ in range(_LOOKS_MAX):
+        path = directory / LOG_FOLDER / segment.file
+        try:
+            digest = _copied_file(path, folder / segment.file)
+        except FileNotFoundError:
+            found = _entry(read_manifest(directory), segment.number)
+            if found is None or found == segment:
+                raise errors.DataLossError(
+                    f"segment {segment.number} is missing: {path}; restore it from a backup"
+                ) from None
+            segment = found
+            continue
+        if digest != segment.file_sha256:
+            raise errors.DataLossError(
+                f"segment {segment.number}, {path}, is damaged: it does not match the SHA-256 in "
+                "the manifest; nothing was copied: run `eventstore verify`"
+            )
+        return segment
+    raise errors.UnavailableError(f"{directory} changes all the time: try again")
+
+
+def _entry(manifest: Manifest, number: int) -> Segment | None:
+    return next((entry for entry in manifest.segments if entry.number == number), None)
+
+
+def _copied_file(path: Path, target: Path) -> str:
+    """Copy a file, durably; the SHA-256 of what was read."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as read, open(target, "xb") as written:
+        while chunk := read.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            written.write(chunk)
+        written.flush()
+        os.fsync(written.fileno())
+    return digest.hexdigest()
+
+
+def _acknowledge(folder: Path, log: DirectoryLog) -> None:
+    """Say how far the copy goes, so that one that was cut later is known."""
+    path = folder / acknowledged.FILE_NAME
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        log.acknowledge_copy(descriptor)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _take_name(partial: Path, target: Path) -> None:
+    try:
+        # An empty directory is replaced, anything else is not.
+        os.rename(partial, target)
+    except OSError as error:
+        if os.path.lexists(target) and not (target.is_dir() and not any(target.iterdir())):
+            raise errors.AlreadyExistsError(
+                f"something has appeared at {target}: choose another path, or remove it"
+            ) from None
+        raise translated(error, "moving the copy to", target) from None
+    sync_directory(target.absolute().parent)
