@@ -106,6 +106,8 @@ class DirectoryLog:
         self._lock = WritersLock()
         self._acknowledged_descriptor = -1
         self._is_closed = False
+        self._has_news = False
+        """Whether a writer of this process noticed what others appended, and no reader did yet."""
         self._open(manifest)
         renew_in_children(self)
 
@@ -224,12 +226,13 @@ class DirectoryLog:
 
     def refresh(self) -> bool:
         # Mostly there is nothing new, which is told without waiting for others.
-        if self._active.is_up_to_date():
+        if not self._has_news and self._active.is_up_to_date():
             return False
         with self._mutex, translating("reading", self._folder):
-            before = self.position
+            before, has_news = self.position, self._has_news
+            self._has_news = False
             self._catch_up()
-            return self.position != before
+            return has_news or self.position != before
 
     @contextlib.contextmanager
     def reserved(self) -> Iterator[None]:
@@ -675,7 +678,9 @@ class DirectoryLog:
         False when that led to another segment than the one that is locked.
         """
         if self._active is locked:
+            before = self.position
             self._catch_up(Held.EXCLUSIVE)
+            self._has_news = self._has_news or self.position != before
         if self._active is not locked:
             return False
         self._refuse_moved(is_lock_opened)
