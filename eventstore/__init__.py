@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from eventstore import errors, proto
     from eventstore.alias import install_as_ml_metadata
     from eventstore.metadata_store.downgrading import downgrade_schema
-    from eventstore.metadata_store.metadata_store import MetadataStore, restore
+    from eventstore.metadata_store.file_methods import restore
+    from eventstore.metadata_store.metadata_store import MetadataStore
     from eventstore.metadata_store.metadata_store import open_store as open
     from eventstore.metadata_store.options import ListOptions, OrderByField
 
@@ -37,7 +38,7 @@ _EXPORTS = {
     "install_as_ml_metadata": ("eventstore.alias", "install_as_ml_metadata"),
     "open": ("eventstore.metadata_store.metadata_store", "open_store"),
     "proto": ("eventstore.proto", None),
-    "restore": ("eventstore.metadata_store.metadata_store", "restore"),
+    "restore": ("eventstore.metadata_store.file_methods", "restore"),
 }
 # Reachable as attributes, as they are of ml_metadata, without being offered.
 _SUBMODULES = ("metadata_store", "version")

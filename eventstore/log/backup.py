@@ -14,7 +14,7 @@ import msgspec
 
 from eventstore import errors
 from eventstore.log import acknowledged
-from eventstore.log.creation import LOG_FOLDER
+from eventstore.log.creation import LOCK_NAME, LOG_FOLDER
 from eventstore.log.directory import DirectoryLog
 from eventstore.log.log import Progress, VerifyReport
 from eventstore.log.manifest import (
@@ -28,7 +28,6 @@ from eventstore.log.manifest import (
 from eventstore.log.os_errors import translated, translating
 from eventstore.log.verification import verify_directory
 
-_LOCK_NAME = "copying.lock"
 _CHUNK_BYTES = 4 * 1024 * 1024
 _LOOKS_MAX = 100
 
@@ -82,7 +81,7 @@ def _copied(
             f"{log.directory / LOG_FOLDER / name} is damaged: {found.what}; nothing was copied: run"
             " `eventstore verify` on it"
         )
-    (partial / _LOCK_NAME).unlink()
+    (partial / LOCK_NAME).unlink()
     sync_directory(partial)
     _take_name(partial, target)
     return report
@@ -108,7 +107,7 @@ def _refuse_target(source: Path, target: Path) -> None:
 def _claimed(partial: Path) -> Iterator[None]:
     """Make the directory anew in which alone this process copies; it goes with what fails."""
     partial.mkdir(exist_ok=True)
-    descriptor = os.open(partial / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = os.open(partial / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

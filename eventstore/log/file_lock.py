@@ -43,6 +43,15 @@ def exclusive(path: Path, *, wait: bool = True) -> Iterator[None]:
     )
 
 
+def try_exclusive(descriptor: int) -> bool:
+    """Take the lock if nobody has it; whether it was free. It is kept until the file is closed."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def is_at(path: Path, *descriptors: int) -> bool:
     """Whether all of these are open files of what is at `path` now."""
     try:

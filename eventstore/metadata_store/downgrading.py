@@ -15,8 +15,7 @@ from pathlib import Path
 
 from eventstore import errors
 from eventstore.log import DirectoryLog
-from eventstore.log.creation import LOCK_NAME, LOG_FOLDER
-from eventstore.log.file_lock import exclusive
+from eventstore.log.creation import LOG_FOLDER
 from eventstore.log.manifest import (
     FORMAT_VERSION,
     MANIFEST_NAME,
@@ -26,6 +25,7 @@ from eventstore.log.manifest import (
 from eventstore.log.os_errors import translated, translating
 from eventstore.log.replacing import made_beside, replace, settle
 from eventstore.log.verification import verify_directory
+from eventstore.log.writers_lock import WritersLock
 from eventstore.metadata_store.opening import configured_path, is_packed
 from eventstore.proto import metadata_store_pb2 as mlmd
 
@@ -111,18 +111,19 @@ def _pack(path: Path) -> None:
 @contextlib.contextmanager
 def _without_writers(path: Path) -> Iterator[None]:
     """Hold the writers' lock of a store. AbortedError when anything was put since it was sealed."""
-    descriptor = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
+    manifest, lock = read_manifest(path), WritersLock()
+    segment = path / LOG_FOLDER / manifest.active.file
+    lock.acquire(segment)
     try:
-        with exclusive(descriptor):
-            manifest = read_manifest(path)
-            active = (path / LOG_FOLDER / manifest.active.file).read_bytes()
-            if any(active[manifest.active.header_bytes :]):
-                raise errors.AbortedError(
-                    f"another process puts into {path}: stop it, then pack the store"
-                )
-            yield
+        is_changed = read_manifest(path).active != manifest.active
+        if is_changed or any(segment.read_bytes()[manifest.active.header_bytes :]):
+            raise errors.AbortedError(
+                f"another process puts into {path}: stop it, then pack the store"
+            )
+        yield
     finally:
-        os.close(descriptor)
+        lock.release()
+        lock.close()
 
 
 def _sync_all(directory: Path) -> None:

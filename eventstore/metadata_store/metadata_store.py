@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from eventstore import errors
 from eventstore.log import Commit, Log, Progress, VerifyReport
-from eventstore.log.creation import LOG_FOLDER
-from eventstore.log.manifest import read_manifest
 from eventstore.log.readable import refusing_unreadable
+from eventstore.metadata_store.file_methods import FileMethods
 from eventstore.metadata_store.opening import open_configured, open_directory
 from eventstore.metadata_store.reader import MAX_NUM_RESULT, MetadataReader, check_given
 from eventstore.metadata_store.recording_methods import RecordingMethods
@@ -46,7 +45,6 @@ __all__ = [
     "OrderByField",
     "downgrade_schema",
     "open_store",
-    "restore",
 ]
 
 _LOGGER = logging.getLogger("eventstore")
@@ -70,7 +68,7 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f"eventstore.metadata_store.{_IMPORTED_LATE[name]}"), name)
 
 
-class MetadataStore(RecordingMethods, MetadataReader):
+class MetadataStore(FileMethods, RecordingMethods, MetadataReader):
     """A store of artifacts, executions, contexts and how they hang together.
 
     Takes what MLMD's takes: `ConnectionConfig` with `fake_database`, or `sqlite` whose
@@ -290,36 +288,6 @@ class MetadataStore(RecordingMethods, MetadataReader):
     def seal(self) -> None:
         """Turn what was put so far into Parquet, which any analytics tool reads."""
         self._engine.log.seal()
-
-    def segment_files(self) -> list[Path]:
-        """The Parquet files that the store consists of, for other tools to read, oldest first.
-
-        A pattern such as `log/*.parquet` would also find what does not belong to the store. What
-        was put since the last `seal` may be in none of them. Raises FailedPreconditionError for a
-        store in memory, which has no files.
-        """
-        directory = self.log.directory
-        if directory is None:
-            raise errors.FailedPreconditionError("a store in memory has no files: use a directory")
-        # From the disk, since another process may have sealed some.
-        segments = read_manifest(directory).segments
-        return [directory / LOG_FOLDER / segment.file for segment in segments if segment.sealed]
-
-    def backup(self, path: str | Path, progress: Progress | None = None) -> VerifyReport:
-        """Copy the store to `path`, also while others write to it, and verify the copy.
-
-        It has all that was acknowledged before, synced to disk and checked, and appears when it is
-        whole; `progress` is called with (done, in all). Raises AlreadyExistsError when there is
-        anything but an empty directory at `path`, DataLossError when a file of the store is
-        damaged, FailedPreconditionError for a store in memory.
-        """
-        from eventstore.log.backup import copy_store
-
-        if self.log.directory is None:
-            raise errors.FailedPreconditionError(
-                "a store in memory has no files to back up: open one in a directory"
-            )
-        return copy_store(self.log.directory, Path(path), progress)
 
     def rebuild(self, progress: Progress | None = None) -> None:
         """Throw away what was folded from the log to answer reads, and fold it anew.
@@ -613,17 +581,6 @@ class AsOfStore(MetadataReader):
 def _are_all(messages: Any, message_class: Any) -> bool:
     """Whether it is a list of nothing but messages of a class of ours."""
     return type(messages) is list and {*map(type, messages)} <= {message_class}
-
-
-def restore(backup: str | Path, path: str | Path, progress: Progress | None = None) -> VerifyReport:
-    """Make a store at `path` of what `MetadataStore.backup` has made, and verify it.
-
-    The backup is only read. Raises AlreadyExistsError when there is anything but an empty directory
-    at `path`, DataLossError when a file of the backup is damaged, NotFoundError when it is none.
-    """
-    from eventstore.log.backup import copy_store
-
-    return copy_store(Path(backup), Path(path), progress)
 
 
 def open_store(
