@@ -89,13 +89,14 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_output_is_as_in_the_snapshot(
-    name: str, workplace: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    name: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(workplace)
     monkeypatch.setenv("LOGNAME", "ana")
     printed = {}
     for width in WIDTHS:
-        place = os.path.relpath(tmp_path / f"new-{width}")
+        # Of one length everywhere, for text is wrapped around it.
+        place = f"new-{name}-{width or 0:03d}"
         done = run(
             *(place if word in ("STORE", "FILE") else word for word in COMMANDS[name]), width=width
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,9 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("eventstore.log.active_segment._sync_data", lambda _: None)
     directory = tmp_path / "store"
     log = DirectoryLog.create(directory)
+    ids = count(1)
     for number in range(COMMITS):
-        append(log, *(draft(number + 1) for _ in range(1 + number % 3)))
+        append(log, *(draft(next(ids)) for _ in range(1 + number % 3)))
     log.close()
     return directory
 
@@ -124,8 +126,7 @@ def test_a_segment_that_was_cut_is_refused_as_before(directory: Path) -> None:
 def test_the_file_of_the_segment_before_is_of_no_use_to_the_next(directory: Path) -> None:
     log = DirectoryLog.open(directory)
     log.seal()
-    append(log, draft(9))
-    position = log.position
+    position = append(log, draft(9_000)).last_position
     log.close()
     log = DirectoryLog.open(directory)
     assert (log.position, log.commit_number) == (position, COMMITS + 1)
