@@ -1,8 +1,11 @@
-"""The files of a store: which there are, and verified copies of them."""
+"""The files of a store: which there are, whether they are sound, and verified copies of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from eventstore import errors
 from eventstore.log import Progress, VerifyReport
@@ -10,11 +13,99 @@ from eventstore.log.creation import LOG_FOLDER
 from eventstore.log.manifest import read_manifest
 from eventstore.store import Engine
 
+if TYPE_CHECKING:
+    from eventstore.audit import Checkpoint
+
 
 class FileMethods:
     """What concerns a store in a directory as files."""
 
     _engine: Engine
+
+    def log_position(self) -> int:
+        raise NotImplementedError
+
+    def verify(
+        self,
+        progress: Progress | None = None,
+        *,
+        since: int | datetime | None = None,
+        until: int | datetime | None = None,
+        checkpoints: Sequence[Checkpoint] = (),
+        caches: bool = True,
+    ) -> VerifyReport:
+        """Check every byte and hash of the log, that checkpoints hold, and what is folded from it.
+
+        The caches, from which reads are answered, are folded again and compared entry by entry,
+        unless `caches` is false or there is a range; the report says what was not checked.
+
+        With `since` and `until` only the segments with records between these moments are checked;
+        what comes before is then believed. `progress` is called with (records done, records in
+        all). Raises DataLossError that names the commit when anything is wrong, NotFoundError for a
+        checkpoint of another store, InvalidArgumentError for moments that `as_of` refuses, and for
+        checkpoints together with a range.
+        """
+        position_of = self._engine.position_of
+        report = self._engine.log.verify(
+            progress,
+            after=0 if since is None else position_of(since, or_start=True),
+            upto=None if until is None else position_of(until),
+            signed_heads=[
+                checkpoint.of_store(self._engine.log.store_id) for checkpoint in checkpoints
+            ],
+        )
+        if since is not None or until is not None or not caches:
+            report = report.without("the caches")
+        else:
+            from eventstore.projections.verification import with_caches
+
+            report = with_caches(report, self._engine.log)
+        if not report.ok:
+            found = "; ".join(finding.what for finding in report.findings[:3])
+            more = f" (and {len(report.findings) - 3} more)" if len(report.findings) > 3 else ""
+            raise errors.DataLossError(f"the store is damaged: {found}{more}")
+        return report
+
+    def seal(self) -> None:
+        """Turn what was put so far into Parquet, which any analytics tool reads."""
+        self._engine.log.seal()
+
+    def rebuild(self, progress: Progress | None = None) -> None:
+        """Throw away what was folded from the log to answer reads, and fold it anew.
+
+        Never needed, unless a disk has damaged it. `progress` is called with (done, in all); each
+        record counts twice. Raises FailedPreconditionError when the store is opened to read only.
+        """
+        self._engine.projections.rebuild(progress)
+
+    def info(self) -> dict[str, Any]:
+        """Position, counts, segments and sizes (bytes), as plain values.
+
+        `recorded_at` is of the newest record, in microseconds since the epoch; None when empty.
+        """
+        position = self.log_position()
+        log = self._engine.log
+        segments = log.segments()
+        return {
+            "store_id": str(log.store_id),
+            "position": position,
+            "commits": log.commit_number,
+            "recorded_at": log.recorded_at(position) if position else None,
+            "log_bytes": sum(segment.file_bytes for segment in segments),
+            "projections_bytes": self._engine.projections.file_bytes(),
+            "counts": self._engine.projections.counts(position),
+            "segments": [
+                {
+                    "number": segment.number,
+                    "state": segment.state,
+                    "first_position": segment.first_position,
+                    "last_position": segment.last_position,
+                    "bytes": segment.file_bytes,
+                    "file": None if segment.path is None else segment.path.name,
+                }
+                for segment in segments
+            ],
+        }
 
     def segment_files(self) -> list[Path]:
         """The Parquet files that the store consists of, for other tools to read, oldest first.
