@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import pyarrow as pa
-
 from eventstore.log import Log
+from eventstore.log.columns import one_batch
 from eventstore.projections.index_building import INDEXED_COLUMNS, highest_ids, run_tables
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
 from eventstore.projections.run_folder import run_path
@@ -23,7 +22,7 @@ def built_run(
 ) -> SortedRun:
     """A run of the records at these positions; `highest_before` are the ids given out before."""
     after = first_position - 1
-    records = pa.concat_batches(log.scan(after, last_position, INDEXED_COLUMNS))
+    records = one_batch(log.scan(after, last_position, INDEXED_COLUMNS))
     highest = dict(highest_before)
     for sequence, highest_id in highest_ids(records).items():
         highest[sequence] = max(highest.get(sequence, 0), highest_id)

@@ -12,6 +12,7 @@ import msgspec
 import pyarrow as pa
 from xxhash import xxh3_64_intdigest
 
+from eventstore.log.columns import one_batch
 from eventstore.projections.index_tables import TABLES
 from eventstore.projections.run_file import (
     BLOCK_ROWS,
@@ -234,7 +235,7 @@ def merge_runs(runs: Sequence[SortedRun], path: Path) -> SortedRun:
     for table in TABLES:
         batches = [run.batch(table) for run in runs]
         # Copied by now, so that what is checked is what was copied.
-        tables[table] = sorted_batch(*pa.concat_batches(batches).columns)
+        tables[table] = sorted_batch(*one_batch(batches).columns)
         for run in runs:
             run.check_values(table)
     return write_run(path, metadata, tables)

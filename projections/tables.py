@@ -23,6 +23,7 @@ from eventstore.errors import (
     ResourceExhaustedError,
 )
 from eventstore.log import Log, Progress
+from eventstore.log.columns import one_batch
 from eventstore.log.forking import renew_in_children
 from eventstore.log.os_errors import translating
 from eventstore.projections.deadlines import STATEMENT_SECONDS_MAX, Deadline
@@ -473,13 +474,7 @@ def _merged(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         rows += batch.num_rows
         size += batch.nbytes
         if rows >= FOLDED_ROWS_MAX or size >= FOLDED_BYTES_MAX:
-            yield _one_batch(pending)
+            yield one_batch(pending)
             pending, rows, size = [], 0, 0
     if rows:
-        yield _one_batch(pending)
-
-
-def _one_batch(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    if len(batches) == 1:
-        return batches[0]
-    return pa.concat_batches(batches)
+        yield one_batch(pending)

@@ -16,6 +16,7 @@ import msgspec
 import pyarrow as pa
 
 from eventstore.log import Finding, Log, Progress, VerifyReport
+from eventstore.log.columns import one_batch
 from eventstore.projections.index_building import INDEXED_COLUMNS, highest_ids, run_tables
 from eventstore.projections.index_tables import TABLES
 from eventstore.projections.projections import (
@@ -106,7 +107,7 @@ def _is_as_folded(log: Log, run: SortedRun, highest: dict[int, dict[str, int]]) 
     position = start
     while position < run.last_position:
         end = min(position + _RECORDS_AT_ONCE, run.last_position)
-        records = pa.concat_batches(log.scan(position, end, INDEXED_COLUMNS))
+        records = one_batch(log.scan(position, end, INDEXED_COLUMNS))
         for table, batch in run_tables(records).items():
             parts.setdefault(table, []).append(batch)
         position = end
@@ -117,9 +118,7 @@ def _is_as_folded(log: Log, run: SortedRun, highest: dict[int, dict[str, int]]) 
     ):
         return False
     tables = {
-        table: sorted_batch(*pa.concat_batches(parts[table]).columns)
-        for table in TABLES
-        if table in parts
+        table: sorted_batch(*one_batch(parts[table]).columns) for table in TABLES if table in parts
     }
     with tempfile.TemporaryDirectory(prefix="eventstore-") as folder:
         expected = Path(folder) / run.path.name

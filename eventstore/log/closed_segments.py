@@ -133,11 +133,3 @@ def segment_at(segments: Sequence[Segment], recorded_at: int) -> Segment | None:
     starts = [segment.first_recorded_at for segment in segments]
     index = bisect.bisect_right(starts, recorded_at) - 1
     return segments[index] if index >= 0 else None
-
-
-def merged_batches(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
-    """As one batch: a commit may lie across row groups."""
-    if len(batches) < 2:
-        return batches
-    merged: list[pa.RecordBatch] = pa.Table.from_batches(batches).combine_chunks().to_batches()
-    return merged

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from typing import Any, Final
 
@@ -90,6 +90,15 @@ _NOT_DERIVABLE: Final = (*UNREADABLE, pa.ArrowInvalid, pa.ArrowTypeError, TypeEr
 
 _NODE_KINDS: Final = frozenset((kinds.ARTIFACT, kinds.EXECUTION, kinds.CONTEXT))
 _TYPE_KINDS: Final = frozenset((kinds.ARTIFACT_TYPE, kinds.EXECUTION_TYPE, kinds.CONTEXT_TYPE))
+
+
+def one_batch(batches: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
+    """At least one batch, as one. `pyarrow.concat_batches` is missing before Arrow 19."""
+    parts = list(batches)
+    if len(parts) == 1:
+        return parts[0]
+    merged = pa.Table.from_batches(parts).combine_chunks().to_batches()
+    return merged[0] if merged else parts[0]
 
 
 def with_derived_columns(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -19,11 +19,10 @@ from eventstore.log.active_segment import ActiveSegmentFile, Held
 from eventstore.log.closed_segments import (
     ClosedSegments,
     SegmentMovedError,
-    merged_batches,
     segment_at,
     segment_of,
 )
-from eventstore.log.columns import ACTIVE_SCHEMA, RECORD_SCHEMA, with_derived_columns
+from eventstore.log.columns import ACTIVE_SCHEMA, RECORD_SCHEMA, one_batch, with_derived_columns
 from eventstore.log.commit import commits_of, records_of
 from eventstore.log.creation import LOG_FOLDER
 from eventstore.log.forking import renew_in_children
@@ -343,7 +342,10 @@ class LogFiles:
                         derived=derived,
                     )
                     batches = self._in_segment(after + 1, ask)
-            yield from merged_batches(batches) if "tree_head" in columns else batches
+            if "tree_head" in columns and batches:
+                # A commit may lie across row groups.
+                batches = [one_batch(batches)]
+            yield from batches
             after = end
 
     def _active_batches(self, after: int, upto: int, *, derived: bool) -> list[pa.RecordBatch]:

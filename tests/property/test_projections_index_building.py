@@ -9,6 +9,7 @@ import pyarrow as pa
 from hypothesis import given
 
 from eventstore.log import MemoryLog
+from eventstore.log.columns import one_batch
 from eventstore.projections.index_building import (
     INDEXED_COLUMNS,
     hash64s,
@@ -24,7 +25,7 @@ def test_built_runs_hold_the_entries_of_their_records(commits: list[Any]) -> Non
     log, model = MemoryLog(), Model()
     for changes in commits:
         model.add(log.append(model.drafts(changes), expected_position=log.position))
-    records = pa.concat_batches(log.scan(0, None, INDEXED_COLUMNS))
+    records = one_batch(log.scan(0, None, INDEXED_COLUMNS))
     expected: dict[int, list[tuple[int, int, bytes]]] = {}
     for (table, key), entries in model.entries(log.position).items():
         expected.setdefault(table, []).extend((key, *entry) for entry in entries)

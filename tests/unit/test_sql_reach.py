@@ -344,7 +344,6 @@ def test_a_result_takes_no_more_memory_than_it_may(
         (7, None),
         (b"SELECT 1", None),
     ],
-    ids=repr,
 )
 def test_a_query_that_fails_is_an_invalid_argument(
     changed: tuple[MetadataStore, int], query: Any, parameters: Any
