@@ -18,6 +18,7 @@ from eventstore.errors import FailedPreconditionError
 from eventstore.log import Commit, Log, Progress, Record
 from eventstore.log import record as kinds
 from eventstore.log.forking import renew_in_children
+from eventstore.long_work import long_work
 from eventstore.projections.base_check import Base, BaseCheck
 from eventstore.projections.cache_file import remove_abandoned
 from eventstore.projections.filter import FilterSql
@@ -331,6 +332,7 @@ class Projections:
                 )
             return self._subtree_heads
 
+    @long_work("Rebuilding")
     def rebuild(self, progress: Progress | None = None) -> None:
         """Throw the caches away and fold the whole log again, into the index and into the tables.
 
@@ -400,6 +402,7 @@ class Projections:
         if self._tables is not None:
             self._tables.close()
 
+    @long_work("Folding the log")
     def _fold(self, index: PointIndex, progress: Progress | None) -> None:
         """Fold into an index what the log has gained, and note its newest records."""
         start, end = index.position, self._log.position

@@ -26,6 +26,7 @@ from eventstore.log import Log, Progress
 from eventstore.log.columns import one_batch
 from eventstore.log.forking import renew_in_children
 from eventstore.log.os_errors import translating
+from eventstore.long_work import long_work
 from eventstore.projections.deadlines import STATEMENT_SECONDS_MAX, Deadline
 from eventstore.projections.folding import FOLDED_COLUMNS, TableChange, table_changes
 from eventstore.projections.node_listing import Listing, listing_sql
@@ -330,6 +331,7 @@ class Tables:
                 remove_tables(left.path)
         self._take(open_tables_apart(self._log))
 
+    @long_work("Folding the log")
     def _fold_log(self, upto: int, progress: Progress | None) -> None:
         start, end = self._checkpoint, self._log.position
         if end - start > FOLDED_ROWS_MAX:

@@ -12,10 +12,11 @@ from eventstore.history.versions import moment_of
 from eventstore.log import Commit, Log, Record
 from eventstore.projections.index_tables import STORED_TABLES
 from eventstore.projections.point_index import PointIndex
+from eventstore.repr_html import ShownInNotebooks
 
 
 @dataclass(frozen=True, slots=True)
-class EntityChange:
+class EntityChange(ShownInNotebooks):
     """What a commit did to an entity: `message` is what it says since, `fields` what changed."""
 
     kind: str
@@ -27,7 +28,7 @@ class EntityChange:
 
 
 @dataclass(frozen=True, slots=True)
-class CommitChanges:
+class CommitChanges(ShownInNotebooks):
     """One commit, and of its changes those that were asked for. `recorded_at` is in UTC."""
 
     number: int

@@ -12,11 +12,12 @@ from eventstore.log import Log
 from eventstore.log.record import KINDS
 from eventstore.projections import Projections
 from eventstore.projections.index_tables import STORED_TABLES
+from eventstore.repr_html import ShownInNotebooks, ShownList
 from eventstore.store.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
-class EntityDifference:
+class EntityDifference(ShownInNotebooks):
     """An entity that is new or different. `before` is None when it is new; nothing ever goes."""
 
     kind: str
@@ -32,7 +33,7 @@ class EntityDifference:
 
 
 @dataclass(frozen=True, slots=True)
-class LineageDifference:
+class LineageDifference(ShownInNotebooks):
     """How the lineage of a node differs: what has been added to it, and what of it has changed."""
 
     before: Graph
@@ -70,7 +71,8 @@ def differences(
         changed = field_changes(kind, before, after)
         if changed or before is None:
             found.append(EntityDifference(kind, entity_id, before, after, changed))
-    return sorted(found, key=lambda entity: (KINDS.index(entity.kind), entity.id))
+    found.sort(key=lambda entity: (KINDS.index(entity.kind), entity.id))
+    return ShownList(found)
 
 
 def lineage_difference(

@@ -13,6 +13,7 @@ from eventstore.log import Log, Record
 from eventstore.log.commit import records_of
 from eventstore.projections import index_tables as tables
 from eventstore.projections.index_tables import STORED_TABLES
+from eventstore.repr_html import ShownInNotebooks, ShownList
 from eventstore.store.snapshot import Snapshot
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -25,7 +26,7 @@ _LINKS_OF_CONTEXT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
+class Version(ShownInNotebooks):
     """One record of an entity: what it said from `position` on, who put it, and why.
 
     `recorded_at` is in UTC, `previous` the position of the version before. `message` is None when
@@ -111,7 +112,7 @@ def _positions_of_link(log: Log, upto: int, kind: str, entity_id: int) -> list[i
 
 def _versions(records: list[Record]) -> list[Version]:
     messages: dict[tuple[str, int], Any] = {}
-    versions = []
+    versions = ShownList[Version]()
     for record in records:
         key = (record.kind, record.entity_id)
         message = parsed(record.kind, record.payload)

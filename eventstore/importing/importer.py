@@ -21,6 +21,7 @@ from eventstore.log.manifest import sync_directory
 from eventstore.log.os_errors import translated
 from eventstore.log.readable import refuse_unreadable
 from eventstore.log.replacing import made_beside
+from eventstore.long_work import long_work
 
 RECORDS_PER_COMMIT = 1_000
 BYTES_PER_COMMIT = 16 * 1024 * 1024
@@ -42,6 +43,7 @@ class ImportReport(msgspec.Struct, frozen=True):
     warnings: list[str]
 
 
+@long_work("Importing")
 def import_mlmd_database(
     source: Path,
     store_directory: Path,

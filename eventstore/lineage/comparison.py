@@ -9,6 +9,7 @@ from eventstore.errors import InvalidArgumentError
 from eventstore.lineage.walks import require_node
 from eventstore.log.plain_values import is_same, plain_struct
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.repr_html import ShownInNotebooks
 from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION
 from eventstore.store.node_reads import nodes_by_id
 from eventstore.store.snapshot import Snapshot
@@ -38,7 +39,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(ShownInNotebooks):
     """Two nodes of a type, and all fields that either has, fields first, properties by name."""
 
     left: Any

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from eventstore.errors import FailedPreconditionError
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.repr_html import ShownInNotebooks
 from eventstore.shown_text import shown_text
 from eventstore.store.node_kinds import ARTIFACT, EXECUTION
 from eventstore.store.node_reads import nodes_by_id
@@ -77,13 +78,15 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
-class Graph:
+class Graph(ShownInNotebooks):
     """Nodes by kind and id, and the events between them in the order of source, target and type."""
 
     nodes: tuple[GraphNode, ...]
     edges: tuple[Edge, ...]
     left_out: int = 0
     """How many nodes of the next hop, or executions of a context, a limit left out."""
+    subject: tuple[str, int] | None = field(default=None, compare=False, repr=False)
+    """The node that was asked about, if it was one."""
 
     def artifacts(self) -> list[mlmd.Artifact]:
         """The artifacts, by id."""
@@ -173,6 +176,7 @@ def graph_of(
     execution_ids: Iterable[int],
     events: Iterable[mlmd.Event],
     left_out: int = 0,
+    subject: tuple[str, int] | None = None,
 ) -> Graph:
     """The graph of some nodes and of the events that have both ends among them."""
     nodes = [
@@ -184,7 +188,7 @@ def graph_of(
     edges = [edge_of(event) for event in events]
     found = [edge for edge in edges if edge.source in known and edge.target in known]
     found.sort(key=lambda edge: (edge.source, edge.target, edge.event.type))
-    return Graph(tuple(nodes), tuple(found), left_out)
+    return Graph(tuple(nodes), tuple(found), left_out, subject)
 
 
 def edge_of(event: mlmd.Event) -> Edge:

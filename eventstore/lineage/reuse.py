@@ -9,6 +9,7 @@ from eventstore.errors import InvalidArgumentError, NotFoundError
 from eventstore.projections import index_tables as tables
 from eventstore.projections.lineage import INPUTS, OUTPUTS
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.repr_html import ShownInNotebooks, ShownList
 from eventstore.store.node_kinds import ARTIFACT, EXECUTION
 from eventstore.store.node_reads import nodes_by_id
 from eventstore.store.snapshot import Snapshot
@@ -17,7 +18,7 @@ PropertyValue = int | float | str | bool
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Run(ShownInNotebooks):
     """An execution that was found, with the artifacts that went in and came out, by id."""
 
     execution: mlmd.Execution
@@ -52,7 +53,7 @@ def find_runs(
         raise InvalidArgumentError(f"limit is {limit}: use 1 or more, or None for all")
     wanted = _wanted(inputs)
     by_key = isinstance(inputs, Mapping)
-    runs: list[Run] = []
+    runs = ShownList[Run]()
     for execution_id in _candidates(snapshot, node_type.id, {id_ for _, id_ in wanted}):
         events = [
             mlmd.Event.FromString(payload)

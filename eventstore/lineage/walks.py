@@ -60,7 +60,14 @@ def closure(
         endings={},
         max_nodes=max_nodes,
     )
-    return graph_of(snapshot, found.artifact_ids, found.execution_ids, found.events, found.left_out)
+    return graph_of(
+        snapshot,
+        found.artifact_ids,
+        found.execution_ids,
+        found.events,
+        found.left_out,
+        (kind, node_id),
+    )
 
 
 def context_graph(snapshot: Snapshot, context_id: int, max_nodes: int | None = None) -> Graph:

@@ -37,6 +37,7 @@ from eventstore.log.manifest import (
 from eventstore.log.merkle import Frontier
 from eventstore.log.os_errors import translated, translating
 from eventstore.log.record import Commit, Draft
+from eventstore.long_work import long_work
 
 _LOGGER = logging.getLogger("eventstore.log")
 
@@ -182,6 +183,7 @@ class DirectoryLog(LogFiles):
                 self._rotate()
         self._seal_closed()
 
+    @long_work("Verifying")
     def verify(
         self,
         progress: Progress | None = None,

@@ -12,6 +12,7 @@ import msgspec
 import pyarrow as pa
 
 from eventstore.log.record import Commit, Draft
+from eventstore.repr_html import ShownInNotebooks
 
 
 class PositionConflictError(Exception):
@@ -53,7 +54,7 @@ class SignedHead(msgspec.Struct, frozen=True):
     signed: str
 
 
-class VerifyReport(msgspec.Struct, frozen=True):
+class VerifyReport(ShownInNotebooks, msgspec.Struct, frozen=True):
     """What `verify` saw: `tree_head` is in hexadecimal, over the records that it could read.
 
     `not_checked` says what it did not look at, and why; `signed_heads` are those it was to hold the

@@ -27,6 +27,7 @@ from eventstore.log.log import (
 )
 from eventstore.log.merkle import Frontier
 from eventstore.log.record import Commit, Draft
+from eventstore.long_work import long_work
 
 _ROWS_PER_BATCH = 16_384
 
@@ -147,6 +148,7 @@ class MemoryLog:
     def seal(self) -> None:
         """Nothing to do: there are no files."""
 
+    @long_work("Verifying")
     def verify(
         self,
         progress: Progress | None = None,

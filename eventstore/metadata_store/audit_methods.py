@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from eventstore.log import Progress, VerifyReport
+from eventstore.long_work import long_work
 from eventstore.store import Engine
 from eventstore.store.snapshot import Snapshot
 
@@ -20,6 +21,7 @@ class AuditMethods:
     def _snapshot(self) -> Snapshot:
         raise NotImplementedError
 
+    @long_work("Hashing")
     def checkpoint(
         self,
         key: SigningKey,
@@ -48,6 +50,7 @@ class AuditMethods:
             progress=progress,
         )
 
+    @long_work("Hashing")
     def prove(
         self, position: int, checkpoint: Checkpoint, progress: Progress | None = None
     ) -> InclusionProof:
@@ -63,6 +66,7 @@ class AuditMethods:
         heads = self._engine.projections.subtree_heads()
         return prove_inclusion(self._engine.log, heads, position, checkpoint, progress)
 
+    @long_work("Hashing")
     def prove_consistency(
         self, older: Checkpoint, newer: Checkpoint, progress: Progress | None = None
     ) -> ConsistencyProof:

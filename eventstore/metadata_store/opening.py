@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import sys
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -145,6 +146,10 @@ def _engine(
     saves_caches: bool = False,
     attribution: Attribution | None = None,
 ) -> Engine:
+    if "IPython" in sys.modules:
+        from eventstore.notebook import register
+
+        register()
     default = Attribution(actor=operating_system_user()).overlaid(attribution or Attribution())
     projections = Projections(log, read_only=read_only, saves=saves_caches)
     engine = Engine(log, projections, default)

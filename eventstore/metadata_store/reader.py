@@ -9,6 +9,7 @@ from eventstore import errors
 from eventstore.metadata_store.audit_methods import AuditMethods
 from eventstore.metadata_store.history_methods import HistoryMethods
 from eventstore.metadata_store.lineage_methods import LineageMethods
+from eventstore.metadata_store.notebook_methods import NotebookMethods
 from eventstore.metadata_store.sql_methods import SqlMethods
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
@@ -31,7 +32,7 @@ MAX_NUM_RESULT = 100
 """Nodes that MLMD's client asks for in one page. Here it is all of them at once."""
 
 
-class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, SqlMethods):
+class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMethods, SqlMethods):
     """The gets of the MLMD API.
 
     Times are milliseconds since the epoch. Every method takes `extra_options` for compatibility

@@ -38,6 +38,15 @@ class SqlResult:
     def __repr__(self) -> str:
         return f"<SqlResult of {len(self)} rows: {', '.join(self.columns)}>"
 
+    def _repr_html_(self) -> str:
+        from eventstore.notebook import sql_html
+
+        try:
+            rows = SqlResult(self._table.slice(0, 20)).rows()
+        except OutOfRangeError:
+            return sql_html(self.columns, [], len(self))
+        return sql_html(self.columns, rows, len(self))
+
     def rows(self) -> list[tuple[Any, ...]]:
         """The rows as tuples of plain Python values.
 

@@ -22,6 +22,7 @@ from eventstore.errors import (
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.recording.surroundings import surroundings
 from eventstore.recording.values import Properties, is_value, properties_of, to_value
+from eventstore.repr_html import ShownInNotebooks
 
 _LOGGER = logging.getLogger("eventstore")
 _ATTEMPTS = 5
@@ -61,7 +62,7 @@ class Store(Protocol):
     ) -> tuple[int, list[int], list[int]]: ...
 
 
-class Run:
+class Run(ShownInNotebooks):
     """One run, or, as a decorator, one for each call of a function. Made by `store.run(...)`.
 
     Entering it records the execution as RUNNING with its inputs, contexts and surroundings; leaving
@@ -99,6 +100,11 @@ class Run:
     def __repr__(self) -> str:
         state = "open" if self._is_open else "ended" if self._execution_id else "not started"
         return f"<Run {self._execution_type!r}, execution {self._execution_id}, {state}>"
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the execution is recorded."""
+        return self._execution_id is not None
 
     @property
     def id(self) -> int:

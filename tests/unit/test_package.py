@@ -22,22 +22,34 @@ LAYERS = {
     "shown_text": set[str](),
     "plain_json": {"shown_text"},
     "proto": set[str](),
-    "log": {"errors", "proto"},
-    "projections": {"errors", "proto", "log"},
+    "long_work": set[str](),
+    "repr_html": set[str](),
+    "log": {"errors", "proto", "long_work", "repr_html"},
+    "projections": {"errors", "proto", "log", "long_work"},
     "store": {"errors", "proto", "log", "projections"},
-    "lineage": {"errors", "proto", "log", "projections", "store", "shown_text", "plain_json"},
-    "history": {"errors", "proto", "log", "projections", "store", "lineage", "plain_json"},
+    "lineage": {
+        *("errors", "proto", "log", "projections", "store", "shown_text", "plain_json"),
+        "repr_html",
+    },
+    "history": {
+        *("errors", "proto", "log", "projections", "store", "lineage", "plain_json"),
+        "repr_html",
+    },
     "audit": {"errors", "log", "projections"},
     "report": {
         *("errors", "proto", "log", "projections", "store", "lineage", "history", "audit"),
         *("shown_text", "plain_json"),
     },
-    "recording": {"errors", "proto"},
+    "notebook": {
+        *("proto", "log", "lineage", "history", "report", "recording"),
+        *("shown_text", "plain_json", "long_work"),
+    },
+    "recording": {"errors", "proto", "repr_html"},
     "metadata_store": {
         *("errors", "proto", "log", "projections", "store", "lineage", "history", "audit"),
-        *("report", "recording"),
+        *("report", "recording", "notebook", "long_work", "repr_html"),
     },
-    "importing": {"errors", "proto", "log"},
+    "importing": {"errors", "proto", "log", "long_work"},
 }
 
 

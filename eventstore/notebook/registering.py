@@ -1,0 +1,35 @@
+"""Make IPython show what is of this package: lists of nodes, and how far long work is."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from eventstore.long_work import show_long_work
+from eventstore.notebook.progress import notebook_bar
+from eventstore.notebook.showing import list_html
+
+
+def register() -> None:
+    """Register with the IPython that this process runs in, if it does. Again changes nothing."""
+    shell = _shell()
+    if shell is None:
+        return
+    formatter = shell.display_formatter.formatters["text/html"]
+    if list not in formatter.type_printers:
+        formatter.for_type(list, _list_html)
+    if getattr(shell, "kernel", None) is not None:
+        show_long_work(notebook_bar)
+
+
+def _shell() -> Any:
+    module = sys.modules.get("IPython")
+    return module.get_ipython() if module is not None else None
+
+
+def _list_html(values: Any) -> str | None:
+    # IPython takes this for lists of other classes, too, in place of what they say of themselves.
+    if type(values) is not list:
+        own = getattr(values, "_repr_html_", None)
+        return own() if own is not None else None
+    return list_html(values)
