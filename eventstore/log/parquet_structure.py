@@ -21,6 +21,7 @@ from eventstore.log.columns import RECORD_SCHEMA
 from eventstore.log.thrift import Fields, read_struct
 
 _MAGIC: Final = b"PAR1"
+_VERSION: Final = 2
 _ZSTD: Final = 6
 _DATA_PAGE, _DICTIONARY_PAGE = 0, 2
 _PLAIN, _RLE, _RLE_DICTIONARY = 0, 3, 8
@@ -34,7 +35,20 @@ _CHUNK_METADATA: Final = ({1, 2, 3, 4, 5, 6, 7, 9, 12, 13}, {11, 16})
 _STATISTICS: Final = ({3}, {1, 2, 5, 6, 7, 8})
 _SIZES: Final = (set[int](), {1, 2, 3})
 _DATA_PAGE_HEADER: Final = ({1, 2, 3, 4, 5}, set[int]())
+_DICTIONARY_PAGE_HEADER: Final = ({1, 2, 3}, set[int]())
+_KEY_VALUE: Final = ({1, 2}, set[int]())
 _MIN_MAX, _DEPRECATED_MIN_MAX, _EXACT = (6, 5), (2, 1), (8, 7)
+
+
+NOT_AS_WRITTEN: Final = (
+    pa.ArrowException,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+)
+"""What checking raises; all but the first two where there is a value of another kind."""
 
 
 class _Page(NamedTuple):
@@ -54,7 +68,8 @@ class _Chunk(NamedTuple):
 class ParquetStructure:
     """The footer and page headers of a file, every byte of which they account for.
 
-    Raises ValueError, saying what it is, for anything that the writer of segments does not write.
+    Raises ValueError, saying what it is, or another one of NOT_AS_WRITTEN for anything that the
+    writer of segments does not write.
     """
 
     def __init__(self, data: bytes, metadata: dict[str, str]) -> None:
@@ -68,7 +83,7 @@ class ParquetStructure:
             raise ValueError(f"{len(data) - 8 - end} bytes after the footer belong to nothing")
         _expect_fields("the footer", footer, _FOOTER)
         _check_key_values(footer[5], metadata)
-        if footer[2] != _written_elements():
+        if (footer[1], footer[2]) != (_VERSION, _written_elements()):
             raise ValueError("its columns are of other types to readers that do not use Arrow")
         if not footer[6].startswith(_CREATED_BY) or footer[7] != [{1: {}}] * len(_leaf_names()):
             raise ValueError("its footer names another writer or order of values")
@@ -139,6 +154,9 @@ class ParquetStructure:
                 and offset == start
             ):
                 dictionary_start = offset
+                _expect_fields(f"the dictionary of {what}", header[7], _DICTIONARY_PAGE_HEADER)
+                if header[7][3] is not False:
+                    raise ValueError(f"the dictionary of {what} is said to be sorted")
                 kinds[_DICTIONARY_PAGE, header[7][2]] += 1
             else:
                 raise ValueError(
@@ -220,6 +238,8 @@ def _expect_fields(what: str, fields: Fields, allowed: tuple[set[int], set[int]]
 
 
 def _check_key_values(entries: Sequence[Fields], metadata: dict[str, str]) -> None:
+    for entry in entries:
+        _expect_fields("its metadata", entry, _KEY_VALUE)
     found = {entry[1].decode(): entry[2] for entry in entries}
     if len(found) != len(entries) or found.keys() != metadata.keys() | {"ARROW:schema"}:
         raise ValueError(f"its footer has other metadata than a segment: {sorted(found)}")

@@ -42,7 +42,7 @@ from eventstore.log.leaf import leaf_hashes
 from eventstore.log.log import Finding, SignedHead
 from eventstore.log.manifest import FORMAT_VERSION, ActiveSegment, Segment, read_manifest
 from eventstore.log.merkle import EMPTY_HEAD, Frontier
-from eventstore.log.parquet_structure import ParquetStructure, check_schema
+from eventstore.log.parquet_structure import NOT_AS_WRITTEN, ParquetStructure, check_schema
 from eventstore.log.record import Record
 from eventstore.log.record_check import ContentCheck, TypeUse, envelope_fault
 from eventstore.log.sealing import closed_name, sealed_name
@@ -259,7 +259,7 @@ class _SegmentCheck:
             try:
                 structure = structure or ParquetStructure(data, metadata)
                 structure.check_group(group, table)
-            except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
+            except NOT_AS_WRITTEN as error:
                 self.find(
                     f"the file says of itself what is not so, though its records (commit "
                     f"{first_commit} the first of them here) are as they were written: {error}",
