@@ -59,8 +59,8 @@ _D = -121665 * pow(121666, _P - 2, _P) % _P
 _SQRT_M1 = pow(2, (_P - 1) // 4, _P)
 
 
-def _decode_point(encoded: bytes) -> Point | None:
-    """Section 5.1.3: a point as (X, Y, Z, T), or None."""
+def _strict_point(encoded: bytes) -> Point | None:
+    """Section 5.1.3: the point, or None; a key whose order divides 8 fits any text, and is none."""
     y = int.from_bytes(encoded, "little")
     sign, y = y >> 255, y & ((1 << 255) - 1)
     if y >= _P:
@@ -69,11 +69,13 @@ def _decode_point(encoded: bytes) -> Point | None:
     x = pow(x2, (_P + 3) // 8, _P)
     if (x * x - x2) % _P:
         x = x * _SQRT_M1 % _P
-    if (x * x - x2) % _P or (x == 0 and sign):
+    if (x * x - x2) % _P:
         return None
     if x & 1 != sign:
         x = _P - x
-    return (x, y, 1, x * y % _P)
+    point = (x, y, 1, x * y % _P)
+    # A multiple of 8 has X = 0 only as the neutral point.
+    return point if _multiply(8, point)[0] else None
 
 
 def _add(p: Point, q: Point) -> Point:
@@ -99,15 +101,6 @@ def _multiply(scalar: int, point: Point) -> Point:
 _BASE_X = 15112221349535400772501151409588531511454012693041857206046113283949847762202
 _BASE_Y = 46316835694926478169428394003475163141307993866256225615783033603165251855960
 _BASE = (_BASE_X, _BASE_Y, 1, _BASE_X * _BASE_Y % _P)
-
-
-def _strict_point(encoded: bytes) -> Point | None:
-    """The point, unless its order divides 8: a key of such an order fits any text."""
-    point = _decode_point(encoded)
-    if point is None:
-        return None
-    x, y, z, _ = _multiply(8, point)
-    return None if x == 0 and y == z else point
 
 
 def ed25519_verifies(public_key: bytes, signature: bytes, message: bytes) -> bool:
@@ -143,9 +136,9 @@ def _strict_base64(text: str) -> bytes:
 
 def parse_key(text: str) -> Key:
     """(name, key id, public key) of `name+id+base64(0x01 || public key)`."""
-    name, plus, rest = text.strip().partition("+")
-    key_id, second_plus, encoded = rest.partition("+")
-    if not (name and plus and second_plus):
+    name, _, rest = text.strip().partition("+")
+    key_id, _, encoded = rest.partition("+")
+    if not name:
         raise Refused("the key is not of the form name+id+key")
     key = _strict_base64(encoded)
     if len(key) != 33 or key[0] != 1:
@@ -242,8 +235,6 @@ class Tree:
             size //= 2
 
     def root(self) -> bytes:
-        if not self._heads:
-            return _sha256(b"")
         root = self._heads[-1]
         for head in reversed(self._heads[:-1]):
             root = _node(head, root)

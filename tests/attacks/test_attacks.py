@@ -20,7 +20,7 @@ import pytest
 
 import eventstore
 from eventstore import errors
-from eventstore.audit import Checkpoint, SigningKey
+from eventstore.audit import Checkpoint, SigningKey, signed_checkpoint
 from eventstore.audit.checkpoint import _time_text
 from eventstore.log import Commit, DirectoryLog, Draft, VerifyReport, creation
 from eventstore.log import record as kinds
@@ -100,6 +100,20 @@ def rewrite_sealed(directory: Path, change: Callable[[pa.Table], pa.Table]) -> N
     write_manifest(directory, msgspec.structs.replace(manifest, segments=(mended,)))
 
 
+def change_value(directory: Path, column: str, value: Any) -> None:
+    """Change what a column has in the fourth row of the first sealed segment, in commit 2."""
+
+    def change(table: pa.Table) -> pa.Table:
+        values = table[column].to_pylist()
+        values[3] = value
+        place = table.schema.get_field_index(column)
+        return table.set_column(
+            place, table.schema.field(column), pa.array(values, table[column].type)
+        )
+
+    rewrite_sealed(directory, change)
+
+
 def test_a_flipped_byte(signed: tuple[Path, Checkpoint]) -> None:
     directory, _ = signed
     path = active_file(directory)
@@ -171,16 +185,7 @@ def test_a_value_changed_in_a_sealed_segment(
     signed: tuple[Path, Checkpoint], column: str, value: Any
 ) -> None:
     directory, _ = signed
-
-    def change(table: pa.Table) -> pa.Table:
-        values = table[column].to_pylist()
-        values[3] = value
-        place = table.schema.get_field_index(column)
-        return table.set_column(
-            place, table.schema.field(column), pa.array(values, table[column].type)
-        )
-
-    rewrite_sealed(directory, change)
+    change_value(directory, column, value)
     assert_named(verify(directory), "commit 2")
 
 
@@ -350,6 +355,20 @@ def test_a_checkpoint_signs_what_the_records_say_not_what_is_stored_of_them(
         with pytest.raises(errors.DataLossError, match="nothing is signed: the first 12 records"):
             store.checkpoint(KEY, previous=checkpoint)
         assert store.as_of(2).checkpoint(KEY).size == 2
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("kind", "artefact"), ("salt", None), ("payload", None)]
+)
+def test_nothing_is_signed_that_cannot_be_a_record(
+    signed: tuple[Path, Checkpoint], column: str, value: Any
+) -> None:
+    directory, _ = signed
+    change_value(directory, column, value)
+    log = DirectoryLog.open(directory, read_only=True)
+    with pytest.raises(errors.DataLossError, match="cannot be one"):
+        signed_checkpoint(log, log.position, KEY)
+    log.close()
 
 
 def test_a_checkpoint_is_refused_that_does_not_begin_with_the_one_before(

@@ -23,6 +23,7 @@ from eventstore.audit import (
     InclusionProof,
     SigningKey,
     VerifierKey,
+    prove_consistency,
     prove_inclusion,
     signed_checkpoint,
     standalone_verifier,
@@ -343,8 +344,34 @@ def test_what_a_store_refuses_to_prove(proved: Proved, tmp_path: Path) -> None:
     with eventstore.open(tmp_path / "other") as other:
         with pytest.raises(errors.NotFoundError, match="of store"):
             other.prove(1, newer)
+        for pair in ((older, newer), (newer, newer)):
+            with pytest.raises(errors.NotFoundError, match="of store"):
+                other.prove_consistency(*pair)
         with pytest.raises(errors.NotFoundError, match="of store"):
             other.verify(checkpoints=[newer])
+
+
+def test_what_is_missing_since_it_was_signed_is_not_proved() -> None:
+    log = MemoryLog()
+    payloads = [mlmd.ArtifactType(id=number, name=f"t{number}") for number in (1, 2)]
+    drafts = [Draft("artifact_type", p.id, None, None, p.SerializeToString()) for p in payloads]
+    log.append(drafts[:1], expected_position=0)
+    # A single record is enough to sign.
+    first = signed_checkpoint(log, 1, KEY)
+    assert (first.size, first.commit) == (1, 1)
+    log.append(drafts[1:], expected_position=1)
+    newer = signed_checkpoint(log, 2, KEY, previous=first)
+    shorter = MemoryLog()
+    shorter.store_id = log.store_id
+    with pytest.raises(errors.OutOfRangeError, match="nothing to sign"):
+        signed_checkpoint(shorter, 0, KEY)
+    shorter.append(drafts[:1], expected_position=0)
+    heads = SubtreeHeads(shorter, None, read_only=True)
+    with pytest.raises(errors.DataLossError, match="are missing"):
+        prove_inclusion(shorter, heads, 1, newer)
+    for older in (first, newer):
+        with pytest.raises(errors.DataLossError, match="are missing"):
+            prove_consistency(shorter, heads, older, newer)
 
 
 @pytest.mark.parametrize("records", [50, 255, 256, 257, 700])
