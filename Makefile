@@ -11,7 +11,7 @@ ORACLE_PYTHON ?= $(shell for candidate in python3.11 python3.10 python3.9 python
 BIN := .venv/bin
 PROGRAMS ?= 1000
 
-.PHONY: help demo test lint site bench fuzz torture protos oracle lock clean
+.PHONY: help demo test lint site bench fuzz torture mutants protos oracle lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/\1\t\2/' | expand -t 10
@@ -46,6 +46,9 @@ fuzz: .venv/developing oracle ## Run the property and differential tests for lon
 
 torture: .venv/developing ## Fail, stop and lose power at every operation, and print the counts
 	$(BIN)/python -m tests.faults
+
+mutants: .venv/developing ## Change the code in 200 places, one at a time: does a test fail?
+	$(BIN)/python -m tests.mutation --mutants 200 --folder build/mutants
 
 oldest: .venv/developing ## Run the tests with the oldest versions of all dependencies
 	$(BIN)/pip install --quiet --disable-pip-version-check uv

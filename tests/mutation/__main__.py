@@ -46,10 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     accepted = _accepted()
     folder = Path(options.folder or tempfile.mkdtemp(prefix="eventstore-mutation-"))
     copies = [_copy(folder / f"copy-{number}") for number in range(options.workers)]
-    covered = coverage_map(copies[0], folder, options.workers)
+    covered = coverage_map(copies[0], folder, options.tests or ["tests"], options.workers)
     idle: SimpleQueue[Worker] = SimpleQueue()
     workers = [Worker(copy, folder / f"{copy.name}.log") for copy in copies]
     for worker in workers:
+        worker.check(covered.one_of_each_file(), options.seconds)
         idle.put(worker)
 
     def judged(mutant: Mutant) -> Outcome:
@@ -99,9 +100,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--mutants", type=int, default=200, help="so many, at random; 0: all")
     parser.add_argument("--seed", type=int, default=1, help="which ones")
     parser.add_argument("--of", action="append", help="a module or folder; may be repeated")
+    parser.add_argument("--tests", action="append", help="run these alone; may be repeated")
     parser.add_argument("--workers", type=int, default=2, help="side by side")
     parser.add_argument("--seconds", type=float, default=120, help="at most for one mutant")
-    parser.add_argument("--folder", help="keep copies and the coverage map here, for the next run")
+    parser.add_argument("--folder", help="keep here what tests run which lines, for the next time")
     return parser.parse_args(arguments)
 
 
@@ -148,14 +150,15 @@ def _accepted() -> set[str]:
 
 
 def _copy(folder: Path) -> Path:
-    """The project once more, to be changed."""
-    if not folder.exists():
-        left_out = shutil.ignore_patterns(
-            ".git", ".venv", ".protoc", ".oracle", "__pycache__", ".*_cache", ".hypothesis"
-        )
-        shutil.copytree(ROOT, folder, symlinks=True, ignore=left_out)
-        if (ROOT / ".oracle").exists():
-            (folder / ".oracle").symlink_to((ROOT / ".oracle").resolve())
+    """The project as it is now once more, to be changed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    left_out = shutil.ignore_patterns(
+        *(".git", ".venv", ".protoc", ".oracle", ".oldest", ".tfx", "build"),
+        *("__pycache__", ".*_cache", ".hypothesis"),
+    )
+    shutil.copytree(ROOT, folder, symlinks=True, ignore=left_out)
+    if (ROOT / ".oracle").exists():
+        (folder / ".oracle").symlink_to((ROOT / ".oracle").resolve())
     return folder
 
 

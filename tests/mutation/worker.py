@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from enum import Enum
 from pathlib import Path
 
@@ -42,6 +43,11 @@ class Worker:
             env={**os.environ, "PYTHONPATH": str(copy)},
             cwd=copy,
         )
+
+    def check(self, tests: list[str], seconds: float) -> None:
+        """Raise RuntimeError unless tests pass as long as nothing is changed."""
+        if self._run(tests, seconds) is not Outcome.SURVIVED:
+            raise RuntimeError(f"tests fail without any change: see {self._log.name}")
 
     def judge(self, mutant: Mutant, tests: list[str], seconds: float) -> Outcome:
         """Run tests on the mutant until one fails."""
@@ -99,7 +105,9 @@ def _forked(tests: list[str], seconds: float) -> Outcome:
     child = os.fork()
     if child == 0:
         os.setsid()
-        os._exit(_tested(tests))
+        code = _tested(tests)
+        sys.stdout.flush()
+        os._exit(code)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         done, status = os.waitpid(child, os.WNOHANG)
@@ -124,10 +132,14 @@ def _tested(tests: list[str]) -> int:
 
     for name in [name for name in sys.modules if name.split(".")[0] in ("tests", "eventstore")]:
         del sys.modules[name]
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    # Warnings are errors, and what was imported in advance is one.
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     try:
         # A test that is not collected any more counts as failed.
-        return int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]))
+        return int(pytest.main([*options, *tests]))
     except BaseException:
+        traceback.print_exc()
         return 70
 
 
