@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
 from eventstore import errors
 from eventstore.log import acknowledged
-from eventstore.log.creation import LOCK_NAME, LOG_FOLDER
+from eventstore.log.creation import LOG_FOLDER
 from eventstore.log.directory import DirectoryLog
 from eventstore.log.log import Progress, VerifyReport
 from eventstore.log.manifest import (
@@ -26,6 +22,7 @@ from eventstore.log.manifest import (
     write_manifest,
 )
 from eventstore.log.os_errors import translated, translating
+from eventstore.log.replacing import made_beside
 from eventstore.log.verification import verify_directory
 
 _CHUNK_BYTES = 4 * 1024 * 1024
@@ -35,18 +32,18 @@ _LOOKS_MAX = 100
 def copy_store(source: Path, target: Path, progress: Progress | None = None) -> VerifyReport:
     """Copy the store in `source` with all that was acknowledged by now, and verify the copy.
 
-    The source is only read. The copy is made, synced and checked beside `target`, as
-    `<target>.partial`, and takes its name when it is whole. Each record counts twice in the
-    progress. Caches are not copied. Raises AlreadyExistsError when there is anything but an empty
-    directory at `target`, NotFoundError when there is no store, or no directory for the copy,
-    DataLossError that names the damaged file of the source.
+    The source is only read. The copy is made, synced and checked beside `target`, and takes its
+    name when it is whole. Each record counts twice in the progress. Caches are not copied. Raises
+    AlreadyExistsError when there is anything but an empty directory at `target`, NotFoundError when
+    there is no store, or no directory for the copy, DataLossError that names the damaged file of
+    the source, UnavailableError while another process copies to `target`.
     """
     log = DirectoryLog.open(source, read_only=True)
     try:
         with translating("copying to", target):
             _refuse_target(source, target)
-            partial = target.with_name(f"{target.name}.partial")
-            with _claimed(partial):
+            target = target.resolve()
+            with made_beside(target, is_directory=True) as partial:
                 return _copied(log, partial, target, progress)
     finally:
         log.close()
@@ -81,8 +78,6 @@ def _copied(
             f"{log.directory / LOG_FOLDER / name} is damaged: {found.what}; nothing was copied: run"
             " `eventstore verify` on it"
         )
-    (partial / LOCK_NAME).unlink()
-    sync_directory(partial)
     _take_name(partial, target)
     return report
 
@@ -101,30 +96,6 @@ def _refuse_target(source: Path, target: Path) -> None:
         raise errors.InvalidArgumentError(
             f"{target} is inside of the store {source}: choose a path outside of it"
         )
-
-
-@contextmanager
-def _claimed(partial: Path) -> Iterator[None]:
-    """Make the directory anew in which alone this process copies; it goes with what fails."""
-    partial.mkdir(exist_ok=True)
-    descriptor = os.open(partial / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise errors.AbortedError(
-                f"another process is copying to {partial}: wait for it"
-            ) from None
-        try:
-            # What a copy that died has left.
-            (partial / "manifest.json").unlink(missing_ok=True)
-            shutil.rmtree(partial / LOG_FOLDER, ignore_errors=True)
-            yield
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def _copied_segment(directory: Path, segment: Segment, folder: Path) -> Segment:
@@ -187,4 +158,4 @@ def _take_name(partial: Path, target: Path) -> None:
                 f"something has appeared at {target}: choose another path, or remove it"
             ) from None
         raise translated(error, "moving the copy to", target) from None
-    sync_directory(target.absolute().parent)
+    sync_directory(target.parent)

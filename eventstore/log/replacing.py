@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from eventstore import errors
-from eventstore.log.file_lock import try_exclusive
+from eventstore.log.file_lock import is_at, try_exclusive
 from eventstore.log.manifest import MANIFEST_NAME, sync_directory
 
 _LOGGER = logging.getLogger("eventstore.log")
@@ -33,19 +33,16 @@ def made_beside(path: Path, *, is_directory: bool) -> Iterator[Path]:
     """
     settle(path)
     new = _new(path)
-    if is_directory:
-        new.mkdir()
-    else:
-        new.touch(exist_ok=False)
-    descriptor = os.open(new, os.O_RDONLY)
+    # Before anybody comes upon it and takes it for what a dead process has left.
+    with _one_at_a_time(path.parent):
+        descriptor = _locked(new, path, is_directory=is_directory)
     try:
-        if not try_exclusive(descriptor):
-            raise _in_use(path)
         yield new
     finally:
         # What was made stands at the path by now, unless the work has failed.
         with contextlib.suppress(OSError):
-            _remove(new)
+            if is_at(new, descriptor):
+                _remove(new)
         os.close(descriptor)
 
 
@@ -127,6 +124,25 @@ def _abandoned(path: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
+def _locked(new: Path, path: Path, *, is_directory: bool) -> int:
+    """Make an empty file or directory; a descriptor of it that holds its lock."""
+    try:
+        if is_directory:
+            new.mkdir()
+        else:
+            new.touch(exist_ok=False)
+    except FileExistsError:
+        raise _in_use(path) from None
+    descriptor = os.open(new, os.O_RDONLY)
+    try:
+        if not try_exclusive(descriptor):
+            raise _in_use(path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def _new(path: Path) -> Path:
     return path.with_name(f".{path.name}.new")
 
@@ -137,7 +153,7 @@ def _old(path: Path) -> Path:
 
 def _in_use(path: Path) -> errors.UnavailableError:
     return errors.UnavailableError(
-        f"another process is packing, unpacking or importing {path}: wait for it"
+        f"another process is packing, unpacking, importing or copying to {path}: wait for it"
     )
 
 

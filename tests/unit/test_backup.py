@@ -17,6 +17,7 @@ from eventstore.cli.main import cli
 from eventstore.log import DirectoryLog, backup
 from eventstore.log.backup import copy_store
 from eventstore.log.manifest import read_manifest
+from eventstore.log.replacing import made_beside
 from eventstore.log.verification import verify_directory
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import append, draft, memory_store
@@ -66,7 +67,7 @@ def test_a_backup_has_all_records_and_leaves_its_source_alone(source: Path, tmp_
     assert _records(tmp_path / "backup") == _records(source)
     assert done[-1] == (14, 14)
     assert sorted(done) == done
-    assert not (tmp_path / "backup.partial").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["backup", "store"]
     copy_store(tmp_path / "backup", tmp_path / "restored")
     log = DirectoryLog.open(tmp_path / "restored")
     append(log, draft(8))
@@ -131,7 +132,7 @@ def test_a_damaged_source_is_named_and_nothing_is_made(
     path.write_bytes(content)
     with pytest.raises(errors.DataLossError, match=path.name):
         copy_store(source, tmp_path / "backup")
-    assert not list(tmp_path.glob("backup*"))
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
 def test_a_copy_that_does_not_verify_is_not_kept(
@@ -150,7 +151,7 @@ def test_a_copy_that_does_not_verify_is_not_kept(
     monkeypatch.setattr(backup, "write_manifest", damaging)
     with pytest.raises(errors.DataLossError):
         copy_store(source, tmp_path / "backup")
-    assert not list(tmp_path.glob("backup*"))
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
 @pytest.mark.parametrize("step", range(8))
@@ -173,7 +174,7 @@ def test_a_backup_that_dies_is_never_taken_for_a_whole_one(
     assert not (tmp_path / "backup").exists()
     assert copy_store(source, tmp_path / "backup").records == 7
     assert verify_directory(tmp_path / "backup").ok
-    assert [path.name for path in tmp_path.glob("backup*")] == ["backup"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["backup", "store"]
 
 
 def _with_a_file(target: Path) -> None:
@@ -211,10 +212,25 @@ def test_targets_and_sources_that_will_not_do_are_named(source: Path, tmp_path: 
 
 def test_two_backups_to_one_target_do_not_mix(source: Path, tmp_path: Path) -> None:
     with (
-        backup._claimed(tmp_path / "backup.partial"),
-        pytest.raises(errors.AbortedError, match="another process"),
+        made_beside(tmp_path / "backup", is_directory=True),
+        pytest.raises(errors.UnavailableError, match="another process"),
     ):
         copy_store(source, tmp_path / "backup")
+    with made_beside(tmp_path / "backup", is_directory=True) as made:
+        # As when another begins while this one has just given its copy the name.
+        made.rename(tmp_path / "whole")
+        made.mkdir()
+    assert made.is_dir()
+
+
+def test_a_directory_beside_the_target_is_left_alone(source: Path, tmp_path: Path) -> None:
+    beside = tmp_path / "backup.partial"
+    beside.mkdir()
+    _with_a_file(beside / "thesis")
+    with pytest.raises(errors.AlreadyExistsError):
+        copy_store(source, beside)
+    assert copy_store(source, tmp_path / "backup").ok
+    assert _files(beside) == {"thesis": b"years of work"}
 
 
 def test_from_python_and_the_command_line(tmp_path: Path) -> None:
