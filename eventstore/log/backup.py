@@ -38,7 +38,8 @@ def copy_store(source: Path, target: Path, progress: Progress | None = None) -> 
     there is no store, or no directory for the copy, DataLossError that names the damaged file of
     the source, UnavailableError while another process copies to `target`.
     """
-    log = DirectoryLog.open(source, read_only=True)
+    with translating("opening", source):
+        log = DirectoryLog.open(source, read_only=True)
     try:
         with translating("copying to", target):
             _refuse_target(source, target)

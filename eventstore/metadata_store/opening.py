@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import sys
@@ -46,7 +47,9 @@ def open_configured(config: mlmd.ConnectionConfig, *, upgrade: bool = False) -> 
     path, read_only, must_exist = _parse_uri(config.sqlite.filename_uri)
     if path is None:
         return _engine(MemoryLog())
-    if not path.absolute().parent.is_dir():
+    with translating("opening", path):
+        has_folder = path.absolute().parent.is_dir()
+    if not has_folder:
         raise errors.NotFoundError(
             f"{_UNABLE}: there is no folder {path.absolute().parent} for the store {path.name}: "
             f"create it{', or write ~ out' if str(path).startswith('~') else ''}"
@@ -108,22 +111,25 @@ def open_directory(
     this user's own: caches of another user's would be in the way of that user's processes.
     `attribution` is that of its puts; the actor is the operating system's user if it names none.
     """
-    _settle(path, read_only=read_only)
-    if path.is_file():
-        raise _not_a_directory(path)
-    if not read_only and not must_exist and not (path / MANIFEST_NAME).exists():
-        try:
-            return _engine(DirectoryLog.create(path), attribution=attribution)
-        except errors.AlreadyExistsError:
-            # Another process was faster to create it.
-            pass
-    log = DirectoryLog.open(path, read_only=read_only)
+    with translating("opening", path):
+        _settle(path, read_only=read_only)
+        if path.is_file():
+            raise _not_a_directory(path)
+        if not read_only and not must_exist and not (path / MANIFEST_NAME).exists():
+            try:
+                return _engine(DirectoryLog.create(path), attribution=attribution)
+            except errors.AlreadyExistsError:
+                # Another process was faster to create it.
+                pass
+        log = DirectoryLog.open(path, read_only=read_only)
     saves = saves_caches and _is_own(path)
     return _engine(log, read_only=read_only, saves_caches=saves, attribution=attribution)
 
 
 def _settle(path: Path, *, read_only: bool) -> None:
     """Finish or take back what a process has left that died while it packed or unpacked."""
+    if "\0" in str(path):
+        raise errors.InvalidArgumentError(f"{str(path)!r} is no path: it holds a NUL")
     with translating("opening", path):
         path = path.resolve()
         if read_only:
@@ -151,10 +157,15 @@ def _engine(
 
         register()
     default = Attribution(actor=operating_system_user()).overlaid(attribution or Attribution())
-    projections = Projections(log, read_only=read_only, saves=saves_caches)
-    engine = Engine(log, projections, default)
-    if not read_only:
-        engine.ensure_system_types()
+    with contextlib.ExitStack() as opened:
+        opened.callback(log.close)
+        projections = Projections(log, read_only=read_only, saves=saves_caches)
+        opened.callback(projections.close)
+        engine = Engine(log, projections, default)
+        if not read_only:
+            engine.ensure_system_types()
+        # They are the engine's to close by now.
+        opened.pop_all()
     return engine
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -15,9 +17,11 @@ import pytest
 import eventstore
 from eventstore import errors
 from eventstore.importing import import_mlmd_database
+from eventstore.log import DirectoryLog
 from eventstore.metadata_store.options import ListOptions, OrderByField
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
+from eventstore.store import Engine
 from tests.builders import artifact, memory_store, put_types
 from tests.conftest import PENGUIN_DATABASE
 
@@ -276,6 +280,46 @@ def test_opening_refuses_what_is_no_store(tmp_path: Path) -> None:
         eventstore.open(tmp_path)
     with pytest.raises(errors.FailedPreconditionError, match="is a file"):
         eventstore.open(tmp_path / "thesis.txt")
+
+
+def test_paths_that_the_system_refuses_are_told_of_by_the_stores_own_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(errors.InvalidArgumentError, match="NUL"):
+        eventstore.open(tmp_path / "a\0b")
+    with pytest.raises(errors.UnavailableError, match="too long"):
+        eventstore.open(tmp_path / ("x" * 300))
+    (tmp_path / "store").mkdir()
+    asked = Path.stat
+
+    def refused(path: Path, **options: bool) -> os.stat_result:
+        if path.parent == tmp_path / "store":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return asked(path, **options)
+
+    # As a folder answers that may not be searched; whoever runs the tests may search them all.
+    monkeypatch.setattr(Path, "stat", refused)
+    for read_only in (False, True):
+        with pytest.raises(errors.PermissionDeniedError, match="store"):
+            eventstore.open(tmp_path / "store", read_only=read_only)
+
+
+def test_an_opening_that_fails_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eventstore.open(tmp_path / "store").close()
+    opened: list[DirectoryLog] = []
+
+    def failing(engine: Engine) -> None:
+        assert isinstance(engine.log, DirectoryLog)
+        opened.append(engine.log)
+        raise errors.ResourceExhaustedError("the disk is full")
+
+    monkeypatch.setattr(Engine, "ensure_system_types", failing)
+    with pytest.raises(errors.ResourceExhaustedError):
+        eventstore.open(tmp_path / "store")
+    with pytest.raises(errors.FailedPreconditionError, match="closed"):
+        opened[0].refresh()
 
 
 def test_connecting(tmp_path: Path) -> None:
