@@ -24,11 +24,13 @@ from eventstore.log.manifest import (
 from eventstore.log.os_errors import translated, translating
 from eventstore.log.replacing import made_beside
 from eventstore.log.verification import verify_directory
+from eventstore.long_work import long_work
 
 _CHUNK_BYTES = 4 * 1024 * 1024
 _LOOKS_MAX = 100
 
 
+@long_work("Copying")
 def copy_store(source: Path, target: Path, progress: Progress | None = None) -> VerifyReport:
     """Copy the store in `source` with all that was acknowledged by now, and verify the copy.
 

@@ -118,10 +118,7 @@ class MemoryLog:
             pending.append(commit)
             rows += len(commit.records)
             if rows >= _ROWS_PER_BATCH or commit.last_position >= upto:
-                batch = _batch(pending, columns)
-                first = pending[0].first_position
-                start = max(after + 1 - first, 0)
-                yield batch.slice(start, upto + 1 - first - start)
+                yield _batch(pending, columns, after, upto)
                 pending, rows = [], 0
 
     def commit_end(self, position: int) -> int:
@@ -216,20 +213,24 @@ class MemoryLog:
         return self._commits[first:last] if after < upto else []
 
 
-def _batch(commits: Sequence[Commit], columns: Sequence[str] | None) -> pa.RecordBatch:
+def _batch(
+    commits: Sequence[Commit], columns: Sequence[str] | None, after: int, upto: int
+) -> pa.RecordBatch:
+    """The records of the commits with positions in (after, upto]; there are some."""
     names = list(columns) if columns is not None else RECORD_SCHEMA.names
-    records = [record for commit in commits for record in commit.records]
+    records, heads = [], []
+    for commit in commits:
+        # Of a large commit, a reader of one record is to pay for that alone.
+        start = max(after + 1 - commit.first_position, 0)
+        for record in commit.records[start : upto + 1 - commit.first_position]:
+            records.append(record)
+            heads.append(commit.tree_head if record is commit.records[-1] else None)
     schema = pa.schema([RECORD_SCHEMA.field(name) for name in names])
     derived = (
         derive([record.kind for record in records], [record.payload for record in records])
         if any(name not in records[0].__struct_fields__ for name in names)
         else {}
     )
-    heads = [
-        commit.tree_head if record is commit.records[-1] else None
-        for commit in commits
-        for record in commit.records
-    ]
     arrays = [
         derived[name]
         if name in derived

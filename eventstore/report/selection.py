@@ -185,7 +185,11 @@ def _folds(
         merged = defaultdict(list)
         for number in range(len(groups)):
             merged[way(number)].append(number)
-        if len(merged) <= _FOLDS_MAX:
+        # Folds of one node take the place of these nodes and say less.
+        singles = sum(
+            len(numbers) == 1 and len(groups[numbers[0]]) == 1 for numbers in merged.values()
+        )
+        if len(merged) <= _FOLDS_MAX and (singles < 2 or way is not ways_to_merge[0]):
             break
     folds = []
     fold_of: dict[int, Key] = {}

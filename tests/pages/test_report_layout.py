@@ -60,6 +60,17 @@ def test_every_text_is_in_its_place(name: str, page: Page, tmp_path: Path) -> No
             page.picture(DOCS / f"report-{medium}.png", height=1400)
 
 
+def test_what_has_changed_since_is_in_its_place(page: Page, tmp_path: Path) -> None:
+    store, kind, node_id = stores.hostile()
+    file = tmp_path / "report.html"
+    past = store.as_of(store.log_position() - 1)
+    file.write_text(past.report(kind, node_id), encoding="utf-8")
+    for medium, (width, kind) in MEDIA.items():
+        page.show(file, width=width, medium=kind)
+        assert page.ask("document.querySelector('#since').innerText").startswith("What changed")
+        assert page.ask(FAULTS) == [], medium
+
+
 @pytest.mark.parametrize("name", ["deep", "wide"])
 def test_what_is_left_out_is_said_where_it_is(name: str, page: Page, tmp_path: Path) -> None:
     store, kind, node_id = MAKERS[name]()

@@ -128,6 +128,20 @@ def test_origins_that_are_left_out_are_counted() -> None:
     assert (fold.key, execution(0)) in found.fold_edges
 
 
+def test_single_nodes_are_left_out_together() -> None:
+    ways = [
+        pair
+        for n in range(1, 40)
+        for pair in ((execution(n), artifact(n)), (artifact(n), execution(100)))
+    ]
+    found = selection(execution(100), ways, [], 70)
+    assert len(found.origins) == 39
+    assert found.origins <= found.kept
+    (fold,) = found.folds
+    assert fold.nodes == 79 - 70
+    assert (fold.key, execution(100)) in found.fold_edges
+
+
 def test_a_cycle_has_an_origin() -> None:
     cycle = [
         *((artifact(1), execution(1)), (execution(1), artifact(2))),
