@@ -21,6 +21,7 @@ from eventstore.errors import (
     InternalError,
     InvalidArgumentError,
     ResourceExhaustedError,
+    UnavailableError,
 )
 from eventstore.log import Log, Progress
 from eventstore.log.columns import one_batch
@@ -62,6 +63,9 @@ _FOLDING_FAULT: Final = "BindBuiltinScalarFunction"
 """What DuckDB 2.0 complains of when it folds part of a comparison of texts to NULL."""
 
 _TABLE: Final = re.compile(r"\b(FROM|JOIN) (\w+) AS\b")
+
+_ASKED_MAX: Final = 100
+_OPENINGS_MAX: Final = 5
 
 _END_ONE: Final = """
 UPDATE {table} SET valid_to = $valid_to WHERE valid_from = $valid_from
@@ -134,6 +138,8 @@ class Tables:
         self._is_child = False
         self._opened: OpenedTables | None = None
         self._checkpoint = 0
+        self._promised = 0
+        """What callers know to be folded: it is folded again if the tables are made anew."""
         self._folds_seen = -1
         self._statements: dict[str, duckdb.Statement] = {}
         renew_in_children(self)
@@ -153,12 +159,14 @@ class Tables:
         """The position up to which the tables are folded."""
         with self._mutex:
             self._connection()
+            self._promised = max(self._promised, self._checkpoint)
             return self._checkpoint
 
     def fold(self, upto: int, progress: Progress | None = None) -> None:
         """Fold the whole log, if the tables do not reach to a position of it yet."""
         with self._mutex:
             self._connection()
+            self._promised = max(self._promised, upto)
             if upto <= self._checkpoint:
                 return
             is_saved = self._opened is not None and self._opened.path is not None
@@ -199,13 +207,14 @@ class Tables:
         and ResourceExhaustedError when it needs too much memory.
         """
         with self._mutex:
-            statement = self._statement(sql)
-            opened, cursor = self._opened, self._connection().cursor()
+            upto = self._promised
+            cursor = self._cursor(upto)
+            opened, statement = self._opened, self._statement(sql)
         try:
             return _rows(cursor, statement, parameters)
         except duckdb.Error as error:
             return self._asked_again(
-                error, opened, lambda cursor: _rows(cursor, sql, parameters), self._log.position
+                error, opened, lambda cursor: _rows(cursor, sql, parameters), upto
             )
 
     def listed(self, listing: Listing) -> list[tuple[int, int]]:
@@ -237,8 +246,8 @@ class Tables:
         Asked once more, of tables built anew, when the first ones turn out to be damaged.
         """
         with self._mutex:
-            self.fold(upto)
-            opened, cursor = self._opened, self._connection().cursor()
+            cursor = self._cursor(upto)
+            opened = self._opened
         try:
             return ask(cursor)
         except (duckdb.Error, pa.ArrowException) as error:
@@ -251,17 +260,41 @@ class Tables:
         ask: Callable[[duckdb.DuckDBPyConnection], _Answer],
         upto: int,
     ) -> _Answer:
-        """What is answered after an error of some tables, if that is one of damage."""
-        with self._mutex:
-            # Another thread may have started over already.
-            if self._opened is opened or not is_damage(error):
-                self._start_over_after(error)
+        """What is answered after an error of some tables, unless that is not about them.
+
+        Other threads may have closed them meanwhile, to build them anew.
+        """
+        has_started_over = False
+        for _ in range(_ASKED_MAX):
+            with self._mutex:
+                if self._opened is opened:
+                    if has_started_over:
+                        raise failed(error, None) from None
+                    self._start_over_after(error)
+                    has_started_over = True
+                cursor = self._cursor(upto)
+                opened = self._opened
+            try:
+                return ask(cursor)
+            except (duckdb.Error, pa.ArrowException) as again:
+                error = as_duckdb_error(again)
+        raise UnavailableError(
+            f"the projections' tables were built anew {_ASKED_MAX} times during a read: see who "
+            "rebuilds them all the time"
+        )
+
+    def _cursor(self, upto: int) -> duckdb.DuckDBPyConnection:
+        """A cursor on tables that are folded up to a position."""
+        for _ in range(_OPENINGS_MAX):
             self.fold(upto)
-            cursor = self._connection().cursor()
-        try:
-            return ask(cursor)
-        except duckdb.Error as again:
-            raise failed(again, None) from None
+            connection = self._connection()
+            if upto <= self._checkpoint:
+                return connection.cursor()
+            # Closed for others, who have taken the file, or removed it.
+        self.close()
+        self._take(open_tables_apart(self._log))
+        self._fold_log(upto, None)
+        return self._connection().cursor()
 
     def clear(self) -> None:
         """Empty the tables; a file that is in use elsewhere is left as it is.

@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from eventstore.errors import InvalidArgumentError, ResourceExhaustedError
+from eventstore.errors import InvalidArgumentError, ResourceExhaustedError, UnavailableError
 from eventstore.log import DirectoryLog, Draft, Log, MemoryLog
 from eventstore.log import record as kinds
 from eventstore.projections import Projections, remove_projections, tables_file
@@ -437,3 +437,68 @@ def test_tables_that_another_object_folded_farther_than_is_known_are_used(
     assert not caplog.records
     for projected in projections.values():
         projected.close()
+
+
+_COUNT = "SELECT count(*) FROM artifacts WHERE valid_to IS NULL OR valid_to > 6"
+
+
+def test_what_was_folded_is_there_after_another_thread_has_emptied_the_tables(
+    log: DirectoryLog,
+) -> None:
+    tables = Tables(log, database(log))
+    tables.fold(log.position)
+    before = tables.query(_COUNT, {})
+    tables.clear()
+    assert tables.query(_COUNT, {}) == before == [(5,)]
+    assert tables.checkpoint() == log.position
+    tables.clear()
+    assert tables.query(_COUNT, {}) == before
+    tables.close()
+
+
+def test_a_read_outlives_that_another_thread_builds_the_tables_anew(log: DirectoryLog) -> None:
+    tables = Tables(log, database(log))
+    asked = []
+
+    def ask(cursor: duckdb.DuckDBPyConnection) -> object:
+        asked.append(cursor)
+        if len(asked) < 4:
+            tables.clear()
+        return cursor.execute(_COUNT).fetchall()
+
+    assert tables.asked(ask, log.position) == [(5,)]
+    assert len(asked) == 4
+    tables.close()
+
+
+def test_a_read_of_tables_that_are_built_anew_all_the_time_ends(
+    log: DirectoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables_module, "_ASKED_MAX", 3)
+    tables = Tables(log, database(log))
+
+    def ask(cursor: duckdb.DuckDBPyConnection) -> object:
+        tables.clear()
+        return cursor.execute(_COUNT).fetchall()
+
+    with pytest.raises(UnavailableError, match="built anew 3 times"):
+        tables.asked(ask, log.position)
+    tables.close()
+
+
+def test_tables_opened_to_read_are_folded_when_another_has_taken_their_file(
+    log: DirectoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the fold, which saves in the file, and the read, which opens it again."""
+    assert log.directory is not None
+    tables = Tables(log, database(log), read_only=True, saves=True)
+    let_others_read = tables._let_others_read
+
+    def letting() -> None:
+        let_others_read()
+        tables_file.remove_tables(database(log))
+
+    monkeypatch.setattr(tables, "_let_others_read", letting)
+    tables.fold(log.position)
+    assert tables.query(_COUNT, {}) == [(5,)]
+    tables.close()
