@@ -10,13 +10,15 @@ import argparse
 import sys
 import time
 
-from tests.faults import damage, operations, power_loss
+from tests.faults import damage, many_processes, operations, power_loss
 from tests.faults.part import Part
 
 PARTS: dict[str, Part] = {
     "operations": operations.part,
     "power-loss": power_loss.part,
     "damage": damage.part,
+    "kills": many_processes.kills,
+    "stress": many_processes.stress,
 }
 
 
