@@ -9,8 +9,10 @@ and holds which of them have a key. A footer in JSON says what lies where.
 
 What is read is checked as it is read, for the file may change at any moment. Entries have a
 checksum for each block of a few rows, which covers the row before them and the one after them, too:
-so a block shows that a key is there, or that it is between two neighbours and is not. The directory
-needs none, since it only says where to look. The filter is held in memory once it was checked.
+so a block shows that a key is there, or that it is between two neighbours and is not. The checksum
+of a value also covers its key, its position, and whether it is the newest of its key, so that one
+that was found is shown without the block. The directory needs none, since it only says where to
+look. The filter is held in memory once it was checked, as the footer is.
 Checksums are XXH3 of 64 bits with a seed of the file's own, so that parts of another file do not
 pass. A file that was cut is noticed by its size before it is read: the system would end the
 process that reads a mapped page behind the end.
@@ -24,7 +26,7 @@ import os
 import secrets
 import struct
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, Final
@@ -36,7 +38,7 @@ from xxhash import xxh3_64_intdigest
 
 from eventstore.projections.cache_file import written_whole
 
-RUN_FORMAT_VERSION: Final = 7
+RUN_FORMAT_VERSION: Final = 8
 
 RUN_SCHEMA: Final = pa.schema(
     [
@@ -54,13 +56,18 @@ BLOCK_SHIFT: Final = BLOCK_ROWS.bit_length() - 1
 _NUMBER_BYTES: Final = 8
 _INLINE_NUMBERS: Final = 3
 _ENTRY_NUMBERS: Final = 4
+ENTRY_BYTES: Final = _NUMBER_BYTES * _ENTRY_NUMBERS
+"""How long an entry is where its value is elsewhere."""
+
 _ROWS_PER_BUCKET: Final = 4
 _SLOTS_PER_ROW: Final = 8
 _FAR_APART: Final = 1 << 16
 _ENDING: Final = struct.Struct("<Qq8s")
-_MAGIC: Final = b"ESRUN\0\0\7"
+_MAGIC: Final = b"ESRUN\0\0\x08"
 _COMPARED_BYTES: Final = 1 << 20
 _UNSIGNED: Final = (1 << 64) - 1
+_SUPERSEDED: Final = 0x5AC6_31D7_94EB_2F0D
+"""Tells the checksum of a value that a newer one of its key follows from that of the newest."""
 
 _checksum: Final = xxh3_64_intdigest
 _key_at: Final = struct.Struct("<q").unpack_from
@@ -99,7 +106,8 @@ class _Layout(msgspec.Struct, frozen=True, kw_only=True):
     """Where a table lies: offsets and sizes in bytes.
 
     Bucket b spans 2^shift keys, a slot of the filter 2^slot_shift; a table without a filter has one
-    of no bytes. Each `..._checksum` is of a whole part, for who reads all of it.
+    of no bytes. Each `..._checksum` is of a whole part, for who reads all of it. `has_all_keys` if
+    each key from the lowest to the highest has an entry.
     """
 
     rows: int
@@ -117,6 +125,7 @@ class _Layout(msgspec.Struct, frozen=True, kw_only=True):
     filter_checksum: int
     values_checksum: int
     has_inline_values: bool
+    has_all_keys: bool
 
 
 class _Footer(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,7 +139,7 @@ class RunTable:
 
     A block is `span` bytes of the entries, every `stride` bytes from `entries` on: those of its
     rows, the row before and the row after. Before the first row and behind the last one is one that
-    is none; the latter ends the last value and has a key unlike it.
+    is none; the latter ends the last value and has a key unlike it. The first row is at `first`.
     """
 
     __slots__ = (
@@ -142,6 +151,8 @@ class RunTable:
         "entry_bytes",
         "file",
         "filter",
+        "first",
+        "has_all_keys",
         "has_inline_values",
         "highest",
         "is_dense",
@@ -162,6 +173,7 @@ class RunTable:
         self.lowest, self.highest = layout.lowest, layout.highest
         self.entries, self.values = layout.entries, layout.values
         self.has_inline_values = layout.has_inline_values
+        self.has_all_keys = layout.has_all_keys
         # Each row is likely to be as far from the first as its key, if these are ids of nodes.
         is_gapless = layout.highest - layout.lowest + 1 == layout.rows
         self.is_dense = is_gapless and not layout.has_inline_values
@@ -171,7 +183,7 @@ class RunTable:
         self.span = self.stride + 2 * self.entry_bytes
         whole = memoryview(file.mapped)
         self.checksums = whole[layout.checksums : layout.directory].cast("Q")
-        first = layout.entries + self.entry_bytes
+        self.first = first = layout.entries + self.entry_bytes
         entries = whole[first : first + layout.rows * self.entry_bytes].cast("q")
         self._hint_keys = entries[:: self.numbers]
         buckets = (layout.highest - layout.lowest >> layout.shift) + 1
@@ -263,10 +275,14 @@ class RunTable:
                 )
         return found
 
-    def value(self, start: int, end: int, checksum: int) -> bytes:
-        """The value between two places of the values; its checksum as a signed int64."""
-        found = self.mapped[self.values + start : self.values + end]
-        if _checksum(found) != checksum & _UNSIGNED:
+    def value(self, entry: Sequence[int], following: Sequence[int]) -> bytes:
+        """The value of an entry, whose int64s are given with those of the one after it."""
+        key, position, start, checksum = entry
+        found = self.mapped[self.values + start : self.values + following[2]]
+        seed = self.seed ^ _SUPERSEDED if following[0] == key else self.seed
+        # The digest takes the lowest 64 bits. Multiplied, for it adds seeds to short values as they
+        # are: a changed bit of a value could make up for another key or position.
+        if _checksum(found, (key << 32 ^ position) * seed) != checksum & _UNSIGNED:
             raise DamagedRunError(self.file, "a value is damaged")
         return found
 
@@ -403,7 +419,7 @@ def _write_table(file: IO[bytes], batch: pa.RecordBatch, seed: int) -> _Layout:
         entries[2:end:width] = values.cast("q")
     else:
         entries[2 : end + width : width] = offsets
-        entries[3:end:width] = _signed(_value_checksums(offsets, values))
+        entries[3:end:width] = _signed(_value_checksums(batch, offsets, values, seed))
     entries[end] = highest ^ 1
     whole = memoryview(numbers).cast("B")
     stride = _NUMBER_BYTES * width * BLOCK_ROWS
@@ -440,6 +456,7 @@ def _write_table(file: IO[bytes], batch: pa.RecordBatch, seed: int) -> _Layout:
         filter_checksum=_checksum(bits, seed),
         values_checksum=_checksum(values, seed),
         has_inline_values=are_ids,
+        has_all_keys=_are_gapless(keys),
     )
 
 
@@ -452,10 +469,33 @@ def _signed(numbers: array[int]) -> memoryview:
     return memoryview(numbers).cast("B").cast("q")
 
 
-def _value_checksums(offsets: memoryview, values: memoryview) -> array[int]:
-    """The checksum of each value."""
-    found = bytes(values)
-    return array("Q", [_checksum(found[start:end]) for start, end in pairwise(offsets)])
+def _value_checksums(
+    batch: pa.RecordBatch, offsets: memoryview, values: memoryview, seed: int
+) -> array[int]:
+    """The checksum of each value, as `RunTable.value` checks it."""
+    import pyarrow.compute as compute
+
+    keys, found = batch.column(0), bytes(values)
+    seeds = pa.repeat(pa.scalar(seed, pa.int64()), len(keys))
+    is_superseded = pa.concat_arrays([compute.equal(keys[1:], keys[:-1]), pa.array([False])])
+    seeds = compute.if_else(is_superseded, seed ^ _SUPERSEDED, seeds)
+    seeds = compute.multiply(
+        compute.bit_wise_xor(compute.shift_left(keys, 32), batch.column(1)), seeds
+    )
+    places = zip(pairwise(offsets), _int64s(seeds), strict=True)
+    return array("Q", [_checksum(found[start:end], mixed) for (start, end), mixed in places])
+
+
+def _are_gapless(keys: pa.Array) -> bool:
+    """Whether each number from the lowest to the highest of sorted ones is there."""
+    import pyarrow.compute as compute
+
+    spread = keys[-1].as_py() - keys[0].as_py()
+    # Of hashes the differences would overflow, and of fewer keys some are missing.
+    if spread >= len(keys):
+        return False
+    steps = compute.subtract(keys[1:], keys[:-1])
+    return not compute.any(compute.greater(steps, 1)).as_py()
 
 
 def _directory(keys: pa.Array, lowest: int, highest: int) -> tuple[int, memoryview]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import pairwise
 from os import SEEK_END, lseek
 from pathlib import Path
 from typing import Final
@@ -15,8 +16,7 @@ from xxhash import xxh3_64_intdigest
 from eventstore.log.columns import one_batch
 from eventstore.projections.index_tables import TABLES
 from eventstore.projections.run_file import (
-    BLOCK_ROWS,
-    BLOCK_SHIFT,
+    ENTRY_BYTES,
     RUN_SCHEMA,
     RunFile,
     RunMetadata,
@@ -24,10 +24,8 @@ from eventstore.projections.run_file import (
     write_run_file,
 )
 
-_IN_BLOCK: Final = BLOCK_ROWS - 1
-
-_two_entries: Final = struct.Struct("<qqqQq8xq").unpack_from
-"""Key, position, start and checksum of an entry; key and start of the one after it."""
+_place_of_value: Final = struct.Struct("<8xqqQ16xq8x").unpack_from
+"""Position, start and checksum of an entry without its key; start of the one after it."""
 
 
 class SortedRun:
@@ -56,19 +54,16 @@ class SortedRun:
         if opened is None or not opened.lowest <= key <= opened.highest:
             return None
         if opened.is_dense and lseek(self._descriptor, 0, SEEK_END) == self._size:
-            # For most nodes what `_newest` does, without calling anything.
-            row, mapped = key - opened.lowest, opened.mapped
-            number = row >> BLOCK_SHIFT
-            start = opened.entries + number * opened.stride
-            block = mapped[start : start + opened.span]
-            if xxh3_64_intdigest(block, opened.seed) == opened.checksums[number]:
-                found, position, start, checksum, following, end = _two_entries(
-                    block, (row - (number << BLOCK_SHIFT) + 1) * opened.entry_bytes
-                )
-                if found == key != following and position <= as_of:
-                    value = mapped[(at := opened.values) + start : at + end]
-                    if xxh3_64_intdigest(value) == checksum:
-                        return position, value
+            # For most nodes what `_newest` does, without calling anything and without the block:
+            # the checksum is that of this key, of this position, and of its newest value alone.
+            mapped = opened.mapped
+            position, start, checksum, end = _place_of_value(
+                mapped, opened.first + (key - opened.lowest) * ENTRY_BYTES
+            )
+            if position <= as_of:
+                value = mapped[(at := opened.values) + start : at + end]
+                if xxh3_64_intdigest(value, (key << 32 ^ position) * opened.seed) == checksum:
+                    return position, value
         self._refuse_cut()
         return _newest(opened, key, as_of)
 
@@ -81,23 +76,19 @@ class SortedRun:
             return {}
         self._refuse_cut()
         lowest, highest, is_dense = opened.lowest, opened.highest, opened.is_dense
-        entry_bytes, mapped, values = opened.entry_bytes, opened.mapped, opened.values
-        last, block = -1, b""
+        mapped, first, values, seed = opened.mapped, opened.first, opened.values, opened.seed
         found = {}
         for key in keys:
             if not lowest <= key <= highest:
                 continue
             if is_dense:
-                # For most keys what `_newest` does, without its steps.
-                row = key - lowest
-                if row >> BLOCK_SHIFT != last:
-                    last = row >> BLOCK_SHIFT
-                    block = opened.block(last)
-                at = ((row & _IN_BLOCK) + 1) * entry_bytes
-                held, position, start, checksum, following, end = _two_entries(block, at)
-                if held == key != following and position <= as_of:
+                # For most keys what `_newest` does, without its steps: as in `newest`.
+                position, start, checksum, end = _place_of_value(
+                    mapped, first + (key - lowest) * ENTRY_BYTES
+                )
+                if position <= as_of:
                     value = mapped[values + start : values + end]
-                    if xxh3_64_intdigest(value) == checksum:
+                    if xxh3_64_intdigest(value, (key << 32 ^ position) * seed) == checksum:
                         found[key] = (position, value)
                         continue
             newest = _newest(opened, key, as_of)
@@ -151,6 +142,10 @@ class SortedRun:
         opened = self._tables.get(table)
         if opened is None:
             return set()
+        if opened.has_all_keys:
+            # Says the footer, which was checked when it was read.
+            lowest, highest = opened.lowest, opened.highest
+            return {key for key in keys if lowest <= key <= highest}
         self._refuse_cut()
         lowest, highest, first_row = opened.lowest, opened.highest, opened.first_row
         bits, slot_shift = opened.checked_filter(), opened.slot_shift
@@ -255,10 +250,8 @@ def _values(table: RunTable, rows: memoryview) -> list[bytes]:
     if table.has_inline_values:
         values = rows[2:-numbers:numbers]
         return [value.to_bytes(8, "little", signed=True) for value in values]
-    starts, checksums = rows[2::numbers], rows[3::numbers]
-    return [
-        table.value(starts[row], starts[row + 1], checksums[row]) for row in range(len(starts) - 1)
-    ]
+    entries = [rows[at : at + numbers] for at in range(0, len(rows), numbers)]
+    return [table.value(entry, following) for entry, following in pairwise(entries)]
 
 
 def _distinct(batch: pa.RecordBatch, as_of: int) -> Iterator[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from eventstore.projections.index_tables import (
     hash64,
     name_key,
 )
+from eventstore.projections.run_file import RUN_FORMAT_VERSION, DamagedRunError, RunMetadata
+from eventstore.projections.sorted_run import run_batch, write_run
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 COUNT = 60
@@ -88,6 +91,59 @@ def test_a_flipped_bit_changes_no_answer(store: eventstore.MetadataStore, seed: 
                 flip(path, offset, bit)
             else:
                 break
+
+
+@pytest.mark.parametrize(
+    ("keys", "width"), [([1, 2, 3, 4], 3), ([1, 1, 3, 3], 3), ([1, 1, 3, 3], 8), ([7, 9, 9], 20)]
+)
+def test_no_changed_bit_of_a_run_gives_another_answer(
+    tmp_path: Path, keys: list[int], width: int
+) -> None:
+    positions = range(11, 11 + len(keys))
+    values = [bytes([position]) * width for position in positions]
+    metadata = RunMetadata(
+        format_version=RUN_FORMAT_VERSION,
+        store_id=uuid.UUID(int=1),
+        first_position=11,
+        last_position=positions[-1],
+        preceding_recorded_at=0,
+        last_recorded_at=1,
+        highest_ids={},
+    )
+    path = tmp_path / "one.run"
+    run = write_run(path, metadata, {ARTIFACTS: run_batch(keys, positions, values)})
+    asked = range(keys[0] - 1, keys[-1] + 2)
+
+    def looked_up() -> list[object]:
+        reads: list[Callable[[], object]] = [
+            lambda: run.newest_of_each(ARTIFACTS, asked, 99),
+            lambda: run.values_of_each(ARTIFACTS, asked, 99),
+            lambda: run.known_keys(ARTIFACTS, asked),
+        ]
+        for key in asked:
+            reads += [
+                lambda key=key: run.newest(ARTIFACTS, key, 99),  # type: ignore[misc]
+                lambda key=key: run.newest(ARTIFACTS, key, 12),  # type: ignore[misc]
+                lambda key=key: [*run.entries(ARTIFACTS, key, 99)],  # type: ignore[misc]
+            ]
+        return [*map(answered, reads)]
+
+    expected, content = looked_up(), path.read_bytes()
+    assert None in expected
+    for offset in range(content.index(b'{"metadata"')):
+        for bit in (0, 6):
+            flip(path, offset, bit)
+            for found, right in zip(looked_up(), expected, strict=True):
+                assert found in (right, "damaged"), (offset, bit)
+            flip(path, offset, bit)
+    assert path.read_bytes() == content
+
+
+def answered(read: Callable[[], object]) -> object:
+    try:
+        return read()
+    except DamagedRunError:
+        return "damaged"
 
 
 @pytest.mark.parametrize(
