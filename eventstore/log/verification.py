@@ -198,7 +198,7 @@ def _checked_by_processes(jobs: Sequence[SegmentJob], workers: int) -> Iterator[
                         changed.notify()
         except Exception as error:
             with changed:
-                results[number] = error
+                results[number] = _ended(error) if isinstance(error, _ENDED) else error
                 changed.notify()
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
@@ -223,6 +223,17 @@ def _checked_by_processes(jobs: Sequence[SegmentJob], workers: int) -> Iterator[
         for thread in threads:
             if thread.ident is not None:
                 thread.join()
+
+
+_ENDED: Final = (OSError, msgspec.DecodeError)
+"""What a pipe to a process that does not answer raises."""
+
+
+def _ended(error: Exception) -> errors.InternalError:
+    return errors.InternalError(
+        f"a process that checks segments has ended before it was done ({error}), as where memory "
+        "is short; verify a range of the store at a time"
+    )
 
 
 def _worker_process() -> subprocess.Popen[bytes]:
