@@ -22,12 +22,7 @@ from tests.attacks.typed_thrift import Struct, changes, copy_of, decoded, encode
 from tests.builders import append
 
 GROUP = 1
-COLUMNS = {
-    "kind",
-    "recorded_at",
-    "salt",
-    "custom_properties.key_value.value.bool_value",
-}
+COLUMNS = {"kind", "custom_properties.key_value.value.bool_value"}
 
 
 class File(NamedTuple):
@@ -198,6 +193,7 @@ def with_header(file: File, page: Page, header: Struct, *, shift: bool = True) -
 def test_nothing_in_a_page_header_can_be_changed(file: File) -> None:
     seen, unnoticed = set(), []
     for name in sorted(COLUMNS):
+        # The dictionary, where there is one, and a page of values.
         for page in [*pages(file, file.columns[name])][:2]:
             assert with_header(file, page, page.header) == file.content
             for path, what, header in changes(page.header):

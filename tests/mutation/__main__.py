@@ -157,6 +157,7 @@ def _copy(folder: Path) -> Path:
         *("__pycache__", ".*_cache", ".hypothesis"),
     )
     shutil.copytree(ROOT, folder, symlinks=True, ignore=left_out)
+    (folder / "build").mkdir()
     if (ROOT / ".oracle").exists():
         (folder / ".oracle").symlink_to((ROOT / ".oracle").resolve())
     return folder

@@ -98,7 +98,8 @@ def _file_run(root: Path, kept: Path, file: Path) -> FileRun:
         run = msgspec.msgpack.decode(known.read_bytes(), type=FileRun)
         if run.digest == digest:
             return run
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", __name__, str(file)]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", __name__]
+    command += [f"--basetemp={data}-files", str(file)]
     environment = {**os.environ, _DATA_VARIABLE: str(data), "PYTHONPATH": str(root)}
     with open(data.with_suffix(".log"), "w") as output:
         ran = subprocess.run(command, cwd=root, env=environment, stdout=output, stderr=output)

@@ -35,7 +35,16 @@ _OPERATORS: dict[type[ast.operator], str] = {
 _SILENT_CALLS = ("_LOGGER.", "logging.", "warnings.")
 """Statements that only say something are not removed: what they say is not a user's answer."""
 
-_MEASURES = ("_MAX", "_SECONDS", "_EVERY", "_ROWS", "_WORKERS", "_THREADS", "READ_BYTES")
+_MEASURES = (
+    "_MAX",
+    "_SECONDS",
+    "_EVERY",
+    "_ROWS",
+    "_WORKERS",
+    "_THREADS",
+    "READ_BYTES",
+    "_RECORDS_MIN",
+)
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,8 @@ def _tested(tests: list[str]) -> int:
     for name in [name for name in sys.modules if name.split(".")[0] in ("tests", "eventstore")]:
         del sys.modules[name]
     options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    # Of its own, since pytest removes the older ones of all that are at their temporary files.
+    options.append("--basetemp=build/tested")
     # Warnings are errors, and what was imported in advance is one.
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     try:
