@@ -111,7 +111,7 @@ class RawGenerator(Generator):
             _set(message, field, self._value(field))
 
     def _bend_map(self, values: Any, field: FieldDescriptor) -> None:
-        name = self.random.choice((*values, "int", "string", "", "a.b"))
+        name = self.random.choice((*sorted(values), "int", "string", "", "a.b"))
         value_type = field.message_type.fields_by_name["value"].message_type
         if value_type is None:
             values[name] = self.random.choice((0, 1, 2, 3, 6))
@@ -173,7 +173,8 @@ def _slots(message: Any) -> Iterator[Slot]:
         yield message, field
         if _is_map(field):
             values = getattr(message, field.name)
-            for name in values:
+            # The order in a map is the process's own, and a seed's requests must not be.
+            for name in sorted(values):
                 if isinstance(values[name], Message):
                     yield from _slots(values[name])
         elif field.message_type is not None and field.is_repeated:

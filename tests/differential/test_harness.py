@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from tests.differential.answers import Step, is_same
 from tests.differential.clients import OurStore
 from tests.differential.minimising import minimised
 from tests.differential.programs import Difference, run_again, run_program
+from tests.differential.texts import compared, fill
 
 
 class ForgetsStates(OurStore):
@@ -52,6 +55,14 @@ class RefusesParents(OurStore):
 class RewritesThePast(OurStore):
     def changed_past(self) -> tuple[str, str] | None:
         return super().changed_past() or ("then", "now")
+
+
+class FindsNothing(OurStore):
+    def call(self, rpc: str, request: Any) -> Any:
+        response = super().call(rpc, request)
+        if rpc == "GetArtifacts":
+            response.ClearField("artifacts")
+        return response
 
 
 @pytest.fixture
@@ -103,6 +114,26 @@ def test_exemptions_are_one_way() -> None:
     assert is_same(put, errors.InternalError, errors.AlreadyExistsError)
     assert not is_same(put, errors.AlreadyExistsError, errors.InternalError)
     assert not is_same(put, errors.InternalError, errors.InvalidArgumentError)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"name != '\t'",
+        "name != 'a\"b'",
+        "name != '''a'''",
+        "name != '\u00a0'",
+        "CAST(id AS FLOAT64) > 0.5",
+        "FORMAT('%d', id) != ''",
+    ],
+)
+def test_no_exemption_hides_a_fault(text: str, sound: OurStore) -> None:
+    with closing(FindsNothing()) as faulty:
+        for store in (sound, faulty):
+            store.start_over()
+            fill(random.Random(0), store)
+        assert compared(sound, sound, "artifact", text) is None
+        assert compared(sound, faulty, "artifact", text) is not None
 
 
 def found_in_some_program(sound: OurStore, faulty: OurStore) -> Difference:
