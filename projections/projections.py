@@ -393,7 +393,7 @@ class Projections:
         """The size of the caches on disk."""
         if self._folder is None or not self._folder.exists():
             return 0
-        return sum(path.stat().st_size for path in self._folder.rglob("*") if path.is_file())
+        return sum(_size(path) for path in self._folder.rglob("*"))
 
     def close(self) -> None:
         """Release files and threads."""
@@ -446,7 +446,11 @@ def _note_newest(recent: deque[Record], commit: Commit) -> None:
 
 
 def _size(path: Path | None) -> int:
-    return path.stat().st_size if path is not None and path.exists() else 0
+    """The bytes of a file; 0 when there is none, for others may remove it at any moment."""
+    try:
+        return path.stat().st_size if path is not None and path.is_file() else 0
+    except FileNotFoundError:
+        return 0
 
 
 def _below(folder: Path | None, name: str) -> Path | None:

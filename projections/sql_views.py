@@ -248,7 +248,7 @@ def _interrupting(
     is_done, is_late = threading.Event(), threading.Event()
 
     def interrupt() -> None:
-        pause = timeout_seconds
+        pause = min(timeout_seconds, threading.TIMEOUT_MAX)
         while not is_done.wait(pause):
             is_late.set()
             # Between two statements nothing is interrupted.

@@ -343,10 +343,12 @@ class Tables:
     def _start_over_after(self, error: duckdb.Error) -> None:
         """Leave a database that is damaged, or cannot be written, for an empty one.
 
-        Raises any other error.
+        Raises ResourceExhaustedError for a lack of memory, and any other error as it is.
         """
         left = self._opened
         failure = write_failure(error, None if left is None else left.path)
+        if isinstance(error, duckdb.OutOfMemoryException):
+            raise failed(error, None) from None
         if failure is None and not is_damage(error):
             raise error
         with contextlib.suppress(duckdb.Error):

@@ -193,6 +193,10 @@ def write_failure(error: duckdb.Error, path: Path | None) -> errors.StatusError 
 
 def failed(error: duckdb.Error, path: Path | None) -> errors.StatusError:
     """What to raise for an error of the tables for which there is no way on."""
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return errors.ResourceExhaustedError(
+            f"this needs more memory than it may take; ask for less of it: {error}"
+        )
     return write_failure(error, path) or errors.InternalError(
         f"the projections' tables fail: {error}; run `eventstore rebuild`"
     )

@@ -219,6 +219,9 @@ class Engine:
             raise InvalidArgumentError(
                 f"as of {moment}: the store has no commit at or before that moment"
             )
+        if position > newest:
+            # Another thread has just appended it. What is answered must not change once it is seen.
+            self.projections.catch_up()
         return position
 
     def _position_at(self, recorded_at: int, shown: str) -> int:

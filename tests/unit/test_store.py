@@ -22,7 +22,7 @@ from eventstore.metadata_store.options import ListOptions, OrderByField
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store import Engine
-from tests.builders import artifact, memory_store, put_types
+from tests.builders import append, artifact, draft, memory_store, put_types
 from tests.conftest import PENGUIN_DATABASE
 
 
@@ -217,6 +217,40 @@ def test_as_of_a_moment(store: eventstore.MetadataStore) -> None:
         past.put_artifacts([changed])
     with pytest.raises(AttributeError):
         past.nothing  # noqa: B018
+
+
+def test_a_moment_may_end_with_a_commit_that_is_being_put(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = eventstore.open(tmp_path / "store")
+
+    def appending_first(log: DirectoryLog, _: int) -> int:
+        # As another thread does between the two looks at the log.
+        append(log, draft(7))
+        return log.position
+
+    monkeypatch.setattr(DirectoryLog, "position_at", appending_first)
+    then = store.as_of(datetime.now(timezone.utc))
+    assert [node.id for node in then.get_artifacts_by_id([7])] == [7]
+    store.close()
+
+
+def test_info_while_a_cache_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with eventstore.open(tmp_path / "store") as store:
+        gone = tmp_path / "store" / "projections" / "gone"
+        gone.parent.mkdir(exist_ok=True)
+        gone.touch()
+        asked = Path.is_file
+
+        def removing(path: Path) -> bool:
+            is_file = asked(path)
+            if path == gone:
+                path.unlink()
+            return is_file
+
+        monkeypatch.setattr(Path, "is_file", removing)
+        assert store.info()["projections_bytes"] >= 0
+        assert not gone.exists()
 
 
 def test_a_position_inside_a_commit_is_the_commit_before() -> None:

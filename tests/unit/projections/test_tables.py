@@ -275,6 +275,22 @@ def test_a_query_beyond_its_memory_says_so(monkeypatch: pytest.MonkeyPatch) -> N
     tables.close()
 
 
+def test_a_fold_beyond_its_memory_says_so(
+    log: DirectoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise duckdb.OutOfMemoryException("Out of Memory Error: failed to allocate")
+
+    tables = Tables(log, None)
+    with monkeypatch.context() as patched:
+        patched.setattr(Tables, "_fold_in_transaction", failing)
+        with pytest.raises(ResourceExhaustedError, match="memory"):
+            tables.fold(log.position)
+    with pytest.raises(ResourceExhaustedError, match="memory"):
+        tables.asked(failing, log.position)
+    tables.close()
+
+
 def test_nothing_outside_the_database_can_be_read(log: DirectoryLog, tmp_path: Path) -> None:
     (tmp_path / "secret.csv").write_text("a,b\n1,2\n")
     for tables in (Tables(log, None), Tables(log, database(log))):
