@@ -85,7 +85,14 @@ def _index_findings(log: Log, folder: Path, progress: Progress | None) -> Iterat
             and 1 <= run.first_position <= run.last_position
             and log.recorded_at(run.last_position) == metadata.last_recorded_at
         )
-        if is_of_log and not _is_as_folded(log, run, highest):
+        try:
+            is_wrong = is_of_log and not _is_as_folded(log, run, highest)
+        except FileNotFoundError:
+            if path.exists():
+                raise
+            # It was merged into another meanwhile.
+            continue
+        if is_wrong:
             yield Finding(
                 f"the point index of positions {run.first_position} to {run.last_position}, "
                 f"{path}, is not what the log gives: {REMEDY}",

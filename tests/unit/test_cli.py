@@ -236,6 +236,7 @@ def test_an_auditor_signs_proves_and_verifies(small_store: Path, tmp_path: Path)
     reported = ("report", small_store, "artifact", 1, "--output", page)
     assert run(*reported, *keys).returncode == 0
     assert "ana@example.com" in page.read_text()
+    assert "the caches, from which this report was made" in page.read_text()
     assert run(*reported).returncode == 1
     assert run(*reported, "--checkpoint", checkpoint).returncode == 2
     export = tmp_path / "records.jsonl"

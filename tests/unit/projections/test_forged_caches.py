@@ -12,7 +12,7 @@ import pytest
 
 import eventstore
 from eventstore import errors
-from eventstore.projections import point_index
+from eventstore.projections import point_index, verification
 from eventstore.projections.index_tables import ARTIFACT_TYPES, ARTIFACTS, TABLES
 from eventstore.projections.run_file import RunMetadata, write_run_file
 from eventstore.projections.sorted_run import SortedRun, run_batch
@@ -193,3 +193,17 @@ def test_verify_says_what_it_did_not_look_at(directory: Path) -> None:
     config.fake_database.SetInParent()
     memory = eventstore.MetadataStore(config)
     assert "in memory" in memory.verify().not_checked[-1]
+
+
+def test_a_run_that_is_merged_while_it_is_compared_is_no_finding(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same_file = verification.same_file
+
+    def merged_first(one: Path, other: Path) -> bool:
+        other.unlink()
+        return same_file(one, other)
+
+    monkeypatch.setattr(verification, "same_file", merged_first)
+    with eventstore.open(directory, read_only=True) as store:
+        assert store.verify().ok
