@@ -88,6 +88,7 @@ def table(
     body = "".join(
         f'<tr style="background:none">{"".join(_cell(value) for value in row)}</tr>' for row in rows
     )
+    things = things[:-1] if total == 1 else things
     said = f"{total:,} {things}" if total <= ROWS_MAX else f"{ROWS_MAX} of {total:,} {things}"
     return Html(
         '<div style="overflow-x:auto;max-width:100%"><table style="border-collapse:collapse">'

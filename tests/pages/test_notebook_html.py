@@ -139,6 +139,7 @@ def test_long_lists_show_their_beginning_and_say_how_long_they_are(
     assert html.count("<tr") == 21
     assert f"20 of {len(artifacts)} artifacts" in html
     assert "20 of" not in (html_of(artifacts[:3]) or "")
+    assert "1 artifact<" in (html_of(artifacts[:1]) or "")
     assert "3 artifacts" in (html_of(artifacts[:3]) or "")
     rows = hostile_store.sql("SELECT range AS n FROM range(12345)")._repr_html_()
     assert "20 of 12,345 rows" in rows
