@@ -125,6 +125,10 @@ class MetadataStore(FileMethods, RecordingMethods, MetadataReader):
         self._engine = engine
         self._max_num_retries = retries
 
+    def __repr__(self) -> str:
+        log = self._engine.log
+        return f"<MetadataStore {log.directory or 'in memory'}, position {log.position}>"
+
     def __enter__(self) -> MetadataStore:
         return self
 
@@ -477,6 +481,10 @@ class AsOfStore(MetadataReader):
     def __init__(self, engine: Engine, position: int) -> None:
         self._engine = engine
         self._position = position
+
+    def __repr__(self) -> str:
+        directory = self._engine.log.directory
+        return f"<AsOfStore {directory or 'in memory'}, as of position {self._position}>"
 
     def log_position(self) -> int:
         """The position that this store answers as of."""

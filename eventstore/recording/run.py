@@ -86,7 +86,7 @@ class Run(ShownInNotebooks):
         self._execution_type = execution_type
         self._name = name
         self._given_inputs = inputs
-        self._given_contexts = dict(contexts or {})
+        self._given_contexts = _named_contexts(contexts or {})
         self._properties = dict(properties or {})
         self._capture = capture
         self._mutex = threading.RLock()
@@ -361,7 +361,7 @@ class Run(ShownInNotebooks):
                 type_id = self._store.put_context_type(
                     mlmd.ContextType(name=type_name), can_add_fields=True, can_omit_fields=True
                 )
-            for name in [names] if isinstance(names, str) else names:
+            for name in names:
                 yield mlmd.Context(type_id=type_id, name=name)
 
     def _described(self, values: Mapping[str, Any]) -> mlmd.Execution:
@@ -408,6 +408,31 @@ def _fitting(
             if attempt == _ATTEMPTS - 1:
                 raise
     raise AssertionError("unreachable")
+
+
+def _named_contexts(
+    contexts: Mapping[str, str | Iterable[str]],
+) -> dict[str, list[str]]:
+    """The names of contexts by type, one name or several."""
+    if not isinstance(contexts, Mapping):
+        raise InvalidArgumentError(
+            f"contexts maps names of types to names of contexts, such as {{'Pipeline': 'churn'}}; "
+            f"{contexts!r} does not"
+        )
+    named = {}
+    for type_name, given in contexts.items():
+        names = [given] if isinstance(given, str) else list(given) if _is_iterable(given) else []
+        if not names or not all(isinstance(name, str) for name in (type_name, *names)):
+            raise InvalidArgumentError(
+                f"contexts: {type_name!r} names a type, and what it stands for is the name of a "
+                f"context or a list of names, not {given!r}"
+            )
+        named[type_name] = names
+    return named
+
+
+def _is_iterable(value: object) -> bool:
+    return isinstance(value, Iterable)
 
 
 def _input_events(inputs: Inputs) -> Iterator[mlmd.Event]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from datetime import date
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -47,38 +47,33 @@ def is_value(value: Any) -> bool:
 def to_value(name: str, value: Any) -> mlmd.Value:
     """A Python value as the value of a property.
 
-    Takes bool, int, float and their NumPy kin, str, paths, dates and times (as ISO text),
-    mappings, sequences, and protobuf messages. Raises InvalidArgumentError for another, and for an
-    int beyond 64 bits.
+    Takes bool, int, float, str, paths, dates and times (as ISO text), mappings, lists, tuples,
+    sets, NumPy's scalars and arrays, and protobuf messages; an int beyond 64 bits becomes text.
+    Raises InvalidArgumentError for anything else.
     """
-    if hasattr(value, "item") and getattr(value, "shape", None) == ():
-        value = value.item()
+    value = _without_numpy(value)
     answer = mlmd.Value()
     if isinstance(value, bool):
         answer.bool_value = value
     elif isinstance(value, Integral):
-        if not _INT64_MIN <= int(value) <= _INT64_MAX:
-            raise InvalidArgumentError(f"property {name!r}: {value} does not fit 64 bits")
-        answer.int_value = int(value)
+        if _INT64_MIN <= int(value) <= _INT64_MAX:
+            answer.int_value = int(value)
+        else:
+            answer.string_value = str(int(value))
     elif isinstance(value, Real):
         answer.double_value = float(value)
-    elif isinstance(value, str):
-        answer.string_value = str(value)
-    elif isinstance(value, date):
-        answer.string_value = value.isoformat()
-    elif isinstance(value, os.PathLike):
-        answer.string_value = os.fsdecode(value)
+    elif isinstance(value, str | date | os.PathLike):
+        answer.string_value = _text(value)
     elif isinstance(value, Message):
         answer.proto_value.Pack(value)
     elif isinstance(value, Mapping):
-        answer.struct_value.update(_plain_struct(name, value))
-    elif isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        answer.struct_value.update({LIST_KEY: [_plain(name, member) for member in value]})
+        # An empty struct is a value, too.
+        answer.struct_value.SetInParent()
+        answer.struct_value.update(_plain(name, value))
+    elif _is_list(value):
+        answer.struct_value.update({LIST_KEY: _plain(name, value)})
     else:
-        raise InvalidArgumentError(
-            f"property {name!r}: a {type(value).__name__} cannot be recorded; pass a number, text, "
-            "date, mapping, list or protobuf message"
-        )
+        raise _refused(name, value)
     return answer
 
 
@@ -93,6 +88,8 @@ def properties_of(
     """
     answer = Properties({}, {}, {})
     for name, given in values.items():
+        if not isinstance(name, str):
+            raise InvalidArgumentError(f"the name of a property is text, not {name!r}")
         if given is None:
             continue
         value = to_value(name, given)
@@ -109,26 +106,42 @@ def properties_of(
     return answer
 
 
-def _plain_struct(name: str, value: Mapping[Any, Any]) -> dict[str, Any]:
-    return {str(key): _plain(name, member) for key, member in value.items()}
-
-
 def _plain(name: str, value: Any) -> Any:
     """What a struct can hold: numbers become doubles there."""
-    if hasattr(value, "item") and getattr(value, "shape", None) == ():
-        value = value.item()
-    if value is None or isinstance(value, bool | str):
+    value = _without_numpy(value)
+    if value is None or isinstance(value, bool):
         return value
     if isinstance(value, Real):
         return float(value)
+    if isinstance(value, str | date | os.PathLike):
+        return _text(value)
+    if isinstance(value, Mapping):
+        return {_text(str(key)): _plain(name, member) for key, member in value.items()}
+    if _is_list(value):
+        return [_plain(name, member) for member in value]
+    raise _refused(name, value)
+
+
+def _without_numpy(value: Any) -> Any:
+    """NumPy's scalars and arrays as Python's; all else as it is."""
+    return value.tolist() if hasattr(value, "tolist") and hasattr(value, "dtype") else value
+
+
+def _is_list(value: Any) -> bool:
+    is_bytes = isinstance(value, bytes | bytearray)
+    return isinstance(value, Sequence | Set) and not is_bytes
+
+
+def _text(value: str | date | os.PathLike[Any]) -> str:
     if isinstance(value, date):
         return value.isoformat()
-    if isinstance(value, os.PathLike):
-        return os.fsdecode(value)
-    if isinstance(value, Mapping):
-        return _plain_struct(name, value)
-    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        return [_plain(name, member) for member in value]
-    raise InvalidArgumentError(
-        f"property {name!r}: it holds a {type(value).__name__}, which cannot be recorded"
+    text = value if isinstance(value, str) else os.fsdecode(value)
+    # Of a file's name, say, some bytes may be no text.
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _refused(name: str, value: Any) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"property {name!r}: a value of type {type(value).__name__} cannot be recorded; pass a "
+        "number, text, date, mapping, list or protobuf message"
     )

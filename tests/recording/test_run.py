@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf import json_format
 
 import eventstore
 from eventstore import errors
@@ -169,7 +170,72 @@ def test_a_value_of_another_kind_than_declared_is_a_custom_property(
     assert _custom(execution, "depth") == 3.5
 
 
-@pytest.mark.parametrize("value", [2**63, b"bytes", object(), [object()], {"a": {1, 2}}])
+class _Array:
+    """What an array of NumPy's looks like from outside."""
+
+    dtype = "float64"
+
+    def tolist(self) -> list[float]:
+        return [0.5, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        ({}, {}),
+        ({"a": {}}, {"a": {}}),
+        ([], {"values": []}),
+        ((1, None), {"values": [1.0, None]}),
+        ({3}, {"values": [3.0]}),
+        (_Array(), {"values": [0.5, 1.5]}),
+        ({1: Path("a")}, {"1": "a"}),
+    ],
+)
+def test_what_holds_values_becomes_a_struct(
+    store: eventstore.MetadataStore, value: Any, plain: Any
+) -> None:
+    with store.run("Trainer", capture=False) as run:
+        run.record(value=value)
+    found = run.execution.properties["value"]
+    assert found.WhichOneof("value") == "struct_value"
+    assert json_format.MessageToDict(found.struct_value) == plain
+
+
+def test_what_is_no_value_of_mlmd_becomes_text(store: eventstore.MetadataStore) -> None:
+    with store.run("Trainer", large=2**63, broken="\udc80") as run:
+        pass
+    found = run.execution.properties
+    assert found["large"].string_value == "9223372036854775808"
+    assert found["broken"].string_value == "\\udc80"
+
+
+def test_a_function_is_recorded_without_its_further_keywords(
+    store: eventstore.MetadataStore,
+) -> None:
+    @store.run("Trainer")
+    def train(rate: float, *more: Any, **options: Any) -> None:
+        pass
+
+    train(1.0)
+    (execution,) = store.get_executions_by_type("Trainer")
+    assert execution.properties["rate"].double_value == 1.0
+
+
+@pytest.mark.parametrize("contexts", [["churn"], "churn", {"P": 1}, {"P": []}, {1: "a"}])
+def test_contexts_that_name_none_are_refused(
+    store: eventstore.MetadataStore, contexts: Any
+) -> None:
+    with pytest.raises(errors.InvalidArgumentError, match="contexts"):
+        store.run("Trainer", contexts=contexts)
+
+
+def test_names_of_properties_are_texts(store: eventstore.MetadataStore) -> None:
+    properties: Any = {1: 2}
+    with pytest.raises(errors.InvalidArgumentError, match="is text, not 1"):
+        store.run("Trainer", properties=properties).__enter__()
+
+
+@pytest.mark.parametrize("value", [b"bytes", object(), [object()], {"a": {1: b"b"}}])
 def test_what_cannot_be_recorded_is_refused_before_anything_is_put(
     store: eventstore.MetadataStore, value: Any
 ) -> None:

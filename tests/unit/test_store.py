@@ -446,3 +446,11 @@ def test_what_is_no_id_is_refused_as_a_message_would(
     ):
         with pytest.raises(ValueError if isinstance(wrong, int) else TypeError):
             ask([1, wrong])
+
+
+def test_a_store_says_where_it_is_and_at_which_position(tmp_path: Path) -> None:
+    with eventstore.open(tmp_path / "models") as opened:
+        assert repr(opened) == f"<MetadataStore {tmp_path / 'models'}, position 9>"
+        past = opened.as_of(9)
+        assert repr(past) == f"<AsOfStore {tmp_path / 'models'}, as of position 9>"
+    assert repr(memory_store()) == "<MetadataStore in memory, position 9>"
