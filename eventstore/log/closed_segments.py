@@ -82,7 +82,7 @@ class ClosedSegments:
         commits = self._column(segment, "commit")
         row = position - segment.first_position
         number = commits[row].as_py()
-        if row + 1 == len(commits) or commits[row + 1].as_py() != number:
+        if commits[row + 1].as_py() != number:
             return position
         first_row = bisect.bisect_left(range(row), number, key=lambda i: commits[i].as_py())
         return segment.first_position + first_row - 1

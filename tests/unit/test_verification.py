@@ -62,6 +62,12 @@ def progress_of(directory: Path, **options: int) -> tuple[VerifyReport, list[tup
     return report, told
 
 
+def test_where_commits_end(built: Path) -> None:
+    log = DirectoryLog.open(built, read_only=True)
+    assert [log.commit_end(n) for n in range(18)] == [n - n % 2 for n in range(17)] + [17]
+    log.close()
+
+
 def test_what_is_counted(store: Path) -> None:
     report, told = progress_of(store)
     assert report == VerifyReport(True, 17, 9, 17, head_at(store, 17), [])
