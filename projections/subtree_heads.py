@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -32,47 +33,61 @@ class SubtreeHeads:
     The heads of all whole blocks of 256 leaves are kept, in the file `path` too unless it is None:
     a cache, which `forget` throws away. Computing them reads the log once; later only what is new.
     A cache that was tampered with gives proofs that do not hold, never wrong ones that do.
+    Safe to use from several threads.
     """
 
     def __init__(self, log: Log, path: Path | None, *, read_only: bool) -> None:
         self._log = log
         self._path = path
         self._read_only = read_only
+        self._mutex = threading.Lock()
         self._blocks = self._read()
 
     def extend(self, size: int, progress: Progress | None = None) -> None:
         """Have all whole blocks below `size` leaves. `progress` counts leaves."""
-        known, wanted = len(self._blocks), size // BLOCK_LEAVES
-        if known >= wanted:
+        self._blocks_below(size, progress)
+
+    def _blocks_below(self, size: int, progress: Progress | None = None) -> list[bytes]:
+        """The heads of at least all whole blocks below `size` leaves, which nobody changes."""
+        with self._mutex:
+            known, wanted = len(self._blocks), size // BLOCK_LEAVES
+            if known < wanted:
+                blocks, block = [*self._blocks], []
+                for leaf in _leaves(self._log, known * BLOCK_LEAVES, wanted * BLOCK_LEAVES):
+                    block.append(leaf)
+                    if len(block) == BLOCK_LEAVES:
+                        blocks.append(tree_head(block))
+                        block = []
+                        if progress is not None:
+                            progress(len(blocks) * BLOCK_LEAVES, size)
+                self._blocks = blocks
+                self._write()
+            return self._blocks
+
+    def _write(self) -> None:
+        if self._path is None or self._read_only:
             return
-        block: list[bytes] = []
-        for leaf in _leaves(self._log, known * BLOCK_LEAVES, wanted * BLOCK_LEAVES):
-            block.append(leaf)
-            if len(block) == BLOCK_LEAVES:
-                self._blocks.append(tree_head(block))
-                block = []
-                if progress is not None:
-                    progress(len(self._blocks) * BLOCK_LEAVES, size)
-        if self._path is not None and not self._read_only:
-            try:
-                self._path.parent.mkdir(exist_ok=True)
-                with written_whole(self._path) as file:
-                    file.write(self._stamp() + b"".join(self._blocks))
-            except OSError as error:
-                _LOGGER.warning("%s cannot be written (%s): proofs do without", self._path, error)
+        try:
+            self._path.parent.mkdir(exist_ok=True)
+            with written_whole(self._path) as file:
+                file.write(self._stamp() + b"".join(self._blocks))
+        except OSError as error:
+            _LOGGER.warning("%s cannot be written (%s): proofs do without", self._path, error)
 
     def forget(self) -> None:
         """Throw away what is kept."""
-        self._blocks = []
-        if self._path is not None and not self._read_only:
-            self._path.unlink(missing_ok=True)
+        with self._mutex:
+            self._blocks = []
+            if self._path is not None and not self._read_only:
+                self._path.unlink(missing_ok=True)
 
     def head(self, first: int, end: int) -> bytes:
-        """The head over the leaves [first, end), a subtree of a tree that `extend` has seen."""
+        """The head over the leaves [first, end), a subtree of a tree that the log has."""
         whole_blocks = end // BLOCK_LEAVES
         if first % BLOCK_LEAVES or end - first < BLOCK_LEAVES:
             return tree_head(list(_leaves(self._log, first, end)))
-        heads = self._blocks[first // BLOCK_LEAVES : whole_blocks]
+        # Another thread may have thrown away what was kept.
+        heads = self._blocks_below(end)[first // BLOCK_LEAVES : whole_blocks]
         rest = list(_leaves(self._log, whole_blocks * BLOCK_LEAVES, end))
         # A block is a complete subtree, so it stands for its leaves wherever the tree is split.
         return tree_head([*heads, tree_head(rest)] if rest else heads)

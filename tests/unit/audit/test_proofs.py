@@ -6,7 +6,10 @@ import base64
 import hashlib
 import json
 import random
+import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -28,13 +31,13 @@ from eventstore.audit import (
     signed_checkpoint,
     standalone_verifier,
 )
-from eventstore.log import Draft, Log, MemoryLog
+from eventstore.log import DirectoryLog, Draft, Log, MemoryLog
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.merkle import tree_head
 from eventstore.metadata_store.metadata_store import MetadataStore
 from eventstore.projections.subtree_heads import SubtreeHeads
 from eventstore.proto import metadata_store_pb2 as mlmd
-from tests.builders import memory_store, put_types
+from tests.builders import append, draft, memory_store, put_types
 
 KEY = SigningKey.generate("ana@example.com")
 REFUSALS = (errors.InvalidArgumentError, errors.DataLossError)
@@ -499,3 +502,29 @@ def encoded(document: dict[str, Any]) -> str:
 def assert_document_refused(document: dict[str, Any]) -> None:
     for check in (InclusionProof.check, ConsistencyProof.check):
         assert_refused(check, standalone_verifier.verify_proof, encoded(document))
+
+
+def test_threads_that_prove_at_once_get_proofs_that_hold(tmp_path: Path) -> None:
+    log = DirectoryLog.create(tmp_path / "store")
+    append(log, *(draft(number) for number in range(1, 1_025)))
+    heads = SubtreeHeads(log, tmp_path / "heads", read_only=False)
+    expected = SubtreeHeads(log, None, read_only=True)
+    expected.extend(1_024)
+    starting = threading.Barrier(4)
+
+    def prove(_: int) -> bytes:
+        starting.wait()
+        heads.extend(1_024)
+        return heads.head(0, 1_024)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as executor:
+            assert {*executor.map(prove, range(4))} == {expected.head(0, 1_024)}
+    finally:
+        sys.setswitchinterval(interval)
+    assert heads.are_of_log()
+    heads.forget()
+    assert heads.head(0, 1_024) == expected.head(0, 1_024)
+    log.close()
