@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -107,9 +107,11 @@ def changes_command(
 
 
 def _newest_first(
-    store: MetadataStore, after: int, upto: int, between: object
+    store: MetadataStore,
+    after: int,
+    upto: int,
+    between: Callable[[int, int], Iterator[CommitChanges]],
 ) -> Iterator[CommitChanges]:
-    assert callable(between)
     for start, end in windows(after, upto):
         # Whole commits: one belongs to the part that it ends in.
         commits = list(between(max(after, store.log.commit_end(start)), store.log.commit_end(end)))

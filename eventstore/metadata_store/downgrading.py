@@ -1,8 +1,8 @@
 """Between format versions of a store: 1, a directory, and 0, the same directory in one file.
 
-Version 0 is the form to hand a store on in: an uncompressed zip archive of the manifest and the
-sealed segments. Nothing is lost either way; a packed store is opened, and unpacked in place, with
-`MetadataStore(config, enable_upgrade_migration=True)`.
+Version 0 is the form to hand a store on in: an uncompressed zip archive of the manifest and what is
+in `log/`, all of it sealed. Nothing is lost either way; a packed store is opened, and unpacked in
+place, with `MetadataStore(config, enable_upgrade_migration=True)`.
 """
 
 from __future__ import annotations

@@ -84,12 +84,6 @@ def comparison(word: str, left: Evaluate | None, right: Evaluate | None) -> Eval
     return evaluate
 
 
-def is_distinct(left: Evaluate | None, right: Evaluate) -> Evaluate | None:
-    if left is None:
-        return None
-    return lambda node, parameters: left(node, parameters) != right(node, parameters)
-
-
 def is_null(subject: Evaluate | None) -> Evaluate | None:
     if subject is None:
         return None
