@@ -17,7 +17,7 @@ import msgspec
 from eventstore.errors import FailedPreconditionError
 from eventstore.log import Commit, Log, Progress, Record
 from eventstore.log import record as kinds
-from eventstore.log.forking import renew_in_children
+from eventstore.log.forking import open_at_first_use, renew_in_children
 from eventstore.long_work import long_work
 from eventstore.projections.base_check import Base, BaseCheck
 from eventstore.projections.cache_file import remove_abandoned
@@ -108,10 +108,11 @@ class Projections:
         self._values = HeldValues(self._log)
         self._subtree_heads = None
         self.__dict__.pop("index", None)
+        open_at_first_use(self)
 
-    def __getattr__(self, name: str) -> Any:
-        # Only of what is missing: in a forked child, which opens the index at its first use.
-        if name != "index" or "_renewing" not in self.__dict__:
+    def open_missing(self, name: str) -> Any:
+        """Open the index of a forked child, which does so at its first use."""
+        if name != "index":
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         with self._renewing:
             if "index" not in self.__dict__:

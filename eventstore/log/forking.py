@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import Protocol
+from functools import cache
+from typing import Any, Protocol
 
 
 class Forkable(Protocol):
@@ -25,6 +26,21 @@ _living: weakref.WeakSet[Forkable] = weakref.WeakSet()
 def renew_in_children(held: Forkable) -> None:
     """Call `after_fork_in_child` of an object in every child that this process forks."""
     _living.add(held)
+
+
+def open_at_first_use(held: Any) -> None:
+    """Let an object's `open_missing` tell what it lacks from now on, by the attribute's name.
+
+    Only in children, and not by a `__getattr__` that all have: Python then takes longer for each
+    attribute, and a get reads some.
+    """
+    if not hasattr(type(held), "__getattr__"):
+        held.__class__ = _opened_at_first_use(type(held))
+
+
+@cache
+def _opened_at_first_use(of: Any) -> type:
+    return type(of.__name__, (of,), {"__getattr__": of.open_missing, "__module__": of.__module__})
 
 
 def _renew_all() -> None:

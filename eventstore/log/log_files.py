@@ -25,7 +25,7 @@ from eventstore.log.closed_segments import (
 from eventstore.log.columns import ACTIVE_SCHEMA, RECORD_SCHEMA, one_batch, with_derived_columns
 from eventstore.log.commit import commits_of, records_of
 from eventstore.log.creation import LOG_FOLDER
-from eventstore.log.forking import renew_in_children
+from eventstore.log.forking import open_at_first_use, renew_in_children
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.log import (
     SegmentInfo,
@@ -134,10 +134,11 @@ class LogFiles:
             active.close()
         for name in _KNOWN:
             self.__dict__.pop(name, None)
+        open_at_first_use(self)
 
-    def __getattr__(self, name: str) -> Any:
-        # Only of what is missing: in a forked child, which opens the log again at its first use.
-        if name not in _KNOWN or "_mutex" not in self.__dict__:
+    def open_missing(self, name: str) -> Any:
+        """Open the log of a forked child, which does so at its first use."""
+        if name not in _KNOWN:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         with self._mutex:
             if name not in self.__dict__:
