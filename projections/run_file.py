@@ -3,9 +3,9 @@
 An entry is int64s side by side: key, position, and the value itself where all of a table have eight
 bytes, as ids do; else where in the values its value starts, and the value's checksum. The directory
 divides the span of the keys into equal buckets and holds the first row of each, so that a look-up
-reads two or three places of the memory-mapped file, however large it is. Where keys are far apart,
-as hashes are, a filter tells that a key is not there: it divides their span into many more slots,
-and holds which of them have a key. A footer in JSON says what lies where.
+reads two or three places of the memory-mapped file, however large it is. Where keys between the
+lowest and the highest are missing, a filter tells most of those: it divides their span into many
+more slots, and holds which of them have a key. A footer in JSON says what lies where.
 
 What is read is checked as it is read, for the file may change at any moment. Entries have a
 checksum for each block of a few rows, which covers the row before them and the one after them, too:
@@ -26,7 +26,7 @@ import os
 import secrets
 import struct
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, Final
@@ -52,6 +52,7 @@ BLOCK_ROWS: Final = 16
 """How many rows share a checksum."""
 
 BLOCK_SHIFT: Final = BLOCK_ROWS.bit_length() - 1
+_IN_BLOCK: Final = BLOCK_ROWS - 1
 
 _NUMBER_BYTES: Final = 8
 _INLINE_NUMBERS: Final = 3
@@ -61,7 +62,6 @@ ENTRY_BYTES: Final = _NUMBER_BYTES * _ENTRY_NUMBERS
 
 _ROWS_PER_BUCKET: Final = 4
 _SLOTS_PER_ROW: Final = 8
-_FAR_APART: Final = 1 << 16
 _ENDING: Final = struct.Struct("<Qq8s")
 _MAGIC: Final = b"ESRUN\0\0\x08"
 _COMPARED_BYTES: Final = 1 << 20
@@ -70,7 +70,8 @@ _SUPERSEDED: Final = 0x5AC6_31D7_94EB_2F0D
 """Tells the checksum of a value that a newer one of its key follows from that of the newest."""
 
 _checksum: Final = xxh3_64_intdigest
-_key_at: Final = struct.Struct("<q").unpack_from
+_bisect_left: Final = bisect.bisect_left
+_LAST_POSITION: Final = (1 << 63) - 1
 
 
 class UnusableRunError(Exception):
@@ -146,6 +147,7 @@ class RunTable:
         "_directory",
         "_hint_keys",
         "_layout",
+        "_shift",
         "checksums",
         "entries",
         "entry_bytes",
@@ -169,7 +171,7 @@ class RunTable:
 
     def __init__(self, layout: _Layout, file: RunFile, seed: int) -> None:
         self._layout, self.file, self.mapped, self.seed = layout, file, file.mapped, seed
-        self.rows, self.slot_shift = layout.rows, layout.slot_shift
+        self.rows, self._shift, self.slot_shift = layout.rows, layout.shift, layout.slot_shift
         self.lowest, self.highest = layout.lowest, layout.highest
         self.entries, self.values = layout.entries, layout.values
         self.has_inline_values = layout.has_inline_values
@@ -210,49 +212,54 @@ class RunTable:
             raise DamagedRunError(self.file, f"block {number} of a table's entries is damaged")
         return found
 
-    def first_row(self, key: int) -> tuple[int, bytes] | None:
-        """The first row with a key between lowest and highest, and its block; None without one.
-
-        Shown by the rows around it, whatever has led there.
-        """
-        distance = key - self.lowest
-        bits = self.checked_filter() if self.filter is None else self.filter
-        if bits and not bits[(slot := distance >> self.slot_shift) >> 3] >> (slot & 7) & 1:
-            return None
-        bucket = distance >> self._layout.shift
-        try:
-            start, end = self._directory[bucket], self._directory[bucket + 1]
-            row = bisect.bisect_left(self._hint_keys, key, start, end)
-        except (IndexError, ValueError):
-            raise DamagedRunError(self.file, "the directory of a table is damaged") from None
-        if row < self.rows:
-            block = self.block(row >> BLOCK_SHIFT)
-            at = (row & BLOCK_ROWS - 1) * self.entry_bytes
-            found = _key_at(block, at + self.entry_bytes)[0]
-            if found >= key and (row == 0 or _key_at(block, at)[0] < key):
-                return (row, block) if found == key else None
-        raise DamagedRunError(self.file, "the entries or the directory of a table are damaged")
+    def has_key(self, key: int) -> bool:
+        """Whether a key between lowest and highest is there."""
+        return self.rows_of(key, _LAST_POSITION) is not None
 
     def rows_of(self, key: int, as_of: int) -> memoryview | None:
         """The int64s of the entries with a key that is between lowest and highest, up to `as_of`.
 
-        Those of the entry after them follow.
+        Those of the entry after them follow. That there are none is shown by the rows around their
+        place, whatever has led there.
         """
-        found = self.first_row(key)
-        if found is None:
+        distance, numbers = key - self.lowest, self.numbers
+        bits = self.checked_filter() if self.filter is None else self.filter
+        if bits and not bits[(slot := distance >> self.slot_shift) >> 3] >> (slot & 7) & 1:
             return None
-        row, block = found
-        at, numbers = (row & BLOCK_ROWS - 1) + 1, self.numbers
-        first, end = row >> BLOCK_SHIFT, row + 1
-        view = memoryview(block).cast("q")
-        if view[(at + 1) * numbers] == key:
-            try:
-                end = bisect.bisect_right(self._hint_keys, key, row)
-            except ValueError:
-                raise DamagedRunError(self.file, "the entries of a table are damaged") from None
-            last = end - 1 >> BLOCK_SHIFT
-            if last > first:
-                view = memoryview(self._blocks(first, last)).cast("q")
+        bucket = distance >> self._shift
+        try:
+            start, end = self._directory[bucket], self._directory[bucket + 1]
+            row = _bisect_left(self._hint_keys, key, start, end)
+        except (IndexError, ValueError):
+            raise DamagedRunError(self.file, "the directory of a table is damaged") from None
+        if row >= self.rows:
+            raise DamagedRunError(self.file, "the directory of a table is damaged")
+        view = memoryview(self.block(row >> BLOCK_SHIFT)).cast("q")
+        at = ((row & _IN_BLOCK) + 1) * numbers
+        found = view[at]
+        if found < key or (row and view[at - numbers] >= key):
+            raise DamagedRunError(self.file, "the entries or the directory of a table are damaged")
+        if found != key:
+            return None
+        end, last = at + numbers, len(view) - numbers
+        while end < last and view[end] == key:
+            end += numbers
+        if view[end] == key:
+            return self._rows_of_blocks(row, key, as_of)
+        while view[end - numbers + 1] > as_of:
+            end -= numbers
+            if end == at:
+                return None
+        return view[at : end + numbers]
+
+    def _rows_of_blocks(self, row: int, key: int, as_of: int) -> memoryview | None:
+        """What `rows_of` answers where there are more rows than in the block of the first one."""
+        first, at, numbers = row >> BLOCK_SHIFT, (row & _IN_BLOCK) + 1, self.numbers
+        try:
+            end = bisect.bisect_right(self._hint_keys, key, row)
+        except ValueError:
+            raise DamagedRunError(self.file, "the entries of a table are damaged") from None
+        view = memoryview(self._blocks(first, end - 1 >> BLOCK_SHIFT)).cast("q")
         last_at = at + end - row - 1
         if view[last_at * numbers] != key or view[(last_at + 1) * numbers] == key:
             raise DamagedRunError(self.file, "the entries of a table are damaged")
@@ -275,15 +282,21 @@ class RunTable:
                 )
         return found
 
-    def value(self, entry: Sequence[int], following: Sequence[int]) -> bytes:
-        """The value of an entry, whose int64s are given with those of the one after it."""
-        key, position, start, checksum = entry
-        found = self.mapped[self.values + start : self.values + following[2]]
-        seed = self.seed ^ _SUPERSEDED if following[0] == key else self.seed
-        # The digest takes the lowest 64 bits. Multiplied, for it adds seeds to short values as they
-        # are: a changed bit of a value could make up for another key or position.
-        if _checksum(found, (key << 32 ^ position) * seed) != checksum & _UNSIGNED:
-            raise DamagedRunError(self.file, "a value is damaged")
+    def values_of(self, rows: memoryview) -> list[bytes]:
+        """The values of what `rows_of` gives."""
+        if self.has_inline_values:
+            values = rows[2 : -self.numbers : self.numbers]
+            return [value.to_bytes(8, "little", signed=True) for value in values]
+        mapped, at, given, found = self.mapped, self.values, rows.tolist(), []
+        for first in range(0, len(given) - _ENTRY_NUMBERS, _ENTRY_NUMBERS):
+            key, position, start, checksum, following, _, end = given[first : first + 7]
+            value = mapped[at + start : at + end]
+            seed = self.seed ^ _SUPERSEDED if following == key else self.seed
+            # The digest takes the lowest 64 bits. Multiplied, for it adds seeds to short values as
+            # they are: a changed bit of a value could make up for another key or position.
+            if _checksum(value, (key << 32 ^ position) * seed) != checksum & _UNSIGNED:
+                raise DamagedRunError(self.file, "a value is damaged")
+            found.append(value)
         return found
 
     def batch(self) -> pa.RecordBatch:
@@ -472,7 +485,7 @@ def _signed(numbers: array[int]) -> memoryview:
 def _value_checksums(
     batch: pa.RecordBatch, offsets: memoryview, values: memoryview, seed: int
 ) -> array[int]:
-    """The checksum of each value, as `RunTable.value` checks it."""
+    """The checksum of each value, as `RunTable.values_of` checks it."""
     import pyarrow.compute as compute
 
     keys, found = batch.column(0), bytes(values)
@@ -522,7 +535,7 @@ def _filter(keys: pa.Array, lowest: int, highest: int) -> tuple[int, bytes]:
     import pyarrow.compute as compute
 
     spread, shift = highest - lowest, 0
-    if spread < _FAR_APART * len(keys):
+    if _are_gapless(keys):
         return 0, b""
     while spread >> shift >= _SLOTS_PER_ROW * len(keys):
         shift += 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import pairwise
 from os import SEEK_END, lseek
 from pathlib import Path
 from typing import Final
@@ -64,6 +63,12 @@ class SortedRun:
                 value = mapped[(at := opened.values) + start : at + end]
                 if xxh3_64_intdigest(value, (key << 32 ^ position) * opened.seed) == checksum:
                     return position, value
+        # Most runs do not have the key: without calling the functions that say so, too.
+        bits = opened.filter
+        if bits:
+            slot = key - opened.lowest >> opened.slot_shift
+            if not bits[slot >> 3] >> (slot & 7) & 1:
+                return None
         self._refuse_cut()
         return _newest(opened, key, as_of)
 
@@ -77,6 +82,7 @@ class SortedRun:
         self._refuse_cut()
         lowest, highest, is_dense = opened.lowest, opened.highest, opened.is_dense
         mapped, first, values, seed = opened.mapped, opened.first, opened.values, opened.seed
+        bits, slot_shift = opened.checked_filter(), opened.slot_shift
         found = {}
         for key in keys:
             if not lowest <= key <= highest:
@@ -91,6 +97,8 @@ class SortedRun:
                     if xxh3_64_intdigest(value, (key << 32 ^ position) * seed) == checksum:
                         found[key] = (position, value)
                         continue
+            if bits and not bits[(slot := key - lowest >> slot_shift) >> 3] >> (slot & 7) & 1:
+                continue
             newest = _newest(opened, key, as_of)
             if newest is not None:
                 found[key] = newest
@@ -100,12 +108,17 @@ class SortedRun:
         opened = self._tables.get(table)
         if opened is None or not opened.lowest <= key <= opened.highest:
             return ()
+        bits = opened.filter
+        if bits:
+            slot = key - opened.lowest >> opened.slot_shift
+            if not bits[slot >> 3] >> (slot & 7) & 1:
+                return ()
         self._refuse_cut()
         rows = opened.rows_of(key, as_of)
         if rows is None:
             return ()
         return [
-            *zip(rows[1 : -opened.numbers : opened.numbers], _values(opened, rows), strict=True)
+            *zip(rows[1 : -opened.numbers : opened.numbers], opened.values_of(rows), strict=True)
         ]
 
     def ids(self, table: int, key: int, as_of: int) -> Sequence[int]:
@@ -134,7 +147,7 @@ class SortedRun:
             if lowest <= key <= highest:
                 rows = rows_of(key, as_of)
                 if rows is not None:
-                    found[key] = _values(opened, rows)
+                    found[key] = opened.values_of(rows)
         return found
 
     def known_keys(self, table: int, keys: Collection[int]) -> set[int]:
@@ -147,7 +160,7 @@ class SortedRun:
             lowest, highest = opened.lowest, opened.highest
             return {key for key in keys if lowest <= key <= highest}
         self._refuse_cut()
-        lowest, highest, first_row = opened.lowest, opened.highest, opened.first_row
+        lowest, highest, has_key = opened.lowest, opened.highest, opened.has_key
         bits, slot_shift = opened.checked_filter(), opened.slot_shift
         if bits:
             # Without calling the function that says so, too.
@@ -157,7 +170,7 @@ class SortedRun:
                 if lowest <= key <= highest
                 and bits[(slot := key - lowest >> slot_shift) >> 3] >> (slot & 7) & 1
             ]
-        return {key for key in keys if lowest <= key <= highest and first_row(key) is not None}
+        return {key for key in keys if lowest <= key <= highest and has_key(key)}
 
     def keys(self, table: int, as_of: int) -> Iterator[int]:
         """The distinct keys that have an entry at or before `as_of`, ascending."""
@@ -241,17 +254,7 @@ def _newest(table: RunTable, key: int, as_of: int) -> tuple[int, bytes] | None:
     if rows is None:
         return None
     last = rows[-2 * table.numbers :]
-    return last[1], _values(table, last)[0]
-
-
-def _values(table: RunTable, rows: memoryview) -> list[bytes]:
-    """The values of entries that another one follows."""
-    numbers = table.numbers
-    if table.has_inline_values:
-        values = rows[2:-numbers:numbers]
-        return [value.to_bytes(8, "little", signed=True) for value in values]
-    entries = [rows[at : at + numbers] for at in range(0, len(rows), numbers)]
-    return [table.value(entry, following) for entry, following in pairwise(entries)]
+    return last[1], table.values_of(last)[0]
 
 
 def _distinct(batch: pa.RecordBatch, as_of: int) -> Iterator[int]:
