@@ -26,7 +26,7 @@ import os
 import secrets
 import struct
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, Final
@@ -59,6 +59,10 @@ _INLINE_NUMBERS: Final = 3
 _ENTRY_NUMBERS: Final = 4
 ENTRY_BYTES: Final = _NUMBER_BYTES * _ENTRY_NUMBERS
 """How long an entry is where its value is elsewhere."""
+
+_INLINE_AROUND: Final = struct.Struct("<q16x6q").unpack_from
+_ENTRY_AROUND: Final = struct.Struct("<q24x8q").unpack_from
+"""The key of an entry; the int64s of the two after it."""
 
 _ROWS_PER_BUCKET: Final = 4
 _SLOTS_PER_ROW: Final = 8
@@ -144,6 +148,7 @@ class RunTable:
     """
 
     __slots__ = (
+        "_around",
         "_directory",
         "_hint_keys",
         "_layout",
@@ -181,6 +186,7 @@ class RunTable:
         self.is_dense = is_gapless and not layout.has_inline_values
         self.numbers = _INLINE_NUMBERS if layout.has_inline_values else _ENTRY_NUMBERS
         self.entry_bytes = _NUMBER_BYTES * self.numbers
+        self._around = _INLINE_AROUND if layout.has_inline_values else _ENTRY_AROUND
         self.stride = BLOCK_ROWS * self.entry_bytes
         self.span = self.stride + 2 * self.entry_bytes
         whole = memoryview(file.mapped)
@@ -216,7 +222,7 @@ class RunTable:
         """Whether a key between lowest and highest is there."""
         return self.rows_of(key, _LAST_POSITION) is not None
 
-    def rows_of(self, key: int, as_of: int) -> memoryview | None:
+    def rows_of(self, key: int, as_of: int) -> Sequence[int] | None:
         """The int64s of the entries with a key that is between lowest and highest, up to `as_of`.
 
         Those of the entry after them follow. That there are none is shown by the rows around their
@@ -234,13 +240,17 @@ class RunTable:
             raise DamagedRunError(self.file, "the directory of a table is damaged") from None
         if row >= self.rows:
             raise DamagedRunError(self.file, "the directory of a table is damaged")
-        view = memoryview(self.block(row >> BLOCK_SHIFT)).cast("q")
-        at = ((row & _IN_BLOCK) + 1) * numbers
-        found = view[at]
-        if found < key or (row and view[at - numbers] >= key):
+        block = self.block(row >> BLOCK_SHIFT)
+        around = self._around(block, (row & _IN_BLOCK) * self.entry_bytes)
+        found = around[1]
+        if found < key or (row and around[0] >= key):
             raise DamagedRunError(self.file, "the entries or the directory of a table are damaged")
         if found != key:
             return None
+        if around[1 + numbers] != key:
+            # As most keys have: one row.
+            return around[1:] if around[2] <= as_of else None
+        view, at = memoryview(block).cast("q"), ((row & _IN_BLOCK) + 1) * numbers
         end, last = at + numbers, len(view) - numbers
         while end < last and view[end] == key:
             end += numbers
@@ -250,9 +260,9 @@ class RunTable:
             end -= numbers
             if end == at:
                 return None
-        return view[at : end + numbers]
+        return view[at : end + numbers].tolist()
 
-    def _rows_of_blocks(self, row: int, key: int, as_of: int) -> memoryview | None:
+    def _rows_of_blocks(self, row: int, key: int, as_of: int) -> Sequence[int] | None:
         """What `rows_of` answers where there are more rows than in the block of the first one."""
         first, at, numbers = row >> BLOCK_SHIFT, (row & _IN_BLOCK) + 1, self.numbers
         try:
@@ -267,7 +277,7 @@ class RunTable:
         positions = rows[1:-numbers:numbers]
         if positions[-1] > as_of:
             rows = rows[: (bisect.bisect_right(positions, as_of) + 1) * numbers]
-        return rows if len(rows) > numbers else None
+        return rows.tolist() if len(rows) > numbers else None
 
     def _blocks(self, first: int, last: int) -> bytes:
         """The entries of some blocks, the row before and the row after."""
@@ -282,14 +292,14 @@ class RunTable:
                 )
         return found
 
-    def values_of(self, rows: memoryview) -> list[bytes]:
+    def values_of(self, rows: Sequence[int]) -> list[bytes]:
         """The values of what `rows_of` gives."""
         if self.has_inline_values:
             values = rows[2 : -self.numbers : self.numbers]
             return [value.to_bytes(8, "little", signed=True) for value in values]
-        mapped, at, given, found = self.mapped, self.values, rows.tolist(), []
-        for first in range(0, len(given) - _ENTRY_NUMBERS, _ENTRY_NUMBERS):
-            key, position, start, checksum, following, _, end = given[first : first + 7]
+        mapped, at, found = self.mapped, self.values, []
+        for first in range(0, len(rows) - _ENTRY_NUMBERS, _ENTRY_NUMBERS):
+            key, position, start, checksum, following, _, end = rows[first : first + 7]
             value = mapped[at + start : at + end]
             seed = self.seed ^ _SUPERSEDED if following == key else self.seed
             # The digest takes the lowest 64 bits. Multiplied, for it adds seeds to short values as

@@ -113,13 +113,13 @@ class SortedRun:
             slot = key - opened.lowest >> opened.slot_shift
             if not bits[slot >> 3] >> (slot & 7) & 1:
                 return ()
-        self._refuse_cut()
+        if lseek(self._descriptor, 0, SEEK_END) != self._size:
+            self._refuse_cut()
         rows = opened.rows_of(key, as_of)
         if rows is None:
             return ()
-        return [
-            *zip(rows[1 : -opened.numbers : opened.numbers], opened.values_of(rows), strict=True)
-        ]
+        numbers = opened.numbers
+        return [*zip(rows[1:-numbers:numbers], opened.values_of(rows), strict=True)]
 
     def ids(self, table: int, key: int, as_of: int) -> Sequence[int]:
         """The values of what `entries` answers, of a table of ids."""
@@ -131,9 +131,10 @@ class SortedRun:
         bits = opened.filter
         if bits and not bits[(slot := distance >> opened.slot_shift) >> 3] >> (slot & 7) & 1:
             return ()
-        self._refuse_cut()
+        if lseek(self._descriptor, 0, SEEK_END) != self._size:
+            self._refuse_cut()
         rows = opened.rows_of(key, as_of)
-        return () if rows is None else rows[2 : -opened.numbers : opened.numbers].tolist()
+        return () if rows is None else rows[2 : -opened.numbers : opened.numbers]
 
     def values_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, list[bytes]]:
         """By key the values of what `entries` answers, for those of `keys` that have any."""

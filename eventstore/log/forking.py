@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import weakref
-from functools import cache
 from typing import Any, Protocol
 
 
@@ -35,12 +34,9 @@ def open_at_first_use(held: Any) -> None:
     attribute, and a get reads some.
     """
     if not hasattr(type(held), "__getattr__"):
-        held.__class__ = _opened_at_first_use(type(held))
-
-
-@cache
-def _opened_at_first_use(of: Any) -> type:
-    return type(of.__name__, (of,), {"__getattr__": of.open_missing, "__module__": of.__module__})
+        of = type(held)
+        members = {"__getattr__": of.open_missing, "__module__": of.__module__}
+        held.__class__ = type(of.__name__, (of,), members)
 
 
 def _renew_all() -> None:
