@@ -30,6 +30,7 @@ import datetime
 import hashlib
 import json
 import math
+import os
 import pathlib
 import re
 import struct
@@ -508,6 +509,15 @@ def check_record(record: Record) -> Dict[str, Any] | None:
         raise Refused(f"{what} is a link, and is said to replace another one")
     if record["payload"] is None:
         return None
+    try:
+        return _content(record, what)
+    except (LookupError, TypeError, ValueError, AttributeError, struct.error, RecursionError):
+        raise Refused(f"{what} has content that is no message of its kind") from None
+
+
+def _content(record: Record, what: str) -> Dict[str, Any]:
+    kind = record["kind"]
+    is_node, is_type = kind in _NODE_FIELDS, kind in _TYPE_FIELDS
     fields = wire_fields(record["payload"])
     if (is_node or is_type) and _last(fields, 1, 0) != record["entity_id"]:
         raise Refused(f"{what} is of {kind} {record['entity_id']}, its content of another one")
@@ -641,9 +651,16 @@ def _agree(one: List[Any], other: List[Any]) -> bool:
     return all(a == b or a is ... or b is ... for a, b in zip(one, other))
 
 
+def _time_text(micros: int) -> str:
+    try:
+        at = datetime.datetime(1970, 1, 1) + datetime.timedelta(microseconds=micros)
+    except OverflowError:
+        raise Refused(f"{micros} microseconds since 1970 are no time") from None
+    return at.isoformat(timespec="microseconds") + "Z"
+
+
 def in_words(record: Record, content: Dict[str, Any] | None) -> str:
     """What was put, when, and by whom. Texts of the store's are quoted: they may hold anything."""
-    at = datetime.datetime(1970, 1, 1) + datetime.timedelta(microseconds=record["recorded_at"])
     words = f"{record['kind'].replace('_', ' ')} {record['entity_id']}"
     if content is None:
         words += ", whose content is not shown,"
@@ -653,7 +670,7 @@ def in_words(record: Record, content: Dict[str, Any] | None) -> str:
             named = {name: content[name] for name in _LINK_FIELDS[record["kind"]]}
         told = [f"{name} {value!a}" for name, value in named.items() if value is not None]
         words += f" ({', '.join(told)})" if told else ""
-    words += f" was recorded at {at.isoformat(timespec='microseconds')}Z"
+    words += f" was recorded at {_time_text(record['recorded_at'])}"
     words += f" by {record['actor']!a}" if record["actor"] is not None else " by nobody named"
     for name in ("reason", "request_id"):
         if record[name] is not None:
@@ -721,13 +738,10 @@ def verify_proof(text: str, key: Key) -> str:
 def verify_records(records: Iterable[Record], note: str, key: Key) -> str:
     """Compute the root over records in order, as far as a checkpoint reaches, and compare."""
     stated = open_checkpoint(note, key)
-    tree, history, record = Tree(), History(), None
-    for following in records:
-        if record is not None and tree.size == stated["size"]:
-            if following["commit"] == record["commit"]:
-                raise Refused("the checkpoint ends inside a commit")
-            break
-        record = following
+    tree, history, signed = Tree(), History(), None
+    for record in records:
+        if signed is not None and record["commit"] == signed["commit"]:
+            raise Refused("the checkpoint ends inside a commit")
         leaf = leaf_hash(stated["store_id"], record)
         content = check_record(record)
         columns = record.get("derived", {})
@@ -737,18 +751,26 @@ def verify_records(records: Iterable[Record], note: str, key: Key) -> str:
                 raise Refused(f"column {name} of position {record['position']} is not its content")
         history.append(record, content)
         tree.append(leaf)
-    if record is None or tree.size < stated["size"]:
+        if tree.size == stated["size"]:
+            if tree.root() != stated["root"]:
+                raise Refused("the records are not those that were signed")
+            signed = record
+    if signed is None:
         raise Refused(f"{stated['size']} records were signed, there are {tree.size}")
-    if tree.root() != stated["root"]:
-        raise Refused("the records are not those that were signed")
-    at = datetime.datetime(1970, 1, 1) + datetime.timedelta(microseconds=record["recorded_at"])
-    recorded_at = at.isoformat(timespec="microseconds") + "Z"
-    if (record["commit"], recorded_at) != (stated["commit"], stated["recorded_at"]):
+    recorded_at = _time_text(signed["recorded_at"])
+    if (signed["commit"], recorded_at) != (stated["commit"], stated["recorded_at"]):
         raise Refused("the checkpoint states another commit or time than its last record")
-    return (
-        f"all {tree.size} records, the last recorded on {recorded_at}, are those that {key[0]} "
-        f"signed on {stated['signed_at']}, and agree with each other"
+    further = tree.size - stated["size"]
+    found = (
+        f"{'the first' if further else 'all'} {stated['size']} records, the last recorded on "
+        f"{recorded_at}, are those that {key[0]} signed on {stated['signed_at']}, and agree with "
+        "each other"
     )
+    if further:
+        # Anybody who can write to the store or the file may have put them: no signature is on them.
+        words = "record is" if further == 1 else "records are"
+        found += f"; {further} further {words} not covered by the checkpoint"
+    return found
 
 
 def exported_records(path: str) -> Iterator[Record]:
@@ -760,22 +782,72 @@ def exported_records(path: str) -> Iterator[Record]:
 
 def stored_records(directory: str) -> Iterator[Record]:
     """The records in a copy of a store. Needs pyarrow, to read the files and for nothing else."""
+    root = pathlib.Path(directory)
+    before = _named_files(root)
     forms: Dict[int, List[pathlib.Path]] = {}
-    for path in sorted((pathlib.Path(directory) / "log").iterdir()):
-        found = re.fullmatch("([0-9]{10})\\.(parquet|arrows)", path.name)
+    inside = sorted((root / "log").iterdir())
+    for path in inside:
+        found = _SEGMENT.fullmatch(path.name)
         if found is not None:
             forms.setdefault(int(found[1]), []).append(path)
-        elif path.name not in ("acknowledged", "commit-ends") and path.suffix != ".tmp":
-            raise Refused(f"{path} belongs to nothing: others could read it as part of the store")
-    for number, place in zip(sorted(forms), range(1, len(forms) + 1)):
-        if number != place:
+    for place in range(1, max([*forms, int(before[1][:10])]) + 1):
+        if place not in forms:
             raise Refused(f"segment {place} is missing")
+    # A writer that has gone on since names files that the first manifest does not know.
+    after = _named_files(root)
+    _refuse_strays(root, inside, before[0] | after[0], {before[1], after[1]})
+    for number in sorted(forms):
         # A sealing that stopped half-way leaves both forms, with the same records.
         *others, path = forms[number]
         records = segment_records(path)
         for other in others:
             records = _both(other, path)
         yield from records
+
+
+_SEGMENT = re.compile("([0-9]{10})\\.(parquet|arrows)")
+_TEMPORARY = re.compile("(manifest\\.json|[0-9]{10}\\.(arrows|parquet))\\..+\\.tmp")
+_TOP = {"manifest.json": False, "lock": False, "sealing.lock": False, "log": True}
+"""What lies in a store's folder, apart from its caches; True for a folder."""
+
+
+def _named_files(root: pathlib.Path) -> Tuple[set[str], str]:
+    """The stems of the closed segments that the manifest names, and the active one's file."""
+    path = root / "manifest.json"
+    try:
+        manifest = json.loads(path.read_bytes().decode("utf-8"))["manifest"]
+        closed = {str(segment["file"])[:10] for segment in manifest["segments"]}
+        return closed, f"{int(manifest['active']['number']):010}.arrows"
+    except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
+        raise Refused(f"{path} is not the manifest of a store") from None
+
+
+def _refuse_strays(
+    root: pathlib.Path, inside: List[pathlib.Path], closed: set[str], active: set[str]
+) -> None:
+    """FORMAT.md: nothing else lies in the store's folders, since others could read it, too."""
+    for path in sorted(root.iterdir()):
+        is_folder = path.is_dir() and not path.is_symlink()
+        if path.name == "projections" or _TEMPORARY.fullmatch(path.name):
+            continue
+        if _TOP.get(path.name) is not is_folder:
+            raise Refused(f"{path} belongs to nothing: it is no part of a store")
+    following = f"{int(max(active)[:10]) + 1:010}.arrows"
+    for path in inside:
+        if path.is_dir() and not path.is_symlink():
+            raise Refused(f"{path} belongs to nothing: a log has no folders")
+        if path.name in ("acknowledged", "commit-ends") or _TEMPORARY.fullmatch(path.name):
+            continue
+        if path.name in active or (_SEGMENT.fullmatch(path.name) and path.stem in closed):
+            continue
+        # A rotation writes the header of the next segment before the manifest names it.
+        if path.name == following and next(segment_records(path), None) is None:
+            continue
+        if os.path.lexists(path):
+            raise Refused(
+                f"{path} belongs to nothing: the manifest does not name it, and others could read "
+                "it as part of the store"
+            )
 
 
 def _both(stream: pathlib.Path, sealed: pathlib.Path) -> Iterator[Record]:

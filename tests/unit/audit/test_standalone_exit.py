@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import builtins
+import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import eventstore
 from eventstore.audit import SigningKey
 from eventstore.audit.standalone_verifier import main
+from eventstore.log.manifest import read_manifest
+from eventstore.log.verification import verify_directory
 
 KEY = SigningKey.generate("ana@example.com")
 
@@ -102,3 +106,124 @@ def test_what_does_not_hold(files: dict[str, str], capsys: pytest.CaptureFixture
     assert run(capsys, "store", files["store"], checkpoint, key)[0] == 1
     segment.unlink()
     assert run(capsys, "store", files["store"], checkpoint, key)[0] == 1
+
+
+def exported(store: str) -> list[str]:
+    with eventstore.open(store, read_only=True) as opened:
+        log = opened.log
+        return [
+            msgspec.json.encode(record).decode() + "\n"
+            for commit in log.commits(0, log.position)
+            for record in commit.records
+        ]
+
+
+def changed(line: str, **members: Any) -> str:
+    return json.dumps(json.loads(line) | members, separators=(",", ":"), ensure_ascii=False) + "\n"
+
+
+def put_more(store: str, *names: str) -> None:
+    with eventstore.open(store) as opened:
+        for name in names:
+            opened.put_artifact_type(eventstore.proto.ArtifactType(name=name))
+
+
+def test_records_after_the_checkpoint_are_counted(
+    files: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    signed = ("checkpoint", "key")
+    rest = [files[name] for name in signed]
+    export = files["missing"]
+    size = len(exported(files["store"]))
+    for more, words in ((1, "1 further record is"), (2, "2 further records are")):
+        put_more(files["store"], f"more{more}")
+        Path(export).write_text("".join(exported(files["store"])))
+        for arguments in (("records", export), ("store", files["store"])):
+            code, out, _ = run(capsys, *arguments, *rest)
+            assert (code, f"the first {size} records" in out) == (0, True)
+            assert f"{words} not covered by the checkpoint" in out
+
+
+def test_forged_records_after_the_checkpoint_are_refused(
+    files: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = exported(files["store"])
+    put_more(files["store"], "more", "other")
+    *_, next_line, last = exported(files["store"])
+    position, commit = json.loads(next_line)["position"], json.loads(next_line)["commit"]
+    export = Path(files["missing"])
+    for forged in (
+        [lines[-1]],
+        [lines[0]],
+        [*reversed([next_line, last])],
+        [last],
+        [next_line, next_line],
+        [next_line, last, lines[0]],
+        [changed(next_line, position=position + 7)],
+        [changed(next_line, commit=commit + 1)],
+        [changed(next_line, commit=commit - 1)],
+        [changed(next_line, previous=1)],
+        [changed(next_line, recorded_at=1)],
+        [changed(next_line, entity_id=99)],
+        [changed(next_line, payload="//8=")],
+        [changed(next_line, payload="CgFh", kind="artifact", type_id=1)],
+        [changed(next_line, payload="IgUKABIBOA==", kind="artifact", type_id=0)],
+        [changed(next_line, salt=json.loads(lines[-1])["salt"])],
+        ["nonsense\n"],
+        [next_line[:-1]],
+    ):
+        export.write_text("".join([*lines, *forged]))
+        code, out, _ = run(capsys, "records", str(export), files["checkpoint"], files["key"])
+        assert (code, out[:8]) == (1, "REFUSED:"), forged
+
+
+def test_files_that_are_no_part_of_the_store_are_refused(
+    files: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Path(files["store"])
+    with eventstore.open(store) as opened:
+        opened.seal()
+    put_more(files["store"], "more")
+    arguments = ("store", files["store"], files["checkpoint"], files["key"])
+    assert run(capsys, *arguments)[0] == 0
+    active = store / "log" / "0000000002.arrows"
+    header = active.read_bytes()[: read_manifest(store).active.header_bytes]
+    for name, content in (
+        ("extra.parquet", b""),
+        ("manifest.json.bak", b""),
+        (".hidden", b""),
+        ("projections.old", b""),
+        ("some.tmp", b""),
+        ("log/extra.parquet", b""),
+        ("log/some.tmp", b""),
+        ("log/.hidden", b""),
+        ("log/0000000002.parquet", (store / "log" / "0000000001.parquet").read_bytes()),
+        ("log/0000000003.arrows", active.read_bytes()),
+        ("log/0000000003.parquet", header),
+        ("log/0000000001.arrows", active.read_bytes()),
+        ("log/0000000009.arrows", header),
+    ):
+        (store / name).write_bytes(content)
+        code, out, _ = run(capsys, *arguments)
+        assert (code, out[:8]) == (1, "REFUSED:"), name
+        assert not verify_directory(store).ok
+        (store / name).unlink()
+    for folder in (store / "more", store / "log" / "more", store / "log" / "0000000003.arrows"):
+        folder.mkdir()
+        code, out, _ = run(capsys, *arguments)
+        assert (code, out[:8]) == (1, "REFUSED:"), folder
+        folder.rmdir()
+    for name, content in (
+        ("manifest.json.12.tmp", b""),
+        ("log/0000000001.parquet.12.tmp", b""),
+        ("log/0000000003.arrows", header),
+    ):
+        (store / name).write_bytes(content)
+        assert run(capsys, *arguments)[0] == 0, name
+        assert verify_directory(store).ok
+        (store / name).unlink()
+    manifest = store / "manifest.json"
+    for content in (b"", b"[]", b"{}", b"\xff", b'{"manifest":{"segments":[1],"active":2}}'):
+        manifest.write_bytes(content)
+        code, out, _ = run(capsys, *arguments)
+        assert (code, out[:8]) == (1, "REFUSED:"), content

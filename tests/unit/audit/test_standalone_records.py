@@ -496,9 +496,15 @@ def test_both_forms_of_a_segment_hold_the_same_records(
     records = history(*(artifact(number) for number in range(1, 4)))
     forms: dict[str, Records] = {}
     monkeypatch.setattr(
-        standalone_verifier, "segment_records", lambda path: iter(forms[path.suffix])
+        standalone_verifier,
+        "segment_records",
+        lambda path: iter(forms[path.suffix] if path.stem == "0000000001" else ()),
     )
     (tmp_path / "log").mkdir()
+    (tmp_path / "manifest.json").write_text(
+        '{"manifest":{"segments":[{"file":"0000000001.parquet"}],"active":{"number":2}}}'
+    )
+    (tmp_path / "log" / "0000000002.arrows").touch()
     for suffix in (".arrows", ".parquet"):
         (tmp_path / "log" / f"0000000001{suffix}").touch()
     changed = [*records[:2], records[2] | {"actor": "eve"}]
