@@ -478,11 +478,10 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         when no node matches the starting filter.
         """
         fields = [field.name for field in mlmd.LineageGraph.DESCRIPTOR.fields]
-        wanted = set(field_mask_paths or fields)
+        paths = list(field_mask_paths or fields)
         request = service.GetLineageSubgraphRequest(lineage_subgraph_query_options=query_options)
-        request.read_mask.paths.extend(
-            path for path in (field_mask_paths or fields) if not path.endswith("_types")
-        )
+        request.read_mask.paths.extend(path for path in paths if not path.endswith("_types"))
+        wanted = set(paths)
         skeleton = self._ask("GetLineageSubgraph", request).lineage_subgraph
         graph = mlmd.LineageGraph()
         if wanted & {"artifacts", "artifact_types"}:

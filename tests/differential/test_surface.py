@@ -1,10 +1,14 @@
-"""Whatever a program can name in ml_metadata has its like here, with the same parameters."""
+"""Whatever a program can name in ml_metadata has its like here, with the same parameters.
+
+And whatever it hands to a method ends the same way, in an answer or in an error.
+"""
 
 from __future__ import annotations
 
 import inspect
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,3 +47,17 @@ def test_names_are_all_there(upstream: dict[str, Any]) -> None:
         (mlmd_types, upstream["mlmd_types"]),
     ):
         assert [name for name in names if not hasattr(module, name)] == []
+
+
+def test_arguments_of_all_sorts_end_as_upstream() -> None:
+    if not ORACLE_PYTHON.exists():
+        pytest.skip("ml-metadata is not installed: run `make oracle`")
+    script = Path(__file__).with_name("call_dump.py")
+    expected, found = (
+        json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+        for command in ([ORACLE_PYTHON, script], [sys.executable, script, "ours"])
+    )
+    assert len(expected) > 3_000
+    assert found.keys() == expected.keys()
+    different = {call for call, end in expected.items() if found[call] != end}
+    assert {call: (expected[call], found[call]) for call in different} == {}
