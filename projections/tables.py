@@ -21,7 +21,6 @@ from eventstore.errors import (
     InternalError,
     InvalidArgumentError,
     ResourceExhaustedError,
-    UnavailableError,
 )
 from eventstore.log import Log, Progress
 from eventstore.log.columns import one_batch
@@ -64,7 +63,6 @@ _FOLDING_FAULT: Final = "BindBuiltinScalarFunction"
 
 _TABLE: Final = re.compile(r"\b(FROM|JOIN) (\w+) AS\b")
 
-_ASKED_MAX: Final = 100
 _OPENINGS_MAX: Final = 5
 
 _END_ONE: Final = """
@@ -208,10 +206,11 @@ class Tables:
         """
         with self._mutex:
             upto = self._promised
-            cursor = self._cursor(upto)
-            opened, statement = self._opened, self._statement(sql)
+            opened = self._folded(upto)
+            statement, kept = self._statement(sql), opened.keep()
         try:
-            return _rows(cursor, statement, parameters)
+            with kept as cursor:
+                return _rows(cursor, statement, parameters)
         except duckdb.Error as error:
             return self._asked_again(
                 error, opened, lambda cursor: _rows(cursor, sql, parameters), upto
@@ -246,55 +245,46 @@ class Tables:
         Asked once more, of tables built anew, when the first ones turn out to be damaged.
         """
         with self._mutex:
-            cursor = self._cursor(upto)
-            opened = self._opened
+            opened = self._folded(upto)
+            kept = opened.keep()
         try:
-            return ask(cursor)
+            with kept as cursor:
+                return ask(cursor)
         except (duckdb.Error, pa.ArrowException) as error:
             return self._asked_again(as_duckdb_error(error), opened, ask, upto)
 
     def _asked_again(
         self,
         error: duckdb.Error,
-        opened: OpenedTables | None,
+        opened: OpenedTables,
         ask: Callable[[duckdb.DuckDBPyConnection], _Answer],
         upto: int,
     ) -> _Answer:
-        """What is answered after an error of some tables, unless that is not about them.
-
-        Other threads may have closed them meanwhile, to build them anew.
-        """
-        has_started_over = False
-        for _ in range(_ASKED_MAX):
-            with self._mutex:
-                if self._opened is opened:
-                    if has_started_over:
-                        raise failed(error, None) from None
-                    self._start_over_after(error)
-                    has_started_over = True
-                cursor = self._cursor(upto)
-                opened = self._opened
-            try:
+        """What is answered after an error of some tables, if that is one of damage."""
+        with self._mutex:
+            # Another thread may have started over already.
+            if self._opened is opened or not is_damage(error):
+                self._start_over_after(error)
+            kept = self._folded(upto).keep()
+        try:
+            with kept as cursor:
                 return ask(cursor)
-            except (duckdb.Error, pa.ArrowException) as again:
-                error = as_duckdb_error(again)
-        raise UnavailableError(
-            f"the projections' tables were built anew {_ASKED_MAX} times during a read: see who "
-            "rebuilds them all the time"
-        )
+        except duckdb.Error as again:
+            raise failed(again, None) from None
 
-    def _cursor(self, upto: int) -> duckdb.DuckDBPyConnection:
-        """A cursor on tables that are folded up to a position."""
+    def _folded(self, upto: int) -> OpenedTables:
+        """Tables that are open, and folded up to a position."""
         for _ in range(_OPENINGS_MAX):
             self.fold(upto)
-            connection = self._connection()
-            if upto <= self._checkpoint:
-                return connection.cursor()
+            self._connection()
+            if self._opened is not None and upto <= self._checkpoint:
+                return self._opened
             # Closed for others, who have taken the file, or removed it.
         self.close()
-        self._take(open_tables_apart(self._log))
+        opened = open_tables_apart(self._log)
+        self._take(opened)
         self._fold_log(upto, None)
-        return self._connection().cursor()
+        return opened
 
     def clear(self) -> None:
         """Empty the tables; a file that is in use elsewhere is left as it is.
@@ -312,9 +302,9 @@ class Tables:
     def close(self) -> None:
         """Close the database. The next call opens it again."""
         with self._mutex:
-            if self._opened is not None:
-                self._opened.close()
-            self._opened = None
+            opened, self._opened = self._opened, None
+            if opened is not None:
+                opened.close()
 
     def _connection(self) -> duckdb.DuckDBPyConnection:
         if self._opened is not None:

@@ -8,7 +8,8 @@ import logging
 import os
 import tempfile
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -53,17 +54,40 @@ _DAMAGE: Final = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class OpenedTables:
     """A connection to the tables, and the file that it persists them in, if it does.
 
-    `failure` says why it does not, where that is not as it should be.
+    `failure` says why it does not, where that is not as it should be. It is closed once nobody has
+    a cursor: to close it under a statement would leave it half-closed.
     """
 
     connection: duckdb.DuckDBPyConnection
     path: Path | None = None
     temporary: tempfile.TemporaryDirectory[str] | None = None
     failure: errors.StatusError | None = None
+    _cursors: int = 0
+    _is_given_up: bool = False
+    _counting: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A cursor, which is good to the end of the block."""
+        try:
+            with contextlib.closing(self.connection.cursor()) as cursor:
+                yield cursor
+        finally:
+            with self._counting:
+                self._cursors -= 1
+                is_last = self._is_given_up and not self._cursors
+            if is_last:
+                self._close()
+
+    def keep(self) -> contextlib.AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """What has to be entered, and counts from now on."""
+        with self._counting:
+            self._cursors += 1
+        return self.kept()
 
     def leave_to_the_parent(self) -> None:
         """Keep a forked child from using, closing or removing what its parent has open."""
@@ -75,6 +99,13 @@ class OpenedTables:
             self.temporary._finalizer.detach()  # type: ignore[attr-defined]
 
     def close(self) -> None:
+        with self._counting:
+            self._is_given_up = True
+            if self._cursors:
+                return
+        self._close()
+
+    def _close(self) -> None:
         self.connection.close()
         if self.temporary is not None:
             self.temporary.cleanup()
@@ -103,7 +134,10 @@ def open_tables(log: Log, path: Path | None) -> OpenedTables:
     except OSError as error:
         failure: errors.StatusError | None = translated(error, "folding into", path)
     except duckdb.Error as error:
-        failure = None if _is_in_use(error) else failed(error, path)
+        # The file was removed, but another object of this process has it open: what is made in its
+        # place would be that.
+        is_open_here = isinstance(error, duckdb.CatalogException)
+        failure = None if is_open_here or _is_in_use(error) else failed(error, path)
     if failure is None:
         _LOGGER.info("%s is in use: folding tables apart", path)
     else:

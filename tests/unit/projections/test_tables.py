@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from eventstore.errors import InvalidArgumentError, ResourceExhaustedError, UnavailableError
+from eventstore.errors import InvalidArgumentError, ResourceExhaustedError
 from eventstore.log import DirectoryLog, Draft, Log, MemoryLog
 from eventstore.log import record as kinds
 from eventstore.projections import Projections, remove_projections, tables_file
@@ -472,34 +472,31 @@ def test_what_was_folded_is_there_after_another_thread_has_emptied_the_tables(
     tables.close()
 
 
-def test_a_read_outlives_that_another_thread_builds_the_tables_anew(log: DirectoryLog) -> None:
-    tables = Tables(log, database(log))
-    asked = []
-
-    def ask(cursor: duckdb.DuckDBPyConnection) -> object:
-        asked.append(cursor)
-        if len(asked) < 4:
-            tables.clear()
-        return cursor.execute(_COUNT).fetchall()
-
-    assert tables.asked(ask, log.position) == [(5,)]
-    assert len(asked) == 4
-    tables.close()
-
-
-def test_a_read_of_tables_that_are_built_anew_all_the_time_ends(
-    log: DirectoryLog, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_kept_in_a_file", [True, False])
+def test_a_read_outlives_that_another_thread_builds_the_tables_anew(
+    log: DirectoryLog, is_kept_in_a_file: bool
 ) -> None:
-    monkeypatch.setattr(tables_module, "_ASKED_MAX", 3)
-    tables = Tables(log, database(log))
+    tables = Tables(log, database(log) if is_kept_in_a_file else None)
 
     def ask(cursor: duckdb.DuckDBPyConnection) -> object:
         tables.clear()
+        assert tables.query(_COUNT, {}) == [(5,)]
         return cursor.execute(_COUNT).fetchall()
 
-    with pytest.raises(UnavailableError, match="built anew 3 times"):
-        tables.asked(ask, log.position)
+    assert tables.asked(ask, log.position) == [(5,)]
+    assert tables.query(_COUNT, {}) == [(5,)]
     tables.close()
+
+
+def test_tables_are_built_anew_that_another_object_has_open(log: DirectoryLog) -> None:
+    first, second = Projections(log), Projections(log)
+    assert artifact_ids(first) == artifact_ids(second) == [1, 2, 3, 4, 5]
+    first.rebuild()
+    second.rebuild()
+    append(log, draft(6))
+    assert artifact_ids(first) == artifact_ids(second) == [1, 2, 3, 4, 5, 6]
+    first.close()
+    second.close()
 
 
 def test_tables_opened_to_read_are_folded_when_another_has_taken_their_file(
