@@ -44,7 +44,7 @@ fuzz: .venv/developing oracle ## Run the property and differential tests for lon
 	$(BIN)/python -m tests.differential.queries --filters 20000 --lineage 5000
 	$(BIN)/python -m tests.differential.texts --texts 20000
 
-torture: .venv/developing ## Fail, stop and lose power at every operation, and print the counts
+torture: .venv/developing ## Fail, stop, lose power and kill at every operation, and print the counts
 	$(BIN)/python -m tests.faults
 
 mutants: .venv/developing ## Change the code in 200 places, one at a time: does a test fail?

@@ -46,6 +46,7 @@ from eventstore.log.ipc_stream import (
     read_batches,
     walk_messages,
 )
+from eventstore.log.manifest import IF_COPIED
 from eventstore.log.manifest import ActiveSegment as ManifestEntry
 from eventstore.log.os_errors import translated
 from eventstore.log.record import Commit
@@ -94,7 +95,8 @@ class ActiveSegmentFile:
             self._descriptor = os.open(self.path, os.O_RDONLY if read_only else os.O_RDWR)
         except FileNotFoundError:
             raise errors.DataLossError(
-                f"segment {self.number} is missing: the manifest names {self.path}"
+                f"segment {self.number} is missing: the manifest names {self.path}; {IF_COPIED}, "
+                "else restore it from a backup"
             ) from None
         except OSError as error:
             raise translated(error, "opening", self.path) from None

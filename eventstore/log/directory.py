@@ -159,14 +159,32 @@ class DirectoryLog(LogFiles):
             )
             try:
                 self._active.append(encode_commit(commit), commit)
+                self._frontier = frontier
+                self._commit_number = commit.number
+                self._last_recorded_at = commit.recorded_at
+                self._acknowledge(frontier)
             except errors.UnavailableError:
                 self._outcome_unknown = True
                 raise
-            self._frontier = frontier
-            self._commit_number = commit.number
-            self._last_recorded_at = commit.recorded_at
-            self._acknowledge(frontier)
+            except errors.StatusError:
+                raise
+            except BaseException:
+                # An interrupt can come between any two steps.
+                self._read_active_again()
+                raise
         return commit
+
+    def _read_active_again(self) -> None:
+        """Know of the active segment no more than its file says."""
+        active = ActiveSegmentFile(self._folder, self._manifest.active, read_only=False)
+        self._active.close()
+        self._active = active
+        self._frontier = None
+        newest = self._manifest.segments[-1:]
+        self._commit_number = newest[0].last_commit if newest else 0
+        self._last_recorded_at = newest[0].last_recorded_at if newest else 0
+        self._catch_up(Held.EXCLUSIVE)
+        self._take_newest()
 
     def check_closed(self) -> None:
         with self._mutex:

@@ -31,6 +31,7 @@ from eventstore.log.log import (
     SegmentInfo,
 )
 from eventstore.log.manifest import (
+    IF_COPIED,
     Manifest,
     Segment,
     read_manifest,
@@ -263,9 +264,9 @@ class LogFiles:
         if known is not None and known.segment == active.number and known.end > active.end:
             raise errors.DataLossError(
                 f"segment {active.number}, {active.path}: the commit that starts at position "
-                f"{active.last_position + 1} is missing, though it was acknowledged; restore the "
-                f"file from a backup, or remove {self._folder / acknowledged.FILE_NAME} to go on "
-                "without it"
+                f"{active.last_position + 1} is missing, though it was acknowledged; {IF_COPIED}, "
+                f"else restore the file from a backup, or remove "
+                f"{self._folder / acknowledged.FILE_NAME} to go on without it"
             )
 
     def _wait_for_acknowledgement(self) -> None:
@@ -374,7 +375,7 @@ class LogFiles:
                     raise errors.DataLossError(
                         f"segment {segment.number} (positions {segment.first_position} to "
                         f"{segment.last_position}) is missing: {self._folder / segment.file}; "
-                        "restore it from a backup"
+                        f"{IF_COPIED}, else restore it from a backup"
                     ) from None
 
     # The right edge of the tree, which appending needs

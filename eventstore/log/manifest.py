@@ -60,6 +60,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     active: ActiveSegment
 
 
+IF_COPIED = "if this is a plain copy of a store that was in use, copy it with `eventstore backup`"
+"""What else may be wrong with a store that lacks what it says it has."""
+
+
 class _Stored(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     format_version: int
     sha256: str

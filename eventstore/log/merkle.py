@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
+HASH_BYTES = hashlib.sha256().digest_size
+
 EMPTY_HEAD = hashlib.sha256(b"").digest()
 """The head of a tree without leaves."""
 

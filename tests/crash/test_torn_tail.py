@@ -221,3 +221,23 @@ def test_a_dead_creation_is_begun_anew(tmp_path: Path) -> None:
     assert log.verify().ok
     log.close()
     assert not [*directory.rglob("*.tmp")]
+
+
+@pytest.mark.parametrize("is_rotated", [True, False])
+def test_a_plain_copy_of_a_running_store_is_refused_with_what_to_do(
+    tmp_path: Path, is_rotated: bool
+) -> None:
+    """A copy takes one file after the other, and the store goes on meanwhile."""
+    log = DirectoryLog.create(tmp_path / "store")
+    append(log, draft(1))
+    copy = tmp_path / "copy"
+    shutil.copytree(tmp_path / "store" / "log", copy / "log")
+    if is_rotated:
+        log.seal()
+    append(log, draft(2))
+    shutil.copy(tmp_path / "store" / "log" / "acknowledged", copy / "log")
+    shutil.copy(tmp_path / "store" / "manifest.json", copy)
+    for read_only in (True, False):
+        with pytest.raises(errors.DataLossError, match="eventstore backup"):
+            DirectoryLog.open(copy, read_only=read_only)
+    log.close()
