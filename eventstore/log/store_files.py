@@ -27,14 +27,22 @@ _TEMPORARY: Final = re.compile(r"(manifest\.json|[0-9]{10}\.(arrows|parquet))\..
 def strange_files(directory: Path) -> list[Finding]:
     """What lies in the store's folders, caches aside, and is no part of it."""
     before = read_manifest(directory)
+    try:
+        beside = _entries(directory)
+    except OSError as error:
+        return [Finding(f"{directory} cannot be read: {error.strerror}", str(directory))]
     strange = [
         (entry, "it is no part of a store")
-        for entry in _entries(directory)
+        for entry in beside
         if entry.name != _CACHES
         and not _TEMPORARY.fullmatch(entry.name)
         and _TOP.get(entry.name) is not entry.is_dir(follow_symlinks=False)
     ]
-    inside = _entries(directory / "log")
+    try:
+        inside = _entries(directory / "log")
+    except OSError as error:
+        folder = str(directory / "log")
+        return [Finding(f"{folder} cannot be read: {error.strerror}", folder)]
     # A writer that has gone on since names files that the first manifest does not know.
     manifests = [before, read_manifest(directory)]
     for entry in inside:

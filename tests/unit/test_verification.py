@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+import eventstore
 from eventstore import errors
-from eventstore.log import DirectoryLog, SignedHead, VerifyReport, verification
+from eventstore.log import DirectoryLog, Finding, SignedHead, VerifyReport, verification
 from eventstore.log.manifest import read_manifest
 from eventstore.log.merkle import EMPTY_HEAD
+from eventstore.log.store_files import strange_files
 from eventstore.log.verification import verify_directory
 from tests.builders import append, draft
 
@@ -187,3 +189,28 @@ def test_a_process_that_dies_is_an_error(store: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(verification, "_worker_process", dead)
     with pytest.raises(errors.InternalError, match="has ended before"):
         verify_directory(store)
+
+
+@pytest.mark.parametrize("how", ["removed", "file", "link"])
+def test_a_log_that_cannot_be_listed_is_a_finding(store: Path, how: str) -> None:
+    with eventstore.open(store) as opened:
+        shutil.rmtree(store / "log")
+        if how == "file":
+            (store / "log").touch()
+        elif how == "link":
+            (store / "log").symlink_to(store / "nowhere")
+        report = verify_directory(store)
+        assert any(f"{store / 'log'} cannot be read" in found.what for found in report.findings)
+        with pytest.raises(errors.DataLossError, match="cannot be read"):
+            opened.verify()
+
+
+def test_a_log_that_goes_while_it_is_verified_is_a_finding(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listed(directory: Path) -> list[Finding]:
+        shutil.rmtree(directory / "log")
+        return strange_files(directory)
+
+    monkeypatch.setattr(verification, "strange_files", listed)
+    assert not verify_directory(store).ok
