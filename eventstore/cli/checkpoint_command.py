@@ -10,7 +10,7 @@ import click
 from eventstore.cli.commands import as_of_option, command, output_options, store_argument
 from eventstore.cli.moments import Moment, store_as_of
 from eventstore.cli.progress import progress_bar
-from eventstore.cli.results import Output
+from eventstore.cli.results import Output, refuse_inside_of_store
 from eventstore.cli.stores import opened_store
 from eventstore.errors import AlreadyExistsError
 from eventstore.log.os_errors import translated
@@ -28,6 +28,7 @@ def key_command(name: str, file: Path, output: Output) -> None:
     from eventstore.audit import SigningKey
 
     output.check()
+    refuse_inside_of_store(file)
     key = SigningKey.generate(name)
     text = key.text()
     try:

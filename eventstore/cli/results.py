@@ -21,7 +21,8 @@ from typing import Any, BinaryIO, Final
 import click
 
 from eventstore.cli.table_layout import Cell, TextRow, laid_out, wrapped
-from eventstore.errors import AlreadyExistsError
+from eventstore.errors import AlreadyExistsError, InvalidArgumentError
+from eventstore.log.manifest import MANIFEST_NAME
 from eventstore.log.os_errors import translated
 from eventstore.plain_json import json_text, moment_text, number_text, plain
 from eventstore.shown_text import shown_lines, shown_text
@@ -162,8 +163,14 @@ class Output:
             note(f"{self.file}: {said}")
 
     def check(self) -> None:
-        """Refuse early a file that exists. Raises AlreadyExistsError."""
-        if self.file is not None and not self.force and self.file.is_file():
+        """Refuse early a file that exists, or that would lie in a store.
+
+        Raises AlreadyExistsError, InvalidArgumentError.
+        """
+        if self.file is None:
+            return
+        refuse_inside_of_store(self.file)
+        if not self.force and self.file.is_file():
             raise _exists(self.file)
 
     @contextmanager
@@ -280,8 +287,10 @@ class _Written:
 def written_file(path: Path, *, force: bool) -> Iterator[BinaryIO]:
     """A new file, which appears under its name when it is complete; `force` replaces one.
 
-    Raises AlreadyExistsError when it exists, and the errors of the disk.
+    Raises AlreadyExistsError when it exists, InvalidArgumentError when it would lie in a store, and
+    the errors of the disk.
     """
+    refuse_inside_of_store(path)
     try:
         exists = os.path.lexists(path)
         if exists and not path.is_file():
@@ -302,6 +311,29 @@ def written_file(path: Path, *, force: bool) -> Iterator[BinaryIO]:
                 unfinished.unlink()
     except OSError as error:
         raise translated(error, "writing", path) from None
+
+
+def refuse_inside_of_store(path: Path) -> None:
+    """Raise InvalidArgumentError for a path inside of a store's directory, whichever store it is.
+
+    Links are followed, since what they lead to is what is written.
+    """
+    try:
+        folders = path.resolve().parents
+        store = next((folder for folder in folders if _is_store(folder)), None)
+    except RuntimeError:
+        # Links that lead to each other, which Python before 3.13 says so: opening fails, too.
+        return
+    except OSError as error:
+        raise translated(error, "writing", path) from None
+    if store is not None:
+        raise InvalidArgumentError(
+            f"{path} is inside of the store {store}: choose a file outside of it"
+        )
+
+
+def _is_store(folder: Path) -> bool:
+    return os.path.lexists(folder / MANIFEST_NAME) and os.path.isdir(folder / "log")
 
 
 def _exists(path: Path) -> AlreadyExistsError:
