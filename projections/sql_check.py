@@ -58,6 +58,10 @@ def checked_query(
     """
     if not isinstance(query, str) or "\0" in query:
         raise InvalidArgumentError(f"sql takes a query as a text without NUL, not {query!r}")
+    try:
+        query.encode()
+    except UnicodeEncodeError:
+        raise InvalidArgumentError("the query cannot be written as UTF-8") from None
     statements = cursor.extract_statements(query)
     if len(statements) != 1 or statements[0].type not in _STATEMENTS:
         raise InvalidArgumentError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -95,7 +96,7 @@ def changes_command(
             )
 
         found = between(after, upto) if reverse else _newest_first(store, after, upto, between)
-        _show(islice(found, limit) if limit else found, output)
+        _show(islice(found, min(limit, sys.maxsize)) if limit else found, output)
         following = next(found, None)
     if following is not None:
         other = (
@@ -203,7 +204,7 @@ def tail_command(directory: Path, after: int | None, commits: int | None, output
     with opened_store(directory) as store:
 
         def found() -> Iterator[CommitChanges]:
-            for commit in islice(store.follow(after), commits):
+            for commit in islice(store.follow(after), commits and min(commits, sys.maxsize)):
                 start = commit.first_position - 1
                 yield from store.changes(start or None, commit.last_position)
 

@@ -49,7 +49,9 @@ def get_command(
     """
     with opened_store(directory) as opened:
         store = store_as_of(opened, as_of, output)
-        found = getattr(store, f"get_{kind}s_by_id")([entity_id])
+        # protobuf refuses other numbers, which nothing can have as its id.
+        is_id = 0 < entity_id < 1 << 63
+        found = getattr(store, f"get_{kind}s_by_id")([entity_id]) if is_id else []
     if not found:
         moment = "" if as_of is None else f" as of {as_of.text}"
         raise NotFoundError(f"no {spoken(kind)} has id {entity_id}{moment}")

@@ -58,7 +58,7 @@ class Context(click.Context):
 
 
 class Command(click.Command):
-    """A command whose help ends in examples."""
+    """A command whose help ends in examples, and whose texts are texts."""
 
     context_class = Context
 
@@ -66,9 +66,28 @@ class Command(click.Command):
         super().__init__(*arguments, **others)
         self.examples = examples
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Click's; refuses bytes that are no UTF-8, which only paths may have."""
+        rest = super().parse_args(ctx, args)
+        for parameter in self.params:
+            if parameter.type is click.STRING and parameter.name is not None:
+                value = ctx.params.get(parameter.name)
+                for text in value if isinstance(value, tuple) else (value,):
+                    _require_utf_8(text, parameter, ctx)
+        return rest
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         write_examples(self.examples, formatter)
         super().format_epilog(ctx, formatter)
+
+
+def _require_utf_8(text: Any, parameter: click.Parameter, ctx: click.Context) -> None:
+    try:
+        str(text).encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter(
+            f"'{shown_text(str(text))}' is no text in UTF-8", ctx, parameter
+        ) from None
 
 
 def write_examples(examples: Sequence[str], formatter: click.HelpFormatter) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -83,7 +84,7 @@ def log_command(
 
         def shown() -> Iterator[Record]:
             nonlocal last
-            for record in islice(found, limit) if limit else found:
+            for record in islice(found, min(limit, sys.maxsize)) if limit else found:
                 last = record
                 yield record
 

@@ -351,3 +351,8 @@ def test_a_query_that_fails_is_an_invalid_argument(
 ) -> None:
     with pytest.raises(errors.InvalidArgumentError):
         changed[0].sql(query, parameters)
+
+
+def test_a_query_that_is_not_utf_8_is_refused_in_words(changed: tuple[MetadataStore, int]) -> None:
+    with pytest.raises(errors.InvalidArgumentError, match=r"^the query cannot be written as UTF-8"):
+        changed[0].sql("SELECT '\ud800'")
