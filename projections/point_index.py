@@ -9,6 +9,7 @@ without going through a tail.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import logging
 import tempfile
@@ -358,11 +359,14 @@ class PointIndex:
     def _submit(self, frozen: Tail | None) -> None:
         if self._writer is None:
             self._writer = ThreadPoolExecutor(1, thread_name_prefix="eventstore-index")
-        self._writing.append(self._writer.submit(self._write_out, frozen, self._run_folder()))
+        # At the interpreter's end nothing can be submitted: the frozen tail keeps answering.
+        with contextlib.suppress(RuntimeError):
+            self._writing.append(self._writer.submit(self._write_out, frozen))
 
-    def _write_out(self, frozen: Tail | None, folder: Path) -> None:
+    def _write_out(self, frozen: Tail | None) -> None:
         """Replace a frozen tail by a run, and merge runs. Runs in the background."""
         try:
+            folder = self._run_folder()
             if frozen is not None:
                 metadata = self._metadata(
                     frozen.first_position,
@@ -386,7 +390,7 @@ class PointIndex:
                             run.path.unlink(missing_ok=True)
         except Exception:
             # The frozen tail keeps answering; the next process folds the log again.
-            _LOGGER.exception("writing the point index in %s failed", folder)
+            _LOGGER.exception("writing the point index of %s failed", self._log.directory)
 
     def _mergeable(self) -> list[SortedRun]:
         """The newest stretch of two or more runs of like size, oldest first; empty if none is."""

@@ -376,7 +376,9 @@ class DirectoryLog(LogFiles):
         self._start_next_segment()
         if self._sealer is None:
             self._sealer = ThreadPoolExecutor(1, thread_name_prefix="eventstore-sealer")
-        self._sealer.submit(self._seal_closed_in_background)
+        # At the interpreter's end nothing can be submitted: the next opening seals.
+        with contextlib.suppress(RuntimeError):
+            self._sealer.submit(self._seal_closed_in_background)
 
     def _start_next_segment(self) -> None:
         active = self._active
