@@ -10,7 +10,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from eventstore.proto import metadata_store_service_pb2 as service
-from tests.differential.generator import Generator
+from tests.differential.generator import KINDS, Generator
 
 Slot = tuple[Message, FieldDescriptor]
 
@@ -86,6 +86,9 @@ class RawGenerator(Generator):
                 if not pair.HasField("artifact") and not self._is_known(pair.event):
                     # Attributed to artifact -1, or an event of an artifact that is not there.
                     pair.artifact.type_id = 999
+        if isinstance(request, service.PutTypesRequest):
+            for kind in KINDS:
+                _keep_external_ids(getattr(request, f"{kind}_types"))
         if isinstance(request, service.PutLineageSubgraphRequest):
             for edge in request.event_edges:
                 if not edge.HasField("artifact_index") and not self._is_known(edge.event):
@@ -160,6 +163,17 @@ class RawGenerator(Generator):
         if field.name == "next_page_token":
             return self.random.choice(_TOKENS)
         return self.random.choice(_TEXTS)
+
+
+def _keep_external_ids(types: Any) -> None:
+    """A type that is named again without its external id would lose it upstream."""
+    external_ids: dict[tuple[str, str], str] = {}
+    for node_type in types:
+        named = node_type.name, node_type.version
+        if node_type.external_id:
+            external_ids[named] = node_type.external_id
+        elif named in external_ids:
+            node_type.external_id = external_ids[named]
 
 
 def _slots(message: Any) -> Iterator[Slot]:
