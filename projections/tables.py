@@ -37,6 +37,7 @@ from eventstore.projections.tables_file import (
     checkpoint_of,
     failed,
     is_damage,
+    is_in_use,
     left_to_the_parent,
     open_tables,
     open_tables_apart,
@@ -347,7 +348,8 @@ class Tables:
         if failure is not None:
             # What the file holds stays good: it is folded farther when there is space again.
             _LOGGER.warning("%s; folding tables apart", failure)
-            self._take(open_tables_apart(self._log, failure))
+            # A file that another process has is as it should be.
+            self._take(open_tables_apart(self._log, None if is_in_use(error) else failure))
             return
         _LOGGER.warning("the projections' tables are damaged (%s): building them again", error)
         if left is not None and left.path is not None and not self._read_only:

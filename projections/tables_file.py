@@ -137,7 +137,7 @@ def open_tables(log: Log, path: Path | None) -> OpenedTables:
         # The file was removed, but another object of this process has it open: what is made in its
         # place would be that.
         is_open_here = isinstance(error, duckdb.CatalogException)
-        failure = None if is_open_here or _is_in_use(error) else failed(error, path)
+        failure = None if is_open_here or is_in_use(error) else failed(error, path)
     if failure is None:
         _LOGGER.info("%s is in use: folding tables apart", path)
     else:
@@ -166,7 +166,7 @@ def open_tables_to_compare(log: Log, path: Path) -> duckdb.DuckDBPyConnection | 
         try:
             return _connected(log, str(path.resolve()), read_only=read_only)
         except duckdb.Error as error:
-            if not _is_in_use(error):
+            if not is_in_use(error):
                 raise
     return None
 
@@ -268,7 +268,7 @@ def _persisted(log: Log, path: Path) -> OpenedTables | None:
     try:
         connection = _connected(log, str(path))
     except duckdb.Error as error:
-        if _is_in_use(error) or not is_damage(error):
+        if is_in_use(error) or not is_damage(error):
             raise
         _LOGGER.warning("%s is unusable (%s): building it again", path, error)
         return None
@@ -282,8 +282,8 @@ def _persisted(log: Log, path: Path) -> OpenedTables | None:
     return None
 
 
-def _is_in_use(error: Exception) -> bool:
-    # By another process, or by this one with another configuration.
+def is_in_use(error: Exception) -> bool:
+    """Whether another process has a file, or this one with another configuration."""
     return isinstance(error, duckdb.ConnectionException) or "set lock on file" in str(error)
 
 

@@ -515,3 +515,19 @@ def test_tables_opened_to_read_are_folded_when_another_has_taken_their_file(
     tables.fold(log.position)
     assert tables.query(_COUNT, {}) == [(5,)]
     tables.close()
+
+
+def test_a_file_that_another_process_takes_meanwhile_is_no_failure(
+    log: DirectoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = Tables(log, database(log))
+
+    def taken(*_: object) -> bool:
+        monkeypatch.undo()
+        raise duckdb.TransactionException('Failed to commit: Could not set lock on file "x.wal"')
+
+    monkeypatch.setattr(tables, "_fold_in_transaction", taken)
+    tables.fold(log.position)
+    tables.raise_if_not_kept()
+    assert tables.query(_COUNT, {}) == [(5,)]
+    tables.close()
