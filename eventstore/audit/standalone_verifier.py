@@ -48,6 +48,10 @@ class Refused(Exception):
     """What was to be verified does not hold, or is not what it is said to be."""
 
 
+class Torn(Refused):
+    """The active segment cannot be read to its end: a write that was cut off leaves it so."""
+
+
 class CannotCheck(Exception):
     """Nothing can be said of what was to be verified."""
 
@@ -738,23 +742,30 @@ def verify_proof(text: str, key: Key) -> str:
 def verify_records(records: Iterable[Record], note: str, key: Key) -> str:
     """Compute the root over records in order, as far as a checkpoint reaches, and compare."""
     stated = open_checkpoint(note, key)
-    tree, history, signed = Tree(), History(), None
-    for record in records:
-        if signed is not None and record["commit"] == signed["commit"]:
-            raise Refused("the checkpoint ends inside a commit")
-        leaf = leaf_hash(stated["store_id"], record)
-        content = check_record(record)
-        columns = record.get("derived", {})
-        for name in columns:  # as texts, so that a NaN is itself and -0.0 not 0.0
-            erased: Any = [] if name.endswith("properties") else None
-            if repr(columns[name]) != repr(erased if content is None else content[name]):
-                raise Refused(f"column {name} of position {record['position']} is not its content")
-        history.append(record, content)
-        tree.append(leaf)
-        if tree.size == stated["size"]:
-            if tree.root() != stated["root"]:
-                raise Refused("the records are not those that were signed")
-            signed = record
+    tree, history, signed, torn = Tree(), History(), None, ""
+    try:
+        for record in records:
+            if signed is not None and record["commit"] == signed["commit"]:
+                raise Refused("the checkpoint ends inside a commit")
+            leaf = leaf_hash(stated["store_id"], record)
+            content = check_record(record)
+            columns = record.get("derived", {})
+            for name in columns:  # as texts, so that a NaN is itself and -0.0 not 0.0
+                erased: Any = [] if name.endswith("properties") else None
+                if repr(columns[name]) != repr(erased if content is None else content[name]):
+                    raise Refused(
+                        f"column {name} of position {record['position']} is not its content"
+                    )
+            history.append(record, content)
+            tree.append(leaf)
+            if tree.size == stated["size"]:
+                if tree.root() != stated["root"]:
+                    raise Refused("the records are not those that were signed")
+                signed = record
+    except Torn as error:
+        if signed is None:
+            raise
+        torn = f"; what follows cannot be read, as after a write that was cut off: {error}"
     if signed is None:
         raise Refused(f"{stated['size']} records were signed, there are {tree.size}")
     recorded_at = _time_text(signed["recorded_at"])
@@ -770,7 +781,7 @@ def verify_records(records: Iterable[Record], note: str, key: Key) -> str:
         # Anybody who can write to the store or the file may have put them: no signature is on them.
         words = "record is" if further == 1 else "records are"
         found += f"; {further} further {words} not covered by the checkpoint"
-    return found
+    return found + torn
 
 
 def exported_records(path: str) -> Iterator[Record]:
@@ -799,7 +810,7 @@ def stored_records(directory: str) -> Iterator[Record]:
     for number in sorted(forms):
         # A sealing that stopped half-way leaves both forms, with the same records.
         *others, path = forms[number]
-        records = segment_records(path)
+        records = segment_records(path, torn=after[1])
         for other in others:
             records = _both(other, path)
         yield from records
@@ -861,8 +872,11 @@ def _both(stream: pathlib.Path, sealed: pathlib.Path) -> Iterator[Record]:
         raise Refused(f"{stream} holds more records than {sealed}")
 
 
-def segment_records(path: pathlib.Path) -> Iterator[Record]:
-    """The records of a file; of a Parquet file with the derived columns, as `derived`."""
+def segment_records(path: pathlib.Path, torn: str = "") -> Iterator[Record]:
+    """The records of a file; of a Parquet file with the derived columns, as `derived`.
+
+    The file named `torn` may end in a write that was cut off: Torn is raised there.
+    """
     try:
         import pyarrow
         import pyarrow.parquet
@@ -887,7 +901,8 @@ def segment_records(path: pathlib.Path) -> Iterator[Record]:
                     record["derived"] = derived
                 yield record
     except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
-        raise Refused(f"{path} is not a segment that can be read: {error}") from None
+        refused = Torn if path.name == torn else Refused
+        raise refused(f"{path} is not a segment that can be read: {error}") from None
 
 
 def _text(value: Any) -> str:

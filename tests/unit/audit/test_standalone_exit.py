@@ -144,6 +144,19 @@ def test_records_after_the_checkpoint_are_counted(
             assert f"{words} not covered by the checkpoint" in out
 
 
+def test_a_write_that_was_cut_off_after_the_checkpoint_is_told(
+    files: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_more(files["store"], "more", "other")
+    active = Path(files["store"]) / "log" / "0000000001.arrows"
+    active.write_bytes(active.read_bytes()[:-40])
+    (active.parent / "acknowledged").unlink()
+    assert verify_directory(Path(files["store"])).ok
+    code, out, _ = run(capsys, "store", files["store"], files["checkpoint"], files["key"])
+    assert (code, "1 further record is not covered" in out) == (0, True)
+    assert "what follows cannot be read" in out
+
+
 def test_forged_records_after_the_checkpoint_are_refused(
     files: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:

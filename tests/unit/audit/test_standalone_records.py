@@ -498,7 +498,7 @@ def test_both_forms_of_a_segment_hold_the_same_records(
     monkeypatch.setattr(
         standalone_verifier,
         "segment_records",
-        lambda path: iter(forms[path.suffix] if path.stem == "0000000001" else ()),
+        lambda path, torn="": iter(forms[path.suffix] if path.stem == "0000000001" else ()),
     )
     (tmp_path / "log").mkdir()
     (tmp_path / "manifest.json").write_text(
