@@ -28,6 +28,7 @@ from eventstore.log.forking import renew_in_children
 from eventstore.log.os_errors import translating
 from eventstore.long_work import long_work
 from eventstore.projections.deadlines import STATEMENT_SECONDS_MAX, Deadline
+from eventstore.projections.definitions import are_as_made
 from eventstore.projections.folding import FOLDED_COLUMNS, TableChange, table_changes
 from eventstore.projections.node_listing import Listing, listing_sql
 from eventstore.projections.tables_file import (
@@ -63,6 +64,9 @@ _FOLDING_FAULT: Final = "BindBuiltinScalarFunction"
 """What DuckDB 2.0 complains of when it folds part of a comparison of texts to NULL."""
 
 _TABLE: Final = re.compile(r"\b(FROM|JOIN) (\w+) AS\b")
+
+_UNDEFINED: Final = (duckdb.CatalogException, duckdb.BinderException)
+"""What a statement raises where the tables are not as they were made, among else."""
 
 _OPENINGS_MAX: Final = 5
 
@@ -340,7 +344,7 @@ class Tables:
         failure = write_failure(error, None if left is None else left.path)
         if isinstance(error, duckdb.OutOfMemoryException):
             raise failed(error, None) from None
-        if failure is None and not is_damage(error):
+        if failure is None and not is_damage(error) and not _are_changed(left, error):
             raise error
         with contextlib.suppress(duckdb.Error):
             self.close()
@@ -457,6 +461,13 @@ class Tables:
                 self._statements.clear()
             self._statements[sql] = statement
         return statement
+
+
+def _are_changed(opened: OpenedTables | None, error: duckdb.Error) -> bool:
+    """Whether a statement failed for tables that are not as they were made."""
+    if opened is None or not isinstance(error, _UNDEFINED):
+        return False
+    return not are_as_made(opened.connection)
 
 
 def _rows(

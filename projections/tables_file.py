@@ -19,6 +19,7 @@ import duckdb
 from eventstore import errors
 from eventstore.log import Log
 from eventstore.log.os_errors import translated, translating
+from eventstore.projections.definitions import are_as_made
 from eventstore.projections.duckdb_faults import avoid_misleading_statistics
 from eventstore.projections.folding import SCHEMA, TABLES_FORMAT_VERSION
 
@@ -29,6 +30,11 @@ IN_MEMORY_RECORDS_MAX: Final = 131_072
 
 ONE_THREAD_RECORDS_MAX: Final = 131_072
 """On tables of so few records a query takes longer to share out than to run."""
+
+_CHECKPOINT: Final = """
+SELECT format_version::INTEGER, store_id::VARCHAR, position::BIGINT, recorded_at::BIGINT
+FROM checkpoint
+"""
 
 _opening: Final = threading.RLock()
 
@@ -153,7 +159,7 @@ def open_tables_to_read(log: Log, path: Path | None) -> OpenedTables:
             return open_tables_apart(log)
         with contextlib.suppress(duckdb.Error):
             connection = _connected(log, str(path), read_only=True)
-            if checkpoint_of(connection, log) is not None:
+            if _is_usable(connection, log, path):
                 return OpenedTables(connection, path)
             connection.close()
     return open_tables_apart(log)
@@ -195,10 +201,10 @@ def remove_tables(path: Path) -> None:
 def checkpoint_of(connection: duckdb.DuckDBPyConnection, log: Log) -> int | None:
     """The position up to which the tables are folded; None when they are not this log's."""
     try:
-        rows = connection.execute("FROM checkpoint").fetchall()
-    except duckdb.CatalogException:
+        rows = connection.execute(_CHECKPOINT).fetchall()
+    except (duckdb.CatalogException, duckdb.BinderException, duckdb.ConversionException):
         return None
-    if len(rows) != 1:
+    if len(rows) != 1 or None in rows[0] or rows[0][2] < 0:
         return None
     format_version, store_id, position, recorded_at = rows[0]
     if (format_version, store_id) != (TABLES_FORMAT_VERSION, str(log.store_id)):
@@ -248,7 +254,7 @@ def as_duckdb_error(error: Exception) -> duckdb.Error:
 
 
 def is_damage(error: duckdb.Error) -> bool:
-    """Whether an error says that the database itself is unsound, not the statement."""
+    """Whether an error of a query of a user says that the database itself is unsound."""
     # A block whose checksum is wrong raises the base class itself.
     return type(error) is duckdb.Error or isinstance(error, _DAMAGE)
 
@@ -273,13 +279,23 @@ def _persisted(log: Log, path: Path) -> OpenedTables | None:
         _LOGGER.warning("%s is unusable (%s): building it again", path, error)
         return None
     try:
-        if checkpoint_of(connection, log) is not None:
+        if _is_usable(connection, log, path):
             return OpenedTables(connection, path)
-        _LOGGER.info("%s is of another log or format: building it again", path)
     except duckdb.Error as error:
         _LOGGER.warning("%s is unusable (%s): building it again", path, error)
     connection.close()
     return None
+
+
+def _is_usable(connection: duckdb.DuckDBPyConnection, log: Log, path: Path) -> bool:
+    """Whether the tables in an opened file are this log's, and defined as this version does."""
+    if checkpoint_of(connection, log) is None:
+        _LOGGER.info("%s is of another log or format: building it again", path)
+        return False
+    if not are_as_made(connection):
+        _LOGGER.warning("%s has other tables than were made in it: building it again", path)
+        return False
+    return True
 
 
 def is_in_use(error: Exception) -> bool:

@@ -157,7 +157,6 @@ def test_verify_finds_forged_ids(directory: Path) -> None:
         "DELETE FROM artifacts WHERE id = 7",
         "INSERT INTO artifacts FROM artifacts WHERE id = 7",
         "CREATE MACRO lower(x) AS 'x'",
-        "ALTER TABLE artifacts RENAME TO others; CREATE VIEW artifacts AS FROM others",
     ],
 )
 def test_verify_finds_forged_tables(directory: Path, sql: str) -> None:
@@ -169,6 +168,72 @@ def test_verify_finds_forged_tables(directory: Path, sql: str) -> None:
         pytest.raises(errors.DataLossError, match=r"tables\.duckdb is not what the log gives"),
     ):
         store.verify()
+
+
+OTHER_DEFINITIONS = (
+    "DROP TABLE events",
+    "DROP TABLE artifact_properties",
+    "DROP TABLE checkpoint",
+    "ALTER TABLE checkpoint DROP COLUMN recorded_at",
+    "ALTER TABLE events DROP COLUMN time",
+    "ALTER TABLE artifacts RENAME COLUMN uri TO other",
+    "ALTER TABLE artifacts ADD COLUMN other INTEGER",
+    "ALTER TABLE artifacts ALTER state TYPE VARCHAR; UPDATE artifacts SET state = 'x'",
+    "ALTER TABLE types ALTER name SET NOT NULL",
+    "CREATE TABLE other (id BIGINT)",
+    "CREATE SCHEMA other; CREATE TABLE other.artifacts AS FROM artifacts",
+    "ALTER TABLE artifacts RENAME TO others;"
+    "CREATE VIEW artifacts AS SELECT * REPLACE ('x' AS uri) FROM others",
+)
+
+
+def uses(store: eventstore.MetadataStore) -> list[object]:
+    query = eventstore.ListOptions(filter_query="properties.n.int_value > 1 OR uri LIKE 'u%'")
+    return [
+        [artifact.id for artifact in store.get_artifacts(query)],
+        store.sql("SELECT count(state), min(uri), max(uri) FROM artifacts").rows(),
+        store.sql("SELECT count(milliseconds_since_epoch) FROM events").rows(),
+        store.sql("SELECT count(*), max(string_value) FROM properties").rows(),
+    ]
+
+
+@pytest.mark.parametrize("sql", OTHER_DEFINITIONS)
+@pytest.mark.parametrize("read_only", [False, True])
+def test_tables_with_other_definitions_are_built_again(
+    directory: Path, sql: str, read_only: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with eventstore.open(directory) as store:
+        expected = uses(store)
+    with duckdb.connect(str(directory / "projections" / "tables.duckdb")) as connection:
+        connection.execute(sql)
+    with eventstore.open(directory, read_only=read_only) as store:
+        assert uses(store) == expected
+    assert "tables.duckdb" in caplog.text or "checkpoint" in sql  # which tells no format then
+    if not read_only:
+        caplog.clear()
+        with eventstore.open(directory) as store:
+            assert uses(store) == expected
+            assert store.verify().ok
+        assert not caplog.text
+
+
+@pytest.mark.parametrize("value", ["position = NULL", "position = -5", "recorded_at = NULL"])
+def test_a_checkpoint_of_no_sense_is_not_believed(directory: Path, value: str) -> None:
+    with duckdb.connect(str(directory / "projections" / "tables.duckdb")) as connection:
+        connection.execute(f"UPDATE checkpoint SET {value}")
+    with eventstore.open(directory) as store:
+        assert store.sql("SELECT count(*) FROM artifacts").rows() == [(300,)]
+
+
+def test_tables_whose_definitions_change_while_they_are_open_are_built_again(
+    directory: Path,
+) -> None:
+    with eventstore.open(directory) as store:
+        expected = uses(store)
+        tables = store._engine.projections._tables
+        assert tables is not None
+        tables._connection().execute("DROP TABLE events; DROP TABLE artifact_properties")
+        assert uses(store) == expected
 
 
 def test_verify_finds_forged_heads(directory: Path) -> None:
