@@ -28,8 +28,7 @@ from eventstore.cli.moments import EXAMPLES, Moment
 from eventstore.cli.results import Output, Paragraph, Table, note
 from eventstore.cli.stores import (
     opened_store,
-    position_before,
-    position_upto,
+    positions_between,
     require_type,
     windows,
 )
@@ -77,12 +76,13 @@ def changes_command(
 ) -> None:
     """Show what was put between two moments, commit by commit, the newest first.
 
-    Behind a position for --since, from the start of a day. KIND is as for `eventstore history`.
+    --since with a position means after it, with a day from its start. KIND is as for `eventstore
+    history`.
     """
     with opened_store(directory) as store:
         for name in types:
             require_type(store, _NODE_KINDS, name)
-        after, upto = position_before(store, since), position_upto(store, until)
+        after, upto = positions_between(store, since, until)
 
         def between(start: int, end: int) -> Iterator[CommitChanges]:
             if start >= end:
@@ -196,7 +196,7 @@ def _object(commit: CommitChanges) -> dict[str, object]:
     examples=("eventstore tail my-store", "eventstore tail my-store --after 0 --json | jq .actor"),
 )
 @store_argument
-@click.option("--after", type=int, help="Begin behind this position; at the end without it.")
+@click.option("--after", type=int, help="Begin after this position; at the end without it.")
 @click.option("--commits", type=click.IntRange(min=1), help="Stop after so many commits.")
 @output_options
 def tail_command(directory: Path, after: int | None, commits: int | None, output: Output) -> None:

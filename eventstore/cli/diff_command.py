@@ -16,7 +16,7 @@ from eventstore.cli.entities import (
 )
 from eventstore.cli.moments import Moment, said_back
 from eventstore.cli.results import Output, Table
-from eventstore.cli.stores import opened_store, position_upto
+from eventstore.cli.stores import opened_store
 from eventstore.history import EntityDifference, LineageDifference
 from eventstore.history.fields import field_changes
 
@@ -56,7 +56,9 @@ def diff_command(
         moments = first.upto(), None if second is None else second.upto()
         for moment in (first, second):
             if moment is not None and moment.number is None:
-                position = position_upto(store, moment)
+                position = store._engine.position_of(
+                    moment.upto(), or_start=moment is first, said=moment.text
+                )
                 if position:
                     said_back(store.log, moment, position, output)
         if lineage is None:

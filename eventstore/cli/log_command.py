@@ -20,7 +20,8 @@ from eventstore.cli.commands import (
 from eventstore.cli.entities import spoken
 from eventstore.cli.moments import EXAMPLES, Moment
 from eventstore.cli.results import Output, Table, note
-from eventstore.cli.stores import opened_store, position_before, position_upto, windows
+from eventstore.cli.stores import opened_store, positions_between, windows
+from eventstore.errors import InvalidArgumentError
 from eventstore.history.fields import parsed
 from eventstore.history.versions import moment_of
 from eventstore.log import Log, Record
@@ -42,7 +43,7 @@ _COLUMNS = ("position", "commit", "recorded_at", "what", "actor")
 @click.option("--kind", metavar="KIND", type=Kind(ALL_KINDS), help="Only records of this kind.")
 @click.option("--id", "entity_id", type=int, help="Only records of the entity with this id.")
 @click.option("--actor", help="Only records that this actor put.")
-@click.option("--after", type=int, default=0, help="Only records behind this position.")
+@click.option("--after", type=int, default=0, help="Only records after this position.")
 @click.option("--upto", type=int, help="Only records up to this position.")
 @moment_option("--since", f"Only what was put since: {EXAMPLES}.")
 @moment_option("--until", "Only what was put by then.")
@@ -69,10 +70,9 @@ def log_command(
     KIND is as for `eventstore history`.
     """
     with opened_store(directory) as store:
-        start = max(0, after, position_before(store, since))
-        end = position_upto(store, until)
-        if upto is not None:
-            end = min(end, upto)
+        _check(store.log_position(), after, upto)
+        start, end = positions_between(store, since, until)
+        start, end = max(start, after), end if upto is None else min(end, upto)
         found = (
             record
             for record in _records(store.log, start, end, oldest_first=reverse)
@@ -98,6 +98,18 @@ def log_command(
     if has_more and last is not None:
         other = f"--after {last.position}" if reverse else f"--upto {last.position - 1}"
         note(f"There are more than these {limit}: say --limit 0 for all, or {other}.")
+
+
+def _check(newest: int, after: int, upto: int | None) -> None:
+    for position in (after, upto or 0):
+        if position > newest:
+            raise InvalidArgumentError(
+                f"position {position} is beyond the end of the log: the newest is {newest}"
+            )
+    if upto is not None and after > upto:
+        raise InvalidArgumentError(
+            f"after {after} up to {upto}: that ends before it begins; swap the positions"
+        )
 
 
 def _records(log: Log, after: int, upto: int, *, oldest_first: bool) -> Iterator[Record]:

@@ -11,6 +11,7 @@ import click
 from eventstore.cli.results import Output, note
 from eventstore.log import Log
 from eventstore.metadata_store.metadata_store import AsOfStore, MetadataStore
+from eventstore.store.engine import MILLISECONDS_MIN
 
 _AGO = re.compile(r"(\d+) (second|minute|hour|day|week)s? ago")
 _MICROSECOND = timedelta(microseconds=1)
@@ -29,6 +30,11 @@ class Moment:
     number: int | None = None
     start: datetime | None = None
     end: datetime | None = None
+
+    @property
+    def is_position(self) -> bool:
+        """Whether it is a position, and no milliseconds."""
+        return self.number is not None and self.number < MILLISECONDS_MIN
 
     def upto(self) -> int | datetime:
         """For reads up to it and as of it: the end of a day, or now if that is earlier."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 
 from eventstore.cli.help import nearest
@@ -15,7 +14,6 @@ from eventstore.metadata_store.metadata_store import AsOfStore, MetadataStore
 from eventstore.metadata_store.opening import open_directory
 from eventstore.projections import Projections
 from eventstore.shown_text import shown_text
-from eventstore.store.engine import MILLISECONDS_MIN
 
 
 @contextmanager
@@ -36,23 +34,26 @@ def require_type(store: MetadataStore | AsOfStore, kinds: tuple[str, ...], name:
         raise NotFoundError(f"no {words} type is named {shown_text(name)!r}{nearest(name, known)}")
 
 
-def position_before(store: MetadataStore, moment: Moment | None) -> int:
-    """The last position that was put before a moment; 0 without one."""
-    return 0 if moment is None else _position(store, moment.before())
+def positions_between(
+    store: MetadataStore, since: Moment | None, until: Moment | None
+) -> tuple[int, int]:
+    """After which and up to which position records were put between moments: all without them.
 
-
-def position_upto(store: MetadataStore, moment: Moment | None) -> int:
-    """The last position that was put by a moment; the newest without one."""
-    newest = store.log_position()
-    return newest if moment is None else min(newest, _position(store, moment.upto()))
-
-
-def _position(store: MetadataStore, moment: int | datetime) -> int:
-    if isinstance(moment, datetime):
-        return store.log.position_at(round(moment.timestamp() * 1_000_000))
-    if moment >= MILLISECONDS_MIN:
-        return store.log.position_at(moment * 1000 + 999)
-    return moment
+    A position stands for itself, be it inside a commit. Raises InvalidArgumentError for moments
+    beyond the log, in the wrong order, and for `until` before the first commit.
+    """
+    after, upto = store._engine.range_of(
+        None if since is None else since.before(),
+        None if until is None else until.upto(),
+        said=(None if since is None else since.text, None if until is None else until.text),
+    )
+    if since is not None and since.is_position:
+        assert since.number is not None
+        after = since.number
+    if until is not None and until.is_position:
+        assert until.number is not None
+        upto = until.number
+    return after, upto
 
 
 def windows(after: int, upto: int) -> Iterator[tuple[int, int]]:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from eventstore.cli.checkpoint_command import text_of
 from eventstore.cli.commands import command, moment_option, output_options, store_argument
 from eventstore.cli.main import EXIT_DAMAGED
 from eventstore.cli.moments import EXAMPLES, Moment
 from eventstore.cli.progress import progress_bar
-from eventstore.cli.results import Output, Paragraph, Table, note
-from eventstore.cli.stores import opened_store, position_before, position_upto
-from eventstore.log import DirectoryLog, SignedHead, VerifyReport
+from eventstore.cli.results import Output, Paragraph, Table, counted, note
+from eventstore.cli.stores import opened_store, positions_between
+from eventstore.errors import DataLossError
+from eventstore.history.versions import moment_of
+from eventstore.log import DirectoryLog, Finding, VerifyReport
 from eventstore.log.manifest import read_manifest
 from eventstore.log.verification import verify_directory
 from eventstore.projections.verification import with_caches
+
+if TYPE_CHECKING:
+    from eventstore.audit import Checkpoint
 
 
 @command(
@@ -64,12 +73,23 @@ def verify_command(
     What was folded from the log to answer reads is folded again and compared.
     With --since, what comes before it is believed.
     """
-    signed_heads = _signed_heads(directory, checkpoint_files, key_file)
-    after, upto = _range(directory, since, until)
+    checkpoints = _checkpoints(directory, checkpoint_files, key_file)
+    damage = None
+    try:
+        after, upto = _range(directory, since, until)
+    except DataLossError as error:
+        # Where the range lies cannot be told: what is damaged is looked for everywhere.
+        damage, after, upto = error, 0, None
     with progress_bar("Verifying") as progress:
         report = verify_directory(
-            directory, progress, after=after, upto=upto, signed_heads=signed_heads
+            directory,
+            progress,
+            after=after,
+            upto=upto,
+            signed_heads=[held.of_store(held.store_id) for held in checkpoints],
         )
+    if damage is not None and report.ok:
+        report = msgspec.structs.replace(report, ok=False, findings=[Finding(damage.message)])
     if since is not None or until is not None or no_caches or not report.ok:
         report = report.without("the caches")
     else:
@@ -77,19 +97,20 @@ def verify_command(
         with contextlib.closing(log), progress_bar("Comparing caches") as progress:
             report = with_caches(report, log, progress)
     if output.form == "json":
-        output.json(report)
+        output.json(_object(report, checkpoints))
     elif output.form == "text" and report.ok:
         sentence = (
-            f"{directory} is sound: {report.records} records in {report.commits} commits, "
-            f"tree head {report.tree_head}"
+            f"{directory} is sound: {counted(report.records, 'record')} in "
+            f"{counted(report.commits, 'commit')}, "
+            f"tree head {report.tree_head} ({_root(report.tree_head)})"
         )
-        output.paragraphs([Paragraph(sentence)])
+        output.paragraphs([Paragraph(sentence), *_held(checkpoints, output)])
     else:
         output.table(_findings(directory, report))
     for words in report.not_checked:
         note(f"not checked: {words}")
     if not report.ok:
-        note(f"{directory} is damaged: {len(report.findings)} findings")
+        note(f"{directory} is damaged: {counted(len(report.findings), 'finding')}")
         sys.exit(EXIT_DAMAGED)
 
 
@@ -104,9 +125,38 @@ def _findings(directory: Path, report: VerifyReport) -> Table:
     )
 
 
-def _signed_heads(
+def _object(report: VerifyReport, checkpoints: list[Checkpoint]) -> dict[str, Any]:
+    return msgspec.structs.asdict(report) | {
+        "root": _root(report.tree_head),
+        "signed_heads": [
+            msgspec.structs.asdict(signed)
+            | {
+                "root": _root(signed.head),
+                "recorded_at": moment_of(signed.recorded_at),
+                "signer": held.signer,
+                "signed_at": held.signed_at,
+            }
+            for signed, held in zip(report.signed_heads, checkpoints, strict=False)
+        ],
+    }
+
+
+def _held(checkpoints: list[Checkpoint], output: Output) -> Iterator[Paragraph]:
+    for held in checkpoints:
+        yield Paragraph(
+            f"the checkpoint that {held.signer} signed on {output.moment(held.signed_at)} holds: "
+            f"{counted(held.size, 'record')}, root {base64.b64encode(held.root).decode()}"
+        )
+
+
+def _root(head: str) -> str:
+    """A tree head as checkpoints have it."""
+    return base64.b64encode(bytes.fromhex(head)).decode()
+
+
+def _checkpoints(
     directory: Path, checkpoint_files: tuple[Path, ...], key_file: Path | None
-) -> list[SignedHead]:
+) -> list[Checkpoint]:
     if not checkpoint_files:
         return []
     if key_file is None:
@@ -115,7 +165,10 @@ def _signed_heads(
 
     key = VerifierKey.parse(text_of(key_file))
     store_id = read_manifest(directory).store_id
-    return [Checkpoint.parse(text_of(file), key).of_store(store_id) for file in checkpoint_files]
+    checkpoints = [Checkpoint.parse(text_of(file), key) for file in checkpoint_files]
+    for checkpoint in checkpoints:
+        checkpoint.of_store(store_id)
+    return checkpoints
 
 
 def _range(directory: Path, since: Moment | None, until: Moment | None) -> tuple[int, int | None]:
@@ -123,5 +176,5 @@ def _range(directory: Path, since: Moment | None, until: Moment | None) -> tuple
     if since is None and until is None:
         return 0, None
     with opened_store(directory) as store:
-        after = position_before(store, since)
-        return after, None if until is None else position_upto(store, until)
+        after, upto = positions_between(store, since, until)
+        return after, None if until is None else upto

@@ -42,14 +42,14 @@ class FileMethods:
         With `since` and `until` only the segments with records between these moments are checked;
         what comes before is then believed. `progress` is called with (records done, records in
         all). Raises DataLossError that names the commit when anything is wrong, NotFoundError for a
-        checkpoint of another store, InvalidArgumentError for moments that `as_of` refuses, and for
-        checkpoints together with a range.
+        checkpoint of another store, InvalidArgumentError for moments that `as_of` refuses or that
+        are swapped, and for checkpoints together with a range.
         """
-        position_of = self._engine.position_of
+        after, upto = self._engine.range_of(since, until)
         report = self._engine.log.verify(
             progress,
-            after=0 if since is None else position_of(since, or_start=True),
-            upto=None if until is None else position_of(until),
+            after=after,
+            upto=None if until is None else upto,
             signed_heads=[
                 checkpoint.of_store(self._engine.log.store_id) for checkpoint in checkpoints
             ],

@@ -61,25 +61,25 @@ class HistoryMethods:
         types: Collection[str] | None = None,
         actors: Collection[str] | None = None,
     ) -> Iterator[CommitChanges]:
-        """The commits behind one moment and up to another, the oldest first, read lazily.
+        """The commits after one moment and up to another, the oldest first, read lazily.
 
         Without `since`, or when it is before the first commit, from the beginning; without `until`
         to the end. Only those by one of
         `actors`; of their changes only those of entities of `kinds`, and of nodes whose type is in
         `types` and of those types, by name; commits of which nothing remains are left out.
 
-        Raises InvalidArgumentError for moments that `as_of` refuses and for an unknown kind.
+        Raises InvalidArgumentError for moments that `as_of` refuses or that are swapped, and for an
+        unknown kind.
         """
         from eventstore.history import changes
 
         newest = self._snapshot().position
-        after = 0 if since is None else self._engine.position_of(since, or_start=True)
-        upto = newest if until is None else min(newest, self._engine.position_of(until))
+        after, upto = self._engine.range_of(since, until)
         return changes(
             self._engine.log,
             self._engine.projections.index,
             after,
-            upto,
+            min(newest, upto),
             kinds=kinds,
             types=types,
             actors=actors,

@@ -12,6 +12,7 @@ from eventstore.errors import AbortedError, InvalidArgumentError, UnimplementedE
 from eventstore.log import Log, PositionConflictError
 from eventstore.log.forking import renew_in_children
 from eventstore.log.readable import UNREADABLE, refuse_unreadable, unreadable_request
+from eventstore.plain_json import moment_of_milliseconds, moment_text
 from eventstore.projections import Projections
 from eventstore.store import (
     execution_puts,
@@ -186,29 +187,32 @@ class Engine:
         position = self.projections.catch_up() if as_of is None else as_of
         return Snapshot(self.projections, position)
 
-    def position_of(self, moment: int | datetime, *, or_start: bool = False) -> int:
+    def position_of(
+        self, moment: int | datetime, *, or_start: bool = False, said: str | None = None
+    ) -> int:
         """The last position of the last commit at or before a moment.
 
         A moment is a position, an aware datetime, or, from MILLISECONDS_MIN on, milliseconds since
         the epoch. Raises InvalidArgumentError for a moment before the first commit or in the
         future, a position beyond the newest, and a datetime without a time zone. With `or_start`
-        the answer is 0 for a moment before the first commit.
+        the answer is 0 for a moment before the first commit. `said` is what errors call the moment.
         """
         newest = self.projections.catch_up()
         if isinstance(moment, datetime):
             if moment.tzinfo is None:
                 raise InvalidArgumentError(
-                    f"{moment.isoformat()} has no time zone: pass an aware datetime, such as "
+                    f"{moment_text(moment)} has no time zone: pass an aware datetime, such as "
                     "datetime.now(timezone.utc)"
                 )
-            position = self._position_at(_microseconds(moment), moment.isoformat())
+            position = self._position_at(_microseconds(moment), said or moment_text(moment))
         elif isinstance(moment, bool) or not isinstance(moment, int):
             raise InvalidArgumentError(
                 f"as of {moment!r}: pass a position, an aware datetime, or milliseconds since the "
                 "epoch"
             )
         elif moment >= MILLISECONDS_MIN:
-            position = self._position_at(moment * 1000 + 999, f"{moment} ms since the epoch")
+            shown = said or _shown_moment(moment)
+            position = self._position_at(moment * 1000 + 999, shown)
         elif moment > newest:
             raise InvalidArgumentError(
                 f"position {moment} is beyond the end of the log: the newest is {newest}"
@@ -217,12 +221,35 @@ class Engine:
             position = self.log.commit_end(moment) if moment > 0 else 0
         if position < 1 and not or_start:
             raise InvalidArgumentError(
-                f"as of {moment}: the store has no commit at or before that moment"
+                f"as of {said or _shown_moment(moment)}: the store has no commit at or before that "
+                "moment"
             )
         if position > newest:
             # Another thread has just appended it. What is answered must not change once it is seen.
             self.projections.catch_up()
         return position
+
+    def range_of(
+        self,
+        since: int | datetime | None,
+        until: int | datetime | None,
+        *,
+        said: tuple[str | None, str | None] = (None, None),
+    ) -> tuple[int, int]:
+        """The positions after the one and up to the other moment: all without them.
+
+        Raises InvalidArgumentError for moments that `position_of` refuses, other than one before
+        the first commit for `since`, and for moments in the wrong order.
+        """
+        newest = self.projections.catch_up()
+        after = 0 if since is None else self.position_of(since, or_start=True, said=said[0])
+        upto = newest if until is None else self.position_of(until, said=said[1])
+        if since is not None and until is not None and (after > upto or _is_later(since, until)):
+            raise InvalidArgumentError(
+                f"since {said[0] or _shown_moment(since)} until {said[1] or _shown_moment(until)}: "
+                "that ends before it begins; swap the moments"
+            )
+        return after, upto
 
     def _position_at(self, recorded_at: int, shown: str) -> int:
         """The last position recorded at or before a time in microseconds since the epoch."""
@@ -231,7 +258,7 @@ class Engine:
         if recorded_at > now + _CLOCK_STEP and position == self.log.position:
             raise InvalidArgumentError(
                 f"as of {shown}: that is in the future, and what will be known then is not known "
-                "yet; leave as_of out for now"
+                "yet; leave the moment out for now"
             )
         return position
 
@@ -239,6 +266,27 @@ class Engine:
         """Release files and threads. Nothing is lost without it: puts are durable at once."""
         self.projections.close()
         self.log.close()
+
+
+def _shown_moment(moment: int | datetime) -> str:
+    if isinstance(moment, datetime):
+        return moment_text(moment)
+    if moment < MILLISECONDS_MIN:
+        return str(moment)
+    at = moment_of_milliseconds(moment)
+    return f"{moment} ms since the epoch" + (
+        f" ({moment_text(at)})" if isinstance(at, datetime) else ""
+    )
+
+
+def _is_later(first: int | datetime, second: int | datetime) -> bool:
+    """Whether a moment is later by itself, whatever was put between the two."""
+    if isinstance(first, datetime) and isinstance(second, datetime):
+        return first > second
+    if isinstance(first, datetime) or isinstance(second, datetime):
+        return False
+    are_positions = first < MILLISECONDS_MIN, second < MILLISECONDS_MIN
+    return are_positions[0] == are_positions[1] and first > second
 
 
 def _microseconds(moment: datetime) -> int:
