@@ -923,6 +923,9 @@ def _path(value: Any) -> list[bytes]:
 def main(arguments: List[str]) -> int:
     """Run one command; the exit code."""
     counts = {"checkpoint": 3, "proof": 3, "records": 4, "store": 4}
+    if arguments in (["-h"], ["--help"]):
+        print(__doc__)
+        return 0
     if not arguments or counts.get(arguments[0]) != len(arguments):
         usage = "checkpoint|proof FILE KEY, or records|store FILE CHECKPOINT KEY"
         print(f"CANNOT CHECK: the arguments are {usage}", file=sys.stderr)

@@ -48,6 +48,8 @@ class Table:
     columns: Sequence[str]
     rows: Iterable[Sequence[object]]
     title: str = ""
+    is_named_by_query: bool = False
+    """Whether the columns' names are somebody's own, and so are shown as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +210,10 @@ class Output:
         return shown_text(held) if isinstance(held, str) else json_text(held)
 
     def _table(self, table: Table, width: int | None, written: _Written) -> None:
-        names = [shown_text(name.replace("_", " ")) for name in table.columns]
+        names = [
+            shown_text(name if table.is_named_by_query else name.replace("_", " "))
+            for name in table.columns
+        ]
         rows = iter(table.rows)
         is_first = True
         while (part := list(islice(rows, _ROWS_AT_ONCE))) or is_first:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
@@ -45,7 +46,14 @@ def run_command(program: tuple[str, ...], shows_path: bool) -> None:
         return
     if not program:
         raise click.UsageError("name the program to run: eventstore run -- python pipeline.py")
+    if program[0].startswith("-"):
+        # Click hands on what it does not know, for it cannot tell whose option it is.
+        raise click.NoSuchOption(program[0])
     found = shutil.which(program[0])
+    if found is None and os.path.dirname(program[0]) and os.path.exists(program[0]):
+        words = os.strerror(errno.EISDIR if os.path.isdir(program[0]) else errno.EACCES)
+        click.echo(f"eventstore: {shown_text(program[0])} cannot be run: {words}", err=True)
+        sys.exit(_CANNOT_RUN)
     if found is None:
         click.echo(f"eventstore: there is no program {program[0]!r} on the path", err=True)
         sys.exit(_NOT_FOUND)

@@ -93,6 +93,7 @@ def sql_command(
             _distinct(result.columns),
             _rows(table if rows_max is None else table.slice(0, rows_max)),
             f"{len(result)} row{'' if len(result) == 1 else 's'}",
+            is_named_by_query=True,
         )
     )
     if rows_max is not None and len(result) > rows_max:

@@ -117,6 +117,11 @@ class MlmdDatabase:
 
     def __init__(self, path: Path) -> None:
         """Raises NotFoundError, or FailedPreconditionError when it is no database to import."""
+        if path.is_dir():
+            what = "a store already" if (path / "manifest.json").exists() else "a directory"
+            raise errors.FailedPreconditionError(
+                f"{path} is {what}: name the file of an MLMD SQLite database"
+            )
         if not path.is_file():
             raise errors.NotFoundError(f"there is no file {path}: check the path")
         self.path = path

@@ -85,6 +85,13 @@ def test_a_program_that_cannot_run_is_named(tmp_path: Path) -> None:
     assert missing.returncode == 127
     assert "'no-such-program'" in missing.stderr
     assert _run(tmp_path).returncode == 2
+    (tmp_path / "notexec").write_text("")
+    refused = _run(tmp_path, "--", "./notexec")
+    assert refused.returncode == 126
+    assert "cannot be run: Permission denied" in refused.stderr
+    misspelt = _run(tmp_path, "--nope", "--", "x")
+    assert misspelt.returncode == 2
+    assert "--nope" in misspelt.stderr
 
 
 def test_an_interpreter_without_this_project_is_told(tmp_path: Path) -> None:

@@ -131,6 +131,11 @@ def test_import_leaves_nothing_behind_when_it_fails(tmp_path: Path) -> None:
         assert not (tmp_path / "store").exists()
     done = run("import", PENGUIN_DATABASE, tmp_path)
     assert "exists already" in done.stderr
+    done = run("import", tmp_path, tmp_path / "store")
+    assert (done.returncode, "is a directory" in done.stderr) == (1, True)
+    (tmp_path / "manifest.json").touch()
+    done = run("import", tmp_path, tmp_path / "store")
+    assert (done.returncode, "is a store already" in done.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("command", ["", "demo", "import", "info", "log", "verify"])
@@ -251,6 +256,8 @@ def test_an_auditor_signs_proves_and_verifies(small_store: Path, tmp_path: Path)
     export.write_text("".join([lines[1], lines[0], *lines[2:]]))
     assert verified("records", export, checkpoint, public)[0] == 1
     assert verified("nothing")[0] == 2
+    code, printed = verified("--help")
+    assert (code, "proof FILE KEY" in printed) == (0, True)
     stored = subprocess.run(
         [sys.executable, alone, "store", small_store, checkpoint, public],
         capture_output=True,
