@@ -27,16 +27,24 @@ _TABLE_FUNCTIONS: Final = frozenset(
 )
 _REFUSED_FUNCTIONS: Final = frozenset(
     (
+        "current_schemas",
         "current_setting",
         "get_block_size",
         "getenv",
+        "getvariable",
+        "in_search_path",
+        "json_deserialize_sql",
+        "json_execute_serialized_sql",
+        "json_serialize_plan",
+        "json_serialize_sql",
         "pg_get_constraintdef",
         "pg_get_viewdef",
         "stats",
+        "txid_current",
         "write_log",
     )
 )
-"""What tells of the machine, or of more than the moment, or writes."""
+"""What tells of the machine, or of more than the moment, or takes queries as texts, or writes."""
 
 _CATALOG_NAME: Final = re.compile(r"(duckdb|pg|pragma|sqlite)_", re.IGNORECASE)
 
