@@ -147,8 +147,8 @@ class PointIndex:
                 break
             try:
                 self._build_run(log, last_position)
-            except OSError:
-                _LOGGER.exception("writing the point index in %s failed", self._folder)
+            except OSError as error:
+                _LOGGER.warning("writing the point index in %s failed: %s", self._folder, error)
                 break
             if progress is not None:
                 progress(last_position - start, end - start)
