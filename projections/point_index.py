@@ -388,6 +388,9 @@ class PointIndex:
                     for run in merging:
                         if run.path.parent == folder:
                             run.path.unlink(missing_ok=True)
+        except OSError as error:
+            # The same, and no fault of the program.
+            _LOGGER.warning("writing the point index in %s failed: %s", folder, error)
         except Exception:
             # The frozen tail keeps answering; the next process folds the log again.
             _LOGGER.exception("writing the point index of %s failed", self._log.directory)
