@@ -86,6 +86,13 @@ def _simpler(step: Step) -> Iterator[Step]:
         request.CopyFrom(step.request)
         _remove(request, path)
         yield replace(step, request=request)
+    # A smaller number may need fewer calls: a limit that fewer nodes go beyond.
+    options = getattr(step.request, "options", None)
+    if options is not None and getattr(options, "max_result_size", 0) > 1:
+        request = type(step.request)()
+        request.CopyFrom(step.request)
+        request.options.max_result_size = 1
+        yield replace(step, request=request)
 
 
 def _paths(message: Message) -> Iterator[tuple[Any, ...]]:
