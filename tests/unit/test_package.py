@@ -26,7 +26,7 @@ LAYERS = {
     "repr_html": set[str](),
     "log": {"errors", "proto", "long_work", "repr_html"},
     "projections": {"errors", "proto", "log", "long_work"},
-    "store": {"errors", "proto", "log", "projections"},
+    "store": {"errors", "proto", "log", "projections", "plain_json"},
     "lineage": {
         *("errors", "proto", "log", "projections", "store", "shown_text", "plain_json"),
         "repr_html",

@@ -282,8 +282,9 @@ def test_a_store_that_holds_such_a_record_answers(
     with eventstore.open(tmp_path / "store") as store:
         type_id, _, _ = put_types(store)
         store.put_artifacts([mlmd.Artifact(type_id=type_id, name="other", uri="s3://b")])
-        times = b"\x48\x05\x50\x06"
-        payload = b"\x08\x02" + artifact(type_id, custom(b"\x08\x01", key=b"n"), bad) + times
+        of_type, times = b"\x42\x07DataSet", b"\x48\x05\x50\x06"
+        node = artifact(type_id, custom(b"\x08\x01", key=b"n"), bad)
+        payload = b"\x08\x02" + node + of_type + times
         draft = Draft("artifact", 2, type_id, None, payload)
         store.log.append([draft], expected_position=store.log_position())
         if is_sealed:
