@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,9 @@ settings.register_profile(
     "long", max_examples=1_000, deadline=None, suppress_health_check=_CHECKS_OFF
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+# Programs started in the background ignore SIGINT, and so do their children. Tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DATA = Path(__file__).parent / "data"
 PENGUIN_DATABASE = DATA / "tfx-penguin-mlmd-v10.db"
