@@ -24,7 +24,7 @@ test: .venv/developing ## Check style and types, and run the tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 site: .venv/documenting ## Build the documentation site in build/site; dead links fail
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs build/site
@@ -55,14 +55,14 @@ oldest: .venv/developing ## Run the tests with the oldest versions of all depend
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .oldest
 	$(BIN)/uv pip install --quiet --python .oldest/bin/python --resolution lowest-direct \
 		--editable '.[audit,lineage,server]' --group dev
-	.oldest/bin/python -m pytest -n 2
+	.oldest/bin/python -m pytest -n 2 --dist worksteal
 
 tfx: .venv/developing ## Run the tests with the versions that TFX 1.21 allows
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .tfx
 	$(BIN)/uv pip install --quiet --python .tfx/bin/python --constraint tests/data/tfx-1.21.txt \
 		--editable '.[audit,lineage,server]' --group dev
-	.tfx/bin/python -m pytest -n 2
+	.tfx/bin/python -m pytest -n 2 --dist worksteal
 
 protos: .protoc/installed ## Generate the Python code of the .proto files
 	.protoc/bin/python protos/generate.py
