@@ -86,9 +86,15 @@ def _simpler(step: Step) -> Iterator[Step]:
         request.CopyFrom(step.request)
         _remove(request, path)
         yield replace(step, request=request)
-    # A smaller number may need fewer calls: a limit that fewer nodes go beyond.
+    # A smaller number may need fewer calls: a limit that fewer nodes go beyond. Where none is said
+    # it is not made up: that would be taken out again, and so on for ever.
     options = getattr(step.request, "options", None)
-    if options is not None and getattr(options, "max_result_size", 0) > 1:
+    if (
+        options is not None
+        and "max_result_size" in options.DESCRIPTOR.fields_by_name
+        and options.HasField("max_result_size")
+        and options.max_result_size > 1
+    ):
         request = type(step.request)()
         request.CopyFrom(step.request)
         request.options.max_result_size = 1

@@ -77,7 +77,8 @@ def sound() -> Iterator[OurStore]:
     [
         (ForgetsStates, "GetArtifactsByID", 3),
         (NeverMovesUpdateTimes, "Get", 4),
-        (IgnoresLimits, "Get", 3),
+        # A type, two nodes that may be put one by one, and the listing.
+        (IgnoresLimits, "Get", 4),
         (RefusesParents, "PutParentContexts", 1),
         (RewritesThePast, "as of a position", 0),
     ],
