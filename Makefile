@@ -10,8 +10,10 @@ ORACLE_PYTHON ?= $(shell for candidate in python3.11 python3.10 python3.9 python
 	2>/dev/null; then echo $$candidate; break; fi; done)
 BIN := .venv/bin
 PROGRAMS ?= 1000
+# The newest that runs on Java 17; it stands apart, so that every environment finds it.
+SPARK_VERSION := 4.3.0
 
-.PHONY: help demo test lint site bench fuzz torture mutants protos oracle lock clean
+.PHONY: help demo test lint site bench fuzz torture mutants protos oracle engines lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/\1\t\2/' | expand -t 10
@@ -69,6 +71,16 @@ protos: .protoc/installed ## Generate the Python code of the .proto files
 
 oracle: .oracle/installed ## Install ml-metadata 1.17.1 apart, for differential tests
 
+engines: .spark/installed ## Install what some tests start: Spark and, as root, Java, a browser and shells
+	@missing=; for program in java:default-jre-headless chromium:chromium zsh:zsh fish:fish; do \
+		command -v $${program%%:*} >/dev/null || missing="$$missing $${program#*:}"; done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ]; then \
+		echo "To run all tests, install:$$missing"; exit 0; fi; \
+	apt-get update -qq >/dev/null 2>&1; for package in $$missing; do \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$package >/dev/null 2>&1 || \
+			echo "$$package could not be installed: its tests will be skipped."; done
+
 lock: .venv/developing ## Resolve the versions of requirements*.txt anew
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --no-annotate --no-header --upgrade \
@@ -84,7 +96,7 @@ lock: .venv/developing ## Resolve the versions of requirements*.txt anew
 		--output-file requirements-docs.txt
 
 clean: ## Remove the environments and caches
-	rm -rf .venv .oracle .oldest .tfx .protoc .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .oracle .oldest .tfx .spark .protoc .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
 .venv/made:
 	@if [ -z "$(PYTHON)" ]; then \
@@ -112,6 +124,10 @@ clean: ## Remove the environments and caches
 		exit 1; fi
 	$(ORACLE_PYTHON) -m venv .oracle
 	.oracle/bin/pip install --quiet --disable-pip-version-check ml-metadata==1.17.1
+	@touch $@
+
+.spark/installed: .venv/made
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade --target .spark pyspark==$(SPARK_VERSION)
 	@touch $@
 
 .protoc/installed:

@@ -36,8 +36,10 @@ class HistoryMethods:
         `context_type`, or that of a link: `event`, `attribution`, `association`, `parent_context`.
         Raises InvalidArgumentError for another kind, NotFoundError for an unknown entity.
 
-        >>> for version in store.history("artifact", 7):
-        ...     print(version.recorded_at, version.actor, version.changes)  # doctest: +SKIP
+        >>> for version in store.history("artifact", model.id):
+        ...     print(version.actor, [change.field for change in version.changes])
+        ana ['name', 'state', 'uri', 'properties.accuracy']
+        ana ['state']
         """
         from eventstore.history import history
 

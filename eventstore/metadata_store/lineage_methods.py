@@ -38,7 +38,9 @@ class LineageMethods:
         what the next hop has beyond them. Raises InvalidArgumentError for another kind or
         direction and for limits below 0 or no nodes, NotFoundError for an unknown node.
 
-        >>> print(store.lineage("artifact", 7).to_mermaid())  # doctest: +SKIP
+        >>> graph = store.lineage("artifact", model.id, direction="upstream")
+        >>> [artifact.name for artifact in graph.artifacts()]
+        ['sales', 'churn']
         """
         from eventstore.lineage import closure
 

@@ -200,6 +200,13 @@ class MetadataStore(FileMethods, RecordingMethods, MetadataReader):
 
         Raises InvalidArgumentError for a datetime without time zone, a moment before the first
         commit or in the future, and a position beyond the newest.
+
+        >>> then = store.log_position()
+        >>> dataset.state = dataset.MARKED_FOR_DELETION
+        >>> store.put_artifacts([dataset])
+        [1]
+        >>> store.as_of(then).get_artifacts_by_id([1])[0].state == dataset.LIVE
+        True
         """
         return AsOfStore(self._engine, self._engine.position_of(moment))
 
@@ -223,7 +230,8 @@ class MetadataStore(FileMethods, RecordingMethods, MetadataReader):
         beyond 64 KiB.
 
         >>> with store.acting(actor="nightly", reason="retraining", request_id="run-7"):
-        ...     store.put_artifacts([artifact])  # doctest: +SKIP
+        ...     store.put_artifacts([dataset])
+        [1]
         """
         attribution = checked_attribution(actor, reason, request_id)
         with acting_for(self._engine, attribution):
@@ -242,7 +250,9 @@ class MetadataStore(FileMethods, RecordingMethods, MetadataReader):
         start meanwhile. Raises InvalidArgumentError for a position that is not in the log.
 
         >>> for commit in store.follow(after=0):
-        ...     print(commit.number, commit.records[0].actor)  # doctest: +SKIP
+        ...     print(commit.number, commit.records[0].actor)
+        ...     break
+        1 ana
         """
         from eventstore.history import follow
 

@@ -68,7 +68,8 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
 
         Raises InvalidArgumentError for a negative limit or an invalid filter query.
 
-        >>> store.get_artifacts(ListOptions(limit=5))  # doctest: +SKIP
+        >>> [artifact.uri for artifact in store.get_artifacts(eventstore.ListOptions(limit=5))]
+        ['s3://sales', 's3://models/churn']
         """
         request = service.GetArtifactsRequest()
         return self._list(ARTIFACT, "GetArtifacts", request, list_options)

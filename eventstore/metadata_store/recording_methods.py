@@ -35,7 +35,7 @@ class RecordingMethods:
         the environment are recorded, too. What is recorded is plain MLMD: see docs/recording.md.
 
         >>> with store.run("Trainer", inputs=[dataset], learning_rate=0.1) as run:
-        ...     model = run.output("Model", uri="models/1", accuracy=0.93)  # doctest: +SKIP
+        ...     model = run.output("Model", uri="models/1", accuracy=0.93)
         """
         from eventstore.recording import Run
 

@@ -127,7 +127,8 @@ class SqlMethods:
         `as_of` refuses; ResourceExhaustedError when it, or its result, takes more than half of the
         machine's memory; DeadlineExceededError when it takes longer than `timeout_seconds`.
 
-        >>> store.sql("SELECT type, count(*) FROM artifacts GROUP BY type").rows()  # doctest: +SKIP
+        >>> store.sql("SELECT type, count(*) FROM artifacts GROUP BY type ORDER BY type").rows()
+        [('Dataset', 1), ('Model', 1)]
         """
         if timeout_seconds is not None and not timeout_seconds > 0:
             raise InvalidArgumentError(

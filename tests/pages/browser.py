@@ -15,9 +15,7 @@ from typing import Any
 BROWSER = os.environ.get("BROWSER_BINARY") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-WITHOUT_BROWSER = (
-    "no Chromium is installed: apt-get install chromium, or name one in BROWSER_BINARY"
-)
+WITHOUT_BROWSER = "no Chromium is installed: make engines, or name one in BROWSER_BINARY"
 
 
 class Page:

@@ -83,7 +83,7 @@ def test_long_work_shows_how_far_it_is(executed: tuple[Any, Any]) -> None:
 
 def test_a_browser_shows_it(executed: tuple[Any, Any], tmp_path: Path) -> None:
     if BROWSER is None:
-        pytest.skip("no Chromium is installed: apt-get install chromium")
+        pytest.skip("no Chromium is installed: make engines")
     document, _ = executed
     page_file = tmp_path / "example.html"
     parts = []

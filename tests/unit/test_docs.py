@@ -1,24 +1,43 @@
 """The examples of the documents run as they stand, each document's in one go.
 
 Python runs in this process, shell commands between them; lines that install things are left out.
+What needs an engine that pip does not install with the rest is skipped where that is missing.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pytest
 
+import eventstore
+
 ROOT = Path(__file__).parents[2]
-_BLOCK = re.compile(r"^```(python|sh)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+SPARK = ROOT / ".spark"
+_BLOCK = re.compile(r"^```(\S*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+_TOGETHER = ("python", "sh")
+"""What runs in one go; the other languages that are run have a test of their own."""
+_RUN_APART = ("bash", "zsh", "fish", "sql")
+_NOT_RUN = ("{eval-rst}", "")
+
+
+def blocks(document: Path) -> list[tuple[str, str]]:
+    return _BLOCK.findall(document.read_text(encoding="utf-8"))
+
+
+def needs_spark(text: str) -> bool:
+    return "pyspark" in text
+
+
+ALL_DOCUMENTS = (*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*.md")))
 DOCUMENTS = [
-    path
-    for path in (*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md")
-    if _BLOCK.search(path.read_text(encoding="utf-8"))
+    path for path in ALL_DOCUMENTS if any(language in _TOGETHER for language, _ in blocks(path))
 ]
 
 _INSTALLATION = re.compile(r"^(pip|make) .*$", re.MULTILINE)
@@ -27,13 +46,91 @@ _INSTALLATION = re.compile(r"^(pip|make) .*$", re.MULTILINE)
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_examples_run(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    blocks = _BLOCK.findall(document.read_text(encoding="utf-8"))
     names: dict[str, object] = {"__name__": "__main__"}
-    for language, text in blocks:
-        if language == "python":
+    for language, text in blocks(document):
+        if language == "python" and not needs_spark(text):
             exec(compile(text, document.name, "exec"), names)
-        else:
+        elif language == "sh":
             _run_in_shell(_INSTALLATION.sub("", text))
+
+
+def test_no_example_is_left_out() -> None:
+    for document in ALL_DOCUMENTS:
+        for language, text in blocks(document):
+            assert language in (*_TOGETHER, *_RUN_APART, *_NOT_RUN), f"{document.name}: {text}"
+            # What has no language is output, or how to call make.
+            assert language or not re.search(r"^(import |eventstore |>>>)", text, re.MULTILINE)
+
+
+def test_sparks_examples_run(tmp_path: Path) -> None:
+    if not (SPARK / "pyspark").exists() or shutil.which("java") is None:
+        pytest.skip("Spark or Java is not installed: make engines")
+    (document,) = (path for path in DOCUMENTS if needs_spark(path.read_text(encoding="utf-8")))
+    program = tmp_path / "examples.py"
+    examples = (text for language, text in blocks(document) if language == "python")
+    program.write_text("\n".join(examples), encoding="utf-8")
+    (tmp_path / "spark-defaults.conf").write_text(
+        "spark.master local[1]\nspark.ui.enabled false\nspark.sql.shuffle.partitions 1\n"
+        # Compiling costs more than these few rows.
+        "spark.sql.codegen.wholeStage false\n"
+        "spark.driver.extraJavaOptions -XX:TieredStopAtLevel=1\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(program)],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{ROOT}:{SPARK}",
+            "SPARK_CONF_DIR": str(tmp_path),
+            "SPARK_LOCAL_IP": "127.0.0.1",
+            "SPARK_LOCAL_DIRS": str(tmp_path / "spark"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_set_up_as_documented(shell: str, tmp_path: Path) -> None:
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"{shell} is not installed: make engines")
+    command = tmp_path / "eventstore"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m eventstore "$@"\n')
+    command.chmod(0o755)
+    (example,) = (text for name, text in blocks(ROOT / "docs/command-line.md") if name == shell)
+    script = {
+        "bash": f"{example}complete -p eventstore",
+        "zsh": f"autoload -Uz compinit && compinit -D\n{example}echo $_comps[eventstore]",
+        "fish": f"{example}complete -c eventstore",
+    }[shell]
+    done = subprocess.run(
+        [program, "-c", script],
+        env={
+            **os.environ,
+            "HOME": str(tmp_path),
+            "PYTHONPATH": str(ROOT),
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "_eventstore_completion" in done.stdout, done.stderr
+
+
+def test_the_query_of_the_format_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with eventstore.open("my-store") as store:
+        for accuracy in (0.89, 0.93):
+            with store.run("Trainer") as run:
+                run.output("Model", name=f"model {accuracy}", accuracy=accuracy)
+            store.seal()
+    (query,) = (text for language, text in blocks(ROOT / "FORMAT.md") if language == "sql")
+    found = duckdb.sql(query).project("name, accuracy").distinct()
+    assert found.fetchall() == [("model 0.93", 0.93)]
 
 
 def _run_in_shell(script: str) -> None:
