@@ -61,7 +61,10 @@ def create_store(directory: Path) -> Manifest:
 def start_segment(
     folder: Path, store_id: UUID, number: int, *, first_position: int
 ) -> ActiveSegment:
-    """Write the file of a new active segment, durably; its entry for the manifest."""
+    """Write the file of a new active segment, durably; its entry for the manifest.
+
+    Raises DataLossError when there is a segment of that number that has commits.
+    """
     header = ipc_stream.schema_message(
         {
             "eventstore.format_version": str(FORMAT_VERSION),
@@ -71,6 +74,13 @@ def start_segment(
         }
     )
     path = folder / closed_name(number)
+    with contextlib.suppress(FileNotFoundError):
+        # What a writer leaves that died before the manifest named the segment is the header alone.
+        if path.stat().st_size > len(header):
+            raise errors.DataLossError(
+                f"{path} holds commits, but the {MANIFEST_NAME} of its store is missing or older: "
+                "nothing was put; restore the newest one from a backup"
+            )
     write_durably(path, header)
     return ActiveSegment(
         number=number,

@@ -31,6 +31,7 @@ from eventstore.log.manifest import (
     MANIFEST_NAME,
     Manifest,
     Segment,
+    manifest_to_append_by,
     read_manifest,
     write_manifest,
 )
@@ -317,24 +318,22 @@ class DirectoryLog(LogFiles):
             _LOGGER.warning("cleaning up in %s failed: %s", self.directory, error)
 
     def _refuse_moved(self, is_lock_opened: bool) -> None:
-        """Raise unless the open files are what the store's paths lead to."""
-        try:
-            status = os.stat(self._folder)
-        except OSError:
-            raise self._moved() from None
-        place = (status.st_dev, status.st_ino, status.st_mtime_ns)
-        if place == self._place and not is_lock_opened:
+        """Raise unless the store's paths lead to the open files, and the manifest names them."""
+        place = self._place
+        if place.is_as_known() and not is_lock_opened:
             return
         # Something in the folder changed. Asked for only then: Linux gives a file a new time of
         # change with the next write after its status was asked for, which is to be synced, too.
         if not self._active.is_at_its_path(self._lock.descriptor):
             self._lock.close()
             raise self._moved()
+        if not place.has_known_manifest():
+            self._manifest = manifest_to_append_by(self.directory, self._manifest)
         path = self._folder / acknowledged.FILE_NAME
         if not is_at(path, self._acknowledged_descriptor):
             os.close(self._acknowledged_descriptor)
             self._open_for_writing()
-        self._place = place
+        place.remember()
 
     def _moved(self) -> errors.StatusError:
         return errors.FailedPreconditionError(

@@ -39,6 +39,7 @@ from eventstore.log.manifest import (
 from eventstore.log.merkle import Frontier
 from eventstore.log.os_errors import translated, translating
 from eventstore.log.record import Commit, Record
+from eventstore.log.store_place import StorePlace
 from eventstore.log.writers_lock import WritersLock
 
 _Answer = TypeVar("_Answer")
@@ -96,8 +97,7 @@ class LogFiles:
         self._frontier: Frontier | None = None
         self._closed = ClosedSegments(self._folder)
         self._outcome_unknown = False
-        self._place = (0, 0, 0)
-        """Device, number and time of change of the log's folder when its files were found in it."""
+        self._place = StorePlace(self.directory, self._folder)
         if not self.read_only:
             self._open_for_writing()
         self._commit_number = manifest.segments[-1].last_commit if manifest.segments else 0

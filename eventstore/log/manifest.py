@@ -106,6 +106,36 @@ def read_manifest(directory: Path) -> Manifest:
     return manifest
 
 
+def manifest_to_append_by(directory: Path, known: Manifest) -> Manifest:
+    """The manifest of a store that is open, in which segments may have been sealed meanwhile.
+
+    Raises DataLossError when who opens the store by it would not find what is appended now: it is
+    missing, damaged, or another's than the one `known`.
+    """
+    path = directory / MANIFEST_NAME
+    try:
+        found = read_manifest(directory)
+    except errors.NotFoundError:
+        raise errors.DataLossError(
+            f"the manifest {path} is missing: nothing was put; restore it from a backup, the "
+            "segments beside it are not touched"
+        ) from None
+    except errors.StatusError as error:
+        raise errors.make_exception(f"{error.message}; nothing was put", error.error_code) from None
+    if _without_forms(found) != _without_forms(known) or found.generation < known.generation:
+        raise errors.DataLossError(
+            f"the manifest {path} is older than the store, or another store's: nothing was put; "
+            "restore the newest one from a backup, the segments beside it are not touched"
+        )
+    return found
+
+
+def _without_forms(manifest: Manifest) -> tuple[object, ...]:
+    """What stays as segments are sealed."""
+    segments = [(s.number, s.last_position, s.tree_head) for s in manifest.segments]
+    return manifest.store_id, manifest.active, segments
+
+
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Replace the manifest so that a crash leaves the old one or the new one, and durably so."""
     path = directory / MANIFEST_NAME

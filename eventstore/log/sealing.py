@@ -226,10 +226,12 @@ def remove_leftovers(folder: Path, manifest: Manifest) -> None:
 
 def _leftovers(folder: Path, manifest: Manifest) -> Iterator[Path]:
     named = {manifest.active.file, *(segment.file for segment in manifest.segments)}
-    newest = max((segment.number for segment in manifest.segments), default=0)
+    forms = {segment.number: folder / segment.file for segment in manifest.segments}
     for path in folder.iterdir():
         stem = path.name.split(".", 1)[0]
-        is_superseded = stem.isdigit() and int(stem) <= newest
+        form = forms.get(int(stem)) if stem.isdigit() else None
+        # Where the form that the manifest names is missing, the other may be all that is left.
+        is_superseded = form is not None and form.exists()
         if path.name not in named and (path.suffix == ".tmp" or is_superseded):
             yield path
 
