@@ -3,18 +3,19 @@
 An entry is int64s side by side: key, position, and the value itself where all of a table have eight
 bytes, as ids do; else where in the values its value starts, and the value's checksum. The directory
 divides the span of the keys into equal buckets and holds the first row of each, so that a look-up
-reads two or three places of the memory-mapped file, however large it is. Where keys between the
-lowest and the highest are missing, a filter tells most of those: it divides their span into many
-more slots, and holds which of them have a key. A footer in JSON says what lies where.
+reads two or three places of the file, however large it is. Where keys between the lowest and the
+highest are missing, a filter tells most of those: it divides their span into many more slots, and
+holds which of them have a key. A footer in JSON says what lies where.
 
-What is read is checked as it is read, for the file may change at any moment. Entries have a
-checksum for each block of a few rows, which covers the row before them and the one after them, too:
-so a block shows that a key is there, or that it is between two neighbours and is not. The checksum
-of a value also covers its key, its position, and whether it is the newest of its key, so that one
-that was found is shown without the block. The directory needs none, since it only says where to
-look. The filter is held in memory once it was checked, as the footer is.
+What is read is checked, for the file may change at any moment. A table of a short file is copied
+into memory when it is first asked for, and that copy is checked whole. Of a long file, what is read
+is checked as it is read. Entries have a checksum for each block of a few rows, which covers the row
+before them and the one after them, too: so a block shows that a key is there, or that it is between
+two neighbours and is not. The checksum of a value also covers its key, its position, and whether it
+is the newest of its key, so that one that was found is shown without the block. The directory needs
+no check then, since it only says where to look. The filter is held in memory, as the footer is.
 Checksums are XXH3 of 64 bits with a seed of the file's own, so that parts of another file do not
-pass. A file that was cut is noticed by its size before it is read: the system would end the
+pass. A long file that was cut is noticed by its size before it is read: the system would end the
 process that reads a mapped page behind the end.
 """
 
@@ -38,7 +39,7 @@ from xxhash import xxh3_64_intdigest
 
 from eventstore.projections.cache_file import written_whole
 
-RUN_FORMAT_VERSION: Final = 8
+RUN_FORMAT_VERSION: Final = 9
 
 RUN_SCHEMA: Final = pa.schema(
     [
@@ -48,6 +49,10 @@ RUN_SCHEMA: Final = pa.schema(
     ]
 )
 
+HELD_BYTES_MAX: Final = 32 * 1024 * 1024
+"""A file that is no longer is held in memory, as far as it is asked for. There are few of these,
+since neighbours of like size are merged."""
+
 BLOCK_ROWS: Final = 16
 """How many rows share a checksum."""
 
@@ -56,8 +61,8 @@ _IN_BLOCK: Final = BLOCK_ROWS - 1
 
 _NUMBER_BYTES: Final = 8
 _INLINE_NUMBERS: Final = 3
-_ENTRY_NUMBERS: Final = 4
-ENTRY_BYTES: Final = _NUMBER_BYTES * _ENTRY_NUMBERS
+ENTRY_NUMBERS: Final = 4
+ENTRY_BYTES: Final = _NUMBER_BYTES * ENTRY_NUMBERS
 """How long an entry is where its value is elsewhere."""
 
 _INLINE_AROUND: Final = struct.Struct("<q16x6q").unpack_from
@@ -67,7 +72,7 @@ _ENTRY_AROUND: Final = struct.Struct("<q24x8q").unpack_from
 _ROWS_PER_BUCKET: Final = 4
 _SLOTS_PER_ROW: Final = 8
 _ENDING: Final = struct.Struct("<Qq8s")
-_MAGIC: Final = b"ESRUN\0\0\x08"
+_MAGIC: Final = b"ESRUN\0\0\x09"
 _COMPARED_BYTES: Final = 1 << 20
 _UNSIGNED: Final = (1 << 64) - 1
 _SUPERSEDED: Final = 0x5AC6_31D7_94EB_2F0D
@@ -127,6 +132,7 @@ class _Layout(msgspec.Struct, frozen=True, kw_only=True):
     values: int
     end: int
     entries_checksum: int
+    directory_checksum: int
     filter_checksum: int
     values_checksum: int
     has_inline_values: bool
@@ -140,7 +146,7 @@ class _Footer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunTable:
-    """One table of a run as it lies in the mapped file.
+    """One table of a run: as it lies in the mapped file, or a copy in memory that was checked.
 
     A block is `span` bytes of the entries, every `stride` bytes from `entries` on: those of its
     rows, the row before and the row after. Before the first row and behind the last one is one that
@@ -149,11 +155,12 @@ class RunTable:
 
     __slots__ = (
         "_around",
-        "_directory",
-        "_hint_keys",
         "_layout",
-        "_shift",
+        "_numbers",
+        "_start",
         "checksums",
+        "content",
+        "directory",
         "entries",
         "entry_bytes",
         "file",
@@ -162,12 +169,14 @@ class RunTable:
         "has_all_keys",
         "has_inline_values",
         "highest",
+        "hint_keys",
         "is_dense",
+        "is_held",
         "lowest",
-        "mapped",
         "numbers",
         "rows",
         "seed",
+        "shift",
         "slot_shift",
         "span",
         "stride",
@@ -175,45 +184,49 @@ class RunTable:
     )
 
     def __init__(self, layout: _Layout, file: RunFile, seed: int) -> None:
-        self._layout, self.file, self.mapped, self.seed = layout, file, file.mapped, seed
-        self.rows, self._shift, self.slot_shift = layout.rows, layout.shift, layout.slot_shift
+        """Raises DamagedRunError."""
+        self._layout, self.file, self.seed = layout, file, seed
+        self.rows, self.shift, self.slot_shift = layout.rows, layout.shift, layout.slot_shift
         self.lowest, self.highest = layout.lowest, layout.highest
-        self.entries, self.values = layout.entries, layout.values
         self.has_inline_values = layout.has_inline_values
         self.has_all_keys = layout.has_all_keys
-        # Each row is likely to be as far from the first as its key, if these are ids of nodes.
-        is_gapless = layout.highest - layout.lowest + 1 == layout.rows
+        self.is_held = file.mapped is None
+        self.content: bytes | mmap.mmap
+        if file.mapped is None:
+            self.content, self._start = file.read(layout.entries, layout.end), layout.entries
+        else:
+            self.content, self._start = file.mapped, 0
+        # Each row is as far from the first as its key, as of ids of nodes that were put once.
+        is_gapless = layout.highest - layout.lowest + 1 == layout.rows and layout.has_all_keys
         self.is_dense = is_gapless and not layout.has_inline_values
-        self.numbers = _INLINE_NUMBERS if layout.has_inline_values else _ENTRY_NUMBERS
+        self.numbers = _INLINE_NUMBERS if layout.has_inline_values else ENTRY_NUMBERS
         self.entry_bytes = _NUMBER_BYTES * self.numbers
         self._around = _INLINE_AROUND if layout.has_inline_values else _ENTRY_AROUND
         self.stride = BLOCK_ROWS * self.entry_bytes
         self.span = self.stride + 2 * self.entry_bytes
-        whole = memoryview(file.mapped)
-        self.checksums = whole[layout.checksums : layout.directory].cast("Q")
-        self.first = first = layout.entries + self.entry_bytes
-        entries = whole[first : first + layout.rows * self.entry_bytes].cast("q")
-        self._hint_keys = entries[:: self.numbers]
+        self.entries, self.values = layout.entries - self._start, layout.values - self._start
+        self.first = self.entries + self.entry_bytes
+        self.checksums = self._part(layout.checksums, layout.directory).cast("Q")
+        self._numbers = self._part(layout.entries, layout.checksums).cast("q")
+        end = (layout.rows + 1) * self.numbers
+        self.hint_keys = self._numbers[self.numbers : end : self.numbers]
         buckets = (layout.highest - layout.lowest >> layout.shift) + 1
         end = layout.directory + 4 * (buckets + 1)
-        self._directory = whole[layout.directory : end].cast("i")
-        self.filter: bytes | None = None
-        """Once `checked_filter` has been called, what it returns."""
-
-    def checked_filter(self) -> bytes:
+        self.directory = self._part(layout.directory, end).cast("i")
+        if self.is_held:
+            self._check_entries(self._part(layout.entries, layout.checksums))
+            if _checksum(self.directory, seed) != layout.directory_checksum:
+                raise DamagedRunError(file, "the directory of a table is damaged")
+            self._check_values()
+        self.filter = bytes(self._part(layout.filter, layout.values))
         """A bit for each slot of 2^slot_shift keys from the lowest on, or nothing."""
-        if self.filter is None:
-            layout = self._layout
-            found = self.mapped[layout.filter : layout.values]
-            if _checksum(found, self.seed) != layout.filter_checksum:
-                raise DamagedRunError(self.file, "the filter of a table is damaged")
-            self.filter = found
-        return self.filter
+        if _checksum(self.filter, seed) != layout.filter_checksum:
+            raise DamagedRunError(file, "the filter of a table is damaged")
 
     def block(self, number: int) -> bytes:
         """The entries of a block, the row before and the row after."""
         start = self.entries + number * self.stride
-        found = self.mapped[start : start + self.span]
+        found = self.content[start : start + self.span]
         if _checksum(found, self.seed) != self.checksums[number]:
             raise DamagedRunError(self.file, f"block {number} of a table's entries is damaged")
         return found
@@ -228,52 +241,44 @@ class RunTable:
         Those of the entry after them follow. That there are none is shown by the rows around their
         place, whatever has led there.
         """
-        distance, numbers = key - self.lowest, self.numbers
-        bits = self.checked_filter() if self.filter is None else self.filter
-        if bits and not bits[(slot := distance >> self.slot_shift) >> 3] >> (slot & 7) & 1:
-            return None
-        bucket = distance >> self._shift
+        directory, bucket = self.directory, key - self.lowest >> self.shift
         try:
-            start, end = self._directory[bucket], self._directory[bucket + 1]
-            row = _bisect_left(self._hint_keys, key, start, end)
+            row = _bisect_left(self.hint_keys, key, directory[bucket], directory[bucket + 1])
         except (IndexError, ValueError):
             raise DamagedRunError(self.file, "the directory of a table is damaged") from None
         if row >= self.rows:
             raise DamagedRunError(self.file, "the directory of a table is damaged")
-        block = self.block(row >> BLOCK_SHIFT)
-        around = self._around(block, (row & _IN_BLOCK) * self.entry_bytes)
+        if self.is_held:
+            around = self._around(self.content, self.entries + row * self.entry_bytes)
+        else:
+            block = self.block(row >> BLOCK_SHIFT)
+            around = self._around(block, (row & _IN_BLOCK) * self.entry_bytes)
         found = around[1]
         if found < key or (row and around[0] >= key):
             raise DamagedRunError(self.file, "the entries or the directory of a table are damaged")
         if found != key:
             return None
-        if around[1 + numbers] != key:
+        if around[1 + self.numbers] != key:
             # As most keys have: one row.
             return around[1:] if around[2] <= as_of else None
-        view, at = memoryview(block).cast("q"), ((row & _IN_BLOCK) + 1) * numbers
-        end, last = at + numbers, len(view) - numbers
-        while end < last and view[end] == key:
-            end += numbers
-        if view[end] == key:
-            return self._rows_of_blocks(row, key, as_of)
-        while view[end - numbers + 1] > as_of:
-            end -= numbers
-            if end == at:
-                return None
-        return view[at : end + numbers].tolist()
+        return self._several_rows(row, directory[bucket + 1], key, as_of)
 
-    def _rows_of_blocks(self, row: int, key: int, as_of: int) -> Sequence[int] | None:
-        """What `rows_of` answers where there are more rows than in the block of the first one."""
-        first, at, numbers = row >> BLOCK_SHIFT, (row & _IN_BLOCK) + 1, self.numbers
+    def _several_rows(self, row: int, end: int, key: int, as_of: int) -> Sequence[int] | None:
+        """What `rows_of` answers of a key whose rows begin with one and end before another."""
+        numbers = self.numbers
         try:
-            end = bisect.bisect_right(self._hint_keys, key, row)
-        except ValueError:
+            end = bisect.bisect_right(self.hint_keys, key, row + 1, end)
+        except (IndexError, ValueError):
             raise DamagedRunError(self.file, "the entries of a table are damaged") from None
-        view = memoryview(self._blocks(first, end - 1 >> BLOCK_SHIFT)).cast("q")
-        last_at = at + end - row - 1
-        if view[last_at * numbers] != key or view[(last_at + 1) * numbers] == key:
+        if self.is_held:
+            view, before = self._numbers, 0
+        else:
+            first = row >> BLOCK_SHIFT
+            blocks = self._blocks(first, end - 1 >> BLOCK_SHIFT)
+            view, before = memoryview(blocks).cast("q"), first << BLOCK_SHIFT
+        rows = view[(row - before + 1) * numbers : (end - before + 2) * numbers]
+        if rows[-2 * numbers] != key or rows[-numbers] == key:
             raise DamagedRunError(self.file, "the entries of a table are damaged")
-        rows = view[at * numbers : (last_at + 2) * numbers]
         positions = rows[1:-numbers:numbers]
         if positions[-1] > as_of:
             rows = rows[: (bisect.bisect_right(positions, as_of) + 1) * numbers]
@@ -282,7 +287,7 @@ class RunTable:
     def _blocks(self, first: int, last: int) -> bytes:
         """The entries of some blocks, the row before and the row after."""
         start = self.entries + first * self.stride
-        found = self.mapped[start : start + (last - first) * self.stride + self.span]
+        found = self.content[start : start + (last - first) * self.stride + self.span]
         view = memoryview(found)
         for number, checksum in enumerate(self.checksums[first : last + 1]):
             at = number * self.stride
@@ -297,10 +302,14 @@ class RunTable:
         if self.has_inline_values:
             values = rows[2 : -self.numbers : self.numbers]
             return [value.to_bytes(8, "little", signed=True) for value in values]
-        mapped, at, found = self.mapped, self.values, []
-        for first in range(0, len(rows) - _ENTRY_NUMBERS, _ENTRY_NUMBERS):
+        content, at = self.content, self.values
+        if self.is_held:
+            starts = rows[2::ENTRY_NUMBERS]
+            return [content[at + start : at + end] for start, end in pairwise(starts)]
+        found = []
+        for first in range(0, len(rows) - ENTRY_NUMBERS, ENTRY_NUMBERS):
             key, position, start, checksum, following, _, end = rows[first : first + 7]
-            value = mapped[at + start : at + end]
+            value = content[at + start : at + end]
             seed = self.seed ^ _SUPERSEDED if following == key else self.seed
             # The digest takes the lowest 64 bits. Multiplied, for it adds seeds to short values as
             # they are: a changed bit of a value could make up for another key or position.
@@ -310,19 +319,16 @@ class RunTable:
         return found
 
     def batch(self) -> pa.RecordBatch:
-        """The rows as RUN_SCHEMA; the values are not copied: `check_values` when they are."""
+        """The rows as RUN_SCHEMA; values of the mapped file: `check_values` when they are read."""
         rows, numbers, layout = self.rows, self.numbers, self._layout
-        entries = self.mapped[layout.entries : layout.checksums]
-        if _checksum(entries, self.seed) != layout.entries_checksum:
-            raise DamagedRunError(self.file, "the entries of a table are damaged")
-        view = memoryview(entries).cast("q")[numbers:]
+        view = self._checked_numbers()
         keys, positions, thirds = (view[first::numbers] for first in range(3))
         if self.has_inline_values:
             offsets = _inline_offsets(rows)
             values = pa.py_buffer(thirds[:rows].tobytes())
         else:
             offsets = pa.py_buffer(thirds[: rows + 1].tobytes())
-            values = pa.py_buffer(memoryview(self.mapped)[layout.values : layout.end])
+            values = pa.py_buffer(self._part(layout.values, layout.end))
         columns = [
             pa.Array.from_buffers(pa.int64(), rows, [None, pa.py_buffer(keys[:rows].tobytes())]),
             pa.Array.from_buffers(
@@ -332,17 +338,41 @@ class RunTable:
         ]
         return pa.RecordBatch.from_arrays(columns, schema=RUN_SCHEMA)
 
+    def keys_and_positions(self) -> tuple[memoryview, memoryview]:
+        """Those of all rows, in order."""
+        view, end, step = self._checked_numbers(), self.rows * self.numbers, self.numbers
+        return view[:end:step], view[1:end:step]
+
     def check_values(self) -> None:
-        """Check all values, as they are now."""
+        """Check all values of a mapped file, as they are now."""
+        if not self.is_held:
+            self._check_values()
+
+    def _checked_numbers(self) -> memoryview:
+        """The int64s of all entries from the first row on."""
+        if self.is_held:
+            return self._numbers[self.numbers :]
+        entries = self.content[self._layout.entries : self._layout.checksums]
+        self._check_entries(entries)
+        return memoryview(entries).cast("q")[self.numbers :]
+
+    def _check_values(self) -> None:
         layout = self._layout
-        if not self.has_inline_values:
-            values = memoryview(self.mapped)[layout.values : layout.end]
-            if _checksum(values, self.seed) != layout.values_checksum:
-                raise DamagedRunError(self.file, "the values of a table are damaged")
+        values = self._part(layout.values, layout.end)
+        if not self.has_inline_values and _checksum(values, self.seed) != layout.values_checksum:
+            raise DamagedRunError(self.file, "the values of a table are damaged")
+
+    def _check_entries(self, entries: bytes | memoryview) -> None:
+        if _checksum(entries, self.seed) != self._layout.entries_checksum:
+            raise DamagedRunError(self.file, "the entries of a table are damaged")
+
+    def _part(self, start: int, end: int) -> memoryview:
+        """What is at these offsets in the file."""
+        return memoryview(self.content)[start - self._start : end - self._start]
 
 
 class RunFile:
-    """A run's file, mapped."""
+    """A run's file: mapped, unless it is short enough to be held in memory."""
 
     def __init__(self, path: Path) -> None:
         """Raises UnusableRunError when the file is missing or is no whole run of this format."""
@@ -351,20 +381,29 @@ class RunFile:
             # Kept open: to ask for the file's size so takes half as long as in other ways.
             opened = path.open("rb", buffering=0)
             self._opened, self.descriptor = opened, opened.fileno()
-            self.mapped = mmap.mmap(self.descriptor, 0, access=mmap.ACCESS_READ)
-            self.size = len(self.mapped)
-            footer = _footer(self.mapped)
+            self.size = os.fstat(self.descriptor).st_size
+            footer = _footer(self.descriptor, self.size)
+            self.mapped: mmap.mmap | None = None
+            if self.size > HELD_BYTES_MAX:
+                self.mapped = mmap.mmap(self.descriptor, self.size, access=mmap.ACCESS_READ)
         except (OSError, ValueError, struct.error, msgspec.MsgspecError) as error:
             raise UnusableRunError(f"{path}: {error}") from None
         self.metadata, self.seed = footer.metadata, footer.seed
-        self.tables = {
-            table: RunTable(layout, self, footer.seed ^ table)
-            for table, layout in footer.tables.items()
-        }
+        self.tables = _Tables(self, footer.tables)
+
+    def read(self, start: int, end: int) -> bytes:
+        """The bytes from one offset to another. Raises DamagedRunError when they are not there."""
+        try:
+            found = os.pread(self.descriptor, end - start, start)
+        except OSError as error:
+            raise DamagedRunError(self, f"it cannot be read: {error.strerror}") from None
+        if len(found) < end - start:
+            raise DamagedRunError(self, "its size has changed")
+        return found
 
     def refuse_cut(self) -> None:
-        """Raise DamagedRunError when the file is not as long as it was."""
-        if os.lseek(self.descriptor, 0, os.SEEK_END) != self.size:
+        """Raise DamagedRunError when the file is not as long as it was, unless it is held."""
+        if self.mapped is not None and os.lseek(self.descriptor, 0, os.SEEK_END) != self.size:
             raise DamagedRunError(self, "its size has changed")
 
     def stamp(self) -> tuple[int, ...]:
@@ -373,12 +412,26 @@ class RunFile:
         return status.st_mtime_ns, status.st_ctime_ns, status.st_size
 
 
-def _footer(file: mmap.mmap) -> _Footer:
-    checksum, length, magic = _ENDING.unpack(file[-_ENDING.size :])
-    end = len(file) - _ENDING.size
+class _Tables(dict[int, RunTable | None]):
+    """The tables of a run, each opened when it is first asked for; None where there is none."""
+
+    def __init__(self, file: RunFile, layouts: Mapping[int, _Layout]) -> None:
+        self._file, self.layouts = file, layouts
+
+    def __missing__(self, table: int) -> RunTable | None:
+        layout, file = self.layouts.get(table), self._file
+        file.refuse_cut()
+        opened = None if layout is None else RunTable(layout, file, file.seed ^ table)
+        self[table] = opened
+        return opened
+
+
+def _footer(descriptor: int, size: int) -> _Footer:
+    end = max(size - _ENDING.size, 0)
+    checksum, length, magic = _ENDING.unpack(os.pread(descriptor, _ENDING.size, end))
     if magic != _MAGIC or not 0 < length <= end:
         raise ValueError("it does not end as a run of this format does")
-    encoded = file[end - length : end]
+    encoded = os.pread(descriptor, length, end - length)
     if _checksum(encoded) != checksum:
         raise ValueError("its footer is damaged")
     footer = msgspec.json.decode(encoded, type=_Footer)
@@ -430,7 +483,7 @@ def _write_table(file: IO[bytes], batch: pa.RecordBatch, seed: int) -> _Layout:
     offsets, values = _binary_buffers(batch.column(2))
     lowest, highest = keys[0].as_py(), keys[-1].as_py()
     are_ids = _are_numbers(batch.column(2))
-    width = _INLINE_NUMBERS if are_ids else _ENTRY_NUMBERS
+    width = _INLINE_NUMBERS if are_ids else ENTRY_NUMBERS
     blocks = -(-rows // BLOCK_ROWS)
     # With a row before the first one, one behind the last one, and whole blocks.
     numbers = array("q", bytes(_NUMBER_BYTES * width * (blocks * BLOCK_ROWS + 2)))
@@ -476,6 +529,7 @@ def _write_table(file: IO[bytes], batch: pa.RecordBatch, seed: int) -> _Layout:
         values=values_at,
         end=values_at + len(values),
         entries_checksum=_checksum(whole, seed),
+        directory_checksum=_checksum(directory, seed),
         filter_checksum=_checksum(bits, seed),
         values_checksum=_checksum(values, seed),
         has_inline_values=are_ids,

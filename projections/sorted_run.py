@@ -1,8 +1,9 @@
-"""A sorted run: a stretch of the point index as an immutable file, memory-mapped and bisected."""
+"""A sorted run: a stretch of the point index as an immutable file, bisected."""
 
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from os import SEEK_END, lseek
 from pathlib import Path
@@ -16,6 +17,7 @@ from eventstore.log.columns import one_batch
 from eventstore.projections.index_tables import TABLES
 from eventstore.projections.run_file import (
     ENTRY_BYTES,
+    ENTRY_NUMBERS,
     RUN_SCHEMA,
     RunFile,
     RunMetadata,
@@ -25,6 +27,12 @@ from eventstore.projections.run_file import (
 
 _place_of_value: Final = struct.Struct("<8xqqQ16xq8x").unpack_from
 """Position, start and checksum of an entry without its key; start of the one after it."""
+
+_ONE_ENTRY: Final = 2 * ENTRY_NUMBERS
+"""How many int64s `rows_of` gives of a key with one entry whose value is elsewhere."""
+
+_entry: Final = struct.Struct("<qqq8xq8xq8x").unpack_from
+"""Key, position and start of an entry; key and start of the one after it."""
 
 
 class SortedRun:
@@ -49,19 +57,22 @@ class SortedRun:
         self.records = self.last_position - self.first_position + 1
 
     def newest(self, table: int, key: int, as_of: int) -> tuple[int, bytes] | None:
-        opened = self._tables.get(table)
+        opened = self._tables[table]
         if opened is None or not opened.lowest <= key <= opened.highest:
             return None
-        if opened.is_dense and lseek(self._descriptor, 0, SEEK_END) == self._size:
+        is_held = opened.is_held
+        if opened.is_dense and (is_held or lseek(self._descriptor, 0, SEEK_END) == self._size):
             # For most nodes what `_newest` does, without calling anything and without the block:
             # the checksum is that of this key, of this position, and of its newest value alone.
-            mapped = opened.mapped
+            content, at = opened.content, opened.values
             position, start, checksum, end = _place_of_value(
-                mapped, opened.first + (key - opened.lowest) * ENTRY_BYTES
+                content, opened.first + (key - opened.lowest) * ENTRY_BYTES
             )
             if position <= as_of:
-                value = mapped[(at := opened.values) + start : at + end]
-                if xxh3_64_intdigest(value, (key << 32 ^ position) * opened.seed) == checksum:
+                value = content[at + start : at + end]
+                if is_held or (
+                    xxh3_64_intdigest(value, (key << 32 ^ position) * opened.seed) == checksum
+                ):
                     return position, value
         # Most runs do not have the key: without calling the functions that say so, too.
         bits = opened.filter
@@ -76,36 +87,49 @@ class SortedRun:
         self, table: int, keys: Sequence[int], as_of: int
     ) -> dict[int, tuple[int, bytes]]:
         """By key what `newest` answers, for those of `keys` for which there is anything."""
-        opened = self._tables.get(table)
+        opened = self._tables[table]
         if opened is None:
             return {}
         self._refuse_cut()
         lowest, highest, is_dense = opened.lowest, opened.highest, opened.is_dense
-        mapped, first, values, seed = opened.mapped, opened.first, opened.values, opened.seed
-        bits, slot_shift = opened.checked_filter(), opened.slot_shift
+        content, first, values, seed = opened.content, opened.first, opened.values, opened.seed
+        bits, slot_shift, is_held = opened.filter, opened.slot_shift, opened.is_held
+        directory, shift, hint_keys = opened.directory, opened.shift, opened.hint_keys
+        is_plain = is_held and not opened.has_inline_values
         found = {}
         for key in keys:
             if not lowest <= key <= highest:
                 continue
-            if is_dense:
-                # For most keys what `_newest` does, without its steps: as in `newest`.
-                position, start, checksum, end = _place_of_value(
-                    mapped, first + (key - lowest) * ENTRY_BYTES
-                )
-                if position <= as_of:
-                    value = mapped[values + start : values + end]
-                    if xxh3_64_intdigest(value, (key << 32 ^ position) * seed) == checksum:
-                        found[key] = (position, value)
-                        continue
             if bits and not bits[(slot := key - lowest >> slot_shift) >> 3] >> (slot & 7) & 1:
                 continue
+            # For most keys what `_newest` does, without its steps: as in `newest`.
+            if is_dense:
+                position, start, checksum, end = _place_of_value(
+                    content, first + (key - lowest) * ENTRY_BYTES
+                )
+                if position <= as_of:
+                    value = content[values + start : values + end]
+                    if is_held or (
+                        xxh3_64_intdigest(value, (key << 32 ^ position) * seed) == checksum
+                    ):
+                        found[key] = (position, value)
+                        continue
+            elif is_plain:
+                bucket = key - lowest >> shift
+                row = bisect_left(hint_keys, key, directory[bucket], directory[bucket + 1])
+                same, position, start, following, end = _entry(content, first + row * ENTRY_BYTES)
+                if same != key:
+                    continue
+                if following != key and position <= as_of:
+                    found[key] = (position, content[values + start : values + end])
+                    continue
             newest = _newest(opened, key, as_of)
             if newest is not None:
                 found[key] = newest
         return found
 
     def entries(self, table: int, key: int, as_of: int) -> Sequence[tuple[int, bytes]]:
-        opened = self._tables.get(table)
+        opened = self._tables[table]
         if opened is None or not opened.lowest <= key <= opened.highest:
             return ()
         bits = opened.filter
@@ -113,17 +137,20 @@ class SortedRun:
             slot = key - opened.lowest >> opened.slot_shift
             if not bits[slot >> 3] >> (slot & 7) & 1:
                 return ()
-        if lseek(self._descriptor, 0, SEEK_END) != self._size:
+        if not opened.is_held:
             self._refuse_cut()
         rows = opened.rows_of(key, as_of)
         if rows is None:
             return ()
-        numbers = opened.numbers
-        return [*zip(rows[1:-numbers:numbers], opened.values_of(rows), strict=True)]
+        if opened.is_held and len(rows) == _ONE_ENTRY:
+            # As most keys have.
+            at = opened.values
+            return ((rows[1], opened.content[at + rows[2] : at + rows[6]]),)
+        return [*zip(rows[1 :: opened.numbers], opened.values_of(rows), strict=False)]
 
     def ids(self, table: int, key: int, as_of: int) -> Sequence[int]:
         """The values of what `entries` answers, of a table of ids."""
-        opened = self._tables.get(table)
+        opened = self._tables[table]
         if opened is None or not opened.lowest <= key <= opened.highest:
             return ()
         distance = key - opened.lowest
@@ -131,29 +158,33 @@ class SortedRun:
         bits = opened.filter
         if bits and not bits[(slot := distance >> opened.slot_shift) >> 3] >> (slot & 7) & 1:
             return ()
-        if lseek(self._descriptor, 0, SEEK_END) != self._size:
+        if not opened.is_held:
             self._refuse_cut()
         rows = opened.rows_of(key, as_of)
         return () if rows is None else rows[2 : -opened.numbers : opened.numbers]
 
     def values_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, list[bytes]]:
         """By key the values of what `entries` answers, for those of `keys` that have any."""
-        opened = self._tables.get(table)
+        opened = self._tables[table]
         if opened is None:
             return {}
         self._refuse_cut()
         lowest, highest, rows_of = opened.lowest, opened.highest, opened.rows_of
+        bits, slot_shift, values_of = opened.filter, opened.slot_shift, opened.values_of
         found = {}
         for key in keys:
-            if lowest <= key <= highest:
-                rows = rows_of(key, as_of)
-                if rows is not None:
-                    found[key] = opened.values_of(rows)
+            if not lowest <= key <= highest:
+                continue
+            if bits and not bits[(slot := key - lowest >> slot_shift) >> 3] >> (slot & 7) & 1:
+                continue
+            rows = rows_of(key, as_of)
+            if rows is not None:
+                found[key] = values_of(rows)
         return found
 
     def known_keys(self, table: int, keys: Collection[int]) -> set[int]:
         """Those of `keys` that the table has."""
-        opened = self._tables.get(table)
+        opened = self._tables[table]
         if opened is None:
             return set()
         if opened.has_all_keys:
@@ -162,7 +193,7 @@ class SortedRun:
             return {key for key in keys if lowest <= key <= highest}
         self._refuse_cut()
         lowest, highest, has_key = opened.lowest, opened.highest, opened.has_key
-        bits, slot_shift = opened.checked_filter(), opened.slot_shift
+        bits, slot_shift = opened.filter, opened.slot_shift
         if bits:
             # Without calling the function that says so, too.
             keys = [
@@ -175,7 +206,11 @@ class SortedRun:
 
     def keys(self, table: int, as_of: int) -> Iterator[int]:
         """The distinct keys that have an entry at or before `as_of`, ascending."""
-        return _distinct(self.batch(table), as_of)
+        opened = self._tables[table]
+        if opened is None:
+            return iter(())
+        self._refuse_cut()
+        return _distinct(*opened.keys_and_positions(), as_of)
 
     def entry_columns(self, table: int) -> tuple[pa.Array, pa.Array]:
         """The positions and values of all entries of a table; as `batch` gives them."""
@@ -187,7 +222,7 @@ class SortedRun:
 
         The values are those of the file itself: `check_values` afterwards.
         """
-        opened = self._tables.get(table)
+        opened = self._tables[table]
         if opened is None:
             return run_batch([], [], [])
         self._refuse_cut()
@@ -195,7 +230,7 @@ class SortedRun:
 
     def check_values(self, table: int) -> None:
         """Check all values of a table, as they are now."""
-        opened = self._tables.get(table)
+        opened = self._tables[table]
         if opened is not None:
             self._refuse_cut()
             opened.check_values()
@@ -258,15 +293,11 @@ def _newest(table: RunTable, key: int, as_of: int) -> tuple[int, bytes] | None:
     return last[1], table.values_of(last)[0]
 
 
-def _distinct(batch: pa.RecordBatch, as_of: int) -> Iterator[int]:
+def _distinct(keys: Sequence[int], positions: Sequence[int], as_of: int) -> Iterator[int]:
     last_key = None
-    for key, position in zip(*map(_integers, batch.columns[:2]), strict=True):
+    for key, position in zip(keys, positions, strict=True):
         # The first entry of a key is its oldest.
         if key != last_key:
             last_key = key
             if position <= as_of:
                 yield key
-
-
-def _integers(column: pa.Array) -> memoryview:
-    return memoryview(column.buffers()[1]).cast("q")

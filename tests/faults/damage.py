@@ -22,7 +22,7 @@ import pyarrow as pa
 import eventstore
 from eventstore import errors
 from eventstore.audit import SigningKey
-from eventstore.projections import point_index
+from eventstore.projections import point_index, run_file
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.faults.part import Outcome, Report
 
@@ -321,7 +321,10 @@ def run(seeds: range, reads: int, tell: Report = lambda line: None) -> Outcome:
         bench = Bench(Path(root), reads)
         for seed in seeds:
             outcome.count("damages")
-            outcome.complaints += bench.complaints(seed, outcome)
+            # Every other one as if its files were long ones.
+            held_bytes_max = run_file.HELD_BYTES_MAX * (seed % 2)
+            with mock.patch.object(run_file, "HELD_BYTES_MAX", held_bytes_max):
+                outcome.complaints += bench.complaints(seed, outcome)
             if seed % 100 == 99:
                 tell(f"{seed + 1} of {seeds.stop}, {len(outcome.complaints)} complaints")
     return outcome

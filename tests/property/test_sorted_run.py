@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest import mock
 from uuid import UUID
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eventstore.projections import run_file
 from eventstore.projections.index_tables import decode_id
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
 from eventstore.projections.sorted_run import SortedRun, merge_runs, sorted_batch, write_run
@@ -102,9 +104,14 @@ def assert_answers(run: SortedRun, entries: list[Entry]) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(stretches())
-def test_a_run_and_what_is_merged_of_some_answer_as_their_entries(made: list[list[Entry]]) -> None:
-    with TemporaryDirectory() as folder:
+@given(stretches(), st.sampled_from([0, run_file.HELD_BYTES_MAX]))
+def test_a_run_and_what_is_merged_of_some_answer_as_their_entries(
+    made: list[list[Entry]], held_bytes_max: int
+) -> None:
+    with (
+        mock.patch.object(run_file, "HELD_BYTES_MAX", held_bytes_max),
+        TemporaryDirectory() as folder,
+    ):
         runs = [written(Path(folder), entries, number) for number, entries in enumerate(made)]
         for run, entries in zip(runs, made, strict=True):
             assert_answers(run, entries)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import eventstore
-from eventstore.projections import point_index
+from eventstore.projections import point_index, run_file
 from eventstore.projections.index_tables import (
     ARTIFACT_NAMES,
     ARTIFACT_URIS,
@@ -21,14 +21,28 @@ from eventstore.projections.index_tables import (
     name_key,
 )
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, DamagedRunError, RunMetadata
-from eventstore.projections.sorted_run import run_batch, write_run
+from eventstore.projections.sorted_run import SortedRun, run_batch, write_run
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 COUNT = 60
 
 
+@pytest.fixture(params=["mapped", "held"])
+def kept(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How runs are read: as long ones are, or as short ones, which are copied into memory."""
+    if request.param == "mapped":
+        monkeypatch.setattr(run_file, "HELD_BYTES_MAX", 0)
+    return str(request.param)
+
+
+only_mapped = pytest.mark.parametrize("kept", ["mapped"], indirect=True)
+only_held = pytest.mark.parametrize("kept", ["held"], indirect=True)
+
+
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[eventstore.MetadataStore]:
+def store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> Iterator[eventstore.MetadataStore]:
     """All but the newest record in one run."""
     monkeypatch.setattr(point_index, "_CLOSING_RECORDS_MIN", 1)
     with eventstore.open(tmp_path / "store") as store:
@@ -97,7 +111,7 @@ def test_a_flipped_bit_changes_no_answer(store: eventstore.MetadataStore, seed: 
     ("keys", "width"), [([1, 2, 3, 4], 3), ([1, 1, 3, 3], 3), ([1, 1, 3, 3], 8), ([7, 9, 9], 20)]
 )
 def test_no_changed_bit_of_a_run_gives_another_answer(
-    tmp_path: Path, keys: list[int], width: int
+    tmp_path: Path, kept: str, keys: list[int], width: int
 ) -> None:
     positions = range(11, 11 + len(keys))
     values = [bytes([position]) * width for position in positions]
@@ -114,7 +128,7 @@ def test_no_changed_bit_of_a_run_gives_another_answer(
     run = write_run(path, metadata, {ARTIFACTS: run_batch(keys, positions, values)})
     asked = range(keys[0] - 1, keys[-1] + 2)
 
-    def looked_up() -> list[object]:
+    def looked_up(run: SortedRun) -> list[object]:
         reads: list[Callable[[], object]] = [
             lambda: run.newest_of_each(ARTIFACTS, asked, 99),
             lambda: run.values_of_each(ARTIFACTS, asked, 99),
@@ -128,12 +142,16 @@ def test_no_changed_bit_of_a_run_gives_another_answer(
             ]
         return [*map(answered, reads)]
 
-    expected, content = looked_up(), path.read_bytes()
+    expected, content = looked_up(run), path.read_bytes()
     assert None in expected
     for offset in range(content.index(b'{"metadata"')):
         for bit in (0, 6):
             flip(path, offset, bit)
-            for found, right in zip(looked_up(), expected, strict=True):
+            damaged = run
+            if kept == "held":
+                assert looked_up(run) == expected
+                damaged = SortedRun(path)
+            for found, right in zip(looked_up(damaged), expected, strict=True):
                 assert found in (right, "damaged"), (offset, bit)
             flip(path, offset, bit)
     assert path.read_bytes() == content
@@ -157,6 +175,32 @@ def test_a_run_that_was_cut_is_built_again(
     assert answers(store) == expected
 
 
+@only_held
+def test_what_was_copied_is_not_read_again(
+    store: eventstore.MetadataStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected, path = answers(store), run_of(store)
+    path.write_bytes(b"")
+    assert answers(store) == expected
+    assert not caplog.records
+
+
+@only_held
+@pytest.mark.parametrize("part", ["entries", "directory", "filter", "values"])
+def test_damage_to_any_part_of_a_table_is_found_when_it_is_copied(
+    store: eventstore.MetadataStore, caplog: pytest.LogCaptureFixture, part: str
+) -> None:
+    path = run_of(store)
+    layout = SortedRun(path).file.tables.layouts[ARTIFACTS if part == "values" else ARTIFACT_NAMES]
+    flip(path, getattr(layout, part), 3)
+    with eventstore.open(path.parents[2], read_only=True) as undamaged:
+        expected = answers(undamaged)
+    caplog.clear()
+    assert answers(store) == expected
+    assert caplog.text.count("building it again from the log") == 1
+
+
+@only_mapped
 def test_what_is_built_again_is_named(
     store: eventstore.MetadataStore, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -171,11 +215,11 @@ def test_what_is_built_again_is_named(
     assert "building it again" in caplog.text
 
 
+@only_mapped
 def test_a_run_is_not_built_for_ever(
     store: eventstore.MetadataStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where memory or the disk is unsound."""
-    from eventstore.projections import run_file
 
     def damaged(table: run_file.RunTable, number: int) -> bytes:
         raise run_file.DamagedRunError(table.file, f"block {number}")
