@@ -24,20 +24,16 @@ from __future__ import annotations
 import bisect
 import mmap
 import os
-import secrets
 import struct
-from array import array
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Final
 from uuid import UUID
 
 import msgspec
 import pyarrow as pa
 from xxhash import xxh3_64_intdigest
-
-from eventstore.projections.cache_file import written_whole
 
 RUN_FORMAT_VERSION: Final = 9
 
@@ -59,23 +55,21 @@ BLOCK_ROWS: Final = 16
 BLOCK_SHIFT: Final = BLOCK_ROWS.bit_length() - 1
 _IN_BLOCK: Final = BLOCK_ROWS - 1
 
-_NUMBER_BYTES: Final = 8
-_INLINE_NUMBERS: Final = 3
+NUMBER_BYTES: Final = 8
+INLINE_NUMBERS: Final = 3
 ENTRY_NUMBERS: Final = 4
-ENTRY_BYTES: Final = _NUMBER_BYTES * ENTRY_NUMBERS
+ENTRY_BYTES: Final = NUMBER_BYTES * ENTRY_NUMBERS
 """How long an entry is where its value is elsewhere."""
 
 _INLINE_AROUND: Final = struct.Struct("<q16x6q").unpack_from
 _ENTRY_AROUND: Final = struct.Struct("<q24x8q").unpack_from
 """The key of an entry; the int64s of the two after it."""
 
-_ROWS_PER_BUCKET: Final = 4
-_SLOTS_PER_ROW: Final = 8
-_ENDING: Final = struct.Struct("<Qq8s")
-_MAGIC: Final = b"ESRUN\0\0\x09"
+ENDING: Final = struct.Struct("<Qq8s")
+MAGIC: Final = b"ESRUN\0\0\x09"
 _COMPARED_BYTES: Final = 1 << 20
 _UNSIGNED: Final = (1 << 64) - 1
-_SUPERSEDED: Final = 0x5AC6_31D7_94EB_2F0D
+SUPERSEDED: Final = 0x5AC6_31D7_94EB_2F0D
 """Tells the checksum of a value that a newer one of its key follows from that of the newest."""
 
 _checksum: Final = xxh3_64_intdigest
@@ -112,7 +106,7 @@ class RunMetadata(msgspec.Struct, frozen=True, kw_only=True):
     highest_ids: dict[str, int]
 
 
-class _Layout(msgspec.Struct, frozen=True, kw_only=True):
+class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """Where a table lies: offsets and sizes in bytes.
 
     Bucket b spans 2^shift keys, a slot of the filter 2^slot_shift; a table without a filter has one
@@ -139,10 +133,12 @@ class _Layout(msgspec.Struct, frozen=True, kw_only=True):
     has_all_keys: bool
 
 
-class _Footer(msgspec.Struct, frozen=True, kw_only=True):
+class Footer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a file ends with: all that is needed to read the rest."""
+
     metadata: RunMetadata
     seed: int
-    tables: dict[int, _Layout]
+    tables: dict[int, Layout]
 
 
 class RunTable:
@@ -183,7 +179,7 @@ class RunTable:
         "values",
     )
 
-    def __init__(self, layout: _Layout, file: RunFile, seed: int) -> None:
+    def __init__(self, layout: Layout, file: RunFile, seed: int) -> None:
         """Raises DamagedRunError."""
         self._layout, self.file, self.seed = layout, file, seed
         self.rows, self.shift, self.slot_shift = layout.rows, layout.shift, layout.slot_shift
@@ -199,8 +195,8 @@ class RunTable:
         # Each row is as far from the first as its key, as of ids of nodes that were put once.
         is_gapless = layout.highest - layout.lowest + 1 == layout.rows and layout.has_all_keys
         self.is_dense = is_gapless and not layout.has_inline_values
-        self.numbers = _INLINE_NUMBERS if layout.has_inline_values else ENTRY_NUMBERS
-        self.entry_bytes = _NUMBER_BYTES * self.numbers
+        self.numbers = INLINE_NUMBERS if layout.has_inline_values else ENTRY_NUMBERS
+        self.entry_bytes = NUMBER_BYTES * self.numbers
         self._around = _INLINE_AROUND if layout.has_inline_values else _ENTRY_AROUND
         self.stride = BLOCK_ROWS * self.entry_bytes
         self.span = self.stride + 2 * self.entry_bytes
@@ -310,7 +306,7 @@ class RunTable:
         for first in range(0, len(rows) - ENTRY_NUMBERS, ENTRY_NUMBERS):
             key, position, start, checksum, following, _, end = rows[first : first + 7]
             value = content[at + start : at + end]
-            seed = self.seed ^ _SUPERSEDED if following == key else self.seed
+            seed = self.seed ^ SUPERSEDED if following == key else self.seed
             # The digest takes the lowest 64 bits. Multiplied, for it adds seeds to short values as
             # they are: a changed bit of a value could make up for another key or position.
             if _checksum(value, (key << 32 ^ position) * seed) != checksum & _UNSIGNED:
@@ -415,7 +411,7 @@ class RunFile:
 class _Tables(dict[int, RunTable | None]):
     """The tables of a run, each opened when it is first asked for; None where there is none."""
 
-    def __init__(self, file: RunFile, layouts: Mapping[int, _Layout]) -> None:
+    def __init__(self, file: RunFile, layouts: Mapping[int, Layout]) -> None:
         self._file, self.layouts = file, layouts
 
     def __missing__(self, table: int) -> RunTable | None:
@@ -426,15 +422,15 @@ class _Tables(dict[int, RunTable | None]):
         return opened
 
 
-def _footer(descriptor: int, size: int) -> _Footer:
-    end = max(size - _ENDING.size, 0)
-    checksum, length, magic = _ENDING.unpack(os.pread(descriptor, _ENDING.size, end))
-    if magic != _MAGIC or not 0 < length <= end:
+def _footer(descriptor: int, size: int) -> Footer:
+    end = max(size - ENDING.size, 0)
+    checksum, length, magic = ENDING.unpack(os.pread(descriptor, ENDING.size, end))
+    if magic != MAGIC or not 0 < length <= end:
         raise ValueError("it does not end as a run of this format does")
     encoded = os.pread(descriptor, length, end - length)
     if _checksum(encoded) != checksum:
         raise ValueError("its footer is damaged")
-    footer = msgspec.json.decode(encoded, type=_Footer)
+    footer = msgspec.json.decode(encoded, type=Footer)
     if footer.metadata.format_version != RUN_FORMAT_VERSION:
         raise ValueError(f"format version {footer.metadata.format_version}")
     if any(layout.end > end - length for layout in footer.tables.values()):
@@ -453,198 +449,9 @@ def same_file(one: Path, other: Path) -> bool:
                 return True
 
 
-def write_run_file(
-    path: Path,
-    metadata: RunMetadata,
-    tables: Mapping[int, pa.RecordBatch],
-    *,
-    seed: int | None = None,
-) -> None:
-    """Write one sorted batch of RUN_SCHEMA a table; tables not given are empty.
-
-    With the same `seed` the same entries make the same file.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    seed = secrets.randbits(63) if seed is None else seed
-    in_order = dict(sorted(metadata.highest_ids.items()))
-    metadata = msgspec.structs.replace(metadata, highest_ids=in_order)
-    with written_whole(path) as file:
-        layouts = {
-            table: _write_table(file, batch, seed ^ table)
-            for table, batch in sorted(tables.items())
-            if batch.num_rows
-        }
-        footer = msgspec.json.encode(_Footer(metadata=metadata, seed=seed, tables=layouts))
-        file.write(footer + _ENDING.pack(_checksum(footer), len(footer), _MAGIC))
-
-
-def _write_table(file: IO[bytes], batch: pa.RecordBatch, seed: int) -> _Layout:
-    rows, keys = batch.num_rows, batch.column(0)
-    offsets, values = _binary_buffers(batch.column(2))
-    lowest, highest = keys[0].as_py(), keys[-1].as_py()
-    are_ids = _are_numbers(batch.column(2))
-    width = _INLINE_NUMBERS if are_ids else ENTRY_NUMBERS
-    blocks = -(-rows // BLOCK_ROWS)
-    # With a row before the first one, one behind the last one, and whole blocks.
-    numbers = array("q", bytes(_NUMBER_BYTES * width * (blocks * BLOCK_ROWS + 2)))
-    entries = memoryview(numbers)[width:]
-    end = rows * width
-    entries[:end:width] = _int64s(keys)
-    entries[1:end:width] = _int64s(batch.column(1))
-    if are_ids:
-        entries[2:end:width] = values.cast("q")
-    else:
-        entries[2 : end + width : width] = offsets
-        entries[3:end:width] = _signed(_value_checksums(batch, offsets, values, seed))
-    entries[end] = highest ^ 1
-    whole = memoryview(numbers).cast("B")
-    stride = _NUMBER_BYTES * width * BLOCK_ROWS
-    span = stride + 2 * _NUMBER_BYTES * width
-    starts = range(0, blocks * stride, stride)
-    checksums = array("Q", [_checksum(whole[start : start + span], seed) for start in starts])
-    shift, directory = _directory(keys, lowest, highest)
-    slot_shift, bits = _filter(keys, lowest, highest)
-    entries_at = file.tell()
-    file.write(whole)
-    checksums_at = file.tell()
-    file.write(checksums)
-    directory_at = file.tell()
-    _write_padded(file, directory)
-    filter_at = file.tell()
-    file.write(bits)
-    values_at = file.tell()
-    if are_ids:
-        values = memoryview(b"")
-    _write_padded(file, values)
-    return _Layout(
-        rows=rows,
-        lowest=lowest,
-        highest=highest,
-        shift=shift,
-        slot_shift=slot_shift,
-        entries=entries_at,
-        checksums=checksums_at,
-        directory=directory_at,
-        filter=filter_at,
-        values=values_at,
-        end=values_at + len(values),
-        entries_checksum=_checksum(whole, seed),
-        directory_checksum=_checksum(directory, seed),
-        filter_checksum=_checksum(bits, seed),
-        values_checksum=_checksum(values, seed),
-        has_inline_values=are_ids,
-        has_all_keys=_are_gapless(keys),
-    )
-
-
-def _write_padded(file: IO[bytes], part: memoryview | bytes) -> None:
-    file.write(part)
-    file.write(bytes(-len(part) % _NUMBER_BYTES))
-
-
-def _signed(numbers: array[int]) -> memoryview:
-    return memoryview(numbers).cast("B").cast("q")
-
-
-def _value_checksums(
-    batch: pa.RecordBatch, offsets: memoryview, values: memoryview, seed: int
-) -> array[int]:
-    """The checksum of each value, as `RunTable.values_of` checks it."""
-    import pyarrow.compute as compute
-
-    keys, found = batch.column(0), bytes(values)
-    seeds = pa.repeat(pa.scalar(seed, pa.int64()), len(keys))
-    is_superseded = pa.concat_arrays([compute.equal(keys[1:], keys[:-1]), pa.array([False])])
-    seeds = compute.if_else(is_superseded, seed ^ _SUPERSEDED, seeds)
-    seeds = compute.multiply(
-        compute.bit_wise_xor(compute.shift_left(keys, 32), batch.column(1)), seeds
-    )
-    places = zip(pairwise(offsets), _int64s(seeds), strict=True)
-    return array("Q", [_checksum(found[start:end], mixed) for (start, end), mixed in places])
-
-
-def _are_gapless(keys: pa.Array) -> bool:
-    """Whether each number from the lowest to the highest of sorted ones is there."""
-    import pyarrow.compute as compute
-
-    spread = keys[-1].as_py() - keys[0].as_py()
-    # Of hashes the differences would overflow, and of fewer keys some are missing.
-    if spread >= len(keys):
-        return False
-    steps = compute.subtract(keys[1:], keys[:-1])
-    return not compute.any(compute.greater(steps, 1)).as_py()
-
-
-def _directory(keys: pa.Array, lowest: int, highest: int) -> tuple[int, memoryview]:
-    """How many bits of keys a bucket spans; the first row of each as int32, and the end of all."""
-    # Not at the top: it takes long to import, and look-ups do without it.
-    import pyarrow.compute as compute
-
-    spread, shift = highest - lowest, 0
-    while spread >> shift >= max(2, len(keys) // _ROWS_PER_BUCKET):
-        shift += 1
-    buckets = _divided(keys, lowest, shift)
-    runs = compute.run_end_encode(buckets, run_end_type=pa.int32())
-    ones = pa.repeat(pa.scalar(1, pa.uint64()), (spread >> shift) + 1)
-    numbers = compute.subtract(compute.cumulative_sum(ones), pa.scalar(1, pa.uint64()))
-    # An empty bucket ends where the one before it does.
-    rows = compute.index_in(numbers, value_set=runs.values)
-    ends = compute.fill_null_forward(runs.run_ends.take(rows))
-    first = pa.array([0], pa.int32())
-    return shift, memoryview(pa.concat_arrays([first, ends]).buffers()[1])
-
-
-def _filter(keys: pa.Array, lowest: int, highest: int) -> tuple[int, bytes]:
-    """How many bits of keys a slot spans, and a bit for each slot, the first one lowest."""
-    import pyarrow.compute as compute
-
-    spread, shift = highest - lowest, 0
-    if _are_gapless(keys):
-        return 0, b""
-    while spread >> shift >= _SLOTS_PER_ROW * len(keys):
-        shift += 1
-    slots = compute.run_end_encode(_divided(keys, lowest, shift)).values
-    bits = bytearray(_NUMBER_BYTES * ((spread >> shift) // (8 * _NUMBER_BYTES) + 1))
-    for slot in slots.to_pylist():
-        bits[slot >> 3] |= 1 << (slot & 7)
-    return shift, bytes(bits)
-
-
-def _divided(keys: pa.Array, lowest: int, shift: int) -> pa.Array:
-    """How far each key is from the lowest, in spans of 2^shift."""
-    import pyarrow.compute as compute
-
-    # Unsigned, for the distance between hashes may be more than an int64 holds.
-    start = pa.scalar(lowest % (1 << 64), pa.uint64())
-    distances = compute.subtract(keys.view(pa.uint64()), start)
-    return compute.shift_right(distances, pa.scalar(shift, pa.uint64()))
-
-
-def _are_numbers(values: pa.Array) -> bool:
-    """Whether all values have the length of an int64."""
-    import pyarrow.compute as compute
-
-    lengths: dict[str, int] = compute.min_max(compute.binary_length(values)).as_py()
-    return lengths["min"] == lengths["max"] == _NUMBER_BYTES
-
-
-def _int64s(array: pa.Array) -> memoryview:
-    return memoryview(array.buffers()[1]).cast("q")[array.offset : array.offset + len(array)]
-
-
-def _binary_buffers(array: pa.Array) -> tuple[memoryview, memoryview]:
-    """The offsets, one more than values, and the values of a large_binary array."""
-    if array.offset:
-        array = pa.concat_arrays([array])
-    _, offsets_buffer, values_buffer = array.buffers()
-    offsets = memoryview(offsets_buffer).cast("q")[: len(array) + 1]
-    values: Any = values_buffer if values_buffer is not None else b""
-    return offsets, memoryview(values)[: offsets[-1]]
-
-
 def _inline_offsets(rows: int) -> pa.Buffer:
     """Where the values of as many rows and their end are, if each has the length of an int64."""
     import pyarrow.compute as compute
 
-    widths = pa.repeat(pa.scalar(_NUMBER_BYTES, pa.int64()), rows + 1)
-    return compute.subtract(compute.cumulative_sum(widths), _NUMBER_BYTES).buffers()[1]
+    widths = pa.repeat(pa.scalar(NUMBER_BYTES, pa.int64()), rows + 1)
+    return compute.subtract(compute.cumulative_sum(widths), NUMBER_BYTES).buffers()[1]

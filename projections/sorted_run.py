@@ -22,8 +22,8 @@ from eventstore.projections.run_file import (
     RunFile,
     RunMetadata,
     RunTable,
-    write_run_file,
 )
+from eventstore.projections.run_writing import write_run_file
 
 _place_of_value: Final = struct.Struct("<8xqqQ16xq8x").unpack_from
 """Position, start and checksum of an entry without its key; start of the one after it."""

@@ -25,8 +25,9 @@ from eventstore.projections.projections import (
     SUBTREE_HEADS_NAME,
     TABLES_NAME,
 )
-from eventstore.projections.run_file import UnusableRunError, same_file, write_run_file
+from eventstore.projections.run_file import UnusableRunError, same_file
 from eventstore.projections.run_folder import run_path
+from eventstore.projections.run_writing import write_run_file
 from eventstore.projections.sorted_run import SortedRun, sorted_batch
 from eventstore.projections.subtree_heads import SubtreeHeads
 from eventstore.projections.tables import Tables

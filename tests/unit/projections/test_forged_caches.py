@@ -14,7 +14,8 @@ import eventstore
 from eventstore import errors
 from eventstore.projections import point_index, verification
 from eventstore.projections.index_tables import ARTIFACT_TYPES, ARTIFACTS, TABLES
-from eventstore.projections.run_file import RunMetadata, write_run_file
+from eventstore.projections.run_file import RunMetadata
+from eventstore.projections.run_writing import write_run_file
 from eventstore.projections.sorted_run import SortedRun, run_batch
 from eventstore.proto import metadata_store_pb2 as mlmd
 
