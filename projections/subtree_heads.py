@@ -92,6 +92,11 @@ class SubtreeHeads:
         # A block is a complete subtree, so it stands for its leaves wherever the tree is split.
         return tree_head([*heads, tree_head(rest)] if rest else heads)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is kept, as where the file is of no use."""
+        return not self._blocks
+
     def are_of_log(self) -> bool:
         """Whether what is kept is what the log gives."""
         leaves = len(self._blocks) * BLOCK_LEAVES

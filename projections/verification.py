@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from eventstore.log import Finding, Log, Progress, VerifyReport
 from eventstore.log.columns import one_batch
+from eventstore.projections.definitions import are_as_made
 from eventstore.projections.index_building import INDEXED_COLUMNS, highest_ids, run_tables
 from eventstore.projections.index_tables import TABLES
 from eventstore.projections.projections import (
@@ -33,7 +34,7 @@ from eventstore.projections.subtree_heads import SubtreeHeads
 from eventstore.projections.tables import Tables
 from eventstore.projections.tables_file import checkpoint_of, open_tables_to_compare
 
-REMEDY: Final = "run `eventstore rebuild`"
+DISAGREES: Final = "a cache does not agree with the log, which is sound; it can be rebuilt: "
 
 _RECORDS_AT_ONCE: Final = 262_144
 _OBJECTS: Final = "SELECT type, name, sql FROM sqlite_master ORDER BY ALL"
@@ -55,18 +56,29 @@ def with_caches(report: VerifyReport, log: Log, progress: Progress | None = None
         return report.without("the caches, since the log is damaged")
     folder = log.directory / FOLDER_NAME
     tables, heads = folder / TABLES_NAME, folder / SUBTREE_HEADS_NAME
-    findings = [*_index_findings(log, folder / INDEX_NAME, progress)]
     not_checked: list[str] = []
+    findings = [*_index_findings(log, folder / INDEX_NAME, not_checked, progress)]
     if tables.exists():
         findings += _tables_findings(log, tables, not_checked)
-    if heads.exists() and not SubtreeHeads(log, heads, read_only=True).are_of_log():
-        findings.append(
-            Finding(f"{heads} is not what the log gives: {REMEDY}", file=str(heads)),
-        )
-    return msgspec.structs.replace(report.without(*not_checked), ok=not findings, findings=findings)
+    if heads.exists():
+        kept = SubtreeHeads(log, heads, read_only=True)
+        if kept.is_empty:
+            not_checked.append(_unusable(heads, "it holds no heads of this log"))
+        elif not kept.are_of_log():
+            findings.append(Finding(f"{heads} is not what the log gives", file=str(heads)))
+    return msgspec.structs.replace(
+        report.without(*not_checked), ok=not findings, cache_findings=findings
+    )
 
 
-def _index_findings(log: Log, folder: Path, progress: Progress | None) -> Iterator[Finding]:
+def _unusable(path: Path, why: object) -> str:
+    """What to say of a cache that no read believes."""
+    return f"{path}, which is not usable and will be rebuilt: {why}"
+
+
+def _index_findings(
+    log: Log, folder: Path, not_checked: list[str], progress: Progress | None
+) -> Iterator[Finding]:
     highest: dict[int, dict[str, int]] = {0: {}}
     done = 0
     for path in sorted(folder.glob("*.run")):
@@ -74,7 +86,7 @@ def _index_findings(log: Log, folder: Path, progress: Progress | None) -> Iterat
             run = SortedRun(path)
         except UnusableRunError as error:
             if path.exists():
-                yield Finding(f"the point index is damaged: {error}: {REMEDY}", file=str(path))
+                not_checked.append(_unusable(path, error))
             continue
         if run.last_position > log.position:
             # Another process is ahead.
@@ -96,7 +108,7 @@ def _index_findings(log: Log, folder: Path, progress: Progress | None) -> Iterat
         if is_wrong:
             yield Finding(
                 f"the point index of positions {run.first_position} to {run.last_position}, "
-                f"{path}, is not what the log gives: {REMEDY}",
+                f"{path}, is not what the log gives",
                 file=str(path),
                 position=run.first_position,
             )
@@ -150,12 +162,12 @@ def _tables_findings(log: Log, path: Path, not_checked: list[str]) -> Iterator[F
             return
         with opened:
             position = checkpoint_of(opened, log)
-            if position is None:
-                not_checked.append(f"{path}, which is of another log or format and not used")
+            if position is None or not are_as_made(opened):
+                not_checked.append(_unusable(path, "it is of another log, format or version"))
                 return
             found = _digests(opened)
     except duckdb.Error as error:
-        yield Finding(f"{path} is damaged: {error}: {REMEDY}", file=str(path))
+        not_checked.append(_unusable(path, error))
         return
     expected = Tables(_LogUpTo(log, position), None)
     try:
@@ -167,7 +179,7 @@ def _tables_findings(log: Log, path: Path, not_checked: list[str]) -> Iterator[F
     if wrong:
         yield Finding(
             f"{path} is not what the log gives as of position {position}, in "
-            f"{', '.join(sorted(wrong))}: {REMEDY}",
+            f"{', '.join(sorted(wrong))}",
             file=str(path),
         )
 

@@ -1,6 +1,7 @@
 """`eventstore`: the commands, and how their errors reach the shell.
 
-Exit codes: 0 done, 1 it failed, 2 wrong usage, 3 the store is damaged, 130 interrupted.
+Exit codes: 0 done, 1 it failed, 2 wrong usage, 3 the store is damaged, 4 a cache of it does not
+agree with its log, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from eventstore.version import __version__
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_DAMAGED = 3
+EXIT_CACHE_DISAGREES = 4
 EXIT_INTERRUPTED = 130
 EXIT_PIPE_CLOSED = 141
 
@@ -113,8 +115,9 @@ class _LazyGroup(click.Group):
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the store is damaged, 130 interrupted. "
-    "docs/command-line.md tells more, of completion, too.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the store is damaged, 4 a cache of it "
+    "does not agree with its log, 130 interrupted. docs/command-line.md tells more, of completion, "
+    "too.",
 )
 @click.version_option(__version__, prog_name="eventstore")
 def cli() -> None:

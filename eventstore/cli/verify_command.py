@@ -14,7 +14,7 @@ import msgspec
 
 from eventstore.cli.checkpoint_command import text_of
 from eventstore.cli.commands import command, moment_option, output_options, store_argument
-from eventstore.cli.main import EXIT_DAMAGED
+from eventstore.cli.main import EXIT_CACHE_DISAGREES, EXIT_DAMAGED
 from eventstore.cli.moments import EXAMPLES, Moment
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output, Paragraph, Table, counted, note
@@ -24,7 +24,7 @@ from eventstore.history.versions import moment_of
 from eventstore.log import DirectoryLog, Finding, VerifyReport
 from eventstore.log.manifest import read_manifest
 from eventstore.log.verification import verify_directory
-from eventstore.projections.verification import with_caches
+from eventstore.projections.verification import DISAGREES, with_caches
 
 if TYPE_CHECKING:
     from eventstore.audit import Checkpoint
@@ -70,7 +70,8 @@ def verify_command(
 ) -> None:
     """Check every byte, checksum and hash of a store; exit with 3 when something is wrong.
 
-    What was folded from the log to answer reads is folded again and compared.
+    What was folded from the log to answer reads is folded again and compared; exit with 4 when that
+    does not agree with the log, which is sound: `eventstore rebuild` makes it anew.
     With --since, what comes before it is believed.
     """
     checkpoints = _checkpoints(directory, checkpoint_files, key_file)
@@ -109,9 +110,12 @@ def verify_command(
         output.table(_findings(directory, report))
     for words in report.not_checked:
         note(f"not checked: {words}")
-    if not report.ok:
+    if report.findings:
         note(f"{directory} is damaged: {counted(len(report.findings), 'finding')}")
         sys.exit(EXIT_DAMAGED)
+    if report.cache_findings:
+        note(f"{DISAGREES}run `eventstore rebuild {directory}`")
+        sys.exit(EXIT_CACHE_DISAGREES)
 
 
 def _findings(directory: Path, report: VerifyReport) -> Table:
@@ -119,9 +123,9 @@ def _findings(directory: Path, report: VerifyReport) -> Table:
         ("commit", "position", "file", "what"),
         [
             (finding.commit, finding.position, finding.file, finding.what)
-            for finding in report.findings
+            for finding in (*report.findings, *report.cache_findings)
         ],
-        f"{directory} is damaged",
+        f"{directory} is damaged" if report.findings else f"caches of {directory}",
     )
 
 

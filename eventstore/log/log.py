@@ -57,8 +57,10 @@ class SignedHead(msgspec.Struct, frozen=True):
 class VerifyReport(ShownInNotebooks, msgspec.Struct, frozen=True):
     """What `verify` saw: `tree_head` is in hexadecimal, over the records that it could read.
 
-    `not_checked` says what it did not look at, and why; `signed_heads` are those it was to hold the
-    log against, which all hold when it is `ok`.
+    `findings` are of the log, which is the record; `cache_findings` of what is folded from it and
+    can be rebuilt. It is `ok` when there are neither. `not_checked` says what it did not look at,
+    and why; `signed_heads` are those it was to hold the log against, which all hold when it is
+    `ok`.
     """
 
     ok: bool
@@ -69,6 +71,7 @@ class VerifyReport(ShownInNotebooks, msgspec.Struct, frozen=True):
     findings: list[Finding]
     not_checked: list[str] = []
     signed_heads: list[SignedHead] = []
+    cache_findings: list[Finding] = []
 
     def without(self, *not_checked: str) -> VerifyReport:
         """The same report, which also says that something was not looked at."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eventstore import errors
-from eventstore.log import Progress, VerifyReport
+from eventstore.log import Finding, Progress, VerifyReport
 from eventstore.log.creation import LOG_FOLDER
 from eventstore.log.manifest import read_manifest
 from eventstore.store import Engine
@@ -41,9 +41,10 @@ class FileMethods:
 
         With `since` and `until` only the segments with records between these moments are checked;
         what comes before is then believed. `progress` is called with (records done, records in
-        all). Raises DataLossError that names the commit when anything is wrong, NotFoundError for a
-        checkpoint of another store, InvalidArgumentError for moments that `as_of` refuses or that
-        are swapped, and for checkpoints together with a range.
+        all). Raises DataLossError that names the commit when anything is wrong with the log,
+        FailedPreconditionError when it is sound and a cache does not agree with it (`rebuild` makes
+        it anew), NotFoundError for a checkpoint of another store, InvalidArgumentError for moments
+        that `as_of` refuses or that are swapped, and for checkpoints together with a range.
         """
         after, upto = self._engine.range_of(since, until)
         report = self._engine.log.verify(
@@ -54,16 +55,17 @@ class FileMethods:
                 checkpoint.of_store(self._engine.log.store_id) for checkpoint in checkpoints
             ],
         )
+        if report.findings:
+            raise errors.DataLossError(f"the store is damaged: {_first(report.findings)}")
         if since is not None or until is not None or not caches:
-            report = report.without("the caches")
-        else:
-            from eventstore.projections.verification import with_caches
+            return report.without("the caches")
+        from eventstore.projections.verification import DISAGREES, with_caches
 
-            report = with_caches(report, self._engine.log)
-        if not report.ok:
-            found = "; ".join(finding.what for finding in report.findings[:3])
-            more = f" (and {len(report.findings) - 3} more)" if len(report.findings) > 3 else ""
-            raise errors.DataLossError(f"the store is damaged: {found}{more}")
+        report = with_caches(report, self._engine.log)
+        if report.cache_findings:
+            raise errors.FailedPreconditionError(
+                f"{DISAGREES}run `eventstore rebuild`: {_first(report.cache_findings)}"
+            )
         return report
 
     def seal(self) -> None:
@@ -136,6 +138,11 @@ class FileMethods:
                 "a store in memory has no files to back up: open one in a directory"
             )
         return copy_store(self._engine.log.directory, Path(path), progress)
+
+
+def _first(findings: Sequence[Finding]) -> str:
+    found = "; ".join(finding.what for finding in findings[:3])
+    return f"{found} (and {len(findings) - 3} more)" if len(findings) > 3 else found
 
 
 def restore(backup: str | Path, path: str | Path, progress: Progress | None = None) -> VerifyReport:

@@ -231,8 +231,12 @@ def _verification(report: VerifyReport) -> Html:
         ),
         *(("not checked", words) for words in report.not_checked),
         *(("finding", finding.what) for finding in report.findings[:ROWS_MAX]),
+        *(("cache to rebuild", finding.what) for finding in report.cache_findings[:ROWS_MAX]),
     ]
-    verdict = "sound" if report.ok else f"damaged: {len(report.findings):,} findings"
+    if report.findings:
+        verdict = f"damaged: {len(report.findings):,} findings"
+    else:
+        verdict = "sound" if report.ok else "sound, but for caches that do not agree with it"
     return block(heading(soft("verification"), bold(verdict)), fields(said))
 
 

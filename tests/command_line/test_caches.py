@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
+import duckdb
 import pytest
 
 import eventstore
@@ -51,6 +53,31 @@ def test_an_import_folds_what_later_commands_read(tmp_path: Path, folds: list[in
     assert sum(folds) == 314
     assert '"artifact":27' in run("info", directory, "--json").out
     assert sum(folds) == 314
+
+
+def test_a_cache_that_disagrees_is_no_damage_of_the_store(tmp_path: Path) -> None:
+    directory = tmp_path / "store"
+    assert run("import", PENGUIN_DATABASE, directory).code == 0
+    path = directory / "projections" / "tables.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("UPDATE artifacts SET uri = 'forged'")
+    done = run("verify", directory)
+    assert done.code == 4
+    assert str(path) in done.out
+    assert "a cache does not agree with the log, which is sound" in " ".join(done.err.split())
+    assert "damaged" not in done.out + done.err
+    report = json.loads(run("verify", directory, "--json").out)
+    assert (report["ok"], report["findings"]) == (False, [])
+    assert [found["file"] for found in report["cache_findings"]] == [str(path)]
+    assert str(path) in run("verify", directory, "--csv").out
+    assert run("verify", directory, "--no-caches").code == 0
+    assert run("rebuild", directory).code == 0
+    done = run("verify", directory)
+    assert (done.code, done.err) == (0, "")
+    path.write_bytes(b"junk")
+    done = run("verify", directory)
+    assert (done.code, "is sound" in done.out) == (0, True)
+    assert "which is not usable and will be rebuilt" in " ".join(done.err.split())
 
 
 def test_a_store_of_another_user_is_left_as_it_is(

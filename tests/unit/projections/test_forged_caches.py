@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from eventstore.projections.index_tables import ARTIFACT_TYPES, ARTIFACTS, TABLE
 from eventstore.projections.run_file import RunMetadata
 from eventstore.projections.run_writing import write_run_file
 from eventstore.projections.sorted_run import SortedRun, run_batch
+from eventstore.projections.verification import with_caches
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 
@@ -129,7 +131,7 @@ def test_verify_finds_a_forged_run(directory: Path, change: Callable[[Rows], Row
         assert store.verify().not_checked == []
     forge(directory, ARTIFACTS, change)
     with eventstore.open(directory, read_only=True) as store:
-        with pytest.raises(errors.DataLossError, match="eventstore rebuild") as raised:
+        with pytest.raises(errors.FailedPreconditionError, match="eventstore rebuild") as raised:
             store.verify()
         assert str(run_of(directory)) in str(raised.value)
         report = store.verify(caches=False)
@@ -145,7 +147,7 @@ def test_verify_finds_forged_ids(directory: Path) -> None:
     forge(directory, ARTIFACTS, lambda rows: rows, lower)
     with (
         eventstore.open(directory, read_only=True) as store,
-        pytest.raises(errors.DataLossError, match="is not what the log gives"),
+        pytest.raises(errors.FailedPreconditionError, match="is not what the log gives"),
     ):
         store.verify()
 
@@ -166,7 +168,7 @@ def test_verify_finds_forged_tables(directory: Path, sql: str) -> None:
         connection.execute(sql)
     with (
         eventstore.open(directory, read_only=True) as store,
-        pytest.raises(errors.DataLossError, match=r"tables\.duckdb is not what the log gives"),
+        pytest.raises(errors.FailedPreconditionError, match=r"tables\.duckdb is not what the log"),
     ):
         store.verify()
 
@@ -248,8 +250,82 @@ def test_verify_finds_forged_heads(directory: Path) -> None:
         assert store.verify().ok
         content[-1] ^= 1
         path.write_bytes(content)
-        with pytest.raises(errors.DataLossError, match="subtree-heads is not what the log gives"):
+        with pytest.raises(errors.FailedPreconditionError, match="subtree-heads is not what the"):
             store.verify()
+        path.write_bytes(b"junk")
+        assert "subtree-heads, which is not usable" in " ".join(store.verify().not_checked)
+
+
+def test_a_forged_cache_is_no_damage_of_the_record(directory: Path) -> None:
+    forge(directory, ARTIFACTS, changed_text)
+    with eventstore.open(directory, read_only=True) as store:
+        report = with_caches(store.log.verify(), store.log)
+        assert (report.ok, report.findings) == (False, [])
+        assert [found.file for found in report.cache_findings] == [str(run_of(directory))]
+        with pytest.raises(errors.FailedPreconditionError) as raised:
+            store.verify()
+        assert "damaged" not in str(raised.value)
+        assert "the log, which is sound" in str(raised.value)
+    with eventstore.open(directory) as store:
+        store.rebuild()
+        assert store.verify().cache_findings == []
+
+
+def _junk(path: Path) -> None:
+    path.write_bytes(b"junk" * 10_000)
+
+
+def _old_version(path: Path) -> None:
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("UPDATE checkpoint SET format_version = format_version - 1")
+
+
+def _empty_database(path: Path) -> None:
+    path.unlink()
+    duckdb.connect(str(path)).close()
+
+
+def _without_a_table(path: Path) -> None:
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("DROP TABLE events")
+
+
+def _cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _zeroed_blocks(path: Path) -> None:
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        # The first pages lead to all else.
+        file.seek(12_288)
+        file.write(bytes(size - 12_288))
+
+
+@pytest.mark.parametrize(
+    "spoil", [_junk, _old_version, _empty_database, _without_a_table, _cut, _zeroed_blocks]
+)
+def test_tables_of_no_use_are_not_called_forged(
+    directory: Path, spoil: Callable[[Path], None]
+) -> None:
+    path = directory / "projections" / "tables.duckdb"
+    spoil(path)
+    with eventstore.open(directory, read_only=True) as store:
+        (words,) = store.verify().not_checked
+        assert words.startswith(f"{path}, which is not usable and will be rebuilt: ")
+    with eventstore.open(directory) as store:
+        uses(store)
+    with eventstore.open(directory) as store:
+        assert store.verify().not_checked == []
+
+
+@pytest.mark.parametrize("kept", [0, 100, 5_000])
+def test_a_run_of_no_use_is_not_called_forged(directory: Path, kept: int) -> None:
+    path = run_of(directory)
+    os.truncate(path, kept)
+    with eventstore.open(directory, read_only=True) as store:
+        (words,) = store.verify().not_checked
+        assert words.startswith(f"{path}, which is not usable and will be rebuilt: ")
 
 
 def test_verify_says_what_it_did_not_look_at(directory: Path) -> None:
