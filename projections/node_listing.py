@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -14,7 +13,7 @@ from typing import Any, Final
 from eventstore.log import record as kinds
 from eventstore.log.readable import read_message
 from eventstore.projections import index_tables
-from eventstore.projections.filter import FilterSql, Join, PropertyField, SemiJoin
+from eventstore.projections.filter import FilterSql, PropertyField
 from eventstore.projections.filter.evaluation import Candidate
 from eventstore.projections.index_tables import hash64, name_key
 from eventstore.projections.point_index import PointIndex
@@ -30,16 +29,11 @@ NODE_TABLES: Final = {
 }
 """The table of each node kind."""
 
-_LINKS_TO_CONTEXT: Final = {
-    kinds.ARTIFACT: ("attributions", "artifact_id"),
-    kinds.EXECUTION: ("associations", "execution_id"),
-}
 _CANDIDATES_MAX: Final = 2_000
 _CANDIDATES_AT_ONCE: Final = 64
 _CONTEXTS_MAX: Final = 100
 _NAMES_MAX: Final = 500
 _SPLIT_ROWS_MAX: Final = 256
-_NODE_ID: Final = re.compile(r"\bnode\.id\b")
 
 
 @dataclass(frozen=True)
@@ -60,117 +54,6 @@ class Listing:
     after: tuple[int, int] | None = None
     limit: int | None = None
     where: FilterSql | None = None
-
-
-def listing_sql(listing: Listing, *, is_now: bool) -> tuple[str, dict[str, Any]]:
-    """The query for (id, order value), and its parameters.
-
-    With `is_now` it holds for tables that are folded up to `as_of` and no further: what is current
-    is then told by one comparison.
-    """
-    where, parameters = listing.where, dict(listing.where.parameters) if listing.where else {}
-    joins = list(where.joins) if where is not None else []
-    conditions = [where.condition] if where is not None else []
-    if where is not None:
-        conditions += [_having(semi_join, is_now=is_now) for semi_join in where.semi_joins]
-    if listing.context_id is not None:
-        links, end = _LINKS_TO_CONTEXT[listing.kind]
-        joins.append(Join(links, "link", ("link.context_id = $context_id",), end, ends=False))
-        parameters["context_id"] = listing.context_id
-    if listing.type_id is not None:
-        conditions.append("node.type_id = $type_id")
-        parameters["type_id"] = listing.type_id
-    if listing.node_ids is not None:
-        conditions.append("node.id IN (SELECT unnest($node_ids))")
-        parameters["node_ids"] = list(listing.node_ids)
-    if listing.after is not None:
-        conditions.append(_after(listing))
-        parameters["after_value"], parameters["after_id"] = listing.after
-    driver = _driver(listing, joins)
-    joins.remove(driver) if driver in joins else None
-    conditions += [*driver.on, *_alive(driver, is_now=is_now)]
-    joined = "\n".join(_joined(join, is_now=is_now) for join in joins)
-    direction = "DESC" if listing.descending else "ASC"
-    order = f"node.{listing.order_by} {direction}"
-    if listing.order_by != "id":
-        order += f", node.id {direction}"
-    limit = ""
-    if listing.limit is not None:
-        limit = "LIMIT $limit"
-        parameters["limit"] = listing.limit
-    distinct = "DISTINCT" if any(join.repeats for join in (driver, *joins)) else ""
-    sql = f"""
-    SELECT {distinct} node.id, node.{listing.order_by}
-    FROM {driver.table} AS {driver.alias}
-    {joined}
-    WHERE {" AND ".join(conditions)}
-    ORDER BY {order}
-    {limit}
-    """
-    if not is_now:
-        parameters["as_of"] = listing.as_of
-    return _NODE_ID.sub(f"{driver.alias}.{driver.node_key}", sql), parameters
-
-
-def positions_sql(listing: Listing) -> tuple[str, dict[str, Any]]:
-    """The query for the positions of the versions of all nodes of a kind or type, by id."""
-    condition = "" if listing.type_id is None else "AND type_id = $type_id"
-    parameters = {"as_of": listing.as_of, "type_id": listing.type_id}
-    if listing.type_id is None:
-        del parameters["type_id"]
-    sql = f"""
-    SELECT valid_from
-    FROM {NODE_TABLES[listing.kind]}
-    WHERE valid_from <= $as_of AND valid_to > $as_of {condition}
-    ORDER BY id
-    """
-    return sql, parameters
-
-
-def _driver(listing: Listing, joins: Iterable[Join]) -> Join:
-    """The table that the query starts from: the nodes', unless another one says all that is asked.
-
-    Properties are valid for as long as their node's version is, and links have nodes at both ends.
-    """
-    nodes = Join(NODE_TABLES[listing.kind], "node", node_key="id")
-    if listing.where is None or listing.where.names_node or listing.order_by != "id":
-        return nodes
-    if listing.type_id is not None:
-        return nodes
-    found = [join for join in joins if join.node_key is not None]
-    return min(found, key=lambda join: join.repeats, default=nodes)
-
-
-def _after(listing: Listing) -> str:
-    comparison = "<" if listing.descending else ">"
-    if listing.order_by == "id":
-        return f"node.id {comparison} $after_id AND $after_value IS NOT NULL"
-    return f"(node.{listing.order_by}, node.id) {comparison} ($after_value, $after_id)"
-
-
-def _joined(join: Join, *, is_now: bool) -> str:
-    key = [f"{join.alias}.{join.node_key} = node.id"] if join.node_key is not None else []
-    on = " AND ".join([*key, *join.on, *_alive(join, is_now=is_now)])
-    return f"JOIN {join.table} AS {join.alias} ON {on}"
-
-
-def _having(semi_join: SemiJoin, *, is_now: bool) -> str:
-    """Whether a node has such a neighbour."""
-    first, *others = semi_join.joins
-    conditions = [*first.on, *_alive(first, is_now=is_now), semi_join.condition]
-    joined = " ".join(_joined(join, is_now=is_now) for join in others)
-    return (
-        f"node.id IN (SELECT {first.alias}.{first.node_key} FROM {first.table} AS {first.alias} "
-        f"{joined} WHERE {' AND '.join(conditions)})"
-    )
-
-
-def _alive(join: Join, *, is_now: bool) -> list[str]:
-    alias = join.alias
-    if is_now:
-        return [f"{alias}.valid_to = {NOT_ENDED}"] if join.ends else []
-    begun = f"{alias}.valid_from <= $as_of"
-    return [begun, f"{alias}.valid_to > $as_of"] if join.ends else [begun]
 
 
 def listed_from_index(index: PointIndex, listing: Listing) -> list[tuple[int, int]] | None:

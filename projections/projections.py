@@ -24,6 +24,7 @@ from eventstore.projections.cache_file import remove_abandoned
 from eventstore.projections.filter import FilterSql
 from eventstore.projections.held_values import HeldValues
 from eventstore.projections.index_tables import STORED_TABLES, PendingEntries
+from eventstore.projections.listing_sql import positions_sql
 from eventstore.projections.node_listing import (
     NODE_TABLES,
     Listing,
@@ -33,7 +34,6 @@ from eventstore.projections.node_listing import (
     listed_from_index,
     listed_of,
     matching_rows,
-    positions_sql,
     property_looked_up,
     rows_of_split,
     split_listing,

@@ -30,7 +30,8 @@ from eventstore.long_work import long_work
 from eventstore.projections.deadlines import STATEMENT_SECONDS_MAX, Deadline
 from eventstore.projections.definitions import are_as_made
 from eventstore.projections.folding import FOLDED_COLUMNS, TableChange, table_changes
-from eventstore.projections.node_listing import Listing, listing_sql
+from eventstore.projections.listing_sql import listing_sql
+from eventstore.projections.node_listing import Listing
 from eventstore.projections.tables_file import (
     ONE_THREAD_RECORDS_MAX,
     OpenedTables,

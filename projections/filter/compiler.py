@@ -9,9 +9,10 @@ from functools import lru_cache
 from typing import Any, Final
 
 from eventstore.projections.filter import evaluation, functions, operators
-from eventstore.projections.filter.filter_sql import FilterSql, Join, PropertyField
+from eventstore.projections.filter.filter_sql import FilterSql, Join, PropertyField, SemiJoin
 from eventstore.projections.filter.lexing import lex
 from eventstore.projections.filter.narrowing import split
+from eventstore.projections.filter.quantifying import quantified
 from eventstore.projections.filter.rows import Rows
 from eventstore.projections.filter.schema import (
     BOOL,
@@ -32,7 +33,6 @@ from eventstore.projections.filter.schema import (
     property_join,
     type_join,
 )
-from eventstore.projections.filter.semi_joins import apart
 from eventstore.projections.filter.tokens import (
     FLOAT,
     FORMAT,
@@ -111,12 +111,11 @@ def _shape(tokens: tuple[Token, ...], kind: str, aliases: tuple[str, ...]) -> Fi
         if token.kind == PROPERTY
     )
     alias = None if root.look_up is None else root.look_up.alias
-    joined, semi_joins = apart(root, compiled.joins)
-    if semi_joins:
-        condition = f"({' AND '.join(operand.sql for operand in joined)})" if joined else "true"
-        left_out = {*semi_joins, *(f"{alias} type" for alias in semi_joins)}
-    else:
-        condition, left_out = root.sql, set()
+    condition, semi_joins, left_out = root.sql, tuple[SemiJoin, ...](), set[str]()
+    if len(root.names.aliases) > 1:
+        # Of one alias alone a join is no worse.
+        condition, semi_joins = quantified(root, compiled.joins)
+        left_out = {name for alias in root.names.aliases for name in (alias, f"{alias} type")}
     shape = FilterSql(
         condition,
         compiled.joins_but(left_out),
@@ -126,7 +125,7 @@ def _shape(tokens: tuple[Token, ...], kind: str, aliases: tuple[str, ...]) -> Fi
         properties_named,
         root.look_up,
         split(root, compiled, properties_named),
-        tuple(semi_joins.values()),
+        semi_joins,
     )
     return compiled.with_parameters(shape)
 
@@ -155,10 +154,8 @@ class Compiler:
 
     def with_parameters(self, shape: FilterSql) -> FilterSql:
         """The filter with the values that it names, since DuckDB takes no others."""
-        apart = shape.semi_joins
-        joins = [*shape.joins, *(join for semi_join in apart for join in semi_join.joins)]
-        texts = [shape.condition, *(semi_join.condition for semi_join in apart)]
-        texts += [on for join in joins for on in join.on]
+        texts = [shape.condition, *(on for join in shape.joins for on in join.on)]
+        texts += [text for semi_join in shape.semi_joins for text in semi_join.texts]
         names = {name for text in texts for name in _PARAMETER.findall(text)}
         named = {name: self.parameters[name] for name in sorted(names)}
         return replace(shape, parameters=named)

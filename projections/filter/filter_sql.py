@@ -27,13 +27,33 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class SemiJoin:
-    """A neighbour that a node must have: the joins that lead to it, and what holds for it.
+    """Neighbours that a node must have: the joins that lead to each of them, and what holds.
 
-    The first of the joins has the node's key.
+    The first of each of the `chains` has the node's key. `of_node` are the joins that `condition`
+    needs of the node itself. Where there are several chains, `of_chains` is what holds of each
+    alone, and `tests` are columns that `condition` names of them, and what they say.
     """
 
-    joins: tuple[Join, ...]
+    chains: tuple[tuple[Join, ...], ...]
+    of_node: tuple[Join, ...]
     condition: str
+    of_chains: tuple[str, ...] = ()
+    tests: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All conditions in it."""
+        on = (condition for join in self.joins for condition in join.on)
+        return (self.condition, *self.of_chains, *(said for _, said in self.tests), *on)
+
+    @property
+    def joins(self) -> tuple[Join, ...]:
+        return (*self.of_node, *(join for chain in self.chains for join in chain))
+
+
+def having(number: int) -> str:
+    """How a condition says that a node is found by the semi-join of a number."""
+    return f"having({number})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +93,8 @@ class FilterSql:
     is the same condition in Python, None where only SQL will do; it holds for nodes that have all
     of `properties`, the (is_custom, name) that the filter mentions. `look_up` narrows the nodes
     that can match, None when nothing does; its alias is the one neighbour that `evaluate` knows.
-    `split` is the same filter in two steps, where there is one. `semi_joins` are conditions, too.
+    `split` is the same filter in two steps, where there is one. `semi_joins` are those that the
+    condition names.
     """
 
     condition: str

@@ -49,6 +49,8 @@ def split(
     root: Typed, compiled: Compiler, properties: frozenset[tuple[bool, str]]
 ) -> SplitFilter | None:
     """The filter in two steps: one that the tables answer soon, and one for what they found."""
+    if root.logic != "AND":
+        return None
     of_nodes = [operand for operand in root.operands if not operand.names.aliases]
     of_event = [operand for operand in root.operands if operand.names.aliases]
     names = {alias for operand in of_event for alias in operand.names.aliases}

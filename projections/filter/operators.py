@@ -93,7 +93,8 @@ def _junction(word: str, operands: Sequence[Typed]) -> Typed:
         BOOL,
         evaluate=evaluation.junction(word, [operand.evaluate for operand in operands]),
         look_up=narrowest(operands) if word == "AND" else None,
-        operands=tuple(operands) if word == "AND" else (),
+        operands=tuple(operands),
+        logic=word,
     )
 
 
@@ -101,7 +102,13 @@ def _negation(operand: Typed) -> Typed:
     _refuse_null("NOT", [operand])
     if operand.type != BOOL:
         raise _no_signature("NOT", [operand])
-    return Typed(f"(NOT {operand.sql})", BOOL, evaluate=evaluation.negation(operand.evaluate))
+    return Typed(
+        f"(NOT {operand.sql})",
+        BOOL,
+        evaluate=evaluation.negation(operand.evaluate),
+        operands=(operand,),
+        logic="NOT",
+    )
 
 
 def _comparison(word: str, left: Typed, right: Typed) -> Typed:
@@ -116,6 +123,7 @@ def _comparison(word: str, left: Typed, right: Typed) -> Typed:
 
 def _test(subject: Typed, tested: Typed, *, negated: bool) -> Typed:
     _refuse_struct([subject])
+    logic = ""
     if tested.alias == "NULL":
         sql, evaluate = f"({subject.sql} IS NULL)", evaluation.is_null(subject.evaluate)
     elif subject.type not in (BOOL, NULL):
@@ -125,9 +133,11 @@ def _test(subject: Typed, tested: Typed, *, negated: bool) -> Typed:
     else:
         sql = f"({subject.sql}::BOOLEAN IS NOT DISTINCT FROM {tested.sql.lower()})"
         evaluate = evaluation.is_truth(subject.evaluate, tested.alias == "TRUE")
-    if negated:
-        return Typed(f"(NOT {sql})", BOOL, evaluate=evaluation.negation(evaluate))
-    return Typed(sql, BOOL, evaluate=evaluate)
+        logic = f"IS {tested.alias}"
+    found = Typed(sql, BOOL, evaluate=evaluate, operands=(subject,), logic=logic)
+    # What it names is told only of the whole.
+    found = replace(found, names=subject.names)
+    return _negation(found) if negated else found
 
 
 def _membership(left: Typed, members: Sequence[Typed], *, negated: bool) -> Typed:

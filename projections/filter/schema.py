@@ -80,9 +80,9 @@ class Typed:
 
     `evaluate` is the same in Python, None where only SQL will do. `alias` is that of the neighbour
     whose column it is. `parameter` names the value of a literal, `literal` is that. `look_up` is
-    what a node must bear for a condition to be true. `operands` are those of an AND, or the members
-    of a list. `property` is the one that it is; `struct` says what `.` leads to a field of.
-    `is_like` tells a LIKE. `depth` is that of the tree of operators.
+    what a node must bear for a condition to be true. `operands` are those of `logic` (AND, OR, NOT,
+    IS TRUE or IS FALSE), or the members of a list. `property` is the one that it is; `struct` says
+    what `.` leads to a field of. `is_like` tells a LIKE. `depth` is that of the tree of operators.
     """
 
     sql: str
@@ -97,6 +97,7 @@ class Typed:
     property: PropertyField | None = None
     struct: tuple[str, str] | None = None
     is_like: bool = False
+    logic: str = ""
     names: Names = NO_NAMES
     depth: int = 0
 

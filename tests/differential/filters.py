@@ -75,6 +75,57 @@ _BROKEN = (
     " ",
 )
 
+_SEVERAL = {
+    "artifact": (
+        "events_0.type = INPUT",
+        "events_0.execution_id > 1",
+        "events_1.type != OUTPUT",
+        "events_1.execution_id IN (1, 3)",
+        "events_2.milliseconds_since_epoch IS NULL",
+        "contexts_a.name LIKE 'n%'",
+        "contexts_a.id = events_0.execution_id",
+        "contexts_b.type = 'T0'",
+        "contexts_b.name = name",
+        "contexts_c.id < contexts_a.id",
+    ),
+    "execution": (
+        "events_0.type = OUTPUT",
+        "events_0.artifact_id = id",
+        "events_1.artifact_id > 2",
+        "contexts_a.name = 'n1'",
+        "contexts_b.id < 3",
+        "contexts_b.id = contexts_a.id",
+        "contexts_c.type IN ('T0', 'T1')",
+    ),
+    "context": (
+        "artifacts_a.uri = 's3://a'",
+        "artifacts_b.name LIKE 'n%'",
+        "artifacts_b.id = executions_a.id",
+        "executions_a.name = 'n1'",
+        "executions_b.type = 'T0'",
+        "parent_contexts_p.name > 'n1'",
+        "child_contexts_c.id = id",
+        "child_contexts_d.type = type",
+    ),
+}
+_TESTS = ("TRUE", "NOT TRUE", "FALSE", "NOT FALSE", "NULL", "NOT NULL")
+
+
+def random_junction(choice: random.Random, kind: str, depth: int = 4) -> str:
+    """AND, OR, NOT and IS over several neighbours, properties and the node itself."""
+    roll = choice.random()
+    if depth and (roll < 0.5 or depth == 4):
+        parts = [random_junction(choice, kind, depth - 1) for _ in range(choice.randrange(2, 4))]
+        return f"({choice.choice((' AND ', ' OR ')).join(parts)})"
+    if depth and roll < 0.62:
+        return f"NOT ({random_junction(choice, kind, depth - 1)})"
+    if depth and roll < 0.7:
+        return f"(({random_junction(choice, kind, depth - 1)}) IS {choice.choice(_TESTS)})"
+    if depth and roll < 0.74:
+        condition, then, otherwise = (random_junction(choice, kind, 0) for _ in range(3))
+        return f"(CASE WHEN {condition} THEN {then} ELSE {otherwise} END)"
+    return choice.choice(_SEVERAL[kind]) if choice.random() < 0.75 else _comparison(choice, kind)
+
 
 def random_filter(choice: random.Random, kind: str, depth: int = 2) -> str:
     """A filter on nodes of a kind, as a user might write it."""

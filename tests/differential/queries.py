@@ -27,7 +27,7 @@ from eventstore.proto import metadata_store_service_pb2 as service
 from tests.differential.answers import sort_graph
 from tests.differential.clients import OurStore
 from tests.differential.expressions import random_expression
-from tests.differential.filters import random_filter
+from tests.differential.filters import random_filter, random_junction
 from tests.differential.generator import KINDS
 from tests.differential.oracle import Oracle
 from tests.differential.programs import run_program
@@ -160,7 +160,7 @@ def _filter_query(choice: random.Random) -> Request:
     rpc = f"Get{kind.capitalize()}s"
     request = getattr(service, f"{rpc}Request")()
     request.options.max_result_size = 100
-    write = choice.choice((random_filter, random_expression))
+    write = choice.choice((random_filter, random_expression, random_junction))
     request.options.filter_query = write(choice, kind)
     return rpc, request
 

@@ -91,7 +91,7 @@ def test_every_way_gives_the_same_rows(
     generator = Generator(choice)
     engine = store._engine
     found = ways = 0
-    for position in positions_of_puts(store, generator, 70):
+    for position in positions_of_puts(store, generator, 80):
         for kind in KINDS * 5:
             as_of = choice.choice((position, position, max(1, position - choice.randrange(30))))
             listing = random_listing(choice, kind, engine.log.commit_end(as_of))

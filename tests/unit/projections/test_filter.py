@@ -308,15 +308,46 @@ def test_a_filter_that_takes_too_long_is_ended(
 ) -> None:
     monkeypatch.setattr(deadlines, "STATEMENT_SECONDS_MAX", 0.0)
     monkeypatch.setattr(deadlines, "_WATCHED_EVERY_SECONDS", 0.001)
-    # Each of five artifacts with every other, over and over.
-    links = [mlmd.Event(artifact_id=1, execution_id=1 + n % 3, type=1 + n // 3) for n in range(15)]
-    with contextlib.suppress(errors.AlreadyExistsError):
-        store.put_events(links)
-    hostile = " OR ".join(f"events_{n}.milliseconds_since_epoch = -1" for n in range(12))
+    _put_many_events(store)
+    events = (f"events_{n}.execution_id * 10 + events_{n}.type" for n in range(12))
+    hostile = f"{' + '.join(events)} = -1"
     with pytest.raises(errors.ResourceExhaustedError, match="seconds"):
         store.get_artifacts(ListOptions(filter_query=hostile))
     monkeypatch.undo()
     assert store.get_artifacts(ListOptions(filter_query="id * 1 = 1"))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        " OR ".join(f"events_{n}.milliseconds_since_epoch = -1" for n in range(12)),
+        " OR ".join(
+            f"(events_{n}.type = INPUT AND events_{n}.execution_id = 7)" for n in range(12)
+        ),
+        " AND ".join(f"(events_{n}.type = LIVE OR id = -{n})" for n in range(9)).replace(
+            "LIVE", "UNKNOWN"
+        ),
+        f"NOT ({' AND '.join(f'events_{n}.execution_id > 0' for n in range(12))})",
+        f"({' OR '.join(f'events_{n}.execution_id < 0' for n in range(12))}) IS NOT FALSE",
+        " AND ".join(
+            f"({' OR '.join(f'events_{n}.execution_id = {-n - m}' for n in range(12))})"
+            for m in range(3)
+        ),
+    ],
+)
+def test_neighbours_that_a_filter_speaks_of_one_by_one_are_not_joined(
+    store: eventstore.MetadataStore, query: str
+) -> None:
+    _put_many_events(store)
+    assert store.get_artifacts(ListOptions(filter_query=query)) == []
+
+
+def _put_many_events(store: eventstore.MetadataStore) -> None:
+    """Fifteen of one artifact; with each other, over and over, they are more than can be joined."""
+    events = [mlmd.Event(artifact_id=1, execution_id=1 + n % 3, type=1 + n // 3) for n in range(15)]
+    for event in events:
+        with contextlib.suppress(errors.AlreadyExistsError):
+            store.put_events([event])
 
 
 @pytest.mark.parametrize("unit", ["(", "NOT ", "- ", "'a", "`a", "/*", "state ", "properties.`"])
