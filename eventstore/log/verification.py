@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Final
 
 import msgspec
@@ -168,7 +169,9 @@ def _checked_by_processes(jobs: Sequence[SegmentJob], workers: int) -> Iterator[
     Not multiprocessing's: those import the caller's main module again, which a script without a
     guard does not survive.
     """
-    remaining = iter(enumerate(jobs))
+    waiting: SimpleQueue[tuple[int, SegmentJob]] = SimpleQueue()
+    for entry in enumerate(jobs):
+        waiting.put(entry)
     results: dict[int, CheckedSegment | BaseException] = {}
     changed = threading.Condition()
     processes: list[subprocess.Popen[bytes]] = []
@@ -178,16 +181,16 @@ def _checked_by_processes(jobs: Sequence[SegmentJob], workers: int) -> Iterator[
         number = -1
         try:
             with _worker_process() as process:
-                with changed:
-                    processes.append(process)
-                    if is_left:
-                        process.kill()
+                processes.append(process)
+                # Else whoever leaves finds it among the processes.
+                if is_left:
+                    process.kill()
                 assert process.stdin is not None
                 assert process.stdout is not None
                 while True:
-                    with changed:
-                        number, job = next(remaining, (-1, None))
-                    if job is None:
+                    try:
+                        number, job = waiting.get_nowait()
+                    except Empty:
                         process.stdin.close()
                         return
                     process.stdin.write(msgspec.json.encode(job) + b"\n")
@@ -214,10 +217,9 @@ def _checked_by_processes(jobs: Sequence[SegmentJob], workers: int) -> Iterator[
             yield result
     except BaseException:
         # Interrupted, as a rule: nobody waits for what the workers are at.
-        with changed:
-            is_left = True
-            for process in processes:
-                process.kill()
+        is_left = True
+        for process in processes:
+            process.kill()
         raise
     finally:
         for thread in threads:

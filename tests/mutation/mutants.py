@@ -44,6 +44,14 @@ _MEASURES = (
     "_THREADS",
     "READ_BYTES",
     "_RECORDS_MIN",
+    "_PER_",
+    "_CHUNK_BYTES",
+    "_ROOM",
+    "_MANY",
+    "_USES_",
+    "USES_MIN",
+    "BLOCK_ROWS",
+    "_CONFLICTS_BEFORE",
 )
 
 
@@ -146,7 +154,8 @@ class _Mutation:
         elif isinstance(statement, ast.Break):
             yield self._replaced(statement, "continue")
         elif isinstance(statement, ast.Return):
-            if statement.value is not None and text != "return None":
+            # None and False are one to those who ask whether something is so.
+            if statement.value is not None and text not in ("return None", "return False"):
                 yield self._replaced(statement, "return None")
         elif isinstance(statement, ast.Delete | ast.AugAssign) or (
             isinstance(statement, ast.Expr)

@@ -1,0 +1,91 @@
+"""What a sealed segment holds: what was appended, in row groups that no reader notices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as parquet
+import pytest
+
+from eventstore import errors
+from eventstore.log import DirectoryLog, sealing
+from eventstore.log.manifest import read_manifest
+from tests.builders import append, draft
+
+
+def with_column(
+    table: pa.Table, name: str, change: Callable[[pa.ChunkedArray], object]
+) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(name), name, change(table[name]))
+
+
+@pytest.mark.parametrize(
+    "misread",
+    [
+        lambda table: with_column(table, "entity_id", lambda ids: pc.add(ids, 1)),
+        lambda table: with_column(table, "payload", pc.binary_reverse),
+        lambda table: table.slice(1),
+        lambda table: table.drop_columns(["reason"]),
+        lambda table: with_column(table, "position", lambda ids: ids.cast(pa.int32())),
+    ],
+    ids=["number", "bytes", "row", "column", "type"],
+)
+def test_what_does_not_read_back_is_not_sealed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, misread: Callable[[pa.Table], pa.Table]
+) -> None:
+    log = DirectoryLog.create(tmp_path / "store")
+    append(log, draft(1), draft(2))
+    before = [commit.records for commit in log.commits()]
+    read = parquet.ParquetFile.read_row_group
+
+    def misreading(file: parquet.ParquetFile, *arguments: object, **options: object) -> pa.Table:
+        return misread(read(file, *arguments, **options))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(parquet.ParquetFile, "read_row_group", misreading)
+        with pytest.raises(errors.DataLossError, match="does not read back as it was written"):
+            log.seal()
+    assert [entry.sealed for entry in read_manifest(tmp_path / "store").segments] == [False]
+    assert not [*(tmp_path / "store").rglob("*.parquet*")]
+    assert [commit.records for commit in log.commits()] == before
+    log.seal()
+    assert [commit.records for commit in log.commits()] == before
+    assert log.verify().ok
+    log.close()
+
+
+@pytest.mark.parametrize(
+    ("rows", "size", "groups"),
+    [
+        (4, 10**9, [4, 2, 4, 1, 3]),
+        (6, 10**9, [6, 6, 1, 1]),
+        (100, 10**9, [14]),
+        (100, 1, [3, 3, 5, 2, 1]),
+    ],
+)
+def test_reading_across_row_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, size: int, groups: list[int]
+) -> None:
+    monkeypatch.setattr(sealing, "ROWS_PER_GROUP", rows)
+    monkeypatch.setattr(sealing, "_BYTES_PER_GROUP", size)
+    log = DirectoryLog.create(tmp_path / "store")
+    ids = iter(range(1, 15))
+    for records in (3, 3, 5, 2, 1):
+        append(log, *(draft(next(ids)) for _ in range(records)))
+    log.seal()
+    path = log.segments()[0].path
+    assert path is not None
+    found = parquet.ParquetFile(path).metadata
+    assert [found.row_group(n).num_rows for n in range(found.num_row_groups)] == groups
+    for after in range(15):
+        for upto in range(15):
+            batches = [*log.scan(after, upto, ["position", "entity_id", "name"])]
+            positions = [n for batch in batches for n in batch["position"].to_pylist()]
+            assert positions == [*range(after + 1, upto + 1)]
+            assert positions == [n for batch in batches for n in batch["entity_id"].to_pylist()]
+    assert [commit.last_position for commit in log.commits()] == [3, 6, 11, 13, 14]
+    assert log.verify().ok
+    log.close()
