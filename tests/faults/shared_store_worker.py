@@ -129,13 +129,17 @@ class Worker:
 
     def _fork(self, turns: Turns) -> None:
         """Let a child do what its parent does, with the parent's store."""
+        stacks = self.folder.parent / f"stacks-{turns.name}"
         child = os.fork()
         if child == 0:
             status = 1
             try:
-                # Not caught by Python: it ends a child that hangs.
+                # Not caught by Python: it ends a child that hangs and cannot say where.
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)
-                signal.alarm(CHILD_SECONDS_MAX)
+                signal.alarm(CHILD_SECONDS_MAX + 5)
+                faulthandler.dump_traceback_later(
+                    CHILD_SECONDS_MAX, exit=True, file=stacks.open("w")
+                )
                 turns.put()
                 turns.read()
                 status = 0
@@ -145,10 +149,12 @@ class Worker:
             finally:
                 os._exit(status)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        where = stacks.read_text() if stacks.exists() else ""
+        stacks.unlink(missing_ok=True)
+        if where or status == -signal.SIGALRM:
+            raise BrokenPromiseError(f"a forked child hung: {where}")
         if status:
-            raise BrokenPromiseError(
-                "a forked child hung" if status == -signal.SIGALRM else f"a child died: {status}"
-            )
+            raise BrokenPromiseError(f"a child died: {status}")
 
     def _read_in_turns(self, thread: int) -> None:
         turns = Turns(self, self._store, thread)
