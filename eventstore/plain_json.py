@@ -25,6 +25,10 @@ _ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
 _WHOLE_MAX: Final = 2**63
 
 
+class MillisecondTime(datetime):
+    """A time that is stored in milliseconds: it is shown with these, not to the microsecond."""
+
+
 def json_text(value: Any) -> str:
     """One line of JSON that a terminal can show as well."""
     return harmless_json(_ENCODER.encode(plain(value)).decode())
@@ -71,8 +75,9 @@ def number_text(value: float) -> str:
 
 
 def moment_text(moment: datetime) -> str:
-    """ISO 8601 to the microsecond: `Z` for UTC, else the offset; none for a time without zone."""
-    text = moment.isoformat(timespec="microseconds")
+    """ISO 8601, as exact as it is stored: `Z` for UTC, else the offset; none without a zone."""
+    is_whole = isinstance(moment, MillisecondTime)
+    text = moment.isoformat(timespec="milliseconds" if is_whole else "microseconds")
     return (
         text.removesuffix("+00:00") + "Z"
         if moment.tzinfo is not None and not (moment.utcoffset())
@@ -83,7 +88,8 @@ def moment_text(moment: datetime) -> str:
 def moment_of_milliseconds(milliseconds: int) -> datetime | int:
     """An aware datetime in UTC; the number itself where the calendar does not reach."""
     try:
-        return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(milliseconds=milliseconds)
+        start = MillisecondTime(1970, 1, 1, tzinfo=timezone.utc)
+        return start + timedelta(milliseconds=milliseconds)
     except OverflowError:
         return milliseconds
 

@@ -37,6 +37,7 @@ from eventstore.log import Log, Progress, Record, SignedHead
 from eventstore.log.commit import records_of
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.merkle import Frontier
+from eventstore.plain_json import moment_text
 
 ORIGIN_PREFIX: Final = "eventstore/"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -97,7 +98,7 @@ class Checkpoint:
             raise NotFoundError(
                 f"the checkpoint is of store {self.store_id}, this is store {store_id}"
             )
-        signed = f"{self.signer} signed on {self.signed_at.isoformat()}"
+        signed = f"{self.signer} signed on {moment_text(self.signed_at)}"
         recorded_at = (self.recorded_at - _EPOCH) // timedelta(microseconds=1)
         return SignedHead(self.size, self.root.hex(), self.commit, recorded_at, signed)
 

@@ -33,6 +33,7 @@ from eventstore.log.messages import MESSAGES
 from eventstore.log.readable import read_message
 from eventstore.log.record import KINDS
 from eventstore.log.record_check import ContentCheck, envelope_fault
+from eventstore.plain_json import moment_text
 from eventstore.projections.subtree_heads import SubtreeHeads
 
 INCLUSION_FORMAT: Final = "eventstore-inclusion-proof-v1"
@@ -97,7 +98,7 @@ class InclusionProof:
         if not includes(leaf, record.position - 1, checkpoint.size, document.path, checkpoint.root):
             raise DataLossError(
                 f"the record at position {record.position} is not part of the history that the "
-                f"checkpoint of {checkpoint.signed_at.isoformat()} states"
+                f"checkpoint of {moment_text(checkpoint.signed_at)} states"
             )
         return cls(record, tuple(document.path), checkpoint)
 
@@ -213,7 +214,7 @@ def _check_store(log: Log, checkpoint: Checkpoint) -> None:
 def _changed(checkpoint: Checkpoint) -> DataLossError:
     return DataLossError(
         f"the first {checkpoint.size} records are not those that {checkpoint.signer} signed on "
-        f"{checkpoint.signed_at.isoformat()}: history was changed; verify the store with the "
+        f"{moment_text(checkpoint.signed_at)}: history was changed; verify the store with the "
         "checkpoint"
     )
 

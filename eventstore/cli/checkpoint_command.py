@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from eventstore.cli.commands import as_of_option, command, output_options, store_argument
+from eventstore.cli.commands import as_of_option, command, output_options_without, store_argument
 from eventstore.cli.moments import Moment, store_as_of
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output, refuse_inside_of_store
@@ -19,7 +19,7 @@ from eventstore.log.os_errors import translated
 @command("key", examples=("eventstore key ana@example.com ana.key > ana.pub",))
 @click.argument("name")
 @click.argument("file", type=click.Path(path_type=Path))
-@output_options
+@output_options_without("full", "local")
 def key_command(name: str, file: Path, output: Output) -> None:
     """Make a key that signs checkpoints as NAME, and print what others verify with.
 
@@ -72,7 +72,7 @@ def key_command(name: str, file: Path, output: Output) -> None:
     help="The last checkpoint that this key signed: nothing is signed unless it still holds.",
 )
 @as_of_option
-@output_options
+@output_options_without("full")
 def checkpoint_command(
     directory: Path,
     key_file: Path,

@@ -83,21 +83,22 @@ def moment_option(name: str, help_text: str) -> Callable[[Any], Any]:
 
 as_of_option = moment_option("--as-of", f"Answer as of a moment instead of now: {EXAMPLES}.")
 
-_OUTPUT_OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    click.option("--json", "as_json", is_flag=True, help="Write JSON."),
-    click.option("--csv", "as_csv", is_flag=True, help="Write comma-separated values."),
-    click.option(
+_OUTPUT_OPTIONS: dict[str, Callable[[Any], Any]] = {
+    "json": click.option("--json", "as_json", is_flag=True, help="Write JSON."),
+    "csv": click.option("--csv", "as_csv", is_flag=True, help="Write comma-separated values."),
+    "full": click.option("--full", is_flag=True, help="Cut no long values on a terminal."),
+    "local": click.option(
         "--local", is_flag=True, help="Read and show times in this machine's zone, not in UTC."
     ),
-    click.option(
+    "output": click.option(
         "--output",
         "output_file",
         metavar="FILE",
         type=click.Path(path_type=Path),
         help="Write the result into FILE, which must be new; - is standard output.",
     ),
-    click.option("--force", is_flag=True, help="Let --output replace a file."),
-)
+    "force": click.option("--force", is_flag=True, help="Let --output replace a file."),
+}
 
 _MOMENTS = ("as_of", "since", "until", "first", "second")
 
@@ -107,15 +108,25 @@ def output_options(run: Callable[..., None]) -> Callable[..., None]:
 
     Its arguments that are moments come as `Moment`, in the zone that is asked for.
     """
+    return _with_options(run, set())
 
+
+def output_options_without(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The same but for options that would do nothing: `full` for short values, `local` for none."""
+    assert set(names) <= set(_OUTPUT_OPTIONS), names
+    return lambda run: _with_options(run, set(names))
+
+
+def _with_options(run: Callable[..., None], without: set[str]) -> Callable[..., None]:
     @functools.wraps(run)
     def with_output(
         *arguments: Any,
         as_json: bool,
         as_csv: bool,
-        local: bool,
         output_file: Path | None,
         force: bool,
+        full: bool = False,
+        local: bool = False,
         **others: Any,
     ) -> None:
         if as_json and as_csv:
@@ -123,6 +134,7 @@ def output_options(run: Callable[..., None]) -> Callable[..., None]:
         output = Output(
             form="json" if as_json else "csv" if as_csv else "text",
             local=local,
+            full=full,
             file=None if str(output_file) == "-" else output_file,
             force=force,
             says_where=output_file is not None,
@@ -133,6 +145,7 @@ def output_options(run: Callable[..., None]) -> Callable[..., None]:
         run(*arguments, output=output, **others)
 
     wrapped_run: Callable[..., None] = with_output
-    for option in reversed(_OUTPUT_OPTIONS):
-        wrapped_run = option(wrapped_run)
+    for name, option in reversed(_OUTPUT_OPTIONS.items()):
+        if name not in without:
+            wrapped_run = option(wrapped_run)
     return wrapped_run

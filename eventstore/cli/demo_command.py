@@ -12,14 +12,14 @@ from pathlib import Path
 
 import click
 
-from eventstore.cli.commands import command, output_options
+from eventstore.cli.commands import command, output_options_without
 from eventstore.cli.results import Output, Table
 from eventstore.demo import run_demo
 
 
 @command("demo", examples=("eventstore demo", "eventstore demo my-first-store"))
 @click.argument("directory", metavar="[STORE]", required=False, type=click.Path(path_type=Path))
-@output_options
+@output_options_without("full")
 def demo_command(directory: Path | None, output: Output) -> None:
     """Record a pipeline, find a dataset bad, and ask what was known when.
 

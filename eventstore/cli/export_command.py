@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from eventstore.cli.commands import as_of_option, command, output_options, store_argument
+from eventstore.cli.commands import as_of_option, command, output_options_without, store_argument
 from eventstore.cli.moments import Moment, store_as_of
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output
@@ -27,7 +27,7 @@ from eventstore.cli.stores import opened_store
 @store_argument
 @click.argument("file", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
 @as_of_option
-@output_options
+@output_options_without("full")
 def export_command(
     directory: Path, file: Path | None, as_of: Moment | None, output: Output
 ) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eventstore.cli.commands import command, output_options, store_argument
+from eventstore.cli.commands import command, output_options_without, store_argument
 from eventstore.cli.results import Output, Table
 from eventstore.log.manifest import read_manifest
 
 
 @command("files", examples=("eventstore files my-store", "eventstore files my-store --json"))
 @store_argument
-@output_options
+@output_options_without("full", "local")
 def files_command(directory: Path, output: Output) -> None:
     """Print the Parquet files that a store consists of, a path a line, the oldest first.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, Final
 
 import click
 
@@ -23,7 +24,11 @@ from eventstore.cli.moments import Moment, store_as_of
 from eventstore.cli.results import Lines, Output, Table, note
 from eventstore.cli.stores import opened_store, require_type
 from eventstore.errors import NotFoundError
+from eventstore.metadata_store.metadata_store import AsOfStore, MetadataStore
+from eventstore.shown_text import shown_text
 
+_LONG_PROPERTIES: Final = ("custom_properties.environment", "custom_properties.traceback")
+"""Of recorded runs; a list is not read for them."""
 _LIST_COLUMNS = ("id", "type", "name", "state", "uri", "created_at", "updated_at")
 
 
@@ -31,38 +36,74 @@ _LIST_COLUMNS = ("id", "type", "name", "state", "uri", "created_at", "updated_at
     "get",
     examples=(
         "eventstore get my-store artifact 7",
-        "eventstore get my-store artifact 7 --as-of yesterday",
-        "eventstore get my-store artifact_type 10 --json",
+        "eventstore get my-store artifact Model churn --as-of yesterday",
+        "eventstore get my-store artifact_type Model --json",
     ),
 )
 @store_argument
 @kind_argument((*NODE_KINDS, *TYPE_KINDS))
-@click.argument("entity_id", metavar="ID", type=int)
+@click.argument("words", metavar="(ID | TYPE NAME)", nargs=-1, required=True)
 @as_of_option
 @output_options
 def get_command(
-    directory: Path, kind: str, entity_id: int, as_of: Moment | None, output: Output
+    directory: Path, kind: str, words: tuple[str, ...], as_of: Moment | None, output: Output
 ) -> None:
     """Show one artifact, execution, context or type, as it is or as it was.
 
-    KIND is artifact, execution, context, artifact_type, execution_type or context_type.
+    KIND is artifact, execution, context, artifact_type, execution_type or context_type. A node is
+    named by its id, or by its type and name; a type by its id, or by its name and, if it has one,
+    its version.
     """
+    is_type = kind in TYPE_KINDS
+    if len(words) > 2 or (len(words) == 1 and not is_type and not _is_id(words[0])):
+        form = "its id, or its name and version" if is_type else "its id, or its type and name"
+        said = " ".join(shown_text(word) for word in words)
+        raise click.UsageError(f"{said!r} names no {spoken(kind)}: say {form}")
     with opened_store(directory) as opened:
         store = store_as_of(opened, as_of, output)
-        # protobuf refuses other numbers, which nothing can have as its id.
-        is_id = 0 < entity_id < 1 << 63
-        found = getattr(store, f"get_{kind}s_by_id")([entity_id]) if is_id else []
-    if not found:
+        if len(words) == 1 and _is_id(words[0]):
+            found, named = _by_id(store, kind, int(words[0])), f"id {int(words[0])}"
+        elif is_type:
+            version = words[1] if len(words) == 2 else None
+            found = _type_by_name(store, kind, words[0], version)
+            named = f"name {shown_text(words[0])!r}"
+            named += f" and version {shown_text(version)!r}" if version else ""
+        else:
+            require_type(store, (kind,), words[0])
+            found = getattr(store, f"get_{kind}_by_type_and_name")(*words)
+            named = f"type {shown_text(words[0])!r} and name {shown_text(words[1])!r}"
+    if found is None:
         moment = "" if as_of is None else f" as of {as_of.text}"
-        raise NotFoundError(f"no {spoken(kind)} has id {entity_id}{moment}")
-    fields = described(kind, found[0])
+        raise NotFoundError(f"no {spoken(kind)} has {named}{moment}")
+    fields = described(kind, found)
     if output.form == "json":
-        output.json(found[0])
+        output.json(found)
     elif output.form == "csv":
         output.csv(entity_table([fields]))
     else:
-        title = f"{spoken(kind).capitalize()} {entity_id}"
+        title = f"{spoken(kind).capitalize()} {found.id}"
         output.tables(Table(("field", "value"), tuple(fields.items()), title))
+
+
+def _is_id(word: str) -> bool:
+    return word.isascii() and word.removeprefix("-").isdigit()
+
+
+def _by_id(store: MetadataStore | AsOfStore, kind: str, entity_id: int) -> Any:
+    # protobuf refuses other numbers, which nothing can have as its id.
+    is_id = 0 < entity_id < 1 << 63
+    found = getattr(store, f"get_{kind}s_by_id")([entity_id]) if is_id else []
+    return found[0] if found else None
+
+
+def _type_by_name(
+    store: MetadataStore | AsOfStore, kind: str, name: str, version: str | None
+) -> Any:
+    try:
+        return getattr(store, f"get_{kind}")(name, version)
+    except NotFoundError:
+        require_type(store, (kind.removesuffix("_type"),), name)
+        return None
 
 
 @command(
@@ -139,6 +180,8 @@ def list_command(
         objects=lambda: shown,
         csv=lambda: entity_table(entities, columns),
     )
+    if output.form == "text" and any(name in e for e in entities for name in _LONG_PROPERTIES):
+        note("environment and traceback are left out: eventstore get shows them.")
     if len(found) > len(shown):
         note(f"There are more than these {limit}: say --limit 0 for all.")
 
@@ -148,6 +191,6 @@ def _properties(entity: dict[str, object], output: Output) -> Lines:
         tuple(
             f"{name.partition('.')[2]}: {output.shown(value)}"
             for name, value in entity.items()
-            if "." in name
+            if "." in name and name not in _LONG_PROPERTIES
         )
     )

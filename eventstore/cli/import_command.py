@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from eventstore.cli.commands import command, output_options
+from eventstore.cli.commands import command, output_options_without
 from eventstore.cli.entities import spoken
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output, Table, note
@@ -24,7 +24,7 @@ from eventstore.metadata_store.opening import operating_system_user
 )
 @click.argument("source", metavar="FILE", type=click.Path(path_type=Path))
 @click.argument("directory", metavar="STORE", type=click.Path(path_type=Path))
-@output_options
+@output_options_without("full", "local")
 def import_command(source: Path, directory: Path, output: Output) -> None:
     """Make a store of an MLMD SQLite database.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from eventstore.cli.commands import command, output_options, store_argument
+from eventstore.cli.commands import command, output_options_without, store_argument
 from eventstore.cli.entities import spoken
 from eventstore.cli.results import Output, Table
 from eventstore.cli.stores import opened_store
@@ -14,7 +14,7 @@ from eventstore.history.versions import moment_of
 
 @command("info", examples=("eventstore info my-store", "eventstore info my-store --json"))
 @store_argument
-@output_options
+@output_options_without("full")
 def info_command(directory: Path, output: Output) -> None:
     """Show a store's position, what it holds, and the files that it consists of."""
     with opened_store(directory) as store:

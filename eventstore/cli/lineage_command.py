@@ -40,11 +40,13 @@ from eventstore.plain_json import moment_of_milliseconds
     "--direction",
     metavar="WAY",
     type=Choice(("upstream", "downstream", "both")),
-    default="upstream",
-    show_default=True,
-    help="upstream, downstream or both. Of a context, all its executions are shown.",
+    help="upstream (as without it), downstream or both. Not of a context: all of it is shown.",
 )
-@click.option("--hops", type=click.IntRange(min=0), help="Hops at most; any number without it.")
+@click.option(
+    "--hops",
+    type=click.IntRange(min=0),
+    help="Hops at most; any number without it. Not of a context.",
+)
 @click.option(
     "--limit",
     type=click.IntRange(min=0),
@@ -66,7 +68,7 @@ def lineage_command(
     directory: Path,
     kind: str,
     node_id: int,
-    direction: str,
+    direction: str | None,
     hops: int | None,
     limit: int,
     events: bool,
@@ -82,6 +84,11 @@ def lineage_command(
         raise click.UsageError(f"--{output.form} and --format {shown_as} exclude each other")
     if shown_as in ("json", "csv"):
         output = replace(output, form=shown_as)
+    if kind == "context" and (direction is not None or hops is not None):
+        raise click.UsageError("a context has no --direction and no --hops: all of it is shown")
+    if events and output.form != "csv":
+        raise click.UsageError("--events is for --csv: every other form has the events, too")
+    direction = direction or "upstream"
     with opened_store(directory) as opened:
         store = store_as_of(opened, as_of, output)
         if kind == "context":

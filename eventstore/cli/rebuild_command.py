@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eventstore.cli.commands import command, output_options, store_argument
+from eventstore.cli.commands import command, output_options_without, store_argument
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output
 from eventstore.cli.stores import save_projections
@@ -12,7 +12,7 @@ from eventstore.cli.stores import save_projections
 
 @command("rebuild", examples=("eventstore rebuild my-store",))
 @store_argument
-@output_options
+@output_options_without("full", "local")
 def rebuild_command(directory: Path, output: Output) -> None:
     """Fold the projections of a store anew from its log.
 

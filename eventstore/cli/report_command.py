@@ -11,7 +11,7 @@ from eventstore.cli.commands import (
     as_of_option,
     command,
     kind_argument,
-    output_options,
+    output_options_without,
     store_argument,
 )
 from eventstore.cli.moments import Moment, store_as_of
@@ -56,7 +56,7 @@ from eventstore.cli.stores import opened_store
     show_default=True,
     help="Nodes of the lineage: origins, ways to them, the nearest; 0 for all.",
 )
-@output_options
+@output_options_without("full")
 def report_command(
     directory: Path,
     kind: str,

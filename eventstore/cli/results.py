@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Final
 
 import click
 
-from eventstore.cli.table_layout import Cell, TextRow, laid_out, wrapped
+from eventstore.cli.table_layout import Cell, TextRow, cut, laid_out, wrapped
 from eventstore.errors import AlreadyExistsError, InvalidArgumentError
 from eventstore.log.manifest import MANIFEST_NAME
 from eventstore.log.os_errors import translated
@@ -66,6 +66,8 @@ class Output:
 
     form: str = "text"
     local: bool = False
+    full: bool = False
+    """Whether values of any length are shown whole on a terminal."""
     file: Path | None = None
     force: bool = False
     says_where: bool = False
@@ -104,10 +106,11 @@ class Output:
         with self.opened() as written:
             width = self.width()
             for paragraph in paragraphs:
-                for line in wrapped(shown_text(paragraph.text), width, indent=2):
+                for line in wrapped(self._shortened(paragraph.text, width), width, indent=2):
                     written.line(line)
                 for below in paragraph.below:
-                    for line in wrapped("    " + shown_text(below), width, indent=6):
+                    shown = "    " + self._shortened(below, width)
+                    for line in wrapped(shown, width, indent=6):
                         written.line(line)
                 written.flush()
 
@@ -226,13 +229,17 @@ class Output:
                 for column in (zip(*part, strict=True) if part else ([] for _ in names))
             ]
             texts = [TextRow(tuple(map(self._cell, row))) for row in part]
-            lines = laid_out(names, texts, right, width)
+            lines = laid_out(names, texts, right, width, is_full=self.full)
             if not is_first and width is None:
                 # The header is above already.
                 next(lines)
             for line in lines:
                 written.line(line)
             is_first = False
+
+    def _shortened(self, text: str, width: int | None) -> str:
+        shown = shown_text(text)
+        return shown if self.full or width is None else " ".join(cut((shown,)))
 
     def _cell(self, value: object) -> Cell:
         if isinstance(value, Lines):

@@ -28,16 +28,23 @@ class TextRow:
 
 
 def laid_out(
-    names: Sequence[str], rows: Sequence[TextRow], right: Sequence[bool], width: int | None
+    names: Sequence[str],
+    rows: Sequence[TextRow],
+    right: Sequence[bool],
+    width: int | None,
+    *,
+    is_full: bool = False,
 ) -> Iterator[str]:
     """The lines of a table under its header; `right` tells which columns are flushed right.
 
-    `width` is the terminal's; without one no line is wrapped and nothing cut.
+    `width` is the terminal's; without one no line is wrapped and nothing cut. With
+    `is_full` long values are not cut on a terminal, either.
     """
     if width is None:
         yield from _in_lines(names, rows, right)
         return
-    rows = [TextRow(tuple(_cut(cell) for cell in row.cells)) for row in rows]
+    if not is_full:
+        rows = [TextRow(tuple(cut(cell) for cell in row.cells)) for row in rows]
     widths = _column_widths(names, rows, width)
     if widths is None:
         yield from _under_each_other(names, rows, width)
@@ -67,7 +74,8 @@ def wrapped(text: str, width: int | None, indent: int = 0) -> Iterator[str]:
     yield line
 
 
-def _cut(cell: Cell) -> Cell:
+def cut(cell: Cell) -> Cell:
+    """The beginning of a long cell, and how much more there is, and how to see it."""
     size = sum(map(len, cell))
     if size <= _CHARACTERS_MAX:
         return cell
@@ -79,7 +87,7 @@ def _cut(cell: Cell) -> Cell:
         if room <= 0:
             break
     kept[-1] += "…"
-    return (*kept, f"({size - sum(map(len, kept)) + 1:,} more characters)")
+    return (*kept, f"({size - sum(map(len, kept)) + 1:,} more characters: say --full)")
 
 
 def _in_lines(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,5 +102,5 @@ def plain_value(value: mlmd.Value) -> Any:
     if field == "struct_value":
         return plain_struct(held)
     if field == "proto_value":
-        return {"type_url": held.type_url, "value": held.value.hex()}
+        return {"type_url": held.type_url, "value": base64.b64encode(held.value).decode()}
     return held

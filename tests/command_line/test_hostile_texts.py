@@ -71,7 +71,7 @@ def test_text_on_a_terminal_is_harmless(name: str, width: int, hostile_store: Pa
             assert " ".join(shown_text(text).split()) in together or name == "list artifacts"
         else:
             assert "x" * 100 in together
-            assert LONG in together or "more characters)" in together
+            assert LONG in together or "more characters: say --full)" in together
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "list-contexts": ("list", "models", "context", "--limit", 3),
     "get": ("get", "models", "artifact", 1),
     "get-type": ("get", "models", "artifact_type", 10),
+    "get-by-name": ("get", "models", "artifact", "Dataset", "sales-march"),
     "history": ("history", "models", "artifact", 1),
     "history-touching": ("history", "models", "context", 2, "--touching"),
     "changes": ("changes", "models", "--limit", 2),
@@ -58,6 +59,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
 # What differs from run to run, and what stands for it, as long.
 CHANGING = (
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", "2026-11-20T08:00:00.000000Z"),
+    (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "2026-11-20T08:00:00.000Z"),
     (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "0" * 36),
     (r"\b[0-9a-f]{64}\b", "0" * 64),
     (r"(?<=\()[A-Za-z0-9+/]{43}=(?=\))", "H" * 43 + "="),

@@ -40,7 +40,8 @@ def plain(value: mlmd.Value) -> Any:
     if member == "struct_value":
         return {name: plain_json(value.struct_value.fields[name]) for name in value.struct_value}
     if member == "proto_value":
-        return {"type_url": value.proto_value.type_url, "value": value.proto_value.value.hex()}
+        held = value.proto_value
+        return {"type_url": held.type_url, "value": base64.b64encode(held.value).decode()}
     return getattr(value, member)
 
 

@@ -35,7 +35,7 @@ LAYERS = {
         *("errors", "proto", "log", "projections", "store", "lineage", "plain_json"),
         "repr_html",
     },
-    "audit": {"errors", "log", "projections"},
+    "audit": {"errors", "log", "projections", "plain_json"},
     "report": {
         *("errors", "proto", "log", "projections", "store", "lineage", "history", "audit"),
         *("shown_text", "plain_json"),
