@@ -1,7 +1,8 @@
-"""Whether a DuckDB file has the tables that this version makes, and none but these.
+"""Whether a DuckDB file has the tables that this version makes, and nothing but these.
 
-Whoever can write the file can change what is defined in it, too; statements on it would fail, or
-read a view in place of a table.
+Whoever can write the file can change what is defined in it, too. Statements on it would fail, read
+a view in place of a table, or call a macro in place of a function: DuckDB takes what is in the
+file for what a statement names before it takes its own.
 """
 
 from __future__ import annotations
@@ -15,20 +16,48 @@ import duckdb
 
 from eventstore.projections.folding import SCHEMA
 
-_DEFINED: Final = """
-SELECT schema_name, sql FROM duckdb_tables() WHERE database_name = current_database()
-"""
+# All of it by its full name: a file may hold a macro of the same.
+_HERE: Final = "database_name = system.main.current_database()"
+_DEFINED: Final = f"SELECT schema_name, sql FROM system.main.duckdb_tables() WHERE {_HERE}"
+_OTHERS: Final = {
+    "functions": "NOT internal",
+    "indexes": "true",
+    "schemas": "schema_name != 'main'",
+    "sequences": "true",
+    "triggers": "true",
+    "types": "NOT internal",
+    "views": "NOT internal",
+}
+"""What else may be in a file, and what is not DuckDB's own of it; 1.4 knows no triggers."""
 _INSIGNIFICANT: Final = re.compile(r'["\s]')
 
 
 def are_as_made(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Whether the tables of a database have the names, columns and types of SCHEMA."""
+    """Whether a database has the tables of SCHEMA, and no more."""
+    return has_tables_as_made(connection) and not others_in(connection)
+
+
+def has_tables_as_made(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether its tables are those of SCHEMA, by names, columns and types."""
     rows = connection.execute(_DEFINED).fetchall()
     if any(schema != "main" for schema, _ in rows):
         return False
     found = _normalized(sql for _, sql in rows)
     # Making tables to see how DuckDB writes their definitions takes longer than all else here.
     return found == _ours() or found == _as_duckdb_says()
+
+
+def others_in(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """What sorts of things are in a database besides tables: "functions" and the like."""
+    return [what for what, condition in _OTHERS.items() if _has(connection, what, condition)]
+
+
+def _has(connection: duckdb.DuckDBPyConnection, what: str, condition: str) -> bool:
+    query = f"SELECT true FROM system.main.duckdb_{what}() WHERE {_HERE} AND {condition} LIMIT 1"
+    try:
+        return bool(connection.execute(query).fetchall())
+    except duckdb.CatalogException:
+        return False
 
 
 @cache

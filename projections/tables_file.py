@@ -19,7 +19,7 @@ import duckdb
 from eventstore import errors
 from eventstore.log import Log
 from eventstore.log.os_errors import translated, translating
-from eventstore.projections.definitions import are_as_made
+from eventstore.projections.definitions import has_tables_as_made, others_in
 from eventstore.projections.duckdb_faults import avoid_misleading_statistics
 from eventstore.projections.folding import SCHEMA, TABLES_FORMAT_VERSION
 
@@ -292,8 +292,12 @@ def _is_usable(connection: duckdb.DuckDBPyConnection, log: Log, path: Path) -> b
     if checkpoint_of(connection, log) is None:
         _LOGGER.info("%s is of another log or format: building it again", path)
         return False
-    if not are_as_made(connection):
+    if not has_tables_as_made(connection):
         _LOGGER.warning("%s has other tables than were made in it: building it again", path)
+        return False
+    if others := others_in(connection):
+        what = ", ".join(others)
+        _LOGGER.warning("%s has more in it than tables (%s): building it again", path, what)
         return False
     return True
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from eventstore.log import Finding, Log, Progress, VerifyReport
 from eventstore.log.columns import one_batch
-from eventstore.projections.definitions import are_as_made
+from eventstore.projections.definitions import has_tables_as_made, others_in
 from eventstore.projections.index_building import INDEXED_COLUMNS, highest_ids, run_tables
 from eventstore.projections.index_tables import TABLES
 from eventstore.projections.projections import (
@@ -38,7 +38,6 @@ DISAGREES: Final = "a cache does not agree with the log, which is sound; it can 
 
 _RECORDS_AT_ONCE: Final = 262_144
 _OBJECTS: Final = "SELECT type, name, sql FROM sqlite_master ORDER BY ALL"
-_MACROS: Final = "SELECT function_name FROM duckdb_functions() WHERE NOT internal ORDER BY ALL"
 _TABLE_NAMES: Final = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY ALL"
 _DIGEST: Final = """
 SELECT count(*), bit_xor(hash(t)), sum(hash(t)), sum(hash(hash(t), 'again')) FROM {} AS t
@@ -162,8 +161,15 @@ def _tables_findings(log: Log, path: Path, not_checked: list[str]) -> Iterator[F
             return
         with opened:
             position = checkpoint_of(opened, log)
-            if position is None or not are_as_made(opened):
+            if position is None or not has_tables_as_made(opened):
                 not_checked.append(_unusable(path, "it is of another log, format or version"))
+                return
+            if others := others_in(opened):
+                yield Finding(
+                    f"{path} is not what the log gives: it has {', '.join(others)} that were not "
+                    "made in it",
+                    file=str(path),
+                )
                 return
             found = _digests(opened)
     except duckdb.Error as error:
@@ -194,7 +200,6 @@ def _digests(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
         if name != "checkpoint"
     }
     found["the definitions"] = connection.execute(_OBJECTS).fetchall()
-    found["the functions"] = connection.execute(_MACROS).fetchall()
     return found
 
 

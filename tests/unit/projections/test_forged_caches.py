@@ -159,7 +159,6 @@ def test_verify_finds_forged_ids(directory: Path) -> None:
         "UPDATE artifact_properties SET string_value = 'x' WHERE node_id = 7",
         "DELETE FROM artifacts WHERE id = 7",
         "INSERT INTO artifacts FROM artifacts WHERE id = 7",
-        "CREATE MACRO lower(x) AS 'x'",
     ],
 )
 def test_verify_finds_forged_tables(directory: Path, sql: str) -> None:
@@ -188,6 +187,19 @@ OTHER_DEFINITIONS = (
     "ALTER TABLE artifacts RENAME TO others;"
     "CREATE VIEW artifacts AS SELECT * REPLACE ('x' AS uri) FROM others",
 )
+MORE_THAN_TABLES = (
+    "CREATE MACRO count(x) AS 0; CREATE MACRO max(x) AS 'x'",
+    "CREATE MACRO strlen(x) AS 0; CREATE MACRO translate(x, y, z) AS ''",
+    "CREATE MACRO current_database() AS 'x'; CREATE MACRO coalesce(x, y) AS 0",
+    "CREATE MACRO duckdb_functions() AS TABLE SELECT 'x' AS database_name, true AS internal;"
+    "CREATE MACRO duckdb_tables() AS TABLE SELECT 'main' AS schema_name, '' AS sql LIMIT 0",
+    "CREATE MACRO range(x) AS TABLE SELECT 7 AS range",
+    "CREATE TYPE mood AS ENUM ('x')",
+    "CREATE SEQUENCE other",
+    "CREATE SCHEMA other; CREATE MACRO other.count(x) AS 0",
+    "CREATE VIEW duckdb_columns AS SELECT 1 AS x",
+    "CREATE INDEX other ON artifacts (uri)",
+)
 
 
 def uses(store: eventstore.MetadataStore) -> list[object]:
@@ -197,6 +209,9 @@ def uses(store: eventstore.MetadataStore) -> list[object]:
         store.sql("SELECT count(state), min(uri), max(uri) FROM artifacts").rows(),
         store.sql("SELECT count(milliseconds_since_epoch) FROM events").rows(),
         store.sql("SELECT count(*), max(string_value) FROM properties").rows(),
+        store.sql("SELECT count(id), sum(n) FROM artifacts, range(3) AS r(n)").rows(),
+        store.as_of(store.log_position()).sql("SELECT count(uri) FROM artifacts").rows(),
+        [artifact.id for artifact in store.as_of(store.log_position()).get_artifacts(query)],
     ]
 
 
@@ -218,6 +233,25 @@ def test_tables_with_other_definitions_are_built_again(
             assert uses(store) == expected
             assert store.verify().ok
         assert not caplog.text
+
+
+@pytest.mark.parametrize("sql", MORE_THAN_TABLES)
+def test_tables_with_more_beside_them_are_built_again(
+    directory: Path, sql: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with eventstore.open(directory) as store:
+        expected = uses(store)
+    with duckdb.connect(str(directory / "projections" / "tables.duckdb")) as connection:
+        connection.execute(sql)
+    with (
+        eventstore.open(directory, read_only=True) as store,
+        pytest.raises(errors.FailedPreconditionError, match=r"tables\.duckdb is not what the log"),
+    ):
+        store.verify()
+    with eventstore.open(directory) as store:
+        assert uses(store) == expected
+        assert "tables.duckdb has more in it than tables" in caplog.text
+        assert store.verify().ok
 
 
 @pytest.mark.parametrize("value", ["position = NULL", "position = -5", "recorded_at = NULL"])
