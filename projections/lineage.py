@@ -44,6 +44,8 @@ class Walked:
     events: list[mlmd.Event]
     left_out: int = 0
     """How many nodes were found beyond the greatest number; the walk ended with them."""
+    unfollowed: frozenset[tuple[str, int]] = frozenset()
+    """By kind and id: the last nodes of such a walk, of which nobody has seen where they lead."""
 
 
 def walk(
@@ -70,6 +72,7 @@ def walk(
     is_directed = direction in (_Query.UPSTREAM, _Query.DOWNSTREAM)
     kind, found = starting_kind, set(starting_ids)
     left_out = 0
+    unfollowed = frozenset[tuple[str, int]]()
     for hop in range(max_num_hops + 1):
         ends = _ends(projections, as_of, kind, found, endings)
         ended[kind] |= ends
@@ -80,7 +83,7 @@ def walk(
         other = kinds.EXECUTION if kind == kinds.ARTIFACT else kinds.ARTIFACT
         events = [
             event
-            for event in _events_of(projections, as_of, kind, level)
+            for event in events_of(projections, as_of, kind, level)
             if _leads(event, kind, direction)
         ]
         # An ending node is never visited: every way to it counts.
@@ -91,6 +94,7 @@ def walk(
             if left_out:
                 found = set(sorted(found)[left_out:])
                 max_num_hops = hop + 1
+                unfollowed = frozenset((other, node_id) for node_id in found)
         for event in events:
             if _end(event, other) in found or is_directed:
                 key = (event.artifact_id, event.execution_id, event.type)
@@ -110,7 +114,23 @@ def walk(
             and event.execution_id not in hidden[kinds.EXECUTION]
         ],
         left_out,
+        unfollowed,
     )
+
+
+def events_of(
+    projections: Projections, as_of: int, kind: str, ids: Iterable[int]
+) -> list[mlmd.Event]:
+    """In the order of the gets of events: executions' as put, artifacts' by execution and type."""
+    table = EVENTS_BY_ARTIFACT if kind == kinds.ARTIFACT else EVENTS_BY_EXECUTION
+    events = [
+        mlmd.Event.FromString(payload)
+        for node_id in ids
+        for _, payload in projections.index.entries(table, node_id, as_of)
+    ]
+    if kind == kinds.ARTIFACT:
+        events.sort(key=lambda event: (event.artifact_id, event.execution_id, event.type))
+    return events
 
 
 def _ends(
@@ -124,19 +144,6 @@ def _ends(
     if kind not in endings or not ids:
         return set()
     return projections.matching_ids(kind, sorted(ids), endings[kind].where(), as_of)
-
-
-def _events_of(projections: Projections, as_of: int, kind: str, ids: list[int]) -> list[mlmd.Event]:
-    """In the order of the gets of events: executions' as put, artifacts' by execution and type."""
-    table = EVENTS_BY_ARTIFACT if kind == kinds.ARTIFACT else EVENTS_BY_EXECUTION
-    events = [
-        mlmd.Event.FromString(payload)
-        for node_id in ids
-        for _, payload in projections.index.entries(table, node_id, as_of)
-    ]
-    if kind == kinds.ARTIFACT:
-        events.sort(key=lambda event: (event.artifact_id, event.execution_id, event.type))
-    return events
 
 
 def _leads(event: mlmd.Event, from_kind: str, direction: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -15,10 +16,12 @@ from eventstore.cli.entities import (
     spoken,
 )
 from eventstore.cli.moments import Moment, said_back
-from eventstore.cli.results import Output, Table
+from eventstore.cli.results import Output, Table, note
 from eventstore.cli.stores import opened_store
 from eventstore.history import EntityDifference, LineageDifference
 from eventstore.history.fields import field_changes
+
+_NODES: Final = 100
 
 
 @command(
@@ -40,18 +43,27 @@ from eventstore.history.fields import field_changes
     metavar="KIND ID",
     help="Only in the lineage of this artifact or execution.",
 )
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    help=f"With --lineage: nodes of it, the nearest; 0 for all. [default: {_NODES}]",
+)
 @output_options
 def diff_command(
     directory: Path,
     first: Moment,
     second: Moment | None,
     lineage: tuple[str, int] | None,
+    limit: int | None,
     output: Output,
 ) -> None:
     """Show what is new or different at a second moment (now), entity by entity.
 
     A moment is a position, a day (its end is meant), a time, or words such as yesterday.
     """
+    if limit is not None and lineage is None:
+        raise click.UsageError("--limit goes with --lineage")
+    left_out = ""
     with opened_store(directory) as store:
         moments = first.upto(), None if second is None else second.upto()
         for moment in (first, second):
@@ -64,7 +76,15 @@ def diff_command(
         if lineage is None:
             found = store.diff(*moments)
         else:
-            found = _differences(store.lineage_diff(*lineage, *moments))
+            max_nodes = (_NODES if limit is None else limit) or None
+            compared = store.lineage_diff(*lineage, *moments, max_nodes=max_nodes)
+            found = _differences(compared)
+            if compared.after.left_out:
+                left_out = (
+                    f"{len(compared.after.nodes)} nodes of the lineage are compared; "
+                    f"{compared.after.left_out} of the next hop and all after them are left out: "
+                    "say --limit 0 for all."
+                )
     output.table(
         Table(
             ("kind", "id", "change", "fields"),
@@ -91,6 +111,9 @@ def diff_command(
             ],
         ),
     )
+
+    if left_out:
+        note(left_out)
 
 
 def _object(entity: EntityDifference) -> dict[str, object]:

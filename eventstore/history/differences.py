@@ -8,6 +8,7 @@ from typing import Any
 from eventstore.errors import InvalidArgumentError
 from eventstore.history.fields import FieldChange, field_changes, parsed
 from eventstore.lineage import Edge, Graph, GraphNode, closure
+from eventstore.lineage.walks import part_of
 from eventstore.log import Log
 from eventstore.log.record import KINDS
 from eventstore.projections import Projections
@@ -34,7 +35,10 @@ class EntityDifference(ShownInNotebooks):
 
 @dataclass(frozen=True, slots=True)
 class LineageDifference(ShownInNotebooks):
-    """How the lineage of a node differs: what has been added to it, and what of it has changed."""
+    """How the lineage of a node differs: what has been added to it, and what of it has changed.
+
+    Where `after.left_out` is not 0, it is that of the nodes of `after` alone.
+    """
 
     before: Graph
     after: Graph
@@ -76,22 +80,26 @@ def differences(
 
 
 def lineage_difference(
-    projections: Projections, kind: str, node_id: int, first: int, second: int
+    projections: Projections,
+    kind: str,
+    node_id: int,
+    first: int,
+    second: int,
+    max_nodes: int | None = None,
 ) -> LineageDifference:
     """How all that a node hangs together with differs as of two positions.
 
-    Raises NotFoundError when the node was not there at the second, InvalidArgumentError for a kind
-    without lineage or moments that are swapped.
+    With `max_nodes`, how the nearest so many as of the second do. Raises NotFoundError when the
+    node was not there at the second, InvalidArgumentError for a kind without lineage or moments
+    that are swapped.
     """
     if first > second:
         raise InvalidArgumentError(
             f"the first moment (position {first}) is later than the second ({second}): swap them"
         )
-    after = closure(Snapshot(projections, second), kind, node_id, "both", None)
-    earlier = Snapshot(projections, first)
-    before = Graph((), ())
-    if _message(projections, kind, node_id, first) is not None:
-        before = closure(earlier, kind, node_id, "both", None)
+    after = closure(Snapshot(projections, second), kind, node_id, "both", None, max_nodes)
+    # Nothing ever goes: what hung together then is part of what does now.
+    before = part_of(Snapshot(projections, first), after, kind, node_id)
     known = {node.key: node for node in before.nodes}
     known_edges = {(e.source, e.target, e.event.type) for e in before.edges}
     changed = []

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 from eventstore.errors import InvalidArgumentError, NotFoundError
-from eventstore.lineage.graph import Graph, graph_of
+from eventstore.lineage.graph import Graph, edge_of, graph_of
 from eventstore.projections import index_tables as tables
-from eventstore.projections.lineage import walk
+from eventstore.projections.lineage import events_of, walk
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, NodeKind
 from eventstore.store.snapshot import Snapshot
@@ -68,6 +68,44 @@ def closure(
         found.left_out,
         (kind, node_id),
     )
+
+
+def part_of(snapshot: Snapshot, graph: Graph, kind: str, node_id: int) -> Graph:
+    """What of a later graph was there already, and hung together with a node without the rest.
+
+    It costs as much as the graph, whatever else the node hangs together with.
+    """
+    allowed = {node.key for node in graph.nodes}
+    if not snapshot.exists(node_kind(kind), node_id):
+        return Graph((), ())
+    reached = {(kind, node_id)}
+    level = [(kind, node_id)]
+    events: list[mlmd.Event] = []
+    while level:
+        found = events_of(
+            snapshot.projections, snapshot.position, level[0][0], [key[1] for key in level]
+        )
+        events += found
+        ends = {end for event in found for end in _ends(event)}
+        level = sorted((ends & allowed) - reached)
+        reached.update(level)
+    ids = {
+        kept: sorted(id_ for kind, id_ in reached if kind == kept)
+        for kept in ("artifact", "execution")
+    }
+    distinct = {(e.artifact_id, e.execution_id, e.type): e for e in events}
+    return graph_of(
+        snapshot,
+        ids["artifact"],
+        ids["execution"],
+        distinct.values(),
+        subject=(kind, node_id),
+    )
+
+
+def _ends(event: mlmd.Event) -> tuple[tuple[str, int], tuple[str, int]]:
+    edge = edge_of(event)
+    return edge.source, edge.target
 
 
 def context_graph(snapshot: Snapshot, context_id: int, max_nodes: int | None = None) -> Graph:

@@ -98,17 +98,25 @@ class HistoryMethods:
         return differences(self._engine.log, self._engine.projections, *positions)
 
     def lineage_diff(
-        self, kind: str, node_id: int, first: Moment, second: Moment | None = None
+        self,
+        kind: str,
+        node_id: int,
+        first: Moment,
+        second: Moment | None = None,
+        *,
+        max_nodes: int | None = None,
     ) -> LineageDifference:
         """How the lineage of an artifact or execution differs at a second moment (now).
 
-        Raises InvalidArgumentError as `diff` does and for another kind, NotFoundError when the node
-        was not there at the second moment.
+        With `max_nodes` only the nearest so many of its nodes at the second moment are compared, at
+        no more cost than theirs; `after.left_out` counts what the next hop has beyond them. Raises
+        InvalidArgumentError as `diff` does, for another kind and for no nodes, NotFoundError when
+        the node was not there at the second moment.
         """
         from eventstore.history import lineage_difference
 
         positions = self._positions(first, second)
-        return lineage_difference(self._engine.projections, kind, node_id, *positions)
+        return lineage_difference(self._engine.projections, kind, node_id, *positions, max_nodes)
 
     def _positions(self, first: Moment, second: Moment | None) -> tuple[int, int]:
         newest = self._snapshot().position

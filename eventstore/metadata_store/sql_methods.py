@@ -36,7 +36,8 @@ class SqlResult:
         return iter(self.rows())
 
     def __repr__(self) -> str:
-        return f"<SqlResult of {len(self)} rows: {', '.join(self.columns)}>"
+        rows = "1 row" if len(self) == 1 else f"{len(self)} rows"
+        return f"<SqlResult of {rows}: {', '.join(self.columns)}>"
 
     def _repr_html_(self) -> str:
         from eventstore.notebook import sql_html
@@ -88,13 +89,12 @@ class SqlResult:
             import polars
         except ImportError as error:
             raise _missing("polars") from error
-        try:
-            frame = polars.from_arrow(self._table)
-        except polars.exceptions.DuplicateError:
+        if len(set(self.columns)) < len(self.columns):
             raise InvalidArgumentError(
                 f"a frame's columns have a name each, and these are {', '.join(self.columns)}: "
                 "tell them apart with AS"
-            ) from None
+            )
+        frame = polars.from_arrow(self._table)
         assert isinstance(frame, polars.DataFrame)
         return frame
 

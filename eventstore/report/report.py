@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from eventstore.audit import Checkpoint
 
 _HEADING_MAX: Final = 120
+_FOLLOWED_MAX: Final = 5_000
+_FOLLOWED_PER_SHOWN: Final = 10
+"""So many nodes of a lineage are followed each way, and for each that is shown at least so many."""
 _WALKS: Final = (
     mlmd.LineageSubgraphQueryOptions.UPSTREAM,
     mlmd.LineageSubgraphQueryOptions.DOWNSTREAM,
@@ -174,12 +177,15 @@ def _lineage(
 ) -> tuple[Graph, Selection]:
     """All that led to the node and all that came of it, and what of it is shown.
 
-    Ways are walked to their ends, since origins are there; only what is shown is read.
+    Ways are walked farther than is shown, since origins are at their ends, but not for ever; only
+    what is shown is read.
     """
     start = node_kind(kind)
     require_node(snapshot, start, node_id)
     events: list[mlmd.Event] = []
     ways: list[set[tuple[Key, Key]]] = []
+    unfollowed: set[Key] = set()
+    followed_max = None if limit is None else max(_FOLLOWED_MAX, _FOLLOWED_PER_SHOWN * limit)
     for direction in _WALKS:
         found = walk(
             snapshot.projections,
@@ -189,12 +195,17 @@ def _lineage(
             max_num_hops=sys.maxsize - 1,
             direction=direction,
             endings={},
+            max_nodes=followed_max,
         )
-        edges = map(edge_of, found.events)
-        ways.append({(edge.source, edge.target) for edge in edges})
+        ways.append({(edge.source, edge.target) for edge in map(edge_of, found.events)})
         events += found.events
+        if found.left_out:
+            followed = {("artifact", artifact_id) for artifact_id in found.artifact_ids}
+            followed |= {("execution", execution_id) for execution_id in found.execution_ids}
+            reached = {key for way in ways[-1] for key in way}
+            unfollowed |= found.unfollowed | (reached - followed)
     upstream, downstream = ways
-    chosen = selection((kind, node_id), upstream, downstream, limit)
+    chosen = selection((kind, node_id), upstream, downstream, limit, unfollowed)
     artifact_ids, execution_ids = (
         sorted(node_id for kind, node_id in chosen.kept if kind == kept)
         for kept in ("artifact", "execution")

@@ -43,6 +43,8 @@ class Selection:
     origins: frozenset[Key]
     folds: tuple[Fold, ...]
     fold_edges: tuple[tuple[Key, Key], ...]
+    unfollowed: frozenset[Key] = frozenset()
+    """Nodes, kept or folded, of which nobody has looked where they come from or lead to."""
 
     @property
     def left_out(self) -> int:
@@ -55,18 +57,21 @@ def selection(
     upstream: Collection[tuple[Key, Key]],
     downstream: Collection[tuple[Key, Key]],
     limit: int | None,
+    unfollowed: Collection[Key] = (),
 ) -> Selection:
     """At most `limit` nodes of a lineage, given as edges in the direction in which data flows.
 
-    Origins are nodes upstream that nothing led to; of a cycle that nothing led to, one node.
+    Origins are nodes upstream that nothing led to; of a cycle that nothing led to, one node. Those
+    that are `unfollowed` are none: it is not known what led to them.
     """
     nodes_up, nodes_down = ({subject}.union(*edges) for edges in (upstream, downstream))
     edges = {*upstream, *downstream}
     toward, distance = _ways_back(subject, upstream)
-    origins = _origins(nodes_up, upstream, distance)
+    origins = _origins(nodes_up, upstream, distance) - set(unfollowed)
+    not_followed = frozenset(unfollowed)
     everything = nodes_up | nodes_down
     if limit is None or len(everything) <= limit:
-        return Selection(frozenset(everything), frozenset(origins), (), ())
+        return Selection(frozenset(everything), frozenset(origins), (), (), not_followed)
     room = limit - 1
     nearest = sorted(origins - {subject}, key=lambda key: (distance[key], key))
     kept = {subject, *nearest[: max(1, int(room * _ORIGINS_SHARE))][:room]}
@@ -78,7 +83,7 @@ def selection(
             break
         kept.add(key)
     folds, fold_edges = _folds(everything - kept, nodes_up, edges, origins)
-    return Selection(frozenset(kept), frozenset(origins), folds, fold_edges)
+    return Selection(frozenset(kept), frozenset(origins), folds, fold_edges, not_followed)
 
 
 def _ways_back(

@@ -10,6 +10,7 @@ import pytest
 
 import eventstore
 from eventstore import errors
+from eventstore.lineage import Graph
 from eventstore.metadata_store.metadata_store import AsOfStore, MetadataStore
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import artifact, put_types
@@ -120,6 +121,11 @@ def test_differences_are_those_of_all_reads(store: MetadataStore, seed: int) -> 
                 node.key for node in store.as_of(second).lineage("artifact", artifact_id).nodes
             }
             assert {node.key for node in lineage.after.nodes} == nodes
+            then = store.as_of(first)
+            was_there = artifact_id in nodes_of(then, "artifact")
+            before = then.lineage("artifact", artifact_id) if was_there else Graph((), ())
+            assert lineage.before.nodes == before.nodes
+            assert lineage.before.edges == before.edges
             new = {node.key for node in lineage.new_nodes}
             assert new == nodes - {node.key for node in lineage.before.nodes}
 

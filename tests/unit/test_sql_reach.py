@@ -220,7 +220,7 @@ def test_queries_on_the_views_run_and_tell_of_their_moment_alone(
 
 ASKED_ANYWHERE = """
 SELECT a.created_at, a.created_at::VARCHAR AS said, a.created_at = epoch_ms(create_time_since_epoch)
-    AT TIME ZONE 'UTC', abs(epoch(now() - a.created_at)) < 600, hour(TIMESTAMPTZ '2020-01-01 12:00Z'),
+    AT TIME ZONE 'UTC', abs(epoch(now() - a.created_at)) < 600, hour(TIMESTAMPTZ '2020-01-01 12:00:00Z'),
     e.occurred_at, r.recorded_at::VARCHAR AS recorded, r.recorded_at, c.recorded_at AS committed_at,
     r.recorded_at BETWEEN now() - INTERVAL 10 MINUTE AND now() + INTERVAL 1 MINUTE,
     date_trunc('day', e.occurred_at)::VARCHAR, strftime(e.occurred_at, '%H:%M'),
@@ -278,6 +278,7 @@ def test_two_columns_of_one_name_are_told_of(store: MetadataStore) -> None:
     with pytest.raises(errors.InvalidArgumentError, match="AS"):
         store.sql("SELECT 1 AS a, 2 AS a").polars()
     assert store.sql("SELECT 1 AS a, 2 AS a").rows() == [(1, 2)]
+    assert repr(store.sql("SELECT 1 AS a")) == "<SqlResult of 1 row: a>"
 
 
 def test_times_that_python_has_no_date_for_are_null(store: MetadataStore) -> None:
