@@ -7,7 +7,7 @@ import threading
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 from xxhash import xxh3_64_intdigest
@@ -47,51 +47,50 @@ class BaseCheck:
 
     def is_in_log(self, base: Base) -> bool:
         """Whether the log has this record at this position."""
-        with self._mutex:
-            return self._digest_at(base.position) == self._digest(base[1:])
+        position, kind, entity_id, payload = base
+        known = self._known.get(position)
+        if known is None:
+            known = self._digest_at(position)
+        return known == self._digest(kind, entity_id, payload)
 
     def _digest_at(self, position: int) -> int | None:
-        found = self._known.get(position)
-        if found is None:
+        with self._mutex:
             found = self._read_at(position)
             if len(self._known) >= _KNOWN_MAX:
                 self._known.popitem(last=False)
             if found is not None:
                 self._known[position] = found
-        return found
+            return found
 
     def _read_at(self, position: int) -> int | None:
+        for start, digests in self._stretches.items():
+            if start <= position < start + len(digests):
+                self._stretches.move_to_end(start)
+                return digests[position - start]
         sealed = [segment for segment in self._log.segments() if segment.state == "sealed"]
         for segment in sealed:
             if segment.first_position <= position <= segment.last_position:
                 row = position - segment.first_position
                 start = position - row % _STRETCH_RECORDS
                 end = min(start + _STRETCH_RECORDS - 1, segment.last_position)
-                return self._stretch(start, end)[position - start]
+                if len(self._stretches) >= _STRETCHES_MAX:
+                    self._stretches.popitem(last=False)
+                digests = self._stretches[start] = self._read(start, end)
+                return digests[position - start]
         digests = self._read(position, position)
         return digests[0] if digests else None
-
-    def _stretch(self, start: int, end: int) -> array[int]:
-        found = self._stretches.get(start)
-        if found is None:
-            if len(self._stretches) >= _STRETCHES_MAX:
-                self._stretches.popitem(last=False)
-            found = self._stretches[start] = self._read(start, end)
-        self._stretches.move_to_end(start)
-        return found
 
     def _read(self, first: int, last: int) -> array[int]:
         digests = array("Q")
         for batch in self._log.scan(first - 1, last, _COLUMNS):
-            digests.extend(map(self._digest, _rows(batch)))
+            digests.extend(map(self._digest, *_columns(batch)))
         return digests
 
-    def _digest(self, record: tuple[str, int, bytes | None]) -> int:
-        kind, entity_id, payload = record
+    def _digest(self, kind: str, entity_id: int, payload: bytes | None) -> int:
         return xxh3_64_intdigest(
             b"%b/%d/%b" % (kind.encode(), entity_id, payload or b""), self._seed
         )
 
 
-def _rows(batch: pa.RecordBatch) -> Iterable[tuple[str, int, bytes | None]]:
-    return zip(*(batch[name].to_pylist() for name in _COLUMNS[1:]), strict=True)
+def _columns(batch: pa.RecordBatch) -> Iterable[list[Any]]:
+    return (batch[name].to_pylist() for name in _COLUMNS[1:])

@@ -49,6 +49,8 @@ class Tail:
         else:
             add_request_id(entries, commit)
         for table, by_key in entries.items():
+            if not by_key:
+                continue
             known = self._tables[table]
             if known.keys().isdisjoint(by_key):
                 known.update(by_key)

@@ -125,7 +125,10 @@ class PointIndex:
     @property
     def last_stored_position(self) -> int:
         """The newest record that a run holds, which is a cache, not the log's own word."""
-        return max((run.last_position for run in self._runs()), default=0)
+        for level in reversed(self._levels):
+            if isinstance(level, SortedRun):
+                return level.last_position
+        return 0
 
     def add(self, commit: Commit, entries: PendingEntries | None = None) -> None:
         """Fold the next commit. `entries` are what it adds, if they are known; they become ours."""

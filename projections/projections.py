@@ -106,6 +106,7 @@ class Projections:
         self._renewing = threading.Lock()
         self._recent.clear()
         self._values = HeldValues(self._log)
+        self._bases = BaseCheck(self._log)
         self._subtree_heads = None
         self.__dict__.pop("index", None)
         open_at_first_use(self)
@@ -145,11 +146,10 @@ class Projections:
 
     def bases_hold(self, bases: Collection[Base]) -> bool:
         """Whether the log has what a put took from the point index; if not, that is built again."""
-        index = self.index
         # What is in memory came from the log, or was appended by this process.
-        stored = [base for base in bases if base.position <= index.last_stored_position]
-        for base in stored:
-            if not self._bases.is_in_log(base):
+        stored = self.index.last_stored_position
+        for base in bases:
+            if base.position <= stored and not self._bases.is_in_log(base):
                 _LOGGER.warning(
                     "%s: the point index gives a record at position %d that the log does not "
                     "have: building it again",

@@ -168,6 +168,7 @@ class RunTable:
         "hint_keys",
         "is_dense",
         "is_held",
+        "is_plain",
         "lowest",
         "numbers",
         "rows",
@@ -195,6 +196,7 @@ class RunTable:
         # Each row is as far from the first as its key, as of ids of nodes that were put once.
         is_gapless = layout.highest - layout.lowest + 1 == layout.rows and layout.has_all_keys
         self.is_dense = is_gapless and not layout.has_inline_values
+        self.is_plain = self.is_held and not layout.has_inline_values
         self.numbers = INLINE_NUMBERS if layout.has_inline_values else ENTRY_NUMBERS
         self.entry_bytes = NUMBER_BYTES * self.numbers
         self._around = _INLINE_AROUND if layout.has_inline_values else _ENTRY_AROUND

@@ -94,8 +94,6 @@ class SortedRun:
         lowest, highest, is_dense = opened.lowest, opened.highest, opened.is_dense
         content, first, values, seed = opened.content, opened.first, opened.values, opened.seed
         bits, slot_shift, is_held = opened.filter, opened.slot_shift, opened.is_held
-        directory, shift, hint_keys = opened.directory, opened.shift, opened.hint_keys
-        is_plain = is_held and not opened.has_inline_values
         found = {}
         for key in keys:
             if not lowest <= key <= highest:
@@ -114,15 +112,6 @@ class SortedRun:
                     ):
                         found[key] = (position, value)
                         continue
-            elif is_plain:
-                bucket = key - lowest >> shift
-                row = bisect_left(hint_keys, key, directory[bucket], directory[bucket + 1])
-                same, position, start, following, end = _entry(content, first + row * ENTRY_BYTES)
-                if same != key:
-                    continue
-                if following != key and position <= as_of:
-                    found[key] = (position, content[values + start : values + end])
-                    continue
             newest = _newest(opened, key, as_of)
             if newest is not None:
                 found[key] = newest
@@ -286,6 +275,16 @@ def merge_runs(runs: Sequence[SortedRun], path: Path) -> SortedRun:
 
 
 def _newest(table: RunTable, key: int, as_of: int) -> tuple[int, bytes] | None:
+    if table.is_plain:
+        # For most keys what is done below, without its steps.
+        content, at, bucket = table.content, table.values, key - table.lowest >> table.shift
+        directory = table.directory
+        row = bisect_left(table.hint_keys, key, directory[bucket], directory[bucket + 1])
+        found, position, start, following, end = _entry(content, table.first + row * ENTRY_BYTES)
+        if found != key:
+            return None
+        if following != key and position <= as_of:
+            return position, content[at + start : at + end]
     rows = table.rows_of(key, as_of)
     if rows is None:
         return None

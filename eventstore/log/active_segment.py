@@ -135,11 +135,16 @@ class ActiveSegmentFile:
     def last_position(self) -> int:
         return self._ends.positions[-1] if self._ends.positions else self.first_position - 1
 
-    def file_bytes(self) -> int:
+    def refuse_closed(self) -> None:
+        """Raise FailedPreconditionError when the file was closed."""
         if self._descriptor < 0:
             raise errors.FailedPreconditionError(
                 f"the store of {self.path} is closed: open it again"
             )
+
+    def file_bytes(self) -> int:
+        if self._descriptor < 0:
+            self.refuse_closed()
         # Not by its status: when that was asked for, Linux (since 6.13) gives the file a new time
         # of change with the next write, which is then to be synced, too.
         return os.lseek(self._descriptor, 0, os.SEEK_END)

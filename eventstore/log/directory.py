@@ -140,39 +140,42 @@ class DirectoryLog(LogFiles):
             raise errors.UnavailableError(
                 f"an earlier sync of {self.directory} failed: reopen the store to put again"
             )
-        with translating("appending in", self._folder), self._writing():
-            if self.position != expected_position:
-                raise PositionConflictError(
-                    f"the log is at position {self.position}, not {expected_position}"
+        try:
+            with self._writing():
+                if self.position != expected_position:
+                    raise PositionConflictError(
+                        f"the log is at position {self.position}, not {expected_position}"
+                    )
+                if self._is_full():
+                    self._rotate()
+                frontier = self._current_frontier().copy()
+                commit = make_commit(
+                    self.store_id,
+                    drafts,
+                    frontier,
+                    number=self._commit_number + 1,
+                    recorded_at=max(time.time_ns() // 1000, self._last_recorded_at),
+                    actor=actor,
+                    reason=reason,
+                    request_id=request_id,
                 )
-            if self._is_full():
-                self._rotate()
-            frontier = self._current_frontier().copy()
-            commit = make_commit(
-                self.store_id,
-                drafts,
-                frontier,
-                number=self._commit_number + 1,
-                recorded_at=max(time.time_ns() // 1000, self._last_recorded_at),
-                actor=actor,
-                reason=reason,
-                request_id=request_id,
-            )
-            try:
-                self._active.append(encode_commit(commit), commit)
-                self._frontier = frontier
-                self._commit_number = commit.number
-                self._last_recorded_at = commit.recorded_at
-                self._acknowledge(frontier)
-            except errors.UnavailableError:
-                self._outcome_unknown = True
-                raise
-            except errors.StatusError:
-                raise
-            except BaseException:
-                # An interrupt can come between any two steps.
-                self._read_active_again()
-                raise
+                try:
+                    self._active.append(encode_commit(commit), commit)
+                    self._frontier = frontier
+                    self._commit_number = commit.number
+                    self._last_recorded_at = commit.recorded_at
+                    self._acknowledge(frontier)
+                except errors.UnavailableError:
+                    self._outcome_unknown = True
+                    raise
+                except errors.StatusError:
+                    raise
+                except BaseException:
+                    # An interrupt can come between any two steps.
+                    self._read_active_again()
+                    raise
+        except OSError as error:
+            raise translated(error, "appending in", self._folder) from None
         return commit
 
     def _read_active_again(self) -> None:
@@ -265,7 +268,7 @@ class DirectoryLog(LogFiles):
         for _ in range(_ROTATIONS_MAX):
             active = self._active
             # Before anything is opened anew.
-            active.file_bytes()
+            active.refuse_closed()
             try:
                 is_opened = self._lock.acquire(active.path, wait=wait)
             except (FileNotFoundError, NotADirectoryError):
@@ -348,9 +351,10 @@ class DirectoryLog(LogFiles):
         False when that led to another segment than the one that is locked.
         """
         if self._active is locked:
-            before = self.position
+            before = locked.end
             self._catch_up(Held.EXCLUSIVE)
-            self._has_news = self._has_news or self.position != before
+            if self._active is not locked or locked.end != before:
+                self._has_news = True
         if self._active is not locked:
             return False
         self._refuse_moved(is_lock_opened)

@@ -56,9 +56,9 @@ class Frontier:
         """The tree head over all leaves so far."""
         if not self.subtrees:
             return EMPTY_HEAD
-        head = self.subtrees[-1]
+        head, sha256 = self.subtrees[-1], hashlib.sha256
         for subtree in reversed(self.subtrees[:-1]):
-            head = node_hash(subtree, head)
+            head = sha256(b"\x01" + subtree + head).digest()
         return head
 
     def copy(self) -> Frontier:

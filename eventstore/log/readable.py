@@ -9,7 +9,7 @@ proto3 and without maps, which all of them read strictly and alike.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache, wraps
+from functools import cache, lru_cache, wraps
 from typing import Any, Final, TypeVar, cast
 
 from google.protobuf import (
@@ -55,14 +55,15 @@ def refuse_unreadable(drafts: Sequence[Draft]) -> None:
 
     Raises ResourceExhaustedError when one or all of them are too long.
     """
-    if len(drafts) == 1:
-        joined = {drafts[0].kind: drafts[0].payload}
-    else:
-        by_kind: dict[str, list[bytes]] = {}
-        for draft in drafts:
-            by_kind.setdefault(draft.kind, []).append(draft.payload)
-        # Messages one behind the other are one that has the fields of all.
-        joined = {kind: b"".join(payloads) for kind, payloads in by_kind.items()}
+    if len(drafts) == 1 and len(drafts[0].payload) <= RECORD_BYTES_MAX:
+        if not _is_readable(drafts[0].kind, drafts[0].payload):
+            raise _refusal(drafts[0])
+        return
+    by_kind: dict[str, list[bytes]] = {}
+    for draft in drafts:
+        by_kind.setdefault(draft.kind, []).append(draft.payload)
+    # Messages one behind the other are one that has the fields of all.
+    joined = {kind: b"".join(payloads) for kind, payloads in by_kind.items()}
     size = sum(map(len, joined.values()))
     if size > RECORD_BYTES_MAX:
         _refuse_too_long(drafts, size)
@@ -159,9 +160,9 @@ def _described(draft: Draft) -> str:
 
 
 def _is_readable(kind: str, content: bytes) -> bool:
-    inner = _field(_NUMBERS[kind], content)
+    head = _head(_NUMBERS[kind], len(content))
     try:
-        nested = _envelope().FromString(_field(1, inner))
+        nested = _envelope().FromString(_head(1, len(head) + len(content)) + head + content)
     except UNREADABLE:
         return False
     # The library in Python has no bound in some versions, and another one in others.
@@ -214,7 +215,13 @@ def _varint_at(content: bytes, at: int) -> tuple[int, int]:
 
 
 def _field(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | _LENGTH_DELIMITED) + _varint(len(content)) + content
+    return _head(number, len(content)) + content
+
+
+@lru_cache(maxsize=4096)
+def _head(number: int, length: int) -> bytes:
+    """What stands before the content of a field."""
+    return _varint(number << 3 | _LENGTH_DELIMITED) + _varint(length)
 
 
 def _varint(value: int) -> bytes:

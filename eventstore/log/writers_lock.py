@@ -33,7 +33,8 @@ class WritersLock:
         if not self._threads.acquire(blocking=wait):
             raise BlockingIOError
         try:
-            is_opened = path != self._path
+            # Mostly the same object, which is told sooner than that two paths are equal.
+            is_opened = path is not self._path and path != self._path
             if is_opened:
                 self._take(path, os.open(path, os.O_RDWR))
             if is_opened or not self._depth:

@@ -275,8 +275,7 @@ def _update(
         raise InvalidArgumentError(
             f"no {kind.singular} has id {given.id}: leave the id out to insert a new one"
         )
-    previous, payload = found
-    stored: Node = read_message(kind.message, payload)
+    stored: Node = read_message(kind.message, found[1])
     if guard_update_time and (
         given.last_update_time_since_epoch != stored.last_update_time_since_epoch
     ):
@@ -321,7 +320,7 @@ def _update(
         node_id=stored.id,
         create_time=stored.create_time_since_epoch,
         update_time=update_time,
-        previous=previous,
+        previous=found,
     )
 
 
@@ -334,7 +333,7 @@ def _write(
     node_id: int,
     create_time: int,
     update_time: int,
-    previous: int,
+    previous: tuple[int, bytes],
 ) -> None:
     """Complete `node` to the post-image that a get answers, and add it to the put."""
     node.DiscardUnknownFields()

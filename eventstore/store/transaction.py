@@ -141,11 +141,14 @@ class Transaction(Snapshot):
             self._types.clear()
             self._declared.clear()
 
-    def write_node(self, record_kind: str, node: Any, *, previous: int) -> None:
-        """Add the draft of the post-image of a node that is stored already."""
+    def write_node(self, record_kind: str, node: Any, *, previous: tuple[int, bytes]) -> None:
+        """Add the draft of the post-image of a node that is stored already.
+
+        `previous` is the version that it replaces, and was made from, as `newest` gave it.
+        """
         payload = node.SerializeToString(deterministic=True)
-        draft = Draft(record_kind, node.id, node.type_id, previous, payload)
-        self._rely_on_previous(draft)
+        draft = Draft(record_kind, node.id, node.type_id, previous[0], payload)
+        self._rely_on(record_kind, draft.entity_id, *previous)
         # From the message at hand, so that it is not parsed again.
         self._add(draft, node_entries(record_kind, node, payload, is_first=False))
 
