@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import threading
 from collections import deque
@@ -24,6 +25,7 @@ from eventstore.projections.cache_file import remove_abandoned
 from eventstore.projections.filter import FilterSql
 from eventstore.projections.held_values import HeldValues
 from eventstore.projections.index_tables import STORED_TABLES, PendingEntries
+from eventstore.projections.leaving import ENDING_SECONDS
 from eventstore.projections.listing_sql import positions_sql
 from eventstore.projections.node_listing import (
     NODE_TABLES,
@@ -310,7 +312,9 @@ class Projections:
                 cursor, self._log, query, parameters, as_of, timeout_seconds=timeout_seconds
             )
 
-        return self._opened_tables().asked(run, as_of)
+        # Without a timeout, too, for a signal is taken only by a thread that is not in DuckDB.
+        left_after = math.inf if timeout_seconds is None else timeout_seconds + ENDING_SECONDS
+        return self._opened_tables().asked(run, as_of, left_after_seconds=left_after)
 
     def info(self) -> ProjectionsInfo:
         """How far the caches are folded, and what they take on disk."""

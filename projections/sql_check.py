@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import duckdb
 
 from eventstore.errors import InvalidArgumentError
+from eventstore.projections.sql_sizes import Parameters, check_size
 
 LOG_RECORDS: Final = "records of the log"
 """What the view of the records reads; a name that no query may use."""
@@ -57,12 +58,15 @@ class CheckedQuery(NamedTuple):
 
 
 def checked_query(
-    cursor: duckdb.DuckDBPyConnection, query: str, views: Collection[str]
+    cursor: duckdb.DuckDBPyConnection,
+    query: str,
+    views: Collection[str],
+    parameters: Parameters = None,
 ) -> CheckedQuery:
     """A query as it may run.
 
     Raises InvalidArgumentError for anything but one query, and for one that names more than the
-    views; a `duckdb.Error` where DuckDB cannot parse it.
+    views, or a value out of all proportion; a `duckdb.Error` where DuckDB cannot parse it.
     """
     if not isinstance(query, str) or "\0" in query:
         raise InvalidArgumentError(f"sql takes a query as a text without NUL, not {query!r}")
@@ -79,7 +83,11 @@ def checked_query(
     if statements[0].type == duckdb.StatementType.EXPLAIN:
         explain = _EXPLAIN.match(text)
         checked = "" if explain is None else text[explain.end() :]
-    return CheckedQuery(text, _views_named(_parsed(cursor, checked), views))
+    parsed = _parsed(cursor, checked)
+    named = _views_named(parsed, views)
+    for function in _called(parsed):
+        check_size(function, parameters)
+    return CheckedQuery(text, named)
 
 
 def _parsed(cursor: duckdb.DuckDBPyConnection, text: str) -> Any:
@@ -129,6 +137,16 @@ def _parts(parsed: Any) -> Iterator[dict[str, Any]]:
             pending.extend(part.values())
         elif isinstance(part, list):
             pending.extend(part)
+
+
+def _called(parsed: Any) -> Iterator[dict[str, Any]]:
+    """The calls of functions that make one value: those in FROM make rows."""
+    in_from = {
+        id(part["function"]) for part in _parts(parsed) if part.get("type") == "TABLE_FUNCTION"
+    }
+    for part in _parts(parsed):
+        if part.get("class") == "FUNCTION" and id(part) not in in_from:
+            yield part
 
 
 def _named_queries(part: dict[str, Any]) -> list[str]:

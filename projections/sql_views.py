@@ -179,7 +179,7 @@ def run_sql(
         ((database,),) = cursor.execute("SELECT current_database()").fetchall()
         views = view_definitions(f'"{database}".main', position)
         try:
-            checked = checked_query(cursor, query, views)
+            checked = checked_query(cursor, query, views, parameters)
         except _FAILURES as error:
             raise _translated(error, is_late=False) from None
         if checked.views & {"commits", "records"}:

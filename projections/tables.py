@@ -18,6 +18,7 @@ import duckdb
 import pyarrow as pa
 
 from eventstore.errors import (
+    DeadlineExceededError,
     InternalError,
     InvalidArgumentError,
     ResourceExhaustedError,
@@ -30,6 +31,7 @@ from eventstore.long_work import long_work
 from eventstore.projections.deadlines import STATEMENT_SECONDS_MAX, Deadline
 from eventstore.projections.definitions import are_as_made
 from eventstore.projections.folding import FOLDED_COLUMNS, TableChange, table_changes
+from eventstore.projections.leaving import answer_or_leave
 from eventstore.projections.listing_sql import listing_sql
 from eventstore.projections.node_listing import Listing
 from eventstore.projections.tables_file import (
@@ -70,6 +72,14 @@ _UNDEFINED: Final = (duckdb.CatalogException, duckdb.BinderException)
 """What a statement raises where the tables are not as they were made, among else."""
 
 _OPENINGS_MAX: Final = 5
+
+_SHORT_SQL: Final = 4_000
+"""No more than this is interrupted soon, if it has no function that is slow by one value."""
+
+_SLOW_FUNCTION: Final = re.compile(r"list_transform")
+
+_LATE_SECONDS: Final = 10.0
+"""How long after its interrupt a statement is waited for."""
 
 _END_ONE: Final = """
 UPDATE {table} SET valid_to = $valid_to WHERE valid_from = $valid_from
@@ -215,8 +225,13 @@ class Tables:
             opened = self._folded(upto)
             statement, kept = self._statement(sql), opened.keep()
         try:
-            with kept as cursor:
-                return _rows(cursor, statement, parameters)
+            if len(sql) <= _SHORT_SQL and not _SLOW_FUNCTION.search(sql):
+                with kept as cursor:
+                    return _rows(cursor, statement, parameters)
+            seconds = STATEMENT_SECONDS_MAX + _LATE_SECONDS
+            return answer_or_leave(kept, lambda cursor: _rows(cursor, sql, parameters), seconds)
+        except DeadlineExceededError:
+            raise _too_slow() from None
         except duckdb.Error as error:
             return self._asked_again(
                 error, opened, lambda cursor: _rows(cursor, sql, parameters), upto
@@ -245,15 +260,24 @@ class Tables:
 
         return self.asked(columns, self.checkpoint())
 
-    def asked(self, ask: Callable[[duckdb.DuckDBPyConnection], _Answer], upto: int) -> _Answer:
+    def asked(
+        self,
+        ask: Callable[[duckdb.DuckDBPyConnection], _Answer],
+        upto: int,
+        *,
+        left_after_seconds: float | None = None,
+    ) -> _Answer:
         """What is answered to a cursor on tables folded up to a position; it is to be closed.
 
-        Asked once more, of tables built anew, when the first ones turn out to be damaged.
+        Asked once more, of tables built anew, when the first ones turn out to be damaged. Raises
+        DeadlineExceededError when it takes longer than `left_after_seconds`.
         """
         with self._mutex:
             opened = self._folded(upto)
             kept = opened.keep()
         try:
+            if left_after_seconds is not None:
+                return answer_or_leave(kept, ask, left_after_seconds)
             with kept as cursor:
                 return ask(cursor)
         except (duckdb.Error, pa.ArrowException) as error:
@@ -491,14 +515,18 @@ def _rows(
         ) as error:
             raise InvalidArgumentError(f"Invalid `filter_query`: {error}") from None
         except duckdb.InterruptException:
-            raise ResourceExhaustedError(
-                f"the filter takes longer than {STATEMENT_SECONDS_MAX:g} seconds; name fewer "
-                "neighbours in it, or ask for less"
-            ) from None
+            raise _too_slow() from None
         except duckdb.OutOfMemoryException as error:
             raise ResourceExhaustedError(
                 f"the query needs more memory than it may take; ask for less of it: {error}"
             ) from None
+
+
+def _too_slow() -> ResourceExhaustedError:
+    return ResourceExhaustedError(
+        f"the filter takes longer than {STATEMENT_SECONDS_MAX:g} seconds; name fewer neighbours in "
+        "it, or ask for less"
+    )
 
 
 def _opaque(sql: str) -> str:

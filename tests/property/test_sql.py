@@ -221,7 +221,9 @@ def test_the_database_itself_refuses_harm(
     if ";" in query or query.startswith("CALL"):
         return
 
-    def unchecked(_: object, text: str, views: Collection[str]) -> CheckedQuery:
+    def unchecked(
+        _: object, text: str, views: Collection[str], _parameters: object
+    ) -> CheckedQuery:
         return CheckedQuery(text, frozenset(views))
 
     monkeypatch.setattr(sql_views, "checked_query", unchecked)

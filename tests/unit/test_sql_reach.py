@@ -18,7 +18,7 @@ import pytest
 import eventstore
 from eventstore import errors
 from eventstore.metadata_store.metadata_store import MetadataStore
-from eventstore.projections import sql_views
+from eventstore.projections import leaving, projections, sql_views
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import artifact, put_types
 
@@ -364,3 +364,59 @@ def test_a_query_that_fails_is_an_invalid_argument(
 def test_a_query_that_is_not_utf_8_is_refused_in_words(changed: tuple[MetadataStore, int]) -> None:
     with pytest.raises(errors.InvalidArgumentError, match=r"^the query cannot be written as UTF-8"):
         changed[0].sql("SELECT '\ud800'")
+
+
+@pytest.mark.parametrize(
+    ("query", "parameters"),
+    [
+        ("SELECT repeat('x', 4000000000)", None),
+        ("SELECT length(REPEAT('xy', 60000000))", None),
+        ("SELECT repeat('x', ?)", [4_000_000_000]),
+        ("SELECT repeat('x', $n)", {"n": 4_000_000_000}),
+        ("SELECT repeat('x', 4 * 1000 * 1000000::BIGINT)", None),
+        ("SELECT repeat('x', (10 ** 10)::BIGINT), repeat('x', 1 << 40)", None),
+        ("FROM artifacts WHERE length(lpad(name, 2000000000, 'y')) = 1", None),
+        ("SELECT (SELECT rpad('x', 2000000000, 'y'))", None),
+        ("WITH t AS (SELECT len(range(1000000000000)) AS n) FROM t", None),
+        ("SELECT len(generate_series(1, 1000000000))", None),
+        ("SELECT list_aggregate(range(-5, 300000000000, 2), 'sum')", None),
+        ("SELECT list_resize([1], 2000000000)", None),
+        ("SELECT printf('%1000000000d', 1)", None),
+        ("SELECT format('{:>1000000000}', 'x')", None),
+        ("EXPLAIN SELECT repeat('x', 4000000000)", None),
+    ],
+)
+def test_a_value_out_of_all_proportion_is_refused(
+    changed: tuple[MetadataStore, int], query: str, parameters: Any
+) -> None:
+    store, _ = changed
+    with pytest.raises(errors.InvalidArgumentError, match="more than 100000000"):
+        store.sql(query, parameters)
+
+
+def test_sizes_in_proportion_are_not_refused(changed: tuple[MetadataStore, int]) -> None:
+    store, _ = changed
+    query = (
+        "SELECT length(repeat('x', 2 * 3)), len(range(2, 9)), lpad('x', 3, 'y'), 5000000000, "
+        "printf('%5d', 1), (SELECT count(*) FROM range(2000000000, 2000000002)) "
+        "FROM range(200000000) LIMIT 1"
+    )
+    assert store.sql(query).rows() == [(6, 7, "yyx", 5_000_000_000, "    1", 2)]
+    assert store.sql("SELECT repeat(NULL, NULL), repeat('x', ?)", [3]).rows() == [(None, "xxx")]
+
+
+def test_a_query_that_no_interrupt_reaches_is_left(
+    changed: tuple[MetadataStore, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = changed
+    monkeypatch.setattr(leaving, "ENDING_SECONDS", 0.1)
+    monkeypatch.setattr(projections, "ENDING_SECONDS", 0.1)
+    slow = "SELECT levenshtein(repeat('a', 20000), repeat('b', 20000))"
+    with pytest.raises(errors.DeadlineExceededError):
+        store.sql(slow, timeout_seconds=0.05)
+    monkeypatch.setattr(leaving, "LEFT_MAX", 1)
+    with pytest.raises(errors.ResourceExhaustedError, match="still"):
+        store.sql("SELECT 1")
+    for thread in leaving._left._threads:
+        thread.join()
+    assert store.sql("SELECT 1").rows() == [(1,)]

@@ -1,0 +1,134 @@
+"""Queries that a caller may leave: DuckDB looks only between two steps whether it shall stop.
+
+One function of one value, or of a few thousand, may take long, and is in no such step. Such a query
+runs in a thread of its own. Nobody waits for it once its time is over, and it ends by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from eventstore.errors import DeadlineExceededError, ResourceExhaustedError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    # Not at run time: what a thread refers to outlives DuckDB, which complains of it at the end.
+    import duckdb
+
+LEFT_MAX: Final = 4
+"""Queries that were left and still run; beyond them none is begun that may have to be left."""
+ENDING_SECONDS: Final = 2.0
+"""What a query that was interrupted has to end in before it is left."""
+
+_LOOKED_EVERY_SECONDS: Final = 0.05
+
+_Answer = TypeVar("_Answer")
+
+
+class _Left:
+    """The queries that nobody waits for any more."""
+
+    def __init__(self) -> None:
+        self.start_over()
+
+    def start_over(self) -> None:
+        """Forget all, as in a child: no thread of its parent runs in it."""
+        self._threads: list[threading.Thread] = []
+
+    def add(self, thread: threading.Thread) -> None:
+        self._threads.append(thread)
+
+    def check(self) -> None:
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        if len(self._threads) >= LEFT_MAX:
+            raise ResourceExhaustedError(
+                f"{len(self._threads)} queries whose time was over are still in one long function "
+                "each: try again when they have ended"
+            )
+
+
+_left = _Left()
+os.register_at_fork(after_in_child=_left.start_over)
+
+
+class _Query:
+    """A query in a thread of its own."""
+
+    def __init__(
+        self,
+        kept: AbstractContextManager[duckdb.DuckDBPyConnection],
+        ask: Callable[[duckdb.DuckDBPyConnection], Any],
+    ) -> None:
+        self._kept = kept
+        self._ask = ask
+        self._cursor: duckdb.DuckDBPyConnection | None = None
+        self._is_done = threading.Event()
+        self._error: BaseException | None = None
+        self._answer: Any = None
+        self.thread = threading.Thread(target=self._run, name="eventstore-query", daemon=True)
+
+    def _run(self) -> None:
+        try:
+            with self._kept as self._cursor:
+                self._answer = self._ask(self._cursor)
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._cursor = None
+            self._is_done.set()
+
+    def ends_within(self, seconds: float) -> bool:
+        """Wait; in small steps, for between them the waiting thread takes signals."""
+        end = time.monotonic() + seconds
+        while (rest := end - time.monotonic()) > 0:
+            if self._is_done.wait(min(rest, _LOOKED_EVERY_SECONDS)):
+                return True
+        return self._is_done.is_set()
+
+    def interrupt(self) -> None:
+        cursor = self._cursor
+        if cursor is not None:
+            cursor.interrupt()
+
+    def answer(self) -> Any:
+        if self._error is not None:
+            raise self._error
+        return self._answer
+
+
+def answer_or_leave(
+    kept: AbstractContextManager[duckdb.DuckDBPyConnection],
+    ask: Callable[[duckdb.DuckDBPyConnection], _Answer],
+    seconds: float,
+) -> _Answer:
+    """What is answered to a cursor, which is entered for it, in at most so many seconds.
+
+    Raises DeadlineExceededError after them, and ResourceExhaustedError when too many were left.
+    """
+    _left.check()
+    query = _Query(kept, ask)
+    query.thread.start()
+    try:
+        if query.ends_within(seconds):
+            answer: _Answer = query.answer()
+            return answer
+    except BaseException:
+        if query.thread.is_alive():
+            _end(query)
+        raise
+    _end(query)
+    raise DeadlineExceededError("the query takes longer than its timeout, in a single function")
+
+
+def _end(query: _Query) -> None:
+    """Interrupt a query, and leave it if that is no use."""
+    for _ in range(int(ENDING_SECONDS / _LOOKED_EVERY_SECONDS)):
+        query.interrupt()
+        if query.ends_within(_LOOKED_EVERY_SECONDS):
+            return
+    _left.add(query.thread)
