@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
+from functools import cache
 
+import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import eventstore
@@ -14,6 +17,7 @@ from eventstore import errors
 from eventstore.metadata_store.options import ListOptions
 from eventstore.projections import deadlines
 from eventstore.projections.filter import compile_filter
+from eventstore.projections.filter.functions import like_without_case
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import memory_store
 
@@ -285,6 +289,31 @@ def test_refused(store: eventstore.MetadataStore, query: str, words: str) -> Non
         store.get_artifacts(ListOptions(filter_query=query))
     assert raised.value.message.startswith("Invalid `filter_query`: ")
     assert words in raised.value.message
+
+
+LETTERS = "aAkK\u212aiI\u0130\u0131sS\u017f\u00e4\u00c4"
+"""Some of which Unicode, but not SQLite, takes for the same in the other case."""
+
+
+@cache
+def connection() -> duckdb.DuckDBPyConnection:
+    made = duckdb.connect()
+    made.execute("SET disabled_optimizers = 'statistics_propagation'")
+    return made
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.none() | st.text(LETTERS + "/_%", max_size=5), max_size=20),
+    st.text(LETTERS + "/_%", max_size=5) | st.text("/_%\u00e4", max_size=4),
+)
+def test_like_takes_ascii_letters_alone_for_the_same(texts: list[str | None], like: str) -> None:
+    sql = f"SELECT {like_without_case('text', '$like')} FROM (SELECT unnest($texts) AS text)"
+    rows = connection().execute(sql, {"texts": texts, "like": like}).fetchall()
+    parts = {"%": ".*", "_": "."}
+    pattern = "".join(parts.get(character) or re.escape(character) for character in like)
+    matched = re.compile(pattern, re.DOTALL | re.IGNORECASE | re.ASCII).fullmatch
+    assert rows == [(None if text is None else matched(text) is not None,) for text in texts]
 
 
 @pytest.mark.parametrize(
