@@ -7,6 +7,7 @@ from pathlib import Path
 from eventstore.cli.commands import command, output_options_without, store_argument
 from eventstore.cli.results import Output, Table
 from eventstore.log.manifest import read_manifest
+from eventstore.shown_text import shown_text
 
 
 @command("files", examples=("eventstore files my-store", "eventstore files my-store --json"))
@@ -23,7 +24,8 @@ def files_command(directory: Path, output: Output) -> None:
     if output.form == "text":
         with output.opened() as written:
             for path in paths:
-                written.line(path)
+                # Programs read the path itself; a terminal would obey what is in it.
+                written.line(shown_text(path) if written.is_terminal else path)
         return
     table = Table(
         ("path", "bytes", "sha256", "first_position", "last_position"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import NoReturn
 
@@ -126,18 +127,17 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; whatever goes wrong becomes one line and an exit code."""
+    _open_closed_streams()
     try:
         _run(sys.argv[1:])
         # What is written last may fail, too.
         sys.stdout.flush()
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
-    except click.UsageError as error:
-        error.show()
-        sys.exit(EXIT_USAGE)
     except click.ClickException as error:
-        error.show()
-        sys.exit(EXIT_FAILED)
+        with suppress(OSError):
+            error.show()
+        sys.exit(EXIT_USAGE if isinstance(error, click.UsageError) else EXIT_FAILED)
     except (click.Abort, KeyboardInterrupt):
         _end("interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:
@@ -145,7 +145,8 @@ def main() -> None:
         _leave(EXIT_PIPE_CLOSED)
     except OSError as error:
         # Errors of the store's own files are others by now: what is left is the output.
-        click.echo(f"eventstore: writing the result failed: {error.strerror}", err=True)
+        with suppress(OSError):
+            click.echo(f"eventstore: writing the result failed: {error.strerror}", err=True)
         _leave(EXIT_FAILED)
     except DataLossError as error:
         _end(str(error), EXIT_DAMAGED)
@@ -162,6 +163,19 @@ def main() -> None:
     sys.exit(0)
 
 
+def _open_closed_streams() -> None:
+    """Open what was closed before: else the next file, a store's, would take its place.
+
+    There is nothing to read, what is said is dropped, and writing a result fails.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            flags = os.O_WRONLY if name == "stderr" else os.O_RDONLY
+            opened = os.open(os.devnull, flags)
+            mode = "r" if descriptor == 0 else "w"
+            setattr(sys, name, open(opened, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
 def _run(arguments: list[str]) -> None:
     if "_EVENTSTORE_COMPLETE" in os.environ:
         cli.main(prog_name="eventstore")
@@ -171,7 +185,9 @@ def _run(arguments: list[str]) -> None:
 
 
 def _end(sentence: str, code: int) -> NoReturn:
-    click.echo(f"eventstore: {shown_lines(sentence)}", err=True)
+    # The code says it, too, where nothing can be written.
+    with suppress(OSError):
+        click.echo(f"eventstore: {shown_lines(sentence)}", err=True)
     sys.exit(code)
 
 

@@ -93,7 +93,7 @@ def prove_command(
         else:
             assert position is not None
             proof = store.prove(position, checkpoint, progress).to_json()
-    output.text(proof)
+    output.text(proof, is_json=True)
 
 
 def _check(text: str, key: VerifierKey, output: Output) -> None:

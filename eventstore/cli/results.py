@@ -25,7 +25,7 @@ from eventstore.errors import AlreadyExistsError, InvalidArgumentError
 from eventstore.log.manifest import MANIFEST_NAME
 from eventstore.log.os_errors import translated
 from eventstore.plain_json import json_text, moment_text, number_text, plain
-from eventstore.shown_text import shown_lines, shown_text
+from eventstore.shown_text import harmless_json, shown_lines, shown_text
 
 _ROWS_AT_ONCE: Final = 1_000
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
@@ -136,10 +136,11 @@ class Output:
             for row in table.rows:
                 written.line(",".join(self._csv_value(value) for value in row))
 
-    def text(self, text: str) -> None:
-        """Write text of a form of its own, such as Graphviz's."""
+    def text(self, text: str, *, is_json: bool = False) -> None:
+        """Write text of a form of its own, such as Graphviz's; harmless on a terminal."""
         with self.opened() as written:
-            written.text(text)
+            harmless = harmless_json if is_json else shown_lines
+            written.text(harmless(text) if written.is_terminal else text)
 
     def said(self, sentence: str, value: dict[str, object]) -> None:
         """Write a result that is one sentence, or the same as a JSON object or a row."""
@@ -159,7 +160,9 @@ class Output:
             raise click.UsageError(f"--{self.form} tells of a file: name it with --output")
         with self.opened() as written:
             for part in parts:
-                written.stream.write(part)
+                # Each byte counts in a file, and what a terminal would obey on a terminal.
+                shown = harmless_json(part.decode()).encode() if written.is_terminal else part
+                written.stream.write(shown)
         if self.form != "text":
             told = {"file": None if self.file is None else str(self.file)} | description
             Output(self.form, self.local).said("", told)
@@ -360,8 +363,10 @@ def counted(number: int, noun: str) -> str:
 def note(sentence: str) -> None:
     """Say something about the result, on standard error."""
     width = max(shutil.get_terminal_size().columns, 20) if sys.stderr.isatty() else None
-    for line in wrapped(shown_lines(sentence), width):
-        click.echo(line, err=True)
+    # The result is what counts, also where nothing can be said about it.
+    with suppress(OSError):
+        for line in wrapped(shown_lines(sentence), width):
+            click.echo(line, err=True)
 
 
 def _row_objects(table: Table) -> Iterator[dict[str, object]]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from eventstore import errors
+from eventstore.log.os_errors import refuse_no_path, translating
 
 SCHEMA_VERSIONS: Final = range(6, 11)
 
@@ -117,13 +118,15 @@ class MlmdDatabase:
 
     def __init__(self, path: Path) -> None:
         """Raises NotFoundError, or FailedPreconditionError when it is no database to import."""
-        if path.is_dir():
-            what = "a store already" if (path / "manifest.json").exists() else "a directory"
-            raise errors.FailedPreconditionError(
-                f"{path} is {what}: name the file of an MLMD SQLite database"
-            )
-        if not path.is_file():
-            raise errors.NotFoundError(f"there is no file {path}: check the path")
+        refuse_no_path(path)
+        with translating("opening", path):
+            if path.is_dir():
+                what = "a store already" if (path / "manifest.json").exists() else "a directory"
+                raise errors.FailedPreconditionError(
+                    f"{path} is {what}: name the file of an MLMD SQLite database"
+                )
+            if not path.is_file():
+                raise errors.NotFoundError(f"there is no file {path}: check the path")
         self.path = path
         try:
             self._connection = sqlite3.connect(

@@ -21,7 +21,7 @@ from eventstore.log.manifest import (
     write_durably,
     write_manifest,
 )
-from eventstore.log.os_errors import translated, translating
+from eventstore.log.os_errors import refuse_no_path, translated, translating
 from eventstore.log.replacing import made_beside
 from eventstore.log.verification import verify_directory
 from eventstore.long_work import long_work
@@ -40,6 +40,8 @@ def copy_store(source: Path, target: Path, progress: Progress | None = None) -> 
     there is no store, or no directory for the copy, DataLossError that names the damaged file of
     the source, UnavailableError while another process copies to `target`.
     """
+    refuse_no_path(source)
+    refuse_no_path(target)
     with translating("opening", source):
         log = DirectoryLog.open(source, read_only=True)
     try:

@@ -23,6 +23,20 @@ def translating(doing: str, path: Path) -> Iterator[None]:
         raise translated(error, doing, path) from None
 
 
+def refuse_no_path(path: Path) -> None:
+    """Raise InvalidArgumentError for a text that cannot name a store's file, whatever there is."""
+    text = str(path)
+    if "\0" in text:
+        raise errors.InvalidArgumentError(f"{text!r} is no path: it holds a NUL")
+    try:
+        os.path.abspath(text).encode()
+    except UnicodeEncodeError:
+        raise errors.InvalidArgumentError(
+            f"{text!r} is no path in UTF-8, and Arrow and DuckDB open no other: choose another; if "
+            "it is one elsewhere, set PYTHONUTF8=1"
+        ) from None
+
+
 def translated(error: OSError, doing: str, path: Path) -> errors.StatusError:
     """The error to raise for `error`, met while `doing` something (a verb in -ing) to `path`."""
     reason = os.strerror(error.errno) if error.errno else str(error)
