@@ -125,7 +125,7 @@ def _chosen(folders: Sequence[str], count: int, seed: int) -> list[Mutant]:
 def _tests(covered: CoverageMap, mutant: Mutant, seconds: float) -> list[str]:
     """The tests worth running, as many as fit the time; those of the file for lines of import."""
     tests = covered.tests_of(mutant.path, mutant.line, mutant.last_line)
-    if not tests:
+    if mutant.is_imported or not tests:
         tests = covered.tests_of_file(mutant.path)
     fitting, total = [], 0.0
     for test in tests:

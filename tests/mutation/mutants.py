@@ -59,11 +59,13 @@ _MEASURES = (
 class Mutant:
     """A module with the text from `start` to `end` (in characters) replaced.
 
-    `line` and `last_line` are those of the statement that is changed, from 1.
+    `line` and `last_line` are those of the statement that is changed, from 1. `is_imported` is true
+    of what runs once, as the module is imported, whichever tests it matters to.
     """
 
     path: Path
     function: str
+    is_imported: bool
     line: int
     last_line: int
     start: int
@@ -94,6 +96,7 @@ class _Mutation:
             self._line_starts.append(self._line_starts[-1] + len(line))
         self._lines = lines
         self._function = "the module"
+        self._is_imported = True
         self._statement: ast.stmt | None = None
 
     def of_module(self) -> Iterator[Mutant]:
@@ -107,11 +110,12 @@ class _Mutation:
         if isinstance(statement, ast.Import | ast.ImportFrom):
             return
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            outer = self._function
+            outer = self._function, self._is_imported
             if statement.name not in ("__repr__", "__str__"):
                 self._function = statement.name
+                self._is_imported &= isinstance(statement, ast.ClassDef)
                 yield from self._of_body(statement.body)
-            self._function = outer
+            self._function, self._is_imported = outer
             return
         if isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.unparse(statement.test):
             return
@@ -240,6 +244,7 @@ class _Mutation:
         return Mutant(
             self._path,
             self._function,
+            self._is_imported,
             self._source.count("\n", 0, start) + 1,
             last,
             start,

@@ -89,3 +89,23 @@ def test_reading_across_row_groups(
     assert [commit.last_position for commit in log.commits()] == [3, 6, 11, 13, 14]
     assert log.verify().ok
     log.close()
+
+
+def test_the_moment_of_every_commit_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = DirectoryLog.create(tmp_path / "store")
+    ends = [0]
+    for number in range(1, 11):
+        monkeypatch.setattr("time.time_ns", lambda number=number: 1_000_000 * number)
+        append(log, *(draft(ends[-1] + n) for n in range(1, 2 + number % 3)))
+        ends.append(log.position)
+        if number in (3, 4, 8):
+            log.seal()
+    assert [segment.state for segment in log.segments()] == ["sealed"] * 3 + ["active"]
+    for number in range(11):
+        for later in (0, 999):
+            assert log.position_at(1000 * number + later) == ends[number], (number, later)
+        for position in range(ends[number - 1] + 1 if number else 1, ends[number] + 1):
+            assert log.recorded_at(position) == 1000 * number
+    log.close()

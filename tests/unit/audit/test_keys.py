@@ -1,10 +1,16 @@
-"""Keys: what their texts and other forms show."""
+"""Keys and hashes: what their texts and other forms show, and what is said of wrong ones."""
 
 from __future__ import annotations
 
 import base64
+import json
+import sys
 
-from eventstore.audit import SigningKey
+import pytest
+
+from eventstore import errors
+from eventstore.audit import InclusionProof, SigningKey, standalone_verifier
+from tests.builders import memory_store, put_types
 
 
 def test_a_signing_key_shows_itself_only_when_asked() -> None:
@@ -16,3 +22,25 @@ def test_a_signing_key_shows_itself_only_when_asked() -> None:
         assert "PRIVATE" not in shown
     assert base64.b64encode(b"\x01" + key.seed).decode() in key.text()
     assert SigningKey.parse(key.text()) == key
+
+
+def test_without_cryptography_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = SigningKey("ana", bytes(range(32)))
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.asymmetric", None)
+    with pytest.raises(errors.FailedPreconditionError, match="pip install 'mlmd-eventstore"):
+        key.signed("text\n")
+
+
+def test_a_hash_of_another_length_is_named() -> None:
+    with memory_store() as store:
+        put_types(store)
+        key = SigningKey("ana", bytes(range(32)))
+        proof = json.loads(store.prove(2, store.checkpoint(key)).to_json())
+    verifier = standalone_verifier.parse_key(str(key.verifier_key))
+    for length in (0, 31, 33, 64):
+        proof["path"][-1] = base64.b64encode(bytes(length)).decode()
+        text = json.dumps(proof, separators=(",", ":"), ensure_ascii=False) + "\n"
+        with pytest.raises(standalone_verifier.Refused, match="a hash has 32 bytes"):
+            standalone_verifier.verify_proof(text, verifier)
+        with pytest.raises(errors.DataLossError, match="is not part of the history"):
+            InclusionProof.check(text, key.verifier_key)
