@@ -48,23 +48,39 @@ class Tail:
             entries = commit_entries(commit)
         else:
             add_request_id(entries, commit)
+        try:
+            for table, by_key in entries.items():
+                known = self._tables[table]
+                if known.keys().isdisjoint(by_key):
+                    known.update(by_key)
+                    continue
+                for key, added in by_key.items():
+                    for entry in as_sequence(added):
+                        add_entry(known, key, entry)
+            highest = self.highest_ids
+            for kind, records in groupby(commit.records, _KIND):
+                sequence = SEQUENCES[kind]
+                highest[sequence] = max(highest.get(sequence, 0), *map(_ENTITY_ID, records))
+            self.last_recorded_at = commit.recorded_at
+            # Last, so that a reader that sees the position also sees the entries.
+            self.last_position = commit.last_position
+        except BaseException:
+            # An interrupt can come between any two steps, and the commit is to be folded again.
+            self._take_back(entries)
+            raise
+
+    def _take_back(self, entries: PendingEntries) -> None:
+        """Have no more of some entries than those of commits that were added whole."""
         for table, by_key in entries.items():
             if not by_key:
                 continue
             known = self._tables[table]
-            if known.keys().isdisjoint(by_key):
-                known.update(by_key)
-                continue
-            for key, added in by_key.items():
-                for entry in as_sequence(added):
-                    add_entry(known, key, entry)
-        highest = self.highest_ids
-        for kind, records in groupby(commit.records, _KIND):
-            sequence = SEQUENCES[kind]
-            highest[sequence] = max(highest.get(sequence, 0), *map(_ENTITY_ID, records))
-        self.last_recorded_at = commit.recorded_at
-        # Last, so that a reader that sees the position also sees the entries.
-        self.last_position = commit.last_position
+            for key in by_key:
+                kept = [e for e in as_sequence(known.get(key)) if e[0] <= self.last_position]
+                if kept:
+                    known[key] = kept
+                else:
+                    known.pop(key, None)
 
     def newest(self, table: int, key: int, as_of: int) -> Entry | None:
         for entry in reversed(as_sequence(self._tables[table].get(key))):

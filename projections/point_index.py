@@ -305,8 +305,8 @@ class PointIndex:
         frozen = self._tail
         tail = Tail(frozen.last_position, frozen.last_recorded_at, frozen.highest_ids)
         with self._swap:
-            self._levels = (*self._levels, tail)
-            self._tail = tail
+            # At once, for an interrupt can come between any two steps.
+            self._levels, self._tail = (*self._levels, tail), tail
         # So that a long catching-up does not outrun the disk and fill the memory.
         while len(self._writing) >= _FROZEN_TAILS_MAX:
             self._writing.popleft().result()
@@ -326,8 +326,7 @@ class PointIndex:
         tail = Tail(last_position, run.metadata.last_recorded_at, run.highest_ids)
         with self._swap:
             # In place of a tail that is empty.
-            self._levels = (*self._levels[:-1], run, tail)
-            self._tail = tail
+            self._levels, self._tail = (*self._levels[:-1], run, tail), tail
 
     def _repair(self, error: DamagedRunError) -> None:
         """Build a run again that was found damaged, unless another thread has done so.

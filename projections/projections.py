@@ -269,6 +269,9 @@ class Projections:
         recent = list(self._recent)
         if not recent or recent[0].position > checkpoint + 1:
             return None
+        if recent[-1].position < listing.as_of:
+            # Whoever noted the newest ones was interrupted.
+            return None
         return {
             record.entity_id
             for record in recent

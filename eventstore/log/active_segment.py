@@ -34,7 +34,7 @@ from eventstore.log.commit_ends import (
 from eventstore.log.commit_ends import (
     FILE_NAME as COMMIT_ENDS_NAME,
 )
-from eventstore.log.file_lock import is_at
+from eventstore.log.file_lock import is_at, try_shared
 from eventstore.log.ipc_message import CHECKSUM_BYTES, Envelope, message_envelope
 from eventstore.log.ipc_stream import (
     END_OF_STREAM,
@@ -163,16 +163,14 @@ class ActiveSegmentFile:
         Their writer has died, or the acknowledgement was lost with the machine's power.
         """
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:
             # Nobody writes where nothing can be locked.
-            return self.catch_up(Held.SHARED)
-        try:
+            with contextlib.suppress(OSError):
+                if not try_shared(self._descriptor):
+                    return False
             return self.catch_up(Held.SHARED)
         finally:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def catch_up(self, held: Held = Held.NOTHING) -> bool:
         """Notice what was appended since the last call; whether anything was.
@@ -345,9 +343,7 @@ class ActiveSegmentFile:
 
     def _note(self, end: int, envelope: Envelope) -> None:
         self.newest = envelope
-        self._ends.offsets.append(end)
-        self._ends.positions.append(envelope.last_position)
-        self._ends.recorded_ats.append(envelope.recorded_at)
+        self._ends.add(end, envelope.last_position, envelope.recorded_at)
 
     def _durable(self, data: memoryview, ends: list[int], held: Held) -> list[int]:
         """Those of the whole and valid messages behind the newest commit that are durable."""
@@ -373,13 +369,30 @@ class ActiveSegmentFile:
         return ends
 
     def _absorb(self, data: memoryview, ends: list[int]) -> None:
+        """Take notice of whole messages behind the newest commit: of all, or when it fails of none.
+
+        An interrupt can come between any two steps.
+        """
+        if not ends:
+            return
         start, begin = self.end, 0
-        for end in ends:
-            self._note(start + end, message_envelope(data[begin:end]))
-            begin = end
-        self.end = start + begin
-        if ends:
-            self._note_checksum(data[:begin])
+        known, newest = len(self._ends.offsets), self.newest
+        try:
+            for end in ends:
+                newest = message_envelope(data[begin:end])
+                self._ends.add(start + end, newest.last_position, newest.recorded_at)
+                begin = end
+            checksum = bytes(data[begin - CHECKSUM_BYTES : begin])
+            unchanged = checksum + NO_MESSAGE
+            self.end, self.newest, self._checksum, self._unchanged = (
+                start + begin,
+                newest,
+                checksum,
+                unchanged,
+            )
+        except BaseException:
+            self._ends.cut(known)
+            raise
 
     def _take_known_ends(self) -> None:
         """Begin behind what earlier writers left of the commits' ends, if it fits the file."""
@@ -427,13 +440,23 @@ class ActiveSegmentFile:
             "%s does not say what the segment does: reading the segment",
             self.path.parent / COMMIT_ENDS_NAME,
         )
-        last_position, known_end = self.last_position, self.end
-        self._ends, self._believed = no_commits(), 0
-        self.newest, self.end = None, self.header_bytes
-        data, walk = self._walk_from(self.end)
-        self._absorb(data, [end for end in walk.ends if self.end + end <= known_end])
-        if self.last_position < last_position:
-            raise self._damaged(self.last_position + 1, self.end)
+        known_end, before = self.end, (self._ends, self._believed, self.newest, self.end)
+        last_position, checksums = self.last_position, (self._checksum, self._unchanged)
+        data, walk = self._walk_from(self.header_bytes)
+        try:
+            self._ends, self._believed, self.newest, self.end = (
+                no_commits(),
+                0,
+                None,
+                self.header_bytes,
+            )
+            self._absorb(data, [end for end in walk.ends if self.end + end <= known_end])
+            if self.last_position < last_position:
+                raise self._damaged(self.last_position + 1, self.end)
+        except BaseException:
+            self._ends, self._believed, self.newest, self.end = before
+            self._checksum, self._unchanged = checksums
+            raise
 
     def _walk_from(self, start: int) -> tuple[memoryview, Walk]:
         """What the file has from a byte on, or as much of it as was needed, and a walk over it."""

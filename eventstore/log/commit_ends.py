@@ -30,6 +30,17 @@ class CommitEnds(NamedTuple):
     positions: array[int]
     recorded_ats: array[int]
 
+    def add(self, offset: int, position: int, recorded_at: int) -> None:
+        """Add the end of one more commit."""
+        self.offsets.append(offset)
+        self.positions.append(position)
+        self.recorded_ats.append(recorded_at)
+
+    def cut(self, commits: int) -> None:
+        """Forget all but the first commits."""
+        for column in self:
+            del column[commits:]
+
 
 def no_commits() -> CommitEnds:
     return CommitEnds(array("q"), array("q"), array("q"))

@@ -149,12 +149,13 @@ class DirectoryLog(LogFiles):
                 if self._is_full():
                     self._rotate()
                 frontier = self._current_frontier().copy()
+                number, recorded_at = self._newest_commit()
                 commit = make_commit(
                     self.store_id,
                     drafts,
                     frontier,
-                    number=self._commit_number + 1,
-                    recorded_at=max(time.time_ns() // 1000, self._last_recorded_at),
+                    number=number + 1,
+                    recorded_at=max(time.time_ns() // 1000, recorded_at),
                     actor=actor,
                     reason=reason,
                     request_id=request_id,
@@ -162,8 +163,6 @@ class DirectoryLog(LogFiles):
                 try:
                     self._active.append(encode_commit(commit), commit)
                     self._frontier = frontier
-                    self._commit_number = commit.number
-                    self._last_recorded_at = commit.recorded_at
                     self._acknowledge(frontier)
                 except errors.UnavailableError:
                     self._outcome_unknown = True
@@ -180,15 +179,11 @@ class DirectoryLog(LogFiles):
 
     def _read_active_again(self) -> None:
         """Know of the active segment no more than its file says."""
-        active = ActiveSegmentFile(self._folder, self._manifest.active, read_only=False)
-        self._active.close()
-        self._active = active
+        before = self._active
+        self._active = ActiveSegmentFile(self._folder, self._manifest.active, read_only=False)
         self._frontier = None
-        newest = self._manifest.segments[-1:]
-        self._commit_number = newest[0].last_commit if newest else 0
-        self._last_recorded_at = newest[0].last_recorded_at if newest else 0
+        before.close()
         self._catch_up(Held.EXCLUSIVE)
-        self._take_newest()
 
     def check_closed(self) -> None:
         with self._mutex:
@@ -427,12 +422,11 @@ class DirectoryLog(LogFiles):
         except OSError as error:
             successor.close()
             raise translated(error, "locking", successor.path) from None
-        except errors.StatusError:
+        except BaseException:
             successor.close()
             raise
-        self._manifest = manifest
-        self._active.close()
-        self._active = successor
+        self._manifest, self._active = manifest, successor
+        active.close()
         self._acknowledge(frontier)
 
     # Sealing

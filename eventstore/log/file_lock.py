@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from eventstore import errors
+from eventstore.log.forking import no_fork
 
 _OPENINGS_MAX = 100
 
 
 _held: set[int] = set()
-"""The descriptors of the files that are locked."""
+"""The descriptors of the files that are locked, or about to be."""
 
 
 @contextmanager
@@ -25,28 +26,53 @@ def exclusive(path: Path, *, wait: bool = True) -> Iterator[None]:
     OSError, and unless it shall `wait` BlockingIOError when the file is locked.
     """
     for _ in range(_OPENINGS_MAX):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        _held.add(descriptor)
+        descriptor = open_to_lock(path, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             if is_at(path, descriptor):
                 yield
                 return
         finally:
-            _held.discard(descriptor)
             # Said, for a child forked meanwhile may have the file open, too.
             fcntl.flock(descriptor, fcntl.LOCK_UN)
-            os.close(descriptor)
+            close_locked(descriptor)
     raise errors.UnavailableError(
         f"{path} was removed {_OPENINGS_MAX} times while it was to be locked: find out what removes"
         " it, and retry"
     )
 
 
+def open_to_lock(path: Path, flags: int) -> int:
+    """Open a file or folder to lock it, to be closed by `close_locked`.
+
+    A child that is forked meanwhile closes it at once, and holds no lock of its parent.
+    """
+    with no_fork():
+        descriptor = os.open(path, flags, 0o666)
+        _held.add(descriptor)
+    return descriptor
+
+
+def close_locked(descriptor: int) -> None:
+    """Close what `open_to_lock` has opened; with it goes its lock."""
+    with no_fork():
+        _held.discard(descriptor)
+        os.close(descriptor)
+
+
 def try_exclusive(descriptor: int) -> bool:
     """Take the lock if nobody has it; whether it was free. It is kept until the file is closed."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def try_shared(descriptor: int) -> bool:
+    """Take the lock beside others who share it, unless one has it alone; whether it was taken."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -7,7 +7,9 @@ whatever holds such things takes new ones in the child, before anything else run
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import weakref
 from typing import Any, Protocol
 
@@ -18,6 +20,8 @@ class Forkable(Protocol):
     def after_fork_in_child(self) -> None:
         """Let go of what is the parent's. It waits for nothing, and fails at nothing."""
 
+
+_forking = threading.RLock()
 
 _living: weakref.WeakSet[Forkable] = weakref.WeakSet()
 
@@ -39,10 +43,21 @@ def open_at_first_use(held: Any) -> None:
         held.__class__ = type(of.__name__, (of,), members)
 
 
+def no_fork() -> contextlib.AbstractContextManager[object]:
+    """Held while a file is opened and noted, so that no child has it open without knowing."""
+    return _forking
+
+
 def _renew_all() -> None:
+    global _forking
+    _forking = threading.RLock()
     for held in list(_living):
         held.after_fork_in_child()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)
+    os.register_at_fork(
+        before=lambda: _forking.acquire(),
+        after_in_parent=lambda: _forking.release(),
+        after_in_child=_renew_all,
+    )

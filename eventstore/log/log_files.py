@@ -51,9 +51,7 @@ _KNOWN = frozenset(
     (
         "_active",
         "_closed",
-        "_commit_number",
         "_frontier",
-        "_last_recorded_at",
         "_manifest",
         "_outcome_unknown",
         "_place",
@@ -100,8 +98,6 @@ class LogFiles:
         self._place = StorePlace(self.directory, self._folder)
         if not self.read_only:
             self._open_for_writing()
-        self._commit_number = manifest.segments[-1].last_commit if manifest.segments else 0
-        self._last_recorded_at = manifest.segments[-1].last_recorded_at if manifest.segments else 0
         # Before the data: whatever is acknowledged by now is in what is read after.
         known = acknowledged.read_acknowledged(self._folder / acknowledged.FILE_NAME)
         try:
@@ -111,7 +107,6 @@ class LogFiles:
         except BaseException:
             self._close_descriptors()
             raise
-        self._take_newest()
         try:
             self._catch_up()
             self._wait_for_acknowledgement()
@@ -169,7 +164,7 @@ class LogFiles:
 
     @property
     def commit_number(self) -> int:
-        return self._commit_number
+        return self._newest_commit()[0]
 
     def refresh(self) -> bool:
         # Mostly there is nothing new, which is told without waiting for others.
@@ -290,7 +285,6 @@ class LogFiles:
             if active.has_unacknowledged:
                 is_moved = active.settle() or is_moved
             if is_moved:
-                self._take_newest()
                 self._frontier = None
             # An ended segment whose successor is not in the manifest yet: a rotation is under way.
             if not (self._active.is_ended and self._reload_manifest()):
@@ -298,29 +292,29 @@ class LogFiles:
             # What is held is the lock of the segment before.
             held = Held.NOTHING
 
-    def _take_newest(self) -> None:
+    def _newest_commit(self) -> tuple[int, int]:
+        """The number of the newest commit that is known and its time; zeros when there is none."""
         newest = self._active.newest
         if newest is not None:
-            self._commit_number, self._last_recorded_at = newest.number, newest.recorded_at
+            return newest.number, newest.recorded_at
+        closed = self._manifest.segments[-1:]
+        return (closed[0].last_commit, closed[0].last_recorded_at) if closed else (0, 0)
 
     def _reload_manifest(self) -> bool:
         """Take over a newer manifest; whether the active segment is another one now."""
         manifest = read_manifest(self.directory)
         if manifest.store_id != self.store_id:
             raise self._replaced(manifest)
-        if manifest.generation == self._manifest.generation:
+        active = self._active
+        if manifest.generation < self._manifest.generation:
             return False
-        self._manifest = manifest
-        if manifest.active.number == self._active.number:
+        if manifest.active.number == active.number:
+            self._manifest = manifest
             return False
         successor = ActiveSegmentFile(self._folder, manifest.active, read_only=self.read_only)
-        self._active.close()
-        self._active = successor
-        newest = manifest.segments[-1]
-        self._commit_number = newest.last_commit
-        self._last_recorded_at = newest.last_recorded_at
-        self._take_newest()
-        self._frontier = None
+        # At once: whoever is interrupted in between would not find the one by the other.
+        self._manifest, self._active, self._frontier = manifest, successor, None
+        active.close()
         return True
 
     def _stored_batches(
@@ -382,7 +376,7 @@ class LogFiles:
 
     def _current_frontier(self) -> Frontier:
         """The right edge of the tree at the newest commit."""
-        if self._frontier is None:
+        if self._frontier is None or self._frontier.size != self.position:
             self._frontier = self._acknowledged_frontier() or self._recomputed_frontier()
         return self._frontier
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from eventstore import errors
-from eventstore.log.file_lock import is_at, try_exclusive
+from eventstore.log.file_lock import close_locked, is_at, open_to_lock, try_exclusive
 from eventstore.log.manifest import MANIFEST_NAME, sync_directory
 
 _LOGGER = logging.getLogger("eventstore.log")
@@ -43,7 +43,7 @@ def made_beside(path: Path, *, is_directory: bool) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             if is_at(new, descriptor):
                 _remove(new)
-        os.close(descriptor)
+        close_locked(descriptor)
 
 
 def replace(path: Path, new: Path) -> None:
@@ -100,28 +100,28 @@ def refuse_unsettled(path: Path) -> None:
 @contextlib.contextmanager
 def _one_at_a_time(directory: Path) -> Iterator[None]:
     """Held while names in a directory change, so that two that settle do not do it twice."""
-    descriptor = os.open(directory, os.O_RDONLY)
+    descriptor = open_to_lock(directory, os.O_RDONLY)
     try:
         # Where directories cannot be locked, as over NFS, only the maker's own lock is there.
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(descriptor)
+        close_locked(descriptor)
 
 
 @contextlib.contextmanager
 def _abandoned(path: Path) -> Iterator[bool]:
     """Whether no process is at work beside a path."""
     try:
-        descriptor = os.open(_new(path), os.O_RDONLY)
+        descriptor = open_to_lock(_new(path), os.O_RDONLY)
     except FileNotFoundError:
         yield True
         return
     try:
         yield try_exclusive(descriptor)
     finally:
-        os.close(descriptor)
+        close_locked(descriptor)
 
 
 def _locked(new: Path, path: Path, *, is_directory: bool) -> int:
@@ -133,12 +133,12 @@ def _locked(new: Path, path: Path, *, is_directory: bool) -> int:
             new.touch(exist_ok=False)
     except FileExistsError:
         raise _in_use(path) from None
-    descriptor = os.open(new, os.O_RDONLY)
+    descriptor = open_to_lock(new, os.O_RDONLY)
     try:
         if not try_exclusive(descriptor):
             raise _in_use(path)
     except BaseException:
-        os.close(descriptor)
+        close_locked(descriptor)
         raise
     return descriptor
 

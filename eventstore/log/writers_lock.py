@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from eventstore.log.forking import no_fork
+
 
 class WritersLock:
     """A lock on the active segment itself.
@@ -23,6 +25,8 @@ class WritersLock:
         self._path: Path | None = None
         self.descriptor = -1
         """An open file of its own: one that readers close would take the lock along."""
+        self._next = -1
+        """The file that takes its place once it is locked."""
 
     def acquire(self, path: Path, *, wait: bool = True) -> bool:
         """Lock the segment at `path`; whether it was opened for this. One thread may do so again.
@@ -35,10 +39,12 @@ class WritersLock:
         try:
             # Mostly the same object, which is told sooner than that two paths are equal.
             is_opened = path is not self._path and path != self._path
+            operation = fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)
             if is_opened:
-                self._take(path, os.open(path, os.O_RDWR))
-            if is_opened or not self._depth:
-                fcntl.flock(self.descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                with self._locking(path, operation):
+                    pass
+            elif not self._depth:
+                fcntl.flock(self.descriptor, operation)
             self._depth += 1
         except BaseException:
             self._threads.release()
@@ -55,19 +61,22 @@ class WritersLock:
             self._threads.release()
 
     @contextmanager
+    def held(self, path: Path) -> Iterator[None]:
+        """Hold the lock of the segment at `path`. Raises what `acquire` does."""
+        self.acquire(path)
+        try:
+            yield
+        finally:
+            self.release()
+
+    @contextmanager
     def moving_to(self, path: Path) -> Iterator[None]:
         """Lock another segment, too, and at the end of the block that one alone.
 
         Only while the lock is held. Raises OSError when that cannot be opened or locked.
         """
-        descriptor = os.open(path, os.O_RDWR)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with self._locking(path, fcntl.LOCK_EX):
             yield
-        except BaseException:
-            os.close(descriptor)
-            raise
-        self._take(path, descriptor)
 
     def close(self) -> None:
         """Give the file back; with it goes the lock."""
@@ -76,12 +85,31 @@ class WritersLock:
         if descriptor >= 0:
             os.close(descriptor)
 
+    @contextmanager
+    def _locking(self, path: Path, operation: int) -> Iterator[None]:
+        """Lock another file, too, and hold that one alone from the end of the block on."""
+        with no_fork():
+            self._next = os.open(path, os.O_RDWR)
+        try:
+            fcntl.flock(self._next, operation)
+            yield
+            with no_fork():
+                before, self.descriptor, self._path = self.descriptor, self._next, path
+                self._next = -1
+        except BaseException:
+            self._close_next()
+            raise
+        if before >= 0:
+            os.close(before)
+
+    def _close_next(self) -> None:
+        descriptor, self._next = self._next, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
     def after_fork_in_child(self) -> None:
         """Let go of the lock, which is the parent's as long as the child does not unlock it."""
         self._threads = threading.RLock()
         self._depth = 0
+        self._close_next()
         self.close()
-
-    def _take(self, path: Path, descriptor: int) -> None:
-        self.close()
-        self._path, self.descriptor = path, descriptor

@@ -16,6 +16,7 @@ from pathlib import Path
 from eventstore import errors
 from eventstore.log import DirectoryLog
 from eventstore.log.creation import LOG_FOLDER
+from eventstore.log.forking import renew_in_children
 from eventstore.log.manifest import (
     FORMAT_VERSION,
     MANIFEST_NAME,
@@ -112,18 +113,15 @@ def _pack(path: Path) -> None:
 def _without_writers(path: Path) -> Iterator[None]:
     """Hold the writers' lock of a store. AbortedError when anything was put since it was sealed."""
     manifest, lock = read_manifest(path), WritersLock()
+    renew_in_children(lock)
     segment = path / LOG_FOLDER / manifest.active.file
-    lock.acquire(segment)
-    try:
+    with contextlib.closing(lock), lock.held(segment):
         is_changed = read_manifest(path).active != manifest.active
         if is_changed or any(segment.read_bytes()[manifest.active.header_bytes :]):
             raise errors.AbortedError(
                 f"another process puts into {path}: stop it, then pack the store"
             )
         yield
-    finally:
-        lock.release()
-        lock.close()
 
 
 def _sync_all(directory: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -10,9 +11,13 @@ from pathlib import Path
 
 import pytest
 
+import eventstore
 from eventstore import errors
 from eventstore.log import DirectoryLog
+from eventstore.log import directory as directory_module
 from eventstore.log.acknowledged import FILE_NAME
+from eventstore.log.writers_lock import WritersLock
+from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import append, draft
 
 
@@ -206,3 +211,113 @@ def test_nothing_is_acknowledged_that_lands_elsewhere(
         append(moved, draft(moved.position + 1))
         assert moved.verify().ok
         moved.close()
+
+
+def _is_free(path: Path) -> bool:
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def _dying_writer(directory: Path, child: Callable[[], None]) -> None:
+    """Rotate, fork a child with the successor locked, and die at once."""
+    log = DirectoryLog.open(directory, segment_records_max=1)
+
+    def forking(*_: object) -> None:
+        if not os.fork():
+            try:
+                child()
+            finally:
+                os._exit(0)
+        os._exit(0)
+
+    directory_module.write_manifest = forking  # type: ignore[assignment]
+    append(log, draft(2))
+
+
+def test_a_child_forked_in_a_rotation_holds_no_lock(tmp_path: Path) -> None:
+    log = DirectoryLog.create(tmp_path / "store")
+    append(log, draft(1))
+    log.close()
+    forked, to_child = os.pipe(), os.pipe()
+
+    def child() -> None:
+        os.close(to_child[1])
+        os.write(forked[1], b"1")
+        # To the test's end.
+        os.read(to_child[0], 1)
+
+    writer = os.fork()
+    if not writer:
+        try:
+            _dying_writer(tmp_path / "store", child)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(writer, 0)[1]) == 0
+    assert os.read(forked[0], 1) == b"1"
+    try:
+        assert _is_free(tmp_path / "store" / "log" / "0000000001.arrows")
+        assert _is_free(tmp_path / "store" / "log" / "0000000002.arrows")
+    finally:
+        for descriptor in (*forked, *to_child):
+            os.close(descriptor)
+
+
+def _open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to count open files")
+def test_a_lock_that_cannot_be_had_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.touch()
+    second.touch()
+    lock, before = WritersLock(), _open_files()
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fcntl, "flock", refused)
+        with pytest.raises(OSError, match="no locks"):
+            lock.acquire(first)
+    assert _open_files() == before
+    # It has not been opened as far as anybody knows.
+    assert lock.acquire(first) is True
+    with monkeypatch.context() as patched:
+        patched.setattr(fcntl, "flock", refused)
+        with pytest.raises(OSError, match="no locks"):
+            lock.acquire(second)
+        with pytest.raises(OSError, match="no locks"), lock.moving_to(second):
+            pass
+    assert not _is_free(first), "the lock that was held is held"
+    lock.release()
+    assert _is_free(first)
+    lock.close()
+    assert _open_files() == before
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to count open files")
+def test_packing_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    eventstore.open(tmp_path / "store").close()
+    config = mlmd.ConnectionConfig()
+    config.sqlite.filename_uri = str(tmp_path / "store")
+    before, locked = _open_files(), WritersLock.acquire
+
+    def refused(self: WritersLock, path: Path, *, wait: bool = True) -> bool:
+        if self.descriptor < 0 and not wait:
+            return locked(self, path, wait=wait)
+        raise OSError(errno.EIO, "no lock")
+
+    monkeypatch.setattr(WritersLock, "acquire", refused)
+    with pytest.raises(RuntimeError):
+        eventstore.downgrade_schema(config, 0)
+    monkeypatch.undo()
+    assert _open_files() == before
+    eventstore.downgrade_schema(config, 0)
+    assert _open_files() == before
