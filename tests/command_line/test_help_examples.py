@@ -1,0 +1,92 @@
+"""The examples of every command's help run, on a store that has what they name."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+import eventstore
+from eventstore.cli.help import Command
+from eventstore.cli.main import _COMMANDS, _EXAMPLES, cli
+from eventstore.proto import metadata_store_pb2 as mlmd
+from tests.command_line.runner import run
+from tests.conftest import PENGUIN_DATABASE
+
+# What a fresh store has none of, and what stands for it.
+MOMENTS = {
+    "yesterday": "now",
+    "2026-11-20": "now",
+    "2026-11-17": "9",
+    "1200": "50",
+    "1234": "50",
+    "1300": "60",
+}
+RANGES = ("--since", "--until")
+MADE_ANEW = ("import", "restore", "demo")
+
+
+def examples() -> Iterator[str]:
+    context = click.Context(cli)
+    for name in _COMMANDS:
+        command = cli.get_command(context, name)
+        assert isinstance(command, Command)
+        assert command.examples, name
+        yield from command.examples
+    yield from _EXAMPLES
+
+
+# `run` takes the place of the process; the verifier that stands alone is no command.
+RUN = sorted({e for e in examples() if " run " not in e and not e.startswith("python ")})
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("examples")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run("demo", "my-store").code == 0
+        with eventstore.open("my-store") as store:
+            model = store.get_artifact_type("Model").id
+            store.put_artifacts([mlmd.Artifact(type_id=model, name="churn")])
+        Path("ana.pub").write_text(run("key", "ana@example.com", "ana.key").out)
+        signed = run("checkpoint", "my-store", "--key", "ana.key").out
+        for name in ("2026-11-20.checkpoint", "new.checkpoint", "old", "signed"):
+            Path(name).write_text(signed)
+        proving = ("--checkpoint", "signed", "--key", "ana.pub")
+        Path("record.proof").write_text(run("prove", "my-store", 50, *proving).out)
+        assert run("backup", "my-store", "my-store-2026-11-20").code == 0
+        shutil.copy(PENGUIN_DATABASE, "metadata.sqlite")
+        shutil.copy(PENGUIN_DATABASE, "mlmd.db")
+        Path("report.sql").write_text("FROM commits")
+    return folder
+
+
+@pytest.mark.parametrize("example", RUN)
+def test_example_of_help_runs(
+    example: str, workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(workplace, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    words = shlex.split(example, posix=True)
+    start = words.index("eventstore") + 1
+    end = next((n for n in range(start, len(words)) if words[n] in (">", "|")), len(words))
+    given = []
+    for before, word in zip(words[start - 1 :], words[start:end], strict=False):
+        # Ranges may begin before the first commit; a day is a word of the example, not a file.
+        word = word if before in RANGES and not word.isdigit() else MOMENTS.get(word, word)
+        given.append(word.rpartition("/")[2] if word.startswith("/") else word)
+    if given[0] in MADE_ANEW:
+        shutil.rmtree("my-store")
+    elif given[0] == "key":
+        Path("ana.key").unlink()
+    elif given[0] == "backup":
+        shutil.rmtree("my-store-2026-11-20")
+    elif given[0] == "tail":
+        given += ["--commits", "1"] if "--after" in given else ["--after", "0", "--commits", "1"]
+    done = run(*given, stdin="FROM commits")
+    assert (done.code, "Traceback" in done.err) == (0, False), done.err
