@@ -12,6 +12,7 @@ from pathlib import Path
 import eventstore
 from eventstore.plain_json import moment_of_milliseconds
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.wording import counted
 
 _LEARNING_RATES = (0.1, 0.01, 0.001)
 _LAYERS = (2, 4)
@@ -58,8 +59,8 @@ def run_demo(directory: Path) -> Iterator[Told]:
         yield Told(
             "And is it true?",
             [
-                f"Verified {report.records} records in {report.commits} commits: every byte and "
-                "hash is as it was written.",
+                f"Verified {counted(report.records, 'record')} in "
+                f"{counted(report.commits, 'commit')}: every byte and hash is as it was written.",
                 f"Tree head {report.tree_head}",
             ],
         )

@@ -15,6 +15,7 @@ import duckdb
 
 from eventstore.errors import InvalidArgumentError
 from eventstore.projections.sql_sizes import Parameters, check_size
+from eventstore.wording import did_you_mean
 
 LOG_RECORDS: Final = "records of the log"
 """What the view of the records reads; a name that no query may use."""
@@ -123,7 +124,7 @@ def _views_named(parsed: Any, views: Collection[str]) -> frozenset[str]:
         if _CATALOG_NAME.match(name) or name == LOG_RECORDS:
             raise _refused(f"a common table of the name {name!r}", views)
     for name in sorted(tables - shadows - set(views)):
-        raise _refused(f"the table {name!r}", views)
+        raise _refused(f"the table {name!r}", views, did_you_mean(name, views))
     return frozenset(tables & set(views))
 
 
@@ -172,9 +173,9 @@ def _path(table: dict[str, Any]) -> str:
     return ".".join(part for part in parts if part)
 
 
-def _refused(what: str, views: Collection[str]) -> InvalidArgumentError:
+def _refused(what: str, views: Collection[str], meant: str = "") -> InvalidArgumentError:
     return InvalidArgumentError(
-        f"{what} cannot be reached by a query: it may name the views "
+        f"{what} cannot be reached by a query{meant or '.'} It may name the views "
         f"{', '.join(sorted(views))}, its own common tables, and in FROM the functions "
         f"{', '.join(sorted(_TABLE_FUNCTIONS))}"
     )

@@ -7,8 +7,9 @@ version up to it. They are made for each query, with its position, over the tabl
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import duckdb
@@ -26,6 +27,7 @@ from eventstore.projections.folding import NODE_TABLES
 from eventstore.projections.sql_check import LOG_RECORDS, checked_query
 from eventstore.projections.tables_file import as_duckdb_error, is_damage, memory_limit_bytes
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.wording import did_you_mean
 
 _RECORD_COLUMNS: Final = [
     "position",
@@ -44,6 +46,7 @@ _INSTANTS_MAX: Final = 253_402_300_799_999
 """The milliseconds since the epoch that Python has dates for: the years 1 to 9999."""
 
 RESULT_BYTES_MAX: Final = memory_limit_bytes()
+_NO_COLUMN: Final = re.compile(r'column "([^"]+)" not found|(?:column named|Column) "([^"]+)"')
 _BATCH_ROWS: Final = 65_536
 _INTERRUPT_EVERY_SECONDS: Final = 0.05
 
@@ -194,8 +197,36 @@ def run_sql(
         with _interrupting(cursor, timeout_seconds) as is_late:
             try:
                 return _result(cursor.sql(checked.text, params=parameters))
+            except duckdb.BinderException as error:
+                columns = _columns(cursor, checked.views)
+                meant = _meant(error, columns)
+                raise InvalidArgumentError(f"the query fails: {error}{meant}") from None
             except _FAILURES as error:
                 raise _translated(error, is_late=is_late()) from None
+
+
+def _columns(cursor: duckdb.DuckDBPyConnection, views: Iterable[str]) -> dict[str, list[str]]:
+    """The columns of views, after a query on them has failed."""
+    with contextlib.suppress(duckdb.Error):
+        cursor.execute("ROLLBACK")
+    found = {}
+    for view in sorted(views):
+        with contextlib.suppress(duckdb.Error):
+            description = cursor.execute(f"FROM {view} LIMIT 0").description or ()
+            found[view] = [column[0] for column in description]
+    return found
+
+
+def _meant(error: duckdb.Error, columns: Mapping[str, Sequence[str]]) -> str:
+    """What to say to a query that names a column which is not there."""
+    match = _NO_COLUMN.search(str(error))
+    if match is None or not columns:
+        return ""
+    known = dict.fromkeys(name for names in columns.values() for name in names)
+    name = match.group(1) or match.group(2)
+    near = "" if name in known else did_you_mean(name, known).removeprefix(", ")
+    have = "; ".join(f"{view} has {', '.join(names)}" for view, names in columns.items())
+    return f"\n{f'{near[:1].upper()}{near[1:]} ' if near else ''}{have}"
 
 
 def _result(relation: Any) -> pa.Table:

@@ -38,6 +38,7 @@ from eventstore.log.commit import records_of
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.merkle import Frontier
 from eventstore.plain_json import moment_text
+from eventstore.wording import counted
 
 ORIGIN_PREFIX: Final = "eventstore/"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -147,13 +148,14 @@ def _stated_before(log: Log, position: int, previous: Checkpoint) -> SignedHead:
     stated = previous.of_store(log.store_id)
     if stated.size > log.position:
         raise DataLossError(
-            f"nothing is signed: {stated.signed} with {stated.size} records, the store has "
-            f"{log.position}: records that were signed are missing"
+            f"nothing is signed: {stated.signed} with "
+            f"{counted(stated.size, 'record')}, the store has {log.position}: "
+            "records that were signed are missing"
         )
     if stated.size > position:
         raise InvalidArgumentError(
-            f"the previous checkpoint states {stated.size} records, of which {position} are to be "
-            "signed: sign a later moment"
+            f"the previous checkpoint states {counted(stated.size, 'record')}, of which "
+            f"{position} are to be signed: sign a later moment"
         )
     return stated
 
@@ -190,8 +192,8 @@ class _HashedRecords:
             or self._log.commit_end(stated.size) != stated.size
         ):
             raise DataLossError(
-                f"nothing is signed: the first {stated.size} records are not what {stated.signed}; "
-                "run `eventstore verify`"
+                f"nothing is signed: the first {counted(stated.size, 'record')} are not "
+                f"what {stated.signed}; run `eventstore verify`"
             )
 
 

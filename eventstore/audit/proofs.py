@@ -35,6 +35,7 @@ from eventstore.log.record import KINDS
 from eventstore.log.record_check import ContentCheck, envelope_fault
 from eventstore.plain_json import moment_text
 from eventstore.projections.subtree_heads import SubtreeHeads
+from eventstore.wording import counted
 
 INCLUSION_FORMAT: Final = "eventstore-inclusion-proof-v1"
 CONSISTENCY_FORMAT: Final = "eventstore-consistency-proof-v1"
@@ -134,8 +135,8 @@ class ConsistencyProof:
             )
         if not is_consistent(older.size, newer.size, document.path, older.root, newer.root):
             raise DataLossError(
-                f"the history of {newer.size} records does not begin with that of {older.size}: "
-                "what the older checkpoint states was changed, or the proof was"
+                f"the history of {counted(newer.size, 'record')} does not begin with that of "
+                f"{older.size}: what the older checkpoint states was changed, or the proof was"
             )
         return cls(older, newer, tuple(document.path))
 
@@ -155,7 +156,8 @@ def prove_inclusion(
     _check_store(log, checkpoint)
     if not 1 <= position <= checkpoint.size:
         raise OutOfRangeError(
-            f"position {position} is not among the {checkpoint.size} records of the checkpoint"
+            f"position {position} is not among the {counted(checkpoint.size, 'record')} of the "
+            "checkpoint"
         )
     record = next(
         record
@@ -190,7 +192,8 @@ def prove_consistency(
         _check_store(log, checkpoint)
     if older.size > newer.size:
         raise InvalidArgumentError(
-            f"the older checkpoint has {older.size} records, the newer {newer.size}: swap them"
+            f"the older checkpoint has {counted(older.size, 'record')}, the newer {newer.size}: "
+            "swap them"
         )
     for is_retry in (False, True):
         if is_retry:
@@ -206,8 +209,8 @@ def _check_store(log: Log, checkpoint: Checkpoint) -> None:
     checkpoint.of_store(log.store_id)
     if checkpoint.size > log.position:
         raise DataLossError(
-            f"the checkpoint states {checkpoint.size} records, the store has {log.position}: some "
-            "that were there when it was signed are missing"
+            f"the checkpoint states {counted(checkpoint.size, 'record')}, the store has "
+            f"{log.position}: some that were there when it was signed are missing"
         )
 
 

@@ -11,6 +11,7 @@ from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output
 from eventstore.log import VerifyReport
 from eventstore.log.backup import copy_store
+from eventstore.wording import counted
 
 
 @command(
@@ -54,7 +55,8 @@ def restore_command(backup: Path, directory: Path, output: Output) -> None:
 
 def _say(output: Output, done: str, report: VerifyReport, path: Path) -> None:
     output.said(
-        f"{done}: {report.records} records in {report.commits} commits, head {report.tree_head}",
+        f"{done}: {counted(report.records, 'record')} in {counted(report.commits, 'commit')}, "
+        f"head {report.tree_head}",
         {
             "path": str(path),
             "records": report.records,

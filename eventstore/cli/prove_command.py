@@ -14,6 +14,7 @@ from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output, Paragraph
 from eventstore.cli.stores import opened_store
 from eventstore.history.fields import plain_fields
+from eventstore.wording import counted
 
 if TYPE_CHECKING:
     from eventstore.audit import VerifierKey
@@ -102,7 +103,7 @@ def _check(text: str, key: VerifierKey, output: Output) -> None:
     if '"older":' in text[:80]:
         found = ConsistencyProof.check(text, key)
         output.said(
-            f"The {found.newer.size} records that {key.name} signed on "
+            f"The {counted(found.newer.size, 'record')} that {key.name} signed on "
             f"{output.moment(found.newer.signed_at)} begin with the {found.older.size} signed on "
             f"{output.moment(found.older.signed_at)}.",
             {

@@ -8,6 +8,7 @@ from eventstore.cli.commands import command, output_options_without, store_argum
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output
 from eventstore.cli.stores import save_projections
+from eventstore.wording import counted
 
 
 @command("rebuild", examples=("eventstore rebuild my-store",))
@@ -22,6 +23,6 @@ def rebuild_command(directory: Path, output: Output) -> None:
     with progress_bar("Rebuilding") as progress:
         position = save_projections(directory, progress)
     output.said(
-        f"Folded the {position} records of {directory} anew",
+        f"Folded the {counted(position, 'record')} of {directory} anew",
         {"store": str(directory), "records": position},
     )

@@ -355,11 +355,6 @@ def _exists(path: Path) -> AlreadyExistsError:
     return AlreadyExistsError(f"{path} exists: choose another file, or say --force")
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 finding`, `2 findings`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def note(sentence: str) -> None:
     """Say something about the result, on standard error."""
     width = max(shutil.get_terminal_size().columns, 20) if sys.stderr.isatty() else None

@@ -17,7 +17,7 @@ from eventstore.cli.commands import command, moment_option, output_options, stor
 from eventstore.cli.main import EXIT_CACHE_DISAGREES, EXIT_DAMAGED
 from eventstore.cli.moments import EXAMPLES, Moment
 from eventstore.cli.progress import progress_bar
-from eventstore.cli.results import Output, Paragraph, Table, counted, note
+from eventstore.cli.results import Output, Paragraph, Table, note
 from eventstore.cli.stores import opened_store, positions_between
 from eventstore.errors import DataLossError
 from eventstore.history.versions import moment_of
@@ -25,6 +25,7 @@ from eventstore.log import DirectoryLog, Finding, VerifyReport
 from eventstore.log.manifest import read_manifest
 from eventstore.log.verification import verify_directory
 from eventstore.projections.verification import DISAGREES, with_caches
+from eventstore.wording import counted
 
 if TYPE_CHECKING:
     from eventstore.audit import Checkpoint

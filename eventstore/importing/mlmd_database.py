@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from eventstore import errors
 from eventstore.log.os_errors import refuse_no_path, translating
+from eventstore.wording import counted
 
 SCHEMA_VERSIONS: Final = range(6, 11)
 
@@ -194,8 +195,8 @@ class MlmdDatabase:
         versions = [row[0] for row in self.rows("SELECT schema_version FROM MLMDEnv")]
         if len(versions) != 1:
             raise errors.DataLossError(
-                f"{self.path} has {len(versions)} rows in table MLMDEnv where one belongs: leave "
-                "the one with the database's schema version and import again"
+                f"{self.path} has {counted(len(versions), 'row')} in table MLMDEnv where one "
+                "belongs: leave the one with the database's schema version and import again"
             )
         version: int = versions[0]
         if version not in SCHEMA_VERSIONS:

@@ -28,6 +28,7 @@ from eventstore.log.log import (
 from eventstore.log.merkle import Frontier
 from eventstore.log.record import Commit, Draft
 from eventstore.long_work import long_work
+from eventstore.wording import counted
 
 _ROWS_PER_BATCH = 16_384
 
@@ -186,8 +187,8 @@ class MemoryLog:
                 progress(frontier.size, self.position)
         findings += [
             Finding(
-                f"{signed.signed} with {signed.size} records, the store has {self.position}: "
-                "records that were signed are missing",
+                f"{signed.signed} with {counted(signed.size, 'record')}, the store has "
+                f"{self.position}: records that were signed are missing",
                 position=self.position,
             )
             for signed in signed_heads

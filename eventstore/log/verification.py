@@ -26,6 +26,7 @@ from eventstore.log.record_check import TypeUse
 from eventstore.log.relations import COLUMNS, RelationsUncheckedError, relation_findings
 from eventstore.log.segment_check import CheckedSegment, SegmentJob, check_segment
 from eventstore.log.store_files import strange_files
+from eventstore.wording import counted
 
 _RELATIONS: Final = "whether records agree with each other (former ones, names, links, salts)"
 
@@ -87,8 +88,8 @@ def verify_directory(
     position = max(end, checked_to)
     total.findings += [
         Finding(
-            f"{signed.signed} with {signed.size} records, the store has {position}: records that "
-            "were signed are missing",
+            f"{signed.signed} with {counted(signed.size, 'record')}, the store has "
+            f"{position}: records that were signed are missing",
             position=position,
         )
         for signed in signed_heads

@@ -44,6 +44,7 @@ from eventstore.projections.filter.tokens import (
     Token,
     refused,
 )
+from eventstore.wording import did_you_mean, with_article
 
 NAMES_MAX: Final = 63
 """Neighbours and properties that a filter may name; ml-metadata's database joins as many tables."""
@@ -59,6 +60,8 @@ _CACHED_BYTES_MAX: Final = 8 * 1024
 _EVALUATED_DEPTH_MAX: Final = 50
 """Deeper ones are left to SQL: in Python each level takes calls from the stack."""
 
+_SAME_FIELDS: Final = {"state": "last_known_state", "last_known_state": "state"}
+"""What artifacts and executions call the same by."""
 _PARAMETER: Final = re.compile(r"\$(f_[0-9]+)")
 _LITERAL_TYPES: Final = {
     INT: INT64,
@@ -213,7 +216,13 @@ class Compiler:
             return Typed("node_type.name", STRING, evaluate=evaluation.type_name(), names=names)
         column = COLUMNS[self.kind].get(lowered)
         if column is None:
-            raise refused(f"Unrecognized name: {name}")
+            known = ["type", *COLUMNS[self.kind]]
+            meant = _SAME_FIELDS.get(lowered)
+            near = did_you_mean(name, known) if meant not in known else f", did you mean {meant}?"
+            raise refused(
+                f"Unrecognized name: {name}{near or '.'} {with_article(self.kind).capitalize()} "
+                f"has {', '.join(known)}"
+            )
         self.names_node |= column.sql != "id"
         evaluate = evaluation.column(column.sql)
         return Typed(f"node.{column.sql}", column.type, column, evaluate, names=names)
@@ -230,7 +239,11 @@ class Compiler:
     def _neighbour(self, alias: str) -> Typed:
         prefix = next((p for p in NEIGHBOURS[self.kind] if alias.startswith(f"{p}_")), None)
         if prefix is None:
-            raise refused(f"Unrecognized name: {alias}; a {self.kind} has no such neighbours")
+            neighbours = ", ".join(f"{known}_" for known in NEIGHBOURS[self.kind])
+            raise refused(
+                f"Unrecognized name: {alias}; the neighbours of {with_article(self.kind)} have "
+                f"names that begin with {neighbours}"
+            )
         if alias not in self.joins:
             self._check_joins()
             self.joins[alias] = NEIGHBOURS[self.kind][prefix].joins(f"neighbour_{len(self.joins)}")
@@ -272,7 +285,13 @@ class Compiler:
             return Typed(sql, STRING, evaluate=evaluate, alias=alias, names=whole.names)
         column = neighbour.fields.get(name)
         if column is None:
-            raise refused(f"Field name {name} does not exist in {alias}")
+            known = [*neighbour.fields, *(("type",) if neighbour.has_type else ())]
+            meant = _SAME_FIELDS.get(name)
+            near = did_you_mean(name, known) if meant not in known else f", did you mean {meant}?"
+            raise refused(
+                f"Field name {name} does not exist in {alias}{near or '.'} It has "
+                f"{', '.join(known)}"
+            )
         is_evaluated = prefix in ("contexts", "events")
         evaluate = evaluation.neighbour_column(column.sql) if is_evaluated else None
         return Typed(

@@ -6,6 +6,7 @@ from typing import Final
 
 from eventstore.projections.filter.schema import ARTIFACT_STATES, EVENT_TYPES, EXECUTION_STATES
 from eventstore.projections.filter.tokens import NUMBER, OPERATOR, QUOTED, WORD, Token, refused
+from eventstore.wording import did_you_mean
 
 _NAMES: Final = {
     "state": ARTIFACT_STATES,
@@ -25,14 +26,14 @@ def rewritten(
     None, and nothing is appended, where the values are no names but such numbers as MLMD takes for
     what they are. Raises InvalidArgumentError for other values.
     """
-    names, words = _NAMES[path[-1].value], comparison.upper().split()
+    words = comparison.upper().split()
     is_list = values.startswith("(")
     if is_list and not values[1:-1].strip():
         raise refused("Syntax error: the list after IN is empty")
     if is_list and not _is_enum_list(values):
         return None
     if words[0] in ("=", "!="):
-        members = [Token(NUMBER, _number(names, values))]
+        members = [Token(NUMBER, _number(path, values))]
     elif not is_list:
         raise refused(
             f"Expected a list of enum values enclosed in parentheses but got {values} after IN"
@@ -42,7 +43,7 @@ def rewritten(
     else:
         members = [_OPEN]
         for value in values[1:-1].split(","):
-            members += (Token(NUMBER, _number(names, value.strip())), _COMMA)
+            members += (Token(NUMBER, _number(path, value.strip())), _COMMA)
         members[-1] = _CLOSE
     subject = [*_path_before(tokens), *path]
     told = [Token(OPERATOR, word) if word in ("=", "!=") else Token(WORD, word) for word in words]
@@ -65,10 +66,19 @@ def _path_before(tokens: list[Token]) -> list[Token]:
     return path
 
 
-def _number(names: dict[str, int], name: str) -> int:
-    if name not in names:
-        raise refused(f"Unsupported enum value specified: {name}; use one of {', '.join(names)}")
-    return names[name]
+def _number(path: list[Token], name: str) -> int:
+    field = path[-1].value
+    names: dict[str, int] = _NAMES[field]
+    if name in names:
+        return names[name]
+    near = did_you_mean(name, names)
+    others = [other for other, known in _NAMES.items() if other != field and name in known]
+    if others and field != "type":
+        near = f", which is a value of {others[0]}."
+    raise refused(
+        f"Unsupported enum value specified: {name}{near or '.'} {field} is one of "
+        f"{', '.join(names)}"
+    )
 
 
 def _is_enum_list(values: str) -> bool:

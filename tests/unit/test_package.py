@@ -24,8 +24,9 @@ LAYERS = {
     "proto": set[str](),
     "long_work": set[str](),
     "repr_html": set[str](),
-    "log": {"errors", "proto", "long_work", "repr_html"},
-    "projections": {"errors", "proto", "log", "long_work"},
+    "wording": set[str](),
+    "log": {"errors", "proto", "long_work", "repr_html", "wording"},
+    "projections": {"errors", "proto", "log", "long_work", "wording"},
     "store": {"errors", "proto", "log", "projections", "plain_json"},
     "lineage": {
         *("errors", "proto", "log", "projections", "store", "shown_text", "plain_json"),
@@ -35,7 +36,7 @@ LAYERS = {
         *("errors", "proto", "log", "projections", "store", "lineage", "plain_json"),
         "repr_html",
     },
-    "audit": {"errors", "log", "projections", "plain_json"},
+    "audit": {"errors", "log", "projections", "plain_json", "wording"},
     "report": {
         *("errors", "proto", "log", "projections", "store", "lineage", "history", "audit"),
         *("shown_text", "plain_json"),
@@ -49,7 +50,7 @@ LAYERS = {
         *("errors", "proto", "log", "projections", "store", "lineage", "history", "audit"),
         *("report", "recording", "notebook", "long_work", "repr_html"),
     },
-    "importing": {"errors", "proto", "log", "long_work"},
+    "importing": {"errors", "proto", "log", "long_work", "wording"},
 }
 
 

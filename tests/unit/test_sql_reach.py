@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -420,3 +421,24 @@ def test_a_query_that_no_interrupt_reaches_is_left(
     for thread in leaving._left._threads:
         thread.join()
     assert store.sql("SELECT 1").rows() == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("FROM artifact", "did you mean artifacts? It may name the views artifact_versions"),
+        ("FROM artefacts", "did you mean artifacts?"),
+        ("FROM xyz", "by a query. It may name the views"),
+        ("SELECT nmae FROM artifacts", "Did you mean name? artifacts has id, type_id, type"),
+        ("SELECT a.nmae FROM artifacts AS a", "Did you mean name?"),
+        ("FROM executions WHERE last_known_state = 'NEW'", "Did you mean state? executions has"),
+        ("FROM events JOIN artifacts USING (id)", "\nartifacts has id"),
+        ("SELECT comit FROM records", "Did you mean commit? records has position"),
+    ],
+)
+def test_an_error_says_what_may_be_meant(
+    changed: tuple[MetadataStore, int], query: str, words: str
+) -> None:
+    store, _ = changed
+    with pytest.raises(errors.InvalidArgumentError, match=re.escape(words)):
+        store.sql(query)

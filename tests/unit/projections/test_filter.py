@@ -398,3 +398,24 @@ def test_any_text_compiles_or_is_refused(text: str) -> None:
     assert "'" not in compiled.condition.replace("'ABCDEFGHIJKLMNOPQRSTUVWXYZ'", "").replace(
         "'abcdefghijklmnopqrstuvwxyz'", ""
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "query", "words"),
+    [
+        ("execution", "state = RUNNING", "RUNNING, which is a value of last_known_state."),
+        ("execution", "state IS NULL", "state, did you mean last_known_state? An execution has"),
+        ("execution", "last_known_state = LIVE", "LIVE, which is a value of state."),
+        ("execution", "last_known_state = CANCELLED", "did you mean CANCELED? last_known_state is"),
+        ("artifact", "last_known_state IS NULL", "did you mean state? An artifact has type, id"),
+        ("artifact", "naem = 'x'", "naem, did you mean name?"),
+        ("artifact", "nonsense = 'x'", "nonsense. An artifact has type, id"),
+        ("artifact", "contexts_a.nme = 'x'", "contexts_a, did you mean name? It has id, name"),
+        ("artifact", "child_contexts_a.name = 'x'", "neighbours of an artifact have names"),
+        ("context", "artifacts_a.last_known_state IS NULL", "did you mean state? It has"),
+        ("context", "events_0.type = INPUT", "begin with parent_contexts_, child_contexts_"),
+    ],
+)
+def test_an_error_says_what_may_be_meant(kind: str, query: str, words: str) -> None:
+    with pytest.raises(errors.InvalidArgumentError, match=re.escape(words)):
+        compile_filter(query, kind)

@@ -1,0 +1,31 @@
+"""Pieces of sentences: numbers with their nouns, articles, and what a misspelt name may mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 finding`, `2 findings`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def with_article(noun: str) -> str:
+    """`a context`, `an artifact`."""
+    return f"{'an' if noun[:1].lower() in 'aeio' else 'a'} {noun}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`, did you mean state?` for a name that is nearly a known one, else nothing.
+
+    So is one that is part of a known one, or has it as a part.
+    """
+    # Not at the top: only what fails needs it.
+    import difflib
+
+    by_folded = {each.casefold(): each for each in known}
+    folded = name.casefold()
+    found = difflib.get_close_matches(folded, by_folded, n=1, cutoff=0.6)
+    is_part = (each for each in by_folded if min(len(folded), len(each)) > 3)
+    found = found or [each for each in is_part if folded in each or each in folded][:1]
+    return f", did you mean {by_folded[found[0]]}?" if found else ""
