@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
@@ -21,11 +21,10 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
 
     It is locked meanwhile: one that is not locked was left by a process that died.
     """
-    # Two stores of one process may write the same file, each in a thread of its own.
-    writer = f"{os.getpid()}-{threading.get_ident()}"
-    temporary = path.with_name(f"{path.name}.{writer}{TEMPORARY_SUFFIX}")
+    # No number of a process or thread: those of containers that share a folder are equal.
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             # Where files cannot be locked, nobody removes them either.
             with contextlib.suppress(OSError):
                 try_exclusive(file.fileno())

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import heapq
 import logging
-import tempfile
 import threading
 from collections import Counter, deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -23,10 +22,11 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from eventstore.errors import DataLossError
+from eventstore.errors import DataLossError, StatusError
 from eventstore.log import Commit, Log, Progress
 from eventstore.log.forking import renew_in_children
 from eventstore.log.os_errors import translated
+from eventstore.log.temporary_folder import TemporaryFolder
 from eventstore.projections.index_tables import Entry, PendingEntries
 from eventstore.projections.index_tail import Tail
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, DamagedRunError, RunMetadata
@@ -88,7 +88,7 @@ class PointIndex:
         self._log = log
         self._is_kept = folder is not None and not read_only
         self._folder = None if read_only else folder
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._temporary: TemporaryFolder | None = None
         self._may_write = folder is not None
         self._swap = threading.Lock()
         self._repairing = threading.Lock()
@@ -113,8 +113,7 @@ class PointIndex:
         self._writer = None
         self._writing.clear()
         if self._temporary is not None:
-            # For the parent to remove.
-            self._temporary._finalizer.detach()  # type: ignore[attr-defined]
+            self._temporary.leave_to_the_parent()
             self._temporary = None
 
     @property
@@ -148,8 +147,11 @@ class PointIndex:
         for last_position in _sealed_stretches(log, self.position):
             if last_position - self.position <= TAIL_RECORDS_MAX:
                 break
+            folder = self._run_folder_if_any()
+            if folder is None:
+                break
             try:
-                self._build_run(log, last_position)
+                self._build_run(log, folder, last_position)
             except OSError as error:
                 _LOGGER.warning("writing the point index in %s failed: %s", self._folder, error)
                 break
@@ -288,7 +290,7 @@ class PointIndex:
             self._writer.shutdown(wait=True)
         self._writer = None
         if self._temporary is not None:
-            self._temporary.cleanup()
+            self._temporary.close()
 
     def file_bytes(self) -> int:
         """The size of the runs on disk."""
@@ -312,15 +314,13 @@ class PointIndex:
             self._writing.popleft().result()
         self._submit(frozen)
 
-    def _build_run(self, log: Log, last_position: int) -> None:
+    def _build_run(self, log: Log, folder: Path, last_position: int) -> None:
         """Append a run of the records from the index's position to another."""
         # Not at the top: what it imports takes long, and most openings build nothing.
         from eventstore.projections.run_building import built_run
 
         before = self._tail
-        run = built_run(
-            log, self._run_folder(), before.last_position + 1, last_position, before.highest_ids
-        )
+        run = built_run(log, folder, before.last_position + 1, last_position, before.highest_ids)
         if before.records:
             self._freeze_tail()
         tail = Tail(last_position, run.metadata.last_recorded_at, run.highest_ids)
@@ -367,8 +367,10 @@ class PointIndex:
 
     def _write_out(self, frozen: Tail | None) -> None:
         """Replace a frozen tail by a run, and merge runs. Runs in the background."""
+        folder = self._run_folder_if_any()
+        if folder is None:
+            return
         try:
-            folder = self._run_folder()
             if frozen is not None:
                 metadata = self._metadata(
                     frozen.first_position,
@@ -442,13 +444,21 @@ class PointIndex:
             highest_ids=dict(highest),
         )
 
+    def _run_folder_if_any(self) -> Path | None:
+        """Where to write runs; None when there is no such place, and all stays in memory."""
+        try:
+            return self._run_folder()
+        except StatusError as error:
+            _LOGGER.warning("%s; keeping the point index in memory", error)
+            return None
+
     def _run_folder(self) -> Path:
         if self._folder is not None:
             return self._folder
         with self._swap:
             if self._temporary is None:
-                self._temporary = tempfile.TemporaryDirectory(prefix="eventstore-")
-            return Path(self._temporary.name)
+                self._temporary = TemporaryFolder()
+            return self._temporary.path
 
 
 def _sealed_stretches(log: Log, after: int) -> Iterator[int]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from eventstore.errors import FailedPreconditionError
+from eventstore.errors import DataLossError, FailedPreconditionError
 from eventstore.log import Commit, Log, Progress, Record
 from eventstore.log import record as kinds
 from eventstore.log.forking import open_at_first_use, renew_in_children
@@ -97,6 +97,8 @@ class Projections:
         self._recent: deque[Record] = deque(maxlen=RECENT_RECORDS_MAX)
         self._values = HeldValues(log)
         self._bases = BaseCheck(log)
+        self._is_built_again = False
+        """Whether the index was built again for the sake of a put that has not come to its end."""
         if self._folder is not None and self._saves:
             remove_abandoned(self._folder)
         self.index = PointIndex(log, _below(self._folder, INDEX_NAME), read_only=not self._saves)
@@ -147,19 +149,28 @@ class Projections:
                 _note_newest(self._recent, commit)
 
     def bases_hold(self, bases: Collection[Base]) -> bool:
-        """Whether the log has what a put took from the point index; if not, that is built again."""
+        """Whether the log has what a put took from the point index; if not, that is built again.
+
+        Raises DataLossError when that was of no use.
+        """
         # What is in memory came from the log, or was appended by this process.
         stored = self.index.last_stored_position
         for base in bases:
             if base.position <= stored and not self._bases.is_in_log(base):
-                _LOGGER.warning(
-                    "%s: the point index gives a record at position %d that the log does not "
-                    "have: building it again",
-                    None if self._folder is None else self._folder / INDEX_NAME,
-                    base.position,
+                found = (
+                    f"{self._folder and self._folder / INDEX_NAME}: the point index gives a record "
+                    f"at position {base.position} that the log does not have"
                 )
+                if self._is_built_again:
+                    raise DataLossError(
+                        f"{found}, though it was just built again: nothing was put; check the disk "
+                        "and the memory of this machine, and run `eventstore verify`"
+                    )
+                _LOGGER.warning("%s: building it again", found)
                 self._rebuild_index(lambda _done, _in_all: None)
+                self._is_built_again = True
                 return False
+        self._is_built_again = False
         return True
 
     def list_ids(

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import logging
 import os
-import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,7 +17,8 @@ import duckdb
 
 from eventstore import errors
 from eventstore.log import Log
-from eventstore.log.os_errors import translated, translating
+from eventstore.log.os_errors import translated
+from eventstore.log.temporary_folder import TemporaryFolder, temporary_directory
 from eventstore.projections.definitions import has_tables_as_made, others_in
 from eventstore.projections.duckdb_faults import avoid_misleading_statistics
 from eventstore.projections.folding import SCHEMA, TABLES_FORMAT_VERSION
@@ -70,7 +70,7 @@ class OpenedTables:
 
     connection: duckdb.DuckDBPyConnection
     path: Path | None = None
-    temporary: tempfile.TemporaryDirectory[str] | None = None
+    temporary: TemporaryFolder | None = None
     failure: errors.StatusError | None = None
     _cursors: int = 0
     _is_given_up: bool = False
@@ -101,8 +101,7 @@ class OpenedTables:
         if self.path is not None:
             _left_paths.add(self.path)
         if self.temporary is not None:
-            # For the parent to remove.
-            self.temporary._finalizer.detach()  # type: ignore[attr-defined]
+            self.temporary.leave_to_the_parent()
 
     def close(self) -> None:
         with self._counting:
@@ -114,7 +113,7 @@ class OpenedTables:
     def _close(self) -> None:
         self.connection.close()
         if self.temporary is not None:
-            self.temporary.cleanup()
+            self.temporary.close()
 
 
 def open_tables(log: Log, path: Path | None) -> OpenedTables:
@@ -136,7 +135,13 @@ def open_tables(log: Log, path: Path | None) -> OpenedTables:
             if opened is not None:
                 return opened
             remove_tables(path)
-            return OpenedTables(_created(log, str(path)), path)
+            try:
+                return OpenedTables(_created(log, str(path)), path)
+            except duckdb.Error as error:
+                if not is_in_use(error) and write_failure(error, path) is not None:
+                    # What was written of it is no database.
+                    remove_tables(path)
+                raise
     except OSError as error:
         failure: errors.StatusError | None = translated(error, "folding into", path)
     except duckdb.Error as error:
@@ -181,21 +186,20 @@ def open_tables_apart(log: Log, failure: errors.StatusError | None = None) -> Op
     """Empty tables for this process alone."""
     if log.position <= IN_MEMORY_RECORDS_MAX:
         return OpenedTables(_created(log, ":memory:"), failure=failure)
-    folder = Path(tempfile.gettempdir())
-    with translating("making a temporary folder in", folder):
-        temporary = tempfile.TemporaryDirectory(prefix="eventstore-", ignore_cleanup_errors=True)
+    temporary = TemporaryFolder()
     try:
-        connection = _created(log, str(Path(temporary.name) / "tables.duckdb"))
+        connection = _created(log, str(temporary.path / "tables.duckdb"))
     except duckdb.Error as error:
-        temporary.cleanup()
-        raise failed(error, folder) from None
+        temporary.close()
+        raise failed(error, temporary.path.parent) from None
     return OpenedTables(connection, None, temporary, failure)
 
 
 def remove_tables(path: Path) -> None:
     """Remove a database that is not open."""
-    path.unlink(missing_ok=True)
+    # First, so that none is left beside a database that is made anew.
     Path(f"{path}.wal").unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
 
 
 def checkpoint_of(connection: duckdb.DuckDBPyConnection, log: Log) -> int | None:
@@ -222,7 +226,7 @@ def checkpoint_of(connection: duckdb.DuckDBPyConnection, log: Log) -> int | None
 def write_failure(error: duckdb.Error, path: Path | None) -> errors.StatusError | None:
     """What to raise for an error that says that the disk takes nothing more; None for another."""
     text = str(error)
-    where = path or Path(tempfile.gettempdir())
+    where = path or temporary_directory()
     for number in _WRITE_ERRORS:
         if os.strerror(number) in text:
             return translated(OSError(number, os.strerror(number)), "folding into", where)
@@ -274,7 +278,7 @@ def _persisted(log: Log, path: Path) -> OpenedTables | None:
     try:
         connection = _connected(log, str(path))
     except duckdb.Error as error:
-        if is_in_use(error) or not is_damage(error):
+        if is_in_use(error) or isinstance(error, duckdb.OutOfMemoryException):
             raise
         _LOGGER.warning("%s is unusable (%s): building it again", path, error)
         return None

@@ -6,7 +6,6 @@ forge as well. Here they are made again and compared.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +16,7 @@ import pyarrow as pa
 
 from eventstore.log import Finding, Log, Progress, VerifyReport
 from eventstore.log.columns import one_batch
+from eventstore.log.temporary_folder import TemporaryFolder
 from eventstore.projections.definitions import has_tables_as_made, others_in
 from eventstore.projections.index_building import INDEXED_COLUMNS, highest_ids, run_tables
 from eventstore.projections.index_tables import TABLES
@@ -139,8 +139,8 @@ def _is_as_folded(log: Log, run: SortedRun, highest: dict[int, dict[str, int]]) 
     tables = {
         table: sorted_batch(*one_batch(parts[table]).columns) for table in TABLES if table in parts
     }
-    with tempfile.TemporaryDirectory(prefix="eventstore-") as folder:
-        expected = Path(folder) / run.path.name
+    with TemporaryFolder() as folder:
+        expected = folder / run.path.name
         write_run_file(expected, metadata, tables, seed=run.file.seed)
         return same_file(expected, run.path)
 

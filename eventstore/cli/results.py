@@ -8,6 +8,7 @@ error.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -316,7 +317,7 @@ def written_file(path: Path, *, force: bool) -> Iterator[BinaryIO]:
         if exists and not force:
             raise _exists(path)
         target = path.resolve()
-        unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        unfinished = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
         try:
             with open(unfinished, "xb") as written:
                 yield written

@@ -22,8 +22,13 @@ def follow(
         raise InvalidArgumentError(
             f"position {after} is not in the log: follow from 0 to {log.position}"
         )
-    if poll_seconds <= 0:
-        raise InvalidArgumentError(f"poll_seconds is {poll_seconds}: use more than 0")
+    is_number = isinstance(poll_seconds, (int, float)) and not isinstance(poll_seconds, bool)
+    # NaN is in no range.
+    if not is_number or not 0 < poll_seconds <= threading.TIMEOUT_MAX:
+        raise InvalidArgumentError(
+            f"poll_seconds is {poll_seconds!r}: use a number of seconds, more than 0 and at most "
+            f"{threading.TIMEOUT_MAX:.0f}"
+        )
     waiting = stop or threading.Event()
     while not waiting.is_set():
         for commit in log.commits(after, log.position):

@@ -18,7 +18,7 @@ from eventstore.log import DirectoryLog, Draft, Progress
 from eventstore.log import record as kinds
 from eventstore.log.creation import make_directory
 from eventstore.log.manifest import sync_directory
-from eventstore.log.os_errors import refuse_no_path, translated
+from eventstore.log.os_errors import refuse_no_path, resolved, translated
 from eventstore.log.readable import refuse_unreadable
 from eventstore.log.replacing import made_beside
 from eventstore.long_work import long_work
@@ -72,7 +72,7 @@ def import_mlmd_database(
     database = MlmdDatabase(source)
     try:
         refuse_no_path(store_directory)
-        target = store_directory.resolve()
+        target = resolved(store_directory)
         _refuse_occupied(target)
         try:
             make_directory(target.parent)

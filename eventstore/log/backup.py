@@ -21,7 +21,7 @@ from eventstore.log.manifest import (
     write_durably,
     write_manifest,
 )
-from eventstore.log.os_errors import refuse_no_path, translated, translating
+from eventstore.log.os_errors import refuse_no_path, resolved, translated, translating
 from eventstore.log.replacing import made_beside
 from eventstore.log.verification import verify_directory
 from eventstore.long_work import long_work
@@ -47,7 +47,7 @@ def copy_store(source: Path, target: Path, progress: Progress | None = None) -> 
     try:
         with translating("copying to", target):
             _refuse_target(source, target)
-            target = target.resolve()
+            target = resolved(target)
             with made_beside(target, is_directory=True) as partial:
                 return _copied(log, partial, target, progress)
     finally:
@@ -97,7 +97,7 @@ def _refuse_target(source: Path, target: Path) -> None:
     parent = target.absolute().parent
     if not parent.is_dir():
         raise errors.NotFoundError(f"there is no directory {parent}: make it")
-    if source.resolve() in target.resolve().parents:
+    if resolved(source) in resolved(target).parents:
         raise errors.InvalidArgumentError(
             f"{target} is inside of the store {source}: choose a path outside of it"
         )

@@ -93,7 +93,9 @@ class DirectoryLog(LogFiles):
         Raises NotFoundError when there is none, DataLossError when it is damaged,
         FailedPreconditionError when its format is newer than this version reads.
         """
-        if not (directory / MANIFEST_NAME).is_file():
+        with translating("opening", directory):
+            is_there = (directory / MANIFEST_NAME).is_file()
+        if not is_there:
             raise errors.NotFoundError(
                 f"there is no store at {directory}: check the path, or create one"
             )

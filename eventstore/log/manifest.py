@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 from pathlib import Path
 from uuid import UUID
 
@@ -144,7 +145,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
 
 def write_durably(path: Path, content: bytes) -> None:
     """Write a file under a temporary name, sync it, and move it into place."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "wb") as file:
             file.write(content)

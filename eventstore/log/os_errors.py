@@ -37,6 +37,14 @@ def refuse_no_path(path: Path) -> None:
         ) from None
 
 
+def resolved(path: Path) -> Path:
+    """The path without links. One of links that lead to each other stays: using it fails.
+
+    Python before 3.13 raises a RuntimeError for such a one in Path.resolve.
+    """
+    return Path(os.path.realpath(path))
+
+
 def translated(error: OSError, doing: str, path: Path) -> errors.StatusError:
     """The error to raise for `error`, met while `doing` something (a verb in -ing) to `path`."""
     reason = os.strerror(error.errno) if error.errno else str(error)

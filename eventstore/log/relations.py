@@ -5,7 +5,6 @@ DuckDB sorts and groups them, in bounded memory: what does not fit goes to a tem
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
@@ -15,6 +14,7 @@ import pyarrow as pa
 from eventstore.log.columns import RECORD_SCHEMA
 from eventstore.log.log import Finding
 from eventstore.log.record_check import TypeUse
+from eventstore.log.temporary_folder import TemporaryFolder
 
 COLUMNS: Final = (
     *("position", "commit", "kind", "entity_id", "type_id", "previous", "name", "external_id"),
@@ -132,10 +132,10 @@ def relation_findings(
     `types` are what the nodes among them say of their types. Raises RelationsUncheckedError when
     there is not room enough.
     """
-    with tempfile.TemporaryDirectory(prefix="eventstore-verify-") as folder:
+    with TemporaryFolder() as folder:
         config: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": _MEMORY_BYTES_MAX,
-            "temp_directory": folder,
+            "temp_directory": str(folder),
         }
         connection = duckdb.connect(config=config)
         try:

@@ -6,6 +6,7 @@ import contextlib
 import fnmatch
 import hashlib
 import os
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -190,7 +191,7 @@ def prepared(folder: Path, segment: Segment, store_id: UUID) -> tuple[Path, Segm
     Gives that name and the segment's new entry for the manifest.
     """
     name = sealed_name(segment.number)
-    path = folder / f"{name}.{os.getpid()}.tmp"
+    path = folder / f"{name}.{secrets.token_hex(8)}.tmp"
     digest = write_parquet(read_closed(folder / segment.file), path, store_id, segment.number)
     return path, msgspec.structs.replace(
         segment,

@@ -23,7 +23,7 @@ from eventstore.log.manifest import (
     read_manifest,
     sync_directory,
 )
-from eventstore.log.os_errors import translated, translating
+from eventstore.log.os_errors import resolved, translated, translating
 from eventstore.log.replacing import made_beside, replace, settle
 from eventstore.log.verification import verify_directory
 from eventstore.log.writers_lock import WritersLock
@@ -52,10 +52,11 @@ def downgrade_schema(config: mlmd.ConnectionConfig, downgrade_to_schema_version:
             f"format versions of this store are {PACKED_VERSION} and {FORMAT_VERSION}"
         )
     try:
-        path = configured_path(config).resolve()
+        path = resolved(configured_path(config))
         with translating("packing", path):
             settle(path)
-        if is_packed(path):
+            is_packed_already = is_packed(path)
+        if is_packed_already:
             if downgrade_to_schema_version == FORMAT_VERSION:
                 raise errors.FailedPreconditionError(
                     f"{path} has format version {PACKED_VERSION}, which is older: open it with "
@@ -80,7 +81,7 @@ def unpack(path: Path) -> None:
 
     Raises DataLossError when the archive or what is in it is damaged; the file is kept then.
     """
-    path = path.resolve()
+    path = resolved(path)
     try:
         with made_beside(path, is_directory=True) as unpacked:
             with zipfile.ZipFile(path) as archive:

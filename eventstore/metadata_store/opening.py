@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from eventstore import errors
 from eventstore.log import DirectoryLog, Log, MemoryLog
 from eventstore.log.manifest import MANIFEST_NAME
-from eventstore.log.os_errors import refuse_no_path, translated, translating
+from eventstore.log.os_errors import refuse_no_path, resolved, translated, translating
 from eventstore.log.replacing import refuse_unsettled, settle
 from eventstore.projections import Projections
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -130,7 +130,7 @@ def _settle(path: Path, *, read_only: bool) -> None:
     """Finish or take back what a process has left that died while it packed or unpacked."""
     refuse_no_path(path)
     with translating("opening", path):
-        path = path.resolve()
+        path = resolved(path)
         if read_only:
             refuse_unsettled(path)
         else:

@@ -106,7 +106,7 @@ class Check:
     def _verify(self, store: eventstore.MetadataStore) -> None:
         try:
             store.verify()
-        except errors.DataLossError as error:
+        except errors.StatusError as error:
             self.complain(f"verify: {error}")
 
     def _look_for_leftovers(self) -> None:
@@ -116,6 +116,6 @@ class Check:
         left += [path for path in store.iterdir() if path.name not in expected]
         for path in left:
             self.complain(f"left behind: {path.relative_to(self.root)}")
-        # The operating system's to remove.
+        # Removed at the next use of a temporary folder.
         folders = [path for name in ("tmp", "backups") for path in (self.root / name).iterdir()]
         self.outcome.count("temporary folders of killed processes", len(folders))

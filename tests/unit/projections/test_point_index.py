@@ -249,7 +249,7 @@ def test_a_reading_one_leaves_the_folder_as_it_is(tmp_path: Path) -> None:
     index = folded(DirectoryLog.open(log.directory, read_only=True), read_only=True)
     assert ids(index, 59) == list(range(1, 60))
     assert index._temporary is not None
-    temporary = Path(index._temporary.name)
+    temporary = Path(index._temporary.path)
     assert temporary.exists()
     index.close()
     assert not temporary.exists()

@@ -237,9 +237,9 @@ def test_tables_apart_are_removed_with_their_folder(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     opened = tables_file.open_tables_apart(log)
     assert opened.temporary is not None
-    assert Path(opened.temporary.name).exists()
+    assert opened.temporary.path.exists()
     opened.close()
-    assert not Path(opened.temporary.name).exists()
+    assert not opened.temporary.path.exists()
 
 
 def test_the_position_asked_for_decides_whether_to_fold(log: DirectoryLog) -> None:

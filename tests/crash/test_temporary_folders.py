@@ -1,0 +1,170 @@
+"""Folders in the system's temporary directory go with their owners, and without one reads go on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+import eventstore
+from eventstore import errors
+from eventstore.log import temporary_folder
+from eventstore.log.temporary_folder import TemporaryFolder
+from eventstore.projections import point_index, tables_file
+from eventstore.proto import metadata_store_pb2 as mlmd
+
+_OWNER = """
+import sys, tempfile
+from eventstore.log.temporary_folder import TemporaryFolder
+folder = TemporaryFolder()
+(folder.path / "held").write_bytes(b"much")
+print(folder.path, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The system's temporary directory."""
+    path = tmp_path / "temporary"
+    path.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(path))
+    return path
+
+
+def test_what_the_dead_have_left_is_removed_at_the_next_use(temporary: Path) -> None:
+    owners = [
+        subprocess.Popen(
+            [sys.executable, "-c", _OWNER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"TMPDIR": str(temporary)},
+        )
+        for _ in range(2)
+    ]
+    paths = []
+    for owner in owners:
+        assert owner.stdout is not None
+        paths.append(Path(owner.stdout.readline().strip()))
+    others = [temporary / "eventstore-foreign", temporary / "another"]
+    for other in others:
+        other.mkdir()
+        (other / "kept").touch()
+    (temporary / "eventstore-file").touch()
+    (temporary / "eventstore-link").symlink_to(paths[1])
+    owners[0].send_signal(signal.SIGKILL)
+    owners[0].wait()
+    with TemporaryFolder() as folder:
+        assert not paths[0].exists()
+        assert (paths[1] / "held").exists()
+        assert all((other / "kept").exists() for other in others)
+        assert folder.is_dir()
+    assert not folder.exists()
+    owners[1].communicate("")
+    assert not paths[1].exists()
+    assert (temporary / "eventstore-file").exists()
+
+
+def test_a_folder_is_removed_when_its_owner_forgets_it(temporary: Path) -> None:
+    kept = TemporaryFolder()
+    kept.close()
+    kept.close()
+    folder = TemporaryFolder()
+    child = os.fork()
+    if not child:
+        folder.leave_to_the_parent()
+        del folder
+        os._exit(0)
+    os.waitpid(child, 0)
+    with TemporaryFolder():
+        assert folder.path.exists()
+    del folder
+    assert list(temporary.iterdir()) == []
+
+
+def test_one_that_is_removed_before_it_is_locked_is_made_again(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    mkdtemp = tempfile.mkdtemp
+
+    def vanishing(**named: str) -> str:
+        made.append(mkdtemp(**named))
+        if len(made) == 1:
+            shutil.rmtree(made[0])
+        return made[-1]
+
+    monkeypatch.setattr(temporary_folder.tempfile, "mkdtemp", vanishing)
+    with TemporaryFolder() as folder:
+        assert [str(folder)] == made[1:]
+
+
+def _filled(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(point_index, "_CLOSING_RECORDS_MIN", 1)
+    with eventstore.open(path) as store:
+        type_id = store.put_artifact_type(mlmd.ArtifactType(name="T"))
+        store.put_artifacts([mlmd.Artifact(type_id=type_id, uri=f"u{n}") for n in range(300)])
+
+
+def _damaged_run(path: Path) -> None:
+    (run,) = (path / "projections" / "index").glob("*.run")
+    content = bytearray(run.read_bytes())
+    for place in range(len(content) // 4, len(content) * 3 // 4, 64):
+        content[place] ^= 1
+    run.write_bytes(content)
+
+
+def _without_temporary_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, way: str) -> None:
+    if way == "none":
+
+        def refused() -> str:
+            raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+        monkeypatch.setattr(tempfile, "gettempdir", refused)
+        monkeypatch.setattr(tempfile, "tempdir", None)
+    else:
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+
+
+@pytest.mark.parametrize("way", ["none", "missing"])
+def test_without_a_temporary_directory_errors_say_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    _filled(tmp_path / "store", monkeypatch)
+    _damaged_run(tmp_path / "store")
+    shutil.rmtree(tmp_path / "store" / "projections" / "tables.duckdb", ignore_errors=True)
+    monkeypatch.setattr(tables_file, "IN_MEMORY_RECORDS_MAX", 10)
+    _without_temporary_directory(monkeypatch, tmp_path, way)
+    with eventstore.open(tmp_path / "store", read_only=True) as store:
+        for read in (
+            lambda: store.get_artifacts_by_uri("u7"),
+            lambda: store.get_artifacts_by_id(list(range(1, 301))),
+            lambda: store.sql("FROM artifacts"),
+        ):
+            with pytest.raises(errors.StatusError, match="TMPDIR"):
+                read()
+
+
+def test_without_a_temporary_directory_a_sound_store_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(point_index, "TAIL_RECORDS_MAX", 50)
+    with eventstore.open(tmp_path / "store") as store:
+        type_id = store.put_artifact_type(mlmd.ArtifactType(name="T"))
+        store.put_artifacts([mlmd.Artifact(type_id=type_id, uri=f"u{n}") for n in range(300)])
+        store.seal()
+        store.put_artifacts([mlmd.Artifact(type_id=type_id, uri=f"v{n}") for n in range(300)])
+    shutil.rmtree(tmp_path / "store" / "projections")
+    _without_temporary_directory(monkeypatch, tmp_path, "none")
+    with eventstore.open(tmp_path / "store", read_only=True) as store:
+        assert len(store.get_artifacts()) == 600
+        assert [found.id for found in store.get_artifacts_by_uri("u7")] == [8]
+        assert store.sql("SELECT count(*) FROM artifacts").rows() == [(600,)]
+    assert "Traceback" not in caplog.text
