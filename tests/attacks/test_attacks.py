@@ -463,7 +463,7 @@ def test_a_checkpoint_of_half_a_commit(signed: tuple[Path, Checkpoint]) -> None:
 def test_a_double_changed_in_a_sealed_segment(tmp_path: Path, stored: float, forged: float) -> None:
     directory = tmp_path / "store"
     node = mlmd.Artifact(
-        id=1, type_id=10, uri="", custom_properties={"x": {"double_value": stored}}
+        id=1, type_id=10, uri="", custom_properties={"x": mlmd.Value(double_value=stored)}
     )
     log = DirectoryLog.create(directory)
     append(log, Draft(kinds.ARTIFACT, 1, 10, None, node.SerializeToString(deterministic=True)))
