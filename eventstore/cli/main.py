@@ -115,7 +115,7 @@ class _LazyGroup(click.Group):
 
 @click.group(
     cls=_LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
     epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the store is damaged, 4 a cache of it "
     "does not agree with its log, 130 interrupted. docs/command-line.md tells more, of completion, "
     "too.",
