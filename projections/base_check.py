@@ -18,7 +18,8 @@ _STRETCH_RECORDS: Final = 16_384
 """A sealed segment is read in row groups of so many records, and kept as digests of them."""
 
 _STRETCHES_MAX: Final = 64
-_KNOWN_MAX: Final = 65_536
+_KNOWN_MAX: Final = 1_024
+_KNOWN_BYTES_MAX: Final = 16_384
 _COLUMNS: Final = ["position", "kind", "entity_id", "payload"]
 
 
@@ -34,35 +35,32 @@ class Base(NamedTuple):
 class BaseCheck:
     """Tells whether what the point index says of a record is what the log has.
 
-    Of what it has read it keeps a digest of eight bytes a record, with a seed that nobody knows.
-    Safe to use from several threads.
+    It keeps the last ones that the log had. Of stretches that it has read it keeps a digest of
+    eight bytes a record, with a seed that nobody knows. Safe to use from several threads.
     """
 
     def __init__(self, log: Log) -> None:
         self._log = log
         self._seed = secrets.randbits(64)
         self._mutex = threading.Lock()
-        self._known: OrderedDict[int, int] = OrderedDict()
+        self._known: OrderedDict[int, Base] = OrderedDict()
         self._stretches: OrderedDict[int, array[int]] = OrderedDict()
 
     def is_in_log(self, base: Base) -> bool:
         """Whether the log has this record at this position."""
+        # Mostly a type, of which each put has to be told again.
+        if self._known.get(base.position) == base:
+            return True
         position, kind, entity_id, payload = base
-        known = self._known.get(position)
-        if known is None:
-            known = self._digest_at(position)
-        return known == self._digest(kind, entity_id, payload)
+        with self._mutex:
+            is_there = self._digest_at(position) == self._digest(kind, entity_id, payload)
+            if is_there and len(payload) <= _KNOWN_BYTES_MAX:
+                self._known[position] = base
+                if len(self._known) > _KNOWN_MAX:
+                    self._known.popitem(last=False)
+        return is_there
 
     def _digest_at(self, position: int) -> int | None:
-        with self._mutex:
-            found = self._read_at(position)
-            if len(self._known) >= _KNOWN_MAX:
-                self._known.popitem(last=False)
-            if found is not None:
-                self._known[position] = found
-            return found
-
-    def _read_at(self, position: int) -> int | None:
         for start, digests in self._stretches.items():
             if start <= position < start + len(digests):
                 self._stretches.move_to_end(start)

@@ -95,12 +95,24 @@ def commit_message(commit: Commit) -> bytes:
     records = commit.records
     first, count = records[0], len(records)
     last_only = [None] * (count - 1)
+    kinds = [_KIND_BYTES[record.kind] for record in records]
+    pack_integers, pack_offsets = _int64s(count).pack, _int32s(count + 1).pack
+    # Five columns whose values are never absent, and those that may be.
+    nulls = [0] * 5
+    buffers = [
+        b"",
+        pack_integers(*range(first.position, first.position + count)),
+        b"",
+        pack_integers(*[commit.number] * count),
+        b"",
+        pack_integers(*[commit.recorded_at] * count),
+        b"",
+        pack_offsets(0, *accumulate(map(len, kinds))),
+        b"".join(kinds),
+        b"",
+        pack_integers(*[record.entity_id for record in records]),
+    ]
     columns: tuple[tuple[int, Sequence[Any]], ...] = (
-        (_INT64, range(first.position, first.position + count)),
-        (_INT64, [commit.number] * count),
-        (_INT64, [commit.recorded_at] * count),
-        (_VARIABLE, [_KIND_BYTES[record.kind] for record in records]),
-        (_INT64, [record.entity_id for record in records]),
         (_INT64, [record.type_id for record in records]),
         (_INT64, [record.previous for record in records]),
         (_VARIABLE, [_encoded(first.actor)] * count),
@@ -112,9 +124,6 @@ def commit_message(commit: Commit) -> bytes:
         (_VARIABLE, [*last_only, commit.tree_head]),
         (_VARIABLE, [*last_only, _NO_CHECKSUM]),
     )
-    pack_integers, pack_offsets = _int64s(count).pack, _int32s(count + 1).pack
-    nulls: list[int] = []
-    buffers: list[bytes] = []
     for width, values in columns:
         missing = values.count(None)
         nulls.append(missing)
