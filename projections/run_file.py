@@ -68,7 +68,7 @@ _ENTRY_AROUND: Final = struct.Struct("<q24x8q").unpack_from
 ENDING: Final = struct.Struct("<Qq8s")
 MAGIC: Final = b"ESRUN\0\0\x09"
 _COMPARED_BYTES: Final = 1 << 20
-_UNSIGNED: Final = (1 << 64) - 1
+UNSIGNED: Final = (1 << 64) - 1
 SUPERSEDED: Final = 0x5AC6_31D7_94EB_2F0D
 """Tells the checksum of a value that a newer one of its key follows from that of the newest."""
 
@@ -311,7 +311,7 @@ class RunTable:
             seed = self.seed ^ SUPERSEDED if following == key else self.seed
             # The digest takes the lowest 64 bits. Multiplied, for it adds seeds to short values as
             # they are: a changed bit of a value could make up for another key or position.
-            if _checksum(value, (key << 32 ^ position) * seed) != checksum & _UNSIGNED:
+            if _checksum(value, (key << 32 ^ position) * seed) != checksum & UNSIGNED:
                 raise DamagedRunError(self.file, "a value is damaged")
             found.append(value)
         return found

@@ -19,6 +19,7 @@ from eventstore.projections.run_file import (
     ENTRY_BYTES,
     ENTRY_NUMBERS,
     RUN_SCHEMA,
+    UNSIGNED,
     RunFile,
     RunMetadata,
     RunTable,
@@ -131,10 +132,15 @@ class SortedRun:
         rows = opened.rows_of(key, as_of)
         if rows is None:
             return ()
-        if opened.is_held and len(rows) == _ONE_ENTRY:
-            # As most keys have.
-            at = opened.values
-            return ((rows[1], opened.content[at + rows[2] : at + rows[6]]),)
+        if len(rows) == _ONE_ENTRY:
+            # As most keys have: what `values_of` does.
+            _, position, start, checksum, _, _, end, _ = rows
+            value = opened.content[(at := opened.values) + start : at + end]
+            if opened.is_held or (
+                xxh3_64_intdigest(value, (key << 32 ^ position) * opened.seed)
+                == checksum & UNSIGNED
+            ):
+                return ((position, value),)
         return [*zip(rows[1 :: opened.numbers], opened.values_of(rows), strict=False)]
 
     def ids(self, table: int, key: int, as_of: int) -> Sequence[int]:
