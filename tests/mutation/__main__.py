@@ -29,6 +29,9 @@ from tests.mutation.worker import Outcome, Worker
 ROOT = Path(__file__).parents[2]
 ACCEPTED = Path(__file__).with_name("accepted.txt")
 
+_CHECK_SECONDS = 900
+"""How long a test of each file, one after the other, takes at most."""
+
 FOLDERS = (
     "eventstore/log",
     "eventstore/store",
@@ -50,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     idle: SimpleQueue[Worker] = SimpleQueue()
     workers = [Worker(copy, folder / f"{copy.name}.log") for copy in copies]
     for worker in workers:
-        worker.check(covered.one_of_each_file(), options.seconds)
+        worker.check(covered.one_of_each_file(), _CHECK_SECONDS)
         idle.put(worker)
 
     def judged(mutant: Mutant) -> Outcome:
