@@ -291,6 +291,10 @@ class Tables:
         upto: int,
     ) -> _Answer:
         """What is answered after an error of some tables, if that is one of damage."""
+        failure = write_failure(error, None)
+        if failure is not None and not isinstance(error, duckdb.TransactionException):
+            # A query writes what memory does not hold, and nothing of the tables.
+            raise failure from None
         with self._mutex:
             # Another thread may have started over already.
             if self._opened is opened or not is_damage(error):

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from eventstore import errors
 from eventstore.log import DirectoryLog, Log, MemoryLog
-from eventstore.log.manifest import MANIFEST_NAME
+from eventstore.log.manifest import MANIFEST_NAME, sync_directory
 from eventstore.log.os_errors import refuse_no_path, resolved, translated, translating
 from eventstore.log.replacing import refuse_unsettled, settle
 from eventstore.projections import Projections
@@ -133,8 +133,12 @@ def _settle(path: Path, *, read_only: bool) -> None:
         path = resolved(path)
         if read_only:
             refuse_unsettled(path)
-        else:
-            settle(path)
+            return
+        settle(path)
+        if path.exists():
+            # Who moved the store here, as an import does at its end, may have died before this.
+            with contextlib.suppress(PermissionError):
+                sync_directory(path.parent)
 
 
 def _is_own(path: Path) -> bool:
