@@ -35,6 +35,16 @@ _MASK_PATHS = (
     "custom_properties.c_int",
     "type_id",
     "nonsense",
+    "id",
+    "type",
+    "properties.string",
+    "properties.struct",
+    "custom_properties.",
+    "custom_properties.C_Upper",
+    "create_time_since_epoch",
+    "last_update_time_since_epoch",
+    "system_metadata",
+    "",
 )
 
 
@@ -300,7 +310,7 @@ class Generator(Messages):
         if self.chance(0.2):
             return
         options = request.options
-        options.max_result_size = self.random.choice((1, 2, 3, 20, 100))
+        options.max_result_size = self.random.choice((1, 2, 3, 5, 20, 99, 100))
         if self.chance(0.04):
             options.max_result_size = self.random.choice((0, -1))
         if self.chance(0.5):

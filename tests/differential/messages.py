@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,29 @@ _STRINGS = ("", "a", "Ab", "it's", "ö")
 _DOUBLES = (0.0, 0.25, -1.5, 1e10)
 _INTS = (0, 1, -5, 2**62)
 
+# What PORTING.md names is left out: NUL, at which upstream cuts texts, infinities and NaN, which it
+# refuses, and -0.0, which it makes 0.
+_ODD_TEXTS = (
+    " ", "%", "_", "a\\b", '"', "''", "`", "a\nb\r\tc", "\x01\x1b[31m\x7f", "\u202eabc\u2066",
+    "e\u0301",  "\U0001f600", "\U0010ffff\ufeff\ufffd", "\u05d0\u0020\u3000", "NULL", "null",
+    "NaN", "1", "-0", "0x1F",  "; DROP TABLE Artifact; --", "$1 ? :a @p {0}", "x" * 300,
+)  # fmt: skip
+_LONG_TEXTS = ("x" * 65_536, "ä\n" * 30_000)
+_ODD_DOUBLES = (1e15, -123456.75, 2.0**40, -1e-6, 1e300, -1e308)
+_ODD_INTS = (2**63 - 1, -(2**63), 2**53 + 1, 2**31, -1)
+_ODD_TIMES = (2**63 - 1, -(2**63), 2**53 + 1, -1)
+_ODD_STRUCTS: tuple[dict[str, Any], ...] = (
+    {},
+    {"": ""},
+    {"k": {"l": {"m": [1, [2, [None, {"n": False}]]]}}},
+    {"ä b.c": "\U0001f600", "'": [], "n": -0.5, "e": {}},
+    {"list": ["a", 1e300, {}, [], None, True]},
+    {"text": "x" * 5_000},
+)
+_ODD_CUSTOM = (" ", "a b", "'", "ä", "\U0001f600", "x" * 200, "a.b.c", "%")
+ODD = 0.08
+"""How often a value is one at an edge."""
+
 
 @dataclass
 class Messages:
@@ -41,6 +65,9 @@ class Messages:
 
     def chance(self, probability: float) -> bool:
         return self.random.random() < probability
+
+    def one_of(self, usual: Sequence[Any], odd: Sequence[Any]) -> Any:
+        return self.random.choice(odd if self.chance(ODD) else usual)
 
     def known_id(self, kind: str) -> int:
         """The id of a stored node; rarely, or without any, one that no node has."""
@@ -57,7 +84,7 @@ class Messages:
         if self.chance(0.3):
             node_type.version = self.random.choice(("v1", ""))
         if self.chance(0.2):
-            node_type.description = self.random.choice(("about", ""))
+            node_type.description = self.one_of(("about", ""), _ODD_TEXTS)
         if self.chance(0.25):
             # Over kinds, upstream's refusal is an internal error (contract Q9).
             node_type.external_id = f"{kind}-{self.random.choice(EXTERNAL_IDS)}"
@@ -95,17 +122,18 @@ class Messages:
 
     def _set_fields(self, node: Any, kind: str) -> None:
         if self.chance(0.5) or (kind == "context" and self.chance(0.97)):
-            node.name = self.random.choice(NAMES)
+            node.name = self.one_of(NAMES, _ODD_TEXTS)
             if self.chance(0.8):
                 node.name += str(self.random.randrange(40))
             elif kind != "context" and self.chance(0.1):
                 node.name = ""
         if self.chance(0.15):
-            node.external_id = self.random.choice(EXTERNAL_IDS) + str(self.random.randrange(9))
+            external_id = self.one_of(EXTERNAL_IDS, _ODD_TEXTS)
+            node.external_id = f"{external_id}{self.random.randrange(9)}"
             if self.chance(0.05):
                 node.external_id = ""
         if kind == "artifact" and self.chance(0.7):
-            node.uri = self.random.choice(URIS)
+            node.uri = self.one_of(URIS, _ODD_TEXTS)
         if kind == "artifact" and self.chance(0.4):
             node.state = self.random.randrange(7)
         if kind == "execution" and self.chance(0.4):
@@ -115,7 +143,8 @@ class Messages:
         if self.chance(0.25):
             name = self.random.choice([*_TYPED, *_TYPED, "unknown"])
             self._set_value(node.properties[name], _TYPED.get(name, mlmd.INT))
-        for name in self.random.sample(_CUSTOM, self.random.randrange(3)):
+        names = [*_CUSTOM, self.random.choice(_ODD_CUSTOM)]
+        for name in self.random.sample(names, self.random.randrange(3)):
             self._set_value(node.custom_properties[name], self.random.choice([*_TYPED.values()]))
 
     def _set_what_is_ignored(self, node: Any) -> None:
@@ -131,17 +160,23 @@ class Messages:
         if self.chance(0.04):
             kind = self.random.choice([*_TYPED.values()])
         if kind == mlmd.INT:
-            value.int_value = self.random.choice(_INTS)
+            value.int_value = self.one_of(_INTS, _ODD_INTS)
         elif kind == mlmd.DOUBLE:
-            value.double_value = self.random.choice(_DOUBLES)
+            value.double_value = self.one_of(_DOUBLES, _ODD_DOUBLES)
         elif kind == mlmd.STRUCT:
-            value.struct_value.update({"k": self.random.choice((1, None, "s", [True]))})
+            plain = {"k": self.random.choice((1, None, "s", [True]))}
+            # An empty one is no value unless it is set.
+            value.struct_value.SetInParent()
+            value.struct_value.update(self.one_of((plain,), _ODD_STRUCTS))
         elif kind == mlmd.BOOLEAN:
             value.bool_value = self.chance(0.5)
         elif kind == mlmd.PROTO:
             value.proto_value.Pack(mlmd.Event(execution_id=self.random.randrange(3)))
+            if self.chance(ODD):
+                value.proto_value.value = bytes(range(256))
+                value.proto_value.type_url = self.random.choice(("x", "a/b/ä"))
         else:
-            value.string_value = self.random.choice(_STRINGS)
+            value.string_value = self.one_of(_STRINGS, (*_ODD_TEXTS, *_LONG_TEXTS))
 
     def event(self) -> mlmd.Event:
         """An event without its ends."""
@@ -149,11 +184,11 @@ class Messages:
         if self.chance(0.98):
             event.type = self.random.randrange(1, 8)
         if self.chance(0.6):
-            event.milliseconds_since_epoch = self.random.choice((0, 5, -7, 10**12, 2**61))
+            event.milliseconds_since_epoch = self.one_of((0, 5, -7, 10**12, 2**61), _ODD_TIMES)
         for _ in range(self.random.randrange(3)):
             step = event.path.steps.add()
             if self.chance(0.5):
-                step.key = self.random.choice(("data", ""))
+                step.key = self.one_of(("data", ""), _ODD_TEXTS)
             elif self.chance(0.9):
-                step.index = self.random.choice((0, -1, 7))
+                step.index = self.one_of((0, -1, 7), _ODD_INTS)
         return event
