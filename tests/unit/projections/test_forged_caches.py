@@ -14,7 +14,7 @@ import pytest
 import eventstore
 from eventstore import errors
 from eventstore.projections import point_index, verification
-from eventstore.projections.index_tables import ARTIFACT_TYPES, ARTIFACTS, TABLES
+from eventstore.projections.index_tables import ARTIFACT_NAMES, ARTIFACT_TYPES, ARTIFACTS, TABLES
 from eventstore.projections.run_file import RunMetadata
 from eventstore.projections.run_writing import write_run_file
 from eventstore.projections.sorted_run import SortedRun, run_batch
@@ -288,6 +288,17 @@ def test_verify_finds_forged_heads(directory: Path) -> None:
             store.verify()
         path.write_bytes(b"junk")
         assert "subtree-heads, which is not usable" in " ".join(store.verify().not_checked)
+
+
+def test_a_duplicate_that_a_forged_run_lets_by_is_found(directory: Path) -> None:
+    forge(directory, ARTIFACT_NAMES, lambda _: [])
+    with eventstore.open(directory) as store:
+        with pytest.raises(errors.FailedPreconditionError, match="is not what the log gives"):
+            store.verify()
+        (known,) = store.get_artifacts_by_id([7])
+        store.put_artifacts([mlmd.Artifact(type_id=known.type_id, name=known.name, uri="u")])
+        with pytest.raises(errors.DataLossError, match=known.name):
+            store.verify()
 
 
 def test_a_forged_cache_is_no_damage_of_the_record(directory: Path) -> None:
