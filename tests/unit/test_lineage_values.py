@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import eventstore
+from eventstore import errors
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import put_types
 
@@ -78,3 +79,13 @@ def test_moments_are_aware_and_in_utc(store: eventstore.MetadataStore) -> None:
     for moment in found:
         assert moment.utcoffset() == timedelta()
         assert abs(moment - now) < timedelta(minutes=10)
+
+
+def test_what_cannot_be_compared_is_said(store: eventstore.MetadataStore) -> None:
+    data, _, _ = put_types(store)
+    store.put_artifacts([mlmd.Artifact(type_id=data)] * 2)
+    assert store.compare("artifact", 1, 2).differences == ()
+    with pytest.raises(errors.InvalidArgumentError, match="'event' is no kind of node: use one of"):
+        store.compare("event", 1, 2)
+    with pytest.raises(errors.NotFoundError, match="3"):
+        store.compare("artifact", 1, 3)
