@@ -127,19 +127,25 @@ class SortedRun:
             slot = key - opened.lowest >> opened.slot_shift
             if not bits[slot >> 3] >> (slot & 7) & 1:
                 return ()
-        if not opened.is_held:
+        if opened.is_plain:
+            # For most keys what is done below, without its steps.
+            found, position, start, following, end = _first_entry(opened, key)
+            if found != key:
+                return ()
+            if following != key and position <= as_of:
+                at = opened.values
+                return ((position, opened.content[at + start : at + end]),)
+        else:
             self._refuse_cut()
         rows = opened.rows_of(key, as_of)
         if rows is None:
             return ()
         if len(rows) == _ONE_ENTRY:
             # As most keys have: what `values_of` does.
-            _, position, start, checksum, _, _, end, _ = rows
-            value = opened.content[(at := opened.values) + start : at + end]
-            if opened.is_held or (
-                xxh3_64_intdigest(value, (key << 32 ^ position) * opened.seed)
-                == checksum & UNSIGNED
-            ):
+            at, position = opened.values, rows[1]
+            value = opened.content[at + rows[2] : at + rows[6]]
+            checksum = xxh3_64_intdigest(value, (key << 32 ^ position) * opened.seed)
+            if checksum == rows[3] & UNSIGNED:
                 return ((position, value),)
         return [*zip(rows[1 :: opened.numbers], opened.values_of(rows), strict=False)]
 
@@ -283,19 +289,24 @@ def merge_runs(runs: Sequence[SortedRun], path: Path) -> SortedRun:
 def _newest(table: RunTable, key: int, as_of: int) -> tuple[int, bytes] | None:
     if table.is_plain:
         # For most keys what is done below, without its steps.
-        content, at, bucket = table.content, table.values, key - table.lowest >> table.shift
-        directory = table.directory
-        row = bisect_left(table.hint_keys, key, directory[bucket], directory[bucket + 1])
-        found, position, start, following, end = _entry(content, table.first + row * ENTRY_BYTES)
+        found, position, start, following, end = _first_entry(table, key)
         if found != key:
             return None
         if following != key and position <= as_of:
-            return position, content[at + start : at + end]
+            at = table.values
+            return position, table.content[at + start : at + end]
     rows = table.rows_of(key, as_of)
     if rows is None:
         return None
     last = rows[-2 * table.numbers :]
     return last[1], table.values_of(last)[0]
+
+
+def _first_entry(table: RunTable, key: int) -> tuple[int, int, int, int, int]:
+    """What `_entry` gives of the first entry of a plain table that has no lower key."""
+    bucket, directory = key - table.lowest >> table.shift, table.directory
+    row = bisect_left(table.hint_keys, key, directory[bucket], directory[bucket + 1])
+    return _entry(table.content, table.first + row * ENTRY_BYTES)
 
 
 def _distinct(keys: Sequence[int], positions: Sequence[int], as_of: int) -> Iterator[int]:
