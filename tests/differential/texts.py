@@ -245,7 +245,8 @@ def _with_short_positions(ours: OurStore, kind: str, text: str) -> Any:
     least, taken, result, write = functions._SIGNATURES["SUBSTR"]
 
     def short(value: str, *positions: str) -> str:
-        bits = [f"((({part})::BIGINT + 2147483648) & 4294967295)" for part in positions]
+        low = [f"(({part})::BIGINT & 4294967295)" for part in positions]
+        bits = [f"(({part} + 2147483648) & 4294967295)" for part in low]
         return write(value, *(f"({part} - 2147483648)" for part in bits))
 
     signature = {"SUBSTR": (least, taken, result, short)}

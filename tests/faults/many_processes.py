@@ -7,7 +7,6 @@ the end is what it counted and found, as JSON.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import logging
 import os
@@ -28,7 +27,7 @@ from unittest import mock
 import eventstore
 from eventstore.projections import point_index
 from tests.faults.layer import REPOSITORY
-from tests.faults.operations import IMPORTED
+from tests.faults.operations import import_once
 from tests.faults.part import Outcome, Report
 from tests.faults.shared_store import put_types
 from tests.faults.shared_store_check import Check
@@ -270,8 +269,7 @@ def checked(root: Path) -> dict[str, Any]:
 
 def main(kills: str, seconds: str, seed: str) -> None:
     logging.disable(logging.CRITICAL)
-    for name in IMPORTED:
-        importlib.import_module(name)
+    import_once()
     root = Path(tempfile.mkdtemp(prefix="eventstore-many-")).resolve()
     with (
         mock.patch.object(point_index, "TAIL_RECORDS_MAX", 250),

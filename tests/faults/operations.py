@@ -19,6 +19,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -28,7 +29,7 @@ from tests.faults.layer import Action, Kind
 from tests.faults.part import Outcome, Report
 from tests.faults.story import CHAPTERS, Chapter, Life, aftermath, copied
 
-IMPORTED = (
+_IMPORTED = (
     "pyarrow.compute",
     "pyarrow.parquet",
     "eventstore.log.verification",
@@ -38,7 +39,6 @@ IMPORTED = (
     "eventstore.projections.tables",
     "sqlglot.dialects.bigquery",
 )
-"""What is imported once rather than in every fork."""
 
 NEVER = 1 << 40
 """Where no operation is struck."""
@@ -132,10 +132,15 @@ def in_fork(work: Callable[[], None]) -> int:
         os._exit(status)
 
 
+def import_once() -> None:
+    """Import what every fork would import otherwise; Arrow looks for pandas at its first value."""
+    for name in (*_IMPORTED, *(["pandas"] if find_spec("pandas") else [])):
+        importlib.import_module(name)
+
+
 def main(chapters: str, ways: str, share: str) -> None:
     logging.disable(logging.CRITICAL)
-    for name in IMPORTED:
-        importlib.import_module(name)
+    import_once()
     faults = layer.Layer()
     number = 0
     with tempfile.TemporaryDirectory(prefix="eventstore-faults-") as scratch:

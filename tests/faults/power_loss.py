@@ -6,7 +6,6 @@ printed is one state of the disk as JSON.
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 import os
@@ -24,7 +23,7 @@ import msgspec
 from tests.faults import layer
 from tests.faults.disk_model import Disk, Event, Keep, read_trace
 from tests.faults.layer import Kind
-from tests.faults.operations import IMPORTED, in_fork, prepare
+from tests.faults.operations import import_once, in_fork, prepare
 from tests.faults.part import Outcome, Report
 from tests.faults.story import CHAPTERS, Chapter, Life, aftermath, copied
 
@@ -90,8 +89,7 @@ def states(chapters: list[str], at_least: int = 0) -> Iterator[State]:
 
 
 def main(chapters: str, at_least: str) -> None:
-    for name in IMPORTED:
-        importlib.import_module(name)
+    import_once()
     logging.disable(logging.CRITICAL)
     faults = layer.Layer()
     with tempfile.TemporaryDirectory(prefix="eventstore-faults-") as scratch:
