@@ -1,0 +1,142 @@
+"""Requests as a server gets them, without ml-metadata beside: what is put is read, all of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import eventstore
+from eventstore import errors
+from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.proto import metadata_store_service_pb2 as service
+from tests.builders import memory_store, put_types
+
+
+@pytest.fixture
+def store() -> Iterator[eventstore.MetadataStore]:
+    """Two artifacts, two executions, two contexts."""
+    with memory_store() as opened:
+        data, train, run = put_types(opened)
+        opened.put_artifacts([mlmd.Artifact(type_id=data, uri=f"u{n}") for n in range(2)])
+        opened.put_executions([mlmd.Execution(type_id=train) for _ in range(2)])
+        opened.put_contexts([mlmd.Context(type_id=run, name=f"c{n}") for n in range(2)])
+        yield opened
+
+
+def call(store: eventstore.MetadataStore, rpc: str, **fields: Any) -> Any:
+    return store._engine.call(rpc, getattr(service, f"{rpc}Request")(**fields))
+
+
+@pytest.mark.parametrize("links", [1, 2])
+def test_links_that_are_put_are_there(store: eventstore.MetadataStore, links: int) -> None:
+    ids = [*range(1, links + 1)]
+    events = [mlmd.Event(artifact_id=n, execution_id=n, type=mlmd.Event.INPUT) for n in ids]
+    call(store, "PutEvents", events=events)
+    found = call(store, "GetEventsByArtifactIDs", artifact_ids=ids).events
+    assert [(event.artifact_id, event.execution_id, event.type) for event in found] == [
+        (n, n, mlmd.Event.INPUT) for n in ids
+    ]
+    call(
+        store,
+        "PutAttributionsAndAssociations",
+        attributions=[mlmd.Attribution(artifact_id=n, context_id=1) for n in ids],
+        associations=[mlmd.Association(execution_id=n, context_id=2) for n in ids],
+    )
+    artifacts = call(store, "GetArtifactsByContext", context_id=1).artifacts
+    assert sorted(artifact.id for artifact in artifacts) == ids
+    executions = call(store, "GetExecutionsByContext", context_id=2).executions
+    assert sorted(execution.id for execution in executions) == ids
+    call(store, "PutParentContexts", parent_contexts=[mlmd.ParentContext(child_id=2, parent_id=1)])
+    parents = call(store, "GetParentContextsByContext", context_id=2).contexts
+    assert [context.id for context in parents] == [1]
+
+
+def test_a_subgraph_names_what_hangs_together(store: eventstore.MetadataStore) -> None:
+    store.put_events([mlmd.Event(artifact_id=1, execution_id=2, type=mlmd.Event.OUTPUT)])
+    store.put_attributions_and_associations(
+        [mlmd.Attribution(artifact_id=1, context_id=1)],
+        [mlmd.Association(execution_id=2, context_id=2)],
+    )
+    options = mlmd.LineageSubgraphQueryOptions(max_num_hops=2)
+    options.starting_artifacts.filter_query = "id = 1"
+    graph = call(
+        store, "GetLineageSubgraph", lineage_subgraph_query_options=options
+    ).lineage_subgraph
+    assert [(a.artifact_id, a.context_id) for a in graph.attributions] == [(1, 1)]
+    assert [(a.execution_id, a.context_id) for a in graph.associations] == [(2, 2)]
+    assert [(e.artifact_id, e.execution_id) for e in graph.events] == [(1, 2)]
+    for nodes, ids in ((graph.artifacts, [1]), (graph.executions, [2]), (graph.contexts, [1, 2])):
+        assert [node.id for node in nodes] == ids
+
+
+def test_a_mask_names_the_state_of_each_kind(store: eventstore.MetadataStore) -> None:
+    artifact, execution = store.get_artifacts_by_id([1])[0], store.get_executions_by_id([1])[0]
+    context = store.get_contexts_by_id([1])[0]
+    artifact.state, artifact.uri = mlmd.Artifact.LIVE, "other"
+    execution.last_known_state = mlmd.Execution.RUNNING
+    context.external_id, context.name = "e", "other"
+    store.put_artifacts([artifact], ["state"])
+    store.put_executions([execution], ["last_known_state"])
+    store.put_contexts([context], ["external_id"])
+    (artifact,) = store.get_artifacts_by_id([1])
+    assert (artifact.state, artifact.uri) == (mlmd.Artifact.LIVE, "u0")
+    assert store.get_executions_by_id([1])[0].last_known_state == mlmd.Execution.RUNNING
+    (context,) = store.get_contexts_by_id([1])
+    assert (context.external_id, context.name) == ("e", "c0")
+
+
+@pytest.fixture
+def later(store: eventstore.MetadataStore, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Ten seconds after the store was filled, which is now; in milliseconds."""
+    moment = time.time_ns() + 10 * 10**9
+    monkeypatch.setattr("time.time_ns", lambda: moment)
+    return moment // 10**6
+
+
+@pytest.mark.parametrize("maps", ["properties", "custom_properties"])
+def test_only_a_change_moves_the_time_of_update(
+    store: eventstore.MetadataStore, later: int, maps: str
+) -> None:
+    (artifact,) = store.get_artifacts_by_id([1])
+    before = artifact.last_update_time_since_epoch
+    store.put_artifacts([artifact])
+    (artifact,) = store.get_artifacts_by_id([1])
+    assert artifact.last_update_time_since_epoch == before < later
+    getattr(artifact, maps)["string"].string_value = "new"
+    store.put_artifacts([artifact])
+    (artifact,) = store.get_artifacts_by_id([1])
+    assert artifact.last_update_time_since_epoch >= later
+    options = mlmd.ListOperationOptions(max_result_size=5)
+    options.order_by_field.field = mlmd.ListOperationOptions.OrderByField.LAST_UPDATE_TIME
+    for is_ascending, ids in ((True, [2, 1]), (False, [1, 2])):
+        options.order_by_field.is_asc = is_ascending
+        found = call(store, "GetArtifacts", options=options).artifacts
+        assert [artifact.id for artifact in found] == ids
+
+
+@pytest.mark.parametrize("kind", ["Artifact", "Execution", "Context"])
+def test_types_that_no_external_id_names(store: eventstore.MetadataStore, kind: str) -> None:
+    with pytest.raises(errors.NotFoundError, match="has any of the external ids"):
+        call(store, f"Get{kind}TypesByExternalIds", external_ids=["nobody's"])
+
+
+def test_a_position_is_called_by_its_number(store: eventstore.MetadataStore) -> None:
+    with pytest.raises(errors.InvalidArgumentError, match="as of 1: the store has no commit"):
+        store.as_of(1)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("kind", ["Artifact", "Execution", "Context"])
+def test_a_custom_property_without_a_value_is_refused(
+    store: eventstore.MetadataStore, kind: str, count: int
+) -> None:
+    (node_type,) = call(store, f"Get{kind}Types").ListFields()[0][1][-1:]
+    nodes = [getattr(mlmd, kind)(type_id=node_type.id, name=f"n{n}") for n in range(count)]
+    nodes[-1].custom_properties["x"].SetInParent()
+    before = store.log_position()
+    with pytest.raises(errors.InvalidArgumentError, match=r"custom property 'x' .* has no value"):
+        call(store, f"Put{kind}s", **{f"{kind.lower()}s": nodes})
+    assert store.log_position() == before
