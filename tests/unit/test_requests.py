@@ -70,6 +70,17 @@ def test_a_subgraph_names_what_hangs_together(store: eventstore.MetadataStore) -
     assert [(e.artifact_id, e.execution_id) for e in graph.events] == [(1, 2)]
     for nodes, ids in ((graph.artifacts, [1]), (graph.executions, [2]), (graph.contexts, [1, 2])):
         assert [node.id for node in nodes] == ids
+    parts = {field.name for field, _ in graph.ListFields()}
+    assert parts >= {"artifact_types", "execution_types", "context_types"}
+    for part in sorted(parts):
+        found = call(
+            store,
+            "GetLineageSubgraph",
+            lineage_subgraph_query_options=options,
+            read_mask={"paths": [part]},
+        ).lineage_subgraph
+        assert [field.name for field, _ in found.ListFields()] == [part]
+        assert getattr(found, part) == getattr(graph, part)
 
 
 def test_a_mask_names_the_state_of_each_kind(store: eventstore.MetadataStore) -> None:
