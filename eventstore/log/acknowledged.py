@@ -1,9 +1,9 @@
 """How far the active segment is known to be durable: written after each append, never synced.
 
 It tells a torn tail from damage. What lies before the acknowledged end was once synced to disk, so
-a message that is broken there was damaged afterwards; what is broken behind it was never promised
-to anyone. It also saves recomputing the right edge of the Merkle tree at the next open. After a
-power loss it may be older than the segment, never newer.
+a message that is broken there was damaged afterwards; what is broken after it was never promised to
+anyone. It also spares the next opening from computing the right edge of the Merkle tree again.
+After a power loss it may be older than the segment, never newer.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Acknowledged(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
 
     def frontier(self) -> Frontier:
         """Raises ValueError when there can be no such edge."""
-        # Hashes cut elsewhere give the same head, and with the next record a false one.
+        # Hashes cut elsewhere give the same head, but a false one after the next record.
         if any(len(subtree) != HASH_BYTES for subtree in self.subtrees):
             raise ValueError(f"a subtree's head has {HASH_BYTES} bytes")
         return Frontier(self.tree_size, self.subtrees)
@@ -44,7 +44,7 @@ class Acknowledged(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
 def write_acknowledged(descriptor: int, segment: int, end: int, frontier: Frontier) -> None:
     """Overwrite the acknowledgement. Readers tell a half-written one by its digest.
 
-    Never raises OSError: what it acknowledges is durable, and is not to be put again.
+    Never raises OSError: what it acknowledges is durable, and must not be put again.
     """
     body = msgspec.msgpack.encode(Acknowledged(segment, end, frontier.size, frontier.subtrees))
     digest = hashlib.sha256(body).digest()[:_DIGEST_BYTES]
@@ -60,7 +60,7 @@ def write_acknowledged(descriptor: int, segment: int, end: int, frontier: Fronti
 
 
 def read_acknowledged(path: Path) -> Acknowledged | None:
-    """None when there is none or it is unreadable: it is a help, not a truth."""
+    """None when there is none or it is unreadable: it helps, but nothing depends on it."""
     try:
         with open(path, "rb") as file:
             data = file.read(_BYTES_MAX)

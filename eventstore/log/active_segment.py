@@ -1,8 +1,8 @@
 """The active segment's file: appended to by writers, followed by readers, recovered after death.
 
-Behind the newest commit lies room for further ones: zeros. To sync what was written over them takes
-half as long as to sync a file that grew, whose size and blocks are to be synced with it. The room
-is given back when the segment ends or a writer closes it.
+After the newest commit lies room for further ones: zeros. Syncing what was written over them takes
+half as long as syncing a file that grew, whose size and blocks must be synced with it. The room is
+given back when the segment ends or a writer closes it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from eventstore.log.record import Commit
 _LOGGER = logging.getLogger("eventstore.log")
 
 _ROOM = bytes(256 * 1024)
-"""So much room is made at a time."""
+"""How much room is made at a time, in bytes."""
 
 _ROOM_MESSAGE_BYTES_MAX = 16 * 1024
 """For longer messages, making room would take as long as it saves."""
@@ -65,11 +65,11 @@ _SURE = (Ending.ROOM, Ending.END_OF_STREAM)
 _SECOND_LOOK_SECONDS = 0.02
 
 _READ_BYTES = 64 * 1024
-"""So much is read first when something was appended, which is mostly enough."""
+"""How much is read first when something was appended; mostly it is enough."""
 
 
 class Held(Enum):
-    """What a reader of the segment holds of its lock: whether anybody can be writing to it."""
+    """How much of the segment's lock a reader holds, and so whether anybody can be writing."""
 
     NOTHING = "nothing"
     SHARED = "shared"
@@ -145,12 +145,12 @@ class ActiveSegmentFile:
     def file_bytes(self) -> int:
         if self._descriptor < 0:
             self.refuse_closed()
-        # Not by its status: when that was asked for, Linux (since 6.13) gives the file a new time
-        # of change with the next write, which is then to be synced, too.
+        # Not by its status: once that was read, Linux (since 6.13) gives the file a new time of
+        # change at the next write, which then has to be synced, too.
         return os.lseek(self._descriptor, 0, os.SEEK_END)
 
     def is_up_to_date(self) -> bool:
-        """Whether the newest commit that is known is so still; False when that cannot be told."""
+        """Whether the newest known commit is still the newest; False when that cannot be told."""
         try:
             found = os.pread(self._descriptor, _END_BYTES, self.end - CHECKSUM_BYTES)
             return found == self._unchanged or (found == self._checksum and self._ends_here())
@@ -175,10 +175,10 @@ class ActiveSegmentFile:
     def catch_up(self, held: Held = Held.NOTHING) -> bool:
         """Notice what was appended since the last call; whether anything was.
 
-        Stops before a message that is being written, and, unless some of the lock is held, before
-        one that is not known to be durable.
-        Raises DataLossError when a commit that was acknowledged is damaged or gone, and what a
-        failing disk raises when one cannot be made durable.
+        Stops before a message that is being written, and, unless the lock is shared or held, before
+        one that is not known to be durable. Raises DataLossError when a commit that was
+        acknowledged is damaged or gone, and what a failing disk raises when one cannot be made
+        durable.
         """
         size = self.file_bytes()
         if size < self.end:
@@ -194,7 +194,7 @@ class ActiveSegmentFile:
                 f"segment {self.number}, {self.path}: what ends at byte {self.end} is not what was "
                 "read there before: something replaced it; open the store again"
             )
-        # Before the data: whatever is acknowledged by now is whole in what is read after.
+        # Before the data: whatever is acknowledged by now is whole in what is read next.
         acknowledged = read_acknowledged(self._acknowledged_path)
         start = self.end
         data, walk = self._walk_from(start)
@@ -249,7 +249,7 @@ class ActiveSegmentFile:
     def append_end_of_stream(self) -> None:
         """Mark that no commit follows: readers then look into the manifest for the next segment.
 
-        To be repeated where a writer may have died of it.
+        To be repeated where a writer may have died while doing it.
         """
         try:
             self._write(END_OF_STREAM)
@@ -264,7 +264,7 @@ class ActiveSegmentFile:
     def cut_torn_tail(self) -> None:
         """Remove what a writer left half-written when it died. Only under the writers' lock.
 
-        Raises DataLossError when that cannot be what stands behind the newest commit.
+        Raises DataLossError when no dying writer can have left what follows the newest commit.
         """
         size = self.file_bytes()
         if self.is_ended or (size == self._room_end and self.is_up_to_date()):
@@ -286,7 +286,7 @@ class ActiveSegmentFile:
             os.fsync(self._descriptor)
 
     def give_back_room(self) -> None:
-        """Let the file end behind its newest commit. Only under the writers' lock."""
+        """Let the file end after its newest commit. Only under the writers' lock."""
         if is_zero(memoryview(self._read(self.end, self.file_bytes()))):
             os.ftruncate(self._descriptor, self.end)
             self._room_end = self.end
@@ -346,7 +346,7 @@ class ActiveSegmentFile:
         self._ends.add(end, envelope.last_position, envelope.recorded_at)
 
     def _durable(self, data: memoryview, ends: list[int], held: Held) -> list[int]:
-        """Those of the whole and valid messages behind the newest commit that are durable."""
+        """Those of the whole and valid messages after the newest commit that are durable."""
         # Read after the data: a writer acknowledges what it has written and synced before.
         acknowledged = read_acknowledged(self._acknowledged_path)
         known_end = self.header_bytes
@@ -361,7 +361,7 @@ class ActiveSegmentFile:
             return durable
         try:
             if held is Held.EXCLUSIVE:
-                # A sync that failed may have left it in memory alone, where no later one sees it.
+                # A failed sync may have left it in memory alone, where no later sync sees it.
                 self._write(bytes(data[: ends[-1]]))
             _sync_data(self._descriptor)
         except OSError as error:
@@ -369,7 +369,7 @@ class ActiveSegmentFile:
         return ends
 
     def _absorb(self, data: memoryview, ends: list[int]) -> None:
-        """Take notice of whole messages behind the newest commit: of all, or when it fails of none.
+        """Take notice of whole messages after the newest commit: of all, or of none if it fails.
 
         An interrupt can come between any two steps.
         """
@@ -395,7 +395,7 @@ class ActiveSegmentFile:
             raise
 
     def _take_known_ends(self) -> None:
-        """Begin behind what earlier writers left of the commits' ends, if it fits the file."""
+        """Begin after what earlier writers noted of the commits' ends, if it fits the file."""
         known = read_commit_ends(self.path.parent, self.number)
         places = [self.header_bytes, *known.offsets, self.file_bytes() + 1]
         if not known.offsets or not all(map(lt, places, places[1:])):
@@ -413,8 +413,8 @@ class ActiveSegmentFile:
     def _check(self, data: memoryview, ends: list[int], first: int) -> bool:
         """Check commits, the first of which has an index, as they were read just now.
 
-        False when what other writers left of the commits' ends is not what the segment says; it is
-        then known from the segment alone.
+        False when what other writers noted of the commits' ends is not what the segment says; the
+        ends are then known from the segment alone.
         """
         start = 0
         for index, end in enumerate(ends, start=first):
@@ -459,7 +459,7 @@ class ActiveSegmentFile:
             raise
 
     def _walk_from(self, start: int) -> tuple[memoryview, Walk]:
-        """What the file has from a byte on, or as much of it as was needed, and a walk over it."""
+        """The file's bytes from an offset on, as far as they are needed, and a walk over them."""
         size = self.file_bytes()
         data = memoryview(self._read(start, min(start + _READ_BYTES, size)))
         walk = walk_messages(data)
@@ -471,7 +471,7 @@ class ActiveSegmentFile:
     def _is_damaged(
         self, data: memoryview, walk: Walk, start: int, acknowledged: Acknowledged | None
     ) -> bool:
-        """Whether a walk stopped at what cannot be a write that goes on or was interrupted."""
+        """Whether a walk stopped at what no running or interrupted write can have left."""
         is_acknowledged = (
             acknowledged is not None
             and acknowledged.segment == self.number
@@ -501,7 +501,7 @@ class ActiveSegmentFile:
         return os.lseek(self._descriptor, 0, os.SEEK_END) == self.end
 
     def _make_room(self, message_bytes: int) -> None:
-        """See to it that there is room for a message, if it is a short one."""
+        """Make room for a message, if it is a short one."""
         size = self.file_bytes()
         if self.end + message_bytes > size and message_bytes <= _ROOM_MESSAGE_BYTES_MAX:
             # Without it an append takes longer, and nothing else.
@@ -511,7 +511,7 @@ class ActiveSegmentFile:
     def _write(self, message: bytes) -> None:
         written = os.pwrite(self._descriptor, message, self.end)
         while written < len(message):
-            # A full disk takes a part, and refuses the rest.
+            # A full disk takes part of it and refuses the rest.
             more = os.pwrite(self._descriptor, message[written:], self.end + written)
             if not more:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -519,7 +519,7 @@ class ActiveSegmentFile:
         self._room_end = max(self._room_end, self.end + written)
 
     def _take_back(self) -> bool:
-        """Remove what was written behind the newest commit; whether it is gone for good."""
+        """Remove what was written after the newest commit; whether it is gone for good."""
         try:
             os.ftruncate(self._descriptor, self.end)
             self._room_end = self.end

@@ -1,4 +1,4 @@
-"""Copy a store, also one that is written to meanwhile, so that the copy is whole or not there."""
+"""Copy a store, even while it is written to, so that the copy is whole or not there."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def _copied_file(path: Path, target: Path) -> str:
 
 
 def _acknowledge(folder: Path, log: DirectoryLog) -> None:
-    """Say how far the copy goes, so that one that was cut later is known."""
+    """Say how far the copy goes, so that one that is cut later can be told."""
     path = folder / acknowledged.FILE_NAME
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:

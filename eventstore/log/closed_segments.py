@@ -52,7 +52,7 @@ class ClosedSegments:
         return batches
 
     def check(self, segment: Segment) -> None:
-        """Compare the segment's file with the manifest, unless it is as it was the last time.
+        """Compare the segment's file with the manifest, unless it is unchanged since last time.
 
         Raises what `batches` does.
         """
@@ -121,7 +121,7 @@ class ClosedSegments:
 
 
 def segment_of(segments: Sequence[Segment], position: int) -> Segment | None:
-    """The segment that holds a position, None when it lies behind or before all of them."""
+    """The segment that holds a position, None when it lies after or before all of them."""
     index = bisect.bisect_left(segments, position, key=lambda segment: segment.last_position)
     if index == len(segments) or position < segments[index].first_position:
         return None

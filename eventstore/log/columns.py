@@ -129,7 +129,7 @@ def derive(
 
 
 def _derivable(kind: str, payload: bytes | None) -> bytes | None:
-    """The payload as it is unless columns cannot be derived from that."""
+    """The payload itself, unless no columns can be derived from it."""
     if payload is None:
         return None
     try:
@@ -194,7 +194,7 @@ class _DerivedColumns:
         self._maps = {name: _PropertyMaps(rows) for name in ("properties", "custom_properties")}
 
     def setter(self, kind: str) -> Callable[[int, Any], None]:
-        """What fills the columns of a row from the message of a kind."""
+        """A function that fills the columns of a row from the message of a kind."""
         if kind in _NODE_KINDS:
             return self._node_setter(kind)
         if kind in _TYPE_KINDS:

@@ -1,9 +1,9 @@
 """Where the commits of the active segment end, so that opening it need not read it whole.
 
 Writers add a block for every 256 commits, never synced; what follows the last block is read from
-the segment itself. Like the acknowledgement it is a help, not a truth: a block that is missing or
-damaged ends what is taken from the file, and the commits that it names are checked when they are
-read.
+the segment itself. Like the acknowledgement it helps, but nothing depends on it: a block that is
+missing or damaged ends what is taken from the file, and the commits that it names are checked when
+they are read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BLOCK_BYTES = _DIGEST_BYTES + 8 * _BODY_NUMBERS
 
 
 class CommitEnds(NamedTuple):
-    """Of each commit: the offset behind it, its last position, and when it was recorded (µs)."""
+    """Of each commit: the offset after it, its last position, and when it was recorded (µs)."""
 
     offsets: array[int]
     positions: array[int]
@@ -47,7 +47,7 @@ def no_commits() -> CommitEnds:
 
 
 def read_commit_ends(folder: Path, segment: int) -> CommitEnds:
-    """What the file says of the first commits of a segment; nothing if it is of another."""
+    """What the file says of the first commits of a segment; nothing if it is another segment's."""
     known = no_commits()
     try:
         data = (folder / FILE_NAME).read_bytes()

@@ -37,7 +37,7 @@ def create_store(directory: Path) -> Manifest:
     folder = directory / LOG_FOLDER
     try:
         make_directory(directory)
-        # A creation that died may have made the directory, and not this.
+        # A creation that died may have made the directory but not this.
         with contextlib.suppress(PermissionError):
             sync_directory(directory.absolute().parent)
         with exclusive(directory / LOCK_NAME):
@@ -75,7 +75,7 @@ def start_segment(
     )
     path = folder / closed_name(number)
     with contextlib.suppress(FileNotFoundError):
-        # What a writer leaves that died before the manifest named the segment is the header alone.
+        # A writer that died before the manifest named the segment has left the header alone.
         if path.stat().st_size > len(header):
             raise errors.DataLossError(
                 f"{path} holds commits, but the {MANIFEST_NAME} of its store is missing or older: "

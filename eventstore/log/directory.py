@@ -236,7 +236,7 @@ class DirectoryLog(LogFiles):
                 self._active.close()
         self._is_closed = True
 
-    # For a copy of the whole log, of a handle that takes no more notice of others
+    # For a copy of the whole log by a handle that no longer takes notice of others
 
     @property
     def manifest(self) -> Manifest:
@@ -257,14 +257,14 @@ class DirectoryLog(LogFiles):
 
     @contextlib.contextmanager
     def _writing(self, *, wait: bool = True) -> Iterator[None]:
-        """Hold the writers' lock, knowing all that was appended, with no half-done write behind it.
+        """Hold the writers' lock, knowing all that was appended, with no torn write after it.
 
-        Raises FailedPreconditionError when the store is no longer where it was opened, and unless
-        it shall `wait` BlockingIOError when somebody else is writing.
+        Raises FailedPreconditionError when the store is no longer where it was opened, and without
+        `wait` BlockingIOError when somebody else is writing.
         """
         for _ in range(_ROTATIONS_MAX):
             active = self._active
-            # Before anything is opened anew.
+            # Before anything is opened again.
             active.refuse_closed()
             try:
                 is_opened = self._lock.acquire(active.path, wait=wait)
@@ -295,7 +295,7 @@ class DirectoryLog(LogFiles):
     def _settle(self) -> None:
         """Finish or take back what writers that died have left.
 
-        Where the disk does not allow it now, the next append does it.
+        If the disk does not allow it now, the next append does it.
         """
         try:
             with self._writing(wait=False):
@@ -322,8 +322,8 @@ class DirectoryLog(LogFiles):
         place = self._place
         if place.is_as_known() and not is_lock_opened:
             return
-        # Something in the folder changed. Asked for only then: Linux gives a file a new time of
-        # change with the next write after its status was asked for, which is to be synced, too.
+        # Something in the folder changed. The status is read only then: once it was read, Linux
+        # gives the file a new time of change at the next write, which has to be synced, too.
         if not self._active.is_at_its_path(self._lock.descriptor):
             self._lock.close()
             raise self._moved()

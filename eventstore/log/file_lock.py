@@ -23,7 +23,7 @@ def exclusive(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold the lock of a file, which is made if need be.
 
     A file that was removed while this waited locks nobody out: then the new one is locked. Raises
-    OSError, and unless it shall `wait` BlockingIOError when the file is locked.
+    OSError, and without `wait` BlockingIOError when the file is locked.
     """
     for _ in range(_OPENINGS_MAX):
         descriptor = open_to_lock(path, os.O_RDWR | os.O_CREAT)
@@ -33,7 +33,7 @@ def exclusive(path: Path, *, wait: bool = True) -> Iterator[None]:
                 yield
                 return
         finally:
-            # Said, for a child forked meanwhile may have the file open, too.
+            # Unlocked explicitly, since a child forked meanwhile may have the file open, too.
             fcntl.flock(descriptor, fcntl.LOCK_UN)
             close_locked(descriptor)
     raise errors.UnavailableError(
@@ -70,7 +70,7 @@ def try_exclusive(descriptor: int) -> bool:
 
 
 def try_shared(descriptor: int) -> bool:
-    """Take the lock beside others who share it, unless one has it alone; whether it was taken."""
+    """Share the lock with others, unless somebody has it alone; whether it was taken."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

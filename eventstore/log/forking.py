@@ -1,6 +1,6 @@
 """What a process that forks leaves to its child.
 
-In the child only the thread lives that forked. Locks that others held stay locked for ever, what
+In the child only the thread that forked lives on. Locks that others held stay locked for ever, what
 they were changing stays half-changed, and open files, threads and databases are the parent's. So
 whatever holds such things takes new ones in the child, before anything else runs there.
 """
@@ -15,10 +15,10 @@ from typing import Any, Protocol
 
 
 class Forkable(Protocol):
-    """Something that holds locks, open files, threads or what several steps change."""
+    """Something that holds locks, open files, threads or half-changed state."""
 
     def after_fork_in_child(self) -> None:
-        """Let go of what is the parent's. It waits for nothing, and fails at nothing."""
+        """Let go of what is the parent's. It never waits and never fails."""
 
 
 _forking = threading.RLock()
@@ -32,7 +32,7 @@ def renew_in_children(held: Forkable) -> None:
 
 
 def open_at_first_use(held: Any) -> None:
-    """Let an object's `open_missing` tell what it lacks from now on, by the attribute's name.
+    """Let an object's `open_missing` make the attributes that it lacks from now on, by name.
 
     Only in children, and not by a `__getattr__` that all have: Python then takes longer for each
     attribute, and a get reads some.

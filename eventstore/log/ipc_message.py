@@ -21,7 +21,7 @@ from eventstore.log.record import KINDS, Commit
 CHECKSUM_BYTES = 32
 
 _INT64, _VARIABLE = -1, 0
-"""What a column holds, beside values of a fixed number of bytes."""
+"""What a column holds, besides values of a fixed number of bytes."""
 
 _KIND_BYTES = {kind: kind.encode() for kind in KINDS}
 _NO_CHECKSUM = bytes(CHECKSUM_BYTES)
@@ -153,7 +153,7 @@ def commit_message(commit: Commit) -> bytes:
 def _metadata(
     rows: int, nulls: tuple[int, ...], lengths: tuple[int, ...]
 ) -> tuple[bytes, list[tuple[int, bytes]]]:
-    """What stands before the body, and which of its buffers are padded, with what.
+    """The bytes before the body, and which of its buffers are padded, with what.
 
     Puts of one program look alike, so most are found in the cache.
     """

@@ -1,7 +1,7 @@
 """Read the Arrow IPC stream of an active or closed segment, message by message.
 
-The stream is a schema message, then one record batch message a commit, then, in a closed segment,
-the end-of-stream marker, in an active one room for further commits: zeros. Arrow itself does not
+The stream is a schema message, then one record batch message per commit. A closed segment ends in
+the end-of-stream marker, an active one in room for further commits: zeros. Arrow itself does not
 notice a flipped bit, so every message is checked against its own checksum before anything in it is
 believed.
 """
@@ -21,7 +21,7 @@ from eventstore.log.ipc_message import CHECKSUM_BYTES
 END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
 NO_MESSAGE = bytes(8)
-"""What stands in place of the start of a message where room is left."""
+"""What is found in place of the start of a message where room is left."""
 
 _CONTINUATION = 0xFFFFFFFF
 _CONTINUATION_BYTES = b"\xff\xff\xff\xff"
@@ -68,7 +68,7 @@ def schema_message_bytes(data: memoryview) -> int:
 
 
 def walk_messages(data: memoryview, offset: int = 0) -> Walk:
-    """Walk from the start of a message to the first thing that is no whole and valid one."""
+    """Walk from the start of a message to the first thing that is not a whole and valid one."""
     ends: list[int] = []
     while True:
         if offset == len(data):
@@ -90,7 +90,7 @@ def can_be_torn(data: memoryview, walk: Walk, start: int) -> bool:
     """Whether what a walk over the file from byte `start` on stopped at can be a torn write.
 
     A write that a crash interrupted leaves a short message, or zeros where a sector of it did not
-    reach the disk, and no valid message behind it. Anything else was damaged afterwards.
+    reach the disk, and no valid message after it. Anything else was damaged afterwards.
     """
     offset = walk.stopped_at
     if _has_valid_message(data, offset + _ALIGNMENT):
@@ -108,13 +108,13 @@ def can_be_torn(data: memoryview, walk: Walk, start: int) -> bool:
 
 
 def starts_like_a_message(data: memoryview, offset: int) -> bool:
-    """Whether as much as there is of a message's first four bytes is as it has to be."""
+    """Whether the first four bytes of a message, as far as they are there, are right."""
     start = bytes(data[offset : offset + len(_CONTINUATION_BYTES)])
     return _CONTINUATION_BYTES.startswith(start)
 
 
 def is_zero(data: memoryview) -> bool:
-    # Of bytes, which are compared as a whole; views are compared number by number.
+    # Bytes are compared as a whole, views number by number.
     return bytes(data) == bytes(len(data))
 
 

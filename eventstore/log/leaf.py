@@ -20,7 +20,7 @@ def leaf_hashes(store_id: UUID, records: Iterable[Record]) -> Iterator[bytes]:
     """The hash of each record's leaf, in order."""
     sha256, pack, store = hashlib.sha256, _FIXED.pack, store_id.bytes
     known: tuple[str | None, ...] | None = None
-    # Flat, since every call more would be made for each of many records.
+    # Written flat: each further call would be made for each of many records.
     for record in records:
         texts = (record.actor, record.reason, record.request_id)
         if texts != known:

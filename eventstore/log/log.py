@@ -74,7 +74,7 @@ class VerifyReport(ShownInNotebooks, msgspec.Struct, frozen=True):
     cache_findings: list[Finding] = []
 
     def without(self, *not_checked: str) -> VerifyReport:
-        """The same report, which also says that something was not looked at."""
+        """The same report, which also says that something was not checked."""
         return msgspec.structs.replace(self, not_checked=[*self.not_checked, *not_checked])
 
 
@@ -103,7 +103,7 @@ class Log(Protocol):
         """Notice what other processes have appended; whether the position moved."""
 
     def reserved(self) -> AbstractContextManager[None]:
-        """Keep other processes from appending, for a writer that has come too late repeatedly."""
+        """Keep other processes from appending, for a writer that has been overtaken repeatedly."""
 
     def append(
         self,
@@ -143,7 +143,7 @@ class Log(Protocol):
     def check_closed(self) -> None:
         """Compare the files of closed and sealed segments with what is known of them.
 
-        For who reads them on other ways than `scan`. Raises DataLossError.
+        For callers that read them by other ways than `scan`. Raises DataLossError.
         """
 
     def seal(self) -> None:

@@ -57,7 +57,7 @@ _KNOWN = frozenset(
         "_place",
     )
 )
-"""What a log knows of its files, which a forked child has to learn anew."""
+"""What a log knows of its files, which a forked child has to learn again."""
 
 
 class LogFiles:
@@ -167,7 +167,7 @@ class LogFiles:
         return self._newest_commit()[0]
 
     def refresh(self) -> bool:
-        # Mostly there is nothing new, which is told without waiting for others.
+        # Mostly there is nothing new, and that can be told without waiting for others.
         if not self._has_news and self._active.is_up_to_date():
             return False
         with self._mutex, translating("reading", self._folder):
@@ -354,7 +354,7 @@ class LogFiles:
     def _in_segment(self, position: int, ask: Callable[[Segment], _Answer]) -> _Answer:
         """Ask the closed or sealed segment that holds `position`.
 
-        Another process may seal it between our look into the manifest and the read.
+        Another process may seal it after we read the manifest and before we read the segment.
         """
         while True:
             segment = segment_of(self._manifest.segments, position)
@@ -437,7 +437,7 @@ class LogFiles:
 
 
 def with_newest_manifest(directory: Path, opened: Callable[[Manifest], _Answer]) -> _Answer:
-    """What comes of opening a store by its manifest, read again while writers replace it."""
+    """The result of opening a store by its manifest, read again while writers replace it."""
     while True:
         manifest = read_manifest(directory)
         try:

@@ -110,8 +110,8 @@ def read_manifest(directory: Path) -> Manifest:
 def manifest_to_append_by(directory: Path, known: Manifest) -> Manifest:
     """The manifest of a store that is open, in which segments may have been sealed meanwhile.
 
-    Raises DataLossError when who opens the store by it would not find what is appended now: it is
-    missing, damaged, or another's than the one `known`.
+    Raises DataLossError when whoever opens the store by it would not find what is appended now: it
+    is missing, damaged, or not a successor of the one `known`.
     """
     path = directory / MANIFEST_NAME
     try:

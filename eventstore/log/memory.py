@@ -99,7 +99,7 @@ class MemoryLog:
             )
             self._frontier = frontier
             self._commits.append(commit)
-            # Last, for readers, and a child that is forked, go by it.
+            # Last, because readers and forked children go by it.
             self._last_positions.append(commit.last_position)
             return commit
 
@@ -221,7 +221,7 @@ def _batch(
     names = list(columns) if columns is not None else RECORD_SCHEMA.names
     records, heads = [], []
     for commit in commits:
-        # Of a large commit, a reader of one record is to pay for that alone.
+        # A reader of one record of a large commit should pay for that record alone.
         start = max(after + 1 - commit.first_position, 0)
         for record in commit.records[start : upto + 1 - commit.first_position]:
             records.append(record)

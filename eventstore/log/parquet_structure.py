@@ -1,4 +1,4 @@
-"""Check what a sealed segment says of itself beside its rows: footer, page headers, statistics.
+"""Check what a sealed segment says of itself besides its rows: footer, page headers, statistics.
 
 Engines skip row groups by their statistics, count by the footer, and read past what lies between
 pages. So everything that a footer or page header says must be true, nothing may be in them that the
@@ -101,7 +101,7 @@ class ParquetStructure:
             )
 
     def check_group(self, number: int, table: pa.Table) -> None:
-        """Hold all that is said of a row group against its rows. Raises ValueError."""
+        """Compare all that is said of a row group with its rows. Raises ValueError."""
         if len(table) != self.rows[number]:
             raise ValueError(f"group {number} has {len(table)} rows, not {self.rows[number]}")
         leaves = [leaf for name in table.column_names for leaf in _leaves(table[name])]
@@ -186,7 +186,7 @@ class ParquetStructure:
 def check_schema(file: parquet.ParquetFile, metadata: dict[str, str]) -> None:
     """Raise ValueError unless a file has the columns of a segment, and these metadata alone.
 
-    Arrow goes by a schema of its own beside that of Parquet, which `ParquetStructure` compares.
+    Arrow reads by a schema of its own next to that of Parquet, which `ParquetStructure` compares.
     """
     found = file.schema_arrow
     if not found.remove_metadata().equals(RECORD_SCHEMA) or any(field.metadata for field in found):
@@ -303,7 +303,7 @@ def _check_chunk(chunk: _Chunk, leaf: _Leaf, rows: int) -> None:
 
 
 def _check_statistics(stated: Fields, values: pa.Array, empty_maps: int) -> None:
-    """Hold statistics against the values that are there and the number of maps without any."""
+    """Compare statistics with the values that are there and the number of maps without any."""
     _expect_fields("its statistics", stated, _STATISTICS)
     # Whether an empty map counts as a null in its columns depends on the version of Arrow.
     nulls = values.null_count
@@ -348,7 +348,7 @@ def _is_encoded(encoded: bytes | None, value: Any, data_type: pa.DataType) -> bo
 
 
 def _check_sizes(stated: Fields, leaf: _Leaf, in_all: int, present: int, rows: int) -> None:
-    """Hold the histograms of levels, of which the ends are known, against the values."""
+    """Compare the histograms of levels, of which the ends are known, with the values."""
     _expect_fields("its sizes", stated, _SIZES)
     repetitions, definitions = stated.get(2), stated.get(3)
     if repetitions and (sum(repetitions) != in_all or repetitions[0] != rows):

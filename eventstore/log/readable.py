@@ -28,13 +28,13 @@ from eventstore.log.record import KINDS, Draft
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 NESTED_MESSAGES_MAX: Final = 99
-"""So many messages may be nested in a record, itself and the entries of maps counted."""
+"""How many messages may be nested in a record, counting itself and the entries of maps."""
 
 RECORD_BYTES_MAX: Final = 64 * 1024 * 1024
-"""So long a record's message may be."""
+"""How long a record's message may be, in bytes."""
 
 COMMIT_BYTES_MAX: Final = 512 * 1024 * 1024
-"""So long the messages of one put may be together."""
+"""How long the messages of one put may be together, in bytes."""
 
 # A response holds nodes two messages deep at most, and what a library reads is 101 deep at most.
 _DEPTH_MAX: Final = NESTED_MESSAGES_MAX + 2
@@ -62,7 +62,7 @@ def refuse_unreadable(drafts: Sequence[Draft]) -> None:
     by_kind: dict[str, list[bytes]] = {}
     for draft in drafts:
         by_kind.setdefault(draft.kind, []).append(draft.payload)
-    # Messages one behind the other are one that has the fields of all.
+    # Serialized messages in a row are one message that has the fields of all.
     joined = {kind: b"".join(payloads) for kind, payloads in by_kind.items()}
     size = sum(map(len, joined.values()))
     if size > RECORD_BYTES_MAX:
@@ -96,8 +96,8 @@ def refusing_unreadable(put: _Put) -> _Put:
 def read_message(message_class: Any, payload: bytes) -> Any:
     """The message of a stored payload.
 
-    An older version appended what this one refuses. Of that the message is what can be read: what
-    is nested too deep is left out, and what is no text is marked by U+FFFD.
+    An older version appended what this one refuses. Then this is what can be read of it: what is
+    nested too deep is left out, and what is no text is marked by U+FFFD.
     """
     try:
         return message_class.FromString(payload)
@@ -120,7 +120,7 @@ def readable(kind: str, payload: bytes) -> bytes:
 
 
 def mended(message_name: str, payload: bytes) -> bytes:
-    """What can be read of a message, which has one of the names of those that are stored."""
+    """What can be read of a message; its name is one of those that are stored."""
     strict = _envelope().DESCRIPTOR.fields_by_name["inner"].message_type
     descriptor = strict.fields_by_name[message_name].message_type
     return _mended(descriptor, payload, NESTED_MESSAGES_MAX - 1)
@@ -141,7 +141,7 @@ def _refuse_too_long(drafts: Sequence[Draft], size: int) -> None:
 
 
 def _refusal(draft: Draft) -> InvalidArgumentError:
-    # To leave something out makes it shorter, to mark what is no text does not.
+    # Leaving something out makes it shorter, marking what is no text does not.
     if len(mended(_name(draft.kind), draft.payload)) < len(draft.payload):
         what = (
             f"is nested too deep: at most {NESTED_MESSAGES_MAX} messages may lie one in the other; "
@@ -220,7 +220,7 @@ def _field(number: int, content: bytes) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _head(number: int, length: int) -> bytes:
-    """What stands before the content of a field."""
+    """The bytes before the content of a field."""
     return _varint(number << 3 | _LENGTH_DELIMITED) + _varint(length)
 
 

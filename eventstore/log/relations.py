@@ -117,11 +117,11 @@ _QUERIES: Final = (
     """,
 )
 _FINDINGS_MAX: Final = 10
-"""Of one relation; who forged many forged no less."""
+"""The most findings of one relation; a forger of many is found by the first few."""
 
 
 class RelationsUncheckedError(Exception):
-    """There was not the room to compare all records with each other."""
+    """There was not enough room to compare all records with each other."""
 
 
 def relation_findings(
@@ -130,7 +130,7 @@ def relation_findings(
     """What does not hold between records, given with COLUMNS from the one after `after` on.
 
     `types` are what the nodes among them say of their types. Raises RelationsUncheckedError when
-    there is not room enough.
+    there is not enough room.
     """
     with TemporaryFolder() as folder:
         config: dict[str, str | bool | int | float | list[str]] = {

@@ -1,4 +1,4 @@
-"""Put a store in the place of another form of it, so that a death at any moment can be settled.
+"""Put a store in the place of another form of it, so that a crash at any moment can be settled.
 
 What is to be at a path is made beside it, as `.NAME.new`, locked by the process that makes it. What
 was at the path is moved to `.NAME.old` and removed at the end. Whoever comes upon one of them
@@ -33,13 +33,13 @@ def made_beside(path: Path, *, is_directory: bool) -> Iterator[Path]:
     """
     settle(path)
     new = _new(path)
-    # Before anybody comes upon it and takes it for what a dead process has left.
+    # Before anybody comes upon it and takes it for a dead process's leftover.
     with _one_at_a_time(path.parent):
         descriptor = _locked(new, path, is_directory=is_directory)
     try:
         yield new
     finally:
-        # What was made stands at the path by now, unless the work has failed.
+        # What was made is at the path by now, unless the work has failed.
         with contextlib.suppress(OSError):
             if is_at(new, descriptor):
                 _remove(new)

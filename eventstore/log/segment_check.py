@@ -65,7 +65,7 @@ _TRUE_OF_THEMSELVES_MAX = 256
 
 
 class SegmentJob(msgspec.Struct, frozen=True):
-    """One segment to check, and what is to be true in front of it.
+    """One segment to check, and what must be true before it.
 
     `entry` is the manifest's for it, `previous` that for the segment before.
     """
@@ -79,9 +79,9 @@ class SegmentJob(msgspec.Struct, frozen=True):
 
 
 class CheckedSegment(msgspec.Struct):
-    """What checking one segment gave: `head` is the tree's behind it, in hexadecimal.
+    """The result of checking one segment: `head` is the tree head after it, in hexadecimal.
 
-    `types` are what its nodes say of their types, for who knows the types.
+    `types` are what its nodes say of their types, to be compared with the types.
     """
 
     records: int = 0

@@ -25,7 +25,7 @@ _TEMPORARY: Final = re.compile(r"(manifest\.json|[0-9]{10}\.(arrows|parquet))\..
 
 
 def strange_files(directory: Path) -> list[Finding]:
-    """What lies in the store's folders, caches aside, and is no part of it."""
+    """What lies in the store's folders, caches apart, and is no part of it."""
     before = read_manifest(directory)
     try:
         beside = _entries(directory)

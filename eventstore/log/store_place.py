@@ -10,14 +10,14 @@ from typing import Final
 from eventstore.log.manifest import MANIFEST_NAME
 
 _TICK_SECONDS: Final = 0.05
-"""File systems take their times from a clock that may stand still for so long."""
+"""How long the clock of file systems may stand still."""
 
 
 class StorePlace:
-    """A store's log folder and manifest, as they were when all was last found to be right.
+    """A store's log folder and manifest, as they were when all was last found right.
 
-    Known by their times of change, which nobody can set: tools that copy set times of modification
-    to those of the original, and the number of a removed file is given again.
+    Recognized by their times of change, which nobody can set. Times of modification would not do,
+    since copying tools set them, nor inode numbers, which are given again.
     """
 
     def __init__(self, directory: Path, folder: Path) -> None:

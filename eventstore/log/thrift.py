@@ -1,7 +1,7 @@
 """Read the compact protocol of Apache Thrift, in which Parquet writes its footer and page headers.
 
-Arrow answers what it makes of them, not what they say: of two statements of one thing it shows one,
-and what it does not know it passes over.
+Arrow shows its reading of them, not all they say: of two statements of one thing it shows one, and
+it passes over what it does not know.
 """
 
 from __future__ import annotations

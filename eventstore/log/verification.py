@@ -1,8 +1,8 @@
 """Check a whole store on disk: every file, checksum, hash and derived column, from the files alone.
 
 Then what relates records to each other, and that nothing else lies in the store's folders.
-Segments are checked side by side, each from what the manifest states of the one before, so that one
-that is damaged does not hide the state of those behind it.
+Segments are checked side by side, each from what the manifest states of the one before, so that a
+damaged one does not hide the state of those after it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def verify_directory(
 
     With `after` and `upto` only the segments that hold records in (after, upto] are checked; what
     the manifest states of those before them is then believed. Each of `signed_heads`, for which all
-    must be checked, is compared with the tree over so many records.
+    must be checked, is compared with the tree of its size.
 
     Raises NotFoundError when there is no store, FailedPreconditionError when its format is newer,
     InvalidArgumentError for signed heads together with a range.
@@ -183,7 +183,7 @@ def _checked_by_processes(jobs: Sequence[SegmentJob], workers: int) -> Iterator[
         try:
             with _worker_process() as process:
                 processes.append(process)
-                # Else whoever leaves finds it among the processes.
+                # Otherwise it is still among the processes when this is left.
                 if is_left:
                     process.kill()
                 assert process.stdin is not None

@@ -15,8 +15,8 @@ from eventstore.log.forking import no_fork
 class WritersLock:
     """A lock on the active segment itself.
 
-    Whatever else were locked could be removed while a writer holds it, and made anew and locked by
-    another; with the segment go its commits, which everybody notices.
+    Any other file could be removed while a writer holds it, then made and locked by another. With
+    the segment its commits would go, which everybody notices.
     """
 
     def __init__(self) -> None:
@@ -31,13 +31,13 @@ class WritersLock:
     def acquire(self, path: Path, *, wait: bool = True) -> bool:
         """Lock the segment at `path`; whether it was opened for this. One thread may do so again.
 
-        Raises OSError when it cannot be opened or locked, unless it shall `wait` BlockingIOError
-        when it is locked by another.
+        Raises OSError when it cannot be opened or locked, without `wait` BlockingIOError when it is
+        locked by another.
         """
         if not self._threads.acquire(blocking=wait):
             raise BlockingIOError
         try:
-            # Mostly the same object, which is told sooner than that two paths are equal.
+            # Mostly the same object, which is faster to tell than whether two paths are equal.
             is_opened = path is not self._path and path != self._path
             operation = fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)
             if is_opened:
