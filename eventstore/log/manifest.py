@@ -111,7 +111,7 @@ def manifest_to_append_by(directory: Path, known: Manifest) -> Manifest:
     """The manifest of a store that is open, in which segments may have been sealed meanwhile.
 
     Raises DataLossError when whoever opens the store by it would not find what is appended now: it
-    is missing, damaged, or not a successor of the one `known`.
+    is missing, damaged, another store's, or older than the one `known`.
     """
     path = directory / MANIFEST_NAME
     try:

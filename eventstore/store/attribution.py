@@ -21,7 +21,7 @@ class Attribution:
     request_id: str | None = None
 
     def overlaid(self, other: Attribution) -> Attribution:
-        """What the other says, and this one where the other says nothing."""
+        """The other's values, and this one's where the other has none."""
         return Attribution(
             self.actor if other.actor is None else other.actor,
             self.reason if other.reason is None else other.reason,

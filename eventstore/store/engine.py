@@ -94,13 +94,13 @@ MILLISECONDS_MIN = 100_000_000_000
 """Whole numbers from here on are milliseconds since the epoch (from March 1973), not positions."""
 
 _CLOCK_STEP = 1_000
-"""So many microseconds may a moment lie behind the clock: milliseconds say no more."""
+"""How far a moment may be ahead of the clock, in µs: milliseconds are no more exact."""
 
 MAX_CONFLICTS = 100
-"""How often a put starts over because another process appended first, before it gives up."""
+"""How often a put starts over because another process appended first before it gives up."""
 
 _CONFLICTS_BEFORE_RESERVING = 3
-"""A put that has started over so often keeps others from appending until it is done."""
+"""After how many conflicts a put keeps others from appending until it is done."""
 
 
 class Engine:
@@ -117,7 +117,7 @@ class Engine:
         renew_in_children(self)
 
     def after_fork_in_child(self) -> None:
-        """Take a lock of one's own: a thread of the parent may have been putting."""
+        """Take a new lock: a thread of the parent may have been putting."""
         self._put_lock = threading.Lock()
 
     def ensure_system_types(self) -> None:
@@ -140,7 +140,7 @@ class Engine:
             raise unreadable_request(error) from None
 
     def put(self, put: Callable[[Transaction, Any], Any], request: Any) -> Any:
-        """What `put` answers to a request, its drafts one commit, durable when this returns."""
+        """The response of `put`; its drafts become one commit, durable when this returns."""
         attribution = current_attribution(self, self._attribution)
         with self._put_lock:
             for conflicts in range(MAX_CONFLICTS):
@@ -225,7 +225,7 @@ class Engine:
                 "moment"
             )
         if position > newest:
-            # Another thread has just appended it. What is answered must not change once it is seen.
+            # Another thread has just appended it. An answer must not change once it is seen.
             self.projections.catch_up()
         return position
 
@@ -236,10 +236,10 @@ class Engine:
         *,
         said: tuple[str | None, str | None] = (None, None),
     ) -> tuple[int, int]:
-        """The positions after the one and up to the other moment: all without them.
+        """The positions after one moment and up to another; without moments all of them.
 
-        Raises InvalidArgumentError for moments that `position_of` refuses, other than one before
-        the first commit for `since`, and for moments in the wrong order.
+        Raises InvalidArgumentError for moments in the wrong order and for those that `position_of`
+        refuses; only `since` may be before the first commit.
         """
         newest = self.projections.catch_up()
         after = 0 if since is None else self.position_of(since, or_start=True, said=said[0])

@@ -73,7 +73,7 @@ def put_lineage_subgraph(
         (EXECUTION, request.executions),
         (CONTEXT, request.contexts),
     ):
-        # All type ids before all types before all properties: the first error is then upstream's.
+        # First all type ids, then all types, then all properties: so the first error is upstream's.
         for node in nodes:
             require_type_id(kind, node)
         types = [validated_type(transaction, kind, node) for node in nodes]

@@ -29,7 +29,7 @@ def put_events(
 def put_all_events(transaction: Transaction, events: Sequence[mlmd.Event]) -> None:
     """Append events; the time of those that have none becomes now."""
     if len(events) > 1:
-        # A look-up of each would be most of the cost of putting many.
+        # Looking up each by itself would be most of the cost of putting many.
         artifact_ids = [event.artifact_id for event in events]
         execution_ids = [event.execution_id for event in events]
         types = [event.type for event in events]

@@ -38,7 +38,7 @@ class Page:
 
 
 class _PageToken(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """Where a walk stands: the order it follows, the last row it gave, the position it reads at."""
+    """How far a walk is: the order it follows, the last row it gave, the position it reads at."""
 
     order_field: int
     is_ascending: bool

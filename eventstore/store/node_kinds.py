@@ -1,4 +1,4 @@
-"""What tells artifacts, executions and contexts apart, so that one code serves all three."""
+"""What tells artifacts, executions and contexts apart, so that the same code serves all three."""
 
 from __future__ import annotations
 

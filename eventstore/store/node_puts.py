@@ -1,8 +1,8 @@
 """Puts of artifacts, executions and contexts: insert, full update, masked update.
 
 The rules are those of MLMD 1.17.1: the presence of `id` decides between insert and update, a full
-update replaces the whole node save its name (a context's name it does replace), and the update
-time moves only when the given node differs from the stored one.
+update replaces the whole node except its name (of a context the name, too), and the update time
+moves only when the given node differs from the stored one.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def put_nodes(
     guard_update_time: bool = False,
 ) -> list[int]:
     """Insert the nodes without an id, update the others; the ids of all."""
-    # A look-up of each name would be most of the cost of putting many.
+    # Looking up each name by itself would be most of the cost of putting many.
     keys = [*map(_name_key, nodes)]
     if len(keys) > 1:
         transaction.look_up(kind.names, [key for key in keys if key is not None])
@@ -149,7 +149,7 @@ def _unknown_type(kind: NodeKind, given: Node) -> NotFoundError:
 def check_properties(
     kind: NodeKind, given: Node, node_type: NodeType, names: Iterable[str] | None = None
 ) -> None:
-    """Hold the typed properties (those in `names`, or all) against the node's type."""
+    """Check the typed properties (those in `names`, or all) against the node's type."""
     declared, properties = node_type.properties, given.properties
     # Not by items(), which takes twice as long.
     for name in properties:
@@ -200,7 +200,7 @@ def _insert_all(
     transaction: Transaction, kind: NodeKind, nodes: Sequence[Node], keys: Sequence[int | None]
 ) -> list[int]:
     """Insert the nodes, none of which has an id; `keys` are those of their names."""
-    # Written flat, since every step more would be taken for each of thousands.
+    # Written flat, since each further step would be taken thousands of times.
     message, record_kind, is_artifact = kind.message, kind.record_kind, kind is ARTIFACT
     drafts, now = transaction.drafts, transaction.now_ms()
     stored_nodes, names, uris = (
@@ -222,7 +222,7 @@ def _insert_all(
         for name in properties:
             if value_fields.get(name, _UNDECLARED) != properties[name].WhichOneof("value"):
                 check_properties(kind, given, validated_type(transaction, kind, given))
-        # Custom properties are checked before anything else is refused, or else by their bytes
+        # Custom properties are checked before anything else is refused; otherwise by their bytes
         # below.
         if kind is CONTEXT and not given.name:
             check_custom_properties(kind, given)
@@ -243,7 +243,7 @@ def _insert_all(
         stored.create_time_since_epoch = now
         stored.last_update_time_since_epoch = now
         if is_artifact:
-            # One without a uri has the empty one.
+            # A node without a uri has the empty one.
             stored.uri = uri = given.uri
         payload = stored.SerializeToString(deterministic=True)
         if _EMPTY_VALUE in payload:
@@ -306,7 +306,7 @@ def _update(
         stored.HasField("external_id") and stored.external_id == updated.external_id
     ):
         _refuse_taken_external_id(transaction, kind, updated.external_id)
-    # Of properties the masked ones count alone; of the other fields all, masked or not.
+    # Only masked properties count; of the other fields all do, masked or not.
     if not force_update_time and _says_the_same(kind, given, updated, stored):
         return
     update_time = transaction.now_ms()
@@ -415,7 +415,7 @@ def _copy_field(target: Node, source: Node, field: Any) -> None:
 def _says_the_same(kind: NodeKind, given: Node, updated: Node, stored: Node) -> bool:
     """Whether a put of `given` changes nothing in upstream's eyes: type id and times apart.
 
-    The comparison is of presence and value, `type` and `system_metadata` included: a node as a get
+    Presence and value are compared, including `type` and `system_metadata`: a node as a get
     returned it is no change, one without its `type` moves the update time.
     """
     if _compared(kind, given) != _compared(kind, stored):

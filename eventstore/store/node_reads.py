@@ -23,7 +23,7 @@ from eventstore.store.wire import fill_repeated, fill_repeated_from_columns
 _RESERVED_URI_FIELD = 1
 _IDS_PER_LOOK_UP = 4096
 _MANY_NODES_MIN = 8192
-"""From so many on it pays to handle nodes column by column."""
+"""From this many on it pays to handle nodes column by column."""
 
 Response = TypeVar("Response", bound=Any)
 
@@ -85,7 +85,7 @@ def nodes_by_id(snapshot: Snapshot, kind: NodeKind, node_ids: Iterable[int]) -> 
     """
     ids = distinct_ids(node_ids)
     if len(ids) == 1:
-        # As most ask for; a dictionary would take as long as all else.
+        # The usual case; a dictionary would take as long as all the rest.
         payload = snapshot.node_payload(kind, ids[0])
         return [] if payload is None else [read_message(kind.message, payload)]
     found = snapshot.newest_of_each(kind.nodes, ids)

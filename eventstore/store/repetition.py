@@ -14,7 +14,7 @@ from eventstore.projections.index_tables import REQUEST_IDS, SEQUENCES, hash64
 from eventstore.store.transaction import Transaction
 
 _NOW_IN_REPETITION = -(2**62)
-"""What the clock shows while a put is run again: no clock did when it was run first."""
+"""The time while a put is run again: one that no clock showed when it was first run."""
 
 _OUTPUT_TIMES = ("create_time_since_epoch", "last_update_time_since_epoch")
 
@@ -25,7 +25,7 @@ def commit_of_request(log: Log, projections: Projections, request_id: str) -> Co
     entries = index.entries(REQUEST_IDS, hash64(request_id), index.position)
     if not entries:
         return None
-    # All are of one commit, but for a collision of hashes.
+    # They all belong to one commit, unless hashes collide.
     for commit in log.commits(entries[0][0] - 1, entries[-1][0]):
         if commit.records[0].request_id == request_id:
             return commit
@@ -40,8 +40,8 @@ def acknowledged_again(
 ) -> Any:
     """The response to a put that `commit` has applied already.
 
-    The put is run again on the state before the commit, and must come to the same records, times
-    that the store has set apart. Raises AlreadyExistsError when it does not.
+    The put is run again on the state before the commit, and must lead to the same records, apart
+    from times that the store has set. Raises AlreadyExistsError when it does not.
     """
     transaction = Transaction(
         projections,
@@ -79,7 +79,7 @@ def _is_same(drafts: Sequence[Draft], records: Sequence[Record]) -> bool:
 
 def _says_the_same(draft: Draft, record: Record) -> bool:
     if record.payload is None or draft.payload == record.payload:
-        # Of erased content nothing is left to compare.
+        # Erased content leaves nothing to compare.
         return True
     message = MESSAGES[record.kind]
     put, stored = message.FromString(draft.payload), message.FromString(record.payload)

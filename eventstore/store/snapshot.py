@@ -28,7 +28,7 @@ def distinct_ids(ids: Iterable[int]) -> list[int]:
     """Each of the ids once, ascending.
 
     Raises TypeError for one that is no integer and ValueError for one beyond 64 bits, as a message
-    does that takes ids.
+    that takes ids does.
     """
     found = sorted({*map(index, ids)})
     if found and not (found[0] >= -HALF and found[-1] < HALF):
@@ -37,7 +37,7 @@ def distinct_ids(ids: Iterable[int]) -> list[int]:
 
 
 class DeclaredType(NamedTuple):
-    """A type's name, and by property that it declares the field of a value that it takes."""
+    """A type's name, and for each declared property the field of a value that it takes."""
 
     name: str
     value_fields: dict[str, str | None]
@@ -66,7 +66,7 @@ class Snapshot:
         return self._index.entries(table, key, self.position)
 
     def newest_of_each(self, table: int, keys: Sequence[int]) -> dict[int, tuple[int, bytes]]:
-        """What `newest` answers for those of `keys` for which there is anything."""
+        """What `newest` returns for those of `keys` that have an entry."""
         return self._index.newest_of_each(table, keys, self.position)
 
     def node_payload(self, kind: NodeKind, node_id: int) -> bytes | None:
@@ -141,7 +141,7 @@ class Snapshot:
         node_type = self.type_by_name(kind, name, version)
         if node_type is None:
             return None
-        # It is never renamed, so it is there as of every later position, too.
+        # Types are never renamed, so it is there as of every later position, too.
         known[key] = (node_type.id, self.position)
         return int(node_type.id)
 

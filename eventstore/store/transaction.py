@@ -84,11 +84,11 @@ class Transaction(Snapshot):
         return found[1]
 
     def look_up(self, table: int, keys: Collection[int]) -> None:
-        """Look up many keys at once, so that `may_be_known` need not say that one may be."""
+        """Look up many keys at once, so that `may_be_known` can rule out what is not there."""
         self._absent[table] = set(keys) - self._index.known_keys(table, keys)
 
     def look_up_nodes(self, kind: NodeKind, node_ids: Collection[int]) -> None:
-        """Look up many nodes at once, so that `exists` need not for each of them."""
+        """Look up many nodes at once, so that `exists` need not look up each of them."""
         # The index may know more than the snapshot only where a put is run again.
         if self.position == self._index.position:
             found = self._index.known_keys(kind.nodes, set(node_ids))
@@ -106,7 +106,7 @@ class Transaction(Snapshot):
         return self._absent.get(table, ())
 
     def newest_is_stored(self, table: int, key: int) -> bool:
-        """Whether what `newest` answers was there before this put."""
+        """Whether the entry that `newest` returns was there before this put."""
         return key not in self.pending[table]
 
     def next_id(self, sequence: str) -> int:
@@ -117,7 +117,7 @@ class Transaction(Snapshot):
         return self.next_ids(sequence, 1)[0]
 
     def next_ids(self, sequence: str, count: int) -> range:
-        """Take the next ids of a sequence, so many."""
+        """Take the next `count` ids of a sequence."""
         last = self._last_ids.get(sequence)
         if last is None:
             last = self._index.highest_id(sequence)
@@ -149,7 +149,7 @@ class Transaction(Snapshot):
         payload = node.SerializeToString(deterministic=True)
         draft = Draft(record_kind, node.id, node.type_id, previous[0], payload)
         self._rely_on(record_kind, draft.entity_id, *previous)
-        # From the message at hand, so that it is not parsed again.
+        # Taken from the message at hand, so that it is not parsed again.
         self._add(draft, node_entries(record_kind, node, payload, is_first=False))
 
     def write_link(
@@ -163,7 +163,7 @@ class Transaction(Snapshot):
         if draft.previous is not None and draft.previous <= self.position:
             table = STORED_TABLES[draft.kind]
             found = self._index.newest(table, draft.entity_id, self.position)
-            # Another one than was replaced is none that the log has at that position.
+            # Any other version is one that the log does not have at that position.
             payload = found[1] if found is not None and found[0] == draft.previous else b""
             self._rely_on(draft.kind, draft.entity_id, draft.previous, payload)
 

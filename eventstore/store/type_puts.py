@@ -135,7 +135,7 @@ def _evolve(
     evolved.CopyFrom(current)
     for name, property_type in added.items():
         evolved.properties[name] = property_type
-    # An empty one changes nothing: only when a type is created is it a value.
+    # An empty one changes nothing: it counts as a value only when a type is created.
     if given.external_id and current.external_id != given.external_id:
         if transaction.type_external_id_is_taken(given.external_id):
             raise _external_id_taken(kind, given)

@@ -40,7 +40,7 @@ def fill_repeated(response: Response, field: str, payloads: Iterable[bytes]) -> 
 def fill_repeated_from_columns(
     response: Response, field: str, payloads: Iterable[pa.Array]
 ) -> Response:
-    """What `fill_repeated` does, for columns (large_binary) of very many messages."""
+    """Do the same as `fill_repeated`, for columns (large_binary) of very many messages."""
     import pyarrow as pa
     import pyarrow.compute as compute
 
@@ -52,7 +52,7 @@ def fill_repeated_from_columns(
         rows = compute.index_in(lengths, value_set=distinct)
         nothing = pa.scalar(b"", pa.large_binary())
         framed = compute.binary_join_element_wise(head_of_each.take(rows), some, nothing)
-        # Its values lie one behind the other, as they are to be on the wire.
+        # Its values lie one after the other, as they have to be on the wire.
         _, offsets, values = framed.buffers()
         end = memoryview(offsets).cast("q")[len(framed)]
         filled = len(getattr(response, field))
@@ -66,7 +66,7 @@ def fill_repeated_from_columns(
 def _fill_with_mended(
     response: Message, field: str, filled: int, payloads: Sequence[bytes]
 ) -> None:
-    """Append to the messages that were there before what can be read of others."""
+    """Append what can be read of further messages to those that were there before."""
     repeated = getattr(response, field)
     del repeated[filled:]
     name = response.DESCRIPTOR.fields_by_name[field].message_type.name
@@ -77,8 +77,8 @@ def _fill_with_mended(
 def as_list(repeated: Sequence[Element]) -> list[Element]:
     """The messages of a repeated field.
 
-    Garbage is not collected meanwhile: as nothing of this can be garbage, to look for some of it
-    again and again would take as long as all the rest.
+    Garbage is not collected meanwhile: none of this can be garbage, and looking for some again and
+    again would take as long as all the rest.
     """
     if len(repeated) < _MANY or not gc.isenabled():
         return list(repeated)
@@ -90,7 +90,7 @@ def as_list(repeated: Sequence[Element]) -> list[Element]:
 
 
 class _Heads(dict[int, bytes]):
-    """By length of a message, what stands before it in a repeated field: tag and length."""
+    """By the length of a message, the tag and length before it in a repeated field."""
 
     def __init__(self, field_number: int) -> None:
         super().__init__()
