@@ -15,7 +15,7 @@ from xxhash import xxh3_64_intdigest
 from eventstore.log import Log
 
 _STRETCH_RECORDS: Final = 16_384
-"""A sealed segment is read in row groups of so many records, and kept as digests of them."""
+"""How many records a row group of a sealed segment has; digests of it are kept."""
 
 _STRETCHES_MAX: Final = 64
 _KNOWN_MAX: Final = 1_024
@@ -33,10 +33,11 @@ class Base(NamedTuple):
 
 
 class BaseCheck:
-    """Tells whether what the point index says of a record is what the log has.
+    """Tells whether the point index agrees with the log about a record.
 
-    It keeps the last ones that the log had. Of stretches that it has read it keeps a digest of
-    eight bytes a record, with a seed that nobody knows. Safe to use from several threads.
+    It keeps the last records that it found in the log. For stretches that it has read it keeps a
+    digest of eight bytes per record, with a seed that nobody knows. Safe to use from several
+    threads.
     """
 
     def __init__(self, log: Log) -> None:
@@ -48,7 +49,7 @@ class BaseCheck:
 
     def is_in_log(self, base: Base) -> bool:
         """Whether the log has this record at this position."""
-        # Mostly a type, of which each put has to be told again.
+        # Mostly a type, which every put asks about again.
         if self._known.get(base.position) == base:
             return True
         position, kind, entity_id, payload = base

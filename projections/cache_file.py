@@ -17,11 +17,11 @@ TEMPORARY_SUFFIX: Final = ".tmp"
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write, that takes its place once it is complete and on the disk.
+    """A file to write, which takes its place once it is complete and on the disk.
 
     It is locked meanwhile: one that is not locked was left by a process that died.
     """
-    # No number of a process or thread: those of containers that share a folder are equal.
+    # Not named by process or thread: containers that share a folder have equal numbers.
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
     try:
         with temporary.open("xb") as file:
@@ -30,7 +30,7 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
                 try_exclusive(file.fileno())
             yield file
             file.flush()
-            # A file that was renamed but not written would not be missed until a look-up.
+            # A file that was renamed but not written would be noticed only at a look-up.
             os.fsync(file.fileno())
             os.replace(temporary, path)
     finally:

@@ -18,7 +18,7 @@ class _Level(Protocol):
 class TableColumns:
     """The entries of a table in all levels of the index, by position.
 
-    The values stay in the files until they are taken. Raises DamagedRunError like the runs.
+    The values stay in the files until they are taken. Raises DamagedRunError as the runs do.
     """
 
     def __init__(self, levels: Sequence[_Level], table: int) -> None:
@@ -38,7 +38,7 @@ class TableColumns:
         for run in self._runs:
             run.file.refuse_cut()
         found = self._values.take(rows)
-        # To check all values once more takes longer than to ask whether anybody wrote.
+        # Checking all values again takes longer than asking whether anybody has written.
         for number, run in enumerate(self._runs):
             stamp = run.file.stamp()
             if stamp != self._stamps[number]:

@@ -9,11 +9,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    # Not at run time: what a thread refers to outlives DuckDB, which complains of it at the end.
+    # Not at run time: what a thread refers to outlives DuckDB, which complains at exit.
     import duckdb
 
 STATEMENT_SECONDS_MAX: Final = 30.0
-"""What a filter may take. The slowest measured on a million nodes took a hundredth of it."""
+"""How long a filter may take. The slowest measured on a million nodes took a hundredth of this."""
 
 _WATCHED_EVERY_SECONDS: Final = 0.25
 
@@ -51,7 +51,7 @@ class _Watch:
         self.start_over()
 
     def start_over(self) -> None:
-        """Forget all, as in a process that is new: of its parent's threads it has but one."""
+        """Forget everything, as in a new process: it has only one of its parent's threads."""
         self._changed = threading.Condition()
         self._watched: set[Deadline] = set()
         self._thread: threading.Thread | None = None
@@ -68,7 +68,7 @@ class _Watch:
                 self._changed.notify()
 
     def remove(self, deadline: Deadline) -> None:
-        # The interrupt of one that is over must not hit the connection's next statement.
+        # The interrupt of a deadline that has ended must not hit the connection's next statement.
         with self._changed:
             self._watched.discard(deadline)
 

@@ -16,7 +16,7 @@ import duckdb
 
 from eventstore.projections.folding import SCHEMA
 
-# All of it by its full name: a file may hold a macro of the same.
+# Everything by its full name: a file may hold a macro of the same short name.
 _HERE: Final = "database_name = system.main.current_database()"
 _DEFINED: Final = f"SELECT schema_name, sql FROM system.main.duckdb_tables() WHERE {_HERE}"
 _OTHERS: Final = {
@@ -28,7 +28,7 @@ _OTHERS: Final = {
     "types": "NOT internal",
     "views": "NOT internal",
 }
-"""What else may be in a file, and what is not DuckDB's own of it; 1.4 knows no triggers."""
+"""What else may be in a file, and how it is told from DuckDB's own; 1.4 knows no triggers."""
 _INSIGNIFICANT: Final = re.compile(r'["\s]')
 
 
@@ -43,12 +43,12 @@ def has_tables_as_made(connection: duckdb.DuckDBPyConnection) -> bool:
     if any(schema != "main" for schema, _ in rows):
         return False
     found = _normalized(sql for _, sql in rows)
-    # Making tables to see how DuckDB writes their definitions takes longer than all else here.
+    # Making tables to see how DuckDB writes their definitions takes longer than the rest of this.
     return found == _ours() or found == _as_duckdb_says()
 
 
 def others_in(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """What sorts of things are in a database besides tables: "functions" and the like."""
+    """Which sorts of things a database has besides tables: "functions" and the like."""
     return [what for what, condition in _OTHERS.items() if _has(connection, what, condition)]
 
 

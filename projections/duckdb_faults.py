@@ -24,7 +24,7 @@ _found: bool | None = None
 
 
 def avoid_misleading_statistics(connection: duckdb.DuckDBPyConnection) -> None:
-    """Keep a database from taking a condition on a text that may be NULL to be always true.
+    """Keep a database from assuming that a condition on a text that may be NULL is always true.
 
     DuckDB 2.0 does so with computed texts, and counts too many rows. Where the probe finds no such
     fault, nothing is changed. Raises InvalidInputException when the configuration is locked.

@@ -1,6 +1,6 @@
 """The schema of the DuckDB tables, and what a batch of records changes in them.
 
-The rows are made by Arrow alone, flat, so that DuckDB has nothing to do but to store them.
+Arrow alone makes the rows, flat, so that DuckDB only has to store them.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ NODE_TABLES: Final = {
     kinds.EXECUTION: ("executions", "execution_properties"),
     kinds.CONTEXT: ("contexts", "context_properties"),
 }
-"""The tables of a node kind: one row a version, and one row a property and version."""
+"""The tables of a node kind: a row per version, and a row per property and version."""
 
-# Nearly every name and uri is another text, and a LIKE must read them all.
+# Nearly all names and uris differ, and a LIKE must read them all.
 _NODE_DEFINITIONS: Final = """
     id BIGINT, type_id BIGINT, name VARCHAR USING COMPRESSION uncompressed, external_id VARCHAR,
     uri VARCHAR USING COMPRESSION uncompressed, state INTEGER,

@@ -1,9 +1,9 @@
 """Values of properties and times held in order, in memory, once they are asked for repeatedly.
 
-The tables answer `property = value` and "the newest twenty" by a scan. A program that asks so asks
-again, so from the third question about a property or time on its values are held sorted, as far as
-memory may be spent on them. They lead to candidates, in every version; whether one matches, its
-version as of a position tells.
+The tables answer `property = value` and "the newest twenty" by a scan. A program that asks once
+asks again. So from the third question about a property or time on, its values are held sorted, as
+far as memory may be spent on them. They lead to candidates in any version; the version as of a
+position tells whether one matches.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from eventstore.projections.tables import Tables
 
 USES_MIN: Final = 3
-"""So often a property or time is asked for before its values are held."""
+"""How often a property or time is asked for before its values are held."""
 
 ROWS_MAX: Final = 6_291_456
-"""So many values are held, of all properties and times together: about 100 MB, or more of texts."""
+"""How many values are held, of all properties and times: about 100 MB, or more for texts."""
 
 TOUCHED_MAX: Final = 256
-"""So many nodes may have changed since the values were read before they are read further."""
+"""How many nodes may change after the values were read before the new values are read, too."""
 
 SORTED_MAX: Final = 16_384
-"""So many nodes with a range of values are put in order before the tables are asked instead."""
+"""With more nodes in a range of values, the tables are asked instead of putting them in order."""
 
 _NOTED_MAX: Final = 65_536
 _USES_MAX: Final = 1_024
 _USES_RATIO: Final = 2
 _NEW_SHARE_MAX: Final = 0.25
-"""So large a part of the values may be new ones, read again and again, before all are read."""
+"""When a larger part of the values is new, all of them are read again."""
 
 _Key = tuple[str, PropertyField | str]
 """A node kind, and a property or the column of a time."""
@@ -74,7 +74,7 @@ class HeldPart(NamedTuple):
         return zip(self.values[start:], self.node_ids[start:], strict=True)
 
     def _end(self, value: Any, start: int) -> int:
-        """Behind the last row with a value."""
+        """The place after the last row with a value."""
         if isinstance(value, float):
             # To bisect_left what is not a number is the greatest, as in SQL; not to bisect_right.
             return bisect.bisect_left(self.values, math.nextafter(value, math.inf), start)
@@ -85,7 +85,7 @@ _NOTHING: Final = HeldPart((), memoryview(b"").cast("q"))
 
 
 class _Held(NamedTuple):
-    """The values of versions up to a position, and those behind it."""
+    """The values of versions up to a position, and those after it."""
 
     old: HeldPart
     old_position: int
@@ -123,14 +123,14 @@ class HeldValues:
         """The nodes that have changed since the values were read."""
 
     def note(self, commit: Commit) -> None:
-        """Take notice of a commit, before any reader is shown its positions."""
+        """Take notice of a commit before any reader is shown its positions."""
         if self._is_noting:
             self._touched.extend((record.kind, record.entity_id) for record in commit.records)
-            # Nobody has asked for long: what is held is read anew when somebody does.
+            # Nobody has asked for a long time: what is held is read again when somebody does.
             self._is_noting = len(self._touched) <= _NOTED_MAX
 
     def forget(self) -> None:
-        """Hold nothing any more: commits have been folded that were not noted."""
+        """Hold nothing any more: commits that were not noted have been folded."""
         with self._mutex:
             self._is_noting = False
 
@@ -212,13 +212,13 @@ class HeldValues:
         return self._held[key]
 
     def _has_room(self, key: _Key, tables: Tables) -> bool:
-        """Whether the values may be held; others that are asked for far less often make room."""
+        """Whether the values may be held; others that are asked for far less often give way."""
         if key not in self._counts:
             self._counts[key] = _count(key, tables)
         room = ROWS_MAX - self._counts[key] - sum(held.rows for held in self._held.values())
         given_up: list[_Key] = []
         for other in sorted(self._held, key=self._uses.__getitem__):
-            # Or two that are asked for in turns would be read again and again.
+            # Otherwise two that are asked for in turn would be read again and again.
             if room >= 0 or self._uses[key] <= _USES_RATIO * self._uses[other]:
                 break
             room += self._held[other].rows
@@ -259,7 +259,7 @@ def _count(key: _Key, tables: Tables) -> int:
 
 
 def _read_part(key: _Key, tables: Tables, after: int) -> HeldPart:
-    """The values of versions behind a position."""
+    """The values of versions after a position."""
     value, node_id, source, parameters = _source(key)
     found = tables.arrow(
         f"""

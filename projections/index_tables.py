@@ -190,7 +190,7 @@ def add_entry(by_key: dict[int, Entries], key: int, entry: Entry) -> None:
 
 
 def as_sequence(entries: Entries | None) -> Sequence[Entry]:
-    """The entries of a key, none if it has none."""
+    """The entries of a key, empty if it has none."""
     if isinstance(entries, list):
         return entries
     return () if entries is None else (entries,)

@@ -70,7 +70,7 @@ class Tail:
             raise
 
     def _take_back(self, entries: PendingEntries) -> None:
-        """Have no more of some entries than those of commits that were added whole."""
+        """Drop entries of commits that were not added whole."""
         for table, by_key in entries.items():
             if not by_key:
                 continue
@@ -137,8 +137,7 @@ class Tail:
         """All entries, as a run holds them."""
         batches = {}
         for table, by_key in self._tables.items():
-            # Hardly a step of Python for each entry, and sorted by Arrow: other threads put
-            # meanwhile.
+            # Few steps of Python per entry, and Arrow sorts: other threads put meanwhile.
             keys, entries = [*by_key], [*by_key.values()]
             if list in {*map(type, entries)}:
                 by_row = [*map(as_sequence, entries)]

@@ -1,6 +1,6 @@
-"""Queries that a caller may leave: DuckDB looks only between two steps whether it shall stop.
+"""Queries that a caller may leave: DuckDB checks only between two steps whether to stop.
 
-One function of one value, or of a few thousand, may take long, and is in no such step. Such a query
+A function of one value, or of a few thousand, may take long within a single step. So such a query
 runs in a thread of its own. Nobody waits for it once its time is over, and it ends by itself.
 """
 
@@ -17,11 +17,11 @@ from eventstore.errors import DeadlineExceededError, ResourceExhaustedError
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    # Not at run time: what a thread refers to outlives DuckDB, which complains of it at the end.
+    # Not at run time: what a thread refers to outlives DuckDB, which complains at exit.
     import duckdb
 
 LEFT_MAX: Final = 4
-"""Queries that were left and still run; beyond them none is begun that may have to be left."""
+"""How many left queries may still run; beyond them none is begun that may have to be left."""
 ENDING_SECONDS: Final = 2.0
 """What a query that was interrupted has to end in before it is left."""
 
@@ -83,7 +83,7 @@ class _Query:
             self._is_done.set()
 
     def ends_within(self, seconds: float) -> bool:
-        """Wait; in small steps, for between them the waiting thread takes signals."""
+        """Wait in small steps, since the waiting thread takes signals between them."""
         end = time.monotonic() + seconds
         while (rest := end - time.monotonic()) > 0:
             if self._is_done.wait(min(rest, _LOOKED_EVERY_SECONDS)):
@@ -106,7 +106,7 @@ def answer_or_leave(
     ask: Callable[[duckdb.DuckDBPyConnection], _Answer],
     seconds: float,
 ) -> _Answer:
-    """What is answered to a cursor, which is entered for it, in at most so many seconds.
+    """The answer of a query on a cursor, which is opened for it, in at most `seconds`.
 
     Raises DeadlineExceededError after them, and ResourceExhaustedError when too many were left.
     """

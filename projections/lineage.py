@@ -45,7 +45,7 @@ class Walked:
     left_out: int = 0
     """How many nodes were found beyond the greatest number; the walk ended with them."""
     unfollowed: frozenset[tuple[str, int]] = frozenset()
-    """By kind and id: the last nodes of such a walk, of which nobody has seen where they lead."""
+    """By kind and id: the last nodes of such a walk, whose own neighbours were not looked at."""
 
 
 def walk(
@@ -64,7 +64,7 @@ def walk(
     `direction` is a value of LineageSubgraphQueryOptions.Direction; `endings` are by node kind. A
     node is expanded once. The events are those that were walked over, and, in a walk up or down,
     those that lead back to a node reached before. With `max_nodes` the walk stops at the hop that
-    leads to more than so many; of this hop's nodes the newest are taken.
+    exceeds that number; of this hop's nodes the newest are taken.
     """
     visited: dict[str, set[int]] = {kinds.ARTIFACT: set(), kinds.EXECUTION: set()}
     ended: dict[str, set[int]] = {kinds.ARTIFACT: set(), kinds.EXECUTION: set()}

@@ -18,7 +18,7 @@ _NODE_ID: Final = re.compile(r"\bnode\.id\b")
 _HAVING: Final = re.compile(r"\bhaving\((\d+)\)")
 _COLUMN: Final = re.compile(r"\b((?:node|property|neighbour)(?:_\d+)?(?:_type|_link)?)\.(\w+)")
 _NO_LIMIT: Final = 2**62
-"""Of so many rows a LIMIT lets all pass, and DuckDB computes no condition before it."""
+"""A LIMIT of so many rows lets all pass, and DuckDB computes no condition before it."""
 
 
 def listing_sql(listing: Listing, *, is_now: bool) -> tuple[str, dict[str, Any]]:
@@ -143,7 +143,7 @@ def _joined_apart(semi_join: SemiJoin, of_node: Sequence[Join], *, is_now: bool)
     """The same for several neighbours that a condition speaks of together.
 
     Of each of them only what differs in the columns that are named is joined. The condition comes
-    after the join, since DuckDB does not look within one whether it shall stop.
+    after the join, since DuckDB does not check within a join whether to stop.
     """
     numbers = {column: f"c{n}" for n, column in enumerate(_COLUMN.findall(semi_join.condition))}
     joins, columns = list(of_node), list[str]()
@@ -170,7 +170,7 @@ def _joined_apart(semi_join: SemiJoin, of_node: Sequence[Join], *, is_now: bool)
 
 
 def _in_order(joins: Iterable[Join]) -> list[Join]:
-    """The nodes first, if they are among them; what has no key is joined by way of another."""
+    """The nodes first, if they are among them; what has no key is joined through another."""
     return sorted(joins, key=lambda join: (join.alias != "node", join.node_key is None))
 
 

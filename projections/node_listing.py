@@ -1,4 +1,4 @@
-"""The ids of nodes in order: by SQL on the tables, or from the point index where a few will do."""
+"""The ids of nodes in order: by SQL on the tables, or from the point index for a few nodes."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def matching_rows(
 
 
 def split_listing(listing: Listing, *, is_small: bool) -> Listing | None:
-    """What is to be listed first, and looked at for the rest then; None where that is no help.
+    """What to list first, to check the rest of the filter on; None where that does not help.
 
     In a store that is not small the tables join nodes with events faster than they are looked up.
     """
@@ -195,7 +195,7 @@ def _having_event(index: PointIndex, listing: Listing, node_ids: Sequence[int]) 
 
 
 def property_looked_up(listing: Listing) -> tuple[PropertyField, str, list[Any]] | None:
-    """The property that a listing's filter narrows its nodes by, how it is compared, with what.
+    """The property that narrows a listing's nodes, how it is compared, and with what.
 
     None when there is none, or the filter holds what only SQL evaluates.
     """
@@ -206,7 +206,8 @@ def property_looked_up(listing: Listing) -> tuple[PropertyField, str, list[Any]]
     if look_up is None or where.of_nodes.evaluate is None or isinstance(look_up.field, str):
         return None
     if look_up.comparison != "=" and (where.of_nodes is where or listing.limit is None):
-        # Half of all nodes may be in a range, of which the tables find those with more to say soon.
+        # Half of all nodes may be in a range; where the filter says more, the tables find them
+        # faster.
         return None
     values = look_up.values(where.parameters)
     return look_up.field, look_up.comparison, values
@@ -215,7 +216,7 @@ def property_looked_up(listing: Listing) -> tuple[PropertyField, str, list[Any]]
 def listed_of(
     index: PointIndex, listing: Listing, node_ids: Sequence[Sequence[int]]
 ) -> list[tuple[int, int]] | None:
-    """What is listed of some nodes: sequences of ids, each ascending.
+    """The rows of a listing among some nodes: sequences of ids, each ascending.
 
     None when too many of them would have to be looked at.
     """
@@ -245,7 +246,7 @@ def listed_of(
 
 
 def is_by_time(listing: Listing) -> bool:
-    """Whether a listing is the first nodes of all by a time, as far as a filter lets them."""
+    """Whether a listing is the first of all nodes by a time that match its filter, if any."""
     where = listing.where
     is_evaluated = where is None or (where.evaluate is not None and where.look_up is None)
     is_of_all = listing.context_id is None and listing.node_ids is None
@@ -282,7 +283,7 @@ def listed_by_time(
 
 
 def _candidates(index: PointIndex, listing: Listing) -> Mapping[int, Sequence[_IndexedNode]] | None:
-    """The ids of all nodes that the listing can have, None when there is no telling."""
+    """The ids of all nodes that the listing can have, None when that cannot be told."""
     where = listing.where
     has_alias = where is not None and where.look_up_alias is not None
     if listing.node_ids is not None:
@@ -458,7 +459,7 @@ class _IndexedNode:
 
 
 class _BesideEvent:
-    """A node of which nothing is asked but one event."""
+    """A node of which only one event is asked for."""
 
     def __init__(self, event: bytes) -> None:
         self._event = mlmd.Event.FromString(event)

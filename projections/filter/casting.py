@@ -116,7 +116,7 @@ def _text_to_number(pattern: str, kind: str) -> Callable[[str], str]:
 
 
 def _clamped(number: str) -> str:
-    """A double without what is behind the point, at most what 64 bits hold."""
+    """A double without its fraction, at most what 64 bits hold."""
     end = f"{INT64_END}::DOUBLE"
     return (
         f"(CASE WHEN {number} >= {end} THEN {INT64_END - 1} WHEN {number} <= -{end} "

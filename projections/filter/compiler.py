@@ -47,13 +47,13 @@ from eventstore.projections.filter.tokens import (
 from eventstore.wording import did_you_mean, with_article
 
 NAMES_MAX: Final = 63
-"""Neighbours and properties that a filter may name; ml-metadata's database joins as many tables."""
+"""How many neighbours and properties a filter may name; ml-metadata's database joins as many."""
 DEPTH_MAX: Final = 100
-"""Operators in operators; ml-metadata's database takes about forty, DuckDB several hundred."""
+"""How deep operators may nest; ml-metadata's database takes about forty, DuckDB several hundred."""
 OPERANDS_MAX: Final = 5_000
-"""What operators and functions take, all together; the members of a list of literals apart."""
+"""How many operands all operators and functions take together, without the members of lists."""
 SQL_BYTES_MAX: Final = 512 * 1024
-"""Of what a filter is compiled to, which may say an operand several times."""
+"""The size of what a filter is compiled to, which may repeat an operand."""
 
 _CACHED_TOKENS_MAX: Final = 500
 _CACHED_BYTES_MAX: Final = 8 * 1024
@@ -61,7 +61,7 @@ _EVALUATED_DEPTH_MAX: Final = 50
 """Deeper ones are left to SQL: in Python each level takes calls from the stack."""
 
 _SAME_FIELDS: Final = {"state": "last_known_state", "last_known_state": "state"}
-"""What artifacts and executions call the same by."""
+"""The names that artifacts and executions have for the same thing."""
 _PARAMETER: Final = re.compile(r"\$(f_[0-9]+)")
 _LITERAL_TYPES: Final = {
     INT: INT64,
@@ -116,7 +116,7 @@ def _shape(tokens: tuple[Token, ...], kind: str, aliases: tuple[str, ...]) -> Fi
     alias = None if root.look_up is None else root.look_up.alias
     condition, semi_joins, left_out = root.sql, tuple[SemiJoin, ...](), set[str]()
     if len(root.names.aliases) > 1:
-        # Of one alias alone a join is no worse.
+        # With a single alias a join is no worse.
         condition, semi_joins = quantified(root, compiled.joins)
         left_out = {name for alias in root.names.aliases for name in (alias, f"{alias} type")}
     shape = FilterSql(
@@ -150,7 +150,7 @@ class Compiler:
     operands: int = 0
 
     def joins_but(self, aliases: Collection[str]) -> tuple[Join, ...]:
-        """All joins, but those that lead to some neighbours."""
+        """All joins except those that lead to some neighbours."""
         return tuple(
             join for key, joins in self.joins.items() if key not in aliases for join in joins
         )
@@ -188,7 +188,7 @@ class Compiler:
     # Literals
 
     def literal(self, token: Token) -> Typed:
-        """A literal of the text; one above INT64 may stand for a number nevertheless."""
+        """A literal of the text; one above INT64 may still stand for a number."""
         return self.literal_of(*_literal_of(token))
 
     def literal_of(self, literal: Literal, kind: str) -> Typed:

@@ -23,8 +23,8 @@ def rewritten(
 ) -> list[Token] | None:
     """Append a comparison with the numbers of enum names to the tokens before it.
 
-    None, and nothing is appended, where the values are no names but such numbers as MLMD takes for
-    what they are. Raises InvalidArgumentError for other values.
+    None, and nothing is appended, where the values are not names but numbers that MLMD takes as
+    they are. Raises InvalidArgumentError for other values.
     """
     words = comparison.upper().split()
     is_list = values.startswith("(")
@@ -48,7 +48,7 @@ def rewritten(
     subject = [*_path_before(tokens), *path]
     told = [Token(OPERATOR, word) if word in ("=", "!=") else Token(WORD, word) for word in words]
     if words[0] in ("!=", "NOT"):
-        # Upstream counts what has no state among what has another.
+        # Upstream counts a node without a state among those that have another.
         tokens += [_OPEN, _OPEN, *subject, *told, *members, *_OR_IS_NULL, *subject, *_IS_NULL]
     else:
         tokens += [*subject, *told, *members]
@@ -82,7 +82,7 @@ def _number(path: list[Token], name: str) -> int:
 
 
 def _is_enum_list(values: str) -> bool:
-    """Whether MLMD takes a list for one of enum names, and then refuses numbers.
+    """Whether MLMD takes a list to be one of enum names, and so refuses numbers.
 
     It does where its words can be taken in pairs, each perhaps with a comma in between, of which a
     word of two characters may begin one and end another: (2, 3) and (22), but not (2).

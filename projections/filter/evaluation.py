@@ -1,4 +1,4 @@
-"""The same conditions in Python, for a handful of nodes: a query costs DuckDB more than they do.
+"""The same conditions in Python, for a handful of nodes: a query of DuckDB's costs more.
 
 Values are None for NULL, and logic is three-valued as in SQL. What is not here is left to SQL.
 """
@@ -178,7 +178,7 @@ def _like_pattern(pattern: str) -> re.Pattern[str]:
     if not rest:
         return re.compile(first, re.DOTALL)
     *middle, last = rest
-    # Where a part is found first it may stay: what is after it has only more room.
+    # The first place where a part is found will do: what follows only has more room.
     found = "".join(f"(?>.*?{part})" for part in middle)
     return re.compile(f"{first}{found}.*{last}", re.DOTALL)
 

@@ -1,4 +1,4 @@
-"""A compiled filter, apart from what compiles it."""
+"""A compiled filter, kept apart from its compiler."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SemiJoin:
 
     The first of each of the `chains` has the node's key. `of_node` are the joins that `condition`
     needs of the node itself. Where there are several chains, `of_chains` is what holds of each
-    alone, and `tests` are columns that `condition` names of them, and what they say.
+    alone, and `tests` are the columns of them that `condition` names, and what these say.
     """
 
     chains: tuple[tuple[Join, ...], ...]
@@ -109,7 +109,7 @@ class FilterSql:
 
     @property
     def of_nodes(self) -> FilterSql:
-        """All that it says of nodes, if the rest is said of their events."""
+        """All that it says of nodes, if the rest is about their events."""
         return self if self.split is None or self.split.of_event is None else self.split.of_nodes
 
     @property
@@ -120,7 +120,7 @@ class FilterSql:
 
 @dataclass(frozen=True, slots=True)
 class SplitFilter:
-    """A filter in two steps: `of_nodes` is soon answered, the rest is looked up for what it found.
+    """A filter in two steps: `of_nodes` is answered fast, the rest is looked up for what it found.
 
     The rest is what the filter says of one of their events, `of_event`, evaluated with an event as
     the neighbour; without it what the filter says of their properties.

@@ -25,7 +25,7 @@ _UPPER: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LOWER: Final = _UPPER.lower()
 _FORMATS: Final = {"%d": INT64, "%i": INT64, "%s": STRING}
 GROWN_BYTES_MAX: Final = 256 * 1024
-"""Of a text that REPLACE makes longer: thousands of them are in memory at once."""
+"""The longest text that REPLACE may make: thousands of them are in memory at once."""
 REPLACE_DEPTH_MAX: Final = 8
 _SUBSTR_MAX: Final = 2**31 - 1
 """No text is longer, and DuckDB takes no positions far beyond."""
@@ -37,10 +37,11 @@ def ascii_lower(sql: str) -> str:
 
 
 def like_without_case(text: str, pattern: str) -> str:
-    """LIKE that takes the ASCII letters alone for the same in either case, as SQLite does."""
-    # To lower letters takes many times as long as to compare. None need be where the pattern has
-    # none. ILIKE lowers those of all alphabets: what it does not find is not alike, and what it
-    # finds is, where there are ASCII characters alone: all bytes are then characters.
+    """LIKE that ignores the case of ASCII letters alone, as SQLite does."""
+    # Lowering letters takes many times as long as comparing, and is needed only where the pattern
+    # has letters. ILIKE ignores the case of all alphabets: what it does not find does not match.
+    # What it finds matches where there are only ASCII characters, that is, where all bytes are
+    # characters.
     has_no_letter = f"lower({pattern}) = upper({pattern})"
     is_ascii = f"strlen({text}) = length({text}) AND strlen({pattern}) = length({pattern})"
     exact = f"{ascii_lower(text)} LIKE {ascii_lower(pattern)}"
@@ -122,7 +123,7 @@ def _format(arguments: Sequence[Typed]) -> Typed:
     value = arguments[1]
     if value.type not in (wanted, NULL):
         raise no_signature("FORMAT", arguments)
-    # As SQLite: nothing is printed as 0, or as nothing.
+    # As in SQLite: nothing is printed as 0, or as nothing.
     printed = f"{_typed(value, wanted)}::VARCHAR"
     return Typed(f"coalesce({printed}, '{'' if wanted == STRING else '0'}')", STRING)
 
@@ -177,7 +178,7 @@ def _typed(part: Typed, kind: str) -> str:
 
 
 def common_type(function: str, parts: Sequence[Typed]) -> str:
-    """What all are, or can be taken for; INT64 when nothing tells."""
+    """The type that all have or can be taken for; INT64 when nothing tells."""
     kinds = {part.type for part in parts} - {NULL}
     if not kinds:
         return INT64

@@ -1,8 +1,8 @@
 """The first pass over a filter: tokens as GoogleSQL has them, with MLMD's own names among them.
 
-Property names and aliases are not GoogleSQL (`properties.0.int_value`), and no text of a user's
-shall reach the database as SQL. So each token is of a kind that is known, and literals stand apart
-from the tokens, so that all filters of one shape are compiled once.
+Property names and aliases are not GoogleSQL (`properties.0.int_value`), and no text of a user's may
+reach the database as SQL. So each token is of a kind that is known, and literals stand apart from
+the tokens, so that all filters of one shape are compiled once.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def look_up_of(left: Typed, members: Sequence[Typed], operator: str = "=") -> LookUp | None:
-    """What nodes to look up when a column or property is compared with literals."""
+    """Which nodes to look up when a column or property is compared with literals."""
     parameters = tuple(member.parameter for member in members if member.parameter is not None)
     if len(parameters) < len(members):
         return None
@@ -39,7 +39,7 @@ def narrowest(operands: Sequence[Typed]) -> LookUp | None:
 
 
 def _breadth(look_up: LookUp) -> tuple[bool, int]:
-    # One by a context comes first: only then the neighbour is known without SQL.
+    # One by a context comes first: only then is the neighbour known without SQL.
     if isinstance(look_up.field, PropertyField):
         return True, len(INDEXED) + (look_up.comparison != "=")
     return look_up.alias is None, INDEXED.index(look_up.field)
@@ -48,7 +48,7 @@ def _breadth(look_up: LookUp) -> tuple[bool, int]:
 def split(
     root: Typed, compiled: Compiler, properties: frozenset[tuple[bool, str]]
 ) -> SplitFilter | None:
-    """The filter in two steps: one that the tables answer soon, and one for what they found."""
+    """The filter in two steps: one that the tables answer fast, and one for what they found."""
     if root.logic != "AND":
         return None
     of_nodes = [operand for operand in root.operands if not operand.names.aliases]
@@ -77,7 +77,7 @@ def split(
 
 
 def _split_by_like(root: Typed, compiled: Compiler) -> SplitFilter | None:
-    """A LIKE tells more than the properties beside it, and needs no join with them."""
+    """A LIKE tells more than the properties next to it, and needs no join with them."""
     of_columns = [operand for operand in root.operands if not operand.names.properties]
     if len(of_columns) == len(root.operands) or root.evaluate is None:
         return None

@@ -135,7 +135,7 @@ def _test(subject: Typed, tested: Typed, *, negated: bool) -> Typed:
         evaluate = evaluation.is_truth(subject.evaluate, tested.alias == "TRUE")
         logic = f"IS {tested.alias}"
     found = Typed(sql, BOOL, evaluate=evaluate, operands=(subject,), logic=logic)
-    # What it names is told only of the whole.
+    # What it names is known only of the whole.
     found = replace(found, names=subject.names)
     return _negation(found) if negated else found
 
@@ -148,7 +148,7 @@ def _membership(left: Typed, members: Sequence[Typed], *, negated: bool) -> Type
     if left.column is not None or left.property is not None:
         found = f"({left.sql} IN ({', '.join(member.sql for member in members)}))"
     else:
-        # Of a text that is computed and may be NULL, DuckDB 2.0 takes IN for another condition.
+        # On a computed text that may be NULL, DuckDB 2.0 takes IN for another condition.
         found = f"({' OR '.join(f'{left.sql} = {member.sql}' for member in members)})"
     return Typed(
         f"(NOT {found})" if negated else found,

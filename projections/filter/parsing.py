@@ -59,7 +59,7 @@ _WORDS: Final[dict[type, str]] = {
     exp.Div: "/",
 }
 _BITWISE: Final = {"|": 0, "&": 1, "<<": 2, ">>": 2}
-"""How tight GoogleSQL binds them, which sqlglot reads from left to right."""
+"""How tightly GoogleSQL binds them; sqlglot reads them from left to right."""
 
 
 def steps_of(shape: str) -> Sequence[Step]:

@@ -1,9 +1,9 @@
-"""Which neighbours a condition has to speak of together: each other one is looked for apart.
+"""Which neighbours a condition has to join: each of the others is looked for by itself.
 
-A filter holds for a node that has some row of each neighbour, so that the whole is true. Joined, a
-node's rows under one alias meet those under each other one, as many as their numbers multiply to.
-But "some row" can be said of the parts of an OR, and of those of an AND that name no alias in
-common. To say so, NOT is moved to the comparisons, and an AND over an OR is distributed.
+A filter holds for a node if some choice of a row for each neighbour makes the whole true. In a
+join, a node's rows under one alias meet all those under each other alias, so that their numbers
+multiply. But "some row" can be said of the parts of an OR, and of those of an AND that name no
+alias in common. To say so, NOT is moved to the comparisons, and an AND over an OR is distributed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DISTRIBUTED_MAX: Final = 16
 DISTRIBUTED_BYTES_MAX: Final = 64 * 1024
 
 TRUE, FALSE, NOT_TRUE, NOT_FALSE = "TRUE", "FALSE", "NOT TRUE", "NOT FALSE"
-"""What a condition of three values shall be. Said of one, any of them is either true or not."""
+"""What a condition of three values is asked to be. The answer is either true or not."""
 
 _OPPOSITE: Final = {TRUE: FALSE, FALSE: TRUE, NOT_TRUE: NOT_FALSE, NOT_FALSE: NOT_TRUE}
 _DUAL: Final = {"AND": "OR", "OR": "AND"}
@@ -43,7 +43,7 @@ class _Formula:
 def quantified(
     root: Typed, joins: Mapping[str, tuple[Join, ...]]
 ) -> tuple[str, tuple[SemiJoin, ...]]:
-    """The condition on a node, in which `having(0)` is that the first of the semi-joins finds it.
+    """The condition on a node, in which `having(0)` says that the first of the semi-joins finds it.
 
     `joins` lead to a filter's neighbours, by alias, and to all else that it names.
     """
@@ -55,7 +55,7 @@ def quantified(
 
 
 def _formula(typed: Typed, wanted: str) -> _Formula:
-    """What makes a condition that which is wanted, as far as that has to be taken apart."""
+    """A condition rewritten to what is wanted of it, as far as it has to be taken apart."""
     names = typed.names
     if len(names.aliases) > 1 or (names.aliases and names.node):
         match typed.logic:
@@ -66,7 +66,7 @@ def _formula(typed: Typed, wanted: str) -> _Formula:
             case "NOT":
                 return _formula(typed.operands[0], _OPPOSITE[wanted])
             case "IS TRUE" | "IS FALSE":
-                # Never unknown: not to be true is then to be false.
+                # Never unknown: what is not true is false.
                 found = typed.logic.removeprefix("IS ")
                 is_as_said = wanted in (TRUE, NOT_FALSE)
                 return _formula(typed.operands[0], found if is_as_said else f"NOT {found}")
@@ -116,7 +116,7 @@ class _Quantifier:
     distributed_bytes: int = 0
 
     def exists(self, formula: _Formula) -> tuple[str, frozenset[str]]:
-        """That some rows make it true, and the aliases that have rows then."""
+        """The condition that some rows make it true, and the aliases that then have rows."""
         if not formula.aliases:
             return formula.sql, frozenset()
         if formula.word == "OR":
@@ -135,7 +135,7 @@ class _Quantifier:
         return self._having_together(formula), formula.aliases
 
     def _having_together(self, formula: _Formula) -> str:
-        """That neighbours of several aliases are such that it is true."""
+        """The condition that neighbours of several aliases together make it true."""
         parts = formula.parts if formula.word == "AND" else (formula,)
         alone = {id(part) for part in parts if len(part.aliases) == 1 and not part.names_node}
         tests: dict[str, str] = {}
@@ -152,7 +152,7 @@ class _Quantifier:
         )
 
     def _tested(self, formula: _Formula, tests: dict[str, str]) -> str:
-        """Its SQL, in which what is said of one neighbour is but whether it holds."""
+        """Its SQL, in which a condition on one neighbour is only whether it holds."""
         if len(formula.aliases) == 1 and not formula.names_node:
             (alias,) = formula.aliases
             test = f"{self.joins[alias][-1].alias}.test_{len(tests)}"

@@ -52,7 +52,7 @@ _KEYWORDS: Final = frozenset(
 )
 _LITERALS: Final = frozenset((INT, FLOAT, STRING, NUMBER, FORMAT))
 LONG_LIST: Final = 64
-"""So many literals are one parameter, a list: each has its cost for the database."""
+"""From how many literals a list is one parameter: each parameter costs the database time."""
 _END: Final = Token(OPERATOR, "")
 
 
@@ -128,7 +128,7 @@ class _Row:
         conjunct = self.operands[0] if len(self.operands) == 1 else self._computed()
         if conjunct.type == TEST:
             raise refused("Syntax error: IS without what it tests")
-        # Any even number of them says what two say.
+        # Any even number of them means the same as two.
         for _ in range(2 - self.negations % 2 if self.negations else 0):
             conjunct = self.compiler.operator("NOT", [conjunct])
         self.conjuncts.append(conjunct)
@@ -168,7 +168,7 @@ class _Level:
     words: list[str] = field(default_factory=list)
     """The words of a CASE before its parts, "" for its subject."""
     type_name: str | None = None
-    """What a CAST leads to."""
+    """The type that a CAST gives."""
 
 
 class Rows:

@@ -20,7 +20,7 @@ NULL: Final = "NULL"
 """GoogleSQL's types, as its messages spell them; NULL is that of the literal."""
 LIST: Final = "list"
 TEST: Final = "test"
-"""What stands after IN and IS, which is no value."""
+"""What follows IN and IS, which is no value."""
 NUMERIC: Final = (INT64, FLOAT64, UINT64)
 DUCKDB_TYPES: Final = {
     INT64: "BIGINT",
@@ -57,14 +57,14 @@ NO_NAMES: Final = Names()
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """The value of a literal, which a text numbers, or a constant; and what becomes of it."""
+    """The value of a numbered literal or a constant, and what is made of it."""
 
     index: int | None
     constant: Any = None
     conversions: tuple[Callable[[Any], Any], ...] = ()
 
     def value(self, values: Sequence[Any]) -> Any:
-        """The value by those of the text."""
+        """The value, given those of the text's literals."""
         value = self.constant if self.index is None else values[self.index]
         for convert in self.conversions:
             value = convert(value)
