@@ -1,4 +1,4 @@
-"""The point index: a sorted multimap over all records, for look-ups by key, now and as of any past.
+"""The point index: a sorted multimap over all records, for look-ups by key as of any position.
 
 It is a stack of levels, each the entries of a stretch of consecutive positions: sorted runs on
 disk, then the tail in memory that takes new commits. A tail that has grown long is frozen and
@@ -43,7 +43,7 @@ TAIL_RECORDS_MAX = 16_384
 """A tail with more records than this is written out as a run."""
 
 BUILT_RECORDS_MAX = 262_144
-"""About so many records of the log at a time become a run without going through the tail."""
+"""About how many records of the log become a run at a time without going through the tail."""
 
 BUILT_BYTES_MAX = 128 * 1024 * 1024
 """Fewer, when their files are longer than this."""
@@ -130,7 +130,7 @@ class PointIndex:
         return 0
 
     def add(self, commit: Commit, entries: PendingEntries | None = None) -> None:
-        """Fold the next commit. `entries` are what it adds, if they are known; they become ours."""
+        """Fold the next commit. `entries` are what it adds, if known; the index takes them over."""
         assert commit.first_position == self.position + 1, "commits are folded in order"
         self._tail.add(commit, entries)
         if self._tail.records > TAIL_RECORDS_MAX and self._may_write:
@@ -139,7 +139,7 @@ class PointIndex:
     def fold_sealed(self, log: Log, progress: Progress | None = None) -> None:
         """Build runs of what the log has sealed and the index lacks, where that is much.
 
-        What it leaves is to be added commit by commit.
+        The rest has to be added commit by commit.
         """
         if not self._may_write:
             return
@@ -174,7 +174,7 @@ class PointIndex:
         return None
 
     def newest_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, Entry]:
-        """By key what `newest` answers, for those of `keys` for which there is anything."""
+        """By key what `newest` returns, for those of `keys` that have an entry."""
         if len(keys) == 1:
             entry = self.newest(table, keys[0], as_of)
             return {} if entry is None else {keys[0]: entry}
@@ -207,7 +207,7 @@ class PointIndex:
         return found
 
     def ids(self, table: int, key: int, as_of: int) -> list[int]:
-        """The values of what `entries` answers, of a table of ids."""
+        """The values of what `entries` returns, of a table of ids."""
         found: list[int] = []
         try:
             for level in self._levels:
@@ -220,7 +220,7 @@ class PointIndex:
         return found
 
     def values_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, list[bytes]]:
-        """By key the values of what `entries` answers, for those of `keys` that have any."""
+        """By key the values of what `entries` returns, for those of `keys` that have any."""
         found: dict[int, list[bytes]] = {}
         try:
             for level in self._levels:
@@ -331,7 +331,7 @@ class PointIndex:
     def _repair(self, error: DamagedRunError) -> None:
         """Build a run again that was found damaged, unless another thread has done so.
 
-        Raises DataLossError when that has been of no use.
+        Raises DataLossError when that did not help.
         """
         # Not at the top: what it imports takes long.
         from eventstore.projections.run_building import rebuilt_runs
@@ -393,7 +393,7 @@ class PointIndex:
                         if run.path.parent == folder:
                             run.path.unlink(missing_ok=True)
         except OSError as error:
-            # The same, and no fault of the program.
+            # The same: no fault of the program.
             _LOGGER.warning("writing the point index in %s failed: %s", folder, error)
         except Exception:
             # The frozen tail keeps answering; the next process folds the log again.
@@ -415,7 +415,7 @@ class PointIndex:
         return merging if len(merging) > 1 else []
 
     def _replace(self, replaced: Sequence[_Level], runs: Sequence[SortedRun]) -> bool:
-        """Put runs in the place of levels; False when these are no longer there."""
+        """Replace levels by runs; False when the levels are no longer there."""
         with self._swap:
             if replaced[0] not in self._levels:
                 return False
@@ -462,7 +462,7 @@ class PointIndex:
 
 
 def _sealed_stretches(log: Log, after: int) -> Iterator[int]:
-    """Where to end runs that together cover the sealed segments behind a position."""
+    """Where to end runs that together cover the sealed segments after a position."""
     last_position, records, size = after, 0, 0
     for segment in log.segments():
         if segment.last_position <= after:

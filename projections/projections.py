@@ -59,11 +59,11 @@ SUBTREE_HEADS_NAME = "subtree-heads"
 _TOLD_EVERY_SECONDS = 0.1
 
 RECENT_RECORDS_MAX = 64
-"""So few records are cheaper to look at than to fold into the tables, query after query."""
+"""Up to this many records are cheaper to look at than to fold into the tables, per query."""
 
 
 SPLIT_RECORDS_MAX = 131_072
-"""Up to so many records a join with all events costs more than a look at some nodes' events."""
+"""Up to this many records a join with all events costs more than looking at some nodes' events."""
 
 
 class ProjectionsInfo(msgspec.Struct, frozen=True):
@@ -105,7 +105,7 @@ class Projections:
         renew_in_children(self)
 
     def after_fork_in_child(self) -> None:
-        """Fold into an index of one's own: a thread of the parent may have been folding."""
+        """Fold into a new index: a thread of the parent may have been folding."""
         self._mutex = threading.Lock()
         self._renewing = threading.Lock()
         self._recent.clear()
@@ -151,7 +151,7 @@ class Projections:
     def bases_hold(self, bases: Collection[Base]) -> bool:
         """Whether the log has what a put took from the point index; if not, that is built again.
 
-        Raises DataLossError when that was of no use.
+        Raises DataLossError when that did not help.
         """
         # What is in memory came from the log, or was appended by this process.
         stored = self.index.last_stored_position
@@ -236,7 +236,7 @@ class Projections:
         if recent is None:
             tables.fold(listing.as_of)
             return tables.listed(listing)
-        # The tables are a few puts behind: what these have touched is looked at one by one.
+        # The tables lack a few puts: the nodes that these have touched are looked at one by one.
         limit = None if listing.limit is None else listing.limit + len(recent)
         rows = tables.listed(replace(listing, as_of=checkpoint, limit=limit))
         untouched = [row for row in rows if row[0] not in recent]
@@ -266,7 +266,7 @@ class Projections:
         return None if found is None else listed_by_time(self.index, listing, *found)
 
     def _recently_put(self, checkpoint: int, listing: Listing) -> set[int] | None:
-        """The nodes that tables of a checkpoint have other versions of than the listing shall see.
+        """The nodes of which tables at an older position have other versions than a listing.
 
         None when it is better to fold them first: when they are many, or the listing depends on
         more than the nodes themselves.
@@ -281,7 +281,7 @@ class Projections:
         if not recent or recent[0].position > checkpoint + 1:
             return None
         if recent[-1].position < listing.as_of:
-            # Whoever noted the newest ones was interrupted.
+            # The noting of the newest ones was interrupted.
             return None
         return {
             record.entity_id
@@ -326,7 +326,7 @@ class Projections:
                 cursor, self._log, query, parameters, as_of, timeout_seconds=timeout_seconds
             )
 
-        # Without a timeout, too, for a signal is taken only by a thread that is not in DuckDB.
+        # Even without a timeout: only a thread that is not in DuckDB takes signals.
         left_after = math.inf if timeout_seconds is None else timeout_seconds + ENDING_SECONDS
         return self._opened_tables().asked(run, as_of, left_after_seconds=left_after)
 
@@ -384,7 +384,7 @@ class Projections:
             if progress is not None:
                 progress(min(done, records) + folded, 2 * records)
 
-        # Side by side, for either of them keeps little more than one core busy.
+        # Side by side, since each keeps little more than one core busy.
         with ThreadPoolExecutor(1, thread_name_prefix="eventstore-rebuild") as executor:
             folding = executor.submit(fold_tables)
             try:
@@ -444,7 +444,7 @@ class Projections:
     def _opened_tables(self) -> Tables:
         with self._mutex:
             if self._tables is None:
-                # Not at the top: look-ups by key do without DuckDB, and start faster so.
+                # Not at the top: look-ups by key need no DuckDB, and start faster without it.
                 from eventstore.projections.tables import Tables
 
                 path = _below(self._folder, TABLES_NAME)
@@ -465,7 +465,7 @@ def _note_newest(recent: deque[Record], commit: Commit) -> None:
 
 
 def _size(path: Path | None) -> int:
-    """The bytes of a file; 0 when there is none, for others may remove it at any moment."""
+    """The bytes of a file; 0 when there is none, since others may remove it at any moment."""
     try:
         return path.stat().st_size if path is not None and path.is_file() else 0
     except FileNotFoundError:

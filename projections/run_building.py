@@ -46,13 +46,13 @@ def rebuilt_runs(
     highest_before: Mapping[str, int],
     records_max: int,
 ) -> list[SortedRun]:
-    """Runs in place of a damaged one: several when it is of more than so many records."""
+    """Runs in place of a damaged one: several when it holds too many records for one."""
     runs: list[SortedRun] = []
     first = damaged.first_position
     while first <= damaged.last_position:
         last = damaged.last_position
         if last - first >= records_max:
-            # Runs end where commits do, save where one commit is longer than a run.
+            # Runs end where commits do, unless one commit is longer than a run.
             end = log.commit_end(first + records_max - 1)
             last = end if end >= first else last
         runs.append(built_run(log, folder, first, last, highest_before))

@@ -15,8 +15,8 @@ two neighbours and is not. The checksum of a value also covers its key, its posi
 is the newest of its key, so that one that was found is shown without the block. The directory needs
 no check then, since it only says where to look. The filter is held in memory, as the footer is.
 Checksums are XXH3 of 64 bits with a seed of the file's own, so that parts of another file do not
-pass. A long file that was cut is noticed by its size before it is read: the system would end the
-process that reads a mapped page behind the end.
+pass. A long file that was cut is noticed by its size before it is read: the system would kill a
+process that reads a mapped page after the end.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ MAGIC: Final = b"ESRUN\0\0\x09"
 _COMPARED_BYTES: Final = 1 << 20
 UNSIGNED: Final = (1 << 64) - 1
 SUPERSEDED: Final = 0x5AC6_31D7_94EB_2F0D
-"""Tells the checksum of a value that a newer one of its key follows from that of the newest."""
+"""Distinguishes the checksum of a value that has a newer one of its key from the newest's."""
 
 _checksum: Final = xxh3_64_intdigest
 _bisect_left: Final = bisect.bisect_left
@@ -82,7 +82,7 @@ class UnusableRunError(Exception):
 
 
 class DamagedRunError(Exception):
-    """What was read of a run that was whole when it was opened is not what was written."""
+    """What was read of a run is not what was written, though it was whole when it was opened."""
 
     def __init__(self, file: RunFile, what: str) -> None:
         super().__init__(f"{file.path}: {what}")
@@ -145,8 +145,8 @@ class RunTable:
     """One table of a run: as it lies in the mapped file, or a copy in memory that was checked.
 
     A block is `span` bytes of the entries, every `stride` bytes from `entries` on: those of its
-    rows, the row before and the row after. Before the first row and behind the last one is one that
-    is none; the latter ends the last value and has a key unlike it. The first row is at `first`.
+    rows, the row before and the row after. Before the first row and after the last one there is a
+    dummy row; the latter ends the last value and has another key. The first row is at `first`.
     """
 
     __slots__ = (
@@ -193,7 +193,7 @@ class RunTable:
             self.content, self._start = file.read(layout.entries, layout.end), layout.entries
         else:
             self.content, self._start = file.mapped, 0
-        # Each row is as far from the first as its key, as of ids of nodes that were put once.
+        # Each row is as far from the first as its key, as with ids of nodes that were put once.
         is_gapless = layout.highest - layout.lowest + 1 == layout.rows and layout.has_all_keys
         self.is_dense = is_gapless and not layout.has_inline_values
         self.is_plain = self.is_held and not layout.has_inline_values
@@ -236,8 +236,8 @@ class RunTable:
     def rows_of(self, key: int, as_of: int) -> Sequence[int] | None:
         """The int64s of the entries with a key that is between lowest and highest, up to `as_of`.
 
-        Those of the entry after them follow. That there are none is shown by the rows around their
-        place, whatever has led there.
+        Those of the entry after them follow. The rows around their place show that there are none,
+        whatever has led there.
         """
         directory, bucket = self.directory, key - self.lowest >> self.shift
         try:
@@ -262,7 +262,7 @@ class RunTable:
         return self._several_rows(row, directory[bucket + 1], key, as_of)
 
     def _several_rows(self, row: int, end: int, key: int, as_of: int) -> Sequence[int] | None:
-        """What `rows_of` answers of a key whose rows begin with one and end before another."""
+        """What `rows_of` returns for a key whose rows begin with one and end before another."""
         numbers = self.numbers
         try:
             end = bisect.bisect_right(self.hint_keys, key, row + 1, end)
@@ -309,8 +309,8 @@ class RunTable:
             key, position, start, checksum, following, _, end = rows[first : first + 7]
             value = content[at + start : at + end]
             seed = self.seed ^ SUPERSEDED if following == key else self.seed
-            # The digest takes the lowest 64 bits. Multiplied, for it adds seeds to short values as
-            # they are: a changed bit of a value could make up for another key or position.
+            # The digest takes the lowest 64 bits. Multiplied, since it adds seeds to short values
+            # as they are: a changed bit of a value could make up for another key or position.
             if _checksum(value, (key << 32 ^ position) * seed) != checksum & UNSIGNED:
                 raise DamagedRunError(self.file, "a value is damaged")
             found.append(value)
@@ -376,7 +376,7 @@ class RunFile:
         """Raises UnusableRunError when the file is missing or is no whole run of this format."""
         self.path = path
         try:
-            # Kept open: to ask for the file's size so takes half as long as in other ways.
+            # Kept open: asking for the file's size this way takes half as long as in other ways.
             opened = path.open("rb", buffering=0)
             self._opened, self.descriptor = opened, opened.fileno()
             self.size = os.fstat(self.descriptor).st_size
@@ -405,7 +405,7 @@ class RunFile:
             raise DamagedRunError(self, "its size has changed")
 
     def stamp(self) -> tuple[int, ...]:
-        """What is another one when the file was written to."""
+        """A value that differs once the file was written to."""
         status = os.fstat(self.descriptor)
         return status.st_mtime_ns, status.st_ctime_ns, status.st_size
 
@@ -452,7 +452,7 @@ def same_file(one: Path, other: Path) -> bool:
 
 
 def _inline_offsets(rows: int) -> pa.Buffer:
-    """Where the values of as many rows and their end are, if each has the length of an int64."""
+    """Where the values of that many rows and their end are, if each is as long as an int64."""
     import pyarrow.compute as compute
 
     widths = pa.repeat(pa.scalar(NUMBER_BYTES, pa.int64()), rows + 1)

@@ -78,7 +78,7 @@ def _opened_runs(folder: Path, log: Log) -> tuple[list[SortedRun], list[Path]]:
 
 
 def _longest_chain(runs: Sequence[SortedRun]) -> list[SortedRun]:
-    """Of the ways to cover positions from 1 on, the farthest; among equals one of few runs."""
+    """Of the ways to cover positions from 1 on, the farthest; of equals, one of few runs."""
     best: dict[int, list[SortedRun]] = {0: []}
     for run in sorted(runs, key=lambda run: (run.first_position, -run.last_position)):
         before = best.get(run.first_position - 1)

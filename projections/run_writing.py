@@ -65,7 +65,7 @@ def _write_table(file: IO[bytes], batch: pa.RecordBatch, seed: int) -> Layout:
     are_ids = _are_numbers(batch.column(2))
     width = INLINE_NUMBERS if are_ids else ENTRY_NUMBERS
     blocks = -(-rows // BLOCK_ROWS)
-    # With a row before the first one, one behind the last one, and whole blocks.
+    # With a row before the first one, one after the last one, and whole blocks.
     numbers = array("q", bytes(NUMBER_BYTES * width * (blocks * BLOCK_ROWS + 2)))
     entries = memoryview(numbers)[width:]
     end = rows * width
@@ -194,7 +194,7 @@ def _divided(keys: pa.Array, lowest: int, shift: int) -> pa.Array:
     """How far each key is from the lowest, in spans of 2^shift."""
     import pyarrow.compute as compute
 
-    # Unsigned, for the distance between hashes may be more than an int64 holds.
+    # Unsigned, since the distance between hashes may be more than an int64 holds.
     start = pa.scalar(lowest % (1 << 64), pa.uint64())
     distances = compute.subtract(keys.view(pa.uint64()), start)
     return compute.shift_right(distances, pa.scalar(shift, pa.uint64()))

@@ -75,7 +75,7 @@ class SortedRun:
                     xxh3_64_intdigest(value, (key << 32 ^ position) * opened.seed) == checksum
                 ):
                     return position, value
-        # Most runs do not have the key: without calling the functions that say so, too.
+        # Most runs do not have the key: told without calling functions, too.
         bits = opened.filter
         if bits:
             slot = key - opened.lowest >> opened.slot_shift
@@ -155,7 +155,7 @@ class SortedRun:
         if opened is None or not opened.lowest <= key <= opened.highest:
             return ()
         distance = key - opened.lowest
-        # Most runs do not have the key: without calling the functions that say so, too.
+        # Most runs do not have the key: told without calling functions, too.
         bits = opened.filter
         if bits and not bits[(slot := distance >> opened.slot_shift) >> 3] >> (slot & 7) & 1:
             return ()
@@ -189,7 +189,7 @@ class SortedRun:
         if opened is None:
             return set()
         if opened.has_all_keys:
-            # Says the footer, which was checked when it was read.
+            # The footer says so, which was checked when it was read.
             lowest, highest = opened.lowest, opened.highest
             return {key for key in keys if lowest <= key <= highest}
         self._refuse_cut()

@@ -1,7 +1,7 @@
 """Which queries of users may run: those that reach the views alone.
 
 DuckDB's own parser says what a query names. Its settings keep queries from files and other
-databases; its catalogs, and the tables behind the views, tell more than a moment, or of now.
+databases; its catalogs, and the tables under the views, show more than one moment, or the present.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _REFUSED_FUNCTIONS: Final = frozenset(
         "write_log",
     )
 )
-"""What tells of the machine, or of more than the moment, or takes queries as texts, or writes."""
+"""What reveals the machine or more than the moment, takes queries as texts, or writes."""
 
 _CATALOG_NAME: Final = re.compile(r"(duckdb|pg|pragma|sqlite)_", re.IGNORECASE)
 

@@ -1,7 +1,7 @@
-"""How large a query says that one value shall be: what is out of all proportion is refused.
+"""How large a query asks one value to be: what is out of all proportion is refused.
 
-DuckDB counts no memory, and stops for nothing, while one function makes one value. What sizes are
-computed from rows is not known before.
+While one function makes one value, DuckDB neither counts memory nor stops for anything. Sizes that
+are computed from rows are not known in advance.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ def run_sql(
             del views["commits"], views["records"]
         for name, definition in views.items():
             cursor.execute(f"CREATE TEMP VIEW {name} AS {definition}")
-        # The tables have names of views, and others: none of them is to be found.
+        # The tables have names of views, and others: none of them may be found.
         cursor.execute("SET search_path = 'temp'")
         cursor.execute("BEGIN TRANSACTION READ ONLY")
         with _interrupting(cursor, timeout_seconds) as is_late:
@@ -233,7 +233,7 @@ def _result(relation: Any) -> pa.Table:
     """All rows, as long as they fit: DuckDB does not count what it has handed over."""
     if relation is None:
         raise InvalidArgumentError("sql takes one query, and this gives no rows")
-    # DuckDB before 1.5 has it under the other name, which later versions warn of.
+    # DuckDB before 1.5 has it under the other name, about which later versions warn.
     read = getattr(relation, "to_arrow_reader", None) or relation.fetch_record_batch
     reader = read(_BATCH_ROWS)
     batches, size = [], 0

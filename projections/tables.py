@@ -56,10 +56,10 @@ FOLDED_ROWS_MAX: Final = 131_072
 """About how many records are folded in one transaction."""
 
 FOLDED_BYTES_MAX: Final = 256 * 1024 * 1024
-"""About how many bytes of columns are: fewer records, when these are long."""
+"""About how many bytes of columns are folded in one: fewer records when these are long."""
 
 _BOUND_ROWS_MAX: Final = 16
-"""So few rows are cheaper to bind as parameters than to register as an Arrow table."""
+"""Up to this many rows are cheaper to bind as parameters than to register as an Arrow table."""
 
 _STATEMENTS_MAX: Final = 256
 
@@ -69,12 +69,12 @@ _FOLDING_FAULT: Final = "BindBuiltinScalarFunction"
 _TABLE: Final = re.compile(r"\b(FROM|JOIN) (\w+) AS\b")
 
 _UNDEFINED: Final = (duckdb.CatalogException, duckdb.BinderException)
-"""What a statement raises where the tables are not as they were made, among else."""
+"""What a statement raises where the tables are not as they were made, among other things."""
 
 _OPENINGS_MAX: Final = 5
 
 _SHORT_SQL: Final = 4_000
-"""No more than this is interrupted soon, if it has no function that is slow by one value."""
+"""A query of no more than this is interrupted fast, unless a function is slow on one value."""
 
 _SLOW_FUNCTION: Final = re.compile(r"list_transform")
 
@@ -125,7 +125,7 @@ _writers: dict[Path, threading.Lock] = {}
 
 
 def _writing_to(path: Path | None) -> contextlib.AbstractContextManager[object]:
-    """Held for a transaction that writes: of two at once, DuckDB would have one fail.
+    """Held for a transaction that writes: of two at once, DuckDB would let one fail.
 
     A file has no other process that writes to it, and tables without a file no other object.
     """
@@ -159,7 +159,7 @@ class Tables:
         renew_in_children(self)
 
     def after_fork_in_child(self) -> None:
-        """Fold tables of one's own: DuckDB does not survive a fork, nor let go of its file."""
+        """Fold new tables: DuckDB does not survive a fork, nor let go of its file."""
         self._mutex = threading.RLock()
         opened, self._opened = self._opened, None
         if opened is not None:
@@ -185,7 +185,7 @@ class Tables:
                 return
             is_saved = self._opened is not None and self._opened.path is not None
             if self._read_only and (is_saved or (self._saves and not self._checkpoint)):
-                # The file is behind by now, and not to be written to as it is opened.
+                # The file is out of date by now, and must not be written as it is opened.
                 self.close()
                 opening = open_tables(self._log, self._path) if self._saves else None
                 self._take(opening or open_tables_apart(self._log))
@@ -267,9 +267,9 @@ class Tables:
         *,
         left_after_seconds: float | None = None,
     ) -> _Answer:
-        """What is answered to a cursor on tables folded up to a position; it is to be closed.
+        """The answer of `ask`, which closes its cursor, on tables folded up to a position.
 
-        Asked once more, of tables built anew, when the first ones turn out to be damaged. Raises
+        It is asked once more, of new tables, when the first ones turn out to be damaged. Raises
         DeadlineExceededError when it takes longer than `left_after_seconds`.
         """
         with self._mutex:
@@ -290,7 +290,7 @@ class Tables:
         ask: Callable[[duckdb.DuckDBPyConnection], _Answer],
         upto: int,
     ) -> _Answer:
-        """What is answered after an error of some tables, if that is one of damage."""
+        """The answer after an error of some tables, if that is one of damage."""
         failure = write_failure(error, None)
         if failure is not None and not isinstance(error, duckdb.TransactionException):
             # A query writes what memory does not hold, and nothing of the tables.
@@ -313,7 +313,7 @@ class Tables:
             self._connection()
             if self._opened is not None and upto <= self._checkpoint:
                 return self._opened
-            # Closed for others, who have taken the file, or removed it.
+            # Closed, because others have taken the file or removed it.
         self.close()
         opened = open_tables_apart(self._log)
         self._take(opened)
@@ -416,7 +416,7 @@ class Tables:
             self.close()
 
     def _fold_batch(self, batch: pa.RecordBatch) -> bool:
-        """Fold the batch that follows the checkpoint; False when the checkpoint has moved."""
+        """Fold the batch after the position that is folded; False when that position has moved."""
         last_position = batch["position"][-1].as_py()
         checkpoint = {
             "before": self._checkpoint,
@@ -436,7 +436,7 @@ class Tables:
     def _fold_in_transaction(self, batch: pa.RecordBatch, checkpoint: dict[str, int]) -> bool:
         self._execute("BEGIN")
         try:
-            # First, so that of two that fold the same positions one stops before it adds rows.
+            # First, so that of two folds of the same positions one stops before it adds rows.
             is_moved = self._execute(_MOVE_CHECKPOINT, checkpoint).fetchall() == [(1,)]
             if is_moved:
                 for change in table_changes(batch):
@@ -493,7 +493,7 @@ class Tables:
 
 
 def _are_changed(opened: OpenedTables | None, error: duckdb.Error) -> bool:
-    """Whether a statement failed for tables that are not as they were made."""
+    """Whether a statement failed because tables are not as they were made."""
     if opened is None or not isinstance(error, _UNDEFINED):
         return False
     return not are_as_made(opened.connection)
@@ -534,7 +534,7 @@ def _too_slow() -> ResourceExhaustedError:
 
 
 def _opaque(sql: str) -> str:
-    """The same query without what DuckDB knows of the columns' values, for its faults with that."""
+    """The same query without what DuckDB knows of the columns' values: it has faults there."""
     return _TABLE.sub(r"\1 (SELECT try(COLUMNS('(.*)')) AS '\\1' FROM \2) AS", sql)
 
 

@@ -29,7 +29,7 @@ IN_MEMORY_RECORDS_MAX: Final = 131_072
 """Tables that this process folds for itself alone are kept in memory up to this size of the log."""
 
 ONE_THREAD_RECORDS_MAX: Final = 131_072
-"""On tables of so few records a query takes longer to share out than to run."""
+"""On tables of up to this many records, sharing a query out takes longer than running it."""
 
 _CHECKPOINT: Final = """
 SELECT format_version::INTEGER, store_id::VARCHAR, position::BIGINT, recorded_at::BIGINT
@@ -119,7 +119,7 @@ class OpenedTables:
 def open_tables(log: Log, path: Path | None) -> OpenedTables:
     """The tables in a file, made anew when they are of no use; without a path, in memory.
 
-    When the file is in use, or cannot be written, the tables are ones apart.
+    When the file is in use, or cannot be written, the tables are this process's own.
     """
     if path is None:
         return OpenedTables(_created(log, ":memory:"))
@@ -129,7 +129,7 @@ def open_tables(log: Log, path: Path | None) -> OpenedTables:
         return open_tables_apart(log)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # One after the other: else one thread takes what another is making for a useless file.
+        # One at a time: otherwise one thread takes what another is making for a useless file.
         with _opening:
             opened = _persisted(log, path) if path.exists() else None
             if opened is not None:
@@ -139,7 +139,7 @@ def open_tables(log: Log, path: Path | None) -> OpenedTables:
                 return OpenedTables(_created(log, str(path)), path)
             except duckdb.Error as error:
                 if not is_in_use(error) and write_failure(error, path) is not None:
-                    # What was written of it is no database.
+                    # What was written so far is no database.
                     remove_tables(path)
                 raise
     except OSError as error:
@@ -157,7 +157,7 @@ def open_tables(log: Log, path: Path | None) -> OpenedTables:
 
 
 def open_tables_to_read(log: Log, path: Path | None) -> OpenedTables:
-    """The tables in a file, however far they are folded, if they can be had; else ones apart."""
+    """The tables in a file, however far they are folded; if they cannot be had, separate ones."""
     if path is not None and path.exists():
         path = path.resolve()
         if path in _left_paths:
@@ -172,7 +172,7 @@ def open_tables_to_read(log: Log, path: Path | None) -> OpenedTables:
 
 def open_tables_to_compare(log: Log, path: Path) -> duckdb.DuckDBPyConnection | None:
     """The tables in a file as they are; None when another process has them open."""
-    # Only one of these can be had while this process has it open, too.
+    # Only one kind can be had while this process has it open, too.
     for read_only in (True, False):
         try:
             return _connected(log, str(path.resolve()), read_only=read_only)
@@ -214,7 +214,7 @@ def checkpoint_of(connection: duckdb.DuckDBPyConnection, log: Log) -> int | None
     if (format_version, store_id) != (TABLES_FORMAT_VERSION, str(log.store_id)):
         return None
     if position > log.position:
-        # Another object of this process may have folded what this log has not looked for yet.
+        # Another object of this process may have folded what this log has not noticed yet.
         log.refresh()
     # A log that was cut and grew again has other records at the same positions.
     if position > log.position or (position and log.recorded_at(position) != recorded_at):
@@ -224,7 +224,7 @@ def checkpoint_of(connection: duckdb.DuckDBPyConnection, log: Log) -> int | None
 
 
 def write_failure(error: duckdb.Error, path: Path | None) -> errors.StatusError | None:
-    """What to raise for an error that says that the disk takes nothing more; None for another."""
+    """The error to raise for one that says that the disk is full; None for any other."""
     text = str(error)
     where = path or temporary_directory()
     for number in _WRITE_ERRORS:
@@ -258,7 +258,7 @@ def as_duckdb_error(error: Exception) -> duckdb.Error:
 
 
 def is_damage(error: duckdb.Error) -> bool:
-    """Whether an error of a query of a user says that the database itself is unsound."""
+    """Whether the error of a user's query says that the database itself is unsound."""
     # A block whose checksum is wrong raises the base class itself.
     return type(error) is duckdb.Error or isinstance(error, _DAMAGE)
 
@@ -334,7 +334,7 @@ def _connected(log: Log, database: str, *, read_only: bool = False) -> duckdb.Du
 def _configured(log: Log, database: str, *, read_only: bool) -> duckdb.DuckDBPyConnection:
     configuration = dict(_CONFIGURATION)
     if database == ":memory:":
-        # Else what does not fit the memory would go into the working directory.
+        # Otherwise what does not fit in memory would go into the working directory.
         configuration["temp_directory"] = ""
     configuration["memory_limit"] = _memory_limit()
     connection = duckdb.connect(database, read_only=read_only, config=configuration)
@@ -369,7 +369,7 @@ _CONFIGURATION: Final[dict[str, str | bool | int | float | list[str]]] = {
 """Safe: nothing is loaded, and nothing outside the database is read or written."""
 
 if hasattr(os, "register_at_fork"):
-    # No child is forked while a thread opens a database, for DuckDB has locks of its own for that.
+    # No child is forked while a thread opens a database, since DuckDB has locks of its own there.
     os.register_at_fork(
         before=_opening.acquire,
         after_in_parent=_opening.release,

@@ -1,7 +1,7 @@
-"""Compare the caches on disk with the log that they were folded from, whole.
+"""Compare the caches on disk, as a whole, with the log that they were folded from.
 
-What is read of them is checked as it is read, but by checksums that whoever forges a cache can
-forge as well. Here they are made again and compared.
+Reads check what they read of them, but by checksums that a forger can forge as well. Here the
+caches are made again and compared.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def with_caches(report: VerifyReport, log: Log, progress: Progress | None = None
 
 
 def _unusable(path: Path, why: object) -> str:
-    """What to say of a cache that no read believes."""
+    """The finding about a cache that no read believes."""
     return f"{path}, which is not usable and will be rebuilt: {why}"
 
 
