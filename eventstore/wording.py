@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
+def plural(number: int, noun: str) -> str:
+    """`finding` for one, else `findings`."""
+    return noun if number == 1 else f"{noun}s"
+
+
 def counted(number: int, noun: str) -> str:
     """`1 finding`, `2 findings`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{number} {plural(number, noun)}"
+
+
+def are(number: int) -> str:
+    """`is` for one, else `are`."""
+    return "is" if number == 1 else "are"
 
 
 def with_article(noun: str) -> str:
@@ -18,9 +28,9 @@ def with_article(noun: str) -> str:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`, did you mean state?` for a name that is nearly a known one, else nothing.
 
-    So is one that is part of a known one, or has it as a part.
+    A name that is part of a known one, or contains one, counts as well.
     """
-    # Not at the top: only what fails needs it.
+    # Not at the top: only failures need it.
     import difflib
 
     by_folded = {each.casefold(): each for each in known}

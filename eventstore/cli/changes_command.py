@@ -34,6 +34,7 @@ from eventstore.cli.stores import (
 )
 from eventstore.history import CommitChanges
 from eventstore.metadata_store.metadata_store import MetadataStore
+from eventstore.wording import counted
 
 _NODE_KINDS = ("artifact", "execution", "context")
 
@@ -104,7 +105,8 @@ def changes_command(
             if reverse
             else f"--until {following.last_position}"
         )
-        note(f"There are more than these {limit} commits: say --limit 0, or {other}.")
+        these = "this" if limit == 1 else "these"
+        note(f"There are more than {these} {counted(limit, 'commit')}: say --limit 0, or {other}.")
 
 
 def _newest_first(

@@ -20,6 +20,7 @@ from eventstore.cli.results import Output, Table, note
 from eventstore.cli.stores import opened_store
 from eventstore.history import EntityDifference, LineageDifference
 from eventstore.history.fields import field_changes
+from eventstore.wording import are, counted
 
 _NODES: Final = 100
 
@@ -80,9 +81,11 @@ def diff_command(
             compared = store.lineage_diff(*lineage, *moments, max_nodes=max_nodes)
             found = _differences(compared)
             if compared.after.left_out:
+                nodes = len(compared.after.nodes)
                 left_out = (
-                    f"{len(compared.after.nodes)} nodes of the lineage are compared; "
-                    f"{compared.after.left_out} of the next hop and all after them are left out: "
+                    f"{counted(nodes, 'node')} of the lineage {are(nodes)} compared; "
+                    f"{compared.after.left_out} of the next hop and all after "
+                    f"{'it' if compared.after.left_out == 1 else 'them'} are left out: "
                     "say --limit 0 for all."
                 )
     output.table(

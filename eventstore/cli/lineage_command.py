@@ -21,6 +21,7 @@ from eventstore.cli.results import Output, Table, note
 from eventstore.cli.stores import opened_store
 from eventstore.lineage import Edge, Graph
 from eventstore.plain_json import moment_of_milliseconds
+from eventstore.wording import are, counted
 
 
 @command(
@@ -109,10 +110,12 @@ def lineage_command(
         way = "" if kind == "context" else f", {direction}"
         output.tables(_nodes(graph, f"Lineage of {kind} {node_id}{way}"), _shown_events(graph))
     if graph.left_out:
-        what = "executions" if kind == "context" else "nodes of the next hop"
+        what = counted(graph.left_out, "execution" if kind == "context" else "node")
+        hop = "" if kind == "context" else " of the next hop"
         note(
-            f"{len(graph.nodes)} nodes are shown; {graph.left_out} {what} and all behind them are "
-            "left out: say --limit 0 for all."
+            f"{counted(len(graph.nodes), 'node')} {are(len(graph.nodes))} shown; {what}{hop} "
+            f"and all behind {'it' if graph.left_out == 1 else 'them'} are left out: "
+            "say --limit 0 for all."
         )
 
 

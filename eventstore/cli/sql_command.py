@@ -21,6 +21,7 @@ from eventstore.cli.commands import (
 from eventstore.cli.moments import Moment, store_as_of
 from eventstore.cli.results import Output, Table, note
 from eventstore.cli.stores import opened_store
+from eventstore.wording import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -92,7 +93,7 @@ def sql_command(
         Table(
             _distinct(result.columns),
             _rows(table if rows_max is None else table.slice(0, rows_max)),
-            f"{len(result)} row{'' if len(result) == 1 else 's'}",
+            counted(len(result), "row"),
             is_named_by_query=True,
         )
     )

@@ -9,14 +9,16 @@ from html import escape
 from importlib import import_module
 from typing import Any
 
-# What takes less time is shown no bar.
+from eventstore.wording import plural
+
+# Work that takes less time shows no bar.
 PATIENCE_SECONDS = 0.4
 BETWEEN_UPDATES_SECONDS = 0.1
 
 
 @contextmanager
 def notebook_bar(doing: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar while something long runs; one line, which says how long it took, stays of it."""
+    """A bar while something long runs; in the end one line stays, which says how long it took."""
     # IPython is no dependency: it is there, since it asked for this.
     display = import_module("IPython.display").display
     started = updated = time.monotonic()
@@ -39,7 +41,8 @@ def notebook_bar(doing: str) -> Iterator[Callable[[int, int], None]]:
         yield show
     finally:
         if handle is not None:
-            said = f"{doing}: {counted:,} records, {time.monotonic() - started:.1f} s"
+            took = f"{time.monotonic() - started:.1f} s"
+            said = f"{doing}: {counted:,} {plural(counted, 'record')}, {took}"
             handle.update(
                 _bundle(said, f'<span style="opacity:.75">{escape(said)}</span>'), raw=True
             )

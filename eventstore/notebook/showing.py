@@ -28,6 +28,7 @@ from eventstore.recording import Run as RecordedRun
 from eventstore.report.drawing import drawing_of
 from eventstore.report.selection import Key, selection
 from eventstore.report.svg import band_svg
+from eventstore.wording import are, plural
 
 _DRAWN_NODES_MAX: Final = 60
 
@@ -48,7 +49,7 @@ def list_html(values: Sequence[Any]) -> str | None:
         return None
     first = type(values[0])
     known = first in KINDS or first in _MANY
-    # The first tell: a list may be very long.
+    # The first items decide: a list may be very long.
     if not known or any(type(value) is not first for value in islice(values, ROWS_MAX)):
         return None
     return messages_html(values) if first in KINDS else _MANY[first](values)
@@ -65,10 +66,14 @@ def _graph(graph: Graph) -> Html:
         tuple(node for node in graph.nodes if node.key in chosen.kept),
         tuple(e for e in graph.edges if e.source in chosen.kept and e.target in chosen.kept),
     )
-    said = [f"{len(graph.artifacts()):,} artifacts, {len(graph.executions()):,} executions"]
+    artifacts, executions = len(graph.artifacts()), len(graph.executions())
+    said = [
+        f"{artifacts:,} {plural(artifacts, 'artifact')}, "
+        f"{executions:,} {plural(executions, 'execution')}"
+    ]
     apart = len(graph.nodes) - len(chosen.kept)
     if apart:
-        said.append(f"{apart:,} of these are not drawn")
+        said.append(f"{apart:,} of these {are(apart)} not drawn")
     if graph.left_out:
         said.append(f"{graph.left_out:,} or more were left out by max_nodes")
     bands = drawing_of(shown, graph.subject, chosen)
@@ -223,10 +228,10 @@ def _runs(runs: Sequence[Run]) -> Html:
 
 def _verification(report: VerifyReport) -> Html:
     said = [
-        ("records", f"{report.records:,} in {report.commits:,} commits"),
+        ("records", f"{report.records:,} in {report.commits:,} {plural(report.commits, 'commit')}"),
         ("tree head", report.tree_head),
         *(
-            ("checkpoint", f"{signed.signed}, {signed.size:,} records")
+            ("checkpoint", f"{signed.signed}, {signed.size:,} {plural(signed.size, 'record')}")
             for signed in report.signed_heads
         ),
         *(("not checked", words) for words in report.not_checked),
@@ -234,7 +239,8 @@ def _verification(report: VerifyReport) -> Html:
         *(("cache to rebuild", finding.what) for finding in report.cache_findings[:ROWS_MAX]),
     ]
     if report.findings:
-        verdict = f"damaged: {len(report.findings):,} findings"
+        findings = len(report.findings)
+        verdict = f"damaged: {findings:,} {plural(findings, 'finding')}"
     else:
         verdict = "sound" if report.ok else "sound, but for caches that do not agree with it"
     return block(heading(soft("verification"), bold(verdict)), fields(said))

@@ -15,6 +15,7 @@ from eventstore.lineage import Graph, GraphNode
 from eventstore.report.labels import shortened
 from eventstore.report.selection import Fold, Key, Selection
 from eventstore.shown_text import shown_text
+from eventstore.wording import plural
 
 PADDING: Final = 8
 _ROWS_MAX: Final = 12
@@ -264,9 +265,12 @@ def _box(
     room = shape.box_width - 2 * PADDING
     if isinstance(node, Fold):
         kind, number = node.key
-        nodes = f"{node.nodes:,} node{'s' if node.nodes > 1 else ''} left out"
+        nodes = f"{node.nodes:,} {plural(node.nodes, 'node')} left out"
         of_these = f"{node.origins:,} of them origins" if node.origins else ""
-        title = f"{node.artifacts:,} artifacts and {node.executions:,} executions are left out"
+        title = (
+            f"{node.artifacts:,} {plural(node.artifacts, 'artifact')} and "
+            f"{node.executions:,} {plural(node.executions, 'execution')} are left out"
+        )
         lines = [nodes, of_these]
     else:
         kind, number = node.key

@@ -28,6 +28,7 @@ from eventstore.shown_text import harmless_json, shown_lines
 from eventstore.store.node_kinds import CONTEXT
 from eventstore.store.node_reads import nodes_by_id
 from eventstore.store.snapshot import Snapshot
+from eventstore.wording import are, counted
 
 if TYPE_CHECKING:
     from eventstore.audit import Checkpoint
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 _HEADING_MAX: Final = 120
 _FOLLOWED_MAX: Final = 5_000
 _FOLLOWED_PER_SHOWN: Final = 10
-"""So many nodes of a lineage are followed each way, and for each that is shown at least so many."""
+"""How many nodes of a lineage are followed each way; for a high limit this many per shown node."""
 _WALKS: Final = (
     mlmd.LineageSubgraphQueryOptions.UPSTREAM,
     mlmd.LineageSubgraphQueryOptions.DOWNSTREAM,
@@ -54,7 +55,7 @@ class LineageEntry:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The chain's head: what pins the history that is reported on."""
+    """The tree head, which pins the history that is reported on."""
 
     store_id: str
     position: int
@@ -177,8 +178,8 @@ def _lineage(
 ) -> tuple[Graph, Selection]:
     """All that led to the node and all that came of it, and what of it is shown.
 
-    Ways are walked farther than is shown, since origins are at their ends, but not for ever; only
-    what is shown is read.
+    Ways are walked farther than is shown, since origins are at their ends, but only up to a limit;
+    only what is shown is read.
     """
     start = node_kind(kind)
     require_node(snapshot, start, node_id)
@@ -256,7 +257,9 @@ def _template() -> Any:
     environment.filters["moment"] = lambda moment: markupsafe.Markup("<time>{}</time>").format(
         moment_text(moment)
     )
-    # What is left out here is said below, where all of a name stands.
+    environment.filters["counted"] = counted
+    environment.filters["are"] = are
+    # What is left out here is said below, where the whole name is shown.
     environment.filters["heading"] = lambda text: (
         text if len(text) <= _HEADING_MAX else f"{text[:_HEADING_MAX]}…"
     )
@@ -267,7 +270,7 @@ def _template() -> Any:
 
 
 def _shown(value: Any) -> Any:
-    """Whatever the template says of what is stored, as it is shown."""
+    """A stored value, as the template shows it."""
     if hasattr(value, "__html__") or value is None:
         return value
     return shown_lines(value if isinstance(value, str) else json_text(value))

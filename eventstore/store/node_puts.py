@@ -31,6 +31,7 @@ from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind, NodeType
 from eventstore.store.snapshot import VALUE_FIELDS
 from eventstore.store.transaction import Transaction
+from eventstore.wording import with_article
 
 _UNDECLARED = ""
 
@@ -189,7 +190,9 @@ def describe(kind: NodeKind, node: Node) -> str:
         words.append(str(node.id))
     if node.HasField("name"):
         words.append(repr(node.name))
-    return " ".join(words) if len(words) > 1 else f"an {kind.singular} without id and name"
+    return (
+        " ".join(words) if len(words) > 1 else f"{with_article(kind.singular)} without id and name"
+    )
 
 
 def _name_key(given: Node) -> int | None:

@@ -73,9 +73,15 @@ def test_the_command_says_what_it_left_out(tmp_path: Path) -> None:
     command = ("diff", tmp_path / "store", then, "--lineage", "artifact", artifact.id)
     done = run(*command, "--limit", 5)
     assert done.err == (
-        "5 nodes of the lineage are compared; 1 of the next hop and all after them are left out: "
+        "5 nodes of the lineage are compared; 1 of the next hop and all after it are left out: "
         "say --limit 0 for all.\n"
     )
+    one = run(*command, "--limit", 1)
+    assert one.err.startswith(
+        "1 node of the lineage is compared; 1 of the next hop and all after it"
+    )
+    shown = run("lineage", tmp_path / "store", "artifact", artifact.id, "--limit", 1)
+    assert shown.err.startswith("1 node is shown; 1 node of the next hop and all behind it are")
     assert done.out.count("new") < run(*command).out.count("new")
     assert run(*command).err == ""
     assert run("diff", tmp_path / "store", then, "--limit", 5).code == 2

@@ -27,7 +27,7 @@ LAYERS = {
     "wording": set[str](),
     "log": {"errors", "proto", "long_work", "repr_html", "wording"},
     "projections": {"errors", "proto", "log", "long_work", "wording"},
-    "store": {"errors", "proto", "log", "projections", "plain_json"},
+    "store": {"errors", "proto", "log", "projections", "plain_json", "wording"},
     "lineage": {
         *("errors", "proto", "log", "projections", "store", "shown_text", "plain_json"),
         "repr_html",
@@ -39,11 +39,11 @@ LAYERS = {
     "audit": {"errors", "log", "projections", "plain_json", "wording"},
     "report": {
         *("errors", "proto", "log", "projections", "store", "lineage", "history", "audit"),
-        *("shown_text", "plain_json"),
+        *("shown_text", "plain_json", "wording"),
     },
     "notebook": {
         *("proto", "log", "lineage", "history", "report", "recording"),
-        *("shown_text", "plain_json", "long_work"),
+        *("shown_text", "plain_json", "long_work", "wording"),
     },
     "recording": {"errors", "proto", "repr_html"},
     "metadata_store": {
