@@ -1,4 +1,4 @@
-"""Progress of long work that nobody asked to be told of: a notebook shows it."""
+"""Progress of long work for which the caller asked for none: a notebook shows it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def show_long_work(shower: Shower) -> None:
 
 
 def long_work(doing: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A function that takes `progress`: where it is given none, whoever shows long work is told."""
+    """A function that takes `progress`: without one, whoever shows long work is told instead."""
 
     def decorated(function: Callable[P, R]) -> Callable[P, R]:
         place = list(signature(function).parameters).index("progress")
@@ -33,7 +33,7 @@ def long_work(doing: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         @wraps(function)
         def shown(*args: P.args, **kwargs: P.kwargs) -> R:
             given: Any = args[place] if len(args) > place else kwargs.get("progress")
-            # What is part of longer work is told of by that.
+            # Longer work that this is a part of reports its own progress.
             if given is not None or not _showers or getattr(_this_thread, "is_shown", False):
                 return function(*args, **kwargs)
             _this_thread.is_shown = True

@@ -1,7 +1,7 @@
 """Values and messages as JSON: one way for all commands, valid at every edge.
 
-Numbers are numbers, int64 whole. What JSON has no number for, as NaN and the infinities, is the
-text that protobuf's JSON has for it: "NaN", "Infinity", "-Infinity". Times are ISO 8601 in UTC,
+Numbers are numbers, int64 whole. NaN and the infinities, for which JSON has no number, are the
+texts that protobuf's JSON has for them: "NaN", "Infinity", "-Infinity". Times are ISO 8601 in UTC,
 bytes are base64, enums are names, and fields have the names of the .proto files.
 """
 
@@ -35,7 +35,7 @@ def json_text(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """The value of nothing but what JSON has; messages as by `plain_message`."""
+    """The value made only of what JSON has; messages as by `plain_message`."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -70,7 +70,7 @@ def plain(value: Any) -> Any:
 
 
 def number_text(value: float) -> str:
-    """What a float is called that JSON has no number for."""
+    """The name of a float that JSON has no number for."""
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 

@@ -1,4 +1,4 @@
-"""What shows itself in a notebook: what is shown is written by `eventstore.notebook` when asked."""
+"""Classes that show themselves in a notebook; `eventstore.notebook` writes what is shown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 def repr_html(value: Any) -> str | None:
     """The value as HTML, for the display of a notebook; None for what is shown as text."""
-    # By name: this is below all that is shown, and the notebook's module is above it.
+    # Imported by name: this module is below all that is shown, and the notebook's is above it.
     html: str | None = import_module("eventstore.notebook").html_of(value)
     return html
 

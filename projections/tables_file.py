@@ -172,7 +172,7 @@ def open_tables_to_read(log: Log, path: Path | None) -> OpenedTables:
 
 def open_tables_to_compare(log: Log, path: Path) -> duckdb.DuckDBPyConnection | None:
     """The tables in a file as they are; None when another process has them open."""
-    # Only one kind can be had while this process has it open, too.
+    # Only one of the modes can be had while this process has it open, too.
     for read_only in (True, False):
         try:
             return _connected(log, str(path.resolve()), read_only=read_only)

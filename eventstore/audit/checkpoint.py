@@ -114,8 +114,8 @@ def signed_checkpoint(
 ) -> Checkpoint:
     """Sign the log's tree as of a position, which ends a commit.
 
-    All records up to there are hashed: a head that is stored, or kept in a cache, is what somebody
-    who can write the files says of them. `progress` counts records.
+    All records up to there are hashed: whoever can write the files can change a head that is stored
+    or cached. `progress` counts records.
 
     Raises OutOfRangeError for a log that is empty there: it has nothing to sign. DataLossError when
     the records do not give the tree head that is stored with them, or do not begin with those that

@@ -1,8 +1,8 @@
 """Audit paths and consistency proofs of RFC 6962, section 2.1, made and checked.
 
-Making them needs the heads of complete subtrees alone, which the caller gives by a function of
-(first leaf, leaf behind the last). Checking follows the algorithms of RFC 9162, sections 2.1.3.2
-and 2.1.4.2.
+Making them needs only the heads of complete subtrees, which the caller gives by a function of
+(first leaf, leaf after the last). Checking follows the algorithms of RFC 9162, sections 2.1.3.2 and
+2.1.4.2.
 """
 
 from __future__ import annotations

@@ -150,8 +150,8 @@ def prove_inclusion(
 ) -> InclusionProof:
     """Prove the record at a position to be part of what a checkpoint of this store states.
 
-    Raises OutOfRangeError for a position behind the checkpoint, NotFoundError when the checkpoint
-    is another store's, DataLossError when the log is not as it was signed.
+    Raises OutOfRangeError for a position after the checkpoint, NotFoundError when the checkpoint is
+    another store's, DataLossError when the log is not as it was signed.
     """
     _check_store(log, checkpoint)
     if not 1 <= position <= checkpoint.size:
@@ -237,7 +237,7 @@ def _has_content_or_commitment(record: Record) -> bool:
 
 
 def _fault(record: Record) -> str | None:
-    """What a record's content and envelope do not agree in."""
+    """What a record's content and envelope disagree in."""
     if record.payload is None:
         return envelope_fault(record)
     content = ContentCheck()

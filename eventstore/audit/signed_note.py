@@ -37,7 +37,7 @@ _SMALL_ORDER_YS: Final = frozenset(
 class VerifierKey:
     """The public half of a key: who signs, and what to check the signature with.
 
-    As text `name+id+key`: the id in hexadecimal, the key in base64 behind a byte that says Ed25519.
+    As text `name+id+key`: the id in hexadecimal, the key in base64 after a byte that says Ed25519.
     """
 
     name: str

@@ -77,7 +77,7 @@ def kind_argument(kinds: Sequence[str]) -> Callable[[Any], Any]:
 
 
 def moment_option(name: str, help_text: str) -> Callable[[Any], Any]:
-    """An option for a moment, which the command gets as a `Moment` or None."""
+    """An option for a moment, which reaches the command as a `Moment` or None."""
     return click.option(name, metavar="MOMENT", help=help_text)
 
 
@@ -112,7 +112,7 @@ def output_options(run: Callable[..., None]) -> Callable[..., None]:
 
 
 def output_options_without(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The same but for options that would do nothing: `full` for short values, `local` for none."""
+    """The same without options that would do nothing: `full` for short values, or `local`."""
     assert set(names) <= set(_OUTPUT_OPTIONS), names
     return lambda run: _with_options(run, set(names))
 

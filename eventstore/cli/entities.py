@@ -34,7 +34,7 @@ def described(kind: str, message: Any) -> dict[str, object]:
 def entity_table(
     described_entities: Iterable[dict[str, object]], columns: Sequence[str] = ()
 ) -> Table:
-    """A row an entity: the given columns, then every other field that any of them has."""
+    """A row per entity: the given columns, then every other field that any of them has."""
     found = list(described_entities)
     names = dict.fromkeys([*columns, *(name for entity in found for name in entity)])
     # Properties after fields, each in the order of their names.
@@ -43,7 +43,7 @@ def entity_table(
 
 
 def shown_fields(fields: Iterable[FieldChange], output: Output) -> Lines:
-    """A line a field: `uri: a -> b`, `state: + LIVE` for what is new, `- LIVE` for what went."""
+    """A line per field: `uri: a -> b`, `state: + LIVE` for what is new, `- LIVE` for what went."""
     lines = []
     for change in fields:
         before, after = (output.shown(value) for value in _shown_values(change))
@@ -59,7 +59,7 @@ def shown_fields(fields: Iterable[FieldChange], output: Output) -> Lines:
 def change_rows(
     start: tuple[object, ...], fields: Iterable[FieldChange]
 ) -> Iterable[tuple[object, ...]]:
-    """Rows for CSV: one a field that changed, or one without a field where none did."""
+    """Rows for CSV: one per field that changed, or one without a field where none did."""
     rows = [(*start, change.field, *_shown_values(change)) for change in fields]
     return rows or [(*start, None, None, None)]
 

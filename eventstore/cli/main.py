@@ -76,7 +76,7 @@ _EXAMPLES = (
 
 
 class _LazyGroup(click.Group):
-    """Imports a command's module when it is asked for: so every other command starts at once."""
+    """Imports a command's module only when it is asked for, so that each command starts fast."""
 
     context_class = Context
 
@@ -144,7 +144,7 @@ def main() -> None:
         # Whoever read has enough, as `head` does.
         _leave(EXIT_PIPE_CLOSED)
     except OSError as error:
-        # Errors of the store's own files are others by now: what is left is the output.
+        # Errors of the store's own files were translated before: what is left is the output.
         with suppress(OSError):
             click.echo(f"eventstore: writing the result failed: {error.strerror}", err=True)
         _leave(EXIT_FAILED)
@@ -164,7 +164,7 @@ def main() -> None:
 
 
 def _open_closed_streams() -> None:
-    """Open what was closed before: else the next file, a store's, would take its place.
+    """Open the streams that are closed: otherwise a store's file could take their place.
 
     There is nothing to read, what is said is dropped, and writing a result fails.
     """

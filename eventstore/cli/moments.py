@@ -21,7 +21,7 @@ EXAMPLES = "1200, 2026-11-20, 2026-11-20T08:00Z, yesterday, '3 hours ago'"
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What was asked for: a position or milliseconds since the epoch, or a span of time.
+    """What was given: a position or milliseconds since the epoch, or a span of time.
 
     The span of a day ends with its last microsecond; that of a time is this time alone.
     """
@@ -119,7 +119,7 @@ def store_as_of(
 
 
 def said_back(log: Log, moment: Moment, position: int, output: Output) -> None:
-    """Tell what a moment was taken for, unless it is a position that ends a commit."""
+    """Say what a moment was taken for, unless it is a position that ends a commit."""
     if moment.number == position:
         return
     recorded_at = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(

@@ -34,7 +34,7 @@ _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """A value of several lines: one under the other on a terminal, after semicolons elsewhere."""
+    """A value of several lines: one below the other on a terminal, else after semicolons."""
 
     lines: tuple[str, ...]
 
@@ -43,7 +43,7 @@ class Lines:
 class Table:
     """Rows under names such as `recorded_at`, of numbers, texts, times, booleans, None, `Lines`.
 
-    As JSON a row is an object of its own line.
+    As JSON a row is an object on its own line.
     """
 
     columns: Sequence[str]
@@ -338,7 +338,7 @@ def refuse_inside_of_store(path: Path) -> None:
         folders = path.resolve().parents
         store = next((folder for folder in folders if _is_store(folder)), None)
     except RuntimeError:
-        # Links that lead to each other, which Python before 3.13 says so: opening fails, too.
+        # Links that lead to each other, as Python before 3.13 says it: opening fails, too.
         return
     except OSError as error:
         raise translated(error, "writing", path) from None
@@ -357,9 +357,9 @@ def _exists(path: Path) -> AlreadyExistsError:
 
 
 def note(sentence: str) -> None:
-    """Say something about the result, on standard error."""
+    """Say something about the result on standard error."""
     width = max(shutil.get_terminal_size().columns, 20) if sys.stderr.isatty() else None
-    # The result is what counts, also where nothing can be said about it.
+    # The result is what counts, even if nothing can be said about it.
     with suppress(OSError):
         for line in wrapped(shown_lines(sentence), width):
             click.echo(line, err=True)

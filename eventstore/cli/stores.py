@@ -25,7 +25,7 @@ def opened_store(directory: Path) -> Iterator[MetadataStore]:
 
 
 def require_type(store: MetadataStore | AsOfStore, kinds: tuple[str, ...], name: str) -> None:
-    """Raise NotFoundError, which names the nearest, when no type of nodes of these kinds has it."""
+    """Raise NotFoundError, with the nearest name, when no type of these kinds of nodes has it."""
     known = sorted(
         {node_type.name for kind in kinds for node_type in getattr(store, f"get_{kind}_types")()}
     )
@@ -37,7 +37,7 @@ def require_type(store: MetadataStore | AsOfStore, kinds: tuple[str, ...], name:
 def positions_between(
     store: MetadataStore, since: Moment | None, until: Moment | None
 ) -> tuple[int, int]:
-    """After which and up to which position records were put between moments: all without them.
+    """After which and up to which position records were put between moments; without moments all.
 
     A position stands for itself, be it inside a commit. Raises InvalidArgumentError for moments
     beyond the log, in the wrong order, and for `until` before the first commit.

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 
 _GAP: Final = 2
 _CHARACTERS_MAX: Final = 500
-"""So many characters of a cell are shown on a terminal; elsewhere all of them."""
+"""How many characters of a cell are shown on a terminal; elsewhere all of them are."""
 
 Cell = tuple[str, ...]
 """The lines of a cell, which are harmless text."""
@@ -22,7 +22,7 @@ Cell = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class TextRow:
-    """A row as it is shown: a cell a column."""
+    """A row as it is shown: a cell per column."""
 
     cells: tuple[Cell, ...]
 
@@ -93,7 +93,7 @@ def cut(cell: Cell) -> Cell:
 def _in_lines(
     names: Sequence[str], rows: Sequence[TextRow], right: Sequence[bool]
 ) -> Iterator[str]:
-    """A line a row, in columns as wide as most of their values."""
+    """A line per row, in columns as wide as most of their values."""
     texts = [tuple(names)] + [tuple("; ".join(cell) for cell in row.cells) for row in rows]
     widths = [
         min(max(cell_len(text[column]) for text in texts), 60) for column in range(len(names))
@@ -119,7 +119,7 @@ def _column_widths(names: Sequence[str], rows: Sequence[TextRow], width: int) ->
         return None
     widths = list(least)
     room -= sum(widths)
-    # What is left goes to those who lack least, so that as few as can be are wrapped.
+    # What is left goes to the columns that lack least, so that as few as possible are wrapped.
     for column in sorted(range(len(names)), key=lambda column: most[column] - least[column]):
         given = min(most[column] - widths[column], room)
         widths[column] += given
@@ -142,7 +142,7 @@ def _row(cells: Sequence[Cell], widths: Sequence[int], right: Sequence[bool]) ->
 
 
 def _under_each_other(names: Sequence[str], rows: Sequence[TextRow], width: int) -> Iterator[str]:
-    """A line a value, with its column's name; an empty line between rows."""
+    """A line per value, with its column's name; an empty line between rows."""
     indent = max(map(cell_len, names)) + _GAP if any(names) else 0
     for number, row in enumerate(rows):
         if number:

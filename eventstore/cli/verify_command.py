@@ -80,7 +80,7 @@ def verify_command(
     try:
         after, upto = _range(directory, since, until)
     except DataLossError as error:
-        # Where the range lies cannot be told: what is damaged is looked for everywhere.
+        # It cannot be told where the range lies: damage is looked for everywhere.
         damage, after, upto = error, 0, None
     with progress_bar("Verifying") as progress:
         report = verify_directory(

@@ -35,7 +35,7 @@ class EntityDifference(ShownInNotebooks):
 
 @dataclass(frozen=True, slots=True)
 class LineageDifference(ShownInNotebooks):
-    """How the lineage of a node differs: what has been added to it, and what of it has changed.
+    """How the lineage of a node differs: what has been added to it, and what in it has changed.
 
     Where `after.left_out` is not 0, it is that of the nodes of `after` alone.
     """
@@ -87,11 +87,11 @@ def lineage_difference(
     second: int,
     max_nodes: int | None = None,
 ) -> LineageDifference:
-    """How all that a node hangs together with differs as of two positions.
+    """How all that a node is connected with differs as of two positions.
 
-    With `max_nodes`, how the nearest so many as of the second do. Raises NotFoundError when the
-    node was not there at the second, InvalidArgumentError for a kind without lineage or moments
-    that are swapped.
+    With `max_nodes`, only that many as of the second, the nearest, are compared. Raises
+    NotFoundError when the node was not there at the second, InvalidArgumentError for a kind without
+    lineage or moments that are swapped.
     """
     if first > second:
         raise InvalidArgumentError(

@@ -12,9 +12,9 @@ from eventstore.log import Commit, Log
 def follow(
     log: Log, after: int, *, stop: threading.Event | None, poll_seconds: float
 ) -> Iterator[Commit]:
-    """The commits behind a position, then each new one when it is there, until `stop` is set.
+    """The commits after a position, then each new one when it is there, until `stop` is set.
 
-    Looks for new ones every `poll_seconds`, which costs one look at a file's size. Raises
+    Looks for new ones every `poll_seconds`, which costs one small read of a file. Raises
     InvalidArgumentError for a position beyond the newest, or one below 0.
     """
     log.refresh()

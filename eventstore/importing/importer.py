@@ -25,7 +25,7 @@ from eventstore.long_work import long_work
 
 RECORDS_PER_COMMIT = 1_000
 BYTES_PER_COMMIT = 16 * 1024 * 1024
-"""Of which the last record may exceed some: a commit is held in memory."""
+"""The last record may exceed it somewhat: a commit is held in memory."""
 
 _NODE_KINDS = (kinds.ARTIFACT, kinds.EXECUTION, kinds.CONTEXT)
 
@@ -61,7 +61,7 @@ def import_mlmd_database(
 
     The database is read in one transaction and not changed; unless it is in WAL mode, its writers
     wait meanwhile. The store appears in `store_directory`, which must not exist or be empty, when
-    it is complete; an import that fails leaves nothing behind. `progress` is called with (records
+    it is complete; an import that fails leaves nothing. `progress` is called with (records
     done, records in all).
 
     Raises NotFoundError without a source, AlreadyExistsError when the target is in use,
@@ -142,7 +142,7 @@ def _import_into(
 
 
 def _commit_of(pending: Iterator[Draft]) -> list[Draft]:
-    """The drafts of the next commit: so many, or fewer that are long together."""
+    """The drafts of the next commit: as many as a commit takes, or fewer when they are long."""
     chunk: list[Draft] = []
     size = 0
     for draft in pending:

@@ -205,7 +205,8 @@ class MlmdReader:
         elif _column(row, "bool_value") is not None:
             value.bool_value = bool(row["bool_value"])
         else:
-            # What a downgrade of the database leaves of the kinds of value that it does not know.
+            # What a downgrade of the database leaves of kinds of values that the older schema
+            # lacks.
             del values[row["name"]]
             self.noticed[PROPERTIES_WITHOUT_VALUE] += 1
 

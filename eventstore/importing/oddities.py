@@ -73,7 +73,7 @@ def oddities(database: MlmdDatabase) -> Iterator[str]:
 
 
 def _ids_to_come_again(database: MlmdDatabase) -> Iterator[str]:
-    """Ids at the end of a table's sequence whose rows are gone: a store has no memory of them."""
+    """Ids at the end of a table's sequence whose rows are gone: a store does not remember them."""
     if not database.rows("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'"):
         return
     given = {row[0]: row[1] for row in database.rows("SELECT name, seq FROM sqlite_sequence")}

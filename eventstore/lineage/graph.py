@@ -44,7 +44,7 @@ class GraphNode:
 
     @property
     def label(self) -> tuple[str, str]:
-        """Its type, and its name or, without one, its kind and id."""
+        """Its type, and its name or, if it has none, its kind and id."""
         return self.message.type, self.message.name or f"{self.kind} {self.id}"
 
     @property
@@ -139,7 +139,7 @@ class Graph(ShownInNotebooks):
         """The graph for NetworkX.
 
         Nodes are (kind, id), with the attributes type, name, state and message; edges have type,
-        path (the label behind the type), time (ms since the epoch) and event. Raises
+        path (the label after the type), time (ms since the epoch) and event. Raises
         FailedPreconditionError when NetworkX is not installed.
         """
         try:

@@ -1,4 +1,4 @@
-"""Tell whether something has been run before, on the same inputs."""
+"""Tell whether something has been run on the same inputs before."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _wanted(inputs: Iterable[int] | Mapping[str, Iterable[int]]) -> set[tuple[st
 
 
 def _candidates(snapshot: Snapshot, type_id: int, artifact_ids: set[int]) -> list[int]:
-    """The executions that can be meant, the newest first."""
+    """The executions that may match, the newest first."""
     if not artifact_ids:
         rows = snapshot.projections.list_ids(
             EXECUTION.record_kind, as_of=snapshot.position, type_id=type_id

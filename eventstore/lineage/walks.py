@@ -37,7 +37,7 @@ def closure(
 ) -> Graph:
     """The node and all that is reached from it within some hops; None for any number.
 
-    With `max_nodes` the nearest so many, and the graph tells how many it left out.
+    With `max_nodes` only that many, the nearest, and the graph tells how many it left out.
 
     A hop leads from an artifact to an execution or back. Cycles end where they began. Raises
     InvalidArgumentError for an unknown kind or direction, negative hops or no nodes, NotFoundError
@@ -71,9 +71,9 @@ def closure(
 
 
 def part_of(snapshot: Snapshot, graph: Graph, kind: str, node_id: int) -> Graph:
-    """What of a later graph was there already, and hung together with a node without the rest.
+    """The part of a later graph that was there already and was connected with a node by itself.
 
-    It costs as much as the graph, whatever else the node hangs together with.
+    It costs as much as the graph, whatever else the node is connected with.
     """
     allowed = {node.key for node in graph.nodes}
     if not snapshot.exists(node_kind(kind), node_id):

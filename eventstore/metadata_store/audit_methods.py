@@ -57,9 +57,9 @@ class AuditMethods:
         """Prove the record at a position to be part of what a checkpoint of this store states.
 
         The first proof of a store reads all of its log, for which `progress` is called with
-        (records done, records in all). Raises OutOfRangeError for a position behind the
-        checkpoint, NotFoundError for a checkpoint of another store, DataLossError when the log is
-        no longer what was signed.
+        (records done, records in all). Raises OutOfRangeError for a position after the checkpoint,
+        NotFoundError for a checkpoint of another store, DataLossError when the log is no longer
+        what was signed.
         """
         from eventstore.audit import prove_inclusion
 
@@ -93,10 +93,10 @@ class AuditMethods:
 
         It has what was known, now or as of this moment, and what has changed since; the lineage,
         drawn; who put each version, when and why; and the head that pins this history. What
-        `verify` returned is told when given, and with a checkpoint of this store that it holds, and
-        each version that it covers is proved. Of the lineage at most `limit` nodes are shown, None
-        for all: its origins, the ways to them, and what is near; where others are left out, the
-        drawing says how many.
+        `verify` returned is shown when given. With a checkpoint of this store the report says that
+        it holds, and proves each version that it covers. Of the lineage at most `limit` nodes are
+        shown, None for all: its origins, the ways to them, and what is near; where others are left
+        out, the drawing says how many.
 
         Raises NotFoundError for an unknown node or a checkpoint of another store,
         InvalidArgumentError for another kind or a limit below 1, DataLossError when the log is no

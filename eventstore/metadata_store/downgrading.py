@@ -77,7 +77,7 @@ def downgrade_schema(config: mlmd.ConnectionConfig, downgrade_to_schema_version:
 def unpack(path: Path) -> None:
     """Turn a packed store into its directory, at the same path.
 
-    A death in the middle is settled by the next opening.
+    If the process dies half-way, the next opening settles it.
 
     Raises DataLossError when the archive or what is in it is damaged; the file is kept then.
     """

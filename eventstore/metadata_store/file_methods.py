@@ -81,7 +81,7 @@ class FileMethods:
         self._engine.projections.rebuild(progress)
 
     def info(self) -> dict[str, Any]:
-        """Position, counts, segments and sizes (bytes), as plain values.
+        """Position, counts, segments and sizes (in bytes), as plain values.
 
         `recorded_at` is of the newest record, in microseconds since the epoch; None when empty.
         """
@@ -124,7 +124,7 @@ class FileMethods:
         return [directory / LOG_FOLDER / segment.file for segment in segments if segment.sealed]
 
     def backup(self, path: str | Path, progress: Progress | None = None) -> VerifyReport:
-        """Copy the store to `path`, also while others write to it, and verify the copy.
+        """Copy the store to `path`, even while others write to it, and verify the copy.
 
         It has all that was acknowledged before, synced to disk and checked, and appears when it is
         whole; `progress` is called with (done, in all). Raises AlreadyExistsError when there is

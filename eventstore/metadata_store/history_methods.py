@@ -65,10 +65,10 @@ class HistoryMethods:
     ) -> Iterator[CommitChanges]:
         """The commits after one moment and up to another, the oldest first, read lazily.
 
-        Without `since`, or when it is before the first commit, from the beginning; without `until`
-        to the end. Only those by one of
-        `actors`; of their changes only those of entities of `kinds`, and of nodes whose type is in
-        `types` and of those types, by name; commits of which nothing remains are left out.
+        Without `since`, or when it is before the first commit, they start at the beginning; without
+        `until` they go to the end. Given `actors`, only their commits count. Of the changes, only
+        those of entities of `kinds` count, and of nodes of the `types` and of these types
+        themselves, by name. Commits without such a change are left out.
 
         Raises InvalidArgumentError for moments that `as_of` refuses or that are swapped, and for an
         unknown kind.
@@ -108,10 +108,10 @@ class HistoryMethods:
     ) -> LineageDifference:
         """How the lineage of an artifact or execution differs at a second moment (now).
 
-        With `max_nodes` only the nearest so many of its nodes at the second moment are compared, at
-        no more cost than theirs; `after.left_out` counts what the next hop has beyond them. Raises
-        InvalidArgumentError as `diff` does, for another kind and for no nodes, NotFoundError when
-        the node was not there at the second moment.
+        With `max_nodes` only that many of its nodes at the second moment, the nearest, are
+        compared, at no more cost than theirs; `after.left_out` counts what the next hop has beyond
+        them. Raises InvalidArgumentError as `diff` does, for another kind and for no nodes,
+        NotFoundError when the node was not there at the second moment.
         """
         from eventstore.history import lineage_difference
 

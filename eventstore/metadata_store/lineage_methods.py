@@ -33,9 +33,9 @@ class LineageMethods:
         """An artifact or execution and all that is reached from it.
 
         `kind` is `artifact` or `execution`, `direction` `upstream`, `downstream` or `both`. A hop
-        leads from an artifact to an execution or back; None is any number. With `max_nodes` the
-        nearest so many are found, at no more cost than theirs, and `left_out` of the graph counts
-        what the next hop has beyond them. Raises InvalidArgumentError for another kind or
+        leads from an artifact to an execution or back; None is any number. With `max_nodes` only
+        that many, the nearest, are found, at no more cost than theirs, and `left_out` of the graph
+        counts what the next hop has beyond them. Raises InvalidArgumentError for another kind or
         direction and for limits below 0 or no nodes, NotFoundError for an unknown node.
 
         >>> graph = store.lineage("artifact", model.id, direction="upstream")

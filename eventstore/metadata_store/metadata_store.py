@@ -61,7 +61,7 @@ _IMPORTED_LATE = {
 
 
 def __getattr__(name: str) -> Any:
-    """These have their place here in MLMD; attrs, which options need, takes long to import."""
+    """MLMD has these here; attrs, which options need, takes long to import."""
     if name not in _IMPORTED_LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"eventstore.metadata_store.{_IMPORTED_LATE[name]}"), name)
@@ -220,11 +220,11 @@ class MetadataStore(FileMethods, RecordingMethods, MetadataReader):
     ) -> Iterator[None]:
         """Record who puts and why with every put of the block, by this thread or task alone.
 
-        Blocks nest; what one does not say, the one around it does, and at last the store: the
-        actor is then the user of the operating system.
+        Blocks nest: what one does not say, the block around it says, and in the end the
+        store. Without any actor it is the user of the operating system.
 
-        A request id tells a put from its repetition, also in other processes and after a restart:
-        the same put again is acknowledged with the same response and not applied again. So it is
+        A request id identifies a put when it is repeated, even by another process or after a
+        restart: the same put is acknowledged with the same response and not applied again. So it is
         for one put; a put that changed nothing leaves no trace of it. A different put under a known
         request id raises AlreadyExistsError. Raises InvalidArgumentError for an empty text, or one
         beyond 64 KiB.
@@ -244,7 +244,7 @@ class MetadataStore(FileMethods, RecordingMethods, MetadataReader):
         stop: threading.Event | None = None,
         poll_seconds: float = 0.2,
     ) -> Iterator[Commit]:
-        """The commits behind a position (the newest), then each new one, whoever puts it.
+        """The commits after a position (the newest), then each new one, whoever puts it.
 
         Waits for new ones until `stop` is set, looking every `poll_seconds`; a writer may stop and
         start meanwhile. Raises InvalidArgumentError for a position that is not in the log.
@@ -516,7 +516,7 @@ class AsOfStore(MetadataReader):
 
 
 def _are_all(messages: Any, message_class: Any) -> bool:
-    """Whether it is a list of nothing but messages of a class of ours."""
+    """Whether it is a list of messages of one of our classes and nothing else."""
     return type(messages) is list and {*map(type, messages)} <= {message_class}
 
 

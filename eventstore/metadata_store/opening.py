@@ -107,8 +107,8 @@ def open_directory(
 ) -> Engine:
     """Open the store in a directory, creating it when there is none and that is allowed.
 
-    With `saves_caches` what a read-only store folds is saved for later ones, where the store is
-    this user's own: caches of another user's would be in the way of that user's processes.
+    With `saves_caches` what a read-only store folds is saved for later ones, if the store is this
+    user's own: in another user's store our caches would be in the way of that user's processes.
     `attribution` is that of its puts; the actor is the operating system's user if it names none.
     """
     with translating("opening", path):
@@ -127,7 +127,7 @@ def open_directory(
 
 
 def _settle(path: Path, *, read_only: bool) -> None:
-    """Finish or take back what a process has left that died while it packed or unpacked."""
+    """Finish or take back what a process left that died while it packed or unpacked."""
     refuse_no_path(path)
     with translating("opening", path):
         path = resolved(path)
@@ -136,7 +136,7 @@ def _settle(path: Path, *, read_only: bool) -> None:
             return
         settle(path)
         if path.exists():
-            # Who moved the store here, as an import does at its end, may have died before this.
+            # Whoever moved the store here, as an import does at its end, may have died before this.
             with contextlib.suppress(PermissionError):
                 sync_directory(path.parent)
 
@@ -167,7 +167,7 @@ def _engine(
         engine = Engine(log, projections, default)
         if not read_only:
             engine.ensure_system_types()
-        # They are the engine's to close by now.
+        # By now the engine has to close them.
         opened.pop_all()
     return engine
 

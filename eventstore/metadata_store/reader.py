@@ -1,4 +1,4 @@
-"""Every get of the MLMD API. What runs the RPCs is the subclass's."""
+"""Every get of the MLMD API. The subclass runs the RPCs."""
 
 from __future__ import annotations
 
@@ -555,5 +555,5 @@ def check_given(**arguments: object) -> None:
 
 
 def _are_texts(*values: object) -> bool:
-    """Whether a look-up can do without a request, which costs more than it; else it complains."""
+    """Whether a look-up can do without a request, which costs more and refuses what is no text."""
     return all(type(value) is str for value in values)

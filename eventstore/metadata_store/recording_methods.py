@@ -29,7 +29,7 @@ class RecordingMethods:
 
         `inputs` are artifacts or their ids, in a list or by name; `contexts` maps names of types to
         names of contexts. Keyword arguments are properties of the execution; `properties` takes
-        those whose names are no Python names, or that this method has parameters for. Types are
+        those whose names are not Python names, or are names of this method's parameters. Types are
         made, and given the properties that they lack, as needed; a value of another kind than the
         type declares becomes a custom property. With `capture` the version of the code (git) and
         the environment are recorded, too. What is recorded is plain MLMD: see docs/recording.md.

@@ -51,7 +51,8 @@ class SqlResult:
     def rows(self) -> list[tuple[Any, ...]]:
         """The rows as tuples of plain Python values.
 
-        Raises OutOfRangeError for a value that Python has none for, as a time of the year 10000.
+        Raises OutOfRangeError for a value that Python cannot hold, such as a time in the year
+        10000.
         """
         try:
             columns = [column.to_pylist() for column in self._table.columns]

@@ -41,7 +41,7 @@ def text_of(value: Any, characters_max: int | None = None) -> Html:
     more = 0 if characters_max is None else len(text) - characters_max
     shown = escape(shown_text(text[:characters_max] if more > 0 else text))
     if len(max(shown.split(), key=len, default="")) > _WORD_CHARACTERS_MAX:
-        # Only here: it would have a table break the words of other cells, too.
+        # Only here: elsewhere it would let a table break the words of other cells, too.
         shown = f'<span style="overflow-wrap:anywhere">{shown}</span>'
     if more > 0:
         shown += soft(f"\u2026 ({more:,} more character{'s' if more > 1 else ''})")

@@ -1,4 +1,4 @@
-"""Make IPython show what is of this package: lists of nodes, and how far long work is."""
+"""Make IPython show what belongs to this package: lists of nodes, and how far long work is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from eventstore.notebook.showing import list_html
 
 
 def register() -> None:
-    """Register with the IPython that this process runs in, if it does. Again changes nothing."""
+    """Register with this process's IPython, if it runs in one. A second call changes nothing."""
     shell = _shell()
     if shell is None:
         return
@@ -28,7 +28,7 @@ def _shell() -> Any:
 
 
 def _list_html(values: Any) -> str | None:
-    # IPython takes this for lists of other classes, too, in place of what they say of themselves.
+    # IPython uses this for lists of other classes, too, in place of their own representation.
     if type(values) is not list:
         own = getattr(values, "_repr_html_", None)
         return own() if own is not None else None

@@ -320,7 +320,7 @@ class Run(ShownInNotebooks):
                     execution.custom_properties[name].string_value = text
             ended: list[tuple[mlmd.Artifact | None, mlmd.Event | None]] = []
             for artifact in self.outputs:
-                # Whoever has given it another state meanwhile knows better.
+                # Somebody who has given it another state meanwhile knows better.
                 if artifact.state == mlmd.Artifact.PENDING:
                     artifact.state = state
                     ended.append((artifact, None))

@@ -72,7 +72,7 @@ def _git_answer(git: str | None, folder: Path, *arguments: str) -> str | None:
             stdin=subprocess.DEVNULL,
             timeout=_GIT_SECONDS,
             check=False,
-            # A look at the state must not write to the repository.
+            # Reading the state must not write to the repository.
             env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"},
         )
     except (OSError, subprocess.TimeoutExpired):

@@ -83,8 +83,8 @@ def properties_of(
     """Divide values by what a type declares; None stands for no value.
 
     What it does not declare yet is to be added. A whole number fits a property that is declared as
-    a double; anything else of another kind than declared becomes a custom property, for those take
-    every kind.
+    a double; anything else of another kind than declared becomes a custom property, since those
+    take every kind.
     """
     answer = Properties({}, {}, {})
     for name, given in values.items():

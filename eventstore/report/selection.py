@@ -44,7 +44,7 @@ class Selection:
     folds: tuple[Fold, ...]
     fold_edges: tuple[tuple[Key, Key], ...]
     unfollowed: frozenset[Key] = frozenset()
-    """Nodes, kept or folded, of which nobody has looked where they come from or lead to."""
+    """Nodes, kept or folded, for which it was not looked up where they come from or lead to."""
 
     @property
     def left_out(self) -> int:
@@ -169,7 +169,7 @@ def _folds(
     edges: Collection[tuple[Key, Key]],
     origins: Collection[Key],
 ) -> tuple[tuple[Fold, ...], tuple[tuple[Key, Key], ...]]:
-    """The nodes that are left out, those together that hang together or hang at the same nodes."""
+    """The nodes that are left out, in groups that are connected or have the same neighbours."""
     groups = _components(left_out, nodes_up, edges)
     of_node = {key: number for number, group in enumerate(groups) for key in group}
     before: dict[int, set[Key]] = defaultdict(set)
@@ -219,7 +219,7 @@ def _folds(
 def _components(
     nodes: set[Key], nodes_up: Collection[Key], edges: Iterable[tuple[Key, Key]]
 ) -> list[list[Key]]:
-    """The nodes that hang together without others, those upstream apart from those downstream."""
+    """The groups of connected nodes, those upstream apart from those downstream."""
     neighbours = _neighbours(
         pair
         for source, target in edges
