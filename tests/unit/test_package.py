@@ -53,6 +53,9 @@ LAYERS = {
     "importing": {"errors", "proto", "log", "long_work", "wording"},
 }
 
+# What nothing of the layers imports.
+ABOVE_ALL = {"__init__", "__main__", "alias", "as_mlmd", "cli", "demo", "startup"}
+
 
 def test_public_names_are_all_there() -> None:
     assert set(dir(eventstore)) == set(eventstore.__all__)
@@ -65,12 +68,17 @@ def test_public_names_are_all_there() -> None:
 def test_imports_point_one_way() -> None:
     for layer, allowed in LAYERS.items():
         folder = ROOT / "eventstore" / layer
-        paths = sorted(folder.glob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
+        paths = sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
         assert paths
         for path in paths:
             for module in _imported(path):
                 used = module.removeprefix("eventstore").strip(".").split(".")[0]
                 assert used in allowed | {layer}, f"{path} imports {module}"
+
+
+def test_every_module_is_in_a_layer_or_above_all() -> None:
+    found = {path.stem for path in (ROOT / "eventstore").iterdir() if path.suffix in ("", ".py")}
+    assert found - {"__pycache__"} == set(LAYERS) | ABOVE_ALL
 
 
 def _imported(path: Path) -> list[str]:
