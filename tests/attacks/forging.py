@@ -1,4 +1,4 @@
-"""A forger who knows the format: changes records and computes everything else anew."""
+"""A forger who knows the format: changes records and computes everything else again."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def write(directory: Path, table: pa.Table, **options: Any) -> None:
 
 
 def mend_manifest(directory: Path, **changes: Any) -> None:
-    """Have the manifest's entry fit the sealed segment's file."""
+    """Make the manifest's entry fit the sealed segment's file."""
     manifest = read_manifest(directory)
     content = sealed_path(directory).read_bytes()
     entry = msgspec.structs.replace(

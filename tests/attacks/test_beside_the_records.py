@@ -146,7 +146,7 @@ def test_no_bit_of_the_footer_can_be_changed(store: Path) -> None:
     }
     ParquetStructure(content, metadata).check_group(0, table)
     start = footer_start(content)
-    # Which version wrote it, and how Arrow stores its own schema, are not read by others.
+    # No other reader reads which version wrote it or how Arrow stores its own schema.
     free = [
         (content.index(b"/////", start), content.index(b"parquet-cpp-arrow version ", start)),
         (

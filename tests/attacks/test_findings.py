@@ -44,7 +44,7 @@ def store(built: Path, tmp_path: Path) -> Path:
 
 
 def found(directory: Path) -> Finding:
-    """The first finding, which all others only add to."""
+    """The first finding, to which all others only add."""
     report = verify_directory(directory)
     assert not report.ok
     return report.findings[0]

@@ -1,4 +1,4 @@
-"""What a forger cannot make records say, though every hash, checksum and derived column fits.
+"""What a forger cannot make records say even if every hash, checksum and derived column fits.
 
 A change that leaves the records in agreement with each other is found with a checkpoint alone.
 """

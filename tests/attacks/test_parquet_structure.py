@@ -1,7 +1,7 @@
-"""Nothing can be changed in what a sealed segment's file says of itself, bit for bit rewritten.
+"""Nothing that a sealed segment's file says of itself can be changed, however it is rewritten.
 
-A forger who writes the footer and the page headers anew changes one thing of each kind in them, and
-shifts what lies behind.
+A forger who writes the footer and the page headers again changes one thing of each kind in them,
+and shifts what follows.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def pages(file: File, column: int) -> Iterator[Page]:
 
 
 def with_header(file: File, page: Page, header: Struct, *, shift: bool = True) -> bytes:
-    """The file with another page header, and a footer that knows where all is then."""
+    """The file with another page header, and a footer that knows where everything is then."""
     written = encoded(header)
     longer = len(written) - (page.end - page.start)
     footer = copy_of(file.footer)

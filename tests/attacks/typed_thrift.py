@@ -1,4 +1,4 @@
-"""Thrift's compact protocol with the types kept, so that what was read can be changed and written.
+"""Thrift's compact protocol with its types, so that what was read can be changed and written.
 
 A struct is a list of [number, type, value], a list is [type, values].
 """

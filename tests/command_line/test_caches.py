@@ -1,4 +1,4 @@
-"""What one command has folded, the next one finds."""
+"""The next command finds what one command has folded."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.command_line.runner import run
 from tests.conftest import PENGUIN_DATABASE
 
-# What a fresh store has none of, and what stands for it.
+# What a fresh store lacks, and what is used in its place.
 MOMENTS = {
     "yesterday": "now",
     "2026-11-20": "now",

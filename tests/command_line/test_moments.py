@@ -1,4 +1,4 @@
-"""Moments that make no sense are refused by every command that takes them, and named."""
+"""Every command that takes moments refuses those that make no sense, and names them."""
 
 from __future__ import annotations
 

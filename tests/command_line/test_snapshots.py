@@ -1,6 +1,6 @@
 """What every command prints, at three widths and in a pipe, compared with the files in snapshots/.
 
-Say RENEW_SNAPSHOTS=1 to write the files anew; then look at what changed in them.
+Set RENEW_SNAPSHOTS=1 to write the files again; then look at what changed in them.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "help": ("--help",),
     **{f"help-{name}": (name, "--help") for name in _COMMANDS},
 }
-# What differs from run to run, and what stands for it, as long.
+# What differs from run to run, and what is shown in its place, at the same length.
 CHANGING = (
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", "2026-11-20T08:00:00.000000Z"),
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "2026-11-20T08:00:00.000Z"),
@@ -80,7 +80,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("LOGNAME", "ana")
-        # Names of one length everywhere, for text is wrapped around them.
+        # Names of one length everywhere, since text is wrapped around them.
         shutil.copy(PENGUIN_DATABASE, folder)
         assert run("demo", "models").code == 0
         assert run("info", "models").code == 0
@@ -100,7 +100,7 @@ def test_output_is_as_in_the_snapshot(
     monkeypatch.setenv("LOGNAME", "ana")
     printed = {}
     for width in WIDTHS:
-        # Of one length everywhere, for text is wrapped around it.
+        # Of one length everywhere, since text is wrapped around it.
         place = f"new-{name}-{width or 0:03d}"
         done = run(
             *(place if word in ("STORE", "FILE") else word for word in COMMANDS[name]), width=width

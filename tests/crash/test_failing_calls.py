@@ -21,7 +21,7 @@ from tests.builders import draft
 
 
 class Story:
-    """A life of two handles; what they were told, and what went wrong."""
+    """The life of two handles: what they were told, and what went wrong."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -153,7 +153,7 @@ def test_every_call_fails_once(
             story.tell()
         story.check()
         if next(calls) <= failing:
-            # It was not called so often: nothing has failed.
+            # It was not called that often: nothing has failed.
             assert story.refusals == []
             assert story.acknowledged == story.tried
             assert failing > step

@@ -53,7 +53,7 @@ def _commit_at(content: bytes, offset: int) -> int:
         for start in range(0, len(content), 8)
         if content[start : start + 4] == b"\xff\xff\xff\xff"
     ]
-    # The first message is the header, which stands in front of commit 4.
+    # The first message is the header, which comes before commit 4.
     return 3 + max(1, sum(start <= offset for start in starts) - 1)
 
 

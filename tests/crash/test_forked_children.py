@@ -121,7 +121,7 @@ def test_children_forked_while_threads_put_lose_nothing(tmp_path: Path) -> None:
 
     def keep_putting(thread: int) -> None:
         number = 0
-        # Not without end, for each child folds what is there.
+        # Not endlessly, since each child folds what is there.
         while not done.is_set() and number < 80:
             name = f"{thread}-{number}"
             store.put_artifacts([mlmd.Artifact(type_id=type_id, name=name)])
@@ -146,7 +146,7 @@ def test_children_forked_while_threads_put_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_a_child_that_never_uses_the_store_holds_no_lock_of_it(tmp_path: Path) -> None:
-    """Else the lock of a parent killed in a put would stay locked until the child ends."""
+    """Otherwise the lock of a parent killed in a put would stay locked until the child ends."""
     log = DirectoryLog.create(tmp_path / "store")
     append(log, draft(1))
     other = DirectoryLog.open(tmp_path / "store")

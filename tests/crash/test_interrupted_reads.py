@@ -52,7 +52,7 @@ class _Interrupting:
     def _called(self, frame: FrameType, _event: str, _arg: object) -> Any:
         path = frame.f_code.co_filename
         is_watched = path.endswith(_WATCHED)
-        # What is opened anew is no state of what was open.
+        # What is opened again is no state of what was open.
         return self._line if is_watched and frame.f_code.co_name != "__init__" else None
 
     def _line(self, frame: FrameType, event: str, _arg: object) -> Any:
@@ -155,7 +155,7 @@ def test_an_interrupt_leaves_all_reads_right(
             ], interrupting.place
             if not at:
                 assert store.log.verify().ok
-            # As puts find it: nothing is believed of what was noticed before.
+            # As puts find it: they believe nothing that was noticed before.
             expected = store.log._recomputed_frontier().head()  # type: ignore[attr-defined]
             assert store.log._newest_head() == expected, interrupting.place  # type: ignore[attr-defined]
         shutil.rmtree(path)

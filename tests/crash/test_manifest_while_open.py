@@ -1,4 +1,4 @@
-"""What happens to the manifest while a store is open: no put is acknowledged that nobody finds."""
+"""Whatever happens to the manifest of an open store, no put is acknowledged that nobody finds."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_manifests_that_writers_replace_stop_nobody(tmp_path: Path) -> None:
     manifest = tmp_path / "store" / MANIFEST_NAME
     for log in (first, second):
         log.seal()
-    # The same, in another file, as a tool leaves it that copies in place.
+    # The same in another file, as a tool that copies in place leaves it.
     copy = manifest.with_name("copy")
     copy.write_bytes(manifest.read_bytes())
     copy.replace(manifest)

@@ -1,4 +1,4 @@
-"""No reader takes notice of a commit that its writer may yet take back."""
+"""No reader takes notice of a commit that its writer may still take back."""
 
 from __future__ import annotations
 

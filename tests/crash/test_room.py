@@ -1,4 +1,4 @@
-"""Room for further commits behind the newest one: never mistaken for a commit, never in the way."""
+"""Room for further commits after the newest one: never mistaken for a commit, never in the way."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_a_flipped_bit_in_a_commit_before_the_room_is_no_torn_write(left: Path) 
     path, (start, end) = _segment(left), _ends(left)[:2]
     path.with_name(FILE_NAME).unlink()
     content = path.read_bytes()[:end] + bytes(4096)
-    # From behind the message's metadata on, which say how long it is.
+    # After the message's metadata, which say how long it is.
     for offset in range(start + 960, end):
         path.write_bytes(content)
         _overwrite(path, offset, bytes([content[offset] ^ 0x10]))
@@ -259,7 +259,7 @@ def test_a_message_that_is_being_copied_is_no_damage(
     message = path.read_bytes()[start:end]
     writer.close()
     path.with_name(FILE_NAME).unlink()
-    # All but the last bytes of the checksum, as a writer that is stopped for a moment leaves it.
+    # All but the last bytes of the checksum, as left by a writer that is stopped for a moment.
     _overwrite(path, start, message[:-9] + bytes(9))
 
     def goes_on(_: float) -> None:

@@ -150,7 +150,7 @@ def test_leftovers_of_a_sealing_that_died_are_removed(tmp_path: Path) -> None:
     log = DirectoryLog.create(directory)
     append(log, draft(1))
     log.seal()
-    # With it ends what seals in the background, which would remove them, too.
+    # The sealing in the background ends with it, which would remove them, too.
     log.close()
     parquet = directory / "log" / "0000000001.parquet"
     shutil.copy(parquet, directory / "log" / "0000000001.arrows")

@@ -1,6 +1,6 @@
 """Makes the small databases beside it: `.oracle/bin/python tests/data/make_databases.py`.
 
-One holds every kind of value and link; the others are filled alike, but for what came with the
+One holds every kind of value and link; the others are filled alike, except for what came with the
 newest schema, and brought down to an older one.
 """
 

@@ -1,4 +1,4 @@
-"""What a differential run drives: the oracle or a store of ours, behind one interface."""
+"""What a differential run drives: the oracle or a store of ours, through one interface."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Client(Protocol):
         """Seal the log, where there is one."""
 
     def changed_past(self) -> tuple[str, str] | None:
-        """What the first get answered, and what it answers as of then, if that differs."""
+        """What the first get answered, and what it answers as of that position, if that differs."""
 
 
 class _Taken(NamedTuple):

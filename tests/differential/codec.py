@@ -6,7 +6,7 @@ import base64
 def encoded(value):
     """Messages, lists, tuples, list options and plain values as JSON-compatible data.
 
-    Anything else is refused: a method that returns another kind of sequence is found out.
+    Anything else is refused, which reveals a method that returns another kind of sequence.
     """
     if value is None or type(value) in (bool, int, str):
         return value

@@ -143,7 +143,7 @@ def random_filter(choice: random.Random, kind: str, depth: int = 2) -> str:
 def _comparison(choice: random.Random, kind: str) -> str:
     roll = choice.random()
     if kind in ENUMS and roll < 0.15:
-        # An equality seldom: upstream stumbles over a second one in a query (contract Q17).
+        # Equalities are rare: upstream stumbles over a second one in a query (contract Q17).
         column, names = ENUMS[kind]
         return choice.choice(
             (

@@ -18,7 +18,7 @@ Try = Callable[[list[Step]], Difference | None]
 
 
 def minimised(oracle: Client, ours: Client, difference: Difference) -> Difference:
-    """The difference without every call, and then every field, that it goes without."""
+    """The difference without the calls, and then the fields, that it does not need."""
 
     def still_differs(program: list[Step]) -> Difference | None:
         found = run_again(program, oracle, ours, read_all=difference.is_at_the_end)
@@ -76,7 +76,7 @@ def _with_fewest_fields(difference: Difference, still_differs: Try) -> Differenc
 
 
 def _simpler(step: Step) -> Iterator[Step]:
-    """The step with one thing less."""
+    """The step with one thing removed."""
     if step.by_method:
         yield replace(step, by_method=False)
     if step.request is None:

@@ -131,7 +131,7 @@ _CHARACTERS: Final = " .,()'\"`+-*/=<>!~|&^%;:#@?$[]{}\\_aA0e1xX\n\t\u00a0ä"
 
 
 def random_text(choice: random.Random, kind: str) -> str:
-    """A text that is mostly one change away from a filter, or calls what one would not call."""
+    """A text that is mostly one change away from a filter, or calls what nobody would call."""
     write = choice.choice((random_filter, random_expression, _calls, _calls, _pairs))
     text = _tokens_of(write(choice, kind), choice)
     for _ in range(choice.choice((0, 0, 0, 1, 1, 2))):

@@ -19,7 +19,7 @@ _SERVER = Path(__file__).with_name("oracle_server.py")
 
 
 class OracleDiedError(AssertionError):
-    """ml-metadata has taken its process along."""
+    """ml-metadata has taken its process down with it."""
 
 
 class Oracle:
@@ -58,13 +58,13 @@ class Oracle:
         self.open(None)
 
     def reopen(self) -> None:
-        """Nothing: a database in memory is gone with its store."""
+        """Does nothing: a database in memory is gone with its store."""
 
     def seal(self) -> None:
-        """Nothing: there is no log."""
+        """Does nothing: there is no log."""
 
     def changed_past(self) -> None:
-        """Nothing: there is no past."""
+        """Does nothing: there is no past."""
 
     def close(self) -> None:
         assert self._process.stdin is not None

@@ -41,7 +41,7 @@ class Difference:
     is_at_the_end: bool = False
 
     def kind(self) -> tuple[Any, ...]:
-        """What tells this difference from another one that a shorter program may have."""
+        """What distinguishes this difference from another one that a shorter program may have."""
         results = (self.expected, self.found)
         return self.at.rpc, *(r if isinstance(r, type) else "response" for r in results)
 

@@ -73,7 +73,7 @@ def main() -> int:
 def run_filters(oracle: Oracle, seed: int, queries: int, outcomes: Counter[str]) -> str | None:
     """Ask both for random filters on a random store; what the first difference is."""
     choice = random.Random(seed)
-    # So that values of properties are looked up, too, though each is asked for but a few times.
+    # So that values of properties are looked up, too, though each is asked for only a few times.
     uses_min = choice.choice((1, held_values.USES_MIN))
     with closing(OurStore()) as ours, patch.object(held_values, "USES_MIN", uses_min):
         difference = run_program(seed, 80, oracle, ours, Counter())

@@ -1,6 +1,6 @@
 """What ml-metadata answers to every get on the databases in tests/data, kept in one file.
 
-It lets imports be checked where ml-metadata cannot be installed. Written anew, after a change of
+It lets imports be checked where ml-metadata cannot be installed. Written again, after a change of
 the databases or of the reads, by `python -m tests.differential.recorded`.
 """
 

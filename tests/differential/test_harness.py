@@ -1,4 +1,4 @@
-"""The harness finds what it is for: stores of ours with a fault, held against one without."""
+"""The harness finds what it is for: stores of ours with a fault, compared with one without."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def _asked(client: Client, kind: str, text: str) -> Any:
 
 
 def _other_ways(ours: OurStore, kind: str, text: str, found: list[int]) -> str | None:
-    """What the tables, or Python on all nodes, answer otherwise."""
+    """Where the tables, or Python on all nodes, answer differently."""
     engine = ours._store._engine
     where, position = compile_filter(text, kind), engine.log.position
     tables = engine.projections._opened_tables()
@@ -267,7 +267,7 @@ def _compiled_anew() -> Iterator[None]:
 
 
 def _shortest(oracle: Client, ours: OurStore, kind: str, text: str) -> str:
-    """Leave out what a difference goes without."""
+    """Leave out what a difference does not need."""
     size = max(1, len(text) // 2)
     while size:
         place = 0

@@ -122,7 +122,7 @@ def _apply(names: dict[str, Thing], change: dict[str, Thing | None]) -> None:
 
 
 class Keep:
-    """What of the unsynced is there after the loss: all, nothing, or what chance has left."""
+    """What is left of unsynced changes after the loss: all, nothing, or a random part."""
 
     ALL: Keep
     NOTHING: Keep
@@ -153,7 +153,7 @@ class Disk:
 
     def __init__(self, root: Path) -> None:
         """As the root is now, all of it synced."""
-        # By inode, of which the number is given to another thing when one is removed.
+        # By inode, whose number is given to something else when one is removed.
         self._things: dict[int, Thing] = {}
         self._root = self._load(root)
 

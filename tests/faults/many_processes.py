@@ -44,7 +44,7 @@ SILENCE_SECONDS_MAX = 120
 
 _CHECK_SECONDS_MAX = 1_200
 _STOPPED_TURNS = 3
-"""So many turns of the reader a stopped writer stays stopped."""
+"""For how many turns of the reader a stopped writer stays stopped."""
 
 
 def kills(report: Report) -> Outcome:
@@ -58,7 +58,7 @@ def stress(report: Report) -> Outcome:
 
 
 def run(report: Report, *, kills: int = 0, seconds: float = 0, seed: int | None = None) -> Outcome:
-    """Until so many were killed, or for so long; in a process of its own."""
+    """Until that many were killed, or for that long; in a process of its own."""
     seed = random.randrange(1 << 32) if seed is None else seed
     report(f"seed {seed}")
     arguments = [str(kills), str(seconds), str(seed)]
@@ -134,7 +134,7 @@ class Band:
         return os.read(self._progress, 65536)
 
     def wait_for(self, turns: int, of: int | None = None) -> bool:
-        """Wait for so many turns of one process, or of any; False when that takes too long."""
+        """Wait for a number of turns of one process, or of any; False when that takes too long."""
         waiting_until = time.monotonic() + SILENCE_SECONDS_MAX
         while turns > 0:
             ended = self.turns()

@@ -28,7 +28,7 @@ from tests.faults.part import Outcome, Report
 from tests.faults.story import CHAPTERS, Chapter, Life, aftermath, copied
 
 STATES = 2_000
-"""So many states a run of the part has at least."""
+"""How many states a run of the part has at least."""
 
 _SYNCED_ONLY = "nothing unsynced"
 _KEPT = {
@@ -132,7 +132,7 @@ def _after_losses(
     chance = random.Random(chapter.name)
     chosen: dict[int, list[str]] = {}
     for after, event in enumerate(events, start=1):
-        # Only then there is more on the disk, or more that was promised.
+        # Only then is there more on the disk, or more that was promised.
         if event.kind in (Kind.SYNC, Kind.MARK):
             chosen.setdefault(after, []).append(_SYNCED_ONLY)
     for _ in range(at_least - len(chosen)):

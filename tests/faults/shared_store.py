@@ -1,8 +1,8 @@
 """A store that many processes share: how it is opened, what each puts, tells and checks.
 
 Put `key` is one commit: the execution `e-<key>` makes the artifact `a-<key>` in the context
-`c-<key>`. Everybody writes what was acknowledged to him, and what he has seen, into a file of his
-own, which outlives him.
+`c-<key>`. Each process writes what was acknowledged to it, and what it has seen, into a file of its
+own, which outlives it.
 """
 
 from __future__ import annotations

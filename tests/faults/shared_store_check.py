@@ -1,4 +1,4 @@
-"""The end of a store that many processes shared, held against what they have told."""
+"""The end of a store that many processes shared, compared with what they have told."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COUNTED: Final = {
 
 
 class Check:
-    """The store after all have ended, held against what they have told."""
+    """The store after all have ended, compared with what they have told."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

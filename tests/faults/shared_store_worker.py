@@ -254,7 +254,7 @@ class Turns:
         self._position = position
 
     def _look_at_others(self) -> None:
-        """See what others were acknowledged, and see what may be under way whole or not at all."""
+        """See what was acknowledged to others, and see puts under way whole or not at all."""
         path = self.rng.choice(sorted(self.worker.folder.iterdir()))
         puts = [line for line in told_in(path, newest_only=True) if "put" in line]
         if not puts:
@@ -265,7 +265,7 @@ class Turns:
         coming = f"{name}-{int(number) + self.rng.choice((1, 1, 2))}-{process}"
         ids = seen_whole(self.store, coming)
         if ids is not None:
-            # What was seen by one stays there for all.
+            # What one has seen stays there for all.
             self.worker.told.tell(seen=coming, ids=ids)
             self._remember(coming, ids)
         at = self.rng.randrange(max(1, self._position - 300), self._position + 1)

@@ -367,7 +367,7 @@ CHAPTERS = (
 
 
 def aftermath(life: Life, acknowledged: set[int]) -> None:
-    """Hold a store against what was promised: opened anew, then after more puts and sealing.
+    """Compare a store with what was promised: opened again, then after more puts and sealing.
 
     Complaints go to the life.
     """

@@ -3,7 +3,7 @@
     python -m tests.mutation --mutants 200 --seed 1
     python -m tests.mutation --of eventstore/audit --mutants 0       # every mutant of a folder
 
-Of each mutant only the tests that run the changed lines are run, the shortest first, until one
+For each mutant only the tests that run the changed lines are run, the shortest first, until one
 fails. Those that survive are printed; `accepted.txt` beside this module lists survivors that change
 nothing that a user can see, each with the reason, and they are left out of the score.
 """

@@ -2,7 +2,7 @@
 
 What a test file ran is kept beside the text that it ran, so that a later run of this tool runs only
 the test files that are new or changed. Lines that a changed source has moved are followed; a line
-that it has got since counts as run by whoever ran the lines around it.
+that was added since counts as run by whoever ran the lines around it.
 """
 
 from __future__ import annotations

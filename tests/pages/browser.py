@@ -62,7 +62,7 @@ class Page:
         file.write_bytes(base64.b64decode(shown["data"]))
 
     def pdf(self, file: Path) -> None:
-        """The page as it is printed."""
+        """The page as a PDF, as it is printed."""
         printed = self._call("Page.printToPDF", preferCSSPageSize=True, paperWidth=8.27)
         file.write_bytes(base64.b64decode(printed["data"]))
 
@@ -113,7 +113,7 @@ def browser_page(profile: Path) -> Iterator[Page]:
         browser.wait()
 
 
-# What of a page's text is not where it should be. A word may break where it is wider than a line.
+# Which of a page's text is not where it should be. A word may break if it is wider than a line.
 FAULTS = r"""
 (() => {
   const found = [];

@@ -1,4 +1,4 @@
-"""The store's meaning in plain dictionaries, to hold the real one against."""
+"""The store's meaning in plain dictionaries, to compare the real one with."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Model:
 
 
 def dump(store: Any, uris: list[str], names: list[str]) -> dict[str, Any]:
-    """Every answer of a store or of one as of then, in a form that can be compared."""
+    """Every answer of a store, or of one as of a moment, in a form that can be compared."""
     artifacts, executions, contexts = (
         store.get_artifacts(),
         store.get_executions(),

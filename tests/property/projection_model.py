@@ -1,4 +1,4 @@
-"""What the projections hold, computed from all records in plain Python; and drafts at random."""
+"""What the projections hold, computed from all records in plain Python; and random drafts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Filters on several neighbours: what is looked for apart is what a join of all finds."""
+"""Filters on several neighbours: looking for each by itself finds what a join of all finds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written as a commit's message is what Arrow reads, and what it would have written."""
+"""Arrow reads what is written as a commit's message, and would have written the same."""
 
 from __future__ import annotations
 

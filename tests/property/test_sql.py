@@ -140,7 +140,7 @@ def test_results_in_every_form(store: MetadataStore) -> None:
 
 
 def test_a_result_as_a_pandas_frame(store: MetadataStore) -> None:
-    # Not among what is installed for development: with it comes NumPy, which pyarrow then loads.
+    # Not installed for development: NumPy comes with it, which pyarrow then loads.
     pytest.importorskip("pandas")
     assert list(store.sql("SELECT 1 AS one").pandas()["one"]) == [1]
 

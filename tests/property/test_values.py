@@ -34,7 +34,7 @@ def content(message: Any) -> bytes:
 
 
 def plain(value: mlmd.Value) -> Any:
-    """A value as histories tell it, by another way than they find it."""
+    """A value as histories tell it, found in another way than theirs."""
     member = value.WhichOneof("value")
     assert member is not None
     if member == "struct_value":
@@ -58,7 +58,7 @@ def plain_json(value: Any) -> Any:
 
 
 def as_json(value: Any) -> Any:
-    """What JSON has in place of a plain value."""
+    """What JSON has in the place of a plain value."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, dict):

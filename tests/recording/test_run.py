@@ -171,7 +171,7 @@ def test_a_value_of_another_kind_than_declared_is_a_custom_property(
 
 
 class _Array:
-    """What an array of NumPy's looks like from outside."""
+    """What a NumPy array looks like from outside."""
 
     dtype = "float64"
 

@@ -31,7 +31,7 @@ EXAMPLES = {test.name: test for test in _examples()}
 
 @pytest.fixture
 def names(tmp_path: Path) -> Iterator[dict[str, Any]]:
-    """What the examples take for granted: a store with a dataset and a model made of it."""
+    """What the examples take for granted: a store with a dataset and a model made from it."""
     with eventstore.open(tmp_path / "store", actor="ana") as store:
         with store.run("Ingest", capture=False) as run:
             dataset = run.output("Dataset", uri="s3://sales", name="sales", rows=18_250)
@@ -44,7 +44,7 @@ def names(tmp_path: Path) -> Iterator[dict[str, Any]]:
 def test_example_gives_what_it_says(
     name: str, names: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # One of them puts this project in the place of ml_metadata.
+    # One of the examples puts this project in the place of ml_metadata.
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
     modules = set(sys.modules)
     test = EXAMPLES[name]

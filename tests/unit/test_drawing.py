@@ -1,4 +1,4 @@
-"""What of a lineage is drawn, and where."""
+"""Which part of a lineage is drawn, and where."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_a_difference_of_the_nearest_nodes_costs_as_much_as_they_do(looked_up: l
     assert (len(near.after.nodes), near.after.left_out) == (9, 2)
     assert len(near.new_nodes) == 4
     assert [change.id for change in near.changed] == [middle]
-    # The way between them runs through what is there since.
+    # The way between them runs through nodes that came later.
     assert all(node.key not in near.new_nodes for node in near.before.nodes)
     whole = store.lineage_diff("artifact", middle, then)
     assert (len(whole.new_nodes), whole.after.left_out) == (2 * LENGTH, 0)

@@ -1,4 +1,4 @@
-"""Nothing is put that could not be read again; what is stored all the same is read as can be."""
+"""Nothing is put that could not be read again; what is stored anyway is read if it can be."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def varint(value: int) -> bytes:
 
 
 def struct_of(levels: int) -> bytes:
-    """A struct in a struct and so on, so many in all."""
+    """A struct in a struct and so on, `levels` in all."""
     content = b""
     for _ in range(levels - 1):
         content = field(1, field(1, b"a"), field(2, field(5, content)))
@@ -122,7 +122,7 @@ def wire_ways(store: eventstore.MetadataStore, content: bytes) -> list[Callable[
 
 
 def all_answers(store: eventstore.MetadataStore) -> None:
-    """Ask for everything."""
+    """Read everything."""
     store.get_artifacts()
     store.get_artifacts_by_type("DataSet")
     options = eventstore.ListOptions(

@@ -115,7 +115,7 @@ def test_an_index_that_stays_wrong_is_built_again_once(
     with eventstore.open(tmp_path / "store") as store, monkeypatch.context() as patched:
         patched.setattr(Projections, "_rebuild_index", counting)
         patched.setattr(base_check.BaseCheck, "is_in_log", lambda *_: False)
-        # Of the log's own words, that is: nothing but what is in files is doubted.
+        # The log's own words, that is: only what is in files is doubted.
         patched.setattr(point_index.PointIndex, "last_stored_position", 1 << 40)
         with pytest.raises(errors.DataLossError, match="built again: nothing was put; check the"):
             store.put_artifacts([changed])

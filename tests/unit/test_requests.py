@@ -1,4 +1,4 @@
-"""Requests as a server gets them, without ml-metadata beside: what is put is read, all of it."""
+"""Requests as a server gets them, without ml-metadata to compare: all that is put is read."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ REACHING = [
 @pytest.mark.parametrize("query", REACHING, ids=lambda query: query[:70])
 def test_nothing_but_the_views_is_reached(changed: tuple[MetadataStore, int], query: str) -> None:
     store, moment = changed
-    secrets_of_mine = [1]  # What DuckDB would take for a table, were it let to look for one.
+    secrets_of_mine = [1]  # What DuckDB would take for a table if it were allowed to look for one.
     assert secrets_of_mine
     with pytest.raises(errors.InvalidArgumentError):
         store.sql(query, as_of=moment)

@@ -331,7 +331,7 @@ def test_paths_that_the_system_refuses_are_told_of_by_the_stores_own_errors(
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return asked(path, **options)
 
-    # As a folder answers that may not be searched; whoever runs the tests may search them all.
+    # As a folder that may not be searched answers; whoever runs the tests may search them all.
     monkeypatch.setattr(Path, "stat", refused)
     for read_only in (False, True):
         with pytest.raises(errors.PermissionDeniedError, match="store"):

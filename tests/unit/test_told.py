@@ -1,4 +1,4 @@
-"""What answers tell beside the entities: values before, counts, findings, labels, notes."""
+"""What answers tell besides the entities: earlier values, counts, findings, labels, notes."""
 
 from __future__ import annotations
 

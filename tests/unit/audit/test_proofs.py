@@ -202,7 +202,7 @@ def test_a_right_commitment_does_not_vouch_for_content_beside_it(proved: Proved)
     ):
         changed = msgspec.structs.replace(record, salt=salt, payload=payload, commitment=commitment)
         assert_document_refused(document | {"record": msgspec.to_builtins(changed)})
-    # Without a commitment, half of the content is none.
+    # Without a commitment, half of the content counts as none.
     for salt, payload in ((None, None), (record.salt, None), (None, record.payload)):
         changed = msgspec.structs.replace(record, salt=salt, payload=payload)
         assert_document_refused(document | {"record": msgspec.to_builtins(changed)})
@@ -390,7 +390,7 @@ def test_every_record_can_be_proved(tmp_path: Path, records: int) -> None:
         checkpoints = [store.as_of(n).checkpoint(KEY) for n in (11, store.log_position())]
         store.seal()
         ConsistencyProof.check(store.prove_consistency(*checkpoints).to_json(), KEY.verifier_key)
-        # The cache of subtree heads is but a cache.
+        # The cache of subtree heads is only a cache.
         cache = tmp_path / "store" / "projections" / "subtree-heads"
         if cache.exists():
             content = bytearray(cache.read_bytes())

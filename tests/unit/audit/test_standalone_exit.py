@@ -1,4 +1,4 @@
-"""The stand-alone verifier tells what does not hold from what it cannot check, in one line."""
+"""In one line the stand-alone verifier says what does not hold, or what it cannot check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the stand-alone verifier reads, compares and refuses, beside what the store derives."""
+"""What the stand-alone verifier reads, compares and refuses, next to what the store derives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an import refuses, what it leaves behind, and what it reads beside writers."""
+"""What an import refuses, what it leaves, and what it reads while others write."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> eventstore.MetadataStore:
 
 
 def _folds(store: eventstore.MetadataStore) -> tuple[object, object]:
-    """What is another once tables are built again or apart."""
+    """A value that changes once tables are built again or separately."""
     tables = store._engine.projections._tables
     assert tables is not None
     assert tables._opened is not None

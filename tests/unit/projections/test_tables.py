@@ -377,7 +377,7 @@ def test_a_condition_that_folds_to_null_is_no_error(log: DirectoryLog) -> None:
 
 
 def test_a_computed_text_that_may_be_null_is_looked_for_in_a_list(log: DirectoryLog) -> None:
-    """DuckDB 2.0 makes of such an IN that the columns it is computed of are not null."""
+    """DuckDB 2.0 concludes from such an IN that the columns it is computed from are not null."""
     for number in range(3):
         artifact = mlmd.Artifact(id=number + 1, type_id=10)
         if number:
