@@ -75,7 +75,7 @@ SEQUENCES: Final = {
     kinds.EXECUTION_TYPE: TYPE_SEQUENCE,
     kinds.CONTEXT_TYPE: TYPE_SEQUENCE,
 }
-"""The id sequence of each record kind: its own, save that the three type kinds share one."""
+"""The id sequence of each record kind: its own, except that the three type kinds share one."""
 
 _NODE_TABLES: Final[dict[str, tuple[Any, int, int, int]]] = {
     kinds.ARTIFACT: (mlmd.Artifact, ARTIFACTS, ARTIFACT_NAMES, ARTIFACT_EXTERNAL_IDS),

@@ -283,7 +283,7 @@ class PointIndex:
         return self._tail.highest_ids.get(sequence, 0)
 
     def close(self) -> None:
-        """Write out a tail that would take the next opening long to read again."""
+        """Write out a tail that the next opening would take long to read again."""
         if self._is_kept and self._tail.records >= _CLOSING_RECORDS_MIN:
             self._freeze_tail()
         if self._writer is not None:
@@ -307,9 +307,9 @@ class PointIndex:
         frozen = self._tail
         tail = Tail(frozen.last_position, frozen.last_recorded_at, frozen.highest_ids)
         with self._swap:
-            # At once, for an interrupt can come between any two steps.
+            # At once, since an interrupt can come between any two steps.
             self._levels, self._tail = (*self._levels, tail), tail
-        # So that a long catching-up does not outrun the disk and fill the memory.
+        # So that catching up for long does not outrun the disk and fill the memory.
         while len(self._writing) >= _FROZEN_TAILS_MAX:
             self._writing.popleft().result()
         self._submit(frozen)

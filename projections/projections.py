@@ -1,4 +1,4 @@
-"""The read models of one log, folded lazily and kept beside it."""
+"""The read models of one log, folded lazily and kept next to it."""
 
 from __future__ import annotations
 

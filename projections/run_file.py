@@ -7,7 +7,7 @@ reads two or three places of the file, however large it is. Where keys between t
 highest are missing, a filter tells most of those: it divides their span into many more slots, and
 holds which of them have a key. A footer in JSON says what lies where.
 
-What is read is checked, for the file may change at any moment. A table of a short file is copied
+What is read is checked, since the file may change at any moment. A table of a short file is copied
 into memory when it is first asked for, and that copy is checked whole. Of a long file, what is read
 is checked as it is read. Entries have a checksum for each block of a few rows, which covers the row
 before them and the one after them, too: so a block shows that a key is there, or that it is between

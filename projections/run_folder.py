@@ -27,7 +27,7 @@ def usable_runs(folder: Path, log: Log, *, remove_useless: bool) -> list[SortedR
     """The runs that cover positions 1 to some p without a gap, as far as any do, oldest first.
 
     Runs that are damaged, of another log, format or history, or merged into others are not used,
-    and with `remove_useless` removed. Other processes that have them open keep them.
+    and with `remove_useless` removed. Processes that have them open keep them.
     """
     runs, useless = _opened_runs(folder, log)
     chain = _longest_chain(runs)

@@ -39,8 +39,7 @@ _entry: Final = struct.Struct("<qqq8xq8xq8x").unpack_from
 class SortedRun:
     """A run opened for look-ups. Safe to use from several threads.
 
-    What it answers was checked as it was read: where the file has changed, DamagedRunError is
-    raised.
+    Its answers are checked as they are read: where the file has changed, DamagedRunError is raised.
     """
 
     def __init__(self, path: Path) -> None:
@@ -87,7 +86,7 @@ class SortedRun:
     def newest_of_each(
         self, table: int, keys: Sequence[int], as_of: int
     ) -> dict[int, tuple[int, bytes]]:
-        """By key what `newest` answers, for those of `keys` for which there is anything."""
+        """By key what `newest` returns, for those of `keys` that have an entry."""
         opened = self._tables[table]
         if opened is None:
             return {}
@@ -150,7 +149,7 @@ class SortedRun:
         return [*zip(rows[1 :: opened.numbers], opened.values_of(rows), strict=False)]
 
     def ids(self, table: int, key: int, as_of: int) -> Sequence[int]:
-        """The values of what `entries` answers, of a table of ids."""
+        """The values of what `entries` returns, of a table of ids."""
         opened = self._tables[table]
         if opened is None or not opened.lowest <= key <= opened.highest:
             return ()
@@ -165,7 +164,7 @@ class SortedRun:
         return () if rows is None else rows[2 : -opened.numbers : opened.numbers]
 
     def values_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, list[bytes]]:
-        """By key the values of what `entries` answers, for those of `keys` that have any."""
+        """By key the values of what `entries` returns, for those of `keys` that have any."""
         opened = self._tables[table]
         if opened is None:
             return {}

@@ -47,7 +47,7 @@ def run_command(program: tuple[str, ...], shows_path: bool) -> None:
     if not program:
         raise click.UsageError("name the program to run: eventstore run -- python pipeline.py")
     if program[0].startswith("-"):
-        # Click hands on what it does not know, for it cannot tell whose option it is.
+        # Click passes on what it does not know, since it cannot tell whose option it is.
         raise click.NoSuchOption(program[0])
     found = shutil.which(program[0])
     if found is None and os.path.dirname(program[0]) and os.path.exists(program[0]):

@@ -98,7 +98,7 @@ def lineage_difference(
             f"the first moment (position {first}) is later than the second ({second}): swap them"
         )
     after = closure(Snapshot(projections, second), kind, node_id, "both", None, max_nodes)
-    # Nothing ever goes: what hung together then is part of what does now.
+    # Nothing ever goes: what was connected then is part of what is connected now.
     before = part_of(Snapshot(projections, first), after, kind, node_id)
     known = {node.key: node for node in before.nodes}
     known_edges = {(e.source, e.target, e.event.type) for e in before.edges}

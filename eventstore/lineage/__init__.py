@@ -1,4 +1,4 @@
-"""Questions about how nodes hang together that MLMD leaves to its users."""
+"""Questions about how nodes are connected that MLMD leaves to its users."""
 
 from eventstore.lineage.comparison import Comparison, Difference, compare_nodes
 from eventstore.lineage.graph import Edge, Graph, GraphNode

@@ -180,7 +180,7 @@ class DirectoryLog(LogFiles):
         return commit
 
     def _read_active_again(self) -> None:
-        """Know of the active segment no more than its file says."""
+        """Read the active segment again, as if nothing were known of it."""
         before = self._active
         self._active = ActiveSegmentFile(self._folder, self._manifest.active, read_only=False)
         self._frontier = None
@@ -458,7 +458,7 @@ class DirectoryLog(LogFiles):
         try:
             with self._writing():
                 current = read_manifest(self.directory)
-                # Another may have sealed it, for the lock on sealing can be removed.
+                # Another may have sealed it, since the lock on sealing can be removed.
                 if segment in current.segments:
                     sealing.move_into_place(prepared, self._folder / sealed.file)
                     manifest = msgspec.structs.replace(

@@ -62,7 +62,7 @@ _HOLDERS: Final = """
     FROM taken
     WHERE place > 1 AND holder <> (kind, entity_id) AND (until IS NULL OR until > position)
 """
-"""A key is held from a record to the next one of its entity, and by one entity at a time."""
+"""A key belongs to one entity at a time, from a record of it to its next one."""
 
 _QUERIES: Final = (
     # `previous`, and with it that no id is given twice. What comes before a range is not known.

@@ -33,7 +33,7 @@ def made_beside(path: Path, *, is_directory: bool) -> Iterator[Path]:
     """
     settle(path)
     new = _new(path)
-    # Before anybody comes upon it and takes it for a dead process's leftover.
+    # Before anybody finds it and takes it for a dead process's leftover.
     with _one_at_a_time(path.parent):
         descriptor = _locked(new, path, is_directory=is_directory)
     try:

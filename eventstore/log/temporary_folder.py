@@ -79,7 +79,7 @@ def _made() -> tuple[Path, int]:
         # Where files cannot be locked, nobody removes them either.
         with contextlib.suppress(OSError):
             if not try_exclusive(descriptor) or not is_at(lock, descriptor):
-                # Another has come upon it just before it was locked, and removes it.
+                # Another process has found it just before it was locked, and removes it.
                 close_locked(descriptor)
                 continue
         return path, descriptor

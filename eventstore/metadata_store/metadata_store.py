@@ -68,7 +68,7 @@ def __getattr__(name: str) -> Any:
 
 
 class MetadataStore(FileMethods, RecordingMethods, MetadataReader):
-    """A store of artifacts, executions, contexts and how they hang together.
+    """A store of artifacts, executions, contexts and how they are connected.
 
     Takes what MLMD's takes: `ConnectionConfig` with `fake_database`, or `sqlite` whose
     `filename_uri` names the store's directory; without it the store is in memory. Every put is one

@@ -173,8 +173,8 @@ class Run(ShownInNotebooks):
     def __call__(self, function: _Function) -> _Function:
         """Record each call of a function as a run of its own.
 
-        Arguments that are artifacts become inputs, plain ones properties, beside what the decorator
-        says. A parameter that is named `run` and not given receives the Run.
+        Arguments that are artifacts become inputs, plain ones properties, in addition to what the
+        decorator says. A parameter that is named `run` and not given receives the Run.
         """
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise InvalidArgumentError(

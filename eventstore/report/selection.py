@@ -15,7 +15,7 @@ Key = tuple[str, int]
 
 _FOLDS_MAX: Final = 12
 # Of the nodes that can be shown, at most these shares: origins come before the ways to them, and a
-# few places are kept for what lies beside the ways.
+# few places are kept for what lies next to the ways.
 _ORIGINS_SHARE: Final = 3 / 4
 _BESIDE_SHARE: Final = 1 / 5
 

@@ -58,7 +58,7 @@ class Snapshot:
         self._declared: dict[tuple[int, int], DeclaredType] = {}
 
     def newest(self, table: int, key: int) -> tuple[int, bytes] | None:
-        """The (position, value) last written under `key`, None when there is none."""
+        """The (position, value) written last under `key`, None when there is none."""
         return self._index.newest(table, key, self.position)
 
     def entries(self, table: int, key: int) -> list[tuple[int, bytes]]:
