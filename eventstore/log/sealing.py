@@ -230,7 +230,8 @@ def _leftovers(folder: Path, manifest: Manifest) -> Iterator[Path]:
     forms = {segment.number: folder / segment.file for segment in manifest.segments}
     for path in folder.iterdir():
         stem = path.name.split(".", 1)[0]
-        form = forms.get(int(stem)) if stem.isdigit() else None
+        is_number = stem.isascii() and stem.isdecimal()
+        form = forms.get(int(stem)) if is_number else None
         # Where the form that the manifest names is missing, the other may be all that is left.
         is_superseded = form is not None and form.exists()
         if path.name not in named and (path.suffix == ".tmp" or is_superseded):

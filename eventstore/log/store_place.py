@@ -10,7 +10,10 @@ from typing import Final
 from eventstore.log.manifest import MANIFEST_NAME
 
 _TICK_SECONDS: Final = 0.05
-"""How long the clock of file systems may stand still."""
+"""How long the clock of a file system may stand still."""
+
+_COARSE_TICK_SECONDS: Final = 2.1
+"""The same where times have whole seconds only."""
 
 
 class StorePlace:
@@ -26,6 +29,8 @@ class StorePlace:
         self._folder: tuple[int, ...] | None = None
         self._manifest: tuple[int, ...] | None = None
         self._found: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+        self._seen: tuple[int, ...] | None = None
+        self._seen_at = 0.0
 
     def is_as_known(self) -> bool:
         """Whether neither the folder's entries nor the manifest have changed since `remember`."""
@@ -48,5 +53,9 @@ class StorePlace:
         """Know what `is_as_known` has found; a folder once its next change has another time."""
         if self._found is not None:
             folder, self._manifest = self._found
-            is_settled = time.time() - folder[2] / 1e9 > _TICK_SECONDS
-            self._folder = folder if is_settled else None
+            # By this process's own clock: that of a file server may be another.
+            now = time.monotonic()
+            if folder != self._seen:
+                self._seen, self._seen_at = folder, now
+            tick = _TICK_SECONDS if folder[2] % 1_000_000_000 else _COARSE_TICK_SECONDS
+            self._folder = folder if now - self._seen_at > tick else None

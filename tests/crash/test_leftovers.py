@@ -47,6 +47,15 @@ def test_a_file_with_the_active_segments_number_is_no_leftover(store: Path) -> N
     assert any(str(stray) in finding.what for finding in verify_directory(store).findings)
 
 
+@pytest.mark.parametrize("name", ["²", "٣", "²٣.parquet"])
+def test_numbers_that_no_segment_has_bar_no_opening(store: Path, name: str) -> None:
+    stray = store / "log" / name
+    stray.write_bytes(b"years of work")
+    with eventstore.open(store):
+        assert stray.exists()
+    assert any(str(stray) in finding.what for finding in verify_directory(store).findings)
+
+
 def test_leftovers_are_removed_under_the_writers_lock(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

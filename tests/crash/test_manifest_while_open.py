@@ -183,14 +183,20 @@ def test_a_segment_is_not_created_over(tmp_path: Path) -> None:
     assert (tmp_path / "store" / "log" / "0000000001.arrows").read_bytes() == kept
 
 
+@pytest.mark.parametrize("seconds_behind", [0, 3600])
 def test_folders_replaced_within_a_tick_of_the_clock_are_told_apart(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds_behind: int
 ) -> None:
-    """As where a file system gives the number of a removed folder again, at once."""
+    """As where a file system gives the number of a removed folder again, at once.
+
+    Times of a server may have whole seconds, by a clock that is behind.
+    """
     log = DirectoryLog.create(tmp_path / "store")
     append(log, draft(1))
     folder, manifest = tmp_path / "store" / "log", tmp_path / "store" / MANIFEST_NAME
     now = time.time_ns()
+    if seconds_behind:
+        now = (now // 1_000_000_000 - seconds_behind) * 1_000_000_000
     stat = os.stat
 
     def coarse(path: Any, **named: Any) -> Any:

@@ -67,6 +67,15 @@ def test_few_runs_stay_after_many_were_written(tmp_path: Path) -> None:
     assert ids(index, 77) == list(range(1, 78))
 
 
+def test_a_pipe_among_the_runs_keeps_nobody_waiting(tmp_path: Path) -> None:
+    log = filled(tmp_path / "store")
+    folded(log).close()
+    os.mkfifo(folder_of(log) / "pipe")
+    index = PointIndex(log, folder_of(log))
+    assert ids(index, 24) == list(range(1, 25))
+    assert not (folder_of(log) / "pipe").exists()
+
+
 def test_merging_stops_at_the_largest_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(point_index, "RUN_RECORDS_MAX", 30)
     log = filled(tmp_path / "store", 100)
