@@ -106,7 +106,7 @@ class RawGenerator(Generator):
             message.ClearField(field.name)
         elif _is_map(field):
             self._bend_map(getattr(message, field.name), field)
-        elif field.is_repeated:
+        elif _is_repeated(field):
             self._bend_list(getattr(message, field.name), field)
         elif field.message_type is not None:
             getattr(message, field.name).SetInParent()
@@ -191,11 +191,16 @@ def _slots(message: Any) -> Iterator[Slot]:
             for name in sorted(values):
                 if isinstance(values[name], Message):
                     yield from _slots(values[name])
-        elif field.message_type is not None and field.is_repeated:
+        elif field.message_type is not None and _is_repeated(field):
             for element in getattr(message, field.name):
                 yield from _slots(element)
         elif field.message_type is not None and message.HasField(field.name):
             yield from _slots(getattr(message, field.name))
+
+
+def _is_repeated(field: Any) -> bool:
+    # protobuf 4 has no such attribute, and 7 no label.
+    return bool(field.is_repeated if hasattr(field, "is_repeated") else field.label == 3)
 
 
 def _is_map(field: FieldDescriptor) -> bool:
