@@ -8,6 +8,8 @@ from typing import Final
 
 import duckdb
 
+from eventstore.projections.definitions import others_in
+
 _CONDITIONS: Final = (
     "y IN ('abc', 'b')",
     "y LIKE 'ab%'",
@@ -37,6 +39,9 @@ def _misleading_statistics(connection: duckdb.DuckDBPyConnection) -> bool:
     global _found
     with _mutex:
         if _found is None:
+            if others_in(connection):
+                # The probe might call a macro of the file's. Nothing of such a file is believed.
+                return False
             # A connection of its own, whose temporary table goes with it.
             with contextlib.closing(connection.cursor()) as cursor:
                 cursor.execute("CREATE TEMP TABLE probe AS SELECT x FROM (VALUES (1), (2)) AS t(x)")

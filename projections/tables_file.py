@@ -33,7 +33,7 @@ ONE_THREAD_RECORDS_MAX: Final = 131_072
 
 _CHECKPOINT: Final = """
 SELECT format_version::INTEGER, store_id::VARCHAR, position::BIGINT, recorded_at::BIGINT
-FROM checkpoint
+FROM checkpoint LIMIT 2
 """
 
 _opening: Final = threading.RLock()
@@ -203,7 +203,10 @@ def remove_tables(path: Path) -> None:
 
 
 def checkpoint_of(connection: duckdb.DuckDBPyConnection, log: Log) -> int | None:
-    """The position up to which the tables are folded; None when they are not this log's."""
+    """The position up to which the tables are folded; None when they are not this log's.
+
+    For tables that are known to be as they were made.
+    """
     try:
         rows = connection.execute(_CHECKPOINT).fetchall()
     except (duckdb.CatalogException, duckdb.BinderException, duckdb.ConversionException):
@@ -293,15 +296,16 @@ def _persisted(log: Log, path: Path) -> OpenedTables | None:
 
 def _is_usable(connection: duckdb.DuckDBPyConnection, log: Log, path: Path) -> bool:
     """Whether the tables in an opened file are this log's, and defined as this version does."""
-    if checkpoint_of(connection, log) is None:
-        _LOGGER.info("%s is of another log or format: building it again", path)
-        return False
+    # What is defined comes first: a view in place of a table may be endless.
     if not has_tables_as_made(connection):
         _LOGGER.warning("%s has other tables than were made in it: building it again", path)
         return False
     if others := others_in(connection):
         what = ", ".join(others)
         _LOGGER.warning("%s has more in it than tables (%s): building it again", path, what)
+        return False
+    if checkpoint_of(connection, log) is None:
+        _LOGGER.info("%s is of another log or format: building it again", path)
         return False
     return True
 

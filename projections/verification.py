@@ -160,8 +160,9 @@ def _tables_findings(log: Log, path: Path, not_checked: list[str]) -> Iterator[F
             not_checked.append(f"{path}, which another process has open")
             return
         with opened:
-            position = checkpoint_of(opened, log)
-            if position is None or not has_tables_as_made(opened):
+            # What is defined comes first: a view in place of a table may be endless.
+            position = checkpoint_of(opened, log) if has_tables_as_made(opened) else None
+            if position is None:
                 not_checked.append(_unusable(path, "it is of another log, format or version"))
                 return
             if others := others_in(opened):
