@@ -8,6 +8,8 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
+from eventstore.log.os_errors import starting_thread
+
 if TYPE_CHECKING:
     # Not at run time: what a thread refers to outlives DuckDB, which complains at exit.
     import duckdb
@@ -58,13 +60,15 @@ class _Watch:
 
     def add(self, deadline: Deadline) -> None:
         with self._changed:
-            self._watched.add(deadline)
             if self._thread is None:
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=self._look, name="eventstore-deadlines", daemon=True
                 )
-                self._thread.start()
-            elif len(self._watched) == 1:
+                with starting_thread():
+                    thread.start()
+                self._thread = thread
+            self._watched.add(deadline)
+            if len(self._watched) == 1:
                 self._changed.notify()
 
     def remove(self, deadline: Deadline) -> None:

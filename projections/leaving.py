@@ -6,6 +6,7 @@ runs in a thread of its own. Nobody waits for it once its time is over, and it e
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -13,10 +14,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from eventstore.errors import DeadlineExceededError, ResourceExhaustedError
+from eventstore.log.os_errors import starting_thread
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     # Not at run time: what a thread refers to outlives DuckDB, which complains at exit.
     import duckdb
 
@@ -38,17 +38,21 @@ class _Left:
 
     def start_over(self) -> None:
         """Forget all, as in a child: no thread of its parent runs in it."""
+        self._mutex = threading.Lock()
         self._threads: list[threading.Thread] = []
 
     def add(self, thread: threading.Thread) -> None:
-        self._threads.append(thread)
+        with self._mutex:
+            self._threads.append(thread)
 
     def check(self) -> None:
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
-        if len(self._threads) >= LEFT_MAX:
+        with self._mutex:
+            self._threads = [thread for thread in self._threads if thread.is_alive()]
+            left = len(self._threads)
+        if left >= LEFT_MAX:
             raise ResourceExhaustedError(
-                f"{len(self._threads)} queries whose time was over are still in one long function "
-                "each: try again when they have ended"
+                f"{left} queries whose time was over are still in one long function each: try "
+                "again when they have ended"
             )
 
 
@@ -61,18 +65,35 @@ class _Query:
 
     def __init__(
         self,
-        kept: AbstractContextManager[duckdb.DuckDBPyConnection],
+        kept: contextlib.AbstractContextManager[duckdb.DuckDBPyConnection],
         ask: Callable[[duckdb.DuckDBPyConnection], Any],
     ) -> None:
         self._kept = kept
         self._ask = ask
         self._cursor: duckdb.DuckDBPyConnection | None = None
+        self._begins = threading.Lock()
         self._is_done = threading.Event()
         self._error: BaseException | None = None
         self._answer: Any = None
         self.thread = threading.Thread(target=self._run, name="eventstore-query", daemon=True)
 
+    def start(self) -> None:
+        with starting_thread():
+            self.thread.start()
+
+    def call_off(self) -> bool:
+        """Keep a query that has not begun from beginning; False for one that has."""
+        if not self._begins.acquire(blocking=False):
+            return False
+        # What is kept stays open until it was entered and left.
+        with contextlib.suppress(Exception), self._kept:
+            pass
+        return True
+
     def _run(self) -> None:
+        # An interrupt in `start` does not tell whether the thread runs: only one of both enters.
+        if not self._begins.acquire(blocking=False):
+            return
         try:
             with self._kept as self._cursor:
                 self._answer = self._ask(self._cursor)
@@ -102,24 +123,24 @@ class _Query:
 
 
 def answer_or_leave(
-    kept: AbstractContextManager[duckdb.DuckDBPyConnection],
+    kept: contextlib.AbstractContextManager[duckdb.DuckDBPyConnection],
     ask: Callable[[duckdb.DuckDBPyConnection], _Answer],
     seconds: float,
 ) -> _Answer:
     """The answer of a query on a cursor, which is opened for it, in at most `seconds`.
 
-    Raises DeadlineExceededError after them, and ResourceExhaustedError when too many were left.
+    Raises DeadlineExceededError after them, and ResourceExhaustedError when too many were left or
+    no thread can be had. Whatever it raises, `kept` is entered and left, if only by a left query.
     """
-    _left.check()
     query = _Query(kept, ask)
-    query.thread.start()
     try:
+        _left.check()
+        query.start()
         if query.ends_within(seconds):
             answer: _Answer = query.answer()
             return answer
     except BaseException:
-        if query.thread.is_alive():
-            _end(query)
+        _end(query)
         raise
     _end(query)
     raise DeadlineExceededError("the query takes longer than its timeout, in a single function")
@@ -127,8 +148,15 @@ def answer_or_leave(
 
 def _end(query: _Query) -> None:
     """Interrupt a query, and leave it if that is no use."""
-    for _ in range(int(ENDING_SECONDS / _LOOKED_EVERY_SECONDS)):
-        query.interrupt()
-        if query.ends_within(_LOOKED_EVERY_SECONDS):
-            return
-    _left.add(query.thread)
+    if query.call_off():
+        return
+    try:
+        for _ in range(int(ENDING_SECONDS / _LOOKED_EVERY_SECONDS)):
+            if query.ends_within(0):
+                return
+            query.interrupt()
+            query.ends_within(_LOOKED_EVERY_SECONDS)
+    finally:
+        # Also when another interrupt ends the waiting.
+        if not query.ends_within(0):
+            _left.add(query.thread)

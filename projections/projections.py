@@ -19,6 +19,7 @@ from eventstore.errors import DataLossError, FailedPreconditionError
 from eventstore.log import Commit, Log, Progress, Record
 from eventstore.log import record as kinds
 from eventstore.log.forking import open_at_first_use, renew_in_children
+from eventstore.log.os_errors import starting_thread
 from eventstore.long_work import long_work
 from eventstore.projections.base_check import Base, BaseCheck
 from eventstore.projections.cache_file import remove_abandoned
@@ -386,7 +387,8 @@ class Projections:
 
         # Side by side, since each keeps little more than one core busy.
         with ThreadPoolExecutor(1, thread_name_prefix="eventstore-rebuild") as executor:
-            folding = executor.submit(fold_tables)
+            with starting_thread():
+                folding = executor.submit(fold_tables)
             try:
                 self._rebuild_index(tell)
                 while not wait([folding], _TOLD_EVERY_SECONDS).done:

@@ -23,6 +23,7 @@ from eventstore.errors import (
 )
 from eventstore.log import Log
 from eventstore.log.columns import RECORD_SCHEMA
+from eventstore.log.os_errors import starting_thread
 from eventstore.projections.folding import NODE_TABLES
 from eventstore.projections.sql_check import LOG_RECORDS, checked_query
 from eventstore.projections.tables_file import as_duckdb_error, is_damage, memory_limit_bytes
@@ -290,7 +291,8 @@ def _interrupting(
                 cursor.interrupt()
 
     thread = threading.Thread(target=interrupt, name="eventstore-sql-timeout", daemon=True)
-    thread.start()
+    with starting_thread():
+        thread.start()
     try:
         yield is_late.is_set
     finally:

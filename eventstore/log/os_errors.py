@@ -23,6 +23,18 @@ def translating(doing: str, path: Path) -> Iterator[None]:
         raise translated(error, doing, path) from None
 
 
+@contextlib.contextmanager
+def starting_thread() -> Iterator[None]:
+    """Raise ResourceExhaustedError where the system lets no thread begin; Python's is bare."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise errors.ResourceExhaustedError(
+            f"{error}: this process or its user has as many as the system allows; retry when some "
+            "have ended"
+        ) from None
+
+
 def refuse_no_path(path: Path) -> None:
     """Raise InvalidArgumentError for a text that cannot name a store's file, whatever there is."""
     text = str(path)

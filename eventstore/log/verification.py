@@ -22,6 +22,7 @@ from eventstore import errors
 from eventstore.log.log import Finding, Progress, SignedHead, VerifyReport
 from eventstore.log.manifest import Manifest, read_manifest
 from eventstore.log.merkle import EMPTY_HEAD
+from eventstore.log.os_errors import starting_thread
 from eventstore.log.record_check import TypeUse
 from eventstore.log.relations import COLUMNS, RelationsUncheckedError, relation_findings
 from eventstore.log.segment_check import CheckedSegment, SegmentJob, check_segment
@@ -208,7 +209,8 @@ def _checked_by_processes(jobs: Sequence[SegmentJob], workers: int) -> Iterator[
     threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
     try:
         for thread in threads:
-            thread.start()
+            with starting_thread():
+                thread.start()
         for number in range(len(jobs)):
             with changed:
                 changed.wait_for(lambda: number in results or -1 in results)  # noqa: B023

@@ -9,17 +9,19 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 import eventstore
 from eventstore import errors
 from eventstore.metadata_store.metadata_store import MetadataStore
-from eventstore.projections import leaving, projections, sql_views
+from eventstore.projections import deadlines, leaving, projections, sql_views
+from eventstore.projections.tables_file import OpenedTables
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import artifact, put_types
 
@@ -421,6 +423,103 @@ def test_a_query_that_no_interrupt_reaches_is_left(
     for thread in leaving._left._threads:
         thread.join()
     assert store.sql("SELECT 1").rows() == [(1,)]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[tuple[MetadataStore, OpenedTables]]:
+    """A store in a directory, and the tables that it has open."""
+    with eventstore.open(tmp_path / "store") as store:
+        store.sql("SELECT 1")
+        tables = store._engine.projections._tables
+        assert tables is not None
+        assert tables._opened is not None
+        yield store, tables._opened
+
+
+def assert_closed_with(store: MetadataStore, tables: OpenedTables) -> None:
+    """DuckDB lets go of the file with the store."""
+    store.close()
+    with pytest.raises(duckdb.ConnectionException, match="closed"):
+        tables.connection.execute("SELECT 1")
+
+
+def test_tables_are_closed_after_a_query_was_refused(
+    opened: tuple[MetadataStore, OpenedTables], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, tables = opened
+    monkeypatch.setattr(leaving, "LEFT_MAX", 0)
+    with pytest.raises(errors.ResourceExhaustedError, match="still"):
+        store.sql("SELECT 1")
+    assert_closed_with(store, tables)
+
+
+FILTER = eventstore.ListOptions(filter_query="uri LIKE '%x%'")
+THREADED: dict[str, Callable[[MetadataStore], object]] = {
+    "sql": lambda store: store.sql("SELECT 1"),
+    "sql in time": lambda store: store.sql("SELECT 1", timeout_seconds=9),
+    "filter": lambda store: store.get_artifacts(FILTER),
+    "rebuild": lambda store: store.rebuild(),
+}
+
+
+@pytest.mark.parametrize("asking", THREADED)
+def test_no_further_thread_is_a_resource_that_is_exhausted(
+    opened: tuple[MetadataStore, OpenedTables], asking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, tables = opened
+    THREADED[asking](store)
+    deadlines._watch.start_over()
+
+    def cannot_start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", cannot_start)
+        with pytest.raises(errors.ResourceExhaustedError, match="can't start new thread"):
+            THREADED[asking](store)
+    assert not deadlines._watch._watched
+    THREADED[asking](store)
+    current = store._engine.projections._tables
+    assert current is not None
+    assert_closed_with(store, current._opened or tables)
+
+
+@pytest.mark.parametrize("interrupts", [1, 2])
+def test_an_interrupted_query_is_counted_as_left(
+    interrupts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended, left = threading.Event(), leaving._Left()
+    monkeypatch.setattr(leaving, "_left", left)
+    monkeypatch.setattr(leaving, "ENDING_SECONDS", 0.1)
+    waits = leaving._Query.ends_within
+    rest = [KeyboardInterrupt()] * interrupts
+
+    def interrupted(query: leaving._Query, seconds: float) -> bool:
+        if seconds and rest:
+            raise rest.pop()
+        return waits(query, seconds)
+
+    monkeypatch.setattr(leaving._Query, "ends_within", interrupted)
+    begun = threading.Event()
+    start = leaving._Query.start
+
+    def start_and_begin(query: leaving._Query) -> None:
+        start(query)
+        begun.wait()
+
+    monkeypatch.setattr(leaving._Query, "start", start_and_begin)
+
+    def ask(_: object) -> None:
+        begun.set()
+        ended.wait()
+
+    with duckdb.connect(":memory:") as connection, pytest.raises(KeyboardInterrupt):
+        leaving.answer_or_leave(connection.cursor(), ask, 9)
+    (thread,) = left._threads
+    ended.set()
+    thread.join()
+    left.check()
+    assert left._threads == []
 
 
 @pytest.mark.parametrize(
