@@ -89,6 +89,8 @@ class PointIndex:
         self._is_kept = folder is not None and not read_only
         self._folder = None if read_only else folder
         self._temporary: TemporaryFolder | None = None
+        self.known_type_ids: dict[tuple[int, str, str], tuple[int, int]] = {}
+        """By table of names, name and version of a type: its id, and a position it is there at."""
         self._may_write = folder is not None
         self._swap = threading.Lock()
         self._repairing = threading.Lock()

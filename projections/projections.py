@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from eventstore.errors import DataLossError, FailedPreconditionError
-from eventstore.log import Commit, Log, Progress, Record
+from eventstore.log import Commit, Log, PositionConflictError, Progress, Record
 from eventstore.log import record as kinds
 from eventstore.log.forking import open_at_first_use, renew_in_children
 from eventstore.log.os_errors import starting_thread
@@ -77,6 +77,10 @@ class ProjectionsInfo(msgspec.Struct, frozen=True):
     tables_bytes: int
 
 
+class IndexBuiltAgainError(PositionConflictError):
+    """What a put read was not what the log says: it has to read again, from a new point index."""
+
+
 class Projections:
     """The point index and the DuckDB tables of one log.
 
@@ -93,13 +97,9 @@ class Projections:
         self._mutex = threading.Lock()
         self._tables: Tables | None = None
         self._subtree_heads: SubtreeHeads | None = None
-        self.known_type_ids: dict[tuple[int, str, str], tuple[int, int]] = {}
-        """By table of names, name and version of a type: its id, and a position it is there at."""
         self._recent: deque[Record] = deque(maxlen=RECENT_RECORDS_MAX)
         self._values = HeldValues(log)
         self._bases = BaseCheck(log)
-        self._is_built_again = False
-        """Whether the index was built again for the sake of a put that has not come to its end."""
         if self._folder is not None and self._saves:
             remove_abandoned(self._folder)
         self.index = PointIndex(log, _below(self._folder, INDEX_NAME), read_only=not self._saves)
@@ -149,29 +149,33 @@ class Projections:
                 self.index.add(commit, entries)
                 _note_newest(self._recent, commit)
 
-    def bases_hold(self, bases: Collection[Base]) -> bool:
-        """Whether the log has what a put took from the point index; if not, that is built again.
+    def bases_hold(
+        self, index: PointIndex, bases: Collection[Base], *, is_built_again: bool = False
+    ) -> bool:
+        """True when the log has what a put took from an index; False when another is in use now.
 
-        Raises DataLossError when that did not help.
+        Where the log does not have it, the index is built again: raises IndexBuiltAgainError, or
+        DataLossError when it `is_built_again` already for this put.
         """
+        # A put reads more than its bases, such as which names are taken.
+        if index is not self.index:
+            return False
         # What is in memory came from the log, or was appended by this process.
-        stored = self.index.last_stored_position
+        stored = index.last_stored_position
         for base in bases:
             if base.position <= stored and not self._bases.is_in_log(base):
                 found = (
                     f"{self._folder and self._folder / INDEX_NAME}: the point index gives a record "
                     f"at position {base.position} that the log does not have"
                 )
-                if self._is_built_again:
+                if is_built_again:
                     raise DataLossError(
                         f"{found}, though it was just built again: nothing was put; check the disk "
                         "and the memory of this machine, and run `eventstore verify`"
                     )
                 _LOGGER.warning("%s: building it again", found)
-                self._rebuild_index(lambda _done, _in_all: None)
-                self._is_built_again = True
-                return False
-        self._is_built_again = False
+                self._rebuild_index(lambda _done, _in_all: None, index)
+                raise IndexBuiltAgainError(found)
         return True
 
     def list_ids(
@@ -398,9 +402,12 @@ class Projections:
         folding.result()
         tell(records, records)
 
-    def _rebuild_index(self, progress: Progress) -> None:
+    def _rebuild_index(self, progress: Progress, doubted: PointIndex | None = None) -> None:
+        """Fold the whole log into a new index, unless another thread has replaced a doubted one."""
         # No reader has seen a later position, so none misses anything in the new index.
         with self._mutex:
+            if doubted is not None and self.index is not doubted:
+                return
             self.index.close()
             folder = _below(self._folder, INDEX_NAME)
             if folder is not None:
@@ -408,7 +415,6 @@ class Projections:
             index = PointIndex(self._log, folder)
             self._fold(index, progress)
             self.index = index
-            self.known_type_ids.clear()
 
     def file_bytes(self) -> int:
         """The size of the caches on disk."""

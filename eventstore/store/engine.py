@@ -14,6 +14,7 @@ from eventstore.log.forking import renew_in_children
 from eventstore.log.readable import UNREADABLE, refuse_unreadable, unreadable_request
 from eventstore.plain_json import moment_of_milliseconds, moment_text
 from eventstore.projections import Projections
+from eventstore.projections.projections import IndexBuiltAgainError
 from eventstore.store import (
     execution_puts,
     lineage_reads,
@@ -143,12 +144,15 @@ class Engine:
         """The response of `put`; its drafts become one commit, durable when this returns."""
         attribution = current_attribution(self, self._attribution)
         with self._put_lock:
+            is_built_again = False
             for conflicts in range(MAX_CONFLICTS):
                 try:
                     if conflicts < _CONFLICTS_BEFORE_RESERVING:
-                        return self._put_once(put, request, attribution)
+                        return self._put_once(put, request, attribution, is_built_again)
                     with self.log.reserved():
-                        return self._put_once(put, request, attribution)
+                        return self._put_once(put, request, attribution, is_built_again)
+                except IndexBuiltAgainError:
+                    is_built_again = True
                 except PositionConflictError:
                     continue
         raise AbortedError(
@@ -156,7 +160,11 @@ class Engine:
         )
 
     def _put_once(
-        self, put: Callable[[Transaction, Any], Any], request: Any, attribution: Attribution
+        self,
+        put: Callable[[Transaction, Any], Any],
+        request: Any,
+        attribution: Attribution,
+        is_built_again: bool,
     ) -> Any:
         position = self.projections.catch_up()
         if attribution.request_id is not None:
@@ -170,8 +178,10 @@ class Engine:
             raise unreadable_request(error) from None
         if transaction.drafts:
             refuse_unreadable(transaction.drafts)
-            if not self.projections.bases_hold(transaction.bases.values()):
-                raise PositionConflictError("the index was not what the log says: read again")
+            if not self.projections.bases_hold(
+                transaction.index, transaction.bases.values(), is_built_again=is_built_again
+            ):
+                raise PositionConflictError("the index is another by now: read again")
             commit = self.log.append(
                 transaction.drafts,
                 expected_position=transaction.position,

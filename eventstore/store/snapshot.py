@@ -53,21 +53,21 @@ class Snapshot:
     def __init__(self, projections: Projections, position: int) -> None:
         self.projections = projections
         self.position = position
-        self._index = projections.index
+        self.index = projections.index
         self._types: dict[tuple[int, int], NodeType] = {}
         self._declared: dict[tuple[int, int], DeclaredType] = {}
 
     def newest(self, table: int, key: int) -> tuple[int, bytes] | None:
         """The (position, value) written last under `key`, None when there is none."""
-        return self._index.newest(table, key, self.position)
+        return self.index.newest(table, key, self.position)
 
     def entries(self, table: int, key: int) -> list[tuple[int, bytes]]:
         """Every (position, value) written under `key`, oldest first."""
-        return self._index.entries(table, key, self.position)
+        return self.index.entries(table, key, self.position)
 
     def newest_of_each(self, table: int, keys: Sequence[int]) -> dict[int, tuple[int, bytes]]:
         """What `newest` returns for those of `keys` that have an entry."""
-        return self._index.newest_of_each(table, keys, self.position)
+        return self.index.newest_of_each(table, keys, self.position)
 
     def node_payload(self, kind: NodeKind, node_id: int) -> bytes | None:
         """The serialized node, None when there is no such id."""
@@ -133,7 +133,7 @@ class Snapshot:
 
     def stored_type_id(self, kind: NodeKind, name: str, version: str | None) -> int | None:
         """The id of the type of this name and exactly this version, remembered between reads."""
-        known = self.projections.known_type_ids
+        known = self.index.known_type_ids
         key = (kind.type_names, name, version or "")
         found = known.get(key)
         if found is not None and found[1] <= self.position:
@@ -167,7 +167,7 @@ class Snapshot:
 
     def ids(self, table: int, key: int) -> list[int]:
         """Every id written under `key`, oldest first."""
-        return self._index.ids(table, key, self.position)
+        return self.index.ids(table, key, self.position)
 
     def _parsed(self, kind: NodeKind, node_id: int) -> Node:
         payload = self.node_payload(kind, node_id)

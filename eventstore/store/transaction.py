@@ -56,7 +56,7 @@ class Transaction(Snapshot):
     def newest(self, table: int, key: int) -> tuple[int, bytes] | None:
         pending = self.pending[table].get(key)
         if pending is None:
-            return self._index.newest(table, key, self.position)
+            return self.index.newest(table, key, self.position)
         return newest_entry(pending)
 
     def newest_of_each(self, table: int, keys: Sequence[int]) -> dict[int, tuple[int, bytes]]:
@@ -65,12 +65,12 @@ class Transaction(Snapshot):
         return stored | {key: newest_entry(pending[key]) for key in keys if key in pending}
 
     def entries(self, table: int, key: int) -> list[tuple[int, bytes]]:
-        stored = self._index.entries(table, key, self.position)
+        stored = self.index.entries(table, key, self.position)
         pending = self.pending[table].get(key)
         return stored if pending is None else [*stored, *as_sequence(pending)]
 
     def ids(self, table: int, key: int) -> list[int]:
-        stored = self._index.ids(table, key, self.position)
+        stored = self.index.ids(table, key, self.position)
         pending = self.pending[table].get(key)
         if pending is None:
             return stored
@@ -85,13 +85,13 @@ class Transaction(Snapshot):
 
     def look_up(self, table: int, keys: Collection[int]) -> None:
         """Look up many keys at once, so that `may_be_known` can rule out what is not there."""
-        self._absent[table] = set(keys) - self._index.known_keys(table, keys)
+        self._absent[table] = set(keys) - self.index.known_keys(table, keys)
 
     def look_up_nodes(self, kind: NodeKind, node_ids: Collection[int]) -> None:
         """Look up many nodes at once, so that `exists` need not look up each of them."""
         # The index may know more than the snapshot only where a put is run again.
-        if self.position == self._index.position:
-            found = self._index.known_keys(kind.nodes, set(node_ids))
+        if self.position == self.index.position:
+            found = self.index.known_keys(kind.nodes, set(node_ids))
             self._found_nodes.setdefault(kind.nodes, set()).update(found)
 
     def exists(self, kind: NodeKind, node_id: int) -> bool:
@@ -120,7 +120,7 @@ class Transaction(Snapshot):
         """Take the next `count` ids of a sequence."""
         last = self._last_ids.get(sequence)
         if last is None:
-            last = self._index.highest_id(sequence)
+            last = self.index.highest_id(sequence)
         self._last_ids[sequence] = last + count
         return range(last + 1, last + count + 1)
 
@@ -162,7 +162,7 @@ class Transaction(Snapshot):
         """Note the version that a draft replaces, if it was stored before this put."""
         if draft.previous is not None and draft.previous <= self.position:
             table = STORED_TABLES[draft.kind]
-            found = self._index.newest(table, draft.entity_id, self.position)
+            found = self.index.newest(table, draft.entity_id, self.position)
             # Any other version is one that the log does not have at that position.
             payload = found[1] if found is not None and found[0] == draft.previous else b""
             self._rely_on(draft.kind, draft.entity_id, draft.previous, payload)

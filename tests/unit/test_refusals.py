@@ -125,6 +125,30 @@ def test_an_index_that_stays_wrong_is_built_again_once(
         assert [found.uri for found in store.get_artifacts()] == ["v"]
 
 
+def test_a_put_that_failed_keeps_no_other_from_building_the_index_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([False, KeyboardInterrupt(), False])
+
+    def is_in_log(*_: object) -> bool:
+        answer = next(answers, True)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    with eventstore.open(tmp_path / "store") as store:
+        type_id = store.put_artifact_type(mlmd.ArtifactType(name="T"))
+        (artifact_id,) = store.put_artifacts([mlmd.Artifact(type_id=type_id, uri="u")])
+        changed = mlmd.Artifact(id=artifact_id, type_id=type_id, uri="v")
+        monkeypatch.setattr(base_check.BaseCheck, "is_in_log", is_in_log)
+        monkeypatch.setattr(point_index.PointIndex, "last_stored_position", 1 << 40)
+        with pytest.raises(KeyboardInterrupt):
+            store.put_artifacts([changed])
+        store.put_artifacts([changed])
+        assert [found.uri for found in store.get_artifacts()] == ["v"]
+        assert next(answers, None) is None, "not all was asked"
+
+
 @pytest.mark.parametrize("is_made", [True, False])
 def test_a_left_over_write_ahead_log_is_not_played_into_other_tables(
     tmp_path: Path, is_made: bool

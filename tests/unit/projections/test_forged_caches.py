@@ -14,12 +14,21 @@ import pytest
 import eventstore
 from eventstore import errors
 from eventstore.projections import duckdb_faults, point_index, verification
-from eventstore.projections.index_tables import ARTIFACT_NAMES, ARTIFACT_TYPES, ARTIFACTS, TABLES
+from eventstore.projections.index_tables import (
+    ARTIFACT_NAMES,
+    ARTIFACT_TYPE_NAMES,
+    ARTIFACT_TYPES,
+    ARTIFACTS,
+    TABLES,
+    type_name_key,
+)
+from eventstore.projections.projections import Projections
 from eventstore.projections.run_file import RunMetadata
 from eventstore.projections.run_writing import write_run_file
 from eventstore.projections.sorted_run import SortedRun, run_batch
 from eventstore.projections.verification import with_caches
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.store.node_kinds import ARTIFACT
 
 
 @pytest.fixture(scope="module", params=["sealed", "active"])
@@ -105,6 +114,40 @@ def test_a_masked_put_takes_nothing_from_a_forged_run(
         assert not [payload for payload in payloads(store) if b"lies" in payload]
         assert "the point index gives a record at position" in caplog.text
         assert store.verify().ok
+
+
+def test_a_rebuild_during_a_put_lets_nothing_of_a_forged_run_by(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read before it is compared, though the index has no run any more."""
+    forge(directory, ARTIFACTS, changed_text)
+    bases_hold, rebuilt = Projections.bases_hold, []
+
+    def held(self: Projections, *arguments: object, **options: object) -> bool:
+        if not rebuilt:
+            rebuilt.append(True)
+            self.rebuild()
+        return bases_hold(self, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Projections, "bases_hold", held)
+    with eventstore.open(directory) as store:
+        stored = masked_put(store, 7)
+        assert (stored.properties["text"].string_value, stored.uri) == ("true 6", "u")
+        assert stored.properties["n"].int_value == 5
+        assert not [payload for payload in payloads(store) if b"lies" in payload]
+
+
+def test_a_reader_of_a_forged_run_leaves_nothing_of_it_after_a_rebuild(directory: Path) -> None:
+    def of_fake(rows: Rows) -> Rows:
+        return [{**row, "key": type_name_key("Fake", "")} for row in rows if row["value"]]
+
+    forge(directory, ARTIFACT_TYPES, renamed)
+    forge(directory, ARTIFACT_TYPE_NAMES, of_fake)
+    with eventstore.open(directory) as store:
+        before = store._engine.snapshot()
+        store.rebuild()
+        assert before.stored_type_id(ARTIFACT, "Fake", None) is not None, "the forgery is not seen"
+        assert store._engine.snapshot().stored_type_id(ARTIFACT, "Fake", None) is None
 
 
 def test_a_put_takes_no_type_from_a_forged_run(directory: Path) -> None:
