@@ -37,7 +37,7 @@ class TemporaryFolder:
             self.path, descriptor = _made()
         except OSError as error:
             raise _unusable(error) from None
-        self._removal = weakref.finalize(self, _remove, self.path, descriptor)
+        self._removal = weakref.finalize(self, _remove, self.path, descriptor, os.getpid())
 
     def __enter__(self) -> Path:
         return self.path
@@ -88,7 +88,10 @@ def _made() -> tuple[Path, int]:
     )
 
 
-def _remove(path: Path, descriptor: int) -> None:
+def _remove(path: Path, descriptor: int, owner: int) -> None:
+    # A forked child has no part in it, and the number may be that of another file there.
+    if os.getpid() != owner:
+        return
     shutil.rmtree(path, ignore_errors=True)
     with contextlib.suppress(OSError):
         close_locked(descriptor)

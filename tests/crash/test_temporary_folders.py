@@ -89,6 +89,22 @@ def test_a_folder_is_removed_when_its_owner_forgets_it(temporary: Path) -> None:
     assert list(temporary.iterdir()) == []
 
 
+def test_a_child_that_ends_leaves_the_folders_of_its_parent(temporary: Path) -> None:
+    child = (
+        "import os, sys\n"
+        "from eventstore.log.temporary_folder import TemporaryFolder\n"
+        "folder = TemporaryFolder()\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    sys.exit()\n"
+        "os.waitpid(child, 0)\n"
+        "assert folder.path.exists()\n"
+    )
+    environment = os.environ | {"TMPDIR": str(temporary)}
+    subprocess.run([sys.executable, "-c", child], check=True, env=environment)
+    assert list(temporary.iterdir()) == []
+
+
 def test_one_that_is_removed_before_it_is_locked_is_made_again(
     temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
