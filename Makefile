@@ -54,14 +54,14 @@ mutants: .venv/developing ## Change the code in 200 places, one at a time: does 
 
 oldest: .venv/developing ## Run the tests with the oldest versions of all dependencies
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .oldest
+	$(BIN)/uv venv --quiet --clear --seed --python $(PYTHON) .oldest
 	$(BIN)/uv pip install --quiet --python .oldest/bin/python --resolution lowest-direct \
 		--editable '.[audit,lineage,server]' --group dev
 	.oldest/bin/python -m pytest -n 2 --dist worksteal
 
 tfx: .venv/developing ## Run the tests with the versions that TFX 1.21 allows
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .tfx
+	$(BIN)/uv venv --quiet --clear --seed --python $(PYTHON) .tfx
 	$(BIN)/uv pip install --quiet --python .tfx/bin/python --constraint tests/data/tfx-1.21.txt \
 		--editable '.[audit,lineage,server]' --group dev
 	.tfx/bin/python -m pytest -n 2 --dist worksteal

@@ -7,7 +7,9 @@ writer does not write, and no byte of the file may belong to nothing.
 
 from __future__ import annotations
 
+import math
 import struct
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -302,6 +304,13 @@ def _check_chunk(chunk: _Chunk, leaf: _Leaf, rows: int) -> None:
         start += page.values
 
 
+_BEYOND_FINITE: Final = (
+    (math.inf, struct.pack("<d", sys.float_info.max)),
+    (-math.inf, struct.pack("<d", -sys.float_info.max)),
+)
+"""A minimum and a maximum, and the wider ones that an older Arrow states in their place."""
+
+
 def _check_statistics(stated: Fields, values: pa.Array, empty_maps: int) -> None:
     """Compare statistics with the values that are there and the number of maps without any."""
     _expect_fields("its statistics", stated, _STATISTICS)
@@ -323,7 +332,8 @@ def _check_statistics(stated: Fields, values: pa.Array, empty_maps: int) -> None
             continue
         if not all(
             _is_encoded(encoded, limit, values.type)
-            for encoded, limit in zip(given, limits, strict=True)
+            or (pa.types.is_float64(values.type) and (limit, encoded) == beyond)
+            for encoded, limit, beyond in zip(given, limits, _BEYOND_FINITE, strict=True)
         ):
             raise ValueError("its statistics state other limits than its values have")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import pyarrow.parquet as parquet
 import pytest
 
 from eventstore import errors
-from eventstore.log import DirectoryLog, sealing
+from eventstore.log import DirectoryLog, Draft, sealing
+from eventstore.log import record as kinds
 from eventstore.log.manifest import read_manifest
+from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import append, draft
 
 
@@ -108,4 +111,25 @@ def test_the_moment_of_every_commit_is_found(
             assert log.position_at(1000 * number + later) == ends[number], (number, later)
         for position in range(ends[number - 1] + 1 if number else 1, ends[number] + 1):
             assert log.recorded_at(position) == 1000 * number
+    log.close()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *([value] for value in (math.inf, -math.inf, math.nan, -0.0)),
+        *([math.inf, math.nan], [-math.inf, math.nan], [math.inf, -math.inf], [0.0, -0.0]),
+        *([1.0, math.inf], [-1.0, -math.inf]),
+    ],
+    ids=repr,
+)
+def test_what_any_arrow_says_of_doubles_holds(tmp_path: Path, values: list[float]) -> None:
+    log = DirectoryLog.create(tmp_path / "store")
+    for number, value in enumerate(values, start=1):
+        node = mlmd.Artifact(id=number, type_id=10, uri="")
+        node.custom_properties["x"].double_value = value
+        payload = node.SerializeToString(deterministic=True)
+        append(log, Draft(kinds.ARTIFACT, number, 10, None, payload))
+    log.seal()
+    assert log.verify().ok
     log.close()
