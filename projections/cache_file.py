@@ -1,18 +1,40 @@
-"""Write a file of the caches under a temporary name, so that it is there whole or not at all."""
+"""Write files of the caches: in a store that is there, each of them whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
 
+from eventstore.log import Log
 from eventstore.log.file_lock import try_exclusive
+from eventstore.log.manifest import MANIFEST_NAME
 
 TEMPORARY_SUFFIX: Final = ".tmp"
 """How the name of a file ends while it is written."""
+
+
+def make_cache_folder(folder: Path, log: Log) -> None:
+    """Make a folder for caches of a log, if it is not there.
+
+    Raises FileNotFoundError where the store was moved or removed while it was open: a new one
+    could not be made in its place if there were caches.
+    """
+    if folder.is_dir():
+        return
+    directory = log.directory
+    if directory is None or directory not in folder.parents:
+        folder.mkdir(exist_ok=True)
+        return
+    if not (directory / MANIFEST_NAME).exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(directory))
+    below = folder.relative_to(directory).parts
+    for depth in range(len(below)):
+        directory.joinpath(*below[: depth + 1]).mkdir(exist_ok=True)
 
 
 @contextlib.contextmanager

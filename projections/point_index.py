@@ -25,8 +25,9 @@ import pyarrow as pa
 from eventstore.errors import DataLossError, StatusError
 from eventstore.log import Commit, Log, Progress
 from eventstore.log.forking import renew_in_children
-from eventstore.log.os_errors import translated
+from eventstore.log.os_errors import translated, translating
 from eventstore.log.temporary_folder import TemporaryFolder
+from eventstore.projections.cache_file import make_cache_folder
 from eventstore.projections.index_tables import Entry, PendingEntries
 from eventstore.projections.index_tail import Tail
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, DamagedRunError, RunMetadata
@@ -456,6 +457,8 @@ class PointIndex:
 
     def _run_folder(self) -> Path:
         if self._folder is not None:
+            with translating("making", self._folder):
+                make_cache_folder(self._folder, self._log)
             return self._folder
         with self._swap:
             if self._temporary is None:

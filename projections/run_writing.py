@@ -44,7 +44,6 @@ def write_run_file(
 
     With the same `seed` the same entries make the same file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     seed = secrets.randbits(63) if seed is None else seed
     in_order = dict(sorted(metadata.highest_ids.items()))
     metadata = msgspec.structs.replace(metadata, highest_ids=in_order)

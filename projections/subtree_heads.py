@@ -12,7 +12,7 @@ from eventstore.log import Log, Progress, Record
 from eventstore.log.commit import records_of
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.merkle import tree_head
-from eventstore.projections.cache_file import written_whole
+from eventstore.projections.cache_file import make_cache_folder, written_whole
 
 _LOGGER = logging.getLogger("eventstore.projections")
 
@@ -68,7 +68,7 @@ class SubtreeHeads:
         if self._path is None or self._read_only:
             return
         try:
-            self._path.parent.mkdir(exist_ok=True)
+            make_cache_folder(self._path.parent, self._log)
             with written_whole(self._path) as file:
                 file.write(self._stamp() + b"".join(self._blocks))
         except OSError as error:

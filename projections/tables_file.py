@@ -19,6 +19,7 @@ from eventstore import errors
 from eventstore.log import Log
 from eventstore.log.os_errors import translated
 from eventstore.log.temporary_folder import TemporaryFolder, temporary_directory
+from eventstore.projections.cache_file import make_cache_folder
 from eventstore.projections.definitions import has_tables_as_made, others_in
 from eventstore.projections.duckdb_faults import avoid_misleading_statistics
 from eventstore.projections.folding import SCHEMA, TABLES_FORMAT_VERSION
@@ -123,12 +124,13 @@ def open_tables(log: Log, path: Path | None) -> OpenedTables:
     """
     if path is None:
         return OpenedTables(_created(log, ":memory:"))
+    folder = path.parent
     # Resolved, so that DuckDB knows a file that this process has opened already.
     path = path.resolve()
     if path in _left_paths:
         return open_tables_apart(log)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_cache_folder(folder, log)
         # One at a time: otherwise one thread takes what another is making for a useless file.
         with _opening:
             opened = _persisted(log, path) if path.exists() else None

@@ -19,6 +19,7 @@ from eventstore import errors
 from eventstore.importing import import_mlmd_database
 from eventstore.log import DirectoryLog
 from eventstore.metadata_store.options import ListOptions, OrderByField
+from eventstore.projections import point_index
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store import Engine
@@ -251,6 +252,34 @@ def test_info_while_a_cache_is_removed(tmp_path: Path, monkeypatch: pytest.Monke
         monkeypatch.setattr(Path, "is_file", removing)
         assert store.info()["projections_bytes"] >= 0
         assert not gone.exists()
+
+
+@pytest.mark.parametrize("is_place_empty", [False, True])
+def test_a_store_that_was_moved_leaves_its_place_free(
+    is_place_empty: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cryptography")
+    from eventstore.audit import SigningKey
+
+    monkeypatch.setattr(point_index, "_CLOSING_RECORDS_MIN", 1)
+    path = tmp_path / "store"
+    store = eventstore.open(path)
+    type_id, _, _ = put_types(store)
+    store.put_artifacts([artifact(type_id)])
+    path.rename(tmp_path / "moved")
+    if is_place_empty:
+        path.mkdir()
+    assert len(store.get_artifacts()) == 1
+    assert store.sql("SELECT count(*) FROM artifacts").rows() == [(1,)]
+    store.checkpoint(SigningKey.generate("tests"))
+    with pytest.raises(errors.NotFoundError, match="store"):
+        store.rebuild()
+    store.close()
+    assert path.exists() == is_place_empty
+    assert not is_place_empty or not list(path.iterdir())
+    with eventstore.open(path) as new, eventstore.open(tmp_path / "moved") as moved:
+        assert new.get_artifacts() == []
+        assert len(moved.get_artifacts()) == 1
 
 
 def test_a_position_inside_a_commit_is_the_commit_before() -> None:

@@ -176,6 +176,7 @@ def append_to(directory: Path, *drafts: Draft) -> Commit:
 def test_the_longest_chain_is_found_among_the_runs_of_two_writers(tmp_path: Path) -> None:
     log = filled(tmp_path / "store", 20)
     folder = tmp_path / "runs"
+    folder.mkdir()
 
     def write(first: int, last: int) -> None:
         metadata = PointIndex(log, None)._metadata(
