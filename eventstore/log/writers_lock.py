@@ -6,7 +6,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from eventstore.log.forking import no_fork
@@ -47,7 +47,13 @@ class WritersLock:
                 fcntl.flock(self.descriptor, operation)
             self._depth += 1
         except BaseException:
-            self._threads.release()
+            try:
+                # An interrupt can come just after it was locked.
+                if self.descriptor >= 0 and not self._depth:
+                    with suppress(OSError):
+                        fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+            finally:
+                self._threads.release()
             raise
         return is_opened
 
@@ -88,19 +94,25 @@ class WritersLock:
     @contextmanager
     def _locking(self, path: Path, operation: int) -> Iterator[None]:
         """Lock another file, too, and hold that one alone from the end of the block on."""
-        with no_fork():
-            self._next = os.open(path, os.O_RDWR)
+        before = -1
         try:
+            with no_fork():
+                self._next = os.open(path, os.O_RDWR)
             fcntl.flock(self._next, operation)
             yield
             with no_fork():
-                before, self.descriptor, self._path = self.descriptor, self._next, path
-                self._next = -1
-        except BaseException:
-            self._close_next()
-            raise
-        if before >= 0:
-            os.close(before)
+                # At once, for an interrupt can come between any two steps.
+                (before, self.descriptor, self._path, self._next) = (
+                    self.descriptor,
+                    self._next,
+                    path,
+                    -1,
+                )
+        finally:
+            if before >= 0:
+                os.close(before)
+            else:
+                self._close_next()
 
     def _close_next(self) -> None:
         descriptor, self._next = self._next, -1
