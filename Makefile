@@ -57,6 +57,8 @@ oldest: .venv/developing ## Run the tests with the oldest versions of all depend
 	$(BIN)/uv venv --quiet --clear --seed --python $(PYTHON) .oldest
 	$(BIN)/uv pip install --quiet --python .oldest/bin/python --resolution lowest-direct \
 		--editable '.[audit,lineage,server]' --group dev
+	# Old grpcio-tools need what newer ones of setuptools lack.
+	$(BIN)/uv pip install --quiet --python .oldest/bin/python 'setuptools<81'
 	.oldest/bin/python -m pytest -n 2 --dist worksteal
 
 tfx: .venv/developing ## Run the tests with the versions that TFX 1.21 allows

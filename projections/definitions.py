@@ -28,7 +28,7 @@ _OTHERS: Final = {
     "types": "NOT internal",
     "views": "NOT internal",
 }
-"""What else may be in a file, and how it is told from DuckDB's own; 1.4 knows no triggers."""
+"""What else may be in a file, and how it is told from DuckDB's own; 1.5 knows no triggers."""
 _INSIGNIFICANT: Final = re.compile(r'["\s]')
 
 

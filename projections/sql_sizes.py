@@ -74,7 +74,7 @@ def _length_of_series(numbers: Sequence[float | None]) -> float | None:
 
 
 def _arguments(function: dict[str, Any]) -> list[Any]:
-    # DuckDB 2.0 names arguments, 1.4 has children.
+    # DuckDB 2.0 names arguments, 1.5 has children.
     if "arguments" in function:
         return [argument["expression"] for argument in function["arguments"]]
     return list(function.get("children", ()))
