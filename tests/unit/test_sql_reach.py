@@ -468,7 +468,8 @@ def test_no_further_thread_is_a_resource_that_is_exhausted(
 ) -> None:
     store, tables = opened
     THREADED[asking](store)
-    deadlines._watch.start_over()
+    # One without a thread; that of the old one goes on waiting.
+    monkeypatch.setattr(deadlines, "_watch", deadlines._Watch())
 
     def cannot_start(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
