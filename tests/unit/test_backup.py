@@ -78,19 +78,21 @@ def test_a_backup_has_all_records_and_leaves_its_source_alone(source: Path, tmp_
 def test_a_backup_of_a_store_that_is_written_and_sealed_is_whole(tmp_path: Path) -> None:
     log = DirectoryLog.create(tmp_path / "store", segment_records_max=5)
     done = threading.Event()
+    acknowledged = [append(log, draft(1)).last_position]
 
     def write() -> None:
         while not done.is_set():
-            append(log, draft(log.position + 1), draft(log.position + 2))
+            commit = append(log, draft(log.position + 1), draft(log.position + 2))
+            # Only now: the log knows of a commit a moment before it is acknowledged.
+            acknowledged.append(commit.last_position)
 
     writing = threading.Thread(target=write)
-    append(log, draft(1))
     writing.start()
     try:
         for number in range(5):
-            acknowledged = log.position
+            before = acknowledged[-1]
             report = copy_store(tmp_path / "store", tmp_path / f"backup-{number}")
-            assert report.position >= acknowledged
+            assert report.position >= before
     finally:
         done.set()
         writing.join()
