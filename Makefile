@@ -52,12 +52,12 @@ torture: .venv/developing ## Fail, stop, lose power and kill at every operation,
 mutants: .venv/developing ## Change the code in 200 places, one at a time: does a test fail?
 	$(BIN)/python -m tests.mutation --mutants 200 --folder build/mutants
 
+# Old versions of grpcio-tools need a setuptools that still has pkg_resources.
 oldest: .venv/developing ## Run the tests with the oldest versions of all dependencies
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv venv --quiet --clear --seed --python $(PYTHON) .oldest
 	$(BIN)/uv pip install --quiet --python .oldest/bin/python --resolution lowest-direct \
 		--editable '.[audit,lineage,server]' --group dev
-	# Old grpcio-tools need what newer ones of setuptools lack.
 	$(BIN)/uv pip install --quiet --python .oldest/bin/python 'setuptools<81'
 	.oldest/bin/python -m pytest -n 2 --dist worksteal
 

@@ -18,6 +18,7 @@ from eventstore.log.manifest import Manifest, read_manifest
 from eventstore.log.replacing import settle
 from eventstore.log.verification import verify_directory
 from tests.builders import append, draft
+from tests.crash.locks import is_locked
 
 
 @pytest.fixture
@@ -29,14 +30,8 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def is_locked(directory: Path) -> bool:
-    path = directory / "log" / read_manifest(directory).active.file
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+def is_active_locked(directory: Path) -> bool:
+    return is_locked(directory / "log" / read_manifest(directory).active.file)
 
 
 def test_a_file_with_the_active_segments_number_is_no_leftover(store: Path) -> None:
@@ -64,14 +59,14 @@ def test_leftovers_are_removed_under_the_writers_lock(
     remove = sealing.remove_leftovers
 
     def observing(folder: Path, manifest: Manifest) -> None:
-        seen.append(is_locked(store))
+        seen.append(is_active_locked(store))
         remove(folder, manifest)
 
     monkeypatch.setattr(sealing, "remove_leftovers", observing)
     log.seal()
     assert seen
     assert all(seen)
-    assert not is_locked(store)
+    assert not is_active_locked(store)
     log.close()
 
 
@@ -152,9 +147,9 @@ def test_a_lock_that_cannot_be_taken_is_said(store: Path, monkeypatch: pytest.Mo
         with pytest.raises(errors.StatusError, match="No locks available"):
             append(log, draft(4))
     with log.reserved():
-        assert is_locked(store)
+        assert is_active_locked(store)
         append(log, draft(4))
-    assert not is_locked(store)
+    assert not is_active_locked(store)
     log.close()
 
 

@@ -24,22 +24,13 @@ from eventstore.log.acknowledged import FILE_NAME
 from eventstore.log.writers_lock import WritersLock
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import append, draft
+from tests.crash.locks import is_locked
 
 
 def _is_locked(directory: Path) -> bool:
-    """Whether the newest segment that is appended to is locked, as another process sees it."""
+    """Whether the newest segment that is appended to is locked."""
     active = max((directory / "log").glob("*.arrows"), default=None)
-    if active is None:
-        return False
-    descriptor = os.open(active, os.O_RDWR)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(descriptor)
+    return active is not None and is_locked(active)
 
 
 @pytest.fixture
@@ -91,9 +82,9 @@ def test_every_change_of_the_log_is_under_the_lock(
         assert expected in changes, expected
     outside = {
         (call, name)
-        for call, name, is_locked in observed
+        for call, name, was_locked in observed
         # A segment takes its name before the manifest, and so anybody, knows it.
-        if not is_locked and (call, name[10:]) != ("replace", ".arrows")
+        if not was_locked and (call, name[10:]) != ("replace", ".arrows")
     }
     assert not outside
 
@@ -218,15 +209,6 @@ def test_nothing_is_acknowledged_that_lands_elsewhere(
         moved.close()
 
 
-def _is_free(path: Path) -> bool:
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-
 def _dying_writer(directory: Path, child: Callable[[], None]) -> None:
     """Rotate, fork a child with the successor locked, and die at once."""
     log = DirectoryLog.open(directory, segment_records_max=1)
@@ -264,8 +246,8 @@ def test_a_child_forked_in_a_rotation_holds_no_lock(tmp_path: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(writer, 0)[1]) == 0
     assert os.read(forked[0], 1) == b"1"
     try:
-        assert _is_free(tmp_path / "store" / "log" / "0000000001.arrows")
-        assert _is_free(tmp_path / "store" / "log" / "0000000002.arrows")
+        assert not is_locked(tmp_path / "store" / "log" / "0000000001.arrows")
+        assert not is_locked(tmp_path / "store" / "log" / "0000000002.arrows")
     finally:
         for descriptor in (*forked, *to_child):
             os.close(descriptor)
@@ -300,9 +282,9 @@ def test_a_lock_that_cannot_be_had_leaves_nothing_open(
             lock.acquire(second)
         with pytest.raises(OSError, match="no locks"), lock.moving_to(second):
             pass
-    assert not _is_free(first), "the lock that was held is held"
+    assert is_locked(first), "the lock that was held is held"
     lock.release()
-    assert _is_free(first)
+    assert not is_locked(first)
     lock.close()
     assert _open_files() == before
 
