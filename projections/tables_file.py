@@ -371,6 +371,8 @@ _CONFIGURATION: Final[dict[str, str | bool | int | float | list[str]]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "enable_external_access": False,
+    # The default of DuckDB 1.5 has a write-ahead log that is played into any database beside it.
+    "storage_compatibility_version": "latest",
 }
 """Safe: nothing is loaded, and nothing outside the database is read or written."""
 
