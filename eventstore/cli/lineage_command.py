@@ -114,7 +114,7 @@ def lineage_command(
         hop = "" if kind == "context" else " of the next hop"
         note(
             f"{counted(len(graph.nodes), 'node')} {are(len(graph.nodes))} shown; {what}{hop} "
-            f"and all behind {'it' if graph.left_out == 1 else 'them'} are left out: "
+            f"and all beyond {'it' if graph.left_out == 1 else 'them'} are left out: "
             "say --limit 0 for all."
         )
 

@@ -65,8 +65,8 @@ def compare_nodes(snapshot: Snapshot, kind: str, left_id: int, right_id: int) ->
     left, right = (nodes_by_id(snapshot, _KINDS[kind], [id_])[0] for id_ in (left_id, right_id))
     if left.type_id != right.type_id:
         raise InvalidArgumentError(
-            f"{kind} {left_id} is a {left.type!r} and {kind} {right_id} a {right.type!r}: compare "
-            "nodes of one type"
+            f"{kind} {left_id} is of type {left.type!r} and {kind} {right_id} of "
+            f"{right.type!r}: compare nodes of one type"
         )
     values = plain_fields(left), plain_fields(right)
     names = dict.fromkeys([*values[0], *values[1]])

@@ -116,7 +116,7 @@ class ActiveSegmentFile:
             self.close()
             raise errors.DataLossError(
                 f"segment {self.number}, {self.path}: its header is damaged; the first commit "
-                f"behind it starts at position {self.first_position}"
+                f"after it starts at position {self.first_position}"
             )
         self._note_checksum(header)
         self._take_known_ends()

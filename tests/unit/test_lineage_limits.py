@@ -81,7 +81,7 @@ def test_the_command_says_what_it_left_out(tmp_path: Path) -> None:
         "1 node of the lineage is compared; 1 of the next hop and all after it"
     )
     shown = run("lineage", tmp_path / "store", "artifact", artifact.id, "--limit", 1)
-    assert shown.err.startswith("1 node is shown; 1 node of the next hop and all behind it are")
+    assert shown.err.startswith("1 node is shown; 1 node of the next hop and all beyond it are")
     assert done.out.count("new") < run(*command).out.count("new")
     assert run(*command).err == ""
     assert run("diff", tmp_path / "store", then, "--limit", 5).code == 2
