@@ -163,14 +163,21 @@ class ActiveSegmentFile:
         Their writer has died, or the acknowledgement was lost with the machine's power.
         """
         try:
-            # Nobody writes where nothing can be locked.
-            with contextlib.suppress(OSError):
-                if not try_shared(self._descriptor):
-                    return False
-            return self.catch_up(Held.SHARED)
+            try:
+                # Nobody writes where nothing can be locked.
+                with contextlib.suppress(OSError):
+                    if not try_shared(self._descriptor):
+                        return False
+                return self.catch_up(Held.SHARED)
+            finally:
+                self._unlock()
         finally:
-            with contextlib.suppress(OSError):
-                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            # Once more, since an interrupt can come as that is called.
+            self._unlock()
+
+    def _unlock(self) -> None:
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def catch_up(self, held: Held = Held.NOTHING) -> bool:
         """Notice what was appended since the last call; whether anything was.

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from eventstore.log.commit import encode_commit, make_commit
 from eventstore.log.creation import create_store, start_segment
 from eventstore.log.file_lock import exclusive, is_at
 from eventstore.log.log import (
+    Answer,
     PositionConflictError,
     Progress,
     SignedHead,
@@ -38,6 +39,7 @@ from eventstore.log.manifest import (
 from eventstore.log.merkle import Frontier
 from eventstore.log.os_errors import translated, translating
 from eventstore.log.record import Commit, Draft
+from eventstore.log.writers_lock import NotLockedError
 from eventstore.long_work import long_work
 
 _LOGGER = logging.getLogger("eventstore.log")
@@ -104,24 +106,17 @@ class DirectoryLog(LogFiles):
             partial(cls, directory, read_only=read_only, segment_records_max=segment_records_max),
         )
 
-    @contextlib.contextmanager
-    def reserved(self) -> Iterator[None]:
+    def reserved(self, do: Callable[[], Answer]) -> Answer:
         if self.read_only:
-            yield
-            return
+            return do()
         path = self._active.path
         try:
-            self._lock.acquire(path)
-        except (FileNotFoundError, NotADirectoryError):
-            # The append finds out why.
-            yield
-            return
-        except OSError as error:
-            raise translated(error, "locking", path) from None
-        try:
-            yield
-        finally:
-            self._lock.release()
+            return self._lock.hold(path, lambda _: do())
+        except NotLockedError as error:
+            if not _is_missing(error.reason):
+                raise translated(error.reason, "locking", path) from None
+        # The append finds out why.
+        return do()
 
     def append(
         self,
@@ -142,42 +137,48 @@ class DirectoryLog(LogFiles):
             raise errors.UnavailableError(
                 f"an earlier sync of {self.directory} failed: reopen the store to put again"
             )
-        try:
-            with self._writing():
-                if self.position != expected_position:
-                    raise PositionConflictError(
-                        f"the log is at position {self.position}, not {expected_position}"
-                    )
-                if self._is_full():
-                    self._rotate()
-                frontier = self._current_frontier().copy()
-                number, recorded_at = self._newest_commit()
-                commit = make_commit(
-                    self.store_id,
-                    drafts,
-                    frontier,
-                    number=number + 1,
-                    recorded_at=max(time.time_ns() // 1000, recorded_at),
-                    actor=actor,
-                    reason=reason,
-                    request_id=request_id,
+
+        def do() -> Commit:
+            if self.position != expected_position:
+                raise PositionConflictError(
+                    f"the log is at position {self.position}, not {expected_position}"
                 )
-                try:
-                    self._active.append(encode_commit(commit), commit)
-                    self._frontier = frontier
-                    self._acknowledge(frontier)
-                except errors.UnavailableError:
-                    self._outcome_unknown = True
-                    raise
-                except errors.StatusError:
-                    raise
-                except BaseException:
-                    # An interrupt can come between any two steps.
-                    self._read_active_again()
-                    raise
+            if self._is_full():
+                self._rotate()
+            frontier = self._current_frontier().copy()
+            number, recorded_at = self._newest_commit()
+            commit = make_commit(
+                self.store_id,
+                drafts,
+                frontier,
+                number=number + 1,
+                recorded_at=max(time.time_ns() // 1000, recorded_at),
+                actor=actor,
+                reason=reason,
+                request_id=request_id,
+            )
+            self._append(commit, frontier)
+            return commit
+
+        try:
+            return self._write(do)
         except OSError as error:
             raise translated(error, "appending in", self._folder) from None
-        return commit
+
+    def _append(self, commit: Commit, frontier: Frontier) -> None:
+        try:
+            self._active.append(encode_commit(commit), commit)
+            self._frontier = frontier
+            self._acknowledge(frontier)
+        except errors.UnavailableError:
+            self._outcome_unknown = True
+            raise
+        except errors.StatusError:
+            raise
+        except BaseException:
+            # An interrupt can come between any two steps.
+            self._read_active_again()
+            raise
 
     def _read_active_again(self) -> None:
         """Read the active segment again, as if nothing were known of it."""
@@ -197,9 +198,8 @@ class DirectoryLog(LogFiles):
             raise errors.FailedPreconditionError(
                 f"the store {self.directory} was opened to read only: open it for writing to seal"
             )
-        with translating("sealing in", self._folder), self._writing():
-            if self.position >= self._active.first_position:
-                self._rotate()
+        with translating("sealing in", self._folder):
+            self._write(self._rotate_what_is_new)
         self._seal_closed()
 
     @long_work("Verifying")
@@ -225,11 +225,8 @@ class DirectoryLog(LogFiles):
             return
         if not self.read_only and self._acknowledged_descriptor >= 0:
             # Room that is not given back is there for the next writer.
-            with (
-                contextlib.suppress(OSError, errors.StatusError),
-                self._writing(wait=False),
-            ):
-                self._active.give_back_room()
+            with contextlib.suppress(OSError, errors.StatusError):
+                self._write(lambda: self._active.give_back_room(), wait=False)
         with self._mutex:
             self._close_descriptors()
             if "_active" in self.__dict__:
@@ -255,42 +252,46 @@ class DirectoryLog(LogFiles):
 
     # Writing, all of it under the writers' lock
 
-    @contextlib.contextmanager
-    def _writing(self, *, wait: bool = True) -> Iterator[None]:
-        """Hold the writers' lock, knowing all that was appended, with no torn write after it.
+    def _write(self, do: Callable[[], Answer], *, wait: bool = True) -> Answer:
+        """The answer of `do`, called under the writers' lock.
 
-        Raises FailedPreconditionError when the store is no longer where it was opened, and without
-        `wait` BlockingIOError when somebody else is writing.
+        All that was appended is known then, and no torn write follows it. Raises
+        FailedPreconditionError when the store is no longer where it was opened, and without `wait`
+        BlockingIOError when somebody else is writing.
         """
         for _ in range(_ROTATIONS_MAX):
             active = self._active
             # Before anything is opened again.
             active.refuse_closed()
             try:
-                is_opened = self._lock.acquire(active.path, wait=wait)
-            except (FileNotFoundError, NotADirectoryError):
+                answers = self._lock.hold(
+                    active.path, partial(self._do_if_ready, do, active), wait=wait
+                )
+            except NotLockedError as error:
+                if isinstance(error.reason, BlockingIOError):
+                    raise error.reason from None
+                if not _is_missing(error.reason):
+                    raise translated(error.reason, "locking", active.path) from None
                 # Mostly because it was sealed meanwhile.
                 with self._mutex:
                     self._catch_up()
                     if self._active is active:
                         raise self._moved() from None
                 continue
-            except BlockingIOError:
-                raise
-            except OSError as error:
-                raise translated(error, "locking", active.path) from None
-            try:
-                with self._mutex:
-                    if self._is_ready_to_write(active, is_opened):
-                        yield
-                        return
-            finally:
-                self._lock.release()
+            if answers:
+                return answers[0]
             # Another writer has gone on to a further segment, which is the one to lock.
         raise errors.AbortedError(
             f"other writers rotated {self.directory} {_ROTATIONS_MAX} times in a row; nothing was "
             "put: retry"
         )
+
+    def _do_if_ready(
+        self, do: Callable[[], Answer], locked: ActiveSegmentFile, is_lock_opened: bool
+    ) -> tuple[Answer] | None:
+        """The answer of `do`; None when another segment than the one locked is to be."""
+        with self._mutex:
+            return (do(),) if self._is_ready_to_write(locked, is_lock_opened) else None
 
     def _settle(self) -> None:
         """Finish or take back what writers that died have left.
@@ -298,14 +299,12 @@ class DirectoryLog(LogFiles):
         If the disk does not allow it now, the next append does it.
         """
         try:
-            with self._writing(wait=False):
-                sealing.remove_temporary_files(self.directory, self._folder)
+            self._write(
+                lambda: sealing.remove_temporary_files(self.directory, self._folder), wait=False
+            )
             if sealing.has_leftovers(self._folder, self._manifest):
-                with (
-                    exclusive(self.directory / _SEALING_LOCK_NAME, wait=False),
-                    self._writing(wait=False),
-                ):
-                    sealing.remove_leftovers(self._folder, read_manifest(self.directory))
+                with exclusive(self.directory / _SEALING_LOCK_NAME, wait=False):
+                    self._write(self._remove_leftovers, wait=False)
         except BlockingIOError:
             # Whoever is at work does it.
             pass
@@ -371,6 +370,10 @@ class DirectoryLog(LogFiles):
         records = active.last_position - active.first_position + 1
         return records >= self._segment_records_max or active.end >= SEGMENT_BYTES_MAX
 
+    def _rotate_what_is_new(self) -> None:
+        if self.position >= self._active.first_position:
+            self._rotate()
+
     def _rotate(self) -> None:
         self._active.append_end_of_stream()
         self._start_next_segment()
@@ -419,11 +422,10 @@ class DirectoryLog(LogFiles):
         successor = ActiveSegmentFile(self._folder, started, read_only=False)
         # Before anybody else hears of it.
         try:
-            with self._lock.moving_to(successor.path):
-                write_manifest(self.directory, manifest)
-        except OSError as error:
+            self._lock.move_to(successor.path, lambda: write_manifest(self.directory, manifest))
+        except NotLockedError as error:
             successor.close()
-            raise translated(error, "locking", successor.path) from None
+            raise translated(error.reason, "locking", successor.path) from None
         except BaseException:
             successor.close()
             raise
@@ -450,25 +452,34 @@ class DirectoryLog(LogFiles):
             for segment in read_manifest(self.directory).segments:
                 if not segment.sealed:
                     self._seal_segment(segment)
-            with self._writing():
-                sealing.remove_leftovers(self._folder, read_manifest(self.directory))
+            self._write(self._remove_leftovers)
+
+    def _remove_leftovers(self) -> None:
+        sealing.remove_leftovers(self._folder, read_manifest(self.directory))
 
     def _seal_segment(self, segment: Segment) -> None:
         prepared, sealed = sealing.prepared(self._folder, segment, self.store_id)
         try:
-            with self._writing():
-                current = read_manifest(self.directory)
-                # Another may have sealed it, since the lock on sealing can be removed.
-                if segment in current.segments:
-                    sealing.move_into_place(prepared, self._folder / sealed.file)
-                    manifest = msgspec.structs.replace(
-                        current,
-                        generation=current.generation + 1,
-                        segments=tuple(sealed if s == segment else s for s in current.segments),
-                    )
-                    write_manifest(self.directory, manifest)
-                    self._manifest = manifest
-                    (self._folder / segment.file).unlink(missing_ok=True)
+            self._write(lambda: self._replace_segment(segment, sealed, prepared))
         finally:
             with contextlib.suppress(OSError):
                 prepared.unlink(missing_ok=True)
+
+    def _replace_segment(self, segment: Segment, sealed: Segment, prepared: Path) -> None:
+        current = read_manifest(self.directory)
+        # Another may have sealed it, since the lock on sealing can be removed.
+        if segment not in current.segments:
+            return
+        sealing.move_into_place(prepared, self._folder / sealed.file)
+        manifest = msgspec.structs.replace(
+            current,
+            generation=current.generation + 1,
+            segments=tuple(sealed if s == segment else s for s in current.segments),
+        )
+        write_manifest(self.directory, manifest)
+        self._manifest = manifest
+        (self._folder / segment.file).unlink(missing_ok=True)
+
+
+def _is_missing(reason: OSError) -> bool:
+    return isinstance(reason, (FileNotFoundError, NotADirectoryError))

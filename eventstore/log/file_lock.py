@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import weakref
 from pathlib import Path
 
 from eventstore import errors
@@ -17,29 +17,37 @@ _OPENINGS_MAX = 100
 _held: set[int] = set()
 """The descriptors of the files that are locked, or about to be."""
 
+_locked: weakref.WeakSet[io.FileIO] = weakref.WeakSet()
+"""The same of `exclusive`."""
 
-@contextmanager
-def exclusive(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of a file, which is made if need be.
 
-    A file that was removed while this waited locks nobody out: then the new one is locked. Raises
-    OSError, and without `wait` BlockingIOError when the file is locked.
+def exclusive(path: Path, *, wait: bool = True) -> io.FileIO:
+    """A file, made if need be, that is locked until it is closed, as at the end of its `with`.
+
+    Python closes it without a step at which an interrupt could come. A file that was removed while
+    this waited locks nobody out: then the new one is locked. Raises OSError, and without `wait`
+    BlockingIOError when the file is locked.
     """
     for _ in range(_OPENINGS_MAX):
-        descriptor = open_to_lock(path, os.O_RDWR | os.O_CREAT)
+        with no_fork():
+            file = io.FileIO(path, "r+", opener=_made)
+            _locked.add(file)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            if is_at(path, descriptor):
-                yield
-                return
-        finally:
-            # Unlocked explicitly, since a child forked meanwhile may have the file open, too.
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-            close_locked(descriptor)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if is_at(path, file.fileno()):
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
     raise errors.UnavailableError(
         f"{path} was removed {_OPENINGS_MAX} times while it was to be locked: find out what removes"
         " it, and retry"
     )
+
+
+def _made(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT, 0o666)
 
 
 def open_to_lock(path: Path, flags: int) -> int:
@@ -91,6 +99,8 @@ def _release_in_child() -> None:
     """Keep a forked child from holding locks that only threads of its parent release."""
     while _held:
         os.close(_held.pop())
+    for file in list(_locked):
+        file.close()
 
 
 if hasattr(os, "register_at_fork"):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -13,6 +12,8 @@ import pyarrow as pa
 
 from eventstore.log.record import Commit, Draft
 from eventstore.repr_html import ShownInNotebooks
+
+Answer = TypeVar("Answer")
 
 
 class PositionConflictError(Exception):
@@ -102,8 +103,11 @@ class Log(Protocol):
     def refresh(self) -> bool:
         """Notice what other processes have appended; whether the position moved."""
 
-    def reserved(self) -> AbstractContextManager[None]:
-        """Keep other processes from appending, for a writer that has been overtaken repeatedly."""
+    def reserved(self, do: Callable[[], Answer]) -> Answer:
+        """The answer of `do`, called while no other process appends.
+
+        For a writer that has been overtaken repeatedly.
+        """
 
     def append(
         self,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import bisect
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,6 +17,7 @@ from eventstore.log.commit import make_commit
 from eventstore.log.forking import renew_in_children
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.log import (
+    Answer,
     Finding,
     PositionConflictError,
     Progress,
@@ -66,8 +66,8 @@ class MemoryLog:
     def refresh(self) -> bool:
         return False
 
-    def reserved(self) -> AbstractContextManager[None]:
-        return nullcontext()
+    def reserved(self, do: Callable[[], Answer]) -> Answer:
+        return do()
 
     def append(
         self,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from eventstore import errors
@@ -26,7 +26,7 @@ from eventstore.log.manifest import (
 from eventstore.log.os_errors import resolved, translated, translating
 from eventstore.log.replacing import made_beside, replace, settle
 from eventstore.log.verification import verify_directory
-from eventstore.log.writers_lock import WritersLock
+from eventstore.log.writers_lock import NotLockedError, WritersLock
 from eventstore.metadata_store.opening import configured_path, is_packed
 from eventstore.proto import metadata_store_pb2 as mlmd
 
@@ -99,30 +99,43 @@ def unpack(path: Path) -> None:
 
 def _pack(path: Path) -> None:
     try:
-        with made_beside(path, is_directory=False) as packing, _without_writers(path):
-            with zipfile.ZipFile(packing, "w", zipfile.ZIP_STORED) as archive:
-                for source in (path / MANIFEST_NAME, *sorted((path / LOG_FOLDER).iterdir())):
-                    member = zipfile.ZipInfo(source.relative_to(path).as_posix(), _ZIP_TIME)
-                    archive.writestr(member, source.read_bytes())
-            _sync(packing)
-            replace(path, packing)
+        with made_beside(path, is_directory=False) as packing:
+            _without_writers(path, lambda: _pack_into(packing, path))
     except OSError as error:
         raise translated(error, "packing", path) from None
 
 
-@contextlib.contextmanager
-def _without_writers(path: Path) -> Iterator[None]:
-    """Hold the writers' lock of a store. AbortedError when anything was put since it was sealed."""
+def _pack_into(packing: Path, path: Path) -> None:
+    with zipfile.ZipFile(packing, "w", zipfile.ZIP_STORED) as archive:
+        for source in (path / MANIFEST_NAME, *sorted((path / LOG_FOLDER).iterdir())):
+            member = zipfile.ZipInfo(source.relative_to(path).as_posix(), _ZIP_TIME)
+            archive.writestr(member, source.read_bytes())
+    _sync(packing)
+    replace(path, packing)
+
+
+def _without_writers(path: Path, do: Callable[[], None]) -> None:
+    """Call `do` under a store's writers' lock.
+
+    Raises AbortedError when anything was put since it was sealed.
+    """
     manifest, lock = read_manifest(path), WritersLock()
     renew_in_children(lock)
     segment = path / LOG_FOLDER / manifest.active.file
-    with contextlib.closing(lock), lock.held(segment):
+
+    def do_unless_changed(_: bool) -> None:
         is_changed = read_manifest(path).active != manifest.active
         if is_changed or any(segment.read_bytes()[manifest.active.header_bytes :]):
             raise errors.AbortedError(
                 f"another process puts into {path}: stop it, then pack the store"
             )
-        yield
+        do()
+
+    with contextlib.closing(lock):
+        try:
+            lock.hold(segment, do_unless_changed)
+        except NotLockedError as error:
+            raise error.reason from None
 
 
 def _sync_all(directory: Path) -> None:

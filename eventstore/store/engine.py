@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 from eventstore.errors import AbortedError, InvalidArgumentError, UnimplementedError
@@ -147,10 +148,10 @@ class Engine:
             is_built_again = False
             for conflicts in range(MAX_CONFLICTS):
                 try:
+                    put_once = partial(self._put_once, put, request, attribution, is_built_again)
                     if conflicts < _CONFLICTS_BEFORE_RESERVING:
-                        return self._put_once(put, request, attribution, is_built_again)
-                    with self.log.reserved():
-                        return self._put_once(put, request, attribution, is_built_again)
+                        return put_once()
+                    return self.log.reserved(put_once)
                 except IndexBuiltAgainError:
                     is_built_again = True
                 except PositionConflictError:

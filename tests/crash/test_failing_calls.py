@@ -98,8 +98,7 @@ class Story:
         self._attempt(put)
 
     def _reserve_and_append(self, log: DirectoryLog) -> None:
-        with log.reserved():
-            self._append(log, 1)
+        log.reserved(lambda: self._append(log, 1))
 
     def _read(self, log: DirectoryLog) -> None:
         found = [record.entity_id for commit in log.commits() for record in commit.records]

@@ -152,14 +152,17 @@ def test_a_child_that_never_uses_the_store_holds_no_lock_of_it(tmp_path: Path) -
     other = DirectoryLog.open(tmp_path / "store")
     ends, child_ends = os.pipe(), os.pipe()
     parent = os.fork()
+
+    def fork_and_die() -> None:
+        if os.fork() == 0:
+            os.write(ends[1], b"x")
+            os.read(child_ends[0], 1)
+            os._exit(0)
+        os.read(ends[0], 1)
+        os.kill(os.getpid(), signal.SIGKILL)
+
     if parent == 0:
-        with log._writing():
-            if os.fork() == 0:
-                os.write(ends[1], b"x")
-                os.read(child_ends[0], 1)
-                os._exit(0)
-            os.read(ends[0], 1)
-            os.kill(os.getpid(), signal.SIGKILL)
+        log._write(fork_and_die)
     assert os.waitstatus_to_exitcode(os.waitpid(parent, 0)[1]) == -signal.SIGKILL
 
     def put() -> None:

@@ -25,8 +25,10 @@ CASES_MAX = int(os.environ.get("EVENTSTORE_INTERRUPTS", "0"))
 _WATCHED = (
     "eventstore/log/active_segment.py",
     "eventstore/log/commit_ends.py",
+    "eventstore/log/directory.py",
     "eventstore/log/log_files.py",
     "eventstore/log/manifest.py",
+    "eventstore/log/writers_lock.py",
     "projections/held_values.py",
     "projections/index_tail.py",
     "projections/point_index.py",

@@ -142,13 +142,16 @@ def test_a_lock_that_cannot_be_taken_is_said(store: Path, monkeypatch: pytest.Mo
 
     with monkeypatch.context() as patched:
         patched.setattr(fcntl, "flock", full)
-        with pytest.raises(errors.StatusError, match="No locks available"), log.reserved():
-            pass
+        with pytest.raises(errors.StatusError, match="No locks available"):
+            log.reserved(lambda: None)
         with pytest.raises(errors.StatusError, match="No locks available"):
             append(log, draft(4))
-    with log.reserved():
+
+    def put() -> None:
         assert is_active_locked(store)
         append(log, draft(4))
+
+    log.reserved(put)
     assert not is_active_locked(store)
     log.close()
 

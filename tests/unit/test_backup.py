@@ -31,9 +31,12 @@ def source(tmp_path: Path) -> Path:
     append(log, *(draft(number) for number in range(1, 4)))
     log.seal()
     append(log, draft(4))
-    with log._writing():
+
+    def rotate() -> None:
         log._active.append_end_of_stream()
         log._start_next_segment()
+
+    log._write(rotate)
     append(log, draft(5), draft(6))
     append(log, draft(7))
     log._acknowledged_descriptor, descriptor = -1, log._acknowledged_descriptor
