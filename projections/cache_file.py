@@ -62,7 +62,11 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
 
 def remove_abandoned(folder: Path) -> None:
     """Remove what processes that died were writing in a folder."""
-    for path in folder.glob(f"*{TEMPORARY_SUFFIX}"):
-        with contextlib.suppress(OSError), path.open("rb") as file:
-            if try_exclusive(file.fileno()):
-                path.unlink()
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            if not name.endswith(TEMPORARY_SUFFIX):
+                continue
+            path = folder / name
+            with contextlib.suppress(OSError), path.open("rb") as file:
+                if try_exclusive(file.fileno()):
+                    path.unlink()

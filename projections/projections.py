@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import shutil
 import threading
 from collections import deque
@@ -418,9 +419,14 @@ class Projections:
 
     def file_bytes(self) -> int:
         """The size of the caches on disk."""
-        if self._folder is None or not self._folder.exists():
+        if self._folder is None:
             return 0
-        return sum(_size(path) for path in self._folder.rglob("*"))
+        # What may not be looked into counts as nothing.
+        return sum(
+            _size(Path(folder, name))
+            for folder, _, names in os.walk(self._folder)
+            for name in names
+        )
 
     def close(self) -> None:
         """Release files and threads."""
@@ -476,7 +482,7 @@ def _size(path: Path | None) -> int:
     """The bytes of a file; 0 when there is none, since others may remove it at any moment."""
     try:
         return path.stat().st_size if path is not None and path.is_file() else 0
-    except FileNotFoundError:
+    except OSError:
         return 0
 
 

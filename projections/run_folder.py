@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -52,13 +53,24 @@ def _opened_runs(folder: Path, log: Log) -> tuple[list[SortedRun], list[Path]]:
         runs: list[SortedRun] = []
         useless: list[Path] = []
         is_changed = False
-        for path in sorted(folder.glob("*")):
+        try:
+            names = sorted(os.listdir(folder))
+        except OSError as error:
+            # Mostly there is no folder yet. What this process may not read, it does without.
+            _LOGGER.log(
+                logging.DEBUG if isinstance(error, FileNotFoundError) else logging.WARNING,
+                "doing without the point index in %s: %s",
+                folder,
+                error.strerror,
+            )
+            return [], []
+        for path in map(folder.joinpath, names):
             if path.name.endswith(TEMPORARY_SUFFIX):
                 continue
             try:
                 run = SortedRun(path)
             except UnusableRunError as error:
-                if path.exists():
+                if os.path.exists(path):
                     _LOGGER.info("not using a run of the point index: %s", error)
                     useless.append(path)
                 else:

@@ -160,7 +160,7 @@ def open_tables(log: Log, path: Path | None) -> OpenedTables:
 
 def open_tables_to_read(log: Log, path: Path | None) -> OpenedTables:
     """The tables in a file, however far they are folded; if they cannot be had, separate ones."""
-    if path is not None and path.exists():
+    if path is not None and os.path.exists(path):
         path = path.resolve()
         if path in _left_paths:
             return open_tables_apart(log)

@@ -6,6 +6,7 @@ caches are made again and compared.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -56,10 +57,14 @@ def with_caches(report: VerifyReport, log: Log, progress: Progress | None = None
     folder = log.directory / FOLDER_NAME
     tables, heads = folder / TABLES_NAME, folder / SUBTREE_HEADS_NAME
     not_checked: list[str] = []
-    findings = [*_index_findings(log, folder / INDEX_NAME, not_checked, progress)]
-    if tables.exists():
+    findings: list[Finding] = []
+    if not _is_readable(folder, not_checked):
+        return report.without(*not_checked)
+    if _is_readable(folder / INDEX_NAME, not_checked):
+        findings += _index_findings(log, folder / INDEX_NAME, not_checked, progress)
+    if _is_readable(tables, not_checked) and os.path.exists(tables):
         findings += _tables_findings(log, tables, not_checked)
-    if heads.exists():
+    if _is_readable(heads, not_checked) and os.path.exists(heads):
         kept = SubtreeHeads(log, heads, read_only=True)
         if kept.is_empty:
             not_checked.append(_unusable(heads, "it holds no heads of this log"))
@@ -68,6 +73,15 @@ def with_caches(report: VerifyReport, log: Log, progress: Progress | None = None
     return msgspec.structs.replace(
         report.without(*not_checked), ok=not findings, cache_findings=findings
     )
+
+
+def _is_readable(path: Path, not_checked: list[str]) -> bool:
+    """Whether this process may read a cache, if it is there; what it may not is said."""
+    wanted = os.R_OK | os.X_OK if os.path.isdir(path) else os.R_OK
+    if not os.path.lexists(path) or os.access(path, wanted):
+        return True
+    not_checked.append(f"{path}, which this user may not read")
+    return False
 
 
 def _unusable(path: Path, why: object) -> str:
@@ -81,6 +95,8 @@ def _index_findings(
     highest: dict[int, dict[str, int]] = {0: {}}
     done = 0
     for path in sorted(folder.glob("*.run")):
+        if not _is_readable(path, not_checked):
+            continue
         try:
             run = SortedRun(path)
         except UnusableRunError as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from eventstore.cli.commands import command, output_options_without, store_argument
+from eventstore.cli.commands import PathName, command, output_options_without, store_argument
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output
 from eventstore.log import VerifyReport
@@ -22,7 +22,7 @@ from eventstore.wording import counted
     ),
 )
 @store_argument
-@click.argument("target", metavar="TARGET", type=click.Path(path_type=Path))
+@click.argument("target", metavar="TARGET", type=PathName())
 @output_options_without("full", "local")
 def backup_command(directory: Path, target: Path, output: Output) -> None:
     """Copy a store, also while others write to it, and verify the copy.
@@ -39,8 +39,8 @@ def backup_command(directory: Path, target: Path, output: Output) -> None:
 
 
 @command("restore", examples=("eventstore restore /backup/my-store-2026-11-20 my-store",))
-@click.argument("backup", metavar="BACKUP", type=click.Path(path_type=Path))
-@click.argument("directory", metavar="STORE", type=click.Path(path_type=Path))
+@click.argument("backup", metavar="BACKUP", type=PathName())
+@click.argument("directory", metavar="STORE", type=PathName())
 @output_options_without("full", "local")
 def restore_command(backup: Path, directory: Path, output: Output) -> None:
     """Make a store of a backup, and verify it.

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import click
 
-from eventstore.cli.commands import as_of_option, command, output_options_without, store_argument
+from eventstore.cli.commands import (
+    PathName,
+    as_of_option,
+    command,
+    output_options_without,
+    store_argument,
+)
 from eventstore.cli.moments import Moment, store_as_of
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output, refuse_inside_of_store
@@ -18,7 +24,7 @@ from eventstore.log.os_errors import translated
 
 @command("key", examples=("eventstore key ana@example.com ana.key > ana.pub",))
 @click.argument("name")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PathName())
 @output_options_without("full", "local")
 def key_command(name: str, file: Path, output: Output) -> None:
     """Make a key that signs checkpoints as NAME, and print what others verify with.
@@ -61,14 +67,14 @@ def key_command(name: str, file: Path, output: Output) -> None:
     "key_file",
     metavar="FILE",
     required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=PathName(exists=True, dir_okay=False),
     help="The file of a private key, as `eventstore key` makes it.",
 )
 @click.option(
     "--previous",
     "previous_file",
     metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=PathName(exists=True, dir_okay=False),
     help="The last checkpoint that this key signed: nothing is signed unless it still holds.",
 )
 @as_of_option

@@ -65,11 +65,27 @@ class Choice(click.Choice):  # type: ignore[type-arg, unused-ignore]
         return str(value)
 
 
+class PathName(click.Path):  # type: ignore[type-arg, unused-ignore]
+    """The path of a file or folder. Whether it may be read shows when it is read."""
+
+    def __init__(self, **others: Any) -> None:
+        super().__init__(readable=False, path_type=Path, **others)
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:
+        if value == "":
+            # It would be taken for the current folder.
+            self.fail("an empty text is no path: write . for the current folder", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 _MISSING_STORE = "STORE"
 
-store_argument = click.argument(
-    "directory", metavar=_MISSING_STORE, type=click.Path(path_type=Path)
-)
+store_argument = click.argument("directory", metavar=_MISSING_STORE, type=PathName())
 
 
 def kind_argument(kinds: Sequence[str]) -> Callable[[Any], Any]:
@@ -94,7 +110,7 @@ _OUTPUT_OPTIONS: dict[str, Callable[[Any], Any]] = {
         "--output",
         "output_file",
         metavar="FILE",
-        type=click.Path(path_type=Path),
+        type=PathName(),
         help="Write the result into FILE, which must be new; - is standard output.",
     ),
     "force": click.option("--force", is_flag=True, help="Let --output replace a file."),

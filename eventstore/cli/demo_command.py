@@ -12,13 +12,14 @@ from pathlib import Path
 
 import click
 
-from eventstore.cli.commands import command, output_options_without
+from eventstore.cli.commands import PathName, command, output_options_without
 from eventstore.cli.results import Output, Table
 from eventstore.demo import run_demo
+from eventstore.log.os_errors import translating
 
 
 @command("demo", examples=("eventstore demo", "eventstore demo my-first-store"))
-@click.argument("directory", metavar="[STORE]", required=False, type=click.Path(path_type=Path))
+@click.argument("directory", metavar="[STORE]", required=False, type=PathName())
 @output_options_without("full")
 def demo_command(directory: Path | None, output: Output) -> None:
     """Record a pipeline, find a dataset bad, and ask what was known when.
@@ -27,8 +28,10 @@ def demo_command(directory: Path | None, output: Output) -> None:
     """
     if directory is None:
         directory = Path(tempfile.mkdtemp(prefix="eventstore-demo-"))
-    elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise click.UsageError(f"{directory} is not empty: name a new directory")
+    else:
+        with translating("opening", directory):
+            if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+                raise click.UsageError(f"{directory} is not empty: name a new directory")
     told = list(run_demo(directory))
     program = _program()
     place = shlex.quote(str(directory))

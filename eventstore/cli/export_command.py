@@ -9,7 +9,13 @@ from pathlib import Path
 import click
 import msgspec
 
-from eventstore.cli.commands import as_of_option, command, output_options_without, store_argument
+from eventstore.cli.commands import (
+    PathName,
+    as_of_option,
+    command,
+    output_options_without,
+    store_argument,
+)
 from eventstore.cli.moments import Moment, store_as_of
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output
@@ -25,7 +31,7 @@ from eventstore.cli.stores import opened_store
     ),
 )
 @store_argument
-@click.argument("file", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
+@click.argument("file", metavar="[FILE]", required=False, type=PathName())
 @as_of_option
 @output_options_without("full")
 def export_command(

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from eventstore.cli.table_layout import wrapped
-from eventstore.shown_text import shown_text
+from eventstore.shown_text import shown_lines, shown_text
 
 _GAP = 2
 
@@ -55,6 +55,13 @@ class Context(click.Context):
     """One whose help is formatted so."""
 
     formatter_class = HelpFormatter
+
+
+class ErrorInLines(click.ClickException):
+    """An error that is shown in lines, since it points to a place in what was asked."""
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"eventstore: {shown_lines(self.message)}", file=file, err=file is None)
 
 
 class Command(click.Command):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from eventstore.cli.commands import command, output_options_without
+from eventstore.cli.commands import PathName, command, output_options_without
 from eventstore.cli.entities import spoken
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output, Table, note
@@ -22,8 +22,8 @@ from eventstore.metadata_store.opening import operating_system_user
         "eventstore import /backup/mlmd.db /srv/metadata",
     ),
 )
-@click.argument("source", metavar="FILE", type=click.Path(path_type=Path))
-@click.argument("directory", metavar="STORE", type=click.Path(path_type=Path))
+@click.argument("source", metavar="FILE", type=PathName())
+@click.argument("directory", metavar="STORE", type=PathName())
 @output_options_without("full", "local")
 def import_command(source: Path, directory: Path, output: Output) -> None:
     """Make a store of an MLMD SQLite database.

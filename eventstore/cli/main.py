@@ -6,6 +6,7 @@ agree with its log, 130 interrupted.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from contextlib import suppress
@@ -14,9 +15,9 @@ from typing import NoReturn
 
 import click
 
-from eventstore.cli.help import Context, nearest, write_examples
+from eventstore.cli.help import Context, ErrorInLines, nearest, write_examples
 from eventstore.errors import DataLossError, StatusError
-from eventstore.shown_text import shown_lines, shown_text
+from eventstore.shown_text import shown_text
 from eventstore.version import __version__
 
 EXIT_FAILED = 1
@@ -128,6 +129,8 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; whatever goes wrong becomes one line and an exit code."""
     _open_closed_streams()
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_OneLine())
     try:
         _run(sys.argv[1:])
         # What is written last may fail, too.
@@ -135,6 +138,9 @@ def main() -> None:
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
     except click.ClickException as error:
+        if not isinstance(error, ErrorInLines):
+            # It may say again what was written on the command line.
+            object.__setattr__(error, "message", shown_text(error.message))
         with suppress(OSError):
             error.show()
         sys.exit(EXIT_USAGE if isinstance(error, click.UsageError) else EXIT_FAILED)
@@ -163,6 +169,13 @@ def main() -> None:
     sys.exit(0)
 
 
+class _OneLine(logging.Formatter):
+    """A warning as the line that it is, whatever is in the paths that it names."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown_text(record.getMessage())
+
+
 def _open_closed_streams() -> None:
     """Open the streams that are closed: otherwise a store's file could take their place.
 
@@ -187,7 +200,7 @@ def _run(arguments: list[str]) -> None:
 def _end(sentence: str, code: int) -> NoReturn:
     # The code says it, too, where nothing can be written.
     with suppress(OSError):
-        click.echo(f"eventstore: {shown_lines(sentence)}", err=True)
+        click.echo(f"eventstore: {shown_text(sentence)}", err=True)
     sys.exit(code)
 
 

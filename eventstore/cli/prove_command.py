@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from eventstore.cli.checkpoint_command import text_of
-from eventstore.cli.commands import command, output_options
+from eventstore.cli.commands import PathName, command, output_options
 from eventstore.cli.entities import spoken
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output, Paragraph
@@ -28,27 +28,27 @@ if TYPE_CHECKING:
         "eventstore prove --check record.proof --key ana.pub",
     ),
 )
-@click.argument("directory", metavar="[STORE]", required=False, type=click.Path(path_type=Path))
+@click.argument("directory", metavar="[STORE]", required=False, type=PathName())
 @click.argument("position", metavar="[POSITION]", required=False, type=int)
 @click.option(
     "--checkpoint",
     "checkpoint_file",
     metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=PathName(exists=True, dir_okay=False),
     help="The signed checkpoint to prove against.",
 )
 @click.option(
     "--since",
     "older_file",
     metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=PathName(exists=True, dir_okay=False),
     help="Prove that nothing before this older checkpoint was changed.",
 )
 @click.option(
     "--check",
     "proof_file",
     metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=PathName(exists=True, dir_okay=False),
     help="Check a proof instead; it needs no store.",
 )
 @click.option(
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     "key_file",
     metavar="FILE",
     required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=PathName(exists=True, dir_okay=False),
     help="The verifier key of the checkpoints' signer.",
 )
 @output_options

@@ -8,6 +8,7 @@ import click
 
 from eventstore.cli.checkpoint_command import text_of
 from eventstore.cli.commands import (
+    PathName,
     as_of_option,
     command,
     kind_argument,
@@ -36,14 +37,14 @@ from eventstore.cli.stores import opened_store
     "--checkpoint",
     "checkpoint_file",
     metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=PathName(exists=True, dir_okay=False),
     help="A signed checkpoint, against which the versions are proved.",
 )
 @click.option(
     "--key",
     "key_file",
     metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=PathName(exists=True, dir_okay=False),
     help="The verifier key of the checkpoint's signer.",
 )
 @click.option(

@@ -361,7 +361,7 @@ def note(sentence: str) -> None:
     width = max(shutil.get_terminal_size().columns, 20) if sys.stderr.isatty() else None
     # The result is what counts, even if nothing can be said about it.
     with suppress(OSError):
-        for line in wrapped(shown_lines(sentence), width):
+        for line in wrapped(shown_text(sentence), width):
             click.echo(line, err=True)
 
 

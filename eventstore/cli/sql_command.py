@@ -13,14 +13,18 @@ import click
 
 from eventstore.cli.commands import (
     Choice,
+    PathName,
     as_of_option,
     command,
     output_options,
     store_argument,
 )
+from eventstore.cli.help import ErrorInLines
 from eventstore.cli.moments import Moment, store_as_of
 from eventstore.cli.results import Output, Table, note
 from eventstore.cli.stores import opened_store
+from eventstore.errors import InvalidArgumentError
+from eventstore.log.os_errors import translating
 from eventstore.wording import counted
 
 if TYPE_CHECKING:
@@ -45,7 +49,7 @@ _SHOWN_ROWS_MAX: Final = 1_000
     "--file",
     "query_file",
     metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    type=PathName(exists=True, dir_okay=False, allow_dash=True),
     help="Read the query from a file.",
 )
 @as_of_option
@@ -80,7 +84,11 @@ def sql_command(
         output = replace(output, form=output_format)
     text = _query(query, query_file)
     with opened_store(directory) as opened:
-        result = store_as_of(opened, as_of, output).sql(text)
+        store = store_as_of(opened, as_of, output)
+        try:
+            result = store.sql(text)
+        except InvalidArgumentError as error:
+            raise ErrorInLines(error.message) from None
     if output_format == "parquet":
         import pyarrow.parquet as parquet
 
@@ -107,7 +115,8 @@ def _query(query: str | None, file: Path | None) -> str:
     if query is not None and query != "-":
         return query
     if file is not None and str(file) != "-":
-        return _text(file.read_bytes(), str(file))
+        with translating("reading", file):
+            return _text(file.read_bytes(), str(file))
     if query is None and file is None and sys.stdin.isatty():
         raise click.UsageError("say a query, --file, or - to read it from standard input")
     return _text(sys.stdin.buffer.read(), "standard input")

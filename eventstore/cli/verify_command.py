@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from eventstore.cli.checkpoint_command import text_of
-from eventstore.cli.commands import command, moment_option, output_options, store_argument
+from eventstore.cli.commands import PathName, command, moment_option, output_options, store_argument
 from eventstore.cli.main import EXIT_CACHE_DISAGREES, EXIT_DAMAGED
 from eventstore.cli.moments import EXAMPLES, Moment
 from eventstore.cli.progress import progress_bar
@@ -46,14 +46,14 @@ if TYPE_CHECKING:
     "checkpoint_files",
     metavar="FILE",
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=PathName(exists=True, dir_okay=False),
     help="A signed checkpoint that must hold, too.",
 )
 @click.option(
     "--key",
     "key_file",
     metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=PathName(exists=True, dir_okay=False),
     help="The verifier key of the checkpoints' signer.",
 )
 @moment_option("--since", f"Check only segments with records put since: {EXAMPLES}.")

@@ -66,6 +66,11 @@ def read_acknowledged(path: Path) -> Acknowledged | None:
             data = file.read(_BYTES_MAX)
     except OSError:
         return None
+    return parsed_acknowledged(data)
+
+
+def parsed_acknowledged(data: bytes) -> Acknowledged | None:
+    """What a file says; None when it is no whole acknowledgement."""
     size = int.from_bytes(data[:4], "little")
     body = data[4 + _DIGEST_BYTES : 4 + _DIGEST_BYTES + size]
     if hashlib.sha256(body).digest()[:_DIGEST_BYTES] != data[4 : 4 + _DIGEST_BYTES]:

@@ -40,6 +40,8 @@ def create_store(directory: Path) -> Manifest:
         # A creation that died may have made the directory but not this.
         with contextlib.suppress(PermissionError):
             sync_directory(directory.absolute().parent)
+        # First without the lock, whose file would be left in somebody's folder.
+        _refuse_occupied(directory)
         with exclusive(directory / LOCK_NAME):
             _refuse_occupied(directory)
             remove_temporary_files(directory, folder)

@@ -12,6 +12,11 @@ from eventstore import errors
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 _FORBIDDEN = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))
+_LOST = frozenset(
+    getattr(errno, name)
+    for name in ("ENOENT", "ENOTDIR", "EISDIR", "ELOOP", "ENXIO", "EIO", "EBADMSG", "EUCLEAN")
+    if hasattr(errno, name)
+)
 
 
 @contextlib.contextmanager
@@ -35,6 +40,13 @@ def starting_thread() -> Iterator[None]:
         ) from None
 
 
+def named_path(path: str | Path) -> Path:
+    """The path of a caller's. Raises InvalidArgumentError for "", which would be this folder."""
+    if path == "":
+        raise errors.InvalidArgumentError("'' is no path: write '.' for the current folder")
+    return Path(path)
+
+
 def refuse_no_path(path: Path) -> None:
     """Raise InvalidArgumentError for a text that cannot name a store's file, whatever there is."""
     text = str(path)
@@ -55,6 +67,14 @@ def resolved(path: Path) -> Path:
     Python before 3.13 raises a RuntimeError for such a one in Path.resolve.
     """
     return Path(os.path.realpath(path))
+
+
+def tells_of_damage(error: OSError) -> bool:
+    """Whether what was to be read is missing, something else, or no longer given by the disk.
+
+    Otherwise nothing can be said about it: this process may not read it, or can open no more files.
+    """
+    return error.errno in _LOST
 
 
 def translated(error: OSError, doing: str, path: Path) -> errors.StatusError:

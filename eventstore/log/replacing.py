@@ -66,6 +66,9 @@ def settle(path: Path) -> None:
 
     Raises UnavailableError when that process lives and nothing is at the path for now.
     """
+    if not path.name:
+        # Nothing lies beside the root.
+        return
     new, old = _new(path), _old(path)
     if not (os.path.lexists(new) or os.path.lexists(old)):
         return
@@ -90,7 +93,7 @@ def settle(path: Path) -> None:
 
 def refuse_unsettled(path: Path) -> None:
     """Raise FailedPreconditionError when only `settle` brings back what was at a path."""
-    if os.path.lexists(_old(path)) and not os.path.lexists(path):
+    if path.name and os.path.lexists(_old(path)) and not os.path.lexists(path):
         raise errors.FailedPreconditionError(
             f"{path}: packing or unpacking it was interrupted; open it for writing once, which "
             "takes that back"

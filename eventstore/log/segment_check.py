@@ -6,6 +6,7 @@ frontier that it states for its end.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import struct
 import sys
@@ -21,7 +22,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as parquet
 from google.protobuf.message import DecodeError
 
-from eventstore.log.acknowledged import FILE_NAME, read_acknowledged
+from eventstore.errors import StatusError, make_exception
+from eventstore.log.acknowledged import FILE_NAME, parsed_acknowledged
 from eventstore.log.columns import (
     ACTIVE_SCHEMA,
     DERIVED_NAMES,
@@ -42,6 +44,7 @@ from eventstore.log.leaf import leaf_hashes
 from eventstore.log.log import Finding, SignedHead
 from eventstore.log.manifest import FORMAT_VERSION, ActiveSegment, Segment, read_manifest
 from eventstore.log.merkle import EMPTY_HEAD, Frontier
+from eventstore.log.os_errors import tells_of_damage, translated
 from eventstore.log.parquet_structure import NOT_AS_WRITTEN, ParquetStructure, check_schema
 from eventstore.log.record import Record
 from eventstore.log.record_check import ContentCheck, TypeUse, envelope_fault
@@ -92,11 +95,21 @@ class CheckedSegment(msgspec.Struct):
 
 
 def check_segment(job: SegmentJob) -> CheckedSegment:
-    """Check the segment. Damage is reported, never raised."""
+    """Check the segment. Damage is reported; raised is what keeps a file from being read."""
     if job.entry is not None:
         return _check_closed(job, job.entry)
     assert job.active is not None
     return _check_active(job, job.active)
+
+
+def read_to_check(path: Path) -> bytes:
+    """The content of a file. Raises OSError where that is damage, else a class of the API's."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        if tells_of_damage(error):
+            raise
+        raise translated(error, "reading", path) from None
 
 
 def _check_closed(job: SegmentJob, segment: Segment) -> CheckedSegment:
@@ -114,7 +127,7 @@ def _check_closed(job: SegmentJob, segment: Segment) -> CheckedSegment:
         )
         return check.checked
     try:
-        data = path.read_bytes()
+        data = read_to_check(path)
     except OSError as error:
         moved = _closed_meanwhile(directory, segment.number, segment.file)
         if moved is not None:
@@ -148,9 +161,12 @@ def _check_active(job: SegmentJob, entry: ActiveSegment) -> CheckedSegment:
     directory = Path(job.directory)
     path = directory / "log" / entry.file
     check = _SegmentCheck(job, path, entry.number)
-    acknowledged = read_acknowledged(directory / "log" / FILE_NAME)
+    acknowledged = None
+    with contextlib.suppress(OSError):
+        # Without it, what is lost at the end would pass for a write that was cut off.
+        acknowledged = parsed_acknowledged(read_to_check(directory / "log" / FILE_NAME))
     try:
-        data = memoryview(path.read_bytes())
+        data = memoryview(read_to_check(path))
     except OSError as error:
         moved = _closed_meanwhile(directory, entry.number, entry.file)
         if moved is not None:
@@ -537,11 +553,27 @@ class _SegmentCheck:
                     break
 
 
+class Answer(msgspec.Struct):
+    """What a process that checks says of a segment: the result, or the error's text and code."""
+
+    checked: CheckedSegment | None = None
+    error: tuple[str, int] | None = None
+
+    def result(self) -> CheckedSegment:
+        if self.error is not None:
+            raise make_exception(*self.error)
+        assert self.checked is not None
+        return self.checked
+
+
 def _serve() -> None:
     """Check the jobs that come in, a line of JSON each, and answer each with a line."""
     for line in sys.stdin.buffer:
-        checked = check_segment(msgspec.json.decode(line, type=SegmentJob))
-        sys.stdout.buffer.write(msgspec.json.encode(checked) + b"\n")
+        try:
+            answer = Answer(check_segment(msgspec.json.decode(line, type=SegmentJob)))
+        except StatusError as error:
+            answer = Answer(error=(error.message, error.error_code))
+        sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
         sys.stdout.buffer.flush()
 
 

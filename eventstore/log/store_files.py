@@ -14,8 +14,9 @@ from eventstore.log import acknowledged, commit_ends
 from eventstore.log.ipc_stream import schema_message_bytes
 from eventstore.log.log import Finding
 from eventstore.log.manifest import MANIFEST_NAME, Manifest, Segment, read_manifest
+from eventstore.log.os_errors import tells_of_damage, translated
 from eventstore.log.sealing import closed_name, sealed_name
-from eventstore.log.segment_check import SegmentJob, check_segment
+from eventstore.log.segment_check import SegmentJob, check_segment, read_to_check
 
 _TOP: Final = {MANIFEST_NAME: False, "lock": False, "sealing.lock": False, "log": True}
 _CACHES: Final = "projections"
@@ -30,7 +31,7 @@ def strange_files(directory: Path) -> list[Finding]:
     try:
         beside = _entries(directory)
     except OSError as error:
-        return [Finding(f"{directory} cannot be read: {error.strerror}", str(directory))]
+        return [_unreadable(error, directory)]
     strange = [
         (entry, "it is no part of a store")
         for entry in beside
@@ -41,8 +42,7 @@ def strange_files(directory: Path) -> list[Finding]:
     try:
         inside = _entries(directory / "log")
     except OSError as error:
-        folder = str(directory / "log")
-        return [Finding(f"{folder} cannot be read: {error.strerror}", folder)]
+        return [_unreadable(error, directory / "log")]
     # A writer that has gone on since names files that the first manifest does not know.
     manifests = [before, read_manifest(directory)]
     for entry in inside:
@@ -53,6 +53,13 @@ def strange_files(directory: Path) -> list[Finding]:
         Finding(f"{entry.path} belongs to nothing: {why}; move it out of the store", entry.path)
         for entry, why in strange
     ]
+
+
+def _unreadable(error: OSError, folder: Path) -> Finding:
+    """The finding where this is damage; raises a class of the API's where it is not."""
+    if not tells_of_damage(error):
+        raise translated(error, "reading", folder) from None
+    return Finding(f"{folder} cannot be read: {error.strerror}", str(folder))
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -89,7 +96,7 @@ def _differs(
 ) -> str | None:
     """A sealing that stopped half-way leaves a segment in both forms, which must be equal."""
     try:
-        content = (directory / "log" / name).read_bytes()
+        content = read_to_check(directory / "log" / name)
     except OSError:
         return "it cannot be read"
     other = msgspec.structs.replace(
@@ -108,7 +115,7 @@ def _differs(
 
 def _is_not_a_header(path: Path) -> str | None:
     try:
-        content = path.read_bytes()
+        content = read_to_check(path)
     except OSError:
         return "it cannot be read"
     if schema_message_bytes(memoryview(content)) == len(content):

@@ -25,7 +25,7 @@ from eventstore.log.merkle import EMPTY_HEAD
 from eventstore.log.os_errors import starting_thread
 from eventstore.log.record_check import TypeUse
 from eventstore.log.relations import COLUMNS, RelationsUncheckedError, relation_findings
-from eventstore.log.segment_check import CheckedSegment, SegmentJob, check_segment
+from eventstore.log.segment_check import Answer, CheckedSegment, SegmentJob, check_segment
 from eventstore.log.store_files import strange_files
 from eventstore.wording import counted
 
@@ -45,11 +45,15 @@ def verify_directory(
 ) -> VerifyReport:
     """Check the store in `directory`. Damage is reported, never raised.
 
+    A file that is missing, or that the disk no longer gives, is damage; one that this process may
+    not read is not.
+
     With `after` and `upto` only the segments that hold records in (after, upto] are checked; what
     the manifest states of those before them is then believed. Each of `signed_heads`, for which all
     must be checked, is compared with the tree of its size.
 
-    Raises NotFoundError when there is no store, FailedPreconditionError when its format is newer,
+    Raises NotFoundError when there is no store, PermissionDeniedError and UnavailableError where a
+    file cannot be read and so not be checked, FailedPreconditionError when its format is newer,
     InvalidArgumentError for signed heads together with a range.
     """
     if signed_heads and (after or upto is not None):
@@ -197,7 +201,8 @@ def _checked_by_processes(jobs: Sequence[SegmentJob], workers: int) -> Iterator[
                         return
                     process.stdin.write(msgspec.json.encode(job) + b"\n")
                     process.stdin.flush()
-                    result = msgspec.json.decode(process.stdout.readline(), type=CheckedSegment)
+                    answer = msgspec.json.decode(process.stdout.readline(), type=Answer)
+                    result = answer.result()
                     with changed:
                         results[number] = result
                         changed.notify()

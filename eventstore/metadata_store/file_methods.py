@@ -11,6 +11,7 @@ from eventstore import errors
 from eventstore.log import Finding, Progress, VerifyReport
 from eventstore.log.creation import LOG_FOLDER
 from eventstore.log.manifest import read_manifest
+from eventstore.log.os_errors import named_path
 from eventstore.store import Engine
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class FileMethods:
             raise errors.FailedPreconditionError(
                 "a store in memory has no files to back up: open one in a directory"
             )
-        return copy_store(self._engine.log.directory, Path(path), progress)
+        return copy_store(self._engine.log.directory, named_path(path), progress)
 
 
 def _first(findings: Sequence[Finding]) -> str:
@@ -153,4 +154,4 @@ def restore(backup: str | Path, path: str | Path, progress: Progress | None = No
     """
     from eventstore.log.backup import copy_store
 
-    return copy_store(Path(backup), Path(path), progress)
+    return copy_store(named_path(backup), named_path(path), progress)

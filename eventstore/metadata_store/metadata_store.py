@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventstore import errors
 from eventstore.log import Commit, Log
+from eventstore.log.os_errors import named_path
 from eventstore.log.readable import refusing_unreadable
 from eventstore.metadata_store.file_methods import FileMethods
 from eventstore.metadata_store.opening import open_configured, open_directory
@@ -538,5 +539,5 @@ def open_store(
     store).
     """
     attribution = checked_attribution(actor, reason, None)
-    engine = open_directory(Path(path), read_only=read_only, attribution=attribution)
+    engine = open_directory(named_path(path), read_only=read_only, attribution=attribution)
     return MetadataStore._of(engine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -214,3 +215,70 @@ def test_a_log_that_goes_while_it_is_verified_is_a_finding(
 
     monkeypatch.setattr(verification, "strange_files", listed)
     assert not verify_directory(store).ok
+
+
+@pytest.mark.parametrize("name", ["0000000002.parquet", "0000000005.arrows", "acknowledged", "log"])
+def test_a_file_that_cannot_be_opened_is_no_damage(
+    name: str, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, listing = Path.read_bytes, os.scandir
+
+    def refused(path: Path) -> None:
+        if path.name == name:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+
+    def read(path: Path) -> bytes:
+        refused(path)
+        return reading(path)
+
+    def listed(path: Path) -> object:
+        refused(path)
+        return listing(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    monkeypatch.setattr(os, "scandir", listed)
+    with pytest.raises(errors.UnavailableError, match=f"{name} failed: Too many open files"):
+        verify_directory(store)
+
+
+def test_a_worker_says_what_it_cannot_open(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "0000000002.parquet"
+    monkeypatch.setattr(verification, "_PARALLEL_RECORDS_MIN", 1)
+    monkeypatch.setattr(verification, "_worker_process", lambda: _refusing_worker(name))
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    with pytest.raises(errors.UnavailableError, match=f"{name} failed: Too many open files"):
+        verify_directory(store)
+
+
+def _refusing_worker(name: str) -> subprocess.Popen[bytes]:
+    program = (
+        "import errno, os, pathlib\n"
+        "from eventstore.log import segment_check\n"
+        "reading = pathlib.Path.read_bytes\n"
+        "def read(path):\n"
+        f"    if path.name == {name!r}:\n"
+        "        raise OSError(errno.EMFILE, 'no more')\n"
+        "    return reading(path)\n"
+        "pathlib.Path.read_bytes = read\n"
+        "segment_check._serve()\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOENT])
+def test_a_file_that_the_disk_does_not_give_is_damage(
+    number: int, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = Path.read_bytes
+
+    def read(path: Path) -> bytes:
+        if path.name == "0000000002.parquet":
+            raise OSError(number, os.strerror(number), str(path))
+        return reading(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    (finding,) = verify_directory(store).findings
+    assert finding.segment == 2
+    assert os.strerror(number) in finding.what
