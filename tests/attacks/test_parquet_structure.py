@@ -168,9 +168,13 @@ def pages(file: File, column: int) -> Iterator[Page]:
         number += 1
 
 
-def with_header(file: File, page: Page, header: Struct, *, shift: bool = True) -> bytes:
+def with_header(file: File, page: Page, header: Struct) -> bytes:
     """The file with another page header, and a footer that knows where everything is then."""
-    written = encoded(header)
+    return with_written(file, page, encoded(header))
+
+
+def with_written(file: File, page: Page, written: bytes) -> bytes:
+    """The file with other bytes in place of a page header."""
     longer = len(written) - (page.end - page.start)
     footer = copy_of(file.footer)
     for number, group in enumerate(of(footer, 4)[1]):
@@ -223,3 +227,34 @@ def test_values_cannot_move_between_pages(file: File) -> None:
         shifted = second._replace(start=second.start + longer, end=second.end + longer)
         moved_file = file._replace(content=content, footer=start)
         assert is_refused(file, with_header(moved_file, shifted, other)), moved
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        pytest.param([[1, 5, 1], [2, 5, 0], [3, 5, 0], [6, 12, []]], id="index page"),
+        pytest.param([[1, 5, 1], [2, 5, 0], [3, 5, 0]], id="page without a header of its kind"),
+        pytest.param([[1, 5, 9], [2, 5, 0], [3, 5, 0]], id="page of an unknown kind"),
+        pytest.param(
+            [
+                *([1, 5, 2], [2, 5, 0], [3, 5, 0], [4, 5, 0]),
+                [7, 12, [[1, 5, 0], [2, 5, 0], [3, 2, None]]],
+            ],
+            id="dictionary after the values",
+        ),
+        pytest.param(
+            [
+                *([1, 5, 3], [2, 5, 0], [3, 5, 0]),
+                [8, 12, [[1, 5, 1], [2, 5, 0], [3, 5, 1], [4, 5, 0], [5, 5, 0], [6, 5, 0]]],
+            ],
+            id="page of values in the second form",
+        ),
+    ],
+)
+def test_no_page_of_another_kind_can_be_put_in(file: File, extra: Struct) -> None:
+    for name in ("kind", "salt"):
+        last = [*pages(file, file.columns[name])][-1]
+        assert last.number
+        inserted = encoded(extra) + encoded(last.header)
+        with pytest.raises(ValueError, match="that the writer does not make"):
+            ParquetStructure(with_written(file, last, inserted), file.metadata)

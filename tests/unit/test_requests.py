@@ -151,3 +151,8 @@ def test_a_custom_property_without_a_value_is_refused(
     with pytest.raises(errors.InvalidArgumentError, match=r"custom property 'x' .* has no value"):
         call(store, f"Put{kind}s", **{f"{kind.lower()}s": nodes})
     assert store.log_position() == before
+
+
+def test_a_request_not_served_names_the_one_that_is(store: eventstore.MetadataStore) -> None:
+    with pytest.raises(errors.UnimplementedError, match="use GetLineageSubgraph"):
+        call(store, "GetLineageGraph")
