@@ -13,6 +13,7 @@ from typing import IO, Final
 from eventstore.log import Log
 from eventstore.log.file_lock import try_exclusive
 from eventstore.log.manifest import MANIFEST_NAME
+from eventstore.log.regular_file import is_irregular, opened_to_read
 
 TEMPORARY_SUFFIX: Final = ".tmp"
 """How the name of a file ends while it is written."""
@@ -64,9 +65,15 @@ def remove_abandoned(folder: Path) -> None:
     """Remove what processes that died were writing in a folder."""
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
-            if not name.endswith(TEMPORARY_SUFFIX):
-                continue
-            path = folder / name
-            with contextlib.suppress(OSError), path.open("rb") as file:
-                if try_exclusive(file.fileno()):
-                    path.unlink()
+            if name.endswith(TEMPORARY_SUFFIX):
+                with contextlib.suppress(OSError):
+                    _remove_if_abandoned(folder / name)
+
+
+def _remove_if_abandoned(path: Path) -> None:
+    if is_irregular(path):
+        path.unlink()
+        return
+    with opened_to_read(path) as file:
+        if try_exclusive(file.fileno()):
+            path.unlink()

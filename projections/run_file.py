@@ -24,7 +24,6 @@ from __future__ import annotations
 import bisect
 import mmap
 import os
-import stat
 import struct
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -35,6 +34,8 @@ from uuid import UUID
 import msgspec
 import pyarrow as pa
 from xxhash import xxh3_64_intdigest
+
+from eventstore.log.regular_file import opened_to_read
 
 RUN_FORMAT_VERSION: Final = 9
 
@@ -378,13 +379,9 @@ class RunFile:
         self.path = path
         try:
             # Kept open: asking for the file's size this way takes half as long as in other ways.
-            opened = open(  # noqa: SIM115
-                path, "rb", buffering=0, opener=_without_waiting
-            )
+            opened = opened_to_read(path)
             self._opened, self.descriptor = opened, opened.fileno()
             status = os.fstat(self.descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise ValueError("it is not a file")
             self.size = status.st_size
             footer = _footer(self.descriptor, self.size)
             self.mapped: mmap.mmap | None = None
@@ -414,11 +411,6 @@ class RunFile:
         """A value that differs once the file was written to."""
         status = os.fstat(self.descriptor)
         return status.st_mtime_ns, status.st_ctime_ns, status.st_size
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Open a path at once, even if it is a pipe that nobody writes to."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 class _Tables(dict[int, RunTable | None]):
@@ -453,7 +445,7 @@ def _footer(descriptor: int, size: int) -> Footer:
 
 def same_file(one: Path, other: Path) -> bool:
     """Whether two files hold the same bytes."""
-    with one.open("rb") as first, other.open("rb") as second:
+    with opened_to_read(one) as first, opened_to_read(other) as second:
         while True:
             part = first.read(_COMPARED_BYTES)
             if part != second.read(_COMPARED_BYTES):

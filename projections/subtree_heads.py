@@ -12,6 +12,7 @@ from eventstore.log import Log, Progress, Record
 from eventstore.log.commit import records_of
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.merkle import tree_head
+from eventstore.log.regular_file import read_regular
 from eventstore.projections.cache_file import make_cache_folder, written_whole
 
 _LOGGER = logging.getLogger("eventstore.projections")
@@ -119,7 +120,7 @@ class SubtreeHeads:
         if self._path is None:
             return []
         try:
-            content = self._path.read_bytes()
+            content = read_regular(self._path)
         except OSError:
             return []
         stamp, blocks = self._stamp(), len(content) - len(self._stamp())

@@ -18,6 +18,7 @@ import duckdb
 from eventstore import errors
 from eventstore.log import Log
 from eventstore.log.os_errors import translated
+from eventstore.log.regular_file import is_irregular
 from eventstore.log.temporary_folder import TemporaryFolder, temporary_directory
 from eventstore.projections.cache_file import make_cache_folder
 from eventstore.projections.definitions import has_tables_as_made, others_in
@@ -125,6 +126,12 @@ def open_tables(log: Log, path: Path | None) -> OpenedTables:
     if path is None:
         return OpenedTables(_created(log, ":memory:"))
     folder = path.parent
+    try:
+        # Before it is resolved: where a link leads to is not the store's to remove.
+        for found in filter(is_irregular, (_log_beside(path), path)):
+            found.unlink(missing_ok=True)
+    except OSError as error:
+        return open_tables_apart(log, translated(error, "removing", path))
     # Resolved, so that DuckDB knows a file that this process has opened already.
     path = path.resolve()
     if path in _left_paths:
@@ -133,7 +140,7 @@ def open_tables(log: Log, path: Path | None) -> OpenedTables:
         make_cache_folder(folder, log)
         # One at a time: otherwise one thread takes what another is making for a useless file.
         with _opening:
-            opened = _persisted(log, path) if path.exists() else None
+            opened = _persisted(log, path) if _is_openable(path) else None
             if opened is not None:
                 return opened
             remove_tables(path)
@@ -160,7 +167,7 @@ def open_tables(log: Log, path: Path | None) -> OpenedTables:
 
 def open_tables_to_read(log: Log, path: Path | None) -> OpenedTables:
     """The tables in a file, however far they are folded; if they cannot be had, separate ones."""
-    if path is not None and os.path.exists(path):
+    if path is not None and _is_openable(path):
         path = path.resolve()
         if path in _left_paths:
             return open_tables_apart(log)
@@ -197,10 +204,24 @@ def open_tables_apart(log: Log, failure: errors.StatusError | None = None) -> Op
     return OpenedTables(connection, None, temporary, failure)
 
 
+def _is_openable(path: Path) -> bool:
+    """Whether there is a database, and no pipe that DuckDB would wait for."""
+    return os.path.exists(path) and not has_irregular(path)
+
+
+def has_irregular(path: Path) -> bool:
+    """Whether a pipe, socket or device is in the place of a database or of the log beside it."""
+    return is_irregular(path) or is_irregular(_log_beside(path))
+
+
+def _log_beside(path: Path) -> Path:
+    return Path(f"{path}.wal")
+
+
 def remove_tables(path: Path) -> None:
     """Remove a database that is not open."""
     # First, so that none is left beside a database that is made anew.
-    Path(f"{path}.wal").unlink(missing_ok=True)
+    _log_beside(path).unlink(missing_ok=True)
     path.unlink(missing_ok=True)
 
 

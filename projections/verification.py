@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from eventstore.log import Finding, Log, Progress, VerifyReport
 from eventstore.log.columns import one_batch
+from eventstore.log.regular_file import IRREGULAR
 from eventstore.log.temporary_folder import TemporaryFolder
 from eventstore.projections.definitions import has_tables_as_made, others_in
 from eventstore.projections.index_building import INDEXED_COLUMNS, highest_ids, run_tables
@@ -33,7 +34,7 @@ from eventstore.projections.run_writing import write_run_file
 from eventstore.projections.sorted_run import SortedRun, sorted_batch
 from eventstore.projections.subtree_heads import SubtreeHeads
 from eventstore.projections.tables import Tables
-from eventstore.projections.tables_file import checkpoint_of, open_tables_to_compare
+from eventstore.projections.tables_file import checkpoint_of, has_irregular, open_tables_to_compare
 
 DISAGREES: Final = "a cache does not agree with the log, which is sound; it can be rebuilt: "
 
@@ -170,6 +171,9 @@ def _highest_ids(log: Log, before: dict[str, int], after: int, upto: int) -> dic
 
 
 def _tables_findings(log: Log, path: Path, not_checked: list[str]) -> Iterator[Finding]:
+    if has_irregular(path):
+        not_checked.append(_unusable(path, f"it is {IRREGULAR}"))
+        return
     try:
         opened = open_tables_to_compare(log, path)
         if opened is None:

@@ -826,11 +826,18 @@ def _named_files(root: pathlib.Path) -> Tuple[set[str], str]:
     """The stems of the closed segments that the manifest names, and the active one's file."""
     path = root / "manifest.json"
     try:
-        manifest = json.loads(path.read_bytes().decode("utf-8"))["manifest"]
+        manifest = json.loads(_stored_bytes(path).decode("utf-8"))["manifest"]
         closed = {str(segment["file"])[:10] for segment in manifest["segments"]}
         return closed, f"{int(manifest['active']['number']):010}.arrows"
     except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
         raise Refused(f"{path} is not the manifest of a store") from None
+
+
+def _stored_bytes(path: pathlib.Path) -> bytes:
+    """What is in a file of a store; one would wait for ever for a pipe that nobody writes to."""
+    if path.exists() and not path.is_file():
+        raise Refused(f"{path} is not a file")
+    return path.read_bytes()
 
 
 def _refuse_strays(
@@ -843,10 +850,14 @@ def _refuse_strays(
             continue
         if _TOP.get(path.name) is not is_folder:
             raise Refused(f"{path} belongs to nothing: it is no part of a store")
+        if path.exists() and not (is_folder or path.is_file()):
+            raise Refused(f"{path} belongs to nothing: it is not a file")
     following = f"{int(max(active)[:10]) + 1:010}.arrows"
     for path in inside:
         if path.is_dir() and not path.is_symlink():
             raise Refused(f"{path} belongs to nothing: a log has no folders")
+        if path.exists() and not path.is_file():
+            raise Refused(f"{path} belongs to nothing: it is not a file")
         if path.name in ("acknowledged", "commit-ends") or _TEMPORARY.fullmatch(path.name):
             continue
         if path.name in active or (_SEGMENT.fullmatch(path.name) and path.stem in closed):
@@ -882,7 +893,7 @@ def segment_records(path: pathlib.Path, torn: str = "") -> Iterator[Record]:
         import pyarrow.parquet
     except ImportError:
         raise CannotCheck("to read a store's files needs pyarrow: pip install pyarrow") from None
-    content = pyarrow.py_buffer(path.read_bytes())
+    content = pyarrow.py_buffer(_stored_bytes(path))
     is_sealed = path.suffix == ".parquet"
     try:
         if is_sealed:

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from eventstore.log.merkle import HASH_BYTES, Frontier
+from eventstore.log.regular_file import opened_to_read
 
 _LOGGER = logging.getLogger("eventstore.log")
 
@@ -62,7 +63,7 @@ def write_acknowledged(descriptor: int, segment: int, end: int, frontier: Fronti
 def read_acknowledged(path: Path) -> Acknowledged | None:
     """None when there is none or it is unreadable: it helps, but nothing depends on it."""
     try:
-        with open(path, "rb") as file:
+        with opened_to_read(path) as file:
             data = file.read(_BYTES_MAX)
     except OSError:
         return None

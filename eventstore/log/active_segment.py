@@ -50,6 +50,7 @@ from eventstore.log.manifest import IF_COPIED
 from eventstore.log.manifest import ActiveSegment as ManifestEntry
 from eventstore.log.os_errors import translated
 from eventstore.log.record import Commit
+from eventstore.log.regular_file import open_regular
 
 _LOGGER = logging.getLogger("eventstore.log")
 
@@ -92,7 +93,7 @@ class ActiveSegmentFile:
         self.header_bytes = entry.header_bytes
         self._acknowledged_path = folder / FILE_NAME
         try:
-            self._descriptor = os.open(self.path, os.O_RDONLY if read_only else os.O_RDWR)
+            self._descriptor = open_regular(self.path, os.O_RDONLY if read_only else os.O_RDWR)
         except FileNotFoundError:
             raise errors.DataLossError(
                 f"segment {self.number} is missing: the manifest names {self.path}; {IF_COPIED}, "

@@ -22,6 +22,7 @@ from eventstore.log.manifest import (
     write_manifest,
 )
 from eventstore.log.os_errors import refuse_no_path, resolved, translated, translating
+from eventstore.log.regular_file import opened_to_read
 from eventstore.log.replacing import made_beside
 from eventstore.log.verification import verify_directory
 from eventstore.long_work import long_work
@@ -133,7 +134,7 @@ def _entry(manifest: Manifest, number: int) -> Segment | None:
 def _copied_file(path: Path, target: Path) -> str:
     """Copy a file, durably; the SHA-256 of what was read."""
     digest = hashlib.sha256()
-    with open(path, "rb") as read, open(target, "xb") as written:
+    with opened_to_read(path) as read, open(target, "xb") as written:
         while chunk := read.read(_CHUNK_BYTES):
             digest.update(chunk)
             written.write(chunk)

@@ -14,6 +14,8 @@ from array import array
 from pathlib import Path
 from typing import NamedTuple
 
+from eventstore.log.regular_file import open_regular, read_regular
+
 FILE_NAME = "commit-ends"
 BLOCK_COMMITS = 256
 
@@ -50,7 +52,7 @@ def read_commit_ends(folder: Path, segment: int) -> CommitEnds:
     """What the file says of the first commits of a segment; nothing if it is another segment's."""
     known = no_commits()
     try:
-        data = (folder / FILE_NAME).read_bytes()
+        data = read_regular(folder / FILE_NAME)
     except OSError:
         return known
     for start in range(0, len(data) - _BLOCK_BYTES + 1, _BLOCK_BYTES):
@@ -73,7 +75,7 @@ def write_commit_ends(folder: Path, segment: int, ends: CommitEnds) -> None:
     for column in ends:
         numbers.extend(column[first:])
     body = numbers.tobytes()
-    descriptor = os.open(folder / FILE_NAME, os.O_WRONLY | os.O_CREAT, 0o666)
+    descriptor = open_regular(folder / FILE_NAME, os.O_WRONLY | os.O_CREAT)
     try:
         os.pwrite(descriptor, _digest(body) + body, block * _BLOCK_BYTES)
     finally:

@@ -39,6 +39,7 @@ from eventstore.log.manifest import (
 from eventstore.log.merkle import Frontier
 from eventstore.log.os_errors import translated, translating
 from eventstore.log.record import Commit, Draft
+from eventstore.log.regular_file import is_irregular
 from eventstore.log.writers_lock import NotLockedError
 from eventstore.long_work import long_work
 
@@ -96,7 +97,8 @@ class DirectoryLog(LogFiles):
         FailedPreconditionError when its format is newer than this version reads.
         """
         with translating("opening", directory):
-            is_there = (directory / MANIFEST_NAME).is_file()
+            manifest = directory / MANIFEST_NAME
+            is_there = manifest.is_file() or is_irregular(manifest)
         if not is_there:
             raise errors.NotFoundError(
                 f"there is no store at {directory}: check the path, or create one"
@@ -330,7 +332,8 @@ class DirectoryLog(LogFiles):
             self._manifest = manifest_to_append_by(self.directory, self._manifest)
         path = self._folder / acknowledged.FILE_NAME
         if not is_at(path, self._acknowledged_descriptor):
-            os.close(self._acknowledged_descriptor)
+            descriptor, self._acknowledged_descriptor = self._acknowledged_descriptor, -1
+            os.close(descriptor)
             self._open_for_writing()
         place.remember()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from eventstore import errors
 from eventstore.log.forking import no_fork
+from eventstore.log.regular_file import open_regular
 
 _OPENINGS_MAX = 100
 
@@ -47,7 +48,7 @@ def exclusive(path: Path, *, wait: bool = True) -> io.FileIO:
 
 
 def _made(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CREAT, 0o666)
+    return open_regular(path, flags | os.O_CREAT)
 
 
 def open_to_lock(path: Path, flags: int) -> int:
@@ -56,7 +57,8 @@ def open_to_lock(path: Path, flags: int) -> int:
     A child that is forked meanwhile closes it at once, and holds no lock of its parent.
     """
     with no_fork():
-        descriptor = os.open(path, flags, 0o666)
+        # At once, even if it is a pipe.
+        descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
         _held.add(descriptor)
     return descriptor
 

@@ -39,6 +39,7 @@ from eventstore.log.manifest import (
 from eventstore.log.merkle import Frontier
 from eventstore.log.os_errors import translated, translating
 from eventstore.log.record import Commit, Record
+from eventstore.log.regular_file import open_regular
 from eventstore.log.store_place import StorePlace
 from eventstore.log.writers_lock import WritersLock
 
@@ -413,8 +414,8 @@ class LogFiles:
 
     def _open_for_writing(self) -> None:
         try:
-            self._acknowledged_descriptor = os.open(
-                self._folder / acknowledged.FILE_NAME, os.O_RDWR | os.O_CREAT, 0o666
+            self._acknowledged_descriptor = open_regular(
+                self._folder / acknowledged.FILE_NAME, os.O_RDWR | os.O_CREAT
             )
         except OSError as error:
             self._close_descriptors()

@@ -13,6 +13,7 @@ import msgspec
 
 from eventstore import errors
 from eventstore.log.os_errors import translated
+from eventstore.log.regular_file import read_regular
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -83,7 +84,7 @@ def read_manifest(directory: Path) -> Manifest:
     """
     path = directory / MANIFEST_NAME
     try:
-        text = path.read_bytes()
+        text = read_regular(path)
     except OSError as error:
         raise translated(error, "reading the manifest", path) from None
     try:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from eventstore import errors
+from eventstore.log.regular_file import NotRegularFileError
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 _FORBIDDEN = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))
@@ -74,11 +75,17 @@ def tells_of_damage(error: OSError) -> bool:
 
     Otherwise nothing can be said about it: this process may not read it, or can open no more files.
     """
-    return error.errno in _LOST
+    return isinstance(error, NotRegularFileError) or error.errno in _LOST
 
 
 def translated(error: OSError, doing: str, path: Path) -> errors.StatusError:
     """The error to raise for `error`, met while `doing` something (a verb in -ing) to `path`."""
+    if isinstance(error, NotRegularFileError):
+        what = "" if error.filename == str(path) else f"{error.filename}: "
+        return errors.DataLossError(
+            f"{doing} {path} failed: {what}{error.strerror}; move it away, and restore what was "
+            "there from a backup"
+        )
     reason = os.strerror(error.errno) if error.errno else str(error)
     text = f"{doing} {path} failed: {reason}"
     if error.errno in _FULL:

@@ -20,6 +20,7 @@ from pathlib import Path
 from eventstore import errors
 from eventstore.log.file_lock import close_locked, is_at, open_to_lock, try_exclusive
 from eventstore.log.manifest import MANIFEST_NAME, sync_directory
+from eventstore.log.regular_file import is_irregular, read_regular
 
 _LOGGER = logging.getLogger("eventstore.log")
 
@@ -164,7 +165,9 @@ def _store_id(path: Path) -> str | None:
     """The id of the store in a directory or a packed file; None when it has no manifest."""
     try:
         if path.is_dir():
-            text = (path / MANIFEST_NAME).read_bytes()
+            text = read_regular(path / MANIFEST_NAME)
+        elif is_irregular(path):
+            return f"unreadable: {path}"
         else:
             with zipfile.ZipFile(path) as archive:
                 text = archive.read(MANIFEST_NAME)

@@ -31,6 +31,7 @@ from eventstore.log.manifest import (
     sync_directory,
 )
 from eventstore.log.os_errors import translated
+from eventstore.log.regular_file import opened_to_read, read_regular
 
 ROWS_PER_GROUP = 16_384
 
@@ -47,7 +48,7 @@ def read_closed(path: Path) -> pa.Table:
     Raises DataLossError when a message is damaged or the end-of-stream marker is missing.
     """
     try:
-        data = memoryview(path.read_bytes())
+        data = memoryview(read_regular(path))
     except OSError as error:
         raise translated(error, "reading", path) from None
     header_bytes = schema_message_bytes(data)
@@ -173,7 +174,7 @@ def sealed_batches(
 
 
 def file_sha256(path: Path) -> str:
-    with open(path, "rb") as file:
+    with opened_to_read(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

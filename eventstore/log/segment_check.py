@@ -48,6 +48,7 @@ from eventstore.log.os_errors import tells_of_damage, translated
 from eventstore.log.parquet_structure import NOT_AS_WRITTEN, ParquetStructure, check_schema
 from eventstore.log.record import Record
 from eventstore.log.record_check import ContentCheck, TypeUse, envelope_fault
+from eventstore.log.regular_file import read_regular
 from eventstore.log.sealing import closed_name, sealed_name
 
 # What damaged values raise on their way through Arrow, protobuf and the leaf's encoding.
@@ -105,7 +106,7 @@ def check_segment(job: SegmentJob) -> CheckedSegment:
 def read_to_check(path: Path) -> bytes:
     """The content of a file. Raises OSError where that is damage, else a class of the API's."""
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as error:
         if tells_of_damage(error):
             raise

@@ -15,6 +15,7 @@ from eventstore.log.ipc_stream import schema_message_bytes
 from eventstore.log.log import Finding
 from eventstore.log.manifest import MANIFEST_NAME, Manifest, Segment, read_manifest
 from eventstore.log.os_errors import tells_of_damage, translated
+from eventstore.log.regular_file import IRREGULAR, is_irregular
 from eventstore.log.sealing import closed_name, sealed_name
 from eventstore.log.segment_check import SegmentJob, check_segment, read_to_check
 
@@ -32,13 +33,7 @@ def strange_files(directory: Path) -> list[Finding]:
         beside = _entries(directory)
     except OSError as error:
         return [_unreadable(error, directory)]
-    strange = [
-        (entry, "it is no part of a store")
-        for entry in beside
-        if entry.name != _CACHES
-        and not _TEMPORARY.fullmatch(entry.name)
-        and _TOP.get(entry.name) is not entry.is_dir(follow_symlinks=False)
-    ]
+    strange = [(entry, why) for entry in beside if (why := _strange_beside_it(entry)) is not None]
     try:
         inside = _entries(directory / "log")
     except OSError as error:
@@ -67,12 +62,23 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         return sorted(entries, key=lambda entry: entry.name)
 
 
+def _strange_beside_it(entry: os.DirEntry[str]) -> str | None:
+    """Why what lies beside the log is no part of a store, None when it is one."""
+    if entry.name == _CACHES or _TEMPORARY.fullmatch(entry.name):
+        return None
+    if _TOP.get(entry.name) is not entry.is_dir(follow_symlinks=False):
+        return "it is no part of a store"
+    return f"it is {IRREGULAR}" if is_irregular(Path(entry.path)) else None
+
+
 def _strange_in_log(
     directory: Path, entry: os.DirEntry[str], manifests: list[Manifest]
 ) -> str | None:
     """Why a file is none of the log's, None when it is one."""
     if entry.is_dir(follow_symlinks=False):
         return "a log has no folders"
+    if is_irregular(Path(entry.path)):
+        return f"it is {IRREGULAR}"
     if entry.name in _LOG or _TEMPORARY.fullmatch(entry.name):
         return None
     for manifest in manifests:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from eventstore.log.forking import no_fork
+from eventstore.log.regular_file import open_regular
 
 _Answer = TypeVar("_Answer")
 
@@ -104,7 +105,7 @@ class WritersLock:
     def _lock_other(self, path: Path, operation: int) -> None:
         try:
             with no_fork():
-                self._other = os.open(path, os.O_RDWR)
+                self._other = open_regular(path, os.O_RDWR)
             fcntl.flock(self._other, operation)
         except OSError as error:
             self._close_other()

@@ -24,6 +24,7 @@ from eventstore.log.manifest import (
     sync_directory,
 )
 from eventstore.log.os_errors import resolved, translated, translating
+from eventstore.log.regular_file import opened_to_read, read_regular
 from eventstore.log.replacing import made_beside, replace, settle
 from eventstore.log.verification import verify_directory
 from eventstore.log.writers_lock import NotLockedError, WritersLock
@@ -109,7 +110,7 @@ def _pack_into(packing: Path, path: Path) -> None:
     with zipfile.ZipFile(packing, "w", zipfile.ZIP_STORED) as archive:
         for source in (path / MANIFEST_NAME, *sorted((path / LOG_FOLDER).iterdir())):
             member = zipfile.ZipInfo(source.relative_to(path).as_posix(), _ZIP_TIME)
-            archive.writestr(member, source.read_bytes())
+            archive.writestr(member, read_regular(source))
     _sync(packing)
     replace(path, packing)
 
@@ -125,7 +126,7 @@ def _without_writers(path: Path, do: Callable[[], None]) -> None:
 
     def do_unless_changed(_: bool) -> None:
         is_changed = read_manifest(path).active != manifest.active
-        if is_changed or any(segment.read_bytes()[manifest.active.header_bytes :]):
+        if is_changed or any(read_regular(segment)[manifest.active.header_bytes :]):
             raise errors.AbortedError(
                 f"another process puts into {path}: stop it, then pack the store"
             )
@@ -146,5 +147,5 @@ def _sync_all(directory: Path) -> None:
 
 
 def _sync(file: Path) -> None:
-    with open(file, "rb") as opened:
+    with opened_to_read(file) as opened:
         os.fsync(opened.fileno())

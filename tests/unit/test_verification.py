@@ -13,7 +13,14 @@ import pytest
 
 import eventstore
 from eventstore import errors
-from eventstore.log import DirectoryLog, Finding, SignedHead, VerifyReport, verification
+from eventstore.log import (
+    DirectoryLog,
+    Finding,
+    SignedHead,
+    VerifyReport,
+    segment_check,
+    verification,
+)
 from eventstore.log.manifest import read_manifest
 from eventstore.log.merkle import EMPTY_HEAD
 from eventstore.log.store_files import strange_files
@@ -221,21 +228,21 @@ def test_a_log_that_goes_while_it_is_verified_is_a_finding(
 def test_a_file_that_cannot_be_opened_is_no_damage(
     name: str, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reading, listing = Path.read_bytes, os.scandir
+    reading, listing = segment_check.read_regular, os.scandir
 
-    def refused(path: Path) -> None:
-        if path.name == name:
+    def refused(path: Path | int) -> None:
+        if isinstance(path, Path) and path.name == name:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
 
     def read(path: Path) -> bytes:
         refused(path)
         return reading(path)
 
-    def listed(path: Path) -> object:
+    def listed(path: Path | int) -> object:
         refused(path)
         return listing(path)
 
-    monkeypatch.setattr(Path, "read_bytes", read)
+    monkeypatch.setattr(segment_check, "read_regular", read)
     monkeypatch.setattr(os, "scandir", listed)
     with pytest.raises(errors.UnavailableError, match=f"{name} failed: Too many open files"):
         verify_directory(store)
@@ -252,14 +259,14 @@ def test_a_worker_says_what_it_cannot_open(store: Path, monkeypatch: pytest.Monk
 
 def _refusing_worker(name: str) -> subprocess.Popen[bytes]:
     program = (
-        "import errno, os, pathlib\n"
+        "import errno\n"
         "from eventstore.log import segment_check\n"
-        "reading = pathlib.Path.read_bytes\n"
+        "reading = segment_check.read_regular\n"
         "def read(path):\n"
         f"    if path.name == {name!r}:\n"
         "        raise OSError(errno.EMFILE, 'no more')\n"
         "    return reading(path)\n"
-        "pathlib.Path.read_bytes = read\n"
+        "segment_check.read_regular = read\n"
         "segment_check._serve()\n"
     )
     return subprocess.Popen(
@@ -271,14 +278,14 @@ def _refusing_worker(name: str) -> subprocess.Popen[bytes]:
 def test_a_file_that_the_disk_does_not_give_is_damage(
     number: int, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reading = Path.read_bytes
+    reading = segment_check.read_regular
 
     def read(path: Path) -> bytes:
         if path.name == "0000000002.parquet":
             raise OSError(number, os.strerror(number), str(path))
         return reading(path)
 
-    monkeypatch.setattr(Path, "read_bytes", read)
+    monkeypatch.setattr(segment_check, "read_regular", read)
     (finding,) = verify_directory(store).findings
     assert finding.segment == 2
     assert os.strerror(number) in finding.what
