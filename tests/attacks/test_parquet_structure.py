@@ -258,3 +258,15 @@ def test_no_page_of_another_kind_can_be_put_in(file: File, extra: Struct) -> Non
         inserted = encoded(extra) + encoded(last.header)
         with pytest.raises(ValueError, match="that the writer does not make"):
             ParquetStructure(with_written(file, last, inserted), file.metadata)
+
+
+def test_it_begins_and_ends_as_parquet_does(file: File) -> None:
+    content = file.content
+    for broken in (
+        b"X" + content[1:],
+        content[:-1] + b"X",
+        content[:-8] + len(content).to_bytes(4, "little") + b"PAR1",
+        content[:-8] + (len(content) - 8).to_bytes(4, "little") + b"PAR1",
+    ):
+        with pytest.raises(ValueError, match="does not start and end as Parquet does"):
+            ParquetStructure(broken, file.metadata)

@@ -97,6 +97,33 @@ def test_no_odd_time_is_waited_for(tmp_path: Path, seconds: object) -> None:
         assert next(iter(store.follow(0, poll_seconds=1))).number == 1
 
 
+def test_what_a_file_of_the_index_says_is_asked_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def is_in_log(_: object, base: base_check.Base) -> bool:
+        asked.append(base.position)
+        return True
+
+    monkeypatch.setattr(point_index, "_CLOSING_RECORDS_MIN", 1)
+    monkeypatch.setattr(base_check.BaseCheck, "is_in_log", is_in_log)
+    with eventstore.open(tmp_path / "store") as store:
+        type_id = store.put_artifact_type(mlmd.ArtifactType(name="T"))
+        (artifact_id,) = store.put_artifacts([mlmd.Artifact(type_id=type_id, uri="u")])
+        assert store._engine.projections.index.last_stored_position == 0
+        position = store.log_position()
+    changed = mlmd.Artifact(id=artifact_id, type_id=type_id, uri="v")
+    with eventstore.open(tmp_path / "store") as store:
+        assert store._engine.projections.index.last_stored_position == position
+        store.put_artifacts([changed])
+        assert position in asked
+        asked.clear()
+        changed.uri = "w"
+        store.put_artifacts([changed])
+        assert position + 1 not in asked, "what this process appended is not doubted"
+
+
 def test_an_index_that_stays_wrong_is_built_again_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
