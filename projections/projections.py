@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import shutil
 import threading
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -19,6 +17,7 @@ import msgspec
 from eventstore.errors import DataLossError, FailedPreconditionError
 from eventstore.log import Commit, Log, PositionConflictError, Progress, Record
 from eventstore.log import record as kinds
+from eventstore.log.folder_tree import entries_below, remove_tree
 from eventstore.log.forking import open_at_first_use, renew_in_children
 from eventstore.log.os_errors import starting_thread
 from eventstore.long_work import long_work
@@ -412,7 +411,7 @@ class Projections:
             self.index.close()
             folder = _below(self._folder, INDEX_NAME)
             if folder is not None:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_tree(folder, ignore_errors=True)
             index = PointIndex(self._log, folder)
             self._fold(index, progress)
             self.index = index
@@ -422,11 +421,7 @@ class Projections:
         if self._folder is None:
             return 0
         # What may not be looked into counts as nothing.
-        return sum(
-            _size(Path(folder, name))
-            for folder, _, names in os.walk(self._folder)
-            for name in names
-        )
+        return sum(_size(Path(entry.path)) for entry in entries_below(self._folder))
 
     def close(self) -> None:
         """Release files and threads."""
@@ -468,7 +463,7 @@ class Projections:
 
 def remove_projections(directory: Path) -> None:
     """Throw away the caches of the store in `directory`: the next reads fold them again."""
-    shutil.rmtree(directory / FOLDER_NAME, ignore_errors=True)
+    remove_tree(directory / FOLDER_NAME, ignore_errors=True)
 
 
 def _note_newest(recent: deque[Record], commit: Commit) -> None:

@@ -12,13 +12,13 @@ import fcntl
 import json
 import logging
 import os
-import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from eventstore import errors
 from eventstore.log.file_lock import close_locked, is_at, open_to_lock, try_exclusive
+from eventstore.log.folder_tree import remove_tree
 from eventstore.log.manifest import MANIFEST_NAME, sync_directory
 from eventstore.log.regular_file import is_irregular, read_regular
 
@@ -190,6 +190,6 @@ def _remove_old(old: Path) -> None:
 
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        remove_tree(path)
     else:
         path.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from eventstore import errors
 from eventstore.log import DirectoryLog
 from eventstore.log.creation import LOG_FOLDER
+from eventstore.log.folder_tree import entries_below
 from eventstore.log.forking import renew_in_children
 from eventstore.log.manifest import (
     FORMAT_VERSION,
@@ -140,10 +141,12 @@ def _without_writers(path: Path, do: Callable[[], None]) -> None:
 
 
 def _sync_all(directory: Path) -> None:
-    for folder, _, files in os.walk(directory):
-        for name in files:
-            _sync(Path(folder, name))
-        sync_directory(Path(folder))
+    for entry in entries_below(directory):
+        if entry.is_dir(follow_symlinks=False):
+            sync_directory(Path(entry.path))
+        else:
+            _sync(Path(entry.path))
+    sync_directory(directory)
 
 
 def _sync(file: Path) -> None:
