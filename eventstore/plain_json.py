@@ -19,6 +19,7 @@ import msgspec
 from google.protobuf import any_pb2, struct_pb2
 from google.protobuf.message import Message
 
+from eventstore.log.plain_values import struct_number
 from eventstore.shown_text import harmless_json
 
 _ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
@@ -52,6 +53,8 @@ def plain(value: Any) -> Any:
         return plain_message(value)
     if isinstance(value, Mapping):
         return {str(plain(key)): plain(held) for key, held in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "nanoseconds"):
+        return _interval_text(value)
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(held) for held in value]
     if isinstance(value, msgspec.Struct):
@@ -67,6 +70,28 @@ def plain(value: Any) -> Any:
     if isinstance(value, UUID):
         return str(value)
     return str(value)
+
+
+def _interval_text(interval: Any) -> str:
+    """Arrow's interval of months, days and nanoseconds as DuckDB writes it: `2 days 00:00:01.5`."""
+    years, months = divmod(abs(interval.months), 12)
+    sign = -1 if interval.months < 0 else 1
+    words = [
+        f"{count} {unit}{'' if abs(count) == 1 else 's'}"
+        for count, unit in (
+            (sign * years, "year"),
+            (sign * months, "month"),
+            (interval.days, "day"),
+        )
+        if count
+    ]
+    seconds, microseconds = divmod(abs(interval.nanoseconds) // 1000, 1_000_000)
+    if seconds or microseconds or not words:
+        minutes, seconds = divmod(seconds, 60)
+        clock = f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
+        fraction = f".{microseconds:06}".rstrip("0") if microseconds else ""
+        words.append(f"{'-' if interval.nanoseconds < 0 else ''}{clock}{fraction}")
+    return " ".join(words)
 
 
 def number_text(value: float) -> str:
@@ -105,10 +130,8 @@ def plain_message(message: Message) -> Any:
         if held is None or held == "null_value":
             return None
         found = plain(getattr(message, held))
-        # JSON has one kind of number; 3.0 is what was put as 3.
-        is_whole = held == "number_value" and isinstance(found, float) and found.is_integer()
-        is_exact = is_whole and abs(found) < 2**53 and (found or math.copysign(1, found) > 0)
-        return int(found) if is_exact else found
+        is_number = held == "number_value" and isinstance(found, float)
+        return struct_number(found) if is_number else found
     if isinstance(message, any_pb2.Any):
         return {"type_url": message.type_url, "value": plain(message.value)}
     return {field.name: _field(field, value) for field, value in message.ListFields()}

@@ -197,7 +197,7 @@ def run_sql(
         cursor.execute("BEGIN TRANSACTION READ ONLY")
         with _interrupting(cursor, timeout_seconds) as is_late:
             try:
-                return _result(cursor.sql(checked.text, params=parameters))
+                return _result(_readable(cursor.sql(checked.text, params=parameters)))
             except duckdb.BinderException as error:
                 columns = _columns(cursor, checked.views)
                 meant = _meant(error, columns)
@@ -230,6 +230,18 @@ def _meant(error: duckdb.Error, columns: Mapping[str, Sequence[str]]) -> str:
     return f"\n{f'{near[:1].upper()}{near[1:]} ' if near else ''}{have}"
 
 
+def _readable(relation: Any) -> Any:
+    """The relation with text for types that Arrow has as bytes of DuckDB's own, or with less."""
+    if relation is None or not any(str(held) in _AS_TEXT for held in relation.types):
+        return relation
+    columns = []
+    for number, (name, held) in enumerate(zip(relation.columns, relation.types, strict=True), 1):
+        value = f"CAST(#{number} AS VARCHAR)" if str(held) in _AS_TEXT else f"#{number}"
+        quoted = name.replace('"', '""')
+        columns.append(f'{value} AS "{quoted}"')
+    return relation.project(", ".join(columns))
+
+
 def _result(relation: Any) -> pa.Table:
     """All rows, as long as they fit: DuckDB does not count what it has handed over."""
     if relation is None:
@@ -248,6 +260,8 @@ def _result(relation: Any) -> pa.Table:
             )
     return pa.Table.from_batches(batches, reader.schema)
 
+
+_AS_TEXT: Final = frozenset(("BIT", "BIGNUM", "VARINT", "TIME WITH TIME ZONE"))
 
 _FAILURES: Final = (duckdb.Error, pa.ArrowException, OSError, RuntimeError, ValueError, TypeError)
 """DuckDB's own; what it says while rows are handed over comes as Arrow's, by its name in front."""

@@ -25,6 +25,7 @@ from eventstore.cli.results import Lines, Output, Table, note
 from eventstore.cli.stores import opened_store, require_type
 from eventstore.errors import NotFoundError
 from eventstore.metadata_store.metadata_store import AsOfStore, MetadataStore
+from eventstore.projections.filter import compile_filter
 from eventstore.shown_text import shown_text
 
 _LONG_PROPERTIES: Final = ("custom_properties.environment", "custom_properties.traceback")
@@ -147,14 +148,19 @@ def list_command(
 
     KIND is artifact, execution or context.
     """
-    conditions = [f"({filter_query})"] if filter_query else []
+    where = filter_query or None
     if type_name is not None:
-        conditions.append(f"type = {json.dumps(type_name, ensure_ascii=False)}")
+        is_type = f"type = {json.dumps(type_name, ensure_ascii=False)}"
+        if where is not None:
+            # By itself first: an error is about what was written, and no ) closes the one before.
+            compile_filter(where, kind)
+        # On a line of its own, since a filter may end in a comment.
+        where = is_type if where is None else f"({where}\n) AND {is_type}"
     options = eventstore.ListOptions(
         limit=limit + 1 if limit else None,
         order_by=getattr(eventstore.OrderByField, order_by.upper()),
         is_asc=not descending,
-        filter_query=" AND ".join(conditions) or None,
+        filter_query=where,
     )
     with opened_store(directory) as opened:
         store = store_as_of(opened, as_of, output)

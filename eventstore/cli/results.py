@@ -273,7 +273,8 @@ class Output:
             return value.astimezone()
         if isinstance(value, dict):
             return {key: self._in_zone(held) for key, held in value.items()}
-        if isinstance(value, (list, tuple)):
+        # Other tuples, such as Arrow's intervals, are one value.
+        if type(value) in (list, tuple):
             return [self._in_zone(held) for held in value]
         return value
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +24,7 @@ from eventstore.cli.results import Output, Table, note
 from eventstore.cli.stores import opened_store
 from eventstore.errors import InvalidArgumentError
 from eventstore.log.os_errors import translating
+from eventstore.shown_text import shown_lines
 from eventstore.wording import counted
 
 if TYPE_CHECKING:
@@ -96,6 +96,10 @@ def sql_command(
             parquet.write_table(result.arrow(), written.stream)
         return
     table = result.arrow()
+    if output.form == "text" and _is_explained(text):
+        # A plan is drawn in lines, and none of them is what somebody has put.
+        output.text("".join(f"{shown_lines(plan)}\n" for *_, plan in result.rows()))
+        return
     rows_max = None if output.form != "text" or output.width() is None else _SHOWN_ROWS_MAX
     output.table(
         Table(
@@ -107,6 +111,13 @@ def sql_command(
     )
     if rows_max is not None and len(result) > rows_max:
         note(f"The first {rows_max} of {len(result)} rows are shown: say --csv for all.")
+
+
+def _is_explained(text: str) -> bool:
+    import duckdb
+
+    (statement,) = duckdb.extract_statements(text)
+    return statement.type == duckdb.StatementType.EXPLAIN
 
 
 def _query(query: str | None, file: Path | None) -> str:
@@ -146,19 +157,14 @@ def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
 
 
 def _values(column: pa.Array) -> list[Any]:
-    """The values as Python's; times are UTC, and text where Python's calendar ends."""
+    """The values as Python's; times as text where Python's calendar ends."""
     import pyarrow as pa
 
     if pa.types.is_timestamp(column.type):
         zone = column.type.tz
         column = column.cast(pa.timestamp("us", zone), safe=False)
     try:
-        return [_in_utc(value) for value in column.to_pylist()]
+        values: list[Any] = column.to_pylist()
     except (ValueError, OverflowError):
-        return [str(value) for value in column.cast(pa.string()).to_pylist()]
-
-
-def _in_utc(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value
-    return value
+        values = column.cast(pa.string()).to_pylist()
+    return values

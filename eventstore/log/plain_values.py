@@ -16,6 +16,21 @@ def plain_struct(fields: Any) -> dict[str, Any]:
     return {name: _plain_value(fields.fields[name]) for name in sorted(fields.fields)}
 
 
+def struct_number(number: float) -> float | int:
+    """A number of a Struct, which has one kind of them: 3 is what was put as 3, or as 3.0."""
+    is_exact = number.is_integer() and abs(number) < 2**53
+    return int(number) if is_exact and (number or math.copysign(1, number) > 0) else number
+
+
+def with_struct_numbers(value: Any) -> Any:
+    """The same with the numbers of `struct_number`, at every depth."""
+    if isinstance(value, float):
+        return struct_number(value)
+    if isinstance(value, dict):
+        return {name: with_struct_numbers(member) for name, member in value.items()}
+    return [with_struct_numbers(member) for member in value] if isinstance(value, list) else value
+
+
 def struct_json(fields: Any) -> str:
     """A `google.protobuf.Struct` as JSON in ASCII, sorted by name at every depth.
 

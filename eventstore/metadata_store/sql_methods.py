@@ -67,6 +67,10 @@ class SqlResult:
     def pandas(self) -> pd.DataFrame:
         """The rows as a pandas data frame.
 
+        Whole numbers stay whole: a column of them that has nulls is of pandas' nullable type
+        (`Int64`), and so is one of booleans (`boolean`); lists
+        and structs that hold such nulls are lists and dictionaries.
+
         Raises FailedPreconditionError without pandas, OutOfRangeError for a value that pandas has
         none for.
         """
@@ -74,8 +78,10 @@ class SqlResult:
             import pandas  # noqa: F401
         except ImportError as error:
             raise _missing("pandas") from error
+        from eventstore.pandas_frames import exact_frame
+
         try:
-            frame: pd.DataFrame = self._table.to_pandas()
+            frame: pd.DataFrame = exact_frame(self._table)
         except (ValueError, OverflowError, NotImplementedError) as error:
             raise _without_counterpart(error, "pandas") from None
         return frame
@@ -84,7 +90,7 @@ class SqlResult:
         """The rows as a Polars data frame.
 
         Raises FailedPreconditionError without Polars, InvalidArgumentError when two columns have
-        one name.
+        one name, OutOfRangeError for a type that Polars has none for, such as INTERVAL.
         """
         try:
             import polars
@@ -95,7 +101,10 @@ class SqlResult:
                 f"a frame's columns have a name each, and these are {', '.join(self.columns)}: "
                 "tell them apart with AS"
             )
-        frame = polars.from_arrow(self._table)
+        try:
+            frame = polars.from_arrow(self._table)
+        except (polars.exceptions.PolarsError, ValueError, OverflowError) as error:
+            raise _without_counterpart(error, "Polars") from None
         assert isinstance(frame, polars.DataFrame)
         return frame
 
