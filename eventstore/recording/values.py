@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence, Set
-from datetime import date
-from numbers import Integral, Real
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from google.protobuf.message import Message
+from google.protobuf.message import EncodeError, Message
 
 from eventstore.errors import InvalidArgumentError
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.recording.plain_values import (
+    DOUBLE_WHOLE_MAX,
+    NotRecordedError,
+    plain,
+    struct,
+    whole_text,
+)
+from eventstore.recording.texts import encodable, shown
 
 _KINDS = {
     "bool_value": mlmd.BOOLEAN,
@@ -36,44 +41,48 @@ class Properties(NamedTuple):
 
 
 def is_value(value: Any) -> bool:
-    """Whether `to_value` takes it."""
+    """Whether `to_value` makes a value of it."""
     try:
-        to_value("", value)
-    except InvalidArgumentError:
+        return to_value("", value) is not None
+    except Exception:  # what objects of any class do when they are asked for their parts
         return False
-    return True
 
 
-def to_value(name: str, value: Any) -> mlmd.Value:
-    """A Python value as the value of a property.
+def to_value(name: str, value: Any) -> mlmd.Value | None:
+    """A Python value as the value of a property; None for those that stand for no value.
 
-    Takes bool, int, float, str, paths, dates and times (as ISO text), mappings, lists, tuples,
-    sets, NumPy's scalars and arrays, and protobuf messages; an int beyond 64 bits becomes text.
-    Raises InvalidArgumentError for anything else.
+    Nothing is rounded: what no number can hold becomes text. docs/recording.md has the table.
+    Raises InvalidArgumentError for what has no text that says the same.
     """
-    value = _without_numpy(value)
     answer = mlmd.Value()
-    if isinstance(value, bool):
-        answer.bool_value = value
-    elif isinstance(value, Integral):
-        if _INT64_MIN <= int(value) <= _INT64_MAX:
-            answer.int_value = int(value)
+    try:
+        given = plain(value)
+        if given is None:
+            return None
+        if isinstance(given, bool):
+            answer.bool_value = given
+        elif isinstance(given, int):
+            if _INT64_MIN <= given <= _INT64_MAX:
+                answer.int_value = given
+            else:
+                answer.string_value = whole_text(given)
+        elif isinstance(given, float):
+            answer.double_value = given
+        elif isinstance(given, str):
+            answer.string_value = given
+        elif isinstance(given, Message):
+            answer.proto_value.Pack(given)
         else:
-            answer.string_value = str(int(value))
-    elif isinstance(value, Real):
-        answer.double_value = float(value)
-    elif isinstance(value, str | date | os.PathLike):
-        answer.string_value = _text(value)
-    elif isinstance(value, Message):
-        answer.proto_value.Pack(value)
-    elif isinstance(value, Mapping):
-        # An empty struct is a value, too.
-        answer.struct_value.SetInParent()
-        answer.struct_value.update(_plain(name, value))
-    elif _is_list(value):
-        answer.struct_value.update({LIST_KEY: _plain(name, value)})
-    else:
-        raise _refused(name, value)
+            members = given if isinstance(given, Mapping) else {LIST_KEY: given}
+            # An empty struct is a value, too.
+            answer.struct_value.SetInParent()
+            answer.struct_value.update(struct(members))
+    except NotRecordedError as refused:
+        raise InvalidArgumentError(f"property {name!r}: {refused}") from None
+    except EncodeError as error:
+        raise InvalidArgumentError(
+            f"property {name!r}: the message is incomplete: {error}"
+        ) from error
     return answer
 
 
@@ -83,21 +92,16 @@ def properties_of(
     """Divide values by what a type declares; None stands for no value.
 
     What it does not declare yet is to be added. A whole number fits a property that is declared as
-    a double; anything else of another kind than declared becomes a custom property, since those
-    take every kind.
+    a double, unless it is so large that it might be rounded; anything else of another kind than
+    declared becomes a custom property, since those take every kind.
     """
     answer = Properties({}, {}, {})
-    for name, given in values.items():
-        if not isinstance(name, str):
-            raise InvalidArgumentError(f"the name of a property is text, not {name!r}")
-        if given is None:
-            continue
-        value = to_value(name, given)
+    for name, value in _named_values(values):
         kind = _KINDS[str(value.WhichOneof("value"))]
         known = declared.get(name)
         if known is None:
             answer.added[name] = kind
-        elif known == mlmd.DOUBLE and kind == mlmd.INT:
+        elif known == mlmd.DOUBLE and kind == mlmd.INT and _fits_a_double(value.int_value):
             value = mlmd.Value(double_value=value.int_value)
         elif known != kind:
             answer.custom[name] = value
@@ -106,42 +110,22 @@ def properties_of(
     return answer
 
 
-def _plain(name: str, value: Any) -> Any:
-    """What a struct can hold: numbers become doubles there."""
-    value = _without_numpy(value)
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, Real):
-        return float(value)
-    if isinstance(value, str | date | os.PathLike):
-        return _text(value)
-    if isinstance(value, Mapping):
-        return {_text(str(key)): _plain(name, member) for key, member in value.items()}
-    if _is_list(value):
-        return [_plain(name, member) for member in value]
-    raise _refused(name, value)
+def _named_values(values: Mapping[str, Any]) -> Iterator[tuple[str, mlmd.Value]]:
+    names = dict[str, str]()
+    for given_name, given in values.items():
+        if not isinstance(given_name, str):
+            raise InvalidArgumentError(f"the name of a property is text, not {shown(given_name)}")
+        name = encodable(given_name)
+        if name in names:
+            raise InvalidArgumentError(
+                f"the names {names[name]!r} and {given_name!r} of properties are stored as the "
+                f"same text, {name!r}: give them different ones"
+            )
+        names[name] = given_name
+        value = to_value(name, given)
+        if value is not None:
+            yield name, value
 
 
-def _without_numpy(value: Any) -> Any:
-    """NumPy's scalars and arrays as Python's; all else as it is."""
-    return value.tolist() if hasattr(value, "tolist") and hasattr(value, "dtype") else value
-
-
-def _is_list(value: Any) -> bool:
-    is_bytes = isinstance(value, bytes | bytearray)
-    return isinstance(value, Sequence | Set) and not is_bytes
-
-
-def _text(value: str | date | os.PathLike[Any]) -> str:
-    if isinstance(value, date):
-        return value.isoformat()
-    text = value if isinstance(value, str) else os.fsdecode(value)
-    # Of a file's name, say, some bytes may be no text.
-    return text.encode(errors="backslashreplace").decode()
-
-
-def _refused(name: str, value: Any) -> InvalidArgumentError:
-    return InvalidArgumentError(
-        f"property {name!r}: a value of type {type(value).__name__} cannot be recorded; pass a "
-        "number, text, date, mapping, list or protobuf message"
-    )
+def _fits_a_double(number: int) -> bool:
+    return -DOUBLE_WHOLE_MAX <= number <= DOUBLE_WHOLE_MAX
