@@ -60,9 +60,10 @@ def find_runs(
             for _, payload in snapshot.entries(tables.EVENTS_BY_EXECUTION, execution_id)
         ]
         went_in = {
-            (_key(event) if by_key else "", event.artifact_id)
+            (key, event.artifact_id)
             for event in events
             if event.type in INPUTS
+            for key in (_keys(event) if by_key else [""])
         }
         if went_in != wanted:
             continue
@@ -108,9 +109,12 @@ def _candidates(snapshot: Snapshot, type_id: int, artifact_ids: set[int]) -> lis
     return sorted(set.intersection(*by_artifact), reverse=True)
 
 
-def _key(event: mlmd.Event) -> str:
-    steps = event.path.steps
-    return steps[0].key if steps and steps[0].WhichOneof("value") == "key" else ""
+def _keys(event: mlmd.Event) -> list[str]:
+    """The names of an input: of one that has several, the path bears a name and an index each."""
+    kinds = [step.WhichOneof("value") for step in event.path.steps]
+    if kinds == ["key", "index"] * (len(kinds) // 2):
+        return [step.key for step in event.path.steps[::2]] or [""]
+    return [event.path.steps[0].key if kinds[0] == "key" else ""]
 
 
 def _is_like(

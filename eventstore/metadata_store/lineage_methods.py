@@ -96,7 +96,8 @@ class LineageMethods:
         """The executions of a type on exactly these input artifacts, the newest first.
 
         `inputs` are artifact ids, or ids by the key that the events' paths begin with, such as
-        `{"examples": [3, 4], "schema": [5]}`. An execution must have the given properties with
+        `{"examples": [3, 4], "schema": [5]}`; a path of several keys, each followed by an index,
+        stands for several inputs. An execution must have the given properties with
         these values, and one of the states: COMPLETE or CACHED, () for any.
 
         Raises NotFoundError for an unknown type, InvalidArgumentError for a limit below 1.

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from eventstore.recording import Run
-    from eventstore.recording.run import Inputs, Store
+    from eventstore.recording.declaring import Store
+    from eventstore.recording.inputs import Inputs
 
 
 class RecordingMethods:
@@ -38,6 +39,7 @@ class RecordingMethods:
         ...     model = run.output("Model", uri="models/1", accuracy=0.93)
         """
         from eventstore.recording import Run
+        from eventstore.recording.texts import all_properties
 
         return Run(
             cast("Store", self),
@@ -45,6 +47,6 @@ class RecordingMethods:
             name=name,
             inputs=inputs,
             contexts=contexts,
-            properties={**(properties or {}), **more},
+            properties=all_properties(properties, more),
             capture=capture,
         )

@@ -2,64 +2,44 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import logging
+import os
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from eventstore.errors import (
-    AlreadyExistsError,
-    FailedPreconditionError,
-    InvalidArgumentError,
-    NotFoundError,
-    StatusError,
-)
+from eventstore.errors import FailedPreconditionError, InvalidArgumentError, StatusError
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.recording.declaring import (
+    Store,
+    described_artifact,
+    described_contexts,
+    described_execution,
+    named_contexts,
+)
+from eventstore.recording.failures import described_error, is_success
+from eventstore.recording.functions import Arguments, recorded
+from eventstore.recording.handed_out import HandedOut
+from eventstore.recording.inputs import (
+    Inputs,
+    add_steps,
+    id_of,
+    input_events,
+    places_of,
+    without_taken,
+)
 from eventstore.recording.surroundings import surroundings
-from eventstore.recording.values import Properties, is_value, properties_of, to_value
+from eventstore.recording.texts import all_properties, text_of, text_or_none, uri_or_none
+from eventstore.recording.values import to_value
 from eventstore.repr_html import ShownInNotebooks
 
 _LOGGER = logging.getLogger("eventstore")
-_ATTEMPTS = 5
-_ERROR_CHARACTERS_MAX = 10_000
-
-Input = mlmd.Artifact | int
-Inputs = Iterable[Input] | Mapping[str, Input | Iterable[Input]]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-
-class Store(Protocol):
-    """The methods of a store that recording needs; all of them are MLMD's."""
-
-    def get_artifact_type(self, type_name: str) -> mlmd.ArtifactType: ...
-    def get_execution_type(self, type_name: str) -> mlmd.ExecutionType: ...
-    def get_context_type(self, type_name: str) -> mlmd.ContextType: ...
-    def put_artifact_type(
-        self, artifact_type: mlmd.ArtifactType, can_add_fields: bool, can_omit_fields: bool
-    ) -> int: ...
-    def put_execution_type(
-        self, execution_type: mlmd.ExecutionType, can_add_fields: bool, can_omit_fields: bool
-    ) -> int: ...
-    def put_context_type(
-        self, context_type: mlmd.ContextType, can_add_fields: bool, can_omit_fields: bool
-    ) -> int: ...
-    def get_artifacts_by_id(self, artifact_ids: Iterable[int]) -> list[mlmd.Artifact]: ...
-    def get_artifacts_by_uri(self, uri: str) -> list[mlmd.Artifact]: ...
-    def get_executions_by_id(self, execution_ids: Iterable[int]) -> list[mlmd.Execution]: ...
-    def get_contexts_by_id(self, context_ids: Iterable[int]) -> list[mlmd.Context]: ...
-    def put_executions(self, executions: list[mlmd.Execution]) -> list[int]: ...
-    def put_execution(
-        self,
-        execution: mlmd.Execution,
-        artifact_and_events: list[tuple[mlmd.Artifact | None, mlmd.Event | None]],
-        contexts: list[mlmd.Context],
-        reuse_context_if_already_exist: bool = False,
-    ) -> tuple[int, list[int], list[int]]: ...
+_living: weakref.WeakSet[Run] = weakref.WeakSet()
 
 
 class Run(ShownInNotebooks):
@@ -67,8 +47,9 @@ class Run(ShownInNotebooks):
 
     Entering it records the execution as RUNNING with its inputs, contexts and surroundings; leaving
     it as COMPLETE, or as FAILED with the error when an exception ends the block. Outputs are
-    PENDING until then, LIVE after success and ABANDONED after a failure. A process that is killed
-    leaves its run RUNNING. Safe to use from several threads.
+    PENDING until then, LIVE after success and ABANDONED after a failure; the messages that the run
+    has handed out say so, too. A process that is killed leaves its run RUNNING, and a forked child
+    does not end its parent's. Safe to use from several threads.
     """
 
     def __init__(
@@ -83,19 +64,22 @@ class Run(ShownInNotebooks):
         capture: bool = True,
     ) -> None:
         self._store = store
-        self._execution_type = execution_type
-        self._name = name
-        self._given_inputs = inputs
-        self._given_contexts = _named_contexts(contexts or {})
-        self._properties = dict(properties or {})
+        self._execution_type = _type_name(execution_type)
+        self._name = text_or_none("name", name)
+        self._places = places_of(inputs)
+        self._named_contexts = named_contexts(contexts)
+        self._properties = all_properties(properties, {})
         self._capture = capture
         self._mutex = threading.RLock()
         self._execution_id: int | None = None
+        self._process_id = 0
         self._is_open = False
         self._context_ids: list[int] = []
-        self._output_ids: list[int] = []
-        self._input_ids: list[int] = []
+        self._input_names: dict[int, set[str]] = {}
+        self._further_names: dict[str, list[int]] = {}
+        self._handed_out = HandedOut()
         self._started = 0.0
+        _living.add(self)
 
     def __repr__(self) -> str:
         state = "open" if self._is_open else "ended" if self._execution_id else "not started"
@@ -118,18 +102,19 @@ class Run(ShownInNotebooks):
     @property
     def execution(self) -> mlmd.Execution:
         """The execution as the store has it now."""
-        (execution,) = self._store.get_executions_by_id([self.id])
-        return execution
+        with self._mutex:
+            execution = self._stored_execution()
+            return self._handed_out.execution(execution) if self._is_open else execution
 
     @property
     def inputs(self) -> list[mlmd.Artifact]:
         """The artifacts that the run has read, as the store has them now, by id."""
-        return self._store.get_artifacts_by_id(self._input_ids) if self._input_ids else []
+        return self._artifacts(self._input_names)
 
     @property
     def outputs(self) -> list[mlmd.Artifact]:
         """The artifacts that the run has made, as the store has them now, by id."""
-        return self._store.get_artifacts_by_id(self._output_ids) if self._output_ids else []
+        return self._artifacts(self._output_ids())
 
     def __enter__(self) -> Run:
         with self._mutex:
@@ -137,19 +122,24 @@ class Run(ShownInNotebooks):
                 raise FailedPreconditionError(
                     f"{self!r} was used already: call store.run(...) for another one"
                 )
-            events = [(None, event) for event in _input_events(self._given_inputs)]
-            execution = self._described(self._properties)
+            events = input_events(self._places)
+            execution = described_execution(self._store, self._execution_type, self._properties)
             execution.last_known_state = mlmd.Execution.RUNNING
             if self._name is not None:
                 execution.name = self._name
             if self._capture:
-                for name, value in surroundings().items():
-                    execution.custom_properties[name].CopyFrom(to_value(name, value))
-            contexts = list(self._contexts())
+                _set_custom(execution, surroundings())
+            contexts = described_contexts(self._store, self._named_contexts)
             self._execution_id, _, self._context_ids = self._store.put_execution(
-                execution, [*events], contexts, reuse_context_if_already_exist=True
+                execution,
+                [(None, event) for event in events],
+                contexts,
+                reuse_context_if_already_exist=True,
             )
-            self._input_ids += [event.artifact_id for _, event in events]
+            for event in events:
+                names = {step.key for step in event.path.steps if step.HasField("key")}
+                self._input_names[event.artifact_id] = names
+            self._process_id = os.getpid()
             self._is_open = True
             self._started = time.monotonic()
         return self
@@ -160,7 +150,10 @@ class Run(ShownInNotebooks):
         exception: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        failure = None if _is_success(exception) else exception
+        if os.getpid() != self._process_id:
+            # A forked child leaves the block, too. Its parent is still in there.
+            return
+        failure = None if is_success(exception) else exception
         try:
             self._end(failure)
         except StatusError as error:
@@ -174,76 +167,47 @@ class Run(ShownInNotebooks):
         """Record each call of a function as a run of its own.
 
         Arguments that are artifacts become inputs, plain ones properties, in addition to what the
-        decorator says. A parameter that is named `run` and not given receives the Run.
+        decorator says, also where they lie in lists and mappings. A parameter that is named `run`
+        and not given receives the Run. A call that answers an awaitable ends when that is awaited.
         """
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise InvalidArgumentError(
-                f"{function.__qualname__} is a generator: use `with store.run(...)` inside of it"
-            )
-        signature = inspect.signature(function)
-        takes_run = "run" in signature.parameters
-
-        def started(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Run:
-            given = signature.bind_partial(*arguments, **keywords)
-            given.apply_defaults()
-            named = {name: value for name, value in given.arguments.items() if name != "run"}
-            return self._for_call(named)
-
-        def with_run(run: Run, keywords: dict[str, Any]) -> dict[str, Any]:
-            return {"run": run, **keywords} if takes_run else keywords
-
-        if inspect.iscoroutinefunction(function):
-
-            @functools.wraps(function)
-            async def recorded_later(*arguments: Any, **keywords: Any) -> Any:
-                with started(arguments, keywords) as run:
-                    return await function(*arguments, **with_run(run, keywords))
-
-            return recorded_later  # type: ignore[return-value]
-
-        @functools.wraps(function)
-        def recorded(*arguments: Any, **keywords: Any) -> Any:
-            with started(arguments, keywords) as run:
-                return function(*arguments, **with_run(run, keywords))
-
-        return recorded  # type: ignore[return-value]
+        return recorded(function, self._for_call)  # type: ignore[no-any-return]
 
     def input(
         self,
         artifact: mlmd.Artifact | int | str,
         /,
         *,
-        uri: str | None = None,
+        uri: str | os.PathLike[str] | None = None,
         name: str | None = None,
         key: str | None = None,
         properties: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> mlmd.Artifact:
-        """Note an input: an artifact, its id, or the type of one with its `uri` or `name`.
+        """Note an input: an artifact, its id, or the type of one with its `uri` (and `name`).
 
         Given a type, the stored artifact of this type and uri (and name) is taken, the most recent
         if there are several, and a new one is put when there is none; properties describe a new
         one. `key` names the input in its event. Answers the artifact.
         """
+        given = all_properties(properties, more)
+        uri, name, key = uri_or_none(uri), text_or_none("name", name), text_or_none("key", key)
         with self._mutex:
             self._check_open()
-            event = mlmd.Event(type=mlmd.Event.INPUT)
-            if key is not None:
-                event.path.steps.add().key = key
+            event = _event(mlmd.Event.INPUT, key)
             if isinstance(artifact, str):
-                new = self._described_artifact(artifact, {**(properties or {}), **more})
+                new = described_artifact(self._store, artifact, given)
                 known = self._stored(new.type_id, uri, name)
                 if known is None:
                     _describe(new, uri, name)
                     new.state = mlmd.Artifact.LIVE
-                    return self._put(new, event, self._input_ids)
+                    stored = self._put(new, event)
+                    self._input_names[stored.id] = set() if key is None else {key}
+                    return stored
                 artifact = known
-            artifact_id = artifact if isinstance(artifact, int) else artifact.id
-            if artifact_id not in self._input_ids:
-                event.artifact_id = artifact_id
-                self._store.put_execution(self.execution, [(None, event)], self._own_contexts())
-                self._input_ids.append(artifact_id)
-            (stored,) = self._store.get_artifacts_by_id([artifact_id])
+            ((member, _),) = places_of([artifact])
+            event.artifact_id = id_of(member)
+            self._add_input(event, key)
+            (stored,) = self._artifacts([event.artifact_id])
             return stored
 
     def output(
@@ -251,7 +215,7 @@ class Run(ShownInNotebooks):
         artifact_type: str,
         /,
         *,
-        uri: str | None = None,
+        uri: str | os.PathLike[str] | None = None,
         name: str | None = None,
         key: str | None = None,
         properties: Mapping[str, Any] | None = None,
@@ -263,68 +227,66 @@ class Run(ShownInNotebooks):
         whose names are no Python names, or that this method has parameters for. Raises
         AlreadyExistsError when the type has an artifact of this name.
         """
+        given = all_properties(properties, more)
+        uri, name, key = uri_or_none(uri), text_or_none("name", name), text_or_none("key", key)
         with self._mutex:
             self._check_open()
-            new = self._described_artifact(artifact_type, {**(properties or {}), **more})
+            new = described_artifact(self._store, artifact_type, given)
             _describe(new, uri, name)
             new.state = mlmd.Artifact.PENDING
-            event = mlmd.Event(type=mlmd.Event.OUTPUT)
-            if key is not None:
-                event.path.steps.add().key = key
-            return self._put(new, event, self._output_ids)
+            return self._put(new, _event(mlmd.Event.OUTPUT, key))
 
     def record(self, properties: Mapping[str, Any] | None = None, /, **more: Any) -> None:
         """Set properties of the execution, at once: each call is a version in its history."""
+        given = all_properties(properties, more)
         with self._mutex:
             self._check_open()
-            described = self._described({**(properties or {}), **more})
-            execution = self.execution
-            _take_over(described, execution)
+            described = described_execution(self._store, self._execution_type, given)
+            before = self._stored_execution()
+            execution = _copy(before)
+            for name, value in described.properties.items():
+                execution.properties[name].CopyFrom(value)
+            for name, value in described.custom_properties.items():
+                execution.custom_properties[name].CopyFrom(value)
             self._store.put_executions([execution])
+            self._handed_out.take_over(before, self._stored_execution())
 
-    def _for_call(self, arguments: Mapping[str, Any]) -> Run:
+    def _for_call(self, arguments: Arguments) -> Run:
         """The run of one call of the decorated function."""
-        inputs: dict[str, list[Input]] = {}
-        values: dict[str, Any] = {}
-        for name, value in arguments.items():
-            artifacts = value if isinstance(value, list | tuple) else [value]
-            if artifacts and all(isinstance(member, mlmd.Artifact) for member in artifacts):
-                inputs[name] = list(artifacts)
-            elif is_value(value):
-                values[name] = value
-        for name, fixed in _by_name(self._given_inputs):
-            inputs.setdefault(name, []).extend(fixed)
-        return Run(
+        run = Run(
             self._store,
             self._execution_type,
             name=self._name,
-            inputs=inputs,
-            contexts=self._given_contexts,
-            properties={**values, **self._properties},
+            contexts=self._named_contexts,
+            properties={**arguments.values, **self._properties},
             capture=self._capture,
         )
+        run._places = [*arguments.places, *without_taken(self._places, arguments.places)]
+        return run
 
     def _end(self, failure: BaseException | None) -> None:
         with self._mutex:
             self._check_open()
             self._is_open = False
-            execution = self.execution
-            seconds = time.monotonic() - self._started
-            execution.custom_properties["duration_seconds"].double_value = seconds
-            execution.last_known_state = mlmd.Execution.COMPLETE
-            state = mlmd.Artifact.LIVE
+            before = self._stored_execution()
+            execution = _copy(before)
+            _set_custom(execution, {"duration_seconds": time.monotonic() - self._started})
+            ended_as, state = mlmd.Execution.COMPLETE, mlmd.Artifact.LIVE
             if failure is not None:
-                execution.last_known_state = mlmd.Execution.FAILED
-                state = mlmd.Artifact.ABANDONED
-                for name, text in _described_error(failure).items():
-                    execution.custom_properties[name].string_value = text
+                ended_as, state = mlmd.Execution.FAILED, mlmd.Artifact.ABANDONED
+                _set_custom(execution, described_error(failure))
+            # Somebody who has given it another state meanwhile knows better.
+            if execution.last_known_state == mlmd.Execution.RUNNING:
+                execution.last_known_state = ended_as
             ended: list[tuple[mlmd.Artifact | None, mlmd.Event | None]] = []
-            for artifact in self.outputs:
-                # Somebody who has given it another state meanwhile knows better.
+            output_ids = self._output_ids()
+            for artifact in self._artifacts(output_ids):
                 if artifact.state == mlmd.Artifact.PENDING:
                     artifact.state = state
                     ended.append((artifact, None))
             self._store.put_execution(execution, ended, [])
+            self._handed_out.take_over(before, self._stored_execution())
+            self._handed_out.end(self._artifacts(output_ids))
 
     def _check_open(self) -> None:
         if not self._is_open:
@@ -332,13 +294,50 @@ class Run(ShownInNotebooks):
                 f"the run {self._execution_type!r} is not open: call its methods inside of `with`"
             )
 
-    def _put(self, artifact: mlmd.Artifact, event: mlmd.Event, ids: list[int]) -> mlmd.Artifact:
+    def _add_input(self, event: mlmd.Event, key: str | None) -> None:
+        names = self._input_names.get(event.artifact_id)
+        if names is None:
+            self._store.put_execution(
+                self._stored_execution(), [(None, event)], self._own_contexts()
+            )
+            self._input_names[event.artifact_id] = set() if key is None else {key}
+        elif key is not None and key not in names:
+            # MLMD keeps one INPUT event of an artifact, and changes none.
+            further = self._further_names.setdefault(key, [])
+            further.append(event.artifact_id)
+            before = self._stored_execution()
+            execution = _copy(before)
+            _set_custom(execution, {"further_input_names": self._further_names})
+            self._store.put_executions([execution])
+            self._handed_out.take_over(before, self._stored_execution())
+            names.add(key)
+
+    def _put(self, artifact: mlmd.Artifact, event: mlmd.Event) -> mlmd.Artifact:
         _, (artifact_id,), _ = self._store.put_execution(
-            self.execution, [(artifact, event)], self._own_contexts()
+            self._stored_execution(), [(artifact, event)], self._own_contexts()
         )
-        ids.append(artifact_id)
-        (stored,) = self._store.get_artifacts_by_id([artifact_id])
+        (stored,) = self._artifacts([artifact_id])
         return stored
+
+    def _stored_execution(self) -> mlmd.Execution:
+        (execution,) = self._store.get_executions_by_id([self.id])
+        return execution
+
+    def _output_ids(self) -> list[int]:
+        """The outputs of all: a forked child's, too."""
+        if self._execution_id is None:
+            return []
+        events = self._store.get_events_by_execution_ids([self._execution_id])
+        return [event.artifact_id for event in events if event.type == mlmd.Event.OUTPUT]
+
+    def _artifacts(self, ids: Iterable[int]) -> list[mlmd.Artifact]:
+        """Artifacts by id, noted as handed out while the run is open."""
+        wanted = list(ids)
+        found = self._store.get_artifacts_by_id(wanted) if wanted else []
+        if self._is_open:
+            for artifact in found:
+                self._handed_out.artifact(artifact)
+        return found
 
     def _own_contexts(self) -> list[mlmd.Context]:
         return self._store.get_contexts_by_id(self._context_ids) if self._context_ids else []
@@ -353,122 +352,14 @@ class Run(ShownInNotebooks):
         ]
         return max(found, key=lambda artifact: artifact.id, default=None)
 
-    def _contexts(self) -> Iterator[mlmd.Context]:
-        for type_name, names in self._given_contexts.items():
-            try:
-                type_id = self._store.get_context_type(type_name).id
-            except NotFoundError:
-                type_id = self._store.put_context_type(
-                    mlmd.ContextType(name=type_name), can_add_fields=True, can_omit_fields=True
-                )
-            for name in names:
-                yield mlmd.Context(type_id=type_id, name=name)
 
-    def _described(self, values: Mapping[str, Any]) -> mlmd.Execution:
-        """A new execution of the run's type, made or extended as needed, with properties."""
-        found, type_id = _fitting(
-            self._store.get_execution_type,
-            self._store.put_execution_type,
-            mlmd.ExecutionType(name=self._execution_type),
-            values,
-        )
-        return mlmd.Execution(
-            type_id=type_id, properties=found.typed, custom_properties=found.custom
-        )
-
-    def _described_artifact(self, type_name: str, values: Mapping[str, Any]) -> mlmd.Artifact:
-        found, type_id = _fitting(
-            self._store.get_artifact_type,
-            self._store.put_artifact_type,
-            mlmd.ArtifactType(name=type_name),
-            values,
-        )
-        return mlmd.Artifact(
-            type_id=type_id, properties=found.typed, custom_properties=found.custom
-        )
-
-
-def _fitting(
-    get: Callable[[str], Any], put: Callable[..., int], empty: Any, values: Mapping[str, Any]
-) -> tuple[Properties, int]:
-    """Values divided by what a type declares, which is made or extended as needed, and its id."""
-    for attempt in range(_ATTEMPTS):
-        try:
-            stored = get(empty.name)
-        except NotFoundError:
-            stored = None
-        found = properties_of(values, {} if stored is None else dict(stored.properties))
-        if stored is not None and not found.added:
-            return found, stored.id
-        wanted = type(empty)(name=empty.name, properties=found.added)
-        try:
-            return found, put(wanted, can_add_fields=True, can_omit_fields=True)
-        except AlreadyExistsError:
-            # Another process has just declared one of them, as something else.
-            if attempt == _ATTEMPTS - 1:
-                raise
-    raise AssertionError("unreachable")
-
-
-def _named_contexts(
-    contexts: Mapping[str, str | Iterable[str]],
-) -> dict[str, list[str]]:
-    """The names of contexts by type, one name or several."""
-    if not isinstance(contexts, Mapping):
+def _type_name(execution_type: object) -> str:
+    if callable(execution_type) and not isinstance(execution_type, str):
         raise InvalidArgumentError(
-            f"contexts maps names of types to names of contexts, such as {{'Pipeline': 'churn'}}; "
-            f"{contexts!r} does not"
+            'store.run takes the type of the execution: write `@store.run("Type")`, not '
+            "`@store.run`, above a function"
         )
-    named = {}
-    for type_name, given in contexts.items():
-        names = [given] if isinstance(given, str) else list(given) if _is_iterable(given) else []
-        if not names or not all(isinstance(name, str) for name in (type_name, *names)):
-            raise InvalidArgumentError(
-                f"contexts: {type_name!r} names a type, and what it stands for is the name of a "
-                f"context or a list of names, not {given!r}"
-            )
-        named[type_name] = names
-    return named
-
-
-def _is_iterable(value: object) -> bool:
-    return isinstance(value, Iterable)
-
-
-def _input_events(inputs: Inputs) -> Iterator[mlmd.Event]:
-    """An event for each input, once; those of a mapping bear their name and place."""
-    seen = set[int]()
-    for name, artifacts in _by_name(inputs):
-        for index, artifact in enumerate(artifacts):
-            artifact_id = artifact if isinstance(artifact, int) else artifact.id
-            if artifact_id in seen:
-                continue
-            seen.add(artifact_id)
-            event = mlmd.Event(type=mlmd.Event.INPUT, artifact_id=artifact_id)
-            if name:
-                event.path.steps.add().key = name
-                event.path.steps.add().index = index
-            yield event
-
-
-def _by_name(inputs: Inputs) -> Iterator[tuple[str, list[Input]]]:
-    if isinstance(inputs, mlmd.Artifact | int):
-        raise InvalidArgumentError("inputs takes a list of artifacts, or a mapping from names")
-    groups = inputs.items() if isinstance(inputs, Mapping) else [("", list(inputs))]
-    for name, members in groups:
-        group = [members] if isinstance(members, mlmd.Artifact | int) else list(members)
-        for member in group:
-            if isinstance(member, bool) or not isinstance(member, mlmd.Artifact | int):
-                raise InvalidArgumentError(
-                    f"inputs: {member!r} is neither an artifact nor an id; `run.input(type, "
-                    "uri=...)` takes an input that may not be recorded yet"
-                )
-            if isinstance(member, mlmd.Artifact) and not member.HasField("id"):
-                raise InvalidArgumentError(
-                    f"inputs: the artifact with uri {member.uri!r} has no id: put it first, or use "
-                    "`run.input(type, uri=...)`"
-                )
-        yield name, group
+    return text_of("the type of an execution", execution_type)
 
 
 def _describe(artifact: mlmd.Artifact, uri: str | None, name: str | None) -> None:
@@ -478,26 +369,31 @@ def _describe(artifact: mlmd.Artifact, uri: str | None, name: str | None) -> Non
         artifact.name = name
 
 
-def _take_over(described: mlmd.Execution, execution: mlmd.Execution) -> None:
-    for name, value in described.properties.items():
-        execution.properties[name].CopyFrom(value)
-    for name, value in described.custom_properties.items():
-        execution.custom_properties[name].CopyFrom(value)
+def _event(event_type: Any, key: str | None) -> mlmd.Event:
+    event = mlmd.Event(type=event_type)
+    if key is not None:
+        add_steps(event, (key,))
+    return event
 
 
-def _is_success(exception: BaseException | None) -> bool:
-    return exception is None or (isinstance(exception, SystemExit) and not exception.code)
+def _set_custom(execution: mlmd.Execution, values: Mapping[str, Any]) -> None:
+    for name, given in values.items():
+        value = to_value(name, given)
+        if value is not None:
+            execution.custom_properties[name].CopyFrom(value)
 
 
-def _described_error(error: BaseException) -> dict[str, str]:
-    """What is recorded of an error: its class and text, and where it came from."""
-    lines = traceback.format_exception(type(error), error, error.__traceback__)
-    described = {
-        "error": "".join(traceback.format_exception_only(type(error), error)).strip(),
-        "traceback": "".join(lines),
-    }
-    # The end of a long text says more than its beginning; what cannot be encoded is escaped.
-    return {
-        name: text[-_ERROR_CHARACTERS_MAX:].encode(errors="backslashreplace").decode()
-        for name, text in described.items()
-    }
+def _copy(execution: mlmd.Execution) -> mlmd.Execution:
+    copied = mlmd.Execution()
+    copied.CopyFrom(execution)
+    return copied
+
+
+def _after_fork_in_child() -> None:
+    # Another thread of the parent may have held the lock; here there is none to let go of it.
+    for run in list(_living):
+        run._mutex = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

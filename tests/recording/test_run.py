@@ -252,7 +252,7 @@ def test_inputs_by_name_bear_their_place(store: eventstore.MetadataStore) -> Non
         pass
     events = store.get_events_by_execution_ids([run.id])
     places = {e.artifact_id: [s.key or s.index for s in e.path.steps] for e in events}
-    assert places == {first.id: ["train", 0], second.id: ["train", 1]}
+    assert places == {first.id: ["train", 0, "again", 0], second.id: ["train", 1]}
 
 
 @pytest.mark.parametrize("inputs", [["s3://x"], [True], mlmd.Artifact(), [mlmd.Artifact(uri="u")]])
