@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -62,13 +63,14 @@ def part(report: Report) -> Outcome:
         report(f"left out: {reason}")
         return outcome
     each = STATES // len(CHAPTERS) + 1
-    for chapter in CHAPTERS:
-        number = 0
-        for state in states([chapter.name], each):
-            number += 1
-            outcome.complaints += [f"{state.title()}: {line}" for line in state.complaints]
-        outcome.count("states after a loss of power", number)
-        report(f"{chapter.name}: {number} states after a loss of power")
+    names = [chapter.name for chapter in CHAPTERS]
+    with ThreadPoolExecutor(os.cpu_count()) as processes:
+        left = processes.map(lambda name: [*states([name], each)], names)
+        for name, found in zip(names, left, strict=True):
+            for state in found:
+                outcome.complaints += [f"{state.title()}: {line}" for line in state.complaints]
+            outcome.count("states after a loss of power", len(found))
+            report(f"{name}: {len(found)} states after a loss of power")
     return outcome
 
 
