@@ -57,6 +57,14 @@ class GraphNode:
         return mlmd.Artifact.State.Name(self.message.state) if has_state else ""
 
 
+def names_of(event: mlmd.Event) -> list[str] | None:
+    """The names of an artifact, where the event's path bears pairs of a name and an index."""
+    steps = event.path.steps
+    kinds = [step.WhichOneof("value") for step in steps]
+    is_pairs = kinds == ["key", "index"] * (len(kinds) // 2)
+    return [step.key for step in steps[::2]] if is_pairs else None
+
+
 @dataclass(frozen=True, slots=True)
 class Edge:
     """An event, in the direction in which data flows: into an execution, or out of it."""
@@ -67,13 +75,14 @@ class Edge:
 
     @property
     def label(self) -> str:
-        """The event's type and path: `INPUT examples[0]`."""
+        """The event's type and path: `INPUT examples[0]`, or `INPUT model[0], baseline[0]`."""
+        before_key = ", " if names_of(self.event) is not None else "."
         path = ""
         for step in self.event.path.steps:
             if step.WhichOneof("value") == "index":
                 path += f"[{step.index}]"
             else:
-                path += f".{step.key}" if path else step.key
+                path += f"{before_key}{step.key}" if path else step.key
         return f"{mlmd.Event.Type.Name(self.event.type)} {path}".rstrip()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from eventstore.errors import InvalidArgumentError, NotFoundError
+from eventstore.lineage.graph import names_of
 from eventstore.projections import index_tables as tables
 from eventstore.projections.lineage import INPUTS, OUTPUTS
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -110,11 +111,12 @@ def _candidates(snapshot: Snapshot, type_id: int, artifact_ids: set[int]) -> lis
 
 
 def _keys(event: mlmd.Event) -> list[str]:
-    """The names of an input: of one that has several, the path bears a name and an index each."""
-    kinds = [step.WhichOneof("value") for step in event.path.steps]
-    if kinds == ["key", "index"] * (len(kinds) // 2):
-        return [step.key for step in event.path.steps[::2]] or [""]
-    return [event.path.steps[0].key if kinds[0] == "key" else ""]
+    """What the path begins with, of each name that it bears."""
+    names = names_of(event)
+    if names is None:
+        first = event.path.steps[0]
+        return [first.key if first.WhichOneof("value") == "key" else ""]
+    return names or [""]
 
 
 def _is_like(

@@ -28,6 +28,9 @@ _KINDS = {
 }
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 
+_BYTES_MAX = 2**24
+"""An argument of a function that is larger is data, not a setting; a record takes 64 MiB."""
+
 LIST_KEY = "values"
 """A property holds a struct, not a list: a list becomes a struct with this one member."""
 
@@ -41,9 +44,13 @@ class Properties(NamedTuple):
 
 
 def is_value(value: Any) -> bool:
-    """Whether `to_value` makes a value of it."""
+    """Whether `to_value` makes a value of it, and not one that would fill a record."""
     try:
-        return to_value("", value) is not None
+        # What says its size is not taken apart for nothing.
+        if getattr(value, "nbytes", 0) > _BYTES_MAX:
+            return False
+        found = to_value("", value)
+        return found is not None and found.ByteSize() <= _BYTES_MAX
     except Exception:  # what objects of any class do when they are asked for their parts
         return False
 

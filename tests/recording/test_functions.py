@@ -239,6 +239,20 @@ def test_what_cannot_be_recorded_leaves_the_rest(store: eventstore.MetadataStore
     assert dict(struct["d"]) == {"x": 2}
 
 
+def test_large_data_is_no_setting(store: eventstore.MetadataStore) -> None:
+    @store.run("T", capture=False)
+    def train(table: Any, text: str, rate: float) -> None: ...
+
+    class Table:
+        dtype, nbytes = "float64", 2**60
+
+        def tolist(self) -> Any:
+            raise AssertionError("it is too large for that")
+
+    train(Table(), "x" * 2**27, 0.1)
+    assert set(_only(store).properties) == {"rate"}
+
+
 def test_an_artifact_under_several_names_bears_them_all(store: eventstore.MetadataStore) -> None:
     (data, other) = _put(store, 2)
 
@@ -255,6 +269,8 @@ def test_an_artifact_under_several_names_bears_them_all(store: eventstore.Metada
         wanted = {"train": [data.id, other.id], "check": [data.id], "fixed": [data.id]}
         assert [r.execution.id for r in store.find_runs("T", inputs=wanted)] == [execution.id]
         assert not store.find_runs("T", inputs={**wanted, name: []})
+    labels = {edge.label for edge in store.upstream("execution", execution.id).edges}
+    assert {"INPUT train[0], train[1], check[0], train[3], fixed[0]", "INPUT train[2]"} <= labels
 
 
 def test_a_name_that_an_input_gets_later_is_a_property(store: eventstore.MetadataStore) -> None:
