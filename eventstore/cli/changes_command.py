@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -202,7 +203,11 @@ def _object(commit: CommitChanges) -> dict[str, object]:
 @click.option("--commits", type=click.IntRange(min=1), help="Stop after so many commits.")
 @output_options
 def tail_command(directory: Path, after: int | None, commits: int | None, output: Output) -> None:
-    """Show commits as they come, whoever puts them, until interrupted."""
+    """Show commits as they come, whoever puts them, until interrupted.
+
+    A file of --output is there from the start, and has each commit as soon as it came.
+    """
+    output = replace(output, grows=True)
     with opened_store(directory) as store:
 
         def found() -> Iterator[CommitChanges]:

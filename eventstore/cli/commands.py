@@ -11,7 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from eventstore.cli.help import Command, nearest
-from eventstore.cli.moments import EXAMPLES, parsed_moment
+from eventstore.cli.moments import EXAMPLES, parsed_moment, refuse_unknown_zone
 from eventstore.cli.results import Output
 from eventstore.log.record import KINDS
 from eventstore.shown_text import shown_text
@@ -147,6 +147,8 @@ def _with_options(run: Callable[..., None], without: set[str]) -> Callable[..., 
     ) -> None:
         if as_json and as_csv:
             raise click.UsageError("--json and --csv exclude each other")
+        if local:
+            refuse_unknown_zone()
         output = Output(
             form="json" if as_json else "csv" if as_csv else "text",
             local=local,

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import NoReturn
 
@@ -26,6 +29,7 @@ EXIT_DAMAGED = 3
 EXIT_CACHE_DISAGREES = 4
 EXIT_INTERRUPTED = 130
 EXIT_PIPE_CLOSED = 141
+_ENDING = ("SIGTERM", "SIGHUP")
 
 _COMMANDS = {
     "backup": "eventstore.cli.backup_command:backup_command",
@@ -132,7 +136,8 @@ def main() -> None:
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(_OneLine())
     try:
-        _run(sys.argv[1:])
+        with _ended_by_signals():
+            _run(sys.argv[1:])
         # What is written last may fail, too.
         sys.stdout.flush()
     except click.exceptions.Exit as exit_:
@@ -146,6 +151,16 @@ def main() -> None:
         sys.exit(EXIT_USAGE if isinstance(error, click.UsageError) else EXIT_FAILED)
     except (click.Abort, KeyboardInterrupt):
         _end("interrupted", EXIT_INTERRUPTED)
+    except RuntimeError as error:
+        # DuckDB's, where the signal reached it.
+        if str(error) != "Query interrupted":
+            raise
+        _end("interrupted", EXIT_INTERRUPTED)
+    except _EndedError as ended:
+        # Nothing unfinished is left by now. Whoever sent the signal sees that it did its work.
+        with suppress(OSError):
+            sys.stdout.flush()
+        os.kill(os.getpid(), ended.signal)
     except BrokenPipeError:
         # Whoever read has enough, as `head` does.
         _leave(EXIT_PIPE_CLOSED)
@@ -167,6 +182,42 @@ def main() -> None:
             EXIT_FAILED,
         )
     sys.exit(0)
+
+
+class _EndedError(BaseException):
+    """The process was asked to end, by a signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = number
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let what is unfinished be removed when the process is asked to end; a second time it ends."""
+
+    def ended(number: int, frame: object) -> NoReturn:  # noqa: ARG001
+        signal.signal(number, signal.SIG_DFL)
+        received.append(number)
+        raise _EndedError(number)
+
+    received: list[int] = []
+    numbers = [getattr(signal, name) for name in _ENDING if hasattr(signal, name)]
+    is_main = threading.current_thread() is threading.main_thread()
+    # One that is ignored stays so: the process is to go on when its terminal is closed.
+    caught = [n for n in numbers if is_main and signal.getsignal(n) is signal.SIG_DFL]
+    for number in caught:
+        signal.signal(number, ended)
+    try:
+        yield
+    except BaseException:
+        # Native code may have raised an error of its own in place of the handler's.
+        if received:
+            raise _EndedError(received[0]) from None
+        raise
+    finally:
+        for number in caught:
+            signal.signal(number, signal.SIG_DFL)
 
 
 class _OneLine(logging.Formatter):

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import re
+import zoneinfo
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 
 import click
 
+from eventstore.cli.help import nearest
 from eventstore.cli.results import Output, note
 from eventstore.log import Log
 from eventstore.metadata_store.metadata_store import AsOfStore, MetadataStore
 from eventstore.store.engine import MILLISECONDS_MIN
 
 _AGO = re.compile(r"(\d+) (second|minute|hour|day|week)s? ago")
+_POSIX_NAME = r"([A-Za-z]{3,}|<[A-Za-z0-9+-]{3,}>)"
+_POSIX_OFFSET = r"[+-]?\d{1,2}(:\d{1,2}){0,2}"
+_POSIX_ZONE = re.compile(
+    rf"{_POSIX_NAME}{_POSIX_OFFSET}({_POSIX_NAME}({_POSIX_OFFSET})?(,[^,]+,[^,]+)?)?"
+)
+"""A zone that tells its rules itself: `CET-1CEST,M3.5.0,M10.5.0/3`."""
 _MICROSECOND = timedelta(microseconds=1)
 
 EXAMPLES = "1200, 2026-11-20, 2026-11-20T08:00Z, yesterday, '3 hours ago'"
@@ -93,6 +102,19 @@ def parsed_moment(text: str, *, local: bool = False) -> Moment:
             f"{text!r} is no moment: write a position, a day or a time, such as {EXAMPLES}"
         ) from None
     return Moment(words, start=moment, end=moment)
+
+
+def refuse_unknown_zone() -> None:
+    """Raise click.UsageError when TZ names no zone: the system would take it for UTC, silently."""
+    text = os.environ.get("TZ", "")
+    name = text.removeprefix(":")
+    if not name or _POSIX_ZONE.fullmatch(name):
+        return
+    folders = [os.environ["TZDIR"]] if os.environ.get("TZDIR") else zoneinfo.TZPATH
+    if any(os.path.isfile(os.path.join(folder, name)) for folder in folders):
+        return
+    near = nearest(name, sorted(zoneinfo.available_timezones()))
+    raise click.UsageError(f"TZ={text} names no time zone that is known here{near}")
 
 
 def _day(text: str, day: date, local: bool) -> Moment:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -71,6 +72,8 @@ class Output:
     """Whether values of any length are shown whole on a terminal."""
     file: Path | None = None
     force: bool = False
+    grows: bool = False
+    """Whether --output's file is there from the start, and each line of it at once."""
     says_where: bool = False
     """Whether --output was given, be it for standard output."""
 
@@ -124,7 +127,7 @@ class Output:
         with self.opened() as written:
             for value in values:
                 written.line(json_text(self._in_zone(value)))
-                if self.file is None:
+                if self.file is None or self.grows:
                     written.flush()
 
     def csv(self, table: Table) -> None:
@@ -136,6 +139,8 @@ class Output:
             written.line(",".join(_csv_text(name) for name in table.columns))
             for row in table.rows:
                 written.line(",".join(self._csv_value(value) for value in row))
+                if self.grows:
+                    written.flush()
 
     def text(self, text: str, *, is_json: bool = False) -> None:
         """Write text of a form of its own, such as Graphviz's; harmless on a terminal."""
@@ -184,11 +189,12 @@ class Output:
 
     @contextmanager
     def opened(self) -> Iterator[_Written]:
-        """Where the result is written; a file appears when it is complete, or not at all."""
+        """Where the result is written; a file appears when it is complete, unless it grows."""
         if self.file is None:
             yield _Written(sys.stdout.buffer, is_terminal=sys.stdout.isatty())
             return
-        with written_file(self.file, force=self.force) as stream:
+        opening = growing_file if self.grows else written_file
+        with opening(self.file, force=self.force) as stream:
             yield _Written(stream, is_terminal=False)
 
     def width(self) -> int | None:
@@ -321,6 +327,8 @@ def written_file(path: Path, *, force: bool) -> Iterator[BinaryIO]:
         unfinished = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
         try:
             with open(unfinished, "xb") as written:
+                if exists:
+                    _take_after(target, written.fileno())
                 yield written
             os.replace(unfinished, target)
         finally:
@@ -328,6 +336,30 @@ def written_file(path: Path, *, force: bool) -> Iterator[BinaryIO]:
                 unfinished.unlink()
     except OSError as error:
         raise translated(error, "writing", path) from None
+
+
+@contextmanager
+def growing_file(path: Path, *, force: bool) -> Iterator[BinaryIO]:
+    """A new file that is there at once, for a result without an end; raises as `written_file`."""
+    refuse_inside_of_store(path)
+    try:
+        if path.is_file() and not force:
+            raise _exists(path)
+        with open(path, "wb" if os.path.lexists(path) else "xb") as written:
+            yield written
+    except OSError as error:
+        raise translated(error, "writing", path) from None
+
+
+def _take_after(replaced: Path, descriptor: int) -> None:
+    """Give a file the owner and mode of the one that it will replace, before it has content."""
+    status = replaced.stat()
+    # Nobody but root may give files away; a group of one's own can be kept.
+    for owner in (status.st_uid, -1):
+        with suppress(OSError):
+            os.fchown(descriptor, owner, status.st_gid)
+            break
+    os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
 
 
 def refuse_inside_of_store(path: Path) -> None:

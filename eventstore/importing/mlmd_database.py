@@ -15,6 +15,7 @@ equals the lower id is first. So a node always precedes the links to it, if it e
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -188,6 +189,10 @@ class MlmdDatabase:
             tables = {row[0] for row in names}
         except sqlite3.Error as error:
             raise self._translated(error) from None
+        if not tables and not os.path.getsize(self.path):
+            raise errors.FailedPreconditionError(
+                f"{self.path} is empty: name the file of an MLMD SQLite database"
+            )
         if "MLMDEnv" not in tables:
             raise errors.FailedPreconditionError(
                 f"{self.path} is an SQLite database, but not one of MLMD's: it has no table MLMDEnv"
