@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -202,6 +203,11 @@ class Compiler:
             literal=literal,
         )
 
+    def negative(self, number: Typed) -> Typed:
+        """A literal of the text with a minus right before it."""
+        assert number.literal is not None
+        return self.literal_of(number.literal.converted(operator.neg), number.type)
+
     # Names
 
     def name(self, name: str) -> Typed:
@@ -331,8 +337,6 @@ class Compiler:
         return Typed(bound, LIST, operands=tuple(one_of_each), parameter=bound.removeprefix("$"))
 
     def operator(self, word: str, operands: Sequence[Typed]) -> Typed:
-        if len(operands) == 1 and word in ("+", "-") and operands[0].literal is not None:
-            return operators.signed_literal(self, word, operands[0])
         return self.made_of(operators.applied(self, word, operands), operands)
 
 

@@ -136,7 +136,7 @@ def membership(
 
 
 def long_membership(left: Evaluate | None, name: str, *, negated: bool) -> Evaluate | None:
-    """Whether a value is in the list that a parameter holds."""
+    """Whether a value is in the list of literals, none of them NULL, that a parameter holds."""
     if left is None:
         return None
 
@@ -146,9 +146,7 @@ def long_membership(left: Evaluate | None, name: str, *, negated: bool) -> Evalu
             return None
         if isinstance(members[0], float):
             value = float(value)
-        if value in members:
-            return not negated
-        return None if None in members else negated
+        return (value in members) is not negated
 
     return evaluate
 

@@ -121,7 +121,8 @@ def _format(arguments: Sequence[Typed]) -> Typed:
     if len(arguments) != 2:
         raise refused(f"FORMAT takes one value after its format, not {len(arguments) - 1}")
     value = arguments[1]
-    if value.type not in (wanted, NULL):
+    if value.type != wanted and not (value.type == NULL and wanted == INT64):
+        # NULL as such is an integer.
         raise no_signature("FORMAT", arguments)
     # As in SQLite: nothing is printed as 0, or as nothing.
     printed = f"{_typed(value, wanted)}::VARCHAR"

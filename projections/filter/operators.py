@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from eventstore.projections.filter import evaluation, functions
 from eventstore.projections.filter.narrowing import look_up_of, narrowest
@@ -26,6 +25,10 @@ if TYPE_CHECKING:
     from eventstore.projections.filter.compiler import Compiler
 
 
+_SIGNED: Final = {"+": NUMERIC, "-": (INT64, FLOAT64), "~": (INT64,)}
+"""What takes a sign."""
+
+
 def applied(compiler: Compiler, word: str, operands: Sequence[Typed]) -> Typed:
     """An operator on its operands; raises InvalidArgumentError for types that it does not take."""
     if word in ("AND", "OR"):
@@ -43,6 +46,8 @@ def applied(compiler: Compiler, word: str, operands: Sequence[Typed]) -> Typed:
         return _membership(left, listed.operands, negated=word != "IN")
     if word.endswith("BETWEEN"):
         return _between(*operands, negated=word != "BETWEEN")
+    if word in ("<<", ">>"):
+        return _shift(word, *operands)
     _refuse_null(word, operands)
     if word.endswith("LIKE"):
         return _like(*operands, negated=word != "LIKE")
@@ -50,7 +55,7 @@ def applied(compiler: Compiler, word: str, operands: Sequence[Typed]) -> Typed:
         return _arithmetic(word, *operands)
     if word == "/":
         return _division(*operands)
-    if word in ("|", "&", "<<", ">>"):
+    if word in ("|", "&"):
         return _bitwise(word, *operands)
     return _comparison(word, *operands)
 
@@ -70,16 +75,6 @@ def narrowed(operand: Typed) -> str:
         f"(CASE WHEN {number} > {INT64_END - 1} THEN {INT64_END - 1} WHEN {number} < "
         f"{-INT64_END + 1} THEN {-INT64_END + 1} - 1 ELSE {number} END)::BIGINT"
     )
-
-
-def signed_literal(compiler: Compiler, word: str, operand: Typed) -> Typed:
-    """A literal with a sign, which is a literal again."""
-    if operand.type not in NUMERIC or (word == "-" and operand.type == UINT64):
-        raise _no_signature(word, [operand])
-    assert operand.literal is not None
-    if word == "+":
-        return operand
-    return compiler.literal_of(operand.literal.converted(operator.neg), operand.type)
 
 
 # Logic and comparison
@@ -243,8 +238,12 @@ def _common_number(word: str, left: Typed, right: Typed) -> str:
 def _bitwise(word: str, left: Typed, right: Typed) -> Typed:
     if left.type != INT64 or right.type != INT64:
         raise _no_signature(word, [left, right])
-    if word in ("|", "&"):
-        return Typed(f"({narrowed(left)} {word} {narrowed(right)})", INT64)
+    return Typed(f"({narrowed(left)} {word} {narrowed(right)})", INT64)
+
+
+def _shift(word: str, left: Typed, right: Typed) -> Typed:
+    if not {left.type, right.type} <= {INT64, NULL}:
+        raise _no_signature(word, [left, right])
     return Typed(_shifted(narrowed(left), narrowed(right), to_left=word == "<<"), INT64)
 
 
@@ -267,7 +266,7 @@ def _shifted(number: str, places: str, *, to_left: bool) -> str:
 
 def _signed(word: str, operand: Typed) -> Typed:
     _refuse_null(word, [operand])
-    if operand.type not in ((INT64,) if word == "~" else (INT64, FLOAT64)):
+    if operand.type not in _SIGNED[word]:
         raise _no_signature(word, [operand])
     if word == "+":
         return replace(operand, column=None)

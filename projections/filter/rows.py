@@ -13,6 +13,7 @@ from eventstore.projections.filter.evaluation import constant
 from eventstore.projections.filter.parsing import BETWEEN, COMPARISON, steps_of
 from eventstore.projections.filter.schema import (
     BOOL,
+    FLOAT64,
     INT64,
     LIST,
     NULL,
@@ -222,7 +223,12 @@ class Rows:
             row.signs.pop()
             self._add(self._compiler.literal_of(Literal(None, -INT64_END), INT64))
         else:
-            self._add(self._compiler.literal(token))
+            literal = self._compiler.literal(token)
+            if literal.type in (INT64, FLOAT64) and row.signs[-1:] == ["-"]:
+                # Right before a number it is part of the literal, anywhere else an operator.
+                row.signs.pop()
+                literal = self._compiler.negative(literal)
+            self._add(literal)
 
     def _read_sign_or_parenthesis(self, level: _Level, value: str) -> None:
         row = level.row
