@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import threading
@@ -213,6 +214,45 @@ def test_targets_and_sources_that_will_not_do_are_named(source: Path, tmp_path: 
         store.backup(tmp_path / "backup")
     (tmp_path / "empty").mkdir()
     assert copy_store(source, tmp_path / "empty").ok
+
+
+def _with_an_empty_directory(target: Path) -> None:
+    target.mkdir()
+
+
+def _with_nothing(target: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("prepare", "error", "words"),
+    [
+        (_with_a_file, errors.AlreadyExistsError, "has appeared at .*target"),
+        (_with_a_store, errors.AlreadyExistsError, "has appeared at .*target"),
+        (_with_an_empty_directory, errors.UnavailableError, "moving the copy to .*target"),
+        (_with_nothing, errors.UnavailableError, "moving the copy to .*target"),
+    ],
+)
+def test_a_copy_that_cannot_take_its_name(
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    prepare: Callable[[Path], None],
+    error: type[errors.StatusError],
+    words: str,
+) -> None:
+    target = tmp_path / "target"
+
+    def failing(_from: Path, to: Path) -> None:
+        assert to == target
+        prepare(target)
+        raise OSError(errno.EIO, "the disk is gone")
+
+    monkeypatch.setattr(os, "rename", failing)
+    with pytest.raises(error, match=words):
+        copy_store(source, target)
+    monkeypatch.undo()
+    assert {path.name for path in tmp_path.iterdir()} <= {"store", "target"}
 
 
 def test_two_backups_to_one_target_do_not_mix(source: Path, tmp_path: Path) -> None:

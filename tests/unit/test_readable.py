@@ -327,6 +327,29 @@ def test_what_can_be_read_is_kept_where_it_is() -> None:
     assert columns["name"].to_pylist() == ["named", "named"]
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param(b"", id="nothing"),
+        # What is skipped holds bytes that would begin a text, were they read as fields.
+        *(
+            pytest.param(b"\x08" + varint((1 << bits) - 1), id=f"number of {bits} bits")
+            for bits in (1, 8, 15, 29, 36, 64)
+        ),
+        pytest.param(b"\x11\x3a\x01\x3a\x01\x3a\x01\x3a\x01", id="double"),
+        pytest.param(b"\x1d\x3a\x01\x3a\x01", id="float"),
+        pytest.param(field(99, b"\xff"), id="unknown bytes"),
+        pytest.param(field(99, field(7, NOT_UTF8)), id="unknown message"),
+    ],
+)
+def test_what_is_mended_is_mended_alone(before: bytes) -> None:
+    mark = field(7, "a\ufffd\ufffd".encode())
+    after = b"\x10\x07"
+    assert mended("Artifact", before + field(7, NOT_UTF8) + after) == before + mark + after
+    inner = custom(before, field(3, NOT_UTF8))
+    assert mended("Artifact", inner) == custom(before, field(3, "a\ufffd\ufffd".encode()))
+
+
 def test_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     store = memory_store()
     type_id, _, _ = put_types(store)
