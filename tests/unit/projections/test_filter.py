@@ -344,3 +344,32 @@ def test_any_text_compiles_or_is_refused(text: str) -> None:
 def test_an_error_says_what_may_be_meant(kind: str, query: str, words: str) -> None:
     with pytest.raises(errors.InvalidArgumentError, match=re.escape(words)):
         compile_filter(query, kind)
+
+
+@pytest.mark.parametrize(
+    ("longest", "one_more", "words"),
+    [
+        (" OR ".join(["TRUE"] * 5_000), " OR TRUE", "more than 5000 values"),
+        (" OR ".join(f"events_{n}.type = INPUT" for n in range(63)), "", ""),
+        (
+            " OR ".join(f"properties.p{n}.int_value = 1" for n in range(63)),
+            " OR properties.p.int_value = 1",
+            "more than 63 neighbours and properties",
+        ),
+        (
+            " OR ".join(f"properties.p{n}.int_value = 1" for n in range(63)),
+            " OR contexts_c.id = 1",
+            "more than 63 neighbours and properties",
+        ),
+        ("id = 1".ljust(1024 * 1024), " ", "longer than 1048576 bytes"),
+        ("id = 1 --".ljust((1024 * 1024 - 9) // 2 + 9, "\u00e4"), "\u00e4", "longer than 1048576"),
+        ("NOT (" * 99 + "id = 1" + ")" * 99, " = TRUE", "more than 100 operators in each other"),
+        ("REPLACE(" * 8 + "name" + ", 'a', 'b')" * 8 + " = ''", "", ""),
+    ],
+    ids=range(8),
+)
+def test_a_filter_may_be_as_long_as_a_limit(longest: str, one_more: str, words: str) -> None:
+    compile_filter(longest, "artifact")
+    if one_more:
+        with pytest.raises(errors.InvalidArgumentError, match=words):
+            compile_filter(longest + one_more, "artifact")
