@@ -19,7 +19,7 @@ import msgspec
 from google.protobuf import any_pb2, struct_pb2
 from google.protobuf.message import Message
 
-from eventstore.log.plain_values import struct_number
+from eventstore.plain_values import struct_number
 from eventstore.shown_text import harmless_json
 
 _ENCODER: Final = msgspec.json.Encoder(decimal_format="number")

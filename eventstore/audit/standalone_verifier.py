@@ -708,12 +708,8 @@ def verify_proof(text: str, key: Key) -> str:
         stated = open_checkpoint(_text(document["checkpoint"]), key)
         record = parse_record(document["record"])
         leaf = leaf_hash(stated["store_id"], record)
-        root = root_from_inclusion(
-            leaf,
-            record["position"] - 1,
-            stated["size"],
-            _path(document["path"]),
-        )
+        path = _path(document["path"])
+        root = root_from_inclusion(leaf, record["position"] - 1, stated["size"], path)
         if root != stated["root"]:
             raise Refused("the record is not part of what was signed")
         if record["commit"] > stated["commit"]:
@@ -848,14 +844,11 @@ def _refuse_strays(
         is_folder = path.is_dir() and not path.is_symlink()
         if path.name == "projections" or _TEMPORARY.fullmatch(path.name):
             continue
-        if _TOP.get(path.name) is not is_folder:
-            raise Refused(f"{path} belongs to nothing: it is no part of a store")
-        if path.exists() and not (is_folder or path.is_file()):
-            raise Refused(f"{path} belongs to nothing: it is not a file")
+        is_other = path.exists() and not (is_folder or path.is_file())
+        if is_other or _TOP.get(path.name) is not is_folder:
+            raise Refused(f"{path} belongs to nothing: it is not a file or folder of a store")
     following = f"{int(max(active)[:10]) + 1:010}.arrows"
     for path in inside:
-        if path.is_dir() and not path.is_symlink():
-            raise Refused(f"{path} belongs to nothing: a log has no folders")
         if path.exists() and not path.is_file():
             raise Refused(f"{path} belongs to nothing: it is not a file")
         if path.name in ("acknowledged", "commit-ends") or _TEMPORARY.fullmatch(path.name):
@@ -866,10 +859,7 @@ def _refuse_strays(
         if path.name == following and next(segment_records(path), None) is None:
             continue
         if os.path.lexists(path):
-            raise Refused(
-                f"{path} belongs to nothing: the manifest does not name it, and others could read "
-                "it as part of the store"
-            )
+            raise Refused(f"{path} belongs to nothing: the manifest does not name it")
 
 
 def _both(stream: pathlib.Path, sealed: pathlib.Path) -> Iterator[Record]:
@@ -908,8 +898,7 @@ def segment_records(path: pathlib.Path, torn: str = "") -> Iterator[Record]:
             for row in zip(*(columns[name].to_pylist() for name in names)):
                 record = dict(zip(_MEMBERS, row))
                 if is_sealed:
-                    derived = dict(zip(_DERIVED, row[len(_MEMBERS) :]))
-                    record["derived"] = derived
+                    record["derived"] = dict(zip(_DERIVED, row[len(_MEMBERS) :]))
                 yield record
     except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
         refused = Torn if path.name == torn else Refused

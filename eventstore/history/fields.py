@@ -10,9 +10,9 @@ from google.protobuf import json_format
 from eventstore.errors import InvalidArgumentError
 from eventstore.lineage.comparison import plain_value
 from eventstore.log.messages import MESSAGES
-from eventstore.log.plain_values import is_same
 from eventstore.log.readable import readable
 from eventstore.log.record import KINDS
+from eventstore.plain_values import is_same
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 _LEFT_OUT = frozenset(

@@ -8,7 +8,7 @@ from typing import Any
 
 from eventstore.errors import InvalidArgumentError
 from eventstore.lineage.walks import require_node
-from eventstore.log.plain_values import is_same, plain_struct, with_struct_numbers
+from eventstore.plain_values import is_same, plain_struct, with_struct_numbers
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.repr_html import ShownInNotebooks
 from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION

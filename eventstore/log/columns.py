@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from eventstore.log import record as kinds
 from eventstore.log.messages import MESSAGES
-from eventstore.log.plain_values import struct_json
 from eventstore.log.readable import UNREADABLE, readable
+from eventstore.plain_values import struct_json
 
 VALUE_TYPE: Final = pa.struct(
     [

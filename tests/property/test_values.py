@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import eventstore
 from eventstore.audit import SigningKey
 from eventstore.cli.main import cli
-from eventstore.log.plain_values import is_same
+from eventstore.plain_values import is_same
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.edge_values import PROPERTIES, VALUES_BY_TYPE, node_with
 

@@ -20,21 +20,23 @@ LAYERS = {
     "errors": set[str](),
     "version": set[str](),
     "shown_text": set[str](),
-    "plain_json": {"shown_text"},
+    "pandas_frames": set[str](),
+    "plain_values": set[str](),
+    "plain_json": {"shown_text", "plain_values"},
     "proto": set[str](),
     "long_work": set[str](),
     "repr_html": set[str](),
     "wording": set[str](),
-    "log": {"errors", "proto", "long_work", "repr_html", "wording"},
+    "log": {"errors", "proto", "long_work", "plain_values", "repr_html", "wording"},
     "projections": {"errors", "proto", "log", "long_work", "wording"},
     "store": {"errors", "proto", "log", "projections", "plain_json", "wording"},
     "lineage": {
         *("errors", "proto", "log", "projections", "store", "shown_text", "plain_json"),
-        "repr_html",
+        *("plain_values", "repr_html"),
     },
     "history": {
         *("errors", "proto", "log", "projections", "store", "lineage", "plain_json"),
-        "repr_html",
+        *("plain_values", "repr_html"),
     },
     "audit": {"errors", "log", "projections", "plain_json", "wording"},
     "report": {
@@ -48,7 +50,7 @@ LAYERS = {
     "recording": {"errors", "proto", "repr_html"},
     "metadata_store": {
         *("errors", "proto", "log", "projections", "store", "lineage", "history", "audit"),
-        *("report", "recording", "notebook", "long_work", "repr_html"),
+        *("report", "recording", "notebook", "long_work", "pandas_frames", "repr_html"),
     },
     "importing": {"errors", "proto", "log", "long_work", "wording"},
 }
