@@ -209,6 +209,14 @@ def _closed_meanwhile(directory: Path, number: int, file: str) -> Segment | None
     return next((s for s in segments if s.number == number and s.sealed and s.file != file), None)
 
 
+def _decodes(record: Record) -> bool:
+    try:
+        derive([record.kind], [record.payload])
+    except _UNDECODABLE:
+        return False
+    return True
+
+
 def _stated_frontier(segment: Segment) -> Frontier:
     try:
         return Frontier(
@@ -313,7 +321,8 @@ class _SegmentCheck:
             self._rows(table, derived=False)
             self._expect_a_commit_each(table, [len(batch) for batch in batches])
             self._expect_whole_commits()
-        if segment is not None and walk.stopped_at + len(END_OF_STREAM) < len(data):
+        end = walk.stopped_at + len(END_OF_STREAM)
+        if segment is not None and walk.ending is Ending.END_OF_STREAM and end < len(data):
             self.find(
                 f"segment {self._number} is closed, and has bytes after the end of its commits",
                 commit=segment.last_commit,
@@ -382,6 +391,7 @@ class _SegmentCheck:
     def _unreadable_group(self, data: bytes, group: int, error: str, segment: Segment) -> None:
         """Name the commits of a row group that does not decode, as narrowly as can be."""
         commits: list[int] = []
+        position = self.next_position
         try:
             file = parquet.ParquetFile(pa.py_buffer(data))
             commits = file.read_row_group(group, columns=["commit"])["commit"].to_pylist()
@@ -395,20 +405,25 @@ class _SegmentCheck:
         self.find(
             f"commit {first} is damaged, or one after it up to commit {last}: {error}",
             commit=first,
-            position=self.next_position,
+            position=position,
         )
 
     def _rows(self, table: pa.Table, *, derived: bool) -> None:
         """Check consecutive records. Records of one commit may lie in two calls."""
+        records: list[Record] = []
         try:
             records = self._check_records(table)
             if not self.checked.findings:
                 self._check_contents(table, records, derived=derived)
         except _UNDECODABLE as error:
+            commit, position = self.next_commit, self.next_position
+            undecodable = next((record for record in records if not _decodes(record)), None)
+            if undecodable is not None:
+                commit, position = undecodable.commit, undecodable.position
             self.find(
-                f"commit {self.next_commit} was changed: it does not decode ({error!r})",
-                commit=self.next_commit,
-                position=self.next_position,
+                f"commit {commit} was changed: it does not decode ({error!r})",
+                commit=commit,
+                position=position,
             )
             self._tree_is_sound = False
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from eventstore.log import DirectoryLog, Draft
+from eventstore.log.columns import RECORD_SCHEMA
 from eventstore.log.parquet_structure import NOT_AS_WRITTEN, ParquetStructure
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.attacks.forging import _DICTIONARY_COLUMNS, sealed_path
@@ -267,6 +268,88 @@ def test_it_begins_and_ends_as_parquet_does(file: File) -> None:
         content[:-1] + b"X",
         content[:-8] + len(content).to_bytes(4, "little") + b"PAR1",
         content[:-8] + (len(content) - 8).to_bytes(4, "little") + b"PAR1",
+        content[:-5] + b"\1PAR1",
     ):
         with pytest.raises(ValueError, match="does not start and end as Parquet does"):
             ParquetStructure(broken, file.metadata)
+
+
+def test_a_file_without_rows_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "empty.parquet"
+    parquet.ParquetWriter(path, RECORD_SCHEMA).close()
+    assert ParquetStructure(path.read_bytes(), {}).rows == []
+
+
+def test_another_writer_is_named(file: File) -> None:
+    for name in (b"parquet-mr version 1.0.0", b"", b"parquet-cpp-arrow"):
+        footer = copy_of(file.footer)
+        put(footer, 6, name)
+        with pytest.raises(ValueError, match="another writer"):
+            ParquetStructure(file.with_footer(footer), file.metadata)
+
+
+def without(fields: Struct, number: int) -> None:
+    fields[:] = [field for field in fields if field[0] != number]
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+def test_what_lacks_or_has_a_field_is_named(file: File, unknown: bool) -> None:
+    footer = copy_of(file.footer)
+    group = of(footer, 4)[1][GROUP]
+    chunk = of(group, 1)[1][0]
+    structs = [
+        (of(chunk, 3), 4, "column position"),
+        (chunk, 2, "column position"),
+        (group, 6, "row group 1"),
+        (of(footer, 5)[1][0], 2, "its metadata"),
+        (footer, 6, "the footer"),
+    ]
+    for fields, number, what in structs:
+        kept = copy_of(fields)
+        if unknown:
+            fields.append([fields[-1][0] + 6, 5, 1])
+            words = rf"{what} says what the writer does not say: \[{fields[-1][0]}\]"
+        else:
+            without(fields, number)
+            words = rf"{what} lacks \[{number}\]"
+        with pytest.raises(ValueError, match=words):
+            ParquetStructure(file.with_footer(footer), file.metadata)
+        fields[:] = kept
+
+
+def test_statistics_that_lack_or_have_a_field(file: File) -> None:
+    for change, words in (
+        (lambda stated: without(stated, 3), r"column position: its statistics lacks \[3\]"),
+        (lambda stated: stated.append([14, 5, 1]), "column position: its statistics says what"),
+    ):
+        footer = copy_of(file.footer)
+        change(of(of(of(of(footer, 4)[1][GROUP], 1)[1][0], 3), 12))
+        structure = ParquetStructure(file.with_footer(footer), file.metadata)
+        with pytest.raises(ValueError, match=words):
+            structure.check_group(GROUP, file.tables[GROUP])
+
+
+def test_columns_that_are_too_few_or_too_many(file: File) -> None:
+    for change in (list.pop, lambda chunks: chunks.append(chunks[-1])):
+        footer = copy_of(file.footer)
+        change(of(of(footer, 4)[1][GROUP], 1)[1])
+        with pytest.raises(ValueError, match="row group 1 has other columns"):
+            ParquetStructure(file.with_footer(footer), file.metadata)
+
+
+@pytest.mark.parametrize("size", [-1, -(2**31), 1, 2**31])
+def test_pages_that_end_outside_of_their_column(file: File, size: int) -> None:
+    for name in ("kind", "salt"):
+        for page in [*pages(file, file.columns[name])][-1 if size == 1 else 0 :]:
+            header = copy_of(page.header)
+            put(header, 3, of(header, 3) + 1 if size == 1 else size)
+            with pytest.raises(ValueError, match=f"a page of column {name} ends outside of it"):
+                ParquetStructure(with_header(file, page, header), file.metadata)
+
+
+def test_rows_of_another_number(file: File) -> None:
+    structure = ParquetStructure(file.content, file.metadata)
+    for table in (file.tables[GROUP][:-1], file.tables[GROUP][:0]):
+        words = f"group 1 has {len(table)} rows, not 12"
+        with pytest.raises(ValueError, match=words):
+            structure.check_group(GROUP, table)
