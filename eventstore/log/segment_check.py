@@ -320,7 +320,6 @@ class _SegmentCheck:
             table = pa.Table.from_batches(batches, ACTIVE_SCHEMA)
             self._rows(table, derived=False)
             self._expect_a_commit_each(table, [len(batch) for batch in batches])
-            self._expect_whole_commits()
         end = walk.stopped_at + len(END_OF_STREAM)
         if segment is not None and walk.ending is Ending.END_OF_STREAM and end < len(data):
             self.find(

@@ -347,6 +347,24 @@ def test_pages_that_end_outside_of_their_column(file: File, size: int) -> None:
                 ParquetStructure(with_header(file, page, header), file.metadata)
 
 
+@pytest.mark.parametrize("ordinal", [0, 1, 2])
+def test_the_number_of_a_group_is_its_own(file: File, ordinal: int) -> None:
+    """Only some versions of Arrow write it."""
+    footer = copy_of(file.footer)
+    group = of(footer, 4)[1][GROUP]
+    without(group, 7)
+    assert not is_refused(file, file.with_footer(footer))
+    group.append([7, 4, ordinal])
+    assert is_refused(file, file.with_footer(footer)) == (ordinal != GROUP)
+
+
+def test_rows_in_several_chunks_are_the_same_rows(file: File) -> None:
+    structure = ParquetStructure(file.content, file.metadata)
+    for number, table in enumerate(file.tables):
+        parts = [table.slice(start, 5) for start in range(0, len(table), 5)]
+        structure.check_group(number, pa.concat_tables(parts))
+
+
 def test_rows_of_another_number(file: File) -> None:
     structure = ParquetStructure(file.content, file.metadata)
     for table in (file.tables[GROUP][:-1], file.tables[GROUP][:0]):

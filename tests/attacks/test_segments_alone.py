@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import struct
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +19,8 @@ import pytest
 
 from eventstore.log import DirectoryLog, segment_check
 from eventstore.log.acknowledged import read_acknowledged, write_acknowledged
+from eventstore.log.columns import ACTIVE_SCHEMA
+from eventstore.log.ipc_message import CHECKSUM_BYTES
 from eventstore.log.ipc_stream import schema_message, schema_message_bytes, walk_messages
 from eventstore.log.log import SignedHead
 from eventstore.log.manifest import Manifest, read_manifest, write_manifest
@@ -190,26 +193,55 @@ def test_a_message_that_was_changed(store: Path, number: int, message: int) -> N
     assert places(store, number, f"commit {commit} is damaged: byte ") == (commit, position)
 
 
+def message_of(batch: pa.RecordBatch) -> bytes:
+    """A batch as a message with a valid checksum, where its last row has room for one."""
+    message = bytes(batch.serialize())
+    return message[:-CHECKSUM_BYTES] + hashlib.sha256(message).digest()
+
+
+def batches_of(messages: list[bytes]) -> list[pa.RecordBatch]:
+    return [pa.ipc.read_record_batch(pa.py_buffer(message), ACTIVE_SCHEMA) for message in messages]
+
+
+def with_column(batch: pa.RecordBatch, name: str, values: list[Any]) -> pa.RecordBatch:
+    at = ACTIVE_SCHEMA.get_field_index(name)
+    return batch.set_column(at, ACTIVE_SCHEMA.field(at), pa.array(values, ACTIVE_SCHEMA.types[at]))
+
+
 @pytest.mark.parametrize("number", [2, 3])
-def test_commits_that_are_not_a_message_each(store: Path, number: int) -> None:
-    """Without their checksums, rows of two commits make one message."""
-    header, messages, _ = stream(store, number)
+@pytest.mark.parametrize("kind", ["merged", "split", "checksum", "no head"])
+def test_commits_that_are_not_a_message_each(store: Path, number: int, kind: str) -> None:
+    """Each message is whole and valid, and so are the tree heads."""
+    header, messages, rest = stream(store, number)
+    room = bytes(CHECKSUM_BYTES)
     batches = [
-        pa.ipc.read_record_batch(
-            pa.py_buffer(message), pa.ipc.read_schema(pa.py_buffer(header)).remove_metadata()
-        )
-        for message in messages
+        with_column(batch, "checksum", [None] * (len(batch) - 1) + [room])
+        for batch in batches_of(messages)
     ]
-    merged = pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
-    check = segment_check._SegmentCheck(job(store, number), path_of(store, number), number)
-    check._rows(pa.Table.from_batches(batches), derived=False)
-    assert check.checked.findings == []
-    check._expect_a_commit_each(pa.Table.from_batches(batches), [2, 1])
-    assert check.checked.findings == []
-    check._expect_a_commit_each(pa.Table.from_batches([merged]), [3])
-    (finding,) = check.checked.findings
-    assert f"the messages of segment {number}, from commit {2 * number - 2} on" in finding.what
-    assert (finding.commit, finding.position) == (2 * number - 2, 3 * number - 3)
+    assert [message_of(batch) for batch in batches] == messages
+    name = "tree_head"
+    if kind == "merged":
+        merged = pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+        batches = [with_column(merged, "checksum", [None, None, room])]
+    elif kind == "split":
+        first = with_column(batches[0].slice(0, 1), "checksum", [room])
+        batches = [first, batches[0].slice(1), batches[1]]
+    elif kind == "checksum":
+        batches[0] = with_column(batches[0], "checksum", [room, room])
+        name = "checksum"
+    else:
+        batches[1] = with_column(batches[1], "tree_head", [None])
+    made = [
+        message_of(pa.RecordBatch.from_pylist(batch.to_pylist(), ACTIVE_SCHEMA))
+        for batch in batches
+    ]
+    rewrite(store, number, b"".join([header, *made, rest]))
+    (store / "log" / "acknowledged").unlink()
+    words = (
+        f"the messages of segment {number}, from commit {2 * number - 2} on, are not a commit "
+        f"each: {name} is not on the last row of each alone"
+    )
+    assert places(store, number, words) == (2 * number - 2, 3 * number - 3)
 
 
 def test_a_closed_segment_without_its_last_commit(store: Path) -> None:
@@ -280,6 +312,37 @@ def test_a_write_that_was_cut_off(store: Path) -> None:
     # What follows it shows that the disk had gone on.
     path.write_bytes(whole + message[:-8] + bytes([message[-8] ^ 1]) + message[-7:] + message)
     assert places(store, 3, f"commit 6 is damaged: byte {end} starts") == (6, 9)
+
+
+@pytest.mark.parametrize("by", [0, 1, -1])
+def test_a_write_that_lacks_one_sector(tmp_path: Path, by: int) -> None:
+    """Zeros are a sector that did not reach the disk only where the disk has one."""
+    directory = tmp_path / "store"
+    log = DirectoryLog.create(directory)
+    append(log, draft(1, name="x" * 4_000))
+    append(log, draft(2, name="x" * 4_000))
+    log.close()
+    path = path_of(directory, 1)
+    content = bytearray(path.read_bytes())
+    last = stream(directory, 1)[1][-1]
+    start = content.index(b"x" * 4_000, len(content) - len(last))
+    sector = (start // 512 + 2) * 512 + by
+    content[sector : sector + 512] = bytes(512)
+    path.write_bytes(content)
+    (directory / "log" / "acknowledged").unlink()
+    if by:
+        assert places(directory, 1, "commit 2 is damaged: byte ") == (2, 2)
+    else:
+        assert found(directory, 1) == []
+
+
+def test_a_clock_at_the_beginning_of_its_time(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(time, "time_ns", lambda: 0)
+        log = DirectoryLog.create(tmp_path / "store")
+        append(log, draft(1))
+        log.close()
+    assert found(tmp_path / "store", 1) == []
 
 
 def test_what_may_follow_the_newest_commit(store: Path) -> None:

@@ -179,3 +179,174 @@ def test_leftovers_are_left_to_whoever_seals(log: DirectoryLog) -> None:
         assert stream.exists()
     DirectoryLog.open(log.directory).close()
     assert not stream.exists()
+
+
+# The active segment
+
+
+def test_a_file_that_cannot_be_looked_at_is_not_up_to_date(
+    log: DirectoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pread", _refused)
+        assert not log._active.is_up_to_date()
+        with pytest.raises(errors.UnavailableError, match=r"reading .*/log failed"):
+            log.refresh()
+    assert not log.refresh()
+    log.close()
+    with pytest.raises(errors.FailedPreconditionError, match="is closed: open it again"):
+        log.refresh()
+
+
+def _unacknowledged(log: DirectoryLog) -> None:
+    """Append a commit that nobody acknowledges, as by a writer that dies."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(log, "_acknowledge", lambda frontier: None)
+        append(log, draft(7))
+
+
+@pytest.mark.parametrize("operation", [fcntl.LOCK_SH, fcntl.LOCK_UN])
+def test_where_nothing_can_be_locked_nobody_writes(
+    log: DirectoryLog, monkeypatch: pytest.MonkeyPatch, operation: int
+) -> None:
+    reader = DirectoryLog.open(log.directory, read_only=True)
+    _unacknowledged(log)
+    flock = fcntl.flock
+
+    def refusing(file: Any, asked: int) -> None:
+        if asked & operation:
+            _refused()
+        flock(file, asked)
+
+    monkeypatch.setattr(fcntl, "flock", refusing)
+    assert reader.refresh()
+    assert reader.position == 7
+    assert not reader._active.has_unacknowledged
+    reader.close()
+
+
+def test_a_reader_keeps_no_lock(log: DirectoryLog) -> None:
+    reader = DirectoryLog.open(log.directory, read_only=True)
+    _unacknowledged(log)
+    assert reader.refresh()
+    with (log.directory / "log" / "0000000003.arrows").open("rb") as file:
+        log._lock.close()
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    reader.close()
+
+
+def test_a_segment_that_was_cut_while_it_is_open(log: DirectoryLog) -> None:
+    path = log.directory / "log" / "0000000003.arrows"
+    reader = DirectoryLog.open(log.directory, read_only=True)
+    end = reader._active.end
+    log.close()
+    os.truncate(path, end)
+    assert not reader.refresh()
+    os.truncate(path, end - 1)
+    words = f"it ends at byte {end - 1}, but commits up to byte {end} were read from it before"
+    with pytest.raises(errors.DataLossError, match=words):
+        reader.refresh()
+    reader.close()
+
+
+def test_ends_of_commits_that_cannot_be_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventstore.log.active_segment.BLOCK_COMMITS", 2)
+    log = DirectoryLog.create(tmp_path / "store")
+    noted = tmp_path / "store" / "log" / "commit-ends"
+    with monkeypatch.context() as patched:
+        patched.setattr("eventstore.log.active_segment.write_commit_ends", _refused)
+        for number in range(1, 6):
+            append(log, draft(number))
+    assert log.position == 5
+    assert not noted.exists()
+    append(log, draft(6))
+    assert noted.exists()
+    log.close()
+
+
+@pytest.mark.parametrize("name", ["ftruncate", "fsync"])
+def test_an_end_of_a_segment_that_cannot_be_written(
+    log: DirectoryLog, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path, call, calls = log._active.path, getattr(os, name), []
+
+    def first_refused(*arguments: Any) -> None:
+        calls.append(arguments)
+        if len(calls) == 1:
+            _refused()
+        call(*arguments)
+
+    end = log._active.end
+    with monkeypatch.context() as patched:
+        patched.setattr(os, name, first_refused)
+        with pytest.raises(errors.UnavailableError, match=r"closing .*3.arrows failed"):
+            log.seal()
+    # Nothing says that the segment has ended.
+    assert len(calls) > 1
+    assert path.stat().st_size == end
+    append(log, draft(7))
+    assert log._active.path == path
+    assert DirectoryLog.open(log.directory).position == 7
+    log.seal()
+    assert log.verify().ok
+    log.close()
+
+
+def test_a_put_that_is_written_in_parts(log: DirectoryLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    pwrite = os.pwrite
+
+    def partly(descriptor: int, data: bytes, offset: int) -> int:
+        return pwrite(descriptor, data[: max(1, len(data) // 3)], offset)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", partly)
+        append(log, draft(7, name="x" * 20_000))
+        append(log, draft(8))
+    log.close()
+    assert verify_directory(log.directory).ok
+    assert DirectoryLog.open(log.directory).position == 8
+
+
+def test_a_put_of_which_a_part_alone_can_be_written(
+    log: DirectoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pwrite, active = os.pwrite, log._active.path
+
+    def stuck(descriptor: int, data: bytes, offset: int) -> int:
+        if not os.path.samestat(os.fstat(descriptor), active.stat()):
+            return pwrite(descriptor, data, offset)
+        return pwrite(descriptor, data[:100], offset) if offset == log._active.end else 0
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", stuck)
+        with pytest.raises(errors.UnavailableError, match=r"appending to .*3.arrows failed"):
+            append(log, draft(7, name="x" * 20_000))
+    assert active.stat().st_size == log._active.end
+    log.close()
+    log = DirectoryLog.open(log.directory)
+    append(log, draft(7))
+    assert log.verify().ok
+    log.close()
+
+
+def test_a_torn_tail_is_cut_durably(log: DirectoryLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, end = log._active.path, log._active.end
+    log.close()
+    with path.open("ab") as file:
+        file.write(b"\xff\xff\xff\xff\x10")
+    calls = []
+    for name in ("ftruncate", "fsync"):
+        call = getattr(os, name)
+
+        def observing(descriptor: int, *rest: Any, name: str = name, call: Any = call) -> None:
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                calls.append((name, path.stat().st_size, *rest))
+            call(descriptor, *rest)
+
+        monkeypatch.setattr(os, name, observing)
+    log = DirectoryLog.open(log.directory)
+    assert calls == [("ftruncate", end + 5, end), ("fsync", end)]
+    append(log, draft(7))
+    log.close()

@@ -1,0 +1,106 @@
+"""An opening that fails leaves no file open, and no lock held."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from eventstore import errors
+from eventstore.log import DirectoryLog
+from eventstore.log.acknowledged import read_acknowledged, write_acknowledged
+from eventstore.log.manifest import read_manifest
+from tests.builders import append, draft
+from tests.crash.locks import is_locked
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/fd").exists(), reason="needs /proc to count open files"
+)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("openings") / "store"
+    log = DirectoryLog.create(directory)
+    append(log, draft(1))
+    log.seal()
+    append(log, draft(2))
+    append(log, draft(3))
+    log.close()
+    return directory
+
+
+def _flip(place: int) -> Callable[[Path], None]:
+    def flip(directory: Path) -> None:
+        path = directory / "log" / read_manifest(directory).active.file
+        content = bytearray(path.read_bytes())
+        content[place] ^= 1
+        path.write_bytes(content)
+
+    return flip
+
+
+def _acknowledge_more(directory: Path) -> None:
+    path = directory / "log" / "acknowledged"
+    known = read_acknowledged(path)
+    assert known is not None
+    with path.open("rb+") as file:
+        write_acknowledged(file.fileno(), known.segment, known.end + 8, known.frontier())
+
+
+def _put_a_folder(directory: Path) -> None:
+    path = directory / "log" / read_manifest(directory).active.file
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (_flip(100), "its header is damaged; the first commit after it starts at position 2"),
+        (_flip(-300), "the commit that starts at position 3"),
+        (_acknowledge_more, "the commit that starts at position 4 is missing, though"),
+        (_put_a_folder, "0000000002.arrows"),
+        (lambda store: (store / "log" / "0000000002.arrows").unlink(), "segment 2 is missing"),
+        (lambda store: (store / "manifest.json").write_bytes(b"{}"), "manifest"),
+    ],
+    ids=["header", "commit", "acknowledged", "folder", "missing", "manifest"],
+)
+def test_nothing_stays_open(
+    built: Path,
+    tmp_path: Path,
+    damage: Callable[[Path], object],
+    words: str,
+    read_only: bool,
+) -> None:
+    directory = shutil.copytree(built, tmp_path / "store")
+    damage(directory)
+    before = sorted(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(errors.StatusError, match=words):
+            DirectoryLog.open(directory, read_only=read_only)
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    active = directory / "log" / "0000000002.arrows"
+    assert not active.is_file() or not is_locked(active)
+
+
+def test_a_log_that_is_closed_leaves_nothing_open(built: Path, tmp_path: Path) -> None:
+    directory = shutil.copytree(built, tmp_path / "store")
+    before = sorted(os.listdir("/proc/self/fd"))
+    for read_only in (True, False):
+        log = DirectoryLog.open(directory, read_only=read_only)
+        if not read_only:
+            append(log, draft(4))
+            log.seal()
+            append(log, draft(5))
+        assert len(list(log.commits())) in (3, 5)
+        log.close()
+        log.close()
+        assert sorted(os.listdir("/proc/self/fd")) == before
+        words = "is closed: open it again|opened to read only"
+        with pytest.raises(errors.FailedPreconditionError, match=words):
+            append(log, draft(6))
