@@ -7,7 +7,10 @@ PORTING.md names apart. Each request changes one thing against one that is taken
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable, Iterator
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +18,7 @@ from google.protobuf import text_format
 
 import eventstore
 from eventstore import errors
+from eventstore.projections import point_index, run_file
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store import transaction
 from tests.builders import memory_store
@@ -22,6 +26,8 @@ from tests.conftest import DATA
 
 STEPS = DATA / "request-answers.json"
 """Names of requests, their text, and the text of the response or the class and the message."""
+
+Reopened = Callable[[], eventstore.MetadataStore]
 
 
 def answer(store: eventstore.MetadataStore, rpc: str, text: str) -> str:
@@ -33,13 +39,50 @@ def answer(store: eventstore.MetadataStore, rpc: str, text: str) -> str:
     return text_format.MessageToString(response, as_one_line=True)
 
 
-def test_each_request_is_answered_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=["memory", "mapped", "held", "sealed"])
+def reopened(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Reopened]:
+    """Give a store, at first an empty one, later that with all that was put, opened again.
+
+    In the point index each row is in a run of few records: mapped, held in memory, or built from
+    what the log has sealed. Or all is in memory.
+    """
+    if request.param == "memory":
+        with memory_store() as only:
+            yield lambda: only
+        return
+    monkeypatch.setattr(point_index, "TAIL_RECORDS_MAX", 5)
+    monkeypatch.setattr(point_index, "BUILT_RECORDS_MAX", 20)
+    monkeypatch.setattr(point_index, "_CLOSING_RECORDS_MIN", 1)
+    if request.param != "held":
+        monkeypatch.setattr(run_file, "HELD_BYTES_MAX", 0)
+    opened: list[eventstore.MetadataStore] = []
+
+    def again() -> eventstore.MetadataStore:
+        if opened:
+            if request.param == "sealed":
+                opened[-1].seal()
+            opened[-1].close()
+            if request.param == "sealed":
+                shutil.rmtree(tmp_path / "store" / "projections")
+        opened.append(eventstore.open(tmp_path / "store"))
+        return opened[-1]
+
+    yield again
+    opened[-1].close()
+
+
+def test_each_request_is_answered_as_before(
+    reopened: Reopened, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = count(1_000)
     monkeypatch.setattr(transaction, "_now_ms", lambda: next(clock))
-    with memory_store() as store:
-        for number, (rpc, text, wanted) in enumerate(json.loads(STEPS.read_text("utf-8"))):
-            position = store.log_position()
-            found = answer(store, rpc, text)
-            assert found == wanted, f"step {number}: {rpc} {text}"
-            assert rpc.startswith("Put") or store.log_position() == position
-            assert not found.partition(":")[0].endswith("Error") or store.log_position() == position
+    for number, (rpc, text, wanted) in enumerate(json.loads(STEPS.read_text("utf-8"))):
+        if number % 50 == 0:
+            store = reopened()
+        position = store.log_position()
+        found = answer(store, rpc, text)
+        assert found == wanted, f"step {number}: {rpc} {text}"
+        assert rpc.startswith("Put") or store.log_position() == position
+        assert not found.partition(":")[0].endswith("Error") or store.log_position() == position
