@@ -38,11 +38,6 @@ class NodeKind:
     type_external_ids: int
     events: int | None
 
-    @property
-    def label(self) -> str:
-        """The word for error messages and RPC names: `Artifact`."""
-        return self.singular.capitalize()
-
 
 ARTIFACT: Final = NodeKind(
     singular="artifact",

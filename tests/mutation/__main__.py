@@ -142,7 +142,7 @@ def _tests(covered: CoverageMap, mutant: Mutant, seconds: float) -> list[str]:
 def _key(mutant: Mutant) -> str:
     """What an entry of `accepted.txt` says of a mutant: lines move, functions less."""
     before, after = " ".join(mutant.before.split()), " ".join(mutant.after.split())
-    return f"{mutant.path} {mutant.function}: {before} -> {after}"
+    return f"{mutant.path} {mutant.function}: {before} -> {after}".strip()
 
 
 def _accepted() -> set[str]:

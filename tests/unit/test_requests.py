@@ -6,12 +6,17 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 import eventstore
 from eventstore import errors
+from eventstore.log.readable import UNREADABLE
+from eventstore.projections.index_tables import ARTIFACTS
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
+from eventstore.store import engine, wire
+from eventstore.store.transaction import Transaction
 from tests.builders import memory_store, put_types
 
 
@@ -156,3 +161,66 @@ def test_a_custom_property_without_a_value_is_refused(
 def test_a_request_not_served_names_the_one_that_is(store: eventstore.MetadataStore) -> None:
     with pytest.raises(errors.UnimplementedError, match="use GetLineageSubgraph"):
         call(store, "GetLineageGraph")
+
+
+def test_a_token_belongs_to_one_order(store: eventstore.MetadataStore) -> None:
+    order = mlmd.ListOperationOptions.OrderByField
+    options = mlmd.ListOperationOptions(max_result_size=1)
+    options.order_by_field.field, options.order_by_field.is_asc = order.ID, True
+    token = call(store, "GetArtifacts", options=options).next_page_token
+    options.next_page_token = token
+    found = call(store, "GetArtifacts", options=options)
+    assert ([artifact.id for artifact in found.artifacts], found.next_page_token) == ([2], "")
+    for field, is_ascending in ((order.ID, False), (order.CREATE_TIME, True)):
+        options.order_by_field.field, options.order_by_field.is_asc = field, is_ascending
+        with pytest.raises(errors.InvalidArgumentError, match="belongs to a listing in another"):
+            call(store, "GetArtifacts", options=options)
+
+
+def test_artifacts_are_not_asked_for_by_the_field_of_old(store: eventstore.MetadataStore) -> None:
+    request = service.GetArtifactsByURIRequest.FromString(b"\x0a\x02u0")
+    with pytest.raises(errors.InvalidArgumentError, match="deprecated field `uri`"):
+        store._engine.call("GetArtifactsByURI", request)
+
+
+def test_a_put_reads_what_it_has_written(store: eventstore.MetadataStore) -> None:
+    projections = store._engine.projections
+    transaction = Transaction(projections, store.log_position())
+    stored = transaction.newest_of_each(ARTIFACTS, [1, 2, 3])
+    assert [*stored] == [1, 2]
+    artifact = mlmd.Artifact(id=2, type_id=store.get_artifact_type("DataSet").id, uri="new")
+    transaction.write_node("artifact", artifact, previous=stored[2])
+    found = transaction.newest_of_each(ARTIFACTS, [1, 2, 3])
+    assert found[1] == stored[1]
+    assert found[2] == (store.log_position() + 1, transaction.drafts[0].payload)
+    assert [*found] == [1, 2]
+
+
+@pytest.mark.parametrize("error", UNREADABLE)
+def test_what_cannot_be_read_is_a_bad_request(
+    store: eventstore.MetadataStore, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def unreadable(*_: Any) -> Any:
+        raise (
+            UnicodeDecodeError("utf-8", b"\xff", 0, 1, "x")
+            if error is UnicodeDecodeError
+            else error
+        )
+
+    monkeypatch.setitem(engine.GETS, "GetArtifacts", unreadable)
+    with pytest.raises(errors.InvalidArgumentError):
+        call(store, "GetArtifacts")
+    with pytest.raises(errors.InvalidArgumentError):
+        store._engine.put(unreadable, None)
+
+
+def test_columns_are_framed_as_messages_are() -> None:
+    payloads = [mlmd.Artifact(id=n, uri="u" * (n * 60)).SerializeToString() for n in range(1, 5)]
+    # A text that is no UTF-8 is read as far as it can be.
+    payloads.insert(2, b"\x08\x63\x1a\x01\xff")
+    column = pa.array(payloads, pa.large_binary())
+    wanted = wire.fill_repeated(service.GetArtifactsResponse(), "artifacts", payloads)
+    assert [artifact.id for artifact in wanted.artifacts] == [1, 2, 99, 3, 4]
+    for parts in ([column], [column[:1], column[1:4], column[4:]], [column[:2], column[2:]]):
+        response = service.GetArtifactsResponse()
+        assert wire.fill_repeated_from_columns(response, "artifacts", parts) == wanted
