@@ -16,7 +16,7 @@ from tests.builders import memory_store
 Event = mlmd.Event
 
 
-def event(artifact: int, execution: int, kind: int, *path: int | str) -> mlmd.Event:
+def event(artifact: int, execution: int, kind: mlmd.Event.Type, *path: int | str) -> mlmd.Event:
     steps = [
         Event.Path.Step(index=step) if isinstance(step, int) else Event.Path.Step(key=step)
         for step in path
