@@ -7,12 +7,14 @@ import threading
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import pyarrow as pa
 from xxhash import xxh3_64_intdigest
 
 from eventstore.log import Log
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _STRETCH_RECORDS: Final = 16_384
 """How many records a row group of a sealed segment has; digests of it are kept."""

@@ -17,10 +17,11 @@ from heapq import merge
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-import pyarrow as pa
-
 from eventstore.log import Commit, Log
 from eventstore.projections.filter import PropertyField
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 if TYPE_CHECKING:
     from eventstore.projections.tables import Tables
@@ -274,6 +275,8 @@ def _read_part(key: _Key, tables: Tables, after: int) -> HeldPart:
 
 
 def _sequence(values: pa.Array) -> Sequence[Any]:
+    import pyarrow as pa
+
     if pa.types.is_int64(values.type):
         ints: Sequence[int] = _numbers(values, "q")
         return ints

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain, groupby, repeat
 from operator import attrgetter, itemgetter
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from eventstore.log import Commit
 from eventstore.projections.index_tables import (
@@ -21,6 +20,9 @@ from eventstore.projections.index_tables import (
     decode_id,
 )
 from eventstore.projections.sorted_run import run_batch, sorted_batch
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _POSITION, _VALUE = itemgetter(0), itemgetter(1)
 _KIND, _ENTITY_ID = attrgetter("kind"), attrgetter("entity_id")
@@ -128,6 +130,8 @@ class Tail:
         return iter(sorted(key for key, found in known if as_sequence(found)[0][0] <= as_of))
 
     def entry_columns(self, table: int) -> tuple[pa.Array, pa.Array]:
+        import pyarrow as pa
+
         by_row = map(as_sequence, list(self._tables[table].values()))
         entries = [*chain.from_iterable(by_row)]
         positions = pa.array([*map(_POSITION, entries)], pa.int64())

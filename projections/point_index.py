@@ -18,9 +18,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
-from typing import Protocol
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Protocol
 
 from eventstore.errors import DataLossError, StatusError
 from eventstore.log import Commit, Log, Progress
@@ -37,6 +35,9 @@ from eventstore.projections.sorted_run import (
     merge_runs,
     write_run,
 )
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _LOGGER = logging.getLogger("eventstore.projections")
 

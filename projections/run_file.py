@@ -28,24 +28,18 @@ import struct
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import msgspec
-import pyarrow as pa
 from xxhash import xxh3_64_intdigest
 
 from eventstore.log.regular_file import opened_to_read
 
-RUN_FORMAT_VERSION: Final = 9
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-RUN_SCHEMA: Final = pa.schema(
-    [
-        pa.field("key", pa.int64(), nullable=False),
-        pa.field("position", pa.int64(), nullable=False),
-        pa.field("value", pa.large_binary(), nullable=False),
-    ]
-)
+RUN_FORMAT_VERSION: Final = 9
 
 HELD_BYTES_MAX: Final = 32 * 1024 * 1024
 """A file that is no longer is held in memory, as far as it is asked for. There are few of these,
@@ -320,6 +314,10 @@ class RunTable:
 
     def batch(self) -> pa.RecordBatch:
         """The rows as RUN_SCHEMA; values of the mapped file: `check_values` when they are read."""
+        import pyarrow as pa
+
+        from eventstore.projections.run_writing import RUN_SCHEMA
+
         rows, numbers, layout = self.rows, self.numbers, self._layout
         view = self._checked_numbers()
         keys, positions, thirds = (view[first::numbers] for first in range(3))
@@ -456,6 +454,7 @@ def same_file(one: Path, other: Path) -> bool:
 
 def _inline_offsets(rows: int) -> pa.Buffer:
     """Where the values of that many rows and their end are, if each is as long as an int64."""
+    import pyarrow as pa
     import pyarrow.compute as compute
 
     widths = pa.repeat(pa.scalar(NUMBER_BYTES, pa.int64()), rows + 1)

@@ -27,6 +27,14 @@ from eventstore.projections.run_file import (
     RunMetadata,
 )
 
+RUN_SCHEMA: Final = pa.schema(
+    [
+        pa.field("key", pa.int64(), nullable=False),
+        pa.field("position", pa.int64(), nullable=False),
+        pa.field("value", pa.large_binary(), nullable=False),
+    ]
+)
+
 _ROWS_PER_BUCKET: Final = 4
 _SLOTS_PER_ROW: Final = 8
 

@@ -7,24 +7,23 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from os import SEEK_END, lseek
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
-import pyarrow as pa
 from xxhash import xxh3_64_intdigest
 
-from eventstore.log.columns import one_batch
 from eventstore.projections.index_tables import TABLES
 from eventstore.projections.run_file import (
     ENTRY_BYTES,
     ENTRY_NUMBERS,
-    RUN_SCHEMA,
     UNSIGNED,
     RunFile,
     RunMetadata,
     RunTable,
 )
-from eventstore.projections.run_writing import write_run_file
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _place_of_value: Final = struct.Struct("<8xqqQ16xq8x").unpack_from
 """Position, start and checksum of an entry without its key; start of the one after it."""
@@ -238,6 +237,8 @@ class SortedRun:
 
 def write_run(path: Path, metadata: RunMetadata, tables: Mapping[int, pa.RecordBatch]) -> SortedRun:
     """Write one batch of RUN_SCHEMA a table, sorted; tables not given are empty."""
+    from eventstore.projections.run_writing import write_run_file
+
     write_run_file(path, metadata, tables)
     return SortedRun(path)
 
@@ -246,6 +247,10 @@ def run_batch(
     keys: Sequence[int], positions: Sequence[int], values: Sequence[bytes]
 ) -> pa.RecordBatch:
     """The columns of one table, in the order given."""
+    import pyarrow as pa
+
+    from eventstore.projections.run_writing import RUN_SCHEMA
+
     arrays = [
         pa.array(keys, pa.int64()),
         pa.array(positions, pa.int64()),
@@ -256,12 +261,14 @@ def run_batch(
 
 def sorted_batch(keys: pa.Array, positions: pa.Array, values: pa.Array) -> pa.RecordBatch:
     """The columns of one table by key; entries of one key stay in the order given."""
+    import pyarrow as pa
+    import pyarrow.compute as compute
+
+    from eventstore.projections.run_writing import RUN_SCHEMA
+
     batch = pa.RecordBatch.from_arrays(
         [keys, positions, values.cast(pa.large_binary())], schema=RUN_SCHEMA
     )
-    # Not at the top: it takes long to import, and look-ups do without it.
-    import pyarrow.compute as compute
-
     if len(keys) < 2 or compute.all(compute.less_equal(keys[:-1], keys[1:])).as_py():
         return batch
     # The sort is stable.
@@ -270,6 +277,8 @@ def sorted_batch(keys: pa.Array, positions: pa.Array, values: pa.Array) -> pa.Re
 
 def merge_runs(runs: Sequence[SortedRun], path: Path) -> SortedRun:
     """One run of neighbours, oldest first."""
+    from eventstore.log.columns import one_batch
+
     metadata = msgspec.structs.replace(
         runs[-1].metadata,
         first_position=runs[0].metadata.first_position,

@@ -19,8 +19,7 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 from operator import lt
 from pathlib import Path
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from eventstore import errors
 from eventstore.log.acknowledged import FILE_NAME, Acknowledged, read_acknowledged
@@ -51,6 +50,9 @@ from eventstore.log.manifest import ActiveSegment as ManifestEntry
 from eventstore.log.os_errors import translated
 from eventstore.log.record import Commit
 from eventstore.log.regular_file import open_regular
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _LOGGER = logging.getLogger("eventstore.log")
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import bisect
 from collections.abc import Sequence
 from pathlib import Path
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from eventstore import errors
 from eventstore.log import sealing
-from eventstore.log.columns import RECORD_SCHEMA
 from eventstore.log.manifest import Segment
 from eventstore.log.os_errors import translated
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _CACHED_COLUMNS_MAX = 4
 
@@ -41,6 +42,8 @@ class ClosedSegments:
         first_row, end_row = after + 1 - segment.first_position, upto + 1 - segment.first_position
         try:
             if segment.sealed:
+                from eventstore.log.columns import RECORD_SCHEMA
+
                 known = [name for name in columns if name in RECORD_SCHEMA.names]
                 return list(sealing.sealed_batches(path, first_row, end_row, known))
             table = sealing.read_closed(path).slice(first_row, end_row - first_row)
@@ -108,6 +111,8 @@ class ClosedSegments:
     def _column(self, segment: Segment, name: str) -> pa.ChunkedArray:
         key = (segment.number, name)
         if key not in self._columns:
+            import pyarrow as pa
+
             batches = self.batches(
                 segment, segment.first_position - 1, segment.last_position, [name], derived=False
             )

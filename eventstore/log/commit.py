@@ -6,15 +6,16 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
-
-import pyarrow as pa
 
 from eventstore.log.ipc_message import CHECKSUM_BYTES, commit_message
 from eventstore.log.leaf import SALT_BYTES, leaf_hashes
 from eventstore.log.merkle import Frontier
 from eventstore.log.record import Commit, Draft, Record
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _NO_CHECKSUM = bytes(CHECKSUM_BYTES)
 
@@ -93,6 +94,8 @@ def commits_of(batch: pa.RecordBatch) -> Iterator[Commit]:
 
 def _values(column: Any, name: str) -> list[Any]:
     if name == "recorded_at":
+        import pyarrow as pa
+
         # Not by a cast, for which Arrow imports all its functions.
         column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
         column = column.view(pa.int64())

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
-import pyarrow as pa
 
 from eventstore import errors
 from eventstore.log import acknowledged, sealing
@@ -20,6 +19,7 @@ from eventstore.log.active_segment import ActiveSegmentFile, Held
 from eventstore.log.commit import encode_commit, make_commit
 from eventstore.log.creation import create_store, start_segment
 from eventstore.log.file_lock import exclusive, is_at
+from eventstore.log.ipc_message import message_template
 from eventstore.log.log import (
     Answer,
     PositionConflictError,
@@ -162,6 +162,8 @@ class DirectoryLog(LogFiles):
             self._append(commit, frontier)
             return commit
 
+        # Not under the lock, for which others may be waiting.
+        message_template()
         try:
             return self._write(do)
         except OSError as error:
@@ -387,6 +389,8 @@ class DirectoryLog(LogFiles):
             self._sealer.submit(self._seal_closed_in_background)
 
     def _start_next_segment(self) -> None:
+        import pyarrow as pa
+
         active = self._active
         path = active.path
         digest = sealing.file_sha256(path)

@@ -13,9 +13,6 @@ from functools import cache, lru_cache
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-
-from eventstore.log.columns import ACTIVE_SCHEMA
 from eventstore.log.record import KINDS, Commit
 
 CHECKSUM_BYTES = 32
@@ -36,6 +33,10 @@ class _Template:
     """The metadata of a record batch's message, and where in it the numbers stand."""
 
     def __init__(self) -> None:
+        import pyarrow as pa
+
+        from eventstore.log.columns import ACTIVE_SCHEMA
+
         columns = [pa.nulls(1, field.type) for field in ACTIVE_SCHEMA]
         batch_of_one = pa.RecordBatch.from_arrays(columns, names=ACTIVE_SCHEMA.names)
         message = batch_of_one.serialize().to_pybytes()
@@ -51,7 +52,8 @@ class _Template:
 
 
 @cache
-def _template() -> _Template:
+def message_template() -> _Template:
+    """Made once: the first call imports Arrow, which takes long."""
     return _Template()
 
 
@@ -157,7 +159,7 @@ def _metadata(
 
     Puts of one program look alike, so most are found in the cache.
     """
-    template = _template()
+    template = message_template()
     ends = list(accumulate([(length + 7) & -8 for length in lengths], initial=0))
     nodes = [number for missing in nulls for number in (rows, missing)]
     places = [number for place in zip(ends, lengths, strict=False) for number in place]

@@ -11,12 +11,13 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
-from eventstore.log.columns import ACTIVE_SCHEMA
 from eventstore.log.commit import has_valid_checksum
 from eventstore.log.ipc_message import CHECKSUM_BYTES
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
@@ -59,6 +60,8 @@ class Walk:
 
 def schema_message(metadata: dict[str, str]) -> bytes:
     """The header of a segment: the schema with `metadata` attached."""
+    from eventstore.log.columns import ACTIVE_SCHEMA
+
     return ACTIVE_SCHEMA.with_metadata(metadata).serialize().to_pybytes()  # type: ignore[no-any-return]
 
 
@@ -132,6 +135,10 @@ def _has_valid_message(data: memoryview, offset: int) -> bool:
 
 def read_batches(data: memoryview, ends: list[int], start: int) -> list[pa.RecordBatch]:
     """The record batches of consecutive messages, the first of which starts at `start`."""
+    import pyarrow as pa
+
+    from eventstore.log.columns import ACTIVE_SCHEMA
+
     batches = []
     for end in ends:
         message = pa.py_buffer(data[start:end])

@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from eventstore import errors
 from eventstore.log import acknowledged
@@ -22,7 +20,6 @@ from eventstore.log.closed_segments import (
     segment_at,
     segment_of,
 )
-from eventstore.log.columns import ACTIVE_SCHEMA, RECORD_SCHEMA, one_batch, with_derived_columns
 from eventstore.log.commit import commits_of, records_of
 from eventstore.log.creation import LOG_FOLDER
 from eventstore.log.forking import open_at_first_use, renew_in_children
@@ -42,6 +39,9 @@ from eventstore.log.record import Commit, Record
 from eventstore.log.regular_file import open_regular
 from eventstore.log.store_place import StorePlace
 from eventstore.log.writers_lock import WritersLock
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _Answer = TypeVar("_Answer")
 
@@ -191,6 +191,8 @@ class LogFiles:
     def scan(
         self, after: int = 0, upto: int | None = None, columns: Sequence[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
+        from eventstore.log.columns import ACTIVE_SCHEMA, RECORD_SCHEMA
+
         names = list(columns) if columns is not None else RECORD_SCHEMA.names
         is_derived = not set(names) <= set(ACTIVE_SCHEMA.names)
         for batch in self._stored_batches(after, upto, names, derived=is_derived):
@@ -340,12 +342,18 @@ class LogFiles:
                     )
                     batches = self._in_segment(after + 1, ask)
             if "tree_head" in columns and batches:
+                from eventstore.log.columns import one_batch
+
                 # A commit may lie across row groups.
                 batches = [one_batch(batches)]
             yield from batches
             after = end
 
     def _active_batches(self, after: int, upto: int, *, derived: bool) -> list[pa.RecordBatch]:
+        import pyarrow as pa
+
+        from eventstore.log.columns import with_derived_columns
+
         with translating("reading", self._active.path):
             merged = pa.Table.from_batches(list(self._active.batches(after, upto)))
         first = merged["position"][0].as_py()

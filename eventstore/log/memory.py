@@ -7,12 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
-import pyarrow as pa
-
 from eventstore import errors
-from eventstore.log.columns import RECORD_SCHEMA, derive
 from eventstore.log.commit import make_commit
 from eventstore.log.forking import renew_in_children
 from eventstore.log.leaf import leaf_hashes
@@ -29,6 +27,9 @@ from eventstore.log.merkle import Frontier
 from eventstore.log.record import Commit, Draft
 from eventstore.long_work import long_work
 from eventstore.wording import counted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _ROWS_PER_BATCH = 16_384
 
@@ -218,6 +219,10 @@ def _batch(
     commits: Sequence[Commit], columns: Sequence[str] | None, after: int, upto: int
 ) -> pa.RecordBatch:
     """The records of the commits with positions in (after, upto]; there are some."""
+    import pyarrow as pa
+
+    from eventstore.log.columns import RECORD_SCHEMA, derive
+
     names = list(columns) if columns is not None else RECORD_SCHEMA.names
     records, heads = [], []
     for commit in commits:

@@ -10,13 +10,12 @@ import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
-import pyarrow as pa
 
 from eventstore import errors
-from eventstore.log.columns import ACTIVE_SCHEMA, RECORD_SCHEMA, same_values, with_derived_columns
 from eventstore.log.ipc_stream import (
     Ending,
     read_batches,
@@ -33,6 +32,9 @@ from eventstore.log.manifest import (
 from eventstore.log.os_errors import translated
 from eventstore.log.regular_file import opened_to_read, read_regular
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 ROWS_PER_GROUP = 16_384
 
 _TEMPORARY_MANIFEST = f"{MANIFEST_NAME}.*.tmp"
@@ -47,6 +49,10 @@ def read_closed(path: Path) -> pa.Table:
 
     Raises DataLossError when a message is damaged or the end-of-stream marker is missing.
     """
+    import pyarrow as pa
+
+    from eventstore.log.columns import ACTIVE_SCHEMA
+
     try:
         data = memoryview(read_regular(path))
     except OSError as error:
@@ -80,12 +86,16 @@ def _grouped(batches: Iterable[pa.RecordBatch], sizes: Iterable[int]) -> Iterato
 def _one_batch(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
     if len(batches) < 2:
         return batches
+    import pyarrow as pa
+
     merged: list[pa.RecordBatch] = pa.Table.from_batches(batches).combine_chunks().to_batches()
     return merged
 
 
 def derived_batches(table: pa.Table) -> Iterator[pa.RecordBatch]:
     """The table in batches of RECORD_SCHEMA."""
+    from eventstore.log.columns import with_derived_columns
+
     for batch in table.to_batches(max_chunksize=ROWS_PER_GROUP):
         yield with_derived_columns(batch)
 
@@ -96,6 +106,8 @@ def write_parquet(table: pa.Table, path: Path, store_id: UUID, number: int) -> s
     It is read back and compared.
     """
     import pyarrow.parquet as parquet
+
+    from eventstore.log.columns import RECORD_SCHEMA
 
     metadata = {
         "eventstore.format_version": str(FORMAT_VERSION),
@@ -139,6 +151,8 @@ def _reads_back(path: Path, written: list[pa.RecordBatch]) -> bool:
 
 
 def _is_group(found: pa.Table, written: pa.RecordBatch) -> bool:
+    from eventstore.log.columns import RECORD_SCHEMA, same_values
+
     return bool(found.schema.remove_metadata() == RECORD_SCHEMA) and all(
         same_values(_one_array(found[name]), written[name]) for name in RECORD_SCHEMA.names
     )
@@ -155,6 +169,7 @@ def sealed_batches(
 
     Raises DataLossError when the file cannot be decoded.
     """
+    import pyarrow as pa
     import pyarrow.parquet as parquet
 
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import eventstore
+from eventstore.proto import metadata_store_pb2 as mlmd
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,6 +59,14 @@ LAYERS = {
 # What nothing of the layers imports.
 ABOVE_ALL = {"__init__", "__main__", "alias", "as_mlmd", "cli", "demo", "startup"}
 
+# What takes long to import, and is imported where it is used.
+COMMAND_LINES = {"click", "rich"}
+HEAVY = {
+    *("asyncio", "attr", "cryptography", "duckdb", "email", "grpc", "http", "importlib.metadata"),
+    *("IPython", "jinja2", "multiprocessing", "networkx", "numpy", "pandas", "polars", "pyarrow"),
+    *("google.protobuf.json_format", "sqlglot", "sqlite3", "unittest"),
+}
+
 
 def test_public_names_are_all_there() -> None:
     assert set(dir(eventstore)) == set(eventstore.__all__)
@@ -97,11 +106,36 @@ def _imported(path: Path) -> list[str]:
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
-    code = "import sys, eventstore; print([m for m in ('pyarrow', 'duckdb') if m in sys.modules])"
+    assert _loaded("import eventstore", {*HEAVY, "google.protobuf", "msgspec", "logging"}) == []
+
+
+def test_a_get_by_id_loads_nothing_heavy(tmp_path: Path) -> None:
+    """What is looked up is in a run of the index: the log is not decoded, and nothing queried."""
+    code = f"""
+import eventstore
+with eventstore.open({os.fspath(_closed_store(tmp_path))!r}) as store:
+    assert store.get_artifacts_by_id([7])[0].uri == "of 7"
+"""
+    assert _loaded(code, HEAVY | COMMAND_LINES) == []
+
+
+def _closed_store(folder: Path) -> Path:
+    """A store whose index has a run of all that is in it."""
+    path = folder / "store"
+    with eventstore.open(path) as store:
+        type_id = store.put_artifact_type(mlmd.ArtifactType(name="Data"))
+        store.put_artifacts([mlmd.Artifact(type_id=type_id, uri=f"of {n}") for n in range(1, 1501)])
+    assert [*path.glob("projections/index/*.run")]
+    return path
+
+
+def _loaded(code: str, names: set[str]) -> list[str]:
+    """Which of these modules a new process has loaded once it has run the code."""
+    code += f"\nimport sys; print('loaded:', *[n for n in {sorted(names)} if n in sys.modules])"
     printed = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
-    assert printed.stdout.strip() == "[]"
+    return printed.stdout.splitlines()[-1].split()[1:]
 
 
 def test_modules_stay_small() -> None:
