@@ -1,0 +1,173 @@
+"""What is in a run's file: it changes only together with the number of its format."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from eventstore.projections import folding, index_tables, run_file, tables_file
+from eventstore.projections.run_file import DamagedRunError, RunMetadata, UnusableRunError
+from eventstore.projections.run_writing import write_run_file
+from eventstore.projections.sorted_run import SortedRun, merge_runs, run_batch, write_run
+
+RUN = "42c63ce088e3474b72eeaaa4cdfbee3a7a16e35b662dd53212893608b8290e14"
+"""The digest of a run that is written below."""
+KEYS = (-8384134024907838797, 8778621892480230968, 754996483031990931, 311136587387592575)
+SCHEMA = "7728e7e4c378e974405ed23ebbcc53e42636a4631c133bd4809532a737a20b76"
+
+
+def metadata(first: int, last: int, version: int = run_file.RUN_FORMAT_VERSION) -> RunMetadata:
+    return RunMetadata(
+        format_version=version,
+        store_id=UUID(int=7),
+        first_position=first,
+        last_position=last,
+        preceding_recorded_at=first - 1,
+        last_recorded_at=last,
+        highest_ids={"b": 2, "a": 1},
+    )
+
+
+def written(path: Path) -> Path:
+    """Ids one after the other, hashes with gaps, several entries of a key, and numbers inline."""
+    keys = [*range(3, 40)]
+    hashes = [-(2**63), -5, -5, 0, 9, 9, 9, 2**62, 2**63 - 1]
+    write_run_file(
+        path,
+        metadata(1, 40),
+        {
+            1: run_batch(keys, keys, [b"%d" % key * key for key in keys]),
+            7: run_batch(hashes, [*range(1, 10)], [b"x" * n for n in range(9)]),
+            19: run_batch(hashes, [*range(1, 10)], [b"%08d" % n for n in range(9)]),
+            20: run_batch([], [], []),
+        },
+        seed=12_345,
+    )
+    return path
+
+
+def test_the_bytes_of_a_run(tmp_path: Path) -> None:
+    content = written(tmp_path / "a.run").read_bytes()
+    assert content == written(tmp_path / "b.run").read_bytes()
+    assert (run_file.RUN_FORMAT_VERSION, hashlib.sha256(content).hexdigest()) == (9, RUN)
+
+
+def test_the_numbers_of_tables_and_the_keys_in_them() -> None:
+    assert [*index_tables.TABLES] == [*range(1, 30)]
+    assert index_tables.ARTIFACTS == 1
+    assert index_tables.ARTIFACT_URIS == 19
+    assert index_tables.REQUEST_IDS == 29
+    found = (
+        index_tables.hash64("s3://1"),
+        index_tables.name_key(10, "x"),
+        index_tables.type_name_key("x", "v"),
+        index_tables.event_key(1, 2, 3),
+    )
+    assert found == KEYS
+
+
+def test_the_definitions_of_the_tables() -> None:
+    schema = hashlib.sha256(folding.SCHEMA.encode()).hexdigest()
+    assert (tables_file.TABLES_FORMAT_VERSION, schema) == (4, SCHEMA)
+
+
+def remade(path: Path, footer: bytes, *, checksum: int | None = None) -> None:
+    """The file with another footer, and the checksum that it should have, or another one."""
+    content = path.read_bytes()
+    _, length, magic = run_file.ENDING.unpack(content[-run_file.ENDING.size :])
+    checksum = run_file._checksum(footer) if checksum is None else checksum
+    body = content[: -run_file.ENDING.size - length]
+    path.write_bytes(body + footer + run_file.ENDING.pack(checksum, len(footer), magic))
+
+
+def footer_of(path: Path) -> bytes:
+    content = path.read_bytes()
+    _, length, _ = run_file.ENDING.unpack(content[-run_file.ENDING.size :])
+    return content[-run_file.ENDING.size - length : -run_file.ENDING.size]
+
+
+def test_footers_that_are_none(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.run")
+    SortedRun(path)
+    footer = footer_of(path)
+    decoded = msgspec.json.decode(footer)
+    end = max(layout["end"] for layout in decoded["tables"].values())
+    assert end == len(path.read_bytes()) - run_file.ENDING.size - len(footer)
+
+    def refused(words: str) -> None:
+        with pytest.raises(UnusableRunError, match=words):
+            SortedRun(path)
+
+    remade(path, footer.replace(b'"first_position":1', b'"first_position":2'), checksum=1)
+    refused("its footer is damaged")
+    remade(path, footer.replace(b'"format_version":9', b'"format_version":8'))
+    refused("format version 8")
+    remade(path, footer.replace(b'"end":%d' % end, b'"end":%d' % (end + 1)))
+    refused("a table is cut off")
+    remade(path, b"[]")
+    refused(str(path))
+    remade(path, b"")
+    refused("does not end as a run")
+    path = written(tmp_path / "b.run")
+    content = path.read_bytes()
+    path.write_bytes(content[:-8] + b"ESRUN\0\0\x08")
+    refused("does not end as a run")
+    length = struct.pack("<q", len(content))
+    path.write_bytes(content[:-16] + length + content[-8:])
+    refused("does not end as a run")
+    path = written(tmp_path / "c.run")
+    remade(path, footer)
+    assert SortedRun(path).newest(1, 3, 99) == (3, b"333")
+
+
+def test_a_merge_copies_nothing_that_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_file, "HELD_BYTES_MAX", 0)
+    values = [b"value %d" % n for n in range(9)]
+    runs = [
+        write_run(
+            tmp_path / f"{n}.run", metadata(n, n), {1: run_batch([*range(9)], [n] * 9, values)}
+        )
+        for n in (1, 2)
+    ]
+    assert merge_runs(runs, tmp_path / "whole.run").newest(1, 4, 9) == (2, b"value 4")
+    content = runs[0].path.read_bytes()
+    at = content.index(b"value 4")
+    with runs[0].path.open("r+b") as file:
+        file.seek(at)
+        file.write(b"V")
+    with pytest.raises(DamagedRunError, match="the values of a table are damaged"):
+        merge_runs(runs, tmp_path / "damaged.run")
+
+
+def test_each_of_several_blocks_of_one_key_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_file, "HELD_BYTES_MAX", 0)
+    rows = 5 * run_file.BLOCK_ROWS
+    path = tmp_path / "one.run"
+    batch = run_batch([1] * rows, [*range(rows)], [b"v%d" % n for n in range(rows)])
+    run = write_run(path, metadata(1, rows), {1: batch})
+    whole = [*run.entries(1, 1, rows)]
+    assert [position for position, _ in whole] == [*range(rows)]
+    layout = run.file.tables.layouts[1]
+    content = path.read_bytes()
+    for row in range(0, rows, 7):
+        # The position of a row that no other one tells.
+        at = layout.entries + (row + 1) * run_file.ENTRY_BYTES + 8
+        with path.open("r+b") as file:
+            file.seek(at)
+            file.write(bytes([content[at] ^ 1]))
+        with pytest.raises(DamagedRunError, match="damaged"):
+            run.entries(1, 1, rows)
+        with pytest.raises(DamagedRunError, match="damaged"):
+            run.values_of_each(1, [1], rows)
+        path.write_bytes(content)
+        run = SortedRun(path)
+        assert [*run.entries(1, 1, rows)] == whole
