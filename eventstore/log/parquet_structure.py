@@ -55,7 +55,6 @@ NOT_AS_WRITTEN: Final = (
 
 class _Page(NamedTuple):
     values: int
-    encoding: int
     statistics: Fields
 
 
@@ -147,7 +146,7 @@ class ParquetStructure:
                 _expect_fields(f"a page of {what}", page, _DATA_PAGE_HEADER)
                 if page[2] not in (_PLAIN, _RLE, _RLE_DICTIONARY) or (page[3], page[4]) != (3, 3):
                     raise ValueError(f"a page of {what} is encoded in another way")
-                pages.append(_Page(page[1], page[2], page[5]))
+                pages.append(_Page(page[1], page[5]))
                 kinds[_DATA_PAGE, page[2]] += 1
                 data_start = offset if data_start is None else data_start
             elif (

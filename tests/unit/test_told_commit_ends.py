@@ -1,0 +1,193 @@
+"""Each single answer out of what other writers noted of commits is held against the segment."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from array import array
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventstore import errors
+from eventstore.log import DirectoryLog
+from eventstore.log import active_segment as active_segment_module
+from eventstore.log.acknowledged import read_acknowledged, write_acknowledged
+from eventstore.log.commit_ends import BLOCK_COMMITS, read_commit_ends, write_commit_ends
+from eventstore.log.ipc_message import message_envelope
+from tests.builders import append, draft
+
+_STEP = 10
+"""Microseconds between two commits."""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As many commits as are noted at a time, of two records each."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("eventstore.log.active_segment._sync_data", lambda _: None)
+        moments = count(10**15, _STEP * 1_000)
+        patched.setattr("time.time_ns", lambda: next(moments))
+        directory = tmp_path_factory.mktemp("told") / "store"
+        log = DirectoryLog.create(directory)
+        for number in range(BLOCK_COMMITS):
+            append(log, draft(2 * number + 1), draft(2 * number + 2))
+        log.close()
+    return directory
+
+
+class _Truth:
+    def __init__(self, directory: Path) -> None:
+        log = DirectoryLog.open(directory, read_only=True)
+        commits = [*log.commits()]
+        log.close()
+        self.ends = [commit.last_position for commit in commits]
+        self.moments = [commit.recorded_at for commit in commits]
+        assert self.ends == [2 * number + 2 for number in range(BLOCK_COMMITS)]
+        assert self.moments[1] - self.moments[0] == _STEP
+
+    def answers(self, commit: int) -> dict[tuple[str, int], int]:
+        """The right answers around a commit, which has an index."""
+        end, moment = self.ends[commit], self.moments[commit]
+        asked: dict[tuple[str, int], int] = {}
+        for position in range(max(end - 3, 0), min(end + 3, self.ends[-1]) + 1):
+            asked["commit_end", position] = position // 2 * 2
+            if position:
+                asked["recorded_at", position] = self.moments[(position - 1) // 2]
+        for at in (moment - _STEP, moment - 1, moment, moment + 1, moment + _STEP):
+            known = sum(one <= at for one in self.moments)
+            asked["position_at", at] = self.ends[known - 1] if known else 0
+        return asked
+
+
+@pytest.mark.parametrize("commit", [0, 1, 100, BLOCK_COMMITS - 2, BLOCK_COMMITS - 1])
+@pytest.mark.parametrize(
+    ("column", "by"), [(0, 8), (0, -8), (1, 1), (1, -1), (2, 1), (2, -1), (2, -_STEP), (2, _STEP)]
+)
+def test_every_answer_is_the_segment_s(
+    built: Path, tmp_path: Path, commit: int, column: int, by: int
+) -> None:
+    truth = _Truth(built)
+    directory = shutil.copytree(built, tmp_path / "store")
+    known = read_commit_ends(directory / "log", 1)
+    assert len(known.offsets) == BLOCK_COMMITS
+    columns = [array("q", numbers) for numbers in known]
+    columns[column][commit] += by
+    write_commit_ends(directory / "log", 1, type(known)(*columns))
+    for (name, asked), answer in truth.answers(commit).items():
+        log = DirectoryLog.open(directory, read_only=True)
+        assert getattr(log, name)(asked) == answer, (name, asked)
+        log.close()
+
+
+def test_what_is_told_rightly_is_believed(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = _Truth(built)
+    monkeypatch.setattr(active_segment_module.ActiveSegmentFile, "_read_ends", None)
+    for commit in (0, 100, BLOCK_COMMITS - 1):
+        log = DirectoryLog.open(built, read_only=True)
+        assert log._active._believed == BLOCK_COMMITS
+        for (name, asked), answer in truth.answers(commit).items():
+            assert getattr(log, name)(asked) == answer, (name, asked)
+        log.close()
+
+
+# What is taken notice of
+
+
+@pytest.fixture
+def followed(tmp_path: Path) -> tuple[DirectoryLog, DirectoryLog]:
+    """A writer that has put three commits, and a reader that knows of the first."""
+    writer = DirectoryLog.create(tmp_path / "store")
+    append(writer, draft(1))
+    reader = DirectoryLog.open(writer.directory, read_only=True)
+    append(writer, draft(2))
+    append(writer, draft(3))
+    return writer, reader
+
+
+@pytest.mark.parametrize(("segment", "position"), [(0, 1), (1, 3), (2, 3)])
+def test_an_acknowledgement_of_a_later_segment_is_one_of_all_before_it(
+    followed: tuple[DirectoryLog, DirectoryLog], segment: int, position: int
+) -> None:
+    writer, reader = followed
+    path = writer.directory / "log" / "acknowledged"
+    known = read_acknowledged(path)
+    assert known is not None
+    # In another segment it ends anywhere.
+    end = known.end if segment == 1 else {0: 10_000, 2: 8}[segment]
+    with path.open("rb+") as file:
+        write_acknowledged(file.fileno(), segment, end, known.frontier())
+    writer._lock.close()
+    with (writer.directory / "log" / "0000000001.arrows").open("rb") as segment_file:
+        # Somebody is writing.
+        fcntl.flock(segment_file, fcntl.LOCK_EX)
+        assert reader.refresh() == (position > 1)
+        assert reader.position == position
+        assert reader._active.has_unacknowledged == (position == 1)
+    reader.refresh()
+    assert reader.position == 3
+    reader.close()
+    writer.close()
+
+
+def test_an_interrupt_while_commits_are_noted_notes_none(
+    followed: tuple[DirectoryLog, DirectoryLog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, reader = followed
+    envelope, calls = message_envelope, []
+
+    def interrupted(message: Any) -> Any:
+        calls.append(message)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return envelope(message)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(active_segment_module, "message_envelope", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            reader.refresh()
+    assert (reader.position, reader.commit_number) == (1, 1)
+    assert [commit.last_position for commit in reader.commits()] == [1]
+    assert reader.refresh()
+    assert [commit.last_position for commit in reader.commits()] == [1, 2, 3]
+    assert [reader.commit_end(position) for position in range(4)] == [0, 1, 2, 3]
+    reader.close()
+    writer.close()
+
+
+@pytest.mark.parametrize("commit", [0, 1, 2])
+def test_damage_to_what_is_known_is_named_where_it_is(
+    followed: tuple[DirectoryLog, DirectoryLog], commit: int
+) -> None:
+    writer, reader = followed
+    assert reader.refresh()
+    ends = [reader._active.header_bytes, *reader._active._ends.offsets]
+    path = writer.directory / "log" / "0000000001.arrows"
+    content = bytearray(path.read_bytes())
+    content[ends[commit + 1] - 100] ^= 1
+    path.write_bytes(content)
+    words = f"the commit that starts at position {commit + 1} .byte {ends[commit]}. is damaged"
+    for after in range(commit + 1):
+        with pytest.raises(errors.DataLossError, match=words):
+            list(reader.scan(after))
+        with pytest.raises(errors.DataLossError, match=words):
+            list(reader.scan(after, commit + 1))
+    # What lies before or after it is read.
+    assert sum(len(batch) for batch in reader.scan(0, commit)) == commit
+    assert sum(len(batch) for batch in reader.scan(commit + 1)) == 2 - commit
+    reader.close()
+    writer.close()
+
+
+def test_a_file_that_ends_before_it_was_said_to_is_read_to_its_end(
+    followed: tuple[DirectoryLog, DirectoryLog],
+) -> None:
+    writer, reader = followed
+    active = reader._active
+    whole = active.path.read_bytes()
+    assert active._read(10, len(whole) + 100) == whole[10:]
+    assert active._read(len(whole), len(whole) + 1) == b""
+    reader.close()
+    writer.close()
