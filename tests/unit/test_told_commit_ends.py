@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 from array import array
 from itertools import count
@@ -15,6 +16,7 @@ from eventstore import errors
 from eventstore.log import DirectoryLog
 from eventstore.log import active_segment as active_segment_module
 from eventstore.log.acknowledged import read_acknowledged, write_acknowledged
+from eventstore.log.active_segment import Held
 from eventstore.log.commit_ends import BLOCK_COMMITS, read_commit_ends, write_commit_ends
 from eventstore.log.ipc_message import message_envelope
 from tests.builders import append, draft
@@ -132,6 +134,27 @@ def test_an_acknowledgement_of_a_later_segment_is_one_of_all_before_it(
     writer.close()
 
 
+def test_no_more_than_is_acknowledged_is_noticed_while_somebody_writes(
+    followed: tuple[DirectoryLog, DirectoryLog],
+) -> None:
+    writer, reader = followed
+    path = writer.directory / "log" / "acknowledged"
+    known = read_acknowledged(path)
+    assert known is not None
+    second = writer._active._ends.offsets[1]
+    writer._lock.close()
+    with (writer.directory / "log" / "0000000001.arrows").open("rb") as segment_file:
+        fcntl.flock(segment_file, fcntl.LOCK_EX)
+        for end, position in ((second - 1, 1), (second, 2), (known.end - 1, 2), (known.end, 3)):
+            with path.open("rb+") as file:
+                write_acknowledged(file.fileno(), 1, end, known.frontier())
+            reader.refresh()
+            assert reader.position == position
+            assert reader._active.has_unacknowledged == (position < 3)
+    reader.close()
+    writer.close()
+
+
 def test_an_interrupt_while_commits_are_noted_notes_none(
     followed: tuple[DirectoryLog, DirectoryLog], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,3 +214,48 @@ def test_a_file_that_ends_before_it_was_said_to_is_read_to_its_end(
     assert active._read(len(whole), len(whole) + 1) == b""
     reader.close()
     writer.close()
+
+
+def test_all_that_is_not_acknowledged_is_written_again_before_it_is_noticed(
+    followed: tuple[DirectoryLog, DirectoryLog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed sync may have left it in memory alone."""
+    writer, reader = followed
+    path = writer.directory / "log" / "0000000001.arrows"
+    ends = writer._active._ends.offsets
+    log = writer.directory / "log" / "acknowledged"
+    known = read_acknowledged(log)
+    assert known is not None
+    with log.open("rb+") as file:
+        write_acknowledged(file.fileno(), 1, ends[0], known.frontier())
+    writer._lock.close()
+    calls: list[tuple[object, ...]] = []
+    pwrite, sync = os.pwrite, active_segment_module._sync_data
+
+    def writing(descriptor: int, data: bytes, offset: int) -> int:
+        if os.path.samestat(os.fstat(descriptor), path.stat()):
+            calls.append(("write", offset, bytes(data)))
+        return pwrite(descriptor, data, offset)
+
+    def syncing(descriptor: int) -> None:
+        calls.append(("sync",))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "pwrite", writing)
+    monkeypatch.setattr(active_segment_module, "_sync_data", syncing)
+    second = DirectoryLog.open(writer.directory)
+    append(second, draft(4))
+    assert second.position == 4
+    assert ("sync",) in calls
+    # By the opening, which shares the lock at first, or by the put, which has it alone.
+    reader._active._descriptor, held = os.open(path, os.O_RDWR), reader._active._descriptor
+    os.close(held)
+    with log.open("rb+") as file:
+        write_acknowledged(file.fileno(), 1, ends[0], known.frontier())
+    calls.clear()
+    reader._catch_up(Held.EXCLUSIVE)
+    content = path.read_bytes()[ends[0] : second._active.end]
+    assert calls == [("write", ends[0], content), ("sync",)]
+    assert reader.position == 4
+    for one in (writer, reader, second):
+        one.close()
