@@ -200,6 +200,9 @@ def _exemption(
     escaped = _with_strings_escaped(text)
     if escaped != text and _asked(ours, kind, escaped) == expected:
         return "strings are what they say"
+    clamped = re.sub(r"\b\d{19,20}\b", lambda match: str(min(int(match[0]), 2**63 - 1)), text)
+    if clamped != text and _asked(ours, kind, clamped) == expected:
+        return "literals of 2**63 and more"
     if _is_rewritten_in_string(text) or _COLUMN_IN_QUOTES.search(text):
         return "names in strings and comments"
     if re.search(r"\d[eE]\d{3}", text):
