@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+
+# Pytest imports it when it is told of garbage, and comes to grief if that import collects some.
+import tracemalloc  # noqa: F401
 from collections.abc import Iterator
 from pathlib import Path
 

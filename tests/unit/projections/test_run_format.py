@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
 
-from eventstore.projections import folding, index_tables, run_file, tables_file
+from eventstore.projections import folding, index_tables, run_file
 from eventstore.projections.run_file import DamagedRunError, RunMetadata, UnusableRunError
 from eventstore.projections.run_writing import write_run_file
 from eventstore.projections.sorted_run import SortedRun, merge_runs, run_batch, write_run
@@ -73,7 +76,7 @@ def test_the_numbers_of_tables_and_the_keys_in_them() -> None:
 
 def test_the_definitions_of_the_tables() -> None:
     schema = hashlib.sha256(folding.SCHEMA.encode()).hexdigest()
-    assert (tables_file.TABLES_FORMAT_VERSION, schema) == (4, SCHEMA)
+    assert (folding.TABLES_FORMAT_VERSION, schema) == (4, SCHEMA)
 
 
 def remade(path: Path, footer: bytes, *, checksum: int | None = None) -> None:
@@ -144,6 +147,40 @@ def test_a_merge_copies_nothing_that_is_damaged(
         file.write(b"V")
     with pytest.raises(DamagedRunError, match="the values of a table are damaged"):
         merge_runs(runs, tmp_path / "damaged.run")
+
+
+READS: dict[str, Callable[[SortedRun, int], Any]] = {
+    "newest": lambda run, table: run.newest(table, 9, 99),
+    "newest_of_each": lambda run, table: run.newest_of_each(table, [9], 99),
+    "entries": lambda run, table: run.entries(table, 9, 99),
+    "values_of_each": lambda run, table: run.values_of_each(table, [9], 99),
+    "known_keys": lambda run, table: run.known_keys(table, [9]),
+    "keys": lambda run, table: [*run.keys(table, 99)],
+    "batch": lambda run, table: run.batch(table),
+    "check_values": lambda run, table: run.check_values(table),
+}
+
+
+@pytest.mark.parametrize("is_opened", [False, True])
+@pytest.mark.parametrize("read", READS)
+def test_a_mapped_file_that_was_cut_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: str, is_opened: bool
+) -> None:
+    """Reading where a mapped file has no more bytes would end the process."""
+    monkeypatch.setattr(run_file, "HELD_BYTES_MAX", 0)
+    path = written(tmp_path / "a.run")
+    for table in (1, 7, 19):
+        if table == 1 and read == "known_keys" and is_opened:
+            # The footer told that all keys are there.
+            continue
+        run = SortedRun(path)
+        content = path.read_bytes()
+        if is_opened:
+            READS[read](run, table)
+        os.truncate(path, 16)
+        with pytest.raises(DamagedRunError, match="its size has changed"):
+            READS[read](run, table)
+        path.write_bytes(content)
 
 
 def test_each_of_several_blocks_of_one_key_is_checked(
