@@ -18,6 +18,8 @@ from tests.command_line.runner import run
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+# What nohup started ignores this signal, and so do its children.
+HANGING_UP = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
 
 
 def command(*arguments: object) -> list[str]:
@@ -98,7 +100,7 @@ def test_what_came_is_in_the_file_of_tail(
     file = tmp_path / "came"
     os.mkfifo(tmp_path / "told")
     # Through the fifo the test learns that a line was written, without waiting for a while.
-    script = (
+    script = HANGING_UP + (
         "import sys\n"
         "from eventstore.cli import main\n"
         "from eventstore.cli.results import _Written\n"
@@ -124,7 +126,10 @@ def test_what_came_is_in_the_file_of_tail(
         assert told.read(1) == "x"
         assert file.read_text()
         process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        try:
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     expected = (130, "eventstore: interrupted\n") if number == signal.SIGINT else (-number, "")
     assert (process.returncode, err) == expected
     assert "ana" in file.read_text()
@@ -152,7 +157,7 @@ def test_a_command_that_is_ended_leaves_nothing_unfinished(
 ) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
-    script = (
+    script = HANGING_UP + (
         "import os\n"
         "from eventstore.cli import main\n"
         "from eventstore.cli.results import _Written\n"
