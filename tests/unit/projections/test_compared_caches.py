@@ -14,6 +14,7 @@ from eventstore.log.merkle import tree_head
 from eventstore.projections import (
     Projections,
     held_values,
+    index_tail,
     point_index,
     projections,
     run_folder,
@@ -408,3 +409,28 @@ def test_a_fold_of_what_was_sealed_forgets_values(
         assert made._values._is_noting is is_noting
         made.close()
         log.close()
+
+
+def test_a_commit_that_was_added_by_half_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    log, tail = MemoryLog(), Tail(0, 0, {})
+    tail.add(append(log, draft(1), draft(2)), None)
+    second, uri = append(log, draft(1, previous=1), draft(3)), hash64("s3://1")
+    monkeypatch.setattr(index_tail, "_ENTITY_ID", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tail.add(second, None)
+    monkeypatch.undo()
+    assert (tail.last_position, tail.records) == (2, 2)
+    for as_of in (2, 9):
+        assert [position for position, _ in tail.entries(ARTIFACTS, 1, as_of)] == [1]
+        assert tail.ids(ARTIFACT_URIS, uri, as_of) == [1]
+        assert tail.newest(ARTIFACTS, 3, as_of) is None
+    assert tail.known_keys(ARTIFACTS, [1, 2, 3]) == {1, 2}
+    tail.add(second, None)
+    assert [position for position, _ in tail.entries(ARTIFACTS, 1, 9)] == [1, 3]
+    assert tail.ids(ARTIFACT_URIS, uri, 9) == [1, 1]
+    assert tail.known_keys(ARTIFACTS, [1, 2, 3]) == {1, 2, 3}
+    assert (tail.last_position, tail.records) == (4, 4)
+    assert tail.highest_ids["artifact"] == 3
