@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shutil
 import signal
@@ -184,3 +186,82 @@ def test_without_a_temporary_directory_a_sound_store_is_read(
         assert [found.id for found in store.get_artifacts_by_uri("u7")] == [8]
         assert store.sql("SELECT count(*) FROM artifacts").rows() == [(600,)]
     assert "Traceback" not in caplog.text
+
+
+def test_only_what_is_abandoned_here_is_removed(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(name: str) -> Path:
+        path = temporary / name
+        path.mkdir()
+        (path / "in-use").touch()
+        return path
+
+    abandoned, foreign = made("eventstore-1"), made("other-1")
+    held, without, linked = made("eventstore-2"), made("eventstore-3"), made("linked")
+    (without / "in-use").unlink()
+    pipe, lock_link = made("eventstore-4"), made("eventstore-5")
+    for path in (pipe, lock_link):
+        (path / "in-use").unlink()
+    os.mkfifo(pipe / "in-use")
+    (lock_link / "in-use").symlink_to(foreign / "in-use")
+    (temporary / "eventstore-6").symlink_to(linked)
+    descriptor = os.open(held / "in-use", os.O_RDWR)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    before = sorted(os.listdir("/proc/self/fd"))
+    kept = {foreign, held, without, linked, lock_link, temporary / "eventstore-6"}
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "geteuid", lambda: abandoned.stat().st_uid + 1)
+        TemporaryFolder().close()
+        assert abandoned.exists()
+    TemporaryFolder().close()
+    assert not abandoned.exists()
+    assert {*temporary.iterdir()} - {pipe} == kept
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    os.close(descriptor)
+    TemporaryFolder().close()
+    assert not held.exists()
+
+
+def test_where_files_cannot_be_locked_a_folder_is_made_all_the_same(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with TemporaryFolder() as folder:
+        assert folder.is_dir()
+    assert [*temporary.iterdir()] == []
+
+
+def test_folders_that_others_take_at_once_are_made_again_for_a_while(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sorted(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patched:
+        patched.setattr(temporary_folder, "try_exclusive", lambda _: False)
+        with pytest.raises(errors.UnavailableError, match="vanish at once"):
+            TemporaryFolder()
+    assert len([*temporary.iterdir()]) == 10
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    with monkeypatch.context() as patched:
+        patched.setattr(temporary_folder, "is_at", lambda *_: False)
+        with pytest.raises(errors.UnavailableError, match="vanish at once"):
+            TemporaryFolder()
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_folder_is_removed_by_its_owner_alone(temporary: Path) -> None:
+    folder = TemporaryFolder()
+    descriptors = sorted(os.listdir("/proc/self/fd"))
+    child = os.fork()
+    if not child:
+        folder.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert folder.path.is_dir()
+    folder.close()
+    assert not folder.path.exists()
+    assert len(os.listdir("/proc/self/fd")) == len(descriptors) - 1
+    folder.close()

@@ -9,6 +9,7 @@ import linecache
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -386,3 +387,143 @@ def test_an_interrupt_just_after_a_segment_was_locked_unlocks_it(
     lock.hold(tmp_path / "segment", refused)
     lock.close()
     other.close()
+
+
+def _in_another_thread(act: Callable[[], object]) -> list[object]:
+    """What it gives or raises; nothing when it waits."""
+    answers: list[object] = []
+
+    def run() -> None:
+        try:
+            answers.append(act())
+        except Exception as error:
+            answers.append(type(error))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(10)
+    return answers
+
+
+def test_one_thread_of_a_process_holds_the_lock(tmp_path: Path) -> None:
+    path = tmp_path / "segment"
+    path.touch()
+    lock = WritersLock()
+
+    def try_at_once() -> object:
+        return lock.hold(path, _keep, wait=False)
+
+    def holding(_: bool) -> str:
+        assert _in_another_thread(try_at_once) == [NotLockedError]
+        # Nor does one come in that waits for it.
+        assert _in_another_thread(lambda: lock._threads.acquire(blocking=False)) == [False]
+        assert is_locked(path)
+        # The same thread may hold it once more, and has it still after that.
+        assert lock.hold(path, lambda opened: opened or lock._depth) == 2
+        assert lock.hold(path, lambda opened: opened or lock._depth, wait=False) == 2
+        assert is_locked(path)
+        with pytest.raises(ZeroDivisionError):
+            lock.hold(path, lambda _: 1 // 0)
+        assert is_locked(path)
+        return "held"
+
+    for _ in range(2):
+        assert lock.hold(path, holding) == "held"
+        assert not is_locked(path)
+        assert _in_another_thread(try_at_once) == [False]
+        with pytest.raises(ZeroDivisionError):
+            lock.hold(path, lambda _: 1 // 0)
+        assert not is_locked(path)
+        assert _in_another_thread(try_at_once) == [False]
+    lock.close()
+    lock.close()
+
+
+def test_a_lock_that_cannot_be_given_back_goes_with_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "segment"
+    path.touch()
+    lock, flock = WritersLock(), fcntl.flock
+
+    def refusing(descriptor: int, operation: int) -> None:
+        if operation == fcntl.LOCK_UN:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        flock(descriptor, operation)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fcntl, "flock", refusing)
+        assert lock.hold(path, lambda _: "done") == "done"
+    assert lock.descriptor < 0
+    assert not is_locked(path)
+    assert lock.hold(path, _keep) is True
+    lock.close()
+
+
+def test_the_lock_moves_to_the_next_segment_after_what_is_done(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.touch()
+    second.touch()
+    lock = WritersLock()
+
+    def move(_: bool) -> None:
+        lock.move_to(second, lambda: seen.append((is_locked(first), is_locked(second))))
+        seen.append((is_locked(first), is_locked(second)))
+
+    seen: list[tuple[bool, bool]] = []
+    lock.hold(first, move)
+    assert seen == [(True, True), (False, True)]
+    assert not is_locked(second)
+    assert lock.hold(second, _keep) is False
+    assert lock.hold(first, _keep) is True
+    lock.close()
+
+
+def test_an_interrupt_as_the_lock_is_given_back_gives_it_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "segment"
+    path.touch()
+    lock = WritersLock()
+    calls, unlock = [], lock._unlock
+
+    def interrupted(depth: int) -> None:
+        calls.append(depth)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        unlock(depth)
+
+    monkeypatch.setattr(lock, "_unlock", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lock.hold(path, _keep)
+    assert calls == [0, 0]
+    assert not is_locked(path)
+    lock.close()
+
+
+def test_an_interrupt_as_a_reader_unlocks_a_segment_unlocks_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = DirectoryLog.create(tmp_path / "store")
+    calls, unlock = [], log._active._unlock
+
+    def interrupted() -> None:
+        calls.append(True)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        unlock()
+
+    monkeypatch.setattr(log._active, "_unlock", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        log._active.settle()
+    assert not _is_locked(tmp_path / "store")
+    log.close()
+
+
+def test_a_path_is_the_same_however_it_was_made(tmp_path: Path) -> None:
+    path = tmp_path / "segment"
+    path.touch()
+    lock = WritersLock()
+    assert lock.hold(path, _keep) is True
+    assert lock.hold(Path(str(path)), _keep) is False
+    lock.close()
