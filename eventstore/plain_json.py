@@ -22,6 +22,8 @@ from google.protobuf.message import Message
 from eventstore.plain_values import struct_number
 from eventstore.shown_text import harmless_json
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
 _ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
 _WHOLE_MAX: Final = 2**63
 
@@ -108,6 +110,11 @@ def moment_text(moment: datetime) -> str:
         if moment.tzinfo is not None and not (moment.utcoffset())
         else text
     )
+
+
+def moment_of(recorded_at: int) -> datetime:
+    """Microseconds since the epoch as an aware datetime in UTC."""
+    return _EPOCH + timedelta(microseconds=recorded_at)
 
 
 def moment_of_milliseconds(milliseconds: int) -> datetime | int:

@@ -15,13 +15,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from heapq import merge
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from eventstore.log import Commit, Log
-from eventstore.projections.filter import PropertyField
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from eventstore.projections.filter import PropertyField
 
 if TYPE_CHECKING:
     from eventstore.projections.tables import Tables
@@ -44,7 +45,7 @@ _USES_RATIO: Final = 2
 _NEW_SHARE_MAX: Final = 0.25
 """When a larger part of the values is new, all of them are read again."""
 
-_Key = tuple[str, PropertyField | str]
+_Key: TypeAlias = "tuple[str, PropertyField | str]"
 """A node kind, and a property or the column of a time."""
 
 

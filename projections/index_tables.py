@@ -58,6 +58,14 @@ STORED_TABLES: Final = {
 }
 """Where the versions of a node or type are found by its id."""
 
+LINK_TABLES: Final = {
+    kinds.EVENT: EVENTS_BY_ARTIFACT,
+    kinds.ATTRIBUTION: CONTEXTS_BY_ARTIFACT,
+    kinds.ASSOCIATION: CONTEXTS_BY_EXECUTION,
+    kinds.PARENT_CONTEXT: PARENTS_BY_CONTEXT,
+}
+"""Where there is one entry for each link of a kind."""
+
 HALF: Final = 1 << 63
 """Taken off an unsigned 64-bit hash, so that it fits an int64."""
 

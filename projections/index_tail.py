@@ -129,6 +129,13 @@ class Tail:
         known = list(self._tables[table].items())
         return iter(sorted(key for key, found in known if as_sequence(found)[0][0] <= as_of))
 
+    def key_span(self, table: int, as_of: int) -> range | None:  # noqa: ARG002
+        return None if self._tables[table] else range(0)
+
+    def entry_count(self, table: int, as_of: int) -> int:
+        by_key = list(self._tables[table].values())
+        return sum(entry[0] <= as_of for found in by_key for entry in as_sequence(found))
+
     def entry_columns(self, table: int) -> tuple[pa.Array, pa.Array]:
         import pyarrow as pa
 

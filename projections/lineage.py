@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from eventstore.log import record as kinds
-from eventstore.projections.filter import FilterSql
 from eventstore.projections.index_tables import EVENTS_BY_ARTIFACT, EVENTS_BY_EXECUTION
 from eventstore.projections.projections import Projections
 from eventstore.proto import metadata_store_pb2 as mlmd
+
+if TYPE_CHECKING:
+    from eventstore.projections.filter import FilterSql
 
 _Query = mlmd.LineageSubgraphQueryOptions
 

@@ -8,16 +8,18 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from heapq import merge
 from itertools import dropwhile, groupby, islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from eventstore.log import record as kinds
 from eventstore.log.readable import read_message
 from eventstore.projections import index_tables
-from eventstore.projections.filter import FilterSql, PropertyField
-from eventstore.projections.filter.evaluation import Candidate
 from eventstore.projections.index_tables import hash64, name_key
 from eventstore.projections.point_index import PointIndex
 from eventstore.proto import metadata_store_pb2 as mlmd
+
+if TYPE_CHECKING:
+    from eventstore.projections.filter import FilterSql, PropertyField
+    from eventstore.projections.filter.evaluation import Candidate
 
 NOT_ENDED: Final = 9_223_372_036_854_775_807
 """`valid_to` of the version that is current."""

@@ -16,7 +16,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -76,6 +76,8 @@ class _Level(Protocol):
     ) -> dict[int, list[bytes]]: ...
     def known_keys(self, table: int, keys: Collection[int]) -> set[int]: ...
     def keys(self, table: int, as_of: int) -> Iterator[int]: ...
+    def key_span(self, table: int, as_of: int) -> range | None: ...
+    def entry_count(self, table: int, as_of: int) -> int: ...
     def entry_columns(self, table: int) -> tuple[pa.Array, pa.Array]: ...
 
 
@@ -260,6 +262,42 @@ class PointIndex:
             self._repair(error)
             return self.keys(table, as_of)
         return (key for key, _ in groupby(heapq.merge(*of_levels)))
+
+    def key_count(self, table: int, as_of: int) -> int:
+        """How many keys `keys` gives, most of which need not be read for it."""
+        spans: list[range] = []
+        others: list[Iterator[int]] = []
+        try:
+            for level in self._levels:
+                if level.first_position > as_of:
+                    break
+                span = level.key_span(table, as_of)
+                if span is None:
+                    others.append(level.keys(table, as_of))
+                elif span and spans and spans[-1].start <= span.start <= spans[-1].stop:
+                    # As with ids, which are given out in order.
+                    spans[-1] = range(spans[-1].start, max(spans[-1].stop, span.stop))
+                elif span:
+                    spans.append(span)
+        except DamagedRunError as error:
+            self._repair(error)
+            return self.key_count(table, as_of)
+        if any(one.start < other.stop for other, one in pairwise(spans)):
+            return sum(1 for _ in self.keys(table, as_of))
+        beside = (key for key, _ in groupby(heapq.merge(*others)))
+        return sum(map(len, spans)) + sum(not any(key in s for s in spans) for key in beside)
+
+    def entry_count(self, table: int, as_of: int) -> int:
+        """How many entries there are at or before `as_of`."""
+        try:
+            return sum(
+                level.entry_count(table, as_of)
+                for level in self._levels
+                if level.first_position <= as_of
+            )
+        except DamagedRunError as error:
+            self._repair(error)
+            return self.entry_count(table, as_of)
 
     def values_at(self, table: int, positions: pa.Array) -> Iterator[pa.Array]:
         """The values written at these positions (int64), of a table with one entry a record.

@@ -16,20 +16,17 @@ import msgspec
 
 from eventstore.errors import DataLossError, FailedPreconditionError
 from eventstore.log import Commit, Log, PositionConflictError, Progress, Record
-from eventstore.log import record as kinds
 from eventstore.log.folder_tree import entries_below, remove_tree
 from eventstore.log.forking import open_at_first_use, renew_in_children
 from eventstore.log.os_errors import starting_thread
+from eventstore.log.record import KINDS
 from eventstore.long_work import long_work
 from eventstore.projections.base_check import Base, BaseCheck
 from eventstore.projections.cache_file import remove_abandoned
-from eventstore.projections.filter import FilterSql
 from eventstore.projections.held_values import HeldValues
-from eventstore.projections.index_tables import STORED_TABLES, PendingEntries
+from eventstore.projections.index_tables import LINK_TABLES, STORED_TABLES, PendingEntries
 from eventstore.projections.leaving import ENDING_SECONDS
-from eventstore.projections.listing_sql import positions_sql
 from eventstore.projections.node_listing import (
-    NODE_TABLES,
     Listing,
     in_order,
     is_by_time,
@@ -47,6 +44,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
+    from eventstore.projections.filter import FilterSql
     from eventstore.projections.subtree_heads import SubtreeHeads
     from eventstore.projections.tables import Tables
 
@@ -212,6 +210,8 @@ class Projections:
 
     def all_nodes(self, kind: str, *, as_of: int, type_id: int | None = None) -> Iterator[pa.Array]:
         """The serialized nodes of a kind, or of a type, by id, in parts: for very many of them."""
+        from eventstore.projections.listing_sql import positions_sql
+
         sql, parameters = positions_sql(Listing(kind, as_of, type_id=type_id))
         positions = self._folded_tables(as_of).arrow(sql, parameters).column(0).combine_chunks()
         return self.index.values_at(STORED_TABLES[kind], positions)
@@ -295,22 +295,14 @@ class Projections:
         }
 
     def counts(self, as_of: int) -> dict[str, int]:
-        """How many types, nodes and links of each kind there are as of a position."""
-        tables = self._folded_tables(as_of)
-        counts = {
-            kind: _count(tables, "types", as_of, "AND valid_to > $as_of AND kind = $kind", kind)
-            for kind in (kinds.ARTIFACT_TYPE, kinds.EXECUTION_TYPE, kinds.CONTEXT_TYPE)
+        """How many types, nodes and links of each kind there are as of a position of the index."""
+        index = self.index
+        return {
+            kind: index.key_count(STORED_TABLES[kind], as_of)
+            if kind in STORED_TABLES
+            else index.entry_count(LINK_TABLES[kind], as_of)
+            for kind in KINDS
         }
-        for kind, nodes in NODE_TABLES.items():
-            counts[kind] = _count(tables, nodes, as_of, "AND valid_to > $as_of")
-        for kind, links in (
-            (kinds.EVENT, "events"),
-            (kinds.ATTRIBUTION, "attributions"),
-            (kinds.ASSOCIATION, "associations"),
-            (kinds.PARENT_CONTEXT, "parent_contexts"),
-        ):
-            counts[kind] = _count(tables, links, as_of)
-        return counts
 
     def sql(
         self,
@@ -483,16 +475,3 @@ def _size(path: Path | None) -> int:
 
 def _below(folder: Path | None, name: str) -> Path | None:
     return None if folder is None else folder / name
-
-
-def _count(
-    tables: Tables, table: str, as_of: int, condition: str = "", kind: str | None = None
-) -> int:
-    parameters: dict[str, Any] = {"as_of": as_of}
-    if kind is not None:
-        parameters["kind"] = kind
-    rows = tables.query(
-        f"SELECT count(*) FROM {table} WHERE valid_from <= $as_of {condition}", parameters
-    )
-    count: int = rows[0][0]
-    return count

@@ -211,6 +211,25 @@ class SortedRun:
         self._refuse_cut()
         return _distinct(*opened.keys_and_positions(), as_of)
 
+    def key_span(self, table: int, as_of: int) -> range | None:
+        """The keys that `keys` gives, if no key between them is missing; as the footer says."""
+        layout = self._tables.layouts.get(table)
+        if layout is None:
+            return range(0)
+        if self.last_position > as_of or not layout.has_all_keys:
+            return None
+        return range(layout.lowest, layout.highest + 1)
+
+    def entry_count(self, table: int, as_of: int) -> int:
+        """How many entries there are at or before `as_of`."""
+        opened = None if self.last_position <= as_of else self._tables[table]
+        if opened is not None:
+            self._refuse_cut()
+            _, positions = opened.keys_and_positions()
+            return sum(position <= as_of for position in positions)
+        layout = self._tables.layouts.get(table)
+        return 0 if layout is None else layout.rows
+
     def entry_columns(self, table: int) -> tuple[pa.Array, pa.Array]:
         """The positions and values of all entries of a table; as `batch` gives them."""
         batch = self.batch(table)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eventstore.cli.results import Lines, Output, Table
-from eventstore.history import FieldChange
-from eventstore.history.fields import plain_fields
 from eventstore.plain_json import moment_of_milliseconds
+
+if TYPE_CHECKING:
+    from eventstore.history import FieldChange
 
 CHANGE_COLUMNS = ("field", "before", "after")
 
@@ -18,6 +19,8 @@ def described(kind: str, message: Any) -> dict[str, object]:
     fields: dict[str, object] = {"id": message.id}
     if kind in ("artifact", "execution", "context"):
         fields |= {"type_id": message.type_id, "type": message.type}
+    from eventstore.history.fields import plain_fields
+
     said = plain_fields(kind, message)
     fields |= {name: value for name, value in said.items() if "." not in name}
     if "last_known_state" in fields:

@@ -9,7 +9,7 @@ from eventstore.cli.commands import command, output_options_without, store_argum
 from eventstore.cli.entities import spoken
 from eventstore.cli.results import Output, Table
 from eventstore.cli.stores import opened_store
-from eventstore.history.versions import moment_of
+from eventstore.plain_json import moment_of
 
 
 @command("info", examples=("eventstore info my-store", "eventstore info my-store --json"))

@@ -23,9 +23,9 @@ from eventstore.cli.results import Output, Table, note
 from eventstore.cli.stores import opened_store, positions_between, windows
 from eventstore.errors import InvalidArgumentError
 from eventstore.history.fields import parsed
-from eventstore.history.versions import moment_of
 from eventstore.log import Log, Record
 from eventstore.log.commit import records_of
+from eventstore.plain_json import moment_of
 
 _COLUMNS = ("position", "commit", "recorded_at", "what", "actor")
 

@@ -20,10 +20,10 @@ from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output, Paragraph, Table, note
 from eventstore.cli.stores import opened_store, positions_between
 from eventstore.errors import DataLossError
-from eventstore.history.versions import moment_of
 from eventstore.log import DirectoryLog, Finding, VerifyReport
 from eventstore.log.manifest import read_manifest
 from eventstore.log.verification import verify_directory
+from eventstore.plain_json import moment_of
 from eventstore.projections.verification import DISAGREES, with_caches
 from eventstore.wording import counted
 

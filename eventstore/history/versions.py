@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import Any
 
 from eventstore.errors import NotFoundError
 from eventstore.history.fields import FieldChange, check_kind, field_changes, parsed
 from eventstore.log import Log, Record
 from eventstore.log.commit import records_of
+from eventstore.plain_json import moment_of
 from eventstore.projections import index_tables as tables
 from eventstore.projections.index_tables import STORED_TABLES
 from eventstore.repr_html import ShownInNotebooks, ShownList
 from eventstore.store.snapshot import Snapshot
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LINKS_OF_CONTEXT = (
     tables.ARTIFACTS_BY_CONTEXT,
     tables.EXECUTIONS_BY_CONTEXT,
@@ -49,11 +49,6 @@ class Version(ShownInNotebooks):
     def is_first(self) -> bool:
         """Whether the entity came to be with it."""
         return self.previous is None
-
-
-def moment_of(recorded_at: int) -> datetime:
-    """Microseconds since the epoch as an aware datetime in UTC."""
-    return _EPOCH + timedelta(microseconds=recorded_at)
 
 
 def history(log: Log, snapshot: Snapshot, kind: str, entity_id: int) -> list[Version]:

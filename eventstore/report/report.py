@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 from eventstore.errors import FailedPreconditionError, InvalidArgumentError
 from eventstore.history import FieldChange, Version, history
 from eventstore.history.fields import field_changes, plain_fields
-from eventstore.history.versions import moment_of
 from eventstore.lineage import Graph, GraphNode
 from eventstore.lineage.graph import edge_of, graph_of
 from eventstore.lineage.walks import node_kind, require_node
 from eventstore.log import Log, VerifyReport
-from eventstore.plain_json import json_text, moment_text
+from eventstore.plain_json import json_text, moment_of, moment_text
 from eventstore.projections import Projections
 from eventstore.projections import index_tables as tables
 from eventstore.projections.lineage import walk

@@ -6,7 +6,6 @@ from functools import partial
 
 from eventstore.errors import InvalidArgumentError, NotFoundError, UnimplementedError
 from eventstore.projections import index_tables as tables
-from eventstore.projections.filter import compile_filter
 from eventstore.projections.lineage import Ending, walk
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
@@ -86,6 +85,8 @@ def _starting_nodes(
         )
     if options.max_num_hops < 0:
         raise InvalidArgumentError(f"max_num_hops cannot be negative, it is {options.max_num_hops}")
+    from eventstore.projections.filter import compile_filter
+
     rows = snapshot.projections.list_ids(
         kind.record_kind,
         as_of=snapshot.position,
@@ -103,6 +104,8 @@ def _max_num_hops(options: mlmd.LineageSubgraphQueryOptions) -> int:
 
 def _endings(options: mlmd.LineageSubgraphQueryOptions) -> dict[str, Ending]:
     """The ending nodes by record kind. Without a filter there are none; an empty one is all."""
+    from eventstore.projections.filter import compile_filter
+
     endings = {}
     for kind in (ARTIFACT, EXECUTION):
         ending = getattr(options, f"ending_{kind.plural}")

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from eventstore.errors import InvalidArgumentError
-from eventstore.projections.filter import FilterSql, compile_filter
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.node_kinds import NodeKind
 from eventstore.store.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from eventstore.projections.filter import FilterSql
 
 MAX_PAGE_SIZE = 100
 """Nodes in one page at most; a greater `max_result_size` is cut to it."""
@@ -117,7 +120,11 @@ def _check_order(options: mlmd.ListOperationOptions) -> None:
 
 
 def _compiled_filter(kind: NodeKind, options: mlmd.ListOperationOptions) -> FilterSql | None:
-    return compile_filter(options.filter_query, kind.singular) if options.filter_query else None
+    if not options.filter_query:
+        return None
+    from eventstore.projections.filter import compile_filter
+
+    return compile_filter(options.filter_query, kind.singular)
 
 
 def _encode_token(token: _PageToken) -> str:

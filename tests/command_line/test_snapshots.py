@@ -83,7 +83,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         # Names of one length everywhere, since text is wrapped around them.
         shutil.copy(PENGUIN_DATABASE, folder)
         assert run("demo", "models").code == 0
-        assert run("info", "models").code == 0
+        assert run("sql", "models", "FROM artifacts").code == 0
         (folder / "ana.pub").write_text(run("key", "ana@example.com", "ana.key").out)
         signed = run("checkpoint", "models", "--key", "ana.key")
         (folder / "checkpoint").write_text(signed.out)

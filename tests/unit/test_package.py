@@ -119,6 +119,23 @@ with eventstore.open({os.fspath(_closed_store(tmp_path))!r}) as store:
     assert _loaded(code, HEAVY | COMMAND_LINES) == []
 
 
+def test_info_loads_nothing_heavy(tmp_path: Path) -> None:
+    path = os.fspath(_closed_store(tmp_path))
+    assert _loaded(_command("info", path), HEAVY | {"rich.console"}) == []
+
+
+def _command(*arguments: str) -> str:
+    return f"""
+import sys
+from eventstore.cli import main
+sys.argv = ["eventstore", *{arguments}]
+try:
+    main()
+except SystemExit as ended:
+    assert not ended.code
+"""
+
+
 def _closed_store(folder: Path) -> Path:
     """A store whose index has a run of all that is in it."""
     path = folder / "store"

@@ -13,7 +13,14 @@ import pytest
 from eventstore.log import Commit, DirectoryLog, Draft, MemoryLog
 from eventstore.projections import point_index, run_folder
 from eventstore.projections.cache_file import written_whole
-from eventstore.projections.index_tables import ARTIFACT_URIS, ARTIFACTS, TABLES, decode_id, hash64
+from eventstore.projections.index_tables import (
+    ARTIFACT_URIS,
+    ARTIFACTS,
+    EVENTS_BY_ARTIFACT,
+    TABLES,
+    decode_id,
+    hash64,
+)
 from eventstore.projections.point_index import PointIndex
 from eventstore.projections.run_file import UnusableRunError
 from eventstore.projections.sorted_run import SortedRun, run_batch, sorted_batch, write_run
@@ -65,6 +72,33 @@ def test_few_runs_stay_after_many_were_written(tmp_path: Path) -> None:
     assert index.position == 200
     assert ids(index, 200) == list(range(1, 201))
     assert ids(index, 77) == list(range(1, 78))
+
+
+@pytest.mark.parametrize(
+    "artifact_ids",
+    [
+        [*range(1, 25)],
+        [*range(1, 13), *range(7, 19)],
+        [*range(13, 25), *range(1, 13)],
+        [*range(1, 25, 2), *range(2, 26, 2)],
+        [40, 40, 3, 5, 41, 4, 6, 3, 40, 7, 90, 42],
+        [5, 5, 6, 6, 20, 20, 21, 21, 5, 6, 20, 21, 7, 7],
+    ],
+)
+def test_counts_are_those_of_the_keys_whatever_their_order(
+    tmp_path: Path, artifact_ids: list[int]
+) -> None:
+    log = DirectoryLog.create(tmp_path / "store")
+    for node_id in artifact_ids:
+        append(log, draft(node_id))
+    index = folded(log)
+    assert index.run_count() > 0
+    for as_of in range(len(artifact_ids) + 1):
+        for table in (ARTIFACTS, ARTIFACT_URIS):
+            assert index.key_count(table, as_of) == len({*artifact_ids[:as_of]})
+            assert index.entry_count(table, as_of) == as_of
+    assert index.key_count(EVENTS_BY_ARTIFACT, log.position) == 0
+    assert index.entry_count(EVENTS_BY_ARTIFACT, log.position) == 0
 
 
 def test_a_pipe_among_the_runs_keeps_nobody_waiting(tmp_path: Path) -> None:
