@@ -19,8 +19,9 @@ import pytest
 
 import eventstore
 from eventstore import errors
-from eventstore.log import DirectoryLog
+from eventstore.log import DirectoryLog, forking
 from eventstore.log import directory as directory_module
+from eventstore.log import writers_lock as writers_lock_module
 from eventstore.log.acknowledged import FILE_NAME
 from eventstore.log.writers_lock import NotLockedError, WritersLock
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -527,3 +528,35 @@ def test_a_path_is_the_same_however_it_was_made(tmp_path: Path) -> None:
     assert lock.hold(path, _keep) is True
     assert lock.hold(Path(str(path)), _keep) is False
     lock.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to count open files")
+def test_no_child_is_forked_between_opening_a_segment_and_noting_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would have the lock, and not know."""
+    path, other = tmp_path / "segment", tmp_path / "other"
+    path.touch()
+    other.touch()
+    noted: list[bool] = []
+    open_regular = writers_lock_module.open_regular  # type: ignore[attr-defined]
+
+    def opening(*arguments: Any) -> int:
+        assert forking._forking._is_owned()  # type: ignore[attr-defined]
+        opened: int = open_regular(*arguments)
+        return opened
+
+    class Noting(WritersLock):
+        def __setattr__(self, name: str, value: object) -> None:
+            if name == "descriptor" and value != -1:
+                noted.append(forking._forking._is_owned())  # type: ignore[attr-defined]
+            super().__setattr__(name, value)
+
+    monkeypatch.setattr(writers_lock_module, "open_regular", opening)
+    lock = Noting()
+    before = _open_files()
+    lock.hold(path, lambda _: lock.move_to(other, lambda: None))
+    assert noted == [True, True]
+    assert _open_files() == before + 1
+    lock.close()
+    assert _open_files() == before

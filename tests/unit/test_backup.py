@@ -8,7 +8,9 @@ import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -293,3 +295,68 @@ def test_from_python_and_the_command_line(tmp_path: Path) -> None:
     for name in ("store", "other"):
         with eventstore.open(tmp_path / name) as store:
             assert [node.name for node in store.get_artifacts()] == ["one"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to name open files")
+def test_every_part_of_a_backup_is_durable_before_it_has_its_name(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "backup"
+    before = sorted(os.listdir("/proc/self/fd"))
+    synced: dict[str, int] = {}
+    fsync = os.fsync
+
+    def observing(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        parts = path.relative_to(tmp_path).as_posix()
+        size = path.stat().st_size if path.is_file() else len([*path.iterdir()])
+        synced[parts if target.exists() or path != tmp_path else "before"] = size
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", observing)
+    copy_store(source, target)
+    monkeypatch.undo()
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    # After the copy has its name, the folder it is in.
+    assert synced.pop(".") == 2
+    synced.pop("before", None)
+    copied = [path for path in (target / "log").iterdir() if path.name != "0000000003.arrows"]
+    assert len(copied) == 3
+    for path in copied:
+        assert synced[f".backup.new/log/{path.name}"] == path.stat().st_size
+    assert synced[".backup.new/log"] == 4
+    assert synced[".backup.new"] == 2
+    # What is written under another name first.
+    for name in (".backup.new/log/0000000003.arrows.", ".backup.new/manifest.json."):
+        assert any(one.startswith(name) and one.endswith(".tmp") for one in synced)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"")])
+def test_a_backup_that_fails_leaves_nothing_open(
+    source: Path, tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    damage(source / "log" / "0000000002.arrows")
+    before = sorted(os.listdir("/proc/self/fd"))
+    with pytest.raises(errors.DataLossError, match="segment 2"):
+        copy_store(source, tmp_path / "backup")
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+def test_a_store_that_changes_all_the_time_is_not_waited_for(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    read = backup.read_manifest  # type: ignore[attr-defined]
+
+    def changing(directory: Path) -> Any:
+        manifest = read(directory)
+        calls.append(directory)
+        entry = msgspec.structs.replace(manifest.segments[1], file=f"{len(calls)}.arrows")
+        return msgspec.structs.replace(manifest, segments=(manifest.segments[0], entry))
+
+    (source / "log" / "0000000002.arrows").unlink()
+    monkeypatch.setattr(backup, "read_manifest", changing)
+    with pytest.raises(errors.UnavailableError, match="changes all the time: try again"):
+        copy_store(source, tmp_path / "backup")
+    assert len(calls) == 100
