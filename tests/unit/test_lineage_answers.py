@@ -277,3 +277,36 @@ def test_nodes_that_cannot_be_compared(
 ) -> None:
     with pytest.raises(error, match=words):
         store.compare(kind, *ids)
+
+
+def test_values_of_every_kind_are_compared() -> None:
+    with memory_store() as store:
+        data = store.put_artifact_type(mlmd.ArtifactType(name="Data"))
+        left = mlmd.Artifact(type_id=data, name="l", uri="u", external_id="e")
+        right = mlmd.Artifact(type_id=data, name="r", uri="u", state=mlmd.Artifact.LIVE)
+        left.custom_properties["proto"].proto_value.Pack(mlmd.Event(artifact_id=3))
+        right.custom_properties["proto"].proto_value.Pack(mlmd.Event(artifact_id=4))
+        left.custom_properties["struct"].struct_value.update({"a": [1, None, True]})
+        right.custom_properties["bool"].bool_value = False
+        left.custom_properties["same"].string_value = "s"
+        right.custom_properties["same"].string_value = "s"
+        found = store.compare("artifact", *store.put_artifacts([left, right]))
+        url = "type.googleapis.com/ml_metadata.Event"
+        assert [(f.field, f.left, f.right, f.is_equal) for f in found.fields] == [
+            ("external_id", "e", None, False),
+            ("name", "l", "r", False),
+            ("state", None, "LIVE", False),
+            ("uri", "u", "u", True),
+            ("custom_properties.bool", None, False, False),
+            (
+                "custom_properties.proto",
+                {"type_url": url, "value": "CAM="},
+                {"type_url": url, "value": "CAQ="},
+                False,
+            ),
+            ("custom_properties.same", "s", "s", True),
+            ("custom_properties.struct", {"a": [1, None, True]}, None, False),
+        ]
+        assert [f.field for f in found.differences] == [
+            f.field for f in found.fields if not f.is_equal
+        ]
