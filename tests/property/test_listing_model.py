@@ -57,6 +57,8 @@ FILTERS: dict[str | None, Callable[[Any], bool]] = {
     ),
     "uri = 'u0' AND id > 3": lambda node: node.uri == "u0" and node.id > 3,
     "id + 0 < 8": lambda node: node.id < 8,
+    "events_e.type = INPUT": lambda node: node.id % 5 == 0,
+    "contexts_c.id + 0 = 1": lambda node: node.id % 3 == 0,
     "events_e.type = INPUT AND uri LIKE 'u%'": lambda node: node.id % 5 == 0,
     "contexts_c.name = 'c' AND uri != 'u1'": lambda node: node.id % 3 == 0 and node.uri != "u1",
 }

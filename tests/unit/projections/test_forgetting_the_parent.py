@@ -1,0 +1,142 @@
+"""What each cache forgets in a forked child; `tests/crash/test_forked_children.py` forks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from eventstore.log import DirectoryLog
+from eventstore.projections import Projections, point_index, projections, tables_file
+from eventstore.projections import tables as tables_module
+from eventstore.projections.index_tables import ARTIFACTS
+from eventstore.projections.point_index import PointIndex
+from eventstore.projections.tables import Tables
+from tests.builders import append, draft
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> DirectoryLog:
+    made = DirectoryLog.create(tmp_path / "store")
+    for number in range(1, 20):
+        append(made, draft(number))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("read_only", "saves", "is_kept"),
+    [(False, False, True), (True, False, False), (True, True, True)],
+)
+def test_an_index_is_opened_anew_at_its_first_use(
+    log: DirectoryLog,
+    monkeypatch: pytest.MonkeyPatch,
+    read_only: bool,
+    saves: bool,
+    is_kept: bool,
+) -> None:
+    made = Projections(log, read_only=read_only, saves=saves)
+    made.catch_up()
+    parents, heads = made.index, made.subtree_heads()
+    locks = made._mutex, made._values, made._bases
+    assert made._recent
+    made.after_fork_in_child()
+    assert "index" not in made.__dict__
+    assert not made._recent
+    assert all(
+        new is not old
+        for new, old in zip((made._mutex, made._values, made._bases), locks, strict=True)
+    )
+    with pytest.raises(AttributeError, match="'Projections' object has no attribute 'nonsense'"):
+        made.nonsense  # type: ignore[attr-defined]  # noqa: B018
+    locked: list[bool] = []
+
+    def opened(*arguments: Any, **options: Any) -> PointIndex:
+        locked.append(made._renewing.locked())
+        return PointIndex(*arguments, **options)
+
+    monkeypatch.setattr(projections, "PointIndex", opened)
+    index = made.index
+    assert index is made.index is not parents
+    assert made.open_missing("index") is index
+    assert locked == [True]
+    assert index._is_kept is is_kept
+    assert made.catch_up() == 19
+    assert [*made.index.keys(ARTIFACTS, 19)] == [*range(1, 20)]
+    assert made.subtree_heads() is not heads
+    made.close()
+
+
+def test_an_index_leaves_its_threads_and_its_folder_to_the_parent(
+    log: DirectoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(point_index, "TAIL_RECORDS_MAX", 5)
+    index = PointIndex(log, log.directory / "projections" / "index", read_only=True)
+    for commit in log.commits(0):
+        index.add(commit)
+    for future in index._writing:
+        future.result()
+    writer, temporary, locks = index._writer, index._temporary, (index._swap, index._repairing)
+    assert writer is not None
+    assert temporary is not None
+    assert index._writing
+    with mock.patch.object(type(temporary), "leave_to_the_parent") as leave:
+        index.after_fork_in_child()
+        assert leave.call_count == 1
+        index.after_fork_in_child()
+        assert leave.call_count == 1
+    assert (index._writer, index._temporary, len(index._writing)) == (None, None, 0)
+    assert (index._swap, index._repairing) != locks
+    assert [*index.keys(ARTIFACTS, 19)] == [*range(1, 20)]
+    writer.shutdown()
+    temporary.close()
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_tables_are_left_to_the_parent(
+    log: DirectoryLog, monkeypatch: pytest.MonkeyPatch, is_kept: bool
+) -> None:
+    monkeypatch.setattr(tables_file, "_left_paths", set())
+    monkeypatch.setattr(tables_file, "IN_MEMORY_RECORDS_MAX", 0)
+    path = log.directory / "projections" / "tables.duckdb"
+    tables = Tables(log, path)
+    if not is_kept:
+        tables._take(tables_file.open_tables_apart(log))
+    tables.fold(19)
+    opened, mutex, statements = tables._opened, tables._mutex, tables._statements
+    assert opened is not None
+    assert statements
+    left = len(tables_file.left_to_the_parent)
+    with mock.patch("eventstore.log.temporary_folder.TemporaryFolder.leave_to_the_parent") as leave:
+        tables.after_fork_in_child()
+        assert leave.call_count == (0 if is_kept else 1)
+    assert tables_file.left_to_the_parent[left:] == [opened, statements]
+    assert tables_file._left_paths == ({path.resolve()} if is_kept else set())
+    assert tables._opened is None
+    assert tables._mutex is not mutex
+    assert tables._statements == {}
+    tables.fold(19)
+    apart = tables._opened
+    assert apart is not None
+    assert apart.path is None
+    assert apart.connection is not opened.connection
+    assert tables.query("SELECT count(*) FROM artifacts", {}) == [(19,)]
+    tables.close()
+    tables.after_fork_in_child()
+    # Nothing was open any more.
+    assert len(tables_file.left_to_the_parent) == left + 3
+    opened.close()
+
+
+def test_nobody_folds_in_a_new_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    writers = {Path("a"): mock.Mock()}
+    monkeypatch.setattr(tables_module, "_writers", writers)
+    folds = tables_module._Folds()
+    folds.start()
+    folds.start()
+    folds.finish()
+    mutex = folds._mutex
+    folds.after_fork_in_child()
+    assert (folds.started, folds.finished, writers) == (2, 2, {})
+    assert folds._mutex is not mutex
