@@ -63,6 +63,11 @@ _COLUMN_IN_QUOTES: Final = re.compile(
     r"""['"`](id|name|uri|type_id|external_id|\w+_since_epoch|rowid|\w+_value)['"`]""",
     re.IGNORECASE,
 )
+# ml-metadata writes the name of a property in the quotes that SQLite has for columns.
+_PROPERTY_LIKE_COLUMN: Final = re.compile(
+    r"properties\.`?(name|is_custom_property|\w+_value|\w+_id|rowid|oid|_rowid_)`?\.",
+    re.IGNORECASE,
+)
 _ESCAPES: Final = {
     ord("\\"): r"\\",
     **{code: f"\\x{code:02x}" for code in (*range(32), 127)},
@@ -181,7 +186,7 @@ def _exemption(
             return "enums of neighbours"
         if _PROPERTY.search(text):
             return "property names as they are"
-    if _CAPITAL_PROPERTY.search(text):
+    if _CAPITAL_PROPERTY.search(text) or _PROPERTY_LIKE_COLUMN.search(text):
         return "property names as they are"
     if is_refused and (_BEYOND.search(text) or _OTHER_FORMATS.search(text)):
         return "beyond the listed functions and types"
