@@ -181,6 +181,19 @@ def test_leftovers_are_left_to_whoever_seals(log: DirectoryLog) -> None:
     assert not stream.exists()
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_closed_segment_that_cannot_be_hashed(
+    log: DirectoryLog, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    segment = log.manifest.segments[number - 1]
+    monkeypatch.setattr(sealing, "file_sha256", _refused)
+    with pytest.raises(errors.UnavailableError, match=f"reading .*/{segment.file} failed"):
+        list(log.scan(segment.first_position - 1, segment.last_position))
+    monkeypatch.undo()
+    assert sum(len(batch) for batch in log.scan()) == 6
+    log.close()
+
+
 # The active segment
 
 
