@@ -10,7 +10,6 @@ from eventstore.cli.commands import PathName, command, output_options_without, s
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output
 from eventstore.log import VerifyReport
-from eventstore.log.backup import copy_store
 from eventstore.wording import counted
 
 
@@ -33,6 +32,8 @@ def backup_command(directory: Path, target: Path, output: Output) -> None:
     A plain `cp -r` of a store that is written to takes its files at different moments: the copy may
     be refused when it is opened, or lack what was put last.
     """
+    from eventstore.log.backup import copy_store
+
     with progress_bar("Backing up") as progress:
         report = copy_store(directory, target, progress)
     _say(output, f"Backed up {directory} to {target}", report, target)
@@ -48,6 +49,8 @@ def restore_command(backup: Path, directory: Path, output: Output) -> None:
     STORE must not exist, or be an empty directory: nothing is overwritten. It appears when it is
     whole, synced to disk and checked. BACKUP is only read.
     """
+    from eventstore.log.backup import copy_store
+
     with progress_bar("Restoring") as progress:
         report = copy_store(backup, directory, progress)
     _say(output, f"Restored {backup} to {directory}", report, directory)

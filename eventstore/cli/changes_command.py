@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -33,9 +34,12 @@ from eventstore.cli.stores import (
     require_type,
     windows,
 )
-from eventstore.history import CommitChanges
 from eventstore.metadata_store.metadata_store import MetadataStore
 from eventstore.wording import counted
+
+if TYPE_CHECKING:
+    from eventstore.history import CommitChanges
+
 
 _NODE_KINDS = ("artifact", "execution", "context")
 

@@ -14,7 +14,6 @@ import click
 
 from eventstore.cli.commands import PathName, command, output_options_without
 from eventstore.cli.results import Output, Table
-from eventstore.demo import run_demo
 from eventstore.log.os_errors import translating
 
 
@@ -32,6 +31,8 @@ def demo_command(directory: Path | None, output: Output) -> None:
         with translating("opening", directory):
             if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
                 raise click.UsageError(f"{directory} is not empty: name a new directory")
+    from eventstore.demo import run_demo
+
     told = list(run_demo(directory))
     program = _program()
     place = shlex.quote(str(directory))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -18,9 +18,11 @@ from eventstore.cli.entities import (
 from eventstore.cli.moments import Moment, said_back
 from eventstore.cli.results import Output, Table, note
 from eventstore.cli.stores import opened_store
-from eventstore.history import EntityDifference, LineageDifference
-from eventstore.history.fields import field_changes
 from eventstore.wording import are, counted
+
+if TYPE_CHECKING:
+    from eventstore.history import EntityDifference, LineageDifference
+
 
 _NODES: Final = 100
 
@@ -132,6 +134,9 @@ def _object(entity: EntityDifference) -> dict[str, object]:
 
 def _differences(found: LineageDifference) -> list[EntityDifference]:
     """What a lineage has gained, and what of it has changed, as differences of entities."""
+    from eventstore.history import EntityDifference
+    from eventstore.history.fields import field_changes
+
     new_nodes = [
         EntityDifference(
             node.kind, node.id, None, node.message, field_changes(node.kind, None, node.message)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -108,6 +107,8 @@ def write_examples(examples: Sequence[str], formatter: click.HelpFormatter) -> N
 
 def nearest(word: str, known: Sequence[str]) -> str:
     """`: did you mean 'artifact'?` for a word that is nearly a known one, else nothing."""
+    import difflib
+
     by_folded = {name.casefold(): name for name in known}
     found = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
     return f": did you mean '{shown_text(by_folded[found[0]])}'?" if found else ""

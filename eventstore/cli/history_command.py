@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -24,7 +25,9 @@ from eventstore.cli.entities import (
 from eventstore.cli.moments import Moment, store_as_of
 from eventstore.cli.results import Output, Table
 from eventstore.cli.stores import opened_store
-from eventstore.history import Version
+
+if TYPE_CHECKING:
+    from eventstore.history import Version
 
 
 @command(

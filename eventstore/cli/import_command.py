@@ -11,7 +11,6 @@ from eventstore.cli.entities import spoken
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output, Table, note
 from eventstore.cli.stores import save_projections
-from eventstore.importing import import_mlmd_database
 from eventstore.metadata_store.opening import operating_system_user
 
 
@@ -31,6 +30,8 @@ def import_command(source: Path, directory: Path, output: Output) -> None:
     FILE is a database of MLMD schema version 6 to 10; it is only read. STORE must not exist or be
     an empty directory; it appears when the import is complete.
     """
+    from eventstore.importing import import_mlmd_database
+
     output.check()
     with progress_bar("Importing") as progress:
         report = import_mlmd_database(

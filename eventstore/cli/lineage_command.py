@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,9 +20,11 @@ from eventstore.cli.commands import (
 from eventstore.cli.moments import Moment, store_as_of
 from eventstore.cli.results import Output, Table, note
 from eventstore.cli.stores import opened_store
-from eventstore.lineage import Edge, Graph
 from eventstore.plain_json import moment_of_milliseconds
 from eventstore.wording import are, counted
+
+if TYPE_CHECKING:
+    from eventstore.lineage import Edge, Graph
 
 
 @command(

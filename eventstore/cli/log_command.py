@@ -22,7 +22,6 @@ from eventstore.cli.moments import EXAMPLES, Moment
 from eventstore.cli.results import Output, Table, note
 from eventstore.cli.stores import opened_store, positions_between, windows
 from eventstore.errors import InvalidArgumentError
-from eventstore.history.fields import parsed
 from eventstore.log import Log, Record
 from eventstore.log.commit import records_of
 from eventstore.plain_json import moment_of
@@ -136,6 +135,8 @@ def _row(record: Record) -> tuple[object, ...]:
 def _summary(record: Record) -> str:
     if record.payload is None:
         return "(erased)"
+    from eventstore.history.fields import parsed
+
     content = parsed(record.kind, record.payload)
     change = "new" if record.previous is None else f"replaces {record.previous}"
     if record.kind == "event":
@@ -169,5 +170,7 @@ def _fields(record: Record) -> tuple[object, ...]:
 def _object(record: Record) -> dict[str, object]:
     fields = dict(zip(_FIELDS[:-1], _fields(record), strict=False))
     if record.payload is not None:
+        from eventstore.history.fields import parsed
+
         fields["content"] = parsed(record.kind, record.payload)
     return fields

@@ -13,7 +13,6 @@ from eventstore.cli.entities import spoken
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output, Paragraph
 from eventstore.cli.stores import opened_store
-from eventstore.history.fields import plain_fields
 from eventstore.wording import counted
 
 if TYPE_CHECKING:
@@ -129,6 +128,8 @@ def _check(text: str, key: VerifierKey, output: Output) -> None:
     if output.form != "text":
         output.said("", told)
         return
+    from eventstore.history.fields import plain_fields
+
     actor = "" if record.actor is None else f", by {record.actor}"
     content = (
         ["its content was erased"]

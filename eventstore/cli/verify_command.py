@@ -22,9 +22,7 @@ from eventstore.cli.stores import opened_store, positions_between
 from eventstore.errors import DataLossError
 from eventstore.log import DirectoryLog, Finding, VerifyReport
 from eventstore.log.manifest import read_manifest
-from eventstore.log.verification import verify_directory
 from eventstore.plain_json import moment_of
-from eventstore.projections.verification import DISAGREES, with_caches
 from eventstore.wording import counted
 
 if TYPE_CHECKING:
@@ -75,6 +73,9 @@ def verify_command(
     does not agree with the log, which is sound: `eventstore rebuild` makes it anew.
     With --since, what comes before it is believed.
     """
+    from eventstore.log.verification import verify_directory
+    from eventstore.projections.verification import DISAGREES, with_caches
+
     checkpoints = _checkpoints(directory, checkpoint_files, key_file)
     damage = None
     try:

@@ -124,6 +124,11 @@ def test_info_loads_nothing_heavy(tmp_path: Path) -> None:
     assert _loaded(_command("info", path), HEAVY | {"rich.console"}) == []
 
 
+def test_help_loads_nothing_heavy() -> None:
+    names = HEAVY | {"rich.console", "eventstore.history", "eventstore.log.verification"}
+    assert _loaded(_command("--help"), names) == []
+
+
 def _command(*arguments: str) -> str:
     return f"""
 import sys
