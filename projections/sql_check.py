@@ -82,6 +82,7 @@ def checked_query(
         )
     text = checked = statements[0].query
     if statements[0].type == duckdb.StatementType.EXPLAIN:
+        text = _from_first_word(text)
         explain = _EXPLAIN.match(text)
         checked = "" if explain is None else text[explain.end() :]
     parsed = _parsed(cursor, checked)
@@ -89,6 +90,12 @@ def checked_query(
     for function in _called(parsed):
         check_size(function, parameters)
     return CheckedQuery(text, named)
+
+
+def _from_first_word(text: str) -> str:
+    """The text without the comments before it, which DuckDB 1.5 leaves in a statement."""
+    words = (place for place, kind in duckdb.tokenize(text) if kind != duckdb.token_type.comment)
+    return text.encode()[next(words, 0) :].decode()
 
 
 def _parsed(cursor: duckdb.DuckDBPyConnection, text: str) -> Any:

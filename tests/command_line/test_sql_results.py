@@ -88,7 +88,10 @@ def test_bits_and_other_types_without_a_counterpart_are_texts(store: Path) -> No
 
 
 @pytest.mark.parametrize("width", [None, 80])
-@pytest.mark.parametrize("word", ["EXPLAIN", "/* a */ explain analyze", "EXPLAIN (FORMAT json)"])
+@pytest.mark.parametrize(
+    "word",
+    ["EXPLAIN", "/* ä /* */ EXPLAIN */ -- \n explain analyze", "EXPLAIN (FORMAT json)"],
+)
 def test_a_plan_is_shown_in_its_lines(word: str, width: int | None, store: Path) -> None:
     query = f"{word} FROM artifacts WHERE name = 'a\n\x1b[31m\u202eb'"
     done = run("sql", store, query, width=width)
