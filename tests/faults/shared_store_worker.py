@@ -80,7 +80,9 @@ class Worker:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            # A signal may reach another thread; what handles it runs once this one goes on.
+            while thread.is_alive():
+                thread.join(timeout=0.2)
         try:
             self._store.close()
         except Exception as error:
