@@ -34,6 +34,12 @@ ORDERS = {
 FRACTIONS = st.floats(0, 1)
 
 
+# Named, since Hypothesis parses the source of a lambda, which CPython 3.11 does wrongly while
+# garbage is collected.
+def _has_other(machine: Any) -> bool:
+    return machine.other is not None
+
+
 class ProjectionsAgainstModel(RuleBasedStateMachine):
     @initialize()
     def set_up(self) -> None:
@@ -103,7 +109,7 @@ class ProjectionsAgainstModel(RuleBasedStateMachine):
         log = DirectoryLog.open(self.directory, read_only=is_read_only, segment_records_max=20)
         self.other = log, Projections(log, read_only=is_read_only)
 
-    @precondition(lambda self: self.other is not None)
+    @precondition(_has_other)
     @rule()
     def close_another(self) -> None:
         if self.other is not None:
@@ -111,7 +117,7 @@ class ProjectionsAgainstModel(RuleBasedStateMachine):
             self.other[0].close()
             self.other = None
 
-    @precondition(lambda self: self.other is not None)
+    @precondition(_has_other)
     @rule(fraction=FRACTIONS)
     def ask_another(self, fraction: float) -> None:
         assert self.other is not None

@@ -45,6 +45,24 @@ def _set_value(value: mlmd.Value, content: Any) -> None:
         value.string_value = content
 
 
+# Named, since Hypothesis parses the source of a lambda, which CPython 3.11 does wrongly while
+# garbage is collected.
+def _has_artifacts(machine: Any) -> bool:
+    return bool(machine.model.artifacts)
+
+
+def _has_contexts(machine: Any) -> bool:
+    return bool(machine.model.contexts)
+
+
+def _has_two_contexts(machine: Any) -> bool:
+    return len(machine.model.contexts) > 1
+
+
+def _has_past(machine: Any) -> bool:
+    return bool(machine.past)
+
+
 class StoreAgainstModel(RuleBasedStateMachine):
     @initialize()
     def set_up(self) -> None:
@@ -128,7 +146,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
             self.model.executions, execution, execution_id, self.store.get_executions_by_id
         )
 
-    @precondition(lambda self: self.model.artifacts)
+    @precondition(_has_artifacts)
     @rule(data=st.data(), uri=st.sampled_from(URIS), content=VALUES)
     def update_artifact(self, data: st.DataObject, uri: str, content: Any) -> None:
         node_id = data.draw(st.sampled_from(sorted(self.model.artifacts)))
@@ -147,7 +165,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.model.artifacts[node_id] = after
         self.committed()
 
-    @precondition(lambda self: self.model.contexts)
+    @precondition(_has_contexts)
     @rule(data=st.data(), name=st.sampled_from(NAMES))
     def rename_context(self, data: st.DataObject, name: str) -> None:
         node_id = data.draw(st.sampled_from(sorted(self.model.contexts)))
@@ -164,7 +182,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         assert self.model.contexts[node_id].name == name
         self.committed()
 
-    @precondition(lambda self: len(self.model.contexts) > 1)
+    @precondition(_has_two_contexts)
     @rule()
     def put_parent(self) -> None:
         child, parent = max(self.model.contexts), min(self.model.contexts)
@@ -204,7 +222,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
             self.other = eventstore.open(self.directory, read_only=True)
         assert self.dumped(self.other) == self.wanted(self.model)
 
-    @precondition(lambda self: self.past)
+    @precondition(_has_past)
     @rule(data=st.data())
     def look_back(self, data: st.DataObject) -> None:
         position, model = data.draw(st.sampled_from(self.past))
