@@ -22,13 +22,17 @@ def struct_number(number: float) -> float | int:
     return int(number) if is_exact and (number or math.copysign(1, number) > 0) else number
 
 
-def with_struct_numbers(value: Any) -> Any:
-    """The same with the numbers of `struct_number`, at every depth."""
+def shown_struct(value: Any) -> Any:
+    """The plain value of a field as it is shown: a struct has the numbers of `struct_number`."""
+    return _with_struct_numbers(value) if isinstance(value, dict) else value
+
+
+def _with_struct_numbers(value: Any) -> Any:
     if isinstance(value, float):
         return struct_number(value)
     if isinstance(value, dict):
-        return {name: with_struct_numbers(member) for name, member in value.items()}
-    return [with_struct_numbers(member) for member in value] if isinstance(value, list) else value
+        return {name: _with_struct_numbers(member) for name, member in value.items()}
+    return [_with_struct_numbers(member) for member in value] if isinstance(value, list) else value
 
 
 def struct_json(fields: Any) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventstore.cli.results import Lines, Output, Table
 from eventstore.plain_json import moment_of_milliseconds
+from eventstore.plain_values import shown_struct
 
 if TYPE_CHECKING:
     from eventstore.history import FieldChange
@@ -21,7 +22,7 @@ def described(kind: str, message: Any) -> dict[str, object]:
         fields |= {"type_id": message.type_id, "type": message.type}
     from eventstore.history.fields import plain_fields
 
-    said = plain_fields(kind, message)
+    said = {name: shown_struct(value) for name, value in plain_fields(kind, message).items()}
     fields |= {name: value for name, value in said.items() if "." not in name}
     if "last_known_state" in fields:
         fields["state"] = fields.pop("last_known_state")
@@ -70,7 +71,7 @@ def change_rows(
 def _shown_values(change: FieldChange) -> tuple[object, object]:
     """Before and after, times as such."""
     if not change.field.endswith("since_epoch"):
-        return change.before, change.after
+        return shown_struct(change.before), shown_struct(change.after)
     before, after = (
         value if value is None else moment_of_milliseconds(value)
         for value in (change.before, change.after)
@@ -79,7 +80,10 @@ def _shown_values(change: FieldChange) -> tuple[object, object]:
 
 
 def fields_as_json(fields: Iterable[FieldChange]) -> list[dict[str, Any]]:
-    return [{"field": c.field, "before": c.before, "after": c.after} for c in fields]
+    return [
+        {"field": c.field, "before": shown_struct(c.before), "after": shown_struct(c.after)}
+        for c in fields
+    ]
 
 
 def spoken(kind: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from eventstore.errors import InvalidArgumentError
 from eventstore.lineage.walks import require_node
-from eventstore.plain_values import is_same, plain_struct, with_struct_numbers
+from eventstore.plain_values import is_same, plain_struct
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.repr_html import ShownInNotebooks
 from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION
@@ -100,7 +100,7 @@ def plain_value(value: mlmd.Value) -> Any:
         return None
     held = getattr(value, field)
     if field == "struct_value":
-        return with_struct_numbers(plain_struct(held))
+        return plain_struct(held)
     if field == "proto_value":
         return {"type_url": held.type_url, "value": base64.b64encode(held.value).decode()}
     return held

@@ -19,6 +19,7 @@ from eventstore.notebook.html import (
     table,
     time_of,
 )
+from eventstore.plain_values import shown_struct
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 KINDS: Final = {
@@ -110,7 +111,8 @@ def messages_html(messages: Sequence[Any]) -> Html:
 
 
 def _plain(message: Any) -> dict[str, Any]:
-    said = plain_fields(KINDS[type(message)], message)
+    fields = plain_fields(KINDS[type(message)], message)
+    said = {name: shown_struct(value) for name, value in fields.items()}
     if isinstance(message, _TYPES):
         return {"id": message.id, **said} if message.HasField("id") else said
     return said

@@ -24,6 +24,7 @@ from eventstore.notebook.html import (
     unbroken,
 )
 from eventstore.notebook.nodes import KINDS, message_html, messages_html
+from eventstore.plain_values import shown_struct
 from eventstore.recording import Run as RecordedRun
 from eventstore.report.drawing import drawing_of
 from eventstore.report.selection import Key, selection
@@ -110,7 +111,9 @@ def _leading_to(subject: Key, edges: set[tuple[Key, Key]]) -> set[tuple[Key, Key
 
 def _changes(changed: Sequence[Any]) -> Html:
     shown = [
-        joined([soft(f"{found.field}:"), change(found.before, found.after)])
+        joined(
+            [soft(f"{found.field}:"), change(shown_struct(found.before), shown_struct(found.after))]
+        )
         for found in changed[:ROWS_MAX]
     ]
     if len(changed) > ROWS_MAX:

@@ -46,7 +46,7 @@ LAYERS = {
     },
     "notebook": {
         *("proto", "log", "lineage", "history", "report", "recording"),
-        *("shown_text", "plain_json", "long_work", "wording"),
+        *("shown_text", "plain_json", "plain_values", "long_work", "wording"),
     },
     "recording": {"errors", "proto", "repr_html"},
     "metadata_store": {
