@@ -210,7 +210,13 @@ def assert_printed(directory: Path, nodes: list[Any]) -> None:
     """Each command that prints JSON prints nothing but JSON, and these values."""
     first, path = str(nodes[0].id), str(directory)
     changes = run("history", path, "artifact", first, "--json")[0]["changes"]
-    told = {field["field"]: field["after"] for field in changes if "." in field["field"]}
+    told = {
+        field["field"]: with_doubles(field["after"])
+        if isinstance(field["after"], dict)
+        else field["after"]
+        for field in changes
+        if "." in field["field"]
+    }
     assert is_same(told, as_json(properties_of(nodes[0])))
     (got,) = run("get", path, "artifact", first, "--json")
     for name, value in nodes[0].custom_properties.items():
