@@ -15,6 +15,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).with_name("layer.c")
 REPOSITORY = Path(__file__).parents[2]
+BUILD = REPOSITORY / "build"
 STOPPED = 77
 """How a process exits that the layer has stopped."""
 
@@ -68,12 +69,15 @@ def why_not() -> str | None:
 def library() -> Path:
     """The compiled layer, made once for each source."""
     digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
-    path = Path(tempfile.gettempdir()) / f"eventstore-faults-{os.getuid()}-{digest}.so"
+    path = BUILD / f"faults-{digest}.so"
     if not path.exists():
-        made = path.with_suffix(f".{os.getpid()}")
-        command = ["cc", "-O1", "-shared", "-fPIC", "-o", str(made), str(SOURCE), "-ldl"]
-        subprocess.run([*command, "-lpthread"], check=True)
-        os.replace(made, path)
+        BUILD.mkdir(exist_ok=True)
+        # Threads and processes may make it at once: each its own file.
+        with tempfile.TemporaryDirectory(dir=BUILD) as folder:
+            made = Path(folder) / path.name
+            command = ["cc", "-O1", "-shared", "-fPIC", "-o", str(made), str(SOURCE), "-ldl"]
+            subprocess.run([*command, "-lpthread"], check=True)
+            os.replace(made, path)
     return path
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,13 @@ def test_on_a_full_disk_what_needs_space_fails(tmp_path: Path) -> None:
     status, printed = _lived(tmp_path, 3, Action.FULL, errno.ENOSPC)
     assert (status, printed) == (0, [6, Kind.SYNC, errno.ENOSPC])
     assert (tmp_path / "folder" / "a").read_bytes() == b"12345678"
+
+
+def test_many_threads_may_build_the_layer_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layer, "BUILD", tmp_path / "build")
+    with ThreadPoolExecutor(4) as threads:
+        built = {*threads.map(lambda _: layer.library.__wrapped__(), range(8))}
+    (path,) = built
+    assert [*path.parent.iterdir()] == [path]
