@@ -224,33 +224,6 @@ def test_published_consistency_proofs(sizes: tuple[int, int], path: list[str]) -
     standalone_verifier.check_consistency(older, newer, *roots, found)
 
 
-def test_every_path_of_every_tree_holds_and_no_other() -> None:
-    leaves = [leaf_hash(bytes([number])) for number in range(40)]
-
-    def subtree(first: int, end: int) -> bytes:
-        return tree_head(leaves[first:end])
-
-    for size in range(1, len(leaves) + 1):
-        root = tree_head(leaves[:size])
-        for index in range(size):
-            path = inclusion_path(index, size, subtree)
-            assert includes(leaves[index], index, size, path, root)
-            for wrong in (index - 1, index + 1):
-                assert not includes(leaves[index], wrong, size, path, root)
-            assert not includes(leaves[index], index, size, [*path, root], root)
-            assert not includes(leaves[index], index, size, path[:-1], root) or not path
-        for older in range(1, size + 1):
-            path = consistency_path(older, size, subtree)
-            older_root = tree_head(leaves[:older])
-            assert is_consistent(older, size, path, older_root, root)
-            standalone_verifier.check_consistency(older, size, older_root, root, path)
-            if older < size:
-                assert not is_consistent(older, size, path, root, root)
-                assert not is_consistent(older, size, [*path, root], older_root, root)
-                assert not is_consistent(older, size, path[:-1], older_root, root)
-                assert not is_consistent(size, older, path, root, older_root)
-
-
 def test_the_published_note() -> None:
     key = VerifierKey.parse(NOTE_KEY)
     assert str(key) == NOTE_KEY

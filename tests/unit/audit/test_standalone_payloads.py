@@ -1,0 +1,213 @@
+"""What the stand-alone verifier reads of one record, next to what the store derives of it."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from google.protobuf.message import DecodeError
+
+from eventstore.audit.standalone_verifier import Refused, check_record, leaf_hash
+from eventstore.log.columns import derive
+from eventstore.log.leaf import leaf_hashes
+from eventstore.proto import metadata_store_pb2 as mlmd
+from tests.unit.audit.records_by_hand import STORE, as_record, holds, record
+
+
+def value(**member: Any) -> Any:
+    found = mlmd.Value()
+    for name, content in member.items():
+        if name == "struct_value":
+            found.struct_value.update(content)
+        elif name == "proto_value":
+            found.proto_value.type_url, found.proto_value.value = "a/b", content
+        else:
+            setattr(found, name, content)
+    return found
+
+
+VALUES = {
+    "int": value(int_value=-(2**63)),
+    "more": value(int_value=2**63 - 1),
+    "minus": value(int_value=-1),
+    "zero": value(int_value=0),
+    "double": value(double_value=-0.0),
+    "nan": value(double_value=float("nan")),
+    "text": value(string_value="\u00e4\u4e2d\U0001f600" * 50),
+    "empty": value(string_value=""),
+    "true": value(bool_value=True),
+    "false": value(bool_value=False),
+    "proto": value(proto_value=b"\x00\xff"),
+    "none": mlmd.Value(),
+    "struct": value(
+        struct_value={
+            "z": [1.5, None, "x", [True, False], {"b": {}, "a": []}],
+            "a": float("inf"),
+            "b": -float("inf"),
+            "c": float("nan"),
+            "d": None,
+            "": "",
+            "e": [float("inf"), -float("inf"), float("nan"), {"n": -float("inf")}],
+        }
+    ),
+    "nothing": value(struct_value={}),
+}
+
+
+def node(message_type: Any, **fields: Any) -> Any:
+    message = message_type(**fields)
+    for name, content in VALUES.items():
+        message.properties[name].CopyFrom(content)
+        message.custom_properties["c-" + name].CopyFrom(content)
+    return message
+
+
+NODE = {"id": 7, "type_id": 2**40, "name": "n", "type": "T", "external_id": "x"}
+TIMES = {"create_time_since_epoch": -5, "last_update_time_since_epoch": 2**62}
+MESSAGES: list[tuple[str, Any]] = [
+    ("artifact", node(mlmd.Artifact, uri="u", state=3, **NODE, **TIMES)),
+    ("execution", node(mlmd.Execution, last_known_state=5, **NODE, **TIMES)),
+    ("context", node(mlmd.Context, **NODE, **TIMES)),
+    ("artifact", mlmd.Artifact(id=7, type_id=1)),
+    ("execution", mlmd.Execution(id=7, type_id=1)),
+    ("context", mlmd.Context(id=7, type_id=1)),
+    ("artifact", mlmd.Artifact(id=7, type_id=1, name="", external_id="", uri="", state=0)),
+    ("artifact_type", mlmd.ArtifactType(id=7, name="n", version="v", external_id="x")),
+    ("execution_type", mlmd.ExecutionType(id=7, name="n", version="v", external_id="x")),
+    ("context_type", mlmd.ContextType(id=7, name="n", version="v", external_id="x")),
+    ("artifact_type", mlmd.ArtifactType(id=7)),
+    ("execution_type", mlmd.ExecutionType(id=7)),
+    ("context_type", mlmd.ContextType(id=7)),
+    ("event", mlmd.Event(artifact_id=1, execution_id=2, type=4, milliseconds_since_epoch=3)),
+    ("event", mlmd.Event()),
+    ("attribution", mlmd.Attribution(artifact_id=1, context_id=2)),
+    ("association", mlmd.Association(execution_id=1, context_id=2)),
+    ("parent_context", mlmd.ParentContext(child_id=1, parent_id=2)),
+]
+IDS = [f"{number}-{kind}" for number, (kind, _) in enumerate(MESSAGES)]
+
+
+def derived(kind: str, payload: bytes | None) -> dict[str, Any]:
+    return {name: column.to_pylist()[0] for name, column in derive([kind], [payload]).items()}
+
+
+@pytest.mark.parametrize(("kind", "message"), MESSAGES, ids=IDS)
+def test_it_derives_what_the_store_derives(kind: str, message: Any) -> None:
+    one = record(kind, 7, message)
+    columns = derived(kind, one["payload"])
+    assert holds([one | {"derived": columns}])
+    for name, content in columns.items():
+        other = content[1:] if content and isinstance(content, list) else "other"
+        assert not holds([one | {"derived": columns | {name: other}}]), name
+    # Fields may come again, and in any order; of two the last one counts.
+    payload = one["payload"] + one["payload"]
+    assert holds([one | {"payload": payload, "derived": derived(kind, payload)}])
+    # What is not known is passed over, in each wire form.
+    for unknown in (b"\xf8\x07\x01", b"\xfa\x07\x02ab", b"\xf9\x07" + bytes(8), b"\xfd\x07abcd"):
+        for payload in (unknown + one["payload"], one["payload"] + unknown):
+            assert holds([one | {"payload": payload, "derived": columns}])
+    erased = record(kind, 7, type_id=one["type_id"])
+    gone = derived(kind, None)
+    assert holds([erased | {"derived": gone}])
+    for name, content in gone.items():
+        other = [("a", None)] if content == [] else "x"
+        assert not holds([erased | {"derived": gone | {name: other}}]), name
+
+
+@pytest.mark.parametrize(("kind", "message"), MESSAGES, ids=IDS)
+def test_a_payload_that_is_cut_is_refused_where_protobuf_refuses_it(
+    kind: str, message: Any
+) -> None:
+    payload = message.SerializeToString()
+    places = range(len(payload))
+    if len(payload) > 150:
+        places = sorted(random.Random(1).sample(places, 150))  # type: ignore[assignment]
+    for place in places:
+        one = record(kind, 7, message) | {"payload": payload[:place]}
+        try:
+            parsed = type(message).FromString(payload[:place])
+        except DecodeError:
+            with pytest.raises(Refused):
+                check_record(one)
+        else:
+            whose = one | {"entity_id": getattr(parsed, "id", 7), "type_id": one["type_id"]}
+            if whose["entity_id"] and getattr(parsed, "type_id", None) == one["type_id"]:
+                assert check_record(whose)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"\x80",
+        b"\x0b",
+        b"\x0c",
+        b"\x0e\x01",
+        b"\x0f\x01",
+        b"\xf9\x07" + bytes(7),
+        b"\xfd\x07" + bytes(3),
+        b"\xfa\x07\x02a",
+        b"\xf8\x07",
+    ],
+    ids=bytes.hex,
+)
+def test_a_payload_that_is_no_message_is_refused(payload: bytes) -> None:
+    with pytest.raises(DecodeError):
+        mlmd.Event.FromString(payload)
+    with pytest.raises(Refused, match="no protobuf message"):
+        check_record(record("event", 1, payload))
+
+
+def test_numbers_are_read_as_protobuf_reads_them() -> None:
+    for encoded in (
+        b"\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01",
+        b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+        b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x03",
+        b"\xff\xff\xff\xff\xff\xff\xff\xff\x7f",
+        b"\x80\x00",
+        b"\x85\x80\x00",
+    ):
+        payload = b"\x28" + encoded
+        expected = mlmd.Event.FromString(payload).milliseconds_since_epoch
+        content = check_record(record("event", 1, payload))
+        assert content is not None
+        assert content["event_time"] == expected
+
+
+@pytest.mark.parametrize("changes", [{}, {"actor": None}, {"reason": "\u00e4" * 300}])
+def test_its_leaves_are_those_of_the_store(changes: dict[str, Any]) -> None:
+    for number, (kind, message) in enumerate(MESSAGES, start=3):
+        for extra in ({}, {"previous": 2}, {"previous": 2**40, "recorded_at": -7}):
+            one = record(kind, 7, message, position=number, commit=number + 2**33)
+            one |= extra | changes
+            (expected,) = leaf_hashes(STORE, [as_record(one)])
+            assert leaf_hash(str(STORE), one) == expected
+            hidden = one | {"salt": None, "payload": None, "commitment": bytes([number]) * 32}
+            (expected,) = leaf_hashes(STORE, [as_record(hidden)])
+            assert leaf_hash(str(STORE), hidden) == expected
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"salt": None},
+        {"payload": None},
+        {"salt": None, "payload": None},
+        {"salt": bytes(15)},
+        {"salt": bytes(17)},
+        {"commitment": bytes(32)},
+        {"commitment": bytes(32), "salt": None},
+        {"commitment": bytes(32), "payload": None},
+        {"commitment": bytes(31), "salt": None, "payload": None},
+        {"commitment": bytes(33), "salt": None, "payload": None},
+        {"kind": "artefact"},
+        {"entity_id": 2**63},
+        {"position": None},
+        {"actor": 7},
+        {"actor": "\ud800"},
+    ],
+    ids=repr,
+)
+def test_a_record_of_a_wrong_form_has_no_leaf(changes: dict[str, Any]) -> None:
+    with pytest.raises(Refused):
+        leaf_hash(str(STORE), record("event", 1, b"") | changes)
