@@ -191,10 +191,14 @@ def _append_number(lexed: Lexed, text: str, match: re.Match[str]) -> None:
 
 
 def _unexpected(text: str, place: int) -> InvalidArgumentError:
-    what = {"'": "an unclosed string", '"': "an unclosed string", "`": "an unclosed name"}.get(
-        text[place], "an unclosed comment" if text.startswith("/*", place) else repr(text[place])
-    )
-    return refused(f"Syntax error: unexpected {what} {_at(place)}")
+    if text.startswith("``", place):
+        what = "empty name"
+    elif text.startswith("/*", place):
+        what = "unclosed comment"
+    else:
+        unclosed = {"'": "unclosed string", '"': "unclosed string", "`": "unclosed name"}
+        what = unclosed.get(text[place], f"unexpected {text[place]!r}")
+    return refused(f"Syntax error: {what} {_at(place)}")
 
 
 def _without_value(text: str, map_name: str, name: str) -> InvalidArgumentError:

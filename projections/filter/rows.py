@@ -411,4 +411,8 @@ def _case(compiler: Compiler, level: _Level) -> Typed:
 
 
 def _shown(token: Token) -> str:
-    return repr(token.value) if token.kind in (OPERATOR, WORD, QUOTED) else f"a {token.kind}"
+    if token.kind in (OPERATOR, WORD, QUOTED):
+        return repr(token.value)
+    if token.kind in (STRING, FORMAT):
+        return "string"
+    return "property" if token.kind == PROPERTY else "number"
