@@ -6,10 +6,15 @@ the end of the run, a program that adds a property to it would undo that end.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from eventstore.proto import metadata_store_pb2 as mlmd
+
+
+_KEPT_MIN = 32
+"""So many are kept before it is looked which of them nobody else holds."""
 
 
 class HandedOut:
@@ -18,17 +23,21 @@ class HandedOut:
     def __init__(self) -> None:
         self._artifacts: list[mlmd.Artifact] = []
         self._executions: list[mlmd.Execution] = []
+        self._room = _KEPT_MIN
 
-    def artifact(self, artifact: mlmd.Artifact) -> mlmd.Artifact:
+    def __len__(self) -> int:
+        return len(self._artifacts) + len(self._executions)
+
+    def note_artifact(self, artifact: mlmd.Artifact) -> None:
         """Note one that is handed out. Only those that are PENDING will change."""
         if artifact.state == mlmd.Artifact.PENDING:
             self._artifacts.append(artifact)
-        return artifact
+            self._let_go()
 
-    def execution(self, execution: mlmd.Execution) -> mlmd.Execution:
+    def note_execution(self, execution: mlmd.Execution) -> None:
         """Note one that is handed out."""
         self._executions.append(execution)
-        return execution
+        self._let_go()
 
     def take_over(self, before: mlmd.Execution, after: mlmd.Execution) -> None:
         """Let the executions say what a put has changed."""
@@ -52,6 +61,27 @@ class HandedOut:
                 held.last_update_time_since_epoch = ended.last_update_time_since_epoch
         self._artifacts.clear()
         self._executions.clear()
+
+    def _let_go(self) -> None:
+        """Drop those that nobody else holds, once there are twice as many as were left before."""
+        if len(self) > self._room:
+            self._artifacts = _held_elsewhere(self._artifacts)
+            self._executions = _held_elsewhere(self._executions)
+            self._room = 2 * len(self) + _KEPT_MIN
+
+
+def _held_elsewhere(messages: list[Any]) -> list[Any]:
+    counts = _reference_counts(messages)
+    return [message for message, count in zip(messages, counts, strict=True) if count > _UNHELD]
+
+
+def _reference_counts(messages: Sequence[Any]) -> list[int]:
+    # Messages take no weak references.
+    return [sys.getrefcount(message) for message in messages]
+
+
+(_UNHELD,) = _reference_counts([mlmd.Execution()])
+"""The count of one that is in a list alone."""
 
 
 def _take_over_values(before: Any, after: Any, held: Any) -> None:

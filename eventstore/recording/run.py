@@ -104,7 +104,9 @@ class Run(ShownInNotebooks):
         """The execution as the store has it now."""
         with self._mutex:
             execution = self._stored_execution()
-            return self._handed_out.execution(execution) if self._is_open else execution
+            if self._is_open:
+                self._handed_out.note_execution(execution)
+            return execution
 
     @property
     def inputs(self) -> list[mlmd.Artifact]:
@@ -336,7 +338,7 @@ class Run(ShownInNotebooks):
         found = self._store.get_artifacts_by_id(wanted) if wanted else []
         if self._is_open:
             for artifact in found:
-                self._handed_out.artifact(artifact)
+                self._handed_out.note_artifact(artifact)
         return found
 
     def _own_contexts(self) -> list[mlmd.Context]:

@@ -113,6 +113,32 @@ def test_a_state_given_by_another_message_is_taken_over(store: eventstore.Metada
     assert model.state == mlmd.Artifact.MARKED_FOR_DELETION
 
 
+def test_a_long_run_keeps_only_messages_that_somebody_holds(
+    store: eventstore.MetadataStore,
+) -> None:
+    with store.run("Trainer", capture=False) as run:
+        model, execution = run.output("M"), run.execution
+        for step in range(300):
+            run.record(step=step)
+            assert run.execution.properties["step"].int_value == step
+            assert run.outputs == [model]
+        assert len(run._handed_out) < 100
+        assert execution == run.execution
+    assert model.state == mlmd.Artifact.LIVE
+    assert execution.last_known_state == mlmd.Execution.COMPLETE
+
+
+def test_all_messages_that_somebody_holds_say_how_the_run_ended(
+    store: eventstore.MetadataStore,
+) -> None:
+    with store.run("Trainer", capture=False) as run:
+        run.output("M")
+        executions = [run.execution for _ in range(300)]
+        models = [model for _ in range(300) for model in run.outputs]
+    assert {execution.last_known_state for execution in executions} == {mlmd.Execution.COMPLETE}
+    assert {model.state for model in models} == {mlmd.Artifact.LIVE}
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform forks no processes")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("ending", [SystemExit(3), SystemExit(0), KeyError("child")])
