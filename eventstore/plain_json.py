@@ -19,7 +19,7 @@ import msgspec
 from google.protobuf import any_pb2, struct_pb2
 from google.protobuf.message import Message
 
-from eventstore.plain_values import struct_number
+from eventstore.plain_values import number_text, plain_struct, shown_struct
 from eventstore.shown_text import harmless_json
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -96,11 +96,6 @@ def _interval_text(interval: Any) -> str:
     return " ".join(words)
 
 
-def number_text(value: float) -> str:
-    """The name of a float that JSON has no number for."""
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-
-
 def moment_text(moment: datetime) -> str:
     """ISO 8601, as exact as it is stored: `Z` for UTC, else the offset; none without a zone."""
     is_whole = isinstance(moment, MillisecondTime)
@@ -129,16 +124,7 @@ def moment_of_milliseconds(milliseconds: int) -> datetime | int:
 def plain_message(message: Message) -> Any:
     """The fields of a message that are set."""
     if isinstance(message, struct_pb2.Struct):
-        return {name: plain_message(message.fields[name]) for name in sorted(message.fields)}
-    if isinstance(message, struct_pb2.ListValue):
-        return [plain_message(value) for value in message.values]
-    if isinstance(message, struct_pb2.Value):
-        held = message.WhichOneof("kind")
-        if held is None or held == "null_value":
-            return None
-        found = plain(getattr(message, held))
-        is_number = held == "number_value" and isinstance(found, float)
-        return struct_number(found) if is_number else found
+        return plain(shown_struct(plain_struct(message)))
     if isinstance(message, any_pb2.Any):
         return {"type_url": message.type_url, "value": plain(message.value)}
     return {field.name: _field(field, value) for field, value in message.ListFields()}

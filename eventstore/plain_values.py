@@ -16,20 +16,25 @@ def plain_struct(fields: Any) -> dict[str, Any]:
     return {name: _plain_value(fields.fields[name]) for name in sorted(fields.fields)}
 
 
-def struct_number(number: float) -> float | int:
+def number_text(value: float) -> str:
+    """The name of a float that JSON has no number for, as in protobuf's JSON."""
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def shown_struct(value: Any) -> Any:
+    """The plain value of a field as it is shown: a struct has whole numbers as such."""
+    return _with_struct_numbers(value) if isinstance(value, dict) else value
+
+
+def _struct_number(number: float) -> float | int:
     """A number of a Struct, which has one kind of them: 3 is what was put as 3, or as 3.0."""
     is_exact = number.is_integer() and abs(number) < 2**53
     return int(number) if is_exact and (number or math.copysign(1, number) > 0) else number
 
 
-def shown_struct(value: Any) -> Any:
-    """The plain value of a field as it is shown: a struct has the numbers of `struct_number`."""
-    return _with_struct_numbers(value) if isinstance(value, dict) else value
-
-
 def _with_struct_numbers(value: Any) -> Any:
     if isinstance(value, float):
-        return struct_number(value)
+        return _struct_number(value)
     if isinstance(value, dict):
         return {name: _with_struct_numbers(member) for name, member in value.items()}
     return [_with_struct_numbers(member) for member in value] if isinstance(value, list) else value
@@ -38,8 +43,7 @@ def _with_struct_numbers(value: Any) -> Any:
 def struct_json(fields: Any) -> str:
     """A `google.protobuf.Struct` as JSON in ASCII, sorted by name at every depth.
 
-    A number that JSON does not have is a text, as in protobuf's JSON: "NaN", "Infinity" or
-    "-Infinity".
+    A number that JSON does not have is its name, as by `number_text`.
     """
     plain = plain_struct(fields)
     try:
@@ -72,7 +76,7 @@ def _plain_value(value: Any) -> Any:
 
 def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        return number_text(value)
     if isinstance(value, dict):
         return {name: _finite(member) for name, member in value.items()}
     return [_finite(member) for member in value] if isinstance(value, list) else value

@@ -26,7 +26,8 @@ from eventstore.cli.table_layout import Cell, TextRow, cut, laid_out, wrapped
 from eventstore.errors import AlreadyExistsError, InvalidArgumentError
 from eventstore.log.manifest import MANIFEST_NAME
 from eventstore.log.os_errors import translated
-from eventstore.plain_json import json_text, moment_text, number_text, plain
+from eventstore.plain_json import json_text, moment_text, plain
+from eventstore.plain_values import number_text
 from eventstore.shown_text import harmless_json, shown_lines, shown_text
 
 _ROWS_AT_ONCE: Final = 1_000

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
 
 from eventstore.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.recording.texts import encodable, shown, text_of
-from eventstore.recording.values import Properties, properties_of
+from eventstore.recording.values import DOUBLE_WHOLE_MAX, to_value
 
 _ATTEMPTS = 5
+
+_KINDS = {
+    "bool_value": mlmd.BOOLEAN,
+    "int_value": mlmd.INT,
+    "double_value": mlmd.DOUBLE,
+    "string_value": mlmd.STRING,
+    "struct_value": mlmd.STRUCT,
+    "proto_value": mlmd.PROTO,
+}
 
 
 class Store(Protocol):
@@ -43,6 +52,14 @@ class Store(Protocol):
     ) -> tuple[int, list[int], list[int]]: ...
 
 
+class _Properties(NamedTuple):
+    """`typed` fit the type once it declares `added`, too; `custom` do not fit what it declares."""
+
+    typed: dict[str, mlmd.Value]
+    custom: dict[str, mlmd.Value]
+    added: dict[str, mlmd.PropertyType]
+
+
 def named_contexts(
     contexts: Mapping[str, str | Iterable[str]] | None,
 ) -> dict[str, list[str]]:
@@ -56,8 +73,14 @@ def named_contexts(
         )
     named = {}
     for type_name, given in contexts.items():
-        names = [given] if isinstance(given, str) else list(given) if _is_iterable(given) else []
-        if not names or not all(isinstance(name, str) for name in (type_name, *names)):
+        names = (
+            [given]
+            if isinstance(given, str)
+            else list(given)
+            if isinstance(given, Iterable)
+            else []
+        )
+        if not names or not all(isinstance(text, str) for text in (type_name, *names)):
             raise InvalidArgumentError(
                 f"contexts: {shown(type_name)} names a type, and what it stands for is the name of "
                 f"a context or a list of names, not {shown(given)}"
@@ -104,14 +127,14 @@ def described_contexts(store: Store, named: Mapping[str, list[str]]) -> list[mlm
 
 def _fitting(
     get: Callable[[str], Any], put: Callable[..., int], empty: Any, values: Mapping[str, Any]
-) -> tuple[Properties, int]:
+) -> tuple[_Properties, int]:
     """Values divided by what a type declares, which is made or extended as needed, and its id."""
     for attempt in range(_ATTEMPTS):
         try:
             stored = get(empty.name)
         except NotFoundError:
             stored = None
-        found = properties_of(values, {} if stored is None else dict(stored.properties))
+        found = _properties_of(values, {} if stored is None else dict(stored.properties))
         if stored is not None and not found.added:
             return found, stored.id
         wanted = type(empty)(name=empty.name, properties=found.added)
@@ -124,5 +147,42 @@ def _fitting(
     raise AssertionError("unreachable")
 
 
-def _is_iterable(value: object) -> bool:
-    return isinstance(value, Iterable)
+def _properties_of(
+    values: Mapping[str, Any], declared: Mapping[str, mlmd.PropertyType]
+) -> _Properties:
+    """Divide values by what a type declares; None stands for no value.
+
+    What it does not declare yet is to be added. A whole number fits a property that is declared as
+    a double, unless it is so large that it might be rounded; anything else of another kind than
+    declared becomes a custom property, since those take every kind.
+    """
+    answer = _Properties({}, {}, {})
+    for name, value in _named_values(values):
+        kind = _KINDS[str(value.WhichOneof("value"))]
+        known = declared.get(name)
+        if known is None:
+            answer.added[name] = kind
+        elif (known, kind) == (mlmd.DOUBLE, mlmd.INT) and abs(value.int_value) <= DOUBLE_WHOLE_MAX:
+            value = mlmd.Value(double_value=value.int_value)
+        elif known != kind:
+            answer.custom[name] = value
+            continue
+        answer.typed[name] = value
+    return answer
+
+
+def _named_values(values: Mapping[str, Any]) -> Iterator[tuple[str, mlmd.Value]]:
+    names = dict[str, str]()
+    for given_name, given in values.items():
+        if not isinstance(given_name, str):
+            raise InvalidArgumentError(f"the name of a property is text, not {shown(given_name)}")
+        name = encodable(given_name)
+        if name in names:
+            raise InvalidArgumentError(
+                f"the names {names[name]!r} and {given_name!r} of properties are stored as the "
+                f"same text, {name!r}: give them different ones"
+            )
+        names[name] = given_name
+        value = to_value(name, given)
+        if value is not None:
+            yield name, value
