@@ -1,15 +1,27 @@
-"""Run commands in this process, with a pipe or a terminal of some width for standard output."""
+"""Run commands in this process, or say how a process of its own runs them."""
 
 from __future__ import annotations
 
 import io
 import logging
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from unittest import mock
 
 from eventstore.cli.main import main
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+"""For processes: they import this checkout, whatever is installed."""
+
+
+def program(*arguments: object) -> list[str]:
+    """The program and the arguments that a process runs a command by."""
+    return [sys.executable, "-m", "eventstore", *map(str, arguments)]
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,21 @@ import pytest
 import eventstore
 from eventstore.cli import results
 from eventstore.proto import metadata_store_pb2 as mlmd
-from tests.command_line.runner import run
+from tests.command_line.runner import ENVIRONMENT, run
 
-ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 # What nohup started ignores this signal, and so do its children.
 HANGING_UP = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
 
 
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "eventstore", *map(str, arguments)]
+def run_script(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        check=False,
+        timeout=60,
+    )
 
 
 @pytest.fixture
@@ -167,13 +172,7 @@ def test_a_command_that_is_ended_leaves_nothing_unfinished(
         "_Written.line = line\n"
         "main()\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, "info", store, "--output", folder / "file"],
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
-        check=False,
-    )
+    done = run_script(script, "info", store, "--output", folder / "file")
     assert (done.returncode, done.stderr) == (-number, "")
     assert list(folder.iterdir()) == []
 
@@ -197,14 +196,7 @@ def test_a_signal_that_reaches_duckdb_first(number: signal.Signals, code: int, s
         "sql_methods.SqlMethods.sql = sql\n"
         "main()\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, "sql", str(store), "SELECT 1"],
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
-        check=False,
-        timeout=60,
-    )
+    done = run_script(script, "sql", store, "SELECT 1")
     said = "" if code < 0 else "eventstore: interrupted\n"
     assert (done.returncode, done.stdout, done.stderr) == (code, "", said)
 
@@ -222,13 +214,7 @@ def test_a_signal_that_is_ignored_stays_so(store: Path) -> None:
         "_Written.line = ended\n"
         "main()\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, "info", str(store), "--json"],
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
-        check=False,
-    )
+    done = run_script(script, "info", store, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("{")
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.command_line.runner import ROOT, program
 
 PROGRAM = """
 import multiprocessing, subprocess, sys
@@ -36,7 +36,7 @@ def _run(
 ) -> subprocess.CompletedProcess[str]:
     folders = [folder for folder in (path, str(ROOT)) if folder]
     return subprocess.run(
-        [sys.executable, "-m", "eventstore", "run", *arguments],
+        program("run", *arguments),
         cwd=folder,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)},
         capture_output=True,

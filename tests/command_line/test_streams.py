@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,10 +13,9 @@ import eventstore
 from eventstore import errors
 from eventstore.importing import import_mlmd_database
 from eventstore.proto import metadata_store_pb2 as mlmd
-from tests.command_line.runner import run
+from tests.command_line.runner import ENVIRONMENT, program, run
 from tests.conftest import PENGUIN_DATABASE
 
-ROOT = Path(__file__).parents[2]
 HOSTILE = "a\x9b31m\u202eb\x1b[31m"
 HARMLESS = r"a\x9b31m\u202eb\x1b[31m"
 
@@ -37,12 +34,11 @@ def in_shell(
     redirections: str, *arguments: object, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     script = f'exec "$@" {redirections}'
-    program = [sys.executable, "-m", "eventstore", *map(str, arguments)]
     return subprocess.run(
-        ["bash", "-c", script, "bash", *program],
+        ["bash", "-c", script, "bash", *program(*arguments)],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        env={**ENVIRONMENT, **environment},
         check=False,
     )
 

@@ -15,14 +15,7 @@ from pathlib import Path
 import pytest
 
 import eventstore
-from tests.command_line.runner import run
-
-ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "eventstore", *map(str, arguments)]
+from tests.command_line.runner import ENVIRONMENT, program, run
 
 
 @pytest.fixture
@@ -40,7 +33,7 @@ def test_a_real_terminal_of_60_columns(store: Path) -> None:
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
     environment = {k: v for k, v in ENVIRONMENT.items() if k != "COLUMNS"}
     with subprocess.Popen(
-        command("log", store), stdout=child, stderr=child, env=environment
+        program("log", store), stdout=child, stderr=child, env=environment
     ) as process:
         os.close(child)
         printed = b""
@@ -91,7 +84,7 @@ def test_an_interrupt_is_one_line_and_ends_the_workers(store: Path, tmp_path: Pa
 
 def test_tail_ends_with_an_interrupt(store: Path) -> None:
     with subprocess.Popen(
-        command("tail", store, "--after", 0),
+        program("tail", store, "--after", 0),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -106,7 +99,7 @@ def test_tail_ends_with_an_interrupt(store: Path) -> None:
 
 def test_a_reader_that_has_enough_is_no_error(store: Path) -> None:
     with subprocess.Popen(
-        command("tail", store, "--after", 0),
+        program("tail", store, "--after", 0),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=ENVIRONMENT,
@@ -179,7 +172,7 @@ def test_a_missing_extra_is_one_line_with_the_command_that_installs_it(
 def test_a_full_disk_is_one_line(store: Path) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            command("info", store), stdout=full, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+            program("info", store), stdout=full, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
         )
     assert done.returncode == 1
     assert done.stderr == "eventstore: writing the result failed: No space left on device\n"
@@ -188,7 +181,7 @@ def test_a_full_disk_is_one_line(store: Path) -> None:
 @pytest.mark.parametrize("query", ["SELECT 1 AS a", "FROM artifacts"])
 def test_nothing_is_said_that_is_no_note(query: str, store: Path) -> None:
     done = subprocess.run(
-        command("sql", store, query, "--csv"), capture_output=True, text=True, env=ENVIRONMENT
+        program("sql", store, query, "--csv"), capture_output=True, text=True, env=ENVIRONMENT
     )
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -16,9 +16,8 @@ import pytest
 import eventstore
 from eventstore.audit import SigningKey, standalone_verifier
 from eventstore.proto import metadata_store_pb2 as mlmd
-from tests.command_line.runner import run
+from tests.command_line.runner import ENVIRONMENT, run
 
-ROOT = Path(__file__).parents[2]
 # Root reads everything, unless it gives that up.
 UNPRIVILEGED = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--"]
 
@@ -56,7 +55,7 @@ def asked(*program: object) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=ENVIRONMENT,
         check=False,
     )
 
