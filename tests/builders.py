@@ -1,12 +1,14 @@
-"""Small messages and drafts for tests."""
+"""Small messages, drafts and logs for tests."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import eventstore
-from eventstore.log import Commit, Draft, Log
+from eventstore.log import Commit, DirectoryLog, Draft, Log
 from eventstore.log import record as kinds
+from eventstore.log.acknowledged import FILE_NAME, read_acknowledged, write_acknowledged
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 
@@ -65,3 +67,22 @@ def draft(entity_id: int, *, name: str | None = None, previous: int | None = Non
 
 def append(log: Log, *drafts: Draft, actor: str | None = "tester") -> Commit:
     return log.append(drafts, expected_position=log.position, actor=actor)
+
+
+def rotate(log: DirectoryLog) -> None:
+    """Close the active segment and begin the next one, with nothing sealed."""
+
+    def begin_the_next() -> None:
+        log._active.append_end_of_stream()
+        log._start_next_segment()
+
+    log._write(begin_the_next)
+
+
+def acknowledge(directory: Path, segment: int, end: int) -> None:
+    """Say that a segment is acknowledged up to a byte; of the tree, what was said before."""
+    path = directory / "log" / FILE_NAME
+    known = read_acknowledged(path)
+    assert known is not None
+    with path.open("rb+") as file:
+        write_acknowledged(file.fileno(), segment, end, known.frontier())

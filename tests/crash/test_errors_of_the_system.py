@@ -14,7 +14,7 @@ import pytest
 from eventstore import errors
 from eventstore.log import DirectoryLog, sealing
 from eventstore.log.verification import verify_directory
-from tests.builders import append, draft
+from tests.builders import append, draft, rotate
 
 
 def _refused(*_: object, **__: object) -> Any:
@@ -28,12 +28,7 @@ def log(tmp_path: Path) -> DirectoryLog:
     append(made, draft(1), draft(2))
     made.seal()
     append(made, draft(3), draft(4))
-
-    def rotate() -> None:
-        made._active.append_end_of_stream()
-        made._start_next_segment()
-
-    made._write(rotate)
+    rotate(made)
     append(made, draft(5), draft(6))
     return made
 

@@ -11,9 +11,9 @@ import pytest
 
 from eventstore import errors
 from eventstore.log import DirectoryLog
-from eventstore.log.acknowledged import read_acknowledged, write_acknowledged
+from eventstore.log.acknowledged import read_acknowledged
 from eventstore.log.manifest import read_manifest
-from tests.builders import append, draft
+from tests.builders import acknowledge, append, draft
 from tests.crash.locks import is_locked
 
 pytestmark = pytest.mark.skipif(
@@ -44,11 +44,9 @@ def _flip(place: int) -> Callable[[Path], None]:
 
 
 def _acknowledge_more(directory: Path) -> None:
-    path = directory / "log" / "acknowledged"
-    known = read_acknowledged(path)
+    known = read_acknowledged(directory / "log" / "acknowledged")
     assert known is not None
-    with path.open("rb+") as file:
-        write_acknowledged(file.fileno(), known.segment, known.end + 8, known.frontier())
+    acknowledge(directory, known.segment, known.end + 8)
 
 
 def _put_a_folder(directory: Path) -> None:

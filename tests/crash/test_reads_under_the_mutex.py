@@ -11,7 +11,7 @@ import pytest
 
 from eventstore import errors
 from eventstore.log import DirectoryLog, MemoryLog
-from tests.builders import append, draft
+from tests.builders import append, draft, rotate
 
 _WITHOUT = frozenset(("is_up_to_date", "last_position", "newest", "path", "refuse_closed"))
 """What may be asked of an active segment at any time: each is one look at one thing."""
@@ -38,12 +38,7 @@ def guarded(tmp_path: Path) -> DirectoryLog:
     log.seal()
     append(log, draft(4))
     append(log, draft(5))
-
-    def rotate() -> None:
-        log._active.append_end_of_stream()
-        log._start_next_segment()
-
-    log._write(rotate)
+    rotate(log)
     append(log, draft(6))
     append(log, draft(7), draft(8))
     assert [segment.state for segment in log.segments()] == ["sealed", "closed", "active"]

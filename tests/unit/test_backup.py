@@ -23,7 +23,7 @@ from eventstore.log.manifest import read_manifest
 from eventstore.log.replacing import made_beside
 from eventstore.log.verification import verify_directory
 from eventstore.proto import metadata_store_pb2 as mlmd
-from tests.builders import append, draft, memory_store
+from tests.builders import append, draft, memory_store, rotate
 
 
 @pytest.fixture
@@ -34,12 +34,7 @@ def source(tmp_path: Path) -> Path:
     append(log, *(draft(number) for number in range(1, 4)))
     log.seal()
     append(log, draft(4))
-
-    def rotate() -> None:
-        log._active.append_end_of_stream()
-        log._start_next_segment()
-
-    log._write(rotate)
+    rotate(log)
     append(log, draft(5), draft(6))
     append(log, draft(7))
     log._acknowledged_descriptor, descriptor = -1, log._acknowledged_descriptor

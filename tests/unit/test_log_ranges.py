@@ -13,7 +13,7 @@ from eventstore import errors
 from eventstore.log import Commit, DirectoryLog, Log, MemoryLog, Record, closed_segments, sealing
 from eventstore.log.columns import RECORD_SCHEMA
 from eventstore.log.commit import records_of
-from tests.builders import append, draft
+from tests.builders import append, draft, rotate
 
 COLUMNS = [*Record.__struct_fields__, "tree_head"]
 SIZES = [1, 3, 2, 1, 1, 4, 2, 1, 3]
@@ -42,15 +42,11 @@ def segmented(directory: Path) -> list[Commit]:
     """Fill a log in a directory in four segments: two sealed, one closed, one active."""
     log = DirectoryLog.create(directory)
 
-    def rotate() -> None:
-        log._active.append_end_of_stream()
-        log._start_next_segment()
-
     def end_segment(commits: int) -> None:
         if commits in SEALED:
             log.seal()
         elif commits in CLOSED:
-            log._write(rotate)
+            rotate(log)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sealing, "ROWS_PER_GROUP", 2)

@@ -15,11 +15,11 @@ import pytest
 from eventstore import errors
 from eventstore.log import DirectoryLog
 from eventstore.log import active_segment as active_segment_module
-from eventstore.log.acknowledged import read_acknowledged, write_acknowledged
+from eventstore.log.acknowledged import read_acknowledged
 from eventstore.log.active_segment import Held
 from eventstore.log.commit_ends import BLOCK_COMMITS, read_commit_ends, write_commit_ends
 from eventstore.log.ipc_message import message_envelope
-from tests.builders import append, draft
+from tests.builders import acknowledge, append, draft
 
 _STEP = 10
 """Microseconds between two commits."""
@@ -114,13 +114,11 @@ def test_an_acknowledgement_of_a_later_segment_is_one_of_all_before_it(
     followed: tuple[DirectoryLog, DirectoryLog], segment: int, position: int
 ) -> None:
     writer, reader = followed
-    path = writer.directory / "log" / "acknowledged"
-    known = read_acknowledged(path)
+    known = read_acknowledged(writer.directory / "log" / "acknowledged")
     assert known is not None
     # In another segment it ends anywhere.
     end = known.end if segment == 1 else {0: 10_000, 2: 8}[segment]
-    with path.open("rb+") as file:
-        write_acknowledged(file.fileno(), segment, end, known.frontier())
+    acknowledge(writer.directory, segment, end)
     writer._lock.close()
     with (writer.directory / "log" / "0000000001.arrows").open("rb") as segment_file:
         # Somebody is writing.
@@ -138,16 +136,14 @@ def test_no_more_than_is_acknowledged_is_noticed_while_somebody_writes(
     followed: tuple[DirectoryLog, DirectoryLog],
 ) -> None:
     writer, reader = followed
-    path = writer.directory / "log" / "acknowledged"
-    known = read_acknowledged(path)
+    known = read_acknowledged(writer.directory / "log" / "acknowledged")
     assert known is not None
     second = writer._active._ends.offsets[1]
     writer._lock.close()
     with (writer.directory / "log" / "0000000001.arrows").open("rb") as segment_file:
         fcntl.flock(segment_file, fcntl.LOCK_EX)
         for end, position in ((second - 1, 1), (second, 2), (known.end - 1, 2), (known.end, 3)):
-            with path.open("rb+") as file:
-                write_acknowledged(file.fileno(), 1, end, known.frontier())
+            acknowledge(writer.directory, 1, end)
             reader.refresh()
             assert reader.position == position
             assert reader._active.has_unacknowledged == (position < 3)
@@ -223,11 +219,7 @@ def test_all_that_is_not_acknowledged_is_written_again_before_it_is_noticed(
     writer, reader = followed
     path = writer.directory / "log" / "0000000001.arrows"
     ends = writer._active._ends.offsets
-    log = writer.directory / "log" / "acknowledged"
-    known = read_acknowledged(log)
-    assert known is not None
-    with log.open("rb+") as file:
-        write_acknowledged(file.fileno(), 1, ends[0], known.frontier())
+    acknowledge(writer.directory, 1, ends[0])
     writer._lock.close()
     calls: list[tuple[object, ...]] = []
     pwrite, sync = os.pwrite, active_segment_module._sync_data
@@ -250,8 +242,7 @@ def test_all_that_is_not_acknowledged_is_written_again_before_it_is_noticed(
     # By the opening, which shares the lock at first, or by the put, which has it alone.
     reader._active._descriptor, held = os.open(path, os.O_RDWR), reader._active._descriptor
     os.close(held)
-    with log.open("rb+") as file:
-        write_acknowledged(file.fileno(), 1, ends[0], known.frontier())
+    acknowledge(writer.directory, 1, ends[0])
     calls.clear()
     reader._catch_up(Held.EXCLUSIVE)
     content = path.read_bytes()[ends[0] : second._active.end]
