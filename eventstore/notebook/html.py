@@ -7,7 +7,7 @@ from datetime import datetime
 from html import escape
 from typing import Any, Final
 
-from eventstore.plain_json import json_text, moment_of_milliseconds, moment_text
+from eventstore.plain_json import json_text, moment_text
 from eventstore.shown_text import shown_text
 
 ROWS_MAX: Final = 20
@@ -46,10 +46,6 @@ def text_of(value: Any, characters_max: int | None = None) -> Html:
     if more > 0:
         shown += soft(f"\u2026 ({more:,} more character{'s' if more > 1 else ''})")
     return Html(shown)
-
-
-def time_of(milliseconds: int) -> datetime | int:
-    return moment_of_milliseconds(milliseconds)
 
 
 def unbroken(text: str) -> Html:

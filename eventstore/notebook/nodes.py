@@ -17,8 +17,8 @@ from eventstore.notebook.html import (
     heading,
     soft,
     table,
-    time_of,
 )
+from eventstore.plain_json import moment_of_milliseconds
 from eventstore.plain_values import shown_struct
 from eventstore.proto import metadata_store_pb2 as mlmd
 
@@ -50,7 +50,7 @@ def message_html(message: Any) -> Html:
             bold(said.pop("name", "")),
         )
         times = [
-            (name, time_of(getattr(message, field)))
+            (name, moment_of_milliseconds(getattr(message, field)))
             for name, field in (
                 ("created", "create_time_since_epoch"),
                 ("updated", "last_update_time_since_epoch"),
@@ -60,7 +60,7 @@ def message_html(message: Any) -> Html:
         return block(title, fields([*said.items(), *times]))
     title = heading(soft(kind.replace("_", " ")), bold(said.pop("name", "")))
     if isinstance(message, mlmd.Event) and "milliseconds_since_epoch" in said:
-        said["time"] = time_of(said.pop("milliseconds_since_epoch"))
+        said["time"] = moment_of_milliseconds(said.pop("milliseconds_since_epoch"))
     return block(title, fields(said.items()))
 
 
@@ -83,7 +83,7 @@ def messages_html(messages: Sequence[Any]) -> Html:
                 message.id if message.HasField("id") else None,
                 message.type,
                 *(values.get(name) for name in names),
-                time_of(message.last_update_time_since_epoch)
+                moment_of_milliseconds(message.last_update_time_since_epoch)
                 if message.HasField("last_update_time_since_epoch")
                 else None,
             ]
