@@ -15,14 +15,14 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timezone, tzinfo
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import click
 
-from eventstore.cli.table_layout import Cell, TextRow, cut, laid_out, wrapped
+from eventstore.cli.table_layout import Cell, cut, laid_out, wrapped
 from eventstore.errors import AlreadyExistsError, InvalidArgumentError
 from eventstore.log.manifest import MANIFEST_NAME
 from eventstore.log.os_errors import translated
@@ -204,9 +204,14 @@ class Output:
             return None
         return max(shutil.get_terminal_size().columns, 20)
 
+    @property
+    def _zone(self) -> tzinfo | None:
+        """The zone that times are shown in; None for this machine's."""
+        return None if self.local else timezone.utc
+
     def moment(self, moment: datetime) -> str:
         """A time as results have it."""
-        return moment_text(moment.astimezone(None if self.local else timezone.utc))
+        return moment_text(moment.astimezone(self._zone))
 
     def shown(self, value: object) -> str:
         """A value as text for people has it, on one line."""
@@ -231,16 +236,9 @@ class Output:
         rows = iter(table.rows)
         is_first = True
         while (part := list(islice(rows, _ROWS_AT_ONCE))) or is_first:
-            right = [
-                bool(part)
-                and all(
-                    value is None or (isinstance(value, (int, float)) and value is not True)
-                    for value in column
-                )
-                for column in (zip(*part, strict=True) if part else ([] for _ in names))
-            ]
-            texts = [TextRow(tuple(map(self._cell, row))) for row in part]
-            lines = laid_out(names, texts, right, width, is_full=self.full)
+            right = [all(map(_is_flushed_right, column)) for column in zip(*part, strict=True)]
+            texts = [tuple(map(self._cell, row)) for row in part]
+            lines = laid_out(names, texts, right or [False] * len(names), width, is_full=self.full)
             if not is_first and width is None:
                 # The header is above already.
                 next(lines)
@@ -272,12 +270,8 @@ class Output:
 
     def _in_zone(self, value: Any) -> Any:
         """The value with its times in the zone that is asked for."""
-        if not self.local:
-            # JSON has UTC by itself, whatever the zone of a time is.
-            if isinstance(value, datetime) and value.tzinfo is not None:
-                return value.astimezone(timezone.utc)
-        elif isinstance(value, datetime) and value.tzinfo is not None:
-            return value.astimezone()
+        if isinstance(value, datetime) and value.tzinfo is not None:
+            return value.astimezone(self._zone)
         if isinstance(value, dict):
             return {key: self._in_zone(held) for key, held in value.items()}
         # Other tuples, such as Arrow's intervals, are one value.
@@ -397,6 +391,10 @@ def note(sentence: str) -> None:
     with suppress(OSError):
         for line in wrapped(shown_text(sentence), width):
             click.echo(line, err=True)
+
+
+def _is_flushed_right(value: object) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
 def _row_objects(table: Table) -> Iterator[dict[str, object]]:

@@ -7,7 +7,6 @@ is left to the terminal, so that it is copied whole. What is cut is marked.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from rich.cells import cell_len
@@ -19,17 +18,12 @@ _CHARACTERS_MAX: Final = 500
 Cell = tuple[str, ...]
 """The lines of a cell, which are harmless text."""
 
-
-@dataclass(frozen=True, slots=True)
-class TextRow:
-    """A row as it is shown: a cell per column."""
-
-    cells: tuple[Cell, ...]
+Row = tuple[Cell, ...]
 
 
 def laid_out(
     names: Sequence[str],
-    rows: Sequence[TextRow],
+    rows: Sequence[Row],
     right: Sequence[bool],
     width: int | None,
     *,
@@ -44,7 +38,7 @@ def laid_out(
         yield from _in_lines(names, rows, right)
         return
     if not is_full:
-        rows = [TextRow(tuple(cut(cell) for cell in row.cells)) for row in rows]
+        rows = [tuple(map(cut, row)) for row in rows]
     widths = _column_widths(names, rows, width)
     if widths is None:
         yield from _under_each_other(names, rows, width)
@@ -53,7 +47,7 @@ def laid_out(
         yield from _row([(name,) for name in names], widths, right)
         yield (" " * _GAP).join("─" * column for column in widths)
     for row in rows:
-        yield from _row(row.cells, widths, right)
+        yield from _row(row, widths, right)
 
 
 def wrapped(text: str, width: int | None, indent: int = 0) -> Iterator[str]:
@@ -90,28 +84,22 @@ def cut(cell: Cell) -> Cell:
     return (*kept, f"({size - sum(map(len, kept)) + 1:,} more characters: say --full)")
 
 
-def _in_lines(
-    names: Sequence[str], rows: Sequence[TextRow], right: Sequence[bool]
-) -> Iterator[str]:
+def _in_lines(names: Sequence[str], rows: Sequence[Row], right: Sequence[bool]) -> Iterator[str]:
     """A line per row, in columns as wide as most of their values."""
-    texts = [tuple(names)] + [tuple("; ".join(cell) for cell in row.cells) for row in rows]
+    texts = [tuple(names)] + [tuple("; ".join(cell) for cell in row) for row in rows]
     widths = [
         min(max(cell_len(text[column]) for text in texts), 60) for column in range(len(names))
     ]
     for text in texts if any(names) else texts[1:]:
-        yield (
-            (" " * _GAP)
-            .join(_padded(*parts) for parts in zip(text, widths, right, strict=True))
-            .rstrip(" ")
-        )
+        yield _side_by_side(text, widths, right)
 
 
-def _column_widths(names: Sequence[str], rows: Sequence[TextRow], width: int) -> list[int] | None:
+def _column_widths(names: Sequence[str], rows: Sequence[Row], width: int) -> list[int] | None:
     """How wide each column is, or None when words of all of them do not fit side by side."""
     least: list[int] = []
     most: list[int] = []
     for column, name in enumerate(names):
-        lines = [name, *(line for row in rows for line in row.cells[column])]
+        lines = [name, *(line for row in rows for line in row[column])]
         least.append(max(cell_len(word) for line in lines for word in line.split(" ")))
         most.append(max(map(cell_len, lines)))
     room = width - _GAP * (len(names) - 1)
@@ -134,20 +122,16 @@ def _row(cells: Sequence[Cell], widths: Sequence[int], right: Sequence[bool]) ->
     ]
     for number in range(max(map(len, lines))):
         texts = [line[number] if number < len(line) else "" for line in lines]
-        yield (
-            (" " * _GAP)
-            .join(_padded(*parts) for parts in zip(texts, widths, right, strict=True))
-            .rstrip(" ")
-        )
+        yield _side_by_side(texts, widths, right)
 
 
-def _under_each_other(names: Sequence[str], rows: Sequence[TextRow], width: int) -> Iterator[str]:
+def _under_each_other(names: Sequence[str], rows: Sequence[Row], width: int) -> Iterator[str]:
     """A line per value, with its column's name; an empty line between rows."""
     indent = max(map(cell_len, names)) + _GAP if any(names) else 0
     for number, row in enumerate(rows):
         if number:
             yield ""
-        for name, cell in zip(names, row.cells, strict=True):
+        for name, cell in zip(names, row, strict=True):
             start = _padded(name, indent, False) if any(names) else ""
             for line in cell:
                 if not line:
@@ -155,6 +139,11 @@ def _under_each_other(names: Sequence[str], rows: Sequence[TextRow], width: int)
                 for part in wrapped(line, max(width - indent, 1)):
                     yield start + part
                     start = " " * indent
+
+
+def _side_by_side(texts: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+    parts = (_padded(*part) for part in zip(texts, widths, right, strict=True))
+    return (" " * _GAP).join(parts).rstrip(" ")
 
 
 def _padded(text: str, width: int, right: bool) -> str:

@@ -45,6 +45,12 @@ def test_a_time_without_a_zone_is_shown_without_one(
     assert instant.endswith("2026-01-01T00:00:00.000000Z\n")
 
 
+def test_booleans_begin_where_their_column_does(store: Path) -> None:
+    query = "SELECT false AS deleted_or_not, true AS live, 1 AS how_many"
+    lines = run("sql", store, query).out.splitlines()
+    assert lines[-1] == "false           true         1"
+
+
 def test_times_beyond_the_calendar_are_texts_and_nulls_stay_nulls(store: Path) -> None:
     query = "SELECT * FROM (VALUES (timestamptz '12026-01-01'), (NULL)) AS t(moment)"
     rows = [json.loads(line) for line in run("sql", store, query, "--json").out.splitlines()]
