@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from eventstore.cli.commands import PathName, command, output_options_without, store_argument
+from eventstore.cli.commands import command, output_options_without, store_argument
+from eventstore.cli.paths import PathName
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output
 from eventstore.log import VerifyReport

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from eventstore.cli.commands import (
-    ALL_KINDS,
+    NODE_KINDS,
     Kind,
     command,
     moment_option,
@@ -34,6 +34,7 @@ from eventstore.cli.stores import (
     require_type,
     windows,
 )
+from eventstore.log.record import KINDS
 from eventstore.metadata_store.metadata_store import MetadataStore
 from eventstore.wording import counted
 
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from eventstore.history import CommitChanges
 
 
-_NODE_KINDS = ("artifact", "execution", "context")
+_COLUMNS = ("commit", "recorded_at", "actor", "reason", "request_id", "kind", "id", "position")
 
 
 @command(
@@ -56,7 +57,7 @@ _NODE_KINDS = ("artifact", "execution", "context")
 @moment_option("--since", f"Only what was put since: {EXAMPLES}.")
 @moment_option("--until", "Only what was put by then.")
 @click.option(
-    "--kind", "kinds", metavar="KIND", multiple=True, type=Kind(ALL_KINDS), help="Only this kind."
+    "--kind", "kinds", metavar="KIND", multiple=True, type=Kind(KINDS), help="Only this kind."
 )
 @click.option("--type", "types", multiple=True, help="Only nodes of this type, and the type.")
 @click.option("--actor", "actors", multiple=True, help="Only what this actor put.")
@@ -87,7 +88,7 @@ def changes_command(
     """
     with opened_store(directory) as store:
         for name in types:
-            require_type(store, _NODE_KINDS, name)
+            require_type(store, NODE_KINDS, name)
         after, upto = positions_between(store, since, until)
 
         def between(start: int, end: int) -> Iterator[CommitChanges]:
@@ -124,9 +125,6 @@ def _newest_first(
         # Whole commits: one belongs to the part that it ends in.
         commits = list(between(max(after, store.log.commit_end(start)), store.log.commit_end(end)))
         yield from reversed(commits)
-
-
-_COLUMNS = ("commit", "recorded_at", "actor", "reason", "request_id", "kind", "id", "position")
 
 
 def _show(commits: Iterable[CommitChanges], output: Output) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 import click
 
 from eventstore.cli.commands import (
-    PathName,
     as_of_option,
     command,
     output_options_without,
     store_argument,
 )
 from eventstore.cli.moments import Moment, store_as_of
+from eventstore.cli.paths import PathName, file_option, text_of
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output, refuse_inside_of_store
 from eventstore.cli.stores import opened_store
@@ -62,20 +62,13 @@ def key_command(name: str, file: Path, output: Output) -> None:
     ),
 )
 @store_argument
-@click.option(
-    "--key",
-    "key_file",
-    metavar="FILE",
-    required=True,
-    type=PathName(exists=True, dir_okay=False),
-    help="The file of a private key, as `eventstore key` makes it.",
+@file_option(
+    "--key", "key_file", "The file of a private key, as `eventstore key` makes it.", required=True
 )
-@click.option(
+@file_option(
     "--previous",
     "previous_file",
-    metavar="FILE",
-    type=PathName(exists=True, dir_okay=False),
-    help="The last checkpoint that this key signed: nothing is signed unless it still holds.",
+    "The last checkpoint that this key signed: nothing is signed unless it still holds.",
 )
 @as_of_option
 @output_options_without("full")
@@ -112,13 +105,3 @@ def checkpoint_command(
             "text": signed.text,
         },
     )
-
-
-def text_of(file: Path) -> str:
-    """What a small file says. Raises click.UsageError for one that is no text."""
-    try:
-        return file.read_text("utf-8")
-    except UnicodeDecodeError:
-        raise click.UsageError(f"{file} is no text") from None
-    except OSError as error:
-        raise translated(error, "reading", file) from None

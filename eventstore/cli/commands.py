@@ -12,13 +12,12 @@ from click.shell_completion import CompletionItem
 
 from eventstore.cli.help import Command, nearest
 from eventstore.cli.moments import EXAMPLES, parsed_moment, refuse_unknown_zone
+from eventstore.cli.paths import PathName
 from eventstore.cli.results import Output
-from eventstore.log.record import KINDS
 from eventstore.shown_text import shown_text
 
 NODE_KINDS = ("artifact", "execution", "context")
 TYPE_KINDS = ("artifact_type", "execution_type", "context_type")
-ALL_KINDS = KINDS
 
 
 def command(name: str, *, examples: Sequence[str]) -> Callable[[Callable[..., None]], Command]:
@@ -65,27 +64,7 @@ class Choice(click.Choice):  # type: ignore[type-arg, unused-ignore]
         return str(value)
 
 
-class PathName(click.Path):  # type: ignore[type-arg, unused-ignore]
-    """The path of a file or folder. Whether it may be read shows when it is read."""
-
-    def __init__(self, **others: Any) -> None:
-        super().__init__(readable=False, path_type=Path, **others)
-
-    def convert(
-        self,
-        value: Any,
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> Any:
-        if value == "":
-            # It would be taken for the current folder.
-            self.fail("an empty text is no path: write . for the current folder", param, ctx)
-        return super().convert(value, param, ctx)
-
-
-_MISSING_STORE = "STORE"
-
-store_argument = click.argument("directory", metavar=_MISSING_STORE, type=PathName())
+store_argument = click.argument("directory", metavar="STORE", type=PathName())
 
 
 def kind_argument(kinds: Sequence[str]) -> Callable[[Any], Any]:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import click
 
-from eventstore.cli.commands import PathName, command, output_options_without
+from eventstore.cli.commands import command, output_options_without
+from eventstore.cli.paths import PathName
 from eventstore.cli.results import Output, Table
 from eventstore.log.os_errors import translating
 

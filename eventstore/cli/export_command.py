@@ -10,13 +10,13 @@ import click
 import msgspec
 
 from eventstore.cli.commands import (
-    PathName,
     as_of_option,
     command,
     output_options_without,
     store_argument,
 )
 from eventstore.cli.moments import Moment, store_as_of
+from eventstore.cli.paths import PathName
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output
 from eventstore.cli.stores import opened_store

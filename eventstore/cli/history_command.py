@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from eventstore.cli.commands import (
-    ALL_KINDS,
     as_of_option,
     command,
     kind_argument,
@@ -25,9 +24,13 @@ from eventstore.cli.entities import (
 from eventstore.cli.moments import Moment, store_as_of
 from eventstore.cli.results import Output, Table
 from eventstore.cli.stores import opened_store
+from eventstore.log.record import KINDS
 
 if TYPE_CHECKING:
     from eventstore.history import Version
+
+
+_COLUMNS = ("kind", "id", "position", "commit", "recorded_at", "actor", "reason", "request_id")
 
 
 @command(
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
     ),
 )
 @store_argument
-@kind_argument(ALL_KINDS)
+@kind_argument(KINDS)
 @click.argument("entity_id", metavar="ID", type=int)
 @click.option(
     "--touching", is_flag=True, help="Of a context: all that touched it, links from and to it."
@@ -101,9 +104,6 @@ def history_command(
             ],
         ),
     )
-
-
-_COLUMNS = ("kind", "id", "position", "commit", "recorded_at", "actor", "reason", "request_id")
 
 
 def _object(version: Version) -> dict[str, object]:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from eventstore.cli.commands import PathName, command, output_options_without
+from eventstore.cli.commands import command, output_options_without
 from eventstore.cli.entities import spoken
+from eventstore.cli.paths import PathName
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output, Table, note
 from eventstore.cli.stores import save_projections

@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 
 from eventstore.cli.commands import (
-    ALL_KINDS,
     Kind,
     command,
     moment_option,
@@ -24,9 +23,14 @@ from eventstore.cli.stores import opened_store, positions_between, windows
 from eventstore.errors import InvalidArgumentError
 from eventstore.log import Log, Record
 from eventstore.log.commit import records_of
+from eventstore.log.record import KINDS
 from eventstore.plain_json import moment_of
 
 _COLUMNS = ("position", "commit", "recorded_at", "what", "actor")
+_FIELDS = (
+    *("position", "commit", "recorded_at", "kind", "entity_id", "type_id", "previous"),
+    *("actor", "reason", "request_id", "what"),
+)
 
 
 @command(
@@ -39,7 +43,7 @@ _COLUMNS = ("position", "commit", "recorded_at", "what", "actor")
     ),
 )
 @store_argument
-@click.option("--kind", metavar="KIND", type=Kind(ALL_KINDS), help="Only records of this kind.")
+@click.option("--kind", metavar="KIND", type=Kind(KINDS), help="Only records of this kind.")
 @click.option("--id", "entity_id", type=int, help="Only records of the entity with this id.")
 @click.option("--actor", help="Only records that this actor put.")
 @click.option("--after", type=int, default=0, help="Only records after this position.")
@@ -151,12 +155,6 @@ def _summary(record: Record) -> str:
         return f"context {content.child_id} below context {content.parent_id}"
     words = [getattr(content, "type", ""), f"'{content.name}'" if content.name else "", change]
     return " ".join(word for word in words if word)
-
-
-_FIELDS = (
-    *("position", "commit", "recorded_at", "kind", "entity_id", "type_id", "previous"),
-    *("actor", "reason", "request_id", "what"),
-)
 
 
 def _fields(record: Record) -> tuple[object, ...]:

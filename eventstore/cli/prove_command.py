@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from eventstore.cli.checkpoint_command import text_of
-from eventstore.cli.commands import PathName, command, output_options
+from eventstore.cli.commands import command, output_options
 from eventstore.cli.entities import spoken
+from eventstore.cli.paths import PathName, file_option, text_of
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output, Paragraph
 from eventstore.cli.stores import opened_store
@@ -29,35 +29,12 @@ if TYPE_CHECKING:
 )
 @click.argument("directory", metavar="[STORE]", required=False, type=PathName())
 @click.argument("position", metavar="[POSITION]", required=False, type=int)
-@click.option(
-    "--checkpoint",
-    "checkpoint_file",
-    metavar="FILE",
-    type=PathName(exists=True, dir_okay=False),
-    help="The signed checkpoint to prove against.",
+@file_option("--checkpoint", "checkpoint_file", "The signed checkpoint to prove against.")
+@file_option(
+    "--since", "older_file", "Prove that nothing before this older checkpoint was changed."
 )
-@click.option(
-    "--since",
-    "older_file",
-    metavar="FILE",
-    type=PathName(exists=True, dir_okay=False),
-    help="Prove that nothing before this older checkpoint was changed.",
-)
-@click.option(
-    "--check",
-    "proof_file",
-    metavar="FILE",
-    type=PathName(exists=True, dir_okay=False),
-    help="Check a proof instead; it needs no store.",
-)
-@click.option(
-    "--key",
-    "key_file",
-    metavar="FILE",
-    required=True,
-    type=PathName(exists=True, dir_okay=False),
-    help="The verifier key of the checkpoints' signer.",
-)
+@file_option("--check", "proof_file", "Check a proof instead; it needs no store.")
+@file_option("--key", "key_file", "The verifier key of the checkpoints' signer.", required=True)
 @output_options
 def prove_command(
     directory: Path | None,

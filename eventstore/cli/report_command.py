@@ -6,9 +6,7 @@ from pathlib import Path
 
 import click
 
-from eventstore.cli.checkpoint_command import text_of
 from eventstore.cli.commands import (
-    PathName,
     as_of_option,
     command,
     kind_argument,
@@ -16,6 +14,7 @@ from eventstore.cli.commands import (
     store_argument,
 )
 from eventstore.cli.moments import Moment, store_as_of
+from eventstore.cli.paths import file_option, text_of
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output
 from eventstore.cli.stores import opened_store
@@ -33,20 +32,10 @@ from eventstore.cli.stores import opened_store
 @kind_argument(("artifact", "execution"))
 @click.argument("node_id", metavar="ID", type=int)
 @as_of_option
-@click.option(
-    "--checkpoint",
-    "checkpoint_file",
-    metavar="FILE",
-    type=PathName(exists=True, dir_okay=False),
-    help="A signed checkpoint, against which the versions are proved.",
+@file_option(
+    "--checkpoint", "checkpoint_file", "A signed checkpoint, against which the versions are proved."
 )
-@click.option(
-    "--key",
-    "key_file",
-    metavar="FILE",
-    type=PathName(exists=True, dir_okay=False),
-    help="The verifier key of the checkpoint's signer.",
-)
+@file_option("--key", "key_file", "The verifier key of the checkpoint's signer.")
 @click.option(
     "--verify/--no-verify", default=True, show_default=True, help="Check the whole store first."
 )

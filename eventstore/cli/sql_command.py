@@ -12,7 +12,6 @@ import click
 
 from eventstore.cli.commands import (
     Choice,
-    PathName,
     as_of_option,
     command,
     output_options,
@@ -20,6 +19,7 @@ from eventstore.cli.commands import (
 )
 from eventstore.cli.help import ErrorInLines
 from eventstore.cli.moments import Moment, store_as_of
+from eventstore.cli.paths import PathName
 from eventstore.cli.results import Output, Table, note
 from eventstore.cli.stores import opened_store
 from eventstore.errors import InvalidArgumentError

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from eventstore.cli.checkpoint_command import text_of
-from eventstore.cli.commands import PathName, command, moment_option, output_options, store_argument
+from eventstore.cli.commands import command, moment_option, output_options, store_argument
 from eventstore.cli.main import EXIT_CACHE_DISAGREES, EXIT_DAMAGED
 from eventstore.cli.moments import EXAMPLES, Moment
+from eventstore.cli.paths import file_option, text_of
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output, Paragraph, Table, note
 from eventstore.cli.stores import opened_store, positions_between
@@ -39,21 +39,10 @@ if TYPE_CHECKING:
     ),
 )
 @store_argument
-@click.option(
-    "--checkpoint",
-    "checkpoint_files",
-    metavar="FILE",
-    multiple=True,
-    type=PathName(exists=True, dir_okay=False),
-    help="A signed checkpoint that must hold, too.",
+@file_option(
+    "--checkpoint", "checkpoint_files", "A signed checkpoint that must hold, too.", multiple=True
 )
-@click.option(
-    "--key",
-    "key_file",
-    metavar="FILE",
-    type=PathName(exists=True, dir_okay=False),
-    help="The verifier key of the checkpoints' signer.",
-)
+@file_option("--key", "key_file", "The verifier key of the checkpoints' signer.")
 @moment_option("--since", f"Check only segments with records put since: {EXAMPLES}.")
 @moment_option("--until", "Check only segments with records put by then.")
 @click.option("--no-caches", is_flag=True, help="Check the log alone, not what is folded from it.")
