@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import struct
 from pathlib import Path
 
@@ -36,11 +35,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     log.close()
     assert verify_directory(directory).ok
     return directory
-
-
-@pytest.fixture
-def store(built: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(built, tmp_path / "store"))
 
 
 def found(directory: Path) -> Finding:

@@ -28,11 +28,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture
-def store(built: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(built, tmp_path / "store"))
-
-
 @pytest.mark.parametrize("folder", ["", "log"])
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOENT, errno.EACCES, errno.EMFILE])
 def test_a_folder_that_cannot_be_listed(
