@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -90,6 +91,23 @@ def test_imports_point_one_way() -> None:
 def test_every_module_is_in_a_layer_or_above_all() -> None:
     found = {path.stem for path in (ROOT / "eventstore").iterdir() if path.suffix in ("", ".py")}
     assert found - {"__pycache__"} == set(LAYERS) | ABOVE_ALL
+
+
+def test_the_map_names_every_module_and_nothing_else() -> None:
+    told = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    named = {name.rpartition("/")[2] for name in re.findall(r"`([\w./]+\.py)`", told)}
+    found = {
+        path.name
+        for folder in ("eventstore", "projections")
+        for path in (ROOT / folder).rglob("*.py")
+        if path.name != "__init__.py" and "proto" not in path.parts
+    }
+    commands = {path.name for path in (ROOT / "eventstore" / "cli").glob("*_command.py")}
+    assert found - commands - named == set()
+    assert named - found == {"test_package.py"}
+    for folder in (ROOT / "tests").iterdir():
+        if folder.is_dir() and folder.name[0] not in "._":
+            assert f"`{folder.name}`" in told
 
 
 def _imported(path: Path) -> list[str]:
