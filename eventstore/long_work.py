@@ -25,7 +25,7 @@ def show_long_work(shower: Shower) -> None:
 
 
 def long_work(doing: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A function that takes `progress`: without one, whoever shows long work is told instead."""
+    """For a function that takes `progress`: where a caller gives none, a notebook shows it."""
 
     def decorated(function: Callable[P, R]) -> Callable[P, R]:
         place = list(signature(function).parameters).index("progress")

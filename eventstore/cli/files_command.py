@@ -14,7 +14,7 @@ from eventstore.shown_text import shown_text
 @store_argument
 @output_options_without("full", "local")
 def files_command(directory: Path, output: Output) -> None:
-    """Print the Parquet files that a store consists of, a path a line, the oldest first.
+    """Print the Parquet files that a store consists of, one path per line, the oldest first.
 
     For other tools to read: a pattern such as log/*.parquet would also find what does not belong to
     the store. What was not sealed yet is in none of them.

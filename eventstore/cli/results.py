@@ -124,7 +124,7 @@ class Output:
         self.json_lines([value])
 
     def json_lines(self, values: Iterable[object]) -> None:
-        """Write a line of JSON a value, each at once where somebody may wait for it."""
+        """Write one line of JSON per value, each at once where somebody may wait for it."""
         with self.opened() as written:
             for value in values:
                 written.line(json_text(self._in_zone(value)))

@@ -58,7 +58,7 @@ _SHOWN_ROWS_MAX: Final = 1_000
     "output_format",
     metavar="FORM",
     type=Choice(["table", "json", "csv", "parquet"]),
-    help="table, json (a line a row), csv, or parquet, which needs --output.",
+    help="table, json (one line per row), csv, or parquet, which needs --output.",
 )
 @output_options
 def sql_command(

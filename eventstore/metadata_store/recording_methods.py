@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class RecordingMethods:
-    """A line for a run: types, execution, events, contexts and states are put as needed."""
+    """A run in a line: types, execution, events, contexts and states are put as needed."""
 
     def run(
         self,
@@ -30,7 +30,7 @@ class RecordingMethods:
 
         `inputs` are artifacts or their ids, in a list or by name; `contexts` maps names of types to
         names of contexts. Keyword arguments are properties of the execution; `properties` takes
-        those whose names are not Python names, or are names of this method's parameters. Types are
+        those whose names are not Python identifiers, or are parameters of this method. Types are
         made, and given the properties that they lack, as needed; a value of another kind than the
         type declares becomes a custom property. With `capture` the version of the code (git) and
         the environment are recorded, too. What is recorded is plain MLMD: see docs/recording.md.

@@ -24,7 +24,7 @@ def described_error(error: BaseException) -> dict[str, str]:
 
 
 def _shortened(text: str) -> str:
-    """A text of at most 10,000 characters; of a longer one the middle goes, and that is said."""
+    """A text of at most 10,000 characters; in a longer one a mark takes the place of the middle."""
     text = encodable(text)
     if len(text) <= _CHARACTERS_MAX:
         return text

@@ -13,7 +13,7 @@ from typing import Any
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 _KEPT_MIN = 32
-"""So many are kept before it is looked which of them nobody else holds."""
+"""Below this many nothing is dropped."""
 
 
 class HandedOut:

@@ -57,18 +57,18 @@ class Run(ShownInNotebooks):
         store: Store,
         execution_type: str,
         *,
-        name: str | None = None,
-        inputs: Inputs = (),
-        contexts: Mapping[str, str | Iterable[str]] | None = None,
-        properties: Mapping[str, Any] | None = None,
-        capture: bool = True,
+        name: str | None,
+        inputs: Inputs,
+        contexts: Mapping[str, str | Iterable[str]] | None,
+        properties: Mapping[str, Any],
+        capture: bool,
     ) -> None:
         self._store = store
         self._execution_type = _type_name(execution_type)
         self._name = text_or_none("name", name)
         self._places = places_of(inputs)
         self._named_contexts = named_contexts(contexts)
-        self._properties = all_properties(properties, {})
+        self._properties = properties
         self._capture = capture
         self._mutex = threading.RLock()
         self._execution_id: int | None = None
@@ -168,9 +168,9 @@ class Run(ShownInNotebooks):
     def __call__(self, function: _Function) -> _Function:
         """Record each call of a function as a run of its own.
 
-        Arguments that are artifacts become inputs, plain ones properties, in addition to what the
-        decorator says, also where they lie in lists and mappings. A parameter that is named `run`
-        and not given receives the Run. A call that answers an awaitable ends when that is awaited.
+        Arguments that are artifacts become inputs and plain ones properties, in lists and mappings,
+        too; what the decorator says is added. A parameter named `run` receives the Run, unless the
+        caller gives it. A call that answers an awaitable ends when that is awaited.
         """
         return recorded(function, self._for_call)  # type: ignore[no-any-return]
 
@@ -226,7 +226,7 @@ class Run(ShownInNotebooks):
         """Put an artifact that this run has made; the artifact as it is stored.
 
         The type is made, or given the properties that it lacks, as needed. `properties` takes those
-        whose names are no Python names, or that this method has parameters for. Raises
+        whose names are not Python identifiers, or are parameters of this method. Raises
         AlreadyExistsError when the type has an artifact of this name.
         """
         given = all_properties(properties, more)
@@ -259,6 +259,7 @@ class Run(ShownInNotebooks):
             self._store,
             self._execution_type,
             name=self._name,
+            inputs=(),
             contexts=self._named_contexts,
             properties={**arguments.values, **self._properties},
             capture=self._capture,

@@ -22,7 +22,7 @@ def text_of(parameter: str, value: object) -> str:
 
 
 def text_or_none(parameter: str, value: object) -> str | None:
-    """As `text_of`, where nothing may be given."""
+    """As `text_of`; None for None."""
     return None if value is None else text_of(parameter, value)
 
 

@@ -32,7 +32,7 @@ _MEMBERS_MAX = 2**24
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 
 _BYTES_MAX = 2**24
-"""An argument of a function that is larger is data, not a setting; a record takes 64 MiB."""
+"""An argument that is larger is data, not a setting; a record takes 64 MiB."""
 
 _LIST_KEY = "values"
 """A property holds a struct, not a list: a list becomes a struct with this one member."""
@@ -81,7 +81,7 @@ def to_value(name: str, value: Any) -> mlmd.Value | None:
 
 
 def is_value(value: Any) -> bool:
-    """Whether `to_value` makes a value of it, and not one that would fill a record."""
+    """Whether an argument of a function is recorded as a property: a setting, and no large data."""
     try:
         # What says its size is not taken apart for nothing.
         if getattr(value, "nbytes", 0) > _BYTES_MAX:
@@ -117,8 +117,8 @@ def _plain(value: Any) -> Plain:
 def _struct(value: Mapping[Any, Any]) -> dict[str, Any]:
     """A mapping as a struct holds it: keys are text, and whole numbers, as all, are doubles.
 
-    Raises _NotRecordedError, also where members would be lost: of keys that have the same text, of
-    containers that lie too deep, or in themselves.
+    Raises _NotRecordedError where members would be lost: for keys that have the same text, and for
+    containers that are nested too deep or contain themselves.
     """
     # Around it lie the node, the entry of its map of properties, and the value.
     answer: dict[str, Any] = _Members().plain(value, 3)

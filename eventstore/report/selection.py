@@ -62,7 +62,7 @@ def selection(
     """At most `limit` nodes of a lineage, given as edges in the direction in which data flows.
 
     Origins are nodes upstream that nothing led to; of a cycle that nothing led to, one node. Those
-    that are `unfollowed` are none: it is not known what led to them.
+    that are `unfollowed` do not count: it is not known what led to them.
     """
     nodes_up, nodes_down = ({subject}.union(*edges) for edges in (upstream, downstream))
     edges = {*upstream, *downstream}
