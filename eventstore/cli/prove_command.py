@@ -13,6 +13,7 @@ from eventstore.cli.paths import PathName, file_option, text_of
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output, Paragraph
 from eventstore.cli.stores import opened_store
+from eventstore.plain_values import shown_struct
 from eventstore.wording import counted
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _check(text: str, key: VerifierKey, output: Output) -> None:
         ["its content was erased"]
         if proved.message is None
         else [
-            f"{name}: {output.shown(value)}"
+            f"{name}: {output.shown(shown_struct(value))}"
             for name, value in plain_fields(record.kind, proved.message).items()
         ]
     )

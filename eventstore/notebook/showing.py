@@ -203,7 +203,10 @@ def _lineage_difference(difference: LineageDifference) -> Html:
 
 def _comparison(comparison: Comparison) -> Html:
     differing = comparison.differences
-    rows = [[found.field, found.left, found.right] for found in differing[:ROWS_MAX]]
+    rows = [
+        [found.field, shown_struct(found.left), shown_struct(found.right)]
+        for found in differing[:ROWS_MAX]
+    ]
     equal = len(comparison.fields) - len(differing)
     ends = [_name(node) or f"id {node.id}" for node in (comparison.left, comparison.right)]
     return block(

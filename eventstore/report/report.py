@@ -16,6 +16,7 @@ from eventstore.lineage.graph import edge_of, graph_of
 from eventstore.lineage.walks import node_kind, require_node
 from eventstore.log import Log, VerifyReport
 from eventstore.plain_json import json_text, moment_of, moment_text
+from eventstore.plain_values import shown_struct
 from eventstore.projections import Projections
 from eventstore.projections import index_tables as tables
 from eventstore.projections.lineage import walk
@@ -272,4 +273,4 @@ def _shown(value: Any) -> Any:
     """A stored value, as the template shows it."""
     if hasattr(value, "__html__") or value is None:
         return value
-    return shown_lines(value if isinstance(value, str) else json_text(value))
+    return shown_lines(value if isinstance(value, str) else json_text(shown_struct(value)))

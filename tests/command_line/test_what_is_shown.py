@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 
 import eventstore
+from eventstore.audit import SigningKey
 from eventstore.history.fields import plain_fields
+from eventstore.notebook import html_of
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.command_line.runner import run
 
@@ -122,6 +125,36 @@ def test_times_have_the_digits_that_are_stored(store: Path) -> None:
     assert re.fullmatch(milliseconds, events[1].rpartition(",")[2])
     local = run("get", store, "artifact", 1, "--local").out
     assert re.search(milliseconds.replace("Z", r"(Z|[+-]\d\d:\d\d)"), local)
+
+
+def test_whole_numbers_of_a_struct_are_shown_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    key = SigningKey.generate("ana")
+    Path("key").write_text(str(key.verifier_key))
+    with eventstore.open("store") as opened:
+        type_id = opened.put_artifact_type(mlmd.ArtifactType(name="t"))
+        for name, epochs in (("a", 2), ("b", 3)):
+            artifact = mlmd.Artifact(type_id=type_id, name=name)
+            artifact.custom_properties["s"].struct_value.update({"a": epochs, "b": [1.5, 7]})
+            opened.put_artifacts([artifact])
+        (version,) = opened.history("artifact", 1)
+        proof = opened.prove(version.position, opened.checkpoint(key)).to_json()
+        pages = {
+            "artifact": opened.get_artifacts_by_id([1])[0]._repr_html_(),
+            "artifacts": html_of(opened.get_artifacts()),
+            "changes": next(opened.changes(version.position - 1))._repr_html_(),
+            "comparison": opened.compare("artifact", 1, 2)._repr_html_(),
+            "history": version._repr_html_(),
+            "report": opened.report("artifact", 1),
+        }
+    Path("proof").write_text(proof)
+    shown = {name: html.unescape(str(page)) for name, page in pages.items()}
+    shown["prove"] = run("prove", "--check", "proof", "--key", "key").out
+    for command in (("get", "artifact", 1), ("list", "artifact"), ("history", "artifact", 1)):
+        shown[command[0]] = run(command[0], "store", *command[1:]).out
+    assert [name for name, text in shown.items() if '{"a":2,"b":[1.5,7]}' not in text] == []
 
 
 def test_bytes_are_base64_in_every_json(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ LAYERS = {
     "audit": {"errors", "log", "projections", "plain_json", "wording"},
     "report": {
         *("errors", "proto", "log", "projections", "store", "lineage", "history", "audit"),
-        *("shown_text", "plain_json", "wording"),
+        *("shown_text", "plain_json", "plain_values", "wording"),
     },
     "notebook": {
         *("proto", "log", "lineage", "history", "report", "recording"),
