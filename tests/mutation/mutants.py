@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 _COMPARISONS: dict[type[ast.cmpop], str] = {
@@ -72,18 +73,34 @@ class Mutant:
     end: int
     before: str
     after: str
+    which: str = ""
+    """Which one it is of those of its function that read alike: `(2 of 3)`."""
+
+    @property
+    def name(self) -> str:
+        """What an entry of `accepted.txt` says of it: lines move, functions less."""
+        return " ".join(f"{self.path} {self._what()}".split())
 
     def applied(self, source: str) -> str:
         return source[: self.start] + self.after + source[self.end :]
 
     def __str__(self) -> str:
-        before, after = " ".join(self.before.split()), " ".join(self.after.split())
-        return f"{self.path}:{self.line} in {self.function}: {before} -> {after}"
+        return " ".join(f"{self.path}:{self.line} in {self._what()}".split())
+
+    def _what(self) -> str:
+        return f"{self.function}: {self.before} -> {self.after} {self.which}"
 
 
 def mutants_of(path: Path, source: str) -> list[Mutant]:
     """All mutants of a module, in the order of the text."""
-    return list(_Mutation(path, source).of_module())
+    mutants = list(_Mutation(path, source).of_module())
+    alike, before = Counter(mutant.name for mutant in mutants), Counter[str]()
+    numbered = []
+    for mutant in mutants:
+        before[mutant.name] += 1
+        which = f"({before[mutant.name]} of {alike[mutant.name]})"
+        numbered.append(mutant if alike[mutant.name] == 1 else replace(mutant, which=which))
+    return numbered
 
 
 class _Mutation:

@@ -150,7 +150,9 @@ def test_a_tail_goes_before_the_runs_that_are_built_behind_it(tmp_path: Path) ->
     for number in range(4, 60):
         append(log, draft(number))
     log.seal()
-    index.fold_sealed(log)
+    progress: list[tuple[int, int]] = []
+    index.fold_sealed(log, lambda done, of: progress.append((done, of)))
+    assert progress == [(56, 56)]
     assert index.position == 59
     index.close()
     assert ids(index, 59) == list(range(1, 60))
