@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +14,7 @@ from eventstore.log.acknowledged import read_acknowledged
 from eventstore.log.manifest import read_manifest
 from tests.builders import acknowledge, append, draft
 from tests.crash.locks import is_locked
-
-pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/fd").exists(), reason="needs /proc to count open files"
-)
+from tests.open_files import nothing_left_open
 
 
 @pytest.fixture(scope="module")
@@ -77,28 +73,26 @@ def test_nothing_stays_open(
 ) -> None:
     directory = shutil.copytree(built, tmp_path / "store")
     damage(directory)
-    before = sorted(os.listdir("/proc/self/fd"))
-    for _ in range(3):
-        with pytest.raises(errors.StatusError, match=words):
-            DirectoryLog.open(directory, read_only=read_only)
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    with nothing_left_open():
+        for _ in range(3):
+            with pytest.raises(errors.StatusError, match=words):
+                DirectoryLog.open(directory, read_only=read_only)
     active = directory / "log" / "0000000002.arrows"
     assert not active.is_file() or not is_locked(active)
 
 
 def test_a_log_that_is_closed_leaves_nothing_open(built: Path, tmp_path: Path) -> None:
     directory = shutil.copytree(built, tmp_path / "store")
-    before = sorted(os.listdir("/proc/self/fd"))
     for read_only in (True, False):
-        log = DirectoryLog.open(directory, read_only=read_only)
-        if not read_only:
-            append(log, draft(4))
-            log.seal()
-            append(log, draft(5))
-        assert len(list(log.commits())) in (3, 5)
-        log.close()
-        log.close()
-        assert sorted(os.listdir("/proc/self/fd")) == before
+        with nothing_left_open():
+            log = DirectoryLog.open(directory, read_only=read_only)
+            if not read_only:
+                append(log, draft(4))
+                log.seal()
+                append(log, draft(5))
+            assert len(list(log.commits())) in (3, 5)
+            log.close()
+            log.close()
         words = "is closed: open it again|opened to read only"
         with pytest.raises(errors.FailedPreconditionError, match=words):
             append(log, draft(6))

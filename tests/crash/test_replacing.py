@@ -17,6 +17,7 @@ from eventstore import errors
 from eventstore.log import replacing
 from eventstore.log.replacing import made_beside, refuse_unsettled, replace, settle
 from tests.crash.locks import is_locked
+from tests.open_files import nothing_left_open
 
 ONE, OTHER = "one", "another"
 
@@ -277,14 +278,13 @@ def test_what_another_has_just_begun_is_left_alone(
 
 
 def test_a_maker_leaves_nothing_open(path: Path, new: Path) -> None:
-    before = os.listdir("/proc/self/fd")
-    for is_directory in (True, False):
-        # What one that died has left is removed first.
-        a_folder(new)
-        with made_beside(path, is_directory=is_directory):
-            pass
-        settle(path)
-    assert os.listdir("/proc/self/fd") == before
+    with nothing_left_open():
+        for is_directory in (True, False):
+            # What one that died has left is removed first.
+            a_folder(new)
+            with made_beside(path, is_directory=is_directory):
+                pass
+            settle(path)
 
 
 @pytest.mark.parametrize("is_directory", [True, False])
@@ -292,15 +292,14 @@ def test_another_that_locks_it_first_wins(
     path: Path, new: Path, is_directory: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where directories cannot be locked, another may settle between making and locking."""
-    open_files = len(os.listdir("/proc/self/fd"))
-    monkeypatch.setattr("eventstore.log.replacing.try_exclusive", lambda _: False)
-    with (
-        pytest.raises(errors.UnavailableError, match="another process is packing"),
-        made_beside(path, is_directory=is_directory),
-    ):
-        pass
-    assert new.exists()
-    assert len(os.listdir("/proc/self/fd")) == open_files
+    with nothing_left_open():
+        monkeypatch.setattr("eventstore.log.replacing.try_exclusive", lambda _: False)
+        with (
+            pytest.raises(errors.UnavailableError, match="another process is packing"),
+            made_beside(path, is_directory=is_directory),
+        ):
+            pass
+        assert new.exists()
 
 
 @pytest.mark.parametrize("form", FORMS)

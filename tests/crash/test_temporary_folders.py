@@ -20,6 +20,7 @@ from eventstore.log import temporary_folder
 from eventstore.log.temporary_folder import TemporaryFolder
 from eventstore.projections import point_index, tables_file
 from eventstore.proto import metadata_store_pb2 as mlmd
+from tests.open_files import nothing_left_open, open_files
 
 _OWNER = """
 import sys, tempfile
@@ -208,16 +209,15 @@ def test_only_what_is_abandoned_here_is_removed(
     (temporary / "eventstore-6").symlink_to(linked)
     descriptor = os.open(held / "in-use", os.O_RDWR)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    before = sorted(os.listdir("/proc/self/fd"))
     kept = {foreign, held, without, linked, lock_link, temporary / "eventstore-6"}
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "geteuid", lambda: abandoned.stat().st_uid + 1)
+    with nothing_left_open():
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "geteuid", lambda: abandoned.stat().st_uid + 1)
+            TemporaryFolder().close()
+            assert abandoned.exists()
         TemporaryFolder().close()
-        assert abandoned.exists()
-    TemporaryFolder().close()
-    assert not abandoned.exists()
-    assert {*temporary.iterdir()} - {pipe} == kept
-    assert sorted(os.listdir("/proc/self/fd")) == before
+        assert not abandoned.exists()
+        assert {*temporary.iterdir()} - {pipe} == kept
     os.close(descriptor)
     TemporaryFolder().close()
     assert not held.exists()
@@ -238,23 +238,21 @@ def test_where_files_cannot_be_locked_a_folder_is_made_all_the_same(
 def test_folders_that_others_take_at_once_are_made_again_for_a_while(
     temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = sorted(os.listdir("/proc/self/fd"))
-    with monkeypatch.context() as patched:
-        patched.setattr(temporary_folder, "try_exclusive", lambda _: False)
-        with pytest.raises(errors.UnavailableError, match="vanish at once"):
-            TemporaryFolder()
-    assert len([*temporary.iterdir()]) == 10
-    assert sorted(os.listdir("/proc/self/fd")) == before
-    with monkeypatch.context() as patched:
+    with nothing_left_open():
+        with monkeypatch.context() as patched:
+            patched.setattr(temporary_folder, "try_exclusive", lambda _: False)
+            with pytest.raises(errors.UnavailableError, match="vanish at once"):
+                TemporaryFolder()
+        assert len([*temporary.iterdir()]) == 10
+    with nothing_left_open(), monkeypatch.context() as patched:
         patched.setattr(temporary_folder, "is_at", lambda *_: False)
         with pytest.raises(errors.UnavailableError, match="vanish at once"):
             TemporaryFolder()
-    assert sorted(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_folder_is_removed_by_its_owner_alone(temporary: Path) -> None:
     folder = TemporaryFolder()
-    descriptors = sorted(os.listdir("/proc/self/fd"))
+    before = len(open_files())
     child = os.fork()
     if not child:
         folder.close()
@@ -263,5 +261,5 @@ def test_a_folder_is_removed_by_its_owner_alone(temporary: Path) -> None:
     assert folder.path.is_dir()
     folder.close()
     assert not folder.path.exists()
-    assert len(os.listdir("/proc/self/fd")) == len(descriptors) - 1
+    assert len(open_files()) == before - 1
     folder.close()

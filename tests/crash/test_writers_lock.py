@@ -22,33 +22,28 @@ from eventstore.log import writers_lock as writers_lock_module
 from eventstore.log.writers_lock import NotLockedError, WritersLock
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.crash.locks import is_locked
+from tests.open_files import nothing_left_open, open_files
 
 
 def _keep(is_opened: bool) -> bool:
     return is_opened
 
 
-def _open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to count open files")
 def test_a_lock_that_cannot_be_had_leaves_nothing_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     first.touch()
     second.touch()
-    lock, before = WritersLock(), _open_files()
+    lock = WritersLock()
 
     def refused(*_: object) -> None:
         raise OSError(errno.ENOLCK, "no locks available")
 
-    with monkeypatch.context() as patched:
+    with monkeypatch.context() as patched, nothing_left_open():
         patched.setattr(fcntl, "flock", refused)
         with pytest.raises(NotLockedError, match="no locks"):
             lock.hold(first, _keep)
-    assert _open_files() == before
 
     def refused_another(is_opened: bool) -> bool:
         with monkeypatch.context() as patched:
@@ -60,33 +55,31 @@ def test_a_lock_that_cannot_be_had_leaves_nothing_open(
         assert is_locked(first), "the lock that was held is held"
         return is_opened
 
-    # It has not been opened as far as anybody knows.
-    assert lock.hold(first, refused_another) is True
-    assert not is_locked(first)
-    assert lock.hold(first, _keep) is False
-    lock.close()
-    assert _open_files() == before
+    with nothing_left_open():
+        # It has not been opened as far as anybody knows.
+        assert lock.hold(first, refused_another) is True
+        assert not is_locked(first)
+        assert lock.hold(first, _keep) is False
+        lock.close()
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to count open files")
 def test_packing_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     eventstore.open(tmp_path / "store").close()
     config = mlmd.ConnectionConfig()
     config.sqlite.filename_uri = str(tmp_path / "store")
-    before, hold = _open_files(), WritersLock.hold
+    hold = WritersLock.hold
 
     def refused(self: WritersLock, path: Path, act: Any, *, wait: bool = True) -> Any:
         if self.descriptor < 0 and not wait:
             return hold(self, path, act, wait=wait)
         raise NotLockedError(OSError(errno.EIO, "no lock"))
 
-    monkeypatch.setattr(WritersLock, "hold", refused)
-    with pytest.raises(RuntimeError):
+    with monkeypatch.context() as patched, nothing_left_open():
+        patched.setattr(WritersLock, "hold", refused)
+        with pytest.raises(RuntimeError):
+            eventstore.downgrade_schema(config, 0)
+    with nothing_left_open():
         eventstore.downgrade_schema(config, 0)
-    monkeypatch.undo()
-    assert _open_files() == before
-    eventstore.downgrade_schema(config, 0)
-    assert _open_files() == before
 
 
 @pytest.mark.parametrize("at", range(1, 16))
@@ -110,7 +103,6 @@ def test_an_interrupt_while_another_segment_is_locked_leaves_one_open_file(
 
     for name in ("first", "second"):
         (tmp_path / name).touch()
-    open_before = os.listdir("/proc/self/fd")
     lock = WritersLock()
 
     def moved(_: bool) -> None:
@@ -122,13 +114,13 @@ def test_an_interrupt_while_another_segment_is_locked_leaves_one_open_file(
         finally:
             sys.settrace(traced_before)
 
-    lock.hold(tmp_path / "first", moved)
-    assert lines >= min(at, 12)
-    os.fstat(lock.descriptor)
-    assert not is_locked(tmp_path / "first")
-    assert not is_locked(tmp_path / "second")
-    lock.close()
-    assert len(os.listdir("/proc/self/fd")) == len(open_before)
+    with nothing_left_open():
+        lock.hold(tmp_path / "first", moved)
+        assert lines >= min(at, 12)
+        os.fstat(lock.descriptor)
+        assert not is_locked(tmp_path / "first")
+        assert not is_locked(tmp_path / "second")
+        lock.close()
 
 
 def test_an_interrupt_just_after_a_segment_was_locked_unlocks_it(
@@ -299,7 +291,6 @@ def test_a_path_is_the_same_however_it_was_made(tmp_path: Path) -> None:
     lock.close()
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to count open files")
 def test_no_child_is_forked_between_opening_a_segment_and_noting_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,9 +314,9 @@ def test_no_child_is_forked_between_opening_a_segment_and_noting_it(
 
     monkeypatch.setattr(writers_lock_module, "open_regular", opening)
     lock = Noting()
-    before = _open_files()
-    lock.hold(path, lambda _: lock.move_to(other, lambda: None))
-    assert noted == [True, True]
-    assert _open_files() == before + 1
-    lock.close()
-    assert _open_files() == before
+    with nothing_left_open():
+        before = len(open_files())
+        lock.hold(path, lambda _: lock.move_to(other, lambda: None))
+        assert noted == [True, True]
+        assert len(open_files()) == before + 1
+        lock.close()

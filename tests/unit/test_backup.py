@@ -24,6 +24,7 @@ from eventstore.log.replacing import made_beside
 from eventstore.log.verification import verify_directory
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import append, draft, memory_store, rotate
+from tests.open_files import nothing_left_open
 
 
 @pytest.fixture
@@ -297,7 +298,6 @@ def test_every_part_of_a_backup_is_durable_before_it_has_its_name(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "backup"
-    before = sorted(os.listdir("/proc/self/fd"))
     synced: dict[str, int] = {}
     fsync = os.fsync
 
@@ -308,10 +308,9 @@ def test_every_part_of_a_backup_is_durable_before_it_has_its_name(
         synced[parts if target.exists() or path != tmp_path else "before"] = size
         fsync(descriptor)
 
-    monkeypatch.setattr(os, "fsync", observing)
-    copy_store(source, target)
-    monkeypatch.undo()
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    with monkeypatch.context() as patched, nothing_left_open():
+        patched.setattr(os, "fsync", observing)
+        copy_store(source, target)
     # After the copy has its name, the folder it is in.
     assert synced.pop(".") == 2
     synced.pop("before", None)
@@ -331,10 +330,8 @@ def test_a_backup_that_fails_leaves_nothing_open(
     source: Path, tmp_path: Path, damage: Callable[[Path], object]
 ) -> None:
     damage(source / "log" / "0000000002.arrows")
-    before = sorted(os.listdir("/proc/self/fd"))
-    with pytest.raises(errors.DataLossError, match="segment 2"):
+    with nothing_left_open(), pytest.raises(errors.DataLossError, match="segment 2"):
         copy_store(source, tmp_path / "backup")
-    assert sorted(os.listdir("/proc/self/fd")) == before
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 

@@ -16,6 +16,7 @@ from eventstore.log.regular_file import (
     open_regular,
     read_regular,
 )
+from tests.open_files import nothing_left_open
 
 
 @pytest.fixture
@@ -53,23 +54,22 @@ def test_what_is_opened(
 ) -> None:
     path = folder / f"{prefix}{name}"
     assert is_irregular(path) == irregular
-    before = sorted(os.listdir("/proc/self/fd"))
-    if error is None:
-        assert read_regular(path) == b"content"
-        os.close(open_regular(path, os.O_RDWR))
-    else:
-        for act in (lambda: read_regular(path), lambda: open_regular(path, os.O_RDONLY)):
-            with pytest.raises(error) as raised:
-                act()
-            assert type(raised.value) is error
-            assert raised.value.errno == code
-            assert raised.value.filename == str(path)
-            assert tells_of_damage(raised.value) == damage
-    # A pipe that nobody reads cannot be written to.
-    if name == "pipe":
-        with pytest.raises(NotRegularFileError, match="a pipe, socket or device"):
-            open_regular(path, os.O_WRONLY)
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    with nothing_left_open():
+        if error is None:
+            assert read_regular(path) == b"content"
+            os.close(open_regular(path, os.O_RDWR))
+        else:
+            for act in (lambda: read_regular(path), lambda: open_regular(path, os.O_RDONLY)):
+                with pytest.raises(error) as raised:
+                    act()
+                assert type(raised.value) is error
+                assert raised.value.errno == code
+                assert raised.value.filename == str(path)
+                assert tells_of_damage(raised.value) == damage
+        # A pipe that nobody reads cannot be written to.
+        if name == "pipe":
+            with pytest.raises(NotRegularFileError, match="a pipe, socket or device"):
+                open_regular(path, os.O_WRONLY)
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EMFILE, errno.ENFILE, errno.ENOMEM])
