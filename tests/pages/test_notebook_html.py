@@ -172,7 +172,7 @@ def test_a_large_lineage_is_drawn_in_part() -> None:
 def test_a_store_that_is_closed_has_no_html(tmp_path: Path) -> None:
     store = eventstore.open(tmp_path / "store")
     store.close()
-    repr(store._repr_html_())
+    assert store._repr_html_() is None
 
 
 @pytest.mark.skipif(BROWSER is None, reason=WITHOUT_BROWSER)

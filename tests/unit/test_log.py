@@ -186,7 +186,10 @@ def test_an_interrupted_creation_is_repeated(tmp_path: Path) -> None:
     DirectoryLog.create(tmp_path / "store").close()
     (tmp_path / "store" / "manifest.json").unlink()
     (tmp_path / "store" / "log" / "acknowledged").unlink()
-    DirectoryLog.create(tmp_path / "store").close()
+    log = DirectoryLog.create(tmp_path / "store")
+    assert (log.position, append(log, draft(1)).last_position) == (0, 1)
+    assert log.verify().ok
+    log.close()
 
 
 def test_a_newer_format_is_refused_in_one_line(tmp_path: Path) -> None:

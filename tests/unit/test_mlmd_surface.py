@@ -94,6 +94,7 @@ def test_uris_are_read_as_sqlite_reads_them(
 
 def test_our_own_opening_makes_folders(tmp_path: Path) -> None:
     eventstore.open(tmp_path / "a" / "b" / "store").close()
+    assert (tmp_path / "a" / "b" / "store" / "manifest.json").is_file()
 
 
 REQUIRED_TO_BE_GIVEN = {
