@@ -111,12 +111,14 @@ class Run(ShownInNotebooks):
     @property
     def inputs(self) -> list[mlmd.Artifact]:
         """The artifacts that the run has read, as the store has them now, by id."""
-        return self._artifacts(self._input_names)
+        with self._mutex:
+            return self._artifacts(self._input_names)
 
     @property
     def outputs(self) -> list[mlmd.Artifact]:
         """The artifacts that the run has made, as the store has them now, by id."""
-        return self._artifacts(self._output_ids())
+        with self._mutex:
+            return self._artifacts(self._output_ids())
 
     def __enter__(self) -> Run:
         with self._mutex:

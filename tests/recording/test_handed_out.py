@@ -128,6 +128,30 @@ def test_a_long_run_keeps_only_messages_that_somebody_holds(
     assert execution.last_known_state == mlmd.Execution.COMPLETE
 
 
+def test_outputs_that_another_thread_reads_at_the_end_say_how_the_run_ended(
+    store: eventstore.MetadataStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, ended, held = threading.Event(), threading.Event(), []
+    found_by_id = store.get_artifacts_by_id
+
+    def slow(ids: Any) -> Any:
+        found = found_by_id(ids)
+        if threading.current_thread() is reader:
+            read.set()
+            ended.wait(0.2)
+        return found
+
+    with store.run("Trainer", capture=False) as run:
+        run.output("M")
+        reader = threading.Thread(target=lambda: held.extend(run.outputs))
+        monkeypatch.setattr(store, "get_artifacts_by_id", slow)
+        reader.start()
+        assert read.wait(60)
+    ended.set()
+    reader.join()
+    assert [model.state for model in held] == [mlmd.Artifact.LIVE]
+
+
 def test_all_messages_that_somebody_holds_say_how_the_run_ended(
     store: eventstore.MetadataStore,
 ) -> None:
