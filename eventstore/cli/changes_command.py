@@ -15,6 +15,7 @@ from eventstore.cli.commands import (
     NODE_KINDS,
     Kind,
     command,
+    limit_option,
     moment_option,
     output_options,
     store_argument,
@@ -61,13 +62,7 @@ _COLUMNS = ("commit", "recorded_at", "actor", "reason", "request_id", "kind", "i
 )
 @click.option("--type", "types", multiple=True, help="Only nodes of this type, and the type.")
 @click.option("--actor", "actors", multiple=True, help="Only what this actor put.")
-@click.option(
-    "--limit",
-    type=click.IntRange(min=0),
-    default=100,
-    show_default=True,
-    help="Commits; 0 for all.",
-)
+@limit_option("Commits; 0 for all.")
 @click.option("--reverse", is_flag=True, help="The oldest commit first.")
 @output_options
 def changes_command(

@@ -78,6 +78,13 @@ def moment_option(name: str, help_text: str) -> Callable[[Any], Any]:
 
 as_of_option = moment_option("--as-of", f"Answer as of a moment instead of now: {EXAMPLES}.")
 
+
+def limit_option(help_text: str) -> Callable[[Any], Any]:
+    """An option for how much is shown; 0 is all."""
+    limit = click.IntRange(min=0)
+    return click.option("--limit", type=limit, default=100, show_default=True, help=help_text)
+
+
 _OUTPUT_OPTIONS: dict[str, Callable[[Any], Any]] = {
     "json": click.option("--json", "as_json", is_flag=True, help="Write JSON."),
     "csv": click.option("--csv", "as_csv", is_flag=True, help="Write comma-separated values."),

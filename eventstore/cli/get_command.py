@@ -16,6 +16,7 @@ from eventstore.cli.commands import (
     as_of_option,
     command,
     kind_argument,
+    limit_option,
     output_options,
     store_argument,
 )
@@ -128,9 +129,7 @@ def _type_by_name(
     help="id, create_time or update_time.",
 )
 @click.option("--descending", is_flag=True, help="The greatest first.")
-@click.option(
-    "--limit", type=click.IntRange(min=0), default=100, show_default=True, help="0 for all."
-)
+@limit_option("0 for all.")
 @as_of_option
 @output_options
 def list_command(

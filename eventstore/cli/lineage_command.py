@@ -14,6 +14,7 @@ from eventstore.cli.commands import (
     as_of_option,
     command,
     kind_argument,
+    limit_option,
     output_options,
     store_argument,
 )
@@ -51,13 +52,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=0),
     help="Hops at most; any number without it. Not of a context.",
 )
-@click.option(
-    "--limit",
-    type=click.IntRange(min=0),
-    default=100,
-    show_default=True,
-    help="Nodes, the nearest; 0 for all.",
-)
+@limit_option("Nodes, the nearest; 0 for all.")
 @click.option("--events", is_flag=True, help="As CSV: the events instead of the nodes.")
 @click.option(
     "--format",

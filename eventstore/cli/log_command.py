@@ -12,6 +12,7 @@ import click
 from eventstore.cli.commands import (
     Kind,
     command,
+    limit_option,
     moment_option,
     output_options,
     store_argument,
@@ -50,9 +51,7 @@ _FIELDS = (
 @click.option("--upto", type=int, help="Only records up to this position.")
 @moment_option("--since", f"Only what was put since: {EXAMPLES}.")
 @moment_option("--until", "Only what was put by then.")
-@click.option(
-    "--limit", type=click.IntRange(min=0), default=100, show_default=True, help="0 for all."
-)
+@limit_option("0 for all.")
 @click.option("--reverse", is_flag=True, help="The oldest record first.")
 @output_options
 def log_command(

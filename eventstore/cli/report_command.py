@@ -10,6 +10,7 @@ from eventstore.cli.commands import (
     as_of_option,
     command,
     kind_argument,
+    limit_option,
     output_options_without,
     store_argument,
 )
@@ -39,13 +40,7 @@ from eventstore.cli.stores import opened_store
 @click.option(
     "--verify/--no-verify", default=True, show_default=True, help="Check the whole store first."
 )
-@click.option(
-    "--limit",
-    type=click.IntRange(min=0),
-    default=100,
-    show_default=True,
-    help="Nodes of the lineage: origins, ways to them, the nearest; 0 for all.",
-)
+@limit_option("Nodes of the lineage: origins, ways to them, the nearest; 0 for all.")
 @output_options_without("full")
 def report_command(
     directory: Path,
