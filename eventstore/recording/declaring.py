@@ -42,7 +42,6 @@ class Store(Protocol):
     def get_executions_by_id(self, execution_ids: Iterable[int]) -> list[mlmd.Execution]: ...
     def get_contexts_by_id(self, context_ids: Iterable[int]) -> list[mlmd.Context]: ...
     def get_events_by_execution_ids(self, execution_ids: Iterable[int]) -> list[mlmd.Event]: ...
-    def put_executions(self, executions: list[mlmd.Execution]) -> list[int]: ...
     def put_execution(
         self,
         execution: mlmd.Execution,
@@ -89,26 +88,34 @@ def named_contexts(
     return named
 
 
-def described_execution(store: Store, type_name: str, values: Mapping[str, Any]) -> mlmd.Execution:
-    """A new execution with properties, of a type that declares those."""
+def described_execution(
+    store: Store, type_name: str, values: Mapping[str, Any], **fields: Any
+) -> mlmd.Execution:
+    """A new execution with properties, of a type that declares those, and other fields."""
     found, type_id = _fitting(
         store.get_execution_type,
         store.put_execution_type,
         mlmd.ExecutionType(name=type_name),
         values,
     )
-    return mlmd.Execution(type_id=type_id, properties=found.typed, custom_properties=found.custom)
+    return mlmd.Execution(
+        type_id=type_id, properties=found.typed, custom_properties=found.custom, **fields
+    )
 
 
-def described_artifact(store: Store, type_name: object, values: Mapping[str, Any]) -> mlmd.Artifact:
-    """A new artifact with properties, of a type that declares those."""
+def described_artifact(
+    store: Store, type_name: object, values: Mapping[str, Any], **fields: Any
+) -> mlmd.Artifact:
+    """A new artifact with properties, of a type that declares those, and other fields."""
     found, type_id = _fitting(
         store.get_artifact_type,
         store.put_artifact_type,
         mlmd.ArtifactType(name=text_of("the type of an artifact", type_name)),
         values,
     )
-    return mlmd.Artifact(type_id=type_id, properties=found.typed, custom_properties=found.custom)
+    return mlmd.Artifact(
+        type_id=type_id, properties=found.typed, custom_properties=found.custom, **fields
+    )
 
 
 def described_contexts(store: Store, named: Mapping[str, list[str]]) -> list[mlmd.Context]:

@@ -7,7 +7,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -127,10 +128,13 @@ class Run(ShownInNotebooks):
                     f"{self!r} was used already: call store.run(...) for another one"
                 )
             events = input_events(self._places)
-            execution = described_execution(self._store, self._execution_type, self._properties)
-            execution.last_known_state = mlmd.Execution.RUNNING
-            if self._name is not None:
-                execution.name = self._name
+            execution = described_execution(
+                self._store,
+                self._execution_type,
+                self._properties,
+                name=self._name,
+                last_known_state=mlmd.Execution.RUNNING,
+            )
             if self._capture:
                 _set_custom(execution, surroundings())
             contexts = described_contexts(self._store, self._named_contexts)
@@ -199,11 +203,11 @@ class Run(ShownInNotebooks):
             self._check_open()
             event = _event(mlmd.Event.INPUT, key)
             if isinstance(artifact, str):
-                new = described_artifact(self._store, artifact, given)
+                new = described_artifact(
+                    self._store, artifact, given, uri=uri, name=name, state=mlmd.Artifact.LIVE
+                )
                 known = self._stored(new.type_id, uri, name)
                 if known is None:
-                    _describe(new, uri, name)
-                    new.state = mlmd.Artifact.LIVE
                     stored = self._put(new, event)
                     self._input_names[stored.id] = set() if key is None else {key}
                     return stored
@@ -235,9 +239,9 @@ class Run(ShownInNotebooks):
         uri, name, key = uri_or_none(uri), text_or_none("name", name), text_or_none("key", key)
         with self._mutex:
             self._check_open()
-            new = described_artifact(self._store, artifact_type, given)
-            _describe(new, uri, name)
-            new.state = mlmd.Artifact.PENDING
+            new = described_artifact(
+                self._store, artifact_type, given, uri=uri, name=name, state=mlmd.Artifact.PENDING
+            )
             return self._put(new, _event(mlmd.Event.OUTPUT, key))
 
     def record(self, properties: Mapping[str, Any] | None = None, /, **more: Any) -> None:
@@ -246,14 +250,11 @@ class Run(ShownInNotebooks):
         with self._mutex:
             self._check_open()
             described = described_execution(self._store, self._execution_type, given)
-            before = self._stored_execution()
-            execution = _copy(before)
-            for name, value in described.properties.items():
-                execution.properties[name].CopyFrom(value)
-            for name, value in described.custom_properties.items():
-                execution.custom_properties[name].CopyFrom(value)
-            self._store.put_executions([execution])
-            self._handed_out.take_over(before, self._stored_execution())
+            with self._changed_execution() as execution:
+                for name, value in described.properties.items():
+                    execution.properties[name].CopyFrom(value)
+                for name, value in described.custom_properties.items():
+                    execution.custom_properties[name].CopyFrom(value)
 
     def _for_call(self, arguments: Arguments) -> Run:
         """The run of one call of the decorated function."""
@@ -273,24 +274,19 @@ class Run(ShownInNotebooks):
         with self._mutex:
             self._check_open()
             self._is_open = False
-            before = self._stored_execution()
-            execution = _copy(before)
-            _set_custom(execution, {"duration_seconds": time.monotonic() - self._started})
-            ended_as, state = mlmd.Execution.COMPLETE, mlmd.Artifact.LIVE
-            if failure is not None:
-                ended_as, state = mlmd.Execution.FAILED, mlmd.Artifact.ABANDONED
-                _set_custom(execution, described_error(failure))
-            # Somebody who has given it another state meanwhile knows better.
-            if execution.last_known_state == mlmd.Execution.RUNNING:
-                execution.last_known_state = ended_as
-            ended: list[tuple[mlmd.Artifact | None, mlmd.Event | None]] = []
             output_ids = self._output_ids()
-            for artifact in self._artifacts(output_ids):
-                if artifact.state == mlmd.Artifact.PENDING:
+            ended = [a for a in self._artifacts(output_ids) if a.state == mlmd.Artifact.PENDING]
+            with self._changed_execution(ended) as execution:
+                _set_custom(execution, {"duration_seconds": time.monotonic() - self._started})
+                ended_as, state = mlmd.Execution.COMPLETE, mlmd.Artifact.LIVE
+                if failure is not None:
+                    ended_as, state = mlmd.Execution.FAILED, mlmd.Artifact.ABANDONED
+                    _set_custom(execution, described_error(failure))
+                # Somebody who has given it another state meanwhile knows better.
+                if execution.last_known_state == mlmd.Execution.RUNNING:
+                    execution.last_known_state = ended_as
+                for artifact in ended:
                     artifact.state = state
-                    ended.append((artifact, None))
-            self._store.put_execution(execution, ended, [])
-            self._handed_out.take_over(before, self._stored_execution())
             self._handed_out.end(self._artifacts(output_ids))
 
     def _check_open(self) -> None:
@@ -310,12 +306,20 @@ class Run(ShownInNotebooks):
             # MLMD keeps one INPUT event of an artifact, and changes none.
             further = self._further_names.setdefault(key, [])
             further.append(event.artifact_id)
-            before = self._stored_execution()
-            execution = _copy(before)
-            _set_custom(execution, {"further_input_names": self._further_names})
-            self._store.put_executions([execution])
-            self._handed_out.take_over(before, self._stored_execution())
+            with self._changed_execution() as execution:
+                _set_custom(execution, {"further_input_names": self._further_names})
             names.add(key)
+
+    @contextmanager
+    def _changed_execution(
+        self, artifacts: Iterable[mlmd.Artifact] = ()
+    ) -> Iterator[mlmd.Execution]:
+        """The execution, which is put with the artifacts at the end of the block."""
+        execution, before = self._stored_execution(), mlmd.Execution()
+        before.CopyFrom(execution)
+        yield execution
+        self._store.put_execution(execution, [(artifact, None) for artifact in artifacts], [])
+        self._handed_out.take_over(before, self._stored_execution())
 
     def _put(self, artifact: mlmd.Artifact, event: mlmd.Event) -> mlmd.Artifact:
         _, (artifact_id,), _ = self._store.put_execution(
@@ -367,13 +371,6 @@ def _type_name(execution_type: object) -> str:
     return text_of("the type of an execution", execution_type)
 
 
-def _describe(artifact: mlmd.Artifact, uri: str | None, name: str | None) -> None:
-    if uri is not None:
-        artifact.uri = uri
-    if name is not None:
-        artifact.name = name
-
-
 def _event(event_type: Any, key: str | None) -> mlmd.Event:
     event = mlmd.Event(type=event_type)
     if key is not None:
@@ -386,12 +383,6 @@ def _set_custom(execution: mlmd.Execution, values: Mapping[str, Any]) -> None:
         value = to_value(name, given)
         if value is not None:
             execution.custom_properties[name].CopyFrom(value)
-
-
-def _copy(execution: mlmd.Execution) -> mlmd.Execution:
-    copied = mlmd.Execution()
-    copied.CopyFrom(execution)
-    return copied
 
 
 def _after_fork_in_child() -> None:
