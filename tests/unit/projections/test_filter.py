@@ -257,18 +257,29 @@ def test_an_integer_that_outgrows_64_bits_is_no_error(
     assert [artifact.id for artifact in found] == ids
 
 
+@pytest.fixture(scope="module")
+def with_many_events() -> Iterator[eventstore.MetadataStore]:
+    """Fifteen of one artifact; with each other, over and over, they are more than can be joined."""
+    with memory_store() as made:
+        put_nodes(made)
+        for n in range(15):
+            event = mlmd.Event(artifact_id=1, execution_id=1 + n % 3, type=1 + n // 3)
+            with contextlib.suppress(errors.AlreadyExistsError):
+                made.put_events([event])
+        yield made
+
+
 def test_a_filter_that_takes_too_long_is_ended(
-    store: eventstore.MetadataStore, monkeypatch: pytest.MonkeyPatch
+    with_many_events: eventstore.MetadataStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deadlines, "STATEMENT_SECONDS_MAX", 0.0)
     monkeypatch.setattr(deadlines, "_WATCHED_EVERY_SECONDS", 0.001)
-    _put_many_events(store)
     events = (f"events_{n}.execution_id * 10 + events_{n}.type" for n in range(12))
     hostile = f"{' + '.join(events)} = -1"
     with pytest.raises(errors.ResourceExhaustedError, match="seconds"):
-        store.get_artifacts(ListOptions(filter_query=hostile))
+        with_many_events.get_artifacts(ListOptions(filter_query=hostile))
     monkeypatch.undo()
-    assert store.get_artifacts(ListOptions(filter_query="id * 1 = 1"))
+    assert with_many_events.get_artifacts(ListOptions(filter_query="id * 1 = 1"))
 
 
 @pytest.mark.parametrize(
@@ -290,18 +301,9 @@ def test_a_filter_that_takes_too_long_is_ended(
     ],
 )
 def test_neighbours_that_a_filter_speaks_of_one_by_one_are_not_joined(
-    store: eventstore.MetadataStore, query: str
+    with_many_events: eventstore.MetadataStore, query: str
 ) -> None:
-    _put_many_events(store)
-    assert store.get_artifacts(ListOptions(filter_query=query)) == []
-
-
-def _put_many_events(store: eventstore.MetadataStore) -> None:
-    """Fifteen of one artifact; with each other, over and over, they are more than can be joined."""
-    events = [mlmd.Event(artifact_id=1, execution_id=1 + n % 3, type=1 + n // 3) for n in range(15)]
-    for event in events:
-        with contextlib.suppress(errors.AlreadyExistsError):
-            store.put_events([event])
+    assert with_many_events.get_artifacts(ListOptions(filter_query=query)) == []
 
 
 @pytest.mark.parametrize("unit", ["(", "NOT ", "- ", "'a", "`a", "/*", "state ", "properties.`"])
