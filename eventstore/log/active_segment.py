@@ -34,7 +34,12 @@ from eventstore.log.commit_ends import (
     FILE_NAME as COMMIT_ENDS_NAME,
 )
 from eventstore.log.file_lock import is_at, try_shared
-from eventstore.log.ipc_message import CHECKSUM_BYTES, Envelope, message_envelope
+from eventstore.log.ipc_message import (
+    CHECKSUM_BYTES,
+    Envelope,
+    UndecodableError,
+    message_envelope,
+)
 from eventstore.log.ipc_stream import (
     END_OF_STREAM,
     NO_MESSAGE,
@@ -319,7 +324,11 @@ class ActiveSegmentFile:
         if not self._check(data, ends, first):
             yield from self.batches(after, upto)
             return
-        yield from read_batches(data, ends, 0)
+        try:
+            found = read_batches(data, ends, 0)
+        except UndecodableError as error:
+            raise self._damaged_commit(first + error.number, error.reason) from None
+        yield from found
 
     def commit_end(self, position: int) -> int | None:
         """The last position of the newest commit that ends at or before `position`."""
@@ -400,6 +409,10 @@ class ActiveSegmentFile:
                 checksum,
                 unchanged,
             )
+        except UndecodableError as error:
+            damaged = self._damaged_commit(len(self._ends.offsets), error.reason)
+            self._ends.cut(known)
+            raise damaged from None
         except BaseException:
             self._ends.cut(known)
             raise
@@ -413,7 +426,11 @@ class ActiveSegmentFile:
         data = memoryview(self._read(known.offsets[-2], known.offsets[-1]))
         if not has_valid_checksum(data):
             return
-        newest = message_envelope(data)
+        try:
+            newest = message_envelope(data)
+        except UndecodableError:
+            # Named when the segment is read, which it is from its start on then.
+            return
         if newest[1:] == (known.positions[-1], known.recorded_ats[-1]):
             self.newest, self._ends = newest, known
             self._note_checksum(data)
@@ -434,15 +451,16 @@ class ActiveSegmentFile:
                 self._read_ends()
                 return False
             if not is_whole:
-                position = self._ends.positions[index - 1] if index else self.first_position - 1
-                offset = self._ends.offsets[index - 1] if index else self.header_bytes
-                raise self._damaged(position + 1, offset)
+                raise self._damaged_commit(index)
             start = end
         return True
 
     def _is_told(self, message: memoryview, index: int) -> bool:
         told = (self._ends.positions[index], self._ends.recorded_ats[index])
-        return message_envelope(message)[1:] == told
+        try:
+            return message_envelope(message)[1:] == told
+        except UndecodableError:
+            return False
 
     def _read_ends(self) -> None:
         """Take the commits' ends from the segment itself."""
@@ -489,11 +507,16 @@ class ActiveSegmentFile:
         )
         return walk.ending in _SUSPECT and (is_acknowledged or not can_be_torn(data, walk, start))
 
-    def _damaged(self, position: int, offset: int) -> errors.DataLossError:
+    def _damaged_commit(self, index: int, reason: str = "") -> errors.DataLossError:
+        position = self._ends.positions[index - 1] if index else self.first_position - 1
+        offset = self._ends.offsets[index - 1] if index else self.header_bytes
+        return self._damaged(position + 1, offset, reason)
+
+    def _damaged(self, position: int, offset: int, reason: str = "") -> errors.DataLossError:
         return errors.DataLossError(
             f"segment {self.number}, {self.path}: the commit that starts at position {position} "
-            f"(byte {offset}) is damaged; run `eventstore verify` and restore the file from a "
-            "backup"
+            f"(byte {offset}) is damaged{reason and f' ({reason})'}; run `eventstore verify` and "
+            "restore the file from a backup"
         )
 
     def _read(self, start: int, end: int) -> bytes:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from eventstore import errors
 from eventstore.log import record as kinds
 from eventstore.log.messages import MESSAGES
 from eventstore.log.readable import UNREADABLE, readable
@@ -102,8 +103,22 @@ def one_batch(batches: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 def with_derived_columns(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """A batch of ACTIVE_SCHEMA completed to RECORD_SCHEMA."""
-    derived = derive(batch.column("kind").to_pylist(), batch.column("payload").to_pylist())
+    """A batch of ACTIVE_SCHEMA completed to RECORD_SCHEMA.
+
+    Raises DataLossError that names a record which cannot be decoded.
+    """
+    record_kinds, payloads = batch.column("kind").to_pylist(), batch.column("payload").to_pylist()
+    try:
+        derived = derive(record_kinds, payloads)
+    except (*_NOT_DERIVABLE, KeyError) as error:
+        for row, (kind, payload) in enumerate(zip(record_kinds, payloads, strict=True)):
+            if not decodes(kind, payload):
+                raise errors.DataLossError(
+                    f"the record at position {batch.column('position')[row]} is damaged: it does "
+                    f"not decode ({error}); run `eventstore verify` and restore its segment from a "
+                    "backup"
+                ) from None
+        raise
     arrays = [
         derived[field.name] if field.name in derived else batch.column(field.name)
         for field in RECORD_SCHEMA
@@ -126,6 +141,15 @@ def derive(
     except _NOT_DERIVABLE:
         # An older version appended what this one refuses: columns have what can be read of it.
         return _derived(record_kinds, [*map(_derivable, record_kinds, payloads)], visit)
+
+
+def decodes(kind: str, payload: bytes | None) -> bool:
+    """Whether columns can be derived from what can be read of a payload."""
+    try:
+        derive([kind], [payload])
+    except (*_NOT_DERIVABLE, KeyError):
+        return False
+    return True
 
 
 def _derivable(kind: str, payload: bytes | None) -> bytes | None:

@@ -9,10 +9,11 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from eventstore import errors
 from eventstore.log.ipc_message import CHECKSUM_BYTES, commit_message
 from eventstore.log.leaf import SALT_BYTES, leaf_hashes
 from eventstore.log.merkle import Frontier
-from eventstore.log.record import Commit, Draft, Record
+from eventstore.log.record import KINDS, Commit, Draft, Record
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -81,15 +82,28 @@ def records_of(batch: pa.RecordBatch) -> Iterator[Record]:
 
 
 def commits_of(batch: pa.RecordBatch) -> Iterator[Commit]:
-    """The commits in a batch or table of whole commits, in order."""
+    """The commits in a batch or table of whole commits, in order.
+
+    Raises DataLossError for what no store has written, although it matches its checksum.
+    """
     pending: list[Record] = []
     heads = batch.column("tree_head").to_pylist()
     for record, head in zip(records_of(batch), heads, strict=True):
+        if record.kind not in KINDS:
+            raise _forged(record, f"there are no records of kind {record.kind!r}")
         pending.append(record)
         if head is not None:
             yield Commit(record.commit, record.recorded_at, head, tuple(pending))
             pending = []
-    assert not pending, f"commit {pending[-1].commit} has no last record"
+    if pending:
+        raise _forged(pending[-1], "it has no last record")
+
+
+def _forged(record: Record, fault: str) -> errors.DataLossError:
+    return errors.DataLossError(
+        f"commit {record.commit}, at position {record.position}, is damaged: {fault}; run "
+        "`eventstore verify` and restore the segment from a backup"
+    )
 
 
 def _values(column: Any, name: str) -> list[Any]:

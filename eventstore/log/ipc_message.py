@@ -27,6 +27,8 @@ _PREFIX_BYTES = 8
 # RecordBatch.nodes, RecordBatch.buffers.
 _HEADER, _BODY_LENGTH = 8, 10
 _LENGTH, _NODES, _BUFFERS = 4, 6, 8
+_NEVER_NULL = 5
+"""The first columns, in which every record has a value."""
 
 
 class _Template:
@@ -70,6 +72,15 @@ def _table_at(message: bytes | memoryview, reference: int) -> int:
     return reference + offset
 
 
+class UndecodableError(Exception):
+    """A message that matches its checksum is no commit; `number` is its place among those read."""
+
+    def __init__(self, reason: str, number: int = 0) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.number = number
+
+
 class Envelope(NamedTuple):
     """What tells one commit from another; `recorded_at` is in microseconds since the epoch."""
 
@@ -79,17 +90,34 @@ class Envelope(NamedTuple):
 
 
 def message_envelope(message: memoryview) -> Envelope:
-    """Read from a commit's message, whoever wrote it, without decoding the rest."""
-    body = _PREFIX_BYTES + int.from_bytes(message[4:8], "little")
-    batch = _table_at(message, _field(message, _table_at(message, _PREFIX_BYTES), _HEADER))
-    rows: int = struct.unpack_from("<q", message, _field(message, batch, _LENGTH))[0]
-    buffers = _table_at(message, _field(message, batch, _BUFFERS)) + 4
-    # The first three columns are integers without nulls: no bits of validity, and the values.
-    starts = [struct.unpack_from("<q", message, buffers + 16 * n)[0] for n in (1, 3, 5)]
-    position, number, recorded_at = (
-        struct.unpack_from("<q", message, body + start)[0] for start in starts
-    )
+    """Read from a commit's message, whoever wrote it, without decoding the rest.
+
+    Raises UndecodableError, though by far not for all that cannot be decoded.
+    """
+    try:
+        body = _PREFIX_BYTES + int.from_bytes(message[4:8], "little")
+        batch = _record_batch(message)
+        rows: int = struct.unpack_from("<q", message, _field(message, batch, _LENGTH))[0]
+        buffers = _table_at(message, _field(message, batch, _BUFFERS)) + 4
+        # The first three columns are integers without nulls: no bits of validity, and the values.
+        starts = [struct.unpack_from("<q", message, buffers + 16 * n)[0] for n in (1, 3, 5)]
+        position, number, recorded_at = (
+            struct.unpack_from("<q", message, body + start)[0] for start in starts
+        )
+    except struct.error as error:
+        raise UndecodableError(str(error)) from None
     return Envelope(number, position + rows - 1, recorded_at)
+
+
+def lacks_values(message: memoryview) -> bool:
+    """Whether a record batch that Arrow has read has nulls in columns that must have none."""
+    nodes = _table_at(message, _field(message, _record_batch(message), _NODES)) + 4
+    # A node is the number of values, and how many of them are null.
+    return any(struct.unpack_from(f"<{2 * _NEVER_NULL}q", message, nodes)[1::2])
+
+
+def _record_batch(message: memoryview) -> int:
+    return _table_at(message, _field(message, _table_at(message, _PREFIX_BYTES), _HEADER))
 
 
 def commit_message(commit: Commit) -> bytes:
@@ -99,8 +127,7 @@ def commit_message(commit: Commit) -> bytes:
     last_only = [None] * (count - 1)
     kinds = [_KIND_BYTES[record.kind] for record in records]
     pack_integers, pack_offsets = _int64s(count).pack, _int32s(count + 1).pack
-    # Five columns whose values are never absent, and those that may be.
-    nulls = [0] * 5
+    nulls = [0] * _NEVER_NULL
     buffers = [
         b"",
         pack_integers(*range(first.position, first.position + count)),

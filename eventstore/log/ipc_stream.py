@@ -14,7 +14,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from eventstore.log.commit import has_valid_checksum
-from eventstore.log.ipc_message import CHECKSUM_BYTES
+from eventstore.log.ipc_message import CHECKSUM_BYTES, UndecodableError, lacks_values
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -134,15 +134,26 @@ def _has_valid_message(data: memoryview, offset: int) -> bool:
 
 
 def read_batches(data: memoryview, ends: list[int], start: int) -> list[pa.RecordBatch]:
-    """The record batches of consecutive messages, the first of which starts at `start`."""
+    """The record batches of consecutive messages, the first of which starts at `start`.
+
+    A checksum says that a message is as it was written, not that it was written by a store: what
+    is read here holds what Arrow relies on. Raises UndecodableError.
+    """
     import pyarrow as pa
 
     from eventstore.log.columns import ACTIVE_SCHEMA
 
     batches = []
-    for end in ends:
-        message = pa.py_buffer(data[start:end])
-        batches.append(pa.ipc.read_record_batch(message, ACTIVE_SCHEMA))
+    for number, end in enumerate(ends):
+        message = data[start:end]
+        try:
+            batch = pa.ipc.read_record_batch(pa.py_buffer(message), ACTIVE_SCHEMA)
+            batch.validate(full=True)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise UndecodableError(str(error), number) from None
+        if lacks_values(message):
+            raise UndecodableError("a value is missing that every record has", number)
+        batches.append(batch)
         start = end
     return batches
 

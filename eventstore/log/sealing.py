@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 
 from eventstore import errors
+from eventstore.log.ipc_message import UndecodableError
 from eventstore.log.ipc_stream import (
     Ending,
     read_batches,
@@ -64,7 +65,14 @@ def read_closed(path: Path) -> pa.Table:
             f"{path} is damaged at byte {walk.stopped_at}: {walk.ending.value}; run `eventstore "
             "verify` and restore the file from a backup"
         )
-    batches = read_batches(data, walk.ends, header_bytes)
+    try:
+        batches = read_batches(data, walk.ends, header_bytes)
+    except UndecodableError as error:
+        start = (header_bytes, *walk.ends)[error.number]
+        raise errors.DataLossError(
+            f"{path} is damaged: the message at byte {start} is no commit ({error.reason}); run "
+            "`eventstore verify` and restore the file from a backup"
+        ) from None
     sizes = [end - start for start, end in pairwise((header_bytes, *walk.ends))]
     return pa.Table.from_batches(_grouped(batches, sizes), ACTIVE_SCHEMA)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import struct
-import sys
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -22,15 +21,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as parquet
 from google.protobuf.message import DecodeError
 
-from eventstore.errors import StatusError, make_exception
 from eventstore.log.acknowledged import FILE_NAME, parsed_acknowledged
 from eventstore.log.columns import (
     ACTIVE_SCHEMA,
     DERIVED_NAMES,
+    decodes,
     derive,
     same_values,
 )
 from eventstore.log.commit import records_of
+from eventstore.log.ipc_message import UndecodableError
 from eventstore.log.ipc_stream import (
     END_OF_STREAM,
     Ending,
@@ -209,14 +209,6 @@ def _closed_meanwhile(directory: Path, number: int, file: str) -> Segment | None
     return next((s for s in segments if s.number == number and s.sealed and s.file != file), None)
 
 
-def _decodes(record: Record) -> bool:
-    try:
-        derive([record.kind], [record.payload])
-    except _UNDECODABLE:
-        return False
-    return True
-
-
 def _stated_frontier(segment: Segment) -> Frontier:
     try:
         return Frontier(
@@ -315,11 +307,24 @@ class _SegmentCheck:
         """Check the messages of an active (`segment` None) or closed segment."""
         self._check_header(data[:header_bytes])
         walk = walk_messages(data, header_bytes)
-        if walk.ends:
-            batches = read_batches(data, walk.ends, header_bytes)
+        ends, undecodable = walk.ends, ""
+        try:
+            batches = read_batches(data, ends, header_bytes)
+        except UndecodableError as error:
+            ends, undecodable = ends[: error.number], error.reason
+            batches = read_batches(data, ends, header_bytes)
+        if batches:
             table = pa.Table.from_batches(batches, ACTIVE_SCHEMA)
             self._rows(table, derived=False)
             self._expect_a_commit_each(table, [len(batch) for batch in batches])
+        if undecodable:
+            self.find(
+                f"commit {self.next_commit} was changed: it does not decode ({undecodable})",
+                commit=self.next_commit,
+                position=self.next_position,
+            )
+            self._tree_is_sound = False
+            return
         end = walk.stopped_at + len(END_OF_STREAM)
         if segment is not None and walk.ending is Ending.END_OF_STREAM and end < len(data):
             self.find(
@@ -416,7 +421,9 @@ class _SegmentCheck:
                 self._check_contents(table, records, derived=derived)
         except _UNDECODABLE as error:
             commit, position = self.next_commit, self.next_position
-            undecodable = next((record for record in records if not _decodes(record)), None)
+            undecodable = next(
+                (record for record in records if not decodes(record.kind, record.payload)), None
+            )
             if undecodable is not None:
                 commit, position = undecodable.commit, undecodable.position
             self.find(
@@ -566,31 +573,3 @@ class _SegmentCheck:
                         position=records[row].position,
                     )
                     break
-
-
-class Answer(msgspec.Struct):
-    """What a process that checks says of a segment: the result, or the error's text and code."""
-
-    checked: CheckedSegment | None = None
-    error: tuple[str, int] | None = None
-
-    def result(self) -> CheckedSegment:
-        if self.error is not None:
-            raise make_exception(*self.error)
-        assert self.checked is not None
-        return self.checked
-
-
-def _serve() -> None:
-    """Check the jobs that come in, a line of JSON each, and answer each with a line."""
-    for line in sys.stdin.buffer:
-        try:
-            answer = Answer(check_segment(msgspec.json.decode(line, type=SegmentJob)))
-        except StatusError as error:
-            answer = Answer(error=(error.message, error.error_code))
-        sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
-        sys.stdout.buffer.flush()
-
-
-if __name__ == "__main__":
-    _serve()

@@ -19,13 +19,14 @@ from typing import Final
 import msgspec
 
 from eventstore import errors
+from eventstore.log.checking_process import Answer
 from eventstore.log.log import Finding, Progress, SignedHead, VerifyReport
 from eventstore.log.manifest import Manifest, read_manifest
 from eventstore.log.merkle import EMPTY_HEAD
 from eventstore.log.os_errors import starting_thread
 from eventstore.log.record_check import TypeUse
 from eventstore.log.relations import COLUMNS, RelationsUncheckedError, relation_findings
-from eventstore.log.segment_check import Answer, CheckedSegment, SegmentJob, check_segment
+from eventstore.log.segment_check import CheckedSegment, SegmentJob, check_segment
 from eventstore.log.store_files import strange_files
 from eventstore.wording import counted
 
@@ -248,7 +249,7 @@ def _ended(error: Exception) -> errors.InternalError:
 
 def _worker_process() -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "eventstore.log.segment_check"],
+        [sys.executable, "-m", "eventstore.log.checking_process"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         # An interrupt at the terminal is this process's to deal with.

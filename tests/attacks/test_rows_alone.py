@@ -14,12 +14,13 @@ import pyarrow.parquet as parquet
 import pytest
 
 from eventstore.log import DirectoryLog, Record, segment_check
+from eventstore.log.checking_process import Answer
 from eventstore.log.columns import RECORD_SCHEMA, derive
 from eventstore.log.commit import records_of
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.log import SignedHead
 from eventstore.log.manifest import read_manifest, write_manifest
-from eventstore.log.segment_check import Answer, SegmentJob, check_segment
+from eventstore.log.segment_check import SegmentJob, check_segment
 from eventstore.log.thrift import read_struct
 from eventstore.log.verification import _worker_process
 from tests.builders import append, draft

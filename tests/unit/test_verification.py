@@ -260,14 +260,14 @@ def test_a_worker_says_what_it_cannot_open(store: Path, monkeypatch: pytest.Monk
 def _refusing_worker(name: str) -> subprocess.Popen[bytes]:
     program = (
         "import errno\n"
-        "from eventstore.log import segment_check\n"
+        "from eventstore.log import checking_process, segment_check\n"
         "reading = segment_check.read_regular\n"
         "def read(path):\n"
         f"    if path.name == {name!r}:\n"
         "        raise OSError(errno.EMFILE, 'no more')\n"
         "    return reading(path)\n"
         "segment_check.read_regular = read\n"
-        "segment_check._serve()\n"
+        "checking_process.serve()\n"
     )
     return subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE

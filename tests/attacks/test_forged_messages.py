@@ -1,0 +1,139 @@
+"""Messages that match their checksum and that no store has written: found, and named in errors."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterable
+from contextlib import closing, suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from eventstore import errors
+from eventstore.log import DirectoryLog
+from eventstore.log.columns import ACTIVE_SCHEMA
+from eventstore.log.ipc_message import CHECKSUM_BYTES
+from eventstore.log.ipc_stream import schema_message_bytes, walk_messages
+from eventstore.log.verification import verify_directory
+from tests.attacks.one_segment import path_of, rewrite, three_segments
+
+CLOSED, ACTIVE = 2, 3
+NAMES = [name for name in ACTIVE_SCHEMA.names if name != "checksum"]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return three_segments(tmp_path_factory.mktemp("forged") / "store")
+
+
+def with_checksum(message: bytes) -> bytes:
+    content = message[:-CHECKSUM_BYTES]
+    return content + hashlib.sha256(content + bytes(CHECKSUM_BYTES)).digest()
+
+
+def forge(directory: Path, number: int, which: int, change: Any) -> None:
+    """Let `change` make another message of one of a segment's."""
+    content = path_of(directory, number).read_bytes()
+    start = schema_message_bytes(memoryview(content))
+    bounds = [start, *walk_messages(memoryview(content), start).ends]
+    begin, end = [*pairwise(bounds)][which]
+    forged = with_checksum(change(content[begin:end]))
+    rewrite(directory, number, content[:begin] + forged + content[end:])
+
+
+def stored(directory: Path) -> list[dict[str, Any]]:
+    with closing(DirectoryLog.open(directory, read_only=True)) as log:
+        return [row for batch in log.scan(columns=NAMES) for row in batch.to_pylist()]
+
+
+def read_and_seal(directory: Path) -> None:
+    with closing(DirectoryLog.open(directory)) as log:
+        assert [*log.commits()]
+        log.seal()
+
+
+def assert_found_or_the_same(directory: Path, expected: Iterable[dict[str, Any]]) -> None:
+    """A finding, unless nothing is told otherwise; and whoever opens the log sees one error."""
+    if verify_directory(directory).ok:
+        assert stored(directory) == expected
+    with suppress(errors.DataLossError):
+        read_and_seal(directory)
+
+
+@pytest.mark.parametrize("number", [CLOSED, ACTIVE])
+@pytest.mark.parametrize("seed", range(8))
+def test_any_bytes_of_a_message(store: Path, number: int, seed: int) -> None:
+    chance, expected = random.Random(seed), stored(store)
+    files = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
+
+    def change(message: bytes) -> bytes:
+        changed = bytearray(message)
+        at = chance.randrange(8, len(changed) - CHECKSUM_BYTES)
+        if chance.random() < 0.7:
+            changed[at] ^= 1 << chance.randrange(8)
+        else:
+            value = chance.choice([-1, 0, 1, 2**31, 2**62])
+            at -= at % 8
+            changed[at : at + 8] = value.to_bytes(8, "little", signed=True)
+        return bytes(changed)
+
+    for _ in range(10):
+        forge(store, number, chance.randrange(2), change)
+        assert_found_or_the_same(store, expected)
+        for path in {path for path in store.rglob("*") if path.is_file()} - {*files}:
+            path.unlink()
+        for path, content in files.items():
+            path.write_bytes(content)
+
+
+def replaced(name: str, values: list[Any]) -> Any:
+    """What makes a message in which a column has other values."""
+
+    def change(message: bytes) -> bytes:
+        batch = pa.ipc.read_record_batch(pa.py_buffer(message), ACTIVE_SCHEMA)
+        place = ACTIVE_SCHEMA.get_field_index(name)
+        columns = [*batch.columns]
+        columns[place] = pa.array(values, ACTIVE_SCHEMA.field(name).type)
+        written: bytes = (
+            pa.RecordBatch.from_arrays(columns, schema=ACTIVE_SCHEMA).serialize().to_pybytes()
+        )
+        return written
+
+    return change
+
+
+@pytest.mark.parametrize("number", [CLOSED, ACTIVE])
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        ("position", [6, None], "a value is missing that every record has"),
+        ("commit", [None, None], "a value is missing that every record has"),
+        ("recorded_at", [None, 1], "a value is missing that every record has"),
+        ("kind", [None, "artifact"], "a value is missing that every record has"),
+        ("entity_id", [1, None], "a value is missing that every record has"),
+        ("kind", ["artifact", "thing"], "'thing'"),
+    ],
+)
+def test_values_of_a_message(
+    store: Path, number: int, name: str, values: list[Any], words: str
+) -> None:
+    forge(store, number, 0, replaced(name, values))
+    findings = verify_directory(store).findings
+    assert any(words in finding.what for finding in findings), findings
+    with pytest.raises(errors.DataLossError, match="is damaged"):
+        read_and_seal(store)
+
+
+@pytest.mark.parametrize("number", [CLOSED, ACTIVE])
+@pytest.mark.parametrize(
+    ("heads", "words"),
+    [([None, None], "is out of order"), ([bytes(32), bytes(32)], "do not give its tree head")],
+)
+def test_heads_of_a_commit(store: Path, number: int, heads: list[Any], words: str) -> None:
+    forge(store, number, 0, replaced("tree_head", heads))
+    findings = verify_directory(store).findings
+    assert any(words in finding.what for finding in findings), findings
