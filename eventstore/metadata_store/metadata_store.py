@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -19,17 +16,17 @@ from eventstore import errors
 from eventstore.log import Commit, Log
 from eventstore.log.os_errors import named_path
 from eventstore.log.readable import refusing_unreadable
+from eventstore.metadata_store.calls import MAX_NUM_RESULT, check_given
 from eventstore.metadata_store.file_methods import FileMethods
+from eventstore.metadata_store.local_calls import RETRIES, LocalCalls
 from eventstore.metadata_store.opening import open_configured, open_directory
-from eventstore.metadata_store.reader import MAX_NUM_RESULT, MetadataReader, check_given
+from eventstore.metadata_store.reader import MetadataReader
 from eventstore.metadata_store.recording_methods import RecordingMethods
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store import Engine
 from eventstore.store.attribution import acting_for, checked_attribution
-from eventstore.store.link_puts import put_all_events
-from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind
-from eventstore.store.node_puts import put_nodes
+from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION
 from eventstore.store.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -48,9 +45,6 @@ __all__ = [
 ]
 
 _LOGGER = logging.getLogger("eventstore")
-
-_RETRIES = 5
-_MEAN_DELAY_SECONDS = 2.0
 
 
 _IMPORTED_LATE = {
@@ -111,7 +105,7 @@ class MetadataStore(FileMethods, RecordingMethods, MetadataReader):
             engine = open_configured(config, upgrade=enable_upgrade_migration)
         except errors.StatusError as error:
             raise RuntimeError(error.message) from error
-        retries = _RETRIES
+        retries = RETRIES
         if config.HasField("retry_options"):
             retries = config.retry_options.max_num_retries
         self._set_up(engine, retries)
@@ -119,12 +113,12 @@ class MetadataStore(FileMethods, RecordingMethods, MetadataReader):
     @classmethod
     def _of(cls, engine: Engine) -> MetadataStore:
         store = cls.__new__(cls)
-        store._set_up(engine, _RETRIES)
+        store._set_up(engine, RETRIES)
         return store
 
     def _set_up(self, engine: Engine, retries: int) -> None:
         self._engine = engine
-        self._max_num_retries = retries
+        self._calls = LocalCalls(engine, retries=retries)
 
     def __repr__(self) -> str:
         log = self._engine.log
@@ -149,38 +143,6 @@ class MetadataStore(FileMethods, RecordingMethods, MetadataReader):
     def pipeline_asset(self) -> None:
         """Always None, as in MLMD's open source."""
         _LOGGER.warning("pipeline_asset is None: this store has no pipeline assets")
-
-    def _ask(self, method_name: str, request: Any) -> Any:
-        return self._retried(partial(self._engine.call, method_name, request))
-
-    def _retried(self, call: Callable[[], Any]) -> Any:
-        remaining = self._max_num_retries
-        while True:
-            try:
-                return call()
-            except errors.AbortedError:
-                remaining -= 1
-                if remaining <= 0:
-                    raise
-                time.sleep(random.expovariate(1 / _MEAN_DELAY_SECONDS))
-
-    @refusing_unreadable
-    def _put_nodes(
-        self, kind: NodeKind, nodes: Sequence[Node], mask_paths: Sequence[str] | None
-    ) -> list[int]:
-        if not mask_paths and _are_all(nodes, kind.message):
-            # Without a request, which would copy all of them.
-            ids: list[int] = self._retried(
-                lambda: self._engine.put(
-                    lambda transaction, given: put_nodes(transaction, kind, given), nodes
-                )
-            )
-            return ids
-        check_given(**{kind.plural: nodes})
-        rpc = f"Put{kind.plural.capitalize()}"
-        request = getattr(service, f"{rpc}Request")(**{kind.plural: nodes})
-        request.update_mask.paths.extend(mask_paths or ())
-        return list(getattr(self._ask(rpc, request), f"{kind.singular}_ids"))
 
     def _snapshot(self) -> Snapshot:
         return self._engine.snapshot()
@@ -267,6 +229,7 @@ class MetadataStore(FileMethods, RecordingMethods, MetadataReader):
 
     # Puts
 
+    @refusing_unreadable
     def put_artifacts(
         self,
         artifacts: Sequence[mlmd.Artifact],
@@ -282,8 +245,9 @@ class MetadataStore(FileMethods, RecordingMethods, MetadataReader):
         type), NotFoundError (unknown type) and AlreadyExistsError (name or external id taken);
         nothing is put then.
         """
-        return self._put_nodes(ARTIFACT, artifacts, field_mask_paths)
+        return self._calls.put_nodes(ARTIFACT, artifacts, field_mask_paths)
 
+    @refusing_unreadable
     def put_executions(
         self,
         executions: Sequence[mlmd.Execution],
@@ -291,8 +255,9 @@ class MetadataStore(FileMethods, RecordingMethods, MetadataReader):
         extra_options: ExtraOptions | None = None,
     ) -> list[int]:
         """Insert or update executions as `put_artifacts` does artifacts; their ids."""
-        return self._put_nodes(EXECUTION, executions, field_mask_paths)
+        return self._calls.put_nodes(EXECUTION, executions, field_mask_paths)
 
+    @refusing_unreadable
     def put_contexts(
         self,
         contexts: Sequence[mlmd.Context],
@@ -303,7 +268,7 @@ class MetadataStore(FileMethods, RecordingMethods, MetadataReader):
 
         A context needs a name, and an update may change it.
         """
-        return self._put_nodes(CONTEXT, contexts, field_mask_paths)
+        return self._calls.put_nodes(CONTEXT, contexts, field_mask_paths)
 
     @refusing_unreadable
     def put_artifact_type(
@@ -323,7 +288,7 @@ class MetadataStore(FileMethods, RecordingMethods, MetadataReader):
             can_add_fields=can_add_fields,
             can_omit_fields=can_omit_fields,
         )
-        response: service.PutArtifactTypeResponse = self._ask("PutArtifactType", request)
+        response: service.PutArtifactTypeResponse = self._calls.send("PutArtifactType", request)
         return response.type_id
 
     @refusing_unreadable
@@ -340,7 +305,7 @@ class MetadataStore(FileMethods, RecordingMethods, MetadataReader):
             can_add_fields=can_add_fields,
             can_omit_fields=can_omit_fields,
         )
-        response: service.PutExecutionTypeResponse = self._ask("PutExecutionType", request)
+        response: service.PutExecutionTypeResponse = self._calls.send("PutExecutionType", request)
         return response.type_id
 
     @refusing_unreadable
@@ -357,7 +322,7 @@ class MetadataStore(FileMethods, RecordingMethods, MetadataReader):
             can_add_fields=can_add_fields,
             can_omit_fields=can_omit_fields,
         )
-        response: service.PutContextTypeResponse = self._ask("PutContextType", request)
+        response: service.PutContextTypeResponse = self._calls.send("PutContextType", request)
         return response.type_id
 
     @refusing_unreadable
@@ -369,12 +334,7 @@ class MetadataStore(FileMethods, RecordingMethods, MetadataReader):
         Raises InvalidArgumentError for missing ends or type, AlreadyExistsError for a second event
         of the same artifact, execution and type.
         """
-        if _are_all(events, mlmd.Event):
-            # Without a request, which would copy all of them.
-            self._retried(lambda: self._engine.put(put_all_events, events))
-        else:
-            check_given(events=events)
-            self._ask("PutEvents", service.PutEventsRequest(events=events))
+        self._calls.put_events(events)
 
     @refusing_unreadable
     def put_execution(
@@ -413,7 +373,7 @@ class MetadataStore(FileMethods, RecordingMethods, MetadataReader):
                     added.artifact.CopyFrom(pair[0])
                 if len(pair) > 1 and pair[1] is not None:
                     added.event.CopyFrom(pair[1])
-        response = self._ask("PutExecution", request)
+        response = self._calls.send("PutExecution", request)
         return response.execution_id, list(response.artifact_ids), list(response.context_ids)
 
     @refusing_unreadable
@@ -448,7 +408,7 @@ class MetadataStore(FileMethods, RecordingMethods, MetadataReader):
             request.event_edges.add(
                 execution_index=execution_index, artifact_index=artifact_index, event=event
             )
-        response = self._ask("PutLineageSubgraph", request)
+        response = self._calls.send("PutLineageSubgraph", request)
         return (
             list(response.execution_ids),
             list(response.artifact_ids),
@@ -469,7 +429,7 @@ class MetadataStore(FileMethods, RecordingMethods, MetadataReader):
         request = service.PutAttributionsAndAssociationsRequest(
             attributions=attributions, associations=associations
         )
-        self._ask("PutAttributionsAndAssociations", request)
+        self._calls.send("PutAttributionsAndAssociations", request)
 
     def put_parent_contexts(
         self,
@@ -483,7 +443,7 @@ class MetadataStore(FileMethods, RecordingMethods, MetadataReader):
         """
         check_given(parent_contexts=parent_contexts)
         request = service.PutParentContextsRequest(parent_contexts=parent_contexts)
-        self._ask("PutParentContexts", request)
+        self._calls.send("PutParentContexts", request)
 
 
 class AsOfStore(MetadataReader):
@@ -491,6 +451,7 @@ class AsOfStore(MetadataReader):
 
     def __init__(self, engine: Engine, position: int) -> None:
         self._engine = engine
+        self._calls = LocalCalls(engine, as_of=position)
         self._position = position
 
     def __repr__(self) -> str:
@@ -500,9 +461,6 @@ class AsOfStore(MetadataReader):
     def log_position(self) -> int:
         """The position that this store answers as of."""
         return self._position
-
-    def _ask(self, method_name: str, request: Any) -> Any:
-        return self._engine.call(method_name, request, as_of=self._position)
 
     def _snapshot(self) -> Snapshot:
         return self._engine.snapshot(as_of=self._position)
@@ -514,11 +472,6 @@ class AsOfStore(MetadataReader):
                 "put to the store that as_of was called on"
             )
         raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
-
-
-def _are_all(messages: Any, message_class: Any) -> bool:
-    """Whether it is a list of messages of one of our classes and nothing else."""
-    return type(messages) is list and {*map(type, messages)} <= {message_class}
 
 
 def open_store(

@@ -1,35 +1,23 @@
-"""Every get of the MLMD API. The subclass runs the RPCs."""
+"""Every get of the MLMD API."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from eventstore import errors
 from eventstore.metadata_store.audit_methods import AuditMethods
+from eventstore.metadata_store.calls import Calls, check_given
 from eventstore.metadata_store.history_methods import HistoryMethods
 from eventstore.metadata_store.lineage_methods import LineageMethods
 from eventstore.metadata_store.notebook_methods import NotebookMethods
 from eventstore.metadata_store.sql_methods import SqlMethods
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
-from eventstore.store.link_reads import events_of_artifacts, events_of_executions
-from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, NodeKind
-from eventstore.store.node_reads import (
-    artifacts_by_uri,
-    list_nodes,
-    node_by_type_and_name,
-    nodes_by_external_ids,
-    nodes_by_id,
-)
-from eventstore.store.snapshot import Snapshot
+from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION
 from eventstore.store.wire import as_list
 
 if TYPE_CHECKING:
     from eventstore.metadata_store.options import ExtraOptions, ListOptions
-
-MAX_NUM_RESULT = 100
-"""Nodes that MLMD's client asks for in one page. Here it is all of them at once."""
 
 
 class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMethods, SqlMethods):
@@ -39,9 +27,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
     and ignores it. Lists are ordered by id ascending unless the method says otherwise.
     """
 
-    def _ask(self, method_name: str, request: Any) -> Any:
-        """The response of the RPC `method_name`. Raises `eventstore.errors` classes."""
-        raise NotImplementedError
+    _calls: Calls
 
     def _call(
         self,
@@ -51,11 +37,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         extra_options: ExtraOptions | None = None,
     ) -> None:
         """Fill `response` with that of an RPC, for programs that do so with MLMD's store."""
-        response.CopyFrom(self._ask(method_name, request))
-
-    def _snapshot(self) -> Snapshot:
-        """The state that the gets answer from."""
-        raise NotImplementedError
+        response.CopyFrom(self._calls.send(method_name, request))
 
     # Artifacts, executions and contexts
 
@@ -71,8 +53,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         >>> [artifact.uri for artifact in store.get_artifacts(eventstore.ListOptions(limit=5))]
         ['s3://sales', 's3://models/churn']
         """
-        request = service.GetArtifactsRequest()
-        return self._list(ARTIFACT, "GetArtifacts", request, list_options)
+        return self._calls.nodes(ARTIFACT, list_options)
 
     def get_executions(
         self,
@@ -83,8 +64,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
 
         Raises InvalidArgumentError for a negative limit or an invalid filter query.
         """
-        request = service.GetExecutionsRequest()
-        return self._list(EXECUTION, "GetExecutions", request, list_options)
+        return self._calls.nodes(EXECUTION, list_options)
 
     def get_contexts(
         self,
@@ -95,29 +75,25 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
 
         Raises InvalidArgumentError for a negative limit or an invalid filter query.
         """
-        request = service.GetContextsRequest()
-        return self._list(CONTEXT, "GetContexts", request, list_options)
+        return self._calls.nodes(CONTEXT, list_options)
 
     def get_artifacts_by_id(
         self, artifact_ids: Iterable[int], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.Artifact]:
         """The artifacts with these ids, each once, by id ascending; unknown ids are left out."""
-        # Without a request and a response, which cost more than the look-up.
-        return nodes_by_id(self._snapshot(), ARTIFACT, artifact_ids)
+        return self._calls.nodes_by_id(ARTIFACT, artifact_ids)
 
     def get_executions_by_id(
         self, execution_ids: Iterable[int], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.Execution]:
         """The executions with these ids, each once, by id ascending; unknown ids are left out."""
-        # Without a request and a response, which cost more than the look-up.
-        return nodes_by_id(self._snapshot(), EXECUTION, execution_ids)
+        return self._calls.nodes_by_id(EXECUTION, execution_ids)
 
     def get_contexts_by_id(
         self, context_ids: Iterable[int], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.Context]:
         """The contexts with these ids, each once, by id ascending; unknown ids are left out."""
-        # Without a request and a response, which cost more than the look-up.
-        return nodes_by_id(self._snapshot(), CONTEXT, context_ids)
+        return self._calls.nodes_by_id(CONTEXT, context_ids)
 
     def get_artifacts_and_types_by_artifact_ids(
         self, artifact_ids: Iterable[int], extra_options: ExtraOptions | None = None
@@ -126,7 +102,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         request = service.GetArtifactsByIDRequest(
             artifact_ids=artifact_ids, populate_artifact_types=True
         )
-        response = self._ask("GetArtifactsByID", request)
+        response = self._calls.send("GetArtifactsByID", request)
         return as_list(response.artifacts), list(response.artifact_types)
 
     def get_artifacts_by_external_ids(
@@ -136,11 +112,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
 
         Raises NotFoundError when none of them is known, InvalidArgumentError for an empty one.
         """
-        given = [] if external_ids is None else [*external_ids]
-        if _are_texts(*given):
-            return nodes_by_external_ids(self._snapshot(), ARTIFACT, given)
-        request = service.GetArtifactsByExternalIdsRequest(external_ids=given)
-        return list(self._ask("GetArtifactsByExternalIds", request).artifacts)
+        return self._calls.nodes_by_external_ids(ARTIFACT, external_ids)
 
     def get_executions_by_external_ids(
         self, external_ids: Iterable[str], extra_options: ExtraOptions | None = None
@@ -149,11 +121,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
 
         Raises NotFoundError when none of them is known, InvalidArgumentError for an empty one.
         """
-        given = [] if external_ids is None else [*external_ids]
-        if _are_texts(*given):
-            return nodes_by_external_ids(self._snapshot(), EXECUTION, given)
-        request = service.GetExecutionsByExternalIdsRequest(external_ids=given)
-        return list(self._ask("GetExecutionsByExternalIds", request).executions)
+        return self._calls.nodes_by_external_ids(EXECUTION, external_ids)
 
     def get_contexts_by_external_ids(
         self, external_ids: Iterable[str], extra_options: ExtraOptions | None = None
@@ -162,11 +130,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
 
         Raises NotFoundError when none of them is known, InvalidArgumentError for an empty one.
         """
-        given = [] if external_ids is None else [*external_ids]
-        if _are_texts(*given):
-            return nodes_by_external_ids(self._snapshot(), CONTEXT, given)
-        request = service.GetContextsByExternalIdsRequest(external_ids=given)
-        return list(self._ask("GetContextsByExternalIds", request).contexts)
+        return self._calls.nodes_by_external_ids(CONTEXT, external_ids)
 
     def get_artifacts_by_type(
         self,
@@ -179,7 +143,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         request = service.GetArtifactsByTypeRequest(
             type_name=type_name, type_version=type_version or None
         )
-        response = self._ask("GetArtifactsByType", request)
+        response = self._calls.send("GetArtifactsByType", request)
         return as_list(response.artifacts)
 
     def get_executions_by_type(
@@ -193,7 +157,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         request = service.GetExecutionsByTypeRequest(
             type_name=type_name, type_version=type_version or None
         )
-        response = self._ask("GetExecutionsByType", request)
+        response = self._calls.send("GetExecutionsByType", request)
         return as_list(response.executions)
 
     def get_contexts_by_type(
@@ -207,7 +171,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         request = service.GetContextsByTypeRequest(
             type_name=type_name, type_version=type_version or None
         )
-        response = self._ask("GetContextsByType", request)
+        response = self._calls.send("GetContextsByType", request)
         return as_list(response.contexts)
 
     def get_artifact_by_type_and_name(
@@ -218,17 +182,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         extra_options: ExtraOptions | None = None,
     ) -> mlmd.Artifact | None:
         """The artifact of this type and name, None when there is none."""
-        if _are_texts(type_name, type_version or "", artifact_name):
-            found: mlmd.Artifact | None = node_by_type_and_name(
-                self._snapshot(), ARTIFACT, type_name, type_version, artifact_name
-            )
-            return found
-        check_given(type_name=type_name, artifact_name=artifact_name)
-        request = service.GetArtifactByTypeAndNameRequest(
-            type_name=type_name, artifact_name=artifact_name, type_version=type_version or None
-        )
-        response = self._ask("GetArtifactByTypeAndName", request)
-        return response.artifact if response.HasField("artifact") else None
+        return self._calls.node_by_type_and_name(ARTIFACT, type_name, type_version, artifact_name)
 
     def get_execution_by_type_and_name(
         self,
@@ -238,17 +192,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         extra_options: ExtraOptions | None = None,
     ) -> mlmd.Execution | None:
         """The execution of this type and name, None when there is none."""
-        if _are_texts(type_name, type_version or "", execution_name):
-            found: mlmd.Execution | None = node_by_type_and_name(
-                self._snapshot(), EXECUTION, type_name, type_version, execution_name
-            )
-            return found
-        check_given(type_name=type_name, execution_name=execution_name)
-        request = service.GetExecutionByTypeAndNameRequest(
-            type_name=type_name, execution_name=execution_name, type_version=type_version or None
-        )
-        response = self._ask("GetExecutionByTypeAndName", request)
-        return response.execution if response.HasField("execution") else None
+        return self._calls.node_by_type_and_name(EXECUTION, type_name, type_version, execution_name)
 
     def get_context_by_type_and_name(
         self,
@@ -258,27 +202,13 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         extra_options: ExtraOptions | None = None,
     ) -> mlmd.Context | None:
         """The context of this type and name, None when there is none."""
-        if _are_texts(type_name, type_version or "", context_name):
-            found: mlmd.Context | None = node_by_type_and_name(
-                self._snapshot(), CONTEXT, type_name, type_version, context_name
-            )
-            return found
-        check_given(type_name=type_name, context_name=context_name)
-        request = service.GetContextByTypeAndNameRequest(
-            type_name=type_name, context_name=context_name, type_version=type_version or None
-        )
-        response = self._ask("GetContextByTypeAndName", request)
-        return response.context if response.HasField("context") else None
+        return self._calls.node_by_type_and_name(CONTEXT, type_name, type_version, context_name)
 
     def get_artifacts_by_uri(
         self, uri: str, extra_options: ExtraOptions | None = None
     ) -> list[mlmd.Artifact]:
         """The artifacts with exactly this uri; "" finds those without one."""
-        if _are_texts(uri):
-            return artifacts_by_uri(self._snapshot(), uri)
-        request = service.GetArtifactsByURIRequest(uris=[uri])
-        response = self._ask("GetArtifactsByURI", request)
-        return as_list(response.artifacts)
+        return self._calls.artifacts_by_uri(uri)
 
     # Types
 
@@ -293,7 +223,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         request = service.GetArtifactTypeRequest(
             type_name=type_name, type_version=type_version or None
         )
-        response: service.GetArtifactTypeResponse = self._ask("GetArtifactType", request)
+        response: service.GetArtifactTypeResponse = self._calls.send("GetArtifactType", request)
         return response.artifact_type
 
     def get_execution_type(
@@ -307,7 +237,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         request = service.GetExecutionTypeRequest(
             type_name=type_name, type_version=type_version or None
         )
-        response: service.GetExecutionTypeResponse = self._ask("GetExecutionType", request)
+        response: service.GetExecutionTypeResponse = self._calls.send("GetExecutionType", request)
         return response.execution_type
 
     def get_context_type(
@@ -321,7 +251,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         request = service.GetContextTypeRequest(
             type_name=type_name, type_version=type_version or None
         )
-        response: service.GetContextTypeResponse = self._ask("GetContextType", request)
+        response: service.GetContextTypeResponse = self._calls.send("GetContextType", request)
         return response.context_type
 
     def get_artifact_types(
@@ -329,7 +259,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
     ) -> list[mlmd.ArtifactType]:
         """All artifact types but the system types."""
         request = service.GetArtifactTypesRequest()
-        response = self._ask("GetArtifactTypes", request)
+        response = self._calls.send("GetArtifactTypes", request)
         return list(response.artifact_types)
 
     def get_execution_types(
@@ -337,7 +267,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
     ) -> list[mlmd.ExecutionType]:
         """All execution types but the system types."""
         request = service.GetExecutionTypesRequest()
-        response = self._ask("GetExecutionTypes", request)
+        response = self._calls.send("GetExecutionTypes", request)
         return list(response.execution_types)
 
     def get_context_types(
@@ -345,7 +275,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
     ) -> list[mlmd.ContextType]:
         """All context types."""
         request = service.GetContextTypesRequest()
-        response = self._ask("GetContextTypes", request)
+        response = self._calls.send("GetContextTypes", request)
         return list(response.context_types)
 
     def get_artifact_types_by_id(
@@ -354,7 +284,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         """In the order given, repeated where it repeats; unknown ids are left out."""
         check_given(type_ids=type_ids)
         request = service.GetArtifactTypesByIDRequest(type_ids=type_ids)
-        return list(self._ask("GetArtifactTypesByID", request).artifact_types)
+        return list(self._calls.send("GetArtifactTypesByID", request).artifact_types)
 
     def get_execution_types_by_id(
         self, type_ids: Iterable[int], extra_options: ExtraOptions | None = None
@@ -362,7 +292,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         """In the order given, repeated where it repeats; unknown ids are left out."""
         check_given(type_ids=type_ids)
         request = service.GetExecutionTypesByIDRequest(type_ids=type_ids)
-        return list(self._ask("GetExecutionTypesByID", request).execution_types)
+        return list(self._calls.send("GetExecutionTypesByID", request).execution_types)
 
     def get_context_types_by_id(
         self, type_ids: Iterable[int], extra_options: ExtraOptions | None = None
@@ -370,28 +300,28 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         """In the order given, repeated where it repeats; unknown ids are left out."""
         check_given(type_ids=type_ids)
         request = service.GetContextTypesByIDRequest(type_ids=type_ids)
-        return list(self._ask("GetContextTypesByID", request).context_types)
+        return list(self._calls.send("GetContextTypesByID", request).context_types)
 
     def get_artifact_types_by_external_ids(
         self, external_ids: Iterable[str], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.ArtifactType]:
         """Raises NotFoundError when none is known, InvalidArgumentError for an empty one."""
         request = service.GetArtifactTypesByExternalIdsRequest(external_ids=external_ids)
-        return list(self._ask("GetArtifactTypesByExternalIds", request).artifact_types)
+        return list(self._calls.send("GetArtifactTypesByExternalIds", request).artifact_types)
 
     def get_execution_types_by_external_ids(
         self, external_ids: Iterable[str], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.ExecutionType]:
         """Raises NotFoundError when none is known, InvalidArgumentError for an empty one."""
         request = service.GetExecutionTypesByExternalIdsRequest(external_ids=external_ids)
-        return list(self._ask("GetExecutionTypesByExternalIds", request).execution_types)
+        return list(self._calls.send("GetExecutionTypesByExternalIds", request).execution_types)
 
     def get_context_types_by_external_ids(
         self, external_ids: Iterable[str], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.ContextType]:
         """Raises NotFoundError when none is known, InvalidArgumentError for an empty one."""
         request = service.GetContextTypesByExternalIdsRequest(external_ids=external_ids)
-        return list(self._ask("GetContextTypesByExternalIds", request).context_types)
+        return list(self._calls.send("GetContextTypesByExternalIds", request).context_types)
 
     # Links
 
@@ -399,13 +329,13 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         self, execution_ids: Iterable[int], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.Event]:
         """The executions' events, by execution id and then in the order they were put."""
-        return events_of_executions(self._snapshot(), execution_ids)
+        return self._calls.events_of(EXECUTION, execution_ids)
 
     def get_events_by_artifact_ids(
         self, artifact_ids: Iterable[int], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.Event]:
         """The artifacts' events, by artifact id, execution id and event type."""
-        return events_of_artifacts(self._snapshot(), artifact_ids)
+        return self._calls.events_of(ARTIFACT, artifact_ids)
 
     def get_contexts_by_artifact(
         self, artifact_id: int, extra_options: ExtraOptions | None = None
@@ -413,7 +343,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         """The contexts that the artifact is attributed to. Raises NotFoundError without any."""
         check_given(artifact_id=artifact_id)
         request = service.GetContextsByArtifactRequest(artifact_id=artifact_id)
-        return list(self._ask("GetContextsByArtifact", request).contexts)
+        return list(self._calls.send("GetContextsByArtifact", request).contexts)
 
     def get_contexts_by_execution(
         self, execution_id: int, extra_options: ExtraOptions | None = None
@@ -421,7 +351,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         """The contexts that the execution is associated with. Raises NotFoundError without any."""
         check_given(execution_id=execution_id)
         request = service.GetContextsByExecutionRequest(execution_id=execution_id)
-        return list(self._ask("GetContextsByExecution", request).contexts)
+        return list(self._calls.send("GetContextsByExecution", request).contexts)
 
     def get_artifacts_by_context(
         self,
@@ -431,8 +361,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
     ) -> list[mlmd.Artifact]:
         """The artifacts attributed to the context, or those that `list_options` asks for."""
         check_given(context_id=context_id)
-        request = service.GetArtifactsByContextRequest(context_id=context_id)
-        return self._list(ARTIFACT, "GetArtifactsByContext", request, list_options, context_id)
+        return self._calls.nodes(ARTIFACT, list_options, context_id)
 
     def get_executions_by_context(
         self,
@@ -442,9 +371,8 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
     ) -> list[mlmd.Execution]:
         """The executions associated with the context, the newest first without `list_options`."""
         check_given(context_id=context_id)
-        request = service.GetExecutionsByContextRequest(context_id=context_id)
         options = _newest_first() if list_options is None else list_options
-        return self._list(EXECUTION, "GetExecutionsByContext", request, options, context_id)
+        return self._calls.nodes(EXECUTION, options, context_id)
 
     def get_parent_contexts_by_context(
         self, context_id: int, extra_options: ExtraOptions | None = None
@@ -452,7 +380,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         """The direct parents of the context."""
         check_given(context_id=context_id)
         request = service.GetParentContextsByContextRequest(context_id=context_id)
-        return list(self._ask("GetParentContextsByContext", request).contexts)
+        return list(self._calls.send("GetParentContextsByContext", request).contexts)
 
     def get_children_contexts_by_context(
         self, context_id: int, extra_options: ExtraOptions | None = None
@@ -460,7 +388,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         """The direct children of the context."""
         check_given(context_id=context_id)
         request = service.GetChildrenContextsByContextRequest(context_id=context_id)
-        return list(self._ask("GetChildrenContextsByContext", request).contexts)
+        return list(self._calls.send("GetChildrenContextsByContext", request).contexts)
 
     # Lineage
 
@@ -483,7 +411,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         request = service.GetLineageSubgraphRequest(lineage_subgraph_query_options=query_options)
         request.read_mask.paths.extend(path for path in paths if not path.endswith("_types"))
         wanted = set(paths)
-        skeleton = self._ask("GetLineageSubgraph", request).lineage_subgraph
+        skeleton = self._calls.send("GetLineageSubgraph", request).lineage_subgraph
         graph = mlmd.LineageGraph()
         if wanted & {"artifacts", "artifact_types"}:
             artifacts, artifact_types = self.get_artifacts_and_types_by_artifact_ids(
@@ -515,45 +443,9 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
             graph.associations.extend(skeleton.associations)
         return graph
 
-    def _list(
-        self,
-        kind: NodeKind,
-        method_name: str,
-        request: Any,
-        list_options: ListOptions | None,
-        context_id: int | None = None,
-    ) -> list[Any]:
-        """What `request` asks for, or as `list_options` say, all pages of it at once."""
-        if list_options is None:
-            return as_list(getattr(self._ask(method_name, request), kind.plural))
-        limit = list_options.limit or None
-        if limit is not None and limit < 0:
-            raise errors.InvalidArgumentError(
-                f"limit is {limit}: use a positive number, or None for all"
-            )
-        options: Any = mlmd.ListOperationOptions()
-        options.order_by_field.is_asc = list_options.is_asc
-        if list_options.order_by is not None:
-            options.order_by_field.field = list_options.order_by.value
-        if list_options.filter_query:
-            options.filter_query = list_options.filter_query
-        return list_nodes(self._snapshot(), kind, options, limit=limit, context_id=context_id)
-
 
 def _newest_first() -> ListOptions:
     # Not at the top: attrs, which it needs, takes long to import.
     from eventstore.metadata_store.options import ListOptions, OrderByField
 
     return ListOptions(order_by=OrderByField.CREATE_TIME, is_asc=False)
-
-
-def check_given(**arguments: object) -> None:
-    """MLMD sets these fields one by one, where None is an error and not an absent value."""
-    for name, value in arguments.items():
-        if value is None:
-            raise TypeError(f"{name} is None: it has to be given")
-
-
-def _are_texts(*values: object) -> bool:
-    """Whether a look-up can do without a request, which costs more and refuses what is no text."""
-    return all(type(value) is str for value in values)
