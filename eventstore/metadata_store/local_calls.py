@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from eventstore import errors
 from eventstore.metadata_store.calls import Calls, checked_limit, list_operation
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store import Engine
 from eventstore.store.link_puts import put_all_events
 from eventstore.store.link_reads import events_of_artifacts, events_of_executions
@@ -80,6 +81,9 @@ class LocalCalls(Calls):
     ) -> list[Node]:
         if list_options is None:
             return super().nodes(kind, list_options, context_id)
+        if context_id is not None:
+            # What is no id is refused as the request would refuse it.
+            context_id = service.GetArtifactsByContextRequest(context_id=context_id).context_id
         limit, options = checked_limit(list_options), list_operation(list_options)
         snapshot = self._engine.snapshot(as_of=self._as_of)
         return list_nodes(snapshot, kind, options, limit=limit, context_id=context_id)
