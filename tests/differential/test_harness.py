@@ -115,6 +115,14 @@ def test_exemptions_are_one_way() -> None:
     assert is_same(put, errors.InternalError, errors.AlreadyExistsError)
     assert not is_same(put, errors.AlreadyExistsError, errors.InternalError)
     assert not is_same(put, errors.InternalError, errors.InvalidArgumentError)
+    twice = Step("GetArtifacts", service.GetArtifactsRequest())
+    twice.request.options.filter_query = "(state = LIVE) OR id = 2 AND state  = LIVE"
+    answer = service.GetArtifactsResponse()
+    assert is_same(twice, errors.InvalidArgumentError, answer)
+    assert not is_same(twice, answer, errors.InvalidArgumentError)
+    assert not is_same(twice, errors.NotFoundError, answer)
+    twice.request.options.filter_query = "state = LIVE OR state = DELETED"
+    assert not is_same(twice, errors.InvalidArgumentError, answer)
 
 
 @pytest.mark.parametrize(
