@@ -180,8 +180,16 @@ def sealed_batches(
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
+    from eventstore.log.columns import RECORD_SCHEMA
+
     try:
         with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            found = file.schema_arrow
+            for name in columns:
+                if name not in found.names or not found.field(name).equals(
+                    RECORD_SCHEMA.field(name)
+                ):
+                    raise pa.ArrowInvalid(f"its column {name} is not that of a segment")
             row = 0
             for group in range(file.num_row_groups):
                 rows = file.metadata.row_group(group).num_rows
@@ -189,6 +197,8 @@ def sealed_batches(
                 row += rows
                 if start < end:
                     table = file.read_row_group(group, columns=list(columns))
+                    # Arrow takes texts from Parquet as they are.
+                    table.validate(full=True)
                     yield from table.slice(start, end - start).combine_chunks().to_batches()
     except (pa.ArrowException, OSError) as error:
         raise errors.DataLossError(

@@ -1,0 +1,65 @@
+"""Parquet that a store has not written, with a manifest that fits: found, and named in errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+
+from eventstore import errors
+from eventstore.log import DirectoryLog
+from eventstore.log.verification import verify_directory
+from tests.attacks.one_segment import path_of, rewrite, three_segments
+
+SEALED = 1
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return three_segments(tmp_path_factory.mktemp("forged") / "store")
+
+
+def renamed(table: pa.Table) -> pa.Table:
+    names = ["moment" if name == "recorded_at" else name for name in table.column_names]
+    return table.rename_columns(names)
+
+
+def of_another_type(table: pa.Table) -> pa.Table:
+    place = table.column_names.index("position")
+    return table.set_column(place, "position", table["position"].cast(pa.float64()))
+
+
+def without_a_position(table: pa.Table) -> pa.Table:
+    place = table.column_names.index("position")
+    return table.set_column(place, "position", pa.array([1, None], pa.int64()))
+
+
+def not_utf_8(table: pa.Table) -> pa.Table:
+    place = table.column_names.index("actor")
+    texts = pa.array([b"\xff", b"\xfe"], pa.binary())
+    return table.set_column(place, "actor", texts.view(pa.utf8()))
+
+
+def of_an_unknown_kind(table: pa.Table) -> pa.Table:
+    place = table.column_names.index("kind")
+    field = table.schema.field("kind")
+    return table.set_column(place, field, pa.array(["artifact", "thing"]))
+
+
+@pytest.mark.parametrize(
+    "forge", [renamed, of_another_type, without_a_position, not_utf_8, of_an_unknown_kind]
+)
+def test_columns_of_a_sealed_segment(store: Path, forge: Callable[[pa.Table], pa.Table]) -> None:
+    path = path_of(store, SEALED)
+    parquet.write_table(forge(parquet.read_table(path)), path, write_page_checksum=True)
+    rewrite(store, SEALED, path.read_bytes())
+    assert not verify_directory(store).ok
+    with (
+        closing(DirectoryLog.open(store, read_only=True)) as log,
+        pytest.raises(errors.DataLossError, match="is damaged"),
+    ):
+        assert [*log.commits()]
