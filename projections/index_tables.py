@@ -13,9 +13,10 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from xxhash import xxh3_64_intdigest
 
+from eventstore.errors import DataLossError
 from eventstore.log import Commit
 from eventstore.log import record as kinds
-from eventstore.log.readable import read_message
+from eventstore.log.readable import UNREADABLE, read_message
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 ARTIFACTS: Final = 1
@@ -212,7 +213,14 @@ def commit_entries(commit: Commit) -> PendingEntries:
     """The entries of all records of a commit."""
     entries: PendingEntries = defaultdict(dict)
     for record in commit.records:
-        for table, key, value in index_entries(record):
+        try:
+            found = index_entries(record)
+        except UNREADABLE as error:
+            raise DataLossError(
+                f"the record at position {record.position} is damaged: it does not decode "
+                f"({error}); run `eventstore verify` and restore its segment from a backup"
+            ) from None
+        for table, key, value in found:
             add_entry(entries[table], key, (record.position, value))
     add_request_id(entries, commit)
     return entries

@@ -84,6 +84,10 @@ class Held(Enum):
     EXCLUSIVE = "exclusive"
 
 
+_LATEST = 253_402_300_799_999_999
+"""The end of the year 9999, in microseconds since the epoch: what Python can say of a moment."""
+
+
 class ActiveSegmentFile:
     """One open active segment, and where each commit in it ends.
 
@@ -255,7 +259,8 @@ class ActiveSegmentFile:
             ) from None
         self.end += len(message)
         self._note_checksum(message)
-        self._note(self.end, Envelope(commit.number, commit.last_position, commit.recorded_at))
+        first, last = commit.first_position, commit.last_position
+        self._note(self.end, Envelope(commit.number, last, commit.recorded_at, first))
         if len(self._ends.offsets) % BLOCK_COMMITS == 0:
             # Without it the next opening takes longer, and nothing else.
             with contextlib.suppress(OSError):
@@ -398,7 +403,8 @@ class ActiveSegmentFile:
         known, newest = len(self._ends.offsets), self.newest
         try:
             for end in ends:
-                newest = message_envelope(data[begin:end])
+                before, newest = newest, message_envelope(data[begin:end])
+                self._refuse_gap(before, newest)
                 self._ends.add(start + end, newest.last_position, newest.recorded_at)
                 begin = end
             checksum = bytes(data[begin - CHECKSUM_BYTES : begin])
@@ -417,6 +423,22 @@ class ActiveSegmentFile:
             self._ends.cut(known)
             raise
 
+    def _refuse_gap(self, before: Envelope | None, commit: Envelope) -> None:
+        """Raise UndecodableError unless a commit can follow the one before it."""
+        expected, moment = self.first_position, 0
+        if before is not None:
+            expected, moment = before.last_position + 1, before.recorded_at
+        if (
+            commit.first_position != expected
+            or not expected <= commit.last_position
+            or (before is not None and commit.number != before.number + 1)
+            or not moment <= commit.recorded_at <= _LATEST
+        ):
+            raise UndecodableError(
+                f"it says commit {commit.number}, positions {commit.first_position} to "
+                f"{commit.last_position}, recorded at {commit.recorded_at}"
+            )
+
     def _take_known_ends(self) -> None:
         """Begin after what earlier writers noted of the commits' ends, if it fits the file."""
         known = read_commit_ends(self.path.parent, self.number)
@@ -431,7 +453,7 @@ class ActiveSegmentFile:
         except UndecodableError:
             # Named when the segment is read, which it is from its start on then.
             return
-        if newest[1:] == (known.positions[-1], known.recorded_ats[-1]):
+        if newest[1:3] == (known.positions[-1], known.recorded_ats[-1]):
             self.newest, self._ends = newest, known
             self._note_checksum(data)
             self.end = known.offsets[-1]
@@ -458,7 +480,7 @@ class ActiveSegmentFile:
     def _is_told(self, message: memoryview, index: int) -> bool:
         told = (self._ends.positions[index], self._ends.recorded_ats[index])
         try:
-            return message_envelope(message)[1:] == told
+            return message_envelope(message)[1:3] == told
         except UndecodableError:
             return False
 

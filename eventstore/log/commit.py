@@ -14,11 +14,13 @@ from eventstore.log.ipc_message import CHECKSUM_BYTES, commit_message
 from eventstore.log.leaf import SALT_BYTES, leaf_hashes
 from eventstore.log.merkle import Frontier
 from eventstore.log.record import KINDS, Commit, Draft, Record
+from eventstore.log.record_check import envelope_fault
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _NO_CHECKSUM = bytes(CHECKSUM_BYTES)
+_KINDS = frozenset(KINDS)
 
 
 def make_commit(
@@ -89,8 +91,11 @@ def commits_of(batch: pa.RecordBatch) -> Iterator[Commit]:
     pending: list[Record] = []
     heads = batch.column("tree_head").to_pylist()
     for record, head in zip(records_of(batch), heads, strict=True):
-        if record.kind not in KINDS:
+        if record.kind not in _KINDS:
             raise _forged(record, f"there are no records of kind {record.kind!r}")
+        fault = envelope_fault(record)
+        if fault is not None:
+            raise _forged(record, fault)
         pending.append(record)
         if head is not None:
             yield Commit(record.commit, record.recorded_at, head, tuple(pending))

@@ -87,6 +87,7 @@ class Envelope(NamedTuple):
     number: int
     last_position: int
     recorded_at: int
+    first_position: int
 
 
 def message_envelope(message: memoryview) -> Envelope:
@@ -104,9 +105,9 @@ def message_envelope(message: memoryview) -> Envelope:
         position, number, recorded_at = (
             struct.unpack_from("<q", message, body + start)[0] for start in starts
         )
-    except struct.error as error:
+    except (struct.error, OverflowError) as error:
         raise UndecodableError(str(error)) from None
-    return Envelope(number, position + rows - 1, recorded_at)
+    return Envelope(number, position + rows - 1, recorded_at, position)
 
 
 def lacks_values(message: memoryview) -> bool:

@@ -31,9 +31,9 @@ class Calls:
 
     def nodes_by_id(self, kind: NodeKind, node_ids: Iterable[int]) -> list[Node]:
         """Each node once, by id ascending; unknown ids are left out."""
-        return self._nodes(
-            kind, f"Get{kind.plural.capitalize()}ByID", {f"{kind.singular}_ids": node_ids}
-        )
+        given = {f"{kind.singular}_ids": node_ids}
+        check_given(**given)
+        return self._nodes(kind, f"Get{kind.plural.capitalize()}ByID", given)
 
     def nodes_by_external_ids(self, kind: NodeKind, external_ids: Iterable[str]) -> list[Node]:
         """By id ascending. Raises NotFoundError when none is known, InvalidArgumentError."""
@@ -60,6 +60,7 @@ class Calls:
 
     def events_of(self, kind: NodeKind, node_ids: Iterable[int]) -> list[mlmd.Event]:
         """The events of artifacts or executions, ordered as the API has it."""
+        check_given(**{f"{kind.singular}_ids": node_ids})
         rpc = f"GetEventsBy{kind.singular.capitalize()}IDs"
         request = _request(rpc, {f"{kind.singular}_ids": node_ids})
         return list(self.send(rpc, request).events)
@@ -76,8 +77,8 @@ class Calls:
         if list_options is None:
             return self._nodes(kind, rpc, of_context)
         request, found = _request(rpc, of_context), list[Node]()
-        request.options.CopyFrom(list_operation(list_options))
         limit = checked_limit(list_options)
+        request.options.CopyFrom(list_operation(list_options))
         while limit is None or len(found) < limit:
             left = MAX_NUM_RESULT if limit is None else limit - len(found)
             request.options.max_result_size = min(MAX_NUM_RESULT, left)

@@ -83,7 +83,8 @@ class LocalCalls(Calls):
             return super().nodes(kind, list_options, context_id)
         if context_id is not None:
             # What is no id is refused as the request would refuse it.
-            context_id = service.GetArtifactsByContextRequest(context_id=context_id).context_id
+            request = getattr(service, f"Get{kind.plural.capitalize()}ByContextRequest")
+            context_id = request(context_id=context_id).context_id
         limit, options = checked_limit(list_options), list_operation(list_options)
         snapshot = self._engine.snapshot(as_of=self._as_of)
         return list_nodes(snapshot, kind, options, limit=limit, context_id=context_id)

@@ -9,7 +9,12 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import Any
 
-from eventstore.errors import AbortedError, InvalidArgumentError, UnimplementedError
+from eventstore.errors import (
+    AbortedError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    UnimplementedError,
+)
 from eventstore.log import Log, PositionConflictError
 from eventstore.log.forking import renew_in_children
 from eventstore.log.readable import UNREADABLE, refuse_unreadable, unreadable_request
@@ -133,6 +138,11 @@ class Engine:
         A read sees the newest position, or `as_of`. Raises the classes of `eventstore.errors`.
         """
         if rpc in PUTS:
+            if as_of is not None:
+                raise FailedPreconditionError(
+                    f"{rpc}: a store as of position {as_of} takes no puts; put to the store that "
+                    "as_of was called on"
+                )
             return self.put(PUTS[rpc], request)
         if rpc not in GETS:
             raise UnimplementedError(f"there is no RPC {rpc!r}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import random
+import struct
+import time
 from collections.abc import Iterable
 from contextlib import closing, suppress
 from itertools import pairwise
@@ -13,12 +15,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+import eventstore
 from eventstore import errors
 from eventstore.log import DirectoryLog
 from eventstore.log.columns import ACTIVE_SCHEMA
-from eventstore.log.ipc_message import CHECKSUM_BYTES
+from eventstore.log.ipc_message import CHECKSUM_BYTES, message_template
 from eventstore.log.ipc_stream import schema_message_bytes, walk_messages
 from eventstore.log.verification import verify_directory
+from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.attacks.one_segment import path_of, rewrite, three_segments
 
 CLOSED, ACTIVE = 2, 3
@@ -137,3 +141,89 @@ def test_heads_of_a_commit(store: Path, number: int, heads: list[Any], words: st
     forge(store, number, 0, replaced("tree_head", heads))
     findings = verify_directory(store).findings
     assert any(words in finding.what for finding in findings), findings
+
+
+def of_one(**fields: Any) -> bytes:
+    """A message of one record, which says it is an artifact's, to follow the store's commits."""
+    payload = mlmd.Artifact(id=9, type_id=10).SerializeToString()
+    record = {
+        "position": 9,
+        "commit": 6,
+        "kind": "artifact",
+        "entity_id": 9,
+        "type_id": 10,
+        "recorded_at": time.time_ns() // 1000,
+        "salt": bytes(16),
+        "payload": payload,
+        "tree_head": bytes(32),
+        "checksum": bytes(32),
+        **fields,
+    }
+    columns = [
+        pa.array([record.get(name)], pa.int64()).view(field.type)
+        if name == "recorded_at"
+        else pa.array([record.get(name)], field.type)
+        for name, field in zip(ACTIVE_SCHEMA.names, ACTIVE_SCHEMA, strict=True)
+    ]
+    message: bytes = (
+        pa.RecordBatch.from_arrays(columns, schema=ACTIVE_SCHEMA).serialize().to_pybytes()
+    )
+    return with_checksum(message)
+
+
+def use(store: eventstore.MetadataStore) -> None:
+    """Ask what can be asked; and put."""
+    store.get_artifacts()
+    store.get_artifacts_by_id([9])
+    assert [*store.changes()]
+    store.put_artifact_type(mlmd.ArtifactType(name="T"))
+    store.seal()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"position": 1009},
+        {"position": 1},
+        {"position": 2**63 - 1},
+        {"commit": 7},
+        {"recorded_at": 1},
+        {"recorded_at": 2**62},
+        {"payload": b"\xff"},
+        {"payload": None},
+        {"salt": None},
+        {"salt": bytes(16), "commitment": bytes(32)},
+        {"entity_id": 0},
+        {"kind": "thing"},
+        {"tree_head": None},
+    ],
+    ids=str,
+)
+def test_a_message_more(store: Path, fields: dict[str, Any]) -> None:
+    path = path_of(store, ACTIVE)
+    content = path.read_bytes()
+    end = walk_messages(memoryview(content), schema_message_bytes(memoryview(content))).stopped_at
+    path.write_bytes(content[:end] + of_one(**fields))
+    manifest = (store / "manifest.json").read_bytes()
+    assert not verify_directory(store).ok
+    for _ in range(2):
+        with (
+            pytest.raises((errors.DataLossError, RuntimeError), match="is damaged"),
+            eventstore.open(store) as opened,
+        ):
+            use(opened)
+    assert (store / "manifest.json").read_bytes() == manifest
+
+
+def test_a_message_without_records(store: Path) -> None:
+    path = path_of(store, ACTIVE)
+    content = path.read_bytes()
+    end = walk_messages(memoryview(content), schema_message_bytes(memoryview(content))).stopped_at
+    message, places = bytearray(of_one()), message_template()
+    struct.pack_into("<q", message, places.length, 0)
+    struct.pack_into(
+        f"<{2 * len(ACTIVE_SCHEMA)}q", message, places.nodes, *bytes(2 * len(ACTIVE_SCHEMA))
+    )
+    path.write_bytes(content[:end] + with_checksum(bytes(message)))
+    with pytest.raises(errors.DataLossError, match="is damaged"), eventstore.open(store) as opened:
+        use(opened)

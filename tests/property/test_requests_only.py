@@ -95,6 +95,8 @@ def test_what_is_none_is_refused_before_it_is_sent(pages: MetadataStore) -> None
         lambda: pages.put_events(None),  # type: ignore[arg-type]
         lambda: pages.get_artifact_by_type_and_name("T", None),  # type: ignore[arg-type]
         lambda: pages.get_artifact_by_type_and_name(None, "a"),  # type: ignore[arg-type]
+        lambda: pages.get_artifacts_by_id(None),  # type: ignore[arg-type]
+        lambda: pages.get_events_by_execution_ids(None),  # type: ignore[arg-type]
     ):
         with pytest.raises(TypeError, match="is None"):
             call()

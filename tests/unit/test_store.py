@@ -216,6 +216,10 @@ def test_as_of_a_moment(store: eventstore.MetadataStore) -> None:
             store.as_of(bad)  # type: ignore[arg-type]
     with pytest.raises(errors.FailedPreconditionError, match="takes no puts"):
         past.put_artifacts([changed])
+    request, after = service.PutArtifactsRequest(artifacts=[changed]), store.log_position()
+    with pytest.raises(errors.FailedPreconditionError, match="takes no puts"):
+        past._call("PutArtifacts", request, service.PutArtifactsResponse())
+    assert store.log_position() == after
     with pytest.raises(AttributeError):
         past.nothing  # noqa: B018
 
