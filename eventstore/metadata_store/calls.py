@@ -19,7 +19,7 @@ MAX_NUM_RESULT = 100
 
 
 class Calls:
-    """The calls of MLMD's API, each made of requests to `send`, which is all that a client needs.
+    """The calls of MLMD's API, each made of requests to `send`: all that a client has to add.
 
     What a store in this process answers without making a request has a method of its own, which it
     overrides. All else is sent.

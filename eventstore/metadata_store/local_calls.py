@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from eventstore.metadata_store.options import ListOptions
 
 RETRIES = 5
+"""How often a put that lost against other writers is tried; MLMD's options call it so."""
 _MEAN_DELAY_SECONDS = 2.0
 
 _Answer = TypeVar("_Answer")
@@ -37,8 +38,8 @@ _Answer = TypeVar("_Answer")
 class LocalCalls(Calls):
     """Calls of an engine, as of a position if one is given.
 
-    Requests and responses often cost more than what is asked for, so that these calls do without
-    wherever the arguments are such that both ways have the same outcome.
+    Requests and responses often cost more than what is asked for, so these calls do without them
+    where the arguments are what they should be.
     """
 
     def __init__(self, engine: Engine, *, as_of: int | None = None, retries: int = RETRIES) -> None:

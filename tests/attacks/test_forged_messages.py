@@ -61,7 +61,7 @@ def read_and_seal(directory: Path) -> None:
 
 
 def assert_found_or_the_same(directory: Path, expected: Iterable[dict[str, Any]]) -> None:
-    """A finding, unless nothing is told otherwise; and whoever opens the log sees one error."""
+    """A finding, unless nothing is told otherwise; readers and sealing raise DataLossError."""
     if verify_directory(directory).ok:
         assert stored(directory) == expected
     with suppress(errors.DataLossError):
@@ -171,6 +171,14 @@ def of_one(**fields: Any) -> bytes:
     return with_checksum(message)
 
 
+def add(directory: Path, message: bytes) -> None:
+    """Put a message after the commits of the active segment."""
+    path = path_of(directory, ACTIVE)
+    content = path.read_bytes()
+    end = walk_messages(memoryview(content), schema_message_bytes(memoryview(content))).stopped_at
+    path.write_bytes(content[:end] + message)
+
+
 def use(store: eventstore.MetadataStore) -> None:
     """Ask what can be asked; and put."""
     store.get_artifacts()
@@ -200,10 +208,7 @@ def use(store: eventstore.MetadataStore) -> None:
     ids=str,
 )
 def test_a_message_more(store: Path, fields: dict[str, Any]) -> None:
-    path = path_of(store, ACTIVE)
-    content = path.read_bytes()
-    end = walk_messages(memoryview(content), schema_message_bytes(memoryview(content))).stopped_at
-    path.write_bytes(content[:end] + of_one(**fields))
+    add(store, of_one(**fields))
     manifest = (store / "manifest.json").read_bytes()
     assert not verify_directory(store).ok
     for _ in range(2):
@@ -216,14 +221,11 @@ def test_a_message_more(store: Path, fields: dict[str, Any]) -> None:
 
 
 def test_a_message_without_records(store: Path) -> None:
-    path = path_of(store, ACTIVE)
-    content = path.read_bytes()
-    end = walk_messages(memoryview(content), schema_message_bytes(memoryview(content))).stopped_at
     message, places = bytearray(of_one()), message_template()
     struct.pack_into("<q", message, places.length, 0)
     struct.pack_into(
         f"<{2 * len(ACTIVE_SCHEMA)}q", message, places.nodes, *bytes(2 * len(ACTIVE_SCHEMA))
     )
-    path.write_bytes(content[:end] + with_checksum(bytes(message)))
+    add(store, with_checksum(bytes(message)))
     with pytest.raises(errors.DataLossError, match="is damaged"), eventstore.open(store) as opened:
         use(opened)
