@@ -23,15 +23,10 @@ from eventstore.log.ipc_message import CHECKSUM_BYTES, message_template
 from eventstore.log.ipc_stream import schema_message_bytes, walk_messages
 from eventstore.log.verification import verify_directory
 from eventstore.proto import metadata_store_pb2 as mlmd
-from tests.attacks.one_segment import path_of, rewrite, three_segments
+from tests.attacks.one_segment import path_of, rewrite
 
 CLOSED, ACTIVE = 2, 3
 NAMES = [name for name in ACTIVE_SCHEMA.names if name != "checksum"]
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return three_segments(tmp_path_factory.mktemp("forged") / "store")
 
 
 def with_checksum(message: bytes) -> bytes:

@@ -13,14 +13,9 @@ import pytest
 from eventstore import errors
 from eventstore.log import DirectoryLog
 from eventstore.log.verification import verify_directory
-from tests.attacks.one_segment import path_of, rewrite, three_segments
+from tests.attacks.one_segment import path_of, rewrite
 
 SEALED = 1
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return three_segments(tmp_path_factory.mktemp("forged") / "store")
 
 
 def renamed(table: pa.Table) -> pa.Table:

@@ -22,14 +22,8 @@ from tests.attacks.one_segment import (
     path_of,
     places,
     rewrite,
-    three_segments,
 )
 from tests.builders import append, draft
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return three_segments(tmp_path_factory.mktemp("alone") / "store")
 
 
 def test_what_was_written_is_sound(store: Path) -> None:

@@ -25,14 +25,8 @@ from tests.attacks.one_segment import (
     path_of,
     places,
     rewrite,
-    three_segments,
 )
 from tests.builders import acknowledge, append, draft
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return three_segments(tmp_path_factory.mktemp("streams") / "store")
 
 
 def stream(directory: Path, number: int) -> tuple[bytes, list[bytes], bytes]:
