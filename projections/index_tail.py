@@ -85,9 +85,12 @@ class Tail:
                     known.pop(key, None)
 
     def newest(self, table: int, key: int, as_of: int) -> Entry | None:
-        for entry in reversed(as_sequence(self._tables[table].get(key))):
-            if entry[0] <= as_of:
-                return entry
+        found = self._tables[table].get(key)
+        # Mostly nothing: nearly all entries are in runs.
+        if found is not None:
+            for entry in reversed(as_sequence(found)):
+                if entry[0] <= as_of:
+                    return entry
         return None
 
     def newest_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, Entry]:

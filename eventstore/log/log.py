@@ -105,6 +105,9 @@ class Log(Protocol):
     def refresh(self) -> bool:
         """Notice what other processes have appended; whether the position moved."""
 
+    def is_still_at(self, position: int) -> bool:
+        """Whether a position is that of the newest record; False when `refresh` has to tell."""
+
     def reserved(self, do: Callable[[], Answer]) -> Answer:
         """The answer of `do`, called while no other process appends.
 

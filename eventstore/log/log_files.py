@@ -167,9 +167,13 @@ class LogFiles:
     def commit_number(self) -> int:
         return self._newest_commit()[0]
 
+    def is_still_at(self, position: int) -> bool:
+        active = self._active
+        return active.last_position == position and not self._has_news and active.is_up_to_date()
+
     def refresh(self) -> bool:
         # Mostly there is nothing new, and that can be told without waiting for others.
-        if not self._has_news and self._active.is_up_to_date():
+        if self.is_still_at(self.position):
             return False
         with self._mutex, translating("reading", self._folder):
             before, has_news = self.position, self._has_news

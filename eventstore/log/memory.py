@@ -67,6 +67,9 @@ class MemoryLog:
     def refresh(self) -> bool:
         return False
 
+    def is_still_at(self, position: int) -> bool:
+        return self.position == position
+
     def reserved(self, do: Callable[[], Answer]) -> Answer:
         return do()
 

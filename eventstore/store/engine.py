@@ -121,6 +121,8 @@ class Engine:
         self.projections = projections
         self._attribution = attribution or Attribution()
         self._put_lock = threading.Lock()
+        self._newest: Snapshot | None = None
+        """The newest state that was asked for, which is mostly asked for again."""
         renew_in_children(self)
 
     def after_fork_in_child(self) -> None:
@@ -205,8 +207,17 @@ class Engine:
 
     def snapshot(self, *, as_of: int | None = None) -> Snapshot:
         """The state at the newest position, other processes' commits included, or `as_of`."""
-        position = self.projections.catch_up() if as_of is None else as_of
-        return Snapshot(self.projections, position)
+        if as_of is not None:
+            return Snapshot(self.projections, as_of)
+        newest = self._newest
+        if (
+            newest is None
+            or newest.index is not self.projections.index
+            # The log's position, not the index's: another thread may be about to fold a commit.
+            or not self.log.is_still_at(newest.position)
+        ):
+            newest = self._newest = Snapshot(self.projections, self.projections.catch_up())
+        return newest
 
     def position_of(
         self, moment: int | datetime, *, or_start: bool = False, said: str | None = None

@@ -30,6 +30,9 @@ def distinct_ids(ids: Iterable[int]) -> list[int]:
     Raises TypeError for one that is no integer and ValueError for one beyond 64 bits, as a message
     that takes ids does.
     """
+    if type(ids) is list and len(ids) == 1 and type(ids[0]) is int and -HALF <= ids[0] < HALF:
+        # Mostly; the rest would take as long as the look-up.
+        return ids
     found = sorted({*map(index, ids)})
     if found and not (found[0] >= -HALF and found[-1] < HALF):
         raise ValueError(f"Value out of range: {found[0] if found[0] < -HALF else found[-1]}")
