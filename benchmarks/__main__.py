@@ -2,7 +2,7 @@
 
 Both sides keep their data on disk, with default settings, and take turns: in each round a process
 of each puts, and another one reads. What is printed are medians over all rounds, and how many times
-the peer's is ours.
+the peer's is ours. What housekeeping costs, in time and memory, is measured of ours alone.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def main() -> None:
         whole = _work("ours", "whole", paths["ours"], arguments.size)
         if "peer" in paths:
             whole |= _work("ours", "import", paths["peer"], arguments.size)
+        whole |= _housekeeping(folder, arguments.size, arguments.single)
         results = [*_compared(times), *_sizes(paths), *_alone(times["ours"], whole)]
     finally:
         if arguments.folder is None:
@@ -67,6 +68,9 @@ def _arguments() -> Any:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--size", type=int, default=20_000, help="artifacts to begin with")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--single", type=int, default=200_000, help="single puts to find the longest"
+    )
     parser.add_argument("--folder", type=Path, help="keep what is filled here, and use it again")
     parser.add_argument("--chart", type=Path, help="an SVG file to draw the ratios into")
     parser.add_argument("--alone", action="store_true", help="without ml-metadata")
@@ -84,6 +88,15 @@ def _work(side: str, task: str, path: Path, size: int) -> dict[str, list[float]]
         env=os.environ | ({"PYTHONPATH": str(ROOT)} if side == "ours" else {}),
     )
     measured: dict[str, list[float]] = json.loads(done.stdout)
+    return measured
+
+
+def _housekeeping(folder: Path, size: int, single: int) -> dict[str, list[float]]:
+    with tempfile.TemporaryDirectory(dir=folder) as emptied:
+        stores = Path(emptied)
+        measured = _work("ours", "single", stores / "single", single)
+        for task in ("memory", "first-filter"):
+            measured |= _work("ours", task, stores / "filled", size)
     return measured
 
 
@@ -118,7 +131,8 @@ def _alone(times: dict[str, list[float]], whole: dict[str, list[float]]) -> list
             shown = f"{then * 1e3:.3g} ({then / now:.2f} of now)"
             found.append(Result(name, "", shown, None))
     for name, (value,) in whole.items():
-        found.append(Result(name, "", f"{value:,.0f}", None))
+        shown = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+        found.append(Result(name, "", shown, None))
     return found
 
 

@@ -1,7 +1,8 @@
 """One side's share of one round, in a process of its own: the same calls on either package.
 
 Runs under both environments: `python worker.py ours|peer TASK PATH SIZE` with a TASK of `fill`,
-`put`, `read`, `cold`, `whole` or `import`, and prints a JSON object of workload -> list of seconds.
+`put`, `read`, `cold`, `whole`, `import`, `single`, `memory` or `first-filter`, and prints a JSON
+object of workload -> list of seconds.
 """
 
 import importlib
@@ -9,6 +10,7 @@ import json
 import os
 import random
 import sys
+import threading
 import time
 
 CALLS = 200
@@ -350,6 +352,86 @@ def imported(_side, path, _size):
     return {"import of the peer's database, records a second": [report.position / seconds]}
 
 
+def single(side, path, size):
+    """Puts of one artifact each, into an empty store: what housekeeping adds to some of them."""
+    in_syncs = Syncs()
+    store, pb = open_store(side, path)
+    type_id = type_id_of(store, pb)
+    whole_puts, syncs, others = [], [], []
+    for number in range(size):
+        made = [artifact(pb, type_id, number)]
+        before, started = in_syncs.seconds, time.perf_counter()
+        store.put_artifacts(made)
+        whole_puts.append(time.perf_counter() - started)
+        syncs.append(in_syncs.seconds - before)
+        others.append(whole_puts[-1] - syncs[-1])
+    if side == "ours":
+        store.close()
+    whole_puts.sort()
+    name = f"{size:,} single puts"
+    return {
+        f"{name}: median, ms": [whole_puts[size // 2] * 1e3],
+        f"{name}: p99.9, ms": [whole_puts[size * 999 // 1000] * 1e3],
+        f"{name}: longest, ms": [whole_puts[-1] * 1e3],
+        f"{name}: longest sync in one, ms": [max(syncs) * 1e3],
+        f"{name}: longest beyond its syncs, ms": [max(others) * 1e3],
+    }
+
+
+class Syncs:
+    """The seconds that this thread has spent in syncs, which other threads do besides."""
+
+    def __init__(self):
+        self.seconds = 0.0
+        thread = threading.get_ident()
+        for name in ("fsync", "fdatasync"):
+            setattr(os, name, self._timed(getattr(os, name), thread))
+
+    def _timed(self, sync, thread):
+        def timed_sync(descriptor):
+            started = time.perf_counter()
+            try:
+                sync(descriptor)
+            finally:
+                if threading.get_ident() == thread:
+                    self.seconds += time.perf_counter() - started
+
+        return timed_sync
+
+
+def memory(side, path, size):
+    """What a process takes that fills an empty store in batches and then filters."""
+    store, pb = open_store(side, path)
+    type_id = type_id_of(store, pb)
+    for first in range(0, size, BATCH):
+        store.put_artifacts([artifact(pb, type_id, first + n) for n in range(BATCH)])
+    name = f"{size:,} artifacts put"
+    measured = filtered(store, side, name)
+    if side == "ours":
+        store.close()
+    return measured
+
+
+def first_filter(side, path, size):
+    """The same for a process that only filters."""
+    return filtered(open_store(side, path)[0], side, f"{size:,} artifacts found in the store")
+
+
+def filtered(store, side, name):
+    options = options_module(side).ListOptions
+    seconds = []
+    for number in range(3):
+        started = time.perf_counter()
+        query = f"properties.step.int_value = {number}"
+        assert len(store.get_artifacts(options(limit=20, filter_query=query))) == 20
+        seconds.append(time.perf_counter() - started)
+    peak = importlib.import_module("resource").getrusage(0).ru_maxrss / 1024
+    return {
+        f"{name}: first filter, ms": [seconds[0] * 1e3],
+        f"{name}: peak of memory with filters, MiB": [peak],
+    }
+
+
 def main():
     side, task, path, size = sys.argv[1:5]
     tasks = {
@@ -359,6 +441,9 @@ def main():
         "cold": cold,
         "whole": whole,
         "import": imported,
+        "single": single,
+        "memory": memory,
+        "first-filter": first_filter,
     }
     json.dump(tasks[task](side, path, int(size)), sys.stdout)
 
