@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as compute
 from xxhash import xxh3_64_intdigest
 
-from eventstore.log import record as kinds
+from eventstore.log import kinds
 from eventstore.projections import index_tables as tables
-from eventstore.projections.index_tables import HALF
+from eventstore.projections.index_tables import HALF, TABLES_OF
 from eventstore.projections.sorted_run import run_batch, sorted_batch
 
 INDEXED_COLUMNS: Final = [
@@ -37,28 +37,6 @@ INDEXED_COLUMNS: Final = [
     "payload",
 ]
 
-_NODES: Final = {
-    kinds.ARTIFACT: (tables.ARTIFACTS, tables.ARTIFACT_NAMES, tables.ARTIFACT_EXTERNAL_IDS),
-    kinds.EXECUTION: (tables.EXECUTIONS, tables.EXECUTION_NAMES, tables.EXECUTION_EXTERNAL_IDS),
-    kinds.CONTEXT: (tables.CONTEXTS, tables.CONTEXT_NAMES, tables.CONTEXT_EXTERNAL_IDS),
-}
-_TYPES: Final = {
-    kinds.ARTIFACT_TYPE: (
-        tables.ARTIFACT_TYPES,
-        tables.ARTIFACT_TYPE_NAMES,
-        tables.ARTIFACT_TYPE_EXTERNAL_IDS,
-    ),
-    kinds.EXECUTION_TYPE: (
-        tables.EXECUTION_TYPES,
-        tables.EXECUTION_TYPE_NAMES,
-        tables.EXECUTION_TYPE_EXTERNAL_IDS,
-    ),
-    kinds.CONTEXT_TYPE: (
-        tables.CONTEXT_TYPES,
-        tables.CONTEXT_TYPE_NAMES,
-        tables.CONTEXT_TYPE_EXTERNAL_IDS,
-    ),
-}
 # Each link is found from either end: (table, column of the key, column of the value).
 _LINKS: Final = {
     kinds.ATTRIBUTION: (
@@ -93,7 +71,7 @@ def highest_ids(records: pa.RecordBatch) -> dict[str, int]:
     by_kind = pa.Table.from_batches([records.select(["kind", "entity_id"])])
     highest: dict[str, int] = {}
     for row in by_kind.group_by("kind").aggregate([("entity_id", "max")]).to_pylist():
-        sequence = tables.SEQUENCES[row["kind"]]
+        sequence = kinds.KINDS[row["kind"]].sequence
         highest[sequence] = max(highest.get(sequence, 0), row["entity_id_max"])
     return highest
 
@@ -114,55 +92,54 @@ def _request_ids(records: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]
 
 def _tables(records: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
     present = set(compute.unique(records["kind"]).to_pylist())
-    for kind, node_tables in _NODES.items():
-        if kind in present:
-            nodes = _of_kind(records, kind)
-            yield from _node_tables(nodes, kind, *node_tables)
-    for kind, type_tables in _TYPES.items():
-        if kind in present:
-            types = _of_kind(records, kind)
-            yield from _type_tables(types, *type_tables)
+    for node_kind in kinds.NODE_KINDS:
+        if node_kind.name in present:
+            yield from _node_tables(_of_kind(records, node_kind), node_kind)
+    for type_kind in kinds.TYPE_KINDS:
+        if type_kind.name in present:
+            yield from _type_tables(_of_kind(records, type_kind), TABLES_OF[type_kind])
     for kind, link_tables in _LINKS.items():
-        if kind in present:
+        if kind.name in present:
             links = _of_kind(records, kind)
             for table, key, value in link_tables:
                 values = links[value] if value == "payload" else _ids(links[value])
                 yield table, sorted_batch(links[key], links["position"], values)
-    if kinds.EVENT in present:
+    if kinds.EVENT.name in present:
         events = _of_kind(records, kinds.EVENT)
         keys = hash64s(_joined("/", events, "artifact_id", "execution_id", "event_type"))
         yield tables.EVENT_KEYS, sorted_batch(keys, events["position"], events["payload"])
 
 
 def _node_tables(
-    nodes: pa.RecordBatch, kind: str, by_id: int, by_name: int, by_external_id: int
+    nodes: pa.RecordBatch, kind: kinds.NodeKind
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
-    yield by_id, sorted_batch(nodes["entity_id"], nodes["position"], nodes["payload"])
+    node_tables = TABLES_OF[kind]
+    yield node_tables.stored, sorted_batch(nodes["entity_id"], nodes["position"], nodes["payload"])
     has_name = nodes["name"].is_valid()
-    if kind != kinds.CONTEXT:
+    if kind is not kinds.CONTEXT:
         has_name = compute.and_(has_name, nodes["previous"].is_null())
     named = nodes.filter(has_name)
-    yield by_name, _hashed(named, _joined("/", named, "type_id", "name"))
+    yield node_tables.names, _hashed(named, _joined("/", named, "type_id", "name"))
     identified = nodes.filter(nodes["external_id"].is_valid())
-    yield by_external_id, _hashed(identified, identified["external_id"])
-    if kind == kinds.ARTIFACT:
+    yield node_tables.external_ids, _hashed(identified, identified["external_id"])
+    if kind is kinds.ARTIFACT:
         yield tables.ARTIFACT_URIS, _hashed(nodes, nodes["uri"])
 
 
 def _type_tables(
-    types: pa.RecordBatch, by_id: int, by_name: int, by_external_id: int
+    types: pa.RecordBatch, type_tables: tables.EntityTables
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
-    yield by_id, sorted_batch(types["entity_id"], types["position"], types["payload"])
+    yield type_tables.stored, sorted_batch(types["entity_id"], types["position"], types["payload"])
     types = types.set_column(
         types.schema.get_field_index("version"), "version", types["version"].fill_null("")
     )
-    yield by_name, _hashed(types, _joined("\0", types, "version", "name"))
+    yield type_tables.names, _hashed(types, _joined("\0", types, "version", "name"))
     identified = types.filter(types["external_id"].is_valid())
-    yield by_external_id, _hashed(identified, identified["external_id"])
+    yield type_tables.external_ids, _hashed(identified, identified["external_id"])
 
 
-def _of_kind(records: pa.RecordBatch, kind: str) -> pa.RecordBatch:
-    return records.filter(compute.equal(records["kind"], kind))
+def _of_kind(records: pa.RecordBatch, kind: kinds.Kind) -> pa.RecordBatch:
+    return records.filter(compute.equal(records["kind"], kind.name))
 
 
 def _joined(separator: str, records: pa.RecordBatch, *columns: str) -> pa.Array:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
 from xxhash import xxh3_64_intdigest
 
 from eventstore.errors import DataLossError
-from eventstore.log import Commit
-from eventstore.log import record as kinds
+from eventstore.log import Commit, kinds
+from eventstore.log.kinds import KINDS, Kind, NodeKind, TypeKind
 from eventstore.log.readable import UNREADABLE, read_message
 from eventstore.proto import metadata_store_pb2 as mlmd
 
@@ -49,23 +50,48 @@ PARENTS_BY_CONTEXT: Final = 27
 CHILDREN_BY_CONTEXT: Final = 28
 REQUEST_IDS: Final = 29
 
-STORED_TABLES: Final = {
-    kinds.ARTIFACT: ARTIFACTS,
-    kinds.EXECUTION: EXECUTIONS,
-    kinds.CONTEXT: CONTEXTS,
-    kinds.ARTIFACT_TYPE: ARTIFACT_TYPES,
-    kinds.EXECUTION_TYPE: EXECUTION_TYPES,
-    kinds.CONTEXT_TYPE: CONTEXT_TYPES,
+
+@dataclass(frozen=True, slots=True)
+class EntityTables:
+    """Where the nodes or the types of a kind are found: by id, by name, and by external id."""
+
+    stored: int
+    names: int
+    external_ids: int
+
+
+TABLES_OF: Final[Mapping[Kind, EntityTables]] = {
+    kinds.ARTIFACT: EntityTables(ARTIFACTS, ARTIFACT_NAMES, ARTIFACT_EXTERNAL_IDS),
+    kinds.EXECUTION: EntityTables(EXECUTIONS, EXECUTION_NAMES, EXECUTION_EXTERNAL_IDS),
+    kinds.CONTEXT: EntityTables(CONTEXTS, CONTEXT_NAMES, CONTEXT_EXTERNAL_IDS),
+    kinds.ARTIFACT_TYPE: EntityTables(
+        ARTIFACT_TYPES, ARTIFACT_TYPE_NAMES, ARTIFACT_TYPE_EXTERNAL_IDS
+    ),
+    kinds.EXECUTION_TYPE: EntityTables(
+        EXECUTION_TYPES, EXECUTION_TYPE_NAMES, EXECUTION_TYPE_EXTERNAL_IDS
+    ),
+    kinds.CONTEXT_TYPE: EntityTables(CONTEXT_TYPES, CONTEXT_TYPE_NAMES, CONTEXT_TYPE_EXTERNAL_IDS),
 }
-"""Where the versions of a node or type are found by its id."""
+
+STORED_TABLES: Final = {kind.name: tables.stored for kind, tables in TABLES_OF.items()}
+"""Where the versions of a node or type are found by its id, by the name of its kind."""
 
 LINK_TABLES: Final = {
-    kinds.EVENT: EVENTS_BY_ARTIFACT,
-    kinds.ATTRIBUTION: CONTEXTS_BY_ARTIFACT,
-    kinds.ASSOCIATION: CONTEXTS_BY_EXECUTION,
-    kinds.PARENT_CONTEXT: PARENTS_BY_CONTEXT,
+    kinds.EVENT.name: EVENTS_BY_ARTIFACT,
+    kinds.ATTRIBUTION.name: CONTEXTS_BY_ARTIFACT,
+    kinds.ASSOCIATION.name: CONTEXTS_BY_EXECUTION,
+    kinds.PARENT_CONTEXT.name: PARENTS_BY_CONTEXT,
 }
 """Where there is one entry for each link of a kind."""
+
+EVENTS_OF: Final = {kinds.ARTIFACT: EVENTS_BY_ARTIFACT, kinds.EXECUTION: EVENTS_BY_EXECUTION}
+"""The events of a node."""
+
+CONTEXTS_OF: Final = {kinds.ARTIFACT: CONTEXTS_BY_ARTIFACT, kinds.EXECUTION: CONTEXTS_BY_EXECUTION}
+"""The contexts that a node is in."""
+
+MEMBERS_OF: Final = {kinds.ARTIFACT: ARTIFACTS_BY_CONTEXT, kinds.EXECUTION: EXECUTIONS_BY_CONTEXT}
+"""The nodes of a kind in a context."""
 
 HALF: Final = 1 << 63
 """Taken off an unsigned 64-bit hash, so that it fits an int64."""
@@ -76,42 +102,6 @@ encode_id: Final[Callable[[int], bytes]] = _ID.pack
 """An id as the value of an entry."""
 
 TABLES: Final = tuple(range(ARTIFACTS, REQUEST_IDS + 1))
-
-TYPE_SEQUENCE: Final = "type"
-SEQUENCES: Final = {
-    **{kind: kind for kind in kinds.KINDS},
-    kinds.ARTIFACT_TYPE: TYPE_SEQUENCE,
-    kinds.EXECUTION_TYPE: TYPE_SEQUENCE,
-    kinds.CONTEXT_TYPE: TYPE_SEQUENCE,
-}
-"""The id sequence of each record kind: its own, except that the three type kinds share one."""
-
-_NODE_TABLES: Final[dict[str, tuple[Any, int, int, int]]] = {
-    kinds.ARTIFACT: (mlmd.Artifact, ARTIFACTS, ARTIFACT_NAMES, ARTIFACT_EXTERNAL_IDS),
-    kinds.EXECUTION: (mlmd.Execution, EXECUTIONS, EXECUTION_NAMES, EXECUTION_EXTERNAL_IDS),
-    kinds.CONTEXT: (mlmd.Context, CONTEXTS, CONTEXT_NAMES, CONTEXT_EXTERNAL_IDS),
-}
-_TYPE_TABLES: Final[dict[str, tuple[Any, int, int, int]]] = {
-    kinds.ARTIFACT_TYPE: (
-        mlmd.ArtifactType,
-        ARTIFACT_TYPES,
-        ARTIFACT_TYPE_NAMES,
-        ARTIFACT_TYPE_EXTERNAL_IDS,
-    ),
-    kinds.EXECUTION_TYPE: (
-        mlmd.ExecutionType,
-        EXECUTION_TYPES,
-        EXECUTION_TYPE_NAMES,
-        EXECUTION_TYPE_EXTERNAL_IDS,
-    ),
-    kinds.CONTEXT_TYPE: (
-        mlmd.ContextType,
-        CONTEXT_TYPES,
-        CONTEXT_TYPE_NAMES,
-        CONTEXT_TYPE_EXTERNAL_IDS,
-    ),
-}
-
 
 Entry: TypeAlias = tuple[int, bytes]
 """The position of a record, and the value that it adds to a table under some key."""
@@ -169,20 +159,19 @@ def index_entries(record: Indexed) -> list[tuple[int, int, bytes]]:
     payload = record.payload
     if payload is None:
         return []
-    kind, entity_id = record.kind, record.entity_id
-    if kind in _NODE_TABLES:
-        node = read_message(_NODE_TABLES[kind][0], payload)
+    kind = KINDS[record.kind]
+    if isinstance(kind, NodeKind):
+        node = read_message(kind.message, payload)
         return node_entries(kind, node, payload, is_first=record.previous is None)
-    if kind in _TYPE_TABLES:
-        id_value = encode_id(entity_id)
-        message_class, types, names, external_ids = _TYPE_TABLES[kind]
-        node_type = read_message(message_class, payload)
+    if isinstance(kind, TypeKind):
+        tables, id_value = TABLES_OF[kind], encode_id(record.entity_id)
+        node_type = read_message(kind.message, payload)
         entries = [
-            (types, entity_id, payload),
-            (names, type_name_key(node_type.name, node_type.version), id_value),
+            (tables.stored, record.entity_id, payload),
+            (tables.names, type_name_key(node_type.name, node_type.version), id_value),
         ]
         if node_type.HasField("external_id"):
-            entries.append((external_ids, hash64(node_type.external_id), id_value))
+            entries.append((tables.external_ids, hash64(node_type.external_id), id_value))
         return entries
     return _link_entries(kind, payload)
 
@@ -236,19 +225,18 @@ def add_request_id(entries: PendingEntries, commit: Commit) -> None:
 
 
 def node_entries(
-    kind: str, node: Any, payload: bytes, *, is_first: bool
+    kind: NodeKind, node: Any, payload: bytes, *, is_first: bool
 ) -> list[tuple[int, int, bytes]]:
     """The entries of a node's record: the node as a message, and as it is stored."""
-    _, nodes, names, external_ids = _NODE_TABLES[kind]
-    node_id = node.id
+    tables, node_id = TABLES_OF[kind], node.id
     id_value = encode_id(node_id)
-    entries = [(nodes, node_id, payload)]
+    entries = [(tables.stored, node_id, payload)]
     # The name of an artifact or execution never changes, so its first version has said it.
-    if (is_first or kind == kinds.CONTEXT) and node.HasField("name"):
-        entries.append((names, name_key(node.type_id, node.name), id_value))
+    if (is_first or kind is kinds.CONTEXT) and node.HasField("name"):
+        entries.append((tables.names, name_key(node.type_id, node.name), id_value))
     if node.HasField("external_id"):
-        entries.append((external_ids, hash64(node.external_id), id_value))
-    if kind == kinds.ARTIFACT:
+        entries.append((tables.external_ids, hash64(node.external_id), id_value))
+    if kind is kinds.ARTIFACT:
         entries.append((ARTIFACT_URIS, hash64(node.uri), id_value))
     return entries
 
@@ -285,15 +273,15 @@ def decode_id(value: bytes) -> int:
     return decoded
 
 
-def _link_entries(kind: str, payload: bytes) -> list[tuple[int, int, bytes]]:
-    if kind == kinds.EVENT:
+def _link_entries(kind: Kind, payload: bytes) -> list[tuple[int, int, bytes]]:
+    if kind is kinds.EVENT:
         event = mlmd.Event.FromString(payload)
         key = event_key(event.artifact_id, event.execution_id, event.type)
         return event_entries(event.artifact_id, event.execution_id, key, payload)
-    if kind == kinds.ATTRIBUTION:
+    if kind is kinds.ATTRIBUTION:
         attribution = mlmd.Attribution.FromString(payload)
         return attribution_entries(attribution.context_id, attribution.artifact_id)
-    if kind == kinds.ASSOCIATION:
+    if kind is kinds.ASSOCIATION:
         association = mlmd.Association.FromString(payload)
         return association_entries(association.context_id, association.execution_id)
     parent = mlmd.ParentContext.FromString(payload)

@@ -8,8 +8,8 @@ from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING
 
 from eventstore.log import Commit
+from eventstore.log.kinds import KINDS
 from eventstore.projections.index_tables import (
-    SEQUENCES,
     TABLES,
     Entry,
     PendingEntries,
@@ -61,7 +61,7 @@ class Tail:
                         add_entry(known, key, entry)
             highest = self.highest_ids
             for kind, records in groupby(commit.records, _KIND):
-                sequence = SEQUENCES[kind]
+                sequence = KINDS[kind].sequence
                 highest[sequence] = max(highest.get(sequence, 0), *map(_ENTITY_ID, records))
             self.last_recorded_at = commit.recorded_at
             # Last, so that a reader that sees the position also sees the entries.

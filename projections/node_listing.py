@@ -92,7 +92,7 @@ def _first_of_all(index: PointIndex, listing: Listing) -> list[tuple[int, int]] 
     """A page of ids, which have few gaps; None where they have many."""
     nodes, limit = _TABLES[listing.kind].nodes, listing.limit
     assert limit is not None
-    highest = index.highest_id(index_tables.SEQUENCES[listing.kind])
+    highest = index.highest_id(listing.kind)
     if listing.descending:
         first = highest if listing.after is None else min(highest, listing.after[1] - 1)
         ids = range(first, 0, -1)

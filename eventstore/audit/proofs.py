@@ -28,10 +28,9 @@ from eventstore.errors import (
     OutOfRangeError,
 )
 from eventstore.log import Log, Progress, Record
+from eventstore.log.kinds import KINDS
 from eventstore.log.leaf import SALT_BYTES, leaf_hashes
-from eventstore.log.messages import MESSAGES
 from eventstore.log.readable import read_message
-from eventstore.log.record import KINDS
 from eventstore.log.record_check import ContentCheck, envelope_fault
 from eventstore.plain_json import moment_text
 from eventstore.projections.subtree_heads import SubtreeHeads
@@ -67,7 +66,7 @@ class InclusionProof:
     def message(self) -> Any:
         """The artifact, execution, event, ... that the record holds; None once erased."""
         payload = self.record.payload
-        return None if payload is None else read_message(MESSAGES[self.record.kind], payload)
+        return None if payload is None else read_message(KINDS[self.record.kind].message, payload)
 
     def to_json(self) -> str:
         """The proof as one line, for whoever is to check it."""
@@ -242,7 +241,7 @@ def _fault(record: Record) -> str | None:
         return envelope_fault(record)
     content = ContentCheck()
     try:
-        content.look_at(record, MESSAGES[record.kind].FromString(record.payload))
+        content.look_at(record, KINDS[record.kind].message.FromString(record.payload))
     except DecodeError as error:
         return f"its content cannot be read ({error})"
     return envelope_fault(record) or (content.fault[1] if content.fault else None)

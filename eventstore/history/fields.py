@@ -9,9 +9,8 @@ from google.protobuf import json_format
 
 from eventstore.errors import InvalidArgumentError
 from eventstore.lineage.comparison import plain_value
-from eventstore.log.messages import MESSAGES
+from eventstore.log.kinds import KINDS
 from eventstore.log.readable import readable
-from eventstore.log.record import KINDS
 from eventstore.plain_values import is_same
 from eventstore.proto import metadata_store_pb2 as mlmd
 
@@ -39,7 +38,7 @@ def check_kind(kind: str) -> None:
 def parsed(kind: str, payload: bytes | None) -> Any:
     """The message of a record; None when its content was erased."""
     # Strictly, since all of the message is looked at.
-    return None if payload is None else MESSAGES[kind].FromString(readable(kind, payload))
+    return None if payload is None else KINDS[kind].message.FromString(readable(kind, payload))
 
 
 def field_changes(kind: str, before: Any, after: Any) -> tuple[FieldChange, ...]:

@@ -8,14 +8,14 @@ from typing import Any
 
 from eventstore.errors import InvalidArgumentError
 from eventstore.lineage.walks import require_node
+from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION
 from eventstore.plain_values import is_same, plain_struct
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.repr_html import ShownInNotebooks
-from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION
 from eventstore.store.node_reads import nodes_by_id
 from eventstore.store.snapshot import Snapshot
 
-_KINDS = {kind.singular: kind for kind in (ARTIFACT, EXECUTION, CONTEXT)}
+_KINDS = {kind.name: kind for kind in (ARTIFACT, EXECUTION, CONTEXT)}
 _FIELDS = ("name", "uri", "external_id", "state", "last_known_state")
 _TIMES = ("create_time_since_epoch", "last_update_time_since_epoch")
 _MAPS = ("properties", "custom_properties")

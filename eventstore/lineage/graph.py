@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from eventstore.errors import FailedPreconditionError
+from eventstore.log.kinds import ARTIFACT, EXECUTION
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.repr_html import ShownInNotebooks
 from eventstore.shown_text import shown_text
-from eventstore.store.node_kinds import ARTIFACT, EXECUTION
 from eventstore.store.node_reads import nodes_by_id
 from eventstore.store.snapshot import Snapshot
 
@@ -189,7 +189,7 @@ def graph_of(
 ) -> Graph:
     """The graph of some nodes and of the events that have both ends among them."""
     nodes = [
-        GraphNode(kind.singular, node.id, node)
+        GraphNode(kind.name, node.id, node)
         for kind, ids in ((ARTIFACT, artifact_ids), (EXECUTION, execution_ids))
         for node in nodes_by_id(snapshot, kind, ids)
     ]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from eventstore.errors import InvalidArgumentError, NotFoundError
 from eventstore.lineage.graph import names_of
+from eventstore.log.kinds import ARTIFACT, EXECUTION
 from eventstore.projections import index_tables as tables
 from eventstore.projections.lineage import INPUTS, OUTPUTS
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.repr_html import ShownInNotebooks, ShownList
-from eventstore.store.node_kinds import ARTIFACT, EXECUTION
 from eventstore.store.node_reads import nodes_by_id
 from eventstore.store.snapshot import Snapshot
 
@@ -96,7 +96,7 @@ def _candidates(snapshot: Snapshot, type_id: int, artifact_ids: set[int]) -> lis
     """The executions that may match, the newest first."""
     if not artifact_ids:
         rows = snapshot.projections.list_ids(
-            EXECUTION.record_kind, as_of=snapshot.position, type_id=type_id
+            EXECUTION.name, as_of=snapshot.position, type_id=type_id
         )
         return [row[0] for row in reversed(rows)]
     by_artifact = [

@@ -6,10 +6,10 @@ import sys
 
 from eventstore.errors import InvalidArgumentError, NotFoundError
 from eventstore.lineage.graph import Graph, edge_of, graph_of
+from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION, NodeKind
 from eventstore.projections import index_tables as tables
 from eventstore.projections.lineage import events_of, walk
 from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, NodeKind
 from eventstore.store.snapshot import Snapshot
 
 _DIRECTIONS = {
@@ -22,7 +22,7 @@ _DIRECTIONS = {
 def node_kind(kind: str) -> NodeKind:
     """The kind of node that has lineage. Raises InvalidArgumentError for another word."""
     for known in (ARTIFACT, EXECUTION):
-        if kind == known.singular:
+        if kind == known.name:
             return known
     raise InvalidArgumentError(f"{kind!r} has no lineage: use 'artifact' or 'execution'")
 
@@ -53,7 +53,7 @@ def closure(
     found = walk(
         snapshot.projections,
         as_of=snapshot.position,
-        starting_kind=start.record_kind,
+        starting_kind=start.name,
         starting_ids=[node_id],
         max_num_hops=sys.maxsize - 1 if max_hops is None else max_hops,
         direction=_DIRECTIONS[direction],
@@ -144,4 +144,4 @@ def _check_max_nodes(max_nodes: int | None) -> None:
 def require_node(snapshot: Snapshot, kind: NodeKind, node_id: int) -> None:
     """Raise NotFoundError when there is no such node."""
     if not snapshot.exists(kind, node_id):
-        raise NotFoundError(f"no {kind.singular} has id {node_id}")
+        raise NotFoundError(f"no {kind.name} has id {node_id}")

@@ -9,8 +9,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from eventstore import errors
-from eventstore.log import record as kinds
-from eventstore.log.messages import MESSAGES
+from eventstore.log.kinds import ARTIFACT, KINDS, Kind, LinkKind, NodeKind
 from eventstore.log.readable import UNREADABLE, readable
 from eventstore.plain_values import struct_json
 
@@ -73,24 +72,8 @@ RECORD_SCHEMA: Final = pa.schema(_ENVELOPE + _DERIVED + _CONTENT)
 
 DERIVED_NAMES: Final = tuple(field.name for field in _DERIVED)
 
-_LINK_FIELDS: Final = {
-    kinds.EVENT: (
-        ("artifact_id", "artifact_id"),
-        ("execution_id", "execution_id"),
-        ("event_type", "type"),
-        ("event_time", "milliseconds_since_epoch"),
-    ),
-    kinds.ATTRIBUTION: (("context_id", "context_id"), ("artifact_id", "artifact_id")),
-    kinds.ASSOCIATION: (("context_id", "context_id"), ("execution_id", "execution_id")),
-    kinds.PARENT_CONTEXT: (("context_id", "child_id"), ("parent_context_id", "parent_id")),
-}
-"""The columns of each kind of link, with the fields that they hold."""
-
 # A text that is not UTF-8 comes out of a message as bytes, which is then no text to Arrow.
 _NOT_DERIVABLE: Final = (*UNREADABLE, pa.ArrowInvalid, pa.ArrowTypeError, TypeError)
-
-_NODE_KINDS: Final = frozenset((kinds.ARTIFACT, kinds.EXECUTION, kinds.CONTEXT))
-_TYPE_KINDS: Final = frozenset((kinds.ARTIFACT_TYPE, kinds.EXECUTION_TYPE, kinds.CONTEXT_TYPE))
 
 
 def one_batch(batches: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
@@ -167,7 +150,8 @@ def _derived(
     record_kinds: Sequence[str], payloads: Sequence[bytes | None], visit: _Visit | None = None
 ) -> dict[str, pa.Array]:
     columns = _DerivedColumns(len(payloads))
-    handlers = {kind: (MESSAGES[kind].FromString, columns.setter(kind)) for kind in {*record_kinds}}
+    present = [KINDS[name] for name in {*record_kinds}]
+    handlers = {kind.name: (kind.message.FromString, columns.setter(kind)) for kind in present}
     for row, (kind, payload) in enumerate(zip(record_kinds, payloads, strict=True)):
         if payload is not None:
             parse, set_row = handlers[kind]
@@ -217,15 +201,15 @@ class _DerivedColumns:
         }
         self._maps = {name: _PropertyMaps(rows) for name in ("properties", "custom_properties")}
 
-    def setter(self, kind: str) -> Callable[[int, Any], None]:
+    def setter(self, kind: Kind) -> Callable[[int, Any], None]:
         """A function that fills the columns of a row from the message of a kind."""
-        if kind in _NODE_KINDS:
+        if isinstance(kind, NodeKind):
             return self._node_setter(kind)
-        if kind in _TYPE_KINDS:
-            return self._set_type
-        return self._link_setter(kind)
+        if isinstance(kind, LinkKind):
+            return self._link_setter(kind)
+        return self._set_type
 
-    def _node_setter(self, kind: str) -> Callable[[int, Any], None]:
+    def _node_setter(self, kind: NodeKind) -> Callable[[int, Any], None]:
         # Bound once, since there are very many nodes.
         plain, maps = self._plain, self._maps
         names, external_ids, uris = plain["name"], plain["external_id"], plain["uri"]
@@ -236,8 +220,8 @@ class _DerivedColumns:
         )
         add_properties = maps["properties"].add
         add_custom_properties = maps["custom_properties"].add
-        state_field = {kinds.ARTIFACT: "state", kinds.EXECUTION: "last_known_state"}.get(kind)
-        is_artifact = kind == kinds.ARTIFACT
+        state_field: Any = kind.state_field
+        is_artifact = kind is ARTIFACT
 
         def set_node(row: int, node: Any) -> None:
             if node.HasField("name"):
@@ -262,9 +246,9 @@ class _DerivedColumns:
         if node_type.HasField("version"):
             self._plain["version"][row] = node_type.version
 
-    def _link_setter(self, kind: str) -> Callable[[int, Any], None]:
+    def _link_setter(self, kind: LinkKind) -> Callable[[int, Any], None]:
         plain = self._plain
-        columns = [(plain[column], field) for column, field in _LINK_FIELDS[kind]]
+        columns = [(plain[column], field) for column, field in kind.fields]
 
         def set_link(row: int, link: Any) -> None:
             for column, field in columns:

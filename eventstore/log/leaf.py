@@ -7,11 +7,12 @@ import struct
 from collections.abc import Iterable, Iterator
 from uuid import UUID
 
-from eventstore.log.record import KINDS, Record
+from eventstore.log.kinds import KINDS
+from eventstore.log.record import Record
 
 SALT_BYTES = 16
 
-_KIND_CODES = {kind: code for code, kind in enumerate(KINDS, start=1)}
+_NUMBERS = {name: kind.number for name, kind in KINDS.items()}
 _FIXED = struct.Struct(">16sqqqBqBqBq")
 _LENGTH = struct.Struct(">I")
 
@@ -36,7 +37,7 @@ def leaf_hashes(store_id: UUID, records: Iterable[Record]) -> Iterator[bytes]:
             record.position,
             record.commit,
             record.recorded_at,
-            _KIND_CODES[record.kind],
+            _NUMBERS[record.kind],
             record.entity_id,
             type_id is not None,
             type_id or 0,

@@ -23,8 +23,8 @@ from google.protobuf.internal import api_implementation
 from google.protobuf.message import DecodeError, EncodeError
 
 from eventstore.errors import InvalidArgumentError, ResourceExhaustedError
-from eventstore.log.messages import MESSAGES
-from eventstore.log.record import KINDS, Draft
+from eventstore.log.kinds import KINDS
+from eventstore.log.record import Draft
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 NESTED_MESSAGES_MAX: Final = 99
@@ -46,7 +46,6 @@ _Put = TypeVar("_Put", bound=Callable[..., Any])
 
 _LENGTH_DELIMITED: Final = 2
 _IN_PYTHON: Final = api_implementation.Type() == "python"
-_NUMBERS: Final = {kind: number for number, kind in enumerate(KINDS, 1)}
 _SOURCE: Final = mlmd.DESCRIPTOR.name
 
 
@@ -154,13 +153,13 @@ def _refusal(draft: Draft) -> InvalidArgumentError:
 
 def _described(draft: Draft) -> str:
     kind = draft.kind.replace("_", " ")
-    readable_part = MESSAGES[draft.kind].FromString(mended(_name(draft.kind), draft.payload))
+    readable_part = KINDS[draft.kind].message.FromString(mended(_name(draft.kind), draft.payload))
     name = getattr(readable_part, "name", "")
     return f"{kind} {name!r}" if name else f"the {kind} with id {draft.entity_id}"
 
 
 def _is_readable(kind: str, content: bytes) -> bool:
-    head = _head(_NUMBERS[kind], len(content))
+    head = _head(KINDS[kind].number, len(content))
     try:
         nested = _envelope().FromString(_head(1, len(head) + len(content)) + head + content)
     except UNREADABLE:
@@ -234,7 +233,7 @@ def _varint(value: int) -> bytes:
 
 
 def _name(kind: str) -> str:
-    name: str = MESSAGES[kind].DESCRIPTOR.name
+    name: str = KINDS[kind].message.DESCRIPTOR.name
     return name
 
 
@@ -249,8 +248,8 @@ def _envelope() -> Any:
     )
     outer, inner = file.message_type.add(name="Outer"), file.message_type.add(name="Inner")
     _add_field(outer, "inner", 1, ".eventstore.Inner")
-    for kind, number in _NUMBERS.items():
-        _add_field(inner, _name(kind), number, f".ml_metadata.{_name(kind)}")
+    for name, kind in KINDS.items():
+        _add_field(inner, _name(name), kind.number, f".ml_metadata.{_name(name)}")
     pool.AddSerializedFile(file.SerializeToString())
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("eventstore.Outer"))
 

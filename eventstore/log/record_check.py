@@ -6,13 +6,13 @@ from typing import Any, Final
 
 import msgspec
 
-from eventstore.log import record as kinds
+from eventstore.log.kinds import NODE_KINDS, TYPE_KINDS
 from eventstore.log.leaf import SALT_BYTES
 from eventstore.log.record import Record
 
 _COMMITMENT_BYTES: Final = 32
-_NODE_KINDS: Final = frozenset((kinds.ARTIFACT, kinds.EXECUTION, kinds.CONTEXT))
-_TYPE_KINDS: Final = frozenset((kinds.ARTIFACT_TYPE, kinds.EXECUTION_TYPE, kinds.CONTEXT_TYPE))
+_NODES: Final = frozenset(kind.name for kind in NODE_KINDS)
+_TYPES: Final = frozenset(kind.name for kind in TYPE_KINDS)
 
 
 class TypeUse(msgspec.Struct, frozen=True):
@@ -39,12 +39,12 @@ def envelope_fault(record: Record) -> str | None:
         return "it has a commitment, which stands for erased content, beside salt or payload"
     if record.entity_id < 1:
         return f"its entity id is {record.entity_id}"
-    if record.kind in _NODE_KINDS:
+    if record.kind in _NODES:
         if record.type_id is None or record.type_id < 1:
             return f"its type id is {record.type_id}"
     elif record.type_id is not None:
         return f"it has type id {record.type_id}, which nodes alone have"
-    elif record.previous is not None and record.kind not in _TYPE_KINDS:
+    elif record.previous is not None and record.kind not in _TYPES:
         return f"it is a link, and says that it replaces position {record.previous}"
     return None
 
@@ -59,7 +59,7 @@ class ContentCheck:
     def look_at(self, record: Record, message: Any) -> None:
         """`message` is the record's payload, parsed."""
         kind = record.kind
-        if kind in _NODE_KINDS:
+        if kind in _NODES:
             if message.id != record.entity_id or message.type_id != record.type_id:
                 self._note(record, f"{kind} {message.id} of type {message.type_id}")
             name = message.type if message.HasField("type") else None
@@ -70,7 +70,7 @@ class ContentCheck:
                 )
             elif use.name != name:
                 self._note(record, f"{kind} {message.id} of a type with another name, {name!r}")
-        elif kind in _TYPE_KINDS and message.id != record.entity_id:
+        elif kind in _TYPES and message.id != record.entity_id:
             self._note(record, f"{kind.replace('_', ' ')} {message.id}")
 
     def _note(self, record: Record, content: str) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eventstore import errors
+from eventstore.log.kinds import ARTIFACT, Node, NodeKind
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
-from eventstore.store.node_kinds import ARTIFACT, Node, NodeKind
 from eventstore.store.wire import as_list
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Calls:
 
     def nodes_by_id(self, kind: NodeKind, node_ids: Iterable[int]) -> list[Node]:
         """Each node once, by id ascending; unknown ids are left out."""
-        given = {f"{kind.singular}_ids": node_ids}
+        given = {f"{kind.name}_ids": node_ids}
         check_given(**given)
         return self._nodes(kind, f"Get{kind.plural.capitalize()}ByID", given)
 
@@ -44,15 +44,15 @@ class Calls:
         self, kind: NodeKind, type_name: str, type_version: str | None, name: str
     ) -> Node | None:
         """The node of this name and of the type of this name and version, None without one."""
-        check_given(**{"type_name": type_name, f"{kind.singular}_name": name})
-        rpc = f"Get{kind.singular.capitalize()}ByTypeAndName"
+        check_given(**{"type_name": type_name, f"{kind.name}_name": name})
+        rpc = f"Get{kind.name.capitalize()}ByTypeAndName"
         fields = {
             "type_name": type_name,
             "type_version": type_version or None,
-            f"{kind.singular}_name": name,
+            f"{kind.name}_name": name,
         }
         response = self.send(rpc, _request(rpc, fields))
-        return getattr(response, kind.singular) if response.HasField(kind.singular) else None
+        return getattr(response, kind.name) if response.HasField(kind.name) else None
 
     def artifacts_by_uri(self, uri: str) -> list[mlmd.Artifact]:
         """By id ascending."""
@@ -60,9 +60,9 @@ class Calls:
 
     def events_of(self, kind: NodeKind, node_ids: Iterable[int]) -> list[mlmd.Event]:
         """The events of artifacts or executions, ordered as the API has it."""
-        check_given(**{f"{kind.singular}_ids": node_ids})
-        rpc = f"GetEventsBy{kind.singular.capitalize()}IDs"
-        request = _request(rpc, {f"{kind.singular}_ids": node_ids})
+        check_given(**{f"{kind.name}_ids": node_ids})
+        rpc = f"GetEventsBy{kind.name.capitalize()}IDs"
+        request = _request(rpc, {f"{kind.name}_ids": node_ids})
         return list(self.send(rpc, request).events)
 
     def nodes(
@@ -97,7 +97,7 @@ class Calls:
         rpc = f"Put{kind.plural.capitalize()}"
         request = _request(rpc, {kind.plural: nodes})
         request.update_mask.paths.extend(mask_paths or ())
-        return list(getattr(self.send(rpc, request), f"{kind.singular}_ids"))
+        return list(getattr(self.send(rpc, request), f"{kind.name}_ids"))
 
     def put_events(self, events: Sequence[mlmd.Event]) -> None:
         """Add events between stored artifacts and executions."""

@@ -9,13 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from eventstore import errors
+from eventstore.log.kinds import ARTIFACT, Node, NodeKind
 from eventstore.metadata_store.calls import Calls, checked_limit, list_operation
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store import Engine
 from eventstore.store.link_puts import put_all_events
 from eventstore.store.link_reads import events_of_artifacts, events_of_executions
-from eventstore.store.node_kinds import ARTIFACT, Node, NodeKind
 from eventstore.store.node_puts import put_nodes
 from eventstore.store.node_reads import (
     artifacts_by_uri,

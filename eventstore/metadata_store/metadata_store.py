@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventstore import errors
 from eventstore.log import Commit, Log
+from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION
 from eventstore.log.os_errors import named_path
 from eventstore.log.readable import refusing_unreadable
 from eventstore.metadata_store.calls import MAX_NUM_RESULT, check_given
@@ -26,7 +27,6 @@ from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store import Engine
 from eventstore.store.attribution import acting_for, checked_attribution
-from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION
 from eventstore.store.snapshot import Snapshot
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION
 from eventstore.metadata_store.audit_methods import AuditMethods
 from eventstore.metadata_store.calls import Calls, check_given
 from eventstore.metadata_store.history_methods import HistoryMethods
@@ -13,7 +14,6 @@ from eventstore.metadata_store.notebook_methods import NotebookMethods
 from eventstore.metadata_store.sql_methods import SqlMethods
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
-from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION
 from eventstore.store.wire import as_list
 
 if TYPE_CHECKING:

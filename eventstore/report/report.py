@@ -15,6 +15,7 @@ from eventstore.lineage import Graph, GraphNode
 from eventstore.lineage.graph import edge_of, graph_of
 from eventstore.lineage.walks import node_kind, require_node
 from eventstore.log import Log, VerifyReport
+from eventstore.log.kinds import CONTEXT
 from eventstore.plain_json import json_text, moment_of, moment_text
 from eventstore.plain_values import shown_struct
 from eventstore.projections import Projections
@@ -25,7 +26,6 @@ from eventstore.report.drawing import NARROW, WIDE, drawing_of
 from eventstore.report.selection import Key, Selection, selection
 from eventstore.report.svg import band_svg
 from eventstore.shown_text import harmless_json, shown_lines
-from eventstore.store.node_kinds import CONTEXT
 from eventstore.store.node_reads import nodes_by_id
 from eventstore.store.snapshot import Snapshot
 from eventstore.wording import are, counted
@@ -191,7 +191,7 @@ def _lineage(
         found = walk(
             snapshot.projections,
             as_of=snapshot.position,
-            starting_kind=start.record_kind,
+            starting_kind=start.name,
             starting_ids=[node_id],
             max_num_hops=sys.maxsize - 1,
             direction=direction,

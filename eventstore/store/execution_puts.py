@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from eventstore.errors import InvalidArgumentError, NotFoundError, OutOfRangeError
+from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.link_puts import associate, attribute, put_event
-from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind
 from eventstore.store.node_puts import (
     check_properties,
     describe,
@@ -197,13 +197,12 @@ def _check_edge(
 
 
 def _check_edge_end(kind: NodeKind, edge: Any, nodes: Sequence[Node]) -> None:
-    index_field, id_field = f"{kind.singular}_index", f"{kind.singular}_id"
+    index_field, id_field = f"{kind.name}_index", f"{kind.name}_id"
     has_id = edge.event.HasField(id_field)
     if not edge.HasField(index_field):
         if not has_id:
             raise InvalidArgumentError(
-                f"an event edge names no {kind.singular}: set {index_field} or the event's "
-                f"{id_field}"
+                f"an event edge names no {kind.name}: set {index_field} or the event's {id_field}"
             )
         return
     index = getattr(edge, index_field)
@@ -215,6 +214,6 @@ def _check_edge_end(kind: NodeKind, edge: Any, nodes: Sequence[Node]) -> None:
         not nodes[index].HasField("id") or nodes[index].id != getattr(edge.event, id_field)
     ):
         raise InvalidArgumentError(
-            f"an event edge names {kind.singular} {getattr(edge.event, id_field)} and, by index "
+            f"an event edge names {kind.name} {getattr(edge.event, id_field)} and, by index "
             f"{index}, another one: leave one of the two out"
         )

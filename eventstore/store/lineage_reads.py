@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 from eventstore.errors import InvalidArgumentError, NotFoundError, UnimplementedError
+from eventstore.log.kinds import ARTIFACT, EXECUTION, NODE_KINDS, NodeKind
 from eventstore.projections import index_tables as tables
 from eventstore.projections.lineage import Ending, walk
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
-from eventstore.store.node_kinds import ARTIFACT, EXECUTION, NODE_KINDS, NodeKind
 from eventstore.store.snapshot import Snapshot
 from eventstore.store.type_reads import type_payloads
 from eventstore.store.wire import fill_repeated
@@ -32,7 +32,7 @@ def get_lineage_subgraph(
     found = walk(
         snapshot.projections,
         as_of=snapshot.position,
-        starting_kind=starting_kind.record_kind,
+        starting_kind=starting_kind.name,
         starting_ids=starting_ids,
         max_num_hops=_max_num_hops(options),
         direction=options.direction,
@@ -63,8 +63,8 @@ def get_lineage_subgraph(
     if "events" in wanted:
         graph.events.extend(found.events)
     for kind in NODE_KINDS:
-        if f"{kind.singular}_types" in wanted:
-            fill_repeated(graph, f"{kind.singular}_types", type_payloads(snapshot, kind))
+        if f"{kind.name}_types" in wanted:
+            fill_repeated(graph, f"{kind.name}_types", type_payloads(snapshot, kind))
     return response
 
 
@@ -88,13 +88,13 @@ def _starting_nodes(
     from eventstore.projections.filter import compile_filter
 
     rows = snapshot.projections.list_ids(
-        kind.record_kind,
+        kind.name,
         as_of=snapshot.position,
-        where=compile_filter(text, kind.singular),
+        where=compile_filter(text, kind.name),
         limit=MAX_STARTING_NODES,
     )
     if not rows:
-        raise NotFoundError(f"no {kind.singular} matches the starting filter_query {text!r}")
+        raise NotFoundError(f"no {kind.name} matches the starting filter_query {text!r}")
     return kind, [row[0] for row in rows]
 
 
@@ -110,6 +110,6 @@ def _endings(options: mlmd.LineageSubgraphQueryOptions) -> dict[str, Ending]:
     for kind in (ARTIFACT, EXECUTION):
         ending = getattr(options, f"ending_{kind.plural}")
         if ending.HasField("filter_query"):
-            where = partial(compile_filter, ending.filter_query or "TRUE", kind.singular)
-            endings[kind.record_kind] = Ending(where, ending.include_ending_nodes)
+            where = partial(compile_filter, ending.filter_query or "TRUE", kind.name)
+            endings[kind.name] = Ending(where, ending.include_ending_nodes)
     return endings

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from eventstore.errors import AlreadyExistsError, InvalidArgumentError
 from eventstore.log import record as kinds
+from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION, NodeKind
 from eventstore.projections import index_tables as tables
 from eventstore.projections.index_tables import (
     association_entries,
@@ -15,7 +16,6 @@ from eventstore.projections.index_tables import (
 )
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
-from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, NodeKind
 from eventstore.store.transaction import Transaction
 
 
@@ -194,7 +194,7 @@ def _refuse_known_event(transaction: Transaction, event: mlmd.Event, key: int) -
 def _require(transaction: Transaction, kind: NodeKind, node_id: int, link: str) -> None:
     if not transaction.exists(kind, node_id):
         raise InvalidArgumentError(
-            f"{link} names {kind.singular} {node_id}, which does not exist: put the node first"
+            f"{link} names {kind.name} {node_id}, which does not exist: put the node first"
         )
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from eventstore.errors import InvalidArgumentError, NotFoundError
+from eventstore.log.kinds import CONTEXT
 from eventstore.projections import index_tables as tables
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
-from eventstore.store.node_kinds import CONTEXT
 from eventstore.store.snapshot import Snapshot, distinct_ids
 from eventstore.store.wire import fill_repeated
 

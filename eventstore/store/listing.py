@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from eventstore.errors import InvalidArgumentError
+from eventstore.log.kinds import NodeKind
 from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.store.node_kinds import NodeKind
 from eventstore.store.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def list_rows(
     _check_order(options)
     order = options.order_by_field
     return snapshot.projections.list_ids(
-        kind.record_kind,
+        kind.name,
         as_of=snapshot.position if position is None else position,
         type_id=type_id,
         context_id=context_id,
@@ -124,7 +124,7 @@ def _compiled_filter(kind: NodeKind, options: mlmd.ListOperationOptions) -> Filt
         return None
     from eventstore.projections.filter import compile_filter
 
-    return compile_filter(options.filter_query, kind.singular)
+    return compile_filter(options.filter_query, kind.name)
 
 
 def _encode_token(token: _PageToken) -> str:

@@ -17,10 +17,12 @@ from eventstore.errors import (
     InvalidArgumentError,
     NotFoundError,
 )
+from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind, NodeType
 from eventstore.log.readable import read_message
 from eventstore.log.record import Draft
 from eventstore.projections.index_tables import (
     ARTIFACT_URIS,
+    TABLES_OF,
     add_entry,
     encode_id,
     hash64,
@@ -28,7 +30,6 @@ from eventstore.projections.index_tables import (
 )
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
-from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind, NodeType
 from eventstore.store.snapshot import VALUE_FIELDS
 from eventstore.store.transaction import Transaction
 from eventstore.wording import with_article
@@ -83,7 +84,7 @@ def put_nodes(
     # Looking up each name by itself would be most of the cost of putting many.
     keys = [*map(_name_key, nodes)]
     if len(keys) > 1:
-        transaction.look_up(kind.names, [key for key in keys if key is not None])
+        transaction.look_up(TABLES_OF[kind].names, [key for key in keys if key is not None])
     if not [node for node in nodes if node.HasField("id")]:
         return _insert_all(transaction, kind, nodes, keys)
     return [
@@ -142,7 +143,7 @@ def validated_type(transaction: Transaction, kind: NodeKind, given: Node) -> Nod
 
 def _unknown_type(kind: NodeKind, given: Node) -> NotFoundError:
     return NotFoundError(
-        f"no {kind.singular} type has id {given.type_id}, the type_id of "
+        f"no {kind.name} type has id {given.type_id}, the type_id of "
         f"{describe(kind, given)}: put the type first"
     )
 
@@ -185,14 +186,12 @@ def check_custom_properties(
 
 def describe(kind: NodeKind, node: Node) -> str:
     """A node as error messages name it."""
-    words = [kind.singular]
+    words = [kind.name]
     if node.HasField("id"):
         words.append(str(node.id))
     if node.HasField("name"):
         words.append(repr(node.name))
-    return (
-        " ".join(words) if len(words) > 1 else f"{with_article(kind.singular)} without id and name"
-    )
+    return " ".join(words) if len(words) > 1 else f"{with_article(kind.name)} without id and name"
 
 
 def _name_key(given: Node) -> int | None:
@@ -204,13 +203,13 @@ def _insert_all(
 ) -> list[int]:
     """Insert the nodes, none of which has an id; `keys` are those of their names."""
     # Written flat, since each further step would be taken thousands of times.
-    message, record_kind, is_artifact = kind.message, kind.record_kind, kind is ARTIFACT
-    drafts, now = transaction.drafts, transaction.now_ms()
+    message, kind_name, is_artifact = kind.message, kind.name, kind is ARTIFACT
+    drafts, now, tables = transaction.drafts, transaction.now_ms(), TABLES_OF[kind]
     stored_nodes, names, uris = (
-        transaction.pending[table] for table in (kind.nodes, kind.names, ARTIFACT_URIS)
+        transaction.pending[table] for table in (tables.stored, tables.names, ARTIFACT_URIS)
     )
-    new_names = transaction.unknown_keys(kind.names)
-    node_ids = transaction.next_ids(record_kind, len(nodes))
+    new_names = transaction.unknown_keys(tables.names)
+    node_ids = transaction.next_ids(kind_name, len(nodes))
     positions = count(transaction.position + len(drafts) + 1)
     type_id = 0
     for given, key, node_id, position in zip(nodes, keys, node_ids, positions, strict=False):
@@ -251,13 +250,13 @@ def _insert_all(
         payload = stored.SerializeToString(deterministic=True)
         if _EMPTY_VALUE in payload:
             check_custom_properties(kind, given)
-        drafts.append(Draft(record_kind, node_id, type_id, None, payload))
+        drafts.append(Draft(kind_name, node_id, type_id, None, payload))
         stored_nodes[node_id] = (position, payload)
         entry = (position, encode_id(node_id))
         if key is not None:
             add_entry(names, key, entry)
         if has_external_id:
-            external_ids = transaction.pending[kind.external_ids]
+            external_ids = transaction.pending[tables.external_ids]
             add_entry(external_ids, hash64(given.external_id), entry)
         if is_artifact:
             add_entry(uris, hash64(uri), entry)
@@ -273,26 +272,26 @@ def _update(
     guard_update_time: bool,
     force_update_time: bool,
 ) -> None:
-    found = transaction.newest(kind.nodes, given.id)
+    found = transaction.newest(TABLES_OF[kind].stored, given.id)
     if found is None:
         raise InvalidArgumentError(
-            f"no {kind.singular} has id {given.id}: leave the id out to insert a new one"
+            f"no {kind.name} has id {given.id}: leave the id out to insert a new one"
         )
     stored: Node = read_message(kind.message, found[1])
     if guard_update_time and (
         given.last_update_time_since_epoch != stored.last_update_time_since_epoch
     ):
         raise FailedPreconditionError(
-            f"{kind.singular} {given.id} was updated at {stored.last_update_time_since_epoch} ms, "
+            f"{kind.name} {given.id} was updated at {stored.last_update_time_since_epoch} ms, "
             f"not at the given {given.last_update_time_since_epoch} ms: read it again and retry"
         )
     if given.HasField("type_id") and given.type_id != stored.type_id:
         raise InvalidArgumentError(
-            f"{kind.singular} {given.id} has type {stored.type_id}, not the given "
+            f"{kind.name} {given.id} has type {stored.type_id}, not the given "
             f"{given.type_id}: the type of a node cannot be changed"
         )
     node_type = transaction.type_by_id(kind, stored.type_id)
-    assert node_type is not None, f"{kind.singular} {given.id} has a type that is not stored"
+    assert node_type is not None, f"{kind.name} {given.id} has a type that is not stored"
     typed, custom = _masked_names(mask_paths)
     check_properties(kind, given, node_type, typed)
     check_custom_properties(kind, given, custom)
@@ -348,7 +347,7 @@ def _write(
     node.last_update_time_since_epoch = update_time
     if kind is ARTIFACT and not node.HasField("uri"):
         node.uri = ""
-    transaction.write_node(kind.record_kind, node, previous=previous)
+    transaction.write_node(kind, node, previous=previous)
 
 
 def _replaced(kind: NodeKind, given: Node) -> Node:
@@ -450,7 +449,7 @@ def _refuse_taken_name(
     taken_by = transaction.node_id_by_name(kind, type_id, name)
     if taken_by is not None:
         raise AlreadyExistsError(
-            f"{kind.singular} {taken_by} of type {type_name!r} already has the name {name!r}"
+            f"{kind.name} {taken_by} of type {type_name!r} already has the name {name!r}"
         )
 
 
@@ -458,5 +457,5 @@ def _refuse_taken_external_id(transaction: Transaction, kind: NodeKind, external
     taken_by = transaction.node_id_by_external_id(kind, external_id)
     if taken_by is not None:
         raise AlreadyExistsError(
-            f"{kind.singular} {taken_by} already has the external id {external_id!r}"
+            f"{kind.name} {taken_by} already has the external id {external_id!r}"
         )

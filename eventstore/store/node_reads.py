@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from eventstore.errors import InvalidArgumentError, NotFoundError
+from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind
 from eventstore.log.readable import read_message, read_messages
 from eventstore.projections import index_tables as tables
-from eventstore.projections.index_tables import hash64
+from eventstore.projections.index_tables import TABLES_OF, hash64
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.listing import list_page, list_rows
-from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind
 from eventstore.store.snapshot import Snapshot, distinct_ids
 from eventstore.store.type_reads import check_external_ids
 from eventstore.store.wire import fill_repeated, fill_repeated_from_columns
@@ -88,7 +88,7 @@ def nodes_by_id(snapshot: Snapshot, kind: NodeKind, node_ids: Iterable[int]) -> 
         # The usual case; a dictionary would take as long as all the rest.
         payload = snapshot.node_payload(kind, ids[0])
         return [] if payload is None else [read_message(kind.message, payload)]
-    found = snapshot.newest_of_each(kind.nodes, ids)
+    found = snapshot.newest_of_each(TABLES_OF[kind].stored, ids)
     return read_messages(kind.message, [found[node_id][1] for node_id in ids if node_id in found])
 
 
@@ -226,7 +226,7 @@ def _list(snapshot: Snapshot, kind: NodeKind, request: Any, response: Response) 
     if not request.HasField("options"):
         if _are_many(snapshot, kind):
             return _fill_all(snapshot, kind, None, response)
-        ids = snapshot.projections.index.keys(kind.nodes, snapshot.position)
+        ids = snapshot.projections.index.keys(TABLES_OF[kind].stored, snapshot.position)
         return _fill_nodes(snapshot, kind, ids, response)
     page = list_page(snapshot, kind, request.options)
     if page.next_page_token:
@@ -242,7 +242,7 @@ def _list_by_type(snapshot: Snapshot, kind: NodeKind, request: Any, response: Re
         if _are_many(snapshot, kind):
             return _fill_all(snapshot, kind, node_type.id, response)
         rows = snapshot.projections.list_ids(
-            kind.record_kind, as_of=snapshot.position, type_id=node_type.id
+            kind.name, as_of=snapshot.position, type_id=node_type.id
         )
         return _fill_nodes(snapshot, kind, (row[0] for row in rows), response)
     page = list_page(snapshot, kind, request.options, type_id=node_type.id)
@@ -277,16 +277,14 @@ def _fill_nodes(
 
 
 def _are_many(snapshot: Snapshot, kind: NodeKind) -> bool:
-    return snapshot.projections.index.highest_id(kind.record_kind) >= _MANY_NODES_MIN
+    return snapshot.projections.index.highest_id(kind.name) >= _MANY_NODES_MIN
 
 
 def _fill_all(
     snapshot: Snapshot, kind: NodeKind, type_id: int | None, response: Response
 ) -> Response:
     """Append all nodes of the kind, or of a type, by id."""
-    payloads = snapshot.projections.all_nodes(
-        kind.record_kind, as_of=snapshot.position, type_id=type_id
-    )
+    payloads = snapshot.projections.all_nodes(kind.name, as_of=snapshot.position, type_id=type_id)
     return fill_repeated_from_columns(response, kind.plural, payloads)
 
 
@@ -294,7 +292,7 @@ def _payloads(snapshot: Snapshot, kind: NodeKind, node_ids: Iterable[int]) -> It
     """The serialized nodes with these ids, in this order; ids that no node has are left out."""
     remaining = iter(node_ids)
     while ids := list(islice(remaining, _IDS_PER_LOOK_UP)):
-        found = snapshot.newest_of_each(kind.nodes, ids)
+        found = snapshot.newest_of_each(TABLES_OF[kind].stored, ids)
         yield from [found[node_id][1] for node_id in ids if node_id in found]
 
 
@@ -316,7 +314,7 @@ def _ids_by_external_ids(
     found = {snapshot.node_id_by_external_id(kind, id_) for id_ in external_ids}
     node_ids = sorted(node_id for node_id in found if node_id is not None)
     if external_ids and not node_ids:
-        raise NotFoundError(f"no {kind.singular} has any of the external ids {list(external_ids)}")
+        raise NotFoundError(f"no {kind.name} has any of the external ids {list(external_ids)}")
     return node_ids
 
 

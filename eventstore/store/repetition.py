@@ -8,9 +8,9 @@ from typing import Any
 from eventstore.errors import AlreadyExistsError, StatusError
 from eventstore.log import Commit, Draft, Log, Record
 from eventstore.log import record as kinds
-from eventstore.log.messages import MESSAGES
+from eventstore.log.kinds import KINDS
 from eventstore.projections import Projections
-from eventstore.projections.index_tables import REQUEST_IDS, SEQUENCES, hash64
+from eventstore.projections.index_tables import REQUEST_IDS, hash64
 from eventstore.store.transaction import Transaction
 
 _NOW_IN_REPETITION = -(2**62)
@@ -63,7 +63,7 @@ def _ids_before(commit: Commit) -> dict[str, int]:
     last: dict[str, int] = {}
     for record in commit.records:
         if record.previous is None:
-            sequence = SEQUENCES[record.kind]
+            sequence = KINDS[record.kind].sequence
             last[sequence] = min(last.get(sequence, record.entity_id), record.entity_id - 1)
     return last
 
@@ -81,7 +81,7 @@ def _says_the_same(draft: Draft, record: Record) -> bool:
     if record.payload is None or draft.payload == record.payload:
         # Erased content leaves nothing to compare.
         return True
-    message = MESSAGES[record.kind]
+    message = KINDS[record.kind].message
     put, stored = message.FromString(draft.payload), message.FromString(record.payload)
     if record.kind == kinds.EVENT:
         if put.milliseconds_since_epoch == _NOW_IN_REPETITION:

@@ -7,11 +7,11 @@ from functools import lru_cache
 from operator import index
 from typing import Any, Final, NamedTuple
 
+from eventstore.log.kinds import NODE_KINDS, Node, NodeKind, NodeType
 from eventstore.log.readable import read_message
 from eventstore.projections import Projections
-from eventstore.projections.index_tables import HALF, hash64, name_key, type_name_key
+from eventstore.projections.index_tables import HALF, TABLES_OF, hash64, name_key, type_name_key
 from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.store.node_kinds import NODE_KINDS, Node, NodeKind, NodeType
 
 VALUE_FIELDS: Final = {
     mlmd.INT: "int_value",
@@ -57,8 +57,8 @@ class Snapshot:
         self.projections = projections
         self.position = position
         self.index = projections.index
-        self._types: dict[tuple[int, int], NodeType] = {}
-        self._declared: dict[tuple[int, int], DeclaredType] = {}
+        self._types: dict[tuple[NodeKind, int], NodeType] = {}
+        self._declared: dict[tuple[NodeKind, int], DeclaredType] = {}
 
     def newest(self, table: int, key: int) -> tuple[int, bytes] | None:
         """The (position, value) written last under `key`, None when there is none."""
@@ -74,15 +74,15 @@ class Snapshot:
 
     def node_payload(self, kind: NodeKind, node_id: int) -> bytes | None:
         """The serialized node, None when there is no such id."""
-        found = self.newest(kind.nodes, node_id)
+        found = self.newest(TABLES_OF[kind].stored, node_id)
         return None if found is None else found[1]
 
     def exists(self, kind: NodeKind, node_id: int) -> bool:
-        return self.newest(kind.nodes, node_id) is not None
+        return self.newest(TABLES_OF[kind].stored, node_id) is not None
 
     def node_by_name(self, kind: NodeKind, type_id: int, name: str) -> Node | None:
         """The node that bears `name` within its type."""
-        for node_id in self.linked_ids(kind.names, name_key(type_id, name)):
+        for node_id in self.linked_ids(TABLES_OF[kind].names, name_key(type_id, name)):
             node = self._parsed(kind, node_id)
             if node.type_id == type_id and node.HasField("name") and node.name == name:
                 return node
@@ -95,40 +95,40 @@ class Snapshot:
 
     def node_id_by_external_id(self, kind: NodeKind, external_id: str) -> int | None:
         """The id of the node of this kind that bears `external_id`, whatever its type."""
-        for node_id in self.linked_ids(kind.external_ids, hash64(external_id)):
+        for node_id in self.linked_ids(TABLES_OF[kind].external_ids, hash64(external_id)):
             node = self._parsed(kind, node_id)
             if node.HasField("external_id") and node.external_id == external_id:
                 return node_id
         return None
 
     def type_payload(self, kind: NodeKind, type_id: int) -> bytes | None:
-        found = self.newest(kind.types, type_id)
+        found = self.newest(TABLES_OF[kind.type].stored, type_id)
         return None if found is None else found[1]
 
     def type_by_id(self, kind: NodeKind, type_id: int) -> NodeType | None:
         """The type, shared between callers: copy it before changing anything."""
-        known = self._types.get((kind.types, type_id))
+        known = self._types.get((kind, type_id))
         if known is None:
             payload = self.type_payload(kind, type_id)
             if payload is None:
                 return None
-            known = self._types[kind.types, type_id] = parsed_type(kind.type_message, payload)
+            known = self._types[kind, type_id] = parsed_type(kind.type.message, payload)
         return known
 
     def declared_type(self, kind: NodeKind, type_id: int) -> DeclaredType | None:
         """What a put of a node needs of its type."""
-        known = self._declared.get((kind.types, type_id))
+        known = self._declared.get((kind, type_id))
         if known is None:
             payload = self.type_payload(kind, type_id)
             if payload is None:
                 return None
-            known = self._declared[kind.types, type_id] = _declared(kind.type_message, payload)
+            known = self._declared[kind, type_id] = _declared(kind.type.message, payload)
         return known
 
     def type_by_name(self, kind: NodeKind, name: str, version: str | None) -> NodeType | None:
         """The type of this name and exactly this version; an empty version is none."""
         version = version or ""
-        for type_id in self.linked_ids(kind.type_names, type_name_key(name, version)):
+        for type_id in self.linked_ids(TABLES_OF[kind.type].names, type_name_key(name, version)):
             node_type = self.type_by_id(kind, type_id)
             if node_type is not None and (node_type.name, node_type.version) == (name, version):
                 return node_type
@@ -137,7 +137,7 @@ class Snapshot:
     def stored_type_id(self, kind: NodeKind, name: str, version: str | None) -> int | None:
         """The id of the type of this name and exactly this version, remembered between reads."""
         known = self.index.known_type_ids
-        key = (kind.type_names, name, version or "")
+        key = (TABLES_OF[kind.type].names, name, version or "")
         found = known.get(key)
         if found is not None and found[1] <= self.position:
             return found[0]
@@ -149,7 +149,7 @@ class Snapshot:
         return int(node_type.id)
 
     def type_id_by_external_id(self, kind: NodeKind, external_id: str) -> int | None:
-        for type_id in self.linked_ids(kind.type_external_ids, hash64(external_id)):
+        for type_id in self.linked_ids(TABLES_OF[kind.type].external_ids, hash64(external_id)):
             node_type = self.type_by_id(kind, type_id)
             if (
                 node_type is not None
@@ -174,7 +174,7 @@ class Snapshot:
 
     def _parsed(self, kind: NodeKind, node_id: int) -> Node:
         payload = self.node_payload(kind, node_id)
-        assert payload is not None, f"the index names {kind.singular} {node_id}, which is not there"
+        assert payload is not None, f"the index names {kind.name} {node_id}, which is not there"
         node: Node = read_message(kind.message, payload)
         return node
 

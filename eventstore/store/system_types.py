@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventstore.projections.index_tables import TYPE_SEQUENCE
-from eventstore.store.node_kinds import ARTIFACT, EXECUTION, NodeKind
+from eventstore.log.kinds import ARTIFACT, EXECUTION, TYPE_SEQUENCE, NodeKind
 from eventstore.store.transaction import Transaction
 
 SYSTEM_TYPES: Final[tuple[tuple[NodeKind, str], ...]] = (
@@ -26,6 +25,6 @@ def put_system_types(transaction: Transaction, _: None) -> None:
     """Add the system types that are missing; in a fresh store they take the ids 1 to 9."""
     for kind, name in SYSTEM_TYPES:
         if transaction.type_by_name(kind, name, None) is None:
-            node_type = kind.type_message(id=transaction.next_id(TYPE_SEQUENCE), name=name)
+            node_type = kind.type.message(id=transaction.next_id(TYPE_SEQUENCE), name=name)
             payload = node_type.SerializeToString(deterministic=True)
-            transaction.write(kind.type_record_kind, node_type.id, payload)
+            transaction.write(kind.type.name, node_type.id, payload)

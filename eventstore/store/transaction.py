@@ -7,13 +7,13 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from eventstore.log.kinds import KINDS, NodeKind, TypeKind
 from eventstore.log.record import Draft
 from eventstore.projections import Projections
 from eventstore.projections.base_check import Base
 from eventstore.projections.index_tables import (
-    SEQUENCES,
     STORED_TABLES,
-    TYPE_SEQUENCE,
+    TABLES_OF,
     PendingEntries,
     add_entry,
     as_sequence,
@@ -22,7 +22,6 @@ from eventstore.projections.index_tables import (
     newest_entry,
     node_entries,
 )
-from eventstore.store.node_kinds import NodeKind
 from eventstore.store.snapshot import Snapshot
 
 
@@ -50,7 +49,7 @@ class Transaction(Snapshot):
         self.bases: dict[int, Base] = {}
         """By position, what the drafts take content from."""
         self._absent: dict[int, set[int]] = {}
-        self._found_nodes: dict[int, set[int]] = {}
+        self._found_nodes: dict[NodeKind, set[int]] = {}
         self._last_ids = dict(last_ids or {})
 
     def newest(self, table: int, key: int) -> tuple[int, bytes] | None:
@@ -77,10 +76,10 @@ class Transaction(Snapshot):
         return [*stored, *(decode_id(value) for _, value in as_sequence(pending))]
 
     def type_payload(self, kind: NodeKind, type_id: int) -> bytes | None:
-        found = self.newest(kind.types, type_id)
+        found = self.newest(TABLES_OF[kind.type].stored, type_id)
         if found is None:
             return None
-        self._rely_on(kind.type_record_kind, type_id, *found)
+        self._rely_on(kind.type.name, type_id, *found)
         return found[1]
 
     def look_up(self, table: int, keys: Collection[int]) -> None:
@@ -91,11 +90,11 @@ class Transaction(Snapshot):
         """Look up many nodes at once, so that `exists` need not look up each of them."""
         # The index may know more than the snapshot only where a put is run again.
         if self.position == self.index.position:
-            found = self.index.known_keys(kind.nodes, set(node_ids))
-            self._found_nodes.setdefault(kind.nodes, set()).update(found)
+            found = self.index.known_keys(TABLES_OF[kind].stored, set(node_ids))
+            self._found_nodes.setdefault(kind, set()).update(found)
 
     def exists(self, kind: NodeKind, node_id: int) -> bool:
-        return node_id in self._found_nodes.get(kind.nodes, ()) or super().exists(kind, node_id)
+        return node_id in self._found_nodes.get(kind, ()) or super().exists(kind, node_id)
 
     def may_be_known(self, table: int, key: int) -> bool:
         """False when nothing was ever written under `key`, nor by this put."""
@@ -137,20 +136,20 @@ class Transaction(Snapshot):
         draft = Draft(record_kind, entity_id, type_id, previous, payload)
         self._rely_on_previous(draft)
         self._add(draft, index_entries(draft))
-        if SEQUENCES[record_kind] == TYPE_SEQUENCE:
+        if isinstance(KINDS[record_kind], TypeKind):
             self._types.clear()
             self._declared.clear()
 
-    def write_node(self, record_kind: str, node: Any, *, previous: tuple[int, bytes]) -> None:
+    def write_node(self, kind: NodeKind, node: Any, *, previous: tuple[int, bytes]) -> None:
         """Add the draft of the post-image of a node that is stored already.
 
         `previous` is the version that it replaces, and was made from, as `newest` gave it.
         """
         payload = node.SerializeToString(deterministic=True)
-        draft = Draft(record_kind, node.id, node.type_id, previous[0], payload)
-        self._rely_on(record_kind, draft.entity_id, *previous)
+        draft = Draft(kind.name, node.id, node.type_id, previous[0], payload)
+        self._rely_on(kind.name, draft.entity_id, *previous)
         # Taken from the message at hand, so that it is not parsed again.
-        self._add(draft, node_entries(record_kind, node, payload, is_first=False))
+        self._add(draft, node_entries(kind, node, payload, is_first=False))
 
     def write_link(
         self, record_kind: str, payload: bytes, entries: list[tuple[int, int, bytes]]

@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from eventstore.errors import AlreadyExistsError, InvalidArgumentError, UnimplementedError
-from eventstore.projections.index_tables import TYPE_SEQUENCE
+from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION, TYPE_SEQUENCE, NodeKind, NodeType
+from eventstore.projections.index_tables import TABLES_OF
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
-from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, NodeKind, NodeType
 from eventstore.store.transaction import Transaction
 
 
@@ -73,7 +73,7 @@ def put_types_of_kind(
         baseline = stored_before.get(current.id)
         if baseline is None:
             baseline = current
-            if transaction.newest_is_stored(kind.types, current.id):
+            if transaction.newest_is_stored(TABLES_OF[kind.type].stored, current.id):
                 stored_before[current.id] = current
         _evolve(transaction, kind, given, baseline, current, options)
         ids.append(current.id)
@@ -87,21 +87,19 @@ def _refuse_partial_match(request: Any) -> None:
 
 def _create(transaction: Transaction, kind: NodeKind, given: NodeType) -> int:
     if not given.name:
-        raise InvalidArgumentError(f"the {kind.singular} type has no name: give it a non-empty one")
+        raise InvalidArgumentError(f"the {kind.name} type has no name: give it a non-empty one")
     if given.HasField("external_id") and transaction.type_external_id_is_taken(given.external_id):
         raise _external_id_taken(kind, given)
     _refuse_unknown_property_types(kind, given, given.properties)
     _refuse_unset_base_type(kind, given)
-    stored: NodeType = kind.type_message()
+    stored: NodeType = kind.type.message()
     stored.CopyFrom(given)
     stored.DiscardUnknownFields()
     if not stored.version:
         stored.ClearField("version")
     type_id = transaction.next_id(TYPE_SEQUENCE)
     stored.id = type_id
-    transaction.write(
-        kind.type_record_kind, stored.id, stored.SerializeToString(deterministic=True)
-    )
+    transaction.write(kind.type.name, stored.id, stored.SerializeToString(deterministic=True))
     return type_id
 
 
@@ -113,7 +111,7 @@ def _evolve(
     current: NodeType,
     options: Any,
 ) -> None:
-    described = f"{kind.singular} type {given.name!r}"
+    described = f"{kind.name} type {given.name!r}"
     _refuse_other_property_types(described, given.properties, baseline.properties)
     omitted = sorted(set(baseline.properties) - set(given.properties))
     if omitted and not options.can_omit_fields:
@@ -131,7 +129,7 @@ def _evolve(
         )
     _refuse_unknown_property_types(kind, given, added)
     _refuse_other_property_types(described, added, current.properties)
-    evolved: NodeType = kind.type_message()
+    evolved: NodeType = kind.type.message()
     evolved.CopyFrom(current)
     for name, property_type in added.items():
         evolved.properties[name] = property_type
@@ -151,10 +149,10 @@ def _evolve(
         evolved.base_type = given.base_type
     if evolved == current:
         return
-    newest = transaction.newest(kind.types, current.id)
+    newest = transaction.newest(TABLES_OF[kind.type].stored, current.id)
     assert newest is not None
     transaction.write(
-        kind.type_record_kind,
+        kind.type.name,
         current.id,
         evolved.SerializeToString(deterministic=True),
         previous=newest[0],
@@ -175,7 +173,7 @@ def _refuse_unknown_property_types(kind: NodeKind, given: NodeType, properties: 
     for name, property_type in properties.items():
         if property_type == mlmd.UNKNOWN:
             raise InvalidArgumentError(
-                f"property {name!r} of {kind.singular} type {given.name!r} has type UNKNOWN: "
+                f"property {name!r} of {kind.name} type {given.name!r} has type UNKNOWN: "
                 "give it INT, DOUBLE, STRING, STRUCT, PROTO or BOOLEAN"
             )
 
@@ -184,7 +182,7 @@ def _refuse_unset_base_type(kind: NodeKind, given: NodeType) -> None:
     # 0 is UNSET in each of the three enums, and the only value that ContextType has.
     if given.HasField("base_type") and given.base_type == 0:
         raise UnimplementedError(
-            f"base type UNSET of {kind.singular} type {given.name!r} is not supported: a base type "
+            f"base type UNSET of {kind.name} type {given.name!r} is not supported: a base type "
             "cannot be removed; leave base_type out"
         )
 
@@ -194,11 +192,11 @@ def _refuse_cyclic_base_type(transaction: Transaction, kind: NodeKind, given: No
     base_type, reached = given, set()
     while base_type is not None and base_type.HasField("base_type"):
         number = base_type.base_type
-        value = kind.type_message.SystemDefinedBaseType.DESCRIPTOR.values_by_number[number]
+        value = kind.type.message.SystemDefinedBaseType.DESCRIPTOR.values_by_number[number]
         name = value.GetOptions().Extensions[mlmd.system_type_extension].type_name
         if name == given.name and not given.version:
             raise InvalidArgumentError(
-                f"{kind.singular} type {given.name!r} cannot have itself as its base type"
+                f"{kind.name} type {given.name!r} cannot have itself as its base type"
             )
         if name in reached:
             return
@@ -208,6 +206,6 @@ def _refuse_cyclic_base_type(transaction: Transaction, kind: NodeKind, given: No
 
 def _external_id_taken(kind: NodeKind, given: NodeType) -> AlreadyExistsError:
     return AlreadyExistsError(
-        f"external id {given.external_id!r} of {kind.singular} type {given.name!r} already belongs "
+        f"external id {given.external_id!r} of {kind.name} type {given.name!r} already belongs "
         "to another type"
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from eventstore.errors import InvalidArgumentError, NotFoundError
+from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION, NodeKind
 from eventstore.log.readable import read_message
+from eventstore.projections.index_tables import TABLES_OF
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
-from eventstore.store.node_kinds import ARTIFACT, CONTEXT, EXECUTION, NodeKind
 from eventstore.store.snapshot import Snapshot
 from eventstore.store.system_types import SYSTEM_TYPE_NAMES
 from eventstore.store.wire import fill_repeated
@@ -105,10 +106,8 @@ def get_context_types_by_external_ids(
 
 def type_payloads(snapshot: Snapshot, kind: NodeKind) -> list[bytes]:
     """Every type of the kind, system types included, by id ascending."""
-    payloads = (
-        snapshot.type_payload(kind, type_id)
-        for type_id in snapshot.projections.index.keys(kind.types, snapshot.position)
-    )
+    type_ids = snapshot.index.keys(TABLES_OF[kind.type].stored, snapshot.position)
+    payloads = (snapshot.type_payload(kind, type_id) for type_id in type_ids)
     return [payload for payload in payloads if payload is not None]
 
 
@@ -117,7 +116,7 @@ def user_type_payloads(snapshot: Snapshot, kind: NodeKind) -> list[bytes]:
     return [
         payload
         for payload in type_payloads(snapshot, kind)
-        if read_message(kind.type_message, payload).name not in SYSTEM_TYPE_NAMES
+        if read_message(kind.type.message, payload).name not in SYSTEM_TYPE_NAMES
     ]
 
 
@@ -133,7 +132,7 @@ def _payload_by_name(snapshot: Snapshot, kind: NodeKind, request: Any) -> bytes:
     node_type = snapshot.type_by_name(kind, request.type_name, request.type_version)
     if node_type is None:
         version = f" and version {request.type_version!r}" if request.type_version else ""
-        raise NotFoundError(f"no {kind.singular} type has the name {request.type_name!r}{version}")
+        raise NotFoundError(f"no {kind.name} type has the name {request.type_name!r}{version}")
     payload = snapshot.type_payload(kind, node_type.id)
     assert payload is not None
     return payload
@@ -147,13 +146,13 @@ def _payloads_by_id(snapshot: Snapshot, kind: NodeKind, request: Any) -> list[by
 
 def _payloads_by_external_id(snapshot: Snapshot, kind: NodeKind, request: Any) -> list[bytes]:
     """In the order of the external ids, as upstream's index has them; each type once."""
-    check_external_ids(request.external_ids, f"{kind.singular} types")
+    check_external_ids(request.external_ids, f"{kind.name} types")
     wanted = sorted(set(request.external_ids), key=str.encode)
     found = (snapshot.type_id_by_external_id(kind, external_id) for external_id in wanted)
     type_ids = [type_id for type_id in found if type_id is not None]
     if request.external_ids and not type_ids:
         raise NotFoundError(
-            f"no {kind.singular} type has any of the external ids {list(request.external_ids)}"
+            f"no {kind.name} type has any of the external ids {list(request.external_ids)}"
         )
     payloads = (snapshot.type_payload(kind, type_id) for type_id in type_ids)
     return [payload for payload in payloads if payload is not None]

@@ -18,7 +18,7 @@ import pytest
 import eventstore
 from eventstore.audit import Checkpoint, SigningKey, standalone_verifier
 from eventstore.audit.checkpoint import _time_text
-from eventstore.log.columns import MESSAGES
+from eventstore.log.kinds import KINDS
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.manifest import read_manifest
 from eventstore.log.merkle import tree_head
@@ -73,7 +73,7 @@ def replaced(record: Record, **changes: Any) -> Record:
 
 def rewritten(record: Record, **fields: Any) -> Record:
     """The record with fields of its content set; None clears one."""
-    message = MESSAGES[record.kind].FromString(record.payload or b"")
+    message = KINDS[record.kind].message.FromString(record.payload or b"")
     for name, value in fields.items():
         if value is None:
             message.ClearField(name)

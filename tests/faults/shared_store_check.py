@@ -9,7 +9,7 @@ from typing import Final
 import eventstore
 from eventstore import errors
 from eventstore.log import record as kinds
-from eventstore.log.messages import MESSAGES
+from eventstore.log.kinds import KINDS
 from tests.faults.part import Outcome
 from tests.faults.shared_store import TypeIds, opened, put_whole, seen_whole, told_in
 
@@ -64,7 +64,7 @@ class Check:
                 position += 1
                 if one.position != position:
                     self.complain(f"position {one.position} stands at {position}")
-                name = getattr(MESSAGES[one.kind].FromString(one.payload), "name", "")
+                name = getattr(KINDS[one.kind].message.FromString(one.payload), "name", "")
                 if not name:
                     continue
                 if one.previous is None and (one.kind, one.type_id, name) in names:

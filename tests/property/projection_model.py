@@ -11,9 +11,9 @@ import hypothesis.strategies as st
 
 from eventstore.log import Commit, Draft
 from eventstore.log import record as kinds
-from eventstore.log.messages import MESSAGES
+from eventstore.log.kinds import KINDS
 from eventstore.projections.folding import NODE_TABLES, NOT_ENDED
-from eventstore.projections.index_tables import SEQUENCES, index_entries
+from eventstore.projections.index_tables import index_entries
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 TYPE_KINDS = (kinds.ARTIFACT_TYPE, kinds.EXECUTION_TYPE, kinds.CONTEXT_TYPE)
@@ -104,7 +104,7 @@ class Model:
         newest = dict(self.newest)
         highest = dict(self.highest)
         for offset, (kind, is_new_version, fields) in enumerate(changes):
-            sequence = SEQUENCES[kind]
+            sequence = KINDS[kind].sequence
             known = sorted(entity_id for (k, entity_id) in newest if k == kind)
             previous: int | None = None
             if is_new_version and known and kind not in LINKS:
@@ -112,7 +112,7 @@ class Model:
                 previous = newest[kind, entity_id]
             else:
                 entity_id = highest[sequence] = highest.get(sequence, 0) + 1
-            message = MESSAGES[kind]()
+            message = KINDS[kind].message()
             if kind not in LINKS:
                 message.id = entity_id
             for name, value in fields.items():
@@ -131,7 +131,7 @@ class Model:
         for record in commit.records:
             self.records.append(record)
             self.newest[record.kind, record.entity_id] = record.position
-            sequence = SEQUENCES[record.kind]
+            sequence = KINDS[record.kind].sequence
             self.highest[sequence] = max(self.highest.get(sequence, 0), record.entity_id)
 
     def entries(self, as_of: int) -> dict[tuple[int, int], list[tuple[int, bytes]]]:
@@ -151,7 +151,7 @@ class Model:
             **{table: [] for table, _ in LINKS.values()},
         }
         for record in self.records:
-            message = MESSAGES[record.kind].FromString(record.payload)
+            message = KINDS[record.kind].message.FromString(record.payload)
             span = (record.position, ends.get(record.position, NOT_ENDED))
             if record.kind in TYPE_KINDS:
                 texts = [message.name, _optional(message, "version")]
@@ -174,13 +174,13 @@ class Model:
     def nodes(self, kind: str, as_of: int) -> list[Any]:
         """The nodes of a kind as of a position, by id."""
         found = {r.entity_id: r.payload for r in self.records[:as_of] if r.kind == kind}
-        return [MESSAGES[kind].FromString(found[entity_id]) for entity_id in sorted(found)]
+        return [KINDS[kind].message.FromString(found[entity_id]) for entity_id in sorted(found)]
 
     def linked(self, kind: str, context_id: int, as_of: int) -> set[int]:
         """The ids of the nodes of a kind that are in a context as of a position."""
         link = kinds.ATTRIBUTION if kind == kinds.ARTIFACT else kinds.ASSOCIATION
         messages = [
-            MESSAGES[link].FromString(record.payload)
+            KINDS[link].message.FromString(record.payload)
             for record in self.records[:as_of]
             if record.kind == link
         ]

@@ -15,9 +15,9 @@ import eventstore
 from eventstore import errors
 from eventstore.log import readable
 from eventstore.log.columns import derive
-from eventstore.log.messages import MESSAGES
+from eventstore.log.kinds import KINDS
 from eventstore.log.readable import mended, read_message, refuse_unreadable
-from eventstore.log.record import KINDS, Draft
+from eventstore.log.record import Draft
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from tests.builders import memory_store, put_types
@@ -253,7 +253,7 @@ def test_one_among_many_is_named() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_field_of_every_kind_is_known(kind: str) -> None:
     strict = readable._envelope().DESCRIPTOR.fields_by_name["inner"].message_type
-    name = MESSAGES[kind].DESCRIPTOR.name
+    name = KINDS[kind].message.DESCRIPTOR.name
 
     def numbers(descriptor: Any, seen: set[str]) -> dict[str, Any]:
         if descriptor.full_name in seen:
@@ -267,7 +267,7 @@ def test_every_field_of_every_kind_is_known(kind: str) -> None:
             for field in descriptor.fields
         }
 
-    expected = numbers(MESSAGES[kind].DESCRIPTOR, set())
+    expected = numbers(KINDS[kind].message.DESCRIPTOR, set())
     assert numbers(strict.fields_by_name[name].message_type, set()) == expected
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import eventstore
 from eventstore import errors
+from eventstore.log.kinds import ARTIFACT
 from eventstore.log.readable import UNREADABLE
 from eventstore.projections.index_tables import ARTIFACTS
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -189,7 +190,7 @@ def test_a_put_reads_what_it_has_written(store: eventstore.MetadataStore) -> Non
     stored = transaction.newest_of_each(ARTIFACTS, [1, 2, 3])
     assert [*stored] == [1, 2]
     artifact = mlmd.Artifact(id=2, type_id=store.get_artifact_type("DataSet").id, uri="new")
-    transaction.write_node("artifact", artifact, previous=stored[2])
+    transaction.write_node(ARTIFACT, artifact, previous=stored[2])
     found = transaction.newest_of_each(ARTIFACTS, [1, 2, 3])
     assert found[1] == stored[1]
     assert found[2] == (store.log_position() + 1, transaction.drafts[0].payload)

@@ -13,6 +13,7 @@ import pytest
 
 import eventstore
 from eventstore import errors
+from eventstore.log.kinds import ARTIFACT
 from eventstore.projections import duckdb_faults, point_index, verification
 from eventstore.projections.index_tables import (
     ARTIFACT_NAMES,
@@ -28,7 +29,6 @@ from eventstore.projections.run_writing import write_run_file
 from eventstore.projections.sorted_run import SortedRun, run_batch
 from eventstore.projections.verification import with_caches
 from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.store.node_kinds import ARTIFACT
 
 
 @pytest.fixture(scope="module", params=["sealed", "active"])
