@@ -1,4 +1,4 @@
-"""The tables of the point index, and the entries that each record adds to them.
+"""The tables of the point index, their keys, and what a key has of entries.
 
 A table maps an int64 key to values. Nodes and types are found by id; names, external ids, uris and
 event identities by a 64-bit hash, so whoever looks one up compares the entity itself as well.
@@ -7,18 +7,14 @@ event identities by a 64-bit hash, so whoever looks one up compares the entity i
 from __future__ import annotations
 
 import struct
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 from xxhash import xxh3_64_intdigest
 
-from eventstore.errors import DataLossError
-from eventstore.log import Commit, kinds
-from eventstore.log.kinds import KINDS, Kind, NodeKind, TypeKind
-from eventstore.log.readable import UNREADABLE, read_message
-from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.log import kinds
+from eventstore.log.kinds import Kind
 
 ARTIFACTS: Final = 1
 EXECUTIONS: Final = 2
@@ -114,19 +110,6 @@ PendingEntries: TypeAlias = dict[int, dict[int, Entries]]
 """By table and key what a commit adds."""
 
 
-class Indexed(Protocol):
-    """What a record and a draft have in common."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def entity_id(self) -> int: ...
-    @property
-    def previous(self) -> int | None: ...
-    @property
-    def payload(self) -> bytes | None: ...
-
-
 def hash64(text: str) -> int:
     """A signed 64-bit key for a text: its XXH3."""
     try:
@@ -141,39 +124,14 @@ def name_key(type_id: int, name: str) -> int:
     return xxh3_64_intdigest(f"{type_id}/{name}".encode()) - HALF
 
 
-def type_name_key(name: str, version: str) -> int:
-    """The key of a type's name and version, "" for none."""
+def type_name_key(version: str, name: str) -> int:
+    """The key of a type's version, "" for none, and name."""
     return hash64(f"{version}\0{name}")
 
 
 def event_key(artifact_id: int, execution_id: int, event_type: int) -> int:
     """The key of what tells events apart."""
     return hash64(f"{artifact_id}/{execution_id}/{event_type}")
-
-
-def index_entries(record: Indexed) -> list[tuple[int, int, bytes]]:
-    """The (table, key, value) entries of one record.
-
-    A record whose content was erased adds none.
-    """
-    payload = record.payload
-    if payload is None:
-        return []
-    kind = KINDS[record.kind]
-    if isinstance(kind, NodeKind):
-        node = read_message(kind.message, payload)
-        return node_entries(kind, node, payload, is_first=record.previous is None)
-    if isinstance(kind, TypeKind):
-        tables, id_value = TABLES_OF[kind], encode_id(record.entity_id)
-        node_type = read_message(kind.message, payload)
-        entries = [
-            (tables.stored, record.entity_id, payload),
-            (tables.names, type_name_key(node_type.name, node_type.version), id_value),
-        ]
-        if node_type.HasField("external_id"):
-            entries.append((tables.external_ids, hash64(node_type.external_id), id_value))
-        return entries
-    return _link_entries(kind, payload)
 
 
 def add_entry(by_key: dict[int, Entries], key: int, entry: Entry) -> None:
@@ -198,94 +156,6 @@ def newest_entry(entries: Entries) -> Entry:
     return entries[-1] if isinstance(entries, list) else entries
 
 
-def commit_entries(commit: Commit) -> PendingEntries:
-    """The entries of all records of a commit."""
-    entries: PendingEntries = defaultdict(dict)
-    for record in commit.records:
-        try:
-            found = index_entries(record)
-        except UNREADABLE as error:
-            raise DataLossError(
-                f"the record at position {record.position} is damaged: it does not decode "
-                f"({error}); run `eventstore verify` and restore its segment from a backup"
-            ) from None
-        for table, key, value in found:
-            add_entry(entries[table], key, (record.position, value))
-    add_request_id(entries, commit)
-    return entries
-
-
-def add_request_id(entries: PendingEntries, commit: Commit) -> None:
-    """Let the commit be found by its request id, if it has one."""
-    request_id = commit.records[0].request_id
-    if request_id is not None:
-        key, found = hash64(request_id), entries.setdefault(REQUEST_IDS, {})
-        for record in commit.records:
-            add_entry(found, key, (record.position, b""))
-
-
-def node_entries(
-    kind: NodeKind, node: Any, payload: bytes, *, is_first: bool
-) -> list[tuple[int, int, bytes]]:
-    """The entries of a node's record: the node as a message, and as it is stored."""
-    tables, node_id = TABLES_OF[kind], node.id
-    id_value = encode_id(node_id)
-    entries = [(tables.stored, node_id, payload)]
-    # The name of an artifact or execution never changes, so its first version has said it.
-    if (is_first or kind is kinds.CONTEXT) and node.HasField("name"):
-        entries.append((tables.names, name_key(node.type_id, node.name), id_value))
-    if node.HasField("external_id"):
-        entries.append((tables.external_ids, hash64(node.external_id), id_value))
-    if kind is kinds.ARTIFACT:
-        entries.append((ARTIFACT_URIS, hash64(node.uri), id_value))
-    return entries
-
-
-def event_entries(
-    artifact_id: int, execution_id: int, key: int, payload: bytes
-) -> list[tuple[int, int, bytes]]:
-    """The entries of an event's record; `key` is its `event_key`."""
-    return [
-        (EVENTS_BY_ARTIFACT, artifact_id, payload),
-        (EVENTS_BY_EXECUTION, execution_id, payload),
-        (EVENT_KEYS, key, payload),
-    ]
-
-
-def attribution_entries(context_id: int, artifact_id: int) -> list[tuple[int, int, bytes]]:
-    """The entries of an attribution's record."""
-    return [
-        (ARTIFACTS_BY_CONTEXT, context_id, encode_id(artifact_id)),
-        (CONTEXTS_BY_ARTIFACT, artifact_id, encode_id(context_id)),
-    ]
-
-
-def association_entries(context_id: int, execution_id: int) -> list[tuple[int, int, bytes]]:
-    """The entries of an association's record."""
-    return [
-        (EXECUTIONS_BY_CONTEXT, context_id, encode_id(execution_id)),
-        (CONTEXTS_BY_EXECUTION, execution_id, encode_id(context_id)),
-    ]
-
-
 def decode_id(value: bytes) -> int:
     decoded: int = _ID.unpack(value)[0]
     return decoded
-
-
-def _link_entries(kind: Kind, payload: bytes) -> list[tuple[int, int, bytes]]:
-    if kind is kinds.EVENT:
-        event = mlmd.Event.FromString(payload)
-        key = event_key(event.artifact_id, event.execution_id, event.type)
-        return event_entries(event.artifact_id, event.execution_id, key, payload)
-    if kind is kinds.ATTRIBUTION:
-        attribution = mlmd.Attribution.FromString(payload)
-        return attribution_entries(attribution.context_id, attribution.artifact_id)
-    if kind is kinds.ASSOCIATION:
-        association = mlmd.Association.FromString(payload)
-        return association_entries(association.context_id, association.execution_id)
-    parent = mlmd.ParentContext.FromString(payload)
-    return [
-        (PARENTS_BY_CONTEXT, parent.child_id, encode_id(parent.parent_id)),
-        (CHILDREN_BY_CONTEXT, parent.parent_id, encode_id(parent.child_id)),
-    ]

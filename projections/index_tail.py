@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 from eventstore.log import Commit
 from eventstore.log.kinds import KINDS
+from eventstore.projections.index_entries import add_request_id, commit_entries
 from eventstore.projections.index_tables import (
     TABLES,
     Entry,
     PendingEntries,
     add_entry,
-    add_request_id,
     as_sequence,
-    commit_entries,
     decode_id,
 )
 from eventstore.projections.sorted_run import run_batch, sorted_batch

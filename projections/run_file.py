@@ -39,7 +39,7 @@ from eventstore.log.regular_file import opened_to_read
 if TYPE_CHECKING:
     import pyarrow as pa
 
-RUN_FORMAT_VERSION: Final = 9
+RUN_FORMAT_VERSION: Final = 10
 
 HELD_BYTES_MAX: Final = 32 * 1024 * 1024
 """A file that is no longer is held in memory, as far as it is asked for. There are few of these,
@@ -62,7 +62,7 @@ _ENTRY_AROUND: Final = struct.Struct("<q24x8q").unpack_from
 """The key of an entry; the int64s of the two after it."""
 
 ENDING: Final = struct.Struct("<Qq8s")
-MAGIC: Final = b"ESRUN\0\0\x09"
+MAGIC: Final = b"ESRUN\0\0\x0a"
 _COMPARED_BYTES: Final = 1 << 20
 UNSIGNED: Final = (1 << 64) - 1
 SUPERSEDED: Final = 0x5AC6_31D7_94EB_2F0D

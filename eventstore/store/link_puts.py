@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eventstore.errors import AlreadyExistsError, InvalidArgumentError
-from eventstore.log import record as kinds
-from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION, NodeKind
-from eventstore.projections import index_tables as tables
-from eventstore.projections.index_tables import (
-    association_entries,
-    attribution_entries,
-    event_entries,
-    event_key,
+from eventstore.log.kinds import (
+    ARTIFACT,
+    ASSOCIATION,
+    ATTRIBUTION,
+    CONTEXT,
+    EVENT,
+    EXECUTION,
+    PARENT_CONTEXT,
+    NodeKind,
 )
+from eventstore.projections import index_tables as tables
+from eventstore.projections.index_tables import event_key
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.transaction import Transaction
@@ -28,18 +31,21 @@ def put_events(
 
 def put_all_events(transaction: Transaction, events: Sequence[mlmd.Event]) -> None:
     """Append events; the time of those that have none becomes now."""
+    artifact_ids = [event.artifact_id for event in events]
+    execution_ids = [event.execution_id for event in events]
+    keys = [*map(event_key, artifact_ids, execution_ids, [event.type for event in events])]
     if len(events) > 1:
         # Looking up each by itself would be most of the cost of putting many.
-        artifact_ids = [event.artifact_id for event in events]
-        execution_ids = [event.execution_id for event in events]
-        types = [event.type for event in events]
         transaction.look_up_nodes(ARTIFACT, artifact_ids)
         transaction.look_up_nodes(EXECUTION, execution_ids)
-        transaction.look_up(
-            tables.EVENT_KEYS, [*map(event_key, artifact_ids, execution_ids, types)]
-        )
-    for event in events:
-        put_event(transaction, event)
+        transaction.look_up(tables.EVENT_KEYS, keys)
+    for event, key in zip(events, keys, strict=True):
+        _put_event(transaction, event, key)
+
+
+def put_event(transaction: Transaction, event: mlmd.Event) -> None:
+    """Append one event; its time becomes now when it has none."""
+    _put_event(transaction, event, event_key(event.artifact_id, event.execution_id, event.type))
 
 
 def put_attributions_and_associations(
@@ -76,8 +82,7 @@ def put_parent_contexts(
     return service.PutParentContextsResponse()
 
 
-def put_event(transaction: Transaction, event: mlmd.Event) -> None:
-    """Append one event; its time becomes now when it has none."""
+def _put_event(transaction: Transaction, event: mlmd.Event, key: int) -> None:
     for field in ("artifact_id", "execution_id"):
         if not event.HasField(field):
             raise InvalidArgumentError(
@@ -91,7 +96,6 @@ def put_event(transaction: Transaction, event: mlmd.Event) -> None:
     artifact_id, execution_id = event.artifact_id, event.execution_id
     _require(transaction, ARTIFACT, artifact_id, "an event")
     _require(transaction, EXECUTION, execution_id, "an event")
-    key = event_key(artifact_id, execution_id, event.type)
     if transaction.may_be_known(tables.EVENT_KEYS, key):
         _refuse_known_event(transaction, event, key)
     stored = mlmd.Event()
@@ -102,31 +106,22 @@ def put_event(transaction: Transaction, event: mlmd.Event) -> None:
         _normalise_path(stored)
     if not stored.HasField("milliseconds_since_epoch"):
         stored.milliseconds_since_epoch = transaction.now_ms()
-    payload = stored.SerializeToString(deterministic=True)
-    transaction.write_link(
-        kinds.EVENT, payload, event_entries(artifact_id, execution_id, key, payload)
-    )
+    transaction.write(EVENT, stored)
 
 
 def attribute(transaction: Transaction, context_id: int, artifact_id: int) -> None:
     """Link context and artifact, unless they are linked already."""
     if not _is_linked(transaction, tables.CONTEXTS_BY_ARTIFACT, artifact_id, context_id):
-        link = mlmd.Attribution(context_id=context_id, artifact_id=artifact_id)
-        transaction.write_link(
-            kinds.ATTRIBUTION,
-            link.SerializeToString(deterministic=True),
-            attribution_entries(context_id, artifact_id),
+        transaction.write(
+            ATTRIBUTION, mlmd.Attribution(context_id=context_id, artifact_id=artifact_id)
         )
 
 
 def associate(transaction: Transaction, context_id: int, execution_id: int) -> None:
     """Link context and execution, unless they are linked already."""
     if not _is_linked(transaction, tables.CONTEXTS_BY_EXECUTION, execution_id, context_id):
-        link = mlmd.Association(context_id=context_id, execution_id=execution_id)
-        transaction.write_link(
-            kinds.ASSOCIATION,
-            link.SerializeToString(deterministic=True),
-            association_entries(context_id, execution_id),
+        transaction.write(
+            ASSOCIATION, mlmd.Association(context_id=context_id, execution_id=execution_id)
         )
 
 
@@ -144,12 +139,7 @@ def _put_parent_context(transaction: Transaction, link: mlmd.ParentContext) -> N
             f"context {parent} cannot be a parent of context {child}: it is that context or one of "
             "its descendants, and parent contexts must not form a cycle"
         )
-    stored = mlmd.ParentContext(child_id=child, parent_id=parent)
-    transaction.write(
-        kinds.PARENT_CONTEXT,
-        transaction.next_id(kinds.PARENT_CONTEXT),
-        stored.SerializeToString(deterministic=True),
-    )
+    transaction.write(PARENT_CONTEXT, mlmd.ParentContext(child_id=child, parent_id=parent))
 
 
 def _is_self_or_descendant(transaction: Transaction, context_id: int, *, of: int) -> bool:
@@ -181,12 +171,15 @@ def _is_linked(transaction: Transaction, table: int, node_id: int, context_id: i
 
 
 def _refuse_known_event(transaction: Transaction, event: mlmd.Event, key: int) -> None:
-    given = (event.artifact_id, event.execution_id, event.type)
-    for _, payload in transaction.entries(tables.EVENT_KEYS, key):
+    artifact_id = event.artifact_id
+    if artifact_id not in transaction.ids(tables.EVENT_KEYS, key):
+        return
+    given = (artifact_id, event.execution_id, event.type)
+    for _, payload in transaction.entries(tables.EVENTS_BY_ARTIFACT, artifact_id):
         known = mlmd.Event.FromString(payload)
         if (known.artifact_id, known.execution_id, known.type) == given:
             raise AlreadyExistsError(
-                f"artifact {event.artifact_id} and execution {event.execution_id} already have an "
+                f"artifact {artifact_id} and execution {event.execution_id} already have an "
                 f"event of type {mlmd.Event.Type.Name(event.type)}"
             )
 

@@ -20,14 +20,8 @@ from eventstore.errors import (
 from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind, NodeType
 from eventstore.log.readable import read_message
 from eventstore.log.record import Draft
-from eventstore.projections.index_tables import (
-    ARTIFACT_URIS,
-    TABLES_OF,
-    add_entry,
-    encode_id,
-    hash64,
-    name_key,
-)
+from eventstore.projections.index_entries import new_node_adder
+from eventstore.projections.index_tables import TABLES_OF, name_key
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.snapshot import VALUE_FIELDS
@@ -205,13 +199,11 @@ def _insert_all(
     # Written flat, since each further step would be taken thousands of times.
     message, kind_name, is_artifact = kind.message, kind.name, kind is ARTIFACT
     drafts, now, tables = transaction.drafts, transaction.now_ms(), TABLES_OF[kind]
-    stored_nodes, names, uris = (
-        transaction.pending[table] for table in (tables.stored, tables.names, ARTIFACT_URIS)
-    )
-    new_names = transaction.unknown_keys(tables.names)
+    names, new_names = transaction.pending[tables.names], transaction.unknown_keys(tables.names)
+    add_entries = new_node_adder(transaction.pending, kind)
     node_ids = transaction.next_ids(kind_name, len(nodes))
     positions = count(transaction.position + len(drafts) + 1)
-    type_id = 0
+    type_id, uri = 0, ""
     for given, key, node_id, position in zip(nodes, keys, node_ids, positions, strict=False):
         if given.type_id != type_id or type_id == 0:
             require_type_id(kind, given)
@@ -232,10 +224,11 @@ def _insert_all(
         if key is not None and (key in names or key not in new_names):
             check_custom_properties(kind, given)
             _refuse_taken_name(transaction, kind, type_id, type_name, given.name)
-        has_external_id = given.HasField("external_id")
-        if has_external_id:
+        external_id = None
+        if given.HasField("external_id"):
+            external_id = given.external_id
             check_custom_properties(kind, given)
-            _refuse_taken_external_id(transaction, kind, given.external_id)
+            _refuse_taken_external_id(transaction, kind, external_id)
         stored: Node = message()
         stored.CopyFrom(given)
         stored.DiscardUnknownFields()
@@ -251,15 +244,7 @@ def _insert_all(
         if _EMPTY_VALUE in payload:
             check_custom_properties(kind, given)
         drafts.append(Draft(kind_name, node_id, type_id, None, payload))
-        stored_nodes[node_id] = (position, payload)
-        entry = (position, encode_id(node_id))
-        if key is not None:
-            add_entry(names, key, entry)
-        if has_external_id:
-            external_ids = transaction.pending[tables.external_ids]
-            add_entry(external_ids, hash64(given.external_id), entry)
-        if is_artifact:
-            add_entry(uris, hash64(uri), entry)
+        add_entries(position, node_id, payload, key, external_id, uri)
     return [*node_ids]
 
 
@@ -347,7 +332,7 @@ def _write(
     node.last_update_time_since_epoch = update_time
     if kind is ARTIFACT and not node.HasField("uri"):
         node.uri = ""
-    transaction.write_node(kind, node, previous=previous)
+    transaction.write(kind, node, previous=previous)
 
 
 def _replaced(kind: NodeKind, given: Node) -> Node:

@@ -128,7 +128,7 @@ class Snapshot:
     def type_by_name(self, kind: NodeKind, name: str, version: str | None) -> NodeType | None:
         """The type of this name and exactly this version; an empty version is none."""
         version = version or ""
-        for type_id in self.linked_ids(TABLES_OF[kind.type].names, type_name_key(name, version)):
+        for type_id in self.linked_ids(TABLES_OF[kind.type].names, type_name_key(version, name)):
             node_type = self.type_by_id(kind, type_id)
             if node_type is not None and (node_type.name, node_type.version) == (name, version):
                 return node_type

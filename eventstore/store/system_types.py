@@ -26,5 +26,4 @@ def put_system_types(transaction: Transaction, _: None) -> None:
     for kind, name in SYSTEM_TYPES:
         if transaction.type_by_name(kind, name, None) is None:
             node_type = kind.type.message(id=transaction.next_id(TYPE_SEQUENCE), name=name)
-            payload = node_type.SerializeToString(deterministic=True)
-            transaction.write(kind.type.name, node_type.id, payload)
+            transaction.write(kind.type, node_type)

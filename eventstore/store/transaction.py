@@ -7,20 +7,17 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from eventstore.log.kinds import KINDS, NodeKind, TypeKind
+from eventstore.log.kinds import Kind, LinkKind, NodeKind
 from eventstore.log.record import Draft
 from eventstore.projections import Projections
 from eventstore.projections.base_check import Base
+from eventstore.projections.index_entries import add_entries
 from eventstore.projections.index_tables import (
-    STORED_TABLES,
     TABLES_OF,
     PendingEntries,
-    add_entry,
     as_sequence,
     decode_id,
-    index_entries,
     newest_entry,
-    node_entries,
 )
 from eventstore.store.snapshot import Snapshot
 
@@ -79,7 +76,7 @@ class Transaction(Snapshot):
         found = self.newest(TABLES_OF[kind.type].stored, type_id)
         if found is None:
             return None
-        self._rely_on(kind.type.name, type_id, *found)
+        self._rely_on(kind.type, type_id, found)
         return found[1]
 
     def look_up(self, table: int, keys: Collection[int]) -> None:
@@ -113,68 +110,47 @@ class Transaction(Snapshot):
 
         Ids of a put that fails are not burned: the next put takes them again, as on SQLite.
         """
-        return self.next_ids(sequence, 1)[0]
-
-    def next_ids(self, sequence: str, count: int) -> range:
-        """Take the next `count` ids of a sequence."""
         last = self._last_ids.get(sequence)
         if last is None:
             last = self.index.highest_id(sequence)
-        self._last_ids[sequence] = last + count
-        return range(last + 1, last + count + 1)
+        self._last_ids[sequence] = last + 1
+        return last + 1
 
-    def write(
-        self,
-        record_kind: str,
-        entity_id: int,
-        payload: bytes,
-        *,
-        type_id: int | None = None,
-        previous: int | None = None,
-    ) -> None:
-        """Add one draft and make it visible to the rest of the put."""
-        draft = Draft(record_kind, entity_id, type_id, previous, payload)
-        self._rely_on_previous(draft)
-        self._add(draft, index_entries(draft))
-        if isinstance(KINDS[record_kind], TypeKind):
-            self._types.clear()
-            self._declared.clear()
+    def next_ids(self, sequence: str, count: int) -> range:
+        """Take the next `count` ids of a sequence."""
+        first = self.next_id(sequence)
+        self._last_ids[sequence] += count - 1
+        return range(first, first + count)
 
-    def write_node(self, kind: NodeKind, node: Any, *, previous: tuple[int, bytes]) -> None:
-        """Add the draft of the post-image of a node that is stored already.
+    def write(self, kind: Kind, message: Any, *, previous: tuple[int, bytes] | None = None) -> None:
+        """Add the draft of a type, node or link, and make it visible to the rest of the put.
 
-        `previous` is the version that it replaces, and was made from, as `newest` gave it.
+        Links get their id here, the others have it. `previous` is the version that is replaced, and
+        that the message was made from, as `newest` gave it.
         """
-        payload = node.SerializeToString(deterministic=True)
-        draft = Draft(kind.name, node.id, node.type_id, previous[0], payload)
-        self._rely_on(kind.name, draft.entity_id, *previous)
-        # Taken from the message at hand, so that it is not parsed again.
-        self._add(draft, node_entries(kind, node, payload, is_first=False))
-
-    def write_link(
-        self, record_kind: str, payload: bytes, entries: list[tuple[int, int, bytes]]
-    ) -> None:
-        """Add the draft of a new link, with what it adds to the point index."""
-        self._add(Draft(record_kind, self.next_id(record_kind), None, None, payload), entries)
-
-    def _rely_on_previous(self, draft: Draft) -> None:
-        """Note the version that a draft replaces, if it was stored before this put."""
-        if draft.previous is not None and draft.previous <= self.position:
-            table = STORED_TABLES[draft.kind]
-            found = self.index.newest(table, draft.entity_id, self.position)
-            # Any other version is one that the log does not have at that position.
-            payload = found[1] if found is not None and found[0] == draft.previous else b""
-            self._rely_on(draft.kind, draft.entity_id, draft.previous, payload)
-
-    def _rely_on(self, kind: str, entity_id: int, position: int, payload: bytes) -> None:
-        if position <= self.position:
-            self.bases[position] = Base(position, kind, entity_id, payload)
-
-    def _add(self, draft: Draft, entries: list[tuple[int, int, bytes]]) -> None:
-        self.drafts.append(draft)
+        payload = message.SerializeToString(deterministic=True)
+        type_id = replaced = None
+        if isinstance(kind, LinkKind):
+            entity_id = self.next_id(kind.name)
+        else:
+            entity_id = message.id
+            if isinstance(kind, NodeKind):
+                type_id = message.type_id
+            else:
+                self._types.clear()
+                self._declared.clear()
+            if previous is not None:
+                self._rely_on(kind, entity_id, previous)
+                replaced = previous[0]
+        self.drafts.append(Draft(kind.name, entity_id, type_id, replaced, payload))
         position = self.position + len(self.drafts)
-        for table, key, value in entries:
-            add_entry(self.pending[table], key, (position, value))
+        add_entries(self.pending, kind, message, payload, position, replaced is None)
+
+    def _rely_on(self, kind: Kind, entity_id: int, version: tuple[int, bytes]) -> None:
+        """Note a version that drafts take content from, if it was stored before this put."""
+        position, payload = version
+        if position <= self.position:
+            self.bases[position] = Base(position, kind.name, entity_id, payload)
 
 
 def _now_ms() -> int:

@@ -99,7 +99,7 @@ def _create(transaction: Transaction, kind: NodeKind, given: NodeType) -> int:
         stored.ClearField("version")
     type_id = transaction.next_id(TYPE_SEQUENCE)
     stored.id = type_id
-    transaction.write(kind.type.name, stored.id, stored.SerializeToString(deterministic=True))
+    transaction.write(kind.type, stored)
     return type_id
 
 
@@ -151,12 +151,7 @@ def _evolve(
         return
     newest = transaction.newest(TABLES_OF[kind.type].stored, current.id)
     assert newest is not None
-    transaction.write(
-        kind.type.name,
-        current.id,
-        evolved.SerializeToString(deterministic=True),
-        previous=newest[0],
-    )
+    transaction.write(kind.type, evolved, previous=newest)
 
 
 def _refuse_other_property_types(described: str, given: Any, known: Any) -> None:

@@ -9,11 +9,18 @@ from typing import Any
 
 import hypothesis.strategies as st
 
-from eventstore.log import Commit, Draft
+from eventstore.log import Commit, Draft, Record
 from eventstore.log import record as kinds
 from eventstore.log.kinds import KINDS
+from eventstore.projections import index_tables as tables
 from eventstore.projections.folding import NODE_TABLES, NOT_ENDED
-from eventstore.projections.index_tables import index_entries
+from eventstore.projections.index_tables import (
+    encode_id,
+    event_key,
+    hash64,
+    name_key,
+    type_name_key,
+)
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 TYPE_KINDS = (kinds.ARTIFACT_TYPE, kinds.EXECUTION_TYPE, kinds.CONTEXT_TYPE)
@@ -138,7 +145,7 @@ class Model:
         """The point index as of a position."""
         found: dict[tuple[int, int], list[tuple[int, bytes]]] = defaultdict(list)
         for record in self.records[:as_of]:
-            for table, key, value in index_entries(record):
+            for table, key, value in _entries(record):
                 found[table, key].append((record.position, value))
         return dict(found)
 
@@ -222,3 +229,44 @@ def _optional(message: Any, name: str) -> Any:
 def shown(rows: dict[str, list[tuple[Any, ...]]]) -> str:
     """Rows as a text, which tells -0.0 from 0.0 and 1 from True."""
     return json.dumps({table: [repr(row) for row in found] for table, found in rows.items()})
+
+
+def _entries(record: Record) -> list[tuple[int, int, bytes]]:
+    """What a record adds to the point index, written out kind by kind."""
+    kind, payload, own_id = record.kind, record.payload, encode_id(record.entity_id)
+    assert payload is not None
+    message = KINDS[kind].message.FromString(payload)
+    if kind == kinds.EVENT:
+        artifact_id, execution_id = message.artifact_id, message.execution_id
+        key = event_key(artifact_id, execution_id, message.type)
+        return [
+            (tables.EVENTS_BY_ARTIFACT, artifact_id, payload),
+            (tables.EVENTS_BY_EXECUTION, execution_id, payload),
+            (tables.EVENT_KEYS, key, encode_id(artifact_id)),
+        ]
+    if kind in LINKS:
+        one, other = (getattr(message, name) for name in LINKS[kind][1])
+        forward, backward = {
+            kinds.ATTRIBUTION: (tables.ARTIFACTS_BY_CONTEXT, tables.CONTEXTS_BY_ARTIFACT),
+            kinds.ASSOCIATION: (tables.EXECUTIONS_BY_CONTEXT, tables.CONTEXTS_BY_EXECUTION),
+            kinds.PARENT_CONTEXT: (tables.PARENTS_BY_CONTEXT, tables.CHILDREN_BY_CONTEXT),
+        }[kind]
+        return [(forward, one, encode_id(other)), (backward, other, encode_id(one))]
+    by_id, by_name, by_external_id = {
+        kinds.ARTIFACT: (1, 7, 10),
+        kinds.EXECUTION: (2, 8, 11),
+        kinds.CONTEXT: (3, 9, 12),
+        kinds.ARTIFACT_TYPE: (4, 13, 16),
+        kinds.EXECUTION_TYPE: (5, 14, 17),
+        kinds.CONTEXT_TYPE: (6, 15, 18),
+    }[kind]
+    found = [(by_id, record.entity_id, payload)]
+    if kind in TYPE_KINDS:
+        found.append((by_name, type_name_key(message.version, message.name), own_id))
+    elif message.HasField("name") and (record.previous is None or kind == kinds.CONTEXT):
+        found.append((by_name, name_key(message.type_id, message.name), own_id))
+    if message.HasField("external_id"):
+        found.append((by_external_id, hash64(message.external_id), own_id))
+    if kind == kinds.ARTIFACT:
+        found.append((tables.ARTIFACT_URIS, hash64(message.uri), own_id))
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 import hypothesis.strategies as st
@@ -10,13 +11,15 @@ from hypothesis import given
 
 from eventstore.log import MemoryLog
 from eventstore.log.columns import one_batch
+from eventstore.log.kinds import KINDS, NodeKind
 from eventstore.projections.index_building import (
     INDEXED_COLUMNS,
     hash64s,
     highest_ids,
     run_tables,
 )
-from eventstore.projections.index_tables import hash64
+from eventstore.projections.index_entries import add_entries, new_node_adder
+from eventstore.projections.index_tables import PendingEntries, hash64, name_key
 from tests.property.projection_model import Model, commits_of_drafts
 
 
@@ -38,6 +41,26 @@ def test_built_runs_hold_the_entries_of_their_records(commits: list[Any]) -> Non
         table: sorted(rows, key=lambda row: row[:2]) for table, rows in expected.items()
     }
     assert highest_ids(records) == model.highest
+
+
+@given(commits_of_drafts())
+def test_new_nodes_add_what_their_records_add(changes: list[Any]) -> None:
+    added: PendingEntries = defaultdict(dict)
+    expected: PendingEntries = defaultdict(dict)
+    for position, draft in enumerate(Model().drafts(changes), start=1):
+        kind, payload = KINDS[draft.kind], draft.payload
+        if isinstance(kind, NodeKind) and draft.previous is None:
+            node = kind.message.FromString(payload)
+            add_entries(expected, kind, node, payload, position, True)
+            new_node_adder(added, kind)(
+                position,
+                node.id,
+                payload,
+                name_key(node.type_id, node.name) if node.HasField("name") else None,
+                node.external_id if node.HasField("external_id") else None,
+                getattr(node, "uri", ""),
+            )
+    assert {table: found for table, found in added.items() if found} == expected
 
 
 @given(st.lists(st.text(max_size=80)))

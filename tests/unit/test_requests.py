@@ -190,7 +190,7 @@ def test_a_put_reads_what_it_has_written(store: eventstore.MetadataStore) -> Non
     stored = transaction.newest_of_each(ARTIFACTS, [1, 2, 3])
     assert [*stored] == [1, 2]
     artifact = mlmd.Artifact(id=2, type_id=store.get_artifact_type("DataSet").id, uri="new")
-    transaction.write_node(ARTIFACT, artifact, previous=stored[2])
+    transaction.write(ARTIFACT, artifact, previous=stored[2])
     found = transaction.newest_of_each(ARTIFACTS, [1, 2, 3])
     assert found[1] == stored[1]
     assert found[2] == (store.log_position() + 1, transaction.drafts[0].payload)

@@ -139,7 +139,7 @@ def test_a_rebuild_during_a_put_lets_nothing_of_a_forged_run_by(
 
 def test_a_reader_of_a_forged_run_leaves_nothing_of_it_after_a_rebuild(directory: Path) -> None:
     def of_fake(rows: Rows) -> Rows:
-        return [{**row, "key": type_name_key("Fake", "")} for row in rows if row["value"]]
+        return [{**row, "key": type_name_key("", "Fake")} for row in rows if row["value"]]
 
     forge(directory, ARTIFACT_TYPES, renamed)
     forge(directory, ARTIFACT_TYPE_NAMES, of_fake)
