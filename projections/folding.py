@@ -13,9 +13,12 @@ import pyarrow.compute as compute
 
 from eventstore.log import record as kinds
 from eventstore.log.columns import VALUE_TYPE
-from eventstore.projections.node_listing import NOT_ENDED
 
 TABLES_FORMAT_VERSION: Final = 4
+
+NOT_ENDED: Final = 9_223_372_036_854_775_807
+"""`valid_to` of the version that is current."""
+
 NODE_TABLES: Final = {
     kinds.ARTIFACT: ("artifacts", "artifact_properties"),
     kinds.EXECUTION: ("executions", "execution_properties"),

@@ -1,9 +1,9 @@
-"""Values of properties and times held in order, in memory, once they are asked for repeatedly.
+"""Values of properties held in order, in memory, once they are asked for repeatedly.
 
-The tables answer `property = value` and "the newest twenty" by a scan. A program that asks once
-asks again. So from the third question about a property or time on, its values are held sorted, as
-far as memory may be spent on them. They lead to candidates in any version; the version as of a
-position tells whether one matches.
+The tables answer `property = value` by a scan. A program that asks once asks again. So from the
+third question about a property on, its values are held sorted, as far as memory may be spent on
+them. They lead to candidates in any version; the version as of a position tells whether one
+matches.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ import bisect
 import math
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from heapq import merge
-from itertools import groupby
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from eventstore.log import Commit, Log
@@ -23,21 +21,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from eventstore.projections.filter import PropertyField
-
-if TYPE_CHECKING:
     from eventstore.projections.tables import Tables
 
 USES_MIN: Final = 3
-"""How often a property or time is asked for before its values are held."""
+"""How often a property is asked for before its values are held."""
 
 ROWS_MAX: Final = 6_291_456
-"""How many values are held, of all properties and times: about 100 MB, or more for texts."""
+"""How many values are held, of all properties: about 100 MB, or more for texts."""
 
 TOUCHED_MAX: Final = 256
 """How many nodes may change after the values were read before the new values are read, too."""
-
-SORTED_MAX: Final = 16_384
-"""With more nodes in a range of values, the tables are asked instead of putting them in order."""
 
 _NOTED_MAX: Final = 65_536
 _USES_MAX: Final = 1_024
@@ -45,8 +38,8 @@ _USES_RATIO: Final = 2
 _NEW_SHARE_MAX: Final = 0.25
 """When a larger part of the values is new, all of them are read again."""
 
-_Key: TypeAlias = "tuple[str, PropertyField | str]"
-"""A node kind, and a property or the column of a time."""
+_Key: TypeAlias = "tuple[str, PropertyField]"
+"""A node kind and a property."""
 
 
 class HeldPart(NamedTuple):
@@ -58,29 +51,12 @@ class HeldPart(NamedTuple):
     def ids_of(self, value: Any) -> memoryview:
         """The nodes with a value, ascending."""
         start = bisect.bisect_left(self.values, value)
-        return self.node_ids[start : self._end(value, start)]
-
-    def ids_beside(self, comparison: str, value: Any) -> memoryview:
-        """The nodes with the values on one side of a value, and with that itself."""
-        start = bisect.bisect_left(self.values, value)
-        if comparison in (">", ">="):
-            return self.node_ids[start:]
-        return self.node_ids[: self._end(value, start)]
-
-    def walk(self, first: Any, *, descending: bool) -> Iterator[tuple[Any, int]]:
-        """(value, id) in order, from a value on or, if that is None, all."""
-        if descending:
-            end = len(self.values) if first is None else self._end(first, 0)
-            return zip(self.values[:end][::-1], self.node_ids[:end][::-1], strict=True)
-        start = 0 if first is None else bisect.bisect_left(self.values, first)
-        return zip(self.values[start:], self.node_ids[start:], strict=True)
-
-    def _end(self, value: Any, start: int) -> int:
-        """The place after the last row with a value."""
         if isinstance(value, float):
             # To bisect_left what is not a number is the greatest, as in SQL; not to bisect_right.
-            return bisect.bisect_left(self.values, math.nextafter(value, math.inf), start)
-        return bisect.bisect_right(self.values, value, start)
+            end = bisect.bisect_left(self.values, math.nextafter(value, math.inf), start)
+        else:
+            end = bisect.bisect_right(self.values, value, start)
+        return self.node_ids[start:end]
 
 
 _NOTHING: Final = HeldPart((), memoryview(b"").cast("q"))
@@ -136,65 +112,41 @@ class HeldValues:
         with self._mutex:
             self._is_noting = False
 
+    def note_use(
+        self, kind: str, field: PropertyField, wanted: Sequence[Any], tables: Tables
+    ) -> None:
+        """Hold the values of a property from now on, if they were asked for repeatedly."""
+        if not _are_comparable(field.member, wanted):
+            return
+        key = kind, field
+        with self._mutex:
+            if len(self._uses) > _USES_MAX:
+                self._uses.clear()
+                self._counts.clear()
+            self._uses[key] += 1
+            if self._uses[key] >= USES_MIN:
+                self._hold(key, tables)
+
     def nodes_bearing(
-        self,
-        kind: str,
-        field: PropertyField,
-        comparison: str,
-        wanted: Sequence[Any],
-        tables: Tables,
+        self, kind: str, field: PropertyField, wanted: Sequence[Any]
     ) -> list[Sequence[int]] | None:
         """Sequences of ids, each ascending, that hold all nodes that bear or bore a wanted value.
 
-        With another `comparison` than = they hold those that compare so with the one value. None
-        when the values of the field are not held, or there are too many nodes. The nodes may have
-        another value as of any position, and occur several times.
+        The nodes may have another value as of any position, and occur several times. None when the
+        values of the property are not held.
         """
-        values = [_comparable(field.member, value) for value in wanted]
-        if None in values:
+        if not _are_comparable(field.member, wanted):
             return None
-        found = self._parts((kind, field), tables)
-        if found is None:
-            return None
-        touched, *parts = found
-        if comparison == "=":
-            return [touched, *(part.ids_of(value) for part in parts for value in values)]
-        beside = [part.ids_beside(comparison, values[0]) for part in parts]
-        if sum(map(len, beside)) > SORTED_MAX:
-            return None
-        return [touched, sorted({node_id for ids in beside for node_id in ids})]
-
-    def nodes_in_order(
-        self, kind: str, column: str, first: int | None, tables: Tables, *, descending: bool
-    ) -> tuple[Sequence[int], Iterator[tuple[int, int]]] | None:
-        """Nodes that may have any time, and the (time, id) that all others have or had, in order.
-
-        `first` is the time to begin with, None for all. None when the times are not held.
-        """
-        found = self._parts((kind, column), tables)
-        if found is None:
-            return None
-        touched, *parts = found
-        walks = [part.walk(first, descending=descending) for part in parts]
-        return touched, (row for row, _ in groupby(merge(*walks, reverse=descending)))
-
-    def _parts(self, key: _Key, tables: Tables) -> tuple[list[int], HeldPart, HeldPart] | None:
         with self._mutex:
-            held = self._held_or_read(key, tables)
+            held = self._held.get((kind, field)) if self._is_noting else None
             if held is None:
                 return None
             touched = self._touched
-        kind = key[0]
         changed = sorted({node_id for changed_kind, node_id in touched if changed_kind == kind})
-        return changed, held.old, held.new
+        found = [part.ids_of(value) for part in (held.old, held.new) for value in wanted]
+        return [changed, *found]
 
-    def _held_or_read(self, key: _Key, tables: Tables) -> _Held | None:
-        if len(self._uses) > _USES_MAX:
-            self._uses.clear()
-            self._counts.clear()
-        self._uses[key] += 1
-        if self._uses[key] < USES_MIN:
-            return None
+    def _hold(self, key: _Key, tables: Tables) -> None:
         if not self._is_noting:
             self._held.clear()
             self._counts.clear()
@@ -204,14 +156,9 @@ class HeldValues:
             tables.fold(self._log.position)
         elif len(self._touched) > TOUCHED_MAX:
             self._read_further(tables)
-        return self._held.get(key) or self._read(key, tables)
-
-    def _read(self, key: _Key, tables: Tables) -> _Held | None:
-        if not self._has_room(key, tables):
-            return None
-        position = tables.checkpoint()
-        self._held[key] = _Held(_read_part(key, tables, 0), position, _NOTHING)
-        return self._held[key]
+        if key not in self._held and self._has_room(key, tables):
+            position = tables.checkpoint()
+            self._held[key] = _Held(_read_part(key, tables, 0), position, _NOTHING)
 
     def _has_room(self, key: _Key, tables: Tables) -> bool:
         """Whether the values may be held; others that are asked for far less often give way."""
@@ -243,31 +190,30 @@ class HeldValues:
                 self._held[key] = held._replace(new=new)
 
 
-def _source(key: _Key) -> tuple[str, str, str, dict[str, Any]]:
-    """The columns of values and ids, the table with a condition, and its parameters."""
+def _source(key: _Key) -> tuple[str, dict[str, Any]]:
+    """The table with a condition, and its parameters."""
     kind, field = key
-    if isinstance(field, str):
-        return field, "id", f"{kind}s WHERE true", {}
     condition = f"name = $name AND is_custom = $is_custom AND {field.member} IS NOT NULL"
     parameters = {"name": field.name, "is_custom": field.is_custom}
-    return field.member, "node_id", f"{kind}_properties WHERE {condition}", parameters
+    return f"{kind}_properties WHERE {condition}", parameters
 
 
 def _count(key: _Key, tables: Tables) -> int:
     """How many values of all versions there are."""
-    *_, source, parameters = _source(key)
+    source, parameters = _source(key)
     count: int = tables.query(f"SELECT count(*) FROM {source}", parameters)[0][0]
     return count
 
 
 def _read_part(key: _Key, tables: Tables, after: int) -> HeldPart:
     """The values of versions after a position."""
-    value, node_id, source, parameters = _source(key)
+    source, parameters = _source(key)
+    value = key[1].member
     found = tables.arrow(
         f"""
-        SELECT {value}, {node_id}
+        SELECT {value}, node_id
         FROM {source} AND valid_from > $after
-        ORDER BY {value}, {node_id}
+        ORDER BY {value}, node_id
         """,
         parameters | {"after": after},
     )
@@ -293,9 +239,9 @@ def _numbers(array: pa.Array, code: Literal["q", "d"]) -> Any:
     return numbers[array.offset : array.offset + len(array)]
 
 
-def _comparable(member: str, value: Any) -> Any:
-    """The value as the column has it; None when equality is not that of the column's values."""
+def _are_comparable(member: str, wanted: Sequence[Any]) -> bool:
+    """Whether values are equal to the column's where Python says so."""
     if member == "double_value":
-        return float(value) if math.isfinite(value) else None
+        return all(map(math.isfinite, wanted))
     # An integer is compared with a double as a double, which many integers are equal to.
-    return None if member == "int_value" and isinstance(value, float) else value
+    return member != "int_value" or not any(isinstance(value, float) for value in wanted)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eventstore.log import record as kinds
+from eventstore.log.kinds import ARTIFACT, EXECUTION
 from eventstore.projections.index_tables import EVENTS_BY_ARTIFACT, EVENTS_BY_EXECUTION
+from eventstore.projections.listing import Listing, NodeIds
 from eventstore.projections.projections import Projections
 from eventstore.proto import metadata_store_pb2 as mlmd
 
@@ -146,7 +148,9 @@ def _ends(
     """Those of the nodes at which the walk ends."""
     if kind not in endings or not ids:
         return set()
-    return projections.matching_ids(kind, sorted(ids), endings[kind].where(), as_of)
+    node_kind = ARTIFACT if kind == ARTIFACT.name else EXECUTION
+    listing = Listing(node_kind, as_of, among=NodeIds(sorted(ids)), where=endings[kind].where())
+    return {node_id for node_id, _ in projections.planner.find(listing).rows}
 
 
 def _leads(event: mlmd.Event, from_kind: str, direction: int) -> bool:

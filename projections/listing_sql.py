@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from eventstore.log import record as kinds
+from eventstore.log import kinds
 from eventstore.projections.filter import Join, SemiJoin
-from eventstore.projections.node_listing import NODE_TABLES, NOT_ENDED, Listing
+from eventstore.projections.folding import NODE_TABLES, NOT_ENDED
+from eventstore.projections.listing import AllNodes, InContext, Listing, NodeIds
 
 _LINKS_TO_CONTEXT: Final = {
     kinds.ARTIFACT: ("attributions", "artifact_id"),
@@ -30,16 +31,19 @@ def listing_sql(listing: Listing, *, is_now: bool) -> tuple[str, dict[str, Any]]
     where, parameters = listing.where, dict(listing.where.parameters) if listing.where else {}
     joins = list(where.joins) if where is not None else []
     conditions = [where.condition] if where is not None else []
-    if listing.context_id is not None:
-        links, end = _LINKS_TO_CONTEXT[listing.kind]
-        joins.append(Join(links, "link", ("link.context_id = $context_id",), end, ends=False))
-        parameters["context_id"] = listing.context_id
+    match listing.among:
+        case InContext(context_id):
+            links, end = _LINKS_TO_CONTEXT[listing.kind]
+            joins.append(Join(links, "link", ("link.context_id = $context_id",), end, ends=False))
+            parameters["context_id"] = context_id
+        case NodeIds(node_ids):
+            conditions.append("node.id IN (SELECT unnest($node_ids))")
+            parameters["node_ids"] = list(node_ids)
+        case AllNodes():
+            pass
     if listing.type_id is not None:
         conditions.append("node.type_id = $type_id")
         parameters["type_id"] = listing.type_id
-    if listing.node_ids is not None:
-        conditions.append("node.id IN (SELECT unnest($node_ids))")
-        parameters["node_ids"] = list(listing.node_ids)
     if listing.after is not None:
         conditions.append(_after(listing))
         parameters["after_value"], parameters["after_id"] = listing.after
@@ -69,7 +73,9 @@ def listing_sql(listing: Listing, *, is_now: bool) -> tuple[str, dict[str, Any]]
     key = f"{driver.alias}.{driver.node_key}"
     sql = _NODE_ID.sub(key, sql)
     semi_joins = where.semi_joins if where is not None else ()
-    found = [f"{key} IN ({_semi_join(one, listing.kind, is_now=is_now)})" for one in semi_joins]
+    found = [
+        f"{key} IN ({_semi_join(one, listing.kind.name, is_now=is_now)})" for one in semi_joins
+    ]
     return _HAVING.sub(lambda match: found[int(match.group(1))], sql), parameters
 
 
@@ -81,7 +87,7 @@ def positions_sql(listing: Listing) -> tuple[str, dict[str, Any]]:
         del parameters["type_id"]
     sql = f"""
     SELECT valid_from
-    FROM {NODE_TABLES[listing.kind]}
+    FROM {NODE_TABLES[listing.kind.name][0]}
     WHERE valid_from <= $as_of AND valid_to > $as_of {condition}
     ORDER BY id
     """
@@ -93,7 +99,7 @@ def _driver(listing: Listing, joins: Iterable[Join]) -> Join:
 
     Properties are valid for as long as their node's version is, and links have nodes at both ends.
     """
-    nodes = Join(NODE_TABLES[listing.kind], "node", node_key="id")
+    nodes = Join(NODE_TABLES[listing.kind.name][0], "node", node_key="id")
     if listing.where is None or listing.where.names_node or listing.order_by != "id":
         return nodes
     if listing.type_id is not None:
@@ -121,7 +127,7 @@ def _semi_join(semi_join: SemiJoin, kind: str, *, is_now: bool) -> str:
     texts = (semi_join.condition, *(on for join in of_node for on in join.on))
     named = [column for text in texts for column in _COLUMN.findall(text)]
     if any(table == "node" and column != "id" for table, column in named):
-        of_node.insert(0, Join(NODE_TABLES[kind], "node", node_key="id"))
+        of_node.insert(0, Join(NODE_TABLES[kind][0], "node", node_key="id"))
     if len(semi_join.chains) > 1:
         return _joined_apart(semi_join, of_node, is_now=is_now)
     joins = _in_order([*semi_join.chains[0], *of_node])

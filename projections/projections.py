@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from eventstore.errors import DataLossError, FailedPreconditionError
-from eventstore.log import Commit, Log, PositionConflictError, Progress, Record
+from eventstore.log import Commit, Log, PositionConflictError, Progress
 from eventstore.log.folder_tree import entries_below, remove_tree
 from eventstore.log.forking import open_at_first_use, renew_in_children
 from eventstore.log.os_errors import starting_thread
@@ -23,28 +21,21 @@ from eventstore.log.record import KINDS
 from eventstore.long_work import long_work
 from eventstore.projections.base_check import Base, BaseCheck
 from eventstore.projections.cache_file import remove_abandoned
-from eventstore.projections.held_values import HeldValues
-from eventstore.projections.index_tables import LINK_TABLES, STORED_TABLES, PendingEntries
-from eventstore.projections.leaving import ENDING_SECONDS
-from eventstore.projections.node_listing import (
-    Listing,
-    in_order,
-    is_by_time,
-    listed_by_time,
-    listed_from_index,
-    listed_of,
-    matching_rows,
-    property_looked_up,
-    rows_of_split,
-    split_listing,
+from eventstore.projections.index_tables import (
+    LINK_TABLES,
+    STORED_TABLES,
+    TABLES_OF,
+    PendingEntries,
 )
+from eventstore.projections.leaving import ENDING_SECONDS
 from eventstore.projections.point_index import TAIL_RECORDS_MAX, PointIndex
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-    from eventstore.projections.filter import FilterSql
+    from eventstore.log.kinds import NodeKind
+    from eventstore.projections.planning import Planner
     from eventstore.projections.subtree_heads import SubtreeHeads
     from eventstore.projections.tables import Tables
 
@@ -56,13 +47,6 @@ TABLES_NAME = "tables.duckdb"
 SUBTREE_HEADS_NAME = "subtree-heads"
 
 _TOLD_EVERY_SECONDS = 0.1
-
-RECENT_RECORDS_MAX = 64
-"""Up to this many records are cheaper to look at than to fold into the tables, per query."""
-
-
-SPLIT_RECORDS_MAX = 131_072
-"""Up to this many records a join with all events costs more than looking at some nodes' events."""
 
 
 class ProjectionsInfo(msgspec.Struct, frozen=True):
@@ -95,8 +79,7 @@ class Projections:
         self._mutex = threading.Lock()
         self._tables: Tables | None = None
         self._subtree_heads: SubtreeHeads | None = None
-        self._recent: deque[Record] = deque(maxlen=RECENT_RECORDS_MAX)
-        self._values = HeldValues(log)
+        self._planner: Planner | None = None
         self._bases = BaseCheck(log)
         if self._folder is not None and self._saves:
             remove_abandoned(self._folder)
@@ -107,8 +90,7 @@ class Projections:
         """Fold into a new index: a thread of the parent may have been folding."""
         self._mutex = threading.Lock()
         self._renewing = threading.Lock()
-        self._recent.clear()
-        self._values = HeldValues(self._log)
+        self._planner = None
         self._bases = BaseCheck(self._log)
         self._subtree_heads = None
         self.__dict__.pop("index", None)
@@ -143,9 +125,9 @@ class Projections:
         with self._mutex:
             # Another thread may have caught up with it already.
             if commit.first_position == self.index.position + 1:
-                self._values.note(commit)
+                if self._planner is not None:
+                    self._planner.note(commit)
                 self.index.add(commit, entries)
-                _note_newest(self._recent, commit)
 
     def bases_hold(
         self, index: PointIndex, bases: Collection[Base], *, is_built_again: bool = False
@@ -176,123 +158,28 @@ class Projections:
                 raise IndexBuiltAgainError(found)
         return True
 
-    def list_ids(
-        self,
-        kind: str,
-        *,
-        as_of: int,
-        type_id: int | None = None,
-        context_id: int | None = None,
-        order_by: str = "id",
-        descending: bool = False,
-        after: tuple[int, int] | None = None,
-        limit: int | None = None,
-        where: FilterSql | None = None,
-    ) -> list[tuple[int, int]]:
-        """(id, order value) of the nodes of a kind as of a position, in order; ties by id.
+    @property
+    def planner(self) -> Planner:
+        """What answers listings of nodes."""
+        if self._planner is None:
+            # Not at the top: look-ups by key need none.
+            from eventstore.projections.planning import Planner
 
-        `after` is the (order value, id) of the last row of the page before. Raises
-        InvalidArgumentError when `where` cannot be computed, such as for an integer overflow.
-        """
-        return self._listed(
-            Listing(
-                kind,
-                as_of,
-                type_id=type_id,
-                context_id=context_id,
-                order_by=order_by,
-                descending=descending,
-                after=after,
-                limit=limit,
-                where=where,
-            )
-        )
+            with self._mutex:
+                if self._planner is None:
+                    self._planner = Planner(self._log, lambda: self.index, self._opened_tables)
+        return self._planner
 
-    def all_nodes(self, kind: str, *, as_of: int, type_id: int | None = None) -> Iterator[pa.Array]:
+    def all_nodes(
+        self, kind: NodeKind, *, as_of: int, type_id: int | None = None
+    ) -> Iterator[pa.Array]:
         """The serialized nodes of a kind, or of a type, by id, in parts: for very many of them."""
+        from eventstore.projections.listing import Listing
         from eventstore.projections.listing_sql import positions_sql
 
         sql, parameters = positions_sql(Listing(kind, as_of, type_id=type_id))
         positions = self._folded_tables(as_of).arrow(sql, parameters).column(0).combine_chunks()
-        return self.index.values_at(STORED_TABLES[kind], positions)
-
-    def matching_ids(self, kind: str, ids: Sequence[int], where: FilterSql, as_of: int) -> set[int]:
-        """Those of the given nodes that match a filter as of a position."""
-        rows = self._listed(Listing(kind, as_of, node_ids=ids, where=where))
-        return {node_id for node_id, _ in rows}
-
-    def _listed(self, listing: Listing) -> list[tuple[int, int]]:
-        rows = listed_from_index(self.index, listing)
-        if rows is not None:
-            return rows
-        rows = self._listed_by_values(listing)
-        if rows is None:
-            rows = self._listed_by_time(listing)
-        if rows is not None:
-            return rows
-        first = split_listing(listing, is_small=self._log.position <= SPLIT_RECORDS_MAX)
-        if first is not None:
-            rows = rows_of_split(self.index, listing, self._listed(first))
-            if rows is not None:
-                return rows
-        tables = self._opened_tables()
-        checkpoint = tables.checkpoint()
-        recent = self._recently_put(checkpoint, listing)
-        if recent is None:
-            tables.fold(listing.as_of)
-            return tables.listed(listing)
-        # The tables lack a few puts: the nodes that these have touched are looked at one by one.
-        limit = None if listing.limit is None else listing.limit + len(recent)
-        rows = tables.listed(replace(listing, as_of=checkpoint, limit=limit))
-        untouched = [row for row in rows if row[0] not in recent]
-        touched = matching_rows(self.index, listing, dict.fromkeys(recent, ()))
-        return in_order([*untouched, *touched], listing)
-
-    def _listed_by_values(self, listing: Listing) -> list[tuple[int, int]] | None:
-        """What a filter by a property's value lists; None unless the values are held."""
-        looked_up = property_looked_up(listing)
-        if looked_up is None:
-            return None
-        tables = self._opened_tables()
-        node_ids = self._values.nodes_bearing(listing.kind, *looked_up, tables)
-        return None if node_ids is None else listed_of(self.index, listing, node_ids)
-
-    def _listed_by_time(self, listing: Listing) -> list[tuple[int, int]] | None:
-        """The first of a listing ordered by a time; None unless the times are held."""
-        if not is_by_time(listing):
-            return None
-        found = self._values.nodes_in_order(
-            listing.kind,
-            listing.order_by,
-            None if listing.after is None else listing.after[0],
-            self._opened_tables(),
-            descending=listing.descending,
-        )
-        return None if found is None else listed_by_time(self.index, listing, *found)
-
-    def _recently_put(self, checkpoint: int, listing: Listing) -> set[int] | None:
-        """The nodes of which tables at an older position have other versions than a listing.
-
-        None when it is better to fold them first: when they are many, or the listing depends on
-        more than the nodes themselves.
-        """
-        where = listing.where
-        is_alone = where is None or (where.evaluate is not None and where.look_up_alias is None)
-        if listing.context_id is not None or not is_alone:
-            return None
-        if not checkpoint or not 0 < listing.as_of - checkpoint <= RECENT_RECORDS_MAX:
-            return None
-        recent = list(self._recent)
-        if not recent or recent[0].position > checkpoint + 1:
-            return None
-        if recent[-1].position < listing.as_of:
-            # The noting of the newest ones was interrupted.
-            return None
-        return {
-            record.entity_id
-            for record in recent
-            if record.kind == listing.kind and checkpoint < record.position <= listing.as_of
-        }
+        return self.index.values_at(TABLES_OF[kind].stored, positions)
 
     def counts(self, as_of: int) -> dict[str, int]:
         """How many types, nodes and links of each kind there are as of a position of the index."""
@@ -426,14 +313,14 @@ class Projections:
     def _fold(self, index: PointIndex, progress: Progress | None) -> None:
         """Fold into an index what the log has gained, and note its newest records."""
         start, end = index.position, self._log.position
-        if end - start > TAIL_RECORDS_MAX:
+        if end - start > TAIL_RECORDS_MAX and self._planner is not None:
             # What was sealed may be folded without its commits being seen here.
-            self._values.forget()
+            self._planner.forget()
         index.fold_sealed(self._log, progress)
         for commit in self._log.commits(index.position, end):
-            self._values.note(commit)
+            if self._planner is not None:
+                self._planner.note(commit)
             index.add(commit)
-            _note_newest(self._recent, commit)
             if progress is not None:
                 progress(commit.last_position - start, end - start)
 
@@ -456,13 +343,6 @@ class Projections:
 def remove_projections(directory: Path) -> None:
     """Throw away the caches of the store in `directory`: the next reads fold them again."""
     remove_tree(directory / FOLDER_NAME, ignore_errors=True)
-
-
-def _note_newest(recent: deque[Record], commit: Commit) -> None:
-    """Keep the newest records at hand, without a gap between them."""
-    if recent and recent[-1].position != commit.first_position - 1:
-        recent.clear()
-    recent.extend(commit.records[-RECENT_RECORDS_MAX:])
 
 
 def _size(path: Path | None) -> int:

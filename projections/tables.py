@@ -32,8 +32,8 @@ from eventstore.projections.deadlines import STATEMENT_SECONDS_MAX, Deadline
 from eventstore.projections.definitions import are_as_made
 from eventstore.projections.folding import FOLDED_COLUMNS, TableChange, table_changes
 from eventstore.projections.leaving import answer_or_leave
+from eventstore.projections.listing import Listing
 from eventstore.projections.listing_sql import listing_sql
-from eventstore.projections.node_listing import Listing
 from eventstore.projections.tables_file import (
     ONE_THREAD_RECORDS_MAX,
     OpenedTables,

@@ -9,6 +9,11 @@ import eventstore
 from eventstore.log import Commit, DirectoryLog, Draft, Log
 from eventstore.log import record as kinds
 from eventstore.log.acknowledged import FILE_NAME, read_acknowledged, write_acknowledged
+from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION
+from eventstore.projections import Projections
+from eventstore.projections.candidates import Limits
+from eventstore.projections.listing import Listing
+from eventstore.projections.planning import Planner
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 
@@ -67,6 +72,22 @@ def draft(entity_id: int, *, name: str | None = None, previous: int | None = Non
 
 def append(log: Log, *drafts: Draft, actor: str | None = "tester") -> Commit:
     return log.append(drafts, expected_position=log.position, actor=actor)
+
+
+NODE_KINDS = {kind.name: kind for kind in (ARTIFACT, EXECUTION, CONTEXT)}
+
+
+def list_ids(projections: Projections, kind: str, **listing: Any) -> list[tuple[int, int]]:
+    """The rows of a listing, by the names of its fields."""
+    return projections.planner.find(Listing(NODE_KINDS[kind], **listing)).rows
+
+
+def limited_planner(projections: Projections, **limits: int) -> Planner:
+    """The planner of the projections from here on, with other limits."""
+    projections._planner = Planner(
+        projections._log, lambda: projections.index, projections._opened_tables, Limits(**limits)
+    )
+    return projections.planner
 
 
 def rotate(log: DirectoryLog) -> None:

@@ -10,6 +10,7 @@ from eventstore.lineage.graph import names_of
 from eventstore.log.kinds import ARTIFACT, EXECUTION
 from eventstore.projections import index_tables as tables
 from eventstore.projections.lineage import INPUTS, OUTPUTS
+from eventstore.projections.listing import Listing
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.repr_html import ShownInNotebooks, ShownList
 from eventstore.store.node_reads import nodes_by_id
@@ -95,10 +96,8 @@ def _wanted(inputs: Iterable[int] | Mapping[str, Iterable[int]]) -> set[tuple[st
 def _candidates(snapshot: Snapshot, type_id: int, artifact_ids: set[int]) -> list[int]:
     """The executions that may match, the newest first."""
     if not artifact_ids:
-        rows = snapshot.projections.list_ids(
-            EXECUTION.name, as_of=snapshot.position, type_id=type_id
-        )
-        return [row[0] for row in reversed(rows)]
+        listing = Listing(EXECUTION, snapshot.position, type_id=type_id, descending=True)
+        return [node_id for node_id, _ in snapshot.projections.planner.find(listing).rows]
     by_artifact = [
         {
             event.execution_id

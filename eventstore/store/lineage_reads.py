@@ -8,6 +8,7 @@ from eventstore.errors import InvalidArgumentError, NotFoundError, Unimplemented
 from eventstore.log.kinds import ARTIFACT, EXECUTION, NODE_KINDS, NodeKind
 from eventstore.projections import index_tables as tables
 from eventstore.projections.lineage import Ending, walk
+from eventstore.projections.listing import Listing
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.snapshot import Snapshot
@@ -87,12 +88,9 @@ def _starting_nodes(
         raise InvalidArgumentError(f"max_num_hops cannot be negative, it is {options.max_num_hops}")
     from eventstore.projections.filter import compile_filter
 
-    rows = snapshot.projections.list_ids(
-        kind.name,
-        as_of=snapshot.position,
-        where=compile_filter(text, kind.name),
-        limit=MAX_STARTING_NODES,
-    )
+    where = compile_filter(text, kind.name)
+    listing = Listing(kind, snapshot.position, where=where, limit=MAX_STARTING_NODES)
+    rows = snapshot.projections.planner.find(listing).rows
     if not rows:
         raise NotFoundError(f"no {kind.name} matches the starting filter_query {text!r}")
     return kind, [row[0] for row in rows]

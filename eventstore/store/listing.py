@@ -14,6 +14,7 @@ import msgspec
 
 from eventstore.errors import InvalidArgumentError
 from eventstore.log.kinds import NodeKind
+from eventstore.projections.listing import ALL_NODES, Found, InContext, Listing
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.snapshot import Snapshot
 
@@ -33,9 +34,9 @@ _ORDER_COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Node ids in listing order, the position to read them at, and the token, "" at the end."""
+    """Nodes in listing order, the position to read them at, and the token, "" at the end."""
 
-    ids: list[int]
+    found: Found
     position: int
     next_page_token: str
 
@@ -68,7 +69,7 @@ def list_page(
     size = min(options.max_result_size, MAX_PAGE_SIZE)
     token = _parse_token(options) if options.next_page_token else None
     position = snapshot.position if token is None else min(token.position, snapshot.position)
-    rows = list_rows(
+    found = find_nodes(
         snapshot,
         kind,
         options,
@@ -78,14 +79,15 @@ def list_page(
         position=position,
         after=None if token is None else (token.last_value, token.last_id),
     )
+    rows = found.rows
     if len(rows) <= size:
-        return Page([row[0] for row in rows], position, "")
+        return Page(found, position, "")
     last_id, last_value = rows[size - 1]
     next_token = _PageToken(order.field, order.is_asc, last_value, last_id, position)
-    return Page([row[0] for row in rows[:size]], position, _encode_token(next_token))
+    return Page(found._replace(rows=rows[:size]), position, _encode_token(next_token))
 
 
-def list_rows(
+def find_nodes(
     snapshot: Snapshot,
     kind: NodeKind,
     options: mlmd.ListOperationOptions,
@@ -95,21 +97,22 @@ def list_rows(
     context_id: int | None = None,
     position: int | None = None,
     after: tuple[int, int] | None = None,
-) -> list[tuple[int, int]]:
-    """(id, order value) of the nodes in order, as of the snapshot's position or an earlier one."""
+) -> Found:
+    """The nodes in order, as of the snapshot's position or an earlier one."""
     _check_order(options)
     order = options.order_by_field
-    return snapshot.projections.list_ids(
-        kind.name,
-        as_of=snapshot.position if position is None else position,
+    listing = Listing(
+        kind,
+        snapshot.position if position is None else position,
+        among=ALL_NODES if context_id is None else InContext(context_id),
         type_id=type_id,
-        context_id=context_id,
         order_by=_ORDER_COLUMNS[order.field],
         descending=not order.is_asc,
         after=after,
         limit=limit,
         where=_compiled_filter(kind, options),
     )
+    return snapshot.projections.planner.find(listing)
 
 
 def _check_order(options: mlmd.ListOperationOptions) -> None:

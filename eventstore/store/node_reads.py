@@ -13,9 +13,10 @@ from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind
 from eventstore.log.readable import read_message, read_messages
 from eventstore.projections import index_tables as tables
 from eventstore.projections.index_tables import TABLES_OF, hash64
+from eventstore.projections.listing import Found, Listing
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
-from eventstore.store.listing import list_page, list_rows
+from eventstore.store.listing import Page, find_nodes, list_page
 from eventstore.store.snapshot import Snapshot, distinct_ids
 from eventstore.store.type_reads import check_external_ids
 from eventstore.store.wire import fill_repeated, fill_repeated_from_columns
@@ -128,8 +129,8 @@ def list_nodes(
 
     Raises InvalidArgumentError for an order or a filter that is none.
     """
-    rows = list_rows(snapshot, kind, options, limit=limit, context_id=context_id)
-    return read_messages(kind.message, [*_payloads(snapshot, kind, (row[0] for row in rows))])
+    found = find_nodes(snapshot, kind, options, limit=limit, context_id=context_id)
+    return read_messages(kind.message, [*_payloads_of(snapshot, kind, found)])
 
 
 def get_artifacts_by_id(
@@ -228,10 +229,7 @@ def _list(snapshot: Snapshot, kind: NodeKind, request: Any, response: Response) 
             return _fill_all(snapshot, kind, None, response)
         ids = snapshot.projections.index.keys(TABLES_OF[kind].stored, snapshot.position)
         return _fill_nodes(snapshot, kind, ids, response)
-    page = list_page(snapshot, kind, request.options)
-    if page.next_page_token:
-        response.next_page_token = page.next_page_token
-    return _fill_nodes(_at(snapshot, page.position), kind, page.ids, response)
+    return _fill_page(snapshot, kind, list_page(snapshot, kind, request.options), response)
 
 
 def _list_by_type(snapshot: Snapshot, kind: NodeKind, request: Any, response: Response) -> Response:
@@ -241,14 +239,14 @@ def _list_by_type(snapshot: Snapshot, kind: NodeKind, request: Any, response: Re
     if not request.HasField("options"):
         if _are_many(snapshot, kind):
             return _fill_all(snapshot, kind, node_type.id, response)
-        rows = snapshot.projections.list_ids(
-            kind.name, as_of=snapshot.position, type_id=node_type.id
-        )
-        return _fill_nodes(snapshot, kind, (row[0] for row in rows), response)
+        listing = Listing(kind, snapshot.position, type_id=node_type.id)
+        found = snapshot.projections.planner.find(listing)
+        return fill_repeated(response, kind.plural, _payloads_of(snapshot, kind, found))
     page = list_page(snapshot, kind, request.options, type_id=node_type.id)
-    if page.ids:
+    if page.found.rows:
+        # Set, though it be empty, like upstream's.
         response.next_page_token = page.next_page_token
-    return _fill_nodes(_at(snapshot, page.position), kind, page.ids, response)
+    return _fill_page(snapshot, kind, page, response)
 
 
 def _list_by_context(
@@ -258,15 +256,15 @@ def _list_by_context(
         ids = snapshot.linked_ids(table, request.context_id)
         return _fill_nodes(snapshot, kind, ids, response)
     page = list_page(snapshot, kind, request.options, context_id=request.context_id)
+    return _fill_page(snapshot, kind, page, response)
+
+
+def _fill_page(snapshot: Snapshot, kind: NodeKind, page: Page, response: Response) -> Response:
     if page.next_page_token:
         response.next_page_token = page.next_page_token
-    return _fill_nodes(_at(snapshot, page.position), kind, page.ids, response)
-
-
-def _at(snapshot: Snapshot, position: int) -> Snapshot:
-    if position == snapshot.position:
-        return snapshot
-    return Snapshot(snapshot.projections, position)
+    if page.position != snapshot.position:
+        snapshot = Snapshot(snapshot.projections, page.position)
+    return fill_repeated(response, kind.plural, _payloads_of(snapshot, kind, page.found))
 
 
 def _fill_nodes(
@@ -284,7 +282,7 @@ def _fill_all(
     snapshot: Snapshot, kind: NodeKind, type_id: int | None, response: Response
 ) -> Response:
     """Append all nodes of the kind, or of a type, by id."""
-    payloads = snapshot.projections.all_nodes(kind.name, as_of=snapshot.position, type_id=type_id)
+    payloads = snapshot.projections.all_nodes(kind, as_of=snapshot.position, type_id=type_id)
     return fill_repeated_from_columns(response, kind.plural, payloads)
 
 
@@ -294,6 +292,18 @@ def _payloads(snapshot: Snapshot, kind: NodeKind, node_ids: Iterable[int]) -> It
     while ids := list(islice(remaining, _IDS_PER_LOOK_UP)):
         found = snapshot.newest_of_each(TABLES_OF[kind].stored, ids)
         yield from [found[node_id][1] for node_id in ids if node_id in found]
+
+
+def _payloads_of(snapshot: Snapshot, kind: NodeKind, found: Found) -> Iterable[bytes]:
+    """The serialized nodes that a listing has found, in its order."""
+    node_ids = [node_id for node_id, _ in found.rows]
+    read = dict(found.payloads)
+    unread = [node_id for node_id in node_ids if node_id not in read]
+    if len(unread) == len(node_ids):
+        return _payloads(snapshot, kind, node_ids)
+    for node_id, (_, payload) in snapshot.newest_of_each(TABLES_OF[kind].stored, unread).items():
+        read[node_id] = payload
+    return [read[node_id] for node_id in node_ids if node_id in read]
 
 
 def _named(snapshot: Snapshot, kind: NodeKind, request: Any, name: str) -> Node | None:

@@ -10,9 +10,9 @@ from functools import lru_cache
 from typing import Any, Final
 
 from eventstore.projections.filter import evaluation, functions, operators
+from eventstore.projections.filter.evaluation import Evaluate
 from eventstore.projections.filter.filter_sql import FilterSql, Join, PropertyField, SemiJoin
 from eventstore.projections.filter.lexing import lex
-from eventstore.projections.filter.narrowing import split
 from eventstore.projections.filter.quantifying import quantified
 from eventstore.projections.filter.rows import Rows
 from eventstore.projections.filter.schema import (
@@ -88,11 +88,7 @@ def _compile(text: str, kind: str) -> FilterSql:
     shaped = _shape_cached if len(lexed.tokens) <= _CACHED_TOKENS_MAX else _shape
     shape = shaped(tuple(lexed.tokens), kind, tuple(lexed.aliases.values()))
     values = {name: _value(value, lexed.values) for name, value in shape.parameters.items()}
-    split = shape.split
-    if split is not None:
-        of_nodes = {name: values[name] for name in split.of_nodes.parameters}
-        split = replace(split, of_nodes=replace(split.of_nodes, parameters=of_nodes))
-    return replace(shape, parameters=values, split=split)
+    return replace(shape, parameters=values)
 
 
 def _value(value: Any, values: Sequence[Any]) -> Any:
@@ -114,24 +110,31 @@ def _shape(tokens: tuple[Token, ...], kind: str, aliases: tuple[str, ...]) -> Fi
         for token in tokens
         if token.kind == PROPERTY
     )
-    alias = None if root.look_up is None else root.look_up.alias
+    aliases_named = root.names.aliases
     condition, semi_joins, left_out = root.sql, tuple[SemiJoin, ...](), set[str]()
-    if len(root.names.aliases) > 1:
+    if len(aliases_named) > 1:
         # With a single alias a join is no worse.
         condition, semi_joins = quantified(root, compiled.joins)
-        left_out = {name for alias in root.names.aliases for name in (alias, f"{alias} type")}
+        left_out = {name for alias in aliases_named for name in (alias, f"{alias} type")}
     shape = FilterSql(
         condition,
         compiled.joins_but(left_out),
         {},
         compiled.names_node,
-        root.evaluate if root.names.aliases <= {alias} else None,
+        root.evaluate if len(aliases_named) <= 1 else None,
         properties_named,
+        next((alias.partition("_")[0] for alias in aliases_named), None),
+        _of_neighbour(root),
         root.look_up,
-        split(root, compiled, properties_named),
         semi_joins,
     )
     return compiled.with_parameters(shape)
+
+
+def _of_neighbour(root: Typed) -> Evaluate | None:
+    operands = root.operands if root.logic == "AND" else (root,)
+    alone = [part.evaluate for part in operands if part.names.aliases and not part.names.node]
+    return evaluation.junction("AND", alone) if alone else None
 
 
 _compile_cached = lru_cache(maxsize=1024)(_compile)
@@ -240,7 +243,7 @@ class Compiler:
             parameter = self.bind(name).removeprefix("$")
             alias = f"property_{len(self.joins)}"
             self.joins[key] = (property_join(alias, self.kind, parameter, is_custom=is_custom),)
-        return Typed("", STRUCT, struct=(map_name, name), names=Names(node=True, properties=True))
+        return Typed("", STRUCT, struct=(map_name, name), names=Names(node=True))
 
     def _neighbour(self, alias: str) -> Typed:
         prefix = next((p for p in NEIGHBOURS[self.kind] if alias.startswith(f"{p}_")), None)
@@ -352,5 +355,4 @@ def _names_of(parts: Sequence[Typed]) -> Names:
     return Names(
         frozenset().union(*(part.names.aliases for part in parts)),
         any(part.names.node for part in parts),
-        any(part.names.properties for part in parts),
     )

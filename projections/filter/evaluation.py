@@ -12,16 +12,20 @@ from functools import lru_cache
 from typing import Any, Final, Protocol
 
 
-class Candidate(Protocol):
-    """A node that a condition is evaluated on."""
+class Neighbour(Protocol):
+    """A context or event that a condition on a node names."""
 
     def column(self, name: str) -> Any:
         """The value of a column of the tables, None for NULL."""
 
     def type_name(self) -> str:
-        """The name of the node's type."""
+        """The name of its type."""
 
-    def neighbour(self) -> Candidate:
+
+class Candidate(Neighbour, Protocol):
+    """A node that a condition is evaluated on."""
+
+    def neighbour(self) -> Neighbour:
         """The neighbour that is looked at."""
 
     def property(self, is_custom: bool, name: str, member: str, /) -> Any:

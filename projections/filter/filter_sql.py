@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from eventstore.projections.filter.evaluation import Evaluate
 
@@ -66,23 +66,31 @@ class PropertyField:
 
 
 @dataclass(frozen=True, slots=True)
-class LookUp:
-    """What a node must bear to match: one of the values of parameters, or of a list, in a field.
+class FieldLookUp:
+    """The node bears one of the values in `id`, `name`, `external_id` or `uri`."""
 
-    `field` is `id`, `name`, `external_id` or `uri`, of the context under an alias if there is one,
-    which are indexed, or that of a property, whose values may be held. Those may also be compared
-    with the one parameter by another `comparison`: <, <=, > or >=.
-    """
-
-    field: str | PropertyField
+    field: str
     parameters: tuple[str, ...]
-    alias: str | None = None
-    comparison: str = "="
 
-    def values(self, parameters: dict[str, Any]) -> list[Any]:
-        """What a node must bear one of."""
-        named = [parameters[name] for name in self.parameters]
-        return list(named[0]) if named and isinstance(named[0], list) else named
+
+@dataclass(frozen=True, slots=True)
+class ContextLookUp:
+    """The node is in a context that bears one of the values in `id` or `name`."""
+
+    field: str
+    parameters: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PropertyLookUp:
+    """The node bears one of the values in a property."""
+
+    property: PropertyField
+    parameters: tuple[str, ...]
+
+
+LookUp: TypeAlias = FieldLookUp | ContextLookUp | PropertyLookUp
+"""What is true of all nodes that match a filter, where that leads to them."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +98,11 @@ class FilterSql:
     """A filter as SQL on the row `node`: a condition, the joins that it needs, and its values.
 
     `names_node` says whether condition or joins name any column of `node` but its id. `evaluate`
-    is the same condition in Python, None where only SQL will do; it holds for nodes that have all
-    of `properties`, the (is_custom, name) that the filter mentions. `look_up` narrows the nodes
-    that can match, None when nothing does; its alias is the one neighbour that `evaluate` knows.
-    `split` is the same filter in two steps, where there is one. `semi_joins` are those that the
-    condition names.
+    is the same condition in Python, None where only SQL will do. It holds for nodes that have all
+    of `properties`, the (is_custom, name) that the filter mentions; of `neighbours`, if it mentions
+    such (`contexts` or `events`), it is asked for one after the other; `of_neighbour` is what it
+    says of them alone. `look_up` narrows the nodes
+    that can match, None when nothing does. `semi_joins` are those that the condition names.
     """
 
     condition: str
@@ -103,28 +111,12 @@ class FilterSql:
     names_node: bool = True
     evaluate: Evaluate | None = None
     properties: frozenset[tuple[bool, str]] = frozenset()
+    neighbours: str | None = None
+    of_neighbour: Evaluate | None = None
     look_up: LookUp | None = None
-    split: SplitFilter | None = None
     semi_joins: tuple[SemiJoin, ...] = ()
 
-    @property
-    def of_nodes(self) -> FilterSql:
-        """All that it says of nodes, if the rest is about their events."""
-        return self if self.split is None or self.split.of_event is None else self.split.of_nodes
-
-    @property
-    def look_up_alias(self) -> str | None:
-        """The neighbour that `evaluate` needs, if any."""
-        return None if self.look_up is None else self.look_up.alias
-
-
-@dataclass(frozen=True, slots=True)
-class SplitFilter:
-    """A filter in two steps: `of_nodes` is answered fast, the rest is looked up for what it found.
-
-    The rest is what the filter says of one of their events, `of_event`, evaluated with an event as
-    the neighbour; without it what the filter says of their properties.
-    """
-
-    of_nodes: FilterSql
-    of_event: Evaluate | None = None
+    def looked_up_values(self, look_up: LookUp) -> list[Any]:
+        """What a node must bear one of."""
+        named = [self.parameters[name] for name in look_up.parameters]
+        return list(named[0]) if named and isinstance(named[0], list) else named

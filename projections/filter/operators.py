@@ -112,7 +112,7 @@ def _comparison(word: str, left: Typed, right: Typed) -> Typed:
         f"({left.sql} {word} {right.sql})",
         BOOL,
         evaluate=evaluation.comparison(word, left.evaluate, right.evaluate),
-        look_up=look_up_of(left, [right], word),
+        look_up=look_up_of(left, [right]) if word == "=" else None,
     )
 
 
@@ -202,9 +202,7 @@ def _like(left: Typed, right: Typed, *, negated: bool) -> Typed:
     # As SQLite and MySQL do it for MLMD: the case of ASCII letters does not count.
     sql = functions.like_without_case(left.sql, right.sql)
     evaluate = evaluation.like(left.evaluate, right.evaluate, negated=negated)
-    if negated:
-        return Typed(f"(NOT {sql})", BOOL, evaluate=evaluate)
-    return Typed(sql, BOOL, evaluate=evaluate, is_like=True)
+    return Typed(f"(NOT {sql})" if negated else sql, BOOL, evaluate=evaluate)
 
 
 # Arithmetic

@@ -45,11 +45,10 @@ class Column:
 
 
 class Names(NamedTuple):
-    """What a piece names: neighbours by alias, the listed node itself, properties of it."""
+    """What a piece names: neighbours by alias, the listed node itself."""
 
     aliases: frozenset[str] = frozenset()
     node: bool = False
-    properties: bool = False
 
 
 NO_NAMES: Final = Names()
@@ -82,7 +81,7 @@ class Typed:
     whose column it is. `parameter` names the value of a literal, `literal` is that. `look_up` is
     what a node must bear for a condition to be true. `operands` are those of `logic` (AND, OR, NOT,
     IS TRUE or IS FALSE), or the members of a list. `property` is the one that it is; `struct` says
-    what `.` leads to a field of. `is_like` tells a LIKE. `depth` is that of the tree of operators.
+    what `.` leads to a field of. `depth` is that of the tree of operators.
     """
 
     sql: str
@@ -96,7 +95,6 @@ class Typed:
     operands: tuple[Typed, ...] = ()
     property: PropertyField | None = None
     struct: tuple[str, str] | None = None
-    is_like: bool = False
     logic: str = ""
     names: Names = NO_NAMES
     depth: int = 0

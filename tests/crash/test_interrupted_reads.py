@@ -31,8 +31,10 @@ _WATCHED = (
     "eventstore/log/writers_lock.py",
     "projections/held_values.py",
     "projections/index_tail.py",
+    "projections/planning.py",
     "projections/point_index.py",
     "projections/projections.py",
+    "projections/recent_records.py",
 )
 
 

@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from eventstore import errors
-from eventstore.projections import node_listing
 from eventstore.projections.filter import compile_filter, compiler, functions, lexing, operators
-from eventstore.projections.node_listing import Listing
+from eventstore.projections.listing import Listing, NodeIds
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
+from tests.builders import NODE_KINDS
 from tests.differential.casts import without_casts
 from tests.differential.clients import Client, OurStore
 from tests.differential.messages import KINDS
@@ -157,13 +157,16 @@ def _other_ways(ours: OurStore, kind: str, text: str, found: list[int]) -> str |
     where, position = compile_filter(text, kind), engine.log.position
     tables = engine.projections._opened_tables()
     tables.fold(position)
-    listed = sorted(row[0] for row in tables.listed(Listing(kind, position, where=where)))
+    listed = sorted(
+        row[0] for row in tables.listed(Listing(NODE_KINDS[kind], position, where=where))
+    )
     if listed != found:
         return f"by SQL {listed}, otherwise {found}: {where.condition}"
-    if where.evaluate is not None and where.look_up_alias is None:
-        nodes = dict.fromkeys(range(1, 40), ())
-        listing = Listing(kind, position, where=where)
-        rows = node_listing.matching_rows(engine.projections.index, listing, nodes)
+    if where.evaluate is not None:
+        among = NodeIds(range(1, 40))
+        rows = engine.projections.planner.find(
+            Listing(NODE_KINDS[kind], position, among=among, where=where)
+        ).rows
         if sorted(row[0] for row in rows) != found:
             return f"in Python {sorted(row[0] for row in rows)}, otherwise {found}"
     return None

@@ -15,9 +15,9 @@ import eventstore
 from eventstore.projections.filter import FilterSql, compile_filter, compiler
 from eventstore.projections.filter.lexing import lex
 from eventstore.projections.filter.rows import Rows
-from eventstore.projections.node_listing import Listing
+from eventstore.projections.listing import Listing
 from eventstore.proto import metadata_store_pb2 as mlmd
-from tests.builders import memory_store
+from tests.builders import NODE_KINDS, memory_store
 
 _ATOMS = {
     "artifact": (
@@ -131,7 +131,7 @@ def test_neighbours_apart_are_those_of_a_join(
     position, tables = engine.log.position, engine.projections._opened_tables()
     tables.fold(position)
     listings = [
-        Listing(kind, position - before, where=where)
+        Listing(NODE_KINDS[kind], position - before, where=where)
         for before in (0, 3)
         for where in (compile_filter(text, kind), _joining_all(text, kind))
     ]

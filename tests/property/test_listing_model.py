@@ -12,12 +12,14 @@ import pytest
 
 import eventstore
 from eventstore.log import MemoryLog
-from eventstore.projections import Projections, node_listing
+from eventstore.log.kinds import ARTIFACT
+from eventstore.projections import Projections
 from eventstore.projections.filter import compile_filter
-from eventstore.projections.node_listing import Listing, listed_from_index
+from eventstore.projections.judging import Candidates
+from eventstore.projections.listing import InContext, Listing, NodeIds
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store import transaction
-from tests.builders import append, draft, memory_store
+from tests.builders import append, draft, limited_planner, memory_store
 
 NODES = 14
 
@@ -70,19 +72,19 @@ ORDERS = {
 NARROWED: list[dict[str, Any]] = [
     {},
     {"type_id": 11},
-    {"context_id": 1},
-    {"node_ids": (3, 4, 6, 99)},
-    {"context_id": 1, "type_id": 10},
+    {"among": InContext(1)},
+    {"among": NodeIds((3, 4, 6, 99))},
+    {"among": InContext(1), "type_id": 10},
 ]
 
 
 def test_listings_are_those_of_a_plain_list(
-    store: eventstore.MetadataStore, monkeypatch: pytest.MonkeyPatch
+    store: eventstore.MetadataStore,
 ) -> None:
-    monkeypatch.setattr(node_listing, "_CANDIDATES_AT_ONCE", 2)
     projections, newest = store._engine.projections, store.log_position()
+    planner = limited_planner(projections, at_once=2)
     tables = projections._opened_tables()
-    linked = {3, 6, 9, 12}
+    narrowing = {InContext(1): {3, 6, 9, 12}, NodeIds((3, 4, 6, 99)): {3, 4, 6}}
     ways = [*product(FILTERS, ORDERS, (False, True), (None, 1, 3, 50), NARROWED, range(3))]
     found = 0
     for query, order_by, descending, limit, narrowed, seen in random.Random(7).sample(ways, 450):
@@ -92,13 +94,12 @@ def test_listings_are_those_of_a_plain_list(
             for node in store.as_of(as_of).get_artifacts()
             if FILTERS[query](node)
             and narrowed.get("type_id") in (None, node.type_id)
-            and ("context_id" not in narrowed or node.id in linked)
-            and node.id in narrowed.get("node_ids", range(99))
+            and node.id in narrowing.get(narrowed.get("among"), range(99))
         ]
         rows = sorted(((ORDERS[order_by](n), n.id) for n in nodes), reverse=descending)
         where = None if query is None else compile_filter(query, "artifact")
         listing = Listing(
-            "artifact",
+            ARTIFACT,
             as_of,
             order_by=order_by,
             descending=descending,
@@ -113,7 +114,7 @@ def test_listings_are_those_of_a_plain_list(
                 wanted = [row for row in rows if after is None or row < after]
             expected = [(node_id, value) for value, node_id in wanted[:limit]]
             asked = replace(listing, after=after)
-            assert projections._listed(asked) == expected, asked
+            assert planner.find(asked).rows == expected, asked
             tables.fold(as_of)
             assert tables.listed(asked) == expected, asked
             found += len(expected)
@@ -133,13 +134,15 @@ def test_pages_of_all_nodes_whatever_ids_are_missing(ids: list[int]) -> None:
         if after is not None:
             known = [n for n in known if (n < after if descending else n > after)]
         listing = Listing(
-            "artifact",
+            ARTIFACT,
             as_of,
             descending=descending,
             limit=limit,
             after=None if after is None else (after, after),
         )
         expected = [(node_id, node_id) for node_id in known[:limit]]
-        assert projections._listed(listing) == expected, listing
-        assert listed_from_index(projections.index, listing) in (None, expected), listing
+        assert projections.planner.find(listing).rows == expected, listing
+        plan = projections.planner.plan(listing)
+        assert isinstance(plan, Candidates)
+        assert plan.count <= 4 * limit
     projections.close()

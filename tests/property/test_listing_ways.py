@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -16,11 +18,16 @@ import eventstore
 from eventstore import errors
 from eventstore.log import DirectoryLog
 from eventstore.metadata_store.options import ListOptions
-from eventstore.projections import Projections, held_values, node_listing, projections
+from eventstore.projections import Projections, held_values
 from eventstore.projections.filter import compile_filter
-from eventstore.projections.node_listing import Listing, listed_from_index
+from eventstore.projections.index_tables import STORED_TABLES
+from eventstore.projections.judging import Candidates
+from eventstore.projections.listing import InContext, Listing, NodeIds
+from eventstore.projections.planning import Plan, Scan
+from eventstore.projections.recent_records import RECENT_RECORDS_MAX
+from eventstore.projections.tables import Tables
 from eventstore.proto import metadata_store_pb2 as mlmd
-from tests.builders import append, draft, memory_store
+from tests.builders import NODE_KINDS, append, draft, limited_planner, list_ids, memory_store
 from tests.differential.filters import random_filter
 from tests.differential.programs import Generator
 
@@ -30,7 +37,7 @@ KINDS = ("artifact", "execution", "context")
 def random_listing(choice: random.Random, kind: str, as_of: int) -> Listing | None:
     """A listing by filter, of a context, or of given nodes; None when the filter is not valid."""
     listing = Listing(
-        kind,
+        NODE_KINDS[kind],
         as_of,
         order_by=choice.choice(("id", "id", "create_time", "update_time")),
         descending=choice.random() < 0.3,
@@ -39,10 +46,10 @@ def random_listing(choice: random.Random, kind: str, as_of: int) -> Listing | No
         type_id=choice.choice((None, None, None, 10)),
     )
     if kind != "context" and choice.random() < 0.2:
-        listing = replace(listing, context_id=choice.randrange(1, 4))
+        listing = replace(listing, among=InContext(choice.randrange(1, 4)))
     elif choice.random() < 0.2:
-        listing = replace(listing, node_ids=tuple(range(1, choice.randrange(2, 9))))
-    if listing.context_id is not None and choice.random() < 0.5:
+        listing = replace(listing, among=NodeIds(range(1, choice.randrange(2, 9))))
+    if isinstance(listing.among, InContext) and choice.random() < 0.5:
         return listing
     text = choice.choice(
         (
@@ -81,37 +88,58 @@ def positions_of_puts(
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_every_way_gives_the_same_rows(
-    store: eventstore.MetadataStore, seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(node_listing, "_SPLIT_ROWS_MAX", seed * 4 + 3)
-    split = Mock(wraps=node_listing.rows_of_split)
-    monkeypatch.setattr(projections, "rows_of_split", split)
+def test_every_plan_gives_the_same_rows(store: eventstore.MetadataStore, seed: int) -> None:
     choice = random.Random(seed)
     generator = Generator(choice)
     engine = store._engine
-    found = ways = 0
+    planner = limited_planner(
+        engine.projections,
+        nodes_max=choice.choice((4, 2_000)),
+        neighbours_max=choice.choice((2, 20_000)),
+        at_once=choice.choice((1, 2, 64)),
+    )
+    # Of their own, so that the planner's are not always up to date.
+    tables = Tables(engine.log, None)
+    found, plans = 0, Counter[str]()
     for position in positions_of_puts(store, generator, 80):
         for kind in KINDS * 5:
             as_of = choice.choice((position, position, max(1, position - choice.randrange(30))))
             listing = random_listing(choice, kind, engine.log.commit_end(as_of))
             if listing is None:
                 continue
+            plan = planner.plan(listing)
             try:
-                rows = engine.projections._listed(listing)
+                rows, payloads = planner.find(listing)
             except errors.InvalidArgumentError:
                 continue
-            tables = engine.projections._opened_tables()
-            from_index = listed_from_index(engine.projections.index, listing)
-            tables.fold(position) if choice.random() < 0.3 else None
+            plans[sort_of(plan)] += 1
+            if choice.random() < 0.1:
+                engine.projections._opened_tables().fold(position)
             tables.fold(listing.as_of)
             assert rows == tables.listed(listing), listing
-            assert from_index in (None, rows), listing
-            ways += from_index is not None
+            stored = engine.projections.index.newest_of_each(
+                STORED_TABLES[kind], [node_id for node_id, _ in rows], listing.as_of
+            )
+            for node_id, _ in rows:
+                assert payloads.get(node_id) in (None, stored[node_id][1])
             found += bool(rows)
+    tables.close()
     assert found > 10
-    assert ways > 10
-    assert split.call_count > 3
+    assert plans["candidates"] > 10
+    assert min(plans["folded"], plans["folds"], plans["laid over"] + plans["links laid over"]) > 3
+
+
+def sort_of(plan: Plan) -> str:
+    match plan:
+        case Candidates():
+            return "candidates"
+        case Scan(fold_to=None, laid_over=laid_over, listing=listing) if laid_over:
+            where = listing.where
+            is_of_links = where is not None and where.neighbours is not None
+            return "links laid over" if is_of_links else "laid over"
+        case Scan(fold_to=None):
+            return "folded"
+    return "folds"
 
 
 def test_nodes_that_were_put_behind_the_newest_known_records_are_not_missed(
@@ -123,13 +151,13 @@ def test_nodes_that_were_put_behind_the_newest_known_records_are_not_missed(
     where = compile_filter("name LIKE '%e'", "artifact")
 
     def listed() -> list[int]:
-        rows = reader.list_ids("artifact", as_of=reader.catch_up(), where=where)
+        rows = list_ids(reader, "artifact", as_of=reader.catch_up(), where=where)
         return [node_id for node_id, _ in rows]
 
     assert listed() == [1]
     append(log, draft(2, name="twice"))
     assert listed() == [1, 2]
-    for number in range(3, 3 + projections.RECENT_RECORDS_MAX):
+    for number in range(3, 3 + RECENT_RECORDS_MAX):
         append(log, draft(number, name="other"))
     append(log, draft(100, name="last one"))
     assert listed() == [1, 2, 100]
@@ -149,17 +177,20 @@ def test_held_values_of_properties_lead_to_the_same_rows(
     monkeypatch.setattr(held_values, "ROWS_MAX", choice.choice((12, 60, 1_000)))
     monkeypatch.setattr(held_values, "_NOTED_MAX", choice.choice((8, 1_000)))
     monkeypatch.setattr(held_values, "_NEW_SHARE_MAX", choice.choice((0.01, 0.25, 5)))
-    monkeypatch.setattr(node_listing, "_CANDIDATES_AT_ONCE", choice.choice((1, 2, 64)))
-    monkeypatch.setattr(node_listing, "_SPLIT_ROWS_MAX", choice.choice((1, 256)))
-    monkeypatch.setattr(node_listing, "_CANDIDATES_MAX", choice.choice((4, 2_000)))
     generator = Generator(choice)
     engine, found, ways = store._engine, 0, 0
+    planner = limited_planner(
+        engine.projections,
+        at_once=choice.choice((1, 2, 64)),
+        neighbours_max=choice.choice((1, 256)),
+        nodes_max=choice.choice((4, 2_000)),
+    )
     for position in positions_of_puts(store, generator, 60):
         for kind in KINDS * 3:
             nodes = getattr(store, f"get_{kind}s")()
             as_of = choice.choice((position, position, max(1, position - choice.randrange(30))))
             listing = Listing(
-                kind,
+                NODE_KINDS[kind],
                 engine.log.commit_end(as_of),
                 order_by=choice.choice(("id", "id", "id", "create_time")),
                 descending=choice.random() < 0.3,
@@ -167,22 +198,13 @@ def test_held_values_of_properties_lead_to_the_same_rows(
                 after=choice.choice((None, None, (2, 2), (5, 5))),
                 where=compile_filter(random_equality(choice, kind, nodes), kind),
             )
-            if choice.random() < 0.4:
-                some = choice.choice((None, "id > 2", "type != 'T1'", "name LIKE '%1'"))
-                where = None if some is None else compile_filter(some, kind)
-                order_by, type_id = choice.choice(("create_time", "update_time")), None
-                if choice.random() < 0.3 and nodes:
-                    type_id = choice.choice(nodes).type_id
-                listing = replace(listing, where=where, order_by=order_by, type_id=type_id)
-            rows = engine.projections._listed_by_values(listing)
-            if rows is None:
-                rows = engine.projections._listed_by_time(listing)
-            ways += rows is not None
+            rows = planner.find(listing).rows
+            plan = planner.plan(listing)
+            ways += isinstance(plan, Candidates) and "held" in plan.reason
             tables = engine.projections._opened_tables()
             tables.fold(listing.as_of)
             expected = tables.listed(listing)
-            assert rows in (None, expected), listing
-            assert engine.projections._listed(listing) == expected, listing
+            assert rows == expected, listing
             found += bool(rows)
     assert ways > 30
     assert found > 5
@@ -209,8 +231,6 @@ def random_equality(choice: random.Random, kind: str, nodes: Sequence[Any]) -> s
         if choice.random() < 0.5:
             asked = f"{map_name}.`{name}`.{member} = {getattr(value, member)!r}"
         if kind != "context" and choice.random() < 0.3:
-            comparison = choice.choice(("<", "<=", ">", ">="))
-            asked = f"{map_name}.`{name}`.{member} {comparison} {getattr(value, member)!r}"
             return f"{asked} AND events_e.type {choice.choice(('=', '!='))} INPUT"
     beside = ["", "", " AND id > 2", " AND type != 'T1'"]
     if kind != "context":
@@ -236,15 +256,18 @@ def test_held_doubles_compare_as_in_sql(
         ]
     )
     projected, position = store._engine.projections, store.log_position()
-    for comparison in ("=", "<", "<=", ">", ">="):
-        for literal in ("0.0", "1.5", "1", "2", "5e-324", "1e308"):
-            text = f"custom_properties.x.double_value {comparison} {literal}"
-            if comparison != "=":
-                text += " AND events_0.type = INPUT"
-            where = compile_filter(text, "artifact")
-            listing = Listing("artifact", position, limit=50, where=where)
-            rows = projected._listed_by_values(listing)
-            assert rows == projected._opened_tables().listed(listing), text
+    for beside, literal in product(
+        ("", " AND events_0.type = INPUT"), ("0.0", "1.5", "1", "2", "5e-324", "1e308")
+    ):
+        text = f"custom_properties.x.double_value = {literal}{beside}"
+        listing = Listing(
+            NODE_KINDS["artifact"], position, limit=50, where=compile_filter(text, "artifact")
+        )
+        rows = projected.planner.find(listing).rows
+        plan = projected.planner.plan(listing)
+        assert isinstance(plan, Candidates)
+        assert "held" in plan.reason
+        assert rows == projected._opened_tables().listed(listing), text
 
 
 def test_values_that_are_asked_for_in_turns_are_not_read_again_and_again(

@@ -24,6 +24,8 @@ from eventstore.log import record as kinds
 from eventstore.projections import Projections, point_index, remove_projections, tables
 from eventstore.projections.folding import NODE_TABLES
 from eventstore.projections.index_tables import TABLES
+from eventstore.projections.listing import ALL_NODES, InContext
+from tests.builders import list_ids
 from tests.property.projection_model import Model, commits_of_drafts
 
 ORDERS = {
@@ -166,11 +168,12 @@ class ProjectionsAgainstModel(RuleBasedStateMachine):
             expected.reverse()
         listed: list[tuple[int, int]] = []
         while True:
-            rows = self.projections.list_ids(
+            rows = list_ids(
+                self.projections,
                 kind,
                 as_of=as_of,
                 type_id=type_id,
-                context_id=context_id,
+                among=ALL_NODES if context_id is None else InContext(context_id),
                 order_by=order_by,
                 descending=descending,
                 after=listed[-1] if listed else None,

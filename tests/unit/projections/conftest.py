@@ -9,7 +9,7 @@ import pytest
 from eventstore.log import DirectoryLog, Log
 from eventstore.log import record as kinds
 from eventstore.projections import Projections
-from tests.builders import append, draft
+from tests.builders import append, draft, list_ids
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def log(tmp_path: Path) -> DirectoryLog:
 
 def artifact_ids(projections: Projections) -> list[int]:
     position = projections.catch_up()
-    return [node_id for node_id, _ in projections.list_ids(kinds.ARTIFACT, as_of=position)]
+    return [node_id for node_id, _ in list_ids(projections, kinds.ARTIFACT, as_of=position)]
 
 
 def database(log: Log) -> Path:

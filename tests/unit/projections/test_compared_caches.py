@@ -337,10 +337,10 @@ def values(monkeypatch: pytest.MonkeyPatch) -> tuple[HeldValues, _Tables, list[A
     return HeldValues(MemoryLog()), _Tables(), read
 
 
-def bearing(values: HeldValues, tables: Any, name: str = "n", comparison: str = "=") -> Any:
-    found = values.nodes_bearing(
-        "artifact", PropertyField(True, name, "int_value"), comparison, [2], tables
-    )
+def bearing(values: HeldValues, tables: Any, name: str = "n") -> Any:
+    field = PropertyField(True, name, "int_value")
+    values.note_use("artifact", field, [2], tables)
+    found = values.nodes_bearing("artifact", field, [2])
     return None if found is None else [sorted(part) for part in found]
 
 
@@ -348,9 +348,9 @@ def test_values_are_held_from_the_third_question_on(values: Any) -> None:
     held, tables, read = values
     assert [bearing(held, tables) for _ in range(4)] == [None, None, [[], [3], []], [[], [3], []]]
     assert (read, tables.folds) == ([("n", 0)], 1)
-    expected = {"<": [1, 2, 3], "<=": [1, 2, 3], ">": [3, 4], ">=": [3, 4]}
-    for comparison, ids in expected.items():
-        assert bearing(held, tables, comparison=comparison) == [[], ids]
+    assert held.nodes_bearing("artifact", FIELD, [2.0]) is None
+    held.note_use("artifact", FIELD, [2.0], tables)
+    assert sum(held._uses.values()) == 4
 
 
 def test_what_was_not_noted_is_read_again(values: Any) -> None:
@@ -402,11 +402,12 @@ def test_a_fold_of_what_was_sealed_forgets_values(
         monkeypatch.setattr(projections, "TAIL_RECORDS_MAX", 3)
         log = DirectoryLog.create(tmp_path / f"store-{records}")
         made = Projections(log)
-        made._values._is_noting = True
+        held = made.planner._held
+        held._is_noting = True
         for number in range(records):
             append(log, draft(number + 1))
         made.catch_up()
-        assert made._values._is_noting is is_noting
+        assert held._is_noting is is_noting
         made.close()
         log.close()
 

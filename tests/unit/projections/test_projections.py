@@ -12,7 +12,8 @@ from eventstore.log import record as kinds
 from eventstore.projections import Projections, ProjectionsInfo
 from eventstore.projections.filter import compile_filter
 from eventstore.projections.index_tables import ARTIFACTS
-from tests.builders import append, draft
+from eventstore.projections.listing import NodeIds
+from tests.builders import append, draft, list_ids
 
 
 def filled(directory: Path) -> DirectoryLog:
@@ -26,7 +27,7 @@ def test_a_new_store_has_empty_projections(tmp_path: Path) -> None:
     for log in (MemoryLog(), DirectoryLog.create(tmp_path / "store")):
         projections = Projections(log)
         assert projections.catch_up() == 0
-        assert projections.list_ids(kinds.ARTIFACT, as_of=0) == []
+        assert list_ids(projections, kinds.ARTIFACT, as_of=0) == []
         assert projections.info().index_position == 0
         assert projections.info().tables_position == 0
         projections.rebuild()
@@ -54,26 +55,26 @@ def test_rebuilding_folds_the_whole_log_again(tmp_path: Path) -> None:
     assert told[-1] == (3_002, 3_002)
     assert told == sorted(told)
     assert projections.index.newest(ARTIFACTS, 7, 1_501) is not None
-    assert len(projections.list_ids(kinds.ARTIFACT, as_of=1_501)) == 1_500
+    assert len(list_ids(projections, kinds.ARTIFACT, as_of=1_501)) == 1_500
     append(log, draft(1_501))
     assert projections.catch_up() == 1_502
-    assert len(projections.list_ids(kinds.ARTIFACT, as_of=1_502)) == 1_501
+    assert len(list_ids(projections, kinds.ARTIFACT, as_of=1_502)) == 1_501
     projections.close()
 
 
 def test_a_rebuilding_that_is_interrupted_can_be_repeated(tmp_path: Path) -> None:
     projections = Projections(filled(tmp_path / "store"))
     position = projections.catch_up()
-    before = projections.list_ids(kinds.ARTIFACT, as_of=position)
+    before = list_ids(projections, kinds.ARTIFACT, as_of=position)
 
     def interrupted(_done: int, _of: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         projections.rebuild(interrupted)
-    assert projections.list_ids(kinds.ARTIFACT, as_of=position) == before
+    assert list_ids(projections, kinds.ARTIFACT, as_of=position) == before
     projections.rebuild()
-    assert projections.list_ids(kinds.ARTIFACT, as_of=position) == before
+    assert list_ids(projections, kinds.ARTIFACT, as_of=position) == before
     assert projections.index.newest(ARTIFACTS, 7, position) is not None
     projections.close()
 
@@ -81,12 +82,12 @@ def test_a_rebuilding_that_is_interrupted_can_be_repeated(tmp_path: Path) -> Non
 def test_rebuilding_repairs_tables_that_lost_rows(tmp_path: Path) -> None:
     log = filled(tmp_path / "store")
     projections = Projections(log)
-    assert len(projections.list_ids(kinds.ARTIFACT, as_of=projections.catch_up())) == 1_500
+    assert len(list_ids(projections, kinds.ARTIFACT, as_of=projections.catch_up())) == 1_500
     assert projections._tables is not None
     projections._tables.query("DELETE FROM artifacts", {})
-    assert projections.list_ids(kinds.ARTIFACT, as_of=1_501) == []
+    assert list_ids(projections, kinds.ARTIFACT, as_of=1_501) == []
     projections.rebuild()
-    assert len(projections.list_ids(kinds.ARTIFACT, as_of=1_501)) == 1_500
+    assert len(list_ids(projections, kinds.ARTIFACT, as_of=1_501)) == 1_500
     projections.close()
 
 
@@ -94,7 +95,7 @@ def test_info_tells_how_far_the_caches_are(tmp_path: Path) -> None:
     log = filled(tmp_path / "store")
     projections = Projections(log)
     assert projections.info() == ProjectionsInfo(0, 0, 0, 0, projections.info().tables_bytes)
-    projections.list_ids(kinds.ARTIFACT, as_of=projections.catch_up())
+    list_ids(projections, kinds.ARTIFACT, as_of=projections.catch_up())
     projections.close()
     for is_read_only in (True, False):
         log = DirectoryLog.open(tmp_path / "store", read_only=is_read_only)
@@ -114,14 +115,18 @@ def test_a_read_only_one_is_not_rebuilt(tmp_path: Path) -> None:
         Projections(log, read_only=True).rebuild()
 
 
-def test_matching_ids_are_those_among_the_given(tmp_path: Path) -> None:
+def test_given_nodes_that_match_a_filter(tmp_path: Path) -> None:
     projections = Projections(filled(tmp_path / "store"))
     position = projections.catch_up()
-    where = compile_filter("custom_properties.n.int_value > 1490", "artifact")
+
+    def matching(node_ids: list[int], query: str, as_of: int) -> list[int]:
+        where = compile_filter(query, "artifact")
+        rows = list_ids(projections, "artifact", as_of=as_of, among=NodeIds(node_ids), where=where)
+        return [node_id for node_id, _ in rows]
+
     given = [3, 1_495, 1_490, 1_495, 9_999]
-    assert projections.matching_ids(kinds.ARTIFACT, given, where, position) == {1_495}
-    named = compile_filter("name = 'renamed'", "artifact")
-    assert projections.matching_ids(kinds.ARTIFACT, [1, 2], named, position) == {1}
-    assert projections.matching_ids(kinds.ARTIFACT, [1, 2], named, position - 1) == set()
-    assert projections.matching_ids(kinds.ARTIFACT, [], named, position) == set()
+    assert matching(given, "custom_properties.n.int_value > 1490", position) == [1_495]
+    assert matching([1, 2], "name = 'renamed'", position) == [1]
+    assert matching([1, 2], "name = 'renamed'", position - 1) == []
+    assert matching([], "name = 'renamed'", position) == []
     projections.close()

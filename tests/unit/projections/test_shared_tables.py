@@ -18,7 +18,7 @@ from eventstore.log import DirectoryLog, Log
 from eventstore.log import record as kinds
 from eventstore.projections import Projections, remove_projections, tables_file
 from eventstore.projections.tables import Tables
-from tests.builders import append, draft
+from tests.builders import append, draft, list_ids
 from tests.unit.projections.conftest import artifact_ids, database
 
 ROOT = Path(__file__).parents[3]
@@ -103,9 +103,9 @@ def test_queries_run_while_another_thread_folds(tmp_path: Path) -> None:
         try:
             while not is_done.is_set():
                 position = projections.catch_up()
-                rows = projections.list_ids(kinds.ARTIFACT, as_of=position)
+                rows = list_ids(projections, kinds.ARTIFACT, as_of=position)
                 assert rows == [(node_id, node_id) for node_id in range(1, len(rows) + 1)]
-                past = projections.list_ids(kinds.ARTIFACT, as_of=max(1, position // 2))
+                past = list_ids(projections, kinds.ARTIFACT, as_of=max(1, position // 2))
                 assert past == rows[: len(past)]
         except BaseException as error:
             failures.append(error)

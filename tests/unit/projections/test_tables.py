@@ -18,7 +18,7 @@ from eventstore.projections import tables as tables_module
 from eventstore.projections.filter import compile_filter
 from eventstore.projections.tables import Tables
 from eventstore.proto import metadata_store_pb2 as mlmd
-from tests.builders import append, draft
+from tests.builders import append, draft, list_ids
 from tests.unit.projections.conftest import artifact_ids, database
 
 ROOT = Path(__file__).parents[3]
@@ -49,7 +49,7 @@ def test_a_damaged_file_is_built_again(tmp_path: Path) -> None:
         projections = Projections(log)
         position = projections.catch_up()
         where = compile_filter("custom_properties.n.int_value = 77", "artifact")
-        assert projections.list_ids(kinds.ARTIFACT, as_of=position, where=where) == [(77, 77)]
+        assert list_ids(projections, kinds.ARTIFACT, as_of=position, where=where) == [(77, 77)]
         assert len(artifact_ids(projections)) == 2_999
         projections.close()
         projections = Projections(log)
@@ -65,8 +65,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from eventstore.log import DirectoryLog
 from eventstore.projections import Projections
+from eventstore.log.kinds import ARTIFACT
+from eventstore.projections.listing import Listing
 projections = Projections(DirectoryLog.open(Path(sys.argv[1])))
-projections.list_ids("artifact", as_of=projections.catch_up())
+projections.planner.find(Listing(ARTIFACT, projections.catch_up(), order_by="create_time"))
 os._exit(0)
 """
     subprocess.run([sys.executable, "-c", code, str(log.directory)], check=True, cwd=ROOT)
@@ -241,9 +243,9 @@ def test_a_condition_that_folds_to_null_is_no_error(log: DirectoryLog) -> None:
         "contexts_a.name <= CASE WHEN id IS NULL THEN 'N3' END",
     ):
         where = compile_filter(text, "artifact")
-        assert projections.list_ids("artifact", as_of=projections.catch_up(), where=where) == []
+        assert list_ids(projections, "artifact", as_of=projections.catch_up(), where=where) == []
     where = compile_filter("name <= CASE WHEN id IS NULL THEN 'a' END OR name = 'one'", "artifact")
-    found = projections.list_ids("artifact", as_of=projections.catch_up(), where=where, limit=5)
+    found = list_ids(projections, "artifact", as_of=projections.catch_up(), where=where, limit=5)
     assert len(found) >= 1
     projections.close()
 
@@ -265,6 +267,6 @@ def test_a_computed_text_that_may_be_null_is_looked_for_in_a_list(log: Directory
         ("CASE WHEN custom_properties.x.int_value = 1 THEN NULL ELSE 'n' END LIKE 'n%'", [1, 3]),
     ):
         where = compile_filter(text, "artifact")
-        found = projections.list_ids("artifact", as_of=projections.catch_up(), where=where)
+        found = list_ids(projections, "artifact", as_of=projections.catch_up(), where=where)
         assert [node_id for node_id, _ in found] == expected, text
     projections.close()

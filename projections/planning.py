@@ -1,0 +1,130 @@
+"""How a listing is answered: a few candidates are judged one by one, or the tables are scanned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
+
+from eventstore.log import Commit, Log
+from eventstore.projections.candidates import (
+    LIMITS,
+    CandidateFinder,
+    Limits,
+    NoneFoundError,
+)
+from eventstore.projections.filter.filter_sql import PropertyLookUp
+from eventstore.projections.held_values import HeldValues
+from eventstore.projections.judging import Candidates, TooManyError, judged, neighbours_in_index
+from eventstore.projections.listing import ALL_NODES, Found, Listing
+from eventstore.projections.point_index import PointIndex
+from eventstore.projections.recent_records import RecentRecords
+
+if TYPE_CHECKING:
+    from eventstore.projections.tables import Tables
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A query on the tables, as far as they are folded, or folded up to a position first.
+
+    What was put since is `laid_over`: these nodes are judged one by one instead.
+    """
+
+    reason: str
+    listing: Listing
+    folded_position: int
+    fold_to: int | None = None
+    laid_over: frozenset[int] = frozenset()
+
+
+Plan: TypeAlias = Candidates | Scan
+
+
+class Planner:
+    """Answers listings of one log's nodes. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        log: Log,
+        index: Callable[[], PointIndex],
+        tables: Callable[[], Tables],
+        limits: Limits = LIMITS,
+    ) -> None:
+        self._index = index
+        self._tables = tables
+        self._limits = limits
+        self._held = HeldValues(log)
+        self._recent = RecentRecords()
+
+    def note(self, commit: Commit) -> None:
+        """Take notice of a commit before any reader is shown its positions."""
+        self._held.note(commit)
+        self._recent.note(commit)
+
+    def forget(self) -> None:
+        """Hold nothing any more: commits that were not noted have been folded."""
+        self._held.forget()
+
+    def plan(self, listing: Listing) -> Plan:
+        """How a listing is answered now. Runs nothing and folds nothing."""
+        try:
+            return CandidateFinder(self._index(), self._held, listing, self._limits).candidates()
+        except NoneFoundError as error:
+            return self._scan(listing, str(error))
+
+    def find(self, listing: Listing) -> Found:
+        """The rows of a listing.
+
+        Raises InvalidArgumentError when its filter cannot be computed, such as for an integer
+        overflow.
+        """
+        self._hold_values(listing)
+        plan = self.plan(listing)
+        if isinstance(plan, Candidates):
+            try:
+                return judged(self._index(), listing, plan)
+            except TooManyError:
+                plan = self._scan(listing, f"{plan.reason}: too many were judged in vain")
+        return self._scanned(listing, plan)
+
+    def _hold_values(self, listing: Listing) -> None:
+        """Note that values of a property are asked for: in the end they are held."""
+        where = listing.where
+        if where is None or where.evaluate is None or listing.among is not ALL_NODES:
+            return
+        if isinstance(where.look_up, PropertyLookUp):
+            wanted = where.looked_up_values(where.look_up)
+            self._held.note_use(listing.kind.name, where.look_up.property, wanted, self._tables())
+
+    def _scan(self, listing: Listing, reason: str) -> Scan:
+        folded = self._tables().checkpoint()
+        if listing.as_of <= folded:
+            return Scan(reason, listing, folded)
+        laid_over = self._recent.touched(listing, folded)
+        if laid_over is None:
+            return Scan(reason, listing, folded, fold_to=listing.as_of)
+        limit = None if listing.limit is None else listing.limit + len(laid_over)
+        earlier = replace(listing, as_of=folded, limit=limit)
+        return Scan(reason, earlier, folded, laid_over=laid_over)
+
+    def _scanned(self, listing: Listing, scan: Scan) -> Found:
+        tables, touched = self._tables(), Found([], {})
+        if scan.laid_over:
+            try:
+                touched = self._laid_over(listing, scan)
+            except TooManyError:
+                scan = Scan(scan.reason, listing, scan.folded_position, fold_to=listing.as_of)
+        if scan.fold_to is not None:
+            tables.fold(scan.fold_to)
+        rows = tables.listed(scan.listing)
+        if not scan.laid_over:
+            return Found(rows, {})
+        untouched = [row for row in rows if row[0] not in scan.laid_over]
+        return Found(listing.in_order([*untouched, *touched.rows]), touched.payloads)
+
+    def _laid_over(self, listing: Listing, scan: Scan) -> Found:
+        index, count = self._index(), len(scan.laid_over)
+        neighbours_of = neighbours_in_index(index, listing, self._limits.neighbours_max)
+        few = Candidates(scan.reason, count, scan.laid_over, count, count, neighbours_of)
+        return judged(index, listing, few)
