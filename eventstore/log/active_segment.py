@@ -15,11 +15,10 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import Enum
 from operator import lt
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from eventstore import errors
 from eventstore.log.acknowledged import FILE_NAME, Acknowledged, read_acknowledged
@@ -34,6 +33,7 @@ from eventstore.log.commit_ends import (
     FILE_NAME as COMMIT_ENDS_NAME,
 )
 from eventstore.log.file_lock import is_at, try_shared
+from eventstore.log.growing_digest import PIECE_BYTES, GrowingDigest
 from eventstore.log.ipc_message import (
     CHECKSUM_BYTES,
     Envelope,
@@ -44,20 +44,17 @@ from eventstore.log.ipc_stream import (
     END_OF_STREAM,
     NO_MESSAGE,
     Ending,
+    Messages,
     Walk,
     can_be_torn,
     is_zero,
-    read_batches,
     walk_messages,
 )
 from eventstore.log.manifest import IF_COPIED
 from eventstore.log.manifest import ActiveSegment as ManifestEntry
 from eventstore.log.os_errors import translated
 from eventstore.log.record import Commit
-from eventstore.log.regular_file import open_regular
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from eventstore.log.regular_file import open_regular, read_between
 
 _LOGGER = logging.getLogger("eventstore.log")
 
@@ -71,6 +68,10 @@ _END_BYTES = CHECKSUM_BYTES + len(NO_MESSAGE)
 _SUSPECT = (Ending.INCOMPLETE, Ending.DAMAGED)
 _SURE = (Ending.ROOM, Ending.END_OF_STREAM)
 _SECOND_LOOK_SECONDS = 0.02
+
+_MESSAGES_MAX = 512
+_MESSAGES_BYTES_MAX = 4 * 1024 * 1024
+"""How many commits are read at a time: so many Arrow batches take 5 MB, so many bytes 15 ms."""
 
 _READ_BYTES = 64 * 1024
 """How much is read first when something was appended; mostly it is enough."""
@@ -121,6 +122,8 @@ class ActiveSegmentFile:
         self._ends = no_commits()
         self._believed = 0
         """How many of the first commits' ends another writer has told."""
+        self._digest = GrowingDigest()
+        """Of commits that are durable."""
         self._room_end = 0
         """Where the file ends, if nothing but zeros is known to follow the newest commit."""
         header = os.pread(self._descriptor, entry.header_bytes, 0)
@@ -265,6 +268,11 @@ class ActiveSegmentFile:
             # Without it the next opening takes longer, and nothing else.
             with contextlib.suppress(OSError):
                 write_commit_ends(self.path.parent, self.number, self._ends)
+        if self.end - self._digest.size >= PIECE_BYTES:
+            # Now, so that the put which closes the segment need not wait for all of it.
+            end = min(self.end, self._digest.size + len(message) + PIECE_BYTES)
+            with contextlib.suppress(OSError):
+                self._digest.extend(self._descriptor, end)
 
     def append_end_of_stream(self) -> None:
         """Mark that no commit follows: readers then look into the manifest for the next segment.
@@ -280,6 +288,11 @@ class ActiveSegmentFile:
             self.is_ended = False
             raise translated(error, "closing", self.path) from None
         self.is_ended = True
+
+    def sha256(self) -> str:
+        """Of the file, in hexadecimal, once it has ended."""
+        self._digest.extend(self._descriptor, self.end)
+        return self._digest.followed_by(self._read(self.end, self.file_bytes()))
 
     def cut_torn_tail(self) -> None:
         """Remove what a writer left half-written when it died. Only under the writers' lock.
@@ -315,25 +328,23 @@ class ActiveSegmentFile:
         """The file up to the newest commit that is known."""
         return self._read(0, self.end)
 
-    def batches(self, after: int, upto: int) -> Iterator[pa.RecordBatch]:
-        """One batch a commit: those that have records in (after, upto]."""
-        offsets, positions = self._ends.offsets, self._ends.positions
-        first = bisect.bisect_right(positions, after)
-        last = min(bisect.bisect_left(positions, upto) + 1, len(offsets))
-        if first >= last:
-            return
-        start = offsets[first - 1] if first else self.header_bytes
-        data = memoryview(self._read(start, offsets[last - 1]))
-        ends = [end - start for end in offsets[first:last]]
-        # Whatever was known of them before: the file may have changed since.
-        if not self._check(data, ends, first):
-            yield from self.batches(after, upto)
-            return
-        try:
-            found = read_batches(data, ends, 0)
-        except UndecodableError as error:
-            raise self._damaged_commit(first + error.number, error.reason) from None
-        yield from found
+    def messages(self, after: int, upto: int) -> Messages:
+        """The first of the commits that have records in (after, upto], of which there are some."""
+        while True:
+            offsets, positions = self._ends.offsets, self._ends.positions
+            first = bisect.bisect_right(positions, after)
+            start = offsets[first - 1] if first else self.header_bytes
+            last = min(
+                bisect.bisect_left(positions, upto) + 1,
+                first + _MESSAGES_MAX,
+                max(bisect.bisect_right(offsets, start + _MESSAGES_BYTES_MAX), first + 1),
+                len(offsets),
+            )
+            data = memoryview(self._read(start, offsets[last - 1]))
+            ends = [end - start for end in offsets[first:last]]
+            # Whatever was known of them before: the file may have changed since.
+            if self._check(data, ends, first):
+                return Messages(data, ends, positions[last - 1], first, self._damaged_commit)
 
     def commit_end(self, position: int) -> int | None:
         """The last position of the newest commit that ends at or before `position`."""
@@ -492,6 +503,7 @@ class ActiveSegmentFile:
         )
         known_end, before = self.end, (self._ends, self._believed, self.newest, self.end)
         last_position, checksums = self.last_position, (self._checksum, self._unchanged)
+        self._digest = GrowingDigest()
         data, walk = self._walk_from(self.header_bytes)
         try:
             self._ends, self._believed, self.newest, self.end = (
@@ -542,14 +554,7 @@ class ActiveSegmentFile:
         )
 
     def _read(self, start: int, end: int) -> bytes:
-        parts = []
-        while start < end:
-            part = os.pread(self._descriptor, end - start, start)
-            if not part:
-                break
-            parts.append(part)
-            start += len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return read_between(self._descriptor, start, end)
 
     def _ends_here(self) -> bool:
         """Whether the file ends where the newest commit does."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,38 +22,44 @@ _CACHED_COLUMNS_MAX = 4
 class SegmentMovedError(Exception):
     """The segment's file is gone: it was sealed meanwhile, or it is lost. The manifest knows."""
 
+    def __init__(self, segment: Segment) -> None:
+        super().__init__(segment.file)
+        self.segment = segment
+
 
 class ClosedSegments:
-    """The closed and sealed segments in a folder. Its owner holds a lock while calling it."""
+    """The closed and sealed segments in a folder. Safe to use from several threads."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._columns: dict[tuple[int, str], pa.ChunkedArray] = {}
+        self._mutex = threading.Lock()
+        """Held for `_columns` alone, never while a file is read."""
         self._checked: dict[str, tuple[int, ...]] = {}
 
     def batches(
         self, segment: Segment, after: int, upto: int, columns: Sequence[str], *, derived: bool
-    ) -> list[pa.RecordBatch]:
+    ) -> Iterator[pa.RecordBatch]:
         """The segment's records in (after, upto], all of whose positions it holds.
 
-        Raises SegmentMovedError when the file is not there, DataLossError when it is damaged.
+        Before the first batch it raises SegmentMovedError when the file is not there, at any time
+        DataLossError when it is damaged.
         """
         path = self._folder / segment.file
         self.check(segment)
         first_row, end_row = after + 1 - segment.first_position, upto + 1 - segment.first_position
-        try:
-            if segment.sealed:
-                from eventstore.log.columns import RECORD_SCHEMA
+        if segment.sealed:
+            from eventstore.log.columns import RECORD_SCHEMA
 
-                known = [name for name in columns if name in RECORD_SCHEMA.names]
-                return list(sealing.sealed_batches(path, first_row, end_row, known))
-            table = sealing.read_closed(path).slice(first_row, end_row - first_row)
+            known = [name for name in columns if name in RECORD_SCHEMA.names]
+            yield from sealing.sealed_batches(path, first_row, end_row, known)
+            return
+        try:
+            groups = sealing.closed_batches(path)
+            for batch in _rows(groups, first_row, end_row):
+                yield from sealing.derived_batches(batch) if derived else (batch,)
         except errors.NotFoundError:
-            raise SegmentMovedError(path) from None
-        if derived:
-            return list(sealing.derived_batches(table))
-        batches: list[pa.RecordBatch] = table.combine_chunks().to_batches()
-        return batches
+            raise SegmentMovedError(segment) from None
 
     def check(self, segment: Segment) -> None:
         """Compare the segment's file with the manifest, unless it is unchanged since last time.
@@ -67,7 +74,7 @@ class ClosedSegments:
                 return
             is_sound = sealing.file_sha256(path) == segment.file_sha256
         except FileNotFoundError:
-            raise SegmentMovedError(path) from None
+            raise SegmentMovedError(segment) from None
         except OSError as error:
             raise translated(error, "reading", path) from None
         if not is_sound:
@@ -110,19 +117,32 @@ class ClosedSegments:
 
     def _column(self, segment: Segment, name: str) -> pa.ChunkedArray:
         key = (segment.number, name)
-        if key not in self._columns:
+        found = self._columns.get(key)
+        if found is None:
             import pyarrow as pa
 
             batches = self.batches(
                 segment, segment.first_position - 1, segment.last_position, [name], derived=False
             )
             column = pa.Table.from_batches([batch.select([name]) for batch in batches])[name]
-            while len(self._columns) >= _CACHED_COLUMNS_MAX:
-                self._columns.pop(next(iter(self._columns)))
             # Not by a cast, for which Arrow imports all its functions.
             chunks = [chunk.view(pa.int64()) for chunk in column.chunks]
-            self._columns[key] = pa.chunked_array(chunks, pa.int64())
-        return self._columns[key]
+            found = pa.chunked_array(chunks, pa.int64())
+            with self._mutex:
+                while len(self._columns) >= _CACHED_COLUMNS_MAX:
+                    self._columns.pop(next(iter(self._columns)))
+                self._columns[key] = found
+        return found
+
+
+def _rows(batches: Iterable[pa.RecordBatch], first: int, end: int) -> Iterator[pa.RecordBatch]:
+    """Rows [first, end) of consecutive batches."""
+    row = 0
+    for batch in batches:
+        start, stop = max(first - row, 0), min(end - row, batch.num_rows)
+        row += batch.num_rows
+        if start < stop:
+            yield batch.slice(start, stop - start)
 
 
 def segment_of(segments: Sequence[Segment], position: int) -> Segment | None:

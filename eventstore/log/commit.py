@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -83,23 +83,26 @@ def records_of(batch: pa.RecordBatch) -> Iterator[Record]:
         yield Record(*row)
 
 
-def commits_of(batch: pa.RecordBatch) -> Iterator[Commit]:
-    """The commits in a batch or table of whole commits, in order.
+def commits_of(batches: Iterable[pa.RecordBatch]) -> Iterator[Commit]:
+    """The commits in consecutive batches, in order; one may lie across batches.
 
     Raises DataLossError for what no store has written, although it matches its checksum.
     """
     pending: list[Record] = []
-    heads = batch.column("tree_head").to_pylist()
-    for record, head in zip(records_of(batch), heads, strict=True):
-        if record.kind not in _KINDS:
-            raise _forged(record, f"there are no records of kind {record.kind!r}")
-        fault = envelope_fault(record)
-        if fault is not None:
-            raise _forged(record, fault)
-        pending.append(record)
-        if head is not None:
-            yield Commit(record.commit, record.recorded_at, head, tuple(pending))
-            pending = []
+    for batch in batches:
+        heads = batch.column("tree_head").to_pylist()
+        for record, head in zip(records_of(batch), heads, strict=True):
+            if pending and record.commit != pending[-1].commit:
+                raise _forged(pending[-1], "it has no last record")
+            if record.kind not in _KINDS:
+                raise _forged(record, f"there are no records of kind {record.kind!r}")
+            fault = envelope_fault(record)
+            if fault is not None:
+                raise _forged(record, fault)
+            pending.append(record)
+            if head is not None:
+                yield Commit(record.commit, record.recorded_at, head, tuple(pending))
+                pending = []
     if pending:
         raise _forged(pending[-1], "it has no last record")
 

@@ -194,8 +194,9 @@ class DirectoryLog(LogFiles):
 
     def check_closed(self) -> None:
         with self._mutex:
-            for segment in self._manifest.segments:
-                self._in_segment(segment.first_position, self._closed.check)
+            segments = self._manifest.segments
+        for segment in segments:
+            self._in_segment(segment.first_position, self._closed.check)
 
     def seal(self) -> None:
         if self.read_only:
@@ -389,26 +390,22 @@ class DirectoryLog(LogFiles):
             self._sealer.submit(self._seal_closed_in_background)
 
     def _start_next_segment(self) -> None:
-        import pyarrow as pa
-
         active = self._active
-        path = active.path
-        digest = sealing.file_sha256(path)
-        table = sealing.read_closed(path)
         frontier = self._current_frontier()
-        moments = table["recorded_at"].cast(pa.int64())
+        first = active.messages(active.first_position - 1, active.first_position).batches()[0]
+        last_commit, last_recorded_at = self._newest_commit()
         closed = Segment(
             number=active.number,
             sealed=False,
-            file=path.name,
+            file=active.path.name,
             file_bytes=active.file_bytes(),
-            file_sha256=digest,
+            file_sha256=active.sha256(),
             first_position=active.first_position,
             last_position=active.last_position,
-            first_commit=table["commit"][0].as_py(),
-            last_commit=table["commit"][-1].as_py(),
-            first_recorded_at=moments[0].as_py(),
-            last_recorded_at=moments[-1].as_py(),
+            first_commit=first["commit"][0].as_py(),
+            last_commit=last_commit,
+            first_recorded_at=active.recorded_at(active.first_position),
+            last_recorded_at=last_recorded_at,
             tree_head=frontier.head().hex(),
             frontier=tuple(subtree.hex() for subtree in frontier.subtrees),
         )

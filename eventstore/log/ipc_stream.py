@@ -9,10 +9,12 @@ believed.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from eventstore import errors
 from eventstore.log.commit import has_valid_checksum
 from eventstore.log.ipc_message import CHECKSUM_BYTES, UndecodableError, lacks_values
 
@@ -156,6 +158,27 @@ def read_batches(data: memoryview, ends: list[int], start: int) -> list[pa.Recor
         batches.append(batch)
         start = end
     return batches
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """The whole and valid messages of consecutive commits, the last of which ends at a position.
+
+    `first` is the number of the first in its segment; `damaged_commit` makes the error for one.
+    """
+
+    data: memoryview
+    ends: list[int]
+    last_position: int
+    first: int
+    damaged_commit: Callable[[int, str], errors.DataLossError]
+
+    def batches(self) -> list[pa.RecordBatch]:
+        """One batch a commit."""
+        try:
+            return read_batches(self.data, self.ends, 0)
+        except UndecodableError as error:
+            raise self.damaged_commit(self.first + error.number, error.reason) from None
 
 
 def _message_end(data: memoryview, offset: int) -> int | None:

@@ -7,13 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from eventstore import errors
 from eventstore.log import acknowledged
-from eventstore.log.active_segment import ActiveSegmentFile, Held
+from eventstore.log.active_segment import ActiveSegmentFile, Held, Messages
 from eventstore.log.closed_segments import (
     ClosedSegments,
     SegmentMovedError,
@@ -187,10 +186,9 @@ class LogFiles:
             self.commit_end(after),
             self.commit_end(self.position if upto is None else upto),
         )
-        for batch in self._stored_batches(start, end, columns):
-            for commit in commits_of(batch):
-                if commit.first_position > after:
-                    yield commit
+        for commit in commits_of(self._stored_batches(start, end, columns)):
+            if commit.first_position > after:
+                yield commit
 
     def scan(
         self, after: int = 0, upto: int | None = None, columns: Sequence[str] | None = None
@@ -209,9 +207,9 @@ class LogFiles:
                 return found
             if position >= self._active.first_position:
                 return self._active.first_position - 1
-            if position < 1:
-                return 0
-            return self._in_segment(position, partial(self._closed.commit_end, position=position))
+        if position < 1:
+            return 0
+        return self._in_segment(position, lambda s: self._closed.commit_end(s, position))
 
     def position_at(self, recorded_at: int) -> int:
         with self._mutex:
@@ -219,10 +217,11 @@ class LogFiles:
             if found is not None:
                 return found
             segment = segment_at(self._manifest.segments, recorded_at)
-            if segment is None:
-                return 0
-            ask = partial(self._closed.position_at, recorded_at=recorded_at)
-            return self._in_segment(segment.first_position, ask)
+        if segment is None:
+            return 0
+        return self._in_segment(
+            segment.first_position, lambda s: self._closed.position_at(s, recorded_at)
+        )
 
     def recorded_at(self, position: int) -> int:
         with self._mutex:
@@ -232,7 +231,7 @@ class LogFiles:
                 )
             if position >= self._active.first_position:
                 return self._active.recorded_at(position)
-            return self._in_segment(position, partial(self._closed.recorded_at, position=position))
+        return self._in_segment(position, lambda s: self._closed.recorded_at(s, position))
 
     def segments(self) -> list[SegmentInfo]:
         with self._mutex:
@@ -327,63 +326,54 @@ class LogFiles:
     def _stored_batches(
         self, after: int, upto: int | None, columns: list[str], *, derived: bool = False
     ) -> Iterator[pa.RecordBatch]:
-        """The records in (after, upto], at most one batch a segment if `tree_head` is asked for."""
+        """The records in (after, upto]."""
         upto = self.position if upto is None else min(upto, self.position)
         while after < upto:
             with self._mutex:
                 segment = segment_of(self._manifest.segments, after + 1)
+                path = self._active.path if segment is None else self._folder / segment.file
                 if segment is None:
-                    batches = self._active_batches(after, upto, derived=derived)
-                    end = upto
-                else:
-                    end = min(upto, segment.last_position)
-                    ask = partial(
-                        self._closed.batches,
-                        after=after,
-                        upto=end,
-                        columns=columns,
-                        derived=derived,
-                    )
-                    batches = self._in_segment(after + 1, ask)
-            if "tree_head" in columns and batches:
-                from eventstore.log.columns import one_batch
-
-                # A commit may lie across row groups.
-                batches = [one_batch(batches)]
-            yield from batches
-            after = end
-
-    def _active_batches(self, after: int, upto: int, *, derived: bool) -> list[pa.RecordBatch]:
-        import pyarrow as pa
-
-        from eventstore.log.columns import with_derived_columns
-
-        with translating("reading", self._active.path):
-            merged = pa.Table.from_batches(list(self._active.batches(after, upto)))
-        first = merged["position"][0].as_py()
-        merged = merged.slice(after + 1 - first, upto - after).combine_chunks()
-        return [with_derived_columns(b) if derived else b for b in merged.to_batches()]
+                    with translating("reading", path):
+                        messages = self._active.messages(after, upto)
+            try:
+                # Decoded where no put waits for it.
+                with translating("reading", path):
+                    if segment is None:
+                        end = min(upto, messages.last_position)
+                        yield from _decoded(messages, after, end, derived=derived)
+                    else:
+                        end = min(upto, segment.last_position)
+                        yield from self._closed.batches(
+                            segment, after, end, columns, derived=derived
+                        )
+            except SegmentMovedError as error:
+                self._follow(error.segment)
+            else:
+                after = end
 
     def _in_segment(self, position: int, ask: Callable[[Segment], _Answer]) -> _Answer:
-        """Ask the closed or sealed segment that holds `position`.
-
-        Another process may seal it after we read the manifest and before we read the segment.
-        """
+        """Ask the closed or sealed segment that holds `position`; not under the mutex."""
         while True:
-            segment = segment_of(self._manifest.segments, position)
+            with self._mutex:
+                segment = segment_of(self._manifest.segments, position)
             assert segment is not None, f"position {position} is in no closed segment"
             try:
                 with translating("reading", self._folder / segment.file):
                     return ask(segment)
-            except SegmentMovedError:
-                generation = self._manifest.generation
+            except SegmentMovedError as error:
+                self._follow(error.segment)
+
+    def _follow(self, moved: Segment) -> None:
+        """Learn where a segment is that another process has sealed after we read the manifest."""
+        with self._mutex:
+            if segment_of(self._manifest.segments, moved.first_position) == moved:
                 self._reload_manifest()
-                if self._manifest.generation == generation:
-                    raise errors.DataLossError(
-                        f"segment {segment.number} (positions {segment.first_position} to "
-                        f"{segment.last_position}) is missing: {self._folder / segment.file}; "
-                        f"{IF_COPIED}, else restore it from a backup"
-                    ) from None
+            if segment_of(self._manifest.segments, moved.first_position) == moved:
+                raise errors.DataLossError(
+                    f"segment {moved.number} (positions {moved.first_position} to "
+                    f"{moved.last_position}) is missing: {self._folder / moved.file}; {IF_COPIED}, "
+                    "else restore it from a backup"
+                )
 
     # The right edge of the tree, which appending needs
 
@@ -405,9 +395,9 @@ class LogFiles:
         return frontier if frontier.head() == self._newest_head() else None
 
     def _newest_head(self) -> bytes | None:
-        batches = list(self._active.batches(self.position - 1, self.position))
-        if batches:
-            head: bytes = batches[-1].column("tree_head")[-1].as_py()
+        if self.position >= self._active.first_position:
+            newest = self._active.messages(self.position - 1, self.position).batches()[-1]
+            head: bytes = newest.column("tree_head")[-1].as_py()
             return head
         segments = self._manifest.segments
         return bytes.fromhex(segments[-1].tree_head) if segments else None
@@ -418,8 +408,9 @@ class LogFiles:
         if segments:
             subtrees = [bytes.fromhex(subtree) for subtree in segments[-1].frontier]
             frontier = Frontier(segments[-1].last_position, subtrees)
-        for batch in self._active.batches(frontier.size, self.position):
-            frontier.extend(leaf_hashes(self.store_id, records_of(batch)))
+        while frontier.size < self.position:
+            for batch in self._active.messages(frontier.size, self.position).batches():
+                frontier.extend(leaf_hashes(self.store_id, records_of(batch)))
         return frontier
 
     # Descriptors
@@ -447,6 +438,18 @@ class LogFiles:
 
     def _settle(self) -> None:
         raise NotImplementedError
+
+
+def _decoded(
+    messages: Messages, after: int, upto: int, *, derived: bool
+) -> Iterator[pa.RecordBatch]:
+    """The records in (after, upto] that messages have."""
+    from eventstore.log.columns import one_batch, with_derived_columns
+
+    batch = one_batch(messages.batches())
+    first = batch["position"][0].as_py()
+    batch = batch.slice(after + 1 - first, upto - after)
+    yield with_derived_columns(batch) if derived else batch
 
 
 def with_newest_manifest(directory: Path, opened: Callable[[Manifest], _Answer]) -> _Answer:

@@ -51,6 +51,18 @@ def read_regular(path: Path) -> bytes:
         return file.readall()
 
 
+def read_between(descriptor: int, start: int, end: int) -> bytes:
+    """The bytes [start, end) of an open file, as far as it has them."""
+    parts = []
+    while start < end:
+        part = os.pread(descriptor, end - start, start)
+        if not part:
+            break
+        parts.append(part)
+        start += len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
 def is_irregular(path: Path) -> bool:
     """Whether there is something at a path that is neither a file nor a folder."""
     try:

@@ -8,7 +8,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -41,19 +41,18 @@ ROWS_PER_GROUP = 16_384
 _TEMPORARY_MANIFEST = f"{MANIFEST_NAME}.*.tmp"
 
 _DICTIONARY_COLUMNS = ["kind", "type_id", "actor", "reason", "request_id", "version", "state"]
+_SMALL_BATCHES_MAX = 512
+"""A batch of one record takes 10 kB, so no more of them are kept."""
+
 _BYTES_PER_GROUP = 16 * 1024 * 1024
 """About so many bytes of messages become a row group, so that long ones take no more memory."""
 
 
-def read_closed(path: Path) -> pa.Table:
-    """All commits of a closed segment as one table of ACTIVE_SCHEMA, a chunk a row group.
+def closed_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """All commits of a closed segment in batches of ACTIVE_SCHEMA, each a row group's.
 
     Raises DataLossError when a message is damaged or the end-of-stream marker is missing.
     """
-    import pyarrow as pa
-
-    from eventstore.log.columns import ACTIVE_SCHEMA
-
     try:
         data = memoryview(read_regular(path))
     except OSError as error:
@@ -65,51 +64,59 @@ def read_closed(path: Path) -> pa.Table:
             f"{path} is damaged at byte {walk.stopped_at}: {walk.ending.value}; run `eventstore "
             "verify` and restore the file from a backup"
         )
+    starts = [header_bytes, *walk.ends]
     try:
-        batches = read_batches(data, walk.ends, header_bytes)
+        yield from _grouped(_some_batches(data, starts), starts)
     except UndecodableError as error:
-        start = (header_bytes, *walk.ends)[error.number]
         raise errors.DataLossError(
-            f"{path} is damaged: the message at byte {start} is no commit ({error.reason}); run "
-            "`eventstore verify` and restore the file from a backup"
+            f"{path} is damaged: the message at byte {starts[error.number]} is no commit "
+            f"({error.reason}); run `eventstore verify` and restore the file from a backup"
         ) from None
-    sizes = [end - start for start, end in pairwise((header_bytes, *walk.ends))]
-    return pa.Table.from_batches(_grouped(batches, sizes), ACTIVE_SCHEMA)
 
 
-def _grouped(batches: Iterable[pa.RecordBatch], sizes: Iterable[int]) -> Iterator[pa.RecordBatch]:
+def _some_batches(data: memoryview, starts: list[int]) -> Iterator[pa.RecordBatch]:
+    """The batch of each message, decoded some at a time."""
+    for first in range(0, len(starts) - 1, _SMALL_BATCHES_MAX):
+        ends = starts[first + 1 : first + 1 + _SMALL_BATCHES_MAX]
+        try:
+            yield from read_batches(data, ends, starts[first])
+        except UndecodableError as error:
+            raise UndecodableError(error.reason, first + error.number) from None
+
+
+def _grouped(batches: Iterable[pa.RecordBatch], starts: Sequence[int]) -> Iterator[pa.RecordBatch]:
     """Batches of whole commits put together, as far as they are neither many rows nor long."""
-    pending: list[pa.RecordBatch] = []
+    from eventstore.log.columns import one_batch
+
+    merged: list[pa.RecordBatch] = []
+    small: list[pa.RecordBatch] = []
     rows = size = 0
-    for batch, batch_size in zip(batches, sizes, strict=True):
-        pending.append(batch)
+    for batch, (start, end) in zip(batches, pairwise(starts), strict=True):
+        small.append(batch)
         rows += batch.num_rows
-        size += batch_size
+        size += end - start
         if rows >= ROWS_PER_GROUP or size >= _BYTES_PER_GROUP:
-            yield from _one_batch(pending)
-            pending, rows, size = [], 0, 0
-    yield from _one_batch(pending)
+            yield one_batch([*merged, *small])
+            merged, small, rows, size = [], [], 0, 0
+        elif len(small) >= _SMALL_BATCHES_MAX:
+            merged.append(one_batch(small))
+            small = []
+    if merged or small:
+        yield one_batch([*merged, *small])
 
 
-def _one_batch(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
-    if len(batches) < 2:
-        return batches
-    import pyarrow as pa
-
-    merged: list[pa.RecordBatch] = pa.Table.from_batches(batches).combine_chunks().to_batches()
-    return merged
-
-
-def derived_batches(table: pa.Table) -> Iterator[pa.RecordBatch]:
-    """The table in batches of RECORD_SCHEMA."""
+def derived_batches(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """A batch of ACTIVE_SCHEMA in batches of RECORD_SCHEMA, each a row group's."""
     from eventstore.log.columns import with_derived_columns
 
-    for batch in table.to_batches(max_chunksize=ROWS_PER_GROUP):
-        yield with_derived_columns(batch)
+    for start in range(0, batch.num_rows, ROWS_PER_GROUP):
+        yield with_derived_columns(batch.slice(start, ROWS_PER_GROUP))
 
 
-def write_parquet(table: pa.Table, path: Path, store_id: UUID, number: int) -> str:
-    """Write a table of ACTIVE_SCHEMA as a sealed segment, durably; the SHA-256 of the file.
+def write_parquet(
+    batches: Iterable[pa.RecordBatch], path: Path, store_id: UUID, number: int
+) -> str:
+    """Write batches of ACTIVE_SCHEMA as a sealed segment, durably; the SHA-256 of the file.
 
     It is read back and compared.
     """
@@ -122,7 +129,7 @@ def write_parquet(table: pa.Table, path: Path, store_id: UUID, number: int) -> s
         "eventstore.store_id": str(store_id),
         "eventstore.segment": str(number),
     }
-    sealed: list[pa.RecordBatch] = []
+    written: list[pa.Buffer] = []
     try:
         with parquet.ParquetWriter(
             path,
@@ -131,10 +138,10 @@ def write_parquet(table: pa.Table, path: Path, store_id: UUID, number: int) -> s
             use_dictionary=_DICTIONARY_COLUMNS,
             write_page_checksum=True,
         ) as writer:
-            for batch in derived_batches(table):
-                writer.write_batch(batch.replace_schema_metadata(metadata), ROWS_PER_GROUP)
-                sealed.append(batch)
-        if not _reads_back(path, sealed):
+            for group in chain.from_iterable(map(derived_batches, batches)):
+                writer.write_batch(group.replace_schema_metadata(metadata), ROWS_PER_GROUP)
+                written.append(_packed(group))
+        if not _reads_back(path, written):
             raise errors.DataLossError(f"{path} does not read back as it was written")
         digest = file_sha256(path)
         with open(path, "rb") as file:
@@ -148,13 +155,26 @@ def write_parquet(table: pa.Table, path: Path, store_id: UUID, number: int) -> s
     return digest
 
 
-def _reads_back(path: Path, written: list[pa.RecordBatch]) -> bool:
+def _packed(batch: pa.RecordBatch) -> pa.Buffer:
+    """The batch as a compressed stream: a segment's batches together would take much memory."""
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_stream(sink, batch.schema, options=options) as stream:
+        stream.write_batch(batch)
+    return sink.getvalue()
+
+
+def _reads_back(path: Path, written: Sequence[pa.Buffer]) -> bool:
     """Whether a Parquet file holds these batches, each a row group."""
+    import pyarrow as pa
     import pyarrow.parquet as parquet
 
     with parquet.ParquetFile(path, page_checksum_verification=True) as file:
         return file.num_row_groups == len(written) and all(
-            _is_group(file.read_row_group(group), batch) for group, batch in enumerate(written)
+            _is_group(file.read_row_group(group), pa.ipc.open_stream(packed).read_next_batch())
+            for group, packed in enumerate(written)
         )
 
 
@@ -226,7 +246,7 @@ def prepared(folder: Path, segment: Segment, store_id: UUID) -> tuple[Path, Segm
     """
     name = sealed_name(segment.number)
     path = folder / f"{name}.{secrets.token_hex(8)}.tmp"
-    digest = write_parquet(read_closed(folder / segment.file), path, store_id, segment.number)
+    digest = write_parquet(closed_batches(folder / segment.file), path, store_id, segment.number)
     return path, msgspec.structs.replace(
         segment,
         sealed=True,

@@ -13,6 +13,7 @@ import pytest
 
 from eventstore import errors
 from eventstore.log import DirectoryLog, sealing
+from eventstore.log.growing_digest import GrowingDigest
 from eventstore.log.verification import verify_directory
 from tests.builders import append, draft, rotate
 
@@ -37,7 +38,7 @@ def log(tmp_path: Path) -> DirectoryLog:
     ("owner", "name", "words", "ask"),
     [
         ("_active", "catch_up", "reading .*/log failed", lambda log: log.refresh()),
-        ("_active", "batches", "reading .*3.arrows failed", lambda log: list(log.scan(4))),
+        ("_active", "messages", "reading .*3.arrows failed", lambda log: list(log.scan(4))),
         ("_closed", "batches", "reading .*1.parquet failed", lambda log: list(log.commits())),
         ("_closed", "batches", "reading .*2.arrows failed", lambda log: list(log.scan(2))),
         ("_closed", "commit_end", "reading .*1.parquet failed", lambda log: log.commit_end(1)),
@@ -83,13 +84,20 @@ def test_a_store_that_may_not_be_looked_at(
         DirectoryLog.open(log.directory)
 
 
-@pytest.mark.parametrize("name", ["file_sha256", "read_closed"])
-def test_a_rotation_that_cannot_read_back(
-    log: DirectoryLog, monkeypatch: pytest.MonkeyPatch, name: str
+@pytest.mark.parametrize(
+    ("place", "name", "words"),
+    [
+        (GrowingDigest, "extend", "sealing in .*/log failed"),
+        (sealing, "closed_batches", "sealing in .*/log failed"),
+        (sealing, "file_sha256", "writing .*2.parquet.* failed"),
+    ],
+)
+def test_a_rotation_or_sealing_that_cannot_read_back(
+    log: DirectoryLog, monkeypatch: pytest.MonkeyPatch, place: object, name: str, words: str
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(sealing, name, _refused)
-        with pytest.raises(errors.UnavailableError, match=r"sealing in .*/log failed"):
+        patched.setattr(place, name, _refused)
+        with pytest.raises(errors.UnavailableError, match=words):
             log.seal()
     log.seal()
     assert [segment.state for segment in log.segments()] == ["sealed"] * 3 + ["active"]

@@ -18,14 +18,16 @@ _WITHOUT = frozenset(("is_up_to_date", "last_position", "newest", "path", "refus
 
 
 class _Guarded:
-    """An object whose members can be read only by the thread that holds a mutex."""
+    """An object whose members can be read only by the thread that holds a mutex, or never by it."""
 
-    def __init__(self, guarded: object, mutex: Any) -> None:
+    def __init__(self, guarded: object, mutex: Any, *, is_held: bool) -> None:
         self._guarded = guarded
         self._mutex = mutex
+        self._is_held = is_held
 
     def __getattr__(self, name: str) -> Any:
-        assert name in _WITHOUT or self._mutex._is_owned(), f"{name} without the mutex"
+        is_right = self._mutex._is_owned() is self._is_held
+        assert name in _WITHOUT or is_right, f"{name} with{'out' * self._is_held} the mutex"
         return getattr(self._guarded, name)
 
 
@@ -42,8 +44,9 @@ def guarded(tmp_path: Path) -> DirectoryLog:
     append(log, draft(6))
     append(log, draft(7), draft(8))
     assert [segment.state for segment in log.segments()] == ["sealed", "closed", "active"]
-    for name in ("_active", "_closed"):
-        log.__dict__[name] = _Guarded(log.__dict__[name], log._mutex)
+    # What takes no more commits keeps nobody from appending.
+    for name, is_held in (("_active", True), ("_closed", False)):
+        log.__dict__[name] = _Guarded(log.__dict__[name], log._mutex, is_held=is_held)
     return log
 
 

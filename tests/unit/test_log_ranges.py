@@ -199,7 +199,7 @@ def test_a_file_that_is_changed_after_it_was_read(store: Path, number: int) -> N
     log.close()
 
 
-@pytest.mark.parametrize("name", ["file_sha256", "read_closed"])
+@pytest.mark.parametrize("name", ["file_sha256", "closed_batches"])
 def test_a_segment_that_is_sealed_while_it_is_read(
     store: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

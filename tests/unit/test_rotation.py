@@ -1,0 +1,212 @@
+"""What a rotation does while a put waits for it, and what a sealing keeps in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventstore import errors
+from eventstore.log import DirectoryLog, ipc_stream, sealing
+from eventstore.log import growing_digest as digests
+from eventstore.log.manifest import Segment, read_manifest
+from tests.builders import append, draft, rotate
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash a segment after every few commits."""
+    monkeypatch.setattr(digests, "PIECE_BYTES", 3_000)
+    monkeypatch.setattr("eventstore.log.active_segment.PIECE_BYTES", 3_000)
+
+
+def _closed(directory: Path) -> Segment:
+    (segment,) = read_manifest(directory).segments
+    return segment
+
+
+def _digest(directory: Path, segment: Segment) -> str:
+    return hashlib.sha256((directory / "log" / segment.file).read_bytes()).hexdigest()
+
+
+def test_a_rotation_reads_little_of_its_segment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_pieces: None
+) -> None:
+    log = DirectoryLog.create(tmp_path / "store")
+    for number in range(1, 61):
+        append(log, draft(number), *([draft(100 + number)] if number % 7 == 0 else []))
+    log._seal_closed_in_background = lambda: None  # type: ignore[method-assign]
+    size, read, pread = log._active.end, [], os.pread
+
+    def counting(descriptor: int, length: int, offset: int) -> bytes:
+        found = pread(descriptor, length, offset)
+        read.append(len(found))
+        return found
+
+    assert size > 30_000
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pread", counting)
+        rotate(log)
+    # The commits since the last piece, the first one, and the frontier.
+    assert sum(read) < 10_000
+    segment = _closed(log.directory)
+    assert segment.file_sha256 == _digest(log.directory, segment)
+    commits = list(log.commits())
+    assert (segment.first_commit, segment.last_commit) == (1, 60)
+    assert segment.first_recorded_at == commits[0].recorded_at
+    assert segment.last_recorded_at == commits[-1].recorded_at
+    assert log.verify().ok
+    log.close()
+
+
+@pytest.mark.parametrize("others", [0, 1, 25])
+def test_the_digest_of_a_segment_that_several_wrote(
+    tmp_path: Path, small_pieces: None, others: int
+) -> None:
+    first = DirectoryLog.create(tmp_path / "store")
+    second = DirectoryLog.open(tmp_path / "store")
+    number = iter(range(1, 1_000))
+    for _ in range(6):
+        append(first, draft(next(number)), draft(next(number)))
+        for _ in range(others):
+            second.refresh()
+            append(second, draft(next(number)))
+        first.refresh()
+    rotate(first)
+    segment = _closed(first.directory)
+    assert segment.file_sha256 == _digest(first.directory, segment)
+    assert segment.last_position == first.position
+    assert first.verify().ok
+    first.close()
+    second.close()
+
+
+def test_the_digest_of_a_segment_whose_closing_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_pieces: None
+) -> None:
+    """The end-of-stream marker is taken back, and commits come where it was."""
+    log = DirectoryLog.create(tmp_path / "store")
+    for number in range(1, 11):
+        append(log, draft(number))
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("eventstore.log.directory.start_segment", refused)
+        with pytest.raises(errors.ResourceExhaustedError):
+            log.seal()
+    ftruncate, calls = os.ftruncate, []
+
+    def first_refused(descriptor: int, size: int) -> None:
+        calls.append(size)
+        if len(calls) == 1:
+            refused()
+        ftruncate(descriptor, size)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "ftruncate", first_refused)
+        with pytest.raises(errors.ResourceExhaustedError):
+            append(log, draft(11))
+    for number in range(11, 21):
+        append(log, draft(number))
+    rotate(log)
+    segment = _closed(log.directory)
+    assert (segment.file_sha256, segment.last_position) == (_digest(log.directory, segment), 20)
+    assert log.verify().ok
+    log.close()
+
+
+def test_a_hashing_that_fails_is_made_up_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_pieces: None
+) -> None:
+    log = DirectoryLog.create(tmp_path / "store")
+    extend = digests.GrowingDigest.extend
+
+    def failing(digest: digests.GrowingDigest, descriptor: int, end: int) -> None:
+        extend(digest, descriptor, end)
+        raise OSError(5, os.strerror(5))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(digests.GrowingDigest, "extend", failing)
+        for number in range(1, 11):
+            append(log, draft(number))
+    rotate(log)
+    segment = _closed(log.directory)
+    assert segment.file_sha256 == _digest(log.directory, segment)
+    log.close()
+
+
+def test_a_file_that_is_shorter_than_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+    digest = digests.GrowingDigest()
+    with path.open("rb") as file:
+        with pytest.raises(OSError, match="ends at byte 3, not 4"):
+            digest.extend(file.fileno(), 4)
+        assert digest.size == 0
+        digest.extend(file.fileno(), 3)
+    assert digest.followed_by(b"d") == hashlib.sha256(b"abcd").hexdigest()
+
+
+def test_a_sealing_decodes_some_commits_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sealing, "_SMALL_BATCHES_MAX", 3)
+    monkeypatch.setattr(sealing, "ROWS_PER_GROUP", 10)
+    monkeypatch.setattr("eventstore.log.active_segment._MESSAGES_MAX", 4)
+    log = DirectoryLog.create(tmp_path / "store")
+    for number in range(1, 26):
+        append(log, draft(number))
+    before, decoded = list(log.commits()), []
+    read_batches = ipc_stream.read_batches
+
+    def counting(data: memoryview, ends: list[int], start: int) -> Any:
+        decoded.append(len(ends))
+        return read_batches(data, ends, start)
+
+    for module in (sealing, ipc_stream):
+        monkeypatch.setattr(module, "read_batches", counting)
+    assert list(log.commits()) == before
+    assert set(decoded) == {4, 1}
+    rotate(log)
+    decoded.clear()
+    assert list(log.commits()) == before
+    log.seal()
+    assert list(log.commits()) == before
+    assert set(decoded) == {3, 1}
+    assert log.verify().ok
+    log.close()
+
+
+@pytest.mark.parametrize("state", ["sealed", "closed"])
+def test_a_put_does_not_wait_for_a_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    """Another thread appends while one is in the midst of reading a segment."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    log = DirectoryLog.create(tmp_path / "store")
+    append(log, draft(1), draft(2))
+    (log.seal if state == "sealed" else lambda: rotate(log))()
+    check = log._closed.check
+
+    def appending(segment: Segment) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(append, log, draft(10 + log.position)).result(timeout=30)
+        check(segment)
+
+    monkeypatch.setattr(log._closed, "check", appending)
+    asked = [
+        lambda: list(log.scan(0, 2)),
+        lambda: list(log.commits(0, 2)),
+        lambda: log.commit_end(1),
+        lambda: log.check_closed(),
+    ]
+    for number, ask in enumerate(asked, start=3):
+        ask()
+        assert log.position == number
+    log.close()
