@@ -134,6 +134,10 @@ class UnavailableError(StatusError):
         super().__init__(message, UNAVAILABLE)
 
 
+class OutcomeUnknownError(UnavailableError):
+    """It is not known whether the store has done what was asked: look before asking again."""
+
+
 class DataLossError(StatusError):
     """Stored data is damaged or missing."""
 

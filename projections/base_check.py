@@ -16,9 +16,6 @@ from eventstore.log import Log
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_STRETCH_RECORDS: Final = 16_384
-"""How many records a row group of a sealed segment has; digests of it are kept."""
-
 _STRETCHES_MAX: Final = 64
 _KNOWN_MAX: Final = 1_024
 _KNOWN_BYTES_MAX: Final = 16_384
@@ -68,18 +65,13 @@ class BaseCheck:
             if start <= position < start + len(digests):
                 self._stretches.move_to_end(start)
                 return digests[position - start]
-        sealed = [segment for segment in self._log.segments() if segment.state == "sealed"]
-        for segment in sealed:
-            if segment.first_position <= position <= segment.last_position:
-                row = position - segment.first_position
-                start = position - row % _STRETCH_RECORDS
-                end = min(start + _STRETCH_RECORDS - 1, segment.last_position)
-                if len(self._stretches) >= _STRETCHES_MAX:
-                    self._stretches.popitem(last=False)
-                digests = self._stretches[start] = self._read(start, end)
-                return digests[position - start]
-        digests = self._read(position, position)
-        return digests[0] if digests else None
+        start, end = self._log.stretch_of(position)
+        digests = self._read(start, end)
+        if start < end:
+            if len(self._stretches) >= _STRETCHES_MAX:
+                self._stretches.popitem(last=False)
+            self._stretches[start] = digests
+        return digests[position - start] if digests else None
 
     def _read(self, first: int, last: int) -> array[int]:
         digests = array("Q")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from typing import IO, Final
 
 from eventstore.log import Log
 from eventstore.log.file_lock import try_exclusive
-from eventstore.log.manifest import MANIFEST_NAME
 from eventstore.log.regular_file import is_irregular, opened_to_read
 
 TEMPORARY_SUFFIX: Final = ".tmp"
@@ -27,15 +25,10 @@ def make_cache_folder(folder: Path, log: Log) -> None:
     """
     if folder.is_dir():
         return
-    directory = log.directory
-    if directory is None or directory not in folder.parents:
-        folder.mkdir(exist_ok=True)
-        return
-    if not (directory / MANIFEST_NAME).exists():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(directory))
-    below = folder.relative_to(directory).parts
-    for depth in range(len(below)):
-        directory.joinpath(*below[: depth + 1]).mkdir(exist_ok=True)
+    kept = log.cache_folder()
+    if kept is not None and (kept == folder or kept in folder.parents):
+        log.cache_folder(make=True)
+    folder.mkdir(exist_ok=True)
 
 
 @contextlib.contextmanager

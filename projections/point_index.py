@@ -439,7 +439,7 @@ class PointIndex:
             _LOGGER.warning("writing the point index in %s failed: %s", folder, error)
         except Exception:
             # The frozen tail keeps answering; the next process folds the log again.
-            _LOGGER.exception("writing the point index of %s failed", self._log.directory)
+            _LOGGER.exception("writing the point index of %s failed", self._log.name)
 
     def _mergeable(self) -> list[SortedRun]:
         """The newest stretch of two or more runs of like size, oldest first; empty if none is."""
@@ -508,14 +508,10 @@ class PointIndex:
 def _sealed_stretches(log: Log, after: int) -> Iterator[int]:
     """Where to end runs that together cover the sealed segments after a position."""
     last_position, records, size = after, 0, 0
-    for segment in log.segments():
-        if segment.last_position <= after:
-            continue
-        if segment.state != "sealed":
-            break
-        records += segment.last_position - last_position
-        last_position = segment.last_position
-        size += segment.file_bytes
+    for end, file_bytes in log.dense_ends(after):
+        records += end - last_position
+        last_position = end
+        size += file_bytes
         if records >= BUILT_RECORDS_MAX or size >= BUILT_BYTES_MAX:
             yield last_position
             records = size = 0

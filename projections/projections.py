@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger("eventstore.projections")
 
-FOLDER_NAME = "projections"
 INDEX_NAME = "index"
 TABLES_NAME = "tables.duckdb"
 SUBTREE_HEADS_NAME = "subtree-heads"
@@ -75,7 +74,7 @@ class Projections:
         self._log = log
         self._read_only = read_only
         self._saves = saves or not read_only
-        self._folder = None if log.directory is None else log.directory / FOLDER_NAME
+        self._folder = log.cache_folder()
         self._mutex = threading.Lock()
         self._tables: Tables | None = None
         self._subtree_heads: SubtreeHeads | None = None
@@ -245,7 +244,7 @@ class Projections:
         """
         if self._read_only:
             raise FailedPreconditionError(
-                f"the projections of {self._log.directory} were opened to read only: "
+                f"the projections of {self._log.name} were opened to read only: "
                 "open the store for writing to rebuild them"
             )
         self._log.refresh()
@@ -338,11 +337,6 @@ class Projections:
                 path = _below(self._folder, TABLES_NAME)
                 self._tables = Tables(self._log, path, read_only=self._read_only, saves=self._saves)
             return self._tables
-
-
-def remove_projections(directory: Path) -> None:
-    """Throw away the caches of the store in `directory`: the next reads fold them again."""
-    remove_tree(directory / FOLDER_NAME, ignore_errors=True)
 
 
 def _size(path: Path | None) -> int:

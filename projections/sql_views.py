@@ -22,7 +22,6 @@ from eventstore.errors import (
     ResourceExhaustedError,
 )
 from eventstore.log import Log
-from eventstore.log.columns import RECORD_SCHEMA
 from eventstore.log.os_errors import starting_thread
 from eventstore.projections.folding import NODE_TABLES
 from eventstore.projections.sql_check import LOG_RECORDS, checked_query
@@ -187,7 +186,7 @@ def run_sql(
         except _FAILURES as error:
             raise _translated(error, is_late=False) from None
         if checked.views & {"commits", "records"}:
-            cursor.register(LOG_RECORDS, _log_records(log, position))
+            cursor.register(LOG_RECORDS, log.dataset(position, _RECORD_COLUMNS))
         else:
             del views["commits"], views["records"]
         for name, definition in views.items():
@@ -312,19 +311,3 @@ def _interrupting(
     finally:
         is_done.set()
         thread.join()
-
-
-def _log_records(log: Log, position: int) -> Any:
-    """The envelopes of the records, read from the segments only as far as the query needs them."""
-    import pyarrow.dataset as dataset
-
-    sealed = [segment for segment in log.segments() if segment.state == "sealed"]
-    end = sealed[-1].last_position if sealed else 0
-    batches = list(log.scan(end, max(end, position), _RECORD_COLUMNS))
-    schema = pa.schema([field for field in RECORD_SCHEMA if field.name in _RECORD_COLUMNS])
-    parts = [dataset.dataset(pa.Table.from_batches(batches, schema))]
-    if sealed:
-        log.check_closed()
-        paths = [str(segment.path) for segment in sealed]
-        parts.insert(0, dataset.dataset(paths, schema=schema, format="parquet"))
-    return dataset.dataset(parts)

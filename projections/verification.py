@@ -23,7 +23,6 @@ from eventstore.projections.definitions import has_tables_as_made, others_in
 from eventstore.projections.index_building import INDEXED_COLUMNS, highest_ids, run_tables
 from eventstore.projections.index_tables import TABLES
 from eventstore.projections.projections import (
-    FOLDER_NAME,
     INDEX_NAME,
     SUBTREE_HEADS_NAME,
     TABLES_NAME,
@@ -51,11 +50,11 @@ def with_caches(report: VerifyReport, log: Log, progress: Progress | None = None
 
     `progress` counts records of the point index.
     """
-    if log.directory is None:
+    folder = log.cache_folder()
+    if folder is None:
         return report.without("the caches, which are in memory as the log is")
     if not report.ok:
         return report.without("the caches, since the log is damaged")
-    folder = log.directory / FOLDER_NAME
     tables, heads = folder / TABLES_NAME, folder / SUBTREE_HEADS_NAME
     not_checked: list[str] = []
     findings: list[Finding] = []

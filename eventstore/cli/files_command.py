@@ -6,7 +6,7 @@ from pathlib import Path
 
 from eventstore.cli.commands import command, output_options_without, store_argument
 from eventstore.cli.results import Output, Table
-from eventstore.log.manifest import read_manifest
+from eventstore.log.stores import sealed_files_of
 from eventstore.shown_text import shown_text
 
 
@@ -19,8 +19,8 @@ def files_command(directory: Path, output: Output) -> None:
     For other tools to read: a pattern such as log/*.parquet would also find what does not belong to
     the store. What was not sealed yet is in none of them.
     """
-    sealed = [segment for segment in read_manifest(directory).segments if segment.sealed]
-    paths = [str(directory / "log" / segment.file) for segment in sealed]
+    sealed = sealed_files_of(directory)
+    paths = [str(file.path) for file in sealed]
     if output.form == "text":
         with output.opened() as written:
             for path in paths:

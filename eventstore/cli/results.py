@@ -24,8 +24,8 @@ import click
 
 from eventstore.cli.table_layout import Cell, cut, laid_out, wrapped
 from eventstore.errors import AlreadyExistsError, InvalidArgumentError
-from eventstore.log.manifest import MANIFEST_NAME
 from eventstore.log.os_errors import translated
+from eventstore.log.stores import is_store
 from eventstore.plain_json import json_text, moment_text, plain
 from eventstore.plain_values import number_text
 from eventstore.shown_text import harmless_json, shown_lines, shown_text
@@ -364,7 +364,7 @@ def refuse_inside_of_store(path: Path) -> None:
     """
     try:
         folders = path.resolve().parents
-        store = next((folder for folder in folders if _is_store(folder)), None)
+        store = next((folder for folder in folders if is_store(folder)), None)
     except RuntimeError:
         # Links that lead to each other, as Python before 3.13 says it: opening fails, too.
         return
@@ -374,10 +374,6 @@ def refuse_inside_of_store(path: Path) -> None:
         raise InvalidArgumentError(
             f"{path} is inside of the store {store}: choose a file outside of it"
         )
-
-
-def _is_store(folder: Path) -> bool:
-    return os.path.lexists(folder / MANIFEST_NAME) and os.path.isdir(folder / "log")
 
 
 def _exists(path: Path) -> AlreadyExistsError:

@@ -9,7 +9,8 @@ from pathlib import Path
 from eventstore.cli.help import nearest
 from eventstore.cli.moments import Moment
 from eventstore.errors import NotFoundError
-from eventstore.log import DirectoryLog, Progress
+from eventstore.log import Progress
+from eventstore.log.stores import open_log
 from eventstore.metadata_store.metadata_store import AsOfStore, MetadataStore
 from eventstore.metadata_store.opening import open_directory
 from eventstore.projections import Projections
@@ -68,7 +69,7 @@ def windows(after: int, upto: int) -> Iterator[tuple[int, int]]:
 def save_projections(directory: Path, progress: Progress) -> int:
     """Fold the caches of a store anew and save them; the position that they are folded to."""
     # The log to read only: opening a store to write would put what it lacks, or make one.
-    log = DirectoryLog.open(directory, read_only=True)
+    log = open_log(directory, read_only=True)
     try:
         projections = Projections(log)
         try:

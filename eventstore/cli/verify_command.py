@@ -20,8 +20,8 @@ from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output, Paragraph, Table, note
 from eventstore.cli.stores import opened_store, positions_between
 from eventstore.errors import DataLossError
-from eventstore.log import DirectoryLog, Finding, VerifyReport
-from eventstore.log.manifest import read_manifest
+from eventstore.log import Finding, VerifyReport
+from eventstore.log.stores import open_log, store_id_of, verify_store
 from eventstore.plain_json import moment_of
 from eventstore.wording import counted
 
@@ -62,7 +62,6 @@ def verify_command(
     does not agree with the log, which is sound: `eventstore rebuild` makes it anew.
     With --since, what comes before it is believed.
     """
-    from eventstore.log.verification import verify_directory
     from eventstore.projections.verification import DISAGREES, with_caches
 
     checkpoints = _checkpoints(directory, checkpoint_files, key_file)
@@ -73,7 +72,7 @@ def verify_command(
         # It cannot be told where the range lies: damage is looked for everywhere.
         damage, after, upto = error, 0, None
     with progress_bar("Verifying") as progress:
-        report = verify_directory(
+        report = verify_store(
             directory,
             progress,
             after=after,
@@ -85,7 +84,7 @@ def verify_command(
     if since is not None or until is not None or no_caches or not report.ok:
         report = report.without("the caches")
     else:
-        log = DirectoryLog.open(directory, read_only=True)
+        log = open_log(directory, read_only=True)
         with contextlib.closing(log), progress_bar("Comparing caches") as progress:
             report = with_caches(report, log, progress)
     if output.form == "json":
@@ -159,7 +158,7 @@ def _checkpoints(
     from eventstore.audit import Checkpoint, VerifierKey
 
     key = VerifierKey.parse(text_of(key_file))
-    store_id = read_manifest(directory).store_id
+    store_id = store_id_of(directory)
     checkpoints = [Checkpoint.parse(text_of(file), key) for file in checkpoint_files]
     for checkpoint in checkpoints:
         checkpoint.of_store(store_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -14,13 +13,11 @@ from eventstore import errors
 from eventstore.importing.mlmd_database import MlmdDatabase
 from eventstore.importing.mlmd_rows import MlmdReader
 from eventstore.importing.oddities import oddities
-from eventstore.log import DirectoryLog, Draft, Progress
+from eventstore.log import Draft, Log, Progress
 from eventstore.log import record as kinds
-from eventstore.log.creation import make_directory
-from eventstore.log.manifest import sync_directory
 from eventstore.log.os_errors import refuse_no_path, resolved, translated
 from eventstore.log.readable import refuse_unreadable
-from eventstore.log.replacing import made_beside
+from eventstore.log.stores import new_store
 from eventstore.long_work import long_work
 
 RECORDS_PER_COMMIT = 1_000
@@ -75,18 +72,15 @@ def import_mlmd_database(
         target = resolved(store_directory)
         _refuse_occupied(target)
         try:
-            make_directory(target.parent)
-            with made_beside(target, is_directory=True) as unfinished:
+            with new_store(target) as log:
                 report = _import_into(
                     database,
-                    unfinished,
+                    log,
                     progress=progress,
                     actor=actor,
                     reason=reason
                     or f"import of {source.name}, MLMD schema version {database.schema_version}",
                 )
-                os.replace(unfinished, target)
-                sync_directory(target.parent)
         except OSError as error:
             raise translated(error, "importing into", store_directory) from None
         return report
@@ -112,7 +106,7 @@ def drafts(database: MlmdDatabase, reader: MlmdReader) -> Iterator[Draft]:
 
 def _import_into(
     database: MlmdDatabase,
-    directory: Path,
+    log: Log,
     *,
     progress: Progress | None,
     actor: str | None,
@@ -121,24 +115,20 @@ def _import_into(
     reader = MlmdReader(database)
     counts = dict.fromkeys(kinds.KINDS, 0)
     total = database.count()
-    log = DirectoryLog.create(directory)
-    try:
-        pending = drafts(database, reader)
-        while chunk := _commit_of(pending):
-            refuse_unreadable(chunk)
-            log.append(chunk, expected_position=log.position, actor=actor, reason=reason)
-            for draft in chunk:
-                counts[draft.kind] += 1
-            if progress is not None:
-                progress(log.position, total)
-        log.seal()
-        warnings = list(oddities(database))
-        warnings += [f"{count} {words}" for words, count in sorted(reader.noticed.items())]
+    pending = drafts(database, reader)
+    while chunk := _commit_of(pending):
+        refuse_unreadable(chunk)
+        log.append(chunk, expected_position=log.position, actor=actor, reason=reason)
+        for draft in chunk:
+            counts[draft.kind] += 1
         if progress is not None:
-            progress(total, total)
-        return ImportReport(database.schema_version, log.position, counts, warnings)
-    finally:
-        log.close()
+            progress(log.position, total)
+    log.seal()
+    warnings = list(oddities(database))
+    warnings += [f"{count} {words}" for words, count in sorted(reader.noticed.items())]
+    if progress is not None:
+        progress(total, total)
+    return ImportReport(database.schema_version, log.position, counts, warnings)
 
 
 def _commit_of(pending: Iterator[Draft]) -> list[Draft]:

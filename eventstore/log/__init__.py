@@ -6,14 +6,17 @@ from eventstore.log.log import (
     Log,
     PositionConflictError,
     Progress,
+    SealedFile,
     SegmentInfo,
     SignedHead,
     VerifyReport,
 )
+from eventstore.log.manifest import FORMAT_VERSION
 from eventstore.log.memory import MemoryLog
 from eventstore.log.record import Commit, Draft, Record
 
 __all__ = [
+    "FORMAT_VERSION",
     "Commit",
     "DirectoryLog",
     "Draft",
@@ -23,6 +26,7 @@ __all__ = [
     "PositionConflictError",
     "Progress",
     "Record",
+    "SealedFile",
     "SegmentInfo",
     "SignedHead",
     "VerifyReport",

@@ -239,8 +239,8 @@ class ActiveSegmentFile:
     def append(self, message: bytes, commit: Commit) -> None:
         """Write one commit and make it durable. On failure no commit was added.
 
-        Raises ResourceExhaustedError when the disk is full, UnavailableError when the outcome is
-        not known.
+        Raises ResourceExhaustedError when the disk is full, OutcomeUnknownError when it is not
+        known whether the commit will be there.
         """
         try:
             self._make_room(len(message))
@@ -251,14 +251,14 @@ class ActiveSegmentFile:
         try:
             _sync_data(self._descriptor)
         except OSError as error:
-            outcome = (
-                "the commit was taken back"
-                if self._take_back()
-                else "whether the commit was kept is not known"
-            )
-            raise errors.UnavailableError(
-                f"syncing {self.path} failed: {os.strerror(error.errno or 0)}; {outcome}: reopen "
-                "the store before the next put"
+            failed = f"syncing {self.path} failed: {os.strerror(error.errno or 0)}"
+            again = "reopen the store before the next put"
+            if self._take_back():
+                raise errors.UnavailableError(
+                    f"{failed}; the commit was taken back: {again}"
+                ) from None
+            raise errors.OutcomeUnknownError(
+                f"{failed}; whether the commit was kept is not known: {again}"
             ) from None
         self.end += len(message)
         self._note_checksum(message)

@@ -11,7 +11,7 @@ import msgspec
 from eventstore import errors
 from eventstore.log import acknowledged
 from eventstore.log.creation import LOG_FOLDER
-from eventstore.log.directory import DirectoryLog
+from eventstore.log.directory_reader import DirectoryReader, open_reader
 from eventstore.log.log import Progress, VerifyReport
 from eventstore.log.manifest import (
     Manifest,
@@ -44,7 +44,7 @@ def copy_store(source: Path, target: Path, progress: Progress | None = None) -> 
     refuse_no_path(source)
     refuse_no_path(target)
     with translating("opening", source):
-        log = DirectoryLog.open(source, read_only=True)
+        log = open_reader(source)
     try:
         with translating("copying to", target):
             _refuse_target(source, target)
@@ -56,7 +56,7 @@ def copy_store(source: Path, target: Path, progress: Progress | None = None) -> 
 
 
 def _copied(
-    log: DirectoryLog, partial: Path, target: Path, progress: Progress | None
+    log: DirectoryReader, partial: Path, target: Path, progress: Progress | None
 ) -> VerifyReport:
     position = log.position
 
@@ -143,7 +143,7 @@ def _copied_file(path: Path, target: Path) -> str:
     return digest.hexdigest()
 
 
-def _acknowledge(folder: Path, log: DirectoryLog) -> None:
+def _acknowledge(folder: Path, log: DirectoryReader) -> None:
     """Say how far the copy goes, so that one that is cut later can be told."""
     path = folder / acknowledged.FILE_NAME
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)

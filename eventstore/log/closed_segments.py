@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from eventstore import errors
 from eventstore.log import sealing
+from eventstore.log.log import SealedFile
 from eventstore.log.manifest import Segment
 from eventstore.log.os_errors import translated
 
@@ -143,6 +144,21 @@ def _rows(batches: Iterable[pa.RecordBatch], first: int, end: int) -> Iterator[p
         row += batch.num_rows
         if start < stop:
             yield batch.slice(start, stop - start)
+
+
+def sealed_files(folder: Path, segments: Iterable[Segment]) -> list[SealedFile]:
+    """The files of those that are sealed."""
+    return [
+        SealedFile(
+            folder / segment.file,
+            segment.file_bytes,
+            segment.file_sha256,
+            segment.first_position,
+            segment.last_position,
+        )
+        for segment in segments
+        if segment.sealed
+    ]
 
 
 def segment_of(segments: Sequence[Segment], position: int) -> Segment | None:

@@ -25,6 +25,7 @@ from eventstore.log.os_errors import translated
 from eventstore.log.sealing import closed_name, is_temporary, remove_temporary_files
 
 LOG_FOLDER: Final = "log"
+CACHE_FOLDER: Final = "projections"
 LOCK_NAME: Final = "lock"
 
 

@@ -18,6 +18,7 @@ from eventstore.log import acknowledged, sealing
 from eventstore.log.active_segment import ActiveSegmentFile, Held
 from eventstore.log.commit import encode_commit, make_commit
 from eventstore.log.creation import create_store, start_segment
+from eventstore.log.directory_reader import DirectoryReader, opened
 from eventstore.log.file_lock import exclusive, is_at
 from eventstore.log.ipc_message import message_template
 from eventstore.log.log import (
@@ -27,9 +28,7 @@ from eventstore.log.log import (
     SignedHead,
     VerifyReport,
 )
-from eventstore.log.log_files import LogFiles, with_newest_manifest
 from eventstore.log.manifest import (
-    MANIFEST_NAME,
     Manifest,
     Segment,
     manifest_to_append_by,
@@ -39,7 +38,6 @@ from eventstore.log.manifest import (
 from eventstore.log.merkle import Frontier
 from eventstore.log.os_errors import translated, translating
 from eventstore.log.record import Commit, Draft
-from eventstore.log.regular_file import is_irregular
 from eventstore.log.writers_lock import NotLockedError
 from eventstore.long_work import long_work
 
@@ -53,7 +51,7 @@ _SEALING_LOCK_NAME = "sealing.lock"
 _ROTATIONS_MAX = 1_000
 
 
-class DirectoryLog(LogFiles):
+class DirectoryLog(DirectoryReader):
     """A log kept in a directory. Safe to use from several threads and processes at once.
 
     Appends of all processes are ordered by a lock that is held for the append alone; readers take
@@ -91,19 +89,8 @@ class DirectoryLog(LogFiles):
         read_only: bool = False,
         segment_records_max: int = SEGMENT_RECORDS_MAX,
     ) -> DirectoryLog:
-        """Open the log in a directory.
-
-        Raises NotFoundError when there is none, DataLossError when it is damaged,
-        FailedPreconditionError when its format is newer than this version reads.
-        """
-        with translating("opening", directory):
-            manifest = directory / MANIFEST_NAME
-            is_there = manifest.is_file() or is_irregular(manifest)
-        if not is_there:
-            raise errors.NotFoundError(
-                f"there is no store at {directory}: check the path, or create one"
-            )
-        return with_newest_manifest(
+        """Open the log in a directory. Raises what `directory_reader.opened` does."""
+        return opened(
             directory,
             partial(cls, directory, read_only=read_only, segment_records_max=segment_records_max),
         )
@@ -135,7 +122,7 @@ class DirectoryLog(LogFiles):
             raise errors.FailedPreconditionError(
                 f"the store {self.directory} was opened to read only: open it for writing to put"
             )
-        if self._outcome_unknown:
+        if self._has_failed:
             raise errors.UnavailableError(
                 f"an earlier sync of {self.directory} failed: reopen the store to put again"
             )
@@ -175,7 +162,7 @@ class DirectoryLog(LogFiles):
             self._frontier = frontier
             self._acknowledge(frontier)
         except errors.UnavailableError:
-            self._outcome_unknown = True
+            self._has_failed = True
             raise
         except errors.StatusError:
             raise
@@ -191,12 +178,6 @@ class DirectoryLog(LogFiles):
         self._frontier = None
         before.close()
         self._catch_up(Held.EXCLUSIVE)
-
-    def check_closed(self) -> None:
-        with self._mutex:
-            segments = self._manifest.segments
-        for segment in segments:
-            self._in_segment(segment.first_position, self._closed.check)
 
     def seal(self) -> None:
         if self.read_only:
@@ -222,38 +203,20 @@ class DirectoryLog(LogFiles):
             self.directory, progress, after=after, upto=upto, signed_heads=signed_heads
         )
 
+    def backup(self, path: Path, progress: Progress | None = None) -> VerifyReport:
+        from eventstore.log.backup import copy_store
+
+        return copy_store(self.directory, path, progress)
+
     def close(self) -> None:
         if self._sealer is not None:
             self._sealer.shutdown(wait=True)
             self._sealer = None
-        if self._is_closed:
-            return
-        if not self.read_only and self._acknowledged_descriptor >= 0:
+        if not (self._is_closed or self.read_only) and self._acknowledged_descriptor >= 0:
             # Room that is not given back is there for the next writer.
             with contextlib.suppress(OSError, errors.StatusError):
                 self._write(lambda: self._active.give_back_room(), wait=False)
-        with self._mutex:
-            self._close_descriptors()
-            if "_active" in self.__dict__:
-                self._active.close()
-        self._is_closed = True
-
-    # For a copy of the whole log by a handle that no longer takes notice of others
-
-    @property
-    def manifest(self) -> Manifest:
-        """The manifest whose active segment this log has open."""
-        return self._manifest
-
-    def active_bytes(self) -> bytes:
-        """The active segment up to the newest commit that is known."""
-        return self._active.content()
-
-    def acknowledge_copy(self, descriptor: int) -> None:
-        """Write the acknowledgement of what `active_bytes` gives into an open file."""
-        acknowledged.write_acknowledged(
-            descriptor, self._active.number, self._active.end, self._current_frontier()
-        )
+        super().close()
 
     # Writing, all of it under the writers' lock
 

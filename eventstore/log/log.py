@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -14,6 +14,7 @@ from eventstore.repr_html import ShownInNotebooks
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.dataset
 
 Answer = TypeVar("Answer")
 
@@ -31,6 +32,16 @@ class SegmentInfo(msgspec.Struct, frozen=True):
     last_position: int
     file_bytes: int
     path: Path | None
+
+
+class SealedFile(NamedTuple):
+    """A Parquet file of records; `file_sha256` is of the whole file, in hexadecimal."""
+
+    path: Path
+    file_bytes: int
+    file_sha256: str
+    first_position: int
+    last_position: int
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -90,9 +101,16 @@ class Log(Protocol):
 
     store_id: UUID
 
+    content_epoch: int
+    """Grows when content changes that has a position already. No log does that so far."""
+
     @property
-    def directory(self) -> Path | None:
-        """Where the log is kept; None in memory."""
+    def name(self) -> str:
+        """Where the log is kept, for messages."""
+
+    @property
+    def first_position(self) -> int:
+        """The first position whose record is still there; 1, empty or not, as long as all are."""
 
     @property
     def position(self) -> int:
@@ -126,7 +144,8 @@ class Log(Protocol):
         """Append one commit; it is durable when this returns.
 
         Raises PositionConflictError when the log is not at `expected_position`, ValueError without
-        drafts, and `eventstore.errors` classes when the disk is full or forbids it.
+        drafts, and `eventstore.errors` classes when the disk is full or forbids it. Nothing was
+        appended then, unless OutcomeUnknownError is raised.
         """
 
     def commits(self, after: int = 0, upto: int | None = None) -> Iterator[Commit]:
@@ -147,12 +166,37 @@ class Log(Protocol):
         """When the record at `position` was recorded, in microseconds since the epoch."""
 
     def segments(self) -> list[SegmentInfo]:
-        """The files that the log consists of, oldest first."""
+        """The files that the log consists of, oldest first: to show, not to decide by."""
 
-    def check_closed(self) -> None:
-        """Compare the files of closed and sealed segments with what is known of them.
+    def sealed_files(self) -> list[SealedFile]:
+        """The Parquet files that the log consists of by now, unchecked, oldest first.
 
-        For callers that read them by other ways than `scan`. Raises DataLossError.
+        What was put since the last `seal` may be in none of them. Raises FailedPreconditionError
+        for a log that has no files.
+        """
+
+    def dense_ends(self, after: int = 0) -> Iterator[tuple[int, int]]:
+        """Ends of consecutive stretches after a position that are cheap to scan by column.
+
+        Each with the bytes that the stretch takes; the first begins at the first record after
+        `after`, or where the stretch does that this is in. What follows the last end is not dense.
+        """
+
+    def stretch_of(self, position: int) -> tuple[int, int]:
+        """The first and last position of what costs no more to scan than the record at one."""
+
+    def dataset(self, upto: int, columns: Sequence[str]) -> pyarrow.dataset.Dataset:
+        """Some columns of the records up to a position at least, for queries to read in parts.
+
+        Raises DataLossError for files that are not as they were written.
+        """
+
+    def cache_folder(self, *, make: bool = False) -> Path | None:
+        """Where caches of this log are kept for later processes; None when nowhere.
+
+        With `make` the folder is there then. Raises OSError when that cannot be, FileNotFoundError
+        where the store was moved or removed: a new one could not be made in its place if there
+        were caches.
         """
 
     def seal(self) -> None:
@@ -171,6 +215,13 @@ class Log(Protocol):
         With `after` and `upto` only the segments with records in (after, upto] are checked, and
         the report says what was not. Raises InvalidArgumentError for signed heads together with a
         range.
+        """
+
+    def backup(self, path: Path, progress: Progress | None = None) -> VerifyReport:
+        """Copy the log to `path`, even while others write to it, and verify the copy.
+
+        Raises AlreadyExistsError when there is anything but an empty directory, DataLossError when
+        a file is damaged, FailedPreconditionError for a log that has no files.
         """
 
     def close(self) -> None:

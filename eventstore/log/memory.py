@@ -19,17 +19,20 @@ from eventstore.log.log import (
     Finding,
     PositionConflictError,
     Progress,
+    SealedFile,
     SegmentInfo,
     SignedHead,
     VerifyReport,
 )
 from eventstore.log.merkle import Frontier
 from eventstore.log.record import Commit, Draft
+from eventstore.log.record_dataset import record_dataset
 from eventstore.long_work import long_work
 from eventstore.wording import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.dataset
 
 _ROWS_PER_BATCH = 16_384
 
@@ -37,7 +40,9 @@ _ROWS_PER_BATCH = 16_384
 class MemoryLog:
     """A log that is gone with its process. Safe to use from several threads."""
 
-    directory: Path | None = None
+    name = "in memory"
+    first_position = 1
+    content_epoch = 0
 
     def __init__(self) -> None:
         self.store_id = uuid4()
@@ -144,8 +149,20 @@ class MemoryLog:
     def segments(self) -> list[SegmentInfo]:
         return [SegmentInfo(1, "active", 1, self.position, 0, None)]
 
-    def check_closed(self) -> None:
-        """Nothing to do: there are no files."""
+    def sealed_files(self) -> list[SealedFile]:
+        raise errors.FailedPreconditionError("a store in memory has no files: use a directory")
+
+    def dense_ends(self, after: int = 0) -> Iterator[tuple[int, int]]:  # noqa: ARG002
+        return iter(())
+
+    def stretch_of(self, position: int) -> tuple[int, int]:
+        return position, position
+
+    def dataset(self, upto: int, columns: Sequence[str]) -> pyarrow.dataset.Dataset:
+        return record_dataset([], self.scan(0, upto, columns), columns)
+
+    def cache_folder(self, *, make: bool = False) -> None:  # noqa: ARG002
+        return None
 
     def seal(self) -> None:
         """Nothing to do: there are no files."""
@@ -206,6 +223,11 @@ class MemoryLog:
             frontier.head().hex(),
             findings,
             signed_heads=list(signed_heads),
+        )
+
+    def backup(self, path: Path, progress: Progress | None = None) -> VerifyReport:  # noqa: ARG002
+        raise errors.FailedPreconditionError(
+            "a store in memory has no files to back up: open one in a directory"
         )
 
     def close(self) -> None:

@@ -124,10 +124,10 @@ def _outside_of_range(start: int, end: int, manifest: Manifest, upto: int | None
 
 
 def _relations(directory: Path, after: int, upto: int, types: Sequence[TypeUse]) -> list[Finding]:
-    from eventstore.log.directory import DirectoryLog
+    from eventstore.log.directory_reader import open_reader
 
     try:
-        log = DirectoryLog.open(directory, read_only=True)
+        log = open_reader(directory)
         try:
             return relation_findings(log.scan(after, upto, COLUMNS), types, after=after)
         finally:

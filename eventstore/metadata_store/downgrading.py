@@ -1,40 +1,19 @@
 """Between format versions of a store: 1, a directory, and 0, the same directory in one file.
 
-Version 0 is the form to hand a store on in: an uncompressed zip archive of the manifest and what is
-in `log/`, all of it sealed. Nothing is lost either way; a packed store is opened, and unpacked in
-place, with `MetadataStore(config, enable_upgrade_migration=True)`.
+Version 0 is the form to hand a store on in, with all of it sealed. Nothing is lost either way; a
+packed store is opened, and unpacked in place, with
+`MetadataStore(config, enable_upgrade_migration=True)`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import zipfile
-from collections.abc import Callable
-from pathlib import Path
-
 from eventstore import errors
-from eventstore.log import DirectoryLog
-from eventstore.log.creation import LOG_FOLDER
-from eventstore.log.folder_tree import entries_below
-from eventstore.log.forking import renew_in_children
-from eventstore.log.manifest import (
-    FORMAT_VERSION,
-    MANIFEST_NAME,
-    read_manifest,
-    sync_directory,
-)
-from eventstore.log.os_errors import resolved, translated, translating
-from eventstore.log.regular_file import opened_to_read, read_regular
-from eventstore.log.replacing import made_beside, replace, settle
-from eventstore.log.verification import verify_directory
-from eventstore.log.writers_lock import NotLockedError, WritersLock
-from eventstore.metadata_store.opening import configured_path, is_packed
+from eventstore.log import FORMAT_VERSION
+from eventstore.log.os_errors import resolved, translating
+from eventstore.log.packing import PACKED_VERSION, is_packed, pack
+from eventstore.log.stores import open_log, settle
+from eventstore.metadata_store.opening import configured_path
 from eventstore.proto import metadata_store_pb2 as mlmd
-
-PACKED_VERSION = 0
-
-_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def downgrade_schema(config: mlmd.ConnectionConfig, downgrade_to_schema_version: int) -> None:
@@ -65,90 +44,12 @@ def downgrade_schema(config: mlmd.ConnectionConfig, downgrade_to_schema_version:
                     "enable_upgrade_migration"
                 )
             return
-        log = DirectoryLog.open(path)
+        log = open_log(path)
         try:
             log.seal()
         finally:
             log.close()
         if downgrade_to_schema_version == PACKED_VERSION:
-            _pack(path)
+            pack(path)
     except errors.StatusError as error:
         raise RuntimeError(error.message) from error
-
-
-def unpack(path: Path) -> None:
-    """Turn a packed store into its directory, at the same path.
-
-    If the process dies half-way, the next opening settles it.
-
-    Raises DataLossError when the archive or what is in it is damaged; the file is kept then.
-    """
-    path = resolved(path)
-    try:
-        with made_beside(path, is_directory=True) as unpacked:
-            with zipfile.ZipFile(path) as archive:
-                archive.extractall(unpacked)
-            report = verify_directory(unpacked)
-            if not report.ok:
-                raise errors.DataLossError(f"the packed store {path}: {report.findings[0].what}")
-            _sync_all(unpacked)
-            replace(path, unpacked)
-    except zipfile.BadZipFile as error:
-        raise errors.DataLossError(f"the packed store {path} is damaged: {error}") from None
-    except OSError as error:
-        raise translated(error, "unpacking", path) from None
-
-
-def _pack(path: Path) -> None:
-    try:
-        with made_beside(path, is_directory=False) as packing:
-            _without_writers(path, lambda: _pack_into(packing, path))
-    except OSError as error:
-        raise translated(error, "packing", path) from None
-
-
-def _pack_into(packing: Path, path: Path) -> None:
-    with zipfile.ZipFile(packing, "w", zipfile.ZIP_STORED) as archive:
-        for source in (path / MANIFEST_NAME, *sorted((path / LOG_FOLDER).iterdir())):
-            member = zipfile.ZipInfo(source.relative_to(path).as_posix(), _ZIP_TIME)
-            archive.writestr(member, read_regular(source))
-    _sync(packing)
-    replace(path, packing)
-
-
-def _without_writers(path: Path, do: Callable[[], None]) -> None:
-    """Call `do` under a store's writers' lock.
-
-    Raises AbortedError when anything was put since it was sealed.
-    """
-    manifest, lock = read_manifest(path), WritersLock()
-    renew_in_children(lock)
-    segment = path / LOG_FOLDER / manifest.active.file
-
-    def do_unless_changed(_: bool) -> None:
-        is_changed = read_manifest(path).active != manifest.active
-        if is_changed or any(read_regular(segment)[manifest.active.header_bytes :]):
-            raise errors.AbortedError(
-                f"another process puts into {path}: stop it, then pack the store"
-            )
-        do()
-
-    with contextlib.closing(lock):
-        try:
-            lock.hold(segment, do_unless_changed)
-        except NotLockedError as error:
-            raise error.reason from None
-
-
-def _sync_all(directory: Path) -> None:
-    for entry in entries_below(directory):
-        if entry.is_dir(follow_symlinks=False):
-            sync_directory(Path(entry.path))
-        else:
-            _sync(Path(entry.path))
-    sync_directory(directory)
-
-
-def _sync(file: Path) -> None:
-    with opened_to_read(file) as opened:
-        os.fsync(opened.fileno())

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from eventstore import errors
 from eventstore.log import Finding, Progress, VerifyReport
-from eventstore.log.creation import LOG_FOLDER
-from eventstore.log.manifest import read_manifest
 from eventstore.log.os_errors import named_path
 from eventstore.store import Engine
 
@@ -117,12 +115,7 @@ class FileMethods:
         was put since the last `seal` may be in none of them. Raises FailedPreconditionError for a
         store in memory, which has no files.
         """
-        directory = self._engine.log.directory
-        if directory is None:
-            raise errors.FailedPreconditionError("a store in memory has no files: use a directory")
-        # From the disk, since another process may have sealed some.
-        segments = read_manifest(directory).segments
-        return [directory / LOG_FOLDER / segment.file for segment in segments if segment.sealed]
+        return [file.path for file in self._engine.log.sealed_files()]
 
     def backup(self, path: str | Path, progress: Progress | None = None) -> VerifyReport:
         """Copy the store to `path`, even while others write to it, and verify the copy.
@@ -132,13 +125,7 @@ class FileMethods:
         anything but an empty directory at `path`, DataLossError when a file of the store is
         damaged, FailedPreconditionError for a store in memory.
         """
-        from eventstore.log.backup import copy_store
-
-        if self._engine.log.directory is None:
-            raise errors.FailedPreconditionError(
-                "a store in memory has no files to back up: open one in a directory"
-            )
-        return copy_store(self._engine.log.directory, named_path(path), progress)
+        return self._engine.log.backup(named_path(path), progress)
 
 
 def _first(findings: Sequence[Finding]) -> str:

@@ -122,7 +122,7 @@ class MetadataStore(FileMethods, RecordingMethods, MetadataReader):
 
     def __repr__(self) -> str:
         log = self._engine.log
-        return f"<MetadataStore {log.directory or 'in memory'}, position {log.position}>"
+        return f"<MetadataStore {log.name}, position {log.position}>"
 
     def __enter__(self) -> MetadataStore:
         return self
@@ -455,8 +455,7 @@ class AsOfStore(MetadataReader):
         self._position = position
 
     def __repr__(self) -> str:
-        directory = self._engine.log.directory
-        return f"<AsOfStore {directory or 'in memory'}, as of position {self._position}>"
+        return f"<AsOfStore {self._engine.log.name}, as of position {self._position}>"
 
     def log_position(self) -> int:
         """The position that this store answers as of."""

@@ -35,7 +35,7 @@ class NotebookMethods:
             log = self._engine.log
             at = log.recorded_at(position) if position else None
             return store_html(
-                directory=log.directory,
+                name=log.name,
                 store_id=str(log.store_id),
                 position=position,
                 recorded_at=None

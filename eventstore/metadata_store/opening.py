@@ -10,10 +10,10 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from eventstore import errors
-from eventstore.log import DirectoryLog, Log, MemoryLog
-from eventstore.log.manifest import MANIFEST_NAME, sync_directory
-from eventstore.log.os_errors import refuse_no_path, resolved, translated, translating
-from eventstore.log.replacing import refuse_unsettled, settle
+from eventstore.log import Log, MemoryLog
+from eventstore.log.os_errors import translated, translating
+from eventstore.log.packing import is_packed, unpack
+from eventstore.log.stores import is_store, open_log, settle
 from eventstore.projections import Projections
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store import Engine
@@ -56,11 +56,9 @@ def open_configured(config: mlmd.ConnectionConfig, *, upgrade: bool = False) -> 
         )
     read_only = read_only or config.sqlite.connection_mode == _Mode.READONLY
     if upgrade:
-        _settle(path, read_only=read_only)
-    if upgrade and is_packed(path):
-        from eventstore.metadata_store.downgrading import unpack
-
-        unpack(path)
+        settle(path, read_only=read_only)
+        if is_packed(path):
+            unpack(path)
     mode = config.sqlite.connection_mode
     try:
         return open_directory(
@@ -71,7 +69,7 @@ def open_configured(config: mlmd.ConnectionConfig, *, upgrade: bool = False) -> 
     except (errors.NotFoundError, errors.PermissionDeniedError) as error:
         raise type(error)(f"{_UNABLE}: {error.message}") from error
     except errors.FailedPreconditionError as error:
-        if not path.is_dir() or (path / MANIFEST_NAME).exists():
+        if not path.is_dir() or is_store(path):
             raise
         raise errors.FailedPreconditionError(f"{_UNABLE}: {error.message}") from error
 
@@ -86,15 +84,6 @@ def configured_path(config: mlmd.ConnectionConfig) -> Path:
             f"{config.sqlite.filename_uri} is a store in memory: it is gone when it is closed"
         )
     return path
-
-
-def is_packed(path: Path) -> bool:
-    """Whether a path is a store in one file, as `downgrade_schema` to version 0 leaves it."""
-    if not path.is_file():
-        return False
-    import zipfile
-
-    return zipfile.is_zipfile(path)
 
 
 def open_directory(
@@ -112,33 +101,12 @@ def open_directory(
     `attribution` is that of its puts; the actor is the operating system's user if it names none.
     """
     with translating("opening", path):
-        _settle(path, read_only=read_only)
+        settle(path, read_only=read_only)
         if path.is_file():
             raise _not_a_directory(path)
-        if not read_only and not must_exist and not (path / MANIFEST_NAME).exists():
-            try:
-                return _engine(DirectoryLog.create(path), attribution=attribution)
-            except errors.AlreadyExistsError:
-                # Another process was faster to create it.
-                pass
-        log = DirectoryLog.open(path, read_only=read_only)
+        log = open_log(path, read_only=read_only, creates=not read_only and not must_exist)
     saves = saves_caches and _is_own(path)
     return _engine(log, read_only=read_only, saves_caches=saves, attribution=attribution)
-
-
-def _settle(path: Path, *, read_only: bool) -> None:
-    """Finish or take back what a process left that died while it packed or unpacked."""
-    refuse_no_path(path)
-    with translating("opening", path):
-        path = resolved(path)
-        if read_only:
-            refuse_unsettled(path)
-            return
-        settle(path)
-        if path.exists():
-            # Whoever moved the store here, as an import does at its end, may have died before this.
-            with contextlib.suppress(PermissionError):
-                sync_directory(path.parent)
 
 
 def _is_own(path: Path) -> bool:

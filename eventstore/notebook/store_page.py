@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from eventstore.notebook.html import ROWS_MAX, block, bold, fields, heading, soft, table
@@ -12,7 +11,7 @@ from eventstore.notebook.html import ROWS_MAX, block, bold, fields, heading, sof
 
 def store_html(
     *,
-    directory: Path | None,
+    name: str,
     store_id: str,
     position: int,
     recorded_at: datetime | None,
@@ -20,9 +19,8 @@ def store_html(
     counts: Mapping[str, int],
 ) -> str:
     """Where a store is, what it holds, and as of when."""
-    where = "in memory" if directory is None else str(directory)
     as_of: list[Any] = [f"position {position:,}", *([recorded_at] if recorded_at else [])]
-    title = heading(soft("store"), bold(where), *([soft("as of"), *as_of] if is_past else []))
+    title = heading(soft("store"), bold(name), *([soft("as of"), *as_of] if is_past else []))
     held = [(kind.replace("_", " ") + "s", f"{count:,}") for kind, count in counts.items() if count]
     rows: list[tuple[str, Any]] = [("id", store_id)]
     if not is_past:

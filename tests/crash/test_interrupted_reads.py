@@ -26,7 +26,7 @@ _WATCHED = (
     "eventstore/log/active_segment.py",
     "eventstore/log/commit_ends.py",
     "eventstore/log/directory.py",
-    "eventstore/log/log_files.py",
+    "eventstore/log/directory_reader.py",
     "eventstore/log/manifest.py",
     "eventstore/log/writers_lock.py",
     "projections/held_values.py",

@@ -112,8 +112,9 @@ def test_what_is_said_when_a_commit_is_taken_back(
         for name, call in (("fdatasync", failing), ("ftruncate", truncate), ("fsync", sync)):
             patched.setattr(os, name, call)
         words = "the commit was taken back" if is_synced else "whether the commit was kept is not"
-        with pytest.raises(errors.UnavailableError, match=words):
+        with pytest.raises(errors.UnavailableError, match=words) as raised:
             append(log, draft(4))
+    assert (raised.type is errors.OutcomeUnknownError) is not is_synced
     assert [name for name, _ in calls] == ["ftruncate", "fsync"]
     assert len({descriptor for _, descriptor in calls}) == 1
     assert (store / "log" / "0000000001.arrows").stat().st_size == size

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 
 from eventstore.log import DirectoryLog
 from eventstore.log import record as kinds
-from eventstore.projections import Projections, point_index, remove_projections, tables
+from eventstore.projections import Projections, point_index, tables
 from eventstore.projections.folding import NODE_TABLES
 from eventstore.projections.index_tables import TABLES
 from eventstore.projections.listing import ALL_NODES, InContext
@@ -78,7 +78,7 @@ class ProjectionsAgainstModel(RuleBasedStateMachine):
     @rule()
     def rebuild(self) -> None:
         self.close()
-        remove_projections(self.directory)
+        shutil.rmtree(self.directory / "projections", ignore_errors=True)
         self.open()
 
     @rule(fraction=FRACTIONS, kept=FRACTIONS)

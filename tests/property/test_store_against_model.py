@@ -16,7 +16,7 @@ import eventstore
 from eventstore import errors
 from eventstore.log import DirectoryLog
 from eventstore.metadata_store.metadata_store import MetadataStore
-from eventstore.projections import Projections, remove_projections
+from eventstore.projections import Projections
 from eventstore.projections import point_index as point_index_module
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store import Engine
@@ -213,7 +213,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         if self.other is not None:
             self.other.close()
             self.other = None
-        remove_projections(self.directory)
+        shutil.rmtree(self.directory / "projections", ignore_errors=True)
         self.open()
 
     @rule()

@@ -1,12 +1,11 @@
-"""What every log does, in memory and in a directory."""
+"""What a log in a directory does beyond what every log does."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -14,92 +13,8 @@ import pyarrow.parquet as parquet
 import pytest
 
 from eventstore import errors
-from eventstore.log import DirectoryLog, Log, MemoryLog, PositionConflictError
+from eventstore.log import DirectoryLog
 from tests.builders import append, draft
-
-
-@pytest.fixture(params=["memory", "directory"])
-def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Log]:
-    made: Log
-    if request.param == "memory":
-        made = MemoryLog()
-    else:
-        made = DirectoryLog.create(tmp_path / "store", segment_records_max=4)
-    yield made
-    made.close()
-
-
-def test_positions_are_dense_and_commits_are_whole(log: Log) -> None:
-    append(log, draft(1), draft(2))
-    append(log, draft(3))
-    append(log, draft(1, previous=1), draft(4), draft(5))
-    commits = list(log.commits())
-    assert [commit.number for commit in commits] == [1, 2, 3]
-    positions = [record.position for commit in commits for record in commit.records]
-    assert positions == [1, 2, 3, 4, 5, 6]
-    assert [commit.number for commit in log.commits(after=2, upto=3)] == [2]
-    assert (log.position, log.commit_number) == (6, 3)
-
-
-def test_scan_gives_typed_columns(log: Log) -> None:
-    append(log, draft(1, name="one"), draft(2))
-    append(log, draft(1, name="one", previous=1))
-    rows = [row for batch in log.scan() for row in batch.to_pylist()]
-    assert [row["name"] for row in rows] == ["one", None, "one"]
-    assert [row["uri"] for row in rows] == ["s3://1", "s3://2", "s3://1"]
-    assert [row["previous"] for row in rows] == [None, None, 1]
-    assert rows[1]["custom_properties"][0][1]["int_value"] == 2
-    some = [row for batch in log.scan(1, 2, ["position", "kind"]) for row in batch.to_pylist()]
-    assert some == [{"position": 2, "kind": "artifact"}]
-
-
-def test_expected_position_guards_the_append(log: Log) -> None:
-    append(log, draft(1))
-    with pytest.raises(PositionConflictError):
-        log.append([draft(2)], expected_position=0)
-    assert log.position == 1
-    with pytest.raises(ValueError, match="at least one draft"):
-        log.append([], expected_position=1)
-
-
-def test_moments_map_to_whole_commits(log: Log) -> None:
-    first = append(log, draft(1), draft(2), draft(3))
-    second = append(log, draft(4), draft(5))
-    log.seal()
-    third = append(log, draft(6), draft(7))
-    assert [log.commit_end(p) for p in range(9)] == [0, 0, 0, 3, 3, 5, 5, 7, 7]
-    assert log.position_at(first.recorded_at - 1) == 0
-    assert log.position_at(third.recorded_at + 1) == 7
-    assert log.recorded_at(4) == second.recorded_at
-    with pytest.raises(errors.InvalidArgumentError, match="no position 8"):
-        log.recorded_at(8)
-
-
-def test_recorded_at_never_goes_backwards(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([5_000_000, 3_000_000, 9_000_000])
-    monkeypatch.setattr("time.time_ns", lambda: next(clock))
-    moments = [append(log, draft(number)).recorded_at for number in (1, 2, 3)]
-    assert moments == [5_000, 5_000, 9_000]
-
-
-def test_threads_append_one_after_the_other(log: Log) -> None:
-    def write(first_id: int) -> None:
-        for number in range(20):
-            while True:
-                try:
-                    log.append([draft(first_id + number)], expected_position=log.position)
-                    break
-                except PositionConflictError:
-                    continue
-
-    threads = [threading.Thread(target=write, args=(first,)) for first in (100, 200, 300)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    ids = [record.entity_id for commit in log.commits() for record in commit.records]
-    assert sorted(ids) == [f + n for f in (100, 200, 300) for n in range(20)]
-    assert log.verify().ok
 
 
 def test_two_handles_share_one_directory(tmp_path: Path) -> None:

@@ -60,6 +60,14 @@ LAYERS = {
 # What nothing of the layers imports.
 ABOVE_ALL = {"__init__", "__main__", "alias", "as_mlmd", "cli", "demo", "startup"}
 
+# What a log is made of: nothing outside of it reads manifests, files of segments or their states.
+INSIDE_THE_LOG = {
+    *("acknowledged", "active_segment", "closed_segments", "commit_ends", "creation", "directory"),
+    *("growing_digest", "ipc_message", "ipc_stream", "directory_reader", "manifest"),
+    *("replacing", "sealing", "segment_check", "store_files", "store_place", "verification"),
+    *("writers_lock", "memory", "relations", "parquet_structure", "thrift", "checking_process"),
+}
+
 # What takes long to import, and is imported where it is used.
 COMMAND_LINES = {"click", "rich"}
 HEAVY = {
@@ -88,6 +96,29 @@ def test_imports_point_one_way() -> None:
                 assert used in allowed | {layer}, f"{path} imports {module}"
 
 
+def test_nothing_outside_of_the_log_reads_its_files() -> None:
+    for folder in ("eventstore", "projections"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            inside = path.is_relative_to(ROOT / "eventstore" / "log")
+            for module in [] if inside else _imported(path):
+                name = module.removeprefix("eventstore.log").strip(".")
+                assert name not in INSIDE_THE_LOG, f"{path} imports {module}"
+
+
+def test_no_modules_of_a_layer_import_each_other_in_a_circle() -> None:
+    # In the projections two still do: what writes a run and what reads it.
+    for layer in LAYERS.keys() - {"projections"}:
+        paths = sorted((ROOT / "eventstore" / layer).rglob("*.py"))
+        modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in paths}
+        imported = {
+            name: set(_imported(path, is_run=True)) & set(modules) for name, path in modules.items()
+        }
+        while imported:
+            free = {name for name, others in imported.items() if not others & set(imported)}
+            assert free, f"a circle: {sorted(imported)}"
+            imported = {name: others for name, others in imported.items() if name not in free}
+
+
 def test_every_module_is_in_a_layer_or_above_all() -> None:
     found = {path.stem for path in (ROOT / "eventstore").iterdir() if path.suffix in ("", ".py")}
     assert found - {"__pycache__"} == set(LAYERS) | ABOVE_ALL
@@ -110,9 +141,20 @@ def test_the_map_names_every_module_and_nothing_else() -> None:
             assert f"`{folder.name}`" in told
 
 
-def _imported(path: Path) -> list[str]:
+def _imported(path: Path, *, is_run: bool = False) -> list[str]:
+    """The modules that a module imports, at its top or in a function; not for types if `is_run`."""
     found = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    if is_run:
+        is_for_types = {
+            id(below)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            for below in ast.walk(node)
+        }
+    for node in ast.walk(tree):
+        if is_run and id(node) in is_for_types:
+            continue
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("eventstore"):
             if node.module == "eventstore":
                 found += [f"eventstore.{alias.name}" for alias in node.names]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import eventstore
-from eventstore.importing import import_mlmd_database, importer
+from eventstore.importing import import_mlmd_database
+from eventstore.log import stores
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.conftest import DATA
 
@@ -24,7 +25,7 @@ def test_the_next_opening_syncs_the_name_that_an_import_has_given(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(importer, "sync_directory", died)
+        patched.setattr(stores, "sync_directory", died)
         with pytest.raises(KeyboardInterrupt):
             import_mlmd_database(DATA / "mlmd-v10.db", target)
     assert target.is_dir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ import pytest
 
 from eventstore.log import DirectoryLog, Log
 from eventstore.log import record as kinds
-from eventstore.projections import Projections, remove_projections, tables_file
+from eventstore.projections import Projections, tables_file
 from eventstore.projections.tables import Tables
 from tests.builders import append, draft, list_ids
 from tests.unit.projections.conftest import artifact_ids, database
@@ -126,7 +127,7 @@ def test_queries_run_while_another_thread_folds(tmp_path: Path) -> None:
         reader.join()
     assert not failures
     projections.close()
-    remove_projections(tmp_path / "store")
+    shutil.rmtree(tmp_path / "store" / "projections")
     assert artifact_ids(Projections(log)) == list(range(1, 120))
 
 

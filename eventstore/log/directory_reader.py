@@ -1,33 +1,36 @@
-"""The files of a log in a directory: opened, followed and read, here and in forked children."""
+"""A log in a directory as its readers know it: opened, followed and read, in children, too."""
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from eventstore import errors
 from eventstore.log import acknowledged
-from eventstore.log.active_segment import ActiveSegmentFile, Held, Messages
+from eventstore.log.active_segment import ActiveSegmentFile, Held
 from eventstore.log.closed_segments import (
     ClosedSegments,
     SegmentMovedError,
+    sealed_files,
     segment_at,
     segment_of,
 )
 from eventstore.log.commit import commits_of, records_of
-from eventstore.log.creation import LOG_FOLDER
+from eventstore.log.creation import CACHE_FOLDER, LOG_FOLDER
 from eventstore.log.forking import open_at_first_use, renew_in_children
+from eventstore.log.ipc_stream import Messages
 from eventstore.log.leaf import leaf_hashes
-from eventstore.log.log import (
-    SegmentInfo,
-)
+from eventstore.log.log import SealedFile, SegmentInfo
 from eventstore.log.manifest import (
     IF_COPIED,
+    MANIFEST_NAME,
     Manifest,
     Segment,
     read_manifest,
@@ -35,12 +38,15 @@ from eventstore.log.manifest import (
 from eventstore.log.merkle import Frontier
 from eventstore.log.os_errors import translated, translating
 from eventstore.log.record import Commit, Record
-from eventstore.log.regular_file import open_regular
+from eventstore.log.record_dataset import record_dataset
+from eventstore.log.regular_file import is_irregular, open_regular
+from eventstore.log.sealing import ROWS_PER_GROUP
 from eventstore.log.store_place import StorePlace
 from eventstore.log.writers_lock import WritersLock
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.dataset
 
 _Answer = TypeVar("_Answer")
 
@@ -53,20 +59,22 @@ _KNOWN = frozenset(
         "_closed",
         "_frontier",
         "_manifest",
-        "_outcome_unknown",
+        "_has_failed",
         "_place",
     )
 )
 """What a log knows of its files, which a forked child has to learn again."""
 
 
-class LogFiles:
-    """What a log in a directory has open and knows. `DirectoryLog` adds the writing.
+class DirectoryReader:
+    """A log in a directory, to read. `DirectoryLog` adds the writing.
 
-    Readers take no lock. See FORMAT.md for the files.
+    Readers take no lock. See FORMAT.md for the files. Safe to use from several threads.
     """
 
     directory: Path
+    first_position = 1
+    content_epoch = 0
 
     def __init__(
         self,
@@ -94,7 +102,7 @@ class LogFiles:
         self._manifest = manifest
         self._frontier: Frontier | None = None
         self._closed = ClosedSegments(self._folder)
-        self._outcome_unknown = False
+        self._has_failed = False
         self._place = StorePlace(self.directory, self._folder)
         if not self.read_only:
             self._open_for_writing()
@@ -147,7 +155,7 @@ class LogFiles:
                 f"the store {self.directory} is closed: open it again"
             )
         try:
-            with_newest_manifest(self.directory, self._open_same)
+            _with_newest_manifest(self.directory, self._open_same)
         except BaseException:
             for name in _KNOWN:
                 self.__dict__.pop(name, None)
@@ -157,6 +165,10 @@ class LogFiles:
         if manifest.store_id != self.store_id:
             raise self._replaced(manifest)
         self._open(manifest)
+
+    @property
+    def name(self) -> str:
+        return os.fspath(self.directory)
 
     @property
     def position(self) -> int:
@@ -256,6 +268,55 @@ class LogFiles:
                     self._active.path,
                 ),
             ]
+
+    def check_closed(self) -> None:
+        """Compare closed and sealed segments with the manifest. Raises DataLossError."""
+        for segment in self._segments():
+            self._in_segment(segment.first_position, self._closed.check)
+
+    def sealed_files(self) -> list[SealedFile]:
+        # From the disk, since another process may have sealed some.
+        return sealed_files(self._folder, read_manifest(self.directory).segments)
+
+    def dense_ends(self, after: int = 0) -> Iterator[tuple[int, int]]:
+        for segment in self._segments():
+            if segment.last_position > after:
+                if not segment.sealed:
+                    return
+                yield segment.last_position, segment.file_bytes
+
+    def stretch_of(self, position: int) -> tuple[int, int]:
+        segment = segment_of(self._segments(), position)
+        if segment is None or not segment.sealed:
+            return position, position
+        first = position - (position - segment.first_position) % ROWS_PER_GROUP
+        return first, min(first + ROWS_PER_GROUP - 1, segment.last_position)
+
+    def dataset(self, upto: int, columns: Sequence[str]) -> pyarrow.dataset.Dataset:
+        sealed = [segment for segment in self._segments() if segment.sealed]
+        if sealed:
+            self.check_closed()
+        end = sealed[-1].last_position if sealed else 0
+        return record_dataset(
+            [self._folder / segment.file for segment in sealed],
+            self.scan(end, max(end, upto), columns),
+            columns,
+        )
+
+    def cache_folder(self, *, make: bool = False) -> Path:
+        folder = self.directory / CACHE_FOLDER
+        if make and not folder.is_dir():
+            if not (self.directory / MANIFEST_NAME).exists():
+                raise FileNotFoundError(
+                    errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(self.directory)
+                )
+            folder.mkdir(exist_ok=True)
+        return folder
+
+    def _segments(self) -> tuple[Segment, ...]:
+        """The closed and sealed ones."""
+        with self._mutex:
+            return self._manifest.segments
 
     # Following what is on disk
 
@@ -413,7 +474,34 @@ class LogFiles:
                 frontier.extend(leaf_hashes(self.store_id, records_of(batch)))
         return frontier
 
+    # For a copy of the whole log by a handle that no longer takes notice of others
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest whose active segment this log has open."""
+        return self._manifest
+
+    def active_bytes(self) -> bytes:
+        """The active segment up to the newest commit that is known."""
+        return self._active.content()
+
+    def acknowledge_copy(self, descriptor: int) -> None:
+        """Write the acknowledgement of what `active_bytes` gives into an open file."""
+        acknowledged.write_acknowledged(
+            descriptor, self._active.number, self._active.end, self._current_frontier()
+        )
+
     # Descriptors
+
+    def close(self) -> None:
+        """Release what is open."""
+        if self._is_closed:
+            return
+        with self._mutex:
+            self._close_descriptors()
+            if "_active" in self.__dict__:
+                self._active.close()
+        self._is_closed = True
 
     def _open_for_writing(self) -> None:
         try:
@@ -452,7 +540,28 @@ def _decoded(
     yield with_derived_columns(batch) if derived else batch
 
 
-def with_newest_manifest(directory: Path, opened: Callable[[Manifest], _Answer]) -> _Answer:
+def opened(directory: Path, open_by: Callable[[Manifest], _Answer]) -> _Answer:
+    """The log in a directory, opened by its manifest.
+
+    Raises NotFoundError when there is none, DataLossError when it is damaged, FailedPrecondition-
+    Error when its format is newer than this version reads.
+    """
+    with translating("opening", directory):
+        manifest = directory / MANIFEST_NAME
+        is_there = manifest.is_file() or is_irregular(manifest)
+    if not is_there:
+        raise errors.NotFoundError(
+            f"there is no store at {directory}: check the path, or create one"
+        )
+    return _with_newest_manifest(directory, open_by)
+
+
+def open_reader(directory: Path) -> DirectoryReader:
+    """The log in a directory, for a caller that closes it. Raises what `opened` does."""
+    return opened(directory, partial(DirectoryReader, directory, read_only=True))
+
+
+def _with_newest_manifest(directory: Path, opened: Callable[[Manifest], _Answer]) -> _Answer:
     """The result of opening a store by its manifest, read again while writers replace it."""
     while True:
         manifest = read_manifest(directory)

@@ -1,0 +1,94 @@
+"""A store in a directory, by its path: whether it is there, opened, made, and seen unopened."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from uuid import UUID
+
+from eventstore import errors
+from eventstore.log.closed_segments import sealed_files
+from eventstore.log.creation import LOG_FOLDER, make_directory
+from eventstore.log.directory import DirectoryLog
+from eventstore.log.log import Progress, SealedFile, SignedHead, VerifyReport
+from eventstore.log.manifest import MANIFEST_NAME, read_manifest, sync_directory
+from eventstore.log.os_errors import refuse_no_path, resolved, translating
+from eventstore.log.replacing import made_beside, refuse_unsettled
+from eventstore.log.replacing import settle as settle_replacing
+
+
+def is_store(path: Path) -> bool:
+    """Whether a directory has the files of a store, sound or not."""
+    return os.path.lexists(path / MANIFEST_NAME) and os.path.isdir(path / LOG_FOLDER)
+
+
+def open_log(path: Path, *, read_only: bool = False, creates: bool = False) -> DirectoryLog:
+    """Open the log of a store, which with `creates` is made where there is none.
+
+    Raises what `DirectoryLog.open` and `DirectoryLog.create` do.
+    """
+    if creates and not (path / MANIFEST_NAME).exists():
+        # Another process may be faster to create it.
+        with contextlib.suppress(errors.AlreadyExistsError):
+            return DirectoryLog.create(path)
+    return DirectoryLog.open(path, read_only=read_only)
+
+
+@contextlib.contextmanager
+def new_store(path: Path) -> Iterator[DirectoryLog]:
+    """An empty log to fill, which is at `path` once the block has ended, and only then.
+
+    There must be nothing but an empty directory. What is written by a block that fails is removed.
+    Raises UnavailableError when another process is making a store there, OSError when the disk does
+    not allow it.
+    """
+    make_directory(path.parent)
+    with made_beside(path, is_directory=True) as unfinished:
+        with contextlib.closing(DirectoryLog.create(unfinished)) as log:
+            yield log
+        os.replace(unfinished, path)
+        sync_directory(path.parent)
+
+
+def settle(path: Path, *, read_only: bool = False) -> None:
+    """Finish or take back what a process left that died while it packed, unpacked or imported.
+
+    Raises FailedPreconditionError where that would be needed and the store is only to be read.
+    """
+    refuse_no_path(path)
+    with translating("opening", path):
+        path = resolved(path)
+        if read_only:
+            refuse_unsettled(path)
+            return
+        settle_replacing(path)
+        if path.exists():
+            # Whoever moved the store here, as an import does at its end, may have died before this.
+            with contextlib.suppress(PermissionError):
+                sync_directory(path.parent)
+
+
+def store_id_of(path: Path) -> UUID:
+    """The id of a store, whose segments may be damaged."""
+    return read_manifest(path).store_id
+
+
+def sealed_files_of(path: Path) -> list[SealedFile]:
+    """`Log.sealed_files` of a store that is not opened."""
+    return sealed_files(path / LOG_FOLDER, read_manifest(path).segments)
+
+
+def verify_store(
+    path: Path,
+    progress: Progress | None = None,
+    *,
+    after: int = 0,
+    upto: int | None = None,
+    signed_heads: Sequence[SignedHead] = (),
+) -> VerifyReport:
+    """`Log.verify` of a store that need not be sound enough to be opened."""
+    from eventstore.log.verification import verify_directory
+
+    return verify_directory(path, progress, after=after, upto=upto, signed_heads=signed_heads)
