@@ -96,8 +96,9 @@ def _grouped(batches: Iterable[pa.RecordBatch], starts: Sequence[int]) -> Iterat
         rows += batch.num_rows
         size += end - start
         if rows >= ROWS_PER_GROUP or size >= _BYTES_PER_GROUP:
-            yield one_batch([*merged, *small])
+            group = one_batch([*merged, *small])
             merged, small, rows, size = [], [], 0, 0
+            yield group
         elif len(small) >= _SMALL_BATCHES_MAX:
             merged.append(one_batch(small))
             small = []
@@ -283,12 +284,13 @@ def _leftovers(folder: Path, manifest: Manifest) -> Iterator[Path]:
     named = {manifest.active.file, *(segment.file for segment in manifest.segments)}
     forms = {segment.number: folder / segment.file for segment in manifest.segments}
     for path in folder.iterdir():
+        if path.name in named:
+            continue
         stem = path.name.split(".", 1)[0]
         is_number = stem.isascii() and stem.isdecimal()
         form = forms.get(int(stem)) if is_number else None
         # Where the form that the manifest names is missing, the other may be all that is left.
-        is_superseded = form is not None and form.exists()
-        if path.name not in named and (path.suffix == ".tmp" or is_superseded):
+        if path.suffix == ".tmp" or (form is not None and form.exists()):
             yield path
 
 
