@@ -59,9 +59,9 @@ def listing_sql(listing: Listing, *, is_now: bool) -> tuple[str, dict[str, Any]]
     if listing.limit is not None:
         limit = "LIMIT $limit"
         parameters["limit"] = listing.limit
-    distinct = "DISTINCT" if any(join.repeats for join in (driver, *joins)) else ""
+    distinct = "DISTINCT " if any(join.repeats for join in (driver, *joins)) else ""
     sql = f"""
-    SELECT {distinct} node.id, node.{listing.order_by}
+    SELECT {distinct}node.id, node.{listing.order_by}
     FROM {driver.table} AS {driver.alias}
     {joined}
     WHERE {" AND ".join(conditions)}

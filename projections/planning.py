@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import msgspec
 
 from eventstore.log import Commit, Log
 from eventstore.projections.candidates import (
@@ -39,6 +41,24 @@ class Scan:
 
 
 Plan: TypeAlias = Candidates | Scan
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """How a listing is answered: some candidates are judged, or the tables are scanned.
+
+    `candidates` says how many at most. `sql` is the query on the tables, which are folded up to
+    `folded_position`; what was put since is folded before, up to `fold_to`, or the nodes that it
+    has touched, `laid_over` many, are judged and laid over the rows.
+    """
+
+    way: Literal["candidates", "scan"]
+    reason: str
+    candidates: int | None = None
+    sql: str | None = None
+    parameters: dict[str, Any] = {}
+    folded_position: int | None = None
+    fold_to: int | None = None
+    laid_over: int | None = None
 
 
 class Planner:
@@ -87,6 +107,23 @@ class Planner:
             except TooManyError:
                 plan = self._scan(listing, f"{plan.reason}: too many were judged in vain")
         return self._scanned(listing, plan)
+
+    def explain(self, listing: Listing) -> Explanation:
+        """How `find` would answer a listing now."""
+        match self.plan(listing):
+            case Candidates(reason=reason, count=count):
+                return Explanation(way="candidates", reason=reason, candidates=count)
+            case Scan() as scan:
+                sql, parameters = self._tables().query_of(scan.listing)
+                return Explanation(
+                    way="scan",
+                    reason=scan.reason,
+                    sql="\n".join(filter(None, map(str.strip, sql.splitlines()))),
+                    parameters=parameters,
+                    folded_position=scan.folded_position,
+                    fold_to=scan.fold_to,
+                    laid_over=len(scan.laid_over),
+                )
 
     def _hold_values(self, listing: Listing) -> None:
         """Note that values of a property are asked for: in the end they are held."""

@@ -251,6 +251,13 @@ class Tables:
             rows = self.query(*listing_sql(listing, is_now=False))
         return rows
 
+    def query_of(self, listing: Listing) -> tuple[str, dict[str, Any]]:
+        """The query that `listed` asks once the tables are folded that far, and its parameters."""
+        with self._mutex:
+            folded = self._checkpoint
+        newest = folded if listing.as_of <= folded else self._log.position
+        return listing_sql(listing, is_now=listing.as_of == newest)
+
     def arrow(self, sql: str, parameters: dict[str, Any]) -> pa.Table:
         """A query's rows as columns, for very many of them."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from msgspec.structs import asdict
 
 import eventstore
 from eventstore.cli.commands import (
@@ -27,6 +28,7 @@ from eventstore.cli.stores import opened_store, require_type
 from eventstore.errors import NotFoundError
 from eventstore.metadata_store.metadata_store import AsOfStore, MetadataStore
 from eventstore.projections.filter import compile_filter
+from eventstore.projections.planning import Explanation
 from eventstore.shown_text import shown_text
 
 _LONG_PROPERTIES: Final = ("custom_properties.environment", "custom_properties.traceback")
@@ -130,6 +132,7 @@ def _type_by_name(
 )
 @click.option("--descending", is_flag=True, help="The greatest first.")
 @limit_option("0 for all.")
+@click.option("--explain", is_flag=True, help="Say how the list is found instead, with the SQL.")
 @as_of_option
 @output_options
 def list_command(
@@ -140,6 +143,7 @@ def list_command(
     order_by: str,
     descending: bool,
     limit: int,
+    explain: bool,
     as_of: Moment | None,
     output: Output,
 ) -> None:
@@ -165,6 +169,9 @@ def list_command(
         store = store_as_of(opened, as_of, output)
         if type_name is not None:
             require_type(store, (kind,), type_name)
+        if explain:
+            _explain(store.explain(options, kind=kind), output)
+            return
         found = getattr(store, f"get_{kind}s")(options)
     shown = found[:limit] if limit else found
     entities = [described(kind, node) for node in shown]
@@ -189,6 +196,14 @@ def list_command(
         note("environment and traceback are left out: eventstore get shows them.")
     if len(found) > len(shown):
         note(f"There are more than these {limit}: say --limit 0 for all.")
+
+
+def _explain(explanation: Explanation, output: Output) -> None:
+    said = asdict(explanation)
+    shown = {name: value for name, value in said.items() if value not in (None, {})}
+    if explanation.sql is not None:
+        shown["sql"] = " ".join(explanation.sql.splitlines())
+    output.table(Table(("field", "value"), list(shown.items())), objects=lambda: [said])
 
 
 def _properties(entity: dict[str, object], output: Output) -> Lines:

@@ -1,4 +1,4 @@
-"""SQL over everything that a store knows."""
+"""SQL over everything that a store knows, and how listings are answered."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from eventstore.errors import FailedPreconditionError, InvalidArgumentError, OutOfRangeError
+from eventstore.log.kinds import CONTEXT, NODE_KINDS
+from eventstore.metadata_store.calls import checked_limit, list_operation
 from eventstore.store import Engine
 from eventstore.store.snapshot import Snapshot
 
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
     import pyarrow as pa
+
+    from eventstore.metadata_store.options import ListOptions
+    from eventstore.projections.planning import Explanation
 
 
 class SqlResult:
@@ -150,6 +155,32 @@ class SqlMethods:
             query, parameters, position, timeout_seconds=timeout_seconds
         )
         return SqlResult(table)
+
+    def explain(
+        self, list_options: ListOptions, *, kind: str = "artifact", context_id: int | None = None
+    ) -> Explanation:
+        """How a listing would be answered now, and the SQL if it takes a query.
+
+        `kind` is `artifact`, `execution` or `context`, and `context_id` that of a listing by
+        context. Nothing is run or folded for it. Raises InvalidArgumentError for what the listing
+        would refuse, and for another kind.
+
+        >>> store.explain(eventstore.ListOptions(filter_query="name = 'churn'")).reason
+        'look-up by name'
+        >>> store.explain(eventstore.ListOptions(filter_query="name LIKE 'churn%'")).way
+        'scan'
+        """
+        from eventstore.store.listing import listing_of
+
+        kinds = {known.name: known for known in NODE_KINDS}
+        if kind not in kinds or (context_id is not None and kind == CONTEXT.name):
+            raise InvalidArgumentError(
+                f"kind={kind!r}: use artifact, execution or, without a context_id, context"
+            )
+        limit, options = checked_limit(list_options), list_operation(list_options)
+        snapshot = self._snapshot()
+        listing = listing_of(snapshot, kinds[kind], options, limit=limit, context_id=context_id)
+        return snapshot.projections.planner.explain(listing)
 
 
 def _without_counterpart(error: Exception, where: str) -> OutOfRangeError:

@@ -69,7 +69,7 @@ def list_page(
     size = min(options.max_result_size, MAX_PAGE_SIZE)
     token = _parse_token(options) if options.next_page_token else None
     position = snapshot.position if token is None else min(token.position, snapshot.position)
-    found = find_nodes(
+    listing = listing_of(
         snapshot,
         kind,
         options,
@@ -79,6 +79,7 @@ def list_page(
         position=position,
         after=None if token is None else (token.last_value, token.last_id),
     )
+    found = snapshot.projections.planner.find(listing)
     rows = found.rows
     if len(rows) <= size:
         return Page(found, position, "")
@@ -87,7 +88,7 @@ def list_page(
     return Page(found._replace(rows=rows[:size]), position, _encode_token(next_token))
 
 
-def find_nodes(
+def listing_of(
     snapshot: Snapshot,
     kind: NodeKind,
     options: mlmd.ListOperationOptions,
@@ -97,11 +98,14 @@ def find_nodes(
     context_id: int | None = None,
     position: int | None = None,
     after: tuple[int, int] | None = None,
-) -> Found:
-    """The nodes in order, as of the snapshot's position or an earlier one."""
+) -> Listing:
+    """What `options` ask for, as of the snapshot's position or an earlier one.
+
+    Raises InvalidArgumentError for an order or a filter that is none.
+    """
     _check_order(options)
     order = options.order_by_field
-    listing = Listing(
+    return Listing(
         kind,
         snapshot.position if position is None else position,
         among=ALL_NODES if context_id is None else InContext(context_id),
@@ -112,7 +116,6 @@ def find_nodes(
         limit=limit,
         where=_compiled_filter(kind, options),
     )
-    return snapshot.projections.planner.find(listing)
 
 
 def _check_order(options: mlmd.ListOperationOptions) -> None:

@@ -16,7 +16,7 @@ from eventstore.projections.index_tables import TABLES_OF, hash64
 from eventstore.projections.listing import Found, Listing
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
-from eventstore.store.listing import Page, find_nodes, list_page
+from eventstore.store.listing import Page, list_page, listing_of
 from eventstore.store.snapshot import Snapshot, distinct_ids
 from eventstore.store.type_reads import check_external_ids
 from eventstore.store.wire import fill_repeated, fill_repeated_from_columns
@@ -129,7 +129,8 @@ def list_nodes(
 
     Raises InvalidArgumentError for an order or a filter that is none.
     """
-    found = find_nodes(snapshot, kind, options, limit=limit, context_id=context_id)
+    listing = listing_of(snapshot, kind, options, limit=limit, context_id=context_id)
+    found = snapshot.projections.planner.find(listing)
     return read_messages(kind.message, [*_payloads_of(snapshot, kind, found)])
 
 

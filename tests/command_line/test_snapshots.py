@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "log-reverse": ("log", "models", "--limit", 3, "--reverse"),
     "list-artifacts": ("list", "models", "artifact", "--limit", 4),
     "list-executions": ("list", "models", "execution", "--type", "Train", "--limit", 2),
+    "list-explain": ("list", "models", "artifact", "--order-by", "create_time", "--explain"),
     "list-contexts": ("list", "models", "context", "--limit", 3),
     "get": ("get", "models", "artifact", 1),
     "get-type": ("get", "models", "artifact_type", 10),

@@ -8,6 +8,7 @@ from unittest.mock import patch
 import pytest
 
 import eventstore
+from eventstore import errors
 from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION, NodeKind
 from eventstore.metadata_store.options import ListOptions
 from eventstore.projections.filter import compile_filter
@@ -191,3 +192,46 @@ def test_other_kinds_have_neighbours_of_their_own(store: eventstore.MetadataStor
     of_artifacts = asked(store, "artifacts_0.id = 3 AND name = 'c'", CONTEXT)
     assert isinstance(planner.plan(of_artifacts), Scan)
     assert planner.find(of_artifacts).rows == [(1, 1)]
+
+
+def test_an_explanation_has_the_query_and_runs_nothing(store: eventstore.MetadataStore) -> None:
+    tables = store._engine.projections._opened_tables()
+    options = ListOptions(filter_query="name LIKE '%3'", limit=2)
+    said = store.explain(options)
+    assert (said.way, said.candidates, said.folded_position) == ("scan", None, 0)
+    assert (said.fold_to, said.laid_over) == (store.log_position(), 0)
+    assert tables.checkpoint() == 0
+    found = [node.id for node in store.get_artifacts(options)]
+    assert store.explain(options).fold_to is None
+    assert said.sql is not None
+    assert [row[0] for row in tables.query(said.sql, said.parameters)] == found == [3, 13]
+    store.put_artifacts([mlmd.Artifact(id=3, type_id=10, name="b3", uri="u")])
+    assert store.explain(options).laid_over == 1
+
+
+def test_explanations_of_past_listings_and_other_kinds(store: eventstore.MetadataStore) -> None:
+    position = store.log_position()
+    in_context = store.explain(ListOptions(), context_id=1)
+    assert (in_context.reason, in_context.candidates) == ("the nodes of context 1", 10)
+    named = ListOptions(filter_query="name = 'a1'")
+    for kind, count in (("artifact", 1), ("execution", 0), ("context", 0)):
+        assert store.explain(named, kind=kind).candidates == count
+    assert store.as_of(position - 1).explain(ListOptions(limit=3)).way == "candidates"
+    past = store.as_of(position - 1).explain(ListOptions())
+    assert past.parameters["as_of"] == position - 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (ListOptions(), {"kind": "event"}),
+        (ListOptions(), {"kind": "context", "context_id": 1}),
+        (ListOptions(limit=-1), {}),
+        (ListOptions(filter_query="nothing = 1"), {}),
+    ],
+)
+def test_what_cannot_be_listed_is_not_explained(
+    store: eventstore.MetadataStore, options: ListOptions, said: dict[str, object]
+) -> None:
+    with pytest.raises(errors.InvalidArgumentError):
+        store.explain(options, **said)  # type: ignore[arg-type]
