@@ -9,13 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from eventstore import errors
-from eventstore.log.kinds import ARTIFACT, Node, NodeKind
+from eventstore.log.kinds import Node, NodeKind
 from eventstore.metadata_store.calls import Calls, checked_limit, list_operation
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store import Engine
 from eventstore.store.link_puts import put_all_events
-from eventstore.store.link_reads import events_of_artifacts, events_of_executions
+from eventstore.store.link_reads import events_of
 from eventstore.store.node_puts import put_nodes
 from eventstore.store.node_reads import (
     artifacts_by_uri,
@@ -74,8 +74,7 @@ class LocalCalls(Calls):
         return artifacts_by_uri(self._engine.snapshot(as_of=self._as_of), uri)
 
     def events_of(self, kind: NodeKind, node_ids: Iterable[int]) -> list[mlmd.Event]:
-        events = events_of_artifacts if kind is ARTIFACT else events_of_executions
-        return events(self._engine.snapshot(as_of=self._as_of), node_ids)
+        return events_of(self._engine.snapshot(as_of=self._as_of), kind, node_ids)
 
     def nodes(
         self, kind: NodeKind, list_options: ListOptions | None, context_id: int | None = None

@@ -21,81 +21,12 @@ from eventstore.log.readable import UNREADABLE, refuse_unreadable, unreadable_re
 from eventstore.plain_json import moment_of_milliseconds, moment_text
 from eventstore.projections import Projections
 from eventstore.projections.projections import IndexBuiltAgainError
-from eventstore.store import (
-    execution_puts,
-    lineage_reads,
-    link_puts,
-    link_reads,
-    node_puts,
-    node_reads,
-    type_puts,
-    type_reads,
-)
 from eventstore.store.attribution import Attribution, current_attribution
 from eventstore.store.repetition import acknowledged_again, commit_of_request
+from eventstore.store.rpcs import GETS, PUTS
 from eventstore.store.snapshot import Snapshot
 from eventstore.store.system_types import put_system_types
 from eventstore.store.transaction import Transaction
-
-PUTS: dict[str, Callable[[Transaction, Any], Any]] = {
-    "PutArtifactType": type_puts.put_artifact_type,
-    "PutExecutionType": type_puts.put_execution_type,
-    "PutContextType": type_puts.put_context_type,
-    "PutTypes": type_puts.put_types,
-    "PutArtifacts": node_puts.put_artifacts,
-    "PutExecutions": node_puts.put_executions,
-    "PutContexts": node_puts.put_contexts,
-    "PutEvents": link_puts.put_events,
-    "PutExecution": execution_puts.put_execution,
-    "PutLineageSubgraph": execution_puts.put_lineage_subgraph,
-    "PutAttributionsAndAssociations": link_puts.put_attributions_and_associations,
-    "PutParentContexts": link_puts.put_parent_contexts,
-}
-"""The RPCs that write, each with what runs it."""
-
-GETS: dict[str, Callable[[Snapshot, Any], Any]] = {
-    "GetArtifactType": type_reads.get_artifact_type,
-    "GetArtifactTypesByID": type_reads.get_artifact_types_by_id,
-    "GetArtifactTypes": type_reads.get_artifact_types,
-    "GetArtifactTypesByExternalIds": type_reads.get_artifact_types_by_external_ids,
-    "GetExecutionType": type_reads.get_execution_type,
-    "GetExecutionTypesByID": type_reads.get_execution_types_by_id,
-    "GetExecutionTypes": type_reads.get_execution_types,
-    "GetExecutionTypesByExternalIds": type_reads.get_execution_types_by_external_ids,
-    "GetContextType": type_reads.get_context_type,
-    "GetContextTypesByID": type_reads.get_context_types_by_id,
-    "GetContextTypes": type_reads.get_context_types,
-    "GetContextTypesByExternalIds": type_reads.get_context_types_by_external_ids,
-    "GetArtifacts": node_reads.get_artifacts,
-    "GetExecutions": node_reads.get_executions,
-    "GetContexts": node_reads.get_contexts,
-    "GetArtifactsByID": node_reads.get_artifacts_by_id,
-    "GetExecutionsByID": node_reads.get_executions_by_id,
-    "GetContextsByID": node_reads.get_contexts_by_id,
-    "GetArtifactsByType": node_reads.get_artifacts_by_type,
-    "GetExecutionsByType": node_reads.get_executions_by_type,
-    "GetContextsByType": node_reads.get_contexts_by_type,
-    "GetArtifactByTypeAndName": node_reads.get_artifact_by_type_and_name,
-    "GetExecutionByTypeAndName": node_reads.get_execution_by_type_and_name,
-    "GetContextByTypeAndName": node_reads.get_context_by_type_and_name,
-    "GetArtifactsByURI": node_reads.get_artifacts_by_uri,
-    "GetArtifactsByExternalIds": node_reads.get_artifacts_by_external_ids,
-    "GetExecutionsByExternalIds": node_reads.get_executions_by_external_ids,
-    "GetContextsByExternalIds": node_reads.get_contexts_by_external_ids,
-    "GetArtifactsByContext": node_reads.get_artifacts_by_context,
-    "GetExecutionsByContext": node_reads.get_executions_by_context,
-    "GetEventsByArtifactIDs": link_reads.get_events_by_artifact_ids,
-    "GetEventsByExecutionIDs": link_reads.get_events_by_execution_ids,
-    "GetContextsByArtifact": link_reads.get_contexts_by_artifact,
-    "GetContextsByExecution": link_reads.get_contexts_by_execution,
-    "GetParentContextsByContext": link_reads.get_parent_contexts_by_context,
-    "GetChildrenContextsByContext": link_reads.get_children_contexts_by_context,
-    "GetParentContextsByContexts": link_reads.get_parent_contexts_by_contexts,
-    "GetChildrenContextsByContexts": link_reads.get_children_contexts_by_contexts,
-    "GetLineageGraph": lineage_reads.get_lineage_graph,
-    "GetLineageSubgraph": lineage_reads.get_lineage_subgraph,
-}
-"""The RPCs that read, each with what answers it."""
 
 MILLISECONDS_MIN = 100_000_000_000
 """Whole numbers from here on are milliseconds since the epoch (from March 1973), not positions."""

@@ -25,8 +25,10 @@ NO_ARTIFACT_ID = -1
 
 
 def put_execution(
-    transaction: Transaction, request: service.PutExecutionRequest
-) -> service.PutExecutionResponse:
+    transaction: Transaction,
+    request: service.PutExecutionRequest,
+    response: service.PutExecutionResponse,
+) -> None:
     if not request.HasField("execution"):
         raise InvalidArgumentError("the request has no execution: set it")
     options = request.options
@@ -56,16 +58,16 @@ def put_execution(
         associate(transaction, context_id, execution_id)
         for artifact_id in linked_artifact_ids:
             attribute(transaction, context_id, artifact_id)
-    return service.PutExecutionResponse(
-        execution_id=execution_id,
-        artifact_ids=[NO_ARTIFACT_ID if id_ is None else id_ for id_ in artifact_ids],
-        context_ids=context_ids,
-    )
+    response.execution_id = execution_id
+    response.artifact_ids.extend(NO_ARTIFACT_ID if id_ is None else id_ for id_ in artifact_ids)
+    response.context_ids.extend(context_ids)
 
 
 def put_lineage_subgraph(
-    transaction: Transaction, request: service.PutLineageSubgraphRequest
-) -> service.PutLineageSubgraphResponse:
+    transaction: Transaction,
+    request: service.PutLineageSubgraphRequest,
+    response: service.PutLineageSubgraphResponse,
+) -> None:
     for edge in request.event_edges:
         _check_edge(edge, request.executions, request.artifacts)
     for kind, nodes in (
@@ -107,9 +109,9 @@ def put_lineage_subgraph(
         if edge.HasField("artifact_index"):
             event.artifact_id = artifact_ids[edge.artifact_index]
         put_event(transaction, event)
-    return service.PutLineageSubgraphResponse(
-        execution_ids=execution_ids, artifact_ids=artifact_ids, context_ids=context_ids
-    )
+    response.execution_ids.extend(execution_ids)
+    response.artifact_ids.extend(artifact_ids)
+    response.context_ids.extend(context_ids)
 
 
 def _put_artifact_of_pair(

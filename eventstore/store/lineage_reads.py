@@ -20,14 +20,16 @@ MAX_STARTING_NODES = 100
 
 
 def get_lineage_graph(
-    _: Snapshot, __: service.GetLineageGraphRequest
-) -> service.GetLineageGraphResponse:
+    _: Snapshot, __: service.GetLineageGraphRequest, ___: service.GetLineageGraphResponse
+) -> None:
     raise UnimplementedError("GetLineageGraph is not served: use GetLineageSubgraph")
 
 
 def get_lineage_subgraph(
-    snapshot: Snapshot, request: service.GetLineageSubgraphRequest
-) -> service.GetLineageSubgraphResponse:
+    snapshot: Snapshot,
+    request: service.GetLineageSubgraphRequest,
+    response: service.GetLineageSubgraphResponse,
+) -> None:
     options = request.lineage_subgraph_query_options
     starting_kind, starting_ids = _starting_nodes(snapshot, options)
     found = walk(
@@ -39,7 +41,6 @@ def get_lineage_subgraph(
         direction=options.direction,
         endings=_endings(options),
     )
-    response = service.GetLineageSubgraphResponse()
     graph = response.lineage_subgraph
     graph.SetInParent()
     wanted = set(request.read_mask.paths) or {field.name for field in graph.DESCRIPTOR.fields}
@@ -66,7 +67,6 @@ def get_lineage_subgraph(
     for kind in NODE_KINDS:
         if f"{kind.name}_types" in wanted:
             fill_repeated(graph, f"{kind.name}_types", type_payloads(snapshot, kind))
-    return response
 
 
 def _starting_nodes(

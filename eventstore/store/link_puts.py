@@ -23,10 +23,9 @@ from eventstore.store.transaction import Transaction
 
 
 def put_events(
-    transaction: Transaction, request: service.PutEventsRequest
-) -> service.PutEventsResponse:
+    transaction: Transaction, request: service.PutEventsRequest, _: service.PutEventsResponse
+) -> None:
     put_all_events(transaction, request.events)
-    return service.PutEventsResponse()
 
 
 def put_all_events(transaction: Transaction, events: Sequence[mlmd.Event]) -> None:
@@ -49,8 +48,10 @@ def put_event(transaction: Transaction, event: mlmd.Event) -> None:
 
 
 def put_attributions_and_associations(
-    transaction: Transaction, request: service.PutAttributionsAndAssociationsRequest
-) -> service.PutAttributionsAndAssociationsResponse:
+    transaction: Transaction,
+    request: service.PutAttributionsAndAssociationsRequest,
+    _: service.PutAttributionsAndAssociationsResponse,
+) -> None:
     _look_up_links(
         transaction,
         ARTIFACT,
@@ -71,15 +72,15 @@ def put_attributions_and_associations(
         _require(transaction, CONTEXT, association.context_id, "an association")
         _require(transaction, EXECUTION, association.execution_id, "an association")
         associate(transaction, association.context_id, association.execution_id)
-    return service.PutAttributionsAndAssociationsResponse()
 
 
 def put_parent_contexts(
-    transaction: Transaction, request: service.PutParentContextsRequest
-) -> service.PutParentContextsResponse:
+    transaction: Transaction,
+    request: service.PutParentContextsRequest,
+    _: service.PutParentContextsResponse,
+) -> None:
     for link in request.parent_contexts:
         _put_parent_context(transaction, link)
-    return service.PutParentContextsResponse()
 
 
 def _put_event(transaction: Transaction, event: mlmd.Event, key: int) -> None:

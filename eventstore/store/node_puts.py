@@ -17,13 +17,12 @@ from eventstore.errors import (
     InvalidArgumentError,
     NotFoundError,
 )
-from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind, NodeType
+from eventstore.log.kinds import ARTIFACT, CONTEXT, Node, NodeKind, NodeType
 from eventstore.log.readable import read_message
 from eventstore.log.record import Draft
 from eventstore.projections.index_entries import new_node_adder
 from eventstore.projections.index_tables import TABLES_OF, name_key
 from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.snapshot import VALUE_FIELDS
 from eventstore.store.transaction import Transaction
 from eventstore.wording import with_article
@@ -36,34 +35,12 @@ _EMPTY_VALUE = b"\x12\x00"
 PROPERTY_MAPS = ("properties", "custom_properties")
 
 
-def put_artifacts(
-    transaction: Transaction, request: service.PutArtifactsRequest
-) -> service.PutArtifactsResponse:
-    guard = request.options.abort_if_latest_updated_time_changed
-    paths = request.update_mask.paths
-    return service.PutArtifactsResponse(
-        artifact_ids=put_nodes(
-            transaction, ARTIFACT, request.artifacts, paths, guard_update_time=guard
-        )
-    )
-
-
-def put_executions(
-    transaction: Transaction, request: service.PutExecutionsRequest
-) -> service.PutExecutionsResponse:
-    paths = request.update_mask.paths
-    return service.PutExecutionsResponse(
-        execution_ids=put_nodes(transaction, EXECUTION, request.executions, paths)
-    )
-
-
-def put_contexts(
-    transaction: Transaction, request: service.PutContextsRequest
-) -> service.PutContextsResponse:
-    paths = request.update_mask.paths
-    return service.PutContextsResponse(
-        context_ids=put_nodes(transaction, CONTEXT, request.contexts, paths)
-    )
+def put_requested(transaction: Transaction, kind: NodeKind, request: Any, response: Any) -> None:
+    """Answer PutArtifacts, PutExecutions or PutContexts."""
+    guard = kind is ARTIFACT and request.options.abort_if_latest_updated_time_changed
+    nodes, paths = getattr(request, kind.plural), request.update_mask.paths
+    node_ids = put_nodes(transaction, kind, nodes, paths, guard_update_time=guard)
+    getattr(response, f"{kind.name}_ids").extend(node_ids)
 
 
 def put_nodes(

@@ -10,48 +10,27 @@ from collections.abc import Iterable
 from typing import Any
 
 from eventstore.errors import AlreadyExistsError, InvalidArgumentError, UnimplementedError
-from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION, TYPE_SEQUENCE, NodeKind, NodeType
+from eventstore.log.kinds import NODE_KINDS, TYPE_SEQUENCE, NodeKind, NodeType
 from eventstore.projections.index_tables import TABLES_OF
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.transaction import Transaction
 
 
-def put_artifact_type(
-    transaction: Transaction, request: service.PutArtifactTypeRequest
-) -> service.PutArtifactTypeResponse:
+def put_type(transaction: Transaction, kind: NodeKind, request: Any, response: Any) -> None:
     _refuse_partial_match(request)
-    (type_id,) = put_types_of_kind(transaction, ARTIFACT, [request.artifact_type], request)
-    return service.PutArtifactTypeResponse(type_id=type_id)
-
-
-def put_execution_type(
-    transaction: Transaction, request: service.PutExecutionTypeRequest
-) -> service.PutExecutionTypeResponse:
-    _refuse_partial_match(request)
-    (type_id,) = put_types_of_kind(transaction, EXECUTION, [request.execution_type], request)
-    return service.PutExecutionTypeResponse(type_id=type_id)
-
-
-def put_context_type(
-    transaction: Transaction, request: service.PutContextTypeRequest
-) -> service.PutContextTypeResponse:
-    _refuse_partial_match(request)
-    (type_id,) = put_types_of_kind(transaction, CONTEXT, [request.context_type], request)
-    return service.PutContextTypeResponse(type_id=type_id)
+    given = getattr(request, kind.type.name)
+    (response.type_id,) = put_types_of_kind(transaction, kind, [given], request)
 
 
 def put_types(
-    transaction: Transaction, request: service.PutTypesRequest
-) -> service.PutTypesResponse:
+    transaction: Transaction, request: service.PutTypesRequest, response: service.PutTypesResponse
+) -> None:
     _refuse_partial_match(request)
-    return service.PutTypesResponse(
-        artifact_type_ids=put_types_of_kind(transaction, ARTIFACT, request.artifact_types, request),
-        execution_type_ids=put_types_of_kind(
-            transaction, EXECUTION, request.execution_types, request
-        ),
-        context_type_ids=put_types_of_kind(transaction, CONTEXT, request.context_types, request),
-    )
+    for kind in NODE_KINDS:
+        types = getattr(request, f"{kind.type.name}s")
+        type_ids = put_types_of_kind(transaction, kind, types, request)
+        getattr(response, f"{kind.type.name}_ids").extend(type_ids)
 
 
 def put_types_of_kind(
