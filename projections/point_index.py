@@ -28,8 +28,9 @@ from eventstore.log.temporary_folder import TemporaryFolder
 from eventstore.projections.cache_file import make_cache_folder
 from eventstore.projections.index_tables import Entry, PendingEntries
 from eventstore.projections.index_tail import Tail
-from eventstore.projections.run_file import RUN_FORMAT_VERSION, DamagedRunError, RunMetadata
+from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
 from eventstore.projections.run_folder import run_path, usable_runs
+from eventstore.projections.run_table import DamagedRunError
 from eventstore.projections.sorted_run import (
     SortedRun,
     merge_runs,

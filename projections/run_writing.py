@@ -14,17 +14,14 @@ import pyarrow as pa
 from xxhash import xxh3_64_intdigest
 
 from eventstore.projections.cache_file import written_whole
-from eventstore.projections.run_file import (
+from eventstore.projections.run_file import ENDING, MAGIC, Footer, RunMetadata
+from eventstore.projections.run_table import (
     BLOCK_ROWS,
-    ENDING,
     ENTRY_NUMBERS,
     INLINE_NUMBERS,
-    MAGIC,
     NUMBER_BYTES,
     SUPERSEDED,
-    Footer,
     Layout,
-    RunMetadata,
 )
 
 RUN_SCHEMA: Final = pa.schema(

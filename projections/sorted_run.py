@@ -13,14 +13,8 @@ import msgspec
 from xxhash import xxh3_64_intdigest
 
 from eventstore.projections.index_tables import TABLES
-from eventstore.projections.run_file import (
-    ENTRY_BYTES,
-    ENTRY_NUMBERS,
-    UNSIGNED,
-    RunFile,
-    RunMetadata,
-    RunTable,
-)
+from eventstore.projections.run_file import RunFile, RunMetadata
+from eventstore.projections.run_table import ENTRY_BYTES, ENTRY_NUMBERS, UNSIGNED, RunTable
 
 if TYPE_CHECKING:
     import pyarrow as pa

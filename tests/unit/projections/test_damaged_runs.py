@@ -20,7 +20,8 @@ from eventstore.projections.index_tables import (
     hash64,
     name_key,
 )
-from eventstore.projections.run_file import RUN_FORMAT_VERSION, DamagedRunError, RunMetadata
+from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
+from eventstore.projections.run_table import DamagedRunError, RunTable
 from eventstore.projections.sorted_run import SortedRun, run_batch, write_run
 from eventstore.proto import metadata_store_pb2 as mlmd
 
@@ -221,9 +222,9 @@ def test_a_run_is_not_built_for_ever(
 ) -> None:
     """As where memory or the disk is unsound."""
 
-    def damaged(table: run_file.RunTable, number: int) -> bytes:
-        raise run_file.DamagedRunError(table.file, f"block {number}")
+    def damaged(table: RunTable, number: int) -> bytes:
+        raise DamagedRunError(table.file, f"block {number}")
 
-    monkeypatch.setattr(run_file.RunTable, "block", damaged)
+    monkeypatch.setattr(RunTable, "block", damaged)
     with pytest.raises(eventstore.errors.DataLossError, match="check the disk and the memory"):
         store.get_artifact_by_type_and_name("Made", "a7")

@@ -18,7 +18,7 @@ from eventstore.projections.base_check import Base, BaseCheck
 from eventstore.projections.column_reads import TableColumns
 from eventstore.projections.index_tables import ARTIFACT_URIS, ARTIFACTS, decode_id, hash64
 from eventstore.projections.point_index import PointIndex
-from eventstore.projections.run_file import DamagedRunError
+from eventstore.projections.run_table import DamagedRunError
 from eventstore.projections.sorted_run import SortedRun, merge_runs
 from tests.builders import append, draft
 

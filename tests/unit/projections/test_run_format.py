@@ -14,7 +14,8 @@ import msgspec
 import pytest
 
 from eventstore.projections import folding, index_tables, run_file
-from eventstore.projections.run_file import DamagedRunError, RunMetadata, UnusableRunError
+from eventstore.projections.run_file import RunMetadata, UnusableRunError
+from eventstore.projections.run_table import BLOCK_ROWS, ENTRY_BYTES, DamagedRunError
 from eventstore.projections.run_writing import write_run_file
 from eventstore.projections.sorted_run import SortedRun, merge_runs, run_batch, write_run
 
@@ -187,7 +188,7 @@ def test_each_of_several_blocks_of_one_key_is_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_file, "HELD_BYTES_MAX", 0)
-    rows = 5 * run_file.BLOCK_ROWS
+    rows = 5 * BLOCK_ROWS
     path = tmp_path / "one.run"
     batch = run_batch([1] * rows, [*range(rows)], [b"v%d" % n for n in range(rows)])
     run = write_run(path, metadata(1, rows), {1: batch})
@@ -197,7 +198,7 @@ def test_each_of_several_blocks_of_one_key_is_checked(
     content = path.read_bytes()
     for row in range(0, rows, 7):
         # The position of a row that no other one tells.
-        at = layout.entries + (row + 1) * run_file.ENTRY_BYTES + 8
+        at = layout.entries + (row + 1) * ENTRY_BYTES + 8
         with path.open("r+b") as file:
             file.seek(at)
             file.write(bytes([content[at] ^ 1]))
