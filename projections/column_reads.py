@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as compute
 
+from eventstore.projections.index_look_ups import Level
 from eventstore.projections.sorted_run import SortedRun
-
-
-class _Level(Protocol):
-    def entry_columns(self, table: int) -> tuple[pa.Array, pa.Array]: ...
 
 
 class TableColumns:
@@ -21,7 +17,7 @@ class TableColumns:
     The values stay in the files until they are taken. Raises DamagedRunError as the runs do.
     """
 
-    def __init__(self, levels: Sequence[_Level], table: int) -> None:
+    def __init__(self, levels: Sequence[Level], table: int) -> None:
         self._table = table
         self._runs = [level for level in levels if isinstance(level, SortedRun)]
         self._stamps = [run.file.stamp() for run in self._runs]

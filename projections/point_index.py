@@ -10,15 +10,13 @@ without going through a tail.
 from __future__ import annotations
 
 import contextlib
-import heapq
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import groupby, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from eventstore.errors import DataLossError, StatusError
 from eventstore.log import Commit, Log, Progress
@@ -26,19 +24,16 @@ from eventstore.log.forking import renew_in_children
 from eventstore.log.os_errors import translated, translating
 from eventstore.log.temporary_folder import TemporaryFolder
 from eventstore.projections.cache_file import make_cache_folder
-from eventstore.projections.index_tables import Entry, PendingEntries
+from eventstore.projections.index_look_ups import Level, LevelLookUps
+from eventstore.projections.index_tables import PendingEntries
 from eventstore.projections.index_tail import Tail
-from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
 from eventstore.projections.run_folder import run_path, usable_runs
+from eventstore.projections.run_merging import merge_runs, mergeable
 from eventstore.projections.run_table import DamagedRunError
-from eventstore.projections.sorted_run import (
-    SortedRun,
-    merge_runs,
-    write_run,
-)
+from eventstore.projections.sorted_run import SortedRun
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    pass
 
 _LOGGER = logging.getLogger("eventstore.projections")
 
@@ -56,33 +51,11 @@ RUN_RECORDS_MAX = 2_097_152
 
 
 _CLOSING_RECORDS_MIN = 1_000
-_MERGE_RATIO = 4
 _FROZEN_TAILS_MAX = 4
-_VALUES_AT_ONCE = 131_072
 _REPAIRS_MAX = 4
 
 
-class _Level(Protocol):
-    first_position: int
-    last_position: int
-
-    @property
-    def highest_ids(self) -> Mapping[str, int]: ...
-    def newest(self, table: int, key: int, as_of: int) -> Entry | None: ...
-    def newest_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, Entry]: ...
-    def entries(self, table: int, key: int, as_of: int) -> Sequence[Entry]: ...
-    def ids(self, table: int, key: int, as_of: int) -> Sequence[int]: ...
-    def values_of_each(
-        self, table: int, keys: Sequence[int], as_of: int
-    ) -> dict[int, list[bytes]]: ...
-    def known_keys(self, table: int, keys: Collection[int]) -> set[int]: ...
-    def keys(self, table: int, as_of: int) -> Iterator[int]: ...
-    def key_span(self, table: int, as_of: int) -> range | None: ...
-    def entry_count(self, table: int, as_of: int) -> int: ...
-    def entry_columns(self, table: int) -> tuple[pa.Array, pa.Array]: ...
-
-
-class PointIndex:
+class PointIndex(LevelLookUps):
     """Entries (table, key) -> (position, value) of every record up to `position`.
 
     One thread at a time may add; any number may read meanwhile. Without a folder, what is added
@@ -108,9 +81,8 @@ class PointIndex:
             self._tail = Tail(newest.last_position, newest.last_recorded_at, newest.highest_ids)
         else:
             self._tail = Tail(0, 0, {})
-        # Oldest first; the last one is the tail that takes commits.
-        self._levels: tuple[_Level, ...] = (*runs, self._tail)
-
+        # The last one is the tail that takes commits.
+        super().__init__((*runs, self._tail))
         renew_in_children(self)
 
     def after_fork_in_child(self) -> None:
@@ -151,7 +123,11 @@ class PointIndex:
         if not self._may_write:
             return
         start, end = self.position, log.position
-        for last_position in _sealed_stretches(log, self.position):
+        if end - start <= TAIL_RECORDS_MAX:
+            return
+        from eventstore.projections.run_building import sealed_stretches
+
+        for last_position in sealed_stretches(log, start, BUILT_RECORDS_MAX, BUILT_BYTES_MAX):
             if last_position - self.position <= TAIL_RECORDS_MAX:
                 break
             folder = self._run_folder_if_any()
@@ -166,160 +142,6 @@ class PointIndex:
                 progress(last_position - start, end - start)
         if self.position > start:
             self._submit(None)
-
-    def newest(self, table: int, key: int, as_of: int) -> Entry | None:
-        """The (position, value) of the newest entry at or before `as_of`."""
-        try:
-            for level in reversed(self._levels):
-                if level.first_position <= as_of:
-                    found = level.newest(table, key, as_of)
-                    if found is not None:
-                        return found
-        except DamagedRunError as error:
-            self._repair(error)
-            return self.newest(table, key, as_of)
-        return None
-
-    def newest_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, Entry]:
-        """By key what `newest` returns, for those of `keys` that have an entry."""
-        if len(keys) == 1:
-            entry = self.newest(table, keys[0], as_of)
-            return {} if entry is None else {keys[0]: entry}
-        found: dict[int, Entry] = {}
-        missing = keys
-        try:
-            for level in reversed(self._levels):
-                if level.first_position <= as_of:
-                    found.update(level.newest_of_each(table, missing, as_of))
-                    if len(found) >= len(keys):
-                        break
-                    if found:
-                        missing = [key for key in keys if key not in found]
-        except DamagedRunError as error:
-            self._repair(error)
-            return self.newest_of_each(table, keys, as_of)
-        return found
-
-    def entries(self, table: int, key: int, as_of: int) -> list[Entry]:
-        """All (position, value) at or before `as_of`, oldest first."""
-        found: list[Entry] = []
-        try:
-            for level in self._levels:
-                if level.first_position > as_of:
-                    break
-                found += level.entries(table, key, as_of)
-        except DamagedRunError as error:
-            self._repair(error)
-            return self.entries(table, key, as_of)
-        return found
-
-    def ids(self, table: int, key: int, as_of: int) -> list[int]:
-        """The values of what `entries` returns, of a table of ids."""
-        found: list[int] = []
-        try:
-            for level in self._levels:
-                if level.first_position > as_of:
-                    break
-                found += level.ids(table, key, as_of)
-        except DamagedRunError as error:
-            self._repair(error)
-            return self.ids(table, key, as_of)
-        return found
-
-    def values_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, list[bytes]]:
-        """By key the values of what `entries` returns, for those of `keys` that have any."""
-        found: dict[int, list[bytes]] = {}
-        try:
-            for level in self._levels:
-                if level.first_position > as_of:
-                    break
-                some = level.values_of_each(table, keys, as_of)
-                if found:
-                    for key, values in some.items():
-                        found.setdefault(key, []).extend(values)
-                else:
-                    found = some
-        except DamagedRunError as error:
-            self._repair(error)
-            return self.values_of_each(table, keys, as_of)
-        return found
-
-    def known_keys(self, table: int, keys: Collection[int]) -> set[int]:
-        """Those of `keys` under which anything was ever written."""
-        found: set[int] = set()
-        try:
-            for level in self._levels:
-                found |= level.known_keys(table, keys)
-        except DamagedRunError as error:
-            self._repair(error)
-            return self.known_keys(table, keys)
-        return found
-
-    def keys(self, table: int, as_of: int) -> Iterator[int]:
-        """The distinct keys that have an entry at or before `as_of`, ascending."""
-        try:
-            of_levels = [level.keys(table, as_of) for level in self._levels]
-        except DamagedRunError as error:
-            self._repair(error)
-            return self.keys(table, as_of)
-        return (key for key, _ in groupby(heapq.merge(*of_levels)))
-
-    def key_count(self, table: int, as_of: int) -> int:
-        """How many keys `keys` gives, most of which need not be read for it."""
-        spans: list[range] = []
-        others: list[Iterator[int]] = []
-        try:
-            for level in self._levels:
-                if level.first_position > as_of:
-                    break
-                span = level.key_span(table, as_of)
-                if span is None:
-                    others.append(level.keys(table, as_of))
-                elif span and spans and spans[-1].start <= span.start <= spans[-1].stop:
-                    # As with ids, which are given out in order.
-                    spans[-1] = range(spans[-1].start, max(spans[-1].stop, span.stop))
-                elif span:
-                    spans.append(span)
-        except DamagedRunError as error:
-            self._repair(error)
-            return self.key_count(table, as_of)
-        if any(one.start < other.stop for other, one in pairwise(spans)):
-            return sum(1 for _ in self.keys(table, as_of))
-        beside = (key for key, _ in groupby(heapq.merge(*others)))
-        return sum(map(len, spans)) + sum(not any(key in s for s in spans) for key in beside)
-
-    def entry_count(self, table: int, as_of: int) -> int:
-        """How many entries there are at or before `as_of`."""
-        try:
-            return sum(
-                level.entry_count(table, as_of)
-                for level in self._levels
-                if level.first_position <= as_of
-            )
-        except DamagedRunError as error:
-            self._repair(error)
-            return self.entry_count(table, as_of)
-
-    def values_at(self, table: int, positions: pa.Array) -> Iterator[pa.Array]:
-        """The values written at these positions (int64), of a table with one entry a record.
-
-        The way to many of them: column by column, where `newest_of_each` goes key by key. In parts,
-        so that one can be used and forgotten before the next is made.
-        """
-        from eventstore.projections.column_reads import TableColumns
-
-        columns, start = None, 0
-        while start < len(positions):
-            try:
-                if columns is None:
-                    columns = TableColumns(self._levels, table)
-                part = columns.values_at(positions.slice(start, _VALUES_AT_ONCE))
-            except DamagedRunError as error:
-                self._repair(error)
-                columns = None
-                continue
-            yield from part.chunks
-            start += _VALUES_AT_ONCE
 
     def highest_id(self, sequence: str) -> int:
         """The highest id that any record of an id sequence has; 0 when there is none."""
@@ -415,16 +237,10 @@ class PointIndex:
             return
         try:
             if frozen is not None:
-                metadata = self._metadata(
-                    frozen.first_position,
-                    frozen.last_position,
-                    frozen.preceding_recorded_at,
-                    frozen.last_recorded_at,
-                    frozen.highest_ids,
-                )
-                path = run_path(folder, frozen.first_position, frozen.last_position)
-                self._replace([frozen], [write_run(path, metadata, frozen.tables())])
-            while merging := self._mergeable():
+                from eventstore.projections.run_building import tail_run
+
+                self._replace([frozen], [tail_run(self._log, folder, frozen)])
+            while merging := mergeable(self._runs(), RUN_RECORDS_MAX):
                 path = run_path(folder, merging[0].first_position, merging[-1].last_position)
                 try:
                     merged = merge_runs(merging, path)
@@ -442,22 +258,7 @@ class PointIndex:
             # The frozen tail keeps answering; the next process folds the log again.
             _LOGGER.exception("writing the point index of %s failed", self._log.name)
 
-    def _mergeable(self) -> list[SortedRun]:
-        """The newest stretch of two or more runs of like size, oldest first; empty if none is."""
-        merging: list[SortedRun] = []
-        records = 0
-        for run in reversed(self._runs()):
-            is_next = bool(merging) and run.last_position + 1 == merging[0].first_position
-            if is_next and run.records <= min(_MERGE_RATIO * records, RUN_RECORDS_MAX - records):
-                merging.insert(0, run)
-                records += run.records
-            elif len(merging) > 1:
-                break
-            else:
-                merging, records = [run], run.records
-        return merging if len(merging) > 1 else []
-
-    def _replace(self, replaced: Sequence[_Level], runs: Sequence[SortedRun]) -> bool:
+    def _replace(self, replaced: Sequence[Level], runs: Sequence[SortedRun]) -> bool:
         """Replace levels by runs; False when the levels are no longer there."""
         with self._swap:
             if replaced[0] not in self._levels:
@@ -468,24 +269,6 @@ class PointIndex:
                 return False
             self._levels = (*self._levels[:first], *runs, *self._levels[end:])
             return True
-
-    def _metadata(
-        self,
-        first_position: int,
-        last_position: int,
-        preceding_recorded_at: int,
-        last_recorded_at: int,
-        highest: Mapping[str, int],
-    ) -> RunMetadata:
-        return RunMetadata(
-            format_version=RUN_FORMAT_VERSION,
-            store_id=self._log.store_id,
-            first_position=first_position,
-            last_position=last_position,
-            preceding_recorded_at=preceding_recorded_at,
-            last_recorded_at=last_recorded_at,
-            highest_ids=dict(highest),
-        )
 
     def _run_folder_if_any(self) -> Path | None:
         """Where to write runs; None when there is no such place, and all stays in memory."""
@@ -504,17 +287,3 @@ class PointIndex:
             if self._temporary is None:
                 self._temporary = TemporaryFolder()
             return self._temporary.path
-
-
-def _sealed_stretches(log: Log, after: int) -> Iterator[int]:
-    """Where to end runs that together cover the sealed segments after a position."""
-    last_position, records, size = after, 0, 0
-    for end, file_bytes in log.dense_ends(after):
-        records += end - last_position
-        last_position = end
-        size += file_bytes
-        if records >= BUILT_RECORDS_MAX or size >= BUILT_BYTES_MAX:
-            yield last_position
-            records = size = 0
-    if records:
-        yield last_position

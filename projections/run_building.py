@@ -1,16 +1,46 @@
-"""Build the runs of a stretch of the log, from the log alone."""
+"""Build the runs of a stretch of the log: of what it has sealed, or of a tail grown long."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from eventstore.log import Log
 from eventstore.log.columns import one_batch
 from eventstore.projections.index_building import INDEXED_COLUMNS, highest_ids, run_tables
+from eventstore.projections.index_tail import Tail
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
 from eventstore.projections.run_folder import run_path
 from eventstore.projections.sorted_run import SortedRun, write_run
+
+
+def sealed_stretches(log: Log, after: int, records_max: int, bytes_max: int) -> Iterator[int]:
+    """Where to end runs that together cover the sealed segments after a position."""
+    last_position, records, size = after, 0, 0
+    for end, file_bytes in log.dense_ends(after):
+        records += end - last_position
+        last_position = end
+        size += file_bytes
+        if records >= records_max or size >= bytes_max:
+            yield last_position
+            records = size = 0
+    if records:
+        yield last_position
+
+
+def tail_run(log: Log, folder: Path, tail: Tail) -> SortedRun:
+    """A run of what a tail holds."""
+    metadata = RunMetadata(
+        format_version=RUN_FORMAT_VERSION,
+        store_id=log.store_id,
+        first_position=tail.first_position,
+        last_position=tail.last_position,
+        preceding_recorded_at=tail.preceding_recorded_at,
+        last_recorded_at=tail.last_recorded_at,
+        highest_ids=tail.highest_ids,
+    )
+    path = run_path(folder, tail.first_position, tail.last_position)
+    return write_run(path, metadata, tail.tables())
 
 
 def built_run(

@@ -9,10 +9,8 @@ from os import SEEK_END, lseek
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import msgspec
 from xxhash import xxh3_64_intdigest
 
-from eventstore.projections.index_tables import TABLES
 from eventstore.projections.run_file import RunFile, RunMetadata
 from eventstore.projections.run_table import ENTRY_BYTES, ENTRY_NUMBERS, UNSIGNED, RunTable
 
@@ -286,25 +284,6 @@ def sorted_batch(keys: pa.Array, positions: pa.Array, values: pa.Array) -> pa.Re
         return batch
     # The sort is stable.
     return batch.take(compute.array_sort_indices(keys))
-
-
-def merge_runs(runs: Sequence[SortedRun], path: Path) -> SortedRun:
-    """One run of neighbours, oldest first."""
-    from eventstore.log.columns import one_batch
-
-    metadata = msgspec.structs.replace(
-        runs[-1].metadata,
-        first_position=runs[0].metadata.first_position,
-        preceding_recorded_at=runs[0].metadata.preceding_recorded_at,
-    )
-    tables = {}
-    for table in TABLES:
-        batches = [run.batch(table) for run in runs]
-        # Copied by now, so that what is checked is what was copied.
-        tables[table] = sorted_batch(*one_batch(batches).columns)
-        for run in runs:
-            run.check_values(table)
-    return write_run(path, metadata, tables)
 
 
 def _newest(table: RunTable, key: int, as_of: int) -> tuple[int, bytes] | None:

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from eventstore.projections import run_file
 from eventstore.projections.index_tables import decode_id
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
-from eventstore.projections.sorted_run import SortedRun, merge_runs, sorted_batch, write_run
+from eventstore.projections.run_merging import merge_runs
+from eventstore.projections.sorted_run import SortedRun, sorted_batch, write_run
 
 TABLE = 7
 LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1

@@ -26,6 +26,7 @@ from eventstore.projections.held_values import HeldPart, HeldValues
 from eventstore.projections.index_tables import ARTIFACT_URIS, ARTIFACTS, EVENT_KEYS, hash64
 from eventstore.projections.index_tail import Tail
 from eventstore.projections.point_index import PointIndex
+from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
 from eventstore.projections.run_writing import write_run_file
 from eventstore.projections.sorted_run import SortedRun, run_batch
 from eventstore.projections.subtree_heads import SubtreeHeads
@@ -173,8 +174,14 @@ def test_the_longest_chain_passes_over_runs_that_follow_nothing(
 
     def write(first: int, last: int, preceding: int = -1) -> None:
         before = log.recorded_at(first - 1) if first > 1 else 0
-        metadata = PointIndex(log, None)._metadata(
-            first, last, before if preceding < 0 else preceding, log.recorded_at(last), {}
+        metadata = RunMetadata(
+            format_version=RUN_FORMAT_VERSION,
+            store_id=log.store_id,
+            first_position=first,
+            last_position=last,
+            preceding_recorded_at=before if preceding < 0 else preceding,
+            last_recorded_at=log.recorded_at(last),
+            highest_ids={},
         )
         write_run_file(run_folder.run_path(folder, first, last), metadata, {})
 

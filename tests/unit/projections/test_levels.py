@@ -13,13 +13,14 @@ import pytest
 
 from eventstore import errors
 from eventstore.log import DirectoryLog
-from eventstore.projections import base_check, point_index, run_building
+from eventstore.projections import base_check, index_look_ups, point_index, run_building
 from eventstore.projections.base_check import Base, BaseCheck
 from eventstore.projections.column_reads import TableColumns
 from eventstore.projections.index_tables import ARTIFACT_URIS, ARTIFACTS, decode_id, hash64
 from eventstore.projections.point_index import PointIndex
+from eventstore.projections.run_merging import merge_runs
 from eventstore.projections.run_table import DamagedRunError
-from eventstore.projections.sorted_run import SortedRun, merge_runs
+from eventstore.projections.sorted_run import SortedRun
 from tests.builders import append, draft
 
 RECORDS = 24
@@ -132,7 +133,7 @@ def test_a_run_found_damaged_is_built_again_whatever_is_read(
 
     monkeypatch.setattr(SortedRun, asked, reading)
     if name == "values_at":
-        monkeypatch.setattr(point_index, "_VALUES_AT_ONCE", 2)
+        monkeypatch.setattr(index_look_ups, "_VALUES_AT_ONCE", 2)
         expected = [found[1] for found in index.entries(ARTIFACTS, 1, 25)]
         assert values_at(index, AGAIN) == expected
     elif name == "newest":

@@ -22,7 +22,7 @@ from eventstore.projections.index_tables import (
     hash64,
 )
 from eventstore.projections.point_index import PointIndex
-from eventstore.projections.run_file import UnusableRunError
+from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata, UnusableRunError
 from eventstore.projections.sorted_run import SortedRun, run_batch, sorted_batch, write_run
 from tests.builders import append, draft
 
@@ -53,6 +53,21 @@ def folded(log: DirectoryLog, *, read_only: bool = False) -> PointIndex:
 
 def folder_of(log: DirectoryLog) -> Path:
     return log.directory / "projections" / "index"
+
+
+def metadata_of(
+    log: DirectoryLog | MemoryLog, span: tuple[int, int], recorded: tuple[int, int], highest: int
+) -> RunMetadata:
+    """What a run of a span of positions says of itself."""
+    return RunMetadata(
+        format_version=RUN_FORMAT_VERSION,
+        store_id=log.store_id,
+        first_position=span[0],
+        last_position=span[1],
+        preceding_recorded_at=recorded[0],
+        last_recorded_at=recorded[1],
+        highest_ids={"artifact": highest},
+    )
 
 
 def ids(index: PointIndex, as_of: int) -> list[int]:
@@ -215,13 +230,8 @@ def test_the_longest_chain_is_found_among_the_runs_of_two_writers(tmp_path: Path
     folder.mkdir()
 
     def write(first: int, last: int) -> None:
-        metadata = PointIndex(log, None)._metadata(
-            first,
-            last,
-            log.recorded_at(first - 1) if first > 1 else 0,
-            log.recorded_at(last),
-            {"artifact": last},
-        )
+        before = log.recorded_at(first - 1) if first > 1 else 0
+        metadata = metadata_of(log, (first, last), (before, log.recorded_at(last)), last)
         positions = list(range(first, last + 1))
         batch = run_batch(positions, positions, [b"%d" % position for position in positions])
         path = run_folder.run_path(folder, first, last)
@@ -406,7 +416,7 @@ def test_entries_of_one_key_keep_their_order() -> None:
 
 def test_a_run_of_nothing_answers_nothing(tmp_path: Path) -> None:
     log = filled(tmp_path / "store")
-    metadata = PointIndex(log, None)._metadata(1, 2, 0, 1, {})
+    metadata = metadata_of(log, (1, 2), (0, 1), 0)
     run = write_run(tmp_path / "empty.run", metadata, {})
     for table in TABLES:
         assert run.newest(table, 1, 9) is None
