@@ -66,6 +66,7 @@ class PointIndex(LevelLookUps):
         self._log = log
         self._is_kept = folder is not None and not read_only
         self._folder = None if read_only else folder
+        self._read_folder = folder
         self._temporary: TemporaryFolder | None = None
         self.known_type_ids: dict[tuple[int, str, str], tuple[int, int]] = {}
         """By table of names, name and version of a type: its id, and a position it is there at."""
@@ -76,11 +77,7 @@ class PointIndex(LevelLookUps):
         self._writer: ThreadPoolExecutor | None = None
         self._writing: deque[Future[None]] = deque()
         runs = usable_runs(folder, log, remove_useless=not read_only) if folder else []
-        if runs:
-            newest = runs[-1].metadata
-            self._tail = Tail(newest.last_position, newest.last_recorded_at, newest.highest_ids)
-        else:
-            self._tail = Tail(0, 0, {})
+        self._tail = _tail_after(runs)
         # The last one is the tail that takes commits.
         super().__init__((*runs, self._tail))
         renew_in_children(self)
@@ -114,6 +111,23 @@ class PointIndex(LevelLookUps):
         self._tail.add(commit, entries)
         if self._tail.records > TAIL_RECORDS_MAX and self._may_write:
             self._freeze_tail()
+
+    def adopt(self) -> bool:
+        """Take over runs of others of what this index lacks, where that is much; whether it did.
+
+        Positions that were there stay, though in other runs.
+        """
+        folder, lacking = self._read_folder, self._log.position - self.position
+        if folder is None or lacking <= TAIL_RECORDS_MAX:
+            return False
+        opened = {run.path: run for run in self._runs()}
+        runs = usable_runs(folder, self._log, remove_useless=False, opened=opened)
+        if not runs or runs[-1].last_position <= self.position:
+            return False
+        tail = _tail_after(runs)
+        with self._swap:
+            self._levels, self._tail = (*runs, tail), tail
+        return True
 
     def fold_sealed(self, log: Log, progress: Progress | None = None) -> None:
         """Build runs of what the log has sealed and the index lacks, where that is much.
@@ -236,7 +250,8 @@ class PointIndex(LevelLookUps):
         if folder is None:
             return
         try:
-            if frozen is not None:
+            # What was adopted meanwhile may cover it.
+            if frozen is not None and frozen in self._levels:
                 from eventstore.projections.run_building import tail_run
 
                 self._replace([frozen], [tail_run(self._log, folder, frozen)])
@@ -287,3 +302,11 @@ class PointIndex(LevelLookUps):
             if self._temporary is None:
                 self._temporary = TemporaryFolder()
             return self._temporary.path
+
+
+def _tail_after(runs: Sequence[SortedRun]) -> Tail:
+    """An empty tail for what comes after runs."""
+    if not runs:
+        return Tail(0, 0, {})
+    newest = runs[-1].metadata
+    return Tail(newest.last_position, newest.last_recorded_at, newest.highest_ids)

@@ -112,6 +112,8 @@ class Projections:
         position = self.index.position
         if self._log.position > position:
             with self._mutex:
+                if self.index.adopt() and self._planner is not None:
+                    self._planner.forget()
                 self._fold(self.index, progress)
             position = self.index.position
         return position

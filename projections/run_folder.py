@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,13 +24,17 @@ def run_path(folder: Path, first_position: int, last_position: int) -> Path:
     return folder / f"{first_position:019d}-{last_position:019d}.run"
 
 
-def usable_runs(folder: Path, log: Log, *, remove_useless: bool) -> list[SortedRun]:
+def usable_runs(
+    folder: Path, log: Log, *, remove_useless: bool, opened: Mapping[Path, SortedRun] | None = None
+) -> list[SortedRun]:
     """The runs that cover positions 1 to some p without a gap, as far as any do, oldest first.
+
+    Those that are `opened` already are not opened again.
 
     Runs that are damaged, of another log, format or history, or merged into others are not used,
     and with `remove_useless` removed. Processes that have them open keep them.
     """
-    runs, useless = _opened_runs(folder, log)
+    runs, useless = _opened_runs(folder, log, opened or {})
     chain = _longest_chain(runs)
     while chain and log.recorded_at(chain[-1].last_position) != chain[-1].metadata.last_recorded_at:
         _LOGGER.info("not using %s: it is of another history", chain[-1].path)
@@ -47,7 +51,9 @@ def usable_runs(folder: Path, log: Log, *, remove_useless: bool) -> list[SortedR
     return chain
 
 
-def _opened_runs(folder: Path, log: Log) -> tuple[list[SortedRun], list[Path]]:
+def _opened_runs(
+    folder: Path, log: Log, opened: Mapping[Path, SortedRun]
+) -> tuple[list[SortedRun], list[Path]]:
     """The runs of a log that are in a folder, and the files there that are none."""
     for _ in range(_LISTINGS_MAX):
         runs: list[SortedRun] = []
@@ -68,7 +74,7 @@ def _opened_runs(folder: Path, log: Log) -> tuple[list[SortedRun], list[Path]]:
             if path.name.endswith(TEMPORARY_SUFFIX):
                 continue
             try:
-                run = SortedRun(path)
+                run = opened.get(path) or SortedRun(path)
             except UnusableRunError as error:
                 if os.path.exists(path):
                     _LOGGER.info("not using a run of the point index: %s", error)

@@ -6,12 +6,13 @@ import os
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from eventstore.log import Commit, DirectoryLog, Draft, MemoryLog
-from eventstore.projections import point_index, run_folder
+from eventstore.projections import point_index, run_building, run_folder
 from eventstore.projections.cache_file import written_whole
 from eventstore.projections.index_tables import (
     ARTIFACT_URIS,
@@ -21,6 +22,7 @@ from eventstore.projections.index_tables import (
     decode_id,
     hash64,
 )
+from eventstore.projections.index_tail import Tail
 from eventstore.projections.point_index import PointIndex
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata, UnusableRunError
 from eventstore.projections.sorted_run import SortedRun, run_batch, sorted_batch, write_run
@@ -133,6 +135,59 @@ def test_merging_stops_at_the_largest_run(tmp_path: Path, monkeypatch: pytest.Mo
     assert max(run.records for run in runs) <= 30
     assert runs[-1].last_position == 200
     assert ids(PointIndex(log, folder_of(log)), 200) == list(range(1, 201))
+
+
+def test_runs_of_others_are_adopted_where_much_is_lacking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = filled(tmp_path / "store", 4)
+    behind, writing = folded(log), folded(log)
+    old = behind._runs()
+    for node_id in range(9, 14):
+        writing.add(append(log, draft(node_id)))
+    assert not behind.adopt(), "a tail holds that many"
+    assert behind.position == 8
+    for node_id in range(14, 60):
+        writing.add(append(log, draft(node_id)))
+    writing.close()
+    reader = PointIndex(log, folder_of(log), read_only=True)
+    monkeypatch.setattr(run_building, "built_run", None)
+    for index in (behind, reader):
+        index.adopt()
+        assert index.position == 59
+        assert index.highest_id("artifact") == 59
+        assert [run.path for run in index._runs()] == sorted(folder_of(log).iterdir())
+        for as_of in (1, 8, 9, 59):
+            assert ids(index, as_of) == list(range(1, as_of + 1))
+        assert not index.adopt()
+    assert not set(old) & set(behind._runs()), "they were merged"
+    behind.add(append(log, draft(60)))
+    assert ids(behind, 60) == list(range(1, 61))
+
+
+def test_adopting_keeps_open_runs_and_writes_no_tail_that_they_cover(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(point_index, "RUN_RECORDS_MAX", 6)
+    log = filled(tmp_path / "store", 3)
+    behind = folded(log)
+    (kept,) = behind._runs()
+    monkeypatch.setattr(behind, "_submit", lambda _: None)
+    for node_id in range(7, 13):
+        behind.add(append(log, draft(node_id)))
+    frozen = behind._levels[1]
+    assert isinstance(frozen, Tail)
+    for node_id in range(13, 31):
+        append(log, draft(node_id))
+    folded(log)
+    assert behind.adopt()
+    assert behind._runs()[0] is kept
+    assert frozen not in behind._levels
+    written: list[Any] = []
+    monkeypatch.setattr(run_building, "tail_run", lambda *given: written.append(given))
+    behind._write_out(frozen)
+    assert written == []
+    assert ids(behind, 30) == list(range(1, 31))
 
 
 def test_sealed_records_become_runs_at_once(
