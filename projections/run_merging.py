@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from eventstore.projections.index_tables import TABLES
-from eventstore.projections.sorted_run import SortedRun, sorted_batch, write_run
+from eventstore.projections.sorted_run import SortedRun
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from eventstore.projections.run_writing import Rows
 
 _MERGE_RATIO: Final = 4
 
@@ -35,18 +40,49 @@ def mergeable(runs: Sequence[SortedRun], records_max: int) -> list[SortedRun]:
 
 def merge_runs(runs: Sequence[SortedRun], path: Path) -> SortedRun:
     """One run of neighbours, oldest first."""
-    from eventstore.log.columns import one_batch
+    from eventstore.projections.run_writing import write_tables
 
     metadata = msgspec.structs.replace(
         runs[-1].metadata,
         first_position=runs[0].metadata.first_position,
         preceding_recorded_at=runs[0].metadata.preceding_recorded_at,
     )
-    tables = {}
+    write_tables(path, metadata, _merged(runs))
+    return SortedRun(path)
+
+
+def _merged(runs: Sequence[SortedRun]) -> Iterator[tuple[int, Rows]]:
     for table in TABLES:
-        batches = [run.batch(table) for run in runs]
-        # Copied by now, so that what is checked is what was copied.
-        tables[table] = sorted_batch(*one_batch(batches).columns)
+        having = [run for run in runs if table in run.file.tables.layouts]
+        if having:
+            yield table, _merged_rows(having, table)
+            # Copied by now, so that what is checked is what was copied.
+            for run in having:
+                run.check_values(table)
+
+
+def _merged_rows(runs: Sequence[SortedRun], table: int) -> Rows:
+    import pyarrow as pa
+    import pyarrow.compute as compute
+
+    from eventstore.projections.run_writing import Rows
+
+    keys, positions, of_runs = zip(*(run.batch(table).columns for run in runs), strict=True)
+    keys, positions = pa.concat_arrays(keys), pa.concat_arrays(positions)
+    values, order = pa.chunked_array(of_runs), None
+    if not compute.all(compute.less_equal(keys[:-1], keys[1:])).as_py():
+        # The sort is stable.
+        order = compute.array_sort_indices(keys)
+        keys, positions = keys.take(order), positions.take(order)
+
+    def values_of(start: int, end: int) -> pa.Array:
         for run in runs:
-            run.check_values(table)
-    return write_run(path, metadata, tables)
+            run.file.refuse_cut()
+        some = values[start:end] if order is None else values.take(order[start:end])
+        found = pa.concat_arrays(some.chunks)
+        for run in runs:
+            run.file.forget_pages()
+        return found
+
+    are_ids = all(run.file.tables.layouts[table].has_inline_values for run in runs)
+    return Rows(keys, positions, are_ids, values_of)

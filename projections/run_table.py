@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from xxhash import xxh3_64_intdigest
+from xxhash import xxh3_64, xxh3_64_intdigest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,6 +40,7 @@ SUPERSEDED: Final = 0x5AC6_31D7_94EB_2F0D
 _checksum: Final = xxh3_64_intdigest
 _bisect_left: Final = bisect.bisect_left
 _LAST_POSITION: Final = (1 << 63) - 1
+_CHECKED_BYTES: Final = 1 << 20
 
 
 class DamagedRunError(Exception):
@@ -290,14 +291,22 @@ class RunTable:
         """The int64s of all entries from the first row on."""
         if self.is_held:
             return self._numbers[self.numbers :]
-        entries = self.content[self._layout.entries : self._layout.checksums]
+        # Not through the map, where all that is read counts as memory used.
+        entries = self.file.read(self._layout.entries, self._layout.checksums)
         self._check_entries(entries)
         return memoryview(entries).cast("q")[self.numbers :]
 
     def _check_values(self) -> None:
-        layout = self._layout
-        values = self._part(layout.values, layout.end)
-        if not self.has_inline_values and _checksum(values, self.seed) != layout.values_checksum:
+        layout, checksum = self._layout, xxh3_64(seed=self.seed)
+        if self.has_inline_values:
+            return
+        if self.is_held:
+            checksum.update(self._part(layout.values, layout.end))
+        else:
+            for start in range(layout.values, layout.end, _CHECKED_BYTES):
+                end = min(start + _CHECKED_BYTES, layout.end)
+                checksum.update(self.file.read(start, end))
+        if checksum.intdigest() != layout.values_checksum:
             raise DamagedRunError(self.file, "the values of a table are damaged")
 
     def _check_entries(self, entries: bytes | memoryview) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import secrets
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 
 import msgspec
 import pyarrow as pa
-from xxhash import xxh3_64_intdigest
+from xxhash import xxh3_64, xxh3_64_intdigest
 
 from eventstore.projections.cache_file import written_whole
 from eventstore.projections.run_file import ENDING, MAGIC, Footer, RunMetadata
@@ -34,8 +34,18 @@ RUN_SCHEMA: Final = pa.schema(
 
 _ROWS_PER_BUCKET: Final = 4
 _SLOTS_PER_ROW: Final = 8
+_ROWS_AT_ONCE: Final = 16_384
 
 _checksum: Final = xxh3_64_intdigest
+
+
+class Rows(NamedTuple):
+    """The entries of a table, by key: `values` gives those from one row up to another."""
+
+    keys: pa.Array
+    positions: pa.Array
+    are_ids: bool
+    values: Callable[[int, int], pa.Array]
 
 
 def write_run_file(
@@ -49,59 +59,68 @@ def write_run_file(
 
     With the same `seed` the same entries make the same file.
     """
+    write_tables(path, metadata, ((table, _rows(tables[table])) for table in sorted(tables)), seed)
+
+
+def write_tables(
+    path: Path,
+    metadata: RunMetadata,
+    tables: Iterable[tuple[int, Rows]],
+    seed: int | None = None,
+) -> None:
+    """Write tables in the order of their numbers, of which one at a time is in memory."""
     seed = secrets.randbits(63) if seed is None else seed
     in_order = dict(sorted(metadata.highest_ids.items()))
     metadata = msgspec.structs.replace(metadata, highest_ids=in_order)
     with written_whole(path) as file:
         layouts = {
-            table: _write_table(file, batch, seed ^ table)
-            for table, batch in sorted(tables.items())
-            if batch.num_rows
+            table: _write_table(file, rows, seed ^ table) for table, rows in tables if rows.keys
         }
         footer = msgspec.json.encode(Footer(metadata=metadata, seed=seed, tables=layouts))
         file.write(footer + ENDING.pack(_checksum(footer), len(footer), MAGIC))
 
 
-def _write_table(file: IO[bytes], batch: pa.RecordBatch, seed: int) -> Layout:
-    rows, keys = batch.num_rows, batch.column(0)
-    offsets, values = _binary_buffers(batch.column(2))
+def _rows(batch: pa.RecordBatch) -> Rows:
+    keys, positions, values = batch.columns
+    return Rows(keys, positions, _are_numbers(values), lambda start, end: values[start:end])
+
+
+def _write_table(file: IO[bytes], rows: Rows, seed: int) -> Layout:
+    keys, count = rows.keys, len(rows.keys)
     lowest, highest = keys[0].as_py(), keys[-1].as_py()
-    are_ids = _are_numbers(batch.column(2))
-    width = INLINE_NUMBERS if are_ids else ENTRY_NUMBERS
-    blocks = -(-rows // BLOCK_ROWS)
+    width = INLINE_NUMBERS if rows.are_ids else ENTRY_NUMBERS
+    blocks = -(-count // BLOCK_ROWS)
     # With a row before the first one, one after the last one, and whole blocks.
     numbers = array("q", bytes(NUMBER_BYTES * width * (blocks * BLOCK_ROWS + 2)))
     entries = memoryview(numbers)[width:]
-    end = rows * width
+    end = count * width
     entries[:end:width] = _int64s(keys)
-    entries[1:end:width] = _int64s(batch.column(1))
-    if are_ids:
-        entries[2:end:width] = values.cast("q")
-    else:
-        entries[2 : end + width : width] = offsets
-        entries[3:end:width] = _signed(_value_checksums(batch, offsets, values, seed))
+    entries[1:end:width] = _int64s(rows.positions)
     entries[end] = highest ^ 1
+    shift, directory = _directory(keys, lowest, highest)
+    slot_shift, bits = _filter(keys, lowest, highest)
     whole = memoryview(numbers).cast("B")
+    entries_at = file.tell()
+    checksums_at = entries_at + len(whole)
+    directory_at = checksums_at + NUMBER_BYTES * blocks
+    filter_at = directory_at + len(directory) + -len(directory) % NUMBER_BYTES
+    values_at = filter_at + len(bits)
+    # Before what comes before them in the file, since entries say where values are.
+    file.seek(values_at)
+    length, values_checksum = _write_values(file, rows, entries, seed)
+    after = file.tell()
     stride = NUMBER_BYTES * width * BLOCK_ROWS
     span = stride + 2 * NUMBER_BYTES * width
     starts = range(0, blocks * stride, stride)
     checksums = array("Q", [_checksum(whole[start : start + span], seed) for start in starts])
-    shift, directory = _directory(keys, lowest, highest)
-    slot_shift, bits = _filter(keys, lowest, highest)
-    entries_at = file.tell()
+    file.seek(entries_at)
     file.write(whole)
-    checksums_at = file.tell()
     file.write(checksums)
-    directory_at = file.tell()
     _write_padded(file, directory)
-    filter_at = file.tell()
     file.write(bits)
-    values_at = file.tell()
-    if are_ids:
-        values = memoryview(b"")
-    _write_padded(file, values)
+    file.seek(after)
     return Layout(
-        rows=rows,
+        rows=count,
         lowest=lowest,
         highest=highest,
         shift=shift,
@@ -111,14 +130,38 @@ def _write_table(file: IO[bytes], batch: pa.RecordBatch, seed: int) -> Layout:
         directory=directory_at,
         filter=filter_at,
         values=values_at,
-        end=values_at + len(values),
+        end=values_at + length,
         entries_checksum=_checksum(whole, seed),
         directory_checksum=_checksum(directory, seed),
         filter_checksum=_checksum(bits, seed),
-        values_checksum=_checksum(values, seed),
-        has_inline_values=are_ids,
+        values_checksum=values_checksum,
+        has_inline_values=rows.are_ids,
         has_all_keys=_are_gapless(keys),
     )
+
+
+def _write_values(file: IO[bytes], rows: Rows, entries: memoryview, seed: int) -> tuple[int, int]:
+    """Write the values part by part, note in the entries where they are, or what they are.
+
+    Returns how long they are together, and their checksum.
+    """
+    width = INLINE_NUMBERS if rows.are_ids else ENTRY_NUMBERS
+    length, checksum = 0, xxh3_64(seed=seed)
+    for start in range(0, len(rows.keys), _ROWS_AT_ONCE):
+        end = min(start + _ROWS_AT_ONCE, len(rows.keys))
+        offsets, values = _binary_buffers(rows.values(start, end))
+        thirds = entries[start * width + 2 : end * width + width : width]
+        if rows.are_ids:
+            thirds[: end - start] = values.cast("q")
+            continue
+        thirds[:] = array("q", [length + offset for offset in offsets])
+        sums = _value_checksums(rows, start, end, offsets, values, seed)
+        entries[start * width + 3 : end * width : width] = _signed(sums)
+        file.write(values)
+        checksum.update(values)
+        length += len(values)
+    file.write(bytes(-length % NUMBER_BYTES))
+    return length, checksum.intdigest()
 
 
 def _write_padded(file: IO[bytes], part: memoryview | bytes) -> None:
@@ -131,20 +174,24 @@ def _signed(numbers: array[int]) -> memoryview:
 
 
 def _value_checksums(
-    batch: pa.RecordBatch, offsets: memoryview, values: memoryview, seed: int
+    rows: Rows, start: int, end: int, offsets: memoryview, values: memoryview, seed: int
 ) -> array[int]:
-    """The checksum of each value, as `RunTable.values_of` checks it."""
+    """The checksum of each value of some rows, as `RunTable.values_of` checks it."""
     import pyarrow.compute as compute
 
-    keys, found = batch.column(0), bytes(values)
+    # With the key after them, if there is one: it tells whether the last of them is superseded.
+    around, found = rows.keys[start : end + 1], bytes(values)
+    keys = around[: end - start]
+    is_superseded = compute.equal(around[1:], around[:-1])
+    if len(is_superseded) < len(keys):
+        is_superseded = pa.concat_arrays([is_superseded, pa.array([False])])
     seeds = pa.repeat(pa.scalar(seed, pa.int64()), len(keys))
-    is_superseded = pa.concat_arrays([compute.equal(keys[1:], keys[:-1]), pa.array([False])])
     seeds = compute.if_else(is_superseded, seed ^ SUPERSEDED, seeds)
     seeds = compute.multiply(
-        compute.bit_wise_xor(compute.shift_left(keys, 32), batch.column(1)), seeds
+        compute.bit_wise_xor(compute.shift_left(keys, 32), rows.positions[start:end]), seeds
     )
     places = zip(pairwise(offsets), _int64s(seeds), strict=True)
-    return array("Q", [_checksum(found[start:end], mixed) for (start, end), mixed in places])
+    return array("Q", [_checksum(found[first:last], mixed) for (first, last), mixed in places])
 
 
 def _are_gapless(keys: pa.Array) -> bool:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventstore.projections import run_file
+from eventstore.projections import run_file, run_writing
 from eventstore.projections.index_tables import decode_id
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
 from eventstore.projections.run_merging import merge_runs
@@ -105,11 +105,12 @@ def assert_answers(run: SortedRun, entries: list[Entry]) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(stretches(), st.sampled_from([0, run_file.HELD_BYTES_MAX]))
+@given(stretches(), st.sampled_from([0, run_file.HELD_BYTES_MAX]), st.sampled_from([2, 65_536]))
 def test_a_run_and_what_is_merged_of_some_answer_as_their_entries(
-    made: list[list[Entry]], held_bytes_max: int
+    made: list[list[Entry]], held_bytes_max: int, rows_at_once: int
 ) -> None:
     with (
+        mock.patch.object(run_writing, "_ROWS_AT_ONCE", rows_at_once),
         mock.patch.object(run_file, "HELD_BYTES_MAX", held_bytes_max),
         TemporaryDirectory() as folder,
     ):

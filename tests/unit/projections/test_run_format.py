@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from eventstore.projections import folding, index_tables, run_file
+from eventstore.projections import folding, index_tables, run_file, run_writing
 from eventstore.projections.run_file import RunMetadata, UnusableRunError
 from eventstore.projections.run_merging import merge_runs
 from eventstore.projections.run_table import BLOCK_ROWS, ENTRY_BYTES, DamagedRunError
@@ -60,6 +60,15 @@ def test_the_bytes_of_a_run(tmp_path: Path) -> None:
     content = written(tmp_path / "a.run").read_bytes()
     assert content == written(tmp_path / "b.run").read_bytes()
     assert (run_file.RUN_FORMAT_VERSION, hashlib.sha256(content).hexdigest()) == (10, RUN)
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 2, 5, 37])
+def test_the_bytes_of_a_run_that_is_written_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_at_once: int
+) -> None:
+    monkeypatch.setattr(run_writing, "_ROWS_AT_ONCE", rows_at_once)
+    content = written(tmp_path / "a.run").read_bytes()
+    assert hashlib.sha256(content).hexdigest() == RUN
 
 
 def test_the_numbers_of_tables_and_the_keys_in_them() -> None:
