@@ -18,8 +18,9 @@ from eventstore.log import acknowledged, sealing
 from eventstore.log.active_segment import ActiveSegmentFile, Held
 from eventstore.log.commit import encode_commit, make_commit
 from eventstore.log.creation import create_store, start_segment
-from eventstore.log.directory_reader import DirectoryReader, opened
+from eventstore.log.directory_reader import DirectoryReader
 from eventstore.log.file_lock import exclusive, is_at
+from eventstore.log.followed_directory import opened
 from eventstore.log.ipc_message import message_template
 from eventstore.log.log import (
     Answer,
@@ -89,7 +90,7 @@ class DirectoryLog(DirectoryReader):
         read_only: bool = False,
         segment_records_max: int = SEGMENT_RECORDS_MAX,
     ) -> DirectoryLog:
-        """Open the log in a directory. Raises what `directory_reader.opened` does."""
+        """Open the log in a directory. Raises what `followed_directory.opened` does."""
         return opened(
             directory,
             partial(cls, directory, read_only=read_only, segment_records_max=segment_records_max),

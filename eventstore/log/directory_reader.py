@@ -1,48 +1,31 @@
-"""A log in a directory as its readers know it: opened, followed and read, in children, too."""
+"""Read a log in a directory: the records, which segment has them, and where caches lie."""
 
 from __future__ import annotations
 
 import errno
 import os
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from eventstore import errors
-from eventstore.log import acknowledged
-from eventstore.log.active_segment import ActiveSegmentFile, Held
 from eventstore.log.closed_segments import (
-    ClosedSegments,
     SegmentMovedError,
     sealed_files,
     segment_at,
     segment_of,
 )
-from eventstore.log.commit import commits_of, records_of
-from eventstore.log.creation import CACHE_FOLDER, LOG_FOLDER
-from eventstore.log.forking import open_at_first_use, renew_in_children
+from eventstore.log.commit import commits_of
+from eventstore.log.creation import CACHE_FOLDER
+from eventstore.log.followed_directory import FollowedDirectory, opened
 from eventstore.log.ipc_stream import Messages
-from eventstore.log.leaf import leaf_hashes
 from eventstore.log.log import SealedFile, SegmentInfo
-from eventstore.log.manifest import (
-    IF_COPIED,
-    MANIFEST_NAME,
-    Manifest,
-    Segment,
-    read_manifest,
-)
-from eventstore.log.merkle import Frontier
-from eventstore.log.os_errors import translated, translating
+from eventstore.log.manifest import IF_COPIED, MANIFEST_NAME, Segment, read_manifest
+from eventstore.log.os_errors import translating
 from eventstore.log.record import Commit, Record
 from eventstore.log.record_dataset import record_dataset
-from eventstore.log.regular_file import is_irregular, open_regular
 from eventstore.log.sealing import ROWS_PER_GROUP
-from eventstore.log.store_place import StorePlace
-from eventstore.log.writers_lock import WritersLock
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,147 +33,12 @@ if TYPE_CHECKING:
 
 _Answer = TypeVar("_Answer")
 
-_OPENING_WAIT_SECONDS = 10.0
-_OPENING_POLL_SECONDS = 0.01
 
-_KNOWN = frozenset(
-    (
-        "_active",
-        "_closed",
-        "_frontier",
-        "_manifest",
-        "_has_failed",
-        "_place",
-    )
-)
-"""What a log knows of its files, which a forked child has to learn again."""
-
-
-class DirectoryReader:
+class DirectoryReader(FollowedDirectory):
     """A log in a directory, to read. `DirectoryLog` adds the writing.
 
-    Readers take no lock. See FORMAT.md for the files. Safe to use from several threads.
+    Safe to use from several threads. What takes no more commits is read where no put waits for it.
     """
-
-    directory: Path
-    first_position = 1
-    content_epoch = 0
-
-    def __init__(
-        self,
-        directory: Path,
-        manifest: Manifest,
-        *,
-        read_only: bool = False,
-    ) -> None:
-        self.directory = directory
-        self.store_id = manifest.store_id
-        self.read_only = read_only
-        self._folder = directory / LOG_FOLDER
-        self._mutex = threading.RLock()
-        self._sealer: ThreadPoolExecutor | None = None
-        self._sealing_mutex = threading.Lock()
-        self._lock = WritersLock()
-        self._acknowledged_descriptor = -1
-        self._is_closed = False
-        self._has_news = False
-        """Whether a writer of this process noticed what others appended, and no reader did yet."""
-        self._open(manifest)
-        renew_in_children(self)
-
-    def _open(self, manifest: Manifest) -> None:
-        self._manifest = manifest
-        self._frontier: Frontier | None = None
-        self._closed = ClosedSegments(self._folder)
-        self._has_failed = False
-        self._place = StorePlace(self.directory, self._folder)
-        if not self.read_only:
-            self._open_for_writing()
-        # Before the data: whatever is acknowledged by now is in what is read after.
-        known = acknowledged.read_acknowledged(self._folder / acknowledged.FILE_NAME)
-        try:
-            self._active = ActiveSegmentFile(
-                self._folder, manifest.active, read_only=self.read_only
-            )
-        except BaseException:
-            self._close_descriptors()
-            raise
-        try:
-            self._catch_up()
-            self._wait_for_acknowledgement()
-            self._refuse_shortened(known)
-            if not self.read_only:
-                self._settle()
-        except BaseException:
-            self._close_descriptors()
-            self._active.close()
-            raise
-
-    def after_fork_in_child(self) -> None:
-        """Forget what is open and known: it is opened again when it is asked for."""
-        self._mutex = threading.RLock()
-        self._sealing_mutex = threading.Lock()
-        self._sealer = None
-        self._lock.after_fork_in_child()
-        active = self.__dict__.pop("_active", None)
-        self._close_descriptors()
-        if active is not None:
-            active.close()
-        for name in _KNOWN:
-            self.__dict__.pop(name, None)
-        open_at_first_use(self)
-
-    def open_missing(self, name: str) -> Any:
-        """Open the log of a forked child, which does so at its first use."""
-        if name not in _KNOWN:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        with self._mutex:
-            if name not in self.__dict__:
-                self._open_again()
-            return self.__dict__[name]
-
-    def _open_again(self) -> None:
-        if self._is_closed:
-            raise errors.FailedPreconditionError(
-                f"the store {self.directory} is closed: open it again"
-            )
-        try:
-            _with_newest_manifest(self.directory, self._open_same)
-        except BaseException:
-            for name in _KNOWN:
-                self.__dict__.pop(name, None)
-            raise
-
-    def _open_same(self, manifest: Manifest) -> None:
-        if manifest.store_id != self.store_id:
-            raise self._replaced(manifest)
-        self._open(manifest)
-
-    @property
-    def name(self) -> str:
-        return os.fspath(self.directory)
-
-    @property
-    def position(self) -> int:
-        return self._active.last_position
-
-    @property
-    def commit_number(self) -> int:
-        return self._newest_commit()[0]
-
-    def is_still_at(self, position: int) -> bool:
-        active = self._active
-        return active.last_position == position and not self._has_news and active.is_up_to_date()
-
-    def refresh(self) -> bool:
-        # Mostly there is nothing new, and that can be told without waiting for others.
-        if self.is_still_at(self.position):
-            return False
-        with self._mutex, translating("reading", self._folder):
-            before, has_news = self.position, self._has_news
-            self._has_news = False
-            self._catch_up()
-            return has_news or self.position != before
 
     def commits(self, after: int = 0, upto: int | None = None) -> Iterator[Commit]:
         columns = [*Record.__struct_fields__, "tree_head"]
@@ -318,72 +166,6 @@ class DirectoryReader:
         with self._mutex:
             return self._manifest.segments
 
-    # Following what is on disk
-
-    def _refuse_shortened(self, known: acknowledged.Acknowledged | None) -> None:
-        """Raise when the active segment ends before what a writer has acknowledged."""
-        active = self._active
-        if known is not None and known.segment == active.number and known.end > active.end:
-            raise errors.DataLossError(
-                f"segment {active.number}, {active.path}: the commit that starts at position "
-                f"{active.last_position + 1} is missing, though it was acknowledged; {IF_COPIED}, "
-                f"else restore the file from a backup, or remove "
-                f"{self._folder / acknowledged.FILE_NAME} to go on without it"
-            )
-
-    def _wait_for_acknowledgement(self) -> None:
-        """Without an acknowledgement, find a moment at which nobody writes."""
-        path = self._folder / acknowledged.FILE_NAME
-        waiting_until = time.monotonic() + _OPENING_WAIT_SECONDS
-        while self._active.has_unacknowledged and acknowledged.read_acknowledged(path) is None:
-            if time.monotonic() > waiting_until:
-                raise errors.UnavailableError(
-                    f"{path} is missing or damaged, and another process has been writing to "
-                    f"{self._active.path} for {_OPENING_WAIT_SECONDS:.0f} s: see whether it hangs, "
-                    "and open the store again"
-                )
-            time.sleep(_OPENING_POLL_SECONDS)
-            self._catch_up()
-
-    def _catch_up(self, held: Held = Held.NOTHING) -> None:
-        while True:
-            active = self._active
-            is_moved = active.catch_up(held)
-            if active.has_unacknowledged:
-                is_moved = active.settle() or is_moved
-            if is_moved:
-                self._frontier = None
-            # An ended segment whose successor is not in the manifest yet: a rotation is under way.
-            if not (self._active.is_ended and self._reload_manifest()):
-                return
-            # What is held is the lock of the segment before.
-            held = Held.NOTHING
-
-    def _newest_commit(self) -> tuple[int, int]:
-        """The number of the newest commit that is known and its time; zeros when there is none."""
-        newest = self._active.newest
-        if newest is not None:
-            return newest.number, newest.recorded_at
-        closed = self._manifest.segments[-1:]
-        return (closed[0].last_commit, closed[0].last_recorded_at) if closed else (0, 0)
-
-    def _reload_manifest(self) -> bool:
-        """Take over a newer manifest; whether the active segment is another one now."""
-        manifest = read_manifest(self.directory)
-        if manifest.store_id != self.store_id:
-            raise self._replaced(manifest)
-        active = self._active
-        if manifest.generation < self._manifest.generation:
-            return False
-        if manifest.active.number == active.number:
-            self._manifest = manifest
-            return False
-        successor = ActiveSegmentFile(self._folder, manifest.active, read_only=self.read_only)
-        # At once: whoever is interrupted in between would not find the one by the other.
-        self._manifest, self._active, self._frontier = manifest, successor, None
-        active.close()
-        return True
-
     def _stored_batches(
         self, after: int, upto: int | None, columns: list[str], *, derived: bool = False
     ) -> Iterator[pa.RecordBatch]:
@@ -436,97 +218,6 @@ class DirectoryReader:
                     "else restore it from a backup"
                 )
 
-    # The right edge of the tree, which appending needs
-
-    def _current_frontier(self) -> Frontier:
-        """The right edge of the tree at the newest commit."""
-        if self._frontier is None or self._frontier.size != self.position:
-            self._frontier = self._acknowledged_frontier() or self._recomputed_frontier()
-        return self._frontier
-
-    def _acknowledged_frontier(self) -> Frontier | None:
-        """What the last writer left, if it is of the newest commit and gives its tree head."""
-        known = acknowledged.read_acknowledged(self._folder / acknowledged.FILE_NAME)
-        if known is None or known.tree_size != self.position or not self.position:
-            return None
-        try:
-            frontier = known.frontier()
-        except ValueError:
-            return None
-        return frontier if frontier.head() == self._newest_head() else None
-
-    def _newest_head(self) -> bytes | None:
-        if self.position >= self._active.first_position:
-            newest = self._active.messages(self.position - 1, self.position).batches()[-1]
-            head: bytes = newest.column("tree_head")[-1].as_py()
-            return head
-        segments = self._manifest.segments
-        return bytes.fromhex(segments[-1].tree_head) if segments else None
-
-    def _recomputed_frontier(self) -> Frontier:
-        segments = self._manifest.segments
-        frontier = Frontier()
-        if segments:
-            subtrees = [bytes.fromhex(subtree) for subtree in segments[-1].frontier]
-            frontier = Frontier(segments[-1].last_position, subtrees)
-        while frontier.size < self.position:
-            for batch in self._active.messages(frontier.size, self.position).batches():
-                frontier.extend(leaf_hashes(self.store_id, records_of(batch)))
-        return frontier
-
-    # For a copy of the whole log by a handle that no longer takes notice of others
-
-    @property
-    def manifest(self) -> Manifest:
-        """The manifest whose active segment this log has open."""
-        return self._manifest
-
-    def active_bytes(self) -> bytes:
-        """The active segment up to the newest commit that is known."""
-        return self._active.content()
-
-    def acknowledge_copy(self, descriptor: int) -> None:
-        """Write the acknowledgement of what `active_bytes` gives into an open file."""
-        acknowledged.write_acknowledged(
-            descriptor, self._active.number, self._active.end, self._current_frontier()
-        )
-
-    # Descriptors
-
-    def close(self) -> None:
-        """Release what is open."""
-        if self._is_closed:
-            return
-        with self._mutex:
-            self._close_descriptors()
-            if "_active" in self.__dict__:
-                self._active.close()
-        self._is_closed = True
-
-    def _open_for_writing(self) -> None:
-        try:
-            self._acknowledged_descriptor = open_regular(
-                self._folder / acknowledged.FILE_NAME, os.O_RDWR | os.O_CREAT
-            )
-        except OSError as error:
-            self._close_descriptors()
-            raise translated(error, "opening for writing", self.directory) from None
-
-    def _close_descriptors(self) -> None:
-        self._lock.close()
-        # First out of sight: the number may be another file's once it is closed.
-        descriptor, self._acknowledged_descriptor = self._acknowledged_descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
-
-    def _replaced(self, manifest: Manifest) -> errors.StatusError:
-        return errors.FailedPreconditionError(
-            f"{self.directory} holds another store now ({manifest.store_id}): open it again"
-        )
-
-    def _settle(self) -> None:
-        raise NotImplementedError
-
 
 def _decoded(
     messages: Messages, after: int, upto: int, *, derived: bool
@@ -540,37 +231,6 @@ def _decoded(
     yield with_derived_columns(batch) if derived else batch
 
 
-def opened(directory: Path, open_by: Callable[[Manifest], _Answer]) -> _Answer:
-    """The log in a directory, opened by its manifest.
-
-    Raises NotFoundError when there is none, DataLossError when it is damaged, FailedPrecondition-
-    Error when its format is newer than this version reads.
-    """
-    with translating("opening", directory):
-        manifest = directory / MANIFEST_NAME
-        is_there = manifest.is_file() or is_irregular(manifest)
-    if not is_there:
-        raise errors.NotFoundError(
-            f"there is no store at {directory}: check the path, or create one"
-        )
-    return _with_newest_manifest(directory, open_by)
-
-
 def open_reader(directory: Path) -> DirectoryReader:
     """The log in a directory, for a caller that closes it. Raises what `opened` does."""
     return opened(directory, partial(DirectoryReader, directory, read_only=True))
-
-
-def _with_newest_manifest(directory: Path, opened: Callable[[Manifest], _Answer]) -> _Answer:
-    """The result of opening a store by its manifest, read again while writers replace it."""
-    while True:
-        manifest = read_manifest(directory)
-        try:
-            return opened(manifest)
-        except errors.DataLossError:
-            # Writers may have gone on to another segment since the manifest was read. They go on
-            # at their own pace, so that this ends.
-            if read_manifest(directory).generation == manifest.generation:
-                raise
-        except OSError as error:
-            raise translated(error, "opening", directory) from None

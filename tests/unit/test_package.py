@@ -62,10 +62,11 @@ ABOVE_ALL = {"__init__", "__main__", "alias", "as_mlmd", "cli", "demo", "startup
 
 # What a log is made of: nothing outside of it reads manifests, files of segments or their states.
 INSIDE_THE_LOG = {
-    *("acknowledged", "active_segment", "closed_segments", "commit_ends", "creation", "directory"),
-    *("growing_digest", "ipc_message", "ipc_stream", "directory_reader", "manifest"),
-    *("replacing", "sealing", "segment_check", "store_files", "store_place", "verification"),
-    *("writers_lock", "memory", "relations", "parquet_structure", "thrift", "checking_process"),
+    *("acknowledged", "active_segment", "checking_process", "closed_segments"),
+    *("commit_ends", "creation", "directory", "directory_reader", "followed_directory"),
+    *("growing_digest", "ipc_message", "ipc_stream", "manifest", "memory", "parquet_structure"),
+    *("record_dataset", "relations", "replacing", "sealing", "segment_check", "store_files"),
+    *("store_place", "thrift", "verification", "writers_lock"),
 }
 
 # What takes long to import, and is imported where it is used.
