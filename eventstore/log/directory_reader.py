@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -141,7 +142,7 @@ class DirectoryReader(FollowedDirectory):
         return first, min(first + ROWS_PER_GROUP - 1, segment.last_position)
 
     def dataset(self, upto: int, columns: Sequence[str]) -> pyarrow.dataset.Dataset:
-        sealed = [segment for segment in self._segments() if segment.sealed]
+        sealed = list(takewhile(lambda segment: segment.sealed, self._segments()))
         if sealed:
             self.check_closed()
         end = sealed[-1].last_position if sealed else 0

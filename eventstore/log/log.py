@@ -176,10 +176,10 @@ class Log(Protocol):
         """
 
     def dense_ends(self, after: int = 0) -> Iterator[tuple[int, int]]:
-        """Ends of consecutive stretches after a position that are cheap to scan by column.
+        """Where stretches end, after a position, that are cheap to scan by column; their bytes.
 
-        Each with the bytes that the stretch takes; the first begins at the first record after
-        `after`, or where the stretch does that this is in. What follows the last end is not dense.
+        They follow one another, from the one that has the next record. What comes after the last
+        of them is read commit by commit.
         """
 
     def stretch_of(self, position: int) -> tuple[int, int]:
