@@ -33,7 +33,7 @@ from eventstore.log.commit_ends import (
     FILE_NAME as COMMIT_ENDS_NAME,
 )
 from eventstore.log.file_lock import is_at, try_shared
-from eventstore.log.growing_digest import PIECE_BYTES, GrowingDigest
+from eventstore.log.growing_digest import GrowingDigest
 from eventstore.log.ipc_message import (
     CHECKSUM_BYTES,
     Envelope,
@@ -268,11 +268,8 @@ class ActiveSegmentFile:
             # Without it the next opening takes longer, and nothing else.
             with contextlib.suppress(OSError):
                 write_commit_ends(self.path.parent, self.number, self._ends)
-        if self.end - self._digest.size >= PIECE_BYTES:
-            # Now, so that the put which closes the segment need not wait for all of it.
-            end = min(self.end, self._digest.size + len(message) + PIECE_BYTES)
-            with contextlib.suppress(OSError):
-                self._digest.extend(self._descriptor, end)
+        # Now, so that the put which closes the segment need not wait for all of it.
+        self._digest.note_appended(self._descriptor, len(message), self.end)
 
     def append_end_of_stream(self) -> None:
         """Mark that no commit follows: readers then look into the manifest for the next segment.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -15,11 +16,25 @@ class GrowingDigest:
 
     def __init__(self) -> None:
         self._known = (hashlib.sha256(), 0)
+        self._appended = 0
 
     @property
     def size(self) -> int:
         """How many bytes were hashed."""
         return self._known[1]
+
+    def note_appended(self, descriptor: int, size: int, end: int) -> None:
+        """Note that `size` bytes were appended up to `end`; after every megabyte hash some more.
+
+        What others appended is caught up with at the pace of what is noted, so that whoever appends
+        little hashes nothing. What cannot be read now is left to `extend`.
+        """
+        self._appended += size
+        if self._appended >= PIECE_BYTES:
+            end = min(end, self.size + 2 * self._appended)
+            self._appended = 0
+            with contextlib.suppress(OSError):
+                self.extend(descriptor, end)
 
     def extend(self, descriptor: int, end: int) -> None:
         """Hash what the file has before byte `end`. Raises OSError, having hashed nothing."""

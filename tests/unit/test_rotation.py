@@ -20,7 +20,6 @@ from tests.builders import append, draft, rotate
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hash a segment after every few commits."""
     monkeypatch.setattr(digests, "PIECE_BYTES", 3_000)
-    monkeypatch.setattr("eventstore.log.active_segment.PIECE_BYTES", 3_000)
 
 
 def _closed(directory: Path) -> Segment:
@@ -82,6 +81,35 @@ def test_the_digest_of_a_segment_that_several_wrote(
     assert first.verify().ok
     first.close()
     second.close()
+
+
+def test_a_put_after_those_of_others_reads_no_more_than_it_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_pieces: None
+) -> None:
+    other = DirectoryLog.create(tmp_path / "store")
+    for number in range(1, 61):
+        append(other, draft(number))
+    log = DirectoryLog.open(tmp_path / "store")
+    extended: list[int] = []
+    extend = digests.GrowingDigest.extend
+
+    def noted(digest: digests.GrowingDigest, descriptor: int, end: int) -> None:
+        before = digest.size
+        extend(digest, descriptor, end)
+        extended.append(digest.size - before)
+
+    monkeypatch.setattr(digests.GrowingDigest, "extend", noted)
+    start = log._active.end
+    append(log, draft(61))
+    assert extended == []
+    for number in range(62, 82):
+        append(log, draft(number))
+    assert 0 < sum(extended) <= 2 * (log._active.end - start)
+    rotate(log)
+    segment = _closed(log.directory)
+    assert segment.file_sha256 == _digest(log.directory, segment)
+    other.close()
+    log.close()
 
 
 def test_the_digest_of_a_segment_whose_closing_failed(
