@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -20,20 +19,22 @@ import pyarrow as pa
 from eventstore.errors import (
     DeadlineExceededError,
     InternalError,
-    InvalidArgumentError,
-    ResourceExhaustedError,
 )
 from eventstore.log import Log, Progress
-from eventstore.log.columns import one_batch
 from eventstore.log.forking import renew_in_children
 from eventstore.log.os_errors import translating
 from eventstore.long_work import long_work
-from eventstore.projections.deadlines import STATEMENT_SECONDS_MAX, Deadline
 from eventstore.projections.definitions import are_as_made
-from eventstore.projections.folding import FOLDED_COLUMNS, TableChange, table_changes
+from eventstore.projections.folding import FOLDED_COLUMNS, table_changes
 from eventstore.projections.leaving import answer_or_leave
 from eventstore.projections.listing import Listing
 from eventstore.projections.listing_sql import listing_sql
+from eventstore.projections.table_rows import (
+    LEFT_AFTER_SECONDS,
+    all_rows,
+    is_interrupted_fast,
+    too_slow,
+)
 from eventstore.projections.tables_file import (
     ONE_THREAD_RECORDS_MAX,
     OpenedTables,
@@ -49,87 +50,28 @@ from eventstore.projections.tables_file import (
     remove_tables,
     write_failure,
 )
+from eventstore.projections.tables_folding import (
+    FOLDED_ROWS_MAX,
+    apply_change,
+    folds,
+    merged,
+    writing_to,
+)
 
 _LOGGER = logging.getLogger("eventstore.projections")
 
-FOLDED_ROWS_MAX: Final = 131_072
-"""About how many records are folded in one transaction."""
-
-FOLDED_BYTES_MAX: Final = 256 * 1024 * 1024
-"""About how many bytes of columns are folded in one: fewer records when these are long."""
-
-_BOUND_ROWS_MAX: Final = 16
-"""Up to this many rows are cheaper to bind as parameters than to register as an Arrow table."""
-
 _STATEMENTS_MAX: Final = 256
-
-_FOLDING_FAULT: Final = "BindBuiltinScalarFunction"
-"""What DuckDB 2.0 complains of when it folds part of a comparison of texts to NULL."""
-
-_TABLE: Final = re.compile(r"\b(FROM|JOIN) (\w+) AS\b")
 
 _UNDEFINED: Final = (duckdb.CatalogException, duckdb.BinderException)
 """What a statement raises where the tables are not as they were made, among other things."""
 
 _OPENINGS_MAX: Final = 5
 
-_SHORT_SQL: Final = 4_000
-"""A query of no more than this is interrupted fast, unless a function is slow on one value."""
-
-_SLOW_FUNCTION: Final = re.compile(r"list_transform")
-
-_LATE_SECONDS: Final = 10.0
-"""How long after its interrupt a statement is waited for."""
-
-_END_ONE: Final = """
-UPDATE {table} SET valid_to = $valid_to WHERE valid_from = $valid_from
-"""
-_END_MANY: Final = """
-UPDATE {table} SET valid_to = ended.valid_to
-FROM (SELECT unnest($valid_from) AS valid_from, unnest($valid_to) AS valid_to) AS ended
-WHERE {table}.valid_from = ended.valid_from
-"""
 _MOVE_CHECKPOINT: Final = """
 UPDATE checkpoint SET position = $position, recorded_at = $recorded_at WHERE position = $before
 """
 
 _Answer = TypeVar("_Answer")
-
-
-class _Folds:
-    """Counts the folds of this process, into whatever tables, so that a query notices one."""
-
-    def __init__(self) -> None:
-        self._mutex = threading.Lock()
-        self.started = 0
-        self.finished = 0
-        renew_in_children(self)
-
-    def after_fork_in_child(self) -> None:
-        """No thread of the parent folds here."""
-        self._mutex = threading.Lock()
-        self.finished = self.started
-        _writers.clear()
-
-    def start(self) -> None:
-        with self._mutex:
-            self.started += 1
-
-    def finish(self) -> None:
-        with self._mutex:
-            self.finished += 1
-
-
-_folds = _Folds()
-_writers: dict[Path, threading.Lock] = {}
-
-
-def _writing_to(path: Path | None) -> contextlib.AbstractContextManager[object]:
-    """Held for a transaction that writes: of two at once, DuckDB would let one fail.
-
-    A file has no other process that writes to it, and tables without a file no other object.
-    """
-    return contextlib.nullcontext() if path is None else _writers.setdefault(path, threading.Lock())
 
 
 class Tables:
@@ -225,16 +167,17 @@ class Tables:
             opened = self._folded(upto)
             statement, kept = self._statement(sql), opened.keep()
         try:
-            if len(sql) <= _SHORT_SQL and not _SLOW_FUNCTION.search(sql):
+            if is_interrupted_fast(sql):
                 with kept as cursor:
-                    return _rows(cursor, statement, parameters)
-            seconds = STATEMENT_SECONDS_MAX + _LATE_SECONDS
-            return answer_or_leave(kept, lambda cursor: _rows(cursor, sql, parameters), seconds)
+                    return all_rows(cursor, statement, parameters)
+            return answer_or_leave(
+                kept, lambda cursor: all_rows(cursor, sql, parameters), LEFT_AFTER_SECONDS
+            )
         except DeadlineExceededError:
-            raise _too_slow() from None
+            raise too_slow() from None
         except duckdb.Error as error:
             return self._asked_again(
-                error, opened, lambda cursor: _rows(cursor, sql, parameters), upto
+                error, opened, lambda cursor: all_rows(cursor, sql, parameters), upto
             )
 
     def listed(self, listing: Listing) -> list[tuple[int, int]]:
@@ -244,9 +187,9 @@ class Tables:
         """
         with self._mutex:
             is_now = self._is_now(listing.as_of)
-            folds = _folds.started
+            started = folds.started
         rows = self.query(*listing_sql(listing, is_now=is_now))
-        if is_now and folds != _folds.started:
+        if is_now and started != folds.started:
             # What was current may not have been so to the end.
             rows = self.query(*listing_sql(listing, is_now=False))
         return rows
@@ -357,11 +300,11 @@ class Tables:
 
     def _is_now(self, position: int) -> bool:
         """Whether the tables are folded up to a position and no further."""
-        if _folds.started != _folds.finished:
+        if folds.started != folds.finished:
             return False
-        if self._folds_seen != _folds.started:
+        if self._folds_seen != folds.started:
             # Another object of this process may have folded into the same file.
-            self._folds_seen = _folds.started
+            self._folds_seen = folds.started
             self._checkpoint = checkpoint_of(self._connection(), self._log) or 0
         return position == self._checkpoint
 
@@ -404,7 +347,7 @@ class Tables:
         if end - start > FOLDED_ROWS_MAX:
             _LOGGER.info("folding positions %d to %d into the projections", start + 1, end)
         while self._checkpoint < upto:
-            for batch in _merged(self._log.scan(self._checkpoint, end, FOLDED_COLUMNS)):
+            for batch in merged(self._log.scan(self._checkpoint, end, FOLDED_COLUMNS)):
                 if not self._fold_batch(batch):
                     # Another object of this process was faster.
                     before = self._checkpoint
@@ -430,12 +373,12 @@ class Tables:
             "position": last_position,
             "recorded_at": self._log.recorded_at(last_position),
         }
-        with _writing_to(None if self._opened is None else self._opened.path):
-            _folds.start()
+        with writing_to(None if self._opened is None else self._opened.path):
+            folds.start()
             try:
                 is_moved = self._fold_in_transaction(batch, checkpoint)
             finally:
-                _folds.finish()
+                folds.finish()
         if is_moved:
             self._checkpoint = last_position
         return is_moved
@@ -447,40 +390,13 @@ class Tables:
             is_moved = self._execute(_MOVE_CHECKPOINT, checkpoint).fetchall() == [(1,)]
             if is_moved:
                 for change in table_changes(batch):
-                    self._apply(change)
+                    apply_change(change, self._connection(), self._execute)
             self._execute("COMMIT")
         except BaseException:
             with contextlib.suppress(duckdb.Error):
                 self._execute("ROLLBACK")
             raise
         return is_moved
-
-    def _apply(self, change: TableChange) -> None:
-        if len(change.ended) == 1:
-            ((valid_from, valid_to),) = change.ended
-            spans: dict[str, Any] = {"valid_from": valid_from, "valid_to": valid_to}
-            self._execute(_END_ONE.format(table=change.table), spans)
-        elif change.ended:
-            starts, ends = zip(*change.ended, strict=True)
-            spans = {"valid_from": list(starts), "valid_to": list(ends)}
-            self._execute(_END_MANY.format(table=change.table), spans)
-        rows = change.rows
-        if rows is None or not rows.num_rows:
-            return
-        if rows.num_rows <= _BOUND_ROWS_MAX:
-            row = f"({', '.join('?' * rows.num_columns)})"
-            values = zip(*(column.to_pylist() for column in rows.columns), strict=True)
-            self._execute(
-                f"INSERT INTO {change.table} VALUES {', '.join([row] * rows.num_rows)}",
-                [value for row_values in values for value in row_values],
-            )
-            return
-        connection = self._connection()
-        connection.register("changed_rows", rows)
-        try:
-            connection.execute(f"INSERT INTO {change.table} FROM changed_rows")
-        finally:
-            connection.unregister("changed_rows")
 
     def _execute(
         self, sql: str, parameters: dict[str, Any] | list[Any] | None = None
@@ -504,57 +420,3 @@ def _are_changed(opened: OpenedTables | None, error: duckdb.Error) -> bool:
     if opened is None or not isinstance(error, _UNDEFINED):
         return False
     return not are_as_made(opened.connection)
-
-
-def _rows(
-    cursor: duckdb.DuckDBPyConnection, sql: str | duckdb.Statement, parameters: dict[str, Any]
-) -> list[tuple[Any, ...]]:
-    """All rows of a query; closes the cursor."""
-    with contextlib.closing(cursor), Deadline(cursor):
-        try:
-            try:
-                return cursor.execute(sql, parameters).fetchall()
-            except duckdb.InvalidInputException as error:
-                if _FOLDING_FAULT not in str(error):
-                    raise
-                text = sql if isinstance(sql, str) else sql.query
-                return cursor.execute(_opaque(text), parameters).fetchall()
-        except (
-            duckdb.ConversionException,
-            duckdb.InvalidInputException,
-            duckdb.OutOfRangeException,
-        ) as error:
-            raise InvalidArgumentError(f"Invalid `filter_query`: {error}") from None
-        except duckdb.InterruptException:
-            raise _too_slow() from None
-        except duckdb.OutOfMemoryException as error:
-            raise ResourceExhaustedError(
-                f"the query needs more memory than it may take; ask for less of it: {error}"
-            ) from None
-
-
-def _too_slow() -> ResourceExhaustedError:
-    return ResourceExhaustedError(
-        f"the filter takes longer than {STATEMENT_SECONDS_MAX:g} seconds; name fewer neighbours in "
-        "it, or ask for less"
-    )
-
-
-def _opaque(sql: str) -> str:
-    """The same query without what DuckDB knows of the columns' values: it has faults there."""
-    return _TABLE.sub(r"\1 (SELECT try(COLUMNS('(.*)')) AS '\\1' FROM \2) AS", sql)
-
-
-def _merged(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Few large batches instead of many small ones: a statement costs more than its rows."""
-    pending: list[pa.RecordBatch] = []
-    rows = size = 0
-    for batch in batches:
-        pending.append(batch)
-        rows += batch.num_rows
-        size += batch.nbytes
-        if rows >= FOLDED_ROWS_MAX or size >= FOLDED_BYTES_MAX:
-            yield one_batch(pending)
-            pending, rows, size = [], 0, 0
-    if rows:
-        yield one_batch(pending)

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 
 from eventstore.log import DirectoryLog
 from eventstore.log import record as kinds
-from eventstore.projections import Projections, point_index, tables
+from eventstore.projections import Projections, point_index, tables_folding
 from eventstore.projections.folding import NODE_TABLES
 from eventstore.projections.index_tables import TABLES
 from eventstore.projections.listing import ALL_NODES, InContext
@@ -230,7 +230,7 @@ def test_projections_against_model(monkeypatch: pytest.MonkeyPatch, is_folded_in
     monkeypatch.setattr(point_index, "RUN_RECORDS_MAX", 80)
     monkeypatch.setattr(point_index, "_CLOSING_RECORDS_MIN", 3)
     if not is_folded_in_one:
-        monkeypatch.setattr(tables, "FOLDED_ROWS_MAX", 7)
-        monkeypatch.setattr(tables, "_BOUND_ROWS_MAX", 0)
+        monkeypatch.setattr(tables_folding, "FOLDED_ROWS_MAX", 7)
+        monkeypatch.setattr(tables_folding, "_BOUND_ROWS_MAX", 0)
     run = settings(stateful_step_count=30, max_examples=settings().max_examples // 2)
     run_state_machine_as_test(ProjectionsAgainstModel, settings=run)

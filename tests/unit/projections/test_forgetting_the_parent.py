@@ -9,8 +9,13 @@ from unittest import mock
 import pytest
 
 from eventstore.log import DirectoryLog
-from eventstore.projections import Projections, point_index, projections, tables_file
-from eventstore.projections import tables as tables_module
+from eventstore.projections import (
+    Projections,
+    point_index,
+    projections,
+    tables_file,
+    tables_folding,
+)
 from eventstore.projections.index_tables import ARTIFACTS
 from eventstore.projections.point_index import PointIndex
 from eventstore.projections.tables import Tables
@@ -131,8 +136,8 @@ def test_tables_are_left_to_the_parent(
 
 def test_nobody_folds_in_a_new_child(monkeypatch: pytest.MonkeyPatch) -> None:
     writers = {Path("a"): mock.Mock()}
-    monkeypatch.setattr(tables_module, "_writers", writers)
-    folds = tables_module._Folds()
+    monkeypatch.setattr(tables_folding, "_writers", writers)
+    folds = tables_folding.Folds()
     folds.start()
     folds.start()
     folds.finish()

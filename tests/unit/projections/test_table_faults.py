@@ -13,7 +13,7 @@ import pytest
 
 from eventstore import errors
 from eventstore.log import DirectoryLog
-from eventstore.projections import sql_check, sql_views, tables_file
+from eventstore.projections import sql_check, sql_views, table_rows, tables_file, tables_folding
 from eventstore.projections import tables as tables_module
 from eventstore.projections.sql_sizes import SIZE_MAX, check_size
 from eventstore.projections.tables import Tables
@@ -118,14 +118,14 @@ def test_a_fold_that_fails_is_tried_once_more(
 ) -> None:
     tables = Tables(log, path_of(log))
     failing = [duckdb.IOException("a block cannot be read") for _ in range(times)]
-    whole = Tables._apply
+    whole = tables_folding.apply_change
 
-    def apply(self: Tables, change: Any) -> None:
+    def apply(*given: Any) -> None:
         if failing:
             raise failing.pop()
-        whole(self, change)
+        whole(*given)
 
-    monkeypatch.setattr(Tables, "_apply", apply)
+    monkeypatch.setattr(tables_module, "apply_change", apply)
     if times == 1:
         tables.fold(log.position)
     else:
@@ -140,14 +140,14 @@ def test_a_fold_that_is_interrupted_leaves_no_half_of_it(
     log: DirectoryLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tables = Tables(log, path_of(log))
-    whole = Tables._apply
+    whole = tables_folding.apply_change
 
-    def apply(self: Tables, change: Any) -> None:
-        whole(self, change)
+    def apply(*given: Any) -> None:
+        whole(*given)
         monkeypatch.undo()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Tables, "_apply", apply)
+    monkeypatch.setattr(tables_module, "apply_change", apply)
     with pytest.raises(KeyboardInterrupt):
         tables.fold(log.position)
     assert tables.query(COUNT, {}) == [(0,)] or tables.query(COUNT, {}) == [(5,)]
@@ -170,16 +170,16 @@ def test_what_is_current_is_not_told_while_somebody_folds(log: DirectoryLog) -> 
     tables.fold(log.position)
     assert tables._is_now(log.position)
     assert not tables._is_now(log.position - 1)
-    tables_module._folds.start()
+    tables_folding.folds.start()
     try:
         assert not tables._is_now(log.position)
     finally:
-        tables_module._folds.finish()
+        tables_folding.folds.finish()
     assert tables._is_now(log.position)
 
 
 def test_folds_are_counted_one_by_one() -> None:
-    folds, seen = tables_module._Folds(), list[bool]()
+    folds, seen = tables_folding.Folds(), list[bool]()
 
     class Noting:
         def __enter__(self) -> None:
@@ -198,7 +198,7 @@ def test_where_duckdb_fails_on_what_it_knows_it_is_asked_without_that(log: Direc
     tables = Tables(log, None)
     tables.fold(log.position)
     sql = "SELECT node.id FROM artifacts AS node JOIN artifacts AS b ON b.id = node.id ORDER BY 1"
-    opaque = tables_module._opaque(sql)
+    opaque = table_rows._opaque(sql)
     assert opaque.count("try(COLUMNS") == 2
     connection = tables._connection()
     wanted = connection.execute(sql).fetchall()
@@ -206,16 +206,16 @@ def test_where_duckdb_fails_on_what_it_knows_it_is_asked_without_that(log: Direc
     for asked in (sql, connection.extract_statements(sql)[0]):
         cursor = mock.Mock()
         cursor.execute.side_effect = [
-            duckdb.InvalidInputException(f"x {tables_module._FOLDING_FAULT} x"),
+            duckdb.InvalidInputException(f"x {table_rows._FOLDING_FAULT} x"),
             mock.Mock(fetchall=lambda: [(1,)]),
         ]
-        assert tables_module._rows(cursor, asked, {"a": 1}) == [(1,)]
+        assert table_rows.all_rows(cursor, asked, {"a": 1}) == [(1,)]
         assert cursor.execute.call_args == mock.call(opaque, {"a": 1})
         assert cursor.close.called
     cursor = mock.Mock()
     cursor.execute.side_effect = duckdb.InvalidInputException("another")
     with pytest.raises(errors.InvalidArgumentError, match="Invalid `filter_query`: another"):
-        tables_module._rows(cursor, sql, {})
+        table_rows.all_rows(cursor, sql, {})
     assert cursor.execute.call_count == 1
 
 
