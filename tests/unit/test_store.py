@@ -424,7 +424,7 @@ def test_sqlite_without_a_name_is_in_memory() -> None:
     config.sqlite.SetInParent()
     store = eventstore.MetadataStore(config)
     put_types(store)
-    assert store.log.directory is None
+    assert store.log.cache_folder() is None
     assert eventstore.MetadataStore(config).get_artifact_types() == []
 
 
