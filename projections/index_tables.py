@@ -16,24 +16,6 @@ from xxhash import xxh3_64_intdigest
 from eventstore.log import kinds
 from eventstore.log.kinds import Kind
 
-ARTIFACTS: Final = 1
-EXECUTIONS: Final = 2
-CONTEXTS: Final = 3
-ARTIFACT_TYPES: Final = 4
-EXECUTION_TYPES: Final = 5
-CONTEXT_TYPES: Final = 6
-ARTIFACT_NAMES: Final = 7
-EXECUTION_NAMES: Final = 8
-CONTEXT_NAMES: Final = 9
-ARTIFACT_EXTERNAL_IDS: Final = 10
-EXECUTION_EXTERNAL_IDS: Final = 11
-CONTEXT_EXTERNAL_IDS: Final = 12
-ARTIFACT_TYPE_NAMES: Final = 13
-EXECUTION_TYPE_NAMES: Final = 14
-CONTEXT_TYPE_NAMES: Final = 15
-ARTIFACT_TYPE_EXTERNAL_IDS: Final = 16
-EXECUTION_TYPE_EXTERNAL_IDS: Final = 17
-CONTEXT_TYPE_EXTERNAL_IDS: Final = 18
 ARTIFACT_URIS: Final = 19
 EVENTS_BY_ARTIFACT: Final = 20
 EVENTS_BY_EXECUTION: Final = 21
@@ -57,16 +39,12 @@ class EntityTables:
 
 
 TABLES_OF: Final[Mapping[Kind, EntityTables]] = {
-    kinds.ARTIFACT: EntityTables(ARTIFACTS, ARTIFACT_NAMES, ARTIFACT_EXTERNAL_IDS),
-    kinds.EXECUTION: EntityTables(EXECUTIONS, EXECUTION_NAMES, EXECUTION_EXTERNAL_IDS),
-    kinds.CONTEXT: EntityTables(CONTEXTS, CONTEXT_NAMES, CONTEXT_EXTERNAL_IDS),
-    kinds.ARTIFACT_TYPE: EntityTables(
-        ARTIFACT_TYPES, ARTIFACT_TYPE_NAMES, ARTIFACT_TYPE_EXTERNAL_IDS
-    ),
-    kinds.EXECUTION_TYPE: EntityTables(
-        EXECUTION_TYPES, EXECUTION_TYPE_NAMES, EXECUTION_TYPE_EXTERNAL_IDS
-    ),
-    kinds.CONTEXT_TYPE: EntityTables(CONTEXT_TYPES, CONTEXT_TYPE_NAMES, CONTEXT_TYPE_EXTERNAL_IDS),
+    kinds.ARTIFACT: EntityTables(1, 7, 10),
+    kinds.EXECUTION: EntityTables(2, 8, 11),
+    kinds.CONTEXT: EntityTables(3, 9, 12),
+    kinds.ARTIFACT_TYPE: EntityTables(4, 13, 16),
+    kinds.EXECUTION_TYPE: EntityTables(5, 14, 17),
+    kinds.CONTEXT_TYPE: EntityTables(6, 15, 18),
 }
 
 STORED_TABLES: Final = {kind.name: tables.stored for kind, tables in TABLES_OF.items()}
@@ -97,7 +75,7 @@ _ID: Final = struct.Struct("<q")
 encode_id: Final[Callable[[int], bytes]] = _ID.pack
 """An id as the value of an entry."""
 
-TABLES: Final = tuple(range(ARTIFACTS, REQUEST_IDS + 1))
+TABLES: Final = tuple(range(1, REQUEST_IDS + 1))
 
 Entry: TypeAlias = tuple[int, bytes]
 """The position of a record, and the value that it adds to a table under some key."""

@@ -171,14 +171,6 @@ class PointIndex(LevelLookUps):
         if self._temporary is not None:
             self._temporary.close()
 
-    def file_bytes(self) -> int:
-        """The size of the runs on disk."""
-        return sum(run.path.stat().st_size for run in self._runs() if run.path.exists())
-
-    def run_count(self) -> int:
-        """How many runs the index consists of."""
-        return len(self._runs())
-
     def _runs(self) -> list[SortedRun]:
         return [level for level in self._levels if isinstance(level, SortedRun)]
 

@@ -10,8 +10,6 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from eventstore.errors import DataLossError, FailedPreconditionError
 from eventstore.log import Commit, Log, PositionConflictError, Progress
 from eventstore.log.folder_tree import entries_below, remove_tree
@@ -46,16 +44,6 @@ TABLES_NAME = "tables.duckdb"
 SUBTREE_HEADS_NAME = "subtree-heads"
 
 _TOLD_EVERY_SECONDS = 0.1
-
-
-class ProjectionsInfo(msgspec.Struct, frozen=True):
-    """The state of the caches: the positions up to which they are folded, and bytes on disk."""
-
-    index_position: int
-    index_bytes: int
-    index_runs: int
-    tables_position: int
-    tables_bytes: int
 
 
 class IndexBuiltAgainError(PositionConflictError):
@@ -214,16 +202,6 @@ class Projections:
         # Even without a timeout: only a thread that is not in DuckDB takes signals.
         left_after = math.inf if timeout_seconds is None else timeout_seconds + ENDING_SECONDS
         return self._opened_tables().asked(run, as_of, left_after_seconds=left_after)
-
-    def info(self) -> ProjectionsInfo:
-        """How far the caches are folded, and what they take on disk."""
-        return ProjectionsInfo(
-            index_position=self.index.position,
-            index_bytes=self.index.file_bytes(),
-            index_runs=self.index.run_count(),
-            tables_position=self._opened_tables().checkpoint(),
-            tables_bytes=_size(_below(self._folder, TABLES_NAME)),
-        )
 
     def subtree_heads(self) -> SubtreeHeads:
         """The heads of the log's Merkle tree, kept between proofs."""

@@ -12,9 +12,12 @@ from eventstore.log.acknowledged import FILE_NAME, read_acknowledged, write_ackn
 from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION
 from eventstore.projections import Projections
 from eventstore.projections.candidates import Limits
+from eventstore.projections.index_tables import TABLES_OF
 from eventstore.projections.listing import Listing
 from eventstore.projections.planning import Planner
 from eventstore.proto import metadata_store_pb2 as mlmd
+
+ARTIFACTS, ARTIFACT_NAMES = TABLES_OF[ARTIFACT].stored, TABLES_OF[ARTIFACT].names
 
 
 def memory_store() -> eventstore.MetadataStore:

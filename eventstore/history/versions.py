@@ -11,9 +11,10 @@ from eventstore.errors import NotFoundError
 from eventstore.history.fields import FieldChange, check_kind, field_changes, parsed
 from eventstore.log import Log, Record
 from eventstore.log.commit import records_of
+from eventstore.log.kinds import CONTEXT
 from eventstore.plain_json import moment_of
 from eventstore.projections import index_tables as tables
-from eventstore.projections.index_tables import STORED_TABLES
+from eventstore.projections.index_tables import STORED_TABLES, TABLES_OF
 from eventstore.repr_html import ShownInNotebooks, ShownList
 from eventstore.store.snapshot import Snapshot
 
@@ -72,7 +73,7 @@ def context_history(log: Log, snapshot: Snapshot, context_id: int) -> list[Versi
 
     Raises NotFoundError for an unknown context.
     """
-    own = [position for position, _ in snapshot.entries(tables.CONTEXTS, context_id)]
+    own = [position for position, _ in snapshot.entries(TABLES_OF[CONTEXT].stored, context_id)]
     if not own:
         raise NotFoundError(f"no context has id {context_id}")
     links = [

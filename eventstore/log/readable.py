@@ -220,10 +220,11 @@ def _field(number: int, content: bytes) -> bytes:
 @lru_cache(maxsize=4096)
 def _head(number: int, length: int) -> bytes:
     """The bytes before the content of a field."""
-    return _varint(number << 3 | _LENGTH_DELIMITED) + _varint(length)
+    return varint(number << 3 | _LENGTH_DELIMITED) + varint(length)
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """A number as messages have it: seven bits a byte, the lowest first."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from google.protobuf.message import Message
 
-from eventstore.log.readable import UNREADABLE, mended
+from eventstore.log.readable import UNREADABLE, mended, varint
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -94,10 +94,10 @@ class _Heads(dict[int, bytes]):
 
     def __init__(self, field_number: int) -> None:
         super().__init__()
-        self._tag = _varint(field_number << 3 | _LENGTH_DELIMITED)
+        self._tag = varint(field_number << 3 | _LENGTH_DELIMITED)
 
     def __missing__(self, length: int) -> bytes:
-        head = self._tag + _varint(length)
+        head = self._tag + varint(length)
         if length < _KEPT_LENGTHS_MAX:
             self[length] = head
         return head
@@ -111,12 +111,3 @@ def _heads(field_number: int) -> _Heads:
 def _field_number(message: Any, field: str) -> int:
     number: int = message.DESCRIPTOR.fields_by_name[field].number
     return number
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)

@@ -13,12 +13,11 @@ import eventstore
 from eventstore import errors
 from eventstore.log.kinds import ARTIFACT
 from eventstore.log.readable import UNREADABLE
-from eventstore.projections.index_tables import ARTIFACTS
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store import engine, wire
 from eventstore.store.transaction import Transaction
-from tests.builders import memory_store, put_types
+from tests.builders import ARTIFACTS, memory_store, put_types
 
 
 @pytest.fixture

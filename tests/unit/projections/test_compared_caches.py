@@ -23,7 +23,7 @@ from eventstore.projections import (
 )
 from eventstore.projections.filter import PropertyField
 from eventstore.projections.held_values import HeldPart, HeldValues
-from eventstore.projections.index_tables import ARTIFACT_URIS, ARTIFACTS, EVENT_KEYS, hash64
+from eventstore.projections.index_tables import ARTIFACT_URIS, EVENT_KEYS, hash64
 from eventstore.projections.index_tail import Tail
 from eventstore.projections.point_index import PointIndex
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
@@ -31,7 +31,7 @@ from eventstore.projections.run_writing import write_run_file
 from eventstore.projections.sorted_run import SortedRun, run_batch
 from eventstore.projections.subtree_heads import SubtreeHeads
 from eventstore.projections.verification import with_caches
-from tests.builders import append, draft
+from tests.builders import ARTIFACTS, append, draft
 
 
 @pytest.fixture

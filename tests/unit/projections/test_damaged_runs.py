@@ -14,9 +14,7 @@ import pytest
 import eventstore
 from eventstore.projections import point_index, run_file
 from eventstore.projections.index_tables import (
-    ARTIFACT_NAMES,
     ARTIFACT_URIS,
-    ARTIFACTS,
     hash64,
     name_key,
 )
@@ -24,6 +22,7 @@ from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
 from eventstore.projections.run_table import DamagedRunError, RunTable
 from eventstore.projections.sorted_run import SortedRun, run_batch, write_run
 from eventstore.proto import metadata_store_pb2 as mlmd
+from tests.builders import ARTIFACT_NAMES, ARTIFACTS
 
 COUNT = 60
 

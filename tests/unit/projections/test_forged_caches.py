@@ -16,11 +16,8 @@ from eventstore import errors
 from eventstore.log.kinds import ARTIFACT
 from eventstore.projections import duckdb_faults, point_index, verification
 from eventstore.projections.index_tables import (
-    ARTIFACT_NAMES,
-    ARTIFACT_TYPE_NAMES,
-    ARTIFACT_TYPES,
-    ARTIFACTS,
     TABLES,
+    TABLES_OF,
     type_name_key,
 )
 from eventstore.projections.projections import Projections
@@ -29,6 +26,7 @@ from eventstore.projections.run_writing import write_run_file
 from eventstore.projections.sorted_run import SortedRun, run_batch
 from eventstore.projections.verification import with_caches
 from eventstore.proto import metadata_store_pb2 as mlmd
+from tests.builders import ARTIFACT_NAMES, ARTIFACTS
 
 
 @pytest.fixture(scope="module", params=["sealed", "active"])
@@ -141,8 +139,8 @@ def test_a_reader_of_a_forged_run_leaves_nothing_of_it_after_a_rebuild(directory
     def of_fake(rows: Rows) -> Rows:
         return [{**row, "key": type_name_key("", "Fake")} for row in rows if row["value"]]
 
-    forge(directory, ARTIFACT_TYPES, renamed)
-    forge(directory, ARTIFACT_TYPE_NAMES, of_fake)
+    forge(directory, TABLES_OF[ARTIFACT.type].stored, renamed)
+    forge(directory, TABLES_OF[ARTIFACT.type].names, of_fake)
     with eventstore.open(directory) as store:
         before = store._engine.snapshot()
         store.rebuild()
@@ -151,7 +149,7 @@ def test_a_reader_of_a_forged_run_leaves_nothing_of_it_after_a_rebuild(directory
 
 
 def test_a_put_takes_no_type_from_a_forged_run(directory: Path) -> None:
-    forge(directory, ARTIFACT_TYPES, renamed)
+    forge(directory, TABLES_OF[ARTIFACT.type].stored, renamed)
     with eventstore.open(directory) as store:
         (artifact,) = store.get_artifacts_by_id([7])
         store.put_artifacts([mlmd.Artifact(type_id=artifact.type_id, name="new", uri="u")])

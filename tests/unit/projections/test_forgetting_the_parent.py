@@ -16,10 +16,9 @@ from eventstore.projections import (
     tables_file,
     tables_folding,
 )
-from eventstore.projections.index_tables import ARTIFACTS
 from eventstore.projections.point_index import PointIndex
 from eventstore.projections.tables import Tables
-from tests.builders import append, draft
+from tests.builders import ARTIFACTS, append, draft
 
 
 @pytest.fixture

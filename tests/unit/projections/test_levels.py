@@ -16,12 +16,12 @@ from eventstore.log import DirectoryLog
 from eventstore.projections import base_check, index_look_ups, point_index, run_building
 from eventstore.projections.base_check import Base, BaseCheck
 from eventstore.projections.column_reads import TableColumns
-from eventstore.projections.index_tables import ARTIFACT_URIS, ARTIFACTS, decode_id, hash64
+from eventstore.projections.index_tables import ARTIFACT_URIS, decode_id, hash64
 from eventstore.projections.point_index import PointIndex
 from eventstore.projections.run_merging import merge_runs
 from eventstore.projections.run_table import DamagedRunError
 from eventstore.projections.sorted_run import SortedRun
-from tests.builders import append, draft
+from tests.builders import ARTIFACTS, append, draft
 
 RECORDS = 24
 SAME = hash64("s3://1")

@@ -9,11 +9,10 @@ import pytest
 from eventstore.errors import FailedPreconditionError
 from eventstore.log import DirectoryLog, MemoryLog
 from eventstore.log import record as kinds
-from eventstore.projections import Projections, ProjectionsInfo
+from eventstore.projections import Projections
 from eventstore.projections.filter import compile_filter
-from eventstore.projections.index_tables import ARTIFACTS
 from eventstore.projections.listing import NodeIds
-from tests.builders import append, draft, list_ids
+from tests.builders import ARTIFACTS, append, draft, list_ids
 
 
 def filled(directory: Path) -> DirectoryLog:
@@ -28,8 +27,8 @@ def test_a_new_store_has_empty_projections(tmp_path: Path) -> None:
         projections = Projections(log)
         assert projections.catch_up() == 0
         assert list_ids(projections, kinds.ARTIFACT, as_of=0) == []
-        assert projections.info().index_position == 0
-        assert projections.info().tables_position == 0
+        assert projections.index.position == 0
+        assert projections._opened_tables().checkpoint() == 0
         projections.rebuild()
         projections.close()
 
@@ -91,19 +90,16 @@ def test_rebuilding_repairs_tables_that_lost_rows(tmp_path: Path) -> None:
     projections.close()
 
 
-def test_info_tells_how_far_the_caches_are(tmp_path: Path) -> None:
+def test_what_was_folded_is_kept(tmp_path: Path) -> None:
     log = filled(tmp_path / "store")
     projections = Projections(log)
-    assert projections.info() == ProjectionsInfo(0, 0, 0, 0, projections.info().tables_bytes)
     list_ids(projections, kinds.ARTIFACT, as_of=projections.catch_up())
     projections.close()
     for is_read_only in (True, False):
         log = DirectoryLog.open(tmp_path / "store", read_only=is_read_only)
         projections = Projections(log, read_only=is_read_only)
-        info = projections.info()
-        assert (info.index_position, info.index_runs, info.tables_position) == (1_501, 1, 1_501)
-        assert info.index_bytes > 100_000
-        assert info.tables_bytes > 100_000
+        assert projections.index.position == projections.index.last_stored_position == 1_501
+        assert projections._opened_tables().checkpoint() == 1_501
         projections.close()
         log.close()
 

@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from eventstore.log.kinds import ARTIFACT
 from eventstore.projections import folding, index_tables, run_file, run_writing
 from eventstore.projections.run_file import RunMetadata, UnusableRunError
 from eventstore.projections.run_merging import merge_runs
@@ -73,7 +74,7 @@ def test_the_bytes_of_a_run_that_is_written_in_parts(
 
 def test_the_numbers_of_tables_and_the_keys_in_them() -> None:
     assert [*index_tables.TABLES] == [*range(1, 30)]
-    assert index_tables.ARTIFACTS == 1
+    assert index_tables.TABLES_OF[ARTIFACT] == index_tables.EntityTables(1, 7, 10)
     assert index_tables.ARTIFACT_URIS == 19
     assert index_tables.REQUEST_IDS == 29
     found = (
