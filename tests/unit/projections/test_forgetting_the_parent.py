@@ -43,15 +43,11 @@ def test_an_index_is_opened_anew_at_its_first_use(
     made = Projections(log, read_only=read_only, saves=saves)
     made.catch_up()
     parents, heads = made.index, made.subtree_heads()
-    locks = made._mutex, made._values, made._bases
-    assert made._recent
+    shared = made._mutex, made.planner, made._bases
     made.after_fork_in_child()
     assert "index" not in made.__dict__
-    assert not made._recent
-    assert all(
-        new is not old
-        for new, old in zip((made._mutex, made._values, made._bases), locks, strict=True)
-    )
+    own = made._mutex, made.planner, made._bases
+    assert all(new is not old for new, old in zip(own, shared, strict=True))
     with pytest.raises(AttributeError, match="'Projections' object has no attribute 'nonsense'"):
         made.nonsense  # type: ignore[attr-defined]  # noqa: B018
     locked: list[bool] = []
