@@ -10,7 +10,7 @@ import pytest
 import eventstore
 from eventstore import errors
 from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION, NodeKind
-from eventstore.metadata_store.options import ListOptions
+from eventstore.metadata_store.options import ListOptions, OrderByField
 from eventstore.projections.filter import compile_filter
 from eventstore.projections.judging import Candidates
 from eventstore.projections.listing import InContext, Listing, NodeIds
@@ -235,3 +235,13 @@ def test_what_cannot_be_listed_is_not_explained(
 ) -> None:
     with pytest.raises(errors.InvalidArgumentError):
         store.explain(options, **said)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("limit", "is_sorted"), [(100, False), (101, True)])
+def test_the_newest_of_many_come_in_order(
+    store: eventstore.MetadataStore, limit: int, is_sorted: bool
+) -> None:
+    node_ids = store.put_artifacts([mlmd.Artifact(type_id=10) for _ in range(200)])
+    options = ListOptions(limit=limit, order_by=OrderByField.CREATE_TIME, is_asc=False)
+    assert [node.id for node in store.get_artifacts(options)] == node_ids[: -limit - 1 : -1]
+    assert ("LIMIT (SELECT" in (store.explain(options).sql or "")) is is_sorted
