@@ -327,6 +327,20 @@ def test_what_can_be_read_is_kept_where_it_is() -> None:
     assert columns["name"].to_pylist() == ["named", "named"]
 
 
+@pytest.mark.parametrize("nested", [struct_of, lists_in])
+def test_nothing_that_can_be_read_is_left_out(nested: Callable[[int], bytes]) -> None:
+    kept = []
+    for levels in range(20, 60):
+        payload = artifact(1, custom(field(4, nested(levels))))
+        found = mended("Artifact", payload)
+        assert readable.readable("artifact", found) == found
+        if readable.readable("artifact", payload) == payload:
+            assert found == payload
+            kept.append(levels)
+    assert kept == [*range(20, len(kept) + 20)]
+    assert len(kept) < 40
+
+
 @pytest.mark.parametrize(
     "before",
     [
