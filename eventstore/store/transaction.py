@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import Any, Final
 
+from eventstore.errors import ResourceExhaustedError
 from eventstore.log.record import Draft
 from eventstore.projections import Projections
 from eventstore.projections.base_check import Base
@@ -24,6 +25,8 @@ from eventstore.projections.index_tables import (
 )
 from eventstore.store.node_kinds import NodeKind
 from eventstore.store.snapshot import Snapshot
+
+_ID_MAX: Final = 2**63 - 1
 
 
 class Transaction(Snapshot):
@@ -121,6 +124,11 @@ class Transaction(Snapshot):
         last = self._last_ids.get(sequence)
         if last is None:
             last = self.index.highest_id(sequence)
+        if last + count > _ID_MAX:
+            raise ResourceExhaustedError(
+                f"the highest id of kind {sequence} is {last}: there are not {count} more up to "
+                f"{_ID_MAX}"
+            )
         self._last_ids[sequence] = last + count
         return range(last + 1, last + count + 1)
 

@@ -140,6 +140,15 @@ def test_ids_that_were_given_out_and_deleted_are_named(imported) -> None:  # typ
     assert store.put_artifacts([artifact]) == [4]
 
 
+def test_after_the_highest_id_there_is_none(imported) -> None:  # type: ignore[no-untyped-def]
+    store, _ = imported(f"UPDATE Artifact SET id = {2**63 - 1} WHERE id = 3")
+    (artifact,) = store.get_artifacts_by_id([2**63 - 1])
+    artifact.ClearField("id")
+    artifact.name, artifact.external_id = "another", "another"
+    with pytest.raises(errors.ResourceExhaustedError, match="the highest id"):
+        store.put_artifacts([artifact])
+
+
 @pytest.mark.parametrize(
     ("statement", "where"),
     [
