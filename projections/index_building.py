@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as compute
 from xxhash import xxh3_64_intdigest
 
+from eventstore.errors import DataLossError
 from eventstore.log import record as kinds
 from eventstore.projections import index_tables as tables
 from eventstore.projections.index_tables import HALF
@@ -93,7 +94,12 @@ def highest_ids(records: pa.RecordBatch) -> dict[str, int]:
     by_kind = pa.Table.from_batches([records.select(["kind", "entity_id"])])
     highest: dict[str, int] = {}
     for row in by_kind.group_by("kind").aggregate([("entity_id", "max")]).to_pylist():
-        sequence = tables.SEQUENCES[row["kind"]]
+        sequence = tables.SEQUENCES.get(row["kind"])
+        if sequence is None:
+            raise DataLossError(
+                f"the log is damaged: there are no records of kind {row['kind']!r}; run "
+                "`eventstore verify` and restore it from a backup"
+            )
         highest[sequence] = max(highest.get(sequence, 0), row["entity_id_max"])
     return highest
 

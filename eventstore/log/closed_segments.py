@@ -11,6 +11,7 @@ from eventstore import errors
 from eventstore.log import sealing
 from eventstore.log.manifest import Segment
 from eventstore.log.os_errors import translated
+from eventstore.log.record import LATEST
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,10 +46,13 @@ class ClosedSegments:
                 from eventstore.log.columns import RECORD_SCHEMA
 
                 known = [name for name in columns if name in RECORD_SCHEMA.names]
-                return list(sealing.sealed_batches(path, first_row, end_row, known))
+                sealed = list(sealing.sealed_batches(path, first_row, end_row, known))
+                _refuse_unwritten(segment, path, after, upto, sealed)
+                return sealed
             table = sealing.read_closed(path).slice(first_row, end_row - first_row)
         except errors.NotFoundError:
             raise SegmentMovedError(path) from None
+        _refuse_unwritten(segment, path, after, upto, table.to_batches())
         if derived:
             return list(sealing.derived_batches(table))
         batches: list[pa.RecordBatch] = table.combine_chunks().to_batches()
@@ -123,6 +127,40 @@ class ClosedSegments:
             chunks = [chunk.view(pa.int64()) for chunk in column.chunks]
             self._columns[key] = pa.chunked_array(chunks, pa.int64())
         return self._columns[key]
+
+
+def _refuse_unwritten(
+    segment: Segment, path: Path, after: int, upto: int, batches: Sequence[pa.RecordBatch]
+) -> None:
+    """Raise DataLossError when these are not the records in (after, upto], by what is read of them.
+
+    That the manifest has the file's SHA-256 does not say that a store has written it.
+    """
+    fault, position = None, after
+    for batch in filter(len, batches):
+        names, rows = batch.schema.names, range(position + 1, position + 1 + len(batch))
+        if "position" in names and _integers(batch, "position") != [*rows]:
+            fault = f"positions {rows[0]} to {rows[-1]} are numbered otherwise"
+        if "recorded_at" in names:
+            moments = _integers(batch, "recorded_at")
+            if moments[0] < 0 or moments[-1] > LATEST or moments != sorted(moments):
+                fault = f"positions {rows[0]} to {rows[-1]} have times that decrease, or are none"
+        position += len(batch)
+    if position != upto:
+        fault = f"it has records up to position {position} in place of {upto}"
+    if fault is not None:
+        raise errors.DataLossError(
+            f"segment {segment.number}, {path}, is damaged: {fault}; run `eventstore verify` and "
+            "restore it from a backup"
+        )
+
+
+def _integers(batch: pa.RecordBatch, name: str) -> list[int]:
+    """The values of a column of 64 bits each, none of which is null."""
+    column = batch.column(name)
+    values = memoryview(column.buffers()[1]).cast("q")
+    found: list[int] = values[column.offset : column.offset + len(column)].tolist()
+    return found
 
 
 def segment_of(segments: Sequence[Segment], position: int) -> Segment | None:

@@ -20,7 +20,7 @@ from eventstore.log.closed_segments import (
     segment_at,
     segment_of,
 )
-from eventstore.log.commit import commits_of, records_of
+from eventstore.log.commit import commits_of
 from eventstore.log.creation import LOG_FOLDER
 from eventstore.log.forking import open_at_first_use, renew_in_children
 from eventstore.log.leaf import leaf_hashes
@@ -102,9 +102,7 @@ class LogFiles:
         # Before the data: whatever is acknowledged by now is in what is read after.
         known = acknowledged.read_acknowledged(self._folder / acknowledged.FILE_NAME)
         try:
-            self._active = ActiveSegmentFile(
-                self._folder, manifest.active, read_only=self.read_only
-            )
+            self._active = ActiveSegmentFile(self._folder, manifest, read_only=self.read_only)
         except BaseException:
             self._close_descriptors()
             raise
@@ -314,7 +312,7 @@ class LogFiles:
         if manifest.active.number == active.number:
             self._manifest = manifest
             return False
-        successor = ActiveSegmentFile(self._folder, manifest.active, read_only=self.read_only)
+        successor = ActiveSegmentFile(self._folder, manifest, read_only=self.read_only)
         # At once: whoever is interrupted in between would not find the one by the other.
         self._manifest, self._active, self._frontier = manifest, successor, None
         active.close()
@@ -415,7 +413,8 @@ class LogFiles:
             subtrees = [bytes.fromhex(subtree) for subtree in segments[-1].frontier]
             frontier = Frontier(segments[-1].last_position, subtrees)
         for batch in self._active.batches(frontier.size, self.position):
-            frontier.extend(leaf_hashes(self.store_id, records_of(batch)))
+            for commit in commits_of(batch):
+                frontier.extend(leaf_hashes(self.store_id, commit.records))
         return frontier
 
     # Descriptors
