@@ -32,6 +32,7 @@ from eventstore.log.manifest import (
     Manifest,
     Segment,
     read_manifest,
+    refuse_impossible,
 )
 from eventstore.log.merkle import Frontier
 from eventstore.log.os_errors import translated, translating
@@ -92,6 +93,7 @@ class LogFiles:
         renew_in_children(self)
 
     def _open(self, manifest: Manifest) -> None:
+        refuse_impossible(self.directory, manifest)
         self._manifest = manifest
         self._frontier: Frontier | None = None
         self._closed = ClosedSegments(self._folder)
@@ -309,6 +311,7 @@ class LogFiles:
         active = self._active
         if manifest.generation < self._manifest.generation:
             return False
+        refuse_impossible(self.directory, manifest)
         if manifest.active.number == active.number:
             self._manifest = manifest
             return False
