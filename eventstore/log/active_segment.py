@@ -583,7 +583,8 @@ def _refuse_gap(before: Envelope, commit: Envelope) -> None:
     ):
         raise UndecodableError(
             f"it says commit {commit.number}, positions {commit.first_position} to "
-            f"{commit.last_position}, recorded at {commit.recorded_at}"
+            f"{commit.last_position}, recorded at {commit.recorded_at}, after commit "
+            f"{before.number}, position {before.last_position}, recorded at {before.recorded_at}"
         )
 
 

@@ -126,8 +126,8 @@ class Transaction(Snapshot):
             last = self.index.highest_id(sequence)
         if last + count > _ID_MAX:
             raise ResourceExhaustedError(
-                f"the highest id of kind {sequence} is {last}: there are not {count} more up to "
-                f"{_ID_MAX}"
+                f"no id is left for another {sequence.replace('_', ' ')}: {last} is taken, and "
+                f"{_ID_MAX} is the highest"
             )
         self._last_ids[sequence] = last + count
         return range(last + 1, last + count + 1)
