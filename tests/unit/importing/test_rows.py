@@ -145,7 +145,7 @@ def test_after_the_highest_id_there_is_none(imported) -> None:  # type: ignore[n
     (artifact,) = store.get_artifacts_by_id([2**63 - 1])
     artifact.ClearField("id")
     artifact.name, artifact.external_id = "another", "another"
-    with pytest.raises(errors.ResourceExhaustedError, match="the highest id"):
+    with pytest.raises(errors.ResourceExhaustedError, match="no id is left"):
         store.put_artifacts([artifact])
 
 
