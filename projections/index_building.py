@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as compute
 from xxhash import xxh3_64_intdigest
 
+from eventstore.errors import DataLossError
 from eventstore.log import kinds
 from eventstore.projections.index_entries import PAYLOAD, RULES, Rule
 from eventstore.projections.index_tables import HALF, REQUEST_IDS
@@ -57,7 +58,13 @@ def highest_ids(records: pa.RecordBatch) -> dict[str, int]:
     by_kind = pa.Table.from_batches([records.select(["kind", "entity_id"])])
     highest: dict[str, int] = {}
     for row in by_kind.group_by("kind").aggregate([("entity_id", "max")]).to_pylist():
-        sequence = kinds.KINDS[row["kind"]].sequence
+        kind = kinds.KINDS.get(row["kind"])
+        if kind is None:
+            raise DataLossError(
+                f"the log is damaged: there are no records of kind {row['kind']!r}; run "
+                "`eventstore verify` and restore it from a backup"
+            )
+        sequence = kind.sequence
         highest[sequence] = max(highest.get(sequence, 0), row["entity_id_max"])
     return highest
 

@@ -25,6 +25,7 @@ BYTES_PER_COMMIT = 16 * 1024 * 1024
 """The last record may exceed it somewhat: a commit is held in memory."""
 
 _NODE_KINDS = (kinds.ARTIFACT, kinds.EXECUTION, kinds.CONTEXT)
+_NO_ID = "ids are positive"
 
 
 class ImportReport(msgspec.Struct, frozen=True):
@@ -89,8 +90,13 @@ def import_mlmd_database(
 
 
 def drafts(database: MlmdDatabase, reader: MlmdReader) -> Iterator[Draft]:
-    """Every type, node and link as a draft, in the order of the import."""
+    """Every type, node and link as a draft, in the order of the import.
+
+    Raises DataLossError for an id that no put gives out: a record with it would be refused.
+    """
     for kind, node_type in reader.types():
+        if node_type.id < 1:
+            raise database.damaged("Type", node_type.id, _NO_ID)
         yield Draft(kind, node_type.id, None, None, _serialized(node_type))
     timeline = database.timeline()
     while chunk := list(islice(timeline, RECORDS_PER_COMMIT)):
@@ -101,6 +107,9 @@ def drafts(database: MlmdDatabase, reader: MlmdReader) -> Iterator[Draft]:
         for kind, row_id in chunk:
             message = messages[kind][row_id]
             type_id = message.type_id if kind in _NODE_KINDS else None
+            if row_id < 1 or (type_id is not None and type_id < 1):
+                what = _NO_ID if row_id < 1 else f"its type_id is {type_id}, and {_NO_ID}"
+                raise database.damaged(_table(kind), row_id, what)
             yield Draft(kind, row_id, type_id, None, _serialized(message))
 
 
@@ -141,6 +150,11 @@ def _commit_of(pending: Iterator[Draft]) -> list[Draft]:
         if len(chunk) == RECORDS_PER_COMMIT or size >= BYTES_PER_COMMIT:
             break
     return chunk
+
+
+def _table(kind: str) -> str:
+    """The table of MLMD's that has the rows of a kind of node or link."""
+    return kind.title().replace("_", "")
 
 
 def _serialized(message: Any) -> bytes:

@@ -50,10 +50,9 @@ from eventstore.log.ipc_stream import (
     is_zero,
     walk_messages,
 )
-from eventstore.log.manifest import IF_COPIED
-from eventstore.log.manifest import ActiveSegment as ManifestEntry
+from eventstore.log.manifest import IF_COPIED, Manifest
 from eventstore.log.os_errors import translated
-from eventstore.log.record import Commit
+from eventstore.log.record import LATEST, Commit
 from eventstore.log.regular_file import open_regular, read_between
 
 _LOGGER = logging.getLogger("eventstore.log")
@@ -85,10 +84,6 @@ class Held(Enum):
     EXCLUSIVE = "exclusive"
 
 
-_LATEST = 253_402_300_799_999_999
-"""The end of the year 9999, in microseconds since the epoch: what Python can say of a moment."""
-
-
 class ActiveSegmentFile:
     """One open active segment, and where each commit in it ends.
 
@@ -98,7 +93,8 @@ class ActiveSegmentFile:
     Not safe to use from several threads; its owner holds a lock.
     """
 
-    def __init__(self, folder: Path, entry: ManifestEntry, *, read_only: bool) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, *, read_only: bool) -> None:
+        entry = manifest.active
         self.number = entry.number
         self.path = folder / entry.file
         self.first_position = entry.first_position
@@ -119,6 +115,7 @@ class ActiveSegmentFile:
         """Whether commits follow of which it is not known that they are durable."""
         self.newest: Envelope | None = None
         """The newest commit in the file that was seen."""
+        self._preceding = _newest_before(manifest)
         self._ends = no_commits()
         self._believed = 0
         """How many of the first commits' ends another writer has told."""
@@ -411,8 +408,8 @@ class ActiveSegmentFile:
         known, newest = len(self._ends.offsets), self.newest
         try:
             for end in ends:
-                before, newest = newest, message_envelope(data[begin:end])
-                self._refuse_gap(before, newest)
+                before, newest = newest or self._preceding, message_envelope(data[begin:end])
+                _refuse_gap(before, newest)
                 self._ends.add(start + end, newest.last_position, newest.recorded_at)
                 begin = end
             checksum = bytes(data[begin - CHECKSUM_BYTES : begin])
@@ -430,22 +427,6 @@ class ActiveSegmentFile:
         except BaseException:
             self._ends.cut(known)
             raise
-
-    def _refuse_gap(self, before: Envelope | None, commit: Envelope) -> None:
-        """Raise UndecodableError unless a commit can follow the one before it."""
-        expected, moment = self.first_position, 0
-        if before is not None:
-            expected, moment = before.last_position + 1, before.recorded_at
-        if (
-            commit.first_position != expected
-            or not expected <= commit.last_position
-            or (before is not None and commit.number != before.number + 1)
-            or not moment <= commit.recorded_at <= _LATEST
-        ):
-            raise UndecodableError(
-                f"it says commit {commit.number}, positions {commit.first_position} to "
-                f"{commit.last_position}, recorded at {commit.recorded_at}"
-            )
 
     def _take_known_ends(self) -> None:
         """Begin after what earlier writers noted of the commits' ends, if it fits the file."""
@@ -585,6 +566,28 @@ class ActiveSegmentFile:
             _LOGGER.warning("cutting %s back to byte %d failed: %s", self.path, self.end, error)
             return False
         return True
+
+
+def _newest_before(manifest: Manifest) -> Envelope:
+    """The commit that the first one of the active segment follows; zeros when there is none."""
+    before, last_position = manifest.segments[-1:], manifest.active.first_position - 1
+    if not before:
+        return Envelope(0, last_position, 0, last_position)
+    return Envelope(before[0].last_commit, last_position, before[0].last_recorded_at, last_position)
+
+
+def _refuse_gap(before: Envelope, commit: Envelope) -> None:
+    """Raise UndecodableError unless a commit can follow the one before it."""
+    if (
+        commit.number != before.number + 1
+        or commit.first_position != before.last_position + 1
+        or not before.recorded_at <= commit.recorded_at <= LATEST
+    ):
+        raise UndecodableError(
+            f"it says commit {commit.number}, positions {commit.first_position} to "
+            f"{commit.last_position}, recorded at {commit.recorded_at}, after commit "
+            f"{before.number}, position {before.last_position}, recorded at {before.recorded_at}"
+        )
 
 
 def _sync_data(descriptor: int) -> None:

@@ -13,6 +13,7 @@ from eventstore.log import sealing
 from eventstore.log.log import SealedFile
 from eventstore.log.manifest import Segment
 from eventstore.log.os_errors import translated
+from eventstore.log.record import LATEST
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,11 +54,13 @@ class ClosedSegments:
             from eventstore.log.columns import RECORD_SCHEMA
 
             known = [name for name in columns if name in RECORD_SCHEMA.names]
-            yield from sealing.sealed_batches(path, first_row, end_row, known)
+            sealed = sealing.sealed_batches(path, first_row, end_row, known)
+            yield from _as_written(segment, path, after, upto, sealed)
             return
         try:
             groups = sealing.closed_batches(path)
-            for batch in _rows(groups, first_row, end_row):
+            rows = _rows(groups, first_row, end_row)
+            for batch in _as_written(segment, path, after, upto, rows):
                 yield from sealing.derived_batches(batch) if derived else (batch,)
         except errors.NotFoundError:
             raise SegmentMovedError(segment) from None
@@ -159,6 +162,46 @@ def sealed_files(folder: Path, segments: Iterable[Segment]) -> list[SealedFile]:
         for segment in segments
         if segment.sealed
     ]
+
+
+def _as_written(
+    segment: Segment, path: Path, after: int, upto: int, batches: Iterable[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    """The same batches, which are to hold the records in (after, upto].
+
+    That the manifest has the file's SHA-256 does not say that a store has written it. Raises
+    DataLossError by what is read of the records.
+    """
+    position = after
+    for batch in filter(len, batches):
+        names, rows = batch.schema.names, range(position + 1, position + 1 + len(batch))
+        if "position" in names and _integers(batch, "position") != [*rows]:
+            what = f"positions {rows[0]} to {rows[-1]} are numbered otherwise"
+            raise _damaged(segment, path, what)
+        if "recorded_at" in names:
+            moments = _integers(batch, "recorded_at")
+            if moments[0] < 0 or moments[-1] > LATEST or moments != sorted(moments):
+                what = f"positions {rows[0]} to {rows[-1]} have times that decrease, or are none"
+                raise _damaged(segment, path, what)
+        position += len(batch)
+        yield batch
+    if position != upto:
+        raise _damaged(segment, path, f"it has records up to position {position} of {upto}")
+
+
+def _damaged(segment: Segment, path: Path, what: str) -> errors.DataLossError:
+    return errors.DataLossError(
+        f"segment {segment.number}, {path}, is damaged: {what}; run `eventstore verify` and "
+        "restore it from a backup"
+    )
+
+
+def _integers(batch: pa.RecordBatch, name: str) -> list[int]:
+    """The values of a column of 64 bits each, none of which is null."""
+    column = batch.column(name)
+    values = memoryview(column.buffers()[1]).cast("q")
+    found: list[int] = values[column.offset : column.offset + len(column)].tolist()
+    return found
 
 
 def segment_of(segments: Sequence[Segment], position: int) -> Segment | None:

@@ -89,11 +89,13 @@ def commits_of(batches: Iterable[pa.RecordBatch]) -> Iterator[Commit]:
     Raises DataLossError for what no store has written, although it matches its checksum.
     """
     pending: list[Record] = []
+    number = None
     for batch in batches:
         heads = batch.column("tree_head").to_pylist()
         for record, head in zip(records_of(batch), heads, strict=True):
-            if pending and record.commit != pending[-1].commit:
-                raise _forged(pending[-1], "it has no last record")
+            if record.commit != number and number is not None:
+                raise _forged(record, f"commit {number} was to come")
+            number = record.commit
             if record.kind not in _KINDS:
                 raise _forged(record, f"there are no records of kind {record.kind!r}")
             fault = envelope_fault(record)
@@ -102,7 +104,7 @@ def commits_of(batches: Iterable[pa.RecordBatch]) -> Iterator[Commit]:
             pending.append(record)
             if head is not None:
                 yield Commit(record.commit, record.recorded_at, head, tuple(pending))
-                pending = []
+                pending, number = [], number + 1
     if pending:
         raise _forged(pending[-1], "it has no last record")
 

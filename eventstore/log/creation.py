@@ -17,12 +17,13 @@ from eventstore.log.manifest import (
     MANIFEST_NAME,
     ActiveSegment,
     Manifest,
+    closed_name,
     sync_directory,
     write_durably,
     write_manifest,
 )
 from eventstore.log.os_errors import translated
-from eventstore.log.sealing import closed_name, is_temporary, remove_temporary_files
+from eventstore.log.sealing import is_temporary, remove_temporary_files
 
 LOG_FOLDER: Final = "log"
 CACHE_FOLDER: Final = "projections"

@@ -175,7 +175,7 @@ class DirectoryLog(DirectoryReader):
     def _read_active_again(self) -> None:
         """Read the active segment again, as if nothing were known of it."""
         before = self._active
-        self._active = ActiveSegmentFile(self._folder, self._manifest.active, read_only=False)
+        self._active = ActiveSegmentFile(self._folder, self._manifest, read_only=False)
         self._frontier = None
         before.close()
         self._catch_up(Held.EXCLUSIVE)
@@ -387,7 +387,7 @@ class DirectoryLog(DirectoryReader):
             segments=(*current.segments, closed),
             active=started,
         )
-        successor = ActiveSegmentFile(self._folder, started, read_only=False)
+        successor = ActiveSegmentFile(self._folder, manifest, read_only=False)
         # Before anybody else hears of it.
         try:
             self._lock.move_to(successor.path, lambda: write_manifest(self.directory, manifest))

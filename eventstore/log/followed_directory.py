@@ -14,11 +14,17 @@ from eventstore import errors
 from eventstore.log import acknowledged
 from eventstore.log.active_segment import ActiveSegmentFile, Held
 from eventstore.log.closed_segments import ClosedSegments
-from eventstore.log.commit import records_of
+from eventstore.log.commit import commits_of
 from eventstore.log.creation import LOG_FOLDER
 from eventstore.log.forking import open_at_first_use, renew_in_children
 from eventstore.log.leaf import leaf_hashes
-from eventstore.log.manifest import IF_COPIED, MANIFEST_NAME, Manifest, read_manifest
+from eventstore.log.manifest import (
+    IF_COPIED,
+    MANIFEST_NAME,
+    Manifest,
+    read_manifest,
+    refuse_impossible,
+)
 from eventstore.log.merkle import Frontier
 from eventstore.log.os_errors import translated, translating
 from eventstore.log.regular_file import is_irregular, open_regular
@@ -76,6 +82,7 @@ class FollowedDirectory:
         renew_in_children(self)
 
     def _open(self, manifest: Manifest) -> None:
+        refuse_impossible(self.directory, manifest)
         self._manifest = manifest
         self._frontier: Frontier | None = None
         self._closed = ClosedSegments(self._folder)
@@ -86,9 +93,7 @@ class FollowedDirectory:
         # Before the data: whatever is acknowledged by now is in what is read after.
         known = acknowledged.read_acknowledged(self._folder / acknowledged.FILE_NAME)
         try:
-            self._active = ActiveSegmentFile(
-                self._folder, manifest.active, read_only=self.read_only
-            )
+            self._active = ActiveSegmentFile(self._folder, manifest, read_only=self.read_only)
         except BaseException:
             self._close_descriptors()
             raise
@@ -226,10 +231,11 @@ class FollowedDirectory:
         active = self._active
         if manifest.generation < self._manifest.generation:
             return False
+        refuse_impossible(self.directory, manifest)
         if manifest.active.number == active.number:
             self._manifest = manifest
             return False
-        successor = ActiveSegmentFile(self._folder, manifest.active, read_only=self.read_only)
+        successor = ActiveSegmentFile(self._folder, manifest, read_only=self.read_only)
         # At once: whoever is interrupted in between would not find the one by the other.
         self._manifest, self._active, self._frontier = manifest, successor, None
         active.close()
@@ -269,8 +275,9 @@ class FollowedDirectory:
             subtrees = [bytes.fromhex(subtree) for subtree in segments[-1].frontier]
             frontier = Frontier(segments[-1].last_position, subtrees)
         while frontier.size < self.position:
-            for batch in self._active.messages(frontier.size, self.position).batches():
-                frontier.extend(leaf_hashes(self.store_id, records_of(batch)))
+            messages = self._active.messages(frontier.size, self.position)
+            for commit in commits_of(messages.batches()):
+                frontier.extend(leaf_hashes(self.store_id, commit.records))
         return frontier
 
     # For a copy of the whole log by a handle that no longer takes notice of others

@@ -102,12 +102,20 @@ def message_envelope(message: memoryview) -> Envelope:
         buffers = _table_at(message, _field(message, batch, _BUFFERS)) + 4
         # The first three columns are integers without nulls: no bits of validity, and the values.
         starts = [struct.unpack_from("<q", message, buffers + 16 * n)[0] for n in (1, 3, 5)]
-        position, number, recorded_at = (
-            struct.unpack_from("<q", message, body + start)[0] for start in starts
-        )
+        unpack = _int64s(rows).unpack_from
+        positions, numbers, moments = (unpack(message, body + start) for start in starts)
     except (struct.error, OverflowError) as error:
         raise UndecodableError(str(error)) from None
-    return Envelope(number, position + rows - 1, recorded_at, position)
+    if not rows:
+        raise UndecodableError("it has no records")
+    first = positions[0]
+    if rows > 1 and (
+        positions != tuple(range(first, first + rows))
+        or numbers.count(numbers[0]) != rows
+        or moments.count(moments[0]) != rows
+    ):
+        raise UndecodableError("its records are not those of one commit")
+    return Envelope(numbers[0], positions[-1], moments[0], first)
 
 
 def lacks_values(message: memoryview) -> bool:

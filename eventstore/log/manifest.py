@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 from pathlib import Path
 from uuid import UUID
@@ -13,10 +14,13 @@ import msgspec
 
 from eventstore import errors
 from eventstore.log.os_errors import translated
+from eventstore.log.record import LATEST
 from eventstore.log.regular_file import read_regular
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+
+_HASH = re.compile("[0-9a-f]{64}")
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,6 +69,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 IF_COPIED = "if this is a plain copy of a store that was in use, copy it with `eventstore backup`"
 """What else may be wrong with a store that lacks what it says it has."""
 
+_HEADER_BYTES_MAX = 65_536
+
 
 class _Stored(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     format_version: int
@@ -106,6 +112,49 @@ def read_manifest(directory: Path) -> Manifest:
     if text != _encode(manifest) or version != FORMAT_VERSION:
         raise _damaged(path, "its content does not match its SHA-256")
     return manifest
+
+
+def refuse_impossible(directory: Path, manifest: Manifest) -> None:
+    """Raise DataLossError for a manifest that no store has written, though it has its SHA-256.
+
+    Of what such a manifest names, a reader could not make sense, and a writer could remove the
+    wrong file. `verify` compares all that it says with the segments.
+    """
+    number = position = commit = recorded_at = 0
+    for segment in manifest.segments:
+        number += 1
+        name = sealed_name(number) if segment.sealed else closed_name(number)
+        if (
+            (segment.number, segment.file) != (number, name)
+            or segment.first_position != position + 1
+            or segment.first_commit != commit + 1
+            or not 0 <= segment.last_commit - commit - 1 <= segment.last_position - position - 1
+            or not recorded_at <= segment.first_recorded_at <= segment.last_recorded_at <= LATEST
+        ):
+            raise _damaged(directory / MANIFEST_NAME, f"what it says of segment {number} cannot be")
+        position, commit = segment.last_position, segment.last_commit
+        recorded_at = segment.last_recorded_at
+    newest, active = manifest.segments[-1:], manifest.active
+    # Of the tree, only what the next append begins with is taken from here.
+    hashes = [sha256 for segment in newest for sha256 in (segment.tree_head, *segment.frontier)]
+    if newest and (
+        len(hashes) != 1 + position.bit_count() or not all(map(_HASH.fullmatch, hashes))
+    ):
+        raise _damaged(directory / MANIFEST_NAME, "what it says of the tree cannot be")
+    if (
+        (active.number, active.file) != (number + 1, closed_name(number + 1))
+        or active.first_position != position + 1
+        or not 0 < active.header_bytes <= _HEADER_BYTES_MAX
+    ):
+        raise _damaged(directory / MANIFEST_NAME, "what it says of the active segment cannot be")
+
+
+def sealed_name(number: int) -> str:
+    return f"{number:010d}.parquet"
+
+
+def closed_name(number: int) -> str:
+    return f"{number:010d}.arrows"
 
 
 def manifest_to_append_by(directory: Path, known: Manifest) -> Manifest:

@@ -30,6 +30,9 @@ KINDS: Final = (
     PARENT_CONTEXT,
 )
 
+LATEST: Final = 253_402_300_799_999_999
+"""The end of the year 9999, in microseconds since the epoch: what Python can say of a moment."""
+
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
     """One record before it is appended: all that the writer decides.

@@ -28,6 +28,8 @@ from eventstore.log.manifest import (
     MANIFEST_NAME,
     Manifest,
     Segment,
+    closed_name,
+    sealed_name,
     sync_directory,
 )
 from eventstore.log.os_errors import translated
@@ -232,14 +234,6 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sealed_name(number: int) -> str:
-    return f"{number:010d}.parquet"
-
-
-def closed_name(number: int) -> str:
-    return f"{number:010d}.arrows"
-
-
 def prepared(folder: Path, segment: Segment, store_id: UUID) -> tuple[Path, Segment]:
     """Write the Parquet file of a closed segment, durably, under a temporary name.
 
@@ -282,7 +276,12 @@ def remove_leftovers(folder: Path, manifest: Manifest) -> None:
 
 def _leftovers(folder: Path, manifest: Manifest) -> Iterator[Path]:
     named = {manifest.active.file, *(segment.file for segment in manifest.segments)}
-    forms = {segment.number: folder / segment.file for segment in manifest.segments}
+    forms = {
+        segment.number: folder / segment.file
+        for segment in manifest.segments
+        # By a manifest that says otherwise, the only form there is would be removed.
+        if segment.file in (sealed_name(segment.number), closed_name(segment.number))
+    }
     for path in folder.iterdir():
         if path.name in named:
             continue

@@ -42,14 +42,20 @@ from eventstore.log.ipc_stream import (
 )
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.log import Finding, SignedHead
-from eventstore.log.manifest import FORMAT_VERSION, ActiveSegment, Segment, read_manifest
+from eventstore.log.manifest import (
+    FORMAT_VERSION,
+    ActiveSegment,
+    Segment,
+    closed_name,
+    read_manifest,
+    sealed_name,
+)
 from eventstore.log.merkle import EMPTY_HEAD, Frontier
 from eventstore.log.os_errors import tells_of_damage, translated
 from eventstore.log.parquet_structure import NOT_AS_WRITTEN, ParquetStructure, check_schema
 from eventstore.log.record import Record
 from eventstore.log.record_check import ContentCheck, TypeUse, envelope_fault
 from eventstore.log.regular_file import read_regular
-from eventstore.log.sealing import closed_name, sealed_name
 
 # What damaged values raise on their way through Arrow, protobuf and the leaf's encoding.
 _UNDECODABLE = (

@@ -13,10 +13,16 @@ import msgspec
 from eventstore.log import acknowledged, commit_ends
 from eventstore.log.ipc_stream import schema_message_bytes
 from eventstore.log.log import Finding
-from eventstore.log.manifest import MANIFEST_NAME, Manifest, Segment, read_manifest
+from eventstore.log.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    Segment,
+    closed_name,
+    read_manifest,
+    sealed_name,
+)
 from eventstore.log.os_errors import tells_of_damage, translated
 from eventstore.log.regular_file import IRREGULAR, is_irregular
-from eventstore.log.sealing import closed_name, sealed_name
 from eventstore.log.segment_check import SegmentJob, check_segment, read_to_check
 
 _TOP: Final = {MANIFEST_NAME: False, "lock": False, "sealing.lock": False, "log": True}

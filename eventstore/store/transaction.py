@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import Any, Final
 
+from eventstore.errors import ResourceExhaustedError
 from eventstore.log.kinds import Kind, LinkKind, NodeKind
 from eventstore.log.record import Draft
 from eventstore.projections import Projections
@@ -20,6 +21,8 @@ from eventstore.projections.index_tables import (
     newest_entry,
 )
 from eventstore.store.snapshot import Snapshot
+
+_ID_MAX: Final = 2**63 - 1
 
 
 class Transaction(Snapshot):
@@ -113,12 +116,16 @@ class Transaction(Snapshot):
         last = self._last_ids.get(sequence)
         if last is None:
             last = self.index.highest_id(sequence)
+        if last >= _ID_MAX:
+            raise _no_id_left(sequence, last)
         self._last_ids[sequence] = last + 1
         return last + 1
 
     def next_ids(self, sequence: str, count: int) -> range:
         """Take the next `count` ids of a sequence."""
         first = self.next_id(sequence)
+        if first + count - 1 > _ID_MAX:
+            raise _no_id_left(sequence, first - 1)
         self._last_ids[sequence] += count - 1
         return range(first, first + count)
 
@@ -151,6 +158,13 @@ class Transaction(Snapshot):
         position, payload = version
         if position <= self.position:
             self.bases[position] = Base(position, kind.name, entity_id, payload)
+
+
+def _no_id_left(sequence: str, last: int) -> ResourceExhaustedError:
+    return ResourceExhaustedError(
+        f"no id is left for another {sequence.replace('_', ' ')}: {last} is taken, and {_ID_MAX} "
+        "is the highest"
+    )
 
 
 def _now_ms() -> int:

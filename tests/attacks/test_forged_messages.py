@@ -115,6 +115,12 @@ def replaced(name: str, values: list[Any]) -> Any:
         ("kind", [None, "artifact"], "a value is missing that every record has"),
         ("entity_id", [1, None], "a value is missing that every record has"),
         ("kind", ["artifact", "thing"], "'thing'"),
+        ("position", [3, 9], "is out of order"),
+        ("position", [6, 2**62], "is out of order"),
+        ("commit", [4, 3], "is out of order"),
+        ("commit", [2**63 - 1] * 2, "is out of order"),
+        ("recorded_at", [2**62] * 2, ""),
+        ("recorded_at", [1, 0], "is out of order"),
     ],
 )
 def test_values_of_a_message(

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 import eventstore
-from eventstore.log import DirectoryLog
+from eventstore.log import DirectoryLog, MemoryLog
+from eventstore.log.file_lock import exclusive
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import append, draft, memory_store
+from tests.crash.locks import is_locked
 
 _SECONDS_MAX = 30
 
@@ -174,6 +176,43 @@ def test_a_child_that_never_uses_the_store_holds_no_lock_of_it(tmp_path: Path) -
         os.write(child_ends[1], b"x")
     log.close()
     other.close()
+
+
+def test_a_child_keeps_no_file_locked_that_its_parent_closes(tmp_path: Path) -> None:
+    begins, ends = os.pipe(), os.pipe()
+    with exclusive(tmp_path / "lock"):
+        child = os.fork()
+        if child == 0:
+            os.write(begins[1], b"x")
+            os.read(ends[0], 1)
+            os._exit(0)
+        os.read(begins[0], 1)
+    try:
+        assert not is_locked(tmp_path / "lock")
+    finally:
+        os.write(ends[1], b"x")
+        os.waitpid(child, 0)
+
+
+def test_a_child_forgets_what_a_thread_was_adding_in_memory() -> None:
+    log, parent = MemoryLog(), os.getpid()
+    append(log, draft(1))
+
+    class Forking(list[int]):
+        def append(self, position: int) -> None:
+            if os.getpid() == parent:
+                _in_child(work)
+            super().append(position)
+
+    def work() -> None:
+        assert log.position == 1
+        append(log, draft(3))
+        assert log.position == 2
+        assert log.verify().ok
+
+    log._last_positions = Forking(log._last_positions)
+    append(log, draft(2))
+    assert log.verify().ok
 
 
 def test_a_child_opens_the_store_apart_from_its_parents_database(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import EllipsisType
 
 _COMPARISONS: dict[type[ast.cmpop], str] = {
     ast.Lt: "<=",
@@ -290,7 +291,7 @@ class _Mutation:
 
 
 def _only_says(statement: ast.stmt) -> bool:
-    """Whether it is an error's text or a docstring."""
+    """Whether it is an error's text, a docstring, or the body of a protocol's method."""
     return isinstance(statement, ast.Raise) or (
         isinstance(statement, ast.Expr) and _is_text(statement.value)
     )
@@ -298,5 +299,5 @@ def _only_says(statement: ast.stmt) -> bool:
 
 def _is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.JoinedStr) or (
-        isinstance(node, ast.Constant) and isinstance(node.value, str)
+        isinstance(node, ast.Constant) and isinstance(node.value, str | EllipsisType)
     )

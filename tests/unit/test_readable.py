@@ -13,14 +13,14 @@ import pytest
 
 import eventstore
 from eventstore import errors
-from eventstore.log import readable
+from eventstore.log import DirectoryLog, readable
 from eventstore.log.columns import derive
 from eventstore.log.kinds import KINDS
 from eventstore.log.readable import mended, read_message, refuse_unreadable
 from eventstore.log.record import Draft
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
-from tests.builders import memory_store, put_types
+from tests.builders import append, draft, memory_store, put_types
 
 NOT_UTF8 = b"a\xff\xc3"
 
@@ -327,6 +327,20 @@ def test_what_can_be_read_is_kept_where_it_is() -> None:
     assert columns["name"].to_pylist() == ["named", "named"]
 
 
+@pytest.mark.parametrize("nested", [struct_of, lists_in])
+def test_nothing_that_can_be_read_is_left_out(nested: Callable[[int], bytes]) -> None:
+    kept = []
+    for levels in range(20, 60):
+        payload = artifact(1, custom(field(4, nested(levels))))
+        found = mended("Artifact", payload)
+        assert readable.readable("artifact", found) == found
+        if readable.readable("artifact", payload) == payload:
+            assert found == payload
+            kept.append(levels)
+    assert kept == [*range(20, len(kept) + 20)]
+    assert len(kept) < 40
+
+
 @pytest.mark.parametrize(
     "before",
     [
@@ -386,3 +400,12 @@ def test_every_library_draws_the_line_at_the_same_depth(implementation: str) -> 
         cwd=Path(__file__).parents[2],
     ).stdout
     assert printed.split() == ["True", "False"] * 3
+
+
+def test_the_record_that_does_not_decode_is_named(tmp_path: Path) -> None:
+    log = DirectoryLog.create(tmp_path / "store")
+    append(log, draft(1))
+    append(log, draft(2), Draft("artifact", 3, 10, None, b"\xff"), draft(4))
+    with pytest.raises(errors.DataLossError, match="record at position 3 is damaged: it does not"):
+        list(log.scan())
+    log.close()

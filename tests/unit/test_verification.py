@@ -161,7 +161,8 @@ def test_records_that_were_signed_are_missing(store: Path) -> None:
 def test_no_manifest_that_can_be_read(store: Path) -> None:
     (store / "manifest.json").write_bytes(b"{}")
     report = verify_directory(store)
-    assert (report.ok, report.records, report.tree_head) == (False, 0, EMPTY_HEAD.hex())
+    counts = (report.position, report.commits, report.records)
+    assert (report.ok, counts, report.tree_head) == (False, (0, 0, 0), EMPTY_HEAD.hex())
     (finding,) = report.findings
     assert finding.file == str(store / "manifest.json")
 

@@ -140,6 +140,15 @@ def test_ids_that_were_given_out_and_deleted_are_named(imported) -> None:  # typ
     assert store.put_artifacts([artifact]) == [4]
 
 
+def test_after_the_highest_id_there_is_none(imported) -> None:  # type: ignore[no-untyped-def]
+    store, _ = imported(f"UPDATE Artifact SET id = {2**63 - 1} WHERE id = 3")
+    (artifact,) = store.get_artifacts_by_id([2**63 - 1])
+    artifact.ClearField("id")
+    artifact.name, artifact.external_id = "another", "another"
+    with pytest.raises(errors.ResourceExhaustedError, match="no id is left"):
+        store.put_artifacts([artifact])
+
+
 @pytest.mark.parametrize(
     ("statement", "where"),
     [
@@ -148,6 +157,12 @@ def test_ids_that_were_given_out_and_deleted_are_named(imported) -> None:  # typ
         ("UPDATE ParentType SET parent_type_id = 11 WHERE type_id = 10", "names Plain"),
         ("UPDATE ParentType SET parent_type_id = 999 WHERE type_id = 10", "names no type"),
         ("UPDATE Artifact SET type_id = 'x' WHERE id = 2", "table Artifact, id 2"),
+        # A store with such ids could not be opened.
+        ("UPDATE Artifact SET id = 0 WHERE id = 2", "table Artifact, id 0: ids are positive"),
+        ("UPDATE Context SET type_id = 0 WHERE id = 1", "table Context, id 1: its type_id is 0"),
+        ("UPDATE Type SET id = -1 WHERE id = 11", "table Type, id -1: ids are positive"),
+        ("UPDATE Event SET id = -4 WHERE id = 2", "table Event, id -4: ids are positive"),
+        ("UPDATE ParentContext SET rowid = -rowid", "table ParentContext, id -"),
         ("UPDATE Event SET artifact_id = 'x' WHERE id = 2", "table Event, id 2"),
         ("UPDATE Attribution SET context_id = 'x' WHERE id = 2", "table Attribution, id 2"),
         (

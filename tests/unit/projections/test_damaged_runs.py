@@ -175,6 +175,22 @@ def test_a_run_that_was_cut_is_built_again(
     assert answers(store) == expected
 
 
+@only_mapped
+@pytest.mark.parametrize("cut", [0, 100, -1])
+def test_the_shortest_way_to_a_node_misses_no_cut(
+    store: eventstore.MetadataStore, tmp_path: Path, cut: int
+) -> None:
+    # It is there where each node was put once, unlike in the other run.
+    type_id = store.get_artifact_type("Made").id
+    with eventstore.open(tmp_path / "other") as other:
+        assert other.put_artifact_type(mlmd.ArtifactType(name="Made")) == type_id
+        other.put_artifacts([mlmd.Artifact(type_id=type_id, name=f"a{n}") for n in range(COUNT)])
+    with eventstore.open(tmp_path / "other") as other:
+        expected, path = other.get_artifacts_by_id([7]), run_of(other)
+        os.truncate(path, cut % path.stat().st_size)
+        assert other.get_artifacts_by_id([7]) == expected
+
+
 @only_held
 def test_what_was_copied_is_not_read_again(
     store: eventstore.MetadataStore, caplog: pytest.LogCaptureFixture

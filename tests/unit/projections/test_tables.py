@@ -168,6 +168,24 @@ def test_the_position_asked_for_decides_whether_to_fold(log: DirectoryLog) -> No
     tables.close()
 
 
+def test_a_long_fold_is_told_in_positions(
+    log: DirectoryLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "eventstore.projections")
+    monkeypatch.setattr(tables_module, "FOLDED_ROWS_MAX", 4)
+    tables = Tables(log, None)
+    tables.fold(6)
+    append(log, *(draft(entity_id) for entity_id in range(6, 11)))
+    tables.fold(11)
+    append(log, draft(11))
+    tables.fold(12)
+    tables.close()
+    assert caplog.messages == [
+        "folding positions 1 to 6 into the projections",
+        "folding positions 7 to 11 into the projections",
+    ]
+
+
 def test_a_value_that_cannot_be_computed_is_the_filters_fault() -> None:
     tables = Tables(MemoryLog(), None)
     with pytest.raises(InvalidArgumentError, match=r"^Invalid `filter_query`: "):

@@ -1,0 +1,80 @@
+"""A manifest that no store has written, with a SHA-256 that fits it: named, and nothing removed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import eventstore
+from eventstore import errors
+from eventstore.log.manifest import read_manifest, write_manifest
+from eventstore.log.verification import verify_directory
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"file": "0000000002.arrows"},
+        {"file": "a\0b"},
+        {"number": 2},
+        {"first_position": 2},
+        {"first_position": -5},
+        {"last_position": 1},
+        {"last_position": 2**63 - 1},
+        {"first_commit": 0},
+        {"last_commit": 3},
+        {"last_recorded_at": 2**62},
+        {"first_recorded_at": -1},
+    ],
+    ids=str,
+)
+def test_a_segment_in_it(store: Path, changes: dict[str, Any], read_only: bool) -> None:
+    manifest = read_manifest(store)
+    first, *others = manifest.segments
+    segments = (msgspec.structs.replace(first, **changes), *others)
+    refuse(store, msgspec.structs.replace(manifest, segments=segments), read_only=read_only)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"frontier": ("zz" * 32,) * 2}, {"frontier": ()}, {"tree_head": "zz"}], ids=str
+)
+def test_the_tree_in_it(store: Path, changes: dict[str, Any]) -> None:
+    manifest = read_manifest(store)
+    *others, newest = manifest.segments
+    segments = (*others, msgspec.structs.replace(newest, **changes))
+    refuse(store, msgspec.structs.replace(manifest, segments=segments), read_only=False)
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"file": "0000000002.arrows"},
+        {"number": 4},
+        {"first_position": 2**63 - 1},
+        {"header_bytes": 2**62},
+        {"header_bytes": -1},
+    ],
+    ids=str,
+)
+def test_the_active_segment_in_it(
+    store: Path,
+    changes: dict[str, Any],
+    read_only: bool,
+) -> None:
+    manifest = read_manifest(store)
+    active = msgspec.structs.replace(manifest.active, **changes)
+    refuse(store, msgspec.structs.replace(manifest, active=active), read_only=read_only)
+
+
+def refuse(directory: Path, manifest: Any, *, read_only: bool) -> None:
+    write_manifest(directory, manifest)
+    before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    assert not verify_directory(directory).ok
+    with pytest.raises(errors.DataLossError, match="cannot be"):
+        eventstore.open(directory, read_only=read_only)
+    assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == before
