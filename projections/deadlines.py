@@ -21,17 +21,19 @@ _WATCHED_EVERY_SECONDS: Final = 0.25
 
 
 class Deadline:
-    """While it is entered, a connection is interrupted when the time is over.
+    """While it is entered, a connection is interrupted when the time is over, again and again.
 
-    The statement then raises duckdb.InterruptException.
+    The statement then raises duckdb.InterruptException. Between two nothing is interrupted.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, seconds: float | None = None) -> None:
+        """Without `seconds` it has those of a filter."""
         self._connection = connection
-        self._ends = time.monotonic() + STATEMENT_SECONDS_MAX
+        self._ends = time.monotonic() + (STATEMENT_SECONDS_MAX if seconds is None else seconds)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Deadline:
         _watch.add(self)
+        return self
 
     def __exit__(
         self,
@@ -41,8 +43,12 @@ class Deadline:
     ) -> None:
         _watch.remove(self)
 
-    def interrupt_if_over(self, now: float) -> None:
-        if now >= self._ends:
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() >= self._ends
+
+    def interrupt_if_over(self) -> None:
+        if self.is_over:
             self._connection.interrupt()
 
 
@@ -81,13 +87,13 @@ class _Watch:
             with self._changed:
                 while not self._watched:
                     self._changed.wait()
-                self._interrupt_those_over(time.monotonic())
+                self._interrupt_those_over()
                 self._changed.wait(_WATCHED_EVERY_SECONDS)
 
-    def _interrupt_those_over(self, now: float) -> None:
+    def _interrupt_those_over(self) -> None:
         # Not in the loop, whose variables would keep the last connection alive.
         for deadline in self._watched:
-            deadline.interrupt_if_over(now)
+            deadline.interrupt_if_over()
 
 
 _watch = _Watch()

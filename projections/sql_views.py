@@ -7,9 +7,9 @@ version up to it. They are made for each query, with its position, over the tabl
 from __future__ import annotations
 
 import contextlib
+import math
 import re
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import duckdb
@@ -22,7 +22,7 @@ from eventstore.errors import (
     ResourceExhaustedError,
 )
 from eventstore.log import Log
-from eventstore.log.os_errors import starting_thread
+from eventstore.projections.deadlines import Deadline
 from eventstore.projections.folding import NODE_TABLES
 from eventstore.projections.sql_check import LOG_RECORDS, checked_query
 from eventstore.projections.tables_file import as_duckdb_error, is_damage, memory_limit_bytes
@@ -48,7 +48,6 @@ _INSTANTS_MAX: Final = 253_402_300_799_999
 RESULT_BYTES_MAX: Final = memory_limit_bytes()
 _NO_COLUMN: Final = re.compile(r'column "([^"]+)" not found|(?:column named|Column) "([^"]+)"')
 _BATCH_ROWS: Final = 65_536
-_INTERRUPT_EVERY_SECONDS: Final = 0.05
 
 
 def _instant(milliseconds: str) -> str:
@@ -194,7 +193,8 @@ def run_sql(
         # The tables have names of views, and others: none of them may be found.
         cursor.execute("SET search_path = 'temp'")
         cursor.execute("BEGIN TRANSACTION READ ONLY")
-        with _interrupting(cursor, timeout_seconds) as is_late:
+        seconds = math.inf if timeout_seconds is None else timeout_seconds
+        with Deadline(cursor, seconds) as deadline:
             try:
                 return _result(_readable(cursor.sql(checked.text, params=parameters)))
             except duckdb.BinderException as error:
@@ -202,7 +202,7 @@ def run_sql(
                 meant = _meant(error, columns)
                 raise InvalidArgumentError(f"the query fails: {error}{meant}") from None
             except _FAILURES as error:
-                raise _translated(error, is_late=is_late()) from None
+                raise _translated(error, is_late=deadline.is_over) from None
 
 
 def _columns(cursor: duckdb.DuckDBPyConnection, views: Iterable[str]) -> dict[str, list[str]]:
@@ -282,32 +282,3 @@ def _translated(error: Exception, *, is_late: bool) -> BaseException:
     if is_damage(found):
         return found
     return InvalidArgumentError(f"the query fails: {error}")
-
-
-@contextlib.contextmanager
-def _interrupting(
-    cursor: duckdb.DuckDBPyConnection, timeout_seconds: float | None
-) -> Iterator[Callable[[], bool]]:
-    """Interrupt what runs on a cursor once its time is over; yields whether it is."""
-    if timeout_seconds is None:
-        yield lambda: False
-        return
-    is_done, is_late = threading.Event(), threading.Event()
-
-    def interrupt() -> None:
-        pause = min(timeout_seconds, threading.TIMEOUT_MAX)
-        while not is_done.wait(pause):
-            is_late.set()
-            # Between two statements nothing is interrupted.
-            pause = _INTERRUPT_EVERY_SECONDS
-            with contextlib.suppress(duckdb.Error):
-                cursor.interrupt()
-
-    thread = threading.Thread(target=interrupt, name="eventstore-sql-timeout", daemon=True)
-    with starting_thread():
-        thread.start()
-    try:
-        yield is_late.is_set
-    finally:
-        is_done.set()
-        thread.join()
