@@ -450,7 +450,7 @@ def test_a_log_in_memory_has_no_runs() -> None:
     for number in range(1, 50):
         index.add(append(log, draft(number)))
     index.fold_sealed(log)
-    assert index.file_bytes() == 0
+    assert index._runs() == []
     assert ids(index, 49) == list(range(1, 50))
     with pytest.raises(AssertionError):
         index.add(append(log, draft(50)) and append(log, draft(51)))
