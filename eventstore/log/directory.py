@@ -125,7 +125,8 @@ class DirectoryLog(DirectoryReader):
             )
         if self._has_failed:
             raise errors.UnavailableError(
-                f"an earlier sync of {self.directory} failed: reopen the store to put again"
+                f"an earlier put into {self.directory} failed half-way: reopen the store to put "
+                "again"
             )
 
         def do() -> Commit:
@@ -167,9 +168,19 @@ class DirectoryLog(DirectoryReader):
             raise
         except errors.StatusError:
             raise
-        except BaseException:
+        except BaseException as interruption:
             # An interrupt can come between any two steps.
-            self._read_active_again()
+            try:
+                self._read_active_again()
+            except (OSError, errors.StatusError) as error:
+                # Its own error would say that nothing was appended.
+                self._has_failed = True
+                if not isinstance(interruption, Exception):
+                    raise interruption from error
+                raise errors.OutcomeUnknownError(
+                    f"a put into {self.directory} was broken off ({interruption!r}); whether the "
+                    "commit was kept is not known: reopen the store before the next put"
+                ) from error
             raise
 
     def _read_active_again(self) -> None:
