@@ -58,7 +58,7 @@ class ClosedSegments:
             yield from _as_written(segment, path, after, upto, sealed)
             return
         try:
-            groups = sealing.closed_batches(path)
+            groups = sealing.closed_batches(path, segment)
             rows = _rows(groups, first_row, end_row)
             for batch in _as_written(segment, path, after, upto, rows):
                 yield from sealing.derived_batches(batch) if derived else (batch,)

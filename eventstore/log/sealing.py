@@ -50,15 +50,22 @@ _BYTES_PER_GROUP = 16 * 1024 * 1024
 """About so many bytes of messages become a row group, so that long ones take no more memory."""
 
 
-def closed_batches(path: Path) -> Iterator[pa.RecordBatch]:
+def closed_batches(path: Path, segment: Segment) -> Iterator[pa.RecordBatch]:
     """All commits of a closed segment in batches of ACTIVE_SCHEMA, each a row group's.
 
-    Raises DataLossError when a message is damaged or the end-of-stream marker is missing.
+    Raises DataLossError when it is not the file that the manifest describes, a message is damaged
+    or the end-of-stream marker is missing.
     """
     try:
         data = memoryview(read_regular(path))
     except OSError as error:
         raise translated(error, "reading", path) from None
+    # Of these very bytes: once they are Parquet, the file that could be restored is removed.
+    if hashlib.sha256(data).hexdigest() != segment.file_sha256:
+        raise errors.DataLossError(
+            f"{path} is damaged: it does not match the SHA-256 in the manifest; run `eventstore "
+            "verify` and restore the file from a backup"
+        )
     header_bytes = schema_message_bytes(data)
     walk = walk_messages(data, header_bytes)
     if walk.ending is not Ending.END_OF_STREAM:
@@ -241,7 +248,8 @@ def prepared(folder: Path, segment: Segment, store_id: UUID) -> tuple[Path, Segm
     """
     name = sealed_name(segment.number)
     path = folder / f"{name}.{secrets.token_hex(8)}.tmp"
-    digest = write_parquet(closed_batches(folder / segment.file), path, store_id, segment.number)
+    source = folder / segment.file
+    digest = write_parquet(closed_batches(source, segment), path, store_id, segment.number)
     return path, msgspec.structs.replace(
         segment,
         sealed=True,
