@@ -366,6 +366,11 @@ class DirectoryLog(DirectoryReader):
 
     def _start_next_segment(self) -> None:
         active = self._active
+        if active.newest is None:
+            raise errors.DataLossError(
+                f"segment {active.number}, {active.path}, has ended without a commit, which no "
+                "store does; run `eventstore verify` and restore the file from a backup"
+            )
         frontier = self._current_frontier()
         first = active.messages(active.first_position - 1, active.first_position).batches()[0]
         last_commit, last_recorded_at = self._newest_commit()
