@@ -22,7 +22,13 @@ from eventstore.log.creation import CACHE_FOLDER
 from eventstore.log.followed_directory import FollowedDirectory, opened
 from eventstore.log.ipc_stream import Messages
 from eventstore.log.log import SealedFile, SegmentInfo
-from eventstore.log.manifest import IF_COPIED, MANIFEST_NAME, Segment, read_manifest
+from eventstore.log.manifest import (
+    IF_COPIED,
+    MANIFEST_NAME,
+    Segment,
+    read_manifest,
+    refuse_impossible,
+)
 from eventstore.log.os_errors import translating
 from eventstore.log.record import Commit, Record
 from eventstore.log.record_dataset import record_dataset
@@ -125,7 +131,11 @@ class DirectoryReader(FollowedDirectory):
 
     def sealed_files(self) -> list[SealedFile]:
         # From the disk, since another process may have sealed some.
-        return sealed_files(self._folder, read_manifest(self.directory).segments)
+        manifest = read_manifest(self.directory)
+        if manifest.store_id != self.store_id:
+            raise self._replaced(manifest)
+        refuse_impossible(self.directory, manifest)
+        return sealed_files(self._folder, manifest.segments)
 
     def dense_ends(self, after: int = 0) -> Iterator[tuple[int, int]]:
         for segment in self._segments():

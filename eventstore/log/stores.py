@@ -13,7 +13,12 @@ from eventstore.log.closed_segments import sealed_files
 from eventstore.log.creation import LOG_FOLDER, make_directory
 from eventstore.log.directory import DirectoryLog
 from eventstore.log.log import Progress, SealedFile, SignedHead, VerifyReport
-from eventstore.log.manifest import MANIFEST_NAME, read_manifest, sync_directory
+from eventstore.log.manifest import (
+    MANIFEST_NAME,
+    read_manifest,
+    refuse_impossible,
+    sync_directory,
+)
 from eventstore.log.os_errors import refuse_no_path, resolved, translating
 from eventstore.log.replacing import made_beside, refuse_unsettled
 from eventstore.log.replacing import settle as settle_replacing
@@ -77,7 +82,9 @@ def store_id_of(path: Path) -> UUID:
 
 def sealed_files_of(path: Path) -> list[SealedFile]:
     """`Log.sealed_files` of a store that is not opened."""
-    return sealed_files(path / LOG_FOLDER, read_manifest(path).segments)
+    manifest = read_manifest(path)
+    refuse_impossible(path, manifest)
+    return sealed_files(path / LOG_FOLDER, manifest.segments)
 
 
 def verify_store(
