@@ -21,7 +21,8 @@ def record_dataset(
     from eventstore.log.columns import RECORD_SCHEMA
 
     schema = pa.schema([field for field in RECORD_SCHEMA if field.name in columns])
-    in_memory = dataset.dataset(pa.Table.from_batches(batches, schema))
+    ordered = (batch.select(schema.names) for batch in batches)
+    in_memory = dataset.dataset(pa.Table.from_batches(ordered, schema))
     if not files:
         return in_memory
     paths = [str(path) for path in files]
