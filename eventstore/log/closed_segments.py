@@ -147,6 +147,9 @@ def _rows(batches: Iterable[pa.RecordBatch], first: int, end: int) -> Iterator[p
         row += batch.num_rows
         if start < stop:
             yield batch.slice(start, stop - start)
+        if row >= end:
+            # What follows would be decoded for nothing.
+            return
 
 
 def sealed_files(folder: Path, segments: Iterable[Segment]) -> list[SealedFile]:
@@ -184,6 +187,10 @@ def _as_written(
                 what = f"positions {rows[0]} to {rows[-1]} have times that decrease, or are none"
                 raise _damaged(segment, path, what)
         position += len(batch)
+        # Else a commit would go on in the next segment, to whoever reads both.
+        is_last = position == segment.last_position
+        if is_last and "tree_head" in names and not batch.column("tree_head")[-1].is_valid:
+            raise _damaged(segment, path, "its last record is not the last of a commit")
         yield batch
     if position != upto:
         raise _damaged(segment, path, f"it has records up to position {position} of {upto}")

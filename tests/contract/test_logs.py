@@ -165,7 +165,7 @@ def _answers(log: Log, commits: list[Commit]) -> None:
         assert dense == sorted(set(dense))
         assert all(after < end <= last for end in dense)
     dense_end = max((end for end, _ in log.dense_ends()), default=0)
-    rows = log.dataset(last, ["position", "entity_id"]).to_table().to_pylist()
+    rows = log.dataset(last, ["entity_id", "position"]).to_table().to_pylist()
     assert [(row["position"], row["entity_id"]) for row in rows] == [
         (record.position, record.entity_id) for record in records
     ]
