@@ -130,7 +130,8 @@ class WritersLock:
             fcntl.flock(self.descriptor, fcntl.LOCK_UN)
         except OSError:
             # What was done under it is done, and is not to fail now.
-            self.close()
+            with suppress(OSError):
+                self.close()
 
     def _close_other(self) -> None:
         if self._other >= 0:

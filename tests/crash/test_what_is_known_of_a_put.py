@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from contextlib import closing
 from pathlib import Path
@@ -62,6 +63,31 @@ def test_an_interrupted_put_whose_segment_cannot_be_read_again(
     append(again, draft(3))
     assert again.verify().ok
     again.close()
+
+
+def test_a_lock_that_cannot_be_given_back(
+    log: DirectoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit is there, and is not to be put again."""
+    flock, close, lock = fcntl.flock, os.close, log._lock
+
+    def unlocking_fails(descriptor: Any, operation: int) -> None:
+        if operation == fcntl.LOCK_UN and descriptor == lock.descriptor:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        flock(descriptor, operation)
+
+    def closing_fails(descriptor: int) -> None:
+        close(descriptor)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fcntl, "flock", unlocking_fails)
+        patched.setattr(os, "close", closing_fails)
+        commit = append(log, draft(2))
+    assert commit.number == 2
+    append(log, draft(3))
+    assert log.verify().ok
+    log.close()
 
 
 def test_a_closed_segment_that_was_cut_is_not_sealed(
