@@ -1,17 +1,49 @@
-"""Build the runs of a stretch of the log: of what it has sealed, or of a tail grown long."""
+"""Build the runs of a stretch of the log: of what it has sealed, or of a tail grown long.
+
+The tables of many records are made at once, column by column. The result is that of `add_entries`
+record by record, some ten times as fast.
+"""
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
 
-from eventstore.log import Log
+import pyarrow as pa
+import pyarrow.compute as compute
+from xxhash import xxh3_64_intdigest
+
+from eventstore.errors import DataLossError
+from eventstore.log import Log, kinds
 from eventstore.log.columns import one_batch
-from eventstore.projections.index_building import INDEXED_COLUMNS, highest_ids, run_tables
+from eventstore.projections.index_entries import PAYLOAD, RULES, Rule
+from eventstore.projections.index_tables import HALF, REQUEST_IDS
 from eventstore.projections.index_tail import Tail
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
 from eventstore.projections.run_folder import run_path
-from eventstore.projections.sorted_run import SortedRun, write_run
+from eventstore.projections.sorted_run import SortedRun, sorted_batch, write_run
+
+INDEXED_COLUMNS: Final = [
+    "position",
+    "kind",
+    "entity_id",
+    "type_id",
+    "previous",
+    "name",
+    "external_id",
+    "version",
+    "uri",
+    "artifact_id",
+    "execution_id",
+    "context_id",
+    "parent_context_id",
+    "event_type",
+    "request_id",
+    "payload",
+]
 
 
 def sealed_stretches(log: Log, after: int, records_max: int, bytes_max: int) -> Iterator[int]:
@@ -30,17 +62,16 @@ def sealed_stretches(log: Log, after: int, records_max: int, bytes_max: int) -> 
 
 def tail_run(log: Log, folder: Path, tail: Tail) -> SortedRun:
     """A run of what a tail holds."""
-    metadata = RunMetadata(
-        format_version=RUN_FORMAT_VERSION,
-        store_id=log.store_id,
+    return _written(
+        log,
+        folder,
+        tail.tables(),
         first_position=tail.first_position,
         last_position=tail.last_position,
         preceding_recorded_at=tail.preceding_recorded_at,
         last_recorded_at=tail.last_recorded_at,
         highest_ids=tail.highest_ids,
     )
-    path = run_path(folder, tail.first_position, tail.last_position)
-    return write_run(path, metadata, tail.tables())
 
 
 def built_run(
@@ -53,20 +84,24 @@ def built_run(
     """A run of the records at these positions; `highest_before` are the ids given out before."""
     after = first_position - 1
     records = one_batch(log.scan(after, last_position, INDEXED_COLUMNS))
-    highest = dict(highest_before)
-    for sequence, highest_id in highest_ids(records).items():
-        highest[sequence] = max(highest.get(sequence, 0), highest_id)
-    metadata = RunMetadata(
-        format_version=RUN_FORMAT_VERSION,
-        store_id=log.store_id,
+    return _written(
+        log,
+        folder,
+        run_tables(records),
         first_position=first_position,
         last_position=last_position,
         preceding_recorded_at=log.recorded_at(after) if after else 0,
         last_recorded_at=log.recorded_at(last_position),
-        highest_ids=highest,
+        highest_ids=highest_ids(records, highest_before),
     )
-    path = run_path(folder, first_position, last_position)
-    return write_run(path, metadata, run_tables(records))
+
+
+def _written(
+    log: Log, folder: Path, tables: Mapping[int, pa.RecordBatch], **said: Any
+) -> SortedRun:
+    metadata = RunMetadata(format_version=RUN_FORMAT_VERSION, store_id=log.store_id, **said)
+    path = run_path(folder, metadata.first_position, metadata.last_position)
+    return write_run(path, metadata, tables)
 
 
 def rebuilt_runs(
@@ -88,3 +123,72 @@ def rebuilt_runs(
         runs.append(built_run(log, folder, first, last, highest_before))
         first, highest_before = last + 1, runs[-1].highest_ids
     return runs
+
+
+def run_tables(records: pa.RecordBatch) -> dict[int, pa.RecordBatch]:
+    """The sorted tables of records, a batch of INDEXED_COLUMNS in position order."""
+    found = dict(_request_ids(records))
+    # Erased records have no other entries.
+    records = records.filter(records["payload"].is_valid())
+    for kind, rules in RULES.items():
+        of_kind = records.filter(compute.equal(records["kind"], kind.name))
+        for rule in rules:
+            adding = _adding(rule, of_kind)
+            if adding.num_rows:
+                found[rule.table] = _entries(rule, adding)
+    return found
+
+
+def highest_ids(
+    records: pa.RecordBatch, before: Mapping[str, int] = MappingProxyType({})
+) -> dict[str, int]:
+    """The highest id of each id sequence, of those `before` and those of records."""
+    by_kind = pa.Table.from_batches([records.select(["kind", "entity_id"])])
+    highest = dict(before)
+    for row in by_kind.group_by("kind").aggregate([("entity_id", "max")]).to_pylist():
+        kind = kinds.KINDS.get(row["kind"])
+        if kind is None:
+            raise DataLossError(
+                f"the log is damaged: there are no records of kind {row['kind']!r}; run "
+                "`eventstore verify` and restore it from a backup"
+            )
+        sequence = kind.sequence
+        highest[sequence] = max(highest.get(sequence, 0), row["entity_id_max"])
+    return highest
+
+
+def hash64s(texts: pa.Array) -> pa.Array:
+    """`hash64` of each text, none of which is null."""
+    encoded = compute.cast(texts, pa.binary()).to_pylist()
+    keys = array("q", [xxh3_64_intdigest(text) - HALF for text in encoded])
+    return pa.Array.from_buffers(pa.int64(), len(keys), [None, pa.py_buffer(keys)])
+
+
+def _request_ids(records: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
+    found = records.filter(records["request_id"].is_valid())
+    if found.num_rows:
+        values = pa.repeat(pa.scalar(b"", pa.large_binary()), found.num_rows)
+        yield REQUEST_IDS, sorted_batch(hash64s(found["request_id"]), found["position"], values)
+
+
+def _adding(rule: Rule, records: pa.RecordBatch) -> pa.RecordBatch:
+    """Those of the records that add an entry."""
+    if rule.present is not None:
+        records = records.filter(records[rule.present].is_valid())
+    return records.filter(records["previous"].is_null()) if rule.is_of_first_version else records
+
+
+def _entries(rule: Rule, records: pa.RecordBatch) -> pa.RecordBatch:
+    keys = records[rule.key[0]]
+    if rule.hashed is not None:
+        texts = [compute.cast(records[name], pa.utf8()).fill_null("") for name in rule.key]
+        keys = hash64s(compute.binary_join_element_wise(*texts, rule.separator))
+    values = records[rule.value]
+    return sorted_batch(
+        keys, records["position"], values if rule.value == PAYLOAD else _ids(values)
+    )
+
+
+def _ids(ids: pa.Array) -> pa.Array:
+    """The values that `encode_id` makes."""
+    return compute.cast(ids.view(pa.binary(8)), pa.large_binary())

@@ -20,13 +20,13 @@ from eventstore.log.columns import one_batch
 from eventstore.log.regular_file import IRREGULAR
 from eventstore.log.temporary_folder import TemporaryFolder
 from eventstore.projections.definitions import has_tables_as_made, others_in
-from eventstore.projections.index_building import INDEXED_COLUMNS, highest_ids, run_tables
 from eventstore.projections.index_tables import TABLES
 from eventstore.projections.projections import (
     INDEX_NAME,
     SUBTREE_HEADS_NAME,
     TABLES_NAME,
 )
+from eventstore.projections.run_building import INDEXED_COLUMNS, highest_ids, run_tables
 from eventstore.projections.run_file import UnusableRunError, same_file
 from eventstore.projections.run_folder import run_path
 from eventstore.projections.run_writing import write_run_file
@@ -162,10 +162,9 @@ def _is_as_folded(log: Log, run: SortedRun, highest: dict[int, dict[str, int]]) 
 
 
 def _highest_ids(log: Log, before: dict[str, int], after: int, upto: int) -> dict[str, int]:
-    found = dict(before)
+    found = before
     for batch in log.scan(after, upto, ["kind", "entity_id"]):
-        for sequence, highest_id in highest_ids(batch).items():
-            found[sequence] = max(found.get(sequence, 0), highest_id)
+        found = highest_ids(batch, found)
     return found
 
 

@@ -35,7 +35,7 @@ _IMPORTED = (
     "pyarrow.parquet",
     "eventstore.log.verification",
     "eventstore.projections.filter.compiler",
-    "eventstore.projections.index_building",
+    "eventstore.projections.run_building",
     "eventstore.projections.sql_views",
     "eventstore.projections.tables",
     "sqlglot.dialects.bigquery",

@@ -12,14 +12,14 @@ from hypothesis import given
 from eventstore.log import MemoryLog
 from eventstore.log.columns import one_batch
 from eventstore.log.kinds import KINDS, NodeKind
-from eventstore.projections.index_building import (
+from eventstore.projections.index_entries import add_entries, new_node_adder
+from eventstore.projections.index_tables import PendingEntries, hash64, name_key
+from eventstore.projections.run_building import (
     INDEXED_COLUMNS,
     hash64s,
     highest_ids,
     run_tables,
 )
-from eventstore.projections.index_entries import add_entries, new_node_adder
-from eventstore.projections.index_tables import PendingEntries, hash64, name_key
 from tests.property.projection_model import Model, commits_of_drafts
 
 
