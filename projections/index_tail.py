@@ -18,7 +18,6 @@ from eventstore.projections.index_tables import (
     as_sequence,
     decode_id,
 )
-from eventstore.projections.sorted_run import run_batch, sorted_batch
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -148,6 +147,8 @@ class Tail:
 
     def tables(self) -> dict[int, pa.RecordBatch]:
         """All entries, as a run holds them."""
+        from eventstore.projections.run_writing import run_batch, sorted_batch
+
         batches = {}
         for table, by_key in self._tables.items():
             # Few steps of Python per entry, and Arrow sorts: other threads put meanwhile.

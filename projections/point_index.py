@@ -16,7 +16,6 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from eventstore.errors import DataLossError, StatusError
 from eventstore.log import Commit, Log, Progress
@@ -32,9 +31,6 @@ from eventstore.projections.run_merging import merge_runs, mergeable
 from eventstore.projections.run_table import DamagedRunError
 from eventstore.projections.sorted_run import SortedRun
 
-if TYPE_CHECKING:
-    pass
-
 _LOGGER = logging.getLogger("eventstore.projections")
 
 TAIL_RECORDS_MAX = 16_384
@@ -48,7 +44,6 @@ BUILT_BYTES_MAX = 128 * 1024 * 1024
 
 RUN_RECORDS_MAX = 2_097_152
 """No merge makes a run of more records: that bounds the memory that merging takes."""
-
 
 _CLOSING_RECORDS_MIN = 1_000
 _FROZEN_TAILS_MAX = 4

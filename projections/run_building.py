@@ -24,7 +24,8 @@ from eventstore.projections.index_tables import HALF, REQUEST_IDS
 from eventstore.projections.index_tail import Tail
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
 from eventstore.projections.run_folder import run_path
-from eventstore.projections.sorted_run import SortedRun, sorted_batch, write_run
+from eventstore.projections.run_writing import sorted_batch, write_run
+from eventstore.projections.sorted_run import SortedRun
 
 INDEXED_COLUMNS: Final = [
     "position",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import mmap
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
@@ -165,6 +165,18 @@ class RunTable:
         if _checksum(found, self.seed) != self.checksums[number]:
             raise DamagedRunError(self.file, f"block {number} of a table's entries is damaged")
         return found
+
+    def possible(self, keys: Iterable[int]) -> list[int]:
+        """Those of some keys that may be there, as far as that is known without reading."""
+        lowest, highest, bits, shift = self.lowest, self.highest, self.filter, self.slot_shift
+        if not bits:
+            return [key for key in keys if lowest <= key <= highest]
+        return [
+            key
+            for key in keys
+            if lowest <= key <= highest
+            and bits[(slot := key - lowest >> shift) >> 3] >> (slot & 7) & 1
+        ]
 
     def has_key(self, key: int) -> bool:
         """Whether a key between lowest and highest is there."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
@@ -23,6 +23,7 @@ from eventstore.projections.run_table import (
     SUPERSEDED,
     Layout,
 )
+from eventstore.projections.sorted_run import SortedRun
 
 RUN_SCHEMA: Final = pa.schema(
     [
@@ -60,6 +61,37 @@ def write_run_file(
     With the same `seed` the same entries make the same file.
     """
     write_tables(path, metadata, ((table, _rows(tables[table])) for table in sorted(tables)), seed)
+
+
+def write_run(path: Path, metadata: RunMetadata, tables: Mapping[int, pa.RecordBatch]) -> SortedRun:
+    """Write one batch of RUN_SCHEMA a table, sorted; tables not given are empty."""
+    write_run_file(path, metadata, tables)
+    return SortedRun(path)
+
+
+def run_batch(
+    keys: Sequence[int], positions: Sequence[int], values: Sequence[bytes]
+) -> pa.RecordBatch:
+    """The columns of one table, in the order given."""
+    arrays = [
+        pa.array(keys, pa.int64()),
+        pa.array(positions, pa.int64()),
+        pa.array(values, pa.large_binary()),
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=RUN_SCHEMA)
+
+
+def sorted_batch(keys: pa.Array, positions: pa.Array, values: pa.Array) -> pa.RecordBatch:
+    """The columns of one table by key; entries of one key stay in the order given."""
+    import pyarrow.compute as compute
+
+    batch = pa.RecordBatch.from_arrays(
+        [keys, positions, values.cast(pa.large_binary())], schema=RUN_SCHEMA
+    )
+    if len(keys) < 2 or compute.all(compute.less_equal(keys[:-1], keys[1:])).as_py():
+        return batch
+    # The sort is stable.
+    return batch.take(compute.array_sort_indices(keys))
 
 
 def write_tables(

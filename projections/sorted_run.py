@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from xxhash import xxh3_64_intdigest
 
-from eventstore.projections.run_file import RunFile, RunMetadata
+from eventstore.projections.run_file import RunFile
 from eventstore.projections.run_table import ENTRY_BYTES, ENTRY_NUMBERS, UNSIGNED, RunTable
 
 if TYPE_CHECKING:
@@ -78,19 +78,13 @@ class SortedRun:
         self, table: int, keys: Sequence[int], as_of: int
     ) -> dict[int, tuple[int, bytes]]:
         """By key what `newest` returns, for those of `keys` that have an entry."""
-        opened = self._tables[table]
+        opened = self._whole(table)
         if opened is None:
             return {}
-        self._refuse_cut()
-        lowest, highest, is_dense = opened.lowest, opened.highest, opened.is_dense
+        lowest, is_dense, is_held = opened.lowest, opened.is_dense, opened.is_held
         content, first, values, seed = opened.content, opened.first, opened.values, opened.seed
-        bits, slot_shift, is_held = opened.filter, opened.slot_shift, opened.is_held
         found = {}
-        for key in keys:
-            if not lowest <= key <= highest:
-                continue
-            if bits and not bits[(slot := key - lowest >> slot_shift) >> 3] >> (slot & 7) & 1:
-                continue
+        for key in opened.possible(keys):
             # For most keys what `_newest` does, without its steps: as in `newest`.
             if is_dense:
                 position, start, checksum, end = _place_of_value(
@@ -156,51 +150,30 @@ class SortedRun:
 
     def values_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, list[bytes]]:
         """By key the values of what `entries` returns, for those of `keys` that have any."""
-        opened = self._tables[table]
+        opened = self._whole(table)
         if opened is None:
             return {}
-        self._refuse_cut()
-        lowest, highest, rows_of = opened.lowest, opened.highest, opened.rows_of
-        bits, slot_shift, values_of = opened.filter, opened.slot_shift, opened.values_of
-        found = {}
-        for key in keys:
-            if not lowest <= key <= highest:
-                continue
-            if bits and not bits[(slot := key - lowest >> slot_shift) >> 3] >> (slot & 7) & 1:
-                continue
-            rows = rows_of(key, as_of)
-            if rows is not None:
-                found[key] = values_of(rows)
-        return found
+        rows_of, values_of = opened.rows_of, opened.values_of
+        rows = ((key, rows_of(key, as_of)) for key in opened.possible(keys))
+        return {key: values_of(found) for key, found in rows if found is not None}
 
     def known_keys(self, table: int, keys: Collection[int]) -> set[int]:
         """Those of `keys` that the table has."""
         opened = self._tables[table]
         if opened is None:
             return set()
+        possible = opened.possible(keys)
         if opened.has_all_keys:
             # The footer says so, which was checked when it was read.
-            lowest, highest = opened.lowest, opened.highest
-            return {key for key in keys if lowest <= key <= highest}
+            return {*possible}
         self._refuse_cut()
-        lowest, highest, has_key = opened.lowest, opened.highest, opened.has_key
-        bits, slot_shift = opened.filter, opened.slot_shift
-        if bits:
-            # Without calling the function that says so, too.
-            keys = [
-                key
-                for key in keys
-                if lowest <= key <= highest
-                and bits[(slot := key - lowest >> slot_shift) >> 3] >> (slot & 7) & 1
-            ]
-        return {key for key in keys if lowest <= key <= highest and has_key(key)}
+        return {*filter(opened.has_key, possible)}
 
     def keys(self, table: int, as_of: int) -> Iterator[int]:
         """The distinct keys that have an entry at or before `as_of`, ascending."""
-        opened = self._tables[table]
+        opened = self._whole(table)
         if opened is None:
             return iter(())
-        self._refuse_cut()
         return _distinct(*opened.keys_and_positions(), as_of)
 
     def key_span(self, table: int, as_of: int) -> range | None:
@@ -214,9 +187,8 @@ class SortedRun:
 
     def entry_count(self, table: int, as_of: int) -> int:
         """How many entries there are at or before `as_of`."""
-        opened = None if self.last_position <= as_of else self._tables[table]
+        opened = None if self.last_position <= as_of else self._whole(table)
         if opened is not None:
-            self._refuse_cut()
             _, positions = opened.keys_and_positions()
             return sum(position <= as_of for position in positions)
         layout = self._tables.layouts.get(table)
@@ -232,58 +204,23 @@ class SortedRun:
 
         The values are those of the file itself: `check_values` afterwards.
         """
-        opened = self._tables[table]
-        if opened is None:
-            return run_batch([], [], [])
-        self._refuse_cut()
-        return opened.batch()
+        from eventstore.projections.run_writing import run_batch
+
+        opened = self._whole(table)
+        return run_batch([], [], []) if opened is None else opened.batch()
 
     def check_values(self, table: int) -> None:
         """Check all values of a table, as they are now."""
+        opened = self._whole(table)
+        if opened is not None:
+            opened.check_values()
+
+    def _whole(self, table: int) -> RunTable | None:
+        """A table, of a file that is as long as it was."""
         opened = self._tables[table]
         if opened is not None:
             self._refuse_cut()
-            opened.check_values()
-
-
-def write_run(path: Path, metadata: RunMetadata, tables: Mapping[int, pa.RecordBatch]) -> SortedRun:
-    """Write one batch of RUN_SCHEMA a table, sorted; tables not given are empty."""
-    from eventstore.projections.run_writing import write_run_file
-
-    write_run_file(path, metadata, tables)
-    return SortedRun(path)
-
-
-def run_batch(
-    keys: Sequence[int], positions: Sequence[int], values: Sequence[bytes]
-) -> pa.RecordBatch:
-    """The columns of one table, in the order given."""
-    import pyarrow as pa
-
-    from eventstore.projections.run_writing import RUN_SCHEMA
-
-    arrays = [
-        pa.array(keys, pa.int64()),
-        pa.array(positions, pa.int64()),
-        pa.array(values, pa.large_binary()),
-    ]
-    return pa.RecordBatch.from_arrays(arrays, schema=RUN_SCHEMA)
-
-
-def sorted_batch(keys: pa.Array, positions: pa.Array, values: pa.Array) -> pa.RecordBatch:
-    """The columns of one table by key; entries of one key stay in the order given."""
-    import pyarrow as pa
-    import pyarrow.compute as compute
-
-    from eventstore.projections.run_writing import RUN_SCHEMA
-
-    batch = pa.RecordBatch.from_arrays(
-        [keys, positions, values.cast(pa.large_binary())], schema=RUN_SCHEMA
-    )
-    if len(keys) < 2 or compute.all(compute.less_equal(keys[:-1], keys[1:])).as_py():
-        return batch
-    # The sort is stable.
-    return batch.take(compute.array_sort_indices(keys))
+        return opened
 
 
 def _newest(table: RunTable, key: int, as_of: int) -> tuple[int, bytes] | None:

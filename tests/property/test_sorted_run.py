@@ -20,7 +20,8 @@ from eventstore.projections import run_file, run_writing
 from eventstore.projections.index_tables import decode_id
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
 from eventstore.projections.run_merging import merge_runs
-from eventstore.projections.sorted_run import SortedRun, sorted_batch, write_run
+from eventstore.projections.run_writing import sorted_batch, write_run
+from eventstore.projections.sorted_run import SortedRun
 
 TABLE = 7
 LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1

@@ -24,7 +24,8 @@ from eventstore.projections.index_tables import (
 from eventstore.projections.index_tail import Tail
 from eventstore.projections.point_index import PointIndex
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata, UnusableRunError
-from eventstore.projections.sorted_run import SortedRun, run_batch, sorted_batch, write_run
+from eventstore.projections.run_writing import run_batch, sorted_batch, write_run
+from eventstore.projections.sorted_run import SortedRun
 from tests.builders import ARTIFACTS, append, draft
 
 
