@@ -11,6 +11,7 @@ from typing import IO, Any, Final, NamedTuple
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as compute
 from xxhash import xxh3_64, xxh3_64_intdigest
 
 from eventstore.projections.cache_file import written_whole
@@ -83,8 +84,6 @@ def run_batch(
 
 def sorted_batch(keys: pa.Array, positions: pa.Array, values: pa.Array) -> pa.RecordBatch:
     """The columns of one table by key; entries of one key stay in the order given."""
-    import pyarrow.compute as compute
-
     batch = pa.RecordBatch.from_arrays(
         [keys, positions, values.cast(pa.large_binary())], schema=RUN_SCHEMA
     )
@@ -148,7 +147,8 @@ def _write_table(file: IO[bytes], rows: Rows, seed: int) -> Layout:
     file.seek(entries_at)
     file.write(whole)
     file.write(checksums)
-    _write_padded(file, directory)
+    file.write(directory)
+    file.write(bytes(-len(directory) % NUMBER_BYTES))
     file.write(bits)
     file.seek(after)
     return Layout(
@@ -188,7 +188,7 @@ def _write_values(file: IO[bytes], rows: Rows, entries: memoryview, seed: int) -
             continue
         thirds[:] = array("q", [length + offset for offset in offsets])
         sums = _value_checksums(rows, start, end, offsets, values, seed)
-        entries[start * width + 3 : end * width : width] = _signed(sums)
+        entries[start * width + 3 : end * width : width] = memoryview(sums).cast("B").cast("q")
         file.write(values)
         checksum.update(values)
         length += len(values)
@@ -196,21 +196,10 @@ def _write_values(file: IO[bytes], rows: Rows, entries: memoryview, seed: int) -
     return length, checksum.intdigest()
 
 
-def _write_padded(file: IO[bytes], part: memoryview | bytes) -> None:
-    file.write(part)
-    file.write(bytes(-len(part) % NUMBER_BYTES))
-
-
-def _signed(numbers: array[int]) -> memoryview:
-    return memoryview(numbers).cast("B").cast("q")
-
-
 def _value_checksums(
     rows: Rows, start: int, end: int, offsets: memoryview, values: memoryview, seed: int
 ) -> array[int]:
     """The checksum of each value of some rows, as `RunTable.values_of` checks it."""
-    import pyarrow.compute as compute
-
     # With the key after them, if there is one: it tells whether the last of them is superseded.
     around, found = rows.keys[start : end + 1], bytes(values)
     keys = around[: end - start]
@@ -228,8 +217,6 @@ def _value_checksums(
 
 def _are_gapless(keys: pa.Array) -> bool:
     """Whether each number from the lowest to the highest of sorted ones is there."""
-    import pyarrow.compute as compute
-
     spread = keys[-1].as_py() - keys[0].as_py()
     # Of hashes the differences would overflow, and of fewer keys some are missing.
     if spread >= len(keys):
@@ -240,9 +227,6 @@ def _are_gapless(keys: pa.Array) -> bool:
 
 def _directory(keys: pa.Array, lowest: int, highest: int) -> tuple[int, memoryview]:
     """How many bits of keys a bucket spans; the first row of each as int32, and the end of all."""
-    # Not at the top: it takes long to import, and look-ups do without it.
-    import pyarrow.compute as compute
-
     spread, shift = highest - lowest, 0
     while spread >> shift >= max(2, len(keys) // _ROWS_PER_BUCKET):
         shift += 1
@@ -259,8 +243,6 @@ def _directory(keys: pa.Array, lowest: int, highest: int) -> tuple[int, memoryvi
 
 def _filter(keys: pa.Array, lowest: int, highest: int) -> tuple[int, bytes]:
     """How many bits of keys a slot spans, and a bit for each slot, the first one lowest."""
-    import pyarrow.compute as compute
-
     spread, shift = highest - lowest, 0
     if _are_gapless(keys):
         return 0, b""
@@ -275,8 +257,6 @@ def _filter(keys: pa.Array, lowest: int, highest: int) -> tuple[int, bytes]:
 
 def _divided(keys: pa.Array, lowest: int, shift: int) -> pa.Array:
     """How far each key is from the lowest, in spans of 2^shift."""
-    import pyarrow.compute as compute
-
     # Unsigned, since the distance between hashes may be more than an int64 holds.
     start = pa.scalar(lowest % (1 << 64), pa.uint64())
     distances = compute.subtract(keys.view(pa.uint64()), start)
@@ -285,8 +265,6 @@ def _divided(keys: pa.Array, lowest: int, shift: int) -> pa.Array:
 
 def _are_numbers(values: pa.Array) -> bool:
     """Whether all values have the length of an int64."""
-    import pyarrow.compute as compute
-
     lengths: dict[str, int] = compute.min_max(compute.binary_length(values)).as_py()
     return lengths["min"] == lengths["max"] == NUMBER_BYTES
 
