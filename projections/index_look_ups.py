@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import wraps
 from itertools import groupby, pairwise
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from eventstore.projections.index_tables import Entry
 from eventstore.projections.run_table import DamagedRunError
@@ -14,30 +14,14 @@ from eventstore.projections.run_table import DamagedRunError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from eventstore.projections.index_tail import Tail
+    from eventstore.projections.sorted_run import SortedRun
+
 _VALUES_AT_ONCE = 131_072
 
 
-class Level(Protocol):
-    """The entries of a stretch of positions: a run, or a tail."""
-
-    first_position: int
-    last_position: int
-
-    @property
-    def highest_ids(self) -> Mapping[str, int]: ...
-    def newest(self, table: int, key: int, as_of: int) -> Entry | None: ...
-    def newest_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, Entry]: ...
-    def entries(self, table: int, key: int, as_of: int) -> Sequence[Entry]: ...
-    def ids(self, table: int, key: int, as_of: int) -> Sequence[int]: ...
-    def values_of_each(
-        self, table: int, keys: Sequence[int], as_of: int
-    ) -> dict[int, list[bytes]]: ...
-    def known_keys(self, table: int, keys: Collection[int]) -> set[int]: ...
-    def keys(self, table: int, as_of: int) -> Iterator[int]: ...
-    def key_span(self, table: int, as_of: int) -> range | None: ...
-    def entry_count(self, table: int, as_of: int) -> int: ...
-    def entry_columns(self, table: int) -> tuple[pa.Array, pa.Array]: ...
-
+Level: TypeAlias = "SortedRun | Tail"
+"""The entries of a stretch of positions."""
 
 _Look = TypeVar("_Look", bound=Callable[..., Any])
 

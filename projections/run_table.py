@@ -86,37 +86,6 @@ class RunTable:
     dummy row; the latter ends the last value and has another key. The first row is at `first`.
     """
 
-    __slots__ = (
-        "_around",
-        "_layout",
-        "_numbers",
-        "_start",
-        "checksums",
-        "content",
-        "directory",
-        "entries",
-        "entry_bytes",
-        "file",
-        "filter",
-        "first",
-        "has_all_keys",
-        "has_inline_values",
-        "highest",
-        "hint_keys",
-        "is_dense",
-        "is_held",
-        "is_plain",
-        "lowest",
-        "numbers",
-        "rows",
-        "seed",
-        "shift",
-        "slot_shift",
-        "span",
-        "stride",
-        "values",
-    )
-
     def __init__(self, layout: Layout, file: RunFile, seed: int) -> None:
         """Raises DamagedRunError."""
         self._layout, self.file, self.seed = layout, file, seed
