@@ -9,7 +9,7 @@ from eventstore.errors import InvalidArgumentError, NotFoundError, OutOfRangeErr
 from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
-from eventstore.store.link_puts import associate, attribute, put_event
+from eventstore.store.link_puts import put_event, put_in_context
 from eventstore.store.node_puts import (
     check_properties,
     describe,
@@ -55,9 +55,9 @@ def put_execution(
             reuse_by_id=options.force_reuse_context,
         )
         context_ids.append(context_id)
-        associate(transaction, context_id, execution_id)
+        put_in_context(transaction, context_id, EXECUTION, execution_id)
         for artifact_id in linked_artifact_ids:
-            attribute(transaction, context_id, artifact_id)
+            put_in_context(transaction, context_id, ARTIFACT, artifact_id)
     response.execution_id = execution_id
     response.artifact_ids.extend(NO_ARTIFACT_ID if id_ is None else id_ for id_ in artifact_ids)
     response.context_ids.extend(context_ids)
@@ -98,9 +98,9 @@ def put_lineage_subgraph(
     execution_ids = put_nodes(transaction, EXECUTION, request.executions)
     for context_id in context_ids:
         for artifact_id in artifact_ids:
-            attribute(transaction, context_id, artifact_id)
+            put_in_context(transaction, context_id, ARTIFACT, artifact_id)
         for execution_id in execution_ids:
-            associate(transaction, context_id, execution_id)
+            put_in_context(transaction, context_id, EXECUTION, execution_id)
     for edge in request.event_edges:
         event = mlmd.Event()
         event.CopyFrom(edge.event)

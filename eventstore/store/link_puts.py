@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from eventstore.errors import AlreadyExistsError, InvalidArgumentError
 from eventstore.log.kinds import (
@@ -16,10 +17,12 @@ from eventstore.log.kinds import (
     NodeKind,
 )
 from eventstore.projections import index_tables as tables
-from eventstore.projections.index_tables import event_key
+from eventstore.projections.index_tables import CONTEXTS_OF, event_key
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.transaction import Transaction
+
+_TO_CONTEXTS: Final = {ARTIFACT: ATTRIBUTION, EXECUTION: ASSOCIATION}
 
 
 def put_events(
@@ -52,26 +55,19 @@ def put_attributions_and_associations(
     request: service.PutAttributionsAndAssociationsRequest,
     _: service.PutAttributionsAndAssociationsResponse,
 ) -> None:
-    _look_up_links(
-        transaction,
-        ARTIFACT,
-        tables.CONTEXTS_BY_ARTIFACT,
-        [(link.context_id, link.artifact_id) for link in request.attributions],
-    )
-    _look_up_links(
-        transaction,
-        EXECUTION,
-        tables.CONTEXTS_BY_EXECUTION,
-        [(link.context_id, link.execution_id) for link in request.associations],
-    )
-    for attribution in request.attributions:
-        _require(transaction, CONTEXT, attribution.context_id, "an attribution")
-        _require(transaction, ARTIFACT, attribution.artifact_id, "an attribution")
-        attribute(transaction, attribution.context_id, attribution.artifact_id)
-    for association in request.associations:
-        _require(transaction, CONTEXT, association.context_id, "an association")
-        _require(transaction, EXECUTION, association.execution_id, "an association")
-        associate(transaction, association.context_id, association.execution_id)
+    artifacts = [(link.context_id, link.artifact_id) for link in request.attributions]
+    executions = [(link.context_id, link.execution_id) for link in request.associations]
+    for kind, links in ((ARTIFACT, artifacts), (EXECUTION, executions)):
+        if len(links) > 1:
+            transaction.look_up_nodes(CONTEXT, [context_id for context_id, _ in links])
+            node_ids = [node_id for _, node_id in links]
+            transaction.look_up_nodes(kind, node_ids)
+            transaction.look_up(CONTEXTS_OF[kind], node_ids)
+        link = f"an {_TO_CONTEXTS[kind].name}"
+        for context_id, node_id in links:
+            _require(transaction, CONTEXT, context_id, link)
+            _require(transaction, kind, node_id, link)
+            put_in_context(transaction, context_id, kind, node_id)
 
 
 def put_parent_contexts(
@@ -110,20 +106,16 @@ def _put_event(transaction: Transaction, event: mlmd.Event, key: int) -> None:
     transaction.write(EVENT, stored)
 
 
-def attribute(transaction: Transaction, context_id: int, artifact_id: int) -> None:
-    """Link context and artifact, unless they are linked already."""
-    if not _is_linked(transaction, tables.CONTEXTS_BY_ARTIFACT, artifact_id, context_id):
-        transaction.write(
-            ATTRIBUTION, mlmd.Attribution(context_id=context_id, artifact_id=artifact_id)
-        )
-
-
-def associate(transaction: Transaction, context_id: int, execution_id: int) -> None:
-    """Link context and execution, unless they are linked already."""
-    if not _is_linked(transaction, tables.CONTEXTS_BY_EXECUTION, execution_id, context_id):
-        transaction.write(
-            ASSOCIATION, mlmd.Association(context_id=context_id, execution_id=execution_id)
-        )
+def put_in_context(transaction: Transaction, context_id: int, kind: NodeKind, node_id: int) -> None:
+    """Link a context and an artifact or execution, unless they are linked already."""
+    table = CONTEXTS_OF[kind]
+    is_linked = transaction.may_be_known(table, node_id) and (
+        context_id in transaction.ids(table, node_id)
+    )
+    if not is_linked:
+        link = _TO_CONTEXTS[kind]
+        message = link.message(context_id=context_id, **{f"{kind.name}_id": node_id})
+        transaction.write(link, message)
 
 
 def _put_parent_context(transaction: Transaction, link: mlmd.ParentContext) -> None:
@@ -152,23 +144,6 @@ def _is_self_or_descendant(transaction: Transaction, context_id: int, *, of: int
         frontier.extend(child for child in children if child not in reached)
         reached.update(children)
     return context_id in reached
-
-
-def _look_up_links(
-    transaction: Transaction, kind: NodeKind, table: int, links: Sequence[tuple[int, int]]
-) -> None:
-    """Look up the ends of many links to contexts at once: (context id, node id)."""
-    if len(links) > 1:
-        transaction.look_up_nodes(CONTEXT, [context_id for context_id, _ in links])
-        node_ids = [node_id for _, node_id in links]
-        transaction.look_up_nodes(kind, node_ids)
-        transaction.look_up(table, node_ids)
-
-
-def _is_linked(transaction: Transaction, table: int, node_id: int, context_id: int) -> bool:
-    return transaction.may_be_known(table, node_id) and context_id in transaction.ids(
-        table, node_id
-    )
 
 
 def _refuse_known_event(transaction: Transaction, event: mlmd.Event, key: int) -> None:
