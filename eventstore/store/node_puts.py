@@ -78,18 +78,10 @@ def put_node(
     `guard_update_time` refuses an update of a node that has changed since `given` was read.
     `force_update_time` moves the update time even when nothing else changes.
     """
-    if given.HasField("id"):
-        _update(
-            transaction,
-            kind,
-            given,
-            mask_paths,
-            guard_update_time=guard_update_time,
-            force_update_time=force_update_time,
-        )
-        updated_id: int = given.id
-        return updated_id
-    return _insert_all(transaction, kind, [given], [_name_key(given)])[0]
+    if not given.HasField("id"):
+        return _insert_all(transaction, kind, [given], [_name_key(given)])[0]
+    _update(transaction, kind, given, mask_paths, guard_update_time, force_update_time)
+    return int(given.id)
 
 
 def require_type_id(kind: NodeKind, given: Node) -> None:
@@ -230,7 +222,6 @@ def _update(
     kind: NodeKind,
     given: Node,
     mask_paths: Sequence[str],
-    *,
     guard_update_time: bool,
     force_update_time: bool,
 ) -> None:
@@ -257,7 +248,7 @@ def _update(
     typed, custom = _masked_names(mask_paths)
     check_properties(kind, given, node_type, typed)
     check_custom_properties(kind, given, custom)
-    updated = _masked(kind, stored, given, mask_paths) if mask_paths else _replaced(kind, given)
+    updated = _masked(kind, stored, given, mask_paths)
     if kind is not CONTEXT:
         _copy_field(updated, stored, "name")
     elif not updated.name:
@@ -276,54 +267,29 @@ def _update(
     update_time = transaction.now_ms()
     if guard_update_time:
         update_time = max(update_time, stored.last_update_time_since_epoch + 1)
-    _write(
-        transaction,
-        kind,
-        updated,
-        node_type,
-        node_id=stored.id,
-        create_time=stored.create_time_since_epoch,
-        update_time=update_time,
-        previous=found,
-    )
-
-
-def _write(
-    transaction: Transaction,
-    kind: NodeKind,
-    node: Any,
-    node_type: NodeType,
-    *,
-    node_id: int,
-    create_time: int,
-    update_time: int,
-    previous: tuple[int, bytes],
-) -> None:
-    """Complete `node` to the post-image that a get answers, and add it to the put."""
-    node.DiscardUnknownFields()
-    node.ClearField("system_metadata")
-    node.id = node_id
-    node.type_id = node_type.id
-    node.type = node_type.name
-    node.create_time_since_epoch = create_time
-    node.last_update_time_since_epoch = update_time
-    if kind is ARTIFACT and not node.HasField("uri"):
-        node.uri = ""
-    transaction.write(kind, node, previous=previous)
-
-
-def _replaced(kind: NodeKind, given: Node) -> Node:
-    updated: Node = kind.message()
-    updated.CopyFrom(given)
-    return updated
+    # What a get answers from now on.
+    updated.DiscardUnknownFields()
+    updated.ClearField("system_metadata")
+    updated.id = stored.id
+    updated.type_id = node_type.id
+    updated.type = node_type.name
+    updated.create_time_since_epoch = stored.create_time_since_epoch
+    updated.last_update_time_since_epoch = update_time
+    if kind is ARTIFACT:
+        # A node without a uri has the empty one.
+        updated.uri = updated.uri
+    transaction.write(kind, updated, previous=found)
 
 
 def _masked(kind: NodeKind, stored: Node, given: Node, mask_paths: Sequence[str]) -> Node:
     """`stored` with the fields and properties that the mask names taken from `given`.
 
-    Paths that name nothing updatable have no effect, as upstream.
+    Without a mask all are. Paths that name nothing updatable have no effect, as upstream.
     """
     updated: Node = kind.message()
+    if not mask_paths:
+        updated.CopyFrom(given)
+        return updated
     updated.CopyFrom(stored)
     fields = {"external_id"}
     if kind.state_field is not None:
