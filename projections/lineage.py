@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eventstore.log import record as kinds
-from eventstore.log.kinds import ARTIFACT, EXECUTION
-from eventstore.projections.index_tables import EVENTS_BY_ARTIFACT, EVENTS_BY_EXECUTION
+from eventstore.log.kinds import ARTIFACT, EXECUTION, KINDS, Kind
+from eventstore.projections.index_tables import EVENTS_OF
 from eventstore.projections.listing import Listing, NodeIds
+from eventstore.projections.point_index import PointIndex
 from eventstore.projections.projections import Projections
 from eventstore.proto import metadata_store_pb2 as mlmd
 
@@ -88,7 +89,7 @@ def walk(
         other = kinds.EXECUTION if kind == kinds.ARTIFACT else kinds.ARTIFACT
         events = [
             event
-            for event in events_of(projections, as_of, kind, level)
+            for event in events_of(projections.index, as_of, KINDS[kind], level)
             if _leads(event, kind, direction)
         ]
         # An ending node is never visited: every way to it counts.
@@ -123,17 +124,14 @@ def walk(
     )
 
 
-def events_of(
-    projections: Projections, as_of: int, kind: str, ids: Iterable[int]
-) -> list[mlmd.Event]:
-    """In the order of the gets of events: executions' as put, artifacts' by execution and type."""
-    table = EVENTS_BY_ARTIFACT if kind == kinds.ARTIFACT else EVENTS_BY_EXECUTION
+def events_of(index: PointIndex, as_of: int, kind: Kind, ids: Iterable[int]) -> list[mlmd.Event]:
+    """The events of artifacts by artifact id, execution id and type, or of executions as put."""
     events = [
         mlmd.Event.FromString(payload)
         for node_id in ids
-        for _, payload in projections.index.entries(table, node_id, as_of)
+        for _, payload in index.entries(EVENTS_OF[kind], node_id, as_of)
     ]
-    if kind == kinds.ARTIFACT:
+    if kind is ARTIFACT:
         events.sort(key=lambda event: (event.artifact_id, event.execution_id, event.type))
     return events
 

@@ -15,7 +15,7 @@ from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store import Engine
 from eventstore.store.link_puts import put_all_events
-from eventstore.store.link_reads import events_of
+from eventstore.store.link_reads import events_of_nodes
 from eventstore.store.node_puts import put_nodes
 from eventstore.store.node_reads import (
     artifacts_by_uri,
@@ -74,7 +74,7 @@ class LocalCalls(Calls):
         return artifacts_by_uri(self._engine.snapshot(as_of=self._as_of), uri)
 
     def events_of(self, kind: NodeKind, node_ids: Iterable[int]) -> list[mlmd.Event]:
-        return events_of(self._engine.snapshot(as_of=self._as_of), kind, node_ids)
+        return events_of_nodes(self._engine.snapshot(as_of=self._as_of), kind, node_ids)
 
     def nodes(
         self, kind: NodeKind, list_options: ListOptions | None, context_id: int | None = None

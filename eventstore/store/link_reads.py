@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from eventstore.errors import InvalidArgumentError, NotFoundError
-from eventstore.log.kinds import ARTIFACT, CONTEXT, NodeKind
-from eventstore.projections.index_tables import CONTEXTS_OF, EVENTS_OF, PARENTS_BY_CONTEXT
+from eventstore.log.kinds import CONTEXT, NodeKind
+from eventstore.projections.index_tables import CONTEXTS_OF, PARENTS_BY_CONTEXT
+from eventstore.projections.lineage import events_of
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.snapshot import Snapshot, distinct_ids
 from eventstore.store.wire import fill_repeated
@@ -15,7 +16,7 @@ from eventstore.store.wire import fill_repeated
 
 def get_events(snapshot: Snapshot, kind: NodeKind, request: Any, response: Any) -> None:
     node_ids = getattr(request, f"{kind.name}_ids")
-    response.events.extend(events_of(snapshot, kind, node_ids))
+    response.events.extend(events_of_nodes(snapshot, kind, node_ids))
 
 
 def get_contexts_of(snapshot: Snapshot, kind: NodeKind, request: Any, response: Any) -> None:
@@ -44,16 +45,11 @@ def get_relatives_of_each(snapshot: Snapshot, table: int, request: Any, response
             fill_repeated(response.contexts[context_id], field, payloads)
 
 
-def events_of(snapshot: Snapshot, kind: NodeKind, node_ids: Iterable[int]) -> list[mlmd.Event]:
-    """The events of artifacts by artifact id, execution id and type, or of executions as put."""
-    events = [
-        mlmd.Event.FromString(payload)
-        for node_id in distinct_ids(node_ids)
-        for _, payload in snapshot.entries(EVENTS_OF[kind], node_id)
-    ]
-    if kind is ARTIFACT:
-        events.sort(key=lambda event: (event.artifact_id, event.execution_id, event.type))
-    return events
+def events_of_nodes(
+    snapshot: Snapshot, kind: NodeKind, node_ids: Iterable[int]
+) -> list[mlmd.Event]:
+    """The events of some nodes in the order of `lineage.events_of`, those of each node once."""
+    return events_of(snapshot.index, snapshot.position, kind, distinct_ids(node_ids))
 
 
 def _context_payloads(snapshot: Snapshot, context_ids: Iterable[int]) -> list[bytes]:
