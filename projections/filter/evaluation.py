@@ -131,15 +131,7 @@ def junction(word: str, operands: Sequence[Evaluate | None]) -> Evaluate | None:
     return evaluate
 
 
-def membership(
-    left: Evaluate | None, members: Sequence[Evaluate | None], *, negated: bool
-) -> Evaluate | None:
-    equalities = [comparison("=", left, member) for member in members]
-    found = junction("OR", equalities)
-    return negation(found) if negated else found
-
-
-def long_membership(left: Evaluate | None, name: str, *, negated: bool) -> Evaluate | None:
+def long_membership(left: Evaluate | None, name: str) -> Evaluate | None:
     """Whether a value is in the list of literals, none of them NULL, that a parameter holds."""
     if left is None:
         return None
@@ -150,12 +142,12 @@ def long_membership(left: Evaluate | None, name: str, *, negated: bool) -> Evalu
             return None
         if isinstance(members[0], float):
             value = float(value)
-        return (value in members) is not negated
+        return value in members
 
     return evaluate
 
 
-def like(left: Evaluate | None, right: Evaluate | None, *, negated: bool) -> Evaluate | None:
+def like(left: Evaluate | None, right: Evaluate | None) -> Evaluate | None:
     """LIKE without regard to the case of ASCII letters, as on SQLite."""
     if left is None or right is None:
         return None
@@ -164,8 +156,7 @@ def like(left: Evaluate | None, right: Evaluate | None, *, negated: bool) -> Eva
         text, pattern = left(node, parameters), right(node, parameters)
         if text is None or pattern is None:
             return None
-        found = _like_pattern(pattern).fullmatch(text.translate(_ASCII_LOWER)) is not None
-        return found is not negated
+        return _like_pattern(pattern).fullmatch(text.translate(_ASCII_LOWER)) is not None
 
     return evaluate
 

@@ -39,18 +39,24 @@ def applied(compiler: Compiler, word: str, operands: Sequence[Typed]) -> Typed:
         return _signed(word, operands[0])
     if word in ("IS", "IS NOT"):
         return _test(operands[0], operands[1], negated=word == "IS NOT")
-    if word.endswith("IN"):
+    if word.startswith("NOT "):
+        if word == "NOT LIKE":
+            _refuse_null(word, operands)
+        found = applied(compiler, word.removeprefix("NOT "), operands)
+        evaluate = evaluation.negation(found.evaluate)
+        return replace(found, sql=f"(NOT {found.sql})", evaluate=evaluate, look_up=None)
+    if word == "IN":
         left, listed = operands
         if listed.parameter is not None:
-            return _long_membership(compiler, left, listed, negated=word != "IN")
-        return _membership(left, listed.operands, negated=word != "IN")
-    if word.endswith("BETWEEN"):
-        return _between(*operands, negated=word != "BETWEEN")
+            return _long_membership(compiler, left, listed)
+        return _membership(left, listed.operands)
+    if word == "BETWEEN":
+        return _between(*operands)
     if word in ("<<", ">>"):
         return _shift(word, *operands)
     _refuse_null(word, operands)
-    if word.endswith("LIKE"):
-        return _like(*operands, negated=word != "LIKE")
+    if word == "LIKE":
+        return _like(*operands)
     if word in ("+", "-", "*"):
         return _arithmetic(word, *operands)
     if word == "/":
@@ -135,25 +141,21 @@ def _test(subject: Typed, tested: Typed, *, negated: bool) -> Typed:
     return _negation(found) if negated else found
 
 
-def _membership(left: Typed, members: Sequence[Typed], *, negated: bool) -> Typed:
+def _membership(left: Typed, members: Sequence[Typed]) -> Typed:
     _require_comparable("IN", [left, *members])
     if left.type == NULL:
         left = replace(left, sql=f"NULL::{DUCKDB_TYPES[_widest(members)]}")
-    evaluates = [member.evaluate for member in members]
     if left.column is not None or left.property is not None:
         found = f"({left.sql} IN ({', '.join(member.sql for member in members)}))"
     else:
         # On a computed text that may be NULL, DuckDB 2.0 takes IN for another condition.
         found = f"({' OR '.join(f'{left.sql} = {member.sql}' for member in members)})"
-    return Typed(
-        f"(NOT {found})" if negated else found,
-        BOOL,
-        evaluate=evaluation.membership(left.evaluate, evaluates, negated=negated),
-        look_up=None if negated else look_up_of(left, members),
-    )
+    equalities = [evaluation.comparison("=", left.evaluate, one.evaluate) for one in members]
+    evaluate = evaluation.junction("OR", equalities)
+    return Typed(found, BOOL, evaluate=evaluate, look_up=look_up_of(left, members))
 
 
-def _long_membership(compiler: Compiler, left: Typed, listed: Typed, *, negated: bool) -> Typed:
+def _long_membership(compiler: Compiler, left: Typed, listed: Typed) -> Typed:
     """Whether a value is in a list that is a parameter; its operands say of which types it is."""
     _require_comparable("IN", [left, *listed.operands])
     kind = _widest([left, *listed.operands])
@@ -165,44 +167,28 @@ def _long_membership(compiler: Compiler, left: Typed, listed: Typed, *, negated:
         literals = compiler.parameters[parameter]
         compiler.parameters[parameter] = tuple(literal.converted(float) for literal in literals)
     sql = f"({left.sql} IN (SELECT unnest({listed.sql}::{DUCKDB_TYPES[kind]}[])))"
-    return Typed(
-        f"(NOT {sql})" if negated else sql,
-        BOOL,
-        evaluate=evaluation.long_membership(left.evaluate, parameter, negated=negated),
-        look_up=None if negated else look_up_of(left, [listed]),
-    )
+    evaluate = evaluation.long_membership(left.evaluate, parameter)
+    return Typed(sql, BOOL, evaluate=evaluate, look_up=look_up_of(left, [listed]))
 
 
-def _between(subject: Typed, low: Typed, high: Typed, *, negated: bool) -> Typed:
+def _between(subject: Typed, low: Typed, high: Typed) -> Typed:
     _require_comparable("BETWEEN", [subject, low, high])
-    if subject.type == NULL:
-        subject = (
-            replace(subject, sql="NULL::BIGINT")
-            if {low.type, high.type}
-            <= {
-                *NUMERIC,
-                NULL,
-            }
-            else subject
-        )
+    if subject.type == NULL and {low.type, high.type} <= {*NUMERIC, NULL}:
+        subject = replace(subject, sql="NULL::BIGINT")
     bounds = [
         evaluation.comparison(">=", subject.evaluate, low.evaluate),
         evaluation.comparison("<=", subject.evaluate, high.evaluate),
     ]
     sql = f"({subject.sql} BETWEEN {low.sql} AND {high.sql})"
-    evaluate = evaluation.junction("AND", bounds)
-    if negated:
-        return Typed(f"(NOT {sql})", BOOL, evaluate=evaluation.negation(evaluate))
-    return Typed(sql, BOOL, evaluate=evaluate)
+    return Typed(sql, BOOL, evaluate=evaluation.junction("AND", bounds))
 
 
-def _like(left: Typed, right: Typed, *, negated: bool) -> Typed:
+def _like(left: Typed, right: Typed) -> Typed:
     if left.type != STRING or right.type != STRING:
         raise _no_signature("LIKE", [left, right])
     # As SQLite and MySQL do it for MLMD: the case of ASCII letters does not count.
     sql = functions.like_without_case(left.sql, right.sql)
-    evaluate = evaluation.like(left.evaluate, right.evaluate, negated=negated)
-    return Typed(f"(NOT {sql})" if negated else sql, BOOL, evaluate=evaluate)
+    return Typed(sql, BOOL, evaluate=evaluation.like(left.evaluate, right.evaluate))
 
 
 # Arithmetic
