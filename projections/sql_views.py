@@ -170,39 +170,38 @@ def run_sql(
     *,
     timeout_seconds: float | None = None,
 ) -> pa.Table:
-    """Run one query over the views as of a position; the cursor is closed.
+    """Run one query over the views as of a position.
 
     The connection's settings keep it from files, extensions and settings, a read-only transaction
     from changes, `checked_query` from all but the views. Raises InvalidArgumentError for what is
     not one such query, or one that fails, ResourceExhaustedError when it or its result needs too
     much memory, and DeadlineExceededError when it takes too long.
     """
-    with contextlib.closing(cursor):
-        ((database,),) = cursor.execute("SELECT current_database()").fetchall()
-        views = view_definitions(f'"{database}".main', position)
+    ((database,),) = cursor.execute("SELECT current_database()").fetchall()
+    views = view_definitions(f'"{database}".main', position)
+    try:
+        checked = checked_query(cursor, query, views, parameters)
+    except _FAILURES as error:
+        raise _translated(error, is_late=False) from None
+    if checked.views & {"commits", "records"}:
+        cursor.register(LOG_RECORDS, log.dataset(position, _RECORD_COLUMNS))
+    else:
+        del views["commits"], views["records"]
+    for name, definition in views.items():
+        cursor.execute(f"CREATE TEMP VIEW {name} AS {definition}")
+    # The tables have names of views, and others: none of them may be found.
+    cursor.execute("SET search_path = 'temp'")
+    cursor.execute("BEGIN TRANSACTION READ ONLY")
+    seconds = math.inf if timeout_seconds is None else timeout_seconds
+    with Deadline(cursor, seconds) as deadline:
         try:
-            checked = checked_query(cursor, query, views, parameters)
+            return _result(_readable(cursor.sql(checked.text, params=parameters)))
+        except duckdb.BinderException as error:
+            columns = _columns(cursor, checked.views)
+            meant = _meant(error, columns)
+            raise InvalidArgumentError(f"the query fails: {error}{meant}") from None
         except _FAILURES as error:
-            raise _translated(error, is_late=False) from None
-        if checked.views & {"commits", "records"}:
-            cursor.register(LOG_RECORDS, log.dataset(position, _RECORD_COLUMNS))
-        else:
-            del views["commits"], views["records"]
-        for name, definition in views.items():
-            cursor.execute(f"CREATE TEMP VIEW {name} AS {definition}")
-        # The tables have names of views, and others: none of them may be found.
-        cursor.execute("SET search_path = 'temp'")
-        cursor.execute("BEGIN TRANSACTION READ ONLY")
-        seconds = math.inf if timeout_seconds is None else timeout_seconds
-        with Deadline(cursor, seconds) as deadline:
-            try:
-                return _result(_readable(cursor.sql(checked.text, params=parameters)))
-            except duckdb.BinderException as error:
-                columns = _columns(cursor, checked.views)
-                meant = _meant(error, columns)
-                raise InvalidArgumentError(f"the query fails: {error}{meant}") from None
-            except _FAILURES as error:
-                raise _translated(error, is_late=deadline.is_over) from None
+            raise _translated(error, is_late=deadline.is_over) from None
 
 
 def _columns(cursor: duckdb.DuckDBPyConnection, views: Iterable[str]) -> dict[str, list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from typing import Any, Final
 
@@ -33,8 +32,8 @@ def is_interrupted_fast(sql: str) -> bool:
 def all_rows(
     cursor: duckdb.DuckDBPyConnection, sql: str | duckdb.Statement, parameters: dict[str, Any]
 ) -> list[tuple[Any, ...]]:
-    """All rows of a query; closes the cursor."""
-    with contextlib.closing(cursor), Deadline(cursor):
+    """All rows of a query."""
+    with Deadline(cursor):
         try:
             try:
                 return cursor.execute(sql, parameters).fetchall()

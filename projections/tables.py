@@ -162,23 +162,16 @@ class Tables:
         Raises InvalidArgumentError when its values cannot be computed, as for an integer overflow,
         and ResourceExhaustedError when it needs too much memory.
         """
-        with self._mutex:
-            upto = self._promised
-            opened = self._folded(upto)
-            statement, kept = self._statement(sql), opened.keep()
+        is_fast = is_interrupted_fast(sql)
+
+        def rows(cursor: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
+            return all_rows(cursor, self._statement(cursor, sql) if is_fast else sql, parameters)
+
         try:
-            if is_interrupted_fast(sql):
-                with kept as cursor:
-                    return all_rows(cursor, statement, parameters)
-            return answer_or_leave(
-                kept, lambda cursor: all_rows(cursor, sql, parameters), LEFT_AFTER_SECONDS
-            )
+            left_after = None if is_fast else LEFT_AFTER_SECONDS
+            return self.asked(rows, self._promised, left_after_seconds=left_after)
         except DeadlineExceededError:
             raise too_slow() from None
-        except duckdb.Error as error:
-            return self._asked_again(
-                error, opened, lambda cursor: all_rows(cursor, sql, parameters), upto
-            )
 
     def listed(self, listing: Listing) -> list[tuple[int, int]]:
         """(id, order value) of the nodes that are asked for, of a position that is folded.
@@ -203,12 +196,9 @@ class Tables:
 
     def arrow(self, sql: str, parameters: dict[str, Any]) -> pa.Table:
         """A query's rows as columns, for very many of them."""
-
-        def columns(cursor: duckdb.DuckDBPyConnection) -> pa.Table:
-            with contextlib.closing(cursor):
-                return cursor.sql(sql, params=parameters).to_arrow_table()
-
-        return self.asked(columns, self.checkpoint())
+        return self.asked(
+            lambda cursor: cursor.sql(sql, params=parameters).to_arrow_table(), self.checkpoint()
+        )
 
     def asked(
         self,
@@ -217,7 +207,7 @@ class Tables:
         *,
         left_after_seconds: float | None = None,
     ) -> _Answer:
-        """The answer of `ask`, which closes its cursor, on tables folded up to a position.
+        """The answer of `ask` to a cursor on tables folded up to a position.
 
         It is asked once more, of new tables, when the first ones turn out to be damaged. Raises
         DeadlineExceededError when it takes longer than `left_after_seconds`.
@@ -402,17 +392,19 @@ class Tables:
         self, sql: str, parameters: dict[str, Any] | list[Any] | None = None
     ) -> duckdb.DuckDBPyConnection:
         """Run a statement of a fold."""
-        return self._connection().execute(self._statement(sql), parameters)
+        connection = self._connection()
+        return connection.execute(self._statement(connection, sql), parameters)
 
-    def _statement(self, sql: str) -> duckdb.Statement:
+    def _statement(self, connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
         """Parse each of the statements that recur once."""
-        statement = self._statements.get(sql)
-        if statement is None:
-            (statement,) = self._connection().extract_statements(sql)
-            if len(self._statements) >= _STATEMENTS_MAX:
-                self._statements.clear()
-            self._statements[sql] = statement
-        return statement
+        with self._mutex:
+            statement = self._statements.get(sql)
+            if statement is None:
+                (statement,) = connection.extract_statements(sql)
+                if len(self._statements) >= _STATEMENTS_MAX:
+                    self._statements.clear()
+                self._statements[sql] = statement
+            return statement
 
 
 def _are_changed(opened: OpenedTables | None, error: duckdb.Error) -> bool:

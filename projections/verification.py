@@ -197,7 +197,7 @@ def _tables_findings(log: Log, path: Path, not_checked: list[str]) -> Iterator[F
     expected = Tables(_LogUpTo(log, position), None)
     try:
         expected.fold(position)
-        wanted = expected.asked(_digests_and_close, position)
+        wanted = expected.asked(_digests, position)
     finally:
         expected.close()
     wrong = [name for name in {**wanted, **found} if found.get(name) != wanted.get(name)]
@@ -220,11 +220,6 @@ def _digests(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     }
     found["the definitions"] = connection.execute(_OBJECTS).fetchall()
     return found
-
-
-def _digests_and_close(cursor: duckdb.DuckDBPyConnection) -> dict[str, Any]:
-    with cursor:
-        return _digests(cursor)
 
 
 class _LogUpTo:
