@@ -301,19 +301,18 @@ _NAMED: Final[dict[str, type[duckdb.Error]]] = {
 
 def _persisted(log: Log, path: Path) -> OpenedTables | None:
     """The tables in an existing file; None when it holds none of this log and format."""
+    connection = None
     try:
         connection = _connected(log, str(path))
-    except duckdb.Error as error:
-        if is_in_use(error) or isinstance(error, duckdb.OutOfMemoryException):
-            raise
-        _LOGGER.warning("%s is unusable (%s): building it again", path, error)
-        return None
-    try:
         if _is_usable(connection, log, path):
             return OpenedTables(connection, path)
     except duckdb.Error as error:
+        is_refused = is_in_use(error) or isinstance(error, duckdb.OutOfMemoryException)
+        if connection is None and is_refused:
+            raise
         _LOGGER.warning("%s is unusable (%s): building it again", path, error)
-    connection.close()
+    if connection is not None:
+        connection.close()
     return None
 
 
@@ -354,27 +353,22 @@ def _created(log: Log, database: str) -> duckdb.DuckDBPyConnection:
 
 
 def _connected(log: Log, database: str, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
-    with _opening:
-        return _configured(log, database, read_only=read_only)
-
-
-def _configured(log: Log, database: str, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-    configuration = dict(_CONFIGURATION)
+    configuration = _CONFIGURATION | {"memory_limit": _memory_limit()}
     if database == ":memory:":
         # Otherwise what does not fit in memory would go into the working directory.
         configuration["temp_directory"] = ""
-    configuration["memory_limit"] = _memory_limit()
-    connection = duckdb.connect(database, read_only=read_only, config=configuration)
-    # Not in the configuration, which has to be the same wherever this process opens the file; where
-    # it has opened it before, all is set and locked.
-    with contextlib.suppress(duckdb.InvalidInputException):
-        if log.position <= ONE_THREAD_RECORDS_MAX and database != ":memory:":
-            connection.execute("SET threads = 1")
-        # Times are instants, and their texts the same on every machine.
-        connection.execute("SET GLOBAL TimeZone = 'UTC'")
-        avoid_misleading_statistics(connection)
-        connection.execute("SET lock_configuration = true")
-    return connection
+    with _opening:
+        connection = duckdb.connect(database, read_only=read_only, config=configuration)
+        # Not in the configuration, which has to be the same wherever this process opens the file;
+        # where it has opened it before, all is set and locked.
+        with contextlib.suppress(duckdb.InvalidInputException):
+            if log.position <= ONE_THREAD_RECORDS_MAX and database != ":memory:":
+                connection.execute("SET threads = 1")
+            # Times are instants, and their texts the same on every machine.
+            connection.execute("SET GLOBAL TimeZone = 'UTC'")
+            avoid_misleading_statistics(connection)
+            connection.execute("SET lock_configuration = true")
+        return connection
 
 
 @cache
@@ -397,10 +391,7 @@ _CONFIGURATION: Final[dict[str, str | bool | int | float | list[str]]] = {
 }
 """Safe: nothing is loaded, and nothing outside the database is read or written."""
 
-if hasattr(os, "register_at_fork"):
-    # No child is forked while a thread opens a database, since DuckDB has locks of its own there.
-    os.register_at_fork(
-        before=_opening.acquire,
-        after_in_parent=_opening.release,
-        after_in_child=_opening.release,
-    )
+# No child is forked while a thread opens a database, since DuckDB has locks of its own there.
+os.register_at_fork(
+    before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_opening.release
+)
