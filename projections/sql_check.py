@@ -121,7 +121,7 @@ def _views_named(parsed: Any, views: Collection[str]) -> frozenset[str]:
                 raise _refused(f"the table {_path(part)}", views)
             tables.add(part["table_name"].lower())
         elif kind == "TABLE_FUNCTION":
-            _check_function(part["function"], _TABLE_FUNCTIONS, views)
+            _check_function(part["function"], views)
         elif kind == "SHOW_REF" and part.get("query") is None:
             raise _refused(f"SHOW or DESCRIBE of {part.get('table_name')!r}", views)
         if part.get("function_name", "").lower() in _REFUSED_FUNCTIONS:
@@ -164,9 +164,9 @@ def _named_queries(part: dict[str, Any]) -> list[str]:
     return names
 
 
-def _check_function(function: Any, allowed: Collection[str], views: Collection[str]) -> None:
+def _check_function(function: Any, views: Collection[str]) -> None:
     name = function.get("function_name", "").lower()
-    if name not in allowed or function.get("schema") or function.get("catalog"):
+    if name not in _TABLE_FUNCTIONS or function.get("schema") or function.get("catalog"):
         raise _refused(f"the function {name!r} in FROM", views)
 
 
