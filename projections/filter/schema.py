@@ -112,100 +112,70 @@ class Neighbour:
     has_type: bool = False
 
 
-_TIMES: Final = {
-    "create_time_since_epoch": Column("create_time", INT64),
-    "last_update_time_since_epoch": Column("update_time", INT64),
-}
 _NODE: Final = {
     "id": Column("id", INT64),
     "type_id": Column("type_id", INT64),
     "name": Column("name", STRING),
     "external_id": Column("external_id", STRING),
-    **_TIMES,
+    "create_time_since_epoch": Column("create_time", INT64),
+    "last_update_time_since_epoch": Column("update_time", INT64),
 }
-_ARTIFACT_STATE: Final = Column("state", INT64, ARTIFACT_STATES)
-_EXECUTION_STATE: Final = Column("state", INT64, EXECUTION_STATES)
-
 COLUMNS: Final = {
-    "artifact": {**_NODE, "uri": Column("uri", STRING), "state": _ARTIFACT_STATE},
-    "execution": {**_NODE, "last_known_state": _EXECUTION_STATE},
+    "artifact": {
+        **_NODE,
+        "uri": Column("uri", STRING),
+        "state": Column("state", INT64, ARTIFACT_STATES),
+    },
+    "execution": {**_NODE, "last_known_state": Column("state", INT64, EXECUTION_STATES)},
     "context": _NODE,
 }
 """The columns of the listed node, `type` apart."""
 
-_NEIGHBOUR_NODE: Final = {
-    "id": Column("id", INT64),
-    "name": Column("name", STRING),
-    "external_id": Column("external_id", STRING),
-    **_TIMES,
-}
-_CONTEXT_FIELDS: Final = {name: c for name, c in _NEIGHBOUR_NODE.items() if name != "external_id"}
 
+def _linked(links: str, near: str, far: str, kind: str, *without: str) -> Neighbour:
+    """Nodes of a kind, by way of a table of links."""
 
-def _linked(links: str, near: str, far: str, nodes: str) -> Callable[[str], tuple[Join, ...]]:
     def joins(alias: str) -> tuple[Join, ...]:
         link = f"{alias}_link"
         return (
             Join(links, link, node_key=near, ends=False, repeats=True),
-            Join(nodes, alias, on=(f"{alias}.id = {link}.{far}",)),
+            Join(f"{kind}s", alias, on=(f"{alias}.id = {link}.{far}",)),
         )
 
-    return joins
+    left_out = ("type_id", *without)
+    fields = {name: column for name, column in COLUMNS[kind].items() if name not in left_out}
+    return Neighbour(fields, joins, has_type=True)
 
 
-def _events(near: str) -> Callable[[str], tuple[Join, ...]]:
-    return lambda alias: (Join("events", alias, node_key=near, ends=False, repeats=True),)
+def _contexts(links: str, near: str, far: str) -> Neighbour:
+    return _linked(links, near, far, "context", "external_id")
 
 
-_EVENT_FIELDS: Final = {
-    "type": Column("type", INT64, EVENT_TYPES),
-    "milliseconds_since_epoch": Column("time", INT64),
-}
+def _events(near: str, far: str) -> Neighbour:
+    fields = {
+        "type": Column("type", INT64, EVENT_TYPES),
+        "milliseconds_since_epoch": Column("time", INT64),
+        far: Column(far, INT64),
+    }
+    return Neighbour(
+        fields, lambda alias: (Join("events", alias, node_key=near, ends=False, repeats=True),)
+    )
+
 
 NEIGHBOURS: Final = {
     "artifact": {
-        "contexts": Neighbour(
-            _CONTEXT_FIELDS,
-            _linked("attributions", "artifact_id", "context_id", "contexts"),
-            has_type=True,
-        ),
-        "events": Neighbour(
-            {**_EVENT_FIELDS, "execution_id": Column("execution_id", INT64)},
-            _events("artifact_id"),
-        ),
+        "contexts": _contexts("attributions", "artifact_id", "context_id"),
+        "events": _events("artifact_id", "execution_id"),
     },
     "execution": {
-        "contexts": Neighbour(
-            _CONTEXT_FIELDS,
-            _linked("associations", "execution_id", "context_id", "contexts"),
-            has_type=True,
-        ),
-        "events": Neighbour(
-            {**_EVENT_FIELDS, "artifact_id": Column("artifact_id", INT64)},
-            _events("execution_id"),
-        ),
+        "contexts": _contexts("associations", "execution_id", "context_id"),
+        "events": _events("execution_id", "artifact_id"),
     },
     "context": {
-        "parent_contexts": Neighbour(
-            _CONTEXT_FIELDS,
-            _linked("parent_contexts", "child_id", "parent_id", "contexts"),
-            has_type=True,
-        ),
-        "child_contexts": Neighbour(
-            _CONTEXT_FIELDS,
-            _linked("parent_contexts", "parent_id", "child_id", "contexts"),
-            has_type=True,
-        ),
-        "artifacts": Neighbour(
-            {**_NEIGHBOUR_NODE, "uri": Column("uri", STRING), "state": _ARTIFACT_STATE},
-            _linked("attributions", "context_id", "artifact_id", "artifacts"),
-            has_type=True,
-        ),
-        "executions": Neighbour(
-            {**_NEIGHBOUR_NODE, "last_known_state": _EXECUTION_STATE},
-            _linked("associations", "context_id", "execution_id", "executions"),
-            has_type=True,
-        ),
+        "parent_contexts": _contexts("parent_contexts", "child_id", "parent_id"),
+        "child_contexts": _contexts("parent_contexts", "parent_id", "child_id"),
+        "artifacts": _linked("attributions", "context_id", "artifact_id", "artifact"),
+        "executions": _linked("associations", "context_id", "execution_id", "execution"),
     },
 }
 """The neighbours of each node kind by the prefix of their alias."""
