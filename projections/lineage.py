@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eventstore.log import record as kinds
-from eventstore.log.kinds import ARTIFACT, EXECUTION, KINDS, Kind
+from eventstore.log.kinds import ARTIFACT, EXECUTION, NodeKind
 from eventstore.projections.index_tables import EVENTS_OF
 from eventstore.projections.listing import Listing, NodeIds
 from eventstore.projections.point_index import PointIndex
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from eventstore.projections.filter import FilterSql
 
 _Query = mlmd.LineageSubgraphQueryOptions
+_NODE_KINDS = {kind.name: kind for kind in (ARTIFACT, EXECUTION)}
 
 INPUTS = frozenset((mlmd.Event.INPUT, mlmd.Event.DECLARED_INPUT, mlmd.Event.INTERNAL_INPUT))
 OUTPUTS = frozenset(
@@ -89,7 +90,7 @@ def walk(
         other = kinds.EXECUTION if kind == kinds.ARTIFACT else kinds.ARTIFACT
         events = [
             event
-            for event in events_of(projections.index, as_of, KINDS[kind], level)
+            for event in events_of(projections.index, as_of, _NODE_KINDS[kind], level)
             if _leads(event, kind, direction)
         ]
         # An ending node is never visited: every way to it counts.
@@ -124,7 +125,9 @@ def walk(
     )
 
 
-def events_of(index: PointIndex, as_of: int, kind: Kind, ids: Iterable[int]) -> list[mlmd.Event]:
+def events_of(
+    index: PointIndex, as_of: int, kind: NodeKind, ids: Iterable[int]
+) -> list[mlmd.Event]:
     """The events of artifacts by artifact id, execution id and type, or of executions as put."""
     events = [
         mlmd.Event.FromString(payload)
@@ -146,8 +149,9 @@ def _ends(
     """Those of the nodes at which the walk ends."""
     if kind not in endings or not ids:
         return set()
-    node_kind = ARTIFACT if kind == ARTIFACT.name else EXECUTION
-    listing = Listing(node_kind, as_of, among=NodeIds(sorted(ids)), where=endings[kind].where())
+    listing = Listing(
+        _NODE_KINDS[kind], as_of, among=NodeIds(sorted(ids)), where=endings[kind].where()
+    )
     return {node_id for node_id, _ in projections.planner.find(listing).rows}
 
 

@@ -6,7 +6,7 @@ import sys
 
 from eventstore.errors import InvalidArgumentError, NotFoundError
 from eventstore.lineage.graph import Graph, edge_of, graph_of
-from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION, KINDS, NodeKind
+from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION, NodeKind
 from eventstore.projections import index_tables as tables
 from eventstore.projections.lineage import events_of, walk
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -82,7 +82,7 @@ def part_of(snapshot: Snapshot, graph: Graph, kind: str, node_id: int) -> Graph:
     level = [(kind, node_id)]
     events: list[mlmd.Event] = []
     while level:
-        of_kind, node_ids = KINDS[level[0][0]], [key[1] for key in level]
+        of_kind, node_ids = node_kind(level[0][0]), [key[1] for key in level]
         found = events_of(snapshot.index, snapshot.position, of_kind, node_ids)
         events += found
         ends = {end for event in found for end in _ends(event)}
