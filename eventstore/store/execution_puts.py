@@ -9,7 +9,7 @@ from eventstore.errors import InvalidArgumentError, NotFoundError, OutOfRangeErr
 from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
-from eventstore.store.link_puts import put_event, put_in_context
+from eventstore.store.link_puts import put_all_events, put_in_context
 from eventstore.store.node_puts import (
     check_properties,
     describe,
@@ -43,7 +43,7 @@ def put_execution(
     for index, pair in enumerate(pairs):
         if pair.HasField("event"):
             event = _event_of_pair(pair, artifact_ids[index], execution_id)
-            put_event(transaction, event)
+            put_all_events(transaction, [event])
             artifact_ids[index] = event.artifact_id
     context_ids = []
     linked_artifact_ids = [id_ for id_ in artifact_ids if id_ is not None]
@@ -108,7 +108,7 @@ def put_lineage_subgraph(
             event.execution_id = execution_ids[edge.execution_index]
         if edge.HasField("artifact_index"):
             event.artifact_id = artifact_ids[edge.artifact_index]
-        put_event(transaction, event)
+        put_all_events(transaction, [event])
     response.execution_ids.extend(execution_ids)
     response.artifact_ids.extend(artifact_ids)
     response.context_ids.extend(context_ids)

@@ -6,7 +6,7 @@ from functools import partial
 
 from eventstore.errors import InvalidArgumentError, NotFoundError, UnimplementedError
 from eventstore.log.kinds import ARTIFACT, EXECUTION, NODE_KINDS, NodeKind
-from eventstore.projections import index_tables as tables
+from eventstore.projections.index_tables import CONTEXTS_OF
 from eventstore.projections.lineage import Ending, walk
 from eventstore.projections.listing import Listing
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -37,7 +37,9 @@ def get_lineage_subgraph(
         as_of=snapshot.position,
         starting_kind=starting_kind.name,
         starting_ids=starting_ids,
-        max_num_hops=_max_num_hops(options),
+        max_num_hops=min(options.max_num_hops, MAX_HOPS)
+        if options.HasField("max_num_hops")
+        else MAX_HOPS,
         direction=options.direction,
         endings=_endings(options),
     )
@@ -45,20 +47,18 @@ def get_lineage_subgraph(
     graph.SetInParent()
     wanted = set(request.read_mask.paths) or {field.name for field in graph.DESCRIPTOR.fields}
     context_ids = set()
-    for artifact_id in sorted(found.artifact_ids):
-        if "artifacts" in wanted:
-            graph.artifacts.add(id=artifact_id)
-        for context_id in snapshot.linked_ids(tables.CONTEXTS_BY_ARTIFACT, artifact_id):
-            context_ids.add(context_id)
-            if "attributions" in wanted:
-                graph.attributions.add(artifact_id=artifact_id, context_id=context_id)
-    for execution_id in sorted(found.execution_ids):
-        if "executions" in wanted:
-            graph.executions.add(id=execution_id)
-        for context_id in snapshot.linked_ids(tables.CONTEXTS_BY_EXECUTION, execution_id):
-            context_ids.add(context_id)
-            if "associations" in wanted:
-                graph.associations.add(execution_id=execution_id, context_id=context_id)
+    for kind, links, node_ids in (
+        (ARTIFACT, "attributions", found.artifact_ids),
+        (EXECUTION, "associations", found.execution_ids),
+    ):
+        for node_id in sorted(node_ids):
+            if kind.plural in wanted:
+                getattr(graph, kind.plural).add(id=node_id)
+            for context_id in snapshot.linked_ids(CONTEXTS_OF[kind], node_id):
+                context_ids.add(context_id)
+                if links in wanted:
+                    ends = {f"{kind.name}_id": node_id, "context_id": context_id}
+                    getattr(graph, links).add(**ends)
     if "contexts" in wanted:
         for context_id in sorted(context_ids):
             graph.contexts.add(id=context_id)
@@ -94,10 +94,6 @@ def _starting_nodes(
     if not rows:
         raise NotFoundError(f"no {kind.name} matches the starting filter_query {text!r}")
     return kind, [row[0] for row in rows]
-
-
-def _max_num_hops(options: mlmd.LineageSubgraphQueryOptions) -> int:
-    return min(options.max_num_hops, MAX_HOPS) if options.HasField("max_num_hops") else MAX_HOPS
 
 
 def _endings(options: mlmd.LineageSubgraphQueryOptions) -> dict[str, Ending]:

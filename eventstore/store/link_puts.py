@@ -45,11 +45,6 @@ def put_all_events(transaction: Transaction, events: Sequence[mlmd.Event]) -> No
         _put_event(transaction, event, key)
 
 
-def put_event(transaction: Transaction, event: mlmd.Event) -> None:
-    """Append one event; its time becomes now when it has none."""
-    _put_event(transaction, event, event_key(event.artifact_id, event.execution_id, event.type))
-
-
 def put_attributions_and_associations(
     transaction: Transaction,
     request: service.PutAttributionsAndAssociationsRequest,

@@ -85,7 +85,8 @@ def list_page(
         return Page(found, position, "")
     last_id, last_value = rows[size - 1]
     next_token = _PageToken(order.field, order.is_asc, last_value, last_id, position)
-    return Page(found._replace(rows=rows[:size]), position, _encode_token(next_token))
+    encoded = base64.urlsafe_b64encode(msgspec.msgpack.encode(next_token)).decode().rstrip("=")
+    return Page(found._replace(rows=rows[:size]), position, encoded)
 
 
 def listing_of(
@@ -131,10 +132,6 @@ def _compiled_filter(kind: NodeKind, options: mlmd.ListOperationOptions) -> Filt
     from eventstore.projections.filter import compile_filter
 
     return compile_filter(options.filter_query, kind.name)
-
-
-def _encode_token(token: _PageToken) -> str:
-    return base64.urlsafe_b64encode(msgspec.msgpack.encode(token)).decode().rstrip("=")
 
 
 def _parse_token(options: mlmd.ListOperationOptions) -> _PageToken:
