@@ -6,15 +6,11 @@ import secrets
 import threading
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from xxhash import xxh3_64_intdigest
 
 from eventstore.log import Log
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _STRETCHES_MAX: Final = 64
 _KNOWN_MAX: Final = 1_024
@@ -76,14 +72,10 @@ class BaseCheck:
     def _read(self, first: int, last: int) -> array[int]:
         digests = array("Q")
         for batch in self._log.scan(first - 1, last, _COLUMNS):
-            digests.extend(map(self._digest, *_columns(batch)))
+            digests.extend(map(self._digest, *(batch[name].to_pylist() for name in _COLUMNS[1:])))
         return digests
 
     def _digest(self, kind: str, entity_id: int, payload: bytes | None) -> int:
         return xxh3_64_intdigest(
             b"%b/%d/%b" % (kind.encode(), entity_id, payload or b""), self._seed
         )
-
-
-def _columns(batch: pa.RecordBatch) -> Iterable[list[Any]]:
-    return (batch[name].to_pylist() for name in _COLUMNS[1:])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from eventstore.log.os_errors import starting_thread
@@ -28,28 +27,19 @@ class Deadline:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, seconds: float | None = None) -> None:
         """Without `seconds` it has those of a filter."""
-        self._connection = connection
+        self.connection = connection
         self._ends = time.monotonic() + (STATEMENT_SECONDS_MAX if seconds is None else seconds)
 
     def __enter__(self) -> Deadline:
         _watch.add(self)
         return self
 
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _value: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         _watch.remove(self)
 
     @property
     def is_over(self) -> bool:
         return time.monotonic() >= self._ends
-
-    def interrupt_if_over(self) -> None:
-        if self.is_over:
-            self._connection.interrupt()
 
 
 class _Watch:
@@ -93,7 +83,8 @@ class _Watch:
     def _interrupt_those_over(self) -> None:
         # Not in the loop, whose variables would keep the last connection alive.
         for deadline in self._watched:
-            deadline.interrupt_if_over()
+            if deadline.is_over:
+                deadline.connection.interrupt()
 
 
 _watch = _Watch()

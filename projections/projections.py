@@ -319,10 +319,10 @@ class Projections:
             return self._tables
 
 
-def _size(path: Path | None) -> int:
+def _size(path: Path) -> int:
     """The bytes of a file; 0 when there is none, since others may remove it at any moment."""
     try:
-        return path.stat().st_size if path is not None and path.is_file() else 0
+        return path.stat().st_size if path.is_file() else 0
     except OSError:
         return 0
 

@@ -193,13 +193,12 @@ class Rows:
         return self._levels[-1].row.finished()
 
     def _take(self) -> Token:
-        token = self._tokens[self._next] if self._next < len(self._tokens) else _END
+        token = self._peek()
         self._next += 1
         return token
 
-    def _peek(self, ahead: int = 0) -> Token:
-        place = self._next + ahead
-        return self._tokens[place] if place < len(self._tokens) else _END
+    def _peek(self) -> Token:
+        return self._tokens[self._next] if self._next < len(self._tokens) else _END
 
     def _open(self, opened: str) -> _Level:
         level = _Level(opened, _Row(self._compiler))
