@@ -18,6 +18,7 @@ from eventstore.cli.entities import (
 from eventstore.cli.moments import Moment, said_back
 from eventstore.cli.results import Output, Table, note
 from eventstore.cli.stores import opened_store
+from eventstore.moments import position_of
 from eventstore.wording import are, counted
 
 if TYPE_CHECKING:
@@ -71,8 +72,8 @@ def diff_command(
         moments = first.upto(), None if second is None else second.upto()
         for moment in (first, second):
             if moment is not None and moment.number is None:
-                position = store._engine.position_of(
-                    moment.upto(), or_start=moment is first, said=moment.text
+                position = position_of(
+                    store._engine, moment.upto(), or_start=moment is first, said=moment.text
                 )
                 if position:
                     said_back(store.log, moment, position, output)

@@ -14,7 +14,7 @@ from eventstore.cli.help import nearest
 from eventstore.cli.results import Output, note
 from eventstore.log import Log
 from eventstore.metadata_store.metadata_store import AsOfStore, MetadataStore
-from eventstore.store.engine import MILLISECONDS_MIN
+from eventstore.moments import MILLISECONDS_MIN
 
 _AGO = re.compile(r"(\d+) (second|minute|hour|day|week)s? ago")
 _POSIX_NAME = r"([A-Za-z]{3,}|<[A-Za-z0-9+-]{3,}>)"

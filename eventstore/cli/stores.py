@@ -13,6 +13,7 @@ from eventstore.log import Progress
 from eventstore.log.stores import open_log
 from eventstore.metadata_store.metadata_store import AsOfStore, MetadataStore
 from eventstore.metadata_store.opening import open_directory
+from eventstore.moments import range_of
 from eventstore.projections import Projections
 from eventstore.shown_text import shown_text
 
@@ -43,7 +44,8 @@ def positions_between(
     A position stands for itself, be it inside a commit. Raises InvalidArgumentError for moments
     beyond the log, in the wrong order, and for `until` before the first commit.
     """
-    after, upto = store._engine.range_of(
+    after, upto = range_of(
+        store._engine,
         None if since is None else since.before(),
         None if until is None else until.upto(),
         said=(None if since is None else since.text, None if until is None else until.text),

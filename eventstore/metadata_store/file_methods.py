@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from eventstore import errors
 from eventstore.log import Finding, Progress, VerifyReport
 from eventstore.log.os_errors import named_path
+from eventstore.moments import range_of
 from eventstore.store import Engine
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class FileMethods:
         it anew), NotFoundError for a checkpoint of another store, InvalidArgumentError for moments
         that `as_of` refuses or that are swapped, and for checkpoints together with a range.
         """
-        after, upto = self._engine.range_of(since, until)
+        after, upto = range_of(self._engine, since, until)
         report = self._engine.log.verify(
             progress,
             after=after,

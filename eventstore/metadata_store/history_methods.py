@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from eventstore.moments import position_of, range_of
 from eventstore.store import Engine
 from eventstore.store.snapshot import Snapshot
 
@@ -76,7 +77,7 @@ class HistoryMethods:
         from eventstore.history import changes
 
         newest = self._snapshot().position
-        after, upto = self._engine.range_of(since, until)
+        after, upto = range_of(self._engine, since, until)
         return changes(
             self._engine.log,
             self._engine.projections.index,
@@ -120,5 +121,5 @@ class HistoryMethods:
 
     def _positions(self, first: Moment, second: Moment | None) -> tuple[int, int]:
         newest = self._snapshot().position
-        earlier = self._engine.position_of(first, or_start=True)
-        return earlier, newest if second is None else min(newest, self._engine.position_of(second))
+        earlier = position_of(self._engine, first, or_start=True)
+        return earlier, newest if second is None else min(newest, position_of(self._engine, second))

@@ -23,6 +23,7 @@ from eventstore.metadata_store.local_calls import RETRIES, LocalCalls
 from eventstore.metadata_store.opening import open_configured, open_directory
 from eventstore.metadata_store.reader import MetadataReader
 from eventstore.metadata_store.recording_methods import RecordingMethods
+from eventstore.moments import position_of
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store import Engine
@@ -171,7 +172,7 @@ class MetadataStore(FileMethods, RecordingMethods, MetadataReader):
         >>> store.as_of(then).get_artifacts_by_id([1])[0].state == dataset.LIVE
         True
         """
-        return AsOfStore(self._engine, self._engine.position_of(moment))
+        return AsOfStore(self._engine, position_of(self._engine, moment))
 
     @contextmanager
     def acting(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from eventstore.errors import FailedPreconditionError, InvalidArgumentError, OutOfRangeError
 from eventstore.log.kinds import CONTEXT, NODE_KINDS
 from eventstore.metadata_store.calls import checked_limit, list_operation
+from eventstore.moments import position_of
 from eventstore.store import Engine
 from eventstore.store.snapshot import Snapshot
 
@@ -150,7 +151,7 @@ class SqlMethods:
                 f"timeout_seconds={timeout_seconds}: give a number above 0, or None for no limit"
             )
         newest = self._snapshot().position
-        position = newest if as_of is None else min(newest, self._engine.position_of(as_of))
+        position = newest if as_of is None else min(newest, position_of(self._engine, as_of))
         table = self._engine.projections.sql(
             query, parameters, position, timeout_seconds=timeout_seconds
         )

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
-from datetime import datetime, timezone
 from functools import partial
 from typing import Any
 
 from eventstore.errors import (
     AbortedError,
     FailedPreconditionError,
-    InvalidArgumentError,
     UnimplementedError,
 )
 from eventstore.log import Log, PositionConflictError
 from eventstore.log.forking import renew_in_children
 from eventstore.log.readable import UNREADABLE, refuse_unreadable, unreadable_request
-from eventstore.plain_json import moment_of_milliseconds, moment_text
 from eventstore.projections import Projections
 from eventstore.projections.projections import IndexBuiltAgainError
 from eventstore.store.attribution import Attribution, current_attribution
@@ -27,12 +23,6 @@ from eventstore.store.rpcs import GETS, PUTS
 from eventstore.store.snapshot import Snapshot
 from eventstore.store.system_types import put_system_types
 from eventstore.store.transaction import Transaction
-
-MILLISECONDS_MIN = 100_000_000_000
-"""Whole numbers from here on are milliseconds since the epoch (from March 1973), not positions."""
-
-_CLOCK_STEP = 1_000
-"""How far a moment may be ahead of the clock, in µs: milliseconds are no more exact."""
 
 MAX_CONFLICTS = 100
 """How often a put starts over because another process appended first before it gives up."""
@@ -150,108 +140,7 @@ class Engine:
             newest = self._newest = Snapshot(self.projections, self.projections.catch_up())
         return newest
 
-    def position_of(
-        self, moment: int | datetime, *, or_start: bool = False, said: str | None = None
-    ) -> int:
-        """The last position of the last commit at or before a moment.
-
-        A moment is a position, an aware datetime, or, from MILLISECONDS_MIN on, milliseconds since
-        the epoch. Raises InvalidArgumentError for a moment before the first commit or in the
-        future, a position beyond the newest, and a datetime without a time zone. With `or_start`
-        the answer is 0 for a moment before the first commit. `said` is what errors call the moment.
-        """
-        newest = self.projections.catch_up()
-        if isinstance(moment, datetime):
-            if moment.tzinfo is None:
-                raise InvalidArgumentError(
-                    f"{moment_text(moment)} has no time zone: pass an aware datetime, such as "
-                    "datetime.now(timezone.utc)"
-                )
-            position = self._position_at(_microseconds(moment), said or moment_text(moment))
-        elif isinstance(moment, bool) or not isinstance(moment, int):
-            raise InvalidArgumentError(
-                f"as of {moment!r}: pass a position, an aware datetime, or milliseconds since the "
-                "epoch"
-            )
-        elif moment >= MILLISECONDS_MIN:
-            shown = said or _shown_moment(moment)
-            position = self._position_at(moment * 1000 + 999, shown)
-        elif moment > newest:
-            raise InvalidArgumentError(
-                f"position {moment} is beyond the end of the log: the newest is {newest}"
-            )
-        else:
-            position = self.log.commit_end(moment) if moment > 0 else 0
-        if position < 1 and not or_start:
-            raise InvalidArgumentError(
-                f"as of {said or _shown_moment(moment)}: the store has no commit at or before that "
-                "moment"
-            )
-        if position > newest:
-            # Another thread has just appended it. An answer must not change once it is seen.
-            self.projections.catch_up()
-        return position
-
-    def range_of(
-        self,
-        since: int | datetime | None,
-        until: int | datetime | None,
-        *,
-        said: tuple[str | None, str | None] = (None, None),
-    ) -> tuple[int, int]:
-        """The positions after one moment and up to another; without moments all of them.
-
-        Raises InvalidArgumentError for moments in the wrong order and for those that `position_of`
-        refuses; only `since` may be before the first commit.
-        """
-        newest = self.projections.catch_up()
-        after = 0 if since is None else self.position_of(since, or_start=True, said=said[0])
-        upto = newest if until is None else self.position_of(until, said=said[1])
-        if since is not None and until is not None and (after > upto or _is_later(since, until)):
-            raise InvalidArgumentError(
-                f"since {said[0] or _shown_moment(since)} until {said[1] or _shown_moment(until)}: "
-                "that ends before it begins; swap the moments"
-            )
-        return after, upto
-
-    def _position_at(self, recorded_at: int, shown: str) -> int:
-        """The last position recorded at or before a time in microseconds since the epoch."""
-        position = self.log.position_at(recorded_at)
-        now = time.time_ns() // 1000
-        if recorded_at > now + _CLOCK_STEP and position == self.log.position:
-            raise InvalidArgumentError(
-                f"as of {shown}: that is in the future, and what will be known then is not known "
-                "yet; leave the moment out for now"
-            )
-        return position
-
     def close(self) -> None:
         """Release files and threads. Nothing is lost without it: puts are durable at once."""
         self.projections.close()
         self.log.close()
-
-
-def _shown_moment(moment: int | datetime) -> str:
-    if isinstance(moment, datetime):
-        return moment_text(moment)
-    if moment < MILLISECONDS_MIN:
-        return str(moment)
-    at = moment_of_milliseconds(moment)
-    return f"{moment} ms since the epoch" + (
-        f" ({moment_text(at)})" if isinstance(at, datetime) else ""
-    )
-
-
-def _is_later(first: int | datetime, second: int | datetime) -> bool:
-    """Whether a moment is later by itself, whatever was put between the two."""
-    if isinstance(first, datetime) and isinstance(second, datetime):
-        return first > second
-    if isinstance(first, datetime) or isinstance(second, datetime):
-        return False
-    are_positions = first < MILLISECONDS_MIN, second < MILLISECONDS_MIN
-    return are_positions[0] == are_positions[1] and first > second
-
-
-def _microseconds(moment: datetime) -> int:
-    since_epoch = moment - datetime(1970, 1, 1, tzinfo=timezone.utc)
-    return (since_epoch.days * 86_400 + since_epoch.seconds) * 1_000_000 + since_epoch.microseconds

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import eventstore
-from eventstore import errors
+from eventstore import errors, moments
 from eventstore.log import PositionConflictError
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
@@ -79,9 +79,9 @@ def test_the_present_is_no_future(store: eventstore.MetadataStore) -> None:
     [
         (0, "as of 0: the store has no commit at or before that moment"),
         (-1, "as of -1: the store has no commit"),
-        (engine.MILLISECONDS_MIN - 1, "position 99999999999 is beyond the end of the log"),
+        (moments.MILLISECONDS_MIN - 1, "position 99999999999 is beyond the end of the log"),
         (
-            engine.MILLISECONDS_MIN,
+            moments.MILLISECONDS_MIN,
             r"as of 100000000000 ms since the epoch \(1973-03-03T09:46:40.000Z",
         ),
         (10**18, "as of 1000000000000000000 ms since the epoch"),

@@ -29,6 +29,7 @@ LAYERS = {
     "long_work": set[str](),
     "repr_html": set[str](),
     "wording": set[str](),
+    "moments": {"errors", "log", "store", "plain_json"},
     "log": {"errors", "proto", "long_work", "plain_values", "repr_html", "wording"},
     "projections": {"errors", "proto", "log", "long_work", "wording"},
     "store": {"errors", "proto", "log", "projections", "plain_json", "wording"},
@@ -52,7 +53,8 @@ LAYERS = {
     "recording": {"errors", "proto", "repr_html"},
     "metadata_store": {
         *("errors", "proto", "log", "projections", "store", "lineage", "history", "audit"),
-        *("report", "recording", "notebook", "long_work", "pandas_frames", "repr_html"),
+        *("report", "recording", "notebook", "long_work", "moments", "pandas_frames"),
+        "repr_html",
     },
     "importing": {"errors", "proto", "log", "long_work", "wording"},
 }
