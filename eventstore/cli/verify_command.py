@@ -62,7 +62,7 @@ def verify_command(
     does not agree with the log, which is sound: `eventstore rebuild` makes it anew.
     With --since, what comes before it is believed.
     """
-    from eventstore.projections.verification import DISAGREES, with_caches
+    from eventstore.audit.compared_caches import DISAGREES, with_caches
 
     checkpoints = _checkpoints(directory, checkpoint_files, key_file)
     damage = None

@@ -59,7 +59,7 @@ class FileMethods:
             raise errors.DataLossError(f"the store is damaged: {_first(report.findings)}")
         if since is not None or until is not None or not caches:
             return report.without("the caches")
-        from eventstore.projections.verification import DISAGREES, with_caches
+        from eventstore.audit.compared_caches import DISAGREES, with_caches
 
         report = with_caches(report, self._engine.log)
         if report.cache_findings:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from eventstore.audit import compared_caches
+from eventstore.audit.compared_caches import with_caches
 from eventstore.log import DirectoryLog, MemoryLog
 from eventstore.log.merkle import tree_head
 from eventstore.projections import (
@@ -19,7 +21,6 @@ from eventstore.projections import (
     projections,
     run_folder,
     subtree_heads,
-    verification,
 )
 from eventstore.projections.filter import PropertyField
 from eventstore.projections.held_values import HeldPart, HeldValues
@@ -31,7 +32,6 @@ from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
 from eventstore.projections.run_writing import run_batch, write_run_file
 from eventstore.projections.sorted_run import SortedRun
 from eventstore.projections.subtree_heads import SubtreeHeads
-from eventstore.projections.verification import with_caches
 from tests.builders import ARTIFACTS, append, draft
 
 
@@ -131,7 +131,7 @@ def test_a_file_that_is_missing_for_another_reason_is_an_error(
     def missing(*_: Any) -> bool:
         raise FileNotFoundError("a segment")
 
-    monkeypatch.setattr(verification, "same_file", missing)
+    monkeypatch.setattr(compared_caches, "same_file", missing)
     with pytest.raises(FileNotFoundError, match="a segment"):
         compared(log)
 
@@ -155,7 +155,7 @@ def test_tables_that_another_process_has_open_are_said(
 ) -> None:
     tables = log.directory / "projections" / "tables.duckdb"
     tables.write_bytes(b"")
-    monkeypatch.setattr(verification, "open_tables_to_compare", lambda *_: None)
+    monkeypatch.setattr(compared_caches, "open_tables_to_compare", lambda *_: None)
     assert compared(log) == ([], [f"{tables}, which another process has open"])
 
 
@@ -163,7 +163,7 @@ def test_tables_that_another_process_has_open_are_said(
 def test_long_runs_are_compared_in_parts(
     log: DirectoryLog, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    monkeypatch.setattr(verification, "_RECORDS_AT_ONCE", at_once)
+    monkeypatch.setattr(compared_caches, "_RECORDS_AT_ONCE", at_once)
     assert compared(log) == ([], [])
 
 

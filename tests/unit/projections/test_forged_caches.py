@@ -13,8 +13,10 @@ import pytest
 
 import eventstore
 from eventstore import errors
+from eventstore.audit import compared_caches
+from eventstore.audit.compared_caches import with_caches
 from eventstore.log.kinds import ARTIFACT
-from eventstore.projections import duckdb_faults, point_index, verification
+from eventstore.projections import duckdb_faults, point_index
 from eventstore.projections.index_tables import (
     TABLES,
     TABLES_OF,
@@ -24,7 +26,6 @@ from eventstore.projections.projections import Projections
 from eventstore.projections.run_file import RunMetadata
 from eventstore.projections.run_writing import run_batch, write_run_file
 from eventstore.projections.sorted_run import SortedRun
-from eventstore.projections.verification import with_caches
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import ARTIFACT_NAMES, ARTIFACTS
 
@@ -451,12 +452,12 @@ def test_verify_says_what_it_did_not_look_at(directory: Path) -> None:
 def test_a_run_that_is_merged_while_it_is_compared_is_no_finding(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    same_file = verification.same_file
+    same_file = compared_caches.same_file
 
     def merged_first(one: Path, other: Path) -> bool:
         other.unlink()
         return same_file(one, other)
 
-    monkeypatch.setattr(verification, "same_file", merged_first)
+    monkeypatch.setattr(compared_caches, "same_file", merged_first)
     with eventstore.open(directory, read_only=True) as store:
         assert store.verify().ok
