@@ -34,14 +34,12 @@ if TYPE_CHECKING:
 
     from eventstore.log.kinds import NodeKind
     from eventstore.projections.planning import Planner
-    from eventstore.projections.subtree_heads import SubtreeHeads
     from eventstore.projections.tables import Tables
 
 _LOGGER = logging.getLogger("eventstore.projections")
 
 INDEX_NAME = "index"
 TABLES_NAME = "tables.duckdb"
-SUBTREE_HEADS_NAME = "subtree-heads"
 
 _TOLD_EVERY_SECONDS = 0.1
 
@@ -61,16 +59,15 @@ class Projections:
     def __init__(self, log: Log, *, read_only: bool = False, saves: bool = False) -> None:
         self._log = log
         self._read_only = read_only
-        self._saves = saves or not read_only
+        self.saves = saves or not read_only
         self._folder = log.cache_folder()
         self._mutex = threading.Lock()
         self._tables: Tables | None = None
-        self._subtree_heads: SubtreeHeads | None = None
         self._planner: Planner | None = None
         self._bases = BaseCheck(log)
-        if self._folder is not None and self._saves:
+        if self._folder is not None and self.saves:
             remove_abandoned(self._folder)
-        self.index = PointIndex(log, _below(self._folder, INDEX_NAME), read_only=not self._saves)
+        self.index = PointIndex(log, _below(self._folder, INDEX_NAME), read_only=not self.saves)
         renew_in_children(self)
 
     def after_fork_in_child(self) -> None:
@@ -79,7 +76,6 @@ class Projections:
         self._renewing = threading.Lock()
         self._planner = None
         self._bases = BaseCheck(self._log)
-        self._subtree_heads = None
         self.__dict__.pop("index", None)
         open_at_first_use(self)
 
@@ -90,7 +86,7 @@ class Projections:
         with self._renewing:
             if "index" not in self.__dict__:
                 self.index = PointIndex(
-                    self._log, _below(self._folder, INDEX_NAME), read_only=not self._saves
+                    self._log, _below(self._folder, INDEX_NAME), read_only=not self.saves
                 )
             return self.__dict__["index"]
 
@@ -203,17 +199,6 @@ class Projections:
         left_after = math.inf if timeout_seconds is None else timeout_seconds + ENDING_SECONDS
         return self._opened_tables().asked(run, as_of, left_after_seconds=left_after)
 
-    def subtree_heads(self) -> SubtreeHeads:
-        """The heads of the log's Merkle tree, kept between proofs."""
-        with self._mutex:
-            if self._subtree_heads is None:
-                from eventstore.projections.subtree_heads import SubtreeHeads
-
-                self._subtree_heads = SubtreeHeads(
-                    self._log, _below(self._folder, SUBTREE_HEADS_NAME), read_only=not self._saves
-                )
-            return self._subtree_heads
-
     @long_work("Rebuilding")
     def rebuild(self, progress: Progress | None = None) -> None:
         """Throw the caches away and fold the whole log again, into the index and into the tables.
@@ -315,7 +300,7 @@ class Projections:
                 from eventstore.projections.tables import Tables
 
                 path = _below(self._folder, TABLES_NAME)
-                self._tables = Tables(self._log, path, read_only=self._read_only, saves=self._saves)
+                self._tables = Tables(self._log, path, read_only=self._read_only, saves=self.saves)
             return self._tables
 
 

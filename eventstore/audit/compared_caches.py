@@ -15,6 +15,7 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
+from eventstore.audit.subtree_heads import SUBTREE_HEADS_NAME, SubtreeHeads
 from eventstore.log import Finding, Log, Progress, VerifyReport
 from eventstore.log.columns import one_batch
 from eventstore.log.regular_file import IRREGULAR
@@ -23,7 +24,6 @@ from eventstore.projections.definitions import has_tables_as_made, others_in
 from eventstore.projections.index_tables import TABLES
 from eventstore.projections.projections import (
     INDEX_NAME,
-    SUBTREE_HEADS_NAME,
     TABLES_NAME,
 )
 from eventstore.projections.run_building import INDEXED_COLUMNS, highest_ids, run_tables
@@ -31,7 +31,6 @@ from eventstore.projections.run_file import UnusableRunError, same_file
 from eventstore.projections.run_folder import run_path
 from eventstore.projections.run_writing import sorted_batch, write_run_file
 from eventstore.projections.sorted_run import SortedRun
-from eventstore.projections.subtree_heads import SubtreeHeads
 from eventstore.projections.tables import Tables
 from eventstore.projections.tables_file import checkpoint_of, has_irregular, open_tables_to_compare
 

@@ -22,6 +22,7 @@ from eventstore.audit.merkle_proofs import (
     is_consistent,
 )
 from eventstore.audit.signed_note import VerifierKey
+from eventstore.audit.subtree_heads import SubtreeHeads
 from eventstore.errors import (
     DataLossError,
     InvalidArgumentError,
@@ -33,7 +34,6 @@ from eventstore.log.leaf import SALT_BYTES, leaf_hashes
 from eventstore.log.readable import read_message
 from eventstore.log.record_check import ContentCheck, envelope_fault
 from eventstore.plain_json import moment_text
-from eventstore.projections.subtree_heads import SubtreeHeads
 from eventstore.wording import counted
 
 INCLUSION_FORMAT: Final = "eventstore-inclusion-proof-v1"

@@ -62,8 +62,9 @@ class AuditMethods:
         what was signed.
         """
         from eventstore.audit import prove_inclusion
+        from eventstore.audit.subtree_heads import heads_of
 
-        heads = self._engine.projections.subtree_heads()
+        heads = heads_of(self._engine.log, self._engine.projections)
         return prove_inclusion(self._engine.log, heads, position, checkpoint, progress)
 
     @long_work("Hashing")
@@ -76,8 +77,9 @@ class AuditMethods:
         store, DataLossError when the log is no longer what was signed.
         """
         from eventstore.audit import prove_consistency
+        from eventstore.audit.subtree_heads import heads_of
 
-        heads = self._engine.projections.subtree_heads()
+        heads = heads_of(self._engine.log, self._engine.projections)
         return prove_consistency(self._engine.log, heads, older, newer, progress)
 
     def report(

@@ -126,8 +126,9 @@ def report_html(
     proofs = []
     if checkpoint is not None:
         from eventstore.audit import prove_inclusion
+        from eventstore.audit.subtree_heads import heads_of
 
-        heads = projections.subtree_heads()
+        heads = heads_of(log, projections)
         # It holds for the last record that it states, or this raises.
         prove_inclusion(log, heads, checkpoint.size, checkpoint)
         proofs = [

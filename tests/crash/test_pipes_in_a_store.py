@@ -14,6 +14,7 @@ import pytest
 import eventstore
 from eventstore import errors
 from eventstore.audit import standalone_verifier
+from eventstore.audit.subtree_heads import heads_of
 from eventstore.log import DirectoryLog
 from eventstore.log.backup import copy_store
 from eventstore.log.verification import verify_directory
@@ -72,7 +73,7 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         log._write(log._rotate)
         for _ in range(257):
             store.put_artifacts([mlmd.Artifact(type_id=type_id)])
-        store._engine.projections.subtree_heads().extend(log.position)
+        heads_of(store._engine.log, store._engine.projections).extend(log.position)
         assert list(store.sql("SELECT count(*) FROM artifacts")) == [(2017,)]
     return directory
 
@@ -96,7 +97,7 @@ def _write(directory: Path) -> None:
         store.put_artifacts([mlmd.Artifact(type_id=10) for _ in range(2)])
         assert len(store.get_artifacts()) == before + 2
         assert len(store.sql("SELECT count(*) FROM artifacts")) == 1
-        store._engine.projections.subtree_heads().extend(store.log_position())
+        heads_of(store._engine.log, store._engine.projections).extend(store.log_position())
 
 
 def _seal(directory: Path) -> None:

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import eventstore
 from eventstore import errors
-from eventstore.audit import SigningKey
+from eventstore.audit import SigningKey, subtree_heads
 from eventstore.importing import import_mlmd_database
 from eventstore.log import DirectoryLog
 from eventstore.metadata_store.opening import _engine
-from eventstore.projections import point_index, subtree_heads
+from eventstore.projections import point_index
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.faults.layer import REPOSITORY
 

@@ -26,9 +26,9 @@ from eventstore.audit import (
     signed_checkpoint,
     standalone_verifier,
 )
+from eventstore.audit.subtree_heads import SubtreeHeads
 from eventstore.log import Draft, MemoryLog
 from eventstore.metadata_store.metadata_store import MetadataStore
-from eventstore.projections.subtree_heads import SubtreeHeads
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import memory_store, put_types
 from tests.unit.audit.filled_store import KEY, fill

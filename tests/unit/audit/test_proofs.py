@@ -23,10 +23,10 @@ from eventstore.audit import (
     prove_inclusion,
     signed_checkpoint,
 )
+from eventstore.audit.subtree_heads import SubtreeHeads, _kept, heads_of
 from eventstore.log import DirectoryLog, Draft, Log, MemoryLog
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.merkle import tree_head
-from eventstore.projections.subtree_heads import SubtreeHeads
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import append, draft, memory_store, put_types
 from tests.unit.audit.filled_store import KEY, fill
@@ -49,6 +49,16 @@ def test_what_a_store_refuses_to_prove(tmp_path: Path) -> None:
                 other.prove_consistency(*pair)
         with pytest.raises(errors.NotFoundError, match="of store"):
             other.verify(checkpoints=[newer])
+
+
+def test_the_heads_of_a_store_are_kept_but_not_by_a_child(tmp_path: Path) -> None:
+    with eventstore.open(tmp_path / "store") as store, memory_store() as other:
+        log, projections = store._engine.log, store._engine.projections
+        heads = heads_of(log, projections)
+        assert heads_of(log, projections) is heads
+        assert heads_of(other._engine.log, other._engine.projections) is not heads
+        _kept.start_over()
+        assert heads_of(log, projections) is not heads
 
 
 def test_what_is_missing_since_it_was_signed_is_not_proved() -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from eventstore.audit import compared_caches
+from eventstore.audit import compared_caches, subtree_heads
 from eventstore.audit.compared_caches import with_caches
+from eventstore.audit.subtree_heads import SubtreeHeads
 from eventstore.log import DirectoryLog, MemoryLog
 from eventstore.log.merkle import tree_head
 from eventstore.projections import (
@@ -20,7 +21,6 @@ from eventstore.projections import (
     point_index,
     projections,
     run_folder,
-    subtree_heads,
 )
 from eventstore.projections.filter import PropertyField
 from eventstore.projections.held_values import HeldPart, HeldValues
@@ -31,7 +31,6 @@ from eventstore.projections.point_index import PointIndex
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
 from eventstore.projections.run_writing import run_batch, write_run_file
 from eventstore.projections.sorted_run import SortedRun
-from eventstore.projections.subtree_heads import SubtreeHeads
 from tests.builders import ARTIFACTS, append, draft
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
 
 from eventstore.log import Log, Progress, Record
 from eventstore.log.commit import records_of
@@ -15,7 +17,12 @@ from eventstore.log.merkle import tree_head
 from eventstore.log.regular_file import read_regular
 from eventstore.projections.cache_file import make_cache_folder, written_whole
 
+if TYPE_CHECKING:
+    from eventstore.projections import Projections
+
 _LOGGER = logging.getLogger("eventstore.projections")
+
+SUBTREE_HEADS_NAME: Final = "subtree-heads"
 
 BLOCK_LEAVES: Final = 256
 _HASH_BYTES: Final = 32
@@ -127,3 +134,34 @@ class SubtreeHeads:
         if not content.startswith(stamp) or blocks % _HASH_BYTES:
             return []
         return [content[i : i + _HASH_BYTES] for i in range(len(stamp), len(content), _HASH_BYTES)]
+
+
+class _Kept:
+    """The heads of the stores that are open, kept between proofs."""
+
+    def __init__(self) -> None:
+        self.start_over()
+
+    def start_over(self) -> None:
+        """Forget all, as in a child: a thread of its parent may have been at them."""
+        self._mutex = threading.Lock()
+        self._heads: WeakKeyDictionary[Projections, SubtreeHeads] = WeakKeyDictionary()
+
+    def of(self, log: Log, projections: Projections) -> SubtreeHeads:
+        with self._mutex:
+            found = self._heads.get(projections)
+            if found is None:
+                folder = log.cache_folder()
+                path = None if folder is None else folder / SUBTREE_HEADS_NAME
+                found = SubtreeHeads(log, path, read_only=not projections.saves)
+                self._heads[projections] = found
+            return found
+
+
+_kept = _Kept()
+os.register_at_fork(after_in_child=_kept.start_over)
+
+
+def heads_of(log: Log, projections: Projections) -> SubtreeHeads:
+    """The heads of an open store's log, the same ones for all of its proofs."""
+    return _kept.of(log, projections)
