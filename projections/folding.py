@@ -59,29 +59,6 @@ CREATE TABLE associations (context_id BIGINT, execution_id BIGINT, valid_from BI
 CREATE TABLE parent_contexts (child_id BIGINT, parent_id BIGINT, valid_from BIGINT);
 """
 
-FOLDED_COLUMNS: Final = [
-    "position",
-    "kind",
-    "entity_id",
-    "type_id",
-    "previous",
-    "name",
-    "external_id",
-    "version",
-    "uri",
-    "state",
-    "create_time",
-    "update_time",
-    "artifact_id",
-    "execution_id",
-    "context_id",
-    "parent_context_id",
-    "event_type",
-    "event_time",
-    "properties",
-    "custom_properties",
-]
-
 _TYPE_KINDS: Final = (kinds.ARTIFACT_TYPE, kinds.EXECUTION_TYPE, kinds.CONTEXT_TYPE)
 _TYPE_COLUMNS: Final = ("entity_id", "kind", "name", "version", "external_id", "position")
 _NODE_COLUMNS: Final = (
@@ -101,6 +78,11 @@ _LINK_COLUMNS: Final = {
     kinds.ASSOCIATION: ("associations", ("context_id", "execution_id")),
     kinds.PARENT_CONTEXT: ("parent_contexts", ("context_id", "parent_context_id")),
 }
+FOLDED_COLUMNS: Final = sorted(
+    {"previous", "properties", "custom_properties", *_TYPE_COLUMNS, *_NODE_COLUMNS}.union(
+        *(columns for _, columns in _LINK_COLUMNS.values())
+    )
+)
 _VALUES: Final = tuple(field.name for field in VALUE_TYPE)
 
 

@@ -27,24 +27,13 @@ from eventstore.projections.run_folder import run_path
 from eventstore.projections.run_writing import sorted_batch, write_run
 from eventstore.projections.sorted_run import SortedRun
 
-INDEXED_COLUMNS: Final = [
-    "position",
-    "kind",
-    "entity_id",
-    "type_id",
-    "previous",
-    "name",
-    "external_id",
-    "version",
-    "uri",
-    "artifact_id",
-    "execution_id",
-    "context_id",
-    "parent_context_id",
-    "event_type",
-    "request_id",
-    "payload",
-]
+_RULES: Final = [rule for rules in RULES.values() for rule in rules]
+INDEXED_COLUMNS: Final = sorted(
+    {"position", "kind", "entity_id", "previous", "request_id"}.union(
+        *((*rule.key, rule.value, rule.present or rule.value) for rule in _RULES)
+    )
+)
+"""What tells the entries of records."""
 
 
 def sealed_stretches(log: Log, after: int, records_max: int, bytes_max: int) -> Iterator[int]:
