@@ -33,31 +33,21 @@ class Step(NamedTuple):
     operand: int
 
 
-_LEVELS: Final[dict[type, int]] = {
-    exp.EQ: 2,
-    exp.Between: 2,
-    exp.BitwiseOr: 3,
-    exp.BitwiseAnd: 3,
-    exp.BitwiseLeftShift: 3,
-    exp.BitwiseRightShift: 3,
-    exp.Add: 4,
-    exp.Sub: 4,
-    exp.Mul: 5,
-    exp.Div: 5,
-    exp.Column: 6,
+_OPERATORS: Final[dict[type, tuple[str, int]]] = {
+    exp.EQ: (COMPARISON, 2),
+    exp.Between: (BETWEEN, 2),
+    exp.BitwiseOr: ("|", 3),
+    exp.BitwiseAnd: ("&", 3),
+    exp.BitwiseLeftShift: ("<<", 3),
+    exp.BitwiseRightShift: (">>", 3),
+    exp.Add: ("+", 4),
+    exp.Sub: ("-", 4),
+    exp.Mul: ("*", 5),
+    exp.Div: ("/", 5),
 }
-_WORDS: Final[dict[type, str]] = {
-    exp.EQ: COMPARISON,
-    exp.Between: BETWEEN,
-    exp.BitwiseOr: "|",
-    exp.BitwiseAnd: "&",
-    exp.BitwiseLeftShift: "<<",
-    exp.BitwiseRightShift: ">>",
-    exp.Add: "+",
-    exp.Sub: "-",
-    exp.Mul: "*",
-    exp.Div: "/",
-}
+"""What they are written as, and how tightly they bind."""
+_WORDS: Final = {kind: word for kind, (word, _) in _OPERATORS.items()}
+_LEVELS: Final = {kind: level for kind, (_, level) in _OPERATORS.items()} | {exp.Column: 6}
 _BITWISE: Final = {"|": 0, "&": 1, "<<": 2, ">>": 2}
 """How tightly GoogleSQL binds them; sqlglot reads them from left to right."""
 
