@@ -43,7 +43,6 @@ since neighbours of like size are merged."""
 
 ENDING: Final = struct.Struct("<Qq8s")
 MAGIC: Final = b"ESRUN\0\0\x0a"
-_COMPARED_BYTES: Final = 1 << 20
 _checksum: Final = xxh3_64_intdigest
 
 
@@ -151,14 +150,3 @@ def _footer(descriptor: int, size: int) -> Footer:
     if any(layout.end > end - length for layout in footer.tables.values()):
         raise ValueError("a table is cut off")
     return footer
-
-
-def same_file(one: Path, other: Path) -> bool:
-    """Whether two files hold the same bytes."""
-    with opened_to_read(one) as first, opened_to_read(other) as second:
-        while True:
-            part = first.read(_COMPARED_BYTES)
-            if part != second.read(_COMPARED_BYTES):
-                return False
-            if not part:
-                return True

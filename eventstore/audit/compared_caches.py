@@ -18,7 +18,7 @@ import pyarrow as pa
 from eventstore.audit.subtree_heads import SUBTREE_HEADS_NAME, SubtreeHeads
 from eventstore.log import Finding, Log, Progress, VerifyReport
 from eventstore.log.columns import one_batch
-from eventstore.log.regular_file import IRREGULAR
+from eventstore.log.regular_file import IRREGULAR, opened_to_read
 from eventstore.log.temporary_folder import TemporaryFolder
 from eventstore.projections.definitions import has_tables_as_made, others_in
 from eventstore.projections.index_tables import TABLES
@@ -27,7 +27,7 @@ from eventstore.projections.projections import (
     TABLES_NAME,
 )
 from eventstore.projections.run_building import INDEXED_COLUMNS, highest_ids, run_tables
-from eventstore.projections.run_file import UnusableRunError, same_file
+from eventstore.projections.run_file import UnusableRunError
 from eventstore.projections.run_folder import run_path
 from eventstore.projections.run_writing import sorted_batch, write_run_file
 from eventstore.projections.sorted_run import SortedRun
@@ -37,6 +37,7 @@ from eventstore.projections.tables_file import checkpoint_of, has_irregular, ope
 DISAGREES: Final = "a cache does not agree with the log, which is sound; it can be rebuilt: "
 
 _RECORDS_AT_ONCE: Final = 262_144
+_COMPARED_BYTES: Final = 1 << 20
 _OBJECTS: Final = "SELECT type, name, sql FROM sqlite_master ORDER BY ALL"
 _TABLE_NAMES: Final = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY ALL"
 _DIGEST: Final = """
@@ -158,6 +159,17 @@ def _is_as_folded(log: Log, run: SortedRun, highest: dict[int, dict[str, int]]) 
         expected = folder / run.path.name
         write_run_file(expected, metadata, tables, seed=run.file.seed)
         return same_file(expected, run.path)
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """Whether two files hold the same bytes."""
+    with opened_to_read(one) as first, opened_to_read(other) as second:
+        while True:
+            part = first.read(_COMPARED_BYTES)
+            if part != second.read(_COMPARED_BYTES):
+                return False
+            if not part:
+                return True
 
 
 def _highest_ids(log: Log, before: dict[str, int], after: int, upto: int) -> dict[str, int]:
