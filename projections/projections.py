@@ -163,7 +163,9 @@ class Projections:
         from eventstore.projections.listing_sql import positions_sql
 
         sql, parameters = positions_sql(Listing(kind, as_of, type_id=type_id))
-        positions = self._folded_tables(as_of).arrow(sql, parameters).column(0).combine_chunks()
+        tables = self._opened_tables()
+        tables.fold(as_of)
+        positions = tables.arrow(sql, parameters).column(0).combine_chunks()
         return self.index.values_at(TABLES_OF[kind].stored, positions)
 
     def counts(self, as_of: int) -> dict[str, int]:
@@ -287,11 +289,6 @@ class Projections:
             index.add(commit)
             if progress is not None:
                 progress(commit.last_position - start, end - start)
-
-    def _folded_tables(self, position: int) -> Tables:
-        tables = self._opened_tables()
-        tables.fold(position)
-        return tables
 
     def _opened_tables(self) -> Tables:
         with self._mutex:

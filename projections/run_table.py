@@ -121,7 +121,7 @@ class RunTable:
             self._check_entries(self._part(layout.entries, layout.checksums))
             if _checksum(self.directory, seed) != layout.directory_checksum:
                 raise DamagedRunError(file, "the directory of a table is damaged")
-            self._check_values()
+            self.check_values()
         self.filter = bytes(self._part(layout.filter, layout.values))
         """A bit for each slot of 2^slot_shift keys from the lowest on, or nothing."""
         if _checksum(self.filter, seed) != layout.filter_checksum:
@@ -263,11 +263,6 @@ class RunTable:
         view, end, step = self._checked_numbers(), self.rows * self.numbers, self.numbers
         return view[:end:step], view[1:end:step]
 
-    def check_values(self) -> None:
-        """Check all values of a mapped file, as they are now."""
-        if not self.is_held:
-            self._check_values()
-
     def _checked_numbers(self) -> memoryview:
         """The int64s of all entries from the first row on."""
         if self.is_held:
@@ -277,7 +272,8 @@ class RunTable:
         self._check_entries(entries)
         return memoryview(entries).cast("q")[self.numbers :]
 
-    def _check_values(self) -> None:
+    def check_values(self) -> None:
+        """Check all values, as they are now."""
         layout, checksum = self._layout, xxh3_64(seed=self.seed)
         if self.has_inline_values:
             return

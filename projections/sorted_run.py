@@ -212,7 +212,7 @@ class SortedRun:
     def check_values(self, table: int) -> None:
         """Check all values of a table, as they are now."""
         opened = self._whole(table)
-        if opened is not None:
+        if opened is not None and not opened.is_held:
             opened.check_values()
 
     def _whole(self, table: int) -> RunTable | None:

@@ -17,14 +17,8 @@ from eventstore.errors import InvalidArgumentError
 SIZE_MAX: Final = 100_000_000
 """Characters of a text, or members of a list."""
 
-_SIZE_ARGUMENTS: Final = {
-    "repeat": 1,
-    "lpad": 1,
-    "rpad": 1,
-    "list_resize": 1,
-    "array_resize": 1,
-}
-"""Which argument of a function is the size of what it makes."""
+_SIZED: Final = ("repeat", "lpad", "rpad", "list_resize", "array_resize")
+"""The second argument is the size of what they make."""
 _SERIES: Final = ("range", "generate_series")
 _FORMATS: Final = ("printf", "format")
 _LONG_NUMBER: Final = re.compile(r"[0-9]{6,}")
@@ -54,8 +48,7 @@ def check_size(function: dict[str, Any], parameters: Parameters) -> None:
     if name in _SERIES:
         size = _length_of_series(numbers)
     else:
-        place = _SIZE_ARGUMENTS.get(name, len(numbers))
-        size = numbers[place] if place < len(numbers) else None
+        size = numbers[1] if name in _SIZED and len(numbers) > 1 else None
         if name == "repeat" and size is not None:
             text = _constant(arguments[0], parameters)
             size *= len(text) if isinstance(text, str) else 1
