@@ -73,8 +73,8 @@ def walk(
     those that lead back to a node reached before. With `max_nodes` the walk stops at the hop that
     exceeds that number; of this hop's nodes the newest are taken.
     """
-    visited: dict[str, set[int]] = {kinds.ARTIFACT: set(), kinds.EXECUTION: set()}
-    ended: dict[str, set[int]] = {kinds.ARTIFACT: set(), kinds.EXECUTION: set()}
+    visited: dict[str, set[int]] = {kind: set() for kind in _NODE_KINDS}
+    ended: dict[str, set[int]] = {kind: set() for kind in _NODE_KINDS}
     walked_events: dict[tuple[int, int, int], mlmd.Event] = {}
     is_directed = direction in (_Query.UPSTREAM, _Query.DOWNSTREAM)
     kind, found = starting_kind, set(starting_ids)

@@ -69,7 +69,10 @@ def put_lineage_subgraph(
     response: service.PutLineageSubgraphResponse,
 ) -> None:
     for edge in request.event_edges:
-        _check_edge(edge, request.executions, request.artifacts)
+        if not edge.HasField("event"):
+            raise InvalidArgumentError("an event edge has no event: set it")
+        _check_edge_end(EXECUTION, edge, request.executions)
+        _check_edge_end(ARTIFACT, edge, request.artifacts)
     for kind, nodes in (
         (ARTIFACT, request.artifacts),
         (EXECUTION, request.executions),
@@ -185,17 +188,6 @@ def _put_or_reuse_context(
         if stored_id is not None:
             return stored_id
     return put_node(transaction, CONTEXT, context)
-
-
-def _check_edge(
-    edge: service.PutLineageSubgraphRequest.EventEdge,
-    executions: Sequence[mlmd.Execution],
-    artifacts: Sequence[mlmd.Artifact],
-) -> None:
-    if not edge.HasField("event"):
-        raise InvalidArgumentError("an event edge has no event: set it")
-    _check_edge_end(EXECUTION, edge, executions)
-    _check_edge_end(ARTIFACT, edge, artifacts)
 
 
 def _check_edge_end(kind: NodeKind, edge: Any, nodes: Sequence[Node]) -> None:

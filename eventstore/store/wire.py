@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from google.protobuf.message import Message
 
@@ -28,7 +28,7 @@ _MANY = 8_192
 
 def fill_repeated(response: Response, field: str, payloads: Iterable[bytes]) -> Response:
     """Fill the repeated `field` of `response`, which is empty, with serialized messages."""
-    heads = _heads(_field_number(response, field))
+    heads = _heads(response.DESCRIPTOR.fields_by_name[field].number)
     parts = [part for payload in payloads for part in (heads[len(payload)], payload)]
     try:
         response.MergeFromString(b"".join(parts))
@@ -44,7 +44,7 @@ def fill_repeated_from_columns(
     import pyarrow as pa
     import pyarrow.compute as compute
 
-    heads = _heads(_field_number(response, field))
+    heads = _heads(response.DESCRIPTOR.fields_by_name[field].number)
     for some in payloads:
         lengths = compute.binary_length(some)
         distinct = compute.unique(lengths)
@@ -106,8 +106,3 @@ class _Heads(dict[int, bytes]):
 @cache
 def _heads(field_number: int) -> _Heads:
     return _Heads(field_number)
-
-
-def _field_number(message: Any, field: str) -> int:
-    number: int = message.DESCRIPTOR.fields_by_name[field].number
-    return number
