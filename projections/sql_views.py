@@ -244,9 +244,7 @@ def _result(relation: Any) -> pa.Table:
     """All rows, as long as they fit: DuckDB does not count what it has handed over."""
     if relation is None:
         raise InvalidArgumentError("sql takes one query, and this gives no rows")
-    # DuckDB before 1.5 has it under the other name, about which later versions warn.
-    read = getattr(relation, "to_arrow_reader", None) or relation.fetch_record_batch
-    reader = read(_BATCH_ROWS)
+    reader = relation.to_arrow_reader(_BATCH_ROWS)
     batches, size = [], 0
     for batch in reader:
         batches.append(batch)
