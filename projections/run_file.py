@@ -43,7 +43,6 @@ since neighbours of like size are merged."""
 
 ENDING: Final = struct.Struct("<Qq8s")
 MAGIC: Final = b"ESRUN\0\0\x0a"
-_checksum: Final = xxh3_64_intdigest
 
 
 class UnusableRunError(Exception):
@@ -142,7 +141,7 @@ def _footer(descriptor: int, size: int) -> Footer:
     if magic != MAGIC or not 0 < length <= end:
         raise ValueError("it does not end as a run of this format does")
     encoded = os.pread(descriptor, length, end - length)
-    if _checksum(encoded) != checksum:
+    if xxh3_64_intdigest(encoded) != checksum:
         raise ValueError("its footer is damaged")
     footer = msgspec.json.decode(encoded, type=Footer)
     if footer.metadata.format_version != RUN_FORMAT_VERSION:
