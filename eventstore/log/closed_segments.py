@@ -132,9 +132,9 @@ class ClosedSegments:
 def _refuse_unwritten(
     segment: Segment, path: Path, after: int, upto: int, batches: Sequence[pa.RecordBatch]
 ) -> None:
-    """Raise DataLossError when these are not the records in (after, upto], by what is read of them.
+    """Raise DataLossError unless the columns read can be those of the records in (after, upto].
 
-    That the manifest has the file's SHA-256 does not say that a store has written it.
+    A file can match its SHA-256 in the manifest although no store has written it.
     """
     fault, position = None, after
     for batch in filter(len, batches):
@@ -144,7 +144,7 @@ def _refuse_unwritten(
         if "recorded_at" in names:
             moments = _integers(batch, "recorded_at")
             if moments[0] < 0 or moments[-1] > LATEST or moments != sorted(moments):
-                fault = f"positions {rows[0]} to {rows[-1]} have times that decrease, or are none"
+                fault = f"positions {rows[0]} to {rows[-1]} hold no times in order"
         position += len(batch)
     if position != upto:
         fault = f"it has records up to position {position} in place of {upto}"
