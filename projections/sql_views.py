@@ -22,6 +22,7 @@ from eventstore.errors import (
     ResourceExhaustedError,
 )
 from eventstore.log import Log
+from eventstore.log.record import LATEST
 from eventstore.projections.deadlines import Deadline
 from eventstore.projections.folding import NODE_TABLES
 from eventstore.projections.sql_check import LOG_RECORDS, checked_query
@@ -42,7 +43,7 @@ _RECORD_COLUMNS: Final = [
     "request_id",
 ]
 _INSTANTS_MIN: Final = -62_135_596_800_000
-_INSTANTS_MAX: Final = 253_402_300_799_999
+_INSTANTS_MAX: Final = LATEST // 1_000
 """The milliseconds since the epoch that Python has dates for: the years 1 to 9999."""
 
 RESULT_BYTES_MAX: Final = memory_limit_bytes()

@@ -92,7 +92,7 @@ def import_mlmd_database(
 def drafts(database: MlmdDatabase, reader: MlmdReader) -> Iterator[Draft]:
     """Every type, node and link as a draft, in the order of the import.
 
-    Raises DataLossError for an id that no put gives out: a record with it would be refused.
+    Raises DataLossError for an id that no put gives out: readers refuse a record with it.
     """
     for kind, node_type in reader.types():
         if node_type.id < 1:
@@ -107,8 +107,10 @@ def drafts(database: MlmdDatabase, reader: MlmdReader) -> Iterator[Draft]:
         for kind, row_id in chunk:
             message = messages[kind][row_id]
             type_id = message.type_id if kind in _NODE_KINDS else None
-            if row_id < 1 or (type_id is not None and type_id < 1):
-                what = _NO_ID if row_id < 1 else f"its type_id is {type_id}, and {_NO_ID}"
+            if row_id < 1:
+                raise database.damaged(_table(kind), row_id, _NO_ID)
+            if type_id is not None and type_id < 1:
+                what = f"its type_id is {type_id}, and {_NO_ID}"
                 raise database.damaged(_table(kind), row_id, what)
             yield Draft(kind, row_id, type_id, None, _serialized(message))
 
@@ -153,7 +155,7 @@ def _commit_of(pending: Iterator[Draft]) -> list[Draft]:
 
 
 def _table(kind: str) -> str:
-    """The table of MLMD's that has the rows of a kind of node or link."""
+    """The MLMD table that holds a kind of node or link."""
     return kind.title().replace("_", "")
 
 

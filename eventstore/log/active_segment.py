@@ -569,11 +569,13 @@ class ActiveSegmentFile:
 
 
 def _newest_before(manifest: Manifest) -> Envelope:
-    """The commit that the first one of the active segment follows; zeros when there is none."""
-    before, last_position = manifest.segments[-1:], manifest.active.first_position - 1
-    if not before:
-        return Envelope(0, last_position, 0, last_position)
-    return Envelope(before[0].last_commit, last_position, before[0].last_recorded_at, last_position)
+    """The commit before the first of the active segment; zeros when there is none."""
+    if not manifest.segments:
+        return Envelope(0, 0, 0, 0)
+    last = manifest.segments[-1]
+    return Envelope(
+        last.last_commit, last.last_position, last.last_recorded_at, last.first_position
+    )
 
 
 def _refuse_gap(before: Envelope, commit: Envelope) -> None:

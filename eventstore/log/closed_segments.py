@@ -172,8 +172,8 @@ def _as_written(
 ) -> Iterator[pa.RecordBatch]:
     """The same batches, which are to hold the records in (after, upto].
 
-    That the manifest has the file's SHA-256 does not say that a store has written it. Raises
-    DataLossError by what is read of the records.
+    A file can match its SHA-256 in the manifest although no store has written it. Raises
+    DataLossError unless the columns read can be those of these records.
     """
     position = after
     for batch in filter(len, batches):
@@ -184,7 +184,7 @@ def _as_written(
         if "recorded_at" in names:
             moments = _integers(batch, "recorded_at")
             if moments[0] < 0 or moments[-1] > LATEST or moments != sorted(moments):
-                what = f"positions {rows[0]} to {rows[-1]} have times that decrease, or are none"
+                what = f"positions {rows[0]} to {rows[-1]} hold no times in order"
                 raise _damaged(segment, path, what)
         position += len(batch)
         # Else a commit would go on in the next segment, to whoever reads both.

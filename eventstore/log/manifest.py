@@ -115,32 +115,31 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def refuse_impossible(directory: Path, manifest: Manifest) -> None:
-    """Raise DataLossError for a manifest that no store has written, though it has its SHA-256.
+    """Raise DataLossError for a manifest that no store has written, although its SHA-256 fits.
 
-    Of what such a manifest names, a reader could not make sense, and a writer could remove the
-    wrong file. `verify` compares all that it says with the segments.
+    A reader could not make sense of what it names, and a writer could remove the wrong file.
+    `verify` compares all that it says with the segments.
     """
     number = position = commit = recorded_at = 0
-    for segment in manifest.segments:
-        number += 1
+    for number, segment in enumerate(manifest.segments, 1):
         name = sealed_name(number) if segment.sealed else closed_name(number)
         if (
             (segment.number, segment.file) != (number, name)
             or segment.first_position != position + 1
             or segment.first_commit != commit + 1
-            or not 0 <= segment.last_commit - commit - 1 <= segment.last_position - position - 1
+            or not 0 < segment.last_commit - commit <= segment.last_position - position
             or not recorded_at <= segment.first_recorded_at <= segment.last_recorded_at <= LATEST
         ):
             raise _damaged(directory / MANIFEST_NAME, f"what it says of segment {number} cannot be")
         position, commit = segment.last_position, segment.last_commit
         recorded_at = segment.last_recorded_at
-    newest, active = manifest.segments[-1:], manifest.active
-    # Of the tree, only what the next append begins with is taken from here.
-    hashes = [sha256 for segment in newest for sha256 in (segment.tree_head, *segment.frontier)]
-    if newest and (
-        len(hashes) != 1 + position.bit_count() or not all(map(_HASH.fullmatch, hashes))
-    ):
-        raise _damaged(directory / MANIFEST_NAME, "what it says of the tree cannot be")
+    if manifest.segments:
+        # Of the trees, only the most recent is read from here: the next append starts from it.
+        newest = manifest.segments[-1]
+        hashes = (newest.tree_head, *newest.frontier)
+        if len(newest.frontier) != position.bit_count() or not all(map(_HASH.fullmatch, hashes)):
+            raise _damaged(directory / MANIFEST_NAME, "what it says of the tree cannot be")
+    active = manifest.active
     if (
         (active.number, active.file) != (number + 1, closed_name(number + 1))
         or active.first_position != position + 1
@@ -179,6 +178,7 @@ def manifest_to_append_by(directory: Path, known: Manifest) -> Manifest:
             f"the manifest {path} is older than the store, or another store's: nothing was put; "
             "restore the newest one from a backup, the segments beside it are not touched"
         )
+    refuse_impossible(directory, found)
     return found
 
 

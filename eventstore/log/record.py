@@ -31,7 +31,7 @@ KINDS: Final = (
 )
 
 LATEST: Final = 253_402_300_799_999_999
-"""The end of the year 9999, in microseconds since the epoch: what Python can say of a moment."""
+"""The last moment that Python's datetime can express (the end of 9999), in µs since the epoch."""
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):

@@ -227,9 +227,10 @@ def sealed_batches(
                 row += rows
                 if start < end:
                     table = file.read_row_group(group, columns=list(columns))
-                    # Arrow takes texts from Parquet as they are.
-                    table.validate(full=True)
-                    yield from table.slice(start, end - start).combine_chunks().to_batches()
+                    part = table.slice(start, end - start)
+                    # Arrow does not check that texts in Parquet are UTF-8.
+                    part.validate(full=True)
+                    yield from part.combine_chunks().to_batches()
     except (pa.ArrowException, OSError) as error:
         raise errors.DataLossError(
             f"{path} is damaged: {error}; run `eventstore verify` and restore it from a backup"
@@ -287,7 +288,7 @@ def _leftovers(folder: Path, manifest: Manifest) -> Iterator[Path]:
     forms = {
         segment.number: folder / segment.file
         for segment in manifest.segments
-        # By a manifest that says otherwise, the only form there is would be removed.
+        # Were another file named, the segment's only form would be taken for superseded.
         if segment.file in (sealed_name(segment.number), closed_name(segment.number))
     }
     for path in folder.iterdir():

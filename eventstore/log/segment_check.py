@@ -323,14 +323,14 @@ class _SegmentCheck:
             table = pa.Table.from_batches(batches, ACTIVE_SCHEMA)
             self._rows(table, derived=False)
             self._expect_a_commit_each(table, [len(batch) for batch in batches])
-        if undecodable and not self.checked.findings:
-            self.find(
-                f"commit {self.next_commit} was changed: it does not decode ({undecodable})",
-                commit=self.next_commit,
-                position=self.next_position,
-            )
-            self._tree_is_sound = False
         if undecodable:
+            if not self.checked.findings:
+                self.find(
+                    f"commit {self.next_commit} was changed: it does not decode ({undecodable})",
+                    commit=self.next_commit,
+                    position=self.next_position,
+                )
+                self._tree_is_sound = False
             return
         end = walk.stopped_at + len(END_OF_STREAM)
         if segment is not None and walk.ending is Ending.END_OF_STREAM and end < len(data):

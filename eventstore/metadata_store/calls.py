@@ -19,7 +19,7 @@ MAX_NUM_RESULT = 100
 
 
 class Calls:
-    """The calls of MLMD's API, each made of requests to `send`: all that a client has to add.
+    """The calls of MLMD's API, each made of requests to `send`, all that a client defines.
 
     What a store in this process answers without making a request has a method of its own, which it
     overrides. All else is sent.
@@ -60,10 +60,10 @@ class Calls:
 
     def events_of(self, kind: NodeKind, node_ids: Iterable[int]) -> list[mlmd.Event]:
         """The events of artifacts or executions, ordered as the API has it."""
-        check_given(**{f"{kind.name}_ids": node_ids})
+        given = {f"{kind.name}_ids": node_ids}
+        check_given(**given)
         rpc = f"GetEventsBy{kind.name.capitalize()}IDs"
-        request = _request(rpc, {f"{kind.name}_ids": node_ids})
-        return list(self.send(rpc, request).events)
+        return list(self.send(rpc, _request(rpc, given)).events)
 
     def nodes(
         self, kind: NodeKind, list_options: ListOptions | None, context_id: int | None = None

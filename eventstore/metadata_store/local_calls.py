@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from eventstore.metadata_store.options import ListOptions
 
 RETRIES = 5
-"""How often a put that lost against other writers is tried; MLMD's options call it so."""
+"""How often at most a put that lost against other writers is tried, as MLMD's options say it."""
 _MEAN_DELAY_SECONDS = 2.0
 
 _Answer = TypeVar("_Answer")
@@ -39,14 +39,13 @@ class LocalCalls(Calls):
     """Calls of an engine, as of a position if one is given.
 
     Requests and responses often cost more than what is asked for, so these calls do without them
-    where the arguments are what they should be.
+    where the arguments are valid.
     """
 
     def __init__(self, engine: Engine, *, as_of: int | None = None, retries: int = RETRIES) -> None:
         self._engine = engine
         self._as_of = as_of
         self._retries = retries
-        """How often a put that lost against other writers is tried."""
 
     def send(self, rpc: str, request: Any) -> Any:
         return self._retried(partial(self._engine.call, rpc, request, as_of=self._as_of))

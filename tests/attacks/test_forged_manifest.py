@@ -12,6 +12,7 @@ import eventstore
 from eventstore import errors
 from eventstore.log.manifest import read_manifest, write_manifest
 from eventstore.log.verification import verify_directory
+from eventstore.proto import metadata_store_pb2 as mlmd
 
 
 @pytest.mark.parametrize("read_only", [True, False])
@@ -78,3 +79,16 @@ def refuse(directory: Path, manifest: Any, *, read_only: bool) -> None:
     with pytest.raises(errors.DataLossError, match="cannot be"):
         eventstore.open(directory, read_only=read_only)
     assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == before
+
+
+def test_a_manifest_that_is_forged_while_the_store_is_open(store: Path) -> None:
+    with eventstore.open(store) as opened:
+        manifest = read_manifest(store)
+        first, *others = manifest.segments
+        forged = msgspec.structs.replace(first, file="0000000002.arrows")
+        write_manifest(store, msgspec.structs.replace(manifest, segments=(forged, *others)))
+        before = sorted(path.name for path in (store / "log").iterdir())
+        for use in (opened.seal, lambda: opened.put_artifact_type(mlmd.ArtifactType(name="New"))):
+            with pytest.raises(errors.DataLossError, match="segment 1 cannot be"):
+                use()
+        assert sorted(path.name for path in (store / "log").iterdir()) == before

@@ -81,7 +81,7 @@ def of_an_unknown_kind(table: pa.Table) -> pa.Table:
 )
 def test_columns_of_a_sealed_segment(store: Path, forge: Callable[[pa.Table], pa.Table]) -> None:
     path = path_of(store, SEALED)
-    parquet.write_table(forge(parquet.read_table(path)), path, write_page_checksum=True)
+    parquet.write_table(forge(parquet.read_table(path)), path)
     rewrite(store, SEALED, path.read_bytes())
     assert not verify_directory(store).ok
     with (
@@ -92,7 +92,7 @@ def test_columns_of_a_sealed_segment(store: Path, forge: Callable[[pa.Table], pa
 
 
 def test_a_run_of_an_unknown_kind(store: Path) -> None:
-    """As what is sealed becomes runs of the point index without being read commit by commit."""
+    """What is sealed becomes runs of the point index without being read commit by commit."""
     path = path_of(store, SEALED)
     parquet.write_table(of_an_unknown_kind(parquet.read_table(path)), path)
     rewrite(store, SEALED, path.read_bytes())

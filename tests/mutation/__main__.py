@@ -4,7 +4,7 @@
     python -m tests.mutation --of eventstore/audit --mutants 0       # every mutant of a folder
 
 For each mutant only the tests that run the changed lines are run, the shortest first, until one
-fails. Those that survive are printed, and those that only the clock ends: look whether they hang.
+fails. Those that survive are printed, and so are those that only the clock ended: see if they hang.
 `accepted.txt` beside this module lists survivors that change nothing that a user can see, each with
 the reason, and they are left out of the score.
 """

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from eventstore import errors
-from eventstore.log import DirectoryLog
+from eventstore.log import DirectoryLog, directory_reader
 from eventstore.projections import base_check, index_look_ups, point_index, run_building
 from eventstore.projections.base_check import Base, BaseCheck
 from eventstore.projections.column_reads import TableColumns
@@ -311,7 +311,7 @@ def test_a_file_that_is_written_has_another_stamp(index: PointIndex) -> None:
 def test_bases_are_compared_with_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sealed: bool
 ) -> None:
-    monkeypatch.setattr(base_check, "_STRETCH_RECORDS", 4)
+    monkeypatch.setattr(directory_reader, "ROWS_PER_GROUP", 4)
     monkeypatch.setattr(base_check, "_STRETCHES_MAX", 2)
     monkeypatch.setattr(base_check, "_KNOWN_MAX", 3)
     size = {"segment_records_max": 10} if sealed else {}

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from xxhash import xxh3_64_intdigest
 
 from eventstore.log.kinds import ARTIFACT
 from eventstore.projections import folding, index_tables, run_file, run_writing
@@ -95,7 +96,7 @@ def remade(path: Path, footer: bytes, *, checksum: int | None = None) -> None:
     """The file with another footer, and the checksum that it should have, or another one."""
     content = path.read_bytes()
     _, length, magic = run_file.ENDING.unpack(content[-run_file.ENDING.size :])
-    checksum = run_file._checksum(footer) if checksum is None else checksum
+    checksum = xxh3_64_intdigest(footer) if checksum is None else checksum
     body = content[: -run_file.ENDING.size - length]
     path.write_bytes(body + footer + run_file.ENDING.pack(checksum, len(footer), magic))
 
