@@ -20,7 +20,7 @@ from eventstore.projections.filter import compile_filter
 from eventstore.projections.filter.functions import like_without_case
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import memory_store
-from tests.unit.projections.listed_nodes import put_nodes
+from tests.projections.filter.listed_nodes import put_nodes
 
 
 @pytest.fixture(scope="module")

@@ -30,8 +30,8 @@ from eventstore.audit.subtree_heads import SubtreeHeads
 from eventstore.log import Draft, MemoryLog
 from eventstore.metadata_store.metadata_store import MetadataStore
 from eventstore.proto import metadata_store_pb2 as mlmd
+from tests.audit.filled_store import KEY, fill
 from tests.builders import memory_store, put_types
-from tests.unit.audit.filled_store import KEY, fill
 
 REFUSALS = (errors.InvalidArgumentError, errors.DataLossError)
 

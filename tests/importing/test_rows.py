@@ -10,7 +10,7 @@ import eventstore
 from eventstore import errors
 from eventstore.importing import ImportReport, import_mlmd_database
 from eventstore.metadata_store.metadata_store import MetadataStore
-from tests.unit.importing.conftest import Change
+from tests.importing.conftest import Change
 
 PROPERTY = "UPDATE ArtifactProperty SET {} WHERE artifact_id = 1 AND name = '{}'"
 CUSTOM_INT = PROPERTY.format("{}", "int") + " AND is_custom_property = 1"

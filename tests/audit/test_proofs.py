@@ -28,8 +28,8 @@ from eventstore.log import DirectoryLog, Draft, Log, MemoryLog
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.merkle import tree_head
 from eventstore.proto import metadata_store_pb2 as mlmd
+from tests.audit.filled_store import KEY, fill
 from tests.builders import append, draft, memory_store, put_types
-from tests.unit.audit.filled_store import KEY, fill
 
 
 def test_what_a_store_refuses_to_prove(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from eventstore.audit import SigningKey, standalone_verifier
 from eventstore.audit.signed_note import VerifierKey, ed25519_verifies, opened
 from eventstore.audit.standalone_verifier import Refused
 from eventstore.errors import InvalidArgumentError
-from tests.unit.audit.records_by_hand import KEY, STANDALONE_KEY, artifact, history, signed
+from tests.audit.records_by_hand import KEY, STANDALONE_KEY, artifact, history, signed
 
 
 def encoded_point(point: Any) -> bytes:

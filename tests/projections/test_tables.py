@@ -19,9 +19,9 @@ from eventstore.projections.filter import compile_filter
 from eventstore.projections.tables import Tables
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import append, draft, list_ids
-from tests.unit.projections.conftest import artifact_ids, database
+from tests.projections.conftest import artifact_ids, database
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 def damaged_at(content: bytes, start: int, length: int) -> bytes:

@@ -16,7 +16,7 @@ from eventstore.importing import import_mlmd_database
 from eventstore.importing import importer as importer_module
 from eventstore.log import DirectoryLog
 from tests.conftest import DATA
-from tests.unit.importing.conftest import Change
+from tests.importing.conftest import Change
 
 SOURCE = DATA / "mlmd-v10.db"
 

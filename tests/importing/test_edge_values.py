@@ -15,7 +15,7 @@ import eventstore
 from eventstore.importing import import_mlmd_database
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.edge_values import nested
-from tests.unit.importing.conftest import Change
+from tests.importing.conftest import Change
 
 _STRUCT_LEVELS = 20
 

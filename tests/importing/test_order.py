@@ -13,7 +13,7 @@ from eventstore.importing.mlmd_rows import MlmdReader
 from eventstore.log import Draft
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.differential.recorded import DATABASES
-from tests.unit.importing.conftest import Change
+from tests.importing.conftest import Change
 
 NODES = {"artifact": mlmd.Artifact, "execution": mlmd.Execution, "context": mlmd.Context}
 ENDS = {

@@ -16,7 +16,7 @@ from eventstore.audit.merkle_proofs import (
 from eventstore.audit.signed_note import SigningKey, ed25519_verifies, opened
 from eventstore.errors import InvalidArgumentError
 from eventstore.log.merkle import tree_head
-from tests.unit.test_merkle import HEADS, INPUTS, leaf_hash
+from tests.log.test_merkle import HEADS, INPUTS, leaf_hash
 
 LEAVES = [leaf_hash(data) for data in INPUTS]
 

@@ -15,7 +15,7 @@ from eventstore.proto import metadata_store_service_pb2 as service
 from tests.builders import memory_store
 from tests.conftest import DATA
 from tests.differential.oracle import Oracle
-from tests.unit.projections.listed_nodes import put_nodes
+from tests.projections.filter.listed_nodes import put_nodes
 
 _PREFIX = "Invalid `filter_query`: "
 

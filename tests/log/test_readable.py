@@ -382,7 +382,7 @@ def test_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("implementation", ["python", "upb"])
 def test_every_library_draws_the_line_at_the_same_depth(implementation: str) -> None:
     code = (
-        "from tests.unit.test_readable import *\n"
+        "from tests.log.test_readable import *\n"
         "import eventstore.log.readable as r\n"
         "for good, bad in DEEP:\n"
         "    print(r._is_readable('artifact', artifact(1, good)))\n"

@@ -15,7 +15,7 @@ from eventstore.audit.merkle_proofs import (
 )
 from eventstore.audit.standalone_verifier import Refused
 from eventstore.log.merkle import tree_head
-from tests.unit.test_merkle import leaf_hash
+from tests.log.test_merkle import leaf_hash
 
 
 def test_every_path_of_every_tree_holds_and_no_other() -> None:

@@ -12,7 +12,7 @@ from eventstore.audit.standalone_verifier import Refused, check_record, leaf_has
 from eventstore.log.columns import derive
 from eventstore.log.leaf import leaf_hashes
 from eventstore.proto import metadata_store_pb2 as mlmd
-from tests.unit.audit.records_by_hand import STORE, as_record, holds, record
+from tests.audit.records_by_hand import STORE, as_record, holds, record
 
 
 def value(**member: Any) -> Any:

@@ -20,9 +20,9 @@ from eventstore.log import record as kinds
 from eventstore.projections import Projections, tables_file
 from eventstore.projections.tables import Tables
 from tests.builders import append, draft, list_ids
-from tests.unit.projections.conftest import artifact_ids, database
+from tests.projections.conftest import artifact_ids, database
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 def test_two_of_one_process_share_the_file(log: DirectoryLog) -> None:

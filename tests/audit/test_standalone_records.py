@@ -10,7 +10,7 @@ import pytest
 
 from eventstore.audit import standalone_verifier
 from eventstore.audit.standalone_verifier import Refused, check_record
-from tests.unit.audit.records_by_hand import (
+from tests.audit.records_by_hand import (
     AT,
     Records,
     artifact,
