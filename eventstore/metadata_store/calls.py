@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 from eventstore import errors
-from eventstore.log.kinds import ARTIFACT, Node, NodeKind
+from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind, NodeType
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.wire import as_list
@@ -29,41 +30,7 @@ class Calls:
         """The response of an RPC. Raises `eventstore.errors` classes."""
         raise NotImplementedError
 
-    def nodes_by_id(self, kind: NodeKind, node_ids: Iterable[int]) -> list[Node]:
-        """Each node once, by id ascending; unknown ids are left out."""
-        given = {f"{kind.name}_ids": node_ids}
-        check_given(**given)
-        return self._nodes(kind, f"Get{kind.plural.capitalize()}ByID", given)
-
-    def nodes_by_external_ids(self, kind: NodeKind, external_ids: Iterable[str]) -> list[Node]:
-        """By id ascending. Raises NotFoundError when none is known, InvalidArgumentError."""
-        given = {"external_ids": external_ids}
-        return self._nodes(kind, f"Get{kind.plural.capitalize()}ByExternalIds", given)
-
-    def node_by_type_and_name(
-        self, kind: NodeKind, type_name: str, type_version: str | None, name: str
-    ) -> Node | None:
-        """The node of this name and of the type of this name and version, None without one."""
-        check_given(**{"type_name": type_name, f"{kind.name}_name": name})
-        rpc = f"Get{kind.name.capitalize()}ByTypeAndName"
-        fields = {
-            "type_name": type_name,
-            "type_version": type_version or None,
-            f"{kind.name}_name": name,
-        }
-        response = self.send(rpc, _request(rpc, fields))
-        return getattr(response, kind.name) if response.HasField(kind.name) else None
-
-    def artifacts_by_uri(self, uri: str) -> list[mlmd.Artifact]:
-        """By id ascending."""
-        return self._nodes(ARTIFACT, "GetArtifactsByURI", {"uris": [uri]})
-
-    def events_of(self, kind: NodeKind, node_ids: Iterable[int]) -> list[mlmd.Event]:
-        """The events of artifacts or executions, ordered as the API has it."""
-        given = {f"{kind.name}_ids": node_ids}
-        check_given(**given)
-        rpc = f"GetEventsBy{kind.name.capitalize()}IDs"
-        return list(self.send(rpc, _request(rpc, given)).events)
+    # Artifacts, executions and contexts
 
     def nodes(
         self, kind: NodeKind, list_options: ListOptions | None, context_id: int | None = None
@@ -72,10 +39,11 @@ class Calls:
 
         Raises InvalidArgumentError for a negative limit or an invalid filter query.
         """
-        of_context = {} if context_id is None else {"context_id": context_id}
-        rpc = f"Get{kind.plural.capitalize()}" + ("ByContext" if of_context else "")
+        rpc, of_context = f"Get{kind.plural.capitalize()}", dict[str, int]()
+        if context_id is not None:
+            rpc, of_context = f"{rpc}ByContext", {"context_id": _id(context_id)}
         if list_options is None:
-            return self._nodes(kind, rpc, of_context)
+            return self._nodes(kind, rpc, **of_context)
         request, found = _request(rpc, of_context), list[Node]()
         limit = checked_limit(list_options)
         request.options.CopyFrom(list_operation(list_options))
@@ -89,6 +57,43 @@ class Calls:
             request.options.next_page_token = response.next_page_token
         return found
 
+    def nodes_by_id(self, kind: NodeKind, node_ids: Iterable[int]) -> list[Node]:
+        """Each node once, by id ascending; unknown ids are left out."""
+        rpc = f"Get{kind.plural.capitalize()}ByID"
+        return self._nodes(kind, rpc, **_ids(f"{kind.name}_ids", node_ids))
+
+    def artifacts_and_types(
+        self, artifact_ids: Iterable[int] | None
+    ) -> tuple[list[mlmd.Artifact], list[mlmd.ArtifactType]]:
+        """Artifacts as `nodes_by_id` has them; their types, each once, in the order of use."""
+        ids = _ids("artifact_ids", () if artifact_ids is None else artifact_ids)
+        response = self._ask("GetArtifactsByID", populate_artifact_types=True, **ids)
+        return as_list(response.artifacts), list(response.artifact_types)
+
+    def nodes_by_external_ids(self, kind: NodeKind, external_ids: Iterable[str]) -> list[Node]:
+        """By id ascending. Raises NotFoundError when none is known, InvalidArgumentError."""
+        rpc = f"Get{kind.plural.capitalize()}ByExternalIds"
+        return self._nodes(kind, rpc, external_ids=external_ids)
+
+    def nodes_by_type(self, kind: NodeKind, type_name: str, type_version: str | None) -> list[Node]:
+        """The nodes of the type of this name and version, by id ascending."""
+        rpc = f"Get{kind.plural.capitalize()}ByType"
+        return self._nodes(kind, rpc, **_named(type_name, type_version))
+
+    def node_by_type_and_name(
+        self, kind: NodeKind, type_name: str, type_version: str | None, name: str
+    ) -> Node | None:
+        """The node of this name and of the type of this name and version, None without one."""
+        check_given(**{f"{kind.name}_name": name})
+        rpc = f"Get{kind.name.capitalize()}ByTypeAndName"
+        fields = {**_named(type_name, type_version), f"{kind.name}_name": name}
+        response = self._ask(rpc, **fields)
+        return getattr(response, kind.name) if response.HasField(kind.name) else None
+
+    def artifacts_by_uri(self, uri: str) -> list[mlmd.Artifact]:
+        """By id ascending."""
+        return self._nodes(ARTIFACT, "GetArtifactsByURI", uris=[uri])
+
     def put_nodes(
         self, kind: NodeKind, nodes: Sequence[Node], mask_paths: Sequence[str] | None
     ) -> list[int]:
@@ -99,13 +104,114 @@ class Calls:
         request.update_mask.paths.extend(mask_paths or ())
         return list(getattr(self.send(rpc, request), f"{kind.name}_ids"))
 
+    # Types
+
+    def node_type(self, kind: NodeKind, type_name: str, type_version: str | None) -> NodeType:
+        """The type of this name and version. Raises NotFoundError when there is none."""
+        rpc = f"Get{kind.name.capitalize()}Type"
+        return getattr(self._ask(rpc, **_named(type_name, type_version)), kind.type.name)
+
+    def types(self, kind: NodeKind) -> list[NodeType]:
+        """All types but the system types."""
+        return self._types(kind, f"Get{kind.name.capitalize()}Types")
+
+    def types_by_id(self, kind: NodeKind, type_ids: Iterable[int]) -> list[NodeType]:
+        """In the order given, repeated where it repeats; unknown ids are left out."""
+        rpc = f"Get{kind.name.capitalize()}TypesByID"
+        return self._types(kind, rpc, **_ids("type_ids", type_ids))
+
+    def types_by_external_ids(self, kind: NodeKind, external_ids: Iterable[str]) -> list[NodeType]:
+        """Raises NotFoundError when none is known, InvalidArgumentError for an empty one."""
+        rpc = f"Get{kind.name.capitalize()}TypesByExternalIds"
+        return self._types(kind, rpc, external_ids=external_ids)
+
+    def put_type(
+        self, kind: NodeKind, node_type: NodeType, can_add_fields: bool, can_omit_fields: bool
+    ) -> int:
+        """Create a type, or add properties to the stored one of this name and version; its id."""
+        response = self._ask(
+            f"Put{kind.name.capitalize()}Type",
+            can_add_fields=can_add_fields,
+            can_omit_fields=can_omit_fields,
+            **{kind.type.name: node_type},
+        )
+        type_id: int = response.type_id
+        return type_id
+
+    # Links
+
+    def events_of(self, kind: NodeKind, node_ids: Iterable[int]) -> list[mlmd.Event]:
+        """The events of artifacts or executions, ordered as the API has it."""
+        rpc = f"GetEventsBy{kind.name.capitalize()}IDs"
+        return list(self._ask(rpc, **_ids(f"{kind.name}_ids", node_ids)).events)
+
+    def contexts_of(self, kind: NodeKind, node_id: int) -> list[mlmd.Context]:
+        """The contexts of an artifact or execution. Raises NotFoundError without any."""
+        rpc = f"GetContextsBy{kind.name.capitalize()}"
+        return self._nodes(CONTEXT, rpc, **{f"{kind.name}_id": _id(node_id)})
+
+    def parents(self, context_id: int) -> list[mlmd.Context]:
+        """The direct parents of a context."""
+        rpc = "GetParentContextsByContext"
+        return self._nodes(CONTEXT, rpc, context_id=_id(context_id))
+
+    def children(self, context_id: int) -> list[mlmd.Context]:
+        """The direct children of a context."""
+        rpc = "GetChildrenContextsByContext"
+        return self._nodes(CONTEXT, rpc, context_id=_id(context_id))
+
     def put_events(self, events: Sequence[mlmd.Event]) -> None:
         """Add events between stored artifacts and executions."""
         check_given(events=events)
-        self.send("PutEvents", service.PutEventsRequest(events=events))
+        self._ask("PutEvents", events=events)
 
-    def _nodes(self, kind: NodeKind, rpc: str, fields: dict[str, Any]) -> list[Node]:
-        return as_list(getattr(self.send(rpc, _request(rpc, fields)), kind.plural))
+    # Lineage
+
+    def lineage_subgraph(
+        self, query_options: mlmd.LineageSubgraphQueryOptions, mask_paths: Sequence[str] | None
+    ) -> mlmd.LineageGraph:
+        """The graph around the starting nodes, with the fields that are named, or with all.
+
+        The RPC gives links and ids; what these stand for is asked next, as MLMD's client does.
+        """
+        fields = [field.name for field in mlmd.LineageGraph.DESCRIPTOR.fields]
+        paths = list(mask_paths or fields)
+        request = service.GetLineageSubgraphRequest(lineage_subgraph_query_options=query_options)
+        request.read_mask.paths.extend(path for path in paths if not path.endswith("_types"))
+        wanted = set(paths)
+        skeleton = self.send("GetLineageSubgraph", request).lineage_subgraph
+        graph = mlmd.LineageGraph()
+        if wanted & {"artifacts", "artifact_types"}:
+            artifacts, artifact_types = self.artifacts_and_types(
+                [artifact.id for artifact in skeleton.artifacts]
+            )
+            if "artifacts" in wanted:
+                graph.artifacts.extend(artifacts)
+            if "artifact_types" in wanted:
+                graph.artifact_types.extend(artifact_types)
+        for kind in (EXECUTION, CONTEXT):
+            types = f"{kind.type.name}s"
+            if wanted & {kind.plural, types}:
+                ids = [node.id for node in getattr(skeleton, kind.plural)]
+                nodes = self.nodes_by_id(kind, ids)
+                if kind.plural in wanted:
+                    getattr(graph, kind.plural).extend(nodes)
+                if types in wanted:
+                    type_ids = sorted({node.type_id for node in nodes})
+                    getattr(graph, types).extend(self.types_by_id(kind, type_ids))
+        for links in ("events", "attributions", "associations"):
+            if links in wanted:
+                getattr(graph, links).extend(getattr(skeleton, links))
+        return graph
+
+    def _ask(self, rpc: str, **fields: Any) -> Any:
+        return self.send(rpc, _request(rpc, fields))
+
+    def _nodes(self, kind: NodeKind, rpc: str, **fields: Any) -> list[Node]:
+        return as_list(getattr(self._ask(rpc, **fields), kind.plural))
+
+    def _types(self, kind: NodeKind, rpc: str, **fields: Any) -> list[NodeType]:
+        return list(getattr(self._ask(rpc, **fields), f"{kind.type.name}s"))
 
 
 def check_given(**arguments: object) -> None:
@@ -135,6 +241,26 @@ def list_operation(list_options: ListOptions) -> mlmd.ListOperationOptions:
         options.filter_query = list_options.filter_query
     operation: mlmd.ListOperationOptions = options
     return operation
+
+
+def _named(type_name: str, type_version: str | None) -> dict[str, str | None]:
+    """The fields that name a type; one without a version has none."""
+    check_given(type_name=type_name)
+    return {"type_name": type_name, "type_version": type_version or None}
+
+
+def _id(given: int) -> int:
+    """What stands for an integer, as one: some versions of protobuf refuse booleans, others not.
+
+    Raises TypeError for all else, like MLMD's client.
+    """
+    return int(index(given))
+
+
+def _ids(field: str, given: Iterable[int]) -> dict[str, list[int]]:
+    """The field that names ids."""
+    check_given(**{field: given})
+    return {field: [*map(_id, given)]}
 
 
 def _request(rpc: str, fields: dict[str, Any]) -> Any:

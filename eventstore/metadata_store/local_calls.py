@@ -12,7 +12,6 @@ from eventstore import errors
 from eventstore.log.kinds import Node, NodeKind
 from eventstore.metadata_store.calls import Calls, checked_limit, list_operation
 from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store import Engine
 from eventstore.store.link_puts import put_all_events
 from eventstore.store.link_reads import events_of_nodes
@@ -24,6 +23,7 @@ from eventstore.store.node_reads import (
     nodes_by_external_ids,
     nodes_by_id,
 )
+from eventstore.store.snapshot import distinct_ids
 
 if TYPE_CHECKING:
     from eventstore.metadata_store.options import ListOptions
@@ -81,9 +81,7 @@ class LocalCalls(Calls):
         if list_options is None:
             return super().nodes(kind, list_options, context_id)
         if context_id is not None:
-            # What is no id is refused as the request would refuse it.
-            request = getattr(service, f"Get{kind.plural.capitalize()}ByContextRequest")
-            context_id = request(context_id=context_id).context_id
+            [context_id] = distinct_ids([context_id])
         limit, options = checked_limit(list_options), list_operation(list_options)
         snapshot = self._engine.snapshot(as_of=self._as_of)
         return list_nodes(snapshot, kind, options, limit=limit, context_id=context_id)

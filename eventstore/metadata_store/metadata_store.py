@@ -284,13 +284,7 @@ class MetadataStore(FileMethods, RecordingMethods, MetadataReader):
         Raises AlreadyExistsError when the stored type lacks given properties (without
         `can_add_fields`), has further ones (without `can_omit_fields`), or has one of another kind.
         """
-        request = service.PutArtifactTypeRequest(
-            artifact_type=artifact_type,
-            can_add_fields=can_add_fields,
-            can_omit_fields=can_omit_fields,
-        )
-        response: service.PutArtifactTypeResponse = self._calls.send("PutArtifactType", request)
-        return response.type_id
+        return self._calls.put_type(ARTIFACT, artifact_type, can_add_fields, can_omit_fields)
 
     @refusing_unreadable
     def put_execution_type(
@@ -301,13 +295,7 @@ class MetadataStore(FileMethods, RecordingMethods, MetadataReader):
         extra_options: ExtraOptions | None = None,
     ) -> int:
         """Create or extend an execution type as `put_artifact_type` does; its id."""
-        request = service.PutExecutionTypeRequest(
-            execution_type=execution_type,
-            can_add_fields=can_add_fields,
-            can_omit_fields=can_omit_fields,
-        )
-        response: service.PutExecutionTypeResponse = self._calls.send("PutExecutionType", request)
-        return response.type_id
+        return self._calls.put_type(EXECUTION, execution_type, can_add_fields, can_omit_fields)
 
     @refusing_unreadable
     def put_context_type(
@@ -318,13 +306,7 @@ class MetadataStore(FileMethods, RecordingMethods, MetadataReader):
         extra_options: ExtraOptions | None = None,
     ) -> int:
         """Create or extend a context type as `put_artifact_type` does; its id."""
-        request = service.PutContextTypeRequest(
-            context_type=context_type,
-            can_add_fields=can_add_fields,
-            can_omit_fields=can_omit_fields,
-        )
-        response: service.PutContextTypeResponse = self._calls.send("PutContextType", request)
-        return response.type_id
+        return self._calls.put_type(CONTEXT, context_type, can_add_fields, can_omit_fields)
 
     @refusing_unreadable
     def put_events(

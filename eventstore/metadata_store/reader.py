@@ -13,8 +13,6 @@ from eventstore.metadata_store.lineage_methods import LineageMethods
 from eventstore.metadata_store.notebook_methods import NotebookMethods
 from eventstore.metadata_store.sql_methods import SqlMethods
 from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.proto import metadata_store_service_pb2 as service
-from eventstore.store.wire import as_list
 
 if TYPE_CHECKING:
     from eventstore.metadata_store.options import ExtraOptions, ListOptions
@@ -99,11 +97,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         self, artifact_ids: Iterable[int], extra_options: ExtraOptions | None = None
     ) -> tuple[list[mlmd.Artifact], list[mlmd.ArtifactType]]:
         """The artifacts with these ids, and their distinct types in the order of first use."""
-        request = service.GetArtifactsByIDRequest(
-            artifact_ids=artifact_ids, populate_artifact_types=True
-        )
-        response = self._calls.send("GetArtifactsByID", request)
-        return as_list(response.artifacts), list(response.artifact_types)
+        return self._calls.artifacts_and_types(artifact_ids)
 
     def get_artifacts_by_external_ids(
         self, external_ids: Iterable[str], extra_options: ExtraOptions | None = None
@@ -139,12 +133,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         extra_options: ExtraOptions | None = None,
     ) -> list[mlmd.Artifact]:
         """The artifacts of one type; without a version, of the type that has none."""
-        check_given(type_name=type_name)
-        request = service.GetArtifactsByTypeRequest(
-            type_name=type_name, type_version=type_version or None
-        )
-        response = self._calls.send("GetArtifactsByType", request)
-        return as_list(response.artifacts)
+        return self._calls.nodes_by_type(ARTIFACT, type_name, type_version)
 
     def get_executions_by_type(
         self,
@@ -153,12 +142,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         extra_options: ExtraOptions | None = None,
     ) -> list[mlmd.Execution]:
         """The executions of one type; without a version, of the type that has none."""
-        check_given(type_name=type_name)
-        request = service.GetExecutionsByTypeRequest(
-            type_name=type_name, type_version=type_version or None
-        )
-        response = self._calls.send("GetExecutionsByType", request)
-        return as_list(response.executions)
+        return self._calls.nodes_by_type(EXECUTION, type_name, type_version)
 
     def get_contexts_by_type(
         self,
@@ -167,12 +151,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         extra_options: ExtraOptions | None = None,
     ) -> list[mlmd.Context]:
         """The contexts of one type; without a version, of the type that has none."""
-        check_given(type_name=type_name)
-        request = service.GetContextsByTypeRequest(
-            type_name=type_name, type_version=type_version or None
-        )
-        response = self._calls.send("GetContextsByType", request)
-        return as_list(response.contexts)
+        return self._calls.nodes_by_type(CONTEXT, type_name, type_version)
 
     def get_artifact_by_type_and_name(
         self,
@@ -219,12 +198,8 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         extra_options: ExtraOptions | None = None,
     ) -> mlmd.ArtifactType:
         """The artifact type of this name and version. Raises NotFoundError when there is none."""
-        check_given(type_name=type_name)
-        request = service.GetArtifactTypeRequest(
-            type_name=type_name, type_version=type_version or None
-        )
-        response: service.GetArtifactTypeResponse = self._calls.send("GetArtifactType", request)
-        return response.artifact_type
+        node_type: mlmd.ArtifactType = self._calls.node_type(ARTIFACT, type_name, type_version)
+        return node_type
 
     def get_execution_type(
         self,
@@ -233,12 +208,8 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         extra_options: ExtraOptions | None = None,
     ) -> mlmd.ExecutionType:
         """The execution type of this name and version. Raises NotFoundError when there is none."""
-        check_given(type_name=type_name)
-        request = service.GetExecutionTypeRequest(
-            type_name=type_name, type_version=type_version or None
-        )
-        response: service.GetExecutionTypeResponse = self._calls.send("GetExecutionType", request)
-        return response.execution_type
+        node_type: mlmd.ExecutionType = self._calls.node_type(EXECUTION, type_name, type_version)
+        return node_type
 
     def get_context_type(
         self,
@@ -247,81 +218,62 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         extra_options: ExtraOptions | None = None,
     ) -> mlmd.ContextType:
         """The context type of this name and version. Raises NotFoundError when there is none."""
-        check_given(type_name=type_name)
-        request = service.GetContextTypeRequest(
-            type_name=type_name, type_version=type_version or None
-        )
-        response: service.GetContextTypeResponse = self._calls.send("GetContextType", request)
-        return response.context_type
+        node_type: mlmd.ContextType = self._calls.node_type(CONTEXT, type_name, type_version)
+        return node_type
 
     def get_artifact_types(
         self, extra_options: ExtraOptions | None = None
     ) -> list[mlmd.ArtifactType]:
         """All artifact types but the system types."""
-        request = service.GetArtifactTypesRequest()
-        response = self._calls.send("GetArtifactTypes", request)
-        return list(response.artifact_types)
+        return self._calls.types(ARTIFACT)
 
     def get_execution_types(
         self, extra_options: ExtraOptions | None = None
     ) -> list[mlmd.ExecutionType]:
         """All execution types but the system types."""
-        request = service.GetExecutionTypesRequest()
-        response = self._calls.send("GetExecutionTypes", request)
-        return list(response.execution_types)
+        return self._calls.types(EXECUTION)
 
     def get_context_types(
         self, extra_options: ExtraOptions | None = None
     ) -> list[mlmd.ContextType]:
         """All context types."""
-        request = service.GetContextTypesRequest()
-        response = self._calls.send("GetContextTypes", request)
-        return list(response.context_types)
+        return self._calls.types(CONTEXT)
 
     def get_artifact_types_by_id(
         self, type_ids: Iterable[int], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.ArtifactType]:
         """In the order given, repeated where it repeats; unknown ids are left out."""
-        check_given(type_ids=type_ids)
-        request = service.GetArtifactTypesByIDRequest(type_ids=type_ids)
-        return list(self._calls.send("GetArtifactTypesByID", request).artifact_types)
+        return self._calls.types_by_id(ARTIFACT, type_ids)
 
     def get_execution_types_by_id(
         self, type_ids: Iterable[int], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.ExecutionType]:
         """In the order given, repeated where it repeats; unknown ids are left out."""
-        check_given(type_ids=type_ids)
-        request = service.GetExecutionTypesByIDRequest(type_ids=type_ids)
-        return list(self._calls.send("GetExecutionTypesByID", request).execution_types)
+        return self._calls.types_by_id(EXECUTION, type_ids)
 
     def get_context_types_by_id(
         self, type_ids: Iterable[int], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.ContextType]:
         """In the order given, repeated where it repeats; unknown ids are left out."""
-        check_given(type_ids=type_ids)
-        request = service.GetContextTypesByIDRequest(type_ids=type_ids)
-        return list(self._calls.send("GetContextTypesByID", request).context_types)
+        return self._calls.types_by_id(CONTEXT, type_ids)
 
     def get_artifact_types_by_external_ids(
         self, external_ids: Iterable[str], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.ArtifactType]:
         """Raises NotFoundError when none is known, InvalidArgumentError for an empty one."""
-        request = service.GetArtifactTypesByExternalIdsRequest(external_ids=external_ids)
-        return list(self._calls.send("GetArtifactTypesByExternalIds", request).artifact_types)
+        return self._calls.types_by_external_ids(ARTIFACT, external_ids)
 
     def get_execution_types_by_external_ids(
         self, external_ids: Iterable[str], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.ExecutionType]:
         """Raises NotFoundError when none is known, InvalidArgumentError for an empty one."""
-        request = service.GetExecutionTypesByExternalIdsRequest(external_ids=external_ids)
-        return list(self._calls.send("GetExecutionTypesByExternalIds", request).execution_types)
+        return self._calls.types_by_external_ids(EXECUTION, external_ids)
 
     def get_context_types_by_external_ids(
         self, external_ids: Iterable[str], extra_options: ExtraOptions | None = None
     ) -> list[mlmd.ContextType]:
         """Raises NotFoundError when none is known, InvalidArgumentError for an empty one."""
-        request = service.GetContextTypesByExternalIdsRequest(external_ids=external_ids)
-        return list(self._calls.send("GetContextTypesByExternalIds", request).context_types)
+        return self._calls.types_by_external_ids(CONTEXT, external_ids)
 
     # Links
 
@@ -341,17 +293,13 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         self, artifact_id: int, extra_options: ExtraOptions | None = None
     ) -> list[mlmd.Context]:
         """The contexts that the artifact is attributed to. Raises NotFoundError without any."""
-        check_given(artifact_id=artifact_id)
-        request = service.GetContextsByArtifactRequest(artifact_id=artifact_id)
-        return list(self._calls.send("GetContextsByArtifact", request).contexts)
+        return self._calls.contexts_of(ARTIFACT, artifact_id)
 
     def get_contexts_by_execution(
         self, execution_id: int, extra_options: ExtraOptions | None = None
     ) -> list[mlmd.Context]:
         """The contexts that the execution is associated with. Raises NotFoundError without any."""
-        check_given(execution_id=execution_id)
-        request = service.GetContextsByExecutionRequest(execution_id=execution_id)
-        return list(self._calls.send("GetContextsByExecution", request).contexts)
+        return self._calls.contexts_of(EXECUTION, execution_id)
 
     def get_artifacts_by_context(
         self,
@@ -378,17 +326,13 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         self, context_id: int, extra_options: ExtraOptions | None = None
     ) -> list[mlmd.Context]:
         """The direct parents of the context."""
-        check_given(context_id=context_id)
-        request = service.GetParentContextsByContextRequest(context_id=context_id)
-        return list(self._calls.send("GetParentContextsByContext", request).contexts)
+        return self._calls.parents(context_id)
 
     def get_children_contexts_by_context(
         self, context_id: int, extra_options: ExtraOptions | None = None
     ) -> list[mlmd.Context]:
         """The direct children of the context."""
-        check_given(context_id=context_id)
-        request = service.GetChildrenContextsByContextRequest(context_id=context_id)
-        return list(self._calls.send("GetChildrenContextsByContext", request).contexts)
+        return self._calls.children(context_id)
 
     # Lineage
 
@@ -406,42 +350,7 @@ class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMetho
         Raises InvalidArgumentError for missing starting nodes or an invalid filter, NotFoundError
         when no node matches the starting filter.
         """
-        fields = [field.name for field in mlmd.LineageGraph.DESCRIPTOR.fields]
-        paths = list(field_mask_paths or fields)
-        request = service.GetLineageSubgraphRequest(lineage_subgraph_query_options=query_options)
-        request.read_mask.paths.extend(path for path in paths if not path.endswith("_types"))
-        wanted = set(paths)
-        skeleton = self._calls.send("GetLineageSubgraph", request).lineage_subgraph
-        graph = mlmd.LineageGraph()
-        if wanted & {"artifacts", "artifact_types"}:
-            artifacts, artifact_types = self.get_artifacts_and_types_by_artifact_ids(
-                [artifact.id for artifact in skeleton.artifacts]
-            )
-            if "artifacts" in wanted:
-                graph.artifacts.extend(artifacts)
-            if "artifact_types" in wanted:
-                graph.artifact_types.extend(artifact_types)
-        if wanted & {"executions", "execution_types"}:
-            executions = self.get_executions_by_id([node.id for node in skeleton.executions])
-            if "executions" in wanted:
-                graph.executions.extend(executions)
-            if "execution_types" in wanted:
-                type_ids = {execution.type_id for execution in executions}
-                graph.execution_types.extend(self.get_execution_types_by_id(sorted(type_ids)))
-        if wanted & {"contexts", "context_types"}:
-            contexts = self.get_contexts_by_id([context.id for context in skeleton.contexts])
-            if "contexts" in wanted:
-                graph.contexts.extend(contexts)
-            if "context_types" in wanted:
-                type_ids = {context.type_id for context in contexts}
-                graph.context_types.extend(self.get_context_types_by_id(sorted(type_ids)))
-        if "events" in wanted:
-            graph.events.extend(skeleton.events)
-        if "attributions" in wanted:
-            graph.attributions.extend(skeleton.attributions)
-        if "associations" in wanted:
-            graph.associations.extend(skeleton.associations)
-        return graph
+        return self._calls.lineage_subgraph(query_options, field_mask_paths)
 
 
 def _newest_first() -> ListOptions:

@@ -1,6 +1,7 @@
 """Calls every method of MetadataStore with arguments of all sorts; prints what comes of each.
 
-Runs on ml-metadata in the oracle's environment; with `ours` it runs on this package in its place.
+Runs on ml-metadata in the oracle's environment; with `ours` it runs on this package in its place,
+with `requests` on a store of this package that is only sent requests.
 """
 
 import copy
@@ -8,7 +9,7 @@ import inspect
 import json
 import sys
 
-if sys.argv[1:] == ["ours"]:
+if sys.argv[1:]:
     import eventstore
 
     eventstore.install_as_ml_metadata()
@@ -25,6 +26,8 @@ ODD = {
     "no text": "",
     "bytes": b"x",
     "a float": 1.5,
+    "true": True,
+    "false": False,
     "no list": [],
     "a tuple": (),
     "a dict": {},
@@ -33,6 +36,7 @@ ODD = {
     "a list of texts": ["x"],
     "a list of bytes": [b"x"],
     "a list of floats": [1.0],
+    "a list of booleans": [True, False],
     "a list of huge ints": [2**63],
     "a tuple of texts": ("x",),
     "a range": range(2),
@@ -59,6 +63,10 @@ def main():
     config = mlmd.ConnectionConfig()
     config.fake_database.SetInParent()
     store = ml_metadata.MetadataStore(config)
+    if sys.argv[1:] == ["requests"]:
+        from tests.requests_only import SentRequests
+
+        store._calls = SentRequests(store._engine)
     type_id = store.put_artifact_type(mlmd.ArtifactType(name="T"))
     store.put_execution_type(mlmd.ExecutionType(name="T"))
     store.put_artifacts([mlmd.Artifact(type_id=type_id, name="T", uri="T")])

@@ -19,6 +19,8 @@ from eventstore import errors, proto
 from eventstore.metadata_store import mlmd_types
 from tests.differential.oracle import ORACLE_PYTHON
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.fixture(scope="module")
 def upstream() -> dict[str, Any]:
@@ -49,15 +51,29 @@ def test_names_are_all_there(upstream: dict[str, Any]) -> None:
         assert [name for name in names if not hasattr(module, name)] == []
 
 
-def test_arguments_of_all_sorts_end_as_upstream() -> None:
+@pytest.fixture(scope="module")
+def ours() -> dict[str, str]:
+    return _ends(sys.executable, "-m", "tests.differential.call_dump", "ours")
+
+
+def test_arguments_of_all_sorts_end_as_upstream(ours: dict[str, str]) -> None:
     if not ORACLE_PYTHON.exists():
         pytest.skip("ml-metadata is not installed: run `make oracle`")
-    script = Path(__file__).with_name("call_dump.py")
-    expected, found = (
-        json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-        for command in ([ORACLE_PYTHON, script], [sys.executable, script, "ours"])
-    )
+    expected = _ends(ORACLE_PYTHON, "tests/differential/call_dump.py")
     assert len(expected) > 3_000
-    assert found.keys() == expected.keys()
-    different = {call for call, end in expected.items() if found[call] != end}
-    assert {call: (expected[call], found[call]) for call in different} == {}
+    assert ours.keys() == expected.keys()
+    different = {call for call, end in expected.items() if ours[call] != end}
+    assert {call: (expected[call], ours[call]) for call in different} == {}
+
+
+def test_arguments_of_all_sorts_end_the_same_over_requests(ours: dict[str, str]) -> None:
+    sent = _ends(sys.executable, "-m", "tests.differential.call_dump", "requests")
+    assert sent.keys() == ours.keys()
+    assert {call: (ours[call], end) for call, end in sent.items() if ours[call] != end} == {}
+
+
+def _ends(*command: str | Path) -> dict[str, str]:
+    """How each call ended: in an answer or in an error."""
+    printed = subprocess.run(command, capture_output=True, check=True, cwd=ROOT).stdout
+    ends: dict[str, str] = json.loads(printed)
+    return ends

@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import pytest
 
 import eventstore
 from eventstore import MetadataStore, errors
-from eventstore.metadata_store.calls import Calls
 from eventstore.metadata_store.options import ListOptions, OrderByField
 from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.store import Engine
 from tests.differential.clients import OurStore
 from tests.differential.programs import run_program
-
-
-class _Sent(Calls):
-    """All that a client has: requests, each of which goes over as bytes."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.rpcs: list[str] = []
-
-    def send(self, rpc: str, request: Any) -> Any:
-        self.rpcs.append(rpc)
-        received = type(request).FromString(request.SerializeToString())
-        response = self.engine.call(rpc, received)
-        return type(response).FromString(response.SerializeToString())
+from tests.requests_only import SentRequests
 
 
 class _RemoteStore(OurStore):
     def _open(self) -> None:
         super()._open()
-        self._store._calls = _Sent(self._store._engine)
+        self._store._calls = SentRequests(self._store._engine)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -76,20 +60,20 @@ def test_listings_are_walked_page_by_page(
     options = ListOptions(limit, options.order_by, options.is_asc, options.filter_query)
     expected = pages.get_artifacts(options)
     assert len(expected) == min(limit or 250, 214 if options.filter_query else 250)
-    pages._calls = calls = _Sent(pages._engine)
+    pages._calls = calls = SentRequests(pages._engine)
     assert pages.get_artifacts(options) == expected
     assert 1 <= len(calls.rpcs) <= len(expected) // 100 + 1
 
 
 def test_a_negative_limit_is_not_sent(pages: MetadataStore) -> None:
-    pages._calls = calls = _Sent(pages._engine)
+    pages._calls = calls = SentRequests(pages._engine)
     with pytest.raises(errors.InvalidArgumentError, match="limit is -1"):
         pages.get_artifacts(ListOptions(limit=-1))
     assert not calls.rpcs
 
 
 def test_what_is_none_is_refused_before_it_is_sent(pages: MetadataStore) -> None:
-    pages._calls = calls = _Sent(pages._engine)
+    pages._calls = calls = SentRequests(pages._engine)
     for call in (
         lambda: pages.put_artifacts(None),  # type: ignore[arg-type]
         lambda: pages.put_events(None),  # type: ignore[arg-type]
