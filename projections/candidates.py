@@ -92,7 +92,7 @@ class CandidateFinder:
             node_ids = range(highest if last is None else min(highest, last - 1), 0, -1)
         else:
             node_ids = range(1 if last is None else max(1, last + 1), highest + 1)
-        at_once = max(1, listing.limit)
+        at_once = max(1, min(listing.limit, len(node_ids)))
         nodes_max = self._limits.gaps_max * at_once
         count = min(len(node_ids), nodes_max)
         return Candidates("a page of all nodes by id", count, node_ids, nodes_max, at_once, None)

@@ -209,7 +209,7 @@ def test_a_segment_that_is_sealed_while_it_is_read(
     log = DirectoryLog.open(store, read_only=True)
     call, calls = getattr(sealing, name), []
 
-    def sealing_first(path: Path) -> Any:
+    def sealing_first(path: Path, *others: Any) -> Any:
         calls.append(path)
         if len(calls) == 1:
             with monkeypatch.context() as patched:
@@ -218,7 +218,7 @@ def test_a_segment_that_is_sealed_while_it_is_read(
                 other.seal()
                 other.close()
             assert not path.exists()
-        return call(path)
+        return call(path, *others)
 
     monkeypatch.setattr(sealing, name, sealing_first)
     found = [*log.scan(7, 12, ["position", "payload"])]
