@@ -9,6 +9,7 @@ from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from eventstore.projections.index_tables import Entry
+from eventstore.projections.limits import IndexLimits
 from eventstore.projections.run_table import DamagedRunError
 
 if TYPE_CHECKING:
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
     from eventstore.projections.index_tail import Tail
     from eventstore.projections.sorted_run import SortedRun
-
-_VALUES_AT_ONCE = 131_072
-
 
 Level: TypeAlias = "SortedRun | Tail"
 """The entries of a stretch of positions."""
@@ -43,9 +41,10 @@ def _repairing(look: _Look) -> _Look:
 class LevelLookUps:
     """Finds what any level has; a run found damaged is built again first."""
 
-    def __init__(self, levels: tuple[Level, ...]) -> None:
+    def __init__(self, levels: tuple[Level, ...], limits: IndexLimits) -> None:
         """`levels` are of consecutive positions, oldest first."""
         self._levels = levels
+        self._limits = limits
 
     def _repair(self, error: DamagedRunError) -> None:
         """Put a sound run in place of a damaged one. Raises DataLossError when that is no use."""
@@ -174,15 +173,15 @@ class LevelLookUps:
         """
         from eventstore.projections.column_reads import TableColumns
 
-        columns, start = None, 0
+        columns, start, length = None, 0, self._limits.read_values_max
         while start < len(positions):
             try:
                 if columns is None:
                     columns = TableColumns(self._levels, table)
-                part = columns.values_at(positions.slice(start, _VALUES_AT_ONCE))
+                part = columns.values_at(positions.slice(start, length))
             except DamagedRunError as error:
                 self._repair(error)
                 columns = None
                 continue
             yield from part.chunks
-            start += _VALUES_AT_ONCE
+            start += length

@@ -26,6 +26,7 @@ from eventstore.projections.cache_file import make_cache_folder
 from eventstore.projections.index_look_ups import Level, LevelLookUps
 from eventstore.projections.index_tables import PendingEntries
 from eventstore.projections.index_tail import Tail
+from eventstore.projections.limits import LIMITS, IndexLimits
 from eventstore.projections.run_folder import run_path, usable_runs
 from eventstore.projections.run_merging import merge_runs, mergeable
 from eventstore.projections.run_table import DamagedRunError
@@ -33,19 +34,6 @@ from eventstore.projections.sorted_run import SortedRun
 
 _LOGGER = logging.getLogger("eventstore.projections")
 
-TAIL_RECORDS_MAX = 16_384
-"""A tail with more records than this is written out as a run."""
-
-BUILT_RECORDS_MAX = 262_144
-"""About how many records of the log become a run at a time without going through the tail."""
-
-BUILT_BYTES_MAX = 128 * 1024 * 1024
-"""Fewer, when their files are longer than this."""
-
-RUN_RECORDS_MAX = 2_097_152
-"""No merge makes a run of more records: that bounds the memory that merging takes."""
-
-_CLOSING_RECORDS_MIN = 1_000
 _FROZEN_TAILS_MAX = 4
 _REPAIRS_MAX = 4
 
@@ -57,7 +45,14 @@ class PointIndex(LevelLookUps):
     stays in memory; with `read_only` it goes to a temporary folder when it is much.
     """
 
-    def __init__(self, log: Log, folder: Path | None, *, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        log: Log,
+        folder: Path | None,
+        limits: IndexLimits = LIMITS.index,
+        *,
+        read_only: bool = False,
+    ) -> None:
         self._log = log
         self._is_kept = folder is not None and not read_only
         self._folder = None if read_only else folder
@@ -71,10 +66,10 @@ class PointIndex(LevelLookUps):
         self._repairs: Counter[int] = Counter()
         self._writer: ThreadPoolExecutor | None = None
         self._writing: deque[Future[None]] = deque()
-        runs = usable_runs(folder, log, remove_useless=not read_only) if folder else []
+        runs = usable_runs(folder, log, limits, remove_useless=not read_only) if folder else []
         self._tail = _tail_after(runs)
         # The last one is the tail that takes commits.
-        super().__init__((*runs, self._tail))
+        super().__init__((*runs, self._tail), limits)
         renew_in_children(self)
 
     def after_fork_in_child(self) -> None:
@@ -104,7 +99,7 @@ class PointIndex(LevelLookUps):
         """Fold the next commit. `entries` are what it adds, if known; the index takes them over."""
         assert commit.first_position == self.position + 1, "commits are folded in order"
         self._tail.add(commit, entries)
-        if self._tail.records > TAIL_RECORDS_MAX and self._may_write:
+        if self._tail.records > self._limits.tail_records_max and self._may_write:
             self._freeze_tail()
 
     def adopt(self) -> bool:
@@ -113,10 +108,10 @@ class PointIndex(LevelLookUps):
         Positions that were there stay, though in other runs.
         """
         folder, lacking = self._read_folder, self._log.position - self.position
-        if folder is None or lacking <= TAIL_RECORDS_MAX:
+        if folder is None or lacking <= self._limits.tail_records_max:
             return False
         opened = {run.path: run for run in self._runs()}
-        runs = usable_runs(folder, self._log, remove_useless=False, opened=opened)
+        runs = usable_runs(folder, self._log, self._limits, remove_useless=False, opened=opened)
         if not runs or runs[-1].last_position <= self.position:
             return False
         tail = _tail_after(runs)
@@ -131,13 +126,13 @@ class PointIndex(LevelLookUps):
         """
         if not self._may_write:
             return
-        start, end = self.position, log.position
-        if end - start <= TAIL_RECORDS_MAX:
+        start, end, limits = self.position, log.position, self._limits
+        if end - start <= limits.tail_records_max:
             return
         from eventstore.projections.run_building import sealed_stretches
 
-        for last_position in sealed_stretches(log, start, BUILT_RECORDS_MAX, BUILT_BYTES_MAX):
-            if last_position - self.position <= TAIL_RECORDS_MAX:
+        for last_position in sealed_stretches(log, start, limits):
+            if last_position - self.position <= limits.tail_records_max:
                 break
             folder = self._run_folder_if_any()
             if folder is None:
@@ -158,7 +153,7 @@ class PointIndex(LevelLookUps):
 
     def close(self) -> None:
         """Write out a tail that the next opening would take long to read again."""
-        if self._is_kept and self._tail.records >= _CLOSING_RECORDS_MIN:
+        if self._is_kept and self._tail.records >= self._limits.closing_records_min:
             self._freeze_tail()
         if self._writer is not None:
             self._writer.shutdown(wait=True)
@@ -186,7 +181,8 @@ class PointIndex(LevelLookUps):
         from eventstore.projections.run_building import built_run
 
         before = self._tail
-        run = built_run(log, folder, before.last_position + 1, last_position, before.highest_ids)
+        first, highest_ids = before.last_position + 1, before.highest_ids
+        run = built_run(log, folder, first, last_position, highest_ids, self._limits)
         if before.records:
             self._freeze_tail()
         tail = Tail(last_position, run.metadata.last_recorded_at, run.highest_ids)
@@ -217,7 +213,7 @@ class PointIndex(LevelLookUps):
             highest_before = before[-1].highest_ids if before else {}
             folder = self._run_folder()
             try:
-                runs = rebuilt_runs(self._log, folder, damaged, highest_before, BUILT_RECORDS_MAX)
+                runs = rebuilt_runs(self._log, folder, damaged, highest_before, self._limits)
                 if damaged.path.parent == folder and damaged.path != runs[-1].path:
                     damaged.path.unlink(missing_ok=True)
             except OSError as failure:
@@ -241,11 +237,11 @@ class PointIndex(LevelLookUps):
             if frozen is not None and frozen in self._levels:
                 from eventstore.projections.run_building import tail_run
 
-                self._replace([frozen], [tail_run(self._log, folder, frozen)])
-            while merging := mergeable(self._runs(), RUN_RECORDS_MAX):
+                self._replace([frozen], [tail_run(self._log, folder, frozen, self._limits)])
+            while merging := mergeable(self._runs(), self._limits.run_records_max):
                 path = run_path(folder, merging[0].first_position, merging[-1].last_position)
                 try:
-                    merged = merge_runs(merging, path)
+                    merged = merge_runs(merging, path, self._limits)
                 except DamagedRunError as error:
                     self._repair(error)
                     continue

@@ -26,7 +26,8 @@ from eventstore.projections.index_tables import (
     PendingEntries,
 )
 from eventstore.projections.leaving import ENDING_SECONDS
-from eventstore.projections.point_index import TAIL_RECORDS_MAX, PointIndex
+from eventstore.projections.limits import LIMITS, Limits
+from eventstore.projections.point_index import PointIndex
 
 if TYPE_CHECKING:
     import duckdb
@@ -56,8 +57,16 @@ class Projections:
     from several threads.
     """
 
-    def __init__(self, log: Log, *, read_only: bool = False, saves: bool = False) -> None:
+    def __init__(
+        self,
+        log: Log,
+        limits: Limits = LIMITS,
+        *,
+        read_only: bool = False,
+        saves: bool = False,
+    ) -> None:
         self._log = log
+        self._limits = limits
         self._read_only = read_only
         self.saves = saves or not read_only
         self._folder = log.cache_folder()
@@ -67,7 +76,7 @@ class Projections:
         self._bases = BaseCheck(log)
         if self._folder is not None and self.saves:
             remove_abandoned(self._folder)
-        self.index = PointIndex(log, _below(self._folder, INDEX_NAME), read_only=not self.saves)
+        self.index = self._opened_index()
         renew_in_children(self)
 
     def after_fork_in_child(self) -> None:
@@ -85,10 +94,12 @@ class Projections:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         with self._renewing:
             if "index" not in self.__dict__:
-                self.index = PointIndex(
-                    self._log, _below(self._folder, INDEX_NAME), read_only=not self.saves
-                )
+                self.index = self._opened_index()
             return self.__dict__["index"]
+
+    def _opened_index(self) -> PointIndex:
+        folder = _below(self._folder, INDEX_NAME)
+        return PointIndex(self._log, folder, self._limits.index, read_only=not self.saves)
 
     def catch_up(self, progress: Progress | None = None) -> int:
         """Fold what the log has gained into the point index; the position that is reached."""
@@ -257,7 +268,7 @@ class Projections:
             folder = _below(self._folder, INDEX_NAME)
             if folder is not None:
                 remove_tree(folder, ignore_errors=True)
-            index = PointIndex(self._log, folder)
+            index = PointIndex(self._log, folder, self._limits.index)
             self._fold(index, progress)
             self.index = index
 
@@ -279,7 +290,7 @@ class Projections:
     def _fold(self, index: PointIndex, progress: Progress | None) -> None:
         """Fold into an index what the log has gained, and note its newest records."""
         start, end = index.position, self._log.position
-        if end - start > TAIL_RECORDS_MAX and self._planner is not None:
+        if end - start > self._limits.index.tail_records_max and self._planner is not None:
             # What was sealed may be folded without its commits being seen here.
             self._planner.forget()
         index.fold_sealed(self._log, progress)

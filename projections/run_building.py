@@ -22,6 +22,7 @@ from eventstore.log.columns import one_batch
 from eventstore.projections.index_entries import PAYLOAD, RULES, Rule
 from eventstore.projections.index_tables import HALF, REQUEST_IDS
 from eventstore.projections.index_tail import Tail
+from eventstore.projections.limits import LIMITS, IndexLimits
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
 from eventstore.projections.run_folder import run_path
 from eventstore.projections.run_writing import sorted_batch, write_run
@@ -36,26 +37,27 @@ INDEXED_COLUMNS: Final = sorted(
 """What tells the entries of records."""
 
 
-def sealed_stretches(log: Log, after: int, records_max: int, bytes_max: int) -> Iterator[int]:
+def sealed_stretches(log: Log, after: int, limits: IndexLimits) -> Iterator[int]:
     """Where to end runs that together cover the sealed segments after a position."""
     last_position, records, size = after, 0, 0
     for end, file_bytes in log.dense_ends(after):
         records += end - last_position
         last_position = end
         size += file_bytes
-        if records >= records_max or size >= bytes_max:
+        if records >= limits.built_records_max or size >= limits.built_bytes_max:
             yield last_position
             records = size = 0
     if records:
         yield last_position
 
 
-def tail_run(log: Log, folder: Path, tail: Tail) -> SortedRun:
+def tail_run(log: Log, folder: Path, tail: Tail, limits: IndexLimits) -> SortedRun:
     """A run of what a tail holds."""
     return _written(
         log,
         folder,
         tail.tables(),
+        limits,
         first_position=tail.first_position,
         last_position=tail.last_position,
         preceding_recorded_at=tail.preceding_recorded_at,
@@ -70,6 +72,7 @@ def built_run(
     first_position: int,
     last_position: int,
     highest_before: Mapping[str, int],
+    limits: IndexLimits = LIMITS.index,
 ) -> SortedRun:
     """A run of the records at these positions; `highest_before` are the ids given out before."""
     after = first_position - 1
@@ -78,6 +81,7 @@ def built_run(
         log,
         folder,
         run_tables(records),
+        limits,
         first_position=first_position,
         last_position=last_position,
         preceding_recorded_at=log.recorded_at(after) if after else 0,
@@ -87,11 +91,11 @@ def built_run(
 
 
 def _written(
-    log: Log, folder: Path, tables: Mapping[int, pa.RecordBatch], **said: Any
+    log: Log, folder: Path, tables: Mapping[int, pa.RecordBatch], limits: IndexLimits, **said: Any
 ) -> SortedRun:
     metadata = RunMetadata(format_version=RUN_FORMAT_VERSION, store_id=log.store_id, **said)
     path = run_path(folder, metadata.first_position, metadata.last_position)
-    return write_run(path, metadata, tables)
+    return write_run(path, metadata, tables, limits)
 
 
 def rebuilt_runs(
@@ -99,18 +103,18 @@ def rebuilt_runs(
     folder: Path,
     damaged: SortedRun,
     highest_before: Mapping[str, int],
-    records_max: int,
+    limits: IndexLimits,
 ) -> list[SortedRun]:
     """Runs in place of a damaged one: several when it holds too many records for one."""
     runs: list[SortedRun] = []
-    first = damaged.first_position
+    first, records_max = damaged.first_position, limits.built_records_max
     while first <= damaged.last_position:
         last = damaged.last_position
         if last - first >= records_max:
             # Runs end where commits do, unless one commit is longer than a run.
             end = log.commit_end(first + records_max - 1)
             last = end if end >= first else last
-        runs.append(built_run(log, folder, first, last, highest_before))
+        runs.append(built_run(log, folder, first, last, highest_before, limits))
         first, highest_before = last + 1, runs[-1].highest_ids
     return runs
 

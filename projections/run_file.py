@@ -33,13 +33,10 @@ import msgspec
 from xxhash import xxh3_64_intdigest
 
 from eventstore.log.regular_file import opened_to_read
+from eventstore.projections.limits import IndexLimits
 from eventstore.projections.run_table import DamagedRunError, Layout, RunTable
 
 RUN_FORMAT_VERSION: Final = 10
-
-HELD_BYTES_MAX: Final = 32 * 1024 * 1024
-"""A file that is no longer is held in memory, as far as it is asked for. There are few of these,
-since neighbours of like size are merged."""
 
 ENDING: Final = struct.Struct("<Qq8s")
 MAGIC: Final = b"ESRUN\0\0\x0a"
@@ -77,7 +74,7 @@ class Footer(msgspec.Struct, frozen=True, kw_only=True):
 class RunFile:
     """A run's file: mapped, unless it is short enough to be held in memory."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limits: IndexLimits) -> None:
         """Raises UnusableRunError when the file is missing or is no whole run of this format."""
         self.path = path
         try:
@@ -88,7 +85,7 @@ class RunFile:
             self.size = status.st_size
             footer = _footer(self.descriptor, self.size)
             self.mapped: mmap.mmap | None = None
-            if self.size > HELD_BYTES_MAX:
+            if self.size > limits.held_bytes_max:
                 self.mapped = mmap.mmap(self.descriptor, self.size, access=mmap.ACCESS_READ)
         except (OSError, ValueError, struct.error, msgspec.MsgspecError) as error:
             raise UnusableRunError(f"{path}: {error}") from None

@@ -11,6 +11,7 @@ from typing import Final
 
 from eventstore.log import Log
 from eventstore.projections.cache_file import TEMPORARY_SUFFIX, remove_abandoned
+from eventstore.projections.limits import LIMITS, IndexLimits
 from eventstore.projections.run_file import UnusableRunError
 from eventstore.projections.sorted_run import SortedRun
 
@@ -25,7 +26,12 @@ def run_path(folder: Path, first_position: int, last_position: int) -> Path:
 
 
 def usable_runs(
-    folder: Path, log: Log, *, remove_useless: bool, opened: Mapping[Path, SortedRun] | None = None
+    folder: Path,
+    log: Log,
+    limits: IndexLimits = LIMITS.index,
+    *,
+    remove_useless: bool,
+    opened: Mapping[Path, SortedRun] | None = None,
 ) -> list[SortedRun]:
     """The runs that cover positions 1 to some p without a gap, as far as any do, oldest first.
 
@@ -33,7 +39,7 @@ def usable_runs(
     Runs that are damaged, of another log, format or history, or merged into others are not used,
     and with `remove_useless` removed. Processes that have them open keep them.
     """
-    runs, useless = _opened_runs(folder, log, opened or {})
+    runs, useless = _opened_runs(folder, log, limits, opened or {})
     chain = _longest_chain(runs)
     while chain and log.recorded_at(chain[-1].last_position) != chain[-1].metadata.last_recorded_at:
         _LOGGER.info("not using %s: it is of another history", chain[-1].path)
@@ -51,7 +57,7 @@ def usable_runs(
 
 
 def _opened_runs(
-    folder: Path, log: Log, opened: Mapping[Path, SortedRun]
+    folder: Path, log: Log, limits: IndexLimits, opened: Mapping[Path, SortedRun]
 ) -> tuple[list[SortedRun], list[Path]]:
     """The runs of a log that are in a folder, and the files there that are none."""
     for _ in range(_LISTINGS_MAX):
@@ -73,7 +79,7 @@ def _opened_runs(
             if path.name.endswith(TEMPORARY_SUFFIX):
                 continue
             try:
-                run = opened.get(path) or SortedRun(path)
+                run = opened.get(path) or SortedRun(path, limits)
             except UnusableRunError as error:
                 if os.path.exists(path):
                     _LOGGER.info("not using a run of the point index: %s", error)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from eventstore.projections.index_tables import TABLES
+from eventstore.projections.limits import LIMITS, IndexLimits
 from eventstore.projections.sorted_run import SortedRun
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ def mergeable(runs: Sequence[SortedRun], records_max: int) -> list[SortedRun]:
     return merging if len(merging) > 1 else []
 
 
-def merge_runs(runs: Sequence[SortedRun], path: Path) -> SortedRun:
+def merge_runs(
+    runs: Sequence[SortedRun], path: Path, limits: IndexLimits = LIMITS.index
+) -> SortedRun:
     """One run of neighbours, oldest first."""
     from eventstore.projections.run_writing import write_tables
 
@@ -47,8 +50,8 @@ def merge_runs(runs: Sequence[SortedRun], path: Path) -> SortedRun:
         first_position=runs[0].metadata.first_position,
         preceding_recorded_at=runs[0].metadata.preceding_recorded_at,
     )
-    write_tables(path, metadata, _merged(runs))
-    return SortedRun(path)
+    write_tables(path, metadata, _merged(runs), limits)
+    return SortedRun(path, limits)
 
 
 def _merged(runs: Sequence[SortedRun]) -> Iterator[tuple[int, Rows]]:

@@ -15,6 +15,7 @@ import pyarrow.compute as compute
 from xxhash import xxh3_64, xxh3_64_intdigest
 
 from eventstore.projections.cache_file import written_whole
+from eventstore.projections.limits import LIMITS, IndexLimits
 from eventstore.projections.run_file import ENDING, MAGIC, Footer, RunMetadata
 from eventstore.projections.run_table import (
     BLOCK_ROWS,
@@ -36,7 +37,6 @@ RUN_SCHEMA: Final = pa.schema(
 
 _ROWS_PER_BUCKET: Final = 4
 _SLOTS_PER_ROW: Final = 8
-_ROWS_AT_ONCE: Final = 16_384
 
 _checksum: Final = xxh3_64_intdigest
 
@@ -54,6 +54,7 @@ def write_run_file(
     path: Path,
     metadata: RunMetadata,
     tables: Mapping[int, pa.RecordBatch],
+    limits: IndexLimits = LIMITS.index,
     *,
     seed: int | None = None,
 ) -> None:
@@ -61,13 +62,19 @@ def write_run_file(
 
     With the same `seed` the same entries make the same file.
     """
-    write_tables(path, metadata, ((table, _rows(tables[table])) for table in sorted(tables)), seed)
+    rows = ((table, _rows(tables[table])) for table in sorted(tables))
+    write_tables(path, metadata, rows, limits, seed)
 
 
-def write_run(path: Path, metadata: RunMetadata, tables: Mapping[int, pa.RecordBatch]) -> SortedRun:
-    """Write one batch of RUN_SCHEMA a table, sorted; tables not given are empty."""
-    write_run_file(path, metadata, tables)
-    return SortedRun(path)
+def write_run(
+    path: Path,
+    metadata: RunMetadata,
+    tables: Mapping[int, pa.RecordBatch],
+    limits: IndexLimits = LIMITS.index,
+) -> SortedRun:
+    """The run that `write_run_file` writes."""
+    write_run_file(path, metadata, tables, limits)
+    return SortedRun(path, limits)
 
 
 def run_batch(
@@ -97,6 +104,7 @@ def write_tables(
     path: Path,
     metadata: RunMetadata,
     tables: Iterable[tuple[int, Rows]],
+    limits: IndexLimits,
     seed: int | None = None,
 ) -> None:
     """Write tables in the order of their numbers, of which one at a time is in memory."""
@@ -105,7 +113,9 @@ def write_tables(
     metadata = msgspec.structs.replace(metadata, highest_ids=in_order)
     with written_whole(path) as file:
         layouts = {
-            table: _write_table(file, rows, seed ^ table) for table, rows in tables if rows.keys
+            table: _write_table(file, rows, seed ^ table, limits.written_rows_max)
+            for table, rows in tables
+            if rows.keys
         }
         footer = msgspec.json.encode(Footer(metadata=metadata, seed=seed, tables=layouts))
         file.write(footer + ENDING.pack(_checksum(footer), len(footer), MAGIC))
@@ -116,7 +126,7 @@ def _rows(batch: pa.RecordBatch) -> Rows:
     return Rows(keys, positions, _are_numbers(values), lambda start, end: values[start:end])
 
 
-def _write_table(file: IO[bytes], rows: Rows, seed: int) -> Layout:
+def _write_table(file: IO[bytes], rows: Rows, seed: int, at_once: int) -> Layout:
     keys, count = rows.keys, len(rows.keys)
     lowest, highest = keys[0].as_py(), keys[-1].as_py()
     width = INLINE_NUMBERS if rows.are_ids else ENTRY_NUMBERS
@@ -138,7 +148,7 @@ def _write_table(file: IO[bytes], rows: Rows, seed: int) -> Layout:
     values_at = filter_at + len(bits)
     # Before what comes before them in the file, since entries say where values are.
     file.seek(values_at)
-    length, values_checksum = _write_values(file, rows, entries, seed)
+    length, values_checksum = _write_values(file, rows, entries, seed, at_once)
     after = file.tell()
     stride = NUMBER_BYTES * width * BLOCK_ROWS
     span = stride + 2 * NUMBER_BYTES * width
@@ -172,15 +182,17 @@ def _write_table(file: IO[bytes], rows: Rows, seed: int) -> Layout:
     )
 
 
-def _write_values(file: IO[bytes], rows: Rows, entries: memoryview, seed: int) -> tuple[int, int]:
+def _write_values(
+    file: IO[bytes], rows: Rows, entries: memoryview, seed: int, at_once: int
+) -> tuple[int, int]:
     """Write the values part by part, note in the entries where they are, or what they are.
 
     Returns how long they are together, and their checksum.
     """
     width = INLINE_NUMBERS if rows.are_ids else ENTRY_NUMBERS
     length, checksum = 0, xxh3_64(seed=seed)
-    for start in range(0, len(rows.keys), _ROWS_AT_ONCE):
-        end = min(start + _ROWS_AT_ONCE, len(rows.keys))
+    for start in range(0, len(rows.keys), at_once):
+        end = min(start + at_once, len(rows.keys))
         offsets, values = _binary_buffers(rows.values(start, end))
         thirds = entries[start * width + 2 : end * width + width : width]
         if rows.are_ids:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from xxhash import xxh3_64_intdigest
 
+from eventstore.projections.limits import LIMITS, IndexLimits
 from eventstore.projections.run_file import RunFile
 from eventstore.projections.run_table import ENTRY_BYTES, ENTRY_NUMBERS, UNSIGNED, RunTable
 
@@ -33,10 +34,10 @@ class SortedRun:
     Its answers are checked as they are read: where the file has changed, DamagedRunError is raised.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limits: IndexLimits = LIMITS.index) -> None:
         """Raises UnusableRunError when the file is missing or is no whole run of this format."""
         self.path = path
-        file = RunFile(path)
+        file = RunFile(path, limits)
         self.file = file
         self._tables = file.tables
         self._refuse_cut = file.refuse_cut

@@ -10,9 +10,12 @@ from eventstore.log import Commit, DirectoryLog, Draft, Log
 from eventstore.log import record as kinds
 from eventstore.log.acknowledged import FILE_NAME, read_acknowledged, write_acknowledged
 from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION
+from eventstore.metadata_store.opening import open_directory
 from eventstore.projections import Projections
 from eventstore.projections.candidates import Limits
 from eventstore.projections.index_tables import TABLES_OF
+from eventstore.projections.limits import IndexLimits
+from eventstore.projections.limits import Limits as LimitsOfAll
 from eventstore.projections.listing import Listing
 from eventstore.projections.planning import Planner
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -24,6 +27,13 @@ def memory_store() -> eventstore.MetadataStore:
     config = mlmd.ConnectionConfig()
     config.fake_database.SetInParent()
     return eventstore.MetadataStore(config)
+
+
+def open_with(path: Path, *, read_only: bool = False, **index: int) -> eventstore.MetadataStore:
+    """A store whose point index has other limits."""
+    limits = LimitsOfAll(index=IndexLimits(**index))
+    engine = open_directory(path, read_only=read_only, limits=limits)
+    return eventstore.MetadataStore._of(engine)
 
 
 def put_types(store: eventstore.MetadataStore) -> tuple[int, int, int]:

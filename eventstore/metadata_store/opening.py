@@ -15,6 +15,7 @@ from eventstore.log.os_errors import translated, translating
 from eventstore.log.packing import is_packed, unpack
 from eventstore.log.stores import is_store, open_log, settle
 from eventstore.projections import Projections
+from eventstore.projections.limits import LIMITS, Limits
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store import Engine
 from eventstore.store.attribution import Attribution
@@ -93,6 +94,7 @@ def open_directory(
     must_exist: bool = False,
     saves_caches: bool = False,
     attribution: Attribution | None = None,
+    limits: Limits = LIMITS,
 ) -> Engine:
     """Open the store in a directory, creating it when there is none and that is allowed.
 
@@ -106,7 +108,9 @@ def open_directory(
             raise _not_a_directory(path)
         log = open_log(path, read_only=read_only, creates=not read_only and not must_exist)
     saves = saves_caches and _is_own(path)
-    return _engine(log, read_only=read_only, saves_caches=saves, attribution=attribution)
+    return _engine(
+        log, read_only=read_only, saves_caches=saves, attribution=attribution, limits=limits
+    )
 
 
 def _is_own(path: Path) -> bool:
@@ -122,6 +126,7 @@ def _engine(
     read_only: bool = False,
     saves_caches: bool = False,
     attribution: Attribution | None = None,
+    limits: Limits = LIMITS,
 ) -> Engine:
     if "IPython" in sys.modules:
         from eventstore.notebook import register
@@ -130,7 +135,7 @@ def _engine(
     default = Attribution(actor=operating_system_user()).overlaid(attribution or Attribution())
     with contextlib.ExitStack() as opened:
         opened.callback(log.close)
-        projections = Projections(log, read_only=read_only, saves=saves_caches)
+        projections = Projections(log, limits, read_only=read_only, saves=saves_caches)
         opened.callback(projections.close)
         engine = Engine(log, projections, default)
         if not read_only:

@@ -18,8 +18,6 @@ from eventstore.projections import (
     Projections,
     held_values,
     index_tail,
-    point_index,
-    projections,
     run_folder,
 )
 from eventstore.projections.filter import PropertyField
@@ -27,6 +25,7 @@ from eventstore.projections.held_values import HeldPart, HeldValues
 from eventstore.projections.index_entries import commit_entries
 from eventstore.projections.index_tables import ARTIFACT_URIS, EVENT_KEYS, hash64
 from eventstore.projections.index_tail import Tail
+from eventstore.projections.limits import IndexLimits, Limits
 from eventstore.projections.point_index import PointIndex
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
 from eventstore.projections.run_writing import run_batch, write_run_file
@@ -35,12 +34,10 @@ from tests.builders import ARTIFACTS, append, draft
 
 
 @pytest.fixture
-def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DirectoryLog]:
+def log(tmp_path: Path) -> Iterator[DirectoryLog]:
     """Twenty-four records in three runs."""
-    monkeypatch.setattr(point_index, "TAIL_RECORDS_MAX", 7)
-    monkeypatch.setattr(point_index, "RUN_RECORDS_MAX", 8)
     made = DirectoryLog.create(tmp_path / "store")
-    index = PointIndex(made, folder_of(made))
+    index = PointIndex(made, folder_of(made), IndexLimits(tail_records_max=7, run_records_max=8))
     for number in range(1, 25):
         index.add(append(made, draft(number)))
         for future in index._writing:
@@ -402,13 +399,10 @@ def test_uses_are_not_counted_for_ever(values: Any, monkeypatch: pytest.MonkeyPa
     assert held._counts == {}
 
 
-def test_a_fold_of_what_was_sealed_forgets_values(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fold_of_what_was_sealed_forgets_values(tmp_path: Path) -> None:
     for records, is_noting in ((3, True), (4, False)):
-        monkeypatch.setattr(projections, "TAIL_RECORDS_MAX", 3)
         log = DirectoryLog.create(tmp_path / f"store-{records}")
-        made = Projections(log)
+        made = Projections(log, Limits(index=IndexLimits(tail_records_max=3)))
         held = made.planner._held
         held._is_noting = True
         for number in range(records):

@@ -10,15 +10,14 @@ import eventstore
 
 PROGRAM = """
 import atexit
-import eventstore
+from pathlib import Path
 from eventstore.log import DirectoryLog
-from eventstore.projections import point_index
+from tests.builders import open_with
 from eventstore.proto import metadata_store_pb2 as mlmd
 
-point_index.TAIL_RECORDS_MAX = 20
 for opened in (DirectoryLog.__init__, DirectoryLog.open.__func__, DirectoryLog.create.__func__):
     opened.__kwdefaults__["segment_records_max"] = 15
-store = eventstore.open("store")
+store = open_with(Path("store"), tail_records_max=20)
 type_id = store.put_artifact_type(mlmd.ArtifactType(name="Data"))
 
 @atexit.register

@@ -18,8 +18,9 @@ import eventstore
 from eventstore import errors
 from eventstore.log import temporary_folder
 from eventstore.log.temporary_folder import TemporaryFolder
-from eventstore.projections import point_index, tables_file
+from eventstore.projections import tables_file
 from eventstore.proto import metadata_store_pb2 as mlmd
+from tests.builders import open_with
 from tests.open_files import nothing_left_open, open_files
 
 _OWNER = """
@@ -125,9 +126,8 @@ def test_one_that_is_removed_before_it_is_locked_is_made_again(
         assert [str(folder)] == made[1:]
 
 
-def _filled(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(point_index, "_CLOSING_RECORDS_MIN", 1)
-    with eventstore.open(path) as store:
+def _filled(path: Path) -> None:
+    with open_with(path, closing_records_min=1) as store:
         type_id = store.put_artifact_type(mlmd.ArtifactType(name="T"))
         store.put_artifacts([mlmd.Artifact(type_id=type_id, uri=f"u{n}") for n in range(300)])
 
@@ -156,7 +156,7 @@ def _without_temporary_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_without_a_temporary_directory_errors_say_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    _filled(tmp_path / "store", monkeypatch)
+    _filled(tmp_path / "store")
     _damaged_run(tmp_path / "store")
     shutil.rmtree(tmp_path / "store" / "projections" / "tables.duckdb", ignore_errors=True)
     monkeypatch.setattr(tables_file, "IN_MEMORY_RECORDS_MAX", 10)
@@ -174,15 +174,14 @@ def test_without_a_temporary_directory_errors_say_what_to_do(
 def test_without_a_temporary_directory_a_sound_store_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(point_index, "TAIL_RECORDS_MAX", 50)
-    with eventstore.open(tmp_path / "store") as store:
+    with open_with(tmp_path / "store", tail_records_max=50) as store:
         type_id = store.put_artifact_type(mlmd.ArtifactType(name="T"))
         store.put_artifacts([mlmd.Artifact(type_id=type_id, uri=f"u{n}") for n in range(300)])
         store.seal()
         store.put_artifacts([mlmd.Artifact(type_id=type_id, uri=f"v{n}") for n in range(300)])
     shutil.rmtree(tmp_path / "store" / "projections")
     _without_temporary_directory(monkeypatch, tmp_path, "none")
-    with eventstore.open(tmp_path / "store", read_only=True) as store:
+    with open_with(tmp_path / "store", read_only=True, tail_records_max=50) as store:
         assert len(store.get_artifacts()) == 600
         assert [found.id for found in store.get_artifacts_by_uri("u7")] == [8]
         assert store.sql("SELECT count(*) FROM artifacts").rows() == [(600,)]

@@ -15,15 +15,14 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pyarrow as pa
 
 import eventstore
 from eventstore import errors
 from eventstore.audit import SigningKey
-from eventstore.projections import point_index, run_file
 from eventstore.proto import metadata_store_pb2 as mlmd
+from tests.builders import open_with
 from tests.faults.part import Outcome, Report
 
 CASES = int(os.environ.get("EVENTSTORE_DAMAGE_CASES", "3000"))
@@ -36,11 +35,7 @@ _HELPS = ("commit-ends", "acknowledged", "lock", "sealing.lock")
 
 def make_store(path: Path) -> None:
     """A store with every kind of file: sealed segments, an active one, runs, tables, heads."""
-    with (
-        mock.patch.object(point_index, "TAIL_RECORDS_MAX", 250),
-        mock.patch.object(point_index, "_CLOSING_RECORDS_MIN", 1),
-        eventstore.open(path) as store,
-    ):
+    with open_with(path, tail_records_max=250, closing_records_min=1) as store:
         made = mlmd.ArtifactType(name="Made", properties={"n": mlmd.INT, "text": mlmd.STRING})
         type_id = store.put_artifact_type(made)
         step_id = store.put_execution_type(mlmd.ExecutionType(name="Step"))
@@ -226,10 +221,7 @@ class Bench:
         self.template, older = root / "template", root / "older"
         make_store(self.template)
         shutil.copytree(self.template, older)
-        with (
-            mock.patch.object(point_index, "_CLOSING_RECORDS_MIN", 1),
-            eventstore.open(self.template) as store,
-        ):
+        with open_with(self.template, closing_records_min=1) as store:
             for number in range(30):
                 _touch(store, number)
             READS["filter"](store)
@@ -257,6 +249,8 @@ class Bench:
         file = rng.choice(rng.choice([caches, caches, others]))
         is_open = rng.random() < 0.6
         path = self.copied("case")
+        # Every other one as if its files were long ones.
+        limits = {} if seed % 2 else {"held_bytes_max": 0}
         names = list(READS)
         rng.shuffle(names)
         outcome.count("damaged while open" if is_open else "damaged before opening")
@@ -264,7 +258,7 @@ class Bench:
         store: Any = None
         try:
             if is_open:
-                store = eventstore.open(path)
+                store = open_with(path, **limits)
                 for name in names[: rng.choice([0, 3, len(names)])]:
                     asked(store, name)
                 rng.shuffle(names)
@@ -272,7 +266,7 @@ class Bench:
             story += " while open" if is_open else " before opening"
             if not is_open:
                 try:
-                    store = eventstore.open(path)
+                    store = open_with(path, **limits)
                 except errors.StatusError as error:
                     outcome.count("openings refused")
                     if is_cache(file) and not _may_alarm(file):
@@ -321,10 +315,7 @@ def run(seeds: range, reads: int, tell: Report = lambda line: None) -> Outcome:
         bench = Bench(Path(root), reads)
         for seed in seeds:
             outcome.count("damages")
-            # Every other one as if its files were long ones.
-            held_bytes_max = run_file.HELD_BYTES_MAX * (seed % 2)
-            with mock.patch.object(run_file, "HELD_BYTES_MAX", held_bytes_max):
-                outcome.complaints += bench.complaints(seed, outcome)
+            outcome.complaints += bench.complaints(seed, outcome)
             if seed % 100 == 99:
                 tell(f"{seed + 1} of {seeds.stop}, {len(outcome.complaints)} complaints")
     return outcome

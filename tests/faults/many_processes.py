@@ -22,10 +22,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
-import eventstore
-from eventstore.projections import point_index
+from tests.builders import open_with
 from tests.faults.layer import REPOSITORY
 from tests.faults.operations import import_once
 from tests.faults.part import Outcome, Report
@@ -271,17 +269,13 @@ def main(kills: str, seconds: str, seed: str) -> None:
     logging.disable(logging.CRITICAL)
     import_once()
     root = Path(tempfile.mkdtemp(prefix="eventstore-many-")).resolve()
-    with (
-        mock.patch.object(point_index, "TAIL_RECORDS_MAX", 250),
-        mock.patch.object(point_index, "_CLOSING_RECORDS_MIN", 1),
-    ):
-        band = Band(root, int(seed))
-        os.environ["TMPDIR"] = tempfile.tempdir = str(root / "tmp")
-        os.waitpid(forked(lambda: _create(root / "store")), 0)
-        band.start_all()
-        _strike(band, int(kills), float(seconds))
-        band.end()
-        result = checked(root)
+    band = Band(root, int(seed))
+    os.environ["TMPDIR"] = tempfile.tempdir = str(root / "tmp")
+    os.waitpid(forked(lambda: _create(root / "store")), 0)
+    band.start_all()
+    _strike(band, int(kills), float(seconds))
+    band.end()
+    result = checked(root)
     outcome = band.outcome
     for what, number in result["counts"].items():
         outcome.count(what, number)
@@ -292,7 +286,7 @@ def main(kills: str, seconds: str, seed: str) -> None:
 
 
 def _create(path: Path) -> None:
-    with eventstore.open(path) as store:
+    with open_with(path, tail_records_max=250, closing_records_min=1) as store:
         put_types(store)
 
 

@@ -17,6 +17,7 @@ from eventstore.projections import base_check, point_index, tables_file
 from eventstore.projections.cache_file import written_whole
 from eventstore.projections.projections import Projections
 from eventstore.proto import metadata_store_pb2 as mlmd
+from tests.builders import open_with
 
 
 def _too_long(folder: Path) -> Path:
@@ -106,15 +107,14 @@ def test_what_a_file_of_the_index_says_is_asked_of_the_log(
         asked.append(base.position)
         return True
 
-    monkeypatch.setattr(point_index, "_CLOSING_RECORDS_MIN", 1)
     monkeypatch.setattr(base_check.BaseCheck, "is_in_log", is_in_log)
-    with eventstore.open(tmp_path / "store") as store:
+    with open_with(tmp_path / "store", closing_records_min=1) as store:
         type_id = store.put_artifact_type(mlmd.ArtifactType(name="T"))
         (artifact_id,) = store.put_artifacts([mlmd.Artifact(type_id=type_id, uri="u")])
         assert store._engine.projections.index.last_stored_position == 0
         position = store.log_position()
     changed = mlmd.Artifact(id=artifact_id, type_id=type_id, uri="v")
-    with eventstore.open(tmp_path / "store") as store:
+    with open_with(tmp_path / "store", closing_records_min=1) as store:
         assert store._engine.projections.index.last_stored_position == position
         store.put_artifacts([changed])
         assert position in asked
@@ -127,8 +127,7 @@ def test_what_a_file_of_the_index_says_is_asked_of_the_log(
 def test_an_index_that_stays_wrong_is_built_again_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(point_index, "_CLOSING_RECORDS_MIN", 1)
-    with eventstore.open(tmp_path / "store") as store:
+    with open_with(tmp_path / "store", closing_records_min=1) as store:
         type_id = store.put_artifact_type(mlmd.ArtifactType(name="T"))
         (artifact_id,) = store.put_artifacts([mlmd.Artifact(type_id=type_id, uri="u")])
     built: list[int] = []

@@ -19,11 +19,10 @@ from eventstore import errors
 from eventstore.importing import import_mlmd_database
 from eventstore.log import DirectoryLog
 from eventstore.metadata_store.options import ListOptions, OrderByField
-from eventstore.projections import point_index
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store import Engine
-from tests.builders import append, artifact, draft, memory_store, put_types
+from tests.builders import append, artifact, draft, memory_store, open_with, put_types
 from tests.conftest import PENGUIN_DATABASE
 
 
@@ -259,15 +258,12 @@ def test_info_while_a_cache_is_removed(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("is_place_empty", [False, True])
-def test_a_store_that_was_moved_leaves_its_place_free(
-    is_place_empty: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_was_moved_leaves_its_place_free(is_place_empty: bool, tmp_path: Path) -> None:
     pytest.importorskip("cryptography")
     from eventstore.audit import SigningKey
 
-    monkeypatch.setattr(point_index, "_CLOSING_RECORDS_MIN", 1)
     path = tmp_path / "store"
-    store = eventstore.open(path)
+    store = open_with(path, closing_records_min=1)
     type_id, _, _ = put_types(store)
     store.put_artifacts([artifact(type_id)])
     path.rename(tmp_path / "moved")

@@ -12,28 +12,31 @@ from pathlib import Path
 import pytest
 
 import eventstore
-from eventstore.projections import point_index, run_file
 from eventstore.projections.index_tables import (
     ARTIFACT_URIS,
     hash64,
     name_key,
 )
+from eventstore.projections.limits import IndexLimits
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
 from eventstore.projections.run_table import DamagedRunError, RunTable
 from eventstore.projections.run_writing import run_batch, write_run
 from eventstore.projections.sorted_run import SortedRun
 from eventstore.proto import metadata_store_pb2 as mlmd
-from tests.builders import ARTIFACT_NAMES, ARTIFACTS
+from tests.builders import ARTIFACT_NAMES, ARTIFACTS, open_with
 
 COUNT = 60
 
 
 @pytest.fixture(params=["mapped", "held"])
-def kept(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def kept(request: pytest.FixtureRequest) -> str:
     """How runs are read: as long ones are, or as short ones, which are copied into memory."""
-    if request.param == "mapped":
-        monkeypatch.setattr(run_file, "HELD_BYTES_MAX", 0)
     return str(request.param)
+
+
+def limits_of(kept: str) -> dict[str, int]:
+    """Those with which all but the newest record is in one run."""
+    return {"closing_records_min": 1} | ({"held_bytes_max": 0} if kept == "mapped" else {})
 
 
 only_mapped = pytest.mark.parametrize("kept", ["mapped"], indirect=True)
@@ -41,12 +44,9 @@ only_held = pytest.mark.parametrize("kept", ["held"], indirect=True)
 
 
 @pytest.fixture
-def store(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str
-) -> Iterator[eventstore.MetadataStore]:
+def store(tmp_path: Path, kept: str) -> Iterator[eventstore.MetadataStore]:
     """All but the newest record in one run."""
-    monkeypatch.setattr(point_index, "_CLOSING_RECORDS_MIN", 1)
-    with eventstore.open(tmp_path / "store") as store:
+    with open_with(tmp_path / "store", **limits_of(kept)) as store:
         type_id = store.put_artifact_type(mlmd.ArtifactType(name="Made"))
         artifacts = [
             mlmd.Artifact(type_id=type_id, name=f"a{n}", uri=f"u{n % 5}") for n in range(COUNT)
@@ -55,7 +55,7 @@ def store(
         known = store.get_artifacts_by_id([3])
         known[0].uri = "u9"
         store.put_artifacts(known)
-    with eventstore.open(tmp_path / "store") as store:
+    with open_with(tmp_path / "store", **limits_of(kept)) as store:
         yield store
 
 
@@ -126,7 +126,12 @@ def test_no_changed_bit_of_a_run_gives_another_answer(
         highest_ids={},
     )
     path = tmp_path / "one.run"
-    run = write_run(path, metadata, {ARTIFACTS: run_batch(keys, positions, values)})
+    run = write_run(
+        path,
+        metadata,
+        {ARTIFACTS: run_batch(keys, positions, values)},
+        IndexLimits(**limits_of(kept)),
+    )
     asked = range(keys[0] - 1, keys[-1] + 2)
 
     def looked_up(run: SortedRun) -> list[object]:
@@ -183,10 +188,10 @@ def test_the_shortest_way_to_a_node_misses_no_cut(
 ) -> None:
     # It is there where each node was put once, unlike in the other run.
     type_id = store.get_artifact_type("Made").id
-    with eventstore.open(tmp_path / "other") as other:
+    with open_with(tmp_path / "other", **limits_of("mapped")) as other:
         assert other.put_artifact_type(mlmd.ArtifactType(name="Made")) == type_id
         other.put_artifacts([mlmd.Artifact(type_id=type_id, name=f"a{n}") for n in range(COUNT)])
-    with eventstore.open(tmp_path / "other") as other:
+    with open_with(tmp_path / "other", **limits_of("mapped")) as other:
         expected, path = other.get_artifacts_by_id([7]), run_of(other)
         os.truncate(path, cut % path.stat().st_size)
         assert other.get_artifacts_by_id([7]) == expected

@@ -16,7 +16,7 @@ from eventstore import errors
 from eventstore.audit import compared_caches
 from eventstore.audit.compared_caches import with_caches
 from eventstore.log.kinds import ARTIFACT
-from eventstore.projections import duckdb_faults, point_index
+from eventstore.projections import duckdb_faults
 from eventstore.projections.index_tables import (
     TABLES,
     TABLES_OF,
@@ -27,7 +27,7 @@ from eventstore.projections.run_file import RunMetadata
 from eventstore.projections.run_writing import run_batch, write_run_file
 from eventstore.projections.sorted_run import SortedRun
 from eventstore.proto import metadata_store_pb2 as mlmd
-from tests.builders import ARTIFACT_NAMES, ARTIFACTS
+from tests.builders import ARTIFACT_NAMES, ARTIFACTS, open_with
 
 
 @pytest.fixture(scope="module", params=["sealed", "active"])
@@ -36,8 +36,7 @@ def template(
 ) -> Iterator[Path]:
     """A store all of whose records are in a run, and in the tables."""
     path = tmp_path_factory.mktemp("forged") / "store"
-    with pytest.MonkeyPatch.context() as patch, eventstore.open(path) as store:
-        patch.setattr(point_index, "_CLOSING_RECORDS_MIN", 1)
+    with open_with(path, closing_records_min=1) as store:
         made = mlmd.ArtifactType(name="Made", properties={"text": mlmd.STRING, "n": mlmd.INT})
         type_id = store.put_artifact_type(made)
         artifacts = [mlmd.Artifact(type_id=type_id, name=f"a{n}", uri="u") for n in range(300)]

@@ -11,11 +11,11 @@ import pytest
 from eventstore.log import DirectoryLog
 from eventstore.projections import (
     Projections,
-    point_index,
     projections,
     tables_file,
     tables_folding,
 )
+from eventstore.projections.limits import IndexLimits
 from eventstore.projections.point_index import PointIndex
 from eventstore.projections.tables import Tables
 from tests.builders import ARTIFACTS, append, draft
@@ -67,11 +67,9 @@ def test_an_index_is_opened_anew_at_its_first_use(
     made.close()
 
 
-def test_an_index_leaves_its_threads_and_its_folder_to_the_parent(
-    log: DirectoryLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(point_index, "TAIL_RECORDS_MAX", 5)
-    index = PointIndex(log, log.directory / "projections" / "index", read_only=True)
+def test_an_index_leaves_its_threads_and_its_folder_to_the_parent(log: DirectoryLog) -> None:
+    limits, folder = IndexLimits(tail_records_max=5), log.directory / "projections" / "index"
+    index = PointIndex(log, folder, limits, read_only=True)
     for commit in log.commits(0):
         index.add(commit)
     for future in index._writing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import pytest
 
 from eventstore import errors
 from eventstore.log import DirectoryLog, directory_reader
-from eventstore.projections import base_check, index_look_ups, point_index, run_building
+from eventstore.projections import base_check, point_index, run_building
 from eventstore.projections.base_check import Base, BaseCheck
 from eventstore.projections.column_reads import TableColumns
 from eventstore.projections.index_tables import ARTIFACT_URIS, decode_id, hash64
+from eventstore.projections.limits import IndexLimits
 from eventstore.projections.point_index import PointIndex
 from eventstore.projections.run_merging import merge_runs
 from eventstore.projections.run_table import DamagedRunError
@@ -29,12 +31,15 @@ SAME = hash64("s3://1")
 
 
 @pytest.fixture
-def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PointIndex:
+def index(tmp_path: Path) -> PointIndex:
+    return filled_index(tmp_path)
+
+
+def filled_index(folder: Path, **limits: int) -> PointIndex:
     """Three runs of eight records that are not merged, and a tail of one record."""
-    monkeypatch.setattr(point_index, "TAIL_RECORDS_MAX", 7)
-    monkeypatch.setattr(point_index, "RUN_RECORDS_MAX", 8)
-    log = DirectoryLog.create(tmp_path / "store")
-    made = PointIndex(log, log.directory / "projections" / "index")
+    log = DirectoryLog.create(folder / "store")
+    few = IndexLimits(tail_records_max=7, run_records_max=8, read_values_max=2)
+    made = PointIndex(log, log.directory / "projections" / "index", replace(few, **limits))
     previous = None
     for number in range(1, RECORDS + 2):
         again = number % 8 == 1
@@ -133,7 +138,6 @@ def test_a_run_found_damaged_is_built_again_whatever_is_read(
 
     monkeypatch.setattr(SortedRun, asked, reading)
     if name == "values_at":
-        monkeypatch.setattr(index_look_ups, "_VALUES_AT_ONCE", 2)
         expected = [found[1] for found in index.entries(ARTIFACTS, 1, 25)]
         assert values_at(index, AGAIN) == expected
     elif name == "newest":
@@ -147,10 +151,8 @@ def test_a_run_found_damaged_is_built_again_whatever_is_read(
     assert [run.records for run in index._runs()] == [8, 8, 8]
 
 
-def test_a_long_run_is_built_again_as_several(
-    index: PointIndex, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(point_index, "BUILT_RECORDS_MAX", 3)
+def test_a_long_run_is_built_again_as_several(tmp_path: Path) -> None:
+    index = filled_index(tmp_path, built_records_max=3)
     damaged = index._runs()[1]
     index._repair(DamagedRunError(damaged.file, "a bit has changed"))
     assert [(run.first_position, run.last_position) for run in index._runs()] == [
@@ -171,9 +173,9 @@ def test_a_long_run_is_built_again_as_several(
 
 @pytest.mark.parametrize(("records_max", "runs"), [(7, 2), (8, 1), (9, 1)])
 def test_a_run_is_built_again_as_one_where_it_is_short_enough(
-    index: PointIndex, monkeypatch: pytest.MonkeyPatch, records_max: int, runs: int
+    tmp_path: Path, records_max: int, runs: int
 ) -> None:
-    monkeypatch.setattr(point_index, "BUILT_RECORDS_MAX", records_max)
+    index = filled_index(tmp_path, built_records_max=records_max)
     damaged = index._runs()[0]
     index._repair(DamagedRunError(damaged.file, "a bit has changed"))
     assert len(index._runs()) == 2 + runs
@@ -181,17 +183,14 @@ def test_a_run_is_built_again_as_one_where_it_is_short_enough(
     assert index._runs()[0].first_position == 1
 
 
-def test_a_commit_longer_than_a_run_is_not_torn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(point_index, "_CLOSING_RECORDS_MIN", 1)
-    monkeypatch.setattr(point_index, "BUILT_RECORDS_MAX", 3)
+def test_a_commit_longer_than_a_run_is_not_torn(tmp_path: Path) -> None:
+    limits = IndexLimits(closing_records_min=1, built_records_max=3)
     log = DirectoryLog.create(tmp_path / "store")
-    made = PointIndex(log, tmp_path / "store" / "projections" / "index")
+    made = PointIndex(log, tmp_path / "store" / "projections" / "index", limits)
     for numbers in ((1, 2), (3, 4, 5, 6, 7), (8,), (9, 10)):
         made.add(append(log, *map(draft, numbers)))
     made.close()
-    made = PointIndex(log, tmp_path / "store" / "projections" / "index")
+    made = PointIndex(log, tmp_path / "store" / "projections" / "index", limits)
     (damaged,) = made._runs()
     made._repair(DamagedRunError(damaged.file, "a bit has changed"))
     runs = made._runs()
@@ -216,15 +215,15 @@ def test_a_full_disk_while_a_run_is_built_again_is_said(
 def test_damage_found_by_a_merge_is_repaired_and_merged(
     index: PointIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(point_index, "RUN_RECORDS_MAX", 100)
+    index._limits = replace(index._limits, run_records_max=100)
     damaged, whole = index._runs()[1], merge_runs
     found: list[int] = []
 
-    def merging(runs: Any, path: Path) -> SortedRun:
+    def merging(runs: Any, *arguments: Any) -> SortedRun:
         if damaged in runs:
             found.append(1)
             raise DamagedRunError(damaged.file, "a bit has changed")
-        return whole(runs, path)
+        return whole(runs, *arguments)
 
     monkeypatch.setattr(point_index, "merge_runs", merging)
     index._write_out(None)

@@ -12,9 +12,10 @@ import pytest
 
 import eventstore
 from eventstore import errors
-from eventstore.projections import point_index, tables_file
+from eventstore.projections import tables_file
 from eventstore.projections.tables import Tables
 from eventstore.proto import metadata_store_pb2 as mlmd
+from tests.builders import open_with
 
 _DAMAGED_RUNS = 60
 
@@ -113,13 +114,11 @@ def _put_external_id(store: eventstore.MetadataStore) -> object:
 @pytest.mark.parametrize("put", [_put_name, _put_external_id])
 def test_no_damage_to_the_index_lets_a_duplicate_by(
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     put: Callable[[eventstore.MetadataStore], object],
 ) -> None:
     """What looks like absence is checked, too: by checksums of what an index does not have."""
-    monkeypatch.setattr(point_index, "_CLOSING_RECORDS_MIN", 1)
     template = tmp_path / "template"
-    with eventstore.open(template) as store:
+    with open_with(template, closing_records_min=1) as store:
         assert store.put_context_type(mlmd.ContextType(name="T")) == 10
         store.put_contexts(
             [mlmd.Context(type_id=10, name=f"c{n}", external_id=f"x{n}") for n in range(40)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from eventstore.log import Commit, DirectoryLog, Draft, MemoryLog
-from eventstore.projections import point_index, run_building, run_folder
+from eventstore.projections import run_building, run_folder
 from eventstore.projections.cache_file import written_whole
 from eventstore.projections.index_tables import (
     ARTIFACT_URIS,
@@ -22,17 +23,14 @@ from eventstore.projections.index_tables import (
     hash64,
 )
 from eventstore.projections.index_tail import Tail
+from eventstore.projections.limits import IndexLimits
 from eventstore.projections.point_index import PointIndex
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata, UnusableRunError
 from eventstore.projections.run_writing import run_batch, sorted_batch, write_run
 from eventstore.projections.sorted_run import SortedRun
 from tests.builders import ARTIFACTS, append, draft
 
-
-@pytest.fixture(autouse=True)
-def _small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(point_index, "TAIL_RECORDS_MAX", 5)
-    monkeypatch.setattr(point_index, "_CLOSING_RECORDS_MIN", 1)
+SMALL = IndexLimits(tail_records_max=5, closing_records_min=1)
 
 
 def filled(directory: Path, commits: int = 12) -> DirectoryLog:
@@ -43,9 +41,17 @@ def filled(directory: Path, commits: int = 12) -> DirectoryLog:
     return log
 
 
-def folded(log: DirectoryLog, *, read_only: bool = False) -> PointIndex:
+def opened(
+    log: DirectoryLog, limits: IndexLimits = SMALL, *, read_only: bool = False
+) -> PointIndex:
+    return PointIndex(log, folder_of(log), limits, read_only=read_only)
+
+
+def folded(
+    log: DirectoryLog, limits: IndexLimits = SMALL, *, read_only: bool = False
+) -> PointIndex:
     """The index of a log, caught up and its writing done."""
-    index = PointIndex(log, folder_of(log), read_only=read_only)
+    index = opened(log, limits, read_only=read_only)
     for commit in log.commits(index.position):
         index.add(commit)
     for future in index._writing:
@@ -85,7 +91,7 @@ def test_few_runs_stay_after_many_were_written(tmp_path: Path) -> None:
     log = filled(tmp_path / "store", 100)
     folded(log).close()
     assert 1 <= len(list(folder_of(log).iterdir())) <= 4
-    index = PointIndex(log, folder_of(log))
+    index = opened(log)
     assert index.position == 200
     assert ids(index, 200) == list(range(1, 201))
     assert ids(index, 77) == list(range(1, 78))
@@ -122,19 +128,18 @@ def test_a_pipe_among_the_runs_keeps_nobody_waiting(tmp_path: Path) -> None:
     log = filled(tmp_path / "store")
     folded(log).close()
     os.mkfifo(folder_of(log) / "pipe")
-    index = PointIndex(log, folder_of(log))
+    index = opened(log)
     assert ids(index, 24) == list(range(1, 25))
     assert not (folder_of(log) / "pipe").exists()
 
 
-def test_merging_stops_at_the_largest_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(point_index, "RUN_RECORDS_MAX", 30)
+def test_merging_stops_at_the_largest_run(tmp_path: Path) -> None:
     log = filled(tmp_path / "store", 100)
-    folded(log).close()
+    folded(log, replace(SMALL, run_records_max=30)).close()
     runs = run_folder.usable_runs(folder_of(log), log, remove_useless=False)
     assert max(run.records for run in runs) <= 30
     assert runs[-1].last_position == 200
-    assert ids(PointIndex(log, folder_of(log)), 200) == list(range(1, 201))
+    assert ids(opened(log), 200) == list(range(1, 201))
 
 
 def test_runs_of_others_are_adopted_where_much_is_lacking(
@@ -150,7 +155,7 @@ def test_runs_of_others_are_adopted_where_much_is_lacking(
     for node_id in range(14, 60):
         writing.add(append(log, draft(node_id)))
     writing.close()
-    reader = PointIndex(log, folder_of(log), read_only=True)
+    reader = opened(log, read_only=True)
     monkeypatch.setattr(run_building, "built_run", None)
     for index in (behind, reader):
         index.adopt()
@@ -168,9 +173,9 @@ def test_runs_of_others_are_adopted_where_much_is_lacking(
 def test_adopting_keeps_open_runs_and_writes_no_tail_that_they_cover(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(point_index, "RUN_RECORDS_MAX", 6)
+    short = replace(SMALL, run_records_max=6)
     log = filled(tmp_path / "store", 3)
-    behind = folded(log)
+    behind = folded(log, short)
     (kept,) = behind._runs()
     monkeypatch.setattr(behind, "_submit", lambda _: None)
     for node_id in range(7, 13):
@@ -179,7 +184,7 @@ def test_adopting_keeps_open_runs_and_writes_no_tail_that_they_cover(
     assert isinstance(frozen, Tail)
     for node_id in range(13, 31):
         append(log, draft(node_id))
-    folded(log)
+    folded(log, short)
     assert behind.adopt()
     assert behind._runs()[0] is kept
     assert frozen not in behind._levels
@@ -190,16 +195,13 @@ def test_adopting_keeps_open_runs_and_writes_no_tail_that_they_cover(
     assert ids(behind, 30) == list(range(1, 31))
 
 
-def test_sealed_records_become_runs_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(point_index, "BUILT_RECORDS_MAX", 40)
+def test_sealed_records_become_runs_at_once(tmp_path: Path) -> None:
     log = DirectoryLog.create(tmp_path / "store", segment_records_max=10)
     for number in range(1, 101):
         append(log, draft(number))
     log.seal()
     append(log, draft(101))
-    index = PointIndex(log, folder_of(log))
+    index = opened(log, replace(SMALL, built_records_max=40))
     progress: list[tuple[int, int]] = []
     index.fold_sealed(log, lambda done, of: progress.append((done, of)))
     assert progress == [(40, 101), (80, 101), (100, 101)]
@@ -209,7 +211,7 @@ def test_sealed_records_become_runs_at_once(
     (last,) = log.commits(100)
     index.add(last)
     index.close()
-    assert ids(PointIndex(log, folder_of(log)), 101) == list(range(1, 102))
+    assert ids(opened(log), 101) == list(range(1, 102))
 
 
 def test_a_tail_goes_before_the_runs_that_are_built_behind_it(tmp_path: Path) -> None:
@@ -226,7 +228,7 @@ def test_a_tail_goes_before_the_runs_that_are_built_behind_it(tmp_path: Path) ->
     assert index.position == 59
     index.close()
     assert ids(index, 59) == list(range(1, 60))
-    assert ids(PointIndex(log, folder_of(log)), 59) == list(range(1, 60))
+    assert ids(opened(log), 59) == list(range(1, 60))
 
 
 def test_what_is_no_run_of_this_log_is_removed(tmp_path: Path) -> None:
@@ -245,7 +247,7 @@ def test_what_is_no_run_of_this_log_is_removed(tmp_path: Path) -> None:
         before = sorted(folder_of(log).iterdir())
         assert run_folder.usable_runs(folder_of(log), log, remove_useless=False) == []
         assert sorted(folder_of(log).iterdir()) == before
-        assert PointIndex(log, folder_of(log)).position == 0
+        assert opened(log).position == 0
         assert [*folder_of(log).iterdir()] == [written]
 
 
@@ -310,7 +312,7 @@ def test_the_longest_chain_is_found_among_the_runs_of_two_writers(tmp_path: Path
         (17, 30),
     ]
     assert len(list(folder.iterdir())) == 4
-    index = PointIndex(log, folder)
+    index = PointIndex(log, folder, SMALL)
     assert index.position == 30
     assert index.newest(ARTIFACTS, 17, 40) == (17, b"17")
     assert index.highest_id("artifact") == 30
@@ -324,17 +326,17 @@ def test_a_run_that_another_process_merges_meanwhile_is_looked_for_again(
     (run,) = folder_of(log).iterdir()
     merged_away = folder_of(log) / f"{0:019d}-{0:019d}.run"
     shutil.copy(run, merged_away)
-    opened: list[Path] = []
+    asked: list[Path] = []
 
-    def open_run(path: Path) -> SortedRun:
-        opened.append(path)
+    def open_run(path: Path, limits: IndexLimits) -> SortedRun:
+        asked.append(path)
         if path == merged_away:
             path.unlink()
-        return SortedRun(path)
+        return SortedRun(path, limits)
 
     monkeypatch.setattr(run_folder, "SortedRun", open_run)
-    assert PointIndex(log, folder_of(log)).position == 24
-    assert opened == [merged_away, run, run]
+    assert opened(log).position == 24
+    assert asked == [merged_away, run, run]
 
 
 @pytest.mark.parametrize("kept", [0, 8, 100, -1, -8, -200])
@@ -388,7 +390,7 @@ def test_a_run_that_cannot_be_built_costs_memory_alone(
     log.seal()
     folder_of(log).parent.mkdir()
     folder_of(log).write_text("a file, no folder")
-    index = PointIndex(log, folder_of(log))
+    index = opened(log)
     index.fold_sealed(log)
     assert index.position == 0
     assert "failed" in caplog.text
@@ -397,7 +399,7 @@ def test_a_run_that_cannot_be_built_costs_memory_alone(
 
 def test_look_ups_find_everything_while_runs_are_written_and_merged(tmp_path: Path) -> None:
     log = DirectoryLog.create(tmp_path / "store")
-    index = PointIndex(log, folder_of(log))
+    index = opened(log)
     failures: list[BaseException] = []
     is_done = threading.Event()
 
@@ -442,12 +444,12 @@ def test_a_forked_child_goes_on_by_itself(tmp_path: Path) -> None:
         index.add(commit)
     assert ids(index, 29) == list(range(1, 30))
     index.close()
-    assert ids(PointIndex(log, folder_of(log)), 29) == list(range(1, 30))
+    assert ids(opened(log), 29) == list(range(1, 30))
 
 
 def test_a_log_in_memory_has_no_runs() -> None:
     log = MemoryLog()
-    index = PointIndex(log, None)
+    index = PointIndex(log, None, SMALL)
     for number in range(1, 50):
         index.add(append(log, draft(number)))
     index.fold_sealed(log)

@@ -15,7 +15,8 @@ import pytest
 from xxhash import xxh3_64_intdigest
 
 from eventstore.log.kinds import ARTIFACT
-from eventstore.projections import folding, index_tables, run_file, run_writing
+from eventstore.projections import folding, index_tables, run_file
+from eventstore.projections.limits import LIMITS, IndexLimits
 from eventstore.projections.run_file import RunMetadata, UnusableRunError
 from eventstore.projections.run_merging import merge_runs
 from eventstore.projections.run_table import BLOCK_ROWS, ENTRY_BYTES, DamagedRunError
@@ -26,6 +27,9 @@ RUN = "5fac55cee52345dd4463909e04e3694358cce4015cf0c2f0452ad93f4657c486"
 """The digest of a run that is written below."""
 KEYS = (-8384134024907838797, 8778621892480230968, 754996483031990931, 311136587387592575)
 SCHEMA = "7728e7e4c378e974405ed23ebbcc53e42636a4631c133bd4809532a737a20b76"
+
+MAPPED = IndexLimits(held_bytes_max=0)
+"""All files are read as long ones are."""
 
 
 def metadata(first: int, last: int, version: int = run_file.RUN_FORMAT_VERSION) -> RunMetadata:
@@ -40,7 +44,7 @@ def metadata(first: int, last: int, version: int = run_file.RUN_FORMAT_VERSION) 
     )
 
 
-def written(path: Path) -> Path:
+def written(path: Path, limits: IndexLimits = LIMITS.index) -> Path:
     """Ids one after the other, hashes with gaps, several entries of a key, and numbers inline."""
     keys = [*range(3, 40)]
     hashes = [-(2**63), -5, -5, 0, 9, 9, 9, 2**62, 2**63 - 1]
@@ -53,6 +57,7 @@ def written(path: Path) -> Path:
             19: run_batch(hashes, [*range(1, 10)], [b"%08d" % n for n in range(9)]),
             20: run_batch([], [], []),
         },
+        limits,
         seed=12_345,
     )
     return path
@@ -65,11 +70,9 @@ def test_the_bytes_of_a_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rows_at_once", [1, 2, 5, 37])
-def test_the_bytes_of_a_run_that_is_written_in_parts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_at_once: int
-) -> None:
-    monkeypatch.setattr(run_writing, "_ROWS_AT_ONCE", rows_at_once)
-    content = written(tmp_path / "a.run").read_bytes()
+def test_the_bytes_of_a_run_that_is_written_in_parts(tmp_path: Path, rows_at_once: int) -> None:
+    limits = IndexLimits(written_rows_max=rows_at_once)
+    content = written(tmp_path / "a.run", limits).read_bytes()
     assert hashlib.sha256(content).hexdigest() == RUN
 
 
@@ -141,25 +144,25 @@ def test_footers_that_are_none(tmp_path: Path) -> None:
     assert SortedRun(path).newest(1, 3, 99) == (3, b"333")
 
 
-def test_a_merge_copies_nothing_that_is_damaged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run_file, "HELD_BYTES_MAX", 0)
+def test_a_merge_copies_nothing_that_is_damaged(tmp_path: Path) -> None:
     values = [b"value %d" % n for n in range(9)]
     runs = [
         write_run(
-            tmp_path / f"{n}.run", metadata(n, n), {1: run_batch([*range(9)], [n] * 9, values)}
+            tmp_path / f"{n}.run",
+            metadata(n, n),
+            {1: run_batch([*range(9)], [n] * 9, values)},
+            MAPPED,
         )
         for n in (1, 2)
     ]
-    assert merge_runs(runs, tmp_path / "whole.run").newest(1, 4, 9) == (2, b"value 4")
+    assert merge_runs(runs, tmp_path / "whole.run", MAPPED).newest(1, 4, 9) == (2, b"value 4")
     content = runs[0].path.read_bytes()
     at = content.index(b"value 4")
     with runs[0].path.open("r+b") as file:
         file.seek(at)
         file.write(b"V")
     with pytest.raises(DamagedRunError, match="the values of a table are damaged"):
-        merge_runs(runs, tmp_path / "damaged.run")
+        merge_runs(runs, tmp_path / "damaged.run", MAPPED)
 
 
 READS: dict[str, Callable[[SortedRun, int], Any]] = {
@@ -176,17 +179,14 @@ READS: dict[str, Callable[[SortedRun, int], Any]] = {
 
 @pytest.mark.parametrize("is_opened", [False, True])
 @pytest.mark.parametrize("read", READS)
-def test_a_mapped_file_that_was_cut_is_not_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: str, is_opened: bool
-) -> None:
+def test_a_mapped_file_that_was_cut_is_not_read(tmp_path: Path, read: str, is_opened: bool) -> None:
     """Reading where a mapped file has no more bytes would end the process."""
-    monkeypatch.setattr(run_file, "HELD_BYTES_MAX", 0)
     path = written(tmp_path / "a.run")
     for table in (1, 7, 19):
         if table == 1 and read == "known_keys" and is_opened:
             # The footer told that all keys are there.
             continue
-        run = SortedRun(path)
+        run = SortedRun(path, MAPPED)
         content = path.read_bytes()
         if is_opened:
             READS[read](run, table)
@@ -196,14 +196,11 @@ def test_a_mapped_file_that_was_cut_is_not_read(
         path.write_bytes(content)
 
 
-def test_each_of_several_blocks_of_one_key_is_checked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run_file, "HELD_BYTES_MAX", 0)
+def test_each_of_several_blocks_of_one_key_is_checked(tmp_path: Path) -> None:
     rows = 5 * BLOCK_ROWS
     path = tmp_path / "one.run"
     batch = run_batch([1] * rows, [*range(rows)], [b"v%d" % n for n in range(rows)])
-    run = write_run(path, metadata(1, rows), {1: batch})
+    run = write_run(path, metadata(1, rows), {1: batch}, MAPPED)
     whole = [*run.entries(1, 1, rows)]
     assert [position for position, _ in whole] == [*range(rows)]
     layout = run.file.tables.layouts[1]
@@ -219,5 +216,5 @@ def test_each_of_several_blocks_of_one_key_is_checked(
         with pytest.raises(DamagedRunError, match="damaged"):
             run.values_of_each(1, [1], rows)
         path.write_bytes(content)
-        run = SortedRun(path)
+        run = SortedRun(path, MAPPED)
         assert [*run.entries(1, 1, rows)] == whole

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from eventstore.metadata_store.metadata_store import MetadataStore
-from eventstore.projections import index_look_ups
 from eventstore.store import node_reads
 from tests.property.test_history import run_program
 
@@ -31,7 +31,8 @@ def test_reads_column_by_column(
     one_by_one = [reads(store.as_of(position)) for position in moments]
     assert any(one_by_one[1])
     monkeypatch.setattr(node_reads, "_MANY_NODES_MIN", 0)
-    monkeypatch.setattr(index_look_ups, "_VALUES_AT_ONCE", 3)
+    index = store._engine.projections.index
+    monkeypatch.setattr(index, "_limits", replace(index._limits, read_values_max=3))
     assert [reads(store.as_of(position)) for position in moments] == one_by_one
     store.seal()
     store.rebuild()

@@ -21,9 +21,10 @@ from hypothesis.stateful import (
 
 from eventstore.log import DirectoryLog
 from eventstore.log import record as kinds
-from eventstore.projections import Projections, point_index, tables_folding
+from eventstore.projections import Projections, tables_folding
 from eventstore.projections.folding import NODE_TABLES
 from eventstore.projections.index_tables import TABLES
+from eventstore.projections.limits import IndexLimits, Limits
 from eventstore.projections.listing import ALL_NODES, InContext
 from tests.builders import list_ids
 from tests.property.projection_model import Model, commits_of_drafts
@@ -42,6 +43,13 @@ def _has_other(machine: Any) -> bool:
     return machine.other is not None
 
 
+SMALL = Limits(
+    index=IndexLimits(
+        tail_records_max=9, built_records_max=30, run_records_max=80, closing_records_min=3
+    )
+)
+
+
 class ProjectionsAgainstModel(RuleBasedStateMachine):
     @initialize()
     def set_up(self) -> None:
@@ -53,7 +61,7 @@ class ProjectionsAgainstModel(RuleBasedStateMachine):
 
     def open(self) -> None:
         self.log = DirectoryLog.open(self.directory, segment_records_max=20)
-        self.projections = Projections(self.log)
+        self.projections = Projections(self.log, SMALL)
 
     def close(self) -> None:
         self.projections.close()
@@ -109,7 +117,7 @@ class ProjectionsAgainstModel(RuleBasedStateMachine):
     def open_another(self, is_read_only: bool) -> None:
         self.close_another()
         log = DirectoryLog.open(self.directory, read_only=is_read_only, segment_records_max=20)
-        self.other = log, Projections(log, read_only=is_read_only)
+        self.other = log, Projections(log, SMALL, read_only=is_read_only)
 
     @precondition(_has_other)
     @rule()
@@ -225,10 +233,6 @@ class ProjectionsAgainstModel(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("is_folded_in_one", [True, False])
 def test_projections_against_model(monkeypatch: pytest.MonkeyPatch, is_folded_in_one: bool) -> None:
-    monkeypatch.setattr(point_index, "TAIL_RECORDS_MAX", 9)
-    monkeypatch.setattr(point_index, "BUILT_RECORDS_MAX", 30)
-    monkeypatch.setattr(point_index, "RUN_RECORDS_MAX", 80)
-    monkeypatch.setattr(point_index, "_CLOSING_RECORDS_MIN", 3)
     if not is_folded_in_one:
         monkeypatch.setattr(tables_folding, "FOLDED_ROWS_MAX", 7)
         monkeypatch.setattr(tables_folding, "_BOUND_ROWS_MAX", 0)

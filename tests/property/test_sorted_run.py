@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from unittest import mock
 from uuid import UUID
 
 import pyarrow as pa
@@ -16,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventstore.projections import run_file, run_writing
 from eventstore.projections.index_tables import decode_id
+from eventstore.projections.limits import LIMITS, IndexLimits
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
 from eventstore.projections.run_merging import merge_runs
 from eventstore.projections.run_writing import sorted_batch, write_run
@@ -54,7 +53,9 @@ def stretches(draw: st.DrawFn) -> list[list[Entry]]:
     return made
 
 
-def written(folder: Path, entries: list[Entry], number: int) -> SortedRun:
+def written(
+    folder: Path, entries: list[Entry], number: int, limits: IndexLimits = LIMITS.index
+) -> SortedRun:
     columns = [*map(list, zip(*entries, strict=True))] or [[], [], []]
     types = (pa.int64(), pa.int64(), pa.large_binary())
     arrays = [pa.array(column, kind) for column, kind in zip(columns, types, strict=True)]
@@ -67,7 +68,7 @@ def written(folder: Path, entries: list[Entry], number: int) -> SortedRun:
         last_recorded_at=0,
         highest_ids={},
     )
-    return write_run(folder / f"{number}.run", metadata, {TABLE: sorted_batch(*arrays)})
+    return write_run(folder / f"{number}.run", metadata, {TABLE: sorted_batch(*arrays)}, limits)
 
 
 def asked(entries: list[Entry]) -> Iterator[int]:
@@ -106,19 +107,16 @@ def assert_answers(run: SortedRun, entries: list[Entry]) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(stretches(), st.sampled_from([0, run_file.HELD_BYTES_MAX]), st.sampled_from([2, 65_536]))
+@given(stretches(), st.sampled_from([0, LIMITS.index.held_bytes_max]), st.sampled_from([2, 65_536]))
 def test_a_run_and_what_is_merged_of_some_answer_as_their_entries(
     made: list[list[Entry]], held_bytes_max: int, rows_at_once: int
 ) -> None:
-    with (
-        mock.patch.object(run_writing, "_ROWS_AT_ONCE", rows_at_once),
-        mock.patch.object(run_file, "HELD_BYTES_MAX", held_bytes_max),
-        TemporaryDirectory() as folder,
-    ):
-        runs = [written(Path(folder), entries, number) for number, entries in enumerate(made)]
+    limits = IndexLimits(held_bytes_max=held_bytes_max, written_rows_max=rows_at_once)
+    with TemporaryDirectory() as folder:
+        runs = [written(Path(folder), entries, n, limits) for n, entries in enumerate(made)]
         for run, entries in zip(runs, made, strict=True):
             assert_answers(run, entries)
-        merged = merge_runs(runs, Path(folder) / "merged.run")
+        merged = merge_runs(runs, Path(folder) / "merged.run", limits)
         assert_answers(merged, [entry for entries in made for entry in entries])
 
 

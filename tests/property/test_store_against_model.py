@@ -17,7 +17,7 @@ from eventstore import errors
 from eventstore.log import DirectoryLog
 from eventstore.metadata_store.metadata_store import MetadataStore
 from eventstore.projections import Projections
-from eventstore.projections import point_index as point_index_module
+from eventstore.projections.limits import IndexLimits, Limits
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store import Engine
 from eventstore.store.attribution import Attribution
@@ -63,6 +63,9 @@ def _has_past(machine: Any) -> bool:
     return bool(machine.past)
 
 
+SMALL = Limits(index=IndexLimits(tail_records_max=9, closing_records_min=3))
+
+
 class StoreAgainstModel(RuleBasedStateMachine):
     @initialize()
     def set_up(self) -> None:
@@ -79,7 +82,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def open(self) -> None:
         # Tiny segments and runs, so that short programs rotate, seal, flush and merge.
         log = DirectoryLog.open(self.directory, segment_records_max=7)
-        engine = Engine(log, Projections(log), Attribution(actor="tester"))
+        engine = Engine(log, Projections(log, SMALL), Attribution(actor="tester"))
         engine.ensure_system_types()
         self.store = MetadataStore._of(engine)
 
@@ -253,12 +256,5 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.committed()
 
 
-@pytest.fixture(autouse=True)
-def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(point_index_module, "TAIL_RECORDS_MAX", 9)
-    monkeypatch.setattr(point_index_module, "_CLOSING_RECORDS_MIN", 3)
-
-
-@pytest.mark.usefixtures("small_runs")
 class TestStoreAgainstModel(StoreAgainstModel.TestCase):  # type: ignore[misc]
     settings = settings(stateful_step_count=25)

@@ -18,10 +18,9 @@ from google.protobuf import text_format
 
 import eventstore
 from eventstore import errors
-from eventstore.projections import point_index, run_file
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store import transaction
-from tests.builders import memory_store
+from tests.builders import memory_store, open_with
 from tests.conftest import DATA
 
 STEPS = DATA / "request-answers.json"
@@ -40,9 +39,7 @@ def answer(store: eventstore.MetadataStore, rpc: str, text: str) -> str:
 
 
 @pytest.fixture(params=["memory", "mapped", "held", "sealed"])
-def reopened(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Reopened]:
+def reopened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Reopened]:
     """Give a store, at first an empty one, later that with all that was put, opened again.
 
     In the point index each row is in a run of few records: mapped, held in memory, or built from
@@ -52,11 +49,9 @@ def reopened(
         with memory_store() as only:
             yield lambda: only
         return
-    monkeypatch.setattr(point_index, "TAIL_RECORDS_MAX", 5)
-    monkeypatch.setattr(point_index, "BUILT_RECORDS_MAX", 20)
-    monkeypatch.setattr(point_index, "_CLOSING_RECORDS_MIN", 1)
+    limits = {"tail_records_max": 5, "built_records_max": 20, "closing_records_min": 1}
     if request.param != "held":
-        monkeypatch.setattr(run_file, "HELD_BYTES_MAX", 0)
+        limits["held_bytes_max"] = 0
     opened: list[eventstore.MetadataStore] = []
 
     def again() -> eventstore.MetadataStore:
@@ -66,7 +61,7 @@ def reopened(
             opened[-1].close()
             if request.param == "sealed":
                 shutil.rmtree(tmp_path / "store" / "projections")
-        opened.append(eventstore.open(tmp_path / "store"))
+        opened.append(open_with(tmp_path / "store", **limits))
         return opened[-1]
 
     yield again

@@ -1,0 +1,46 @@
+"""How much the projections keep, gather or look through before they do something else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class IndexLimits:
+    """Those of the point index."""
+
+    tail_records_max: int = 16_384
+    """A tail with more records than this is written out as a run."""
+
+    closing_records_min: int = 1_000
+    """A tail with fewer is not written out when the store is closed."""
+
+    built_records_max: int = 262_144
+    """About how many records of the log become a run at a time without going through the tail."""
+
+    built_bytes_max: int = 128 * 1024 * 1024
+    """Fewer, when their files are longer than this."""
+
+    run_records_max: int = 2_097_152
+    """No merge makes a run of more records: that bounds the memory that merging takes."""
+
+    held_bytes_max: int = 32 * 1024 * 1024
+    """A run's file that is no longer is held in memory, as far as it is asked for. There are few of
+    these, since neighbours of like size are merged."""
+
+    written_rows_max: int = 16_384
+    """How many values of a table are in memory at once while a run is written."""
+
+    read_values_max: int = 131_072
+    """How many values are read at once where very many are asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Those of all projections of a log."""
+
+    index: IndexLimits = IndexLimits()
+
+
+LIMITS: Final = Limits()
