@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from eventstore.errors import InvalidArgumentError
 from eventstore.plain_json import moment_of_milliseconds, moment_text
 
 if TYPE_CHECKING:
     from eventstore.log import Log
-    from eventstore.store import Engine
+
+Moment: TypeAlias = int | datetime
+"""A position, an aware datetime, or, from MILLISECONDS_MIN on, milliseconds since the epoch."""
 
 MILLISECONDS_MIN = 100_000_000_000
 """Whole numbers from here on are milliseconds since the epoch (from March 1973), not positions."""
@@ -21,51 +23,48 @@ _CLOCK_STEP = 1_000
 
 
 def position_of(
-    engine: Engine, moment: int | datetime, *, or_start: bool = False, said: str | None = None
+    log: Log, moment: Moment, *, or_start: bool = False, said: str | None = None
 ) -> int:
     """The last position of the last commit at or before a moment.
 
-    A moment is a position, an aware datetime, or, from MILLISECONDS_MIN on, milliseconds since
-    the epoch. Raises InvalidArgumentError for a moment before the first commit or in the
-    future, a position beyond the newest, and a datetime without a time zone. With `or_start`
-    the answer is 0 for a moment before the first commit. `said` is what errors call the moment.
+    Raises InvalidArgumentError for a moment before the first commit or in the future, a position
+    beyond the newest, and a datetime without a time zone. With `or_start` the answer is 0 for a
+    moment before the first commit. `said` is what errors call the moment.
     """
-    newest = engine.projections.catch_up()
+    log.refresh()
+    newest = log.position
     if isinstance(moment, datetime):
         if moment.tzinfo is None:
             raise InvalidArgumentError(
                 f"{moment_text(moment)} has no time zone: pass an aware datetime, such as "
                 "datetime.now(timezone.utc)"
             )
-        position = _position_at(engine.log, _microseconds(moment), said or moment_text(moment))
+        position = _position_at(log, _microseconds(moment), said or moment_text(moment))
     elif isinstance(moment, bool) or not isinstance(moment, int):
         raise InvalidArgumentError(
             f"as of {moment!r}: pass a position, an aware datetime, or milliseconds since the epoch"
         )
     elif moment >= MILLISECONDS_MIN:
         shown = said or _shown_moment(moment)
-        position = _position_at(engine.log, moment * 1000 + 999, shown)
+        position = _position_at(log, moment * 1000 + 999, shown)
     elif moment > newest:
         raise InvalidArgumentError(
             f"position {moment} is beyond the end of the log: the newest is {newest}"
         )
     else:
-        position = engine.log.commit_end(moment) if moment > 0 else 0
+        position = log.commit_end(moment) if moment > 0 else 0
     if position < 1 and not or_start:
         raise InvalidArgumentError(
             f"as of {said or _shown_moment(moment)}: the store has no commit at or before that "
             "moment"
         )
-    if position > newest:
-        # Another thread has just appended it. An answer must not change once it is seen.
-        engine.projections.catch_up()
     return position
 
 
 def range_of(
-    engine: Engine,
-    since: int | datetime | None,
-    until: int | datetime | None,
+    log: Log,
+    since: Moment | None,
+    until: Moment | None,
     *,
     said: tuple[str | None, str | None] = (None, None),
 ) -> tuple[int, int]:
@@ -74,9 +73,9 @@ def range_of(
     Raises InvalidArgumentError for moments in the wrong order and for those that `position_of`
     refuses; only `since` may be before the first commit.
     """
-    newest = engine.projections.catch_up()
-    after = 0 if since is None else position_of(engine, since, or_start=True, said=said[0])
-    upto = newest if until is None else position_of(engine, until, said=said[1])
+    log.refresh()
+    after = 0 if since is None else position_of(log, since, or_start=True, said=said[0])
+    upto = log.position if until is None else position_of(log, until, said=said[1])
     if since is not None and until is not None and (after > upto or _is_later(since, until)):
         raise InvalidArgumentError(
             f"since {said[0] or _shown_moment(since)} until {said[1] or _shown_moment(until)}: "
@@ -97,7 +96,7 @@ def _position_at(log: Log, recorded_at: int, shown: str) -> int:
     return position
 
 
-def _shown_moment(moment: int | datetime) -> str:
+def _shown_moment(moment: Moment) -> str:
     if isinstance(moment, datetime):
         return moment_text(moment)
     if moment < MILLISECONDS_MIN:
@@ -108,7 +107,7 @@ def _shown_moment(moment: int | datetime) -> str:
     )
 
 
-def _is_later(first: int | datetime, second: int | datetime) -> bool:
+def _is_later(first: Moment, second: Moment) -> bool:
     """Whether a moment is later by itself, whatever was put between the two."""
     if isinstance(first, datetime) and isinstance(second, datetime):
         return first > second

@@ -73,7 +73,7 @@ def diff_command(
         for moment in (first, second):
             if moment is not None and moment.number is None:
                 position = position_of(
-                    store._engine, moment.upto(), or_start=moment is first, said=moment.text
+                    store.log, moment.upto(), or_start=moment is first, said=moment.text
                 )
                 if position:
                     said_back(store.log, moment, position, output)

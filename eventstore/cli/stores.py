@@ -45,7 +45,7 @@ def positions_between(
     beyond the log, in the wrong order, and for `until` before the first commit.
     """
     after, upto = range_of(
-        store._engine,
+        store.log,
         None if since is None else since.before(),
         None if until is None else until.upto(),
         said=(None if since is None else since.text, None if until is None else until.text),

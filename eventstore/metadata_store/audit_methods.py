@@ -6,20 +6,14 @@ from typing import TYPE_CHECKING
 
 from eventstore.log import Progress, VerifyReport
 from eventstore.long_work import long_work
-from eventstore.store import Engine
-from eventstore.store.snapshot import Snapshot
+from eventstore.metadata_store.source import SourceMethods
 
 if TYPE_CHECKING:
     from eventstore.audit import Checkpoint, ConsistencyProof, InclusionProof, SigningKey
 
 
-class AuditMethods:
+class AuditMethods(SourceMethods):
     """Checkpoints and proofs. They need the extra `audit`."""
-
-    _engine: Engine
-
-    def _snapshot(self) -> Snapshot:
-        raise NotImplementedError
 
     @long_work("Hashing")
     def checkpoint(
@@ -43,8 +37,8 @@ class AuditMethods:
         from eventstore.audit import signed_checkpoint
 
         return signed_checkpoint(
-            self._engine.log,
-            self._snapshot().position,
+            self._source.log,
+            self._source.position(),
             key,
             previous=previous,
             progress=progress,
@@ -64,8 +58,9 @@ class AuditMethods:
         from eventstore.audit import prove_inclusion
         from eventstore.audit.subtree_heads import heads_of
 
-        heads = heads_of(self._engine.log, self._engine.projections)
-        return prove_inclusion(self._engine.log, heads, position, checkpoint, progress)
+        log = self._source.log
+        heads = heads_of(log, self._source.projections)
+        return prove_inclusion(log, heads, position, checkpoint, progress)
 
     @long_work("Hashing")
     def prove_consistency(
@@ -79,8 +74,9 @@ class AuditMethods:
         from eventstore.audit import prove_consistency
         from eventstore.audit.subtree_heads import heads_of
 
-        heads = heads_of(self._engine.log, self._engine.projections)
-        return prove_consistency(self._engine.log, heads, older, newer, progress)
+        log = self._source.log
+        heads = heads_of(log, self._source.projections)
+        return prove_consistency(log, heads, older, newer, progress)
 
     def report(
         self,
@@ -107,11 +103,11 @@ class AuditMethods:
         from eventstore.report import report_html
 
         return report_html(
-            self._engine.log,
-            self._engine.projections,
+            self._source.log,
+            self._source.projections,
             kind,
             node_id,
-            self._snapshot().position,
+            self._source.position(),
             verification=verification,
             checkpoint=checkpoint,
             limit=limit,

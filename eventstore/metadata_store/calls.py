@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from operator import index
 from typing import TYPE_CHECKING, Any
@@ -19,16 +20,16 @@ MAX_NUM_RESULT = 100
 """Nodes that are asked for in one page, as by MLMD's client."""
 
 
-class Calls:
+class Calls(ABC):
     """The calls of MLMD's API, each made of requests to `send`, all that a client defines.
 
     What a store in this process answers without making a request has a method of its own, which it
     overrides. All else is sent.
     """
 
+    @abstractmethod
     def send(self, rpc: str, request: Any) -> Any:
         """The response of an RPC. Raises `eventstore.errors` classes."""
-        raise NotImplementedError
 
     # Artifacts, executions and contexts
 

@@ -10,20 +10,15 @@ from typing import TYPE_CHECKING, Any
 from eventstore import errors
 from eventstore.log import Finding, Progress, VerifyReport
 from eventstore.log.os_errors import named_path
+from eventstore.metadata_store.source import SourceMethods
 from eventstore.moments import range_of
-from eventstore.store import Engine
 
 if TYPE_CHECKING:
     from eventstore.audit import Checkpoint
 
 
-class FileMethods:
+class FileMethods(SourceMethods):
     """What concerns a store in a directory as files."""
-
-    _engine: Engine
-
-    def log_position(self) -> int:
-        raise NotImplementedError
 
     def verify(
         self,
@@ -46,14 +41,13 @@ class FileMethods:
         it anew), NotFoundError for a checkpoint of another store, InvalidArgumentError for moments
         that `as_of` refuses or that are swapped, and for checkpoints together with a range.
         """
-        after, upto = range_of(self._engine, since, until)
-        report = self._engine.log.verify(
+        log = self._source.log
+        after, upto = range_of(log, since, until)
+        report = log.verify(
             progress,
             after=after,
             upto=None if until is None else upto,
-            signed_heads=[
-                checkpoint.of_store(self._engine.log.store_id) for checkpoint in checkpoints
-            ],
+            signed_heads=[checkpoint.of_store(log.store_id) for checkpoint in checkpoints],
         )
         if report.findings:
             raise errors.DataLossError(f"the store is damaged: {_first(report.findings)}")
@@ -61,7 +55,7 @@ class FileMethods:
             return report.without("the caches")
         from eventstore.audit.compared_caches import DISAGREES, with_caches
 
-        report = with_caches(report, self._engine.log)
+        report = with_caches(report, log)
         if report.cache_findings:
             raise errors.FailedPreconditionError(
                 f"{DISAGREES}run `eventstore rebuild`: {_first(report.cache_findings)}"
@@ -70,7 +64,7 @@ class FileMethods:
 
     def seal(self) -> None:
         """Turn what was put so far into Parquet, which any analytics tool reads."""
-        self._engine.log.seal()
+        self._source.log.seal()
 
     def rebuild(self, progress: Progress | None = None) -> None:
         """Throw away what was folded from the log to answer reads, and fold it anew.
@@ -78,15 +72,14 @@ class FileMethods:
         Never needed, unless a disk has damaged it. `progress` is called with (done, in all); each
         record counts twice. Raises FailedPreconditionError when the store is opened to read only.
         """
-        self._engine.projections.rebuild(progress)
+        self._source.projections.rebuild(progress)
 
     def info(self) -> dict[str, Any]:
         """Position, counts, segments and sizes (in bytes), as plain values.
 
         `recorded_at` is of the newest record, in microseconds since the epoch; None when empty.
         """
-        position = self.log_position()
-        log = self._engine.log
+        log, position = self._source.log, self._source.position()
         segments = log.segments()
         return {
             "store_id": str(log.store_id),
@@ -94,8 +87,8 @@ class FileMethods:
             "commits": log.commit_number,
             "recorded_at": log.recorded_at(position) if position else None,
             "log_bytes": sum(segment.file_bytes for segment in segments),
-            "projections_bytes": self._engine.projections.file_bytes(),
-            "counts": self._engine.projections.counts(position),
+            "projections_bytes": self._source.projections.file_bytes(),
+            "counts": self._source.projections.counts(position),
             "segments": [
                 {
                     "number": segment.number,
@@ -116,7 +109,7 @@ class FileMethods:
         was put since the last `seal` may be in none of them. Raises FailedPreconditionError for a
         store in memory, which has no files.
         """
-        return [file.path for file in self._engine.log.sealed_files()]
+        return [file.path for file in self._source.log.sealed_files()]
 
     def backup(self, path: str | Path, progress: Progress | None = None) -> VerifyReport:
         """Copy the store to `path`, even while others write to it, and verify the copy.
@@ -126,7 +119,7 @@ class FileMethods:
         anything but an empty directory at `path`, DataLossError when a file of the store is
         damaged, FailedPreconditionError for a store in memory.
         """
-        return self._engine.log.backup(named_path(path), progress)
+        return self._source.log.backup(named_path(path), progress)
 
 
 def _first(findings: Sequence[Finding]) -> str:

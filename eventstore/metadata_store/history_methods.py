@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from datetime import datetime
 from typing import TYPE_CHECKING
 
-from eventstore.moments import position_of, range_of
-from eventstore.store import Engine
-from eventstore.store.snapshot import Snapshot
+from eventstore.metadata_store.source import SourceMethods
+from eventstore.moments import Moment, position_of, range_of
 
 if TYPE_CHECKING:
     from eventstore.history import (
@@ -18,17 +16,9 @@ if TYPE_CHECKING:
         Version,
     )
 
-Moment = int | datetime
-"""What `as_of` takes."""
 
-
-class HistoryMethods:
+class HistoryMethods(SourceMethods):
     """Versions, changes and differences. A moment is a position, datetime or milliseconds."""
-
-    _engine: Engine
-
-    def _snapshot(self) -> Snapshot:
-        raise NotImplementedError
 
     def history(self, kind: str, entity_id: int) -> list[Version]:
         """Every version of an entity, the oldest first: when, by whom, why, and what changed.
@@ -44,7 +34,7 @@ class HistoryMethods:
         """
         from eventstore.history import history
 
-        return history(self._engine.log, self._snapshot(), kind, entity_id)
+        return history(self._source.log, self._source.snapshot(), kind, entity_id)
 
     def context_history(self, context_id: int) -> list[Version]:
         """Everything that touched a context, in order: its versions, and links from and to it.
@@ -53,7 +43,7 @@ class HistoryMethods:
         """
         from eventstore.history import context_history
 
-        return context_history(self._engine.log, self._snapshot(), context_id)
+        return context_history(self._source.log, self._source.snapshot(), context_id)
 
     def changes(
         self,
@@ -76,11 +66,12 @@ class HistoryMethods:
         """
         from eventstore.history import changes
 
-        newest = self._snapshot().position
-        after, upto = range_of(self._engine, since, until)
+        source = self._source
+        newest = source.position()
+        after, upto = range_of(source.log, since, until)
         return changes(
-            self._engine.log,
-            self._engine.projections.index,
+            source.log,
+            source.projections.index,
             after,
             min(newest, upto),
             kinds=kinds,
@@ -95,8 +86,9 @@ class HistoryMethods:
         """
         from eventstore.history import differences
 
-        positions = self._positions(first, second)
-        return differences(self._engine.log, self._engine.projections, *positions)
+        source = self._source
+        earlier = position_of(source.log, first, or_start=True)
+        return differences(source.log, source.projections, earlier, source.position(second))
 
     def lineage_diff(
         self,
@@ -116,10 +108,8 @@ class HistoryMethods:
         """
         from eventstore.history import lineage_difference
 
-        positions = self._positions(first, second)
-        return lineage_difference(self._engine.projections, kind, node_id, *positions, max_nodes)
-
-    def _positions(self, first: Moment, second: Moment | None) -> tuple[int, int]:
-        newest = self._snapshot().position
-        earlier = position_of(self._engine, first, or_start=True)
-        return earlier, newest if second is None else min(newest, position_of(self._engine, second))
+        source = self._source
+        earlier = position_of(source.log, first, or_start=True)
+        return lineage_difference(
+            source.projections, kind, node_id, earlier, source.position(second), max_nodes
+        )

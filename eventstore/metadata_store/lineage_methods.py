@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from eventstore.metadata_store.source import SourceMethods
 from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.store.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from eventstore.lineage import Comparison, Graph, Run
@@ -15,11 +15,8 @@ if TYPE_CHECKING:
 _FINISHED = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
 
 
-class LineageMethods:
+class LineageMethods(SourceMethods):
     """Closures, the graph of a context, reuse and comparison; all of one position of the log."""
-
-    def _snapshot(self) -> Snapshot:
-        raise NotImplementedError
 
     def lineage(
         self,
@@ -44,7 +41,7 @@ class LineageMethods:
         """
         from eventstore.lineage import closure
 
-        return closure(self._snapshot(), kind, node_id, direction, max_hops, max_nodes)
+        return closure(self._source.snapshot(), kind, node_id, direction, max_hops, max_nodes)
 
     def upstream(
         self,
@@ -80,7 +77,7 @@ class LineageMethods:
         """
         from eventstore.lineage import context_graph
 
-        return context_graph(self._snapshot(), context_id, max_nodes)
+        return context_graph(self._source.snapshot(), context_id, max_nodes)
 
     def find_runs(
         self,
@@ -105,7 +102,7 @@ class LineageMethods:
         from eventstore.lineage import find_runs
 
         return find_runs(
-            self._snapshot(),
+            self._source.snapshot(),
             execution_type,
             inputs,
             type_version=type_version,
@@ -145,4 +142,4 @@ class LineageMethods:
         """
         from eventstore.lineage import compare_nodes
 
-        return compare_nodes(self._snapshot(), kind, left_id, right_id)
+        return compare_nodes(self._source.snapshot(), kind, left_id, right_id)

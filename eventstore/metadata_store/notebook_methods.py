@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 from eventstore.errors import StatusError
+from eventstore.metadata_store.source import SourceMethods
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.repr_html import repr_html
-from eventstore.store import Engine
-from eventstore.store.snapshot import Snapshot
 
 # The generated classes cannot be subclassed, but take attributes.
 for _message in (
@@ -19,20 +18,14 @@ for _message in (
     _message._repr_html_ = repr_html  # type: ignore[attr-defined, unused-ignore]
 
 
-class NotebookMethods:
+class NotebookMethods(SourceMethods):
     """The store as HTML."""
-
-    _engine: Engine
-
-    def _snapshot(self) -> Snapshot:
-        raise NotImplementedError
 
     def _repr_html_(self) -> str | None:
         from eventstore.notebook import store_html
 
         try:
-            position = self._snapshot().position
-            log = self._engine.log
+            log, position = self._source.log, self._source.position()
             at = log.recorded_at(position) if position else None
             return store_html(
                 name=log.name,
@@ -42,7 +35,7 @@ class NotebookMethods:
                 if at is None
                 else datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=at),
                 is_past=position < log.position,
-                counts=self._engine.projections.counts(position),
+                counts=self._source.projections.counts(position),
             )
         except (StatusError, ValueError):
             # A display must not raise: a store that is closed, or damaged, is shown by its repr.

@@ -6,26 +6,22 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION
-from eventstore.metadata_store.audit_methods import AuditMethods
 from eventstore.metadata_store.calls import Calls, check_given
-from eventstore.metadata_store.history_methods import HistoryMethods
-from eventstore.metadata_store.lineage_methods import LineageMethods
-from eventstore.metadata_store.notebook_methods import NotebookMethods
-from eventstore.metadata_store.sql_methods import SqlMethods
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 if TYPE_CHECKING:
     from eventstore.metadata_store.options import ExtraOptions, ListOptions
 
 
-class MetadataReader(AuditMethods, HistoryMethods, LineageMethods, NotebookMethods, SqlMethods):
-    """The gets of the MLMD API.
+class MetadataReader:
+    """The gets of the MLMD API, each by a call.
 
     Times are milliseconds since the epoch. Every method takes `extra_options` for compatibility
     and ignores it. Lists are ordered by id ascending unless the method says otherwise.
     """
 
-    _calls: Calls
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
 
     def _call(
         self,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
+
+from eventstore.metadata_store.writer import MetadataWriter
 
 if TYPE_CHECKING:
     from eventstore.recording import Run
-    from eventstore.recording.declaring import Store
     from eventstore.recording.inputs import Inputs
 
 
-class RecordingMethods:
+class RecordingMethods(MetadataWriter):
     """A run in a line: types, execution, events, contexts and states are put as needed."""
 
     def run(
@@ -42,7 +43,7 @@ class RecordingMethods:
         from eventstore.recording.texts import all_properties
 
         return Run(
-            cast("Store", self),
+            self,
             execution_type,
             name=name,
             inputs=inputs,

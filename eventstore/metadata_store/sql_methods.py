@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 from eventstore.errors import FailedPreconditionError, InvalidArgumentError, OutOfRangeError
 from eventstore.log.kinds import CONTEXT, NODE_KINDS
 from eventstore.metadata_store.calls import checked_limit, list_operation
-from eventstore.moments import position_of
-from eventstore.store import Engine
-from eventstore.store.snapshot import Snapshot
+from eventstore.metadata_store.source import SourceMethods
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,13 +113,8 @@ class SqlResult:
         return frame
 
 
-class SqlMethods:
+class SqlMethods(SourceMethods):
     """SQL on the store, now or as of a moment."""
-
-    _engine: Engine
-
-    def _snapshot(self) -> Snapshot:
-        raise NotImplementedError
 
     def sql(
         self,
@@ -150,9 +143,8 @@ class SqlMethods:
             raise InvalidArgumentError(
                 f"timeout_seconds={timeout_seconds}: give a number above 0, or None for no limit"
             )
-        newest = self._snapshot().position
-        position = newest if as_of is None else min(newest, position_of(self._engine, as_of))
-        table = self._engine.projections.sql(
+        position = self._source.position(as_of)
+        table = self._source.projections.sql(
             query, parameters, position, timeout_seconds=timeout_seconds
         )
         return SqlResult(table)
@@ -179,7 +171,7 @@ class SqlMethods:
                 f"kind={kind!r}: use artifact, execution or, without a context_id, context"
             )
         limit, options = checked_limit(list_options), list_operation(list_options)
-        snapshot = self._snapshot()
+        snapshot = self._source.snapshot()
         listing = listing_of(snapshot, kinds[kind], options, limit=limit, context_id=context_id)
         return snapshot.projections.planner.explain(listing)
 

@@ -1,7 +1,7 @@
 """Calls every method of MetadataStore with arguments of all sorts; prints what comes of each.
 
 Runs on ml-metadata in the oracle's environment; with `ours` it runs on this package in its place,
-with `requests` on a store of this package that is only sent requests.
+with `requests` on a client that only sends requests to a store of this package.
 """
 
 import copy
@@ -64,9 +64,10 @@ def main():
     config.fake_database.SetInParent()
     store = ml_metadata.MetadataStore(config)
     if sys.argv[1:] == ["requests"]:
+        from eventstore.metadata_store.writer import MetadataWriter
         from tests.requests_only import SentRequests
 
-        store._calls = SentRequests(store._engine)
+        store = MetadataWriter(SentRequests(store._engine))
     type_id = store.put_artifact_type(mlmd.ArtifactType(name="T"))
     store.put_execution_type(mlmd.ExecutionType(name="T"))
     store.put_artifacts([mlmd.Artifact(type_id=type_id, name="T", uri="T")])

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import eventstore
 from eventstore import errors
 from eventstore.metadata_store.metadata_store import MetadataStore
+from eventstore.metadata_store.reader import MetadataReader
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from tests.differential.codec import encoded
@@ -89,12 +90,15 @@ class OurStore:
 
     def changed_past(self) -> tuple[str, str] | None:
         for taken in self._taken:
-            found = _recorded(
-                self._store.as_of(taken.position), taken.by_method, taken.name, taken.arguments
-            )
+            asked = self._asked(taken.position)
+            found = _recorded(asked, taken.by_method, taken.name, taken.arguments)
             if found != taken.answer:
                 return str(taken), str(found)
         return None
+
+    def _asked(self, as_of: int | None = None) -> MetadataReader:
+        """What the calls are made on, now or as of a position."""
+        return self._store if as_of is None else self._store.as_of(as_of)
 
     @property
     def _store(self) -> MetadataStore:
@@ -111,12 +115,12 @@ class OurStore:
 
     def _run(self, by_method: bool, name: str, arguments: tuple[Any, ...]) -> Any:
         if not name.lower().startswith("get"):
-            return _run(self._store, by_method, name, arguments)
+            return _run(self._asked(), by_method, name, arguments)
         position = self._store.log_position()
         # The caller goes on with its requests from page to page.
         arguments = copy.deepcopy(arguments)
         try:
-            result = _run(self._store, by_method, name, arguments)
+            result = _run(self._asked(), by_method, name, arguments)
         except errors.StatusError as error:
             self._taken.append(_Taken(position, by_method, name, arguments, type(error)))
             raise

@@ -29,7 +29,7 @@ LAYERS = {
     "long_work": set[str](),
     "repr_html": set[str](),
     "wording": set[str](),
-    "moments": {"errors", "log", "store", "plain_json"},
+    "moments": {"errors", "log", "plain_json"},
     "log": {"errors", "proto", "long_work", "plain_values", "repr_html", "wording"},
     "projections": {"errors", "proto", "log", "long_work", "wording"},
     "store": {"errors", "proto", "log", "projections", "plain_json", "wording"},

@@ -11,13 +11,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from eventstore import MetadataStore, errors
+from eventstore import errors
 from eventstore.metadata_store.options import ListOptions
+from eventstore.metadata_store.reader import MetadataReader
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import memory_store, put_types
 from tests.edge_values import INTS
 from tests.requests_only import SentRequests
 
+Ways = tuple[MetadataReader, MetadataReader]
 BY_IDS = (
     *("get_artifacts_by_id", "get_executions_by_id", "get_contexts_by_id"),
     *("get_artifact_types_by_id", "get_execution_types_by_id", "get_context_types_by_id"),
@@ -40,7 +42,7 @@ GIVEN = st.one_of(
 
 
 @pytest.fixture(scope="module")
-def ways() -> Iterator[tuple[MetadataStore, MetadataStore]]:
+def ways() -> Iterator[Ways]:
     """A store with two nodes of each kind and links between them, in this process and beyond it."""
     with memory_store() as local:
         artifact_type, execution_type, context_type = put_types(local)
@@ -54,12 +56,10 @@ def ways() -> Iterator[tuple[MetadataStore, MetadataStore]]:
             local.put_execution(
                 mlmd.Execution(type_id=execution_type), [(artifact, event)], [context]
             )
-        remote = MetadataStore._of(local._engine)
-        remote._calls = SentRequests(local._engine)
-        yield local, remote
+        yield local, MetadataReader(SentRequests(local._engine))
 
 
-def ends(ways: tuple[MetadataStore, MetadataStore], method: str, *arguments: Any) -> list[Any]:
+def ends(ways: Ways, method: str, *arguments: Any) -> list[Any]:
     """What the two ways answer, or the class of the error."""
     found = []
     for store in ways:
@@ -88,7 +88,7 @@ def refusals(ids: list[Any]) -> set[type[Exception]]:
 @given(st.lists(GIVEN, max_size=4))
 @example([True])
 @example([True, 2, False])
-def test_ids(ways: tuple[MetadataStore, MetadataStore], method: str, ids: list[Any]) -> None:
+def test_ids(ways: Ways, method: str, ids: list[Any]) -> None:
     local, remote = ends(ways, method, ids)
     assert local == remote
     refused = refusals(ids)
@@ -102,9 +102,7 @@ def test_ids(ways: tuple[MetadataStore, MetadataStore], method: str, ids: list[A
 @pytest.mark.parametrize("method", BY_ID)
 @given(GIVEN)
 @example(True)
-def test_one_id(
-    ways: tuple[MetadataStore, MetadataStore], method: str, options: ListOptions | None, id_: Any
-) -> None:
+def test_one_id(ways: Ways, method: str, options: ListOptions | None, id_: Any) -> None:
     more = [options] if options and method.startswith(("get_art", "get_exec")) else []
     local, remote = ends(ways, method, id_, *more)
     assert local == remote

@@ -8,29 +8,43 @@ import pytest
 
 import eventstore
 from eventstore import MetadataStore, errors
+from eventstore.metadata_store.metadata_store import AsOfStore
 from eventstore.metadata_store.options import ListOptions, OrderByField
+from eventstore.metadata_store.reader import MetadataReader
+from eventstore.metadata_store.recording_methods import RecordingMethods
+from eventstore.metadata_store.writer import MetadataWriter
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.proto import metadata_store_service_pb2 as service
 from tests.differential.clients import OurStore
 from tests.differential.programs import run_program
 from tests.requests_only import SentRequests
 
 
 class _RemoteStore(OurStore):
-    def _open(self) -> None:
-        super()._open()
-        self._store._calls = SentRequests(self._store._engine)
+    def _asked(self, as_of: int | None = None) -> MetadataReader:
+        calls = SentRequests(self._store._engine, as_of)
+        return MetadataWriter(calls) if as_of is None else MetadataReader(calls)
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_programs_have_the_same_answers(seed: int) -> None:
+def test_programs_have_the_same_answers_then_and_now(seed: int) -> None:
     local, remote = OurStore(), _RemoteStore()
     counts = Counter[str]()
     try:
-        assert run_program(4_000 + seed, 60, remote, local, counts) is None
+        assert run_program(4_000 + seed, 60, local, remote, counts) is None
     finally:
         local.close()
         remote.close()
     assert sum(counts.values()) > 40
+
+
+def test_every_call_of_mlmd_can_be_made() -> None:
+    assert {*filter(is_call, dir(MetadataWriter))} == {*filter(is_call, dir(MetadataStore))}
+    assert {*filter(is_call, dir(MetadataReader))} == {*filter(is_call, dir(AsOfStore))}
+
+
+def is_call(name: str) -> bool:
+    return name.startswith(("get_", "put_"))
 
 
 @pytest.fixture
@@ -60,28 +74,57 @@ def test_listings_are_walked_page_by_page(
     options = ListOptions(limit, options.order_by, options.is_asc, options.filter_query)
     expected = pages.get_artifacts(options)
     assert len(expected) == min(limit or 250, 214 if options.filter_query else 250)
-    pages._calls = calls = SentRequests(pages._engine)
-    assert pages.get_artifacts(options) == expected
+    calls = SentRequests(pages._engine)
+    assert MetadataReader(calls).get_artifacts(options) == expected
     assert 1 <= len(calls.rpcs) <= len(expected) // 100 + 1
 
 
 def test_a_negative_limit_is_not_sent(pages: MetadataStore) -> None:
-    pages._calls = calls = SentRequests(pages._engine)
+    calls = SentRequests(pages._engine)
     with pytest.raises(errors.InvalidArgumentError, match="limit is -1"):
-        pages.get_artifacts(ListOptions(limit=-1))
+        MetadataReader(calls).get_artifacts(ListOptions(limit=-1))
     assert not calls.rpcs
 
 
 def test_what_is_none_is_refused_before_it_is_sent(pages: MetadataStore) -> None:
-    pages._calls = calls = SentRequests(pages._engine)
+    calls = SentRequests(pages._engine)
+    client = MetadataWriter(calls)
     for call in (
-        lambda: pages.put_artifacts(None),  # type: ignore[arg-type]
-        lambda: pages.put_events(None),  # type: ignore[arg-type]
-        lambda: pages.get_artifact_by_type_and_name("T", None),  # type: ignore[arg-type]
-        lambda: pages.get_artifact_by_type_and_name(None, "a"),  # type: ignore[arg-type]
-        lambda: pages.get_artifacts_by_id(None),  # type: ignore[arg-type]
-        lambda: pages.get_events_by_execution_ids(None),  # type: ignore[arg-type]
+        lambda: client.put_artifacts(None),  # type: ignore[arg-type]
+        lambda: client.put_events(None),  # type: ignore[arg-type]
+        lambda: client.get_artifact_by_type_and_name("T", None),  # type: ignore[arg-type]
+        lambda: client.get_artifact_by_type_and_name(None, "a"),  # type: ignore[arg-type]
+        lambda: client.get_artifacts_by_id(None),  # type: ignore[arg-type]
+        lambda: client.get_events_by_execution_ids(None),  # type: ignore[arg-type]
     ):
         with pytest.raises(TypeError, match="is None"):
             call()
     assert not calls.rpcs
+
+
+def test_the_past_takes_no_puts(pages: MetadataStore) -> None:
+    past = MetadataReader(SentRequests(pages._engine, as_of=9))
+    assert past.get_artifact_types() == []
+    request = service.PutArtifactTypeRequest(artifact_type=mlmd.ArtifactType(name="U"))
+    with pytest.raises(errors.FailedPreconditionError, match="takes no puts"):
+        past._call("PutArtifactType", request, service.PutArtifactTypeResponse())
+    assert pages.get_artifacts(ListOptions(limit=1))[0].type == "T"
+
+
+def test_a_mask_is_sent(pages: MetadataStore) -> None:
+    client = MetadataWriter(SentRequests(pages._engine))
+    [artifact] = client.get_artifacts_by_id([1])
+    artifact.uri, artifact.state = "new", artifact.LIVE
+    assert client.put_artifacts([artifact], ["uri"]) == [1]
+    [updated] = client.get_artifacts_by_id([1])
+    assert updated.uri == "new"
+    assert not updated.HasField("state")
+
+
+def test_runs_are_recorded_by_requests_alone(pages: MetadataStore) -> None:
+    client = RecordingMethods(SentRequests(pages._engine))
+    with client.run("Train", inputs=[1], capture=False, rate=0.5) as run:
+        model = run.output("Model", uri="models/1")
+    [event, _] = pages.get_events_by_execution_ids([run.execution.id])
+    assert event.artifact_id == 1
+    assert pages.get_artifacts_by_uri("models/1")[0].id == model.id

@@ -1,0 +1,36 @@
+"""What methods beyond MLMD's answer from, where requests alone do not reach."""
+
+from __future__ import annotations
+
+from eventstore.moments import Moment, position_of
+from eventstore.store import Engine
+from eventstore.store.snapshot import Snapshot
+
+
+class Source:
+    """A store in this process, now or as of a position: its log and what is folded from it."""
+
+    def __init__(self, engine: Engine, as_of: int | None = None) -> None:
+        self.log = engine.log
+        self.projections = engine.projections
+        self._engine = engine
+        self._as_of = as_of
+
+    def snapshot(self) -> Snapshot:
+        """The state now, other processes' commits included, or as of the position."""
+        return self._engine.snapshot(as_of=self._as_of)
+
+    def position(self, moment: Moment | None = None) -> int:
+        """The newest position to answer from, or that of a moment, if that is older.
+
+        Raises InvalidArgumentError for a moment that `position_of` refuses.
+        """
+        newest = self.snapshot().position
+        return newest if moment is None else min(newest, position_of(self.log, moment))
+
+
+class SourceMethods:
+    """Methods that answer from a source. A store with several classes of them has one source."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
