@@ -83,7 +83,17 @@ class _FormatVersion(msgspec.Struct, frozen=True):
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """Read and check the manifest of a store.
+    """The manifest of a store, as a store has written it.
+
+    Raises what `stored_manifest` does, and DataLossError for what no store has written.
+    """
+    manifest = stored_manifest(directory)
+    _refuse_impossible(directory, manifest)
+    return manifest
+
+
+def stored_manifest(directory: Path) -> Manifest:
+    """The manifest of a store, whoever wrote it: for a caller that compares what it says.
 
     Raises NotFoundError when there is none, DataLossError when it is damaged, FailedPrecondition-
     Error when a newer version of this package wrote it.
@@ -114,11 +124,10 @@ def read_manifest(directory: Path) -> Manifest:
     return manifest
 
 
-def refuse_impossible(directory: Path, manifest: Manifest) -> None:
+def _refuse_impossible(directory: Path, manifest: Manifest) -> None:
     """Raise DataLossError for a manifest that no store has written, although its SHA-256 fits.
 
     A reader could not make sense of what it names, and a writer could remove the wrong file.
-    `verify` compares all that it says with the segments.
     """
     number = position = commit = recorded_at = 0
     for number, segment in enumerate(manifest.segments, 1):
@@ -164,7 +173,7 @@ def manifest_to_append_by(directory: Path, known: Manifest) -> Manifest:
     """
     path = directory / MANIFEST_NAME
     try:
-        found = read_manifest(directory)
+        found = stored_manifest(directory)
     except errors.NotFoundError:
         raise errors.DataLossError(
             f"the manifest {path} is missing: nothing was put; restore it from a backup, the "
@@ -177,7 +186,7 @@ def manifest_to_append_by(directory: Path, known: Manifest) -> Manifest:
             f"the manifest {path} is older than the store, or another store's: nothing was put; "
             "restore the newest one from a backup, the segments beside it are not touched"
         )
-    refuse_impossible(directory, found)
+    _refuse_impossible(directory, found)
     return found
 
 

@@ -47,8 +47,8 @@ from eventstore.log.manifest import (
     ActiveSegment,
     Segment,
     closed_name,
-    read_manifest,
     sealed_name,
+    stored_manifest,
 )
 from eventstore.log.merkle import EMPTY_HEAD, Frontier
 from eventstore.log.os_errors import tells_of_damage, translated
@@ -211,7 +211,7 @@ def _check_active(job: SegmentJob, entry: ActiveSegment) -> CheckedSegment:
 
 def _closed_meanwhile(directory: Path, number: int, file: str) -> Segment | None:
     """The segment's entry in the newest manifest, if a writer has put it into another file."""
-    segments = read_manifest(directory).segments
+    segments = stored_manifest(directory).segments
     return next((s for s in segments if s.number == number and s.sealed and s.file != file), None)
 
 

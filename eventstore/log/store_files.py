@@ -18,8 +18,8 @@ from eventstore.log.manifest import (
     Manifest,
     Segment,
     closed_name,
-    read_manifest,
     sealed_name,
+    stored_manifest,
 )
 from eventstore.log.os_errors import tells_of_damage, translated
 from eventstore.log.regular_file import IRREGULAR, is_irregular
@@ -34,7 +34,7 @@ _TEMPORARY: Final = re.compile(r"(manifest\.json|[0-9]{10}\.(arrows|parquet))\..
 
 def strange_files(directory: Path) -> list[Finding]:
     """What lies in the store's folders, caches apart, and is no part of it."""
-    before = read_manifest(directory)
+    before = stored_manifest(directory)
     try:
         beside = _entries(directory)
     except OSError as error:
@@ -45,7 +45,7 @@ def strange_files(directory: Path) -> list[Finding]:
     except OSError as error:
         return [_unreadable(error, directory / "log")]
     # A writer that has gone on since names files that the first manifest does not know.
-    manifests = [before, read_manifest(directory)]
+    manifests = [before, stored_manifest(directory)]
     for entry in inside:
         why = _strange_in_log(directory, entry, manifests)
         if why is not None:

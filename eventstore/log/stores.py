@@ -16,7 +16,7 @@ from eventstore.log.log import Progress, SealedFile, SignedHead, VerifyReport
 from eventstore.log.manifest import (
     MANIFEST_NAME,
     read_manifest,
-    refuse_impossible,
+    stored_manifest,
     sync_directory,
 )
 from eventstore.log.os_errors import refuse_no_path, resolved, translating
@@ -76,14 +76,13 @@ def settle(path: Path, *, read_only: bool = False) -> None:
 
 
 def store_id_of(path: Path) -> UUID:
-    """The id of a store, whose segments may be damaged."""
-    return read_manifest(path).store_id
+    """The id of a store that is to be verified."""
+    return stored_manifest(path).store_id
 
 
 def sealed_files_of(path: Path) -> list[SealedFile]:
     """`Log.sealed_files` of a store that is not opened."""
     manifest = read_manifest(path)
-    refuse_impossible(path, manifest)
     return sealed_files(path / LOG_FOLDER, manifest.segments)
 
 

@@ -21,7 +21,7 @@ import msgspec
 from eventstore import errors
 from eventstore.log.checking_process import Answer
 from eventstore.log.log import Finding, Progress, SignedHead, VerifyReport
-from eventstore.log.manifest import Manifest, read_manifest
+from eventstore.log.manifest import Manifest, stored_manifest
 from eventstore.log.merkle import EMPTY_HEAD
 from eventstore.log.os_errors import starting_thread
 from eventstore.log.record_check import TypeUse
@@ -62,7 +62,7 @@ def verify_directory(
             "a checkpoint is about all of history: verify it without a range"
         )
     try:
-        manifest = read_manifest(directory)
+        manifest = stored_manifest(directory)
     except errors.DataLossError as error:
         finding = Finding(error.message, file=str(directory / "manifest.json"))
         return VerifyReport(False, 0, 0, 0, EMPTY_HEAD.hex(), [finding])

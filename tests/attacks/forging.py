@@ -17,7 +17,7 @@ from eventstore.log.columns import RECORD_SCHEMA, derive
 from eventstore.log.commit import records_of
 from eventstore.log.creation import start_segment
 from eventstore.log.leaf import leaf_hashes
-from eventstore.log.manifest import read_manifest, write_manifest
+from eventstore.log.manifest import stored_manifest, write_manifest
 from eventstore.log.merkle import Frontier
 from eventstore.log.sealing import ROWS_PER_GROUP
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -69,7 +69,7 @@ def make_store(directory: Path) -> None:
 
 
 def sealed_path(directory: Path) -> Path:
-    return directory / "log" / read_manifest(directory).segments[0].file
+    return directory / "log" / stored_manifest(directory).segments[0].file
 
 
 def stored_records(directory: Path) -> Records:
@@ -90,7 +90,7 @@ def forge(
     path = sealed_path(directory)
     before = parquet.read_table(path)
     records = [*change([*records_of(before)])]
-    manifest = read_manifest(directory)
+    manifest = stored_manifest(directory)
     frontier = Frontier()
     heads: list[bytes | None] = []
     for record, following in zip(records, [*records[1:], None], strict=True):
@@ -129,7 +129,7 @@ def forge(
     for name in ("acknowledged", "commit-ends"):
         (folder / name).unlink(missing_ok=True)
     active = start_segment(folder, manifest.store_id, 2, first_position=last.position + 1)
-    write_manifest(directory, msgspec.structs.replace(read_manifest(directory), active=active))
+    write_manifest(directory, msgspec.structs.replace(stored_manifest(directory), active=active))
 
 
 def write(directory: Path, table: pa.Table, **options: Any) -> None:
@@ -146,7 +146,7 @@ def write(directory: Path, table: pa.Table, **options: Any) -> None:
 
 def mend_manifest(directory: Path, **changes: Any) -> None:
     """Make the manifest's entry fit the sealed segment's file."""
-    manifest = read_manifest(directory)
+    manifest = stored_manifest(directory)
     content = sealed_path(directory).read_bytes()
     entry = msgspec.structs.replace(
         manifest.segments[0],

@@ -27,7 +27,7 @@ from eventstore.log import record as kinds
 from eventstore.log.acknowledged import FILE_NAME
 from eventstore.log.columns import PROPERTIES_TYPE
 from eventstore.log.leaf import leaf_hashes
-from eventstore.log.manifest import read_manifest, write_manifest
+from eventstore.log.manifest import stored_manifest, write_manifest
 from eventstore.log.merkle import tree_head
 from eventstore.log.sealing import ROWS_PER_GROUP
 from eventstore.log.verification import verify_directory
@@ -55,7 +55,7 @@ def signed(tmp_path: Path) -> tuple[Path, Checkpoint]:
 
 
 def verify(directory: Path, *checkpoints: Checkpoint) -> VerifyReport:
-    store_id = read_manifest(directory).store_id
+    store_id = stored_manifest(directory).store_id
     heads = [checkpoint.of_store(store_id) for checkpoint in checkpoints]
     return verify_directory(directory, signed_heads=heads)
 
@@ -75,12 +75,12 @@ def messages_of(path: Path) -> list[bytes]:
 
 
 def active_file(directory: Path) -> Path:
-    return directory / "log" / read_manifest(directory).active.file
+    return directory / "log" / stored_manifest(directory).active.file
 
 
 def rewrite_sealed(directory: Path, change: Callable[[pa.Table], pa.Table]) -> None:
     """Change the first sealed segment, and mend the manifest's checksum of it."""
-    manifest = read_manifest(directory)
+    manifest = stored_manifest(directory)
     segment = manifest.segments[0]
     path = directory / "log" / segment.file
     table = parquet.read_table(path)
@@ -296,7 +296,7 @@ def test_a_manifest_edited_with_its_checksum_mended(
     signed: tuple[Path, Checkpoint], changed: dict[str, Any]
 ) -> None:
     directory, checkpoint = signed
-    manifest = read_manifest(directory)
+    manifest = stored_manifest(directory)
     edited = msgspec.structs.replace(manifest.segments[0], **changed)
     write_manifest(directory, msgspec.structs.replace(manifest, segments=(edited,)))
     assert_named(verify(directory, checkpoint))
@@ -307,7 +307,7 @@ def test_a_manifest_with_another_active_segment(
     signed: tuple[Path, Checkpoint], changed: dict[str, Any]
 ) -> None:
     directory, _ = signed
-    manifest = read_manifest(directory)
+    manifest = stored_manifest(directory)
     edited = msgspec.structs.replace(manifest.active, **changed)
     write_manifest(directory, msgspec.structs.replace(manifest, active=edited))
     assert_named(verify(directory), "commit 4")
@@ -315,7 +315,7 @@ def test_a_manifest_with_another_active_segment(
 
 def test_a_manifest_without_a_segment(signed: tuple[Path, Checkpoint]) -> None:
     directory, checkpoint = signed
-    manifest = read_manifest(directory)
+    manifest = stored_manifest(directory)
     write_manifest(directory, msgspec.structs.replace(manifest, segments=()))
     assert_named(verify(directory), "commit 1")
     assert_named(verify(directory, checkpoint))
@@ -325,7 +325,7 @@ def test_a_manifest_of_another_store(signed: tuple[Path, Checkpoint], tmp_path: 
     directory, checkpoint = signed
     other = DirectoryLog.create(tmp_path / "other")
     other.close()
-    manifest = read_manifest(directory)
+    manifest = stored_manifest(directory)
     write_manifest(directory, msgspec.structs.replace(manifest, store_id=other.store_id))
     assert_named(verify(directory), "was changed")
     with pytest.raises(errors.NotFoundError, match="of store"):

@@ -13,7 +13,7 @@ import pytest
 
 from eventstore import errors
 from eventstore.log import DirectoryLog, Finding, sealing
-from eventstore.log.manifest import Segment, read_manifest, write_manifest
+from eventstore.log.manifest import Segment, stored_manifest, write_manifest
 from eventstore.log.verification import verify_directory
 from tests.builders import append, draft
 
@@ -50,11 +50,11 @@ def named(finding: Finding) -> tuple[str, int | None, int | None, int | None]:
 
 
 def entry(directory: Path, number: int) -> Segment:
-    return read_manifest(directory).segments[number - 1]
+    return stored_manifest(directory).segments[number - 1]
 
 
 def put_entry(directory: Path, changed: Segment) -> None:
-    manifest = read_manifest(directory)
+    manifest = stored_manifest(directory)
     segments = tuple(changed if s.number == changed.number else s for s in manifest.segments)
     write_manifest(directory, msgspec.structs.replace(manifest, segments=segments))
 
@@ -72,7 +72,7 @@ def replace_file(directory: Path, number: int, content: bytes, *, mend: bool = T
 
 def test_every_byte_of_the_active_header_counts(store: Path) -> None:
     """Arrow reads over its padding; what was written is what has to be there."""
-    active = read_manifest(store).active
+    active = stored_manifest(store).active
     path = store / "log" / active.file
     whole = path.read_bytes()
     header = whole[: active.header_bytes]
@@ -189,7 +189,7 @@ def test_what_cannot_be_read_beside_the_segments(store: Path, name: str) -> None
 def test_more_than_the_header_of_the_next_segment(store: Path) -> None:
     active = store / "log" / "0000000003.arrows"
     following = store / "log" / "0000000004.arrows"
-    header = active.read_bytes()[: read_manifest(store).active.header_bytes]
+    header = active.read_bytes()[: stored_manifest(store).active.header_bytes]
     following.write_bytes(header)
     assert verify_directory(store).ok
     for content in (header + b"\0", header[:-1], active.read_bytes()):

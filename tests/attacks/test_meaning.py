@@ -20,7 +20,7 @@ from eventstore.audit import Checkpoint, SigningKey, standalone_verifier
 from eventstore.audit.checkpoint import _time_text
 from eventstore.log.kinds import KINDS
 from eventstore.log.leaf import leaf_hashes
-from eventstore.log.manifest import read_manifest
+from eventstore.log.manifest import stored_manifest
 from eventstore.log.merkle import tree_head
 from eventstore.log.record import Record
 from eventstore.log.verification import verify_directory
@@ -53,10 +53,10 @@ def found(directory: Path) -> str:
 def signed_as_it_stands(directory: Path) -> str:
     """A checkpoint of what is stored, by a signer who has not looked."""
     records = stored_records(directory)
-    leaves = [*leaf_hashes(read_manifest(directory).store_id, records)]
+    leaves = [*leaf_hashes(stored_manifest(directory).store_id, records)]
     last = records[-1]
     return KEY.signed(
-        f"eventstore/{read_manifest(directory).store_id}\n{len(records)}\n"
+        f"eventstore/{stored_manifest(directory).store_id}\n{len(records)}\n"
         f"{base64.b64encode(tree_head(leaves)).decode()}\ncommit {last.commit}\n"
         f"recorded-at {_time_text(last.recorded_at)}\nsigned-at {_time_text(0)}\n"
     )
@@ -264,7 +264,7 @@ def test_what_a_put_could_have_written_is_found_with_a_checkpoint(
         return [replaced(record, salt=bytes([n]) * 16) for n, record in enumerate(change(records))]
 
     forge(forged, resalted)
-    checkpoint = honest[1].of_store(read_manifest(forged).store_id)
+    checkpoint = honest[1].of_store(stored_manifest(forged).store_id)
     assert found(forged) == ""
     assert not verify_directory(forged, signed_heads=[checkpoint]).ok
     assert standalone(forged, signed_as_it_stands(forged))
