@@ -34,7 +34,7 @@ class ClosedSegments:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._columns: dict[tuple[int, str], pa.ChunkedArray] = {}
+        self._columns: dict[tuple[int, str], pa.Int64Array] = {}
         self._mutex = threading.Lock()
         """Held for `_columns` alone, never while a file is read."""
         self._checked: dict[str, tuple[int, ...]] = {}
@@ -119,7 +119,7 @@ class ClosedSegments:
         moment: int = moments[position - segment.first_position].as_py()
         return moment
 
-    def _column(self, segment: Segment, name: str) -> pa.ChunkedArray:
+    def _column(self, segment: Segment, name: str) -> pa.Int64Array:
         key = (segment.number, name)
         found = self._columns.get(key)
         if found is None:
@@ -131,7 +131,8 @@ class ClosedSegments:
             column = pa.Table.from_batches([batch.select([name]) for batch in batches])[name]
             # Not by a cast, for which Arrow imports all its functions.
             chunks = [chunk.view(pa.int64()) for chunk in column.chunks]
-            found = pa.chunked_array(chunks, pa.int64())
+            # A copy: a slice would keep all that was read with it.
+            found = pa.concat_arrays(chunks)
             with self._mutex:
                 while len(self._columns) >= _CACHED_COLUMNS_MAX:
                     self._columns.pop(next(iter(self._columns)))
@@ -175,7 +176,7 @@ def _as_written(
     A file can match its SHA-256 in the manifest although no store has written it. Raises
     DataLossError unless the columns read can be those of these records.
     """
-    position = after
+    position, recorded_at = after, 0
     for batch in filter(len, batches):
         names, rows = batch.schema.names, range(position + 1, position + 1 + len(batch))
         if "position" in names and _integers(batch, "position") != [*rows]:
@@ -183,9 +184,10 @@ def _as_written(
             raise _damaged(segment, path, what)
         if "recorded_at" in names:
             moments = _integers(batch, "recorded_at")
-            if moments[0] < 0 or moments[-1] > LATEST or moments != sorted(moments):
+            if moments[0] < recorded_at or moments[-1] > LATEST or moments != sorted(moments):
                 what = f"positions {rows[0]} to {rows[-1]} hold no times in order"
                 raise _damaged(segment, path, what)
+            recorded_at = moments[-1]
         position += len(batch)
         # Else a commit would go on in the next segment, to whoever reads both.
         is_last = position == segment.last_position

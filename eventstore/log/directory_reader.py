@@ -27,7 +27,6 @@ from eventstore.log.manifest import (
     MANIFEST_NAME,
     Segment,
     read_manifest,
-    refuse_impossible,
 )
 from eventstore.log.os_errors import translating
 from eventstore.log.record import Commit, Record
@@ -134,7 +133,6 @@ class DirectoryReader(FollowedDirectory):
         manifest = read_manifest(self.directory)
         if manifest.store_id != self.store_id:
             raise self._replaced(manifest)
-        refuse_impossible(self.directory, manifest)
         return sealed_files(self._folder, manifest.segments)
 
     def dense_ends(self, after: int = 0) -> Iterator[tuple[int, int]]:
@@ -219,7 +217,7 @@ class DirectoryReader(FollowedDirectory):
 
     def _follow(self, moved: Segment) -> None:
         """Learn where a segment is that another process has sealed after we read the manifest."""
-        with self._mutex:
+        with self._mutex, translating("reading", self.directory):
             if segment_of(self._manifest.segments, moved.first_position) == moved:
                 self._reload_manifest()
             if segment_of(self._manifest.segments, moved.first_position) == moved:
