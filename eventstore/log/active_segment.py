@@ -50,8 +50,8 @@ from eventstore.log.ipc_stream import (
     is_zero,
     walk_messages,
 )
-from eventstore.log.manifest import IF_COPIED, Manifest
-from eventstore.log.os_errors import translated
+from eventstore.log.manifest import IF_COPIED, ActiveSegment, Manifest
+from eventstore.log.os_errors import translated, translating
 from eventstore.log.record import LATEST, Commit
 from eventstore.log.regular_file import open_regular, read_between
 
@@ -123,15 +123,22 @@ class ActiveSegmentFile:
         """Of commits that are durable."""
         self._room_end = 0
         """Where the file ends, if nothing but zeros is known to follow the newest commit."""
-        header = os.pread(self._descriptor, entry.header_bytes, 0)
-        if hashlib.sha256(header).hexdigest() != entry.header_sha256:
+        try:
+            with translating("reading", self.path):
+                self._read_header(entry)
+                self._take_known_ends()
+        except BaseException:
             self.close()
+            raise
+
+    def _read_header(self, entry: ActiveSegment) -> None:
+        header = self._read(0, entry.header_bytes)
+        if hashlib.sha256(header).hexdigest() != entry.header_sha256:
             raise errors.DataLossError(
                 f"segment {self.number}, {self.path}: its header is damaged; the first commit "
                 f"after it starts at position {self.first_position}"
             )
         self._note_checksum(header)
-        self._take_known_ends()
 
     def close(self) -> None:
         # First out of sight: the number may be another file's once it is closed.
@@ -243,20 +250,18 @@ class ActiveSegmentFile:
             self._make_room(len(message))
             self._write(message)
         except OSError as error:
-            self._take_back()
-            raise translated(error, "appending to", self.path) from None
+            if self._take_back():
+                raise translated(error, "appending to", self.path) from None
+            raise self._outcome_unknown("appending to", error) from None
         try:
             _sync_data(self._descriptor)
         except OSError as error:
-            failed = f"syncing {self.path} failed: {os.strerror(error.errno or 0)}"
-            again = "reopen the store before the next put"
             if self._take_back():
                 raise errors.UnavailableError(
-                    f"{failed}; the commit was taken back: {again}"
+                    f"syncing {self.path} failed: {_reason(error)}; the commit was taken back: "
+                    "reopen the store before the next put"
                 ) from None
-            raise errors.OutcomeUnknownError(
-                f"{failed}; whether the commit was kept is not known: {again}"
-            ) from None
+            raise self._outcome_unknown("syncing", error) from None
         self.end += len(message)
         self._note_checksum(message)
         first, last = commit.first_position, commit.last_position
@@ -531,7 +536,14 @@ class ActiveSegmentFile:
             "restore the file from a backup"
         )
 
+    def _outcome_unknown(self, doing: str, error: OSError) -> errors.OutcomeUnknownError:
+        return errors.OutcomeUnknownError(
+            f"{doing} {self.path} failed: {_reason(error)}; whether the commit was kept is not "
+            "known: reopen the store before the next put"
+        )
+
     def _read(self, start: int, end: int) -> bytes:
+        self.refuse_closed()
         return read_between(self._descriptor, start, end)
 
     def _ends_here(self) -> bool:
@@ -566,6 +578,10 @@ class ActiveSegmentFile:
             _LOGGER.warning("cutting %s back to byte %d failed: %s", self.path, self.end, error)
             return False
         return True
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno or 0)
 
 
 def _newest_before(manifest: Manifest) -> Envelope:

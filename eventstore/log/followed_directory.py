@@ -23,7 +23,6 @@ from eventstore.log.manifest import (
     MANIFEST_NAME,
     Manifest,
     read_manifest,
-    refuse_impossible,
 )
 from eventstore.log.merkle import Frontier
 from eventstore.log.os_errors import translated, translating
@@ -82,7 +81,6 @@ class FollowedDirectory:
         renew_in_children(self)
 
     def _open(self, manifest: Manifest) -> None:
-        refuse_impossible(self.directory, manifest)
         self._manifest = manifest
         self._frontier: Frontier | None = None
         self._closed = ClosedSegments(self._folder)
@@ -169,10 +167,14 @@ class FollowedDirectory:
         if self.is_still_at(self.position):
             return False
         with self._mutex, translating("reading", self._folder):
-            before, has_news = self.position, self._has_news
-            self._has_news = False
-            self._catch_up()
-            return has_news or self.position != before
+            before = self.position
+            try:
+                self._catch_up()
+            finally:
+                # Told by the next call if this one fails.
+                self._has_news = self._has_news or self.position != before
+            has_news, self._has_news = self._has_news, False
+            return has_news
 
     # Following what is on disk
 
@@ -231,7 +233,6 @@ class FollowedDirectory:
         active = self._active
         if manifest.generation < self._manifest.generation:
             return False
-        refuse_impossible(self.directory, manifest)
         if manifest.active.number == active.number:
             self._manifest = manifest
             return False
@@ -350,12 +351,12 @@ def opened(directory: Path, open_by: Callable[[Manifest], _Answer]) -> _Answer:
     return _with_newest_manifest(directory, open_by)
 
 
-def _with_newest_manifest(directory: Path, opened: Callable[[Manifest], _Answer]) -> _Answer:
+def _with_newest_manifest(directory: Path, open_by: Callable[[Manifest], _Answer]) -> _Answer:
     """The result of opening a store by its manifest, read again while writers replace it."""
     while True:
         manifest = read_manifest(directory)
         try:
-            return opened(manifest)
+            return open_by(manifest)
         except errors.DataLossError:
             # Writers may have gone on to another segment since the manifest was read. They go on
             # at their own pace, so that this ends.

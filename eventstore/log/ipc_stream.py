@@ -164,13 +164,13 @@ def read_batches(data: memoryview, ends: list[int], start: int) -> list[pa.Recor
 class Messages:
     """The whole and valid messages of consecutive commits, the last of which ends at a position.
 
-    `first` is the number of the first in its segment; `damaged_commit` makes the error for one.
+    `first_index` counts those before them in the segment; `damaged_commit` makes the error for one.
     """
 
     data: memoryview
     ends: list[int]
     last_position: int
-    first: int
+    first_index: int
     damaged_commit: Callable[[int, str], errors.DataLossError]
 
     def batches(self) -> list[pa.RecordBatch]:
@@ -178,7 +178,7 @@ class Messages:
         try:
             return read_batches(self.data, self.ends, 0)
         except UndecodableError as error:
-            raise self.damaged_commit(self.first + error.number, error.reason) from None
+            raise self.damaged_commit(self.first_index + error.number, error.reason) from None
 
 
 def _message_end(data: memoryview, offset: int) -> int | None:

@@ -183,7 +183,10 @@ class Log(Protocol):
         """
 
     def stretch_of(self, position: int) -> tuple[int, int]:
-        """The first and last position of what costs no more to scan than the record at one."""
+        """The first and last position of what costs no more to scan than the record at one.
+
+        Where nothing is read together with a record, or none is there, that is its own position.
+        """
 
     def dataset(self, upto: int, columns: Sequence[str]) -> pyarrow.dataset.Dataset:
         """Some columns of the records up to a position at least, for queries to read in parts.

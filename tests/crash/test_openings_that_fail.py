@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from eventstore import errors
 from eventstore.log import DirectoryLog
 from eventstore.log.acknowledged import read_acknowledged
+from eventstore.log.active_segment import ActiveSegmentFile
 from eventstore.log.manifest import read_manifest
 from tests.builders import acknowledge, append, draft
 from tests.crash.locks import is_locked
@@ -81,6 +84,19 @@ def test_nothing_stays_open(
     assert not active.is_file() or not is_locked(active)
 
 
+def test_a_segment_that_cannot_be_read_leaves_nothing_open(
+    built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    for name in ("_read_header", "_take_known_ends"):
+        with nothing_left_open(), monkeypatch.context() as patched:
+            patched.setattr(ActiveSegmentFile, name, refused)
+            with pytest.raises(errors.UnavailableError, match=r"reading .*2.arrows failed"):
+                ActiveSegmentFile(built / "log", read_manifest(built), read_only=True)
+
+
 def test_a_log_that_is_closed_leaves_nothing_open(built: Path, tmp_path: Path) -> None:
     directory = shutil.copytree(built, tmp_path / "store")
     for read_only in (True, False):
@@ -93,6 +109,8 @@ def test_a_log_that_is_closed_leaves_nothing_open(built: Path, tmp_path: Path) -
             assert len(list(log.commits())) in (3, 5)
             log.close()
             log.close()
+        with pytest.raises(errors.FailedPreconditionError, match="is closed: open it again"):
+            list(log.commits(log.position - 1))
         words = "is closed: open it again|opened to read only"
         with pytest.raises(errors.FailedPreconditionError, match=words):
             append(log, draft(6))

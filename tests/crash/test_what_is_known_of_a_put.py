@@ -65,6 +65,37 @@ def test_an_interrupted_put_whose_segment_cannot_be_read_again(
     again.close()
 
 
+@pytest.mark.parametrize("part", [0, 50, None], ids=["nothing", "some", "all"])
+def test_a_put_that_can_neither_be_written_nor_taken_back(
+    log: DirectoryLog, monkeypatch: pytest.MonkeyPatch, part: int | None
+) -> None:
+    """Whatever reached the file is still there, and may be the whole commit."""
+    pwrite = os.pwrite
+
+    def refused(*_: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def partly(descriptor: int, data: bytes, offset: int) -> int:
+        pwrite(descriptor, data[:part], offset)
+        refused()
+        raise AssertionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(log._active, "_make_room", lambda _: None)
+        patched.setattr(os, "pwrite", partly)
+        patched.setattr(os, "ftruncate", refused)
+        with pytest.raises(errors.OutcomeUnknownError, match=r"appending to .*reopen the store"):
+            append(log, draft(2))
+    with pytest.raises(errors.UnavailableError, match="reopen the store"):
+        append(log, draft(3))
+    log.close()
+    again = DirectoryLog.open(log.directory)
+    assert again.position == (2 if part is None else 1)
+    append(again, draft(3))
+    assert again.verify().ok
+    again.close()
+
+
 def test_a_lock_that_cannot_be_given_back(
     log: DirectoryLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

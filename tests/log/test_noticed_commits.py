@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from eventstore import errors
-from eventstore.log import DirectoryLog
+from eventstore.log import DirectoryLog, PositionConflictError
 from eventstore.log import active_segment as active_segment_module
 from eventstore.log.acknowledged import read_acknowledged
 from eventstore.log.active_segment import Held
@@ -91,6 +92,45 @@ def test_an_interrupt_while_commits_are_noted_notes_none(
     assert reader.refresh()
     assert [commit.last_position for commit in reader.commits()] == [1, 2, 3]
     assert [reader.commit_end(position) for position in range(4)] == [0, 1, 2, 3]
+
+
+def test_what_was_noticed_by_a_refresh_that_failed_is_told_by_the_next(
+    followed: tuple[DirectoryLog, DirectoryLog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, reader = followed
+    writer.seal()
+
+    def failing(_: DirectoryLog) -> bool:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DirectoryLog, "_reload_manifest", failing)
+        with pytest.raises(errors.UnavailableError):
+            reader.refresh()
+    assert reader.refresh()
+    assert reader.position == 3
+    assert not reader.refresh()
+
+
+def test_news_that_a_put_noticed_outlive_a_refresh_that_failed(
+    followed: tuple[DirectoryLog, DirectoryLog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, _ = followed
+    second = DirectoryLog.open(writer.directory)
+    append(writer, draft(4))
+    with pytest.raises(PositionConflictError):
+        append(second, draft(5))
+    assert second.position == 4
+
+    def failing(*_: object) -> bool:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(second._active, "catch_up", failing)
+        with pytest.raises(errors.UnavailableError):
+            second.refresh()
+    assert second.refresh()
+    second.close()
 
 
 @pytest.mark.parametrize("commit", [0, 1, 2])
