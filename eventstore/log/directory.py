@@ -15,12 +15,13 @@ import msgspec
 
 from eventstore import errors
 from eventstore.log import acknowledged, sealing
-from eventstore.log.active_segment import ActiveSegmentFile, Held
+from eventstore.log.active_segment import ActiveSegmentFile
 from eventstore.log.commit import encode_commit, make_commit
 from eventstore.log.creation import create_store, start_segment
 from eventstore.log.directory_reader import DirectoryReader
 from eventstore.log.file_lock import exclusive, is_at
 from eventstore.log.followed_directory import opened
+from eventstore.log.followed_segment import Held
 from eventstore.log.ipc_message import message_template
 from eventstore.log.log import (
     Answer,

@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 
 from eventstore import errors
 from eventstore.log import acknowledged
-from eventstore.log.active_segment import ActiveSegmentFile, Held
+from eventstore.log.active_segment import ActiveSegmentFile
 from eventstore.log.closed_segments import ClosedSegments
 from eventstore.log.commit import commits_of
 from eventstore.log.creation import LOG_FOLDER
+from eventstore.log.followed_segment import Held
 from eventstore.log.forking import open_at_first_use, renew_in_children
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.manifest import (

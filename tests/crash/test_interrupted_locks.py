@@ -24,6 +24,7 @@ CASES_MAX = int(os.environ.get("EVENTSTORE_INTERRUPTS", "20"))
 _WATCHED = (
     "/contextlib.py",
     "eventstore/log/active_segment.py",
+    "eventstore/log/followed_segment.py",
     "eventstore/log/directory.py",
     "eventstore/log/file_lock.py",
     "eventstore/log/writers_lock.py",

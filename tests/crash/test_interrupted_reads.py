@@ -24,6 +24,7 @@ CASES_MAX = int(os.environ.get("EVENTSTORE_INTERRUPTS", "0"))
 
 _WATCHED = (
     "eventstore/log/active_segment.py",
+    "eventstore/log/followed_segment.py",
     "eventstore/log/commit_ends.py",
     "eventstore/log/directory.py",
     "eventstore/log/directory_reader.py",

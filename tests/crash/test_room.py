@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventstore import errors
-from eventstore.log import DirectoryLog, active_segment
+from eventstore.log import DirectoryLog, followed_segment
 from eventstore.log.acknowledged import FILE_NAME
 from eventstore.log.ipc_stream import END_OF_STREAM
 from eventstore.log.verification import verify_directory
@@ -279,7 +279,7 @@ def test_a_commit_that_ends_where_the_first_read_does_is_not_the_last(tmp_path: 
         ends.append(writer._active.end)
     start, position = behind._active.end, 39
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(active_segment, "_READ_BYTES", ends[20] - start)
+        patched.setattr(followed_segment, "_READ_BYTES", ends[20] - start)
         behind.refresh()
         assert behind.position == position
         opened = DirectoryLog.open(tmp_path / "store")

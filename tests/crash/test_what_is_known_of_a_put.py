@@ -15,7 +15,8 @@ import pyarrow.parquet as parquet
 import pytest
 
 from eventstore import errors
-from eventstore.log import DirectoryLog, active_segment
+from eventstore.log import DirectoryLog
+from eventstore.log.followed_segment import FollowedSegment
 from eventstore.log.ipc_stream import END_OF_STREAM
 from eventstore.log.manifest import read_manifest, write_manifest
 from eventstore.log.stores import sealed_files_of
@@ -41,16 +42,16 @@ def test_an_interrupted_put_whose_segment_cannot_be_read_again(
     raised: type[BaseException],
 ) -> None:
     """No error of the second failure's, which would say that nothing was appended."""
-    calls: list[int] = []
+    calls: list[object] = []
 
-    def broken(descriptor: int) -> None:
-        calls.append(descriptor)
+    def broken(segment: FollowedSegment) -> None:
+        calls.append(segment)
         if len(calls) == 1:
             raise interruption
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as patched:
-        patched.setattr(active_segment, "_sync_data", broken)
+        patched.setattr(FollowedSegment, "_sync", broken)
         with pytest.raises(raised) as found:
             append(log, draft(2))
     assert found.type is raised

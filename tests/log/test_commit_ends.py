@@ -20,7 +20,7 @@ COMMITS = 2 * BLOCK_COMMITS + 7
 
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("eventstore.log.active_segment._sync_data", lambda _: None)
+    monkeypatch.setattr("eventstore.log.followed_segment.FollowedSegment._sync", lambda _: None)
     directory = tmp_path / "store"
     log = DirectoryLog.create(directory)
     ids = count(1)

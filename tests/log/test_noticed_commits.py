@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 from eventstore import errors
-from eventstore.log import DirectoryLog, PositionConflictError
-from eventstore.log import active_segment as active_segment_module
+from eventstore.log import DirectoryLog, PositionConflictError, followed_segment
 from eventstore.log.acknowledged import read_acknowledged
-from eventstore.log.active_segment import Held
+from eventstore.log.followed_segment import FollowedSegment, Held
 from eventstore.log.ipc_message import message_envelope
 from tests.builders import acknowledge, append, draft
 
@@ -84,7 +83,7 @@ def test_an_interrupt_while_commits_are_noted_notes_none(
         return envelope(message)
 
     with monkeypatch.context() as patched:
-        patched.setattr(active_segment_module, "message_envelope", interrupted)
+        patched.setattr(followed_segment, "message_envelope", interrupted)
         with pytest.raises(KeyboardInterrupt):
             reader.refresh()
     assert (reader.position, reader.commit_number) == (1, 1)
@@ -175,19 +174,19 @@ def test_all_that_is_not_acknowledged_is_written_again_before_it_is_noticed(
     acknowledge(writer.directory, 1, ends[0])
     writer._lock.close()
     calls: list[tuple[object, ...]] = []
-    pwrite, sync = os.pwrite, active_segment_module._sync_data
+    pwrite, sync = os.pwrite, FollowedSegment._sync
 
     def writing(descriptor: int, data: bytes, offset: int) -> int:
         if os.path.samestat(os.fstat(descriptor), path.stat()):
             calls.append(("write", offset, bytes(data)))
         return pwrite(descriptor, data, offset)
 
-    def syncing(descriptor: int) -> None:
+    def syncing(segment: FollowedSegment) -> None:
         calls.append(("sync",))
-        sync(descriptor)
+        sync(segment)
 
     monkeypatch.setattr(os, "pwrite", writing)
-    monkeypatch.setattr(active_segment_module, "_sync_data", syncing)
+    monkeypatch.setattr(FollowedSegment, "_sync", syncing)
     second = DirectoryLog.open(writer.directory)
     append(second, draft(4))
     assert second.position == 4

@@ -185,7 +185,7 @@ def test_a_sealing_decodes_some_commits_at_a_time(
 ) -> None:
     monkeypatch.setattr(sealing, "_SMALL_BATCHES_MAX", 3)
     monkeypatch.setattr(sealing, "ROWS_PER_GROUP", 10)
-    monkeypatch.setattr("eventstore.log.active_segment._MESSAGES_MAX", 4)
+    monkeypatch.setattr("eventstore.log.followed_segment._MESSAGES_MAX", 4)
     log = DirectoryLog.create(tmp_path / "store")
     for number in range(1, 26):
         append(log, draft(number))

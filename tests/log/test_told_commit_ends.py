@@ -22,7 +22,7 @@ _STEP = 10
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As many commits as are noted at a time, of two records each."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("eventstore.log.active_segment._sync_data", lambda _: None)
+        patched.setattr("eventstore.log.followed_segment.FollowedSegment._sync", lambda _: None)
         moments = count(10**15, _STEP * 1_000)
         patched.setattr("time.time_ns", lambda: next(moments))
         directory = tmp_path_factory.mktemp("told") / "store"

@@ -66,6 +66,7 @@ ABOVE_ALL = {"__init__", "__main__", "alias", "as_mlmd", "cli", "demo", "startup
 INSIDE_THE_LOG = {
     *("acknowledged", "active_segment", "checking_process", "closed_segments"),
     *("commit_ends", "creation", "directory", "directory_reader", "followed_directory"),
+    "followed_segment",
     *("growing_digest", "ipc_message", "ipc_stream", "manifest", "memory", "parquet_structure"),
     *("record_dataset", "relations", "replacing", "sealing", "segment_check", "store_files"),
     *("store_place", "thrift", "verification", "writers_lock"),
