@@ -6,10 +6,11 @@ Everything here goes through the public API, as a program of a user's would.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import eventstore
+from eventstore.answers import ToldAnswer
 from eventstore.plain_json import moment_of_milliseconds
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.wording import counted
@@ -39,24 +40,15 @@ class _Recorded:
     push_position: int
 
 
-@dataclass(frozen=True)
-class Told:
-    """What the demo tells: lines, and rows of a question's answers, under a heading."""
-
-    heading: str
-    lines: list[str] = field(default_factory=list)
-    rows: list[tuple[str, object]] = field(default_factory=list)
-
-
-def run_demo(directory: Path) -> Iterator[Told]:
+def run_demo(directory: Path) -> Iterator[ToldAnswer]:
     """Record the pipeline into a new store at `directory` and tell questions and answers."""
     with eventstore.open(directory) as store:
-        told = Told("A pipeline writes its metadata")
+        told = ToldAnswer("A pipeline writes its metadata")
         recorded = _record(store, told.lines)
         yield told
         yield from _answers(store, recorded)
         report = store.verify()
-        yield Told(
+        yield ToldAnswer(
             "And is it true?",
             [
                 f"Verified {counted(report.records, 'record')} in "
@@ -189,13 +181,13 @@ def _run(types: _Types, name: str) -> mlmd.Context:
     return mlmd.Context(type_id=types.run, name=name)
 
 
-def _answers(store: eventstore.MetadataStore, recorded: _Recorded) -> Iterator[Told]:
+def _answers(store: eventstore.MetadataStore, recorded: _Recorded) -> Iterator[ToldAnswer]:
     (model,) = store.get_artifacts_by_id([recorded.pushed_model])
     training = _execution_of(store, model.id, mlmd.Event.OUTPUT)
     dataset = _input_of(store, training.id)
     push = _execution_of(store, model.id, mlmd.Event.INPUT, type_name="Push")
     (run,) = store.get_contexts_by_execution(training.id)
-    yield Told(
+    yield ToldAnswer(
         "Which model was pushed, and what was it made of?",
         rows=[
             ("model", f"{model.name} ({model.uri})"),
@@ -213,7 +205,7 @@ def _answers(store: eventstore.MetadataStore, recorded: _Recorded) -> Iterator[T
         for other in _outputs_of(store, event.execution_id)
         if other.id != model.id
     ]
-    yield Told(
+    yield ToldAnswer(
         f"Which other models were trained on {dataset.name}?",
         rows=[(other.name, other.uri) for other in others],
     )
@@ -226,7 +218,7 @@ def _answers(store: eventstore.MetadataStore, recorded: _Recorded) -> Iterator[T
         (known,) = read([recorded.bad_dataset])
         state = mlmd.Artifact.State.Name(known.state)
         rows.append((label, f"{known.properties['quality'].string_value} [{state}]"))
-    yield Told(f"What did the store say about {dataset.name}?", rows=rows)
+    yield ToldAnswer(f"What did the store say about {dataset.name}?", rows=rows)
 
 
 def _execution_of(

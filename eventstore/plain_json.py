@@ -60,7 +60,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(held) for held in value]
     if isinstance(value, msgspec.Struct):
-        return plain(msgspec.structs.asdict(value))
+        return plain(members(value))
     if isinstance(value, datetime):
         return moment_text(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
@@ -72,6 +72,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, UUID):
         return str(value)
     return str(value)
+
+
+def members(value: msgspec.Struct) -> dict[str, Any]:
+    """The fields of a struct that are set, under the names that JSON has for them."""
+    held = zip(value.__struct_encode_fields__, msgspec.structs.astuple(value), strict=True)
+    return {name: member for name, member in held if member is not msgspec.UNSET}
 
 
 def _interval_text(interval: Any) -> str:

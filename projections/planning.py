@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-import msgspec
-
+from eventstore.answers import Explanation
 from eventstore.log import Commit, Log
 from eventstore.projections.candidates import (
     LIMITS,
@@ -41,24 +40,6 @@ class Scan:
 
 
 Plan: TypeAlias = Candidates | Scan
-
-
-class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """How a listing is answered: some candidates are judged, or the tables are scanned.
-
-    `candidates` says how many at most. `sql` is the query on the tables, which are folded up to
-    `folded_position`; what was put since is folded before, up to `fold_to`, or the nodes that it
-    has touched, `laid_over` many, are judged and laid over the rows.
-    """
-
-    way: Literal["candidates", "scan"]
-    reason: str
-    candidates: int | None = None
-    sql: str | None = None
-    parameters: dict[str, Any] = {}
-    folded_position: int | None = None
-    fold_to: int | None = None
-    laid_over: int | None = None
 
 
 class Planner:

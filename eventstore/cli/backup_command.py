@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from eventstore.answers import CopyAnswer
 from eventstore.cli.commands import command, output_options_without, store_argument
 from eventstore.cli.paths import PathName
 from eventstore.cli.progress import progress_bar
@@ -61,10 +62,5 @@ def _say(output: Output, done: str, report: VerifyReport, path: Path) -> None:
     output.said(
         f"{done}: {counted(report.records, 'record')} in {counted(report.commits, 'commit')}, "
         f"head {report.tree_head}",
-        {
-            "path": str(path),
-            "records": report.records,
-            "commits": report.commits,
-            "tree_head": report.tree_head,
-        },
+        CopyAnswer(str(path), report.records, report.commits, report.tree_head),
     )

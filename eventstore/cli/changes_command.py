@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from eventstore.answers import ChangeAnswer, CommitAnswer
 from eventstore.cli.commands import (
     NODE_KINDS,
     Kind,
@@ -23,7 +24,7 @@ from eventstore.cli.commands import (
 from eventstore.cli.entities import (
     CHANGE_COLUMNS,
     change_rows,
-    fields_as_json,
+    field_answers,
     shown_fields,
     spoken,
 )
@@ -124,7 +125,7 @@ def _newest_first(
 
 def _show(commits: Iterable[CommitChanges], output: Output) -> None:
     if output.form == "json":
-        output.json_lines(map(_object, commits))
+        output.json_lines(map(_answer, commits))
     elif output.form == "csv":
         output.csv(
             Table(
@@ -168,27 +169,27 @@ def _paragraphs(commit: CommitChanges, output: Output) -> Iterator[Paragraph]:
         )
 
 
-def _object(commit: CommitChanges) -> dict[str, object]:
-    return {
-        "commit": commit.number,
-        "first_position": commit.first_position,
-        "last_position": commit.last_position,
-        "recorded_at": commit.recorded_at,
-        "actor": commit.actor,
-        "reason": commit.reason,
-        "request_id": commit.request_id,
-        "changes": [
-            {
-                "kind": change.kind,
-                "id": change.id,
-                "position": change.position,
-                "is_new": change.is_new,
-                "fields": fields_as_json(change.fields),
-                "message": change.message,
-            }
+def _answer(commit: CommitChanges) -> CommitAnswer:
+    return CommitAnswer(
+        commit=commit.number,
+        first_position=commit.first_position,
+        last_position=commit.last_position,
+        recorded_at=commit.recorded_at,
+        actor=commit.actor,
+        reason=commit.reason,
+        request_id=commit.request_id,
+        changes=[
+            ChangeAnswer(
+                kind=change.kind,
+                id=change.id,
+                position=change.position,
+                is_new=change.is_new,
+                fields=field_answers(change.fields),
+                message=change.message,
+            )
             for change in commit.changes
         ],
-    }
+    )
 
 
 @command(

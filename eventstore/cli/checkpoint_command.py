@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from eventstore.answers import CheckpointAnswer, KeyAnswer
 from eventstore.cli.commands import (
     as_of_option,
     command,
@@ -49,7 +50,7 @@ def key_command(name: str, file: Path, output: Output) -> None:
     if output.form == "text":
         output.text(public + "\n")
     else:
-        output.said("", {"name": name, "verifier_key": public, "file": str(file)})
+        output.said("", KeyAnswer(name, public, str(file)))
 
 
 @command(
@@ -96,12 +97,4 @@ def checkpoint_command(
     if output.form == "text":
         output.text(signed.text)
         return
-    output.said(
-        "",
-        {
-            "signer": signed.signer,
-            "size": signed.size,
-            "signed_at": signed.signed_at,
-            "text": signed.text,
-        },
-    )
+    output.said("", CheckpointAnswer(signed.signer, signed.size, signed.signed_at, signed.text))

@@ -7,11 +7,11 @@ import shlex
 import shutil
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from eventstore.answers import DemoAnswer
 from eventstore.cli.commands import command, output_options_without
 from eventstore.cli.paths import PathName
 from eventstore.cli.results import Output, Table
@@ -44,9 +44,7 @@ def demo_command(directory: Path | None, output: Output) -> None:
         f"{program} verify {place}",
     ]
     if output.form == "json":
-        output.json(
-            {"store": str(directory), "told": [asdict(part) for part in told], "try": examples}
-        )
+        output.json(DemoAnswer(str(directory), told, examples))
     elif output.form == "csv":
         output.csv(
             Table(

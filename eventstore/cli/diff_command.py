@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from eventstore.answers import DifferenceAnswer
 from eventstore.cli.commands import Kind, command, output_options, store_argument
 from eventstore.cli.entities import (
     CHANGE_COLUMNS,
     change_rows,
-    fields_as_json,
+    field_answers,
     shown_fields,
     spoken,
 )
@@ -105,7 +106,7 @@ def diff_command(
             ],
             f"Differences in {directory}",
         ),
-        objects=lambda: map(_object, found),
+        objects=lambda: map(_answer, found),
         csv=lambda: Table(
             ("kind", "id", "is_new", *CHANGE_COLUMNS),
             [
@@ -122,15 +123,15 @@ def diff_command(
         note(left_out)
 
 
-def _object(entity: EntityDifference) -> dict[str, object]:
-    return {
-        "kind": entity.kind,
-        "id": entity.id,
-        "is_new": entity.is_new,
-        "fields": fields_as_json(entity.fields),
-        "before": entity.before,
-        "after": entity.after,
-    }
+def _answer(entity: EntityDifference) -> DifferenceAnswer:
+    return DifferenceAnswer(
+        kind=entity.kind,
+        id=entity.id,
+        is_new=entity.is_new,
+        fields=field_answers(entity.fields),
+        before=entity.before,
+        after=entity.after,
+    )
 
 
 def _differences(found: LineageDifference) -> list[EntityDifference]:

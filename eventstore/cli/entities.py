@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from eventstore.answers import FieldAnswer
 from eventstore.cli.results import Lines, Output, Table
 from eventstore.plain_json import moment_of_milliseconds
 from eventstore.plain_values import shown_struct
@@ -79,11 +80,8 @@ def _shown_values(change: FieldChange) -> tuple[object, object]:
     return before, after
 
 
-def fields_as_json(fields: Iterable[FieldChange]) -> list[dict[str, Any]]:
-    return [
-        {"field": c.field, "before": shown_struct(c.before), "after": shown_struct(c.after)}
-        for c in fields
-    ]
+def field_answers(fields: Iterable[FieldChange]) -> list[FieldAnswer]:
+    return [FieldAnswer(c.field, shown_struct(c.before), shown_struct(c.after)) for c in fields]
 
 
 def spoken(kind: str) -> str:

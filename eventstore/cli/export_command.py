@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from eventstore.answers import ExportAnswer
 from eventstore.cli.commands import (
     as_of_option,
     command,
@@ -59,4 +60,4 @@ def export_command(
                 progress(commit.last_position, end)
 
         with progress_bar("Exporting") as progress:
-            output.document(lines(), {"records": end})
+            output.document(lines(), ExportAnswer(output.file_name, end))

@@ -10,6 +10,7 @@ import click
 from msgspec.structs import asdict
 
 import eventstore
+from eventstore.answers import Explanation
 from eventstore.cli.commands import (
     NODE_KINDS,
     TYPE_KINDS,
@@ -28,7 +29,6 @@ from eventstore.cli.stores import opened_store, require_type
 from eventstore.errors import NotFoundError
 from eventstore.metadata_store.metadata_store import AsOfStore, MetadataStore
 from eventstore.projections.filter import compile_filter
-from eventstore.projections.planning import Explanation
 from eventstore.shown_text import shown_text
 
 _LONG_PROPERTIES: Final = ("custom_properties.environment", "custom_properties.traceback")
@@ -203,7 +203,7 @@ def _explain(explanation: Explanation, output: Output) -> None:
     shown = {name: value for name, value in said.items() if value not in (None, {})}
     if explanation.sql is not None:
         shown["sql"] = " ".join(explanation.sql.splitlines())
-    output.table(Table(("field", "value"), list(shown.items())), objects=lambda: [said])
+    output.table(Table(("field", "value"), list(shown.items())), objects=lambda: [explanation])
 
 
 def _properties(entity: dict[str, object], output: Output) -> Lines:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from eventstore.answers import VersionAnswer
 from eventstore.cli.commands import (
     as_of_option,
     command,
@@ -17,7 +18,7 @@ from eventstore.cli.commands import (
 from eventstore.cli.entities import (
     CHANGE_COLUMNS,
     change_rows,
-    fields_as_json,
+    field_answers,
     shown_fields,
     spoken,
 )
@@ -92,7 +93,7 @@ def history_command(
             ],
             f"History of {spoken(kind)} {entity_id}",
         ),
-        objects=lambda: map(_object, versions),
+        objects=lambda: map(_answer, versions),
         csv=lambda: Table(
             (*_COLUMNS, *CHANGE_COLUMNS),
             [
@@ -106,8 +107,16 @@ def history_command(
     )
 
 
-def _object(version: Version) -> dict[str, object]:
-    return {name: getattr(version, name) for name in _COLUMNS} | {
-        "changes": fields_as_json(version.changes),
-        "message": version.message,
-    }
+def _answer(version: Version) -> VersionAnswer:
+    return VersionAnswer(
+        kind=version.kind,
+        id=version.id,
+        position=version.position,
+        commit=version.commit,
+        recorded_at=version.recorded_at,
+        actor=version.actor,
+        reason=version.reason,
+        request_id=version.request_id,
+        changes=field_answers(version.changes),
+        message=version.message,
+    )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from msgspec.structs import asdict
+
 from eventstore.cli.commands import command, output_options_without, store_argument
 from eventstore.cli.entities import spoken
 from eventstore.cli.results import Output, Table
 from eventstore.cli.stores import opened_store
-from eventstore.plain_json import moment_of
 
 
 @command("info", examples=("eventstore info my-store", "eventstore info my-store --json"))
@@ -19,45 +20,43 @@ def info_command(directory: Path, output: Output) -> None:
     """Show a store's position, what it holds, and the files that it consists of."""
     with opened_store(directory) as store:
         found = store.info()
-    newest = found["recorded_at"]
-    found["recorded_at"] = None if newest is None else moment_of(newest)
     if output.form == "json":
         output.json(found)
         return
     if output.form == "csv":
-        output.csv(Table(("name", "value"), _flat("", found)))
+        output.csv(Table(("name", "value"), _flat("", asdict(found))))
         return
     output.tables(
         Table(
             ("", ""),
             [
-                ("store id", found["store_id"]),
-                ("position", found["position"]),
-                ("commits", found["commits"]),
-                ("newest record", found["recorded_at"] or "none"),
-                ("log", _shown_bytes(found["log_bytes"])),
-                ("projections (a cache)", _shown_bytes(found["projections_bytes"])),
+                ("store id", found.store_id),
+                ("position", found.position),
+                ("commits", found.commits),
+                ("newest record", found.recorded_at or "none"),
+                ("log", _shown_bytes(found.log_bytes)),
+                ("projections (a cache)", _shown_bytes(found.projections_bytes)),
             ],
             f"Store {directory}",
         ),
         Table(
             ("kind", "count"),
-            [(spoken(kind), count) for kind, count in found["counts"].items()],
+            [(spoken(kind), count) for kind, count in found.counts.items()],
             "Now in it",
         ),
         Table(
             ("number", "state", "positions", "size", "file"),
             [
                 (
-                    segment["number"],
-                    segment["state"],
-                    f"{segment['first_position']} to {segment['last_position']}"
-                    if segment["last_position"] >= segment["first_position"]
+                    segment.number,
+                    segment.state,
+                    f"{segment.first_position} to {segment.last_position}"
+                    if segment.last_position >= segment.first_position
                     else "none yet",
-                    _shown_bytes(segment["bytes"]),
-                    segment["file"],
+                    _shown_bytes(segment.bytes),
+                    segment.file,
                 )
-                for segment in found["segments"]
+                for segment in found.segments
             ],
             "Segments",
         ),
@@ -71,7 +70,7 @@ def _flat(start: str, value: object) -> Iterator[tuple[str, object]]:
             yield from _flat(f"{start}.{name}".lstrip("."), held)
     elif isinstance(value, list):
         for number, held in enumerate(value, 1):
-            yield from _flat(f"{start}.{number}", held)
+            yield from _flat(f"{start}.{number}", asdict(held))
     else:
         yield start, value
 

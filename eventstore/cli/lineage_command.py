@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from eventstore.answers import EdgeAnswer, LineageAnswer, NodeAnswer
 from eventstore.cli.commands import (
     NODE_KINDS,
     Choice,
@@ -101,7 +102,7 @@ def lineage_command(
     elif shown_as == "mermaid":
         output.text(graph.to_mermaid())
     elif output.form == "json":
-        output.json(_object(graph))
+        output.json(_answer(graph))
     elif output.form == "csv":
         output.csv(_events(graph) if events else _nodes(graph, ""))
     else:
@@ -159,17 +160,9 @@ def _occurred_at(edge: Edge) -> object:
     return moment_of_milliseconds(milliseconds) if milliseconds else None
 
 
-def _object(graph: Graph) -> dict[str, object]:
-    return {
-        "nodes": [{"kind": node.kind, "id": node.id, "node": node.message} for node in graph.nodes],
-        "edges": [
-            {
-                "source": edge.source,
-                "target": edge.target,
-                "label": edge.label,
-                "event": edge.event,
-            }
-            for edge in graph.edges
-        ],
-        "left_out": graph.left_out,
-    }
+def _answer(graph: Graph) -> LineageAnswer:
+    return LineageAnswer(
+        [NodeAnswer(node.kind, node.id, node.message) for node in graph.nodes],
+        [EdgeAnswer(edge.source, edge.target, edge.label, edge.event) for edge in graph.edges],
+        graph.left_out,
+    )

@@ -8,7 +8,9 @@ from itertools import islice
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
+from eventstore.answers import RecordAnswer
 from eventstore.cli.commands import (
     Kind,
     command,
@@ -93,7 +95,7 @@ def log_command(
         records = shown()
         output.table(
             Table(_COLUMNS, map(_row, records), f"Records of {directory}"),
-            objects=lambda: map(_object, records),
+            objects=lambda: map(_answer, records),
             csv=lambda: Table(_FIELDS, map(_fields, records)),
         )
         has_more = next(found, None) is not None
@@ -164,10 +166,21 @@ def _fields(record: Record) -> tuple[object, ...]:
     )
 
 
-def _object(record: Record) -> dict[str, object]:
-    fields = dict(zip(_FIELDS[:-1], _fields(record), strict=False))
-    if record.payload is not None:
-        from eventstore.history.fields import parsed
+def _answer(record: Record) -> RecordAnswer:
+    answer = RecordAnswer(
+        position=record.position,
+        commit=record.commit,
+        recorded_at=moment_of(record.recorded_at),
+        kind=record.kind,
+        entity_id=record.entity_id,
+        type_id=record.type_id,
+        previous=record.previous,
+        actor=record.actor,
+        reason=record.reason,
+        request_id=record.request_id,
+    )
+    if record.payload is None:
+        return answer
+    from eventstore.history.fields import parsed
 
-        fields["content"] = parsed(record.kind, record.payload)
-    return fields
+    return replace(answer, content=parsed(record.kind, record.payload))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from eventstore.answers import ConsistencyAnswer, InclusionAnswer
 from eventstore.cli.commands import command, output_options
 from eventstore.cli.entities import spoken
 from eventstore.cli.paths import PathName, file_option, text_of
@@ -83,28 +84,28 @@ def _check(text: str, key: VerifierKey, output: Output) -> None:
             f"The {counted(found.newer.size, 'record')} that {key.name} signed on "
             f"{output.moment(found.newer.signed_at)} begin with the {found.older.size} signed on "
             f"{output.moment(found.older.signed_at)}.",
-            {
-                "signer": key.name,
-                "older_size": found.older.size,
-                "older_signed_at": found.older.signed_at,
-                "newer_size": found.newer.size,
-                "newer_signed_at": found.newer.signed_at,
-            },
+            ConsistencyAnswer(
+                signer=key.name,
+                older_size=found.older.size,
+                older_signed_at=found.older.signed_at,
+                newer_size=found.newer.size,
+                newer_signed_at=found.newer.signed_at,
+            ),
         )
         return
     proved = InclusionProof.check(text, key)
     record, checkpoint = proved.record, proved.checkpoint
-    told = {
-        "signer": key.name,
-        "signed_at": checkpoint.signed_at,
-        "position": record.position,
-        "kind": record.kind,
-        "entity_id": record.entity_id,
-        "actor": record.actor,
-        "content": proved.message,
-    }
     if output.form != "text":
-        output.said("", told)
+        answer = InclusionAnswer(
+            signer=key.name,
+            signed_at=checkpoint.signed_at,
+            position=record.position,
+            kind=record.kind,
+            entity_id=record.entity_id,
+            actor=record.actor,
+            content=proved.message,
+        )
+        output.said("", answer)
         return
     from eventstore.history.fields import plain_fields
 

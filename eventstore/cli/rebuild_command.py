@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from eventstore.answers import RebuildAnswer
 from eventstore.cli.commands import command, output_options_without, store_argument
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output
@@ -24,5 +25,5 @@ def rebuild_command(directory: Path, output: Output) -> None:
         position = save_projections(directory, progress)
     output.said(
         f"Folded the {counted(position, 'record')} of {directory} anew",
-        {"store": str(directory), "records": position},
+        RebuildAnswer(str(directory), position),
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from eventstore.answers import ReportAnswer
 from eventstore.cli.commands import (
     as_of_option,
     command,
@@ -86,4 +87,4 @@ def report_command(
             limit=limit or None,
         )
     page = html.encode()
-    output.document([page], {"bytes": len(page)})
+    output.document([page], ReportAnswer(output.file_name, len(page)))

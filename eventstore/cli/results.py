@@ -21,12 +21,15 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import click
+from msgspec import Struct
+from msgspec.structs import asdict, astuple
 
+from eventstore.answers import ExportAnswer, ReportAnswer
 from eventstore.cli.table_layout import Cell, cut, laid_out, wrapped
 from eventstore.errors import AlreadyExistsError, InvalidArgumentError
 from eventstore.log.os_errors import translated
 from eventstore.log.stores import is_store
-from eventstore.plain_json import json_text, moment_text, plain
+from eventstore.plain_json import json_text, members, moment_text, plain
 from eventstore.plain_values import number_text
 from eventstore.shown_text import harmless_json, shown_lines, shown_text
 
@@ -149,20 +152,17 @@ class Output:
             harmless = harmless_json if is_json else shown_lines
             written.text(harmless(text) if written.is_terminal else text)
 
-    def said(self, sentence: str, value: dict[str, object]) -> None:
+    def said(self, sentence: str, answer: Struct) -> None:
         """Write a result that is one sentence, or the same as a JSON object or a row."""
         if self.form == "json":
-            self.json(value)
+            self.json(answer)
         elif self.form == "csv":
-            self.csv(Table(tuple(value), [tuple(value.values())]))
+            self.csv(Table(answer.__struct_fields__, [astuple(answer)]))
         else:
             self.paragraphs([Paragraph(sentence)])
 
-    def document(self, parts: Iterable[bytes], description: dict[str, object]) -> None:
-        """Write what has a form of its own, and describe it: as JSON or CSV, or in a note.
-
-        A description may be filled while the parts are made.
-        """
+    def document(self, parts: Iterable[bytes], answer: ExportAnswer | ReportAnswer) -> None:
+        """Write what has a form of its own, and tell of it: as JSON or CSV, or in a note."""
         if self.form != "text" and self.file is None:
             raise click.UsageError(f"--{self.form} tells of a file: name it with --output")
         with self.opened() as written:
@@ -171,11 +171,10 @@ class Output:
                 shown = harmless_json(part.decode()).encode() if written.is_terminal else part
                 written.stream.write(shown)
         if self.form != "text":
-            told = {"file": None if self.file is None else str(self.file)} | description
-            Output(self.form, self.local).said("", told)
+            Output(self.form, self.local).said("", answer)
         elif self.file is not None:
-            said = ", ".join(f"{value} {name}" for name, value in description.items())
-            note(f"{self.file}: {said}")
+            _, (name, count) = asdict(answer).items()
+            note(f"{self.file}: {count} {name}")
 
     def check(self) -> None:
         """Refuse early a file that exists, or that would lie in a store.
@@ -203,6 +202,11 @@ class Output:
         if self.file is not None or not sys.stdout.isatty():
             return None
         return max(shutil.get_terminal_size().columns, 20)
+
+    @property
+    def file_name(self) -> str | None:
+        """The file that the result goes into, as it was named."""
+        return None if self.file is None else str(self.file)
 
     @property
     def _zone(self) -> tzinfo | None:
@@ -272,6 +276,8 @@ class Output:
         """The value with its times in the zone that is asked for."""
         if isinstance(value, datetime) and value.tzinfo is not None:
             return value.astimezone(self._zone)
+        if isinstance(value, Struct):
+            value = members(value)
         if isinstance(value, dict):
             return {key: self._in_zone(held) for key, held in value.items()}
         # Other tuples, such as Arrow's intervals, are one value.

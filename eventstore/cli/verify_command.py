@@ -7,11 +7,12 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
+from eventstore.answers import SignedHeadAnswer, VerifyAnswer
 from eventstore.cli.commands import command, moment_option, output_options, store_argument
 from eventstore.cli.main import EXIT_CACHE_DISAGREES, EXIT_DAMAGED
 from eventstore.cli.moments import EXAMPLES, Moment
@@ -88,7 +89,7 @@ def verify_command(
         with contextlib.closing(log), progress_bar("Comparing caches") as progress:
             report = with_caches(report, log, progress)
     if output.form == "json":
-        output.json(_object(report, checkpoints))
+        output.json(_answer(report, checkpoints))
     elif output.form == "text" and report.ok:
         sentence = (
             f"{directory} is sound: {counted(report.records, 'record')} in "
@@ -119,20 +120,31 @@ def _findings(directory: Path, report: VerifyReport) -> Table:
     )
 
 
-def _object(report: VerifyReport, checkpoints: list[Checkpoint]) -> dict[str, Any]:
-    return msgspec.structs.asdict(report) | {
-        "root": _root(report.tree_head),
-        "signed_heads": [
-            msgspec.structs.asdict(signed)
-            | {
-                "root": _root(signed.head),
-                "recorded_at": moment_of(signed.recorded_at),
-                "signer": held.signer,
-                "signed_at": held.signed_at,
-            }
+def _answer(report: VerifyReport, checkpoints: list[Checkpoint]) -> VerifyAnswer:
+    return VerifyAnswer(
+        ok=report.ok,
+        position=report.position,
+        commits=report.commits,
+        records=report.records,
+        tree_head=report.tree_head,
+        findings=report.findings,
+        not_checked=report.not_checked,
+        signed_heads=[
+            SignedHeadAnswer(
+                size=signed.size,
+                head=signed.head,
+                commit=signed.commit,
+                recorded_at=moment_of(signed.recorded_at),
+                signed=signed.signed,
+                root=_root(signed.head),
+                signer=held.signer,
+                signed_at=held.signed_at,
+            )
             for signed, held in zip(report.signed_heads, checkpoints, strict=False)
         ],
-    }
+        cache_findings=report.cache_findings,
+        root=_root(report.tree_head),
+    )
 
 
 def _held(checkpoints: list[Checkpoint], output: Output) -> Iterator[Paragraph]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from eventstore import errors
+from eventstore.answers import SegmentAnswer, StoreInfo
 from eventstore.log import Finding, Progress, VerifyReport
 from eventstore.log.os_errors import named_path
 from eventstore.metadata_store.source import SourceMethods
@@ -74,33 +75,36 @@ class FileMethods(SourceMethods):
         """
         self._source.projections.rebuild(progress)
 
-    def info(self) -> dict[str, Any]:
-        """Position, counts, segments and sizes (in bytes), as plain values.
+    def info(self) -> StoreInfo:
+        """Position, counts, segments and sizes (in bytes).
 
-        `recorded_at` is of the newest record, in microseconds since the epoch; None when empty.
+        >>> store.info().segments[0].state
+        'active'
         """
+        from eventstore.plain_json import moment_of
+
         log, position = self._source.log, self._source.position()
         segments = log.segments()
-        return {
-            "store_id": str(log.store_id),
-            "position": position,
-            "commits": log.commit_number,
-            "recorded_at": log.recorded_at(position) if position else None,
-            "log_bytes": sum(segment.file_bytes for segment in segments),
-            "projections_bytes": self._source.projections.file_bytes(),
-            "counts": self._source.projections.counts(position),
-            "segments": [
-                {
-                    "number": segment.number,
-                    "state": segment.state,
-                    "first_position": segment.first_position,
-                    "last_position": segment.last_position,
-                    "bytes": segment.file_bytes,
-                    "file": None if segment.path is None else segment.path.name,
-                }
+        return StoreInfo(
+            store_id=str(log.store_id),
+            position=position,
+            commits=log.commit_number,
+            recorded_at=moment_of(log.recorded_at(position)) if position else None,
+            log_bytes=sum(segment.file_bytes for segment in segments),
+            projections_bytes=self._source.projections.file_bytes(),
+            counts=self._source.projections.counts(position),
+            segments=[
+                SegmentAnswer(
+                    segment.number,
+                    segment.state,
+                    segment.first_position,
+                    segment.last_position,
+                    segment.file_bytes,
+                    None if segment.path is None else segment.path.name,
+                )
                 for segment in segments
             ],
-        }
+        )
 
     def segment_files(self) -> list[Path]:
         """The Parquet files that the store consists of, for other tools to read, oldest first.

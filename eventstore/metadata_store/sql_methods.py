@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+    from eventstore.answers import Explanation
     from eventstore.metadata_store.options import ListOptions
-    from eventstore.projections.planning import Explanation
 
 
 class SqlResult:

@@ -132,7 +132,7 @@ READS: dict[str, Callable[[Any], Any]] = {
     ),
     "sql of links": _sql("SELECT * FROM links ORDER BY ALL"),
     "sql of records": _sql("SELECT position, kind, entity_id, previous FROM records ORDER BY 1"),
-    "info": lambda store: store.info()["counts"],
+    "info": lambda store: store.info().counts,
     "as of": lambda store: str(store.as_of(300).get_artifacts_by_id(_IDS)),
     "as of, listed": lambda store: _listed(where="uri = 'u3'")(store.as_of(420)),
     "moments": _moments,

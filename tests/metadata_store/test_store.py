@@ -253,7 +253,7 @@ def test_info_while_a_cache_is_removed(tmp_path: Path, monkeypatch: pytest.Monke
             return is_file
 
         monkeypatch.setattr(Path, "is_file", removing)
-        assert store.info()["projections_bytes"] >= 0
+        assert store.info().projections_bytes >= 0
         assert not gone.exists()
 
 

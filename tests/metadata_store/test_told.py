@@ -69,7 +69,7 @@ def test_counts_are_right_at_the_position_of_a_replacement(store: MetadataStore)
         assert counts["artifact"] == 1
         assert counts["artifact_type"] == 5
         assert counts["context"] == (1 if position >= end - 1 else 0)
-    assert store.info()["counts"]["artifact"] == 1
+    assert store.info().counts["artifact"] == 1
 
 
 def test_findings_of_a_verify_in_memory() -> None:

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 # What each layer may import of the others; the command line may import all.
 LAYERS = {
+    "answers": {"log"},
     "errors": set[str](),
     "version": set[str](),
     "shown_text": set[str](),
@@ -31,7 +32,7 @@ LAYERS = {
     "wording": set[str](),
     "moments": {"errors", "log", "plain_json"},
     "log": {"errors", "proto", "long_work", "plain_values", "repr_html", "wording"},
-    "projections": {"errors", "proto", "log", "long_work", "wording"},
+    "projections": {"answers", "errors", "proto", "log", "long_work", "wording"},
     "store": {"errors", "proto", "log", "projections", "plain_json", "wording"},
     "lineage": {
         *("errors", "proto", "log", "projections", "store", "shown_text", "plain_json"),
@@ -54,7 +55,7 @@ LAYERS = {
     "metadata_store": {
         *("errors", "proto", "log", "projections", "store", "lineage", "history", "audit"),
         *("report", "recording", "notebook", "long_work", "moments", "pandas_frames"),
-        "repr_html",
+        *("answers", "plain_json", "repr_html"),
     },
     "importing": {"errors", "proto", "log", "long_work", "wording"},
 }

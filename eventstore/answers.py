@@ -1,0 +1,274 @@
+"""What the store and its commands tell as JSON: a struct for each, with its members in order.
+
+Messages are of MLMD, and shown by `plain_json` as all other values are.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+if TYPE_CHECKING:
+    from eventstore.log import Finding
+
+
+class SegmentAnswer(msgspec.Struct, frozen=True):
+    """A segment of the log: `state` is `active`, `closed` (not yet Parquet) or `sealed`.
+
+    `bytes` is the size of its file, which a store in memory does not have.
+    """
+
+    number: int
+    state: str
+    first_position: int
+    last_position: int
+    bytes: int
+    file: str | None
+
+
+class StoreInfo(msgspec.Struct, frozen=True):
+    """What a store holds: entities by kind in `counts`, sizes of files in bytes.
+
+    `recorded_at` is of the newest record, in UTC; None when the store is empty.
+    """
+
+    store_id: str
+    position: int
+    commits: int
+    recorded_at: datetime | None
+    log_bytes: int
+    projections_bytes: int
+    counts: dict[str, int]
+    segments: list[SegmentAnswer]
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """How a listing is answered: some candidates are judged, or the tables are scanned.
+
+    `candidates` says how many at most. `sql` is the query on the tables, which are folded up to
+    `folded_position`; what was put since is folded before, up to `fold_to`, or the nodes that it
+    has touched, `laid_over` many, are judged and laid over the rows.
+    """
+
+    way: Literal["candidates", "scan"]
+    reason: str
+    candidates: int | None = None
+    sql: str | None = None
+    parameters: dict[str, Any] = {}
+    folded_position: int | None = None
+    fold_to: int | None = None
+    laid_over: int | None = None
+
+
+class RecordAnswer(msgspec.Struct, frozen=True):
+    """A record of the log; without `content` where that was erased."""
+
+    position: int
+    commit: int
+    recorded_at: datetime
+    kind: str
+    entity_id: int
+    type_id: int | None
+    previous: int | None
+    actor: str | None
+    reason: str | None
+    request_id: str | None
+    content: Any | msgspec.UnsetType = msgspec.UNSET
+
+
+class FieldAnswer(msgspec.Struct, frozen=True):
+    """A field that changed, with its values before and after."""
+
+    field: str
+    before: Any
+    after: Any
+
+
+class VersionAnswer(msgspec.Struct, frozen=True):
+    """A version of an entity, and what changed with it."""
+
+    kind: str
+    id: int
+    position: int
+    commit: int
+    recorded_at: datetime
+    actor: str | None
+    reason: str | None
+    request_id: str | None
+    changes: list[FieldAnswer]
+    message: Any
+
+
+class ChangeAnswer(msgspec.Struct, frozen=True):
+    """What a commit did to an entity, which has become `message`."""
+
+    kind: str
+    id: int
+    position: int
+    is_new: bool
+    fields: list[FieldAnswer]
+    message: Any
+
+
+class CommitAnswer(msgspec.Struct, frozen=True):
+    """A commit and its changes."""
+
+    commit: int
+    first_position: int
+    last_position: int
+    recorded_at: datetime
+    actor: str | None
+    reason: str | None
+    request_id: str | None
+    changes: list[ChangeAnswer]
+
+
+class DifferenceAnswer(msgspec.Struct, frozen=True):
+    """An entity that is another at a second moment than at a first."""
+
+    kind: str
+    id: int
+    is_new: bool
+    fields: list[FieldAnswer]
+    before: Any
+    after: Any
+
+
+class NodeAnswer(msgspec.Struct, frozen=True):
+    """A node of a lineage."""
+
+    kind: str
+    id: int
+    node: Any
+
+
+class EdgeAnswer(msgspec.Struct, frozen=True):
+    """An event of a lineage, from one node to another, each told by its kind and id."""
+
+    source: tuple[str, int]
+    target: tuple[str, int]
+    label: str
+    event: Any
+
+
+class LineageAnswer(msgspec.Struct, frozen=True):
+    """A lineage; `left_out` counts the nodes that were left out of the first incomplete hop."""
+
+    nodes: list[NodeAnswer]
+    edges: list[EdgeAnswer]
+    left_out: int
+
+
+class SignedHeadAnswer(msgspec.Struct, frozen=True):
+    """A tree head that was to hold, and who signed it; `root` is the head in base64."""
+
+    size: int
+    head: str
+    commit: int
+    recorded_at: datetime
+    signed: str
+    root: str
+    signer: str
+    signed_at: datetime
+
+
+class VerifyAnswer(msgspec.Struct, frozen=True):
+    """The report of a verification; `root` is the tree head in base64, as checkpoints have it."""
+
+    ok: bool
+    position: int
+    commits: int
+    records: int
+    tree_head: str
+    findings: list[Finding]
+    not_checked: list[str]
+    signed_heads: list[SignedHeadAnswer]
+    cache_findings: list[Finding]
+    root: str
+
+
+class CopyAnswer(msgspec.Struct, frozen=True):
+    """A copy of a store that was made and verified, be it a backup or restored from one."""
+
+    path: str
+    records: int
+    commits: int
+    tree_head: str
+
+
+class RebuildAnswer(msgspec.Struct, frozen=True):
+    """Projections that were folded anew, from so many records."""
+
+    store: str
+    records: int
+
+
+class KeyAnswer(msgspec.Struct, frozen=True):
+    """A signing key that was made, in `file`, and what others verify with."""
+
+    name: str
+    verifier_key: str
+    file: str
+
+
+class CheckpointAnswer(msgspec.Struct, frozen=True):
+    """A checkpoint that was signed; `text` is all of it."""
+
+    signer: str
+    size: int
+    signed_at: datetime
+    text: str
+
+
+class ConsistencyAnswer(msgspec.Struct, frozen=True):
+    """A proof that holds: what was signed later begins with what was signed before."""
+
+    signer: str
+    older_size: int
+    older_signed_at: datetime
+    newer_size: int
+    newer_signed_at: datetime
+
+
+class InclusionAnswer(msgspec.Struct, frozen=True):
+    """A proof that holds: a record is part of what was signed; its content may be erased."""
+
+    signer: str
+    signed_at: datetime
+    position: int
+    kind: str
+    entity_id: int
+    actor: str | None
+    content: Any
+
+
+class ExportAnswer(msgspec.Struct, frozen=True):
+    """Records that were written into a file."""
+
+    file: str | None
+    records: int
+
+
+class ReportAnswer(msgspec.Struct, frozen=True):
+    """An audit report that was written into a file, of so many bytes."""
+
+    file: str | None
+    bytes: int
+
+
+class ToldAnswer(msgspec.Struct, frozen=True):
+    """What the demo tells: lines, and rows of a question's answers, under a heading."""
+
+    heading: str
+    lines: list[str] = []
+    rows: list[tuple[str, object]] = []
+
+
+class DemoAnswer(msgspec.Struct, frozen=True, rename={"examples": "try"}):
+    """What the demo told, of the store that it made, and commands to try on it."""
+
+    store: str
+    told: list[ToldAnswer]
+    examples: list[str]
