@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as compute
 
-from eventstore.projections.index_look_ups import Level
 from eventstore.projections.sorted_run import SortedRun
+
+if TYPE_CHECKING:
+    from eventstore.projections.index_look_ups import Level
 
 
 class TableColumns:

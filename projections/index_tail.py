@@ -147,7 +147,7 @@ class Tail:
 
     def tables(self) -> dict[int, pa.RecordBatch]:
         """All entries, as a run holds them."""
-        from eventstore.projections.run_writing import run_batch, sorted_batch
+        from eventstore.projections.run_batches import run_batch, sorted_batch
 
         batches = {}
         for table, by_key in self._tables.items():

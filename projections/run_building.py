@@ -23,9 +23,10 @@ from eventstore.projections.index_entries import PAYLOAD, RULES, Rule
 from eventstore.projections.index_tables import HALF, REQUEST_IDS
 from eventstore.projections.index_tail import Tail
 from eventstore.projections.limits import LIMITS, IndexLimits
+from eventstore.projections.run_batches import sorted_batch
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
 from eventstore.projections.run_folder import run_path
-from eventstore.projections.run_writing import sorted_batch, write_run
+from eventstore.projections.run_writing import write_run
 from eventstore.projections.sorted_run import SortedRun
 
 _RULES: Final = [rule for rules in RULES.values() for rule in rules]

@@ -238,7 +238,7 @@ class RunTable:
         """The rows as RUN_SCHEMA; values of the mapped file: `check_values` when they are read."""
         import pyarrow as pa
 
-        from eventstore.projections.run_writing import RUN_SCHEMA
+        from eventstore.projections.run_batches import RUN_SCHEMA
 
         rows, numbers, layout = self.rows, self.numbers, self._layout
         view = self._checked_numbers()

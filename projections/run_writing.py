@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
@@ -26,14 +26,6 @@ from eventstore.projections.run_table import (
     Layout,
 )
 from eventstore.projections.sorted_run import SortedRun
-
-RUN_SCHEMA: Final = pa.schema(
-    [
-        pa.field("key", pa.int64(), nullable=False),
-        pa.field("position", pa.int64(), nullable=False),
-        pa.field("value", pa.large_binary(), nullable=False),
-    ]
-)
 
 _ROWS_PER_BUCKET: Final = 4
 _SLOTS_PER_ROW: Final = 8
@@ -75,29 +67,6 @@ def write_run(
     """The run that `write_run_file` writes."""
     write_run_file(path, metadata, tables, limits)
     return SortedRun(path, limits)
-
-
-def run_batch(
-    keys: Sequence[int], positions: Sequence[int], values: Sequence[bytes]
-) -> pa.RecordBatch:
-    """The columns of one table, in the order given."""
-    arrays = [
-        pa.array(keys, pa.int64()),
-        pa.array(positions, pa.int64()),
-        pa.array(values, pa.large_binary()),
-    ]
-    return pa.RecordBatch.from_arrays(arrays, schema=RUN_SCHEMA)
-
-
-def sorted_batch(keys: pa.Array, positions: pa.Array, values: pa.Array) -> pa.RecordBatch:
-    """The columns of one table by key; entries of one key stay in the order given."""
-    batch = pa.RecordBatch.from_arrays(
-        [keys, positions, values.cast(pa.large_binary())], schema=RUN_SCHEMA
-    )
-    if len(keys) < 2 or compute.all(compute.less_equal(keys[:-1], keys[1:])).as_py():
-        return batch
-    # The sort is stable.
-    return batch.take(compute.array_sort_indices(keys))
 
 
 def write_tables(

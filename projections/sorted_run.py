@@ -205,7 +205,7 @@ class SortedRun:
 
         The values are those of the file itself: `check_values` afterwards.
         """
-        from eventstore.projections.run_writing import run_batch
+        from eventstore.projections.run_batches import run_batch
 
         opened = self._whole(table)
         return run_batch([], [], []) if opened is None else opened.batch()

@@ -26,10 +26,11 @@ from eventstore.projections.projections import (
     INDEX_NAME,
     TABLES_NAME,
 )
+from eventstore.projections.run_batches import sorted_batch
 from eventstore.projections.run_building import INDEXED_COLUMNS, highest_ids, run_tables
 from eventstore.projections.run_file import UnusableRunError
 from eventstore.projections.run_folder import run_path
-from eventstore.projections.run_writing import sorted_batch, write_run_file
+from eventstore.projections.run_writing import write_run_file
 from eventstore.projections.sorted_run import SortedRun
 from eventstore.projections.tables import Tables
 from eventstore.projections.tables_file import checkpoint_of, has_irregular, open_tables_to_compare

@@ -1,8 +1,4 @@
-"""`eventstore`: the commands, and how their errors reach the shell.
-
-Exit codes: 0 done, 1 it failed, 2 wrong usage, 3 the store is damaged, 4 a cache of it does not
-agree with its log, 130 interrupted.
-"""
+"""`eventstore`: the commands, and how their errors reach the shell."""
 
 from __future__ import annotations
 
@@ -18,17 +14,18 @@ from typing import NoReturn
 
 import click
 
+from eventstore.cli.exit_codes import (
+    EXIT_DAMAGED,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_PIPE_CLOSED,
+    EXIT_USAGE,
+)
 from eventstore.cli.help import Context, ErrorInLines, nearest, write_examples
 from eventstore.errors import DataLossError, StatusError
 from eventstore.shown_text import shown_text
 from eventstore.version import __version__
 
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_DAMAGED = 3
-EXIT_CACHE_DISAGREES = 4
-EXIT_INTERRUPTED = 130
-EXIT_PIPE_CLOSED = 141
 _ENDING = ("SIGTERM", "SIGHUP")
 
 _COMMANDS = {

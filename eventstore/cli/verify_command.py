@@ -14,7 +14,7 @@ import msgspec
 
 from eventstore.answers import SignedHeadAnswer, VerifyAnswer
 from eventstore.cli.commands import command, moment_option, output_options, store_argument
-from eventstore.cli.main import EXIT_CACHE_DISAGREES, EXIT_DAMAGED
+from eventstore.cli.exit_codes import EXIT_CACHE_DISAGREES, EXIT_DAMAGED
 from eventstore.cli.moments import EXAMPLES, Moment
 from eventstore.cli.paths import file_option, text_of
 from eventstore.cli.progress import progress_bar

@@ -27,8 +27,9 @@ from eventstore.projections.index_tables import ARTIFACT_URIS, EVENT_KEYS, hash6
 from eventstore.projections.index_tail import Tail
 from eventstore.projections.limits import IndexLimits, Limits
 from eventstore.projections.point_index import PointIndex
+from eventstore.projections.run_batches import run_batch
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
-from eventstore.projections.run_writing import run_batch, write_run_file
+from eventstore.projections.run_writing import write_run_file
 from eventstore.projections.sorted_run import SortedRun
 from tests.builders import ARTIFACTS, append, draft
 

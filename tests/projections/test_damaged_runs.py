@@ -18,9 +18,10 @@ from eventstore.projections.index_tables import (
     name_key,
 )
 from eventstore.projections.limits import IndexLimits
+from eventstore.projections.run_batches import run_batch
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
 from eventstore.projections.run_table import DamagedRunError, RunTable
-from eventstore.projections.run_writing import run_batch, write_run
+from eventstore.projections.run_writing import write_run
 from eventstore.projections.sorted_run import SortedRun
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import ARTIFACT_NAMES, ARTIFACTS, open_with

@@ -23,8 +23,9 @@ from eventstore.projections.index_tables import (
     type_name_key,
 )
 from eventstore.projections.projections import Projections
+from eventstore.projections.run_batches import run_batch
 from eventstore.projections.run_file import RunMetadata
-from eventstore.projections.run_writing import run_batch, write_run_file
+from eventstore.projections.run_writing import write_run_file
 from eventstore.projections.sorted_run import SortedRun
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import ARTIFACT_NAMES, ARTIFACTS, open_with

@@ -25,8 +25,9 @@ from eventstore.projections.index_tables import (
 from eventstore.projections.index_tail import Tail
 from eventstore.projections.limits import IndexLimits
 from eventstore.projections.point_index import PointIndex
+from eventstore.projections.run_batches import run_batch, sorted_batch
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata, UnusableRunError
-from eventstore.projections.run_writing import run_batch, sorted_batch, write_run
+from eventstore.projections.run_writing import write_run
 from eventstore.projections.sorted_run import SortedRun
 from tests.builders import ARTIFACTS, append, draft
 

@@ -17,10 +17,11 @@ from xxhash import xxh3_64_intdigest
 from eventstore.log.kinds import ARTIFACT
 from eventstore.projections import folding, index_tables, run_file
 from eventstore.projections.limits import LIMITS, IndexLimits
+from eventstore.projections.run_batches import run_batch
 from eventstore.projections.run_file import RunMetadata, UnusableRunError
 from eventstore.projections.run_merging import merge_runs
 from eventstore.projections.run_table import BLOCK_ROWS, ENTRY_BYTES, DamagedRunError
-from eventstore.projections.run_writing import run_batch, write_run, write_run_file
+from eventstore.projections.run_writing import write_run, write_run_file
 from eventstore.projections.sorted_run import SortedRun
 
 RUN = "5fac55cee52345dd4463909e04e3694358cce4015cf0c2f0452ad93f4657c486"

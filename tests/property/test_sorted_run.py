@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from eventstore.projections.index_tables import decode_id
 from eventstore.projections.limits import LIMITS, IndexLimits
+from eventstore.projections.run_batches import sorted_batch
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
 from eventstore.projections.run_merging import merge_runs
-from eventstore.projections.run_writing import sorted_batch, write_run
+from eventstore.projections.run_writing import write_run
 from eventstore.projections.sorted_run import SortedRun
 
 TABLE = 7
