@@ -42,5 +42,9 @@ class Limits:
 
     index: IndexLimits = IndexLimits()
 
+    background_records: int = 65_536
+    """A process that puts a record whose position is a multiple of this begins to fold what is
+    sealed into the tables."""
+
 
 LIMITS: Final = Limits()

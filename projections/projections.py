@@ -17,6 +17,7 @@ from eventstore.log.forking import open_at_first_use, renew_in_children
 from eventstore.log.os_errors import starting_thread
 from eventstore.log.record import KINDS
 from eventstore.long_work import long_work
+from eventstore.projections.background_folding import BackgroundFolding
 from eventstore.projections.base_check import Base, BaseCheck
 from eventstore.projections.cache_file import remove_abandoned
 from eventstore.projections.index_tables import (
@@ -76,6 +77,8 @@ class Projections:
         self._bases = BaseCheck(log)
         if self._folder is not None and self.saves:
             remove_abandoned(self._folder)
+        written = None if read_only else _below(self._folder, TABLES_NAME)
+        self._background = BackgroundFolding(log, written, limits.background_records)
         self.index = self._opened_index()
         renew_in_children(self)
 
@@ -124,6 +127,7 @@ class Projections:
                 if self._planner is not None:
                     self._planner.note(commit)
                 self.index.add(commit, entries)
+        self._background.note(commit.last_position)
 
     def bases_hold(
         self, index: PointIndex, bases: Collection[Base], *, is_built_again: bool = False
@@ -236,10 +240,12 @@ class Projections:
                 raise CancelledError
 
         def fold_tables() -> None:
-            tables.clear()
-            tables.fold(records, note)
-            tables.raise_if_not_kept()
-            note(records, records)
+            # Otherwise a file that is removed would still be open.
+            with self._background.halted():
+                tables.clear()
+                tables.fold(records, note)
+                tables.raise_if_not_kept()
+                note(records, records)
 
         def tell(done: int, _: int) -> None:
             if progress is not None:
@@ -281,6 +287,7 @@ class Projections:
 
     def close(self) -> None:
         """Release files and threads."""
+        self._background.halt()
         if "index" in self.__dict__:
             self.index.close()
         if self._tables is not None:

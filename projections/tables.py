@@ -1,7 +1,8 @@
 """The DuckDB tables: every version of every type, node and link with its span of positions.
 
 A version holds as of position p when valid_from <= p < valid_to. The tables are folded from the
-log in Arrow batches, lazily: when a query needs a position that they do not have yet.
+log in Arrow batches: what is sealed in the background, as puts come, and the rest when a query
+needs a position that they do not have yet.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from eventstore.projections.tables_file import (
     left_to_the_parent,
     open_tables,
     open_tables_apart,
+    open_tables_in_file,
     open_tables_to_read,
     remove_tables,
     write_failure,
@@ -114,7 +116,7 @@ class Tables:
     def checkpoint(self) -> int:
         """The position up to which the tables are folded."""
         with self._mutex:
-            self._connection()
+            self._notice_folds()
             self._promised = max(self._promised, self._checkpoint)
             return self._checkpoint
 
@@ -123,6 +125,9 @@ class Tables:
         with self._mutex:
             self._connection()
             self._promised = max(self._promised, upto)
+            if upto <= self._checkpoint:
+                return
+            self._notice_folds()
             if upto <= self._checkpoint:
                 return
             is_saved = self._opened is not None and self._opened.path is not None
@@ -144,6 +149,20 @@ class Tables:
                 except duckdb.Error as again:
                     raise failed(again, None) from None
             self._let_others_read()
+
+    def fold_in_file(self, upto: int, progress: Progress) -> int:
+        """Fold up to a position and no further, but nowhere else than in the file.
+
+        Returns the position that is folded then, 0 when the file cannot be had. Raises what the
+        fold fails with as it is: a query finds out what is sound.
+        """
+        assert self._path is not None
+        with self._mutex:
+            opened = open_tables_in_file(self._log, self._path)
+            if isinstance(opened, OpenedTables):
+                self._take(opened)
+                self._fold_log(upto, progress, end=upto)
+            return self._checkpoint
 
     def _let_others_read(self) -> None:
         """Give up a file that was opened to save in it: the next call opens it to read."""
@@ -292,11 +311,15 @@ class Tables:
         """Whether the tables are folded up to a position and no further."""
         if folds.started != folds.finished:
             return False
-        if self._folds_seen != folds.started:
-            # Another object of this process may have folded into the same file.
-            self._folds_seen = folds.started
-            self._checkpoint = checkpoint_of(self._connection(), self._log) or 0
+        self._notice_folds()
         return position == self._checkpoint
+
+    def _notice_folds(self) -> None:
+        """Take notice of what other objects of this process have folded into the same file."""
+        connection, finished = self._connection(), folds.finished
+        if self._folds_seen != finished:
+            self._folds_seen = finished
+            self._checkpoint = checkpoint_of(connection, self._log) or 0
 
     def _take(self, opened: OpenedTables) -> duckdb.DuckDBPyConnection:
         self._opened = opened
@@ -332,8 +355,9 @@ class Tables:
         self._take(open_tables_apart(self._log))
 
     @long_work("Folding the log")
-    def _fold_log(self, upto: int, progress: Progress | None) -> None:
-        start, end = self._checkpoint, self._log.position
+    def _fold_log(self, upto: int, progress: Progress | None, end: int | None = None) -> None:
+        """Fold up to a position at least: all that the log has, or as far as an `end`."""
+        start, end = self._checkpoint, self._log.position if end is None else end
         if end - start > FOLDED_ROWS_MAX:
             _LOGGER.info("folding positions %d to %d into the projections", start + 1, end)
         while self._checkpoint < upto:

@@ -125,17 +125,31 @@ def open_tables(log: Log, path: Path | None) -> OpenedTables:
     """
     if path is None:
         return OpenedTables(_created(log, ":memory:"))
-    folder = path.parent
+    opened = open_tables_in_file(log, path)
+    if isinstance(opened, OpenedTables):
+        return opened
+    if opened is None:
+        _LOGGER.info("%s is in use: folding tables apart", path)
+    else:
+        _LOGGER.warning("%s; folding tables apart", opened)
+    return open_tables_apart(log, opened)
+
+
+def open_tables_in_file(log: Log, path: Path) -> OpenedTables | errors.StatusError | None:
+    """The tables in a file, made anew when they are of no use.
+
+    Why they cannot be had, if they cannot; None when somebody else is using the file.
+    """
     try:
         # Before it is resolved: where a link leads to is not the store's to remove.
         for found in filter(is_irregular, (_log_beside(path), path)):
             found.unlink(missing_ok=True)
     except OSError as error:
-        return open_tables_apart(log, translated(error, "removing", path))
+        return translated(error, "removing", path)
     # Resolved, so that DuckDB knows a file that this process has opened already.
-    path = path.resolve()
+    folder, path = path.parent, path.resolve()
     if path in _left_paths:
-        return open_tables_apart(log)
+        return None
     try:
         make_cache_folder(folder, log)
         # One at a time: otherwise one thread takes what another is making for a useless file.
@@ -152,17 +166,12 @@ def open_tables(log: Log, path: Path | None) -> OpenedTables:
                     remove_tables(path)
                 raise
     except OSError as error:
-        failure: errors.StatusError | None = translated(error, "folding into", path)
+        return translated(error, "folding into", path)
     except duckdb.Error as error:
         # The file was removed, but another object of this process has it open: what is made in its
         # place would be that.
         is_open_here = isinstance(error, duckdb.CatalogException)
-        failure = None if is_open_here or is_in_use(error) else failed(error, path)
-    if failure is None:
-        _LOGGER.info("%s is in use: folding tables apart", path)
-    else:
-        _LOGGER.warning("%s; folding tables apart", failure)
-    return open_tables_apart(log, failure)
+        return None if is_open_here or is_in_use(error) else failed(error, path)
 
 
 def open_tables_to_read(log: Log, path: Path | None) -> OpenedTables:

@@ -15,7 +15,7 @@ from eventstore.log.columns import one_batch
 from eventstore.log.forking import renew_in_children
 from eventstore.projections.folding import TableChange
 
-FOLDED_ROWS_MAX: Final = 131_072
+FOLDED_ROWS_MAX: Final = 32_768
 """About how many records are folded in one transaction."""
 
 FOLDED_BYTES_MAX: Final = 256 * 1024 * 1024

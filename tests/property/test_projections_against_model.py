@@ -46,7 +46,8 @@ def _has_other(machine: Any) -> bool:
 SMALL = Limits(
     index=IndexLimits(
         tail_records_max=9, built_records_max=30, run_records_max=80, closing_records_min=3
-    )
+    ),
+    background_records=7,
 )
 
 

@@ -1,0 +1,113 @@
+"""Fold what a log has sealed into its tables as puts come, so that the first query waits little."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from pathlib import Path
+from typing import Final
+
+from eventstore.log import Log
+from eventstore.log.forking import renew_in_children
+
+_LOGGER = logging.getLogger("eventstore.projections")
+
+_LOOKS_PER_ROUND: Final = 8
+"""How often it is looked for what was sealed since in each round of records."""
+
+_importing: Final = threading.RLock()
+
+
+class BackgroundFolding:
+    """Folds into the file of a log's tables in a thread, which lives only as long as it folds.
+
+    Where another process uses the file, or the fold fails, nothing is lost: the next one begins
+    where the file ends, and so does a query. The file is closed afterwards, so that others can
+    have it, unless a query of this process has it open.
+    """
+
+    def __init__(self, log: Log, path: Path | None, every_records: int) -> None:
+        """Begin when a position that is a multiple of a number is put; never without a path."""
+        self._log = log
+        self._path = path
+        self._look_every = max(1, every_records // _LOOKS_PER_ROUND)
+        self._next_look = (log.position // every_records + 1) * every_records
+        self._folded = 0
+        self._mutex = threading.Lock()
+        self._halts = int(path is None)
+        self._thread: threading.Thread | None = None
+        renew_in_children(self)
+
+    def after_fork_in_child(self) -> None:
+        """Fold nothing in a child: the file stays the parent's."""
+        self._mutex = threading.Lock()
+        self._halts, self._thread = 1, None
+
+    def note(self, position: int) -> None:
+        """Take notice of a put; it never waits, and never fails."""
+        if position >= self._next_look:
+            self._next_look = position + self._look_every
+            with self._mutex:
+                if self._halts or self._thread is not None:
+                    return
+                # No daemon: at the interpreter's end it would be stopped amid DuckDB.
+                thread = threading.Thread(target=self._fold, name="eventstore-tables")
+                # None can be had, as at the interpreter's end.
+                with contextlib.suppress(RuntimeError):
+                    thread.start()
+                    self._thread = thread
+
+    @contextlib.contextmanager
+    def halted(self) -> Iterator[None]:
+        """Nothing is being folded in the block."""
+        self.halt()
+        try:
+            yield
+        finally:
+            with self._mutex:
+                self._halts -= 1
+
+    def halt(self) -> None:
+        """Fold nothing any more; a batch that is being folded is waited for."""
+        with self._mutex:
+            self._halts += 1
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def _fold(self) -> None:
+        try:
+            # Not at the top: who puts little needs no DuckDB.
+            with _importing:
+                from eventstore.projections.tables import Tables
+            sealed = max((end for end, _ in self._log.dense_ends(self._folded)), default=0)
+            if sealed > self._folded:
+                tables = Tables(self._log, self._path)
+                try:
+                    self._folded = tables.fold_in_file(sealed, self._go_on)
+                finally:
+                    tables.close()
+        except CancelledError:
+            pass
+        except Exception as error:
+            _LOGGER.warning("folding into %s failed, a query does it: %s", self._path, error)
+        finally:
+            with self._mutex:
+                self._thread = None
+
+    def _go_on(self, _done: int, _of: int) -> None:
+        # The interpreter waits at its end for this thread.
+        if self._halts or not threading.main_thread().is_alive():
+            raise CancelledError
+
+
+# A child that is forked amid an import could never import the same.
+os.register_at_fork(
+    before=_importing.acquire,
+    after_in_parent=_importing.release,
+    after_in_child=_importing.release,
+)

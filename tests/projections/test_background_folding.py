@@ -1,0 +1,299 @@
+"""What is sealed is folded as puts come, and whatever becomes of that, queries answer the same."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from eventstore.log import DirectoryLog
+from eventstore.projections import Projections, tables_folding
+from eventstore.projections.limits import Limits
+from eventstore.projections.tables import Tables
+from tests.builders import append, draft
+from tests.projections.conftest import artifact_ids, database
+
+ROOT = Path(__file__).parents[2]
+
+_EVERY = 7
+_LIMITS = Limits(background_records=_EVERY)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[DirectoryLog]:
+    made = DirectoryLog.create(tmp_path / "store", segment_records_max=2)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def projections(log: DirectoryLog) -> Iterator[Projections]:
+    made = Projections(log, _LIMITS)
+    yield made
+    made.close()
+
+
+def put(projections: Projections, count: int) -> None:
+    """Artifacts in commits of their own."""
+    log = projections._log
+    for number in range(log.position + 1, log.position + 1 + count):
+        projections.add(append(log, draft(number)))
+
+
+def settle(projections: Projections) -> None:
+    """Wait for what is being folded."""
+    thread = projections._background._thread
+    if thread is not None:
+        thread.join()
+
+
+def put_and_fold(projections: Projections) -> int:
+    """Put, seal and let the next put begin a fold; the position up to which that goes."""
+    put(projections, _EVERY)
+    settle(projections)
+    projections._log.seal()
+    sealed = projections._log.position
+    put(projections, 1)
+    settle(projections)
+    return sealed
+
+
+def folded(log: DirectoryLog) -> int:
+    """How far the file is folded. That it opens otherwise shows that nobody has it open."""
+    with duckdb.connect(str(database(log)), config={"threads": 1}) as connection:
+        ((position,),) = connection.execute("SELECT position FROM checkpoint").fetchall()
+    assert isinstance(position, int)
+    return position
+
+
+def during_the_first_batch(monkeypatch: pytest.MonkeyPatch, do: Callable[[], object]) -> None:
+    """Fold a segment at a time from now on, and do something before the first one is."""
+    fold_batch, calls = Tables._fold_batch, iter([do])
+    monkeypatch.setattr(tables_folding, "FOLDED_ROWS_MAX", 1)
+
+    def fold(tables: Tables, batch: Any) -> bool:
+        next(calls, bool)()
+        return fold_batch(tables, batch)
+
+    monkeypatch.setattr(Tables, "_fold_batch", fold)
+
+
+def test_what_is_sealed_is_folded_and_the_file_closed(projections: Projections) -> None:
+    log = projections._log
+    assert isinstance(log, DirectoryLog)
+    for _ in range(2):
+        assert put_and_fold(projections) == folded(log) == log.position - 1
+    assert artifact_ids(projections) == [*range(1, log.position + 1)]
+
+
+def test_few_records_are_folded_by_a_query_alone(log: DirectoryLog) -> None:
+    projections = Projections(log)
+    put_and_fold(projections)
+    assert not database(log).exists()
+    assert projections._background._thread is None
+    projections.close()
+
+
+def test_a_read_only_one_folds_nothing(log: DirectoryLog) -> None:
+    projections = Projections(log, _LIMITS, read_only=True, saves=True)
+    put_and_fold(projections)
+    assert not database(log).exists()
+    projections.close()
+
+
+def test_a_query_keeps_the_file_open_and_sees_what_was_folded(projections: Projections) -> None:
+    put_and_fold(projections)
+    log, tables = projections._log, projections._opened_tables()
+    assert artifact_ids(projections) == [*range(1, 9)]
+    opened = tables._opened
+    assert put_and_fold(projections) == 15
+    assert tables.checkpoint() == 15
+    assert tables._opened is opened
+    assert artifact_ids(projections) == [*range(1, log.position + 1)]
+
+
+def test_a_file_that_another_process_has_is_left_to_it(projections: Projections) -> None:
+    log = projections._log
+    assert isinstance(log, DirectoryLog)
+    put_and_fold(projections)
+    code = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, database(log)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        put_and_fold(projections)
+        holder.communicate(b"\n")
+    assert folded(log) == 7
+    assert put_and_fold(projections) == folded(log) == 23
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        duckdb.IOException("IO Error: Could not write file: No space left on device"),
+        OSError("the disk is gone"),
+        ZeroDivisionError(),
+    ],
+)
+def test_a_fold_that_fails_is_tried_again(
+    projections: Projections,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:
+    log = projections._log
+    assert isinstance(log, DirectoryLog)
+
+    def fail() -> None:
+        raise error
+
+    during_the_first_batch(monkeypatch, fail)
+    put_and_fold(projections)
+    assert f"folding into {database(log)} failed" in caplog.text
+    assert put_and_fold(projections) == folded(log) == 15
+    assert artifact_ids(projections) == [*range(1, log.position + 1)]
+
+
+def test_a_file_that_cannot_be_made_is_no_fault_of_a_puts(
+    projections: Projections, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = projections._log
+    assert isinstance(log, DirectoryLog)
+    database(log).mkdir(parents=True)
+    put_and_fold(projections)
+    assert artifact_ids(projections) == [*range(1, log.position + 1)]
+
+
+def test_closing_waits_for_one_batch(
+    projections: Projections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, background = projections._log, projections._background
+    assert isinstance(log, DirectoryLog)
+    closing = threading.Thread(target=projections.close)
+
+    def close() -> None:
+        closing.start()
+        while not background._halts:
+            os.sched_yield()
+
+    during_the_first_batch(monkeypatch, close)
+    put_and_fold(projections)
+    closing.join()
+    assert folded(log) == 2
+    put_and_fold(projections)
+    assert folded(log) == 2
+    assert artifact_ids(Projections(log)) == [*range(1, log.position + 1)]
+
+
+def test_rebuilding_waits_for_one_batch_and_folds_go_on_afterwards(
+    projections: Projections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, background = projections._log, projections._background
+    assert isinstance(log, DirectoryLog)
+    rebuilding = threading.Thread(target=projections.rebuild)
+
+    def rebuild() -> None:
+        rebuilding.start()
+        while not background._halts:
+            os.sched_yield()
+
+    during_the_first_batch(monkeypatch, rebuild)
+    put_and_fold(projections)
+    rebuilding.join()
+    tables = projections._opened_tables()
+    assert tables._opened is not None
+    assert tables._opened.path is not None
+    tables.close()
+    assert folded(log) >= 7
+    assert put_and_fold(projections) == folded(log) == 15
+    assert artifact_ids(projections) == [*range(1, log.position + 1)]
+
+
+def test_a_child_that_is_forked_meanwhile_folds_by_itself(
+    projections: Projections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = projections._log
+    began, forked = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        began.set()
+        forked.wait()
+
+    def work() -> None:
+        assert artifact_ids(projections) == [*range(1, 9)]
+        put_and_fold(projections)
+        assert projections._background._thread is None
+        assert artifact_ids(projections) == [*range(1, log.position + 1)]
+
+    during_the_first_batch(monkeypatch, wait)
+    put(projections, _EVERY)
+    log.seal()
+    put(projections, 1)
+    began.wait()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    status = os.waitpid(child, 0)[1]
+    forked.set()
+    assert status == 0
+    assert artifact_ids(projections) == [*range(1, log.position + 1)]
+
+
+_ENDING = """
+import os, signal, sys, threading
+from pathlib import Path
+from eventstore.log import DirectoryLog
+from eventstore.projections import Projections, tables_folding
+from eventstore.projections.limits import Limits
+from eventstore.projections.tables import Tables
+from tests.builders import append, draft
+
+fold_batch, began = Tables._fold_batch, threading.Event()
+tables_folding.FOLDED_ROWS_MAX = 1
+
+def fold(tables, batch):
+    if began.is_set() and sys.argv[2] == "is killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    began.set()
+    while threading.main_thread().is_alive() and sys.argv[2] == "ends":
+        os.sched_yield()
+    return fold_batch(tables, batch)
+
+Tables._fold_batch = fold
+log = DirectoryLog.open(Path(sys.argv[1]), segment_records_max=2)
+projections = Projections(log, Limits(background_records=7))
+projections.catch_up()
+for number in range(1, 9):
+    projections.add(append(log, draft(number)))
+    if number == 6:
+        log.seal()
+began.wait()
+if sys.argv[2] == "is killed":
+    threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize(("how", "code"), [("ends", 0), ("is killed", -9)])
+def test_a_process_that_ends_while_it_folds_loses_nothing(
+    log: DirectoryLog, how: str, code: int
+) -> None:
+    command = [sys.executable, "-c", _ENDING, log.directory, how]
+    ended = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (code, "")
+    assert folded(log) == 2
+    projections = Projections(log)
+    assert artifact_ids(projections) == [*range(1, 9)]
+    projections.close()
