@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from functools import cache
 from operator import index
 from typing import TYPE_CHECKING, Any
 
 from eventstore import errors
-from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind, NodeType
+from eventstore.log.kinds import CONTEXT, EXECUTION, Node, NodeKind, NodeType
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.wire import as_list
@@ -40,12 +41,15 @@ class Calls(ABC):
 
         Raises InvalidArgumentError for a negative limit or an invalid filter query.
         """
-        rpc, of_context = f"Get{kind.plural.capitalize()}", dict[str, int]()
-        if context_id is not None:
-            rpc, of_context = f"{rpc}ByContext", {"context_id": _id(context_id)}
+        if context_id is None:
+            rpc, new_request = _rpc("Get{many}", kind)
+            request = new_request()
+        else:
+            rpc, new_request = _rpc("Get{many}ByContext", kind)
+            request = new_request(context_id=as_id(context_id))
         if list_options is None:
-            return self._nodes(kind, rpc, **of_context)
-        request, found = _request(rpc, of_context), list[Node]()
+            return as_list(getattr(self.send(rpc, request), kind.plural))
+        found = list[Node]()
         limit = checked_limit(list_options)
         request.options.CopyFrom(list_operation(list_options))
         while limit is None or len(found) < limit:
@@ -60,48 +64,57 @@ class Calls(ABC):
 
     def nodes_by_id(self, kind: NodeKind, node_ids: Iterable[int]) -> list[Node]:
         """Each node once, by id ascending; unknown ids are left out."""
-        rpc = f"Get{kind.plural.capitalize()}ByID"
-        return self._nodes(kind, rpc, **_ids(f"{kind.name}_ids", node_ids))
+        rpc, new_request = _rpc("Get{many}ByID", kind)
+        field = f"{kind.name}_ids"
+        request = new_request(**{field: as_ids(field, node_ids)})
+        return as_list(getattr(self.send(rpc, request), kind.plural))
 
     def artifacts_and_types(
         self, artifact_ids: Iterable[int] | None
     ) -> tuple[list[mlmd.Artifact], list[mlmd.ArtifactType]]:
         """Artifacts as `nodes_by_id` has them; their types, each once, in the order of use."""
-        ids = _ids("artifact_ids", () if artifact_ids is None else artifact_ids)
-        response = self._ask("GetArtifactsByID", populate_artifact_types=True, **ids)
+        ids = () if artifact_ids is None else as_ids("artifact_ids", artifact_ids)
+        request = service.GetArtifactsByIDRequest(artifact_ids=ids, populate_artifact_types=True)
+        response = self.send("GetArtifactsByID", request)
         return as_list(response.artifacts), list(response.artifact_types)
 
     def nodes_by_external_ids(self, kind: NodeKind, external_ids: Iterable[str]) -> list[Node]:
         """By id ascending. Raises NotFoundError when none is known, InvalidArgumentError."""
-        rpc = f"Get{kind.plural.capitalize()}ByExternalIds"
-        return self._nodes(kind, rpc, external_ids=external_ids)
+        rpc, new_request = _rpc("Get{many}ByExternalIds", kind)
+        response = self.send(rpc, new_request(external_ids=external_ids))
+        return as_list(getattr(response, kind.plural))
 
     def nodes_by_type(self, kind: NodeKind, type_name: str, type_version: str | None) -> list[Node]:
         """The nodes of the type of this name and version, by id ascending."""
-        rpc = f"Get{kind.plural.capitalize()}ByType"
-        return self._nodes(kind, rpc, **_named(type_name, type_version))
+        check_given("type_name", type_name)
+        rpc, new_request = _rpc("Get{many}ByType", kind)
+        request = new_request(type_name=type_name, type_version=type_version or None)
+        return as_list(getattr(self.send(rpc, request), kind.plural))
 
     def node_by_type_and_name(
         self, kind: NodeKind, type_name: str, type_version: str | None, name: str
     ) -> Node | None:
         """The node of this name and of the type of this name and version, None without one."""
-        check_given(**{f"{kind.name}_name": name})
-        rpc = f"Get{kind.name.capitalize()}ByTypeAndName"
-        fields = {**_named(type_name, type_version), f"{kind.name}_name": name}
-        response = self._ask(rpc, **fields)
+        check_given("type_name", type_name)
+        check_given(f"{kind.name}_name", name)
+        rpc, new_request = _rpc("Get{one}ByTypeAndName", kind)
+        request = new_request(type_name=type_name, type_version=type_version or None)
+        setattr(request, f"{kind.name}_name", name)
+        response = self.send(rpc, request)
         return getattr(response, kind.name) if response.HasField(kind.name) else None
 
     def artifacts_by_uri(self, uri: str) -> list[mlmd.Artifact]:
         """By id ascending."""
-        return self._nodes(ARTIFACT, "GetArtifactsByURI", uris=[uri])
+        request = service.GetArtifactsByURIRequest(uris=[uri])
+        return as_list(self.send("GetArtifactsByURI", request).artifacts)
 
     def put_nodes(
         self, kind: NodeKind, nodes: Sequence[Node], mask_paths: Sequence[str] | None
     ) -> list[int]:
         """Insert nodes without an id and update those with one; the ids, in the same order."""
-        check_given(**{kind.plural: nodes})
-        rpc = f"Put{kind.plural.capitalize()}"
-        request = _request(rpc, {kind.plural: nodes})
+        check_given(kind.plural, nodes)
+        rpc, new_request = _rpc("Put{many}", kind)
+        request = new_request(**{kind.plural: nodes})
         request.update_mask.paths.extend(mask_paths or ())
         return list(getattr(self.send(rpc, request), f"{kind.name}_ids"))
 
@@ -109,62 +122,68 @@ class Calls(ABC):
 
     def node_type(self, kind: NodeKind, type_name: str, type_version: str | None) -> NodeType:
         """The type of this name and version. Raises NotFoundError when there is none."""
-        rpc = f"Get{kind.name.capitalize()}Type"
-        return getattr(self._ask(rpc, **_named(type_name, type_version)), kind.type.name)
+        check_given("type_name", type_name)
+        rpc, new_request = _rpc("Get{one}Type", kind)
+        request = new_request(type_name=type_name, type_version=type_version or None)
+        return getattr(self.send(rpc, request), kind.type.name)
 
     def types(self, kind: NodeKind) -> list[NodeType]:
         """All types but the system types."""
-        return self._types(kind, f"Get{kind.name.capitalize()}Types")
+        rpc, new_request = _rpc("Get{one}Types", kind)
+        return list(getattr(self.send(rpc, new_request()), f"{kind.name}_types"))
 
     def types_by_id(self, kind: NodeKind, type_ids: Iterable[int]) -> list[NodeType]:
         """In the order given, repeated where it repeats; unknown ids are left out."""
-        rpc = f"Get{kind.name.capitalize()}TypesByID"
-        return self._types(kind, rpc, **_ids("type_ids", type_ids))
+        rpc, new_request = _rpc("Get{one}TypesByID", kind)
+        response = self.send(rpc, new_request(type_ids=as_ids("type_ids", type_ids)))
+        return list(getattr(response, f"{kind.name}_types"))
 
     def types_by_external_ids(self, kind: NodeKind, external_ids: Iterable[str]) -> list[NodeType]:
         """Raises NotFoundError when none is known, InvalidArgumentError for an empty one."""
-        rpc = f"Get{kind.name.capitalize()}TypesByExternalIds"
-        return self._types(kind, rpc, external_ids=external_ids)
+        rpc, new_request = _rpc("Get{one}TypesByExternalIds", kind)
+        response = self.send(rpc, new_request(external_ids=external_ids))
+        return list(getattr(response, f"{kind.name}_types"))
 
     def put_type(
         self, kind: NodeKind, node_type: NodeType, can_add_fields: bool, can_omit_fields: bool
     ) -> int:
         """Create a type, or add properties to the stored one of this name and version; its id."""
-        response = self._ask(
-            f"Put{kind.name.capitalize()}Type",
+        rpc, new_request = _rpc("Put{one}Type", kind)
+        request = new_request(
             can_add_fields=can_add_fields,
             can_omit_fields=can_omit_fields,
             **{kind.type.name: node_type},
         )
-        type_id: int = response.type_id
+        type_id: int = self.send(rpc, request).type_id
         return type_id
 
     # Links
 
     def events_of(self, kind: NodeKind, node_ids: Iterable[int]) -> list[mlmd.Event]:
         """The events of artifacts or executions, ordered as the API has it."""
-        rpc = f"GetEventsBy{kind.name.capitalize()}IDs"
-        return list(self._ask(rpc, **_ids(f"{kind.name}_ids", node_ids)).events)
+        rpc, new_request = _rpc("GetEventsBy{one}IDs", kind)
+        field = f"{kind.name}_ids"
+        return list(self.send(rpc, new_request(**{field: as_ids(field, node_ids)})).events)
 
     def contexts_of(self, kind: NodeKind, node_id: int) -> list[mlmd.Context]:
         """The contexts of an artifact or execution. Raises NotFoundError without any."""
-        rpc = f"GetContextsBy{kind.name.capitalize()}"
-        return self._nodes(CONTEXT, rpc, **{f"{kind.name}_id": _id(node_id)})
+        rpc, new_request = _rpc("GetContextsBy{one}", kind)
+        return list(self.send(rpc, new_request(**{f"{kind.name}_id": as_id(node_id)})).contexts)
 
     def parents(self, context_id: int) -> list[mlmd.Context]:
         """The direct parents of a context."""
-        rpc = "GetParentContextsByContext"
-        return self._nodes(CONTEXT, rpc, context_id=_id(context_id))
+        request = service.GetParentContextsByContextRequest(context_id=as_id(context_id))
+        return list(self.send("GetParentContextsByContext", request).contexts)
 
     def children(self, context_id: int) -> list[mlmd.Context]:
         """The direct children of a context."""
-        rpc = "GetChildrenContextsByContext"
-        return self._nodes(CONTEXT, rpc, context_id=_id(context_id))
+        request = service.GetChildrenContextsByContextRequest(context_id=as_id(context_id))
+        return list(self.send("GetChildrenContextsByContext", request).contexts)
 
     def put_events(self, events: Sequence[mlmd.Event]) -> None:
         """Add events between stored artifacts and executions."""
-        check_given(events=events)
-        self._ask("PutEvents", events=events)
+        check_given("events", events)
+        self.send("PutEvents", service.PutEventsRequest(events=events))
 
     # Lineage
 
@@ -205,21 +224,25 @@ class Calls(ABC):
                 getattr(graph, links).extend(getattr(skeleton, links))
         return graph
 
-    def _ask(self, rpc: str, **fields: Any) -> Any:
-        return self.send(rpc, _request(rpc, fields))
 
-    def _nodes(self, kind: NodeKind, rpc: str, **fields: Any) -> list[Node]:
-        return as_list(getattr(self._ask(rpc, **fields), kind.plural))
+def as_id(given: int) -> int:
+    """What stands for an integer, as one: some versions of protobuf refuse booleans, others not.
 
-    def _types(self, kind: NodeKind, rpc: str, **fields: Any) -> list[NodeType]:
-        return list(getattr(self._ask(rpc, **fields), f"{kind.type.name}s"))
+    Raises TypeError for all else, like MLMD's client.
+    """
+    return int(index(given))
 
 
-def check_given(**arguments: object) -> None:
-    """MLMD sets these fields one by one, where None is an error and not an absent value."""
-    for name, value in arguments.items():
-        if value is None:
-            raise TypeError(f"{name} is None: it has to be given")
+def as_ids(name: str, given: Iterable[int]) -> list[int]:
+    """Each as `as_id` has it. Raises TypeError for None, too."""
+    check_given(name, given)
+    return [*map(as_id, given)]
+
+
+def check_given(name: str, value: object) -> None:
+    """MLMD sets such a field by itself, where None is an error and not an absent value."""
+    if value is None:
+        raise TypeError(f"{name} is None: it has to be given")
 
 
 def checked_limit(list_options: ListOptions) -> int | None:
@@ -244,25 +267,8 @@ def list_operation(list_options: ListOptions) -> mlmd.ListOperationOptions:
     return operation
 
 
-def _named(type_name: str, type_version: str | None) -> dict[str, str | None]:
-    """The fields that name a type; one without a version has none."""
-    check_given(type_name=type_name)
-    return {"type_name": type_name, "type_version": type_version or None}
-
-
-def _id(given: int) -> int:
-    """What stands for an integer, as one: some versions of protobuf refuse booleans, others not.
-
-    Raises TypeError for all else, like MLMD's client.
-    """
-    return int(index(given))
-
-
-def _ids(field: str, given: Iterable[int]) -> dict[str, list[int]]:
-    """The field that names ids."""
-    check_given(**{field: given})
-    return {field: [*map(_id, given)]}
-
-
-def _request(rpc: str, fields: dict[str, Any]) -> Any:
-    return getattr(service, f"{rpc}Request")(**fields)
+@cache
+def _rpc(form: str, kind: NodeKind) -> tuple[str, Any]:
+    """The name of an RPC of a kind, and the class of its requests."""
+    rpc = form.format(one=kind.name.capitalize(), many=kind.plural.capitalize())
+    return rpc, getattr(service, f"{rpc}Request")

@@ -304,7 +304,7 @@ class MetadataReader:
         extra_options: ExtraOptions | None = None,
     ) -> list[mlmd.Artifact]:
         """The artifacts attributed to the context, or those that `list_options` asks for."""
-        check_given(context_id=context_id)
+        check_given("context_id", context_id)
         return self._calls.nodes(ARTIFACT, list_options, context_id)
 
     def get_executions_by_context(
@@ -314,7 +314,7 @@ class MetadataReader:
         extra_options: ExtraOptions | None = None,
     ) -> list[mlmd.Execution]:
         """The executions associated with the context, the newest first without `list_options`."""
-        check_given(context_id=context_id)
+        check_given("context_id", context_id)
         options = _newest_first() if list_options is None else list_options
         return self._calls.nodes(EXECUTION, options, context_id)
 

@@ -197,7 +197,8 @@ class MetadataWriter(MetadataReader):
 
         Raises InvalidArgumentError when an end does not exist.
         """
-        check_given(attributions=attributions, associations=associations)
+        check_given("attributions", attributions)
+        check_given("associations", associations)
         request = service.PutAttributionsAndAssociationsRequest(
             attributions=attributions, associations=associations
         )
@@ -213,6 +214,6 @@ class MetadataWriter(MetadataReader):
         Raises InvalidArgumentError when an end does not exist or a cycle would arise,
         AlreadyExistsError when the link exists.
         """
-        check_given(parent_contexts=parent_contexts)
+        check_given("parent_contexts", parent_contexts)
         request = service.PutParentContextsRequest(parent_contexts=parent_contexts)
         self._calls.send("PutParentContexts", request)

@@ -33,7 +33,7 @@ def distinct_ids(ids: Iterable[int]) -> list[int]:
     if type(ids) is list and len(ids) == 1 and type(ids[0]) is int and -HALF <= ids[0] < HALF:
         # Mostly; the rest would take as long as the look-up.
         return ids
-    found = sorted({*map(int, map(index, ids))})
+    found = sorted({*map(index, ids)})
     if found and not (found[0] >= -HALF and found[-1] < HALF):
         raise ValueError(f"Value out of range: {found[0] if found[0] < -HALF else found[-1]}")
     return found
