@@ -46,7 +46,7 @@ class Calls(ABC):
             request = new_request()
         else:
             rpc, new_request = _rpc("Get{many}ByContext", kind)
-            request = new_request(context_id=as_id(context_id))
+            request = new_request(context_id=as_integer(context_id))
         if list_options is None:
             return as_list(getattr(self.send(rpc, request), kind.plural))
         found = list[Node]()
@@ -168,16 +168,18 @@ class Calls(ABC):
     def contexts_of(self, kind: NodeKind, node_id: int) -> list[mlmd.Context]:
         """The contexts of an artifact or execution. Raises NotFoundError without any."""
         rpc, new_request = _rpc("GetContextsBy{one}", kind)
-        return list(self.send(rpc, new_request(**{f"{kind.name}_id": as_id(node_id)})).contexts)
+        return list(
+            self.send(rpc, new_request(**{f"{kind.name}_id": as_integer(node_id)})).contexts
+        )
 
     def parents(self, context_id: int) -> list[mlmd.Context]:
         """The direct parents of a context."""
-        request = service.GetParentContextsByContextRequest(context_id=as_id(context_id))
+        request = service.GetParentContextsByContextRequest(context_id=as_integer(context_id))
         return list(self.send("GetParentContextsByContext", request).contexts)
 
     def children(self, context_id: int) -> list[mlmd.Context]:
         """The direct children of a context."""
-        request = service.GetChildrenContextsByContextRequest(context_id=as_id(context_id))
+        request = service.GetChildrenContextsByContextRequest(context_id=as_integer(context_id))
         return list(self.send("GetChildrenContextsByContext", request).contexts)
 
     def put_events(self, events: Sequence[mlmd.Event]) -> None:
@@ -225,7 +227,7 @@ class Calls(ABC):
         return graph
 
 
-def as_id(given: int) -> int:
+def as_integer(given: int) -> int:
     """What stands for an integer, as one: some versions of protobuf refuse booleans, others not.
 
     Raises TypeError for all else, like MLMD's client.
@@ -234,9 +236,9 @@ def as_id(given: int) -> int:
 
 
 def as_ids(name: str, given: Iterable[int]) -> list[int]:
-    """Each as `as_id` has it. Raises TypeError for None, too."""
+    """Each as `as_integer` has it. Raises TypeError for None, too."""
     check_given(name, given)
-    return [*map(as_id, given)]
+    return [*map(as_integer, given)]
 
 
 def check_given(name: str, value: object) -> None:
@@ -246,20 +248,24 @@ def check_given(name: str, value: object) -> None:
 
 
 def checked_limit(list_options: ListOptions) -> int | None:
-    """How many nodes are asked for, None for all. Raises InvalidArgumentError."""
-    limit = list_options.limit or None
-    if limit is not None and limit < 0:
+    """How many nodes are asked for, None for all.
+
+    Raises InvalidArgumentError for a negative limit, TypeError for one that is no integer.
+    """
+    if not list_options.limit:
+        return None
+    if list_options.limit < 0:
         raise errors.InvalidArgumentError(
-            f"limit is {limit}: use a positive number, or None for all"
+            f"limit is {list_options.limit}: use a positive number, or None for all"
         )
-    return limit
+    return as_integer(list_options.limit)
 
 
 def list_operation(list_options: ListOptions) -> mlmd.ListOperationOptions:
     """The order and the filter that options ask for."""
     options: Any = mlmd.ListOperationOptions()
     options.order_by_field.is_asc = list_options.is_asc
-    if list_options.order_by is not None:
+    if list_options.order_by:
         options.order_by_field.field = list_options.order_by.value
     if list_options.filter_query:
         options.filter_query = list_options.filter_query

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from eventstore import errors
 from eventstore.log.kinds import Node, NodeKind
-from eventstore.metadata_store.calls import Calls, as_id, checked_limit, list_operation
+from eventstore.metadata_store.calls import Calls, as_integer, checked_limit, list_operation
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store import Engine
 from eventstore.store.link_puts import put_all_events
@@ -81,7 +81,7 @@ class LocalCalls(Calls):
         if list_options is None:
             return super().nodes(kind, list_options, context_id)
         if context_id is not None:
-            [context_id] = distinct_ids([as_id(context_id)])
+            [context_id] = distinct_ids([as_integer(context_id)])
         limit, options = checked_limit(list_options), list_operation(list_options)
         snapshot = self._engine.snapshot(as_of=self._as_of)
         return list_nodes(snapshot, kind, options, limit=limit, context_id=context_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from decimal import Decimal
 
 import pytest
 
@@ -84,6 +85,19 @@ def test_a_negative_limit_is_not_sent(pages: MetadataStore) -> None:
     with pytest.raises(errors.InvalidArgumentError, match="limit is -1"):
         MetadataReader(calls).get_artifacts(ListOptions(limit=-1))
     assert not calls.rpcs
+
+
+@pytest.mark.parametrize("limit", [1.5, 2.0, float("nan"), float("inf"), "3", Decimal(2), [3]])
+@pytest.mark.parametrize("method", ["get_artifacts", "get_contexts"])
+def test_a_limit_is_an_integer(pages: MetadataStore, method: str, limit: object) -> None:
+    for asked in (pages, MetadataReader(SentRequests(pages._engine))):
+        with pytest.raises(TypeError):
+            getattr(asked, method)(ListOptions(limit))  # type: ignore[arg-type]
+
+
+def test_a_limit_may_be_true(pages: MetadataStore) -> None:
+    for asked in (pages, MetadataReader(SentRequests(pages._engine))):
+        assert len(asked.get_artifacts(ListOptions(limit=True))) == 1
 
 
 def test_what_is_none_is_refused_before_it_is_sent(pages: MetadataStore) -> None:
