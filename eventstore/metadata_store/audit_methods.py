@@ -1,4 +1,4 @@
-"""What an auditor asks of a store: checkpoints, and proofs that can be checked without it."""
+"""What an auditor asks of a store: checkpoints, proofs that can be checked without it, reports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class AuditMethods(SourceMethods):
-    """Checkpoints and proofs. They need the extra `audit`."""
+    """Checkpoints, proofs and reports. They need the extra `audit`."""
 
     @long_work("Hashing")
     def checkpoint(

@@ -1,4 +1,4 @@
-"""The seam under MLMD's methods: each is a call that somebody answers, here or on a server."""
+"""The seam under MLMD's methods: each is a call that is answered here or by a server."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ MAX_NUM_RESULT = 100
 class Calls(ABC):
     """The calls of MLMD's API, each made of requests to `send`, all that a client defines.
 
-    What a store in this process answers without making a request has a method of its own, which it
-    overrides. All else is sent.
+    A store in this process overrides those that it can answer without making a request.
     """
 
     @abstractmethod

@@ -21,7 +21,8 @@ def downgrade_schema(config: mlmd.ConnectionConfig, downgrade_to_schema_version:
 
     Version 1 is the newest. Version 0 packs the store into one file at its path.
 
-    Raises InvalidArgumentError for a version that there is not, RuntimeError without a store.
+    Raises InvalidArgumentError for a version that there is not, RuntimeError when the store cannot
+    be opened or brought to it.
     """
     if downgrade_to_schema_version < 0:
         raise errors.InvalidArgumentError(

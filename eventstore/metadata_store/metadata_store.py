@@ -50,7 +50,6 @@ __all__ = [
 
 _LOGGER = logging.getLogger("eventstore")
 
-
 _IMPORTED_LATE = {
     "ExtraOptions": "options",
     "ListOptions": "options",
@@ -97,9 +96,10 @@ class MetadataStore(
     ) -> None:
         """Open the store that `config` names, creating it when there is none.
 
-        `enable_upgrade_migration` unpacks a store that `downgrade_schema` has packed. Raises
-        ValueError for anything but the two configurations, RuntimeError
-        when the store cannot be opened.
+        `enable_upgrade_migration` unpacks a store that `downgrade_schema` has packed.
+
+        Raises ValueError for anything but the two configurations, RuntimeError when the store
+        cannot be opened.
         """
         if isinstance(config, mlmd.MetadataStoreClientConfig):
             if enable_upgrade_migration:
@@ -110,7 +110,7 @@ class MetadataStore(
             )
         if not isinstance(config, mlmd.ConnectionConfig):
             raise ValueError(
-                f"MetadataStore takes a ConnectionConfig or a MetadataStoreClientConfig, not "
+                "MetadataStore takes a ConnectionConfig or a MetadataStoreClientConfig, not "
                 f"{config!r}"
             )
         try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
-
 from eventstore.errors import StatusError
 from eventstore.metadata_store.source import SourceMethods
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -19,21 +17,19 @@ for _message in (
 
 
 class NotebookMethods(SourceMethods):
-    """The store as HTML."""
+    """The store as HTML, now or as of a position."""
 
     def _repr_html_(self) -> str | None:
         from eventstore.notebook import store_html
+        from eventstore.plain_json import moment_of
 
         try:
             log, position = self._source.log, self._source.position()
-            at = log.recorded_at(position) if position else None
             return store_html(
                 name=log.name,
                 store_id=str(log.store_id),
                 position=position,
-                recorded_at=None
-                if at is None
-                else datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=at),
+                recorded_at=moment_of(log.recorded_at(position)) if position else None,
                 is_past=position < log.position,
                 counts=self._source.projections.counts(position),
             )

@@ -30,8 +30,8 @@ _UNABLE = "unable to open database file"
 def open_configured(config: mlmd.ConnectionConfig, *, upgrade: bool = False) -> Engine:
     """Open what `config` names; a packed store only with `upgrade`, which unpacks it.
 
-    Raises `eventstore.errors` classes; InvalidArgumentError when nothing, or another database than
-    this project's own, is configured.
+    Raises `eventstore.errors` classes; InvalidArgumentError when nothing is configured,
+    UnimplementedError for MySQL and PostgreSQL.
     """
     chosen = config.WhichOneof("config")
     if chosen is None:

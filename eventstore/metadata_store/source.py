@@ -30,7 +30,11 @@ class Source:
 
 
 class SourceMethods:
-    """Methods that answer from a source. A store with several classes of them has one source."""
+    """Methods that answer from a source.
+
+    A store inherits several classes of them, over one source, and does not hold them: to forward
+    each method would be to write its signature and its docstring twice.
+    """
 
     def __init__(self, source: Source) -> None:
         self._source = source
