@@ -25,10 +25,9 @@ class Deadline:
     The statement then raises duckdb.InterruptException. Between two nothing is interrupted.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, seconds: float | None = None) -> None:
-        """Without `seconds` it has those of a filter."""
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self.connection = connection
-        self._ends = time.monotonic() + (STATEMENT_SECONDS_MAX if seconds is None else seconds)
+        self._ends = time.monotonic() + STATEMENT_SECONDS_MAX
 
     def __enter__(self) -> Deadline:
         _watch.add(self)

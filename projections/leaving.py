@@ -125,13 +125,17 @@ class _Query:
 def answer_or_leave(
     kept: contextlib.AbstractContextManager[duckdb.DuckDBPyConnection],
     ask: Callable[[duckdb.DuckDBPyConnection], _Answer],
-    seconds: float,
+    seconds: float | None,
 ) -> _Answer:
     """The answer of a query on a cursor, which is opened for it, in at most `seconds`.
 
-    Raises DeadlineExceededError after them, and ResourceExhaustedError when too many were left or
-    no thread can be had. Whatever it raises, `kept` is entered and left, if only by a left query.
+    Without a number of seconds it is not run in a thread. Raises DeadlineExceededError after them,
+    and ResourceExhaustedError when too many were left or no thread can be had. Whatever it raises,
+    `kept` is entered and left, if only by a left query.
     """
+    if seconds is None:
+        with kept as cursor:
+            return ask(cursor)
     query = _Query(kept, ask)
     try:
         _left.check()
@@ -142,20 +146,21 @@ def answer_or_leave(
     except BaseException:
         _end(query)
         raise
-    _end(query)
-    raise DeadlineExceededError("the query takes longer than its timeout, in a single function")
+    in_a_function = "" if _end(query) else ", in a single function"
+    raise DeadlineExceededError(f"the query takes longer than its timeout{in_a_function}")
 
 
-def _end(query: _Query) -> None:
-    """Interrupt a query, and leave it if that is no use."""
+def _end(query: _Query) -> bool:
+    """Interrupt a query, and leave it if that is no use; whether it has ended."""
     if query.call_off():
-        return
+        return True
     try:
         for _ in range(int(ENDING_SECONDS / _LOOKED_EVERY_SECONDS)):
             if query.ends_within(0):
-                return
+                return True
             query.interrupt()
             query.ends_within(_LOOKED_EVERY_SECONDS)
+        return query.ends_within(0)
     finally:
         # Also when another interrupt ends the waiting.
         if not query.ends_within(0):

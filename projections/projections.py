@@ -26,12 +26,10 @@ from eventstore.projections.index_tables import (
     TABLES_OF,
     PendingEntries,
 )
-from eventstore.projections.leaving import ENDING_SECONDS
 from eventstore.projections.limits import LIMITS, Limits
 from eventstore.projections.point_index import PointIndex
 
 if TYPE_CHECKING:
-    import duckdb
     import pyarrow as pa
 
     from eventstore.log.kinds import NodeKind
@@ -203,18 +201,17 @@ class Projections:
     ) -> pa.Table:
         """The result of a query over the views of `sql_views` as of a position.
 
-        Raises what `run_sql` does.
+        Raises what `run_sql` does, and DeadlineExceededError when it takes longer than the timeout.
         """
         from eventstore.projections.sql_views import run_sql
 
-        def run(cursor: duckdb.DuckDBPyConnection) -> pa.Table:
-            return run_sql(
-                cursor, self._log, query, parameters, as_of, timeout_seconds=timeout_seconds
-            )
-
         # Even without a timeout: only a thread that is not in DuckDB takes signals.
-        left_after = math.inf if timeout_seconds is None else timeout_seconds + ENDING_SECONDS
-        return self._opened_tables().asked(run, as_of, left_after_seconds=left_after)
+        seconds = math.inf if timeout_seconds is None else timeout_seconds
+        return self._opened_tables().asked(
+            lambda cursor: run_sql(cursor, self._log, query, parameters, as_of),
+            as_of,
+            left_after_seconds=seconds,
+        )
 
     @long_work("Rebuilding")
     def rebuild(self, progress: Progress | None = None) -> None:

@@ -7,7 +7,6 @@ version up to it. They are made for each query, with its position, over the tabl
 from __future__ import annotations
 
 import contextlib
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -17,13 +16,11 @@ import pyarrow as pa
 
 from eventstore.errors import (
     CancelledError,
-    DeadlineExceededError,
     InvalidArgumentError,
     ResourceExhaustedError,
 )
 from eventstore.log import Log
 from eventstore.log.record import LATEST
-from eventstore.projections.deadlines import Deadline
 from eventstore.projections.folding import NODE_TABLES
 from eventstore.projections.sql_check import LOG_RECORDS, checked_query
 from eventstore.projections.tables_file import as_duckdb_error, is_damage, memory_limit_bytes
@@ -168,22 +165,20 @@ def run_sql(
     query: str,
     parameters: Sequence[Any] | Mapping[str, Any] | None,
     position: int,
-    *,
-    timeout_seconds: float | None = None,
 ) -> pa.Table:
     """Run one query over the views as of a position.
 
     The connection's settings keep it from files, extensions and settings, a read-only transaction
     from changes, `checked_query` from all but the views. Raises InvalidArgumentError for what is
     not one such query, or one that fails, ResourceExhaustedError when it or its result needs too
-    much memory, and DeadlineExceededError when it takes too long.
+    much memory, and CancelledError when it is interrupted.
     """
     ((database,),) = cursor.execute("SELECT current_database()").fetchall()
     views = view_definitions(f'"{database}".main', position)
     try:
         checked = checked_query(cursor, query, views, parameters)
     except _FAILURES as error:
-        raise _translated(error, is_late=False) from None
+        raise _translated(error) from None
     if checked.views & {"commits", "records"}:
         cursor.register(LOG_RECORDS, log.dataset(position, _RECORD_COLUMNS))
     else:
@@ -193,16 +188,14 @@ def run_sql(
     # The tables have names of views, and others: none of them may be found.
     cursor.execute("SET search_path = 'temp'")
     cursor.execute("BEGIN TRANSACTION READ ONLY")
-    seconds = math.inf if timeout_seconds is None else timeout_seconds
-    with Deadline(cursor, seconds) as deadline:
-        try:
-            return _result(_readable(cursor.sql(checked.text, params=parameters)))
-        except duckdb.BinderException as error:
-            columns = _columns(cursor, checked.views)
-            meant = _meant(error, columns)
-            raise InvalidArgumentError(f"the query fails: {error}{meant}") from None
-        except _FAILURES as error:
-            raise _translated(error, is_late=deadline.is_over) from None
+    try:
+        return _result(_readable(cursor.sql(checked.text, params=parameters)))
+    except duckdb.BinderException as error:
+        columns = _columns(cursor, checked.views)
+        meant = _meant(error, columns)
+        raise InvalidArgumentError(f"the query fails: {error}{meant}") from None
+    except _FAILURES as error:
+        raise _translated(error) from None
 
 
 def _columns(cursor: duckdb.DuckDBPyConnection, views: Iterable[str]) -> dict[str, list[str]]:
@@ -264,13 +257,11 @@ _FAILURES: Final = (duckdb.Error, pa.ArrowException, OSError, RuntimeError, Valu
 """DuckDB's own; what it says while rows are handed over comes as Arrow's, by its name in front."""
 
 
-def _translated(error: Exception, *, is_late: bool) -> BaseException:
+def _translated(error: Exception) -> BaseException:
     text = str(error)
     if type(error) is RuntimeError and text == "Query interrupted":
         return KeyboardInterrupt()  # DuckDB has taken the signal.
     if isinstance(error, duckdb.InterruptException) or text.startswith("INTERRUPT Error"):
-        if is_late:
-            return DeadlineExceededError("the query takes longer than its timeout")
         return CancelledError("the query was interrupted")
     if isinstance(error, duckdb.OutOfMemoryException) or text.startswith("Out of Memory Error"):
         return ResourceExhaustedError(

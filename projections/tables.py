@@ -235,21 +235,18 @@ class Tables:
             opened = self._folded(upto)
             kept = opened.keep()
         try:
-            if left_after_seconds is not None:
-                return answer_or_leave(kept, ask, left_after_seconds)
-            with kept as cursor:
-                return ask(cursor)
+            return answer_or_leave(kept, ask, left_after_seconds)
         except (duckdb.Error, pa.ArrowException) as error:
-            return self._asked_again(as_duckdb_error(error), opened, ask, upto)
+            kept = self._mended_after(as_duckdb_error(error), opened, upto)
+        try:
+            return answer_or_leave(kept, ask, left_after_seconds)
+        except duckdb.Error as again:
+            raise failed(again, None) from None
 
-    def _asked_again(
-        self,
-        error: duckdb.Error,
-        opened: OpenedTables,
-        ask: Callable[[duckdb.DuckDBPyConnection], _Answer],
-        upto: int,
-    ) -> _Answer:
-        """The answer after an error of some tables, if that is one of damage."""
+    def _mended_after(
+        self, error: duckdb.Error, opened: OpenedTables, upto: int
+    ) -> contextlib.AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """A cursor after an error of some tables. Raises it, unless it is one of damage."""
         failure = write_failure(error, None)
         if failure is not None and not isinstance(error, duckdb.TransactionException):
             # A query writes what memory does not hold, and nothing of the tables.
@@ -258,12 +255,7 @@ class Tables:
             # Another thread may have started over already.
             if self._opened is opened or not is_damage(error):
                 self._start_over_after(error)
-            kept = self._folded(upto).keep()
-        try:
-            with kept as cursor:
-                return ask(cursor)
-        except duckdb.Error as again:
-            raise failed(again, None) from None
+            return self._folded(upto).keep()
 
     def _folded(self, upto: int) -> OpenedTables:
         """Tables that are open, and folded up to a position."""

@@ -56,24 +56,23 @@ def test_an_error_in_arrows_words_is_duckdbs(
 
 
 @pytest.mark.parametrize(
-    ("error", "is_late", "kind", "words"),
+    ("error", "kind", "words"),
     [
-        (RuntimeError("Query interrupted"), False, KeyboardInterrupt, ""),
-        (RuntimeError("Other"), False, errors.InvalidArgumentError, "the query fails: Other"),
-        (duckdb.InterruptException("x"), True, errors.DeadlineExceededError, "its timeout"),
-        (duckdb.InterruptException("x"), False, errors.CancelledError, "was interrupted"),
-        (pa.ArrowInvalid("INTERRUPT Error: x"), True, errors.DeadlineExceededError, "timeout"),
-        (duckdb.OutOfMemoryException("x"), False, errors.ResourceExhaustedError, "more memory"),
-        (pa.ArrowInvalid("Out of Memory Error: x"), False, errors.ResourceExhaustedError, "memory"),
-        (pa.ArrowInvalid("IO Error: x"), False, duckdb.IOException, "IO Error: x"),
-        (duckdb.Error("x"), False, duckdb.Error, "x"),
-        (duckdb.ConversionException("x"), False, errors.InvalidArgumentError, "query fails: x"),
+        (RuntimeError("Query interrupted"), KeyboardInterrupt, ""),
+        (RuntimeError("Other"), errors.InvalidArgumentError, "the query fails: Other"),
+        (duckdb.InterruptException("x"), errors.CancelledError, "was interrupted"),
+        (pa.ArrowInvalid("INTERRUPT Error: x"), errors.CancelledError, "was interrupted"),
+        (duckdb.OutOfMemoryException("x"), errors.ResourceExhaustedError, "more memory"),
+        (pa.ArrowInvalid("Out of Memory Error: x"), errors.ResourceExhaustedError, "memory"),
+        (pa.ArrowInvalid("IO Error: x"), duckdb.IOException, "IO Error: x"),
+        (duckdb.Error("x"), duckdb.Error, "x"),
+        (duckdb.ConversionException("x"), errors.InvalidArgumentError, "query fails: x"),
     ],
 )
 def test_what_a_users_query_fails_with(
-    error: Exception, is_late: bool, kind: type[BaseException], words: str
+    error: Exception, kind: type[BaseException], words: str
 ) -> None:
-    found = sql_views._translated(error, is_late=is_late)
+    found = sql_views._translated(error)
     assert type(found) is kind
     assert words in str(found)
 
