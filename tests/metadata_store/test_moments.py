@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -106,6 +107,16 @@ def test_positions_stand_for_the_ends_of_their_commits(store: eventstore.Metadat
     assert store.as_of(newest - 3)._position == newest - 3
     with pytest.raises(errors.InvalidArgumentError, match="the store has no commit"):
         store.as_of(newest - 4)
+
+
+def test_what_another_process_has_just_put_is_there_as_of_then(tmp_path: Path) -> None:
+    with (
+        eventstore.open(tmp_path / "store") as reader,
+        eventstore.open(tmp_path / "store") as other,
+    ):
+        for number in range(1, 4):
+            other.put_artifact_type(mlmd.ArtifactType(name=f"T{number}"))
+            assert len(names(reader.as_of(9 + number))) == number
 
 
 def test_moments_in_the_wrong_order(store: eventstore.MetadataStore) -> None:
