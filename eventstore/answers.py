@@ -47,7 +47,8 @@ class StoreInfo(msgspec.Struct, frozen=True):
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """How a listing is answered: some candidates are judged, or the tables are scanned.
 
-    `candidates` says how many at most. `sql` is the query on the tables, which are folded up to
+    `candidates` says how many at most. `sql` is the query on the tables, which looks for a page by
+    id among `first_ids` many ids before it looks among all. The tables are folded up to
     `folded_position`; what was put since is folded before, up to `fold_to`, or the nodes that it
     has touched, `laid_over` many, are judged and laid over the rows.
     """
@@ -57,6 +58,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     candidates: int | None = None
     sql: str | None = None
     parameters: dict[str, Any] = {}
+    first_ids: int | None = None
     folded_position: int | None = None
     fold_to: int | None = None
     laid_over: int | None = None

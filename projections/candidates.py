@@ -46,6 +46,10 @@ class Limits:
     names_max: int = 500
     gaps_max: int = 4
     """A page of all nodes tries so many times as many ids as it has rows."""
+    first_ids: int = 32_768
+    """A page by id is looked for among so many ids before it is among all."""
+    first_share: int = 16
+    """There have to be so many times as many ids in all."""
 
 
 LIMITS: Final = Limits()
@@ -86,12 +90,7 @@ class CandidateFinder:
         listing = self._listing
         if listing.order_by != "id" or listing.limit is None or listing.type_id is not None:
             raise NoneFoundError("all nodes are asked for, but not a page of them by id")
-        highest = self._index.highest_id(listing.kind.sequence)
-        last = None if listing.after is None else listing.after[1]
-        if listing.descending:
-            node_ids = range(highest if last is None else min(highest, last - 1), 0, -1)
-        else:
-            node_ids = range(1 if last is None else max(1, last + 1), highest + 1)
+        node_ids = listing.ids(self._index.highest_id(listing.kind.sequence))
         at_once = max(1, min(listing.limit, len(node_ids)))
         nodes_max = self._limits.gaps_max * at_once
         count = min(len(node_ids), nodes_max)

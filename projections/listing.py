@@ -42,7 +42,7 @@ class Listing:
     """Which nodes to list, as of which position, and in which order; ties are ordered by id.
 
     `order_by` is a column of the tables. `after` is the (order value, id) of the last row of the
-    page before.
+    page before. Of the nodes with other ids than those in `within` none is listed.
     """
 
     kind: NodeKind
@@ -54,6 +54,14 @@ class Listing:
     after: tuple[int, int] | None = None
     limit: int | None = None
     where: FilterSql | None = None
+    within: range | None = None
+
+    def ids(self, highest: int) -> range:
+        """The ids that a listing by id can have, in its order, if there is none above `highest`."""
+        last = None if self.after is None else self.after[1]
+        if self.descending:
+            return range(highest if last is None else min(highest, last - 1), 0, -1)
+        return range(1 if last is None else max(1, last + 1), highest + 1)
 
     def is_after(self, row: Row) -> bool:
         """Whether a row comes after the page before."""

@@ -48,12 +48,15 @@ def listing_sql(listing: Listing, *, is_now: bool) -> tuple[str, dict[str, Any]]
     if listing.type_id is not None:
         conditions.append("node.type_id = $type_id")
         parameters["type_id"] = listing.type_id
+    if listing.within is not None:
+        ends = listing.within[0], listing.within[-1]
+        parameters["lowest_id"], parameters["highest_id"] = min(ends), max(ends)
     if listing.after is not None:
         conditions.append(_after(listing))
         parameters["after_value"], parameters["after_id"] = listing.after
     driver = _driver(listing, joins)
     joins.remove(driver) if driver in joins else None
-    conditions += [*driver.on, *_alive(driver, is_now=is_now)]
+    conditions += [*driver.on, *_alive(driver, is_now=is_now), *_within(listing, "node.id")]
     joined = "\n".join(_joined(join, is_now=is_now) for join in joins)
     direction = "DESC" if listing.descending else "ASC"
     order = f"node.{listing.order_by} {direction}"
@@ -81,9 +84,7 @@ def listing_sql(listing: Listing, *, is_now: bool) -> tuple[str, dict[str, Any]]
     key = f"{driver.alias}.{driver.node_key}"
     sql = _NODE_ID.sub(key, sql)
     semi_joins = where.semi_joins if where is not None else ()
-    found = [
-        f"{key} IN ({_semi_join(one, listing.kind.name, is_now=is_now)})" for one in semi_joins
-    ]
+    found = [f"{key} IN ({_semi_join(one, listing, is_now=is_now)})" for one in semi_joins]
     return _HAVING.sub(lambda match: found[int(match.group(1))], sql), parameters
 
 
@@ -128,31 +129,37 @@ def _joined(join: Join, *, is_now: bool) -> str:
     return f"JOIN {join.table} AS {join.alias} ON {on}"
 
 
-def _semi_join(semi_join: SemiJoin, kind: str, *, is_now: bool) -> str:
+def _semi_join(semi_join: SemiJoin, listing: Listing, *, is_now: bool) -> str:
     """The query for the nodes that have such neighbours."""
     of_node = list(semi_join.of_node)
     texts = (semi_join.condition, *(on for join in of_node for on in join.on))
     named = [column for text in texts for column in _COLUMN.findall(text)]
     if any(table == "node" and column != "id" for table, column in named):
-        of_node.insert(0, Join(NODE_TABLES[kind][0], "node", node_key="id"))
+        of_node.insert(0, Join(NODE_TABLES[listing.kind.name][0], "node", node_key="id"))
     if len(semi_join.chains) > 1:
-        return _joined_apart(semi_join, of_node, is_now=is_now)
+        return _joined_apart(semi_join, of_node, listing, is_now=is_now)
     joins = _in_order([*semi_join.chains[0], *of_node])
-    return _rows_of((), joins, semi_join.condition, is_now=is_now)
+    return _rows_of((), joins, semi_join.condition, listing, is_now=is_now)
 
 
-def _rows_of(columns: Iterable[str], joins: Sequence[Join], condition: str, *, is_now: bool) -> str:
+def _rows_of(
+    columns: Iterable[str], joins: Sequence[Join], condition: str, listing: Listing, *, is_now: bool
+) -> str:
     """The keys of nodes, and columns, where what leads from their keys has rows."""
     first, *others = joins
     key = f"{first.alias}.{first.node_key}"
     said = ", ".join((f"{key} AS node_id", *columns))
     joined = " ".join(_joined(join, is_now=is_now) for join in others)
-    conditions = " AND ".join((*first.on, *_alive(first, is_now=is_now), condition))
+    # Said here, too: DuckDB does not always see that no others are asked for.
+    within = _within(listing, key)
+    conditions = " AND ".join((*first.on, *_alive(first, is_now=is_now), *within, condition))
     sql = f"SELECT {said} FROM {first.table} AS {first.alias} {joined} WHERE {conditions}"
     return _NODE_ID.sub(key, sql)
 
 
-def _joined_apart(semi_join: SemiJoin, of_node: Sequence[Join], *, is_now: bool) -> str:
+def _joined_apart(
+    semi_join: SemiJoin, of_node: Sequence[Join], listing: Listing, *, is_now: bool
+) -> str:
     """The same for several neighbours that a condition speaks of together.
 
     Of each of them only what differs in the columns that are named is joined. The condition comes
@@ -170,7 +177,7 @@ def _joined_apart(semi_join: SemiJoin, of_node: Sequence[Join], *, is_now: bool)
             for (t, c), said in numbers.items()
             if t in aliases
         ]
-        rows = _rows_of(of_chain, chain, alone, is_now=is_now)
+        rows = _rows_of(of_chain, chain, alone, listing, is_now=is_now)
         joins.append(Join(f"(SELECT DISTINCT * FROM ({rows}))", f"n{number}", node_key="node_id"))
         columns += [said for (t, _), said in numbers.items() if t in aliases]
     neighbours = {join.alias for chain in semi_join.chains for join in chain}
@@ -178,7 +185,7 @@ def _joined_apart(semi_join: SemiJoin, of_node: Sequence[Join], *, is_now: bool)
     condition = _COLUMN.sub(
         lambda match: numbers[match.group(1), match.group(2)], semi_join.condition
     )
-    rows = _rows_of(columns, _in_order(joins), "true", is_now=is_now)
+    rows = _rows_of(columns, _in_order(joins), "true", listing, is_now=is_now)
     return f"SELECT node_id FROM ({rows} LIMIT {_NO_LIMIT}) WHERE {condition}"
 
 
@@ -196,3 +203,9 @@ def _alive(join: Join, *, is_now: bool) -> list[str]:
         return [f"{alias}.valid_to = {NOT_ENDED}"] if join.ends else []
     begun = f"{alias}.valid_from <= $as_of"
     return [begun, f"{alias}.valid_to > $as_of"] if join.ends else [begun]
+
+
+def _within(listing: Listing, key: str) -> list[str]:
+    if listing.within is None:
+        return []
+    return [f"{key} BETWEEN $lowest_id::BIGINT AND $highest_id::BIGINT"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from eventstore.answers import Explanation
 from eventstore.log import Commit, Log
@@ -17,7 +18,7 @@ from eventstore.projections.candidates import (
 from eventstore.projections.filter.filter_sql import PropertyLookUp
 from eventstore.projections.held_values import HeldValues
 from eventstore.projections.judging import Candidates, TooManyError, judged, neighbours_in_index
-from eventstore.projections.listing import ALL_NODES, Found, Listing
+from eventstore.projections.listing import ALL_NODES, Found, Listing, Row
 from eventstore.projections.point_index import PointIndex
 from eventstore.projections.recent_records import RecentRecords
 
@@ -41,6 +42,8 @@ class Scan:
 
 Plan: TypeAlias = Candidates | Scan
 
+_FILTERS_MAX: Final = 1_024
+
 
 class Planner:
     """Answers listings of one log's nodes. Safe to use from several threads."""
@@ -57,6 +60,8 @@ class Planner:
         self._limits = limits
         self._held = HeldValues(log)
         self._recent = RecentRecords()
+        self._complete: Counter[int] = Counter()
+        """By the hash of a filter how many more pages the first ids completed than they did not."""
 
     def note(self, commit: Commit) -> None:
         """Take notice of a commit before any reader is shown its positions."""
@@ -96,11 +101,13 @@ class Planner:
                 return Explanation(way="candidates", reason=reason, candidates=count)
             case Scan() as scan:
                 sql, parameters = self._tables().query_of(scan.listing)
+                first = self._first_ids(scan.listing)
                 return Explanation(
                     way="scan",
                     reason=scan.reason,
                     sql="\n".join(filter(None, map(str.strip, sql.splitlines()))),
                     parameters=parameters,
+                    first_ids=None if first is None else len(first),
                     folded_position=scan.folded_position,
                     fold_to=scan.fold_to,
                     laid_over=len(scan.laid_over),
@@ -135,14 +142,42 @@ class Planner:
                 scan = Scan(scan.reason, listing, scan.folded_position, fold_to=listing.as_of)
         if scan.fold_to is not None:
             tables.fold(scan.fold_to)
-        rows = tables.listed(scan.listing)
+        rows = self._rows(scan.listing)
         if not scan.laid_over:
             return Found(rows, {})
         untouched = [row for row in rows if row[0] not in scan.laid_over]
         return Found(listing.in_order([*untouched, *touched.rows]), touched.payloads)
+
+    def _rows(self, listing: Listing) -> list[Row]:
+        """What the tables list."""
+        first = self._first_ids(listing)
+        if first is not None:
+            rows = self._tables().listed(replace(listing, within=first))
+            is_complete = len(rows) == listing.limit
+            if len(self._complete) > _FILTERS_MAX:
+                self._complete.clear()
+            self._complete[_filter_hash(listing)] += 1 if is_complete else -1
+            if is_complete:
+                return rows
+        return self._tables().listed(listing)
+
+    def _first_ids(self, listing: Listing) -> range | None:
+        """Some ids that a page by id is often complete with: far fewer than all of them."""
+        limits = self._limits
+        if listing.order_by != "id" or listing.among is not ALL_NODES or listing.limit is None:
+            return None
+        if self._complete[_filter_hash(listing)] < 0:
+            return None
+        ids = listing.ids(self._index().highest_id(listing.kind.sequence))
+        first = ids[: limits.first_ids]
+        return first if listing.limit <= len(first) <= len(ids) // limits.first_share else None
 
     def _laid_over(self, listing: Listing, scan: Scan) -> Found:
         index, count = self._index(), len(scan.laid_over)
         neighbours_of = neighbours_in_index(index, listing, self._limits.neighbours_max)
         few = Candidates(scan.reason, count, scan.laid_over, count, count, neighbours_of)
         return judged(index, listing, few)
+
+
+def _filter_hash(listing: Listing) -> int:
+    return 0 if listing.where is None else hash(listing.where.condition)

@@ -112,8 +112,8 @@ def _shape(tokens: tuple[Token, ...], kind: str, aliases: tuple[str, ...]) -> Fi
     )
     aliases_named = root.names.aliases
     condition, semi_joins, left_out = root.sql, tuple[SemiJoin, ...](), set[str]()
-    if len(aliases_named) > 1:
-        # With a single alias a join is no worse.
+    if len(aliases_named) + root.names.node > 1:
+        # A join is no worse where one alias is all that the filter names.
         condition, semi_joins = quantified(root, compiled.joins)
         left_out = {name for alias in aliases_named for name in (alias, f"{alias} type")}
     shape = FilterSql(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -17,6 +18,7 @@ from eventstore.projections.listing import InContext, Listing, NodeIds
 from eventstore.projections.planning import Planner, Scan
 from eventstore.projections.point_index import PointIndex
 from eventstore.projections.recent_records import RECENT_RECORDS_MAX
+from eventstore.projections.tables import Tables
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import limited_planner, memory_store
 
@@ -122,6 +124,34 @@ def test_values_are_candidates_when_they_were_asked_for_repeatedly(
     assert isinstance(plan, Candidates)
     assert (plan.reason, plan.count) == ("held values of property 'n'", 7)
     assert planner.find(listing).rows == [(15, 15)]
+
+
+@pytest.mark.parametrize(
+    ("said", "within"),
+    [
+        ({"limit": 1}, [range(1, 5)]),
+        ({"limit": 1, "descending": True}, [range(30, 26, -1), None]),
+        ({"limit": 1, "after": (2, 2)}, [range(3, 7), None]),
+        ({"limit": 1, "after": (11, 11)}, [range(12, 16)]),
+        ({"limit": 1, "after": (9, 9), "descending": True}, [None]),
+        ({"limit": 1, "after": (20, 20), "descending": True}, [range(19, 15, -1), None]),
+        ({"limit": 1, "after": (18, 18)}, [None]),
+        ({"limit": 5}, [None]),
+        ({}, [None]),
+        ({"limit": 1, "order_by": "create_time"}, [None]),
+    ],
+)
+def test_a_page_by_id_is_looked_for_among_few_ids_first(
+    store: eventstore.MetadataStore, said: dict[str, Any], within: list[range | None]
+) -> None:
+    listing = asked(store, "name LIKE '%2'", **said)
+    expected = planner_of(store).find(listing).rows
+    planner = limited_planner(store._engine.projections, first_ids=4, first_share=4)
+    with patch.object(Tables, "listed", autospec=True, side_effect=Tables.listed) as listed:
+        assert planner.find(listing).rows == expected
+    assert [call.args[1].within for call in listed.call_args_list] == within
+    # No more once it was in vain.
+    assert planner.explain(listing).first_ids == (None if None in within else 4)
 
 
 @pytest.mark.parametrize("query", ["contexts_0.name = 'c'", "contexts_0.name LIKE 'c'"])

@@ -97,6 +97,8 @@ def test_every_plan_gives_the_same_rows(store: eventstore.MetadataStore, seed: i
         nodes_max=choice.choice((4, 2_000)),
         neighbours_max=choice.choice((2, 20_000)),
         at_once=choice.choice((1, 2, 64)),
+        first_ids=choice.choice((3, 6, 32_768)),
+        first_share=choice.choice((1, 2)),
     )
     # Of their own, so that the planner's are not always up to date.
     tables = Tables(engine.log, None)
