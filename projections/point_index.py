@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from eventstore.errors import DataLossError, StatusError
-from eventstore.log import Commit, Log, Progress
+from eventstore.log import Commit, Log, Progress, content_id
 from eventstore.log.forking import renew_in_children
 from eventstore.log.os_errors import translated, translating
 from eventstore.log.temporary_folder import TemporaryFolder
@@ -66,6 +66,9 @@ class PointIndex(LevelLookUps):
         self._repairs: Counter[int] = Counter()
         self._writer: ThreadPoolExecutor | None = None
         self._writing: deque[Future[None]] = deque()
+        self.content_epoch = log.content_epoch
+        """That of the log before anything was folded here."""
+        self._content_id = content_id(log)
         runs = usable_runs(folder, log, limits, remove_useless=not read_only) if folder else []
         self._tail = _tail_after(runs)
         # The last one is the tail that takes commits.
@@ -113,6 +116,8 @@ class PointIndex(LevelLookUps):
         opened = {run.path: run for run in self._runs()}
         runs = usable_runs(folder, self._log, self._limits, remove_useless=False, opened=opened)
         if not runs or runs[-1].last_position <= self.position:
+            return False
+        if runs[-1].metadata.content_id != self._content_id:
             return False
         tail = _tail_after(runs)
         with self._swap:
@@ -181,8 +186,8 @@ class PointIndex(LevelLookUps):
         from eventstore.projections.run_building import built_run
 
         before = self._tail
-        first, highest_ids = before.last_position + 1, before.highest_ids
-        run = built_run(log, folder, first, last_position, highest_ids, self._limits)
+        first, known, highest_ids = before.last_position + 1, self._content_id, before.highest_ids
+        run = built_run(log, known, folder, first, last_position, highest_ids, self._limits)
         if before.records:
             self._freeze_tail()
         tail = Tail(last_position, run.metadata.last_recorded_at, run.highest_ids)
@@ -237,7 +242,7 @@ class PointIndex(LevelLookUps):
             if frozen is not None and frozen in self._levels:
                 from eventstore.projections.run_building import tail_run
 
-                self._replace([frozen], [tail_run(self._log, folder, frozen, self._limits)])
+                self._replace([frozen], [tail_run(self._content_id, folder, frozen, self._limits)])
             while merging := mergeable(self._runs(), self._limits.run_records_max):
                 path = run_path(folder, merging[0].first_position, merging[-1].last_position)
                 try:

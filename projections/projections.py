@@ -105,6 +105,7 @@ class Projections:
     def catch_up(self, progress: Progress | None = None) -> int:
         """Fold what the log has gained into the point index; the position that is reached."""
         self._log.refresh()
+        self.refold_if_changed()
         position = self.index.position
         if self._log.position > position:
             with self._mutex:
@@ -113,6 +114,20 @@ class Projections:
                 self._fold(self.index, progress)
             position = self.index.position
         return position
+
+    def refold_if_changed(self) -> None:
+        """Fold all anew where content has changed that was folded, as the log knows by now."""
+        if self.index.content_epoch == self._log.content_epoch:
+            return
+        with self._mutex:
+            if self.index.content_epoch != self._log.content_epoch:
+                self._bases, self._planner = BaseCheck(self._log), None
+                if self._tables is not None:
+                    self._tables.close()
+                self.index.close()
+                index = self._opened_index()
+                self._fold(index, None)
+                self.index = index
 
     def add(self, commit: Commit, entries: PendingEntries | None = None) -> None:
         """Fold a commit that this process has just appended, without reading it back.
@@ -306,6 +321,7 @@ class Projections:
                 progress(commit.last_position - start, end - start)
 
     def _opened_tables(self) -> Tables:
+        self.refold_if_changed()
         with self._mutex:
             if self._tables is None:
                 # Not at the top: look-ups by key need no DuckDB, and start faster without it.

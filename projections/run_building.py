@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as compute
@@ -52,10 +53,10 @@ def sealed_stretches(log: Log, after: int, limits: IndexLimits) -> Iterator[int]
         yield last_position
 
 
-def tail_run(log: Log, folder: Path, tail: Tail, limits: IndexLimits) -> SortedRun:
+def tail_run(content_id: UUID, folder: Path, tail: Tail, limits: IndexLimits) -> SortedRun:
     """A run of what a tail holds."""
     return _written(
-        log,
+        content_id,
         folder,
         tail.tables(),
         limits,
@@ -69,6 +70,7 @@ def tail_run(log: Log, folder: Path, tail: Tail, limits: IndexLimits) -> SortedR
 
 def built_run(
     log: Log,
+    content_id: UUID,
     folder: Path,
     first_position: int,
     last_position: int,
@@ -79,7 +81,7 @@ def built_run(
     after = first_position - 1
     records = one_batch(log.scan(after, last_position, INDEXED_COLUMNS))
     return _written(
-        log,
+        content_id,
         folder,
         run_tables(records),
         limits,
@@ -92,9 +94,13 @@ def built_run(
 
 
 def _written(
-    log: Log, folder: Path, tables: Mapping[int, pa.RecordBatch], limits: IndexLimits, **said: Any
+    content_id: UUID,
+    folder: Path,
+    tables: Mapping[int, pa.RecordBatch],
+    limits: IndexLimits,
+    **said: Any,
 ) -> SortedRun:
-    metadata = RunMetadata(format_version=RUN_FORMAT_VERSION, store_id=log.store_id, **said)
+    metadata = RunMetadata(format_version=RUN_FORMAT_VERSION, content_id=content_id, **said)
     path = run_path(folder, metadata.first_position, metadata.last_position)
     return write_run(path, metadata, tables, limits)
 
@@ -115,7 +121,8 @@ def rebuilt_runs(
             # Runs end where commits do, unless one commit is longer than a run.
             end = log.commit_end(first + records_max - 1)
             last = end if end >= first else last
-        runs.append(built_run(log, folder, first, last, highest_before, limits))
+        content_id = damaged.metadata.content_id
+        runs.append(built_run(log, content_id, folder, first, last, highest_before, limits))
         first, highest_before = last + 1, runs[-1].highest_ids
     return runs
 

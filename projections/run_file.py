@@ -47,7 +47,7 @@ class UnusableRunError(Exception):
 
 
 class RunMetadata(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run holds: the entries of the records at positions first to last.
+    """What a run holds: the entries of the records at positions first to last, of a `content_id`.
 
     `last_recorded_at` is when the last of them was recorded, `preceding_recorded_at` the one before
     the first, in µs and 0 if there is none: they tell the runs of one history from those of
@@ -55,7 +55,7 @@ class RunMetadata(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     format_version: int
-    store_id: UUID
+    content_id: UUID = msgspec.field(name="store_id")
     first_position: int
     last_position: int
     preceding_recorded_at: int

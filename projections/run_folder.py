@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from eventstore.log import Log
+from eventstore.log import Log, content_id
 from eventstore.projections.cache_file import TEMPORARY_SUFFIX, remove_abandoned
 from eventstore.projections.limits import LIMITS, IndexLimits
 from eventstore.projections.run_file import UnusableRunError
@@ -60,6 +60,7 @@ def _opened_runs(
     folder: Path, log: Log, limits: IndexLimits, opened: Mapping[Path, SortedRun]
 ) -> tuple[list[SortedRun], list[Path]]:
     """The runs of a log that are in a folder, and the files there that are none."""
+    expected_id = content_id(log)
     for _ in range(_LISTINGS_MAX):
         runs: list[SortedRun] = []
         useless: list[Path] = []
@@ -89,7 +90,7 @@ def _opened_runs(
                     is_changed = True
                 continue
             expected_path = run_path(folder, run.first_position, run.last_position)
-            if run.metadata.store_id != log.store_id or path != expected_path:
+            if run.metadata.content_id != expected_id or path != expected_path:
                 _LOGGER.info("not using %s: it is of another log", path)
                 useless.append(path)
             elif run.last_position <= log.position:

@@ -16,7 +16,7 @@ from typing import Final
 import duckdb
 
 from eventstore import errors
-from eventstore.log import Log
+from eventstore.log import Log, content_id
 from eventstore.log.os_errors import translated
 from eventstore.log.regular_file import is_irregular
 from eventstore.log.temporary_folder import TemporaryFolder, temporary_directory
@@ -246,7 +246,7 @@ def checkpoint_of(connection: duckdb.DuckDBPyConnection, log: Log) -> int | None
     if len(rows) != 1 or None in rows[0] or rows[0][2] < 0:
         return None
     format_version, store_id, position, recorded_at = rows[0]
-    if (format_version, store_id) != (TABLES_FORMAT_VERSION, str(log.store_id)):
+    if (format_version, store_id) != (TABLES_FORMAT_VERSION, str(content_id(log))):
         return None
     if position > log.position:
         # Another object of this process may have folded what this log has not noticed yet.
@@ -351,9 +351,8 @@ def _created(log: Log, database: str) -> duckdb.DuckDBPyConnection:
     try:
         connection.execute("BEGIN")
         connection.execute(SCHEMA)
-        connection.execute(
-            "INSERT INTO checkpoint VALUES (?, ?, 0, 0)", [TABLES_FORMAT_VERSION, str(log.store_id)]
-        )
+        identity = [TABLES_FORMAT_VERSION, str(content_id(log))]
+        connection.execute("INSERT INTO checkpoint VALUES (?, ?, 0, 0)", identity)
         connection.execute("COMMIT")
     except duckdb.Error:
         connection.close()

@@ -16,7 +16,7 @@ import msgspec
 import pyarrow as pa
 
 from eventstore.audit.subtree_heads import SUBTREE_HEADS_NAME, SubtreeHeads
-from eventstore.log import Finding, Log, Progress, VerifyReport
+from eventstore.log import Finding, Log, Progress, VerifyReport, content_id
 from eventstore.log.columns import one_batch
 from eventstore.log.regular_file import IRREGULAR, opened_to_read
 from eventstore.log.temporary_folder import TemporaryFolder
@@ -109,7 +109,7 @@ def _index_findings(
             continue
         metadata = run.metadata
         is_of_log = (
-            metadata.store_id == log.store_id
+            metadata.content_id == content_id(log)
             and run_path(folder, run.first_position, run.last_position) == path
             and 1 <= run.first_position <= run.last_position
             and log.recorded_at(run.last_position) == metadata.last_recorded_at

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
-from eventstore.log import Log, Progress, Record
+from eventstore.log import Log, Progress, Record, content_id
 from eventstore.log.commit import records_of
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.merkle import tree_head
@@ -49,6 +49,7 @@ class SubtreeHeads:
         self._path = path
         self._read_only = read_only
         self._mutex = threading.Lock()
+        self._content_id = content_id(log)
         self._blocks = self._read()
 
     def extend(self, size: int, progress: Progress | None = None) -> None:
@@ -58,6 +59,9 @@ class SubtreeHeads:
     def _blocks_below(self, size: int, progress: Progress | None = None) -> list[bytes]:
         """The heads of at least all whole blocks below `size` leaves, which nobody changes."""
         with self._mutex:
+            if self._content_id != content_id(self._log):
+                self._content_id = content_id(self._log)
+                self._blocks = self._read()
             known, wanted = len(self._blocks), size // BLOCK_LEAVES
             if known < wanted:
                 blocks, block = [*self._blocks], []
@@ -121,7 +125,7 @@ class SubtreeHeads:
         return True
 
     def _stamp(self) -> bytes:
-        return _MAGIC + self._log.store_id.bytes
+        return _MAGIC + self._content_id.bytes
 
     def _read(self) -> list[bytes]:
         if self._path is None:

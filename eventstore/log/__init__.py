@@ -10,6 +10,7 @@ from eventstore.log.log import (
     SegmentInfo,
     SignedHead,
     VerifyReport,
+    content_id,
 )
 from eventstore.log.manifest import FORMAT_VERSION
 from eventstore.log.memory import MemoryLog
@@ -30,4 +31,5 @@ __all__ = [
     "SegmentInfo",
     "SignedHead",
     "VerifyReport",
+    "content_id",
 ]

@@ -159,13 +159,18 @@ class FollowedDirectory:
     def commit_number(self) -> int:
         return self._newest_commit()[0]
 
-    def is_still_at(self, position: int) -> bool:
+    def is_still_at(self, position: int, content_epoch: int) -> bool:
         active = self._active
-        return active.last_position == position and not self._has_news and active.is_up_to_date()
+        return (
+            active.last_position == position
+            and content_epoch == self.content_epoch
+            and not self._has_news
+            and active.is_up_to_date()
+        )
 
     def refresh(self) -> bool:
         # Mostly there is nothing new, and that can be told without waiting for others.
-        if self.is_still_at(self.position):
+        if self.is_still_at(self.position, self.content_epoch):
             return False
         with self._mutex, translating("reading", self._folder):
             before = self.position

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import msgspec
 
@@ -102,7 +102,11 @@ class Log(Protocol):
     store_id: UUID
 
     content_epoch: int
-    """Grows when content changes that has a position already. No log does that so far."""
+    """Grows when content changes that has a position already. No log does that so far.
+
+    What was folded from it before is of no use then. A change elsewhere is noticed as appends are;
+    reads as of a moment see it once this process has noticed it.
+    """
 
     @property
     def name(self) -> str:
@@ -123,8 +127,11 @@ class Log(Protocol):
     def refresh(self) -> bool:
         """Notice what other processes have appended; whether the position moved."""
 
-    def is_still_at(self, position: int) -> bool:
-        """Whether a position is that of the newest record; False when `refresh` has to tell."""
+    def is_still_at(self, position: int, content_epoch: int) -> bool:
+        """Whether the newest record is at a position, and content is that of an epoch.
+
+        False when `refresh` has to tell.
+        """
 
     def reserved(self, do: Callable[[], Answer]) -> Answer:
         """The answer of `do`, called while no other process appends.
@@ -229,3 +236,8 @@ class Log(Protocol):
 
     def close(self) -> None:
         """Release files and threads."""
+
+
+def content_id(log: Log) -> UUID:
+    """What caches of a log are known by: its store's id, and another one once content changes."""
+    return uuid5(log.store_id, str(log.content_epoch)) if log.content_epoch else log.store_id

@@ -72,8 +72,8 @@ class MemoryLog:
     def refresh(self) -> bool:
         return False
 
-    def is_still_at(self, position: int) -> bool:
-        return self.position == position
+    def is_still_at(self, position: int, content_epoch: int) -> bool:
+        return (self.position, self.content_epoch) == (position, content_epoch)
 
     def reserved(self, do: Callable[[], Answer]) -> Answer:
         return do()

@@ -129,13 +129,14 @@ class Engine:
     def snapshot(self, *, as_of: int | None = None) -> Snapshot:
         """The state at the newest position, other processes' commits included, or `as_of`."""
         if as_of is not None:
+            self.projections.refold_if_changed()
             return Snapshot(self.projections, as_of)
         newest = self._newest
         if (
             newest is None
             or newest.index is not self.projections.index
             # The log's position, not the index's: another thread may be about to fold a commit.
-            or not self.log.is_still_at(newest.position)
+            or not self.log.is_still_at(newest.position, newest.index.content_epoch)
         ):
             newest = self._newest = Snapshot(self.projections, self.projections.catch_up())
         return newest

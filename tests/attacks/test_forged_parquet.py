@@ -100,4 +100,4 @@ def test_a_run_of_an_unknown_kind(store: Path) -> None:
         closing(DirectoryLog.open(store, read_only=True)) as log,
         pytest.raises(errors.DataLossError, match="no records of kind 'thing'"),
     ):
-        built_run(log, store.parent, 1, 2, {})
+        built_run(log, log.store_id, store.parent, 1, 2, {})

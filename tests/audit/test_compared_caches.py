@@ -174,7 +174,7 @@ def test_the_longest_chain_passes_over_runs_that_follow_nothing(
         before = log.recorded_at(first - 1) if first > 1 else 0
         metadata = RunMetadata(
             format_version=RUN_FORMAT_VERSION,
-            store_id=log.store_id,
+            content_id=log.store_id,
             first_position=first,
             last_position=last,
             preceding_recorded_at=before if preceding < 0 else preceding,

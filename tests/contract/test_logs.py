@@ -103,7 +103,7 @@ class LogContract:
     def test_an_empty_log(self, log: Log) -> None:
         assert (log.position, log.commit_number) == (0, 0)
         assert (log.first_position, log.content_epoch) == (1, 0)
-        assert log.is_still_at(0)
+        assert log.is_still_at(0, 0)
         assert not log.refresh()
         assert [*log.commits(), *log.scan(), *log.dense_ends()] == []
         assert (log.commit_end(5), log.position_at(2**60)) == (0, 0)
@@ -115,9 +115,9 @@ class LogContract:
         other = self.again(log)
         for number in range(1, 8):
             commit = append(log, draft(2 * number), draft(2 * number + 1))
-            assert log.is_still_at(commit.last_position)
+            assert log.is_still_at(commit.last_position, 0)
             other.refresh()
-            assert other.is_still_at(commit.last_position)
+            assert other.is_still_at(commit.last_position, 0)
             assert list(other.commits(commit.first_position - 1)) == [commit]
         assert (other.store_id, other.position) == (log.store_id, 14)
         assert self.again(log).commit_number == 7

@@ -119,7 +119,7 @@ def test_no_changed_bit_of_a_run_gives_another_answer(
     values = [bytes([position]) * width for position in positions]
     metadata = RunMetadata(
         format_version=RUN_FORMAT_VERSION,
-        store_id=uuid.UUID(int=1),
+        content_id=uuid.UUID(int=1),
         first_position=11,
         last_position=positions[-1],
         preceding_recorded_at=0,

@@ -70,7 +70,7 @@ def metadata_of(
     """What a run of a span of positions says of itself."""
     return RunMetadata(
         format_version=RUN_FORMAT_VERSION,
-        store_id=log.store_id,
+        content_id=log.store_id,
         first_position=span[0],
         last_position=span[1],
         preceding_recorded_at=recorded[0],

@@ -36,7 +36,7 @@ MAPPED = IndexLimits(held_bytes_max=0)
 def metadata(first: int, last: int, version: int = run_file.RUN_FORMAT_VERSION) -> RunMetadata:
     return RunMetadata(
         format_version=version,
-        store_id=UUID(int=7),
+        content_id=UUID(int=7),
         first_position=first,
         last_position=last,
         preceding_recorded_at=first - 1,

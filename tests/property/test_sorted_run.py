@@ -62,7 +62,7 @@ def written(
     arrays = [pa.array(column, kind) for column, kind in zip(columns, types, strict=True)]
     metadata = RunMetadata(
         format_version=RUN_FORMAT_VERSION,
-        store_id=UUID(int=1),
+        content_id=UUID(int=1),
         first_position=number + 1,
         last_position=number + 1,
         preceding_recorded_at=0,
