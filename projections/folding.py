@@ -14,7 +14,7 @@ import pyarrow.compute as compute
 from eventstore.log import record as kinds
 from eventstore.log.columns import VALUE_TYPE
 
-TABLES_FORMAT_VERSION: Final = 4
+TABLES_FORMAT_VERSION: Final = 5
 
 NOT_ENDED: Final = 9_223_372_036_854_775_807
 """`valid_to` of the version that is current."""
@@ -38,7 +38,7 @@ _PROPERTY_DEFINITIONS: Final = """
     valid_from BIGINT, valid_to BIGINT
 """
 SCHEMA: Final = f"""
-CREATE TABLE checkpoint (
+CREATE TABLE folded_position (
     format_version INTEGER, store_id VARCHAR, position BIGINT, recorded_at BIGINT
 );
 CREATE TABLE types (

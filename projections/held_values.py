@@ -157,7 +157,7 @@ class HeldValues:
         elif len(self._touched) > TOUCHED_MAX:
             self._read_further(tables)
         if key not in self._held and self._has_room(key, tables):
-            position = tables.checkpoint()
+            position = tables.folded_position()
             self._held[key] = _Held(_read_part(key, tables, 0), position, _NOTHING)
 
     def _has_room(self, key: _Key, tables: Tables) -> bool:

@@ -123,7 +123,7 @@ class Planner:
             self._held.note_use(listing.kind.name, where.look_up.property, wanted, self._tables())
 
     def _scan(self, listing: Listing, reason: str) -> Scan:
-        folded = self._tables().checkpoint()
+        folded = self._tables().folded_position()
         if listing.as_of <= folded:
             return Scan(reason, listing, folded)
         laid_over = self._recent.touched(listing, folded)

@@ -40,8 +40,8 @@ from eventstore.projections.tables_file import (
     ONE_THREAD_RECORDS_MAX,
     OpenedTables,
     as_duckdb_error,
-    checkpoint_of,
     failed,
+    folded_position_of,
     is_damage,
     is_in_use,
     left_to_the_parent,
@@ -69,8 +69,8 @@ _UNDEFINED: Final = (duckdb.CatalogException, duckdb.BinderException)
 
 _OPENINGS_MAX: Final = 5
 
-_MOVE_CHECKPOINT: Final = """
-UPDATE checkpoint SET position = $position, recorded_at = $recorded_at WHERE position = $before
+_MOVE_FOLDED_POSITION: Final = """
+UPDATE folded_position SET position = $position, recorded_at = $recorded_at WHERE position = $before
 """
 
 _Answer = TypeVar("_Answer")
@@ -95,7 +95,7 @@ class Tables:
         self._mutex = threading.RLock()
         self._is_child = False
         self._opened: OpenedTables | None = None
-        self._checkpoint = 0
+        self._folded_position = 0
         self._promised = 0
         """What callers know to be folded: it is folded again if the tables are made anew."""
         self._folds_seen = -1
@@ -113,30 +113,30 @@ class Tables:
         self._statements = {}
         self._is_child = True
 
-    def checkpoint(self) -> int:
+    def folded_position(self) -> int:
         """The position up to which the tables are folded."""
         with self._mutex:
             self._notice_folds()
-            self._promised = max(self._promised, self._checkpoint)
-            return self._checkpoint
+            self._promised = max(self._promised, self._folded_position)
+            return self._folded_position
 
     def fold(self, upto: int, progress: Progress | None = None) -> None:
         """Fold the whole log, if the tables do not reach to a position of it yet."""
         with self._mutex:
             self._connection()
             self._promised = max(self._promised, upto)
-            if upto <= self._checkpoint:
+            if upto <= self._folded_position:
                 return
             self._notice_folds()
-            if upto <= self._checkpoint:
+            if upto <= self._folded_position:
                 return
             is_saved = self._opened is not None and self._opened.path is not None
-            if self._read_only and (is_saved or (self._saves and not self._checkpoint)):
+            if self._read_only and (is_saved or (self._saves and not self._folded_position)):
                 # The file is out of date by now, and must not be written as it is opened.
                 self.close()
                 opening = open_tables(self._log, self._path) if self._saves else None
                 self._take(opening or open_tables_apart(self._log))
-                if upto <= self._checkpoint:
+                if upto <= self._folded_position:
                     # Another process was faster.
                     self._let_others_read()
                     return
@@ -162,7 +162,7 @@ class Tables:
             if isinstance(opened, OpenedTables):
                 self._take(opened)
                 self._fold_log(upto, progress, end=upto)
-            return self._checkpoint
+            return self._folded_position
 
     def _let_others_read(self) -> None:
         """Give up a file that was opened to save in it: the next call opens it to read."""
@@ -209,14 +209,15 @@ class Tables:
     def query_of(self, listing: Listing) -> tuple[str, dict[str, Any]]:
         """The query that `listed` asks once the tables are folded that far, and its parameters."""
         with self._mutex:
-            folded = self._checkpoint
+            folded = self._folded_position
         newest = folded if listing.as_of <= folded else self._log.position
         return listing_sql(listing, is_now=listing.as_of == newest)
 
     def arrow(self, sql: str, parameters: dict[str, Any]) -> pa.Table:
         """A query's rows as columns, for very many of them."""
         return self.asked(
-            lambda cursor: cursor.sql(sql, params=parameters).to_arrow_table(), self.checkpoint()
+            lambda cursor: cursor.sql(sql, params=parameters).to_arrow_table(),
+            self.folded_position(),
         )
 
     def asked(
@@ -262,7 +263,7 @@ class Tables:
         for _ in range(_OPENINGS_MAX):
             self.fold(upto)
             self._connection()
-            if self._opened is not None and upto <= self._checkpoint:
+            if self._opened is not None and upto <= self._folded_position:
                 return self._opened
             # Closed, because others have taken the file or removed it.
         self.close()
@@ -304,19 +305,19 @@ class Tables:
         if folds.started != folds.finished:
             return False
         self._notice_folds()
-        return position == self._checkpoint
+        return position == self._folded_position
 
     def _notice_folds(self) -> None:
         """Take notice of what other objects of this process have folded into the same file."""
         connection, finished = self._connection(), folds.finished
         if self._folds_seen != finished:
             self._folds_seen = finished
-            self._checkpoint = checkpoint_of(connection, self._log) or 0
+            self._folded_position = folded_position_of(connection, self._log) or 0
 
     def _take(self, opened: OpenedTables) -> duckdb.DuckDBPyConnection:
         self._opened = opened
         self._statements.clear()
-        self._checkpoint = checkpoint_of(opened.connection, self._log) or 0
+        self._folded_position = folded_position_of(opened.connection, self._log) or 0
         return opened.connection
 
     def _start_over_after(self, error: duckdb.Error) -> None:
@@ -349,51 +350,51 @@ class Tables:
     @long_work("Folding the log")
     def _fold_log(self, upto: int, progress: Progress | None, end: int | None = None) -> None:
         """Fold up to a position at least: all that the log has, or as far as an `end`."""
-        start, end = self._checkpoint, self._log.position if end is None else end
+        start, end = self._folded_position, self._log.position if end is None else end
         if end - start > FOLDED_ROWS_MAX:
             _LOGGER.info("folding positions %d to %d into the projections", start + 1, end)
-        while self._checkpoint < upto:
-            for batch in merged(self._log.scan(self._checkpoint, end, FOLDED_COLUMNS)):
+        while self._folded_position < upto:
+            for batch in merged(self._log.scan(self._folded_position, end, FOLDED_COLUMNS)):
                 if not self._fold_batch(batch):
                     # Another object of this process was faster.
-                    before = self._checkpoint
-                    self._checkpoint = checkpoint_of(self._connection(), self._log) or 0
-                    if self._checkpoint <= before:
+                    before = self._folded_position
+                    self._folded_position = folded_position_of(self._connection(), self._log) or 0
+                    if self._folded_position <= before:
                         raise InternalError(
                             f"the projections' tables stay at position {before}: run `eventstore "
                             "rebuild`"
                         )
                     break
                 if progress is not None:
-                    progress(self._checkpoint - start, end - start)
+                    progress(self._folded_position - start, end - start)
         is_kept = self._opened is not None and self._opened.path is not None
-        if is_kept and start <= ONE_THREAD_RECORDS_MAX < self._checkpoint:
+        if is_kept and start <= ONE_THREAD_RECORDS_MAX < self._folded_position:
             # The next call opens it anew, with as many threads as there are.
             self.close()
 
     def _fold_batch(self, batch: pa.RecordBatch) -> bool:
         """Fold the batch after the position that is folded; False when that position has moved."""
         last_position = batch["position"][-1].as_py()
-        checkpoint = {
-            "before": self._checkpoint,
+        moved = {
+            "before": self._folded_position,
             "position": last_position,
             "recorded_at": self._log.recorded_at(last_position),
         }
         with writing_to(None if self._opened is None else self._opened.path):
             folds.start()
             try:
-                is_moved = self._fold_in_transaction(batch, checkpoint)
+                is_moved = self._fold_in_transaction(batch, moved)
             finally:
                 folds.finish()
         if is_moved:
-            self._checkpoint = last_position
+            self._folded_position = last_position
         return is_moved
 
-    def _fold_in_transaction(self, batch: pa.RecordBatch, checkpoint: dict[str, int]) -> bool:
+    def _fold_in_transaction(self, batch: pa.RecordBatch, moved: dict[str, int]) -> bool:
         self._execute("BEGIN")
         try:
             # First, so that of two folds of the same positions one stops before it adds rows.
-            is_moved = self._execute(_MOVE_CHECKPOINT, checkpoint).fetchall() == [(1,)]
+            is_moved = self._execute(_MOVE_FOLDED_POSITION, moved).fetchall() == [(1,)]
             if is_moved:
                 for change in table_changes(batch):
                     apply_change(change, self._connection(), self._execute)

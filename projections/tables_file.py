@@ -33,9 +33,9 @@ IN_MEMORY_RECORDS_MAX: Final = 131_072
 ONE_THREAD_RECORDS_MAX: Final = 131_072
 """On tables of up to this many records, sharing a query out takes longer than running it."""
 
-_CHECKPOINT: Final = """
+_FOLDED_POSITION: Final = """
 SELECT format_version::INTEGER, store_id::VARCHAR, position::BIGINT, recorded_at::BIGINT
-FROM checkpoint LIMIT 2
+FROM folded_position LIMIT 2
 """
 
 _opening: Final = threading.RLock()
@@ -234,13 +234,13 @@ def remove_tables(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def checkpoint_of(connection: duckdb.DuckDBPyConnection, log: Log) -> int | None:
+def folded_position_of(connection: duckdb.DuckDBPyConnection, log: Log) -> int | None:
     """The position up to which the tables are folded; None when they are not this log's.
 
     For tables that are known to be as they were made.
     """
     try:
-        rows = connection.execute(_CHECKPOINT).fetchall()
+        rows = connection.execute(_FOLDED_POSITION).fetchall()
     except (duckdb.CatalogException, duckdb.BinderException, duckdb.ConversionException):
         return None
     if len(rows) != 1 or None in rows[0] or rows[0][2] < 0:
@@ -335,7 +335,7 @@ def _is_usable(connection: duckdb.DuckDBPyConnection, log: Log, path: Path) -> b
         what = ", ".join(others)
         _LOGGER.warning("%s has more in it than tables (%s): building it again", path, what)
         return False
-    if checkpoint_of(connection, log) is None:
+    if folded_position_of(connection, log) is None:
         _LOGGER.info("%s is of another log or format: building it again", path)
         return False
     return True
@@ -352,7 +352,7 @@ def _created(log: Log, database: str) -> duckdb.DuckDBPyConnection:
         connection.execute("BEGIN")
         connection.execute(SCHEMA)
         identity = [TABLES_FORMAT_VERSION, str(content_id(log))]
-        connection.execute("INSERT INTO checkpoint VALUES (?, ?, 0, 0)", identity)
+        connection.execute("INSERT INTO folded_position VALUES (?, ?, 0, 0)", identity)
         connection.execute("COMMIT")
     except duckdb.Error:
         connection.close()

@@ -33,7 +33,11 @@ from eventstore.projections.run_folder import run_path
 from eventstore.projections.run_writing import write_run_file
 from eventstore.projections.sorted_run import SortedRun
 from eventstore.projections.tables import Tables
-from eventstore.projections.tables_file import checkpoint_of, has_irregular, open_tables_to_compare
+from eventstore.projections.tables_file import (
+    folded_position_of,
+    has_irregular,
+    open_tables_to_compare,
+)
 
 DISAGREES: Final = "a cache does not agree with the log, which is sound; it can be rebuilt: "
 
@@ -191,7 +195,7 @@ def _tables_findings(log: Log, path: Path, not_checked: list[str]) -> Iterator[F
             return
         with opened:
             # What is defined comes first: a view in place of a table may be endless.
-            position = checkpoint_of(opened, log) if has_tables_as_made(opened) else None
+            position = folded_position_of(opened, log) if has_tables_as_made(opened) else None
             if position is None:
                 not_checked.append(_unusable(path, "it is of another log, format or version"))
                 return
@@ -228,7 +232,7 @@ def _digests(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
         name: connection.execute(_DIGEST.format(f'"{name}"')).fetchall()
         for name in names
         # Its position may be that of a commit that is not the last of a batch.
-        if name != "checkpoint"
+        if name != "folded_position"
     }
     found["the definitions"] = connection.execute(_OBJECTS).fetchall()
     return found

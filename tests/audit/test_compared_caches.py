@@ -321,7 +321,7 @@ class _Tables:
     def fold(self, _: int) -> None:
         self.folds += 1
 
-    def checkpoint(self) -> int:
+    def folded_position(self) -> int:
         return 3
 
 

@@ -68,7 +68,7 @@ def put_and_fold(projections: Projections) -> int:
 def folded(log: DirectoryLog) -> int:
     """How far the file is folded. That it opens otherwise shows that nobody has it open."""
     with duckdb.connect(str(database(log)), config={"threads": 1}) as connection:
-        ((position,),) = connection.execute("SELECT position FROM checkpoint").fetchall()
+        ((position,),) = connection.execute("SELECT position FROM folded_position").fetchall()
     assert isinstance(position, int)
     return position
 
@@ -114,7 +114,7 @@ def test_a_query_keeps_the_file_open_and_sees_what_was_folded(projections: Proje
     assert artifact_ids(projections) == [*range(1, 9)]
     opened = tables._opened
     assert put_and_fold(projections) == 15
-    assert tables.checkpoint() == 15
+    assert tables.folded_position() == 15
     assert tables._opened is opened
     assert artifact_ids(projections) == [*range(1, log.position + 1)]
 

@@ -217,8 +217,8 @@ def test_verify_finds_forged_tables(directory: Path, sql: str) -> None:
 OTHER_DEFINITIONS = (
     "DROP TABLE events",
     "DROP TABLE artifact_properties",
-    "DROP TABLE checkpoint",
-    "ALTER TABLE checkpoint DROP COLUMN recorded_at",
+    "DROP TABLE folded_position",
+    "ALTER TABLE folded_position DROP COLUMN recorded_at",
     "ALTER TABLE events DROP COLUMN time",
     "ALTER TABLE artifacts RENAME COLUMN uri TO other",
     "ALTER TABLE artifacts ADD COLUMN other INTEGER",
@@ -301,8 +301,9 @@ def test_no_view_is_run_before_it_is_looked_at(
 ) -> None:
     with duckdb.connect(str(directory / "projections" / "tables.duckdb")) as connection:
         connection.execute(
-            "DROP TABLE checkpoint; CREATE VIEW checkpoint AS SELECT error('it was run') AS "
-            "format_version, 'x' AS store_id, 1 AS position, 1 AS recorded_at"
+            "DROP TABLE folded_position; CREATE VIEW folded_position AS SELECT "
+            "error('it was run') AS format_version, 'x' AS store_id, 1 AS position, "
+            "1 AS recorded_at"
         )
     with eventstore.open(directory) as store:
         (words,) = store.verify().not_checked
@@ -322,9 +323,9 @@ def test_no_macro_is_run_before_it_is_looked_at(name: str, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("value", ["position = NULL", "position = -5", "recorded_at = NULL"])
-def test_a_checkpoint_of_no_sense_is_not_believed(directory: Path, value: str) -> None:
+def test_a_folded_position_of_no_sense_is_not_believed(directory: Path, value: str) -> None:
     with duckdb.connect(str(directory / "projections" / "tables.duckdb")) as connection:
-        connection.execute(f"UPDATE checkpoint SET {value}")
+        connection.execute(f"UPDATE folded_position SET {value}")
     with eventstore.open(directory) as store:
         assert store.sql("SELECT count(*) FROM artifacts").rows() == [(300,)]
 
@@ -389,7 +390,7 @@ def _junk(path: Path) -> None:
 
 def _old_version(path: Path) -> None:
     with duckdb.connect(str(path)) as connection:
-        connection.execute("UPDATE checkpoint SET format_version = format_version - 1")
+        connection.execute("UPDATE folded_position SET format_version = format_version - 1")
 
 
 def _empty_database(path: Path) -> None:

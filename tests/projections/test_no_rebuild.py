@@ -83,7 +83,7 @@ def test_a_lack_of_memory_or_space_builds_nothing_again(
         raise error
 
     with pytest.raises(errors.ResourceExhaustedError):
-        tables.asked(lacking, tables.checkpoint())
+        tables.asked(lacking, tables.folded_position())
     assert _folds(store) == before
     assert "again" not in caplog.text
     assert store.sql("SELECT count(*) FROM artifacts").rows() == [(50,)]

@@ -180,7 +180,7 @@ def test_links_that_were_just_put_are_laid_over(store: eventstore.MetadataStore)
         assert node_id in plan.laid_over
         rows = planner.find(asked(store, query)).rows
         assert {*rows} - {*before} == {(node_id, node_id)}
-        assert tables.checkpoint() == folded
+        assert tables.folded_position() == folded
 
 
 def test_what_depends_on_more_than_nodes_and_links_is_folded(
@@ -230,7 +230,7 @@ def test_an_explanation_has_the_query_and_runs_nothing(store: eventstore.Metadat
     said = store.explain(options)
     assert (said.way, said.candidates, said.folded_position) == ("scan", None, 0)
     assert (said.fold_to, said.laid_over) == (store.log_position(), 0)
-    assert tables.checkpoint() == 0
+    assert tables.folded_position() == 0
     found = [node.id for node in store.get_artifacts(options)]
     assert store.explain(options).fold_to is None
     assert said.sql is not None

@@ -75,7 +75,7 @@ def test_another_configuration_in_this_process_counts_as_in_use(log: DirectoryLo
     projections.close()
     held = duckdb.connect(str(database(log)), config={"threads": 1})
     assert artifact_ids(Projections(log)) == [1, 2, 3, 4, 5]
-    assert held.execute("SELECT position FROM checkpoint").fetchall() == [(6,)]
+    assert held.execute("SELECT position FROM folded_position").fetchall() == [(6,)]
     held.close()
 
 
@@ -203,7 +203,7 @@ def test_what_was_folded_is_there_after_another_thread_has_emptied_the_tables(
     before = tables.query(_COUNT, {})
     tables.clear()
     assert tables.query(_COUNT, {}) == before == [(5,)]
-    assert tables.checkpoint() == log.position
+    assert tables.folded_position() == log.position
     tables.clear()
     assert tables.query(_COUNT, {}) == before
     tables.close()

@@ -108,7 +108,7 @@ def test_the_tables_of_another_log_or_history_are_built_again(
 
     database(log).write_bytes(content)
     connection = duckdb.connect(str(database(log)))
-    connection.execute("UPDATE checkpoint SET recorded_at = recorded_at - 1")
+    connection.execute("UPDATE folded_position SET recorded_at = recorded_at - 1")
     connection.execute("DELETE FROM artifacts WHERE id = 3")
     connection.close()
     assert artifact_ids(Projections(log)) == [1, 2, 3, 4, 5]
@@ -159,10 +159,10 @@ def test_the_position_asked_for_decides_whether_to_fold(log: DirectoryLog) -> No
     progress: list[tuple[int, int]] = []
     tables.fold(3, lambda done, of: progress.append((done, of)))
     assert progress == [(6, 6)]
-    assert tables.checkpoint() == 6
+    assert tables.folded_position() == 6
     append(log, draft(6))
     tables.fold(6, lambda done, of: progress.append((done, of)))
-    assert tables.checkpoint() == 6
+    assert tables.folded_position() == 6
     tables.fold(7, lambda done, of: progress.append((done, of)))
     assert progress[1:] == [(1, 1)]
     tables.close()
@@ -247,7 +247,7 @@ def test_small_tables_are_queried_by_one_thread_until_they_grow(
     append(log, draft(2))
     tables.fold(log.position)
     assert tables.query(threads, {}) == [(os.cpu_count(),)]
-    assert tables.checkpoint() == log.position
+    assert tables.folded_position() == log.position
     tables.close()
 
 

@@ -159,7 +159,7 @@ HARMFUL = [
     "DELETE FROM artifacts",
     'DELETE FROM "{database}".main.artifacts',
     'DROP TABLE "{database}".main.events',
-    "INSERT INTO \"{database}\".main.checkpoint VALUES (1, 'x', 1, 1)",
+    "INSERT INTO \"{database}\".main.folded_position VALUES (1, 'x', 1, 1)",
     'CREATE TABLE "{database}".main.mine (a INTEGER)',
     "ATTACH '{folder}/other.duckdb'",
     "COPY artifacts TO '{folder}/out.csv'",
