@@ -109,6 +109,16 @@ def commits_of(batches: Iterable[pa.RecordBatch]) -> Iterator[Commit]:
         raise _forged(pending[-1], "it has no last record")
 
 
+def in_sequence(commits: Iterable[Commit]) -> Iterator[Commit]:
+    """The commits, as long as each follows on the one before. Raises DataLossError."""
+    number = None
+    for commit in commits:
+        if number is not None and commit.number != number:
+            raise _forged(commit.records[0], f"commit {number} was to come")
+        yield commit
+        number = commit.number + 1
+
+
 def _forged(record: Record, fault: str) -> errors.DataLossError:
     return errors.DataLossError(
         f"commit {record.commit}, at position {record.position}, is damaged: {fault}; run "

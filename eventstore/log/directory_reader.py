@@ -17,7 +17,7 @@ from eventstore.log.closed_segments import (
     segment_at,
     segment_of,
 )
-from eventstore.log.commit import commits_of
+from eventstore.log.commit import commits_of, in_sequence
 from eventstore.log.creation import CACHE_FOLDER
 from eventstore.log.followed_directory import FollowedDirectory, opened
 from eventstore.log.ipc_stream import Messages
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import pyarrow.dataset
 
 _Answer = TypeVar("_Answer")
+_Part = TypeVar("_Part")
 
 
 class DirectoryReader(FollowedDirectory):
@@ -52,7 +53,15 @@ class DirectoryReader(FollowedDirectory):
             self.commit_end(after),
             self.commit_end(self.position if upto is None else upto),
         )
-        for commit in commits_of(self._stored_batches(start, end, columns)):
+        commits = self._stored(
+            start,
+            end,
+            lambda messages, _after, _upto: messages.commits(),
+            lambda segment, after, upto: commits_of(
+                self._closed.batches(segment, after, upto, columns, derived=False)
+            ),
+        )
+        for commit in in_sequence(commits):
             if commit.first_position > after:
                 yield commit
 
@@ -63,7 +72,15 @@ class DirectoryReader(FollowedDirectory):
 
         names = list(columns) if columns is not None else RECORD_SCHEMA.names
         is_derived = not set(names) <= set(ACTIVE_SCHEMA.names)
-        for batch in self._stored_batches(after, upto, names, derived=is_derived):
+        batches = self._stored(
+            after,
+            upto,
+            partial(_decoded, derived=is_derived),
+            lambda segment, after, upto: self._closed.batches(
+                segment, after, upto, names, derived=is_derived
+            ),
+        )
+        for batch in batches:
             yield batch.select(names)
 
     def commit_end(self, position: int) -> int:
@@ -175,10 +192,14 @@ class DirectoryReader(FollowedDirectory):
         with self._mutex:
             return self._manifest.segments
 
-    def _stored_batches(
-        self, after: int, upto: int | None, columns: list[str], *, derived: bool = False
-    ) -> Iterator[pa.RecordBatch]:
-        """The records in (after, upto]."""
+    def _stored(
+        self,
+        after: int,
+        upto: int | None,
+        of_messages: Callable[[Messages, int, int], Iterator[_Part]],
+        of_segment: Callable[[Segment, int, int], Iterator[_Part]],
+    ) -> Iterator[_Part]:
+        """What has the records in (after, upto], of messages and of closed or sealed segments."""
         upto = self.position if upto is None else min(upto, self.position)
         while after < upto:
             with self._mutex:
@@ -192,12 +213,10 @@ class DirectoryReader(FollowedDirectory):
                 with translating("reading", path):
                     if segment is None:
                         end = min(upto, messages.last_position)
-                        yield from _decoded(messages, after, end, derived=derived)
+                        yield from of_messages(messages, after, end)
                     else:
                         end = min(upto, segment.last_position)
-                        yield from self._closed.batches(
-                            segment, after, end, columns, derived=derived
-                        )
+                        yield from of_segment(segment, after, end)
             except SegmentMovedError as error:
                 self._follow(error.segment)
             else:

@@ -6,15 +6,14 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from eventstore import errors
 from eventstore.log import acknowledged
 from eventstore.log.active_segment import ActiveSegmentFile
 from eventstore.log.closed_segments import ClosedSegments
-from eventstore.log.commit import commits_of
+from eventstore.log.commit import in_sequence
 from eventstore.log.creation import LOG_FOLDER
 from eventstore.log.followed_segment import Held
 from eventstore.log.forking import open_at_first_use, renew_in_children
@@ -30,6 +29,9 @@ from eventstore.log.os_errors import translated, translating
 from eventstore.log.regular_file import is_irregular, open_regular
 from eventstore.log.store_place import StorePlace
 from eventstore.log.writers_lock import WritersLock
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 _Answer = TypeVar("_Answer")
 
@@ -269,9 +271,8 @@ class FollowedDirectory:
 
     def _newest_head(self) -> bytes | None:
         if self.position >= self._active.first_position:
-            newest = self._active.messages(self.position - 1, self.position).batches()[-1]
-            head: bytes = newest.column("tree_head")[-1].as_py()
-            return head
+            *_, newest = self._active.messages(self.position - 1, self.position).commits()
+            return newest.tree_head
         segments = self._manifest.segments
         return bytes.fromhex(segments[-1].tree_head) if segments else None
 
@@ -283,7 +284,7 @@ class FollowedDirectory:
             frontier = Frontier(segments[-1].last_position, subtrees)
         while frontier.size < self.position:
             messages = self._active.messages(frontier.size, self.position)
-            for commit in commits_of(messages.batches()):
+            for commit in in_sequence(messages.commits()):
                 frontier.extend(leaf_hashes(self.store_id, commit.records))
         return frontier
 

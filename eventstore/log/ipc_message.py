@@ -1,26 +1,49 @@
-"""Write a commit as the Arrow IPC message that Arrow would write, without building Arrow arrays.
+"""Write a commit as the Arrow IPC message that Arrow would write, and read it, without Arrow.
 
-Fifteen arrays of one row cost Arrow several times what the rest of a put costs. A message is a
-flatbuffer, the same for every record batch of a schema but for lengths and offsets at fixed places,
-and a body of buffers: Arrow makes the first one, and the places are filled in here.
+Fifteen arrays of one row cost Arrow several times what the rest of a put costs, and importing it
+takes longer than opening a store. A message is a flatbuffer, the same for every record batch of a
+schema but for lengths and offsets at fixed places, and a body of buffers.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from functools import cache, lru_cache
-from itertools import accumulate
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import accumulate, pairwise
+from operator import le
+from typing import Any, Final, NamedTuple
 
-from eventstore.log.record import KINDS, Commit
+from eventstore.log.record import KINDS, Commit, Record
 
 CHECKSUM_BYTES = 32
 
 _INT64, _VARIABLE = -1, 0
 """What a column holds, besides values of a fixed number of bytes."""
 
+_WIDTHS: Final = (
+    *(_INT64, _INT64, _INT64, _VARIABLE, _INT64, _INT64, _INT64),
+    *(_VARIABLE, _VARIABLE, _VARIABLE, 16, 32, _VARIABLE, _VARIABLE, _VARIABLE),
+)
+"""Those of all columns of ACTIVE_SCHEMA."""
+
+BODY_LENGTH_AT, ROWS_AT, BUFFERS_AT, NODES_AT = 40, 72, 88, 688
+"""Where the numbers stand in the metadata that are not the same in each message."""
+
+_BUFFERS_COUNT: Final = (NODES_AT - BUFFERS_AT) // 16
+_METADATA: Final = (
+    bytes.fromhex(
+        "ffffffff 98030000 14000000 00000000 0c001600 06000500 08000c00 0c000000"
+        "00030400 18000000 00000000 00000000 00000a00 18000c00 04000800 0a000000"
+        "6c020000 10000000 00000000 00000000 00000000 25000000"
+    ).ljust(NODES_AT - 4, b"\0")
+    + len(_WIDTHS).to_bytes(4, "little")
+    + bytes(16 * len(_WIDTHS))
+)
+"""What Arrow puts before the body of a record batch of ACTIVE_SCHEMA, with zeros for numbers."""
+
 _KIND_BYTES = {kind: kind.encode() for kind in KINDS}
+_KIND_NAMES = {encoded: kind for kind, encoded in _KIND_BYTES.items()}
 _NO_CHECKSUM = bytes(CHECKSUM_BYTES)
 _PREFIX_BYTES = 8
 # Places in a flatbuffer table's vtable: Message.header, Message.bodyLength; RecordBatch.length,
@@ -29,34 +52,6 @@ _HEADER, _BODY_LENGTH = 8, 10
 _LENGTH, _NODES, _BUFFERS = 4, 6, 8
 _NEVER_NULL = 5
 """The first columns, in which every record has a value."""
-
-
-class _Template:
-    """The metadata of a record batch's message, and where in it the numbers stand."""
-
-    def __init__(self) -> None:
-        import pyarrow as pa
-
-        from eventstore.log.columns import ACTIVE_SCHEMA
-
-        columns = [pa.nulls(1, field.type) for field in ACTIVE_SCHEMA]
-        batch_of_one = pa.RecordBatch.from_arrays(columns, names=ACTIVE_SCHEMA.names)
-        message = batch_of_one.serialize().to_pybytes()
-        end = _PREFIX_BYTES + int.from_bytes(message[4:8], "little")
-        self.metadata = message[:end]
-        table = _table_at(message, _PREFIX_BYTES)
-        self.body_length = _field(message, table, _BODY_LENGTH)
-        batch = _table_at(message, _field(message, table, _HEADER))
-        self.length = _field(message, batch, _LENGTH)
-        # A vector starts with the number of its elements.
-        self.nodes = _table_at(message, _field(message, batch, _NODES)) + 4
-        self.buffers = _table_at(message, _field(message, batch, _BUFFERS)) + 4
-
-
-@cache
-def message_template() -> _Template:
-    """Made once: the first call imports Arrow, which takes long."""
-    return _Template()
 
 
 def _field(message: bytes | memoryview, table: int, place: int) -> int:
@@ -187,6 +182,104 @@ def commit_message(commit: Commit) -> bytes:
     return metadata + b"".join(buffers)
 
 
+def commit_of_message(message: bytes | memoryview) -> Commit | None:
+    """The commit that a message was made of; None for a message that `commit_message` never makes.
+
+    Arrow reads such a one, or says what is wrong with it.
+    """
+    try:
+        return _read_commit(bytes(message))
+    except (struct.error, OverflowError, UnicodeDecodeError, KeyError, _OtherLayoutError):
+        return None
+
+
+class _OtherLayoutError(Exception):
+    """A message is laid out as Arrow may do it, and `commit_message` does not."""
+
+
+def _expect(is_ours: bool) -> None:
+    if not is_ours:
+        raise _OtherLayoutError
+
+
+def _read_commit(message: bytes) -> Commit:
+    body = len(_METADATA)
+    rows, nulls, buffers = _read_metadata(message[:body])
+    _expect(rows > 0 and not any(nulls[:_NEVER_NULL]))
+    _expect(len(message) == (buffers[-1].stop + 7) & -8)
+    held = iter(buffers)
+    columns = [
+        _read_column(width, rows, missing, message, held)
+        for width, missing in zip(_WIDTHS, nulls, strict=True)
+    ]
+    positions, numbers, moments = columns[:3]
+    heads, checksums = columns[-2:]
+    _expect(positions == [*range(positions[0], positions[0] + rows)])
+    # What is said once of a commit is the same in all records, or in the last one alone.
+    _expect(all(column.count(column[0]) == rows for column in (numbers, moments, *columns[7:10])))
+    _expect(all(column.count(None) == rows - 1 for column in (heads, checksums)))
+    _expect(heads[-1] is not None and checksums[-1] is not None)
+    columns[3] = [_KIND_NAMES[kind] for kind in columns[3]]
+    for number in (7, 8, 9):
+        text = columns[number][0]
+        columns[number] = [None if text is None else text.decode()] * rows
+    # A record has the payload before the commitment.
+    columns[11], columns[12] = columns[12], columns[11]
+    records = tuple(map(Record, *columns[:13]))
+    return Commit(numbers[0], moments[0], heads[-1], records)
+
+
+def _read_metadata(metadata: bytes) -> tuple[int, tuple[int, ...], list[slice]]:
+    """The number of rows, how many values of each column are null, and where the buffers are."""
+    rows: int = struct.unpack_from("<q", metadata, ROWS_AT)[0]
+    nodes = struct.unpack_from(f"<{2 * len(_WIDTHS)}q", metadata, NODES_AT)
+    places = struct.unpack_from(f"<{2 * _BUFFERS_COUNT}q", metadata, BUFFERS_AT)
+    lengths, nulls = places[1::2], nodes[1::2]
+    _expect(min(lengths) >= 0)
+    # All that is not compared here is as it is always.
+    _expect(_metadata(rows, nulls, lengths)[0] == metadata)
+    starts = [len(metadata) + start for start in places[::2]]
+    return rows, nulls, [slice(a, a + n) for a, n in zip(starts, lengths, strict=True)]
+
+
+def _read_column(
+    width: int, rows: int, missing: int, message: bytes, buffers: Iterator[slice]
+) -> list[Any]:
+    """The values of a column, the next of whose buffers are taken."""
+    validity = message[next(buffers)]
+    if missing == rows:
+        held = [message[next(buffers)] for _ in range(2 if width == _VARIABLE else 1)]
+        _expect((validity, *held) == _absent(width, rows))
+        return [None] * rows
+    is_there = _read_validity(validity, rows, missing)
+    values: list[Any]
+    if width == _INT64:
+        values = [*_int64s(rows).unpack(message[next(buffers)])]
+    elif width == _VARIABLE:
+        offsets = _int32s(rows + 1).unpack(message[next(buffers)])
+        data = message[next(buffers)]
+        _expect(offsets[0] == 0 and offsets[-1] == len(data) and all(map(le, offsets, offsets[1:])))
+        values = [data[start:end] for start, end in pairwise(offsets)]
+    else:
+        data = message[next(buffers)]
+        _expect(len(data) == rows * width)
+        values = [data[start : start + width] for start in range(0, len(data), width)]
+    if is_there is None:
+        return values
+    return [value if there == "1" else None for value, there in zip(values, is_there, strict=True)]
+
+
+def _read_validity(validity: bytes, rows: int, missing: int) -> str | None:
+    """A 1 for each value that is there and a 0 for each other one; None where all are there."""
+    if not missing:
+        _expect(not validity)
+        return None
+    _expect(len(validity) == (rows + 7) // 8)
+    bits = f"{int.from_bytes(validity, 'little'):0{rows}b}"[::-1]
+    _expect(len(bits) == rows and bits.count("0") == missing)
+    return bits
+
+
 @lru_cache(maxsize=256)
 def _metadata(
     rows: int, nulls: tuple[int, ...], lengths: tuple[int, ...]
@@ -195,15 +288,14 @@ def _metadata(
 
     Puts of one program look alike, so most are found in the cache.
     """
-    template = message_template()
     ends = list(accumulate([(length + 7) & -8 for length in lengths], initial=0))
     nodes = [number for missing in nulls for number in (rows, missing)]
     places = [number for place in zip(ends, lengths, strict=False) for number in place]
-    metadata = bytearray(template.metadata)
-    struct.pack_into("<q", metadata, template.length, rows)
-    struct.pack_into("<q", metadata, template.body_length, ends[-1])
-    struct.pack_into(f"<{len(nodes)}q", metadata, template.nodes, *nodes)
-    struct.pack_into(f"<{len(places)}q", metadata, template.buffers, *places)
+    metadata = bytearray(_METADATA)
+    struct.pack_into("<q", metadata, ROWS_AT, rows)
+    struct.pack_into("<q", metadata, BODY_LENGTH_AT, ends[-1])
+    struct.pack_into(f"<{len(nodes)}q", metadata, NODES_AT, *nodes)
+    struct.pack_into(f"<{len(places)}q", metadata, BUFFERS_AT, *places)
     padded = [(i, bytes(-length & 7)) for i, length in enumerate(lengths) if length & 7]
     return bytes(metadata), padded
 

@@ -9,14 +9,22 @@ believed.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from eventstore import errors
-from eventstore.log.commit import has_valid_checksum
-from eventstore.log.ipc_message import CHECKSUM_BYTES, UndecodableError, lacks_values
+from eventstore.log.commit import commits_of, has_valid_checksum
+from eventstore.log.ipc_message import (
+    CHECKSUM_BYTES,
+    UndecodableError,
+    commit_of_message,
+    lacks_values,
+)
+from eventstore.log.record import Commit
+from eventstore.log.record_check import envelope_fault
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,8 +56,7 @@ class Ending(Enum):
     DAMAGED = "a message that does not match its checksum"
 
 
-@dataclass(frozen=True, slots=True)
-class Walk:
+class Walk(msgspec.Struct, frozen=True):
     """The whole and valid messages from an offset on.
 
     `ends` are the offsets at which they end, ascending; `stopped_at` is where the walk stopped.
@@ -160,8 +167,7 @@ def read_batches(data: memoryview, ends: list[int], start: int) -> list[pa.Recor
     return batches
 
 
-@dataclass(frozen=True, slots=True)
-class Messages:
+class Messages(msgspec.Struct, frozen=True):
     """The whole and valid messages of consecutive commits, the last of which ends at a position.
 
     `first_index` counts those before them in the segment; `damaged_commit` makes the error for one.
@@ -172,6 +178,17 @@ class Messages:
     last_position: int
     first_index: int
     damaged_commit: Callable[[int, str], errors.DataLossError]
+
+    def commits(self) -> Iterator[Commit]:
+        """The commits, which Arrow reads only where one was not written as stores write them."""
+        start = 0
+        for number, end in enumerate(self.ends):
+            commit = commit_of_message(self.data[start:end])
+            if commit is None or any(map(envelope_fault, commit.records)):
+                yield from commits_of(self.batches()[number:])
+                return
+            yield commit
+            start = end
 
     def batches(self) -> list[pa.RecordBatch]:
         """One batch a commit."""

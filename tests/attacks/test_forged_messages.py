@@ -19,7 +19,7 @@ import eventstore
 from eventstore import errors
 from eventstore.log import DirectoryLog
 from eventstore.log.columns import ACTIVE_SCHEMA
-from eventstore.log.ipc_message import CHECKSUM_BYTES, message_template
+from eventstore.log.ipc_message import CHECKSUM_BYTES, NODES_AT, ROWS_AT
 from eventstore.log.ipc_stream import schema_message_bytes, walk_messages
 from eventstore.log.verification import verify_directory
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -222,10 +222,10 @@ def test_a_message_more(store: Path, fields: dict[str, Any]) -> None:
 
 
 def test_a_message_without_records(store: Path) -> None:
-    message, places = bytearray(of_one()), message_template()
-    struct.pack_into("<q", message, places.length, 0)
+    message = bytearray(of_one())
+    struct.pack_into("<q", message, ROWS_AT, 0)
     struct.pack_into(
-        f"<{2 * len(ACTIVE_SCHEMA)}q", message, places.nodes, *bytes(2 * len(ACTIVE_SCHEMA))
+        f"<{2 * len(ACTIVE_SCHEMA)}q", message, NODES_AT, *bytes(2 * len(ACTIVE_SCHEMA))
     )
     add(store, with_checksum(bytes(message)))
     with pytest.raises(errors.DataLossError, match="is damaged"), eventstore.open(store) as opened:

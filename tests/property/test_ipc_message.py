@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import struct
+from typing import Any
+
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from eventstore.log import record as kinds
 from eventstore.log.columns import ACTIVE_SCHEMA
-from eventstore.log.ipc_message import CHECKSUM_BYTES, commit_message
+from eventstore.log.commit import records_of
+from eventstore.log.ipc_message import (
+    BODY_LENGTH_AT,
+    BUFFERS_AT,
+    CHECKSUM_BYTES,
+    NODES_AT,
+    ROWS_AT,
+    commit_message,
+    commit_of_message,
+    lacks_values,
+)
 from eventstore.log.record import Commit, Record
 
 INT64S = st.integers(-(2**63), 2**63 - 1)
@@ -58,6 +71,48 @@ def test_arrow_reads_the_message_as_the_commit(commit: Commit) -> None:
     assert batch.equals(batch_of(commit))
     assert message.endswith(bytes(CHECKSUM_BYTES))
     assert len(message) % 8 == 0
+
+
+@given(commits())
+def test_the_commit_is_read_from_the_message(commit: Commit) -> None:
+    assert commit_of_message(commit_message(commit)) == commit
+
+
+NUMBERS_AT = [BODY_LENGTH_AT, ROWS_AT, *range(BUFFERS_AT, NODES_AT - 8, 8)]
+NUMBERS_AT += range(NODES_AT, NODES_AT + 240, 8)
+
+
+@given(commits(), st.data())
+def test_what_is_read_from_any_message_is_what_arrow_reads(commit: Commit, data: Any) -> None:
+    message = bytearray(commit_message(commit))
+    for _ in range(data.draw(st.integers(1, 3))):
+        if data.draw(st.booleans()):
+            place = data.draw(st.integers(0, len(message) - 1))
+            message[place] ^= data.draw(st.integers(1, 255))
+        else:
+            place = data.draw(st.sampled_from(NUMBERS_AT))
+            before = struct.unpack_from("<q", message, place)[0]
+            number = before + data.draw(st.sampled_from([-8, -1, 1, 8, 2**40]))
+            struct.pack_into("<q", message, place, number)
+    read = commit_of_message(message)
+    if read is not None:
+        batch = pa.ipc.read_record_batch(pa.py_buffer(message), ACTIVE_SCHEMA)
+        batch.validate(full=True)
+        assert not lacks_values(memoryview(message))
+        assert tuple(records_of(batch)) == read.records
+        assert batch.column("tree_head").to_pylist()[-1] == read.tree_head
+
+
+def test_what_precedes_the_body_is_arrows_own() -> None:
+    columns = [pa.nulls(1, field.type) for field in ACTIVE_SCHEMA]
+    made = pa.RecordBatch.from_arrays(columns, names=ACTIVE_SCHEMA.names)
+    message = bytearray(made.serialize().to_pybytes())
+    record = Record(7, 3, 1_700_000, kinds.ARTIFACT, 5, 4, 2, "a", "b", "c", bytes(16), b"p", None)
+    ours = bytearray(commit_message(Commit(3, 1_700_000, bytes(32), (record,))))
+    for place in NUMBERS_AT:
+        message[place : place + 8] = ours[place : place + 8] = bytes(8)
+    end = 8 + int.from_bytes(message[4:8], "little")
+    assert message[:end] == ours[:end]
 
 
 def test_a_message_without_nulls_in_a_column_is_arrows_own_to_the_byte() -> None:
