@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Final
 
 OK: Final = 0
@@ -180,6 +179,8 @@ def exception_type_from_error_code(error_code: int) -> type[StatusError]:
 def make_exception(message: str, error_code: int) -> StatusError:
     """The error of a canonical code; UnknownError for a code without a class."""
     if error_code == INTERNAL:
+        import logging
+
         logging.getLogger(__name__).warning("internal error: %s", message)
     return _CLASSES.get(error_code, UnknownError)(message)  # type: ignore[call-arg]
 

@@ -7,7 +7,6 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, TypeAlias
 
 from eventstore.errors import InvalidArgumentError
-from eventstore.plain_json import moment_of_milliseconds, moment_text
 
 if TYPE_CHECKING:
     from eventstore.log import Log
@@ -36,10 +35,10 @@ def position_of(
     if isinstance(moment, datetime):
         if moment.tzinfo is None:
             raise InvalidArgumentError(
-                f"{moment_text(moment)} has no time zone: pass an aware datetime, such as "
+                f"{_shown_moment(moment)} has no time zone: pass an aware datetime, such as "
                 "datetime.now(timezone.utc)"
             )
-        position = _position_at(log, _microseconds(moment), said or moment_text(moment))
+        position = _position_at(log, _microseconds(moment), said or _shown_moment(moment))
     elif isinstance(moment, bool) or not isinstance(moment, int):
         raise InvalidArgumentError(
             f"as of {moment!r}: pass a position, an aware datetime, or milliseconds since the epoch"
@@ -97,6 +96,8 @@ def _position_at(log: Log, recorded_at: int, shown: str) -> int:
 
 
 def _shown_moment(moment: Moment) -> str:
+    from eventstore.plain_json import moment_of_milliseconds, moment_text
+
     if isinstance(moment, datetime):
         return moment_text(moment)
     if moment < MILLISECONDS_MIN:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import threading
 from collections.abc import Iterator
-from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Final
 
+from eventstore.late_logger import late_logger
 from eventstore.log import Log
 from eventstore.log.forking import renew_in_children
 
-_LOGGER = logging.getLogger("eventstore.projections")
+_LOGGER = late_logger("eventstore.projections")
 
 _LOOKS_PER_ROUND: Final = 8
 """How often it is looked for what was sealed since in each round of records."""
 
 _importing: Final = threading.RLock()
+
+
+class _HaltedError(Exception):
+    """Nothing is to be folded any more."""
 
 
 class BackgroundFolding:
@@ -91,7 +94,7 @@ class BackgroundFolding:
                     self._folded = tables.fold_in_file(sealed, self._go_on)
                 finally:
                     tables.close()
-        except CancelledError:
+        except _HaltedError:
             pass
         except Exception as error:
             _LOGGER.warning("folding into %s failed, a query does it: %s", self._path, error)
@@ -102,7 +105,7 @@ class BackgroundFolding:
     def _go_on(self, _done: int, _of: int) -> None:
         # The interpreter waits at its end for this thread.
         if self._halts or not threading.main_thread().is_alive():
-            raise CancelledError
+            raise _HaltedError
 
 
 # A child that is forked amid an import could never import the same.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import threading
 from array import array
 from collections import OrderedDict
@@ -37,7 +37,7 @@ class BaseCheck:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._seed = secrets.randbits(64)
+        self._seed = int.from_bytes(os.urandom(8))
         self._mutex = threading.Lock()
         self._known: OrderedDict[int, Base] = OrderedDict()
         self._stretches: OrderedDict[int, array[int]] = OrderedDict()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
@@ -38,7 +37,7 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
     It is locked meanwhile: one that is not locked was left by a process that died.
     """
     # Not named by process or thread: containers that share a folder have equal numbers.
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
+    temporary = path.with_name(f"{path.name}.{os.urandom(8).hex()}{TEMPORARY_SUFFIX}")
     try:
         with temporary.open("xb") as file:
             # Where files cannot be locked, nobody removes them either.

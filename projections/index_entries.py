@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
+
+import msgspec
 
 from eventstore.errors import DataLossError
 from eventstore.log import Commit, kinds
@@ -29,8 +30,7 @@ PAYLOAD: Final = "payload"
 """The value that is the record's message itself; every other one is a column of ids."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """An entry that each record of a kind adds, in terms of the log's columns.
 
     The key is a column of ids, or the hash of some columns with a separator between their texts,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+import msgspec
 from xxhash import xxh3_64_intdigest
 
 from eventstore.log import kinds
@@ -29,8 +29,7 @@ CHILDREN_BY_CONTEXT: Final = 28
 REQUEST_IDS: Final = 29
 
 
-@dataclass(frozen=True, slots=True)
-class EntityTables:
+class EntityTables(msgspec.Struct, frozen=True):
     """Where the nodes or the types of a kind are found: by id, by name, and by external id."""
 
     stored: int

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class IndexLimits:
+
+class IndexLimits(msgspec.Struct, frozen=True):
     """Those of the point index."""
 
     tail_records_max: int = 16_384
@@ -36,8 +36,7 @@ class IndexLimits:
     """How many values are read at once where very many are asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """Those of all projections of a log."""
 
     index: IndexLimits = IndexLimits()

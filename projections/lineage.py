@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from eventstore.log import record as kinds
 from eventstore.log.kinds import ARTIFACT, EXECUTION, NodeKind
@@ -31,8 +32,7 @@ OUTPUTS = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Ending:
+class Ending(msgspec.Struct, frozen=True):
     """Nodes of a kind at which a walk stops, and whether they are part of the answer.
 
     `where` compiles the filter that tells them: like upstream, only when there are nodes to tell.
@@ -42,8 +42,7 @@ class Ending:
     is_included: bool
 
 
-@dataclass(frozen=True)
-class Walked:
+class Walked(msgspec.Struct, frozen=True):
     """What a walk reached: ids by kind, and the events on the way in the order of the levels."""
 
     artifact_ids: set[int]

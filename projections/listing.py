@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+import msgspec
 
 from eventstore.log.kinds import NodeKind
 
@@ -15,20 +16,17 @@ Row: TypeAlias = tuple[int, int]
 """The id of a node, and what the listing orders it by."""
 
 
-@dataclass(frozen=True, slots=True)
-class AllNodes:
+class AllNodes(msgspec.Struct, frozen=True):
     """Whatever nodes of the kind there are."""
 
 
-@dataclass(frozen=True, slots=True)
-class InContext:
+class InContext(msgspec.Struct, frozen=True):
     """Those that are attributed to or associated with a context."""
 
     context_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class NodeIds:
+class NodeIds(msgspec.Struct, frozen=True):
     """Those of some ids that there are."""
 
     node_ids: Sequence[int]
@@ -37,8 +35,7 @@ class NodeIds:
 ALL_NODES: Final = AllNodes()
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(msgspec.Struct, frozen=True):
     """Which nodes to list, as of which position, and in which order; ties are ordered by id.
 
     `order_by` is a column of the tables. `after` is the (order value, id) of the last row of the

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
+
+import msgspec
 
 from eventstore.answers import Explanation
 from eventstore.log import Commit, Log
@@ -130,7 +132,7 @@ class Planner:
         if laid_over is None:
             return Scan(reason, listing, folded, fold_to=listing.as_of)
         limit = None if listing.limit is None else listing.limit + len(laid_over)
-        earlier = replace(listing, as_of=folded, limit=limit)
+        earlier = msgspec.structs.replace(listing, as_of=folded, limit=limit)
         return Scan(reason, earlier, folded, laid_over=laid_over)
 
     def _scanned(self, listing: Listing, scan: Scan) -> Found:
@@ -152,7 +154,7 @@ class Planner:
         """What the tables list."""
         first = self._first_ids(listing)
         if first is not None:
-            rows = self._tables().listed(replace(listing, within=first))
+            rows = self._tables().listed(msgspec.structs.replace(listing, within=first))
             is_complete = len(rows) == listing.limit
             if len(self._complete) > _FILTERS_MAX:
                 self._complete.clear()

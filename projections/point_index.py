@@ -10,18 +10,17 @@ without going through a tail.
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections import Counter, deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from eventstore.errors import DataLossError, StatusError
+from eventstore.late_logger import late_logger
 from eventstore.log import Commit, Log, Progress, content_id
 from eventstore.log.forking import renew_in_children
 from eventstore.log.os_errors import translated, translating
-from eventstore.log.temporary_folder import TemporaryFolder
 from eventstore.projections.cache_file import make_cache_folder
 from eventstore.projections.index_look_ups import Level, LevelLookUps
 from eventstore.projections.index_tables import PendingEntries
@@ -32,7 +31,12 @@ from eventstore.projections.run_merging import merge_runs, mergeable
 from eventstore.projections.run_table import DamagedRunError
 from eventstore.projections.sorted_run import SortedRun
 
-_LOGGER = logging.getLogger("eventstore.projections")
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    from eventstore.log.temporary_folder import TemporaryFolder
+
+_LOGGER = late_logger("eventstore.projections")
 
 _FROZEN_TAILS_MAX = 4
 _REPAIRS_MAX = 4
@@ -226,10 +230,12 @@ class PointIndex(LevelLookUps):
             self._replace([damaged], runs)
 
     def _submit(self, frozen: Tail | None) -> None:
-        if self._writer is None:
-            self._writer = ThreadPoolExecutor(1, thread_name_prefix="eventstore-index")
         # At the interpreter's end nothing can be submitted: the frozen tail keeps answering.
         with contextlib.suppress(RuntimeError):
+            if self._writer is None:
+                from concurrent.futures import ThreadPoolExecutor
+
+                self._writer = ThreadPoolExecutor(1, thread_name_prefix="eventstore-index")
             self._writing.append(self._writer.submit(self._write_out, frozen))
 
     def _write_out(self, frozen: Tail | None) -> None:
@@ -288,6 +294,8 @@ class PointIndex(LevelLookUps):
             return self._folder
         with self._swap:
             if self._temporary is None:
+                from eventstore.log.temporary_folder import TemporaryFolder
+
                 self._temporary = TemporaryFolder()
             return self._temporary.path
 

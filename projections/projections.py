@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eventstore.errors import DataLossError, FailedPreconditionError
+from eventstore.late_logger import late_logger
 from eventstore.log import Commit, Log, PositionConflictError, Progress
 from eventstore.log.folder_tree import entries_below, remove_tree
 from eventstore.log.forking import open_at_first_use, renew_in_children
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from eventstore.projections.planning import Planner
     from eventstore.projections.tables import Tables
 
-_LOGGER = logging.getLogger("eventstore.projections")
+_LOGGER = late_logger("eventstore.projections")
 
 INDEX_NAME = "index"
 TABLES_NAME = "tables.duckdb"
@@ -241,6 +240,8 @@ class Projections:
                 f"the projections of {self._log.name} were opened to read only: "
                 "open the store for writing to rebuild them"
             )
+        from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
+
         self._log.refresh()
         records, tables = self._log.position, self._opened_tables()
         folded, is_stopping = 0, threading.Event()

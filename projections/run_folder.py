@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from eventstore.late_logger import late_logger
 from eventstore.log import Log, content_id
 from eventstore.projections.cache_file import TEMPORARY_SUFFIX, remove_abandoned
 from eventstore.projections.limits import LIMITS, IndexLimits
 from eventstore.projections.run_file import UnusableRunError
 from eventstore.projections.sorted_run import SortedRun
 
-_LOGGER = logging.getLogger("eventstore.projections")
+_LOGGER = late_logger("eventstore.projections")
 
 _LISTINGS_MAX: Final = 5
 
@@ -69,12 +69,8 @@ def _opened_runs(
             names = sorted(os.listdir(folder))
         except OSError as error:
             # Mostly there is no folder yet. What this process may not read, it does without.
-            _LOGGER.log(
-                logging.DEBUG if isinstance(error, FileNotFoundError) else logging.WARNING,
-                "doing without the point index in %s: %s",
-                folder,
-                error.strerror,
-            )
+            tell = _LOGGER.debug if isinstance(error, FileNotFoundError) else _LOGGER.warning
+            tell("doing without the point index in %s: %s", folder, error.strerror)
             return [], []
         for path in map(folder.joinpath, names):
             if path.name.endswith(TEMPORARY_SUFFIX):

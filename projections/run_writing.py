@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from array import array
 from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
@@ -77,7 +77,7 @@ def write_tables(
     seed: int | None = None,
 ) -> None:
     """Write tables in the order of their numbers, of which one at a time is in memory."""
-    seed = secrets.randbits(63) if seed is None else seed
+    seed = int.from_bytes(os.urandom(8)) >> 1 if seed is None else seed
     in_order = dict(sorted(metadata.highest_ids.items()))
     metadata = msgspec.structs.replace(metadata, highest_ids=in_order)
     with written_whole(path) as file:

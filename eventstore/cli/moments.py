@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import zoneinfo
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 
@@ -110,6 +109,8 @@ def refuse_unknown_zone() -> None:
     name = text.removeprefix(":")
     if not name or _POSIX_ZONE.fullmatch(name):
         return
+    import zoneinfo
+
     folders = [os.environ["TZDIR"]] if os.environ.get("TZDIR") else zoneinfo.TZPATH
     if any(os.path.isfile(os.path.join(folder, name)) for folder in folders):
         return

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from rich.cells import cell_len
-
 _GAP: Final = 2
 _CHARACTERS_MAX: Final = 500
 """How many characters of a cell are shown on a terminal; elsewhere all of them are."""
@@ -55,12 +53,12 @@ def wrapped(text: str, width: int | None, indent: int = 0) -> Iterator[str]:
 
     Without a width it is one line.
     """
-    if width is None or cell_len(text) <= width:
+    if width is None or _cell_len(text) <= width:
         yield text
         return
     line, *words = text.split(" ")
     for word in words:
-        if line.strip() and cell_len(line) + 1 + cell_len(word) > width:
+        if line.strip() and _cell_len(line) + 1 + _cell_len(word) > width:
             yield line
             line = " " * indent + word
         else:
@@ -88,7 +86,7 @@ def _in_lines(names: Sequence[str], rows: Sequence[Row], right: Sequence[bool]) 
     """A line per row, in columns as wide as most of their values."""
     texts = [tuple(names)] + [tuple("; ".join(cell) for cell in row) for row in rows]
     widths = [
-        min(max(cell_len(text[column]) for text in texts), 60) for column in range(len(names))
+        min(max(_cell_len(text[column]) for text in texts), 60) for column in range(len(names))
     ]
     for text in texts if any(names) else texts[1:]:
         yield _side_by_side(text, widths, right)
@@ -100,8 +98,8 @@ def _column_widths(names: Sequence[str], rows: Sequence[Row], width: int) -> lis
     most: list[int] = []
     for column, name in enumerate(names):
         lines = [name, *(line for row in rows for line in row[column])]
-        least.append(max(cell_len(word) for line in lines for word in line.split(" ")))
-        most.append(max(map(cell_len, lines)))
+        least.append(max(_cell_len(word) for line in lines for word in line.split(" ")))
+        most.append(max(map(_cell_len, lines)))
     room = width - _GAP * (len(names) - 1)
     if sum(least) > room:
         return None
@@ -127,7 +125,7 @@ def _row(cells: Sequence[Cell], widths: Sequence[int], right: Sequence[bool]) ->
 
 def _under_each_other(names: Sequence[str], rows: Sequence[Row], width: int) -> Iterator[str]:
     """A line per value, with its column's name; an empty line between rows."""
-    indent = max(map(cell_len, names)) + _GAP if any(names) else 0
+    indent = max(map(_cell_len, names)) + _GAP if any(names) else 0
     for number, row in enumerate(rows):
         if number:
             yield ""
@@ -147,5 +145,14 @@ def _side_by_side(texts: Sequence[str], widths: Sequence[int], right: Sequence[b
 
 
 def _padded(text: str, width: int, right: bool) -> str:
-    space = " " * (width - cell_len(text))
+    space = " " * (width - _cell_len(text))
     return space + text if right else text + space
+
+
+def _cell_len(text: str) -> int:
+    """How many columns of a terminal a text takes."""
+    if text.isascii() and text.isprintable():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)

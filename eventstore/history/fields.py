@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from google.protobuf import json_format
-
 from eventstore.errors import InvalidArgumentError
 from eventstore.lineage.comparison import plain_value
 from eventstore.log.kinds import KINDS
@@ -66,6 +64,8 @@ def plain_fields(kind: str, message: Any) -> dict[str, Any]:
         elif field.enum_type is not None:
             values[field.name] = field.enum_type.values_by_number[value].name
         elif field.message_type is not None:
+            from google.protobuf import json_format
+
             values[field.name] = json_format.MessageToDict(value)
         else:
             values[field.name] = value

@@ -9,16 +9,16 @@ After a power loss it may be older than the segment, never newer.
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 from pathlib import Path
 
 import msgspec
 
+from eventstore.late_logger import late_logger
 from eventstore.log.merkle import HASH_BYTES, Frontier
 from eventstore.log.regular_file import opened_to_read
 
-_LOGGER = logging.getLogger("eventstore.log")
+_LOGGER = late_logger("eventstore.log")
 
 FILE_NAME = "acknowledged"
 

@@ -8,11 +8,11 @@ given back when the segment ends or a writer closes it.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from pathlib import Path
 
 from eventstore import errors
+from eventstore.late_logger import late_logger
 from eventstore.log.acknowledged import read_acknowledged
 from eventstore.log.commit_ends import BLOCK_COMMITS, write_commit_ends
 from eventstore.log.followed_segment import SUSPECT, FollowedSegment
@@ -23,7 +23,7 @@ from eventstore.log.manifest import Manifest
 from eventstore.log.os_errors import translated
 from eventstore.log.record import Commit
 
-_LOGGER = logging.getLogger("eventstore.log")
+_LOGGER = late_logger("eventstore.log")
 
 _ROOM = bytes(256 * 1024)
 """How much room is made at a time, in bytes."""

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from eventstore import errors
+from eventstore.late_logger import late_logger
 from eventstore.log import acknowledged, sealing
 from eventstore.log.active_segment import ActiveSegmentFile
 from eventstore.log.commit import encode_commit, make_commit
@@ -22,7 +21,6 @@ from eventstore.log.directory_reader import DirectoryReader
 from eventstore.log.file_lock import exclusive, is_at
 from eventstore.log.followed_directory import opened
 from eventstore.log.followed_segment import Held
-from eventstore.log.ipc_message import message_template
 from eventstore.log.log import (
     Answer,
     PositionConflictError,
@@ -43,7 +41,7 @@ from eventstore.log.record import Commit, Draft
 from eventstore.log.writers_lock import NotLockedError
 from eventstore.long_work import long_work
 
-_LOGGER = logging.getLogger("eventstore.log")
+_LOGGER = late_logger("eventstore.log")
 
 SEGMENT_BYTES_MAX = 32 * 1024 * 1024
 SEGMENT_RECORDS_MAX = 65_536
@@ -152,8 +150,6 @@ class DirectoryLog(DirectoryReader):
             self._append(commit, frontier)
             return commit
 
-        # Not under the lock, for which others may be waiting.
-        message_template()
         try:
             return self._write(do)
         except OSError as error:
@@ -359,10 +355,12 @@ class DirectoryLog(DirectoryReader):
     def _rotate(self) -> None:
         self._active.append_end_of_stream()
         self._start_next_segment()
-        if self._sealer is None:
-            self._sealer = ThreadPoolExecutor(1, thread_name_prefix="eventstore-sealer")
         # At the interpreter's end nothing can be submitted: the next opening seals.
         with contextlib.suppress(RuntimeError):
+            if self._sealer is None:
+                from concurrent.futures import ThreadPoolExecutor
+
+                self._sealer = ThreadPoolExecutor(1, thread_name_prefix="eventstore-sealer")
             self._sealer.submit(self._seal_closed_in_background)
 
     def _start_next_segment(self) -> None:

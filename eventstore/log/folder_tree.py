@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +27,8 @@ def remove_tree(folder: Path, *, ignore_errors: bool = False) -> None:
 
     Raises OSError when something stays, unless it is to ignore that.
     """
+    import shutil
+
     # It is safe where others exchange folders and links meanwhile, but only so deep.
     with contextlib.suppress(RecursionError):
         shutil.rmtree(folder, ignore_errors=ignore_errors)

@@ -7,7 +7,6 @@ import contextlib
 import errno
 import fcntl
 import hashlib
-import logging
 import os
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from operator import lt
 from pathlib import Path
 
 from eventstore import errors
+from eventstore.late_logger import late_logger
 from eventstore.log.acknowledged import FILE_NAME, Acknowledged, read_acknowledged
 from eventstore.log.commit import has_valid_checksum
 from eventstore.log.commit_ends import (
@@ -45,7 +45,7 @@ from eventstore.log.os_errors import translated, translating
 from eventstore.log.record import LATEST
 from eventstore.log.regular_file import open_regular, read_between
 
-_LOGGER = logging.getLogger("eventstore.log")
+_LOGGER = late_logger("eventstore.log")
 
 _END_BYTES = CHECKSUM_BYTES + len(NO_MESSAGE)
 SUSPECT = (Ending.INCOMPLETE, Ending.DAMAGED)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
+
+import msgspec
 
 from eventstore.log import record as names
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -16,8 +17,7 @@ NodeType: TypeAlias = Any
 
 
 # Compared by identity: there is one of each.
-@dataclass(frozen=True, slots=True, eq=False)
-class Kind:
+class Kind(msgspec.Struct, frozen=True, eq=False):
     """A kind of record: its name in the log, and the message that its payload is.
 
     `number` stands for it in the leaves of the Merkle tree, and never changes.
@@ -33,8 +33,7 @@ class Kind:
         return self.name
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class TypeKind(Kind):
+class TypeKind(Kind, frozen=True, eq=False):
     """One of the three kinds of types, whose ids are distinct over all three."""
 
     @property
@@ -42,8 +41,7 @@ class TypeKind(Kind):
         return TYPE_SEQUENCE
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class NodeKind(Kind):
+class NodeKind(Kind, frozen=True, eq=False):
     """One of MLMD's three kinds of nodes.
 
     `name` and `plural` are both the words for messages and the stems of RPC field names
@@ -55,8 +53,7 @@ class NodeKind(Kind):
     state_field: str | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LinkKind(Kind):
+class LinkKind(Kind, frozen=True, eq=False):
     """A kind of link between nodes: the columns of the log that it fills, each with its field."""
 
     fields: tuple[tuple[str, str], ...]

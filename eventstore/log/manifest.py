@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import re
-import secrets
 from pathlib import Path
 from uuid import UUID
 
@@ -204,7 +203,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
 
 def write_durably(path: Path, content: bytes) -> None:
     """Write a file under a temporary name, sync it, and move it into place."""
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f"{path.name}.{os.urandom(8).hex()}.tmp")
     try:
         with open(temporary, "wb") as file:
             file.write(content)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +24,11 @@ _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 def is_packed(path: Path) -> bool:
     """Whether a path is a store in one file."""
-    return path.is_file() and zipfile.is_zipfile(path)
+    if not path.is_file():
+        return False
+    import zipfile
+
+    return zipfile.is_zipfile(path)
 
 
 def unpack(path: Path) -> None:
@@ -35,6 +38,8 @@ def unpack(path: Path) -> None:
 
     Raises DataLossError when the archive or what is in it is damaged; the file is kept then.
     """
+    import zipfile
+
     from eventstore.log.verification import verify_directory
 
     path = resolved(path)
@@ -67,6 +72,8 @@ def pack(path: Path) -> None:
 
 
 def _pack_into(packing: Path, path: Path) -> None:
+    import zipfile
+
     with zipfile.ZipFile(packing, "w", zipfile.ZIP_STORED) as archive:
         for source in (path / MANIFEST_NAME, *sorted((path / LOG_FOLDER).iterdir())):
             member = zipfile.ZipInfo(source.relative_to(path).as_posix(), _ZIP_TIME)

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
-import logging
 import os
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from eventstore import errors
+from eventstore.late_logger import late_logger
 from eventstore.log.file_lock import close_locked, is_at, open_to_lock, try_exclusive
 from eventstore.log.folder_tree import remove_tree
 from eventstore.log.manifest import MANIFEST_NAME, sync_directory
 from eventstore.log.regular_file import is_irregular, read_regular
 
-_LOGGER = logging.getLogger("eventstore.log")
+_LOGGER = late_logger("eventstore.log")
 
 
 @contextlib.contextmanager
@@ -163,6 +161,9 @@ def _in_use(path: Path) -> errors.UnavailableError:
 
 def _store_id(path: Path) -> str | None:
     """The id of the store in a directory or a packed file; None when it has no manifest."""
+    import json
+    import zipfile
+
     try:
         if path.is_dir():
             text = read_regular(path / MANIFEST_NAME)

@@ -6,7 +6,6 @@ import contextlib
 import fnmatch
 import hashlib
 import os
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, pairwise
 from pathlib import Path
@@ -248,7 +247,7 @@ def prepared(folder: Path, segment: Segment, store_id: UUID) -> tuple[Path, Segm
     Gives that name and the segment's new entry for the manifest.
     """
     name = sealed_name(segment.number)
-    path = folder / f"{name}.{secrets.token_hex(8)}.tmp"
+    path = folder / f"{name}.{os.urandom(8).hex()}.tmp"
     source = folder / segment.file
     digest = write_parquet(closed_batches(source, segment), path, store_id, segment.number)
     return path, msgspec.structs.replace(

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from eventstore import errors
 from eventstore.log.kinds import CONTEXT, EXECUTION, Node, NodeKind, NodeType
 from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.wire import as_list
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ class Calls(ABC):
     ) -> tuple[list[mlmd.Artifact], list[mlmd.ArtifactType]]:
         """Artifacts as `nodes_by_id` has them; their types, each once, in the order of use."""
         ids = () if artifact_ids is None else as_ids("artifact_ids", artifact_ids)
-        request = service.GetArtifactsByIDRequest(artifact_ids=ids, populate_artifact_types=True)
+        request = service().GetArtifactsByIDRequest(artifact_ids=ids, populate_artifact_types=True)
         response = self.send("GetArtifactsByID", request)
         return as_list(response.artifacts), list(response.artifact_types)
 
@@ -104,7 +103,7 @@ class Calls(ABC):
 
     def artifacts_by_uri(self, uri: str) -> list[mlmd.Artifact]:
         """By id ascending."""
-        request = service.GetArtifactsByURIRequest(uris=[uri])
+        request = service().GetArtifactsByURIRequest(uris=[uri])
         return as_list(self.send("GetArtifactsByURI", request).artifacts)
 
     def put_nodes(
@@ -173,18 +172,18 @@ class Calls(ABC):
 
     def parents(self, context_id: int) -> list[mlmd.Context]:
         """The direct parents of a context."""
-        request = service.GetParentContextsByContextRequest(context_id=as_integer(context_id))
+        request = service().GetParentContextsByContextRequest(context_id=as_integer(context_id))
         return list(self.send("GetParentContextsByContext", request).contexts)
 
     def children(self, context_id: int) -> list[mlmd.Context]:
         """The direct children of a context."""
-        request = service.GetChildrenContextsByContextRequest(context_id=as_integer(context_id))
+        request = service().GetChildrenContextsByContextRequest(context_id=as_integer(context_id))
         return list(self.send("GetChildrenContextsByContext", request).contexts)
 
     def put_events(self, events: Sequence[mlmd.Event]) -> None:
         """Add events between stored artifacts and executions."""
         check_given("events", events)
-        self.send("PutEvents", service.PutEventsRequest(events=events))
+        self.send("PutEvents", service().PutEventsRequest(events=events))
 
     # Lineage
 
@@ -197,7 +196,7 @@ class Calls(ABC):
         """
         fields = [field.name for field in mlmd.LineageGraph.DESCRIPTOR.fields]
         paths = list(mask_paths or fields)
-        request = service.GetLineageSubgraphRequest(lineage_subgraph_query_options=query_options)
+        request = service().GetLineageSubgraphRequest(lineage_subgraph_query_options=query_options)
         request.read_mask.paths.extend(path for path in paths if not path.endswith("_types"))
         wanted = set(paths)
         skeleton = self.send("GetLineageSubgraph", request).lineage_subgraph
@@ -224,6 +223,14 @@ class Calls(ABC):
             if links in wanted:
                 getattr(graph, links).extend(getattr(skeleton, links))
         return graph
+
+
+@cache
+def service() -> Any:
+    """The messages of requests: they take long to import, and most look-ups do without them."""
+    from eventstore.proto import metadata_store_service_pb2
+
+    return metadata_store_service_pb2
 
 
 def as_integer(given: int) -> int:
@@ -276,4 +283,4 @@ def list_operation(list_options: ListOptions) -> mlmd.ListOperationOptions:
 def _rpc(form: str, kind: NodeKind) -> tuple[str, Any]:
     """The name of an RPC of a kind, and the class of its requests."""
     rpc = form.format(one=kind.name.capitalize(), many=kind.plural.capitalize())
-    return rpc, getattr(service, f"{rpc}Request")
+    return rpc, getattr(service(), f"{rpc}Request")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -111,6 +110,8 @@ class LocalCalls(Calls):
                 remaining -= 1
                 if remaining <= 0:
                     raise
+                import random
+
                 time.sleep(random.expovariate(1 / _MEAN_DELAY_SECONDS))
 
 

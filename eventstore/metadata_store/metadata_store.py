@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from eventstore import errors
+from eventstore.late_logger import late_logger
 from eventstore.log import Commit, Log
 from eventstore.log.os_errors import named_path
 from eventstore.metadata_store.audit_methods import AuditMethods
@@ -48,7 +48,7 @@ __all__ = [
     "open_store",
 ]
 
-_LOGGER = logging.getLogger("eventstore")
+_LOGGER = late_logger("eventstore")
 
 _IMPORTED_LATE = {
     "ExtraOptions": "options",

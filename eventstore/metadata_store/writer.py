@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION
 from eventstore.log.readable import refusing_unreadable
-from eventstore.metadata_store.calls import check_given
+from eventstore.metadata_store.calls import check_given, service
 from eventstore.metadata_store.reader import MetadataReader
 from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.proto import metadata_store_service_pb2 as service
 
 if TYPE_CHECKING:
     from eventstore.metadata_store.options import ExtraOptions
@@ -126,10 +125,10 @@ class MetadataWriter(MetadataReader):
         context is linked to the execution and to all artifacts. Returns the execution's id, the
         artifacts' ids in the order of the pairs, and the contexts' ids.
         """
-        request = service.PutExecutionRequest(
+        request = service().PutExecutionRequest(
             execution=execution,
             contexts=contexts,
-            options=service.PutExecutionRequest.Options(
+            options=service().PutExecutionRequest.Options(
                 reuse_context_if_already_exist=reuse_context_if_already_exist,
                 reuse_artifact_if_already_exist_by_external_id=(
                     reuse_artifact_if_already_exist_by_external_id
@@ -165,11 +164,11 @@ class MetadataWriter(MetadataReader):
         event carries the id. Every context is linked to every execution and artifact. Returns the
         ids of executions, artifacts and contexts, each in the order given.
         """
-        request = service.PutLineageSubgraphRequest(
+        request = service().PutLineageSubgraphRequest(
             executions=executions,
             artifacts=artifacts,
             contexts=contexts,
-            options=service.PutLineageSubgraphRequest.Options(
+            options=service().PutLineageSubgraphRequest.Options(
                 reuse_context_if_already_exist=reuse_context_if_already_exist,
                 reuse_artifact_if_already_exist_by_external_id=(
                     reuse_artifact_if_already_exist_by_external_id
@@ -199,7 +198,7 @@ class MetadataWriter(MetadataReader):
         """
         check_given("attributions", attributions)
         check_given("associations", associations)
-        request = service.PutAttributionsAndAssociationsRequest(
+        request = service().PutAttributionsAndAssociationsRequest(
             attributions=attributions, associations=associations
         )
         self._calls.send("PutAttributionsAndAssociations", request)
@@ -215,5 +214,5 @@ class MetadataWriter(MetadataReader):
         AlreadyExistsError when the link exists.
         """
         check_given("parent_contexts", parent_contexts)
-        request = service.PutParentContextsRequest(parent_contexts=parent_contexts)
+        request = service().PutParentContextsRequest(parent_contexts=parent_contexts)
         self._calls.send("PutParentContexts", request)

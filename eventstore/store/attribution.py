@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+
+import msgspec
 
 from eventstore.errors import InvalidArgumentError
 
 TEXT_BYTES_MAX = 65_536
 
 
-@dataclass(frozen=True, slots=True)
-class Attribution:
+class Attribution(msgspec.Struct, frozen=True):
     """`request_id` tells a put from its repetition; None where there is nothing to say."""
 
     actor: str | None = None

@@ -19,7 +19,6 @@ from eventstore.projections import Projections
 from eventstore.projections.projections import IndexBuiltAgainError
 from eventstore.store.attribution import Attribution, current_attribution
 from eventstore.store.repetition import acknowledged_again, commit_of_request
-from eventstore.store.rpcs import GETS, PUTS
 from eventstore.store.snapshot import Snapshot
 from eventstore.store.system_types import put_system_types
 from eventstore.store.transaction import Transaction
@@ -60,6 +59,9 @@ class Engine:
         A put is one commit, durable when this returns; one that changes nothing appends nothing.
         A read sees the newest position, or `as_of`. Raises the classes of `eventstore.errors`.
         """
+        # Not at the top: what is asked for without a request needs none of them.
+        from eventstore.store.rpcs import GETS, PUTS
+
         if rpc in PUTS:
             if as_of is not None:
                 raise FailedPreconditionError(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eventstore.errors import InvalidArgumentError, NotFoundError, OutOfRangeError
 from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind
 from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.link_puts import put_all_events, put_in_context
 from eventstore.store.node_puts import (
     check_properties,
@@ -19,6 +18,9 @@ from eventstore.store.node_puts import (
     validated_type,
 )
 from eventstore.store.transaction import Transaction
+
+if TYPE_CHECKING:
+    from eventstore.proto import metadata_store_service_pb2 as service
 
 NO_ARTIFACT_ID = -1
 """Answered by PutExecution for a pair with neither artifact nor event, as upstream does."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from eventstore.errors import InvalidArgumentError, NotFoundError, UnimplementedError
 from eventstore.log.kinds import ARTIFACT, EXECUTION, NODE_KINDS, NodeKind
@@ -10,10 +11,12 @@ from eventstore.projections.index_tables import CONTEXTS_OF
 from eventstore.projections.lineage import Ending, walk
 from eventstore.projections.listing import Listing
 from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.snapshot import Snapshot
 from eventstore.store.type_reads import type_payloads
 from eventstore.store.wire import fill_repeated
+
+if TYPE_CHECKING:
+    from eventstore.proto import metadata_store_service_pb2 as service
 
 MAX_HOPS = 100
 MAX_STARTING_NODES = 100

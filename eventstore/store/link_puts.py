@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from eventstore.errors import AlreadyExistsError, InvalidArgumentError
 from eventstore.log.kinds import (
@@ -19,8 +19,10 @@ from eventstore.log.kinds import (
 from eventstore.projections import index_tables as tables
 from eventstore.projections.index_tables import CONTEXTS_OF, event_key
 from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.transaction import Transaction
+
+if TYPE_CHECKING:
+    from eventstore.proto import metadata_store_service_pb2 as service
 
 _TO_CONTEXTS: Final = {ARTIFACT: ATTRIBUTION, EXECUTION: ASSOCIATION}
 

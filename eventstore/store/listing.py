@@ -7,7 +7,6 @@ sees one state of the store, whatever is put meanwhile: no gap and no repeat.
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -32,8 +31,7 @@ _ORDER_COLUMNS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(msgspec.Struct, frozen=True):
     """Nodes in listing order, the position to read them at, and the token, "" at the end."""
 
     found: Found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.unknown_fields import UnknownFieldSet
 
@@ -15,11 +15,13 @@ from eventstore.projections import index_tables as tables
 from eventstore.projections.index_tables import MEMBERS_OF, TABLES_OF, hash64
 from eventstore.projections.listing import Found, Listing
 from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.listing import Page, list_page, listing_of
 from eventstore.store.snapshot import Snapshot, distinct_ids
 from eventstore.store.type_reads import check_external_ids
 from eventstore.store.wire import fill_repeated, fill_repeated_from_columns
+
+if TYPE_CHECKING:
+    from eventstore.proto import metadata_store_service_pb2 as service
 
 _RESERVED_URI_FIELD = 1
 _IDS_PER_LOOK_UP = 4096

@@ -7,14 +7,16 @@ base type once. Everything else of the first put stays.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eventstore.errors import AlreadyExistsError, InvalidArgumentError, UnimplementedError
 from eventstore.log.kinds import NODE_KINDS, TYPE_SEQUENCE, NodeKind, NodeType
 from eventstore.projections.index_tables import TABLES_OF
 from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.transaction import Transaction
+
+if TYPE_CHECKING:
+    from eventstore.proto import metadata_store_service_pb2 as service
 
 
 def put_type(transaction: Transaction, kind: NodeKind, request: Any, response: Any) -> None:

@@ -12,6 +12,7 @@ import pytest
 from eventstore import errors
 from eventstore.log import DirectoryLog, ipc_stream, sealing
 from eventstore.log import growing_digest as digests
+from eventstore.log.commit import records_of
 from eventstore.log.manifest import Segment, read_manifest
 from tests.builders import append, draft, rotate
 
@@ -198,7 +199,9 @@ def test_a_sealing_decodes_some_commits_at_a_time(
 
     for module in (sealing, ipc_stream):
         monkeypatch.setattr(module, "read_batches", counting)
-    assert list(log.commits()) == before
+    assert [record for batch in log.scan() for record in records_of(batch)] == [
+        record for commit in before for record in commit.records
+    ]
     assert set(decoded) == {4, 1}
     rotate(log)
     decoded.clear()
