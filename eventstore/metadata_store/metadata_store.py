@@ -157,7 +157,7 @@ class MetadataStore(
         """Always None, as in MLMD's open source."""
         _LOGGER.warning("pipeline_asset is None: this store has no pipeline assets")
 
-    # Time travel and proof
+    # Positions and moments, and who puts
 
     def log_position(self) -> int:
         """The position of the newest record, other processes' included."""
