@@ -154,14 +154,14 @@ class Planner:
         """What the tables list."""
         first = self._first_ids(listing)
         if first is not None:
-            rows = self._tables().listed(msgspec.structs.replace(listing, within=first))
+            rows = self._tables().scanned(msgspec.structs.replace(listing, within=first))
             is_complete = len(rows) == listing.limit
             if len(self._complete) > _FILTERS_MAX:
                 self._complete.clear()
             self._complete[_filter_hash(listing)] += 1 if is_complete else -1
             if is_complete:
                 return rows
-        return self._tables().listed(listing)
+        return self._tables().scanned(listing)
 
     def _first_ids(self, listing: Listing) -> range | None:
         """Some ids that a page by id is often complete with: far fewer than all of them."""

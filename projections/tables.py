@@ -192,7 +192,7 @@ class Tables:
         except DeadlineExceededError:
             raise too_slow() from None
 
-    def listed(self, listing: Listing) -> list[tuple[int, int]]:
+    def scanned(self, listing: Listing) -> list[tuple[int, int]]:
         """(id, order value) of the nodes that are asked for, of a position that is folded.
 
         Raises what `query` raises.
@@ -207,7 +207,7 @@ class Tables:
         return rows
 
     def query_of(self, listing: Listing) -> tuple[str, dict[str, Any]]:
-        """The query that `listed` asks once the tables are folded that far, and its parameters."""
+        """The query that `scanned` asks once the tables are folded that far, and its parameters."""
         with self._mutex:
             folded = self._folded_position
         newest = folded if listing.as_of <= folded else self._log.position

@@ -29,7 +29,7 @@ from eventstore.cli.entities import (
     spoken,
 )
 from eventstore.cli.moments import EXAMPLES, Moment
-from eventstore.cli.results import Output, Paragraph, Table, note
+from eventstore.cli.results import Grid, Output, Paragraph, note
 from eventstore.cli.stores import (
     opened_store,
     positions_between,
@@ -128,7 +128,7 @@ def _show(commits: Iterable[CommitChanges], output: Output) -> None:
         output.json_lines(map(_answer, commits))
     elif output.form == "csv":
         output.csv(
-            Table(
+            Grid(
                 (*_COLUMNS, "is_new", *CHANGE_COLUMNS),
                 (
                     row

@@ -14,7 +14,7 @@ import click
 from eventstore.answers import DemoAnswer
 from eventstore.cli.commands import command, output_options_without
 from eventstore.cli.paths import PathName
-from eventstore.cli.results import Output, Table
+from eventstore.cli.results import Grid, Output
 from eventstore.log.os_errors import translating
 
 
@@ -47,7 +47,7 @@ def demo_command(directory: Path | None, output: Output) -> None:
         output.json(DemoAnswer(str(directory), told, examples))
     elif output.form == "csv":
         output.csv(
-            Table(
+            Grid(
                 ("about", "name", "value"),
                 [
                     row
@@ -60,14 +60,14 @@ def demo_command(directory: Path | None, output: Output) -> None:
             )
         )
     else:
-        tables = [
-            Table(("", ""), part.rows, part.heading)
+        grids = [
+            Grid(("", ""), part.rows, part.heading)
             if part.rows
-            else Table(("",), [(line,) for line in part.lines], part.heading)
+            else Grid(("",), [(line,) for line in part.lines], part.heading)
             for part in told
         ]
-        tries = Table(("",), [(example,) for example in examples], "The store is yours. Try:")
-        output.tables(*tables, tries)
+        tries = Grid(("",), [(example,) for example in examples], "The store is yours. Try:")
+        output.grids(*grids, tries)
 
 
 def _program() -> str:

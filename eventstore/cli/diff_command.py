@@ -17,7 +17,7 @@ from eventstore.cli.entities import (
     spoken,
 )
 from eventstore.cli.moments import Moment, said_back
-from eventstore.cli.results import Output, Table, note
+from eventstore.cli.results import Grid, Output, note
 from eventstore.cli.stores import opened_store
 from eventstore.moments import position_of
 from eventstore.wording import are, counted
@@ -92,8 +92,8 @@ def diff_command(
                     f"{'it' if compared.after.left_out == 1 else 'them'} are left out: "
                     "say --limit 0 for all."
                 )
-    output.table(
-        Table(
+    output.grid(
+        Grid(
             ("kind", "id", "change", "fields"),
             [
                 (
@@ -107,7 +107,7 @@ def diff_command(
             f"Differences in {directory}",
         ),
         objects=lambda: map(_answer, found),
-        csv=lambda: Table(
+        csv=lambda: Grid(
             ("kind", "id", "is_new", *CHANGE_COLUMNS),
             [
                 row

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eventstore.answers import FieldAnswer
-from eventstore.cli.results import Lines, Output, Table
+from eventstore.cli.results import Grid, Lines, Output
 from eventstore.plain_json import moment_of_milliseconds
 from eventstore.plain_values import shown_struct
 
@@ -38,13 +38,13 @@ def described(kind: str, message: Any) -> dict[str, object]:
 
 def entity_table(
     described_entities: Iterable[dict[str, object]], columns: Sequence[str] = ()
-) -> Table:
+) -> Grid:
     """A row per entity: the given columns, then every other field that any of them has."""
     found = list(described_entities)
     names = dict.fromkeys([*columns, *(name for entity in found for name in entity)])
     # Properties after fields, each in the order of their names.
     ordered = sorted(names, key=lambda name: ("." in name, name if "." in name else ""))
-    return Table(ordered, [tuple(entity.get(name) for name in ordered) for entity in found])
+    return Grid(ordered, [tuple(entity.get(name) for name in ordered) for entity in found])
 
 
 def shown_fields(fields: Iterable[FieldChange], output: Output) -> Lines:

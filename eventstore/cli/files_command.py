@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from eventstore.cli.commands import command, output_options_without, store_argument
-from eventstore.cli.results import Output, Table
+from eventstore.cli.results import Grid, Output
 from eventstore.log.stores import sealed_files_of
 from eventstore.shown_text import shown_text
 
@@ -27,11 +27,11 @@ def files_command(directory: Path, output: Output) -> None:
                 # Programs read the path itself; a terminal would obey what is in it.
                 written.line(shown_text(path) if written.is_terminal else path)
         return
-    table = Table(
+    grid = Grid(
         ("path", "bytes", "sha256", "first_position", "last_position"),
         [
             (path, s.file_bytes, s.file_sha256, s.first_position, s.last_position)
             for path, s in zip(paths, sealed, strict=True)
         ],
     )
-    output.table(table)
+    output.grid(grid)

@@ -24,7 +24,7 @@ from eventstore.cli.commands import (
 )
 from eventstore.cli.entities import described, entity_table, spoken
 from eventstore.cli.moments import Moment, store_as_of
-from eventstore.cli.results import Lines, Output, Table, note
+from eventstore.cli.results import Grid, Lines, Output, note
 from eventstore.cli.stores import opened_store, require_type
 from eventstore.errors import NotFoundError
 from eventstore.metadata_store.metadata_store import AsOfStore, MetadataStore
@@ -86,7 +86,7 @@ def get_command(
         output.csv(entity_table([fields]))
     else:
         title = f"{spoken(kind).capitalize()} {found.id}"
-        output.tables(Table(("field", "value"), tuple(fields.items()), title))
+        output.grids(Grid(("field", "value"), tuple(fields.items()), title))
 
 
 def _is_id(word: str) -> bool:
@@ -180,8 +180,8 @@ def list_command(
         for name in _LIST_COLUMNS
         if not ((name == "uri" and kind != "artifact") or (name == "state" and kind == "context"))
     ]
-    output.table(
-        Table(
+    output.grid(
+        Grid(
             (*columns, "properties"),
             [
                 (*(entity.get(name) for name in columns), _properties(entity, output))
@@ -203,7 +203,7 @@ def _explain(explanation: Explanation, output: Output) -> None:
     shown = {name: value for name, value in said.items() if value not in (None, {})}
     if explanation.sql is not None:
         shown["sql"] = " ".join(explanation.sql.splitlines())
-    output.table(Table(("field", "value"), list(shown.items())), objects=lambda: [explanation])
+    output.grid(Grid(("field", "value"), list(shown.items())), objects=lambda: [explanation])
 
 
 def _properties(entity: dict[str, object], output: Output) -> Lines:

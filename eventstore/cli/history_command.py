@@ -23,7 +23,7 @@ from eventstore.cli.entities import (
     spoken,
 )
 from eventstore.cli.moments import Moment, store_as_of
-from eventstore.cli.results import Output, Table
+from eventstore.cli.results import Grid, Output
 from eventstore.cli.stores import opened_store
 from eventstore.log.record import KINDS
 
@@ -75,8 +75,8 @@ def history_command(
             versions = store.history(kind, entity_id)
     if reverse:
         versions.reverse()
-    output.table(
-        Table(
+    output.grid(
+        Grid(
             ("position", "recorded_at", "actor", "reason", "what", "changes"),
             [
                 (
@@ -94,7 +94,7 @@ def history_command(
             f"History of {spoken(kind)} {entity_id}",
         ),
         objects=lambda: map(_answer, versions),
-        csv=lambda: Table(
+        csv=lambda: Grid(
             (*_COLUMNS, *CHANGE_COLUMNS),
             [
                 row

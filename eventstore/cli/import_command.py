@@ -10,7 +10,7 @@ from eventstore.cli.commands import command, output_options_without
 from eventstore.cli.entities import spoken
 from eventstore.cli.paths import PathName
 from eventstore.cli.progress import progress_bar
-from eventstore.cli.results import Output, Table, note
+from eventstore.cli.results import Grid, Output, note
 from eventstore.cli.stores import save_projections
 from eventstore.metadata_store.opening import operating_system_user
 
@@ -40,8 +40,8 @@ def import_command(source: Path, directory: Path, output: Output) -> None:
         )
     with progress_bar("Indexing") as progress:
         save_projections(directory, progress)
-    output.table(
-        Table(
+    output.grid(
+        Grid(
             ("records", "count"),
             [
                 *((spoken(kind), count) for kind, count in report.records.items()),
@@ -50,7 +50,7 @@ def import_command(source: Path, directory: Path, output: Output) -> None:
             f"Imported {source} (MLMD schema {report.schema_version}) into {directory}",
         ),
         objects=lambda: [report],
-        csv=lambda: Table(("kind", "count"), tuple(report.records.items())),
+        csv=lambda: Grid(("kind", "count"), tuple(report.records.items())),
     )
     for warning in report.warnings:
         note(f"Note: {warning}")

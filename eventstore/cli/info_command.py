@@ -9,7 +9,7 @@ from msgspec.structs import asdict
 
 from eventstore.cli.commands import command, output_options_without, store_argument
 from eventstore.cli.entities import spoken
-from eventstore.cli.results import Output, Table
+from eventstore.cli.results import Grid, Output
 from eventstore.cli.stores import opened_store
 
 
@@ -24,10 +24,10 @@ def info_command(directory: Path, output: Output) -> None:
         output.json(found)
         return
     if output.form == "csv":
-        output.csv(Table(("name", "value"), _flat("", asdict(found))))
+        output.csv(Grid(("name", "value"), _flat("", asdict(found))))
         return
-    output.tables(
-        Table(
+    output.grids(
+        Grid(
             ("", ""),
             [
                 ("store id", found.store_id),
@@ -39,12 +39,12 @@ def info_command(directory: Path, output: Output) -> None:
             ],
             f"Store {directory}",
         ),
-        Table(
+        Grid(
             ("kind", "count"),
             [(spoken(kind), count) for kind, count in found.counts.items()],
             "Now in it",
         ),
-        Table(
+        Grid(
             ("number", "state", "positions", "size", "file"),
             [
                 (

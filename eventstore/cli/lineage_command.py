@@ -20,7 +20,7 @@ from eventstore.cli.commands import (
     store_argument,
 )
 from eventstore.cli.moments import Moment, store_as_of
-from eventstore.cli.results import Output, Table, note
+from eventstore.cli.results import Grid, Output, note
 from eventstore.cli.stores import opened_store
 from eventstore.plain_json import moment_of_milliseconds
 from eventstore.wording import are, counted
@@ -107,7 +107,7 @@ def lineage_command(
         output.csv(_events(graph) if events else _nodes(graph, ""))
     else:
         way = "" if kind == "context" else f", {direction}"
-        output.tables(_nodes(graph, f"Lineage of {kind} {node_id}{way}"), _shown_events(graph))
+        output.grids(_nodes(graph, f"Lineage of {kind} {node_id}{way}"), _shown_events(graph))
     if graph.left_out:
         what = counted(graph.left_out, "execution" if kind == "context" else "node")
         hop = "" if kind == "context" else " of the next hop"
@@ -118,16 +118,16 @@ def lineage_command(
         )
 
 
-def _nodes(graph: Graph, title: str) -> Table:
-    return Table(
+def _nodes(graph: Graph, title: str) -> Grid:
+    return Grid(
         ("kind", "id", "type", "name", "state"),
         [(node.kind, node.id, *node.label, node.state) for node in graph.nodes],
         title,
     )
 
 
-def _shown_events(graph: Graph) -> Table:
-    return Table(
+def _shown_events(graph: Graph) -> Grid:
+    return Grid(
         ("from", "to", "event"),
         [
             (" ".join(map(str, edge.source)), " ".join(map(str, edge.target)), edge.label)
@@ -137,8 +137,8 @@ def _shown_events(graph: Graph) -> Table:
     )
 
 
-def _events(graph: Graph) -> Table:
-    return Table(
+def _events(graph: Graph) -> Grid:
+    return Grid(
         (
             *("source_kind", "source_id", "target_kind", "target_id"),
             *("type", "path", "occurred_at"),

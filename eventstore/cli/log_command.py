@@ -21,7 +21,7 @@ from eventstore.cli.commands import (
 )
 from eventstore.cli.entities import spoken
 from eventstore.cli.moments import EXAMPLES, Moment
-from eventstore.cli.results import Output, Table, note
+from eventstore.cli.results import Grid, Output, note
 from eventstore.cli.stores import opened_store, positions_between, windows
 from eventstore.errors import InvalidArgumentError
 from eventstore.log import Log, Record
@@ -93,10 +93,10 @@ def log_command(
                 yield record
 
         records = shown()
-        output.table(
-            Table(_COLUMNS, map(_row, records), f"Records of {directory}"),
+        output.grid(
+            Grid(_COLUMNS, map(_row, records), f"Records of {directory}"),
             objects=lambda: map(_answer, records),
-            csv=lambda: Table(_FIELDS, map(_fields, records)),
+            csv=lambda: Grid(_FIELDS, map(_fields, records)),
         )
         has_more = next(found, None) is not None
     if has_more and last is not None:

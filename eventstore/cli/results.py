@@ -45,7 +45,7 @@ class Lines:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class Grid:
     """Rows under names such as `recorded_at`, of numbers, texts, times, booleans, None, `Lines`.
 
     As JSON a row is an object on its own line.
@@ -81,33 +81,33 @@ class Output:
     says_where: bool = False
     """Whether --output was given, be it for standard output."""
 
-    def table(
+    def grid(
         self,
-        table: Table,
+        grid: Grid,
         *,
         objects: Callable[[], Iterable[object]] | None = None,
-        csv: Callable[[], Table] | None = None,
+        csv: Callable[[], Grid] | None = None,
     ) -> None:
         """Write rows. `objects` are the lines of JSON and `csv` the CSV where they say more."""
         if self.form == "json":
-            self.json_lines(objects() if objects is not None else _row_objects(table))
+            self.json_lines(objects() if objects is not None else _row_objects(grid))
         elif self.form == "csv":
-            self.csv(csv() if csv is not None else table)
+            self.csv(csv() if csv is not None else grid)
         else:
-            self.tables(table)
+            self.grids(grid)
 
-    def tables(self, *tables: Table) -> None:
-        """Write tables for people."""
+    def grids(self, *grids: Grid) -> None:
+        """Write grids for people."""
         with self.opened() as written:
             width = self.width()
-            for number, table in enumerate(tables):
+            for number, grid in enumerate(grids):
                 if number:
                     written.line()
-                # In a pipe a single table is its rows alone.
-                if table.title and (width is not None or len(tables) > 1):
-                    for line in wrapped(shown_text(table.title), width):
+                # In a pipe a single grid is its rows alone.
+                if grid.title and (width is not None or len(grids) > 1):
+                    for line in wrapped(shown_text(grid.title), width):
                         written.line(line, bold=True)
-                self._table(table, width, written)
+                self._grid(grid, width, written)
 
     def paragraphs(self, paragraphs: Iterable[Paragraph]) -> None:
         """Write lines for people, each at once."""
@@ -134,14 +134,14 @@ class Output:
                 if self.file is None or self.grows:
                     written.flush()
 
-    def csv(self, table: Table) -> None:
+    def csv(self, grid: Grid) -> None:
         """Write comma-separated values under a header: texts quoted, nothing for None.
 
         A text that a spreadsheet would take for a formula has an apostrophe put in front.
         """
         with self.opened() as written:
-            written.line(",".join(_csv_text(name) for name in table.columns))
-            for row in table.rows:
+            written.line(",".join(_csv_text(name) for name in grid.columns))
+            for row in grid.rows:
                 written.line(",".join(self._csv_value(value) for value in row))
                 if self.grows:
                     written.flush()
@@ -157,7 +157,7 @@ class Output:
         if self.form == "json":
             self.json(answer)
         elif self.form == "csv":
-            self.csv(Table(answer.__struct_fields__, [astuple(answer)]))
+            self.csv(Grid(answer.__struct_fields__, [astuple(answer)]))
         else:
             self.paragraphs([Paragraph(sentence)])
 
@@ -232,12 +232,12 @@ class Output:
         held = plain(self._in_zone(value))
         return shown_text(held) if isinstance(held, str) else json_text(held)
 
-    def _table(self, table: Table, width: int | None, written: _Written) -> None:
+    def _grid(self, grid: Grid, width: int | None, written: _Written) -> None:
         names = [
-            shown_text(name if table.is_named_by_query else name.replace("_", " "))
-            for name in table.columns
+            shown_text(name if grid.is_named_by_query else name.replace("_", " "))
+            for name in grid.columns
         ]
-        rows = iter(table.rows)
+        rows = iter(grid.rows)
         is_first = True
         while (part := list(islice(rows, _ROWS_AT_ONCE))) or is_first:
             right = [all(map(_is_flushed_right, column)) for column in zip(*part, strict=True)]
@@ -399,11 +399,11 @@ def _is_flushed_right(value: object) -> bool:
     return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
-def _row_objects(table: Table) -> Iterator[dict[str, object]]:
-    for row in table.rows:
+def _row_objects(grid: Grid) -> Iterator[dict[str, object]]:
+    for row in grid.rows:
         yield {
             name: value.lines if isinstance(value, Lines) else value
-            for name, value in zip(table.columns, row, strict=True)
+            for name, value in zip(grid.columns, row, strict=True)
         }
 
 

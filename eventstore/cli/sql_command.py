@@ -20,7 +20,7 @@ from eventstore.cli.commands import (
 from eventstore.cli.help import ErrorInLines
 from eventstore.cli.moments import Moment, store_as_of
 from eventstore.cli.paths import PathName
-from eventstore.cli.results import Output, Table, note
+from eventstore.cli.results import Grid, Output, note
 from eventstore.cli.stores import opened_store
 from eventstore.errors import InvalidArgumentError
 from eventstore.log.os_errors import translating
@@ -101,8 +101,8 @@ def sql_command(
         output.text("".join(f"{shown_lines(plan)}\n" for *_, plan in result.rows()))
         return
     rows_max = None if output.form != "text" or output.width() is None else _SHOWN_ROWS_MAX
-    output.table(
-        Table(
+    output.grid(
+        Grid(
             _distinct(result.columns),
             _rows(table if rows_max is None else table.slice(0, rows_max)),
             counted(len(result), "row"),

@@ -18,7 +18,7 @@ from eventstore.cli.exit_codes import EXIT_CACHE_DISAGREES, EXIT_DAMAGED
 from eventstore.cli.moments import EXAMPLES, Moment
 from eventstore.cli.paths import file_option, text_of
 from eventstore.cli.progress import progress_bar
-from eventstore.cli.results import Output, Paragraph, Table, note
+from eventstore.cli.results import Grid, Output, Paragraph, note
 from eventstore.cli.stores import opened_store, positions_between
 from eventstore.errors import DataLossError
 from eventstore.log import Finding, VerifyReport
@@ -98,7 +98,7 @@ def verify_command(
         )
         output.paragraphs([Paragraph(sentence), *_held(checkpoints, output)])
     else:
-        output.table(_findings(directory, report))
+        output.grid(_findings(directory, report))
     for words in report.not_checked:
         note(f"not checked: {words}")
     if report.findings:
@@ -109,8 +109,8 @@ def verify_command(
         sys.exit(EXIT_CACHE_DISAGREES)
 
 
-def _findings(directory: Path, report: VerifyReport) -> Table:
-    return Table(
+def _findings(directory: Path, report: VerifyReport) -> Grid:
+    return Grid(
         ("commit", "position", "file", "what"),
         [
             (finding.commit, finding.position, finding.file, finding.what)

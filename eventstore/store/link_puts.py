@@ -40,9 +40,9 @@ def put_all_events(transaction: Transaction, events: Sequence[mlmd.Event]) -> No
     keys = [*map(event_key, artifact_ids, execution_ids, [event.type for event in events])]
     if len(events) > 1:
         # Looking up each by itself would be most of the cost of putting many.
-        transaction.look_up_nodes(ARTIFACT, artifact_ids)
-        transaction.look_up_nodes(EXECUTION, execution_ids)
-        transaction.look_up(tables.EVENT_KEYS, keys)
+        transaction.note_known_nodes(ARTIFACT, artifact_ids)
+        transaction.note_known_nodes(EXECUTION, execution_ids)
+        transaction.note_absent_keys(tables.EVENT_KEYS, keys)
     for event, key in zip(events, keys, strict=True):
         _put_event(transaction, event, key)
 
@@ -56,10 +56,10 @@ def put_attributions_and_associations(
     executions = [(link.context_id, link.execution_id) for link in request.associations]
     for kind, links in ((ARTIFACT, artifacts), (EXECUTION, executions)):
         if len(links) > 1:
-            transaction.look_up_nodes(CONTEXT, [context_id for context_id, _ in links])
+            transaction.note_known_nodes(CONTEXT, [context_id for context_id, _ in links])
             node_ids = [node_id for _, node_id in links]
-            transaction.look_up_nodes(kind, node_ids)
-            transaction.look_up(CONTEXTS_OF[kind], node_ids)
+            transaction.note_known_nodes(kind, node_ids)
+            transaction.note_absent_keys(CONTEXTS_OF[kind], node_ids)
         link = f"an {_TO_CONTEXTS[kind].name}"
         for context_id, node_id in links:
             _require(transaction, CONTEXT, context_id, link)

@@ -55,7 +55,9 @@ def put_nodes(
     # Looking up each name by itself would be most of the cost of putting many.
     keys = [*map(_name_key, nodes)]
     if len(keys) > 1:
-        transaction.look_up(TABLES_OF[kind].names, [key for key in keys if key is not None])
+        transaction.note_absent_keys(
+            TABLES_OF[kind].names, [key for key in keys if key is not None]
+        )
     if not [node for node in nodes if node.HasField("id")]:
         return _insert_all(transaction, kind, nodes, keys)
     return [

@@ -82,12 +82,12 @@ class Transaction(Snapshot):
         self._rely_on(kind.type, type_id, found)
         return found[1]
 
-    def look_up(self, table: int, keys: Collection[int]) -> None:
-        """Look up many keys at once, so that `may_be_known` can rule out what is not there."""
+    def note_absent_keys(self, table: int, keys: Collection[int]) -> None:
+        """Note which of many keys are absent, so that `may_be_known` can rule these out."""
         self._absent[table] = set(keys) - self.index.known_keys(table, keys)
 
-    def look_up_nodes(self, kind: NodeKind, node_ids: Collection[int]) -> None:
-        """Look up many nodes at once, so that `exists` need not look up each of them."""
+    def note_known_nodes(self, kind: NodeKind, node_ids: Collection[int]) -> None:
+        """Note which of many nodes are there, so that `exists` need not look up each of them."""
         # The index may know more than the snapshot only where a put is run again.
         if self.position == self.index.position:
             found = self.index.known_keys(TABLES_OF[kind].stored, set(node_ids))
@@ -101,7 +101,7 @@ class Transaction(Snapshot):
         return key in self.pending[table] or key not in self._absent.get(table, ())
 
     def unknown_keys(self, table: int) -> Collection[int]:
-        """Those of the keys looked up in `table` that nothing was stored under before this put."""
+        """Of the keys noted of `table`, those that nothing was stored under before this put."""
         return self._absent.get(table, ())
 
     def newest_is_stored(self, table: int, key: int) -> bool:

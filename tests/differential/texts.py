@@ -158,7 +158,7 @@ def _other_ways(ours: OurStore, kind: str, text: str, found: list[int]) -> str |
     tables = engine.projections._opened_tables()
     tables.fold(position)
     listed = sorted(
-        row[0] for row in tables.listed(Listing(NODE_KINDS[kind], position, where=where))
+        row[0] for row in tables.scanned(Listing(NODE_KINDS[kind], position, where=where))
     )
     if listed != found:
         return f"by SQL {listed}, otherwise {found}: {where.condition}"

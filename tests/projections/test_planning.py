@@ -147,9 +147,9 @@ def test_a_page_by_id_is_looked_for_among_few_ids_first(
     listing = asked(store, "name LIKE '%2'", **said)
     expected = planner_of(store).find(listing).rows
     planner = limited_planner(store._engine.projections, first_ids=4, first_share=4)
-    with patch.object(Tables, "listed", autospec=True, side_effect=Tables.listed) as listed:
+    with patch.object(Tables, "scanned", autospec=True, side_effect=Tables.scanned) as scanned:
         assert planner.find(listing).rows == expected
-    assert [call.args[1].within for call in listed.call_args_list] == within
+    assert [call.args[1].within for call in scanned.call_args_list] == within
     # No more once it was in vain.
     assert planner.explain(listing).first_ids == (None if None in within else 4)
 

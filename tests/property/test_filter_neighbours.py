@@ -135,6 +135,6 @@ def test_neighbours_apart_are_those_of_a_join(
         for before in (0, 3)
         for where in (compile_filter(text, kind), _joining_all(text, kind))
     ]
-    answers = [tables.listed(listing) for listing in listings]
+    answers = [tables.scanned(listing) for listing in listings]
     assert answers[0] == answers[1]
     assert answers[2] == answers[3]

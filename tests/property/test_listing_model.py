@@ -116,7 +116,7 @@ def test_listings_are_those_of_a_plain_list(
             asked = replace(listing, after=after)
             assert planner.find(asked).rows == expected, asked
             tables.fold(as_of)
-            assert tables.listed(asked) == expected, asked
+            assert tables.scanned(asked) == expected, asked
             found += len(expected)
     assert found > 1_000
 

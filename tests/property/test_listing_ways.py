@@ -118,7 +118,7 @@ def test_every_plan_gives_the_same_rows(store: eventstore.MetadataStore, seed: i
             if choice.random() < 0.1:
                 engine.projections._opened_tables().fold(position)
             tables.fold(listing.as_of)
-            assert rows == tables.listed(listing), listing
+            assert rows == tables.scanned(listing), listing
             stored = engine.projections.index.newest_of_each(
                 STORED_TABLES[kind], [node_id for node_id, _ in rows], listing.as_of
             )
@@ -205,7 +205,7 @@ def test_held_values_of_properties_lead_to_the_same_rows(
             ways += isinstance(plan, Candidates) and "held" in plan.reason
             tables = engine.projections._opened_tables()
             tables.fold(listing.as_of)
-            expected = tables.listed(listing)
+            expected = tables.scanned(listing)
             assert rows == expected, listing
             found += bool(rows)
     assert ways > 30
@@ -269,7 +269,7 @@ def test_held_doubles_compare_as_in_sql(
         plan = projected.planner.plan(listing)
         assert isinstance(plan, Candidates)
         assert "held" in plan.reason
-        assert rows == projected._opened_tables().listed(listing), text
+        assert rows == projected._opened_tables().scanned(listing), text
 
 
 def test_values_that_are_asked_for_in_turns_are_not_read_again_and_again(
