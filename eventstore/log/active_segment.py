@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from eventstore import errors
@@ -87,6 +88,24 @@ class ActiveSegmentFile(FollowedSegment):
             self.is_ended = False
             raise translated(error, "closing", self.path) from None
         self.is_ended = True
+
+    @property
+    def unhashed_bytes(self) -> int:
+        """How much of the file `sha256` has to read."""
+        return self.end - self._digest.size
+
+    def hashing(self) -> Callable[[], None]:
+        """What hashes the commits that there are, to be called where no put waits for it."""
+        self.refuse_closed()
+        descriptor, digest, end = os.dup(self._descriptor), self._digest, self.end
+
+        def hash_them() -> None:
+            try:
+                digest.extend(descriptor, end)
+            finally:
+                os.close(descriptor)
+
+        return hash_them
 
     def sha256(self) -> str:
         """Of the file, in hexadecimal, once it has ended."""

@@ -45,7 +45,11 @@ _LOGGER = late_logger("eventstore.log")
 
 SEGMENT_BYTES_MAX = 32 * 1024 * 1024
 SEGMENT_RECORDS_MAX = 65_536
-"""An active segment that has reached either is closed before the next append."""
+"""An active segment that has reached either is closed before the next append, or soon after."""
+
+_UNHASHED_BYTES_MAX = 4 * 1024 * 1024
+"""A put hashes no more of a segment to close it, which takes 4 to 12 ms; the rest is hashed in the
+background first. What others appended was not hashed here."""
 
 _SEALING_LOCK_NAME = "sealing.lock"
 _ROTATIONS_MAX = 1_000
@@ -67,6 +71,7 @@ class DirectoryLog(DirectoryReader):
         segment_records_max: int = SEGMENT_RECORDS_MAX,
     ) -> None:
         self._segment_records_max = segment_records_max
+        self._rotates_soon = False
         super().__init__(directory, manifest, read_only=read_only)
 
     @classmethod
@@ -94,6 +99,10 @@ class DirectoryLog(DirectoryReader):
             directory,
             partial(cls, directory, read_only=read_only, segment_records_max=segment_records_max),
         )
+
+    def after_fork_in_child(self) -> None:
+        self._rotates_soon = False
+        super().after_fork_in_child()
 
     def reserved(self, do: Callable[[], Answer]) -> Answer:
         if self.read_only:
@@ -134,7 +143,7 @@ class DirectoryLog(DirectoryReader):
                     f"the log is at position {self.position}, not {expected_position}"
                 )
             if self._is_full():
-                self._rotate()
+                self._rotate_without_waiting()
             frontier = self._current_frontier().copy()
             number, recorded_at = self._newest_commit()
             commit = make_commit(
@@ -194,6 +203,7 @@ class DirectoryLog(DirectoryReader):
                 f"the store {self.directory} was opened to read only: open it for writing to seal"
             )
         with translating("sealing in", self._folder):
+            self._hash_ahead()
             self._write(self._rotate_what_is_new)
         self._seal_closed()
 
@@ -343,10 +353,38 @@ class DirectoryLog(DirectoryReader):
             self._acknowledged_descriptor, self._active.number, self._active.end, frontier
         )
 
-    def _is_full(self) -> bool:
+    def _is_full(self, times: int = 1) -> bool:
+        """Whether the active segment has reached its limits, or so many times as much."""
         active = self._active
         records = active.last_position - active.first_position + 1
-        return records >= self._segment_records_max or active.end >= SEGMENT_BYTES_MAX
+        return (
+            records >= times * self._segment_records_max or active.end >= times * SEGMENT_BYTES_MAX
+        )
+
+    def _rotate_without_waiting(self) -> None:
+        """Rotate now if that takes a few milliseconds, else soon.
+
+        Where it cannot be done in the background, the segment grows to twice its size.
+        """
+        if self._active.unhashed_bytes <= _UNHASHED_BYTES_MAX or self._is_full(times=2):
+            self._rotate()
+        elif not self._rotates_soon:
+            self._rotates_soon = self._submit(self._rotate_in_background)
+
+    def _rotate_in_background(self) -> None:
+        try:
+            self._hash_ahead()
+            self._write(lambda: self._rotate() if self._is_full() else None)
+        except Exception as error:
+            _LOGGER.warning("closing a segment in %s failed: %s", self.directory, error)
+        finally:
+            self._rotates_soon = False
+
+    def _hash_ahead(self) -> None:
+        """Hash what the active segment has by now, while others may put."""
+        with self._mutex:
+            hash_it = self._active.hashing()
+        hash_it()
 
     def _rotate_what_is_new(self) -> None:
         if self.position >= self._active.first_position:
@@ -355,13 +393,19 @@ class DirectoryLog(DirectoryReader):
     def _rotate(self) -> None:
         self._active.append_end_of_stream()
         self._start_next_segment()
-        # At the interpreter's end nothing can be submitted: the next opening seals.
+        self._submit(self._seal_closed_in_background)
+
+    def _submit(self, work: Callable[[], None]) -> bool:
+        """Have a thread do something that is to be done once; whether one will."""
+        # At the interpreter's end nothing can be submitted: the next opening does it.
         with contextlib.suppress(RuntimeError):
             if self._sealer is None:
                 from concurrent.futures import ThreadPoolExecutor
 
                 self._sealer = ThreadPoolExecutor(1, thread_name_prefix="eventstore-sealer")
-            self._sealer.submit(self._seal_closed_in_background)
+            self._sealer.submit(work)
+            return True
+        return False
 
     def _start_next_segment(self) -> None:
         active = self._active

@@ -12,7 +12,10 @@ PIECE_BYTES = 1024 * 1024
 
 
 class GrowingDigest:
-    """Of the first bytes of a file, none of which may be changed afterwards."""
+    """Of the first bytes of a file, none of which may be changed afterwards.
+
+    Two threads may extend it at once: what the one that is less far has hashed is dropped.
+    """
 
     def __init__(self) -> None:
         self._known = (hashlib.sha256(), 0)
@@ -46,8 +49,9 @@ class GrowingDigest:
                 raise OSError(errno.EIO, f"the file ends at byte {start}, not {end}")
             digest.update(piece)
             start += len(piece)
-        # At once: an interrupt can come between any two steps.
-        self._known = (digest, start)
+        # At once: an interrupt can come between any two steps, and another thread may be at it.
+        if start > self.size:
+            self._known = (digest, start)
 
     def followed_by(self, rest: bytes) -> str:
         """The digest, in hexadecimal, of what was hashed and further bytes."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from eventstore import errors
-from eventstore.log import DirectoryLog, ipc_stream, sealing
+from eventstore.log import DirectoryLog, directory, ipc_stream, sealing
 from eventstore.log import growing_digest as digests
 from eventstore.log.commit import records_of
 from eventstore.log.manifest import Segment, read_manifest
@@ -23,13 +28,13 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(digests, "PIECE_BYTES", 3_000)
 
 
-def _closed(directory: Path) -> Segment:
-    (segment,) = read_manifest(directory).segments
+def _closed(store: Path) -> Segment:
+    (segment,) = read_manifest(store).segments
     return segment
 
 
-def _digest(directory: Path, segment: Segment) -> str:
-    return hashlib.sha256((directory / "log" / segment.file).read_bytes()).hexdigest()
+def _digest(store: Path, segment: Segment) -> str:
+    return hashlib.sha256((store / "log" / segment.file).read_bytes()).hexdigest()
 
 
 def test_a_rotation_reads_little_of_its_segment(
@@ -111,6 +116,82 @@ def test_a_put_after_those_of_others_reads_no_more_than_it_wrote(
     assert segment.file_sha256 == _digest(log.directory, segment)
     other.close()
     log.close()
+
+
+@pytest.fixture
+def filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_pieces: None
+) -> Iterator[DirectoryLog]:
+    """A log whose active segment is full, by what others put."""
+    monkeypatch.setattr(directory, "_UNHASHED_BYTES_MAX", 10_000)
+    other = DirectoryLog.create(tmp_path / "store")
+    for number in range(1, 61):
+        append(other, draft(number))
+    other.close()
+    log = DirectoryLog.open(tmp_path / "store", segment_records_max=50)
+    yield log
+    log.close()
+
+
+def test_a_put_does_not_wait_for_what_is_hashed_of_others(
+    filled: DirectoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extend, may_go_on = digests.GrowingDigest.extend, threading.Event()
+
+    def waiting(digest: digests.GrowingDigest, descriptor: int, end: int) -> None:
+        if end - digest.size > 10_000:
+            assert threading.current_thread() is not threading.main_thread()
+            assert may_go_on.wait(60)
+        extend(digest, descriptor, end)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(digests.GrowingDigest, "extend", waiting)
+        for number in (61, 62):
+            append(filled, draft(number))
+        assert read_manifest(filled.directory).segments == ()
+        may_go_on.set()
+        # It waits for what is at work.
+        filled.close()
+    segment = _closed(filled.directory)
+    assert segment.last_position == 62
+    assert segment.file_sha256 == _digest(filled.directory, segment)
+    with contextlib.closing(DirectoryLog.open(filled.directory)) as again:
+        append(again, draft(63))
+        assert again.verify().ok
+
+
+def test_a_put_closes_a_segment_that_grows_although_it_is_full(
+    filled: DirectoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(filled, "_hash_ahead", failing)
+    monkeypatch.setattr(filled, "_seal_closed_in_background", lambda: None)
+    for number in range(61, 103):
+        append(filled, draft(number))
+    assert _closed(filled.directory).last_position == 100
+    assert filled.verify().ok
+
+
+def test_puts_go_on_while_what_is_to_be_sealed_is_hashed(
+    filled: DirectoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extend, put = digests.GrowingDigest.extend, []
+
+    def putting(digest: digests.GrowingDigest, descriptor: int, end: int) -> None:
+        if not put:
+            put.append(end)
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(append, filled, draft(61)).result(timeout=60)
+        extend(digest, descriptor, end)
+
+    monkeypatch.setattr(filled, "_segment_records_max", 1_000)
+    with monkeypatch.context() as patched:
+        patched.setattr(digests.GrowingDigest, "extend", putting)
+        filled.seal()
+    assert _closed(filled.directory).last_position == 61
+    assert filled.verify().ok
 
 
 def test_the_digest_of_a_segment_whose_closing_failed(
@@ -218,8 +299,6 @@ def test_a_put_does_not_wait_for_a_reader(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
     """Another thread appends while one is in the midst of reading a segment."""
-    from concurrent.futures import ThreadPoolExecutor
-
     log = DirectoryLog.create(tmp_path / "store")
     append(log, draft(1), draft(2))
     (log.seal if state == "sealed" else lambda: rotate(log))()
