@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,7 +178,7 @@ class Projections:
 
             with self._mutex:
                 if self._planner is None:
-                    self._planner = Planner(self._log, lambda: self.index, self._opened_tables)
+                    self._planner = Planner(self._log, lambda: self.index, self.opened_tables)
         return self._planner
 
     def all_nodes(
@@ -190,7 +189,7 @@ class Projections:
         from eventstore.projections.listing_sql import positions_sql
 
         sql, parameters = positions_sql(Listing(kind, as_of, type_id=type_id))
-        tables = self._opened_tables()
+        tables = self.opened_tables()
         tables.fold(as_of)
         positions = tables.arrow(sql, parameters).column(0).combine_chunks()
         return self.index.values_at(TABLES_OF[kind].stored, positions)
@@ -204,28 +203,6 @@ class Projections:
             else index.entry_count(LINK_TABLES[kind], as_of)
             for kind in KINDS
         }
-
-    def sql(
-        self,
-        query: str,
-        parameters: Sequence[Any] | Mapping[str, Any] | None,
-        as_of: int,
-        *,
-        timeout_seconds: float | None = None,
-    ) -> pa.Table:
-        """The result of a query over the views of `sql_views` as of a position.
-
-        Raises what `run_sql` does, and DeadlineExceededError when it takes longer than the timeout.
-        """
-        from eventstore.projections.sql_views import run_sql
-
-        # Even without a timeout: only a thread that is not in DuckDB takes signals.
-        seconds = math.inf if timeout_seconds is None else timeout_seconds
-        return self._opened_tables().asked(
-            lambda cursor: run_sql(cursor, self._log, query, parameters, as_of),
-            as_of,
-            left_after_seconds=seconds,
-        )
 
     @long_work("Rebuilding")
     def rebuild(self, progress: Progress | None = None) -> None:
@@ -243,7 +220,7 @@ class Projections:
         from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 
         self._log.refresh()
-        records, tables = self._log.position, self._opened_tables()
+        records, tables = self._log.position, self.opened_tables()
         folded, is_stopping = 0, threading.Event()
 
         def note(done: int, _: int) -> None:
@@ -321,7 +298,8 @@ class Projections:
             if progress is not None:
                 progress(commit.last_position - start, end - start)
 
-    def _opened_tables(self) -> Tables:
+    def opened_tables(self) -> Tables:
+        """The DuckDB tables, as far as they are folded."""
         self.refold_if_changed()
         with self._mutex:
             if self._tables is None:

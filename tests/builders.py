@@ -98,7 +98,7 @@ def list_ids(projections: Projections, kind: str, **listing: Any) -> list[tuple[
 def limited_planner(projections: Projections, **limits: int) -> Planner:
     """The planner of the projections from here on, with other limits."""
     projections._planner = Planner(
-        projections._log, lambda: projections.index, projections._opened_tables, Limits(**limits)
+        projections._log, lambda: projections.index, projections.opened_tables, Limits(**limits)
     )
     return projections.planner
 

@@ -143,11 +143,13 @@ class SqlMethods(SourceMethods):
             raise InvalidArgumentError(
                 f"timeout_seconds={timeout_seconds}: give a number above 0, or None for no limit"
             )
-        position = self._source.position(as_of)
-        table = self._source.projections.sql(
-            query, parameters, position, timeout_seconds=timeout_seconds
+        # Not at the top: most stores are asked nothing in SQL.
+        from eventstore.sql import run_sql
+
+        source, position = self._source, self._source.position(as_of)
+        return SqlResult(
+            run_sql(source.log, source.projections, query, parameters, position, timeout_seconds)
         )
-        return SqlResult(table)
 
     def explain(
         self, list_options: ListOptions, *, kind: str = "artifact", context_id: int | None = None

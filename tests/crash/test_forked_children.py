@@ -91,7 +91,7 @@ def test_a_child_does_all_that_its_parent_does(store: eventstore.MetadataStore) 
     [
         lambda s: s._engine._put_lock,
         lambda s: s._engine.projections._mutex,
-        lambda s: s._engine.projections._opened_tables()._mutex,
+        lambda s: s._engine.projections.opened_tables()._mutex,
         lambda s: s._engine.projections.index._swap,
         lambda s: s._engine.projections.planner._held._mutex,
         lambda s: s._engine.log._mutex,

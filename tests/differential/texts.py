@@ -155,7 +155,7 @@ def _other_ways(ours: OurStore, kind: str, text: str, found: list[int]) -> str |
     """Where the tables, or Python on all nodes, answer differently."""
     engine = ours._store._engine
     where, position = compile_filter(text, kind), engine.log.position
-    tables = engine.projections._opened_tables()
+    tables = engine.projections.opened_tables()
     tables.fold(position)
     listed = sorted(
         row[0] for row in tables.scanned(Listing(NODE_KINDS[kind], position, where=where))

@@ -36,8 +36,8 @@ _IMPORTED = (
     "eventstore.log.verification",
     "eventstore.projections.filter.compiler",
     "eventstore.projections.run_building",
-    "eventstore.projections.sql_views",
     "eventstore.projections.tables",
+    "eventstore.sql",
     "sqlglot.dialects.bigquery",
 )
 

@@ -37,6 +37,7 @@ FOLDERS = (
     "eventstore/log",
     "eventstore/store",
     "projections",
+    "eventstore/sql",
     "eventstore/audit",
     "eventstore/history",
     "eventstore/lineage",

@@ -40,6 +40,7 @@ LAYERS = {
         *("answers", "errors", "late_logger", "proto", "log", "long_work", "wording"),
     },
     "store": {"errors", "proto", "log", "projections", "wording"},
+    "sql": {"errors", "proto", "log", "projections", "wording"},
     "lineage": {
         *("errors", "proto", "log", "projections", "store", "shown_text"),
         *("plain_values", "repr_html"),
@@ -60,7 +61,7 @@ LAYERS = {
     "recording": {"errors", "proto", "repr_html"},
     "metadata_store": {
         *("errors", "proto", "log", "projections", "store", "lineage", "history", "audit"),
-        *("report", "recording", "notebook", "long_work", "moments", "pandas_frames"),
+        *("report", "recording", "notebook", "long_work", "moments", "pandas_frames", "sql"),
         *("answers", "late_logger", "plain_json", "repr_html"),
     },
     "importing": {"errors", "proto", "log", "long_work", "wording"},

@@ -110,7 +110,7 @@ def test_a_read_only_one_folds_nothing(log: DirectoryLog) -> None:
 
 def test_a_query_keeps_the_file_open_and_sees_what_was_folded(projections: Projections) -> None:
     put_and_fold(projections)
-    log, tables = projections._log, projections._opened_tables()
+    log, tables = projections._log, projections.opened_tables()
     assert artifact_ids(projections) == [*range(1, 9)]
     opened = tables._opened
     assert put_and_fold(projections) == 15
@@ -208,7 +208,7 @@ def test_rebuilding_waits_for_one_batch_and_folds_go_on_afterwards(
     during_the_first_batch(monkeypatch, rebuild)
     put_and_fold(projections)
     rebuilding.join()
-    tables = projections._opened_tables()
+    tables = projections.opened_tables()
     assert tables._opened is not None
     assert tables._opened.path is not None
     tables.close()

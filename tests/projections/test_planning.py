@@ -165,7 +165,7 @@ def test_what_is_judged_in_vain_is_scanned(
 
 
 def test_links_that_were_just_put_are_laid_over(store: eventstore.MetadataStore) -> None:
-    planner, tables = planner_of(store), store._engine.projections._opened_tables()
+    planner, tables = planner_of(store), store._engine.projections.opened_tables()
     tables.fold(store.log_position())
     folded = store.log_position()
     for query, put, node_id in (
@@ -186,7 +186,7 @@ def test_links_that_were_just_put_are_laid_over(store: eventstore.MetadataStore)
 def test_what_depends_on_more_than_nodes_and_links_is_folded(
     store: eventstore.MetadataStore,
 ) -> None:
-    planner, tables = planner_of(store), store._engine.projections._opened_tables()
+    planner, tables = planner_of(store), store._engine.projections.opened_tables()
     query = "contexts_0.name LIKE 'e%' AND name LIKE '%3'"
     tables.fold(store.log_position())
     assert planner.find(asked(store, query)).rows == []
@@ -225,7 +225,7 @@ def test_other_kinds_have_neighbours_of_their_own(store: eventstore.MetadataStor
 
 
 def test_an_explanation_has_the_query_and_runs_nothing(store: eventstore.MetadataStore) -> None:
-    tables = store._engine.projections._opened_tables()
+    tables = store._engine.projections.opened_tables()
     options = ListOptions(filter_query="name LIKE '%3'", limit=2)
     said = store.explain(options)
     assert (said.way, said.candidates, said.folded_position) == ("scan", None, 0)

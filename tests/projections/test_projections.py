@@ -28,7 +28,7 @@ def test_a_new_store_has_empty_projections(tmp_path: Path) -> None:
         assert projections.catch_up() == 0
         assert list_ids(projections, kinds.ARTIFACT, as_of=0) == []
         assert projections.index.position == 0
-        assert projections._opened_tables().folded_position() == 0
+        assert projections.opened_tables().folded_position() == 0
         projections.rebuild()
         projections.close()
 
@@ -99,7 +99,7 @@ def test_what_was_folded_is_kept(tmp_path: Path) -> None:
         log = DirectoryLog.open(tmp_path / "store", read_only=is_read_only)
         projections = Projections(log, read_only=is_read_only)
         assert projections.index.position == projections.index.last_stored_position == 1_501
-        assert projections._opened_tables().folded_position() == 1_501
+        assert projections.opened_tables().folded_position() == 1_501
         projections.close()
         log.close()
 

@@ -128,7 +128,7 @@ def test_neighbours_apart_are_those_of_a_join(
 ) -> None:
     kind, text = kind_and_text
     engine = store._engine
-    position, tables = engine.log.position, engine.projections._opened_tables()
+    position, tables = engine.log.position, engine.projections.opened_tables()
     tables.fold(position)
     listings = [
         Listing(NODE_KINDS[kind], position - before, where=where)

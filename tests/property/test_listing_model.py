@@ -83,7 +83,7 @@ def test_listings_are_those_of_a_plain_list(
 ) -> None:
     projections, newest = store._engine.projections, store.log_position()
     planner = limited_planner(projections, at_once=2)
-    tables = projections._opened_tables()
+    tables = projections.opened_tables()
     narrowing = {InContext(1): {3, 6, 9, 12}, NodeIds((3, 4, 6, 99)): {3, 4, 6}}
     ways = [*product(FILTERS, ORDERS, (False, True), (None, 1, 3, 50), NARROWED, range(3))]
     found = 0

@@ -116,7 +116,7 @@ def test_every_plan_gives_the_same_rows(store: eventstore.MetadataStore, seed: i
                 continue
             plans[sort_of(plan)] += 1
             if choice.random() < 0.1:
-                engine.projections._opened_tables().fold(position)
+                engine.projections.opened_tables().fold(position)
             tables.fold(listing.as_of)
             assert rows == tables.scanned(listing), listing
             stored = engine.projections.index.newest_of_each(
@@ -203,7 +203,7 @@ def test_held_values_of_properties_lead_to_the_same_rows(
             rows = planner.find(listing).rows
             plan = planner.plan(listing)
             ways += isinstance(plan, Candidates) and "held" in plan.reason
-            tables = engine.projections._opened_tables()
+            tables = engine.projections.opened_tables()
             tables.fold(listing.as_of)
             expected = tables.scanned(listing)
             assert rows == expected, listing
@@ -269,7 +269,7 @@ def test_held_doubles_compare_as_in_sql(
         plan = projected.planner.plan(listing)
         assert isinstance(plan, Candidates)
         assert "held" in plan.reason
-        assert rows == projected._opened_tables().scanned(listing), text
+        assert rows == projected.opened_tables().scanned(listing), text
 
 
 def test_values_that_are_asked_for_in_turns_are_not_read_again_and_again(

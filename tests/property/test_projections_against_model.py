@@ -219,7 +219,7 @@ class ProjectionsAgainstModel(RuleBasedStateMachine):
 
     def check_tables(self, projections: Projections) -> None:
         position = projections.catch_up()
-        folded = projections._opened_tables()
+        folded = projections.opened_tables()
         folded.fold(position)
         for table, expected in self.model.rows().items():
             rows = folded.query(f"FROM {table}", {})

@@ -14,9 +14,9 @@ import pytest
 import eventstore
 from eventstore import errors
 from eventstore.metadata_store.metadata_store import AsOfStore, MetadataStore
-from eventstore.projections import sql_views
-from eventstore.projections.sql_check import CheckedQuery
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.sql import views
+from eventstore.sql.check import CheckedQuery
 from eventstore.store.system_types import SYSTEM_TYPE_NAMES
 from tests.builders import artifact, put_types
 from tests.property.test_history import KINDS, nodes_of, run_program
@@ -232,7 +232,7 @@ def test_the_database_itself_refuses_harm(
     ) -> CheckedQuery:
         return CheckedQuery(text, frozenset(views))
 
-    monkeypatch.setattr(sql_views, "checked_query", unchecked)
+    monkeypatch.setattr(views, "checked_query", unchecked)
     with pytest.raises((errors.InvalidArgumentError, duckdb.Error)):
         store.sql(query.format(folder=folder, database="tables"))
     monkeypatch.undo()

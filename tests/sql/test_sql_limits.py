@@ -14,8 +14,9 @@ import pytest
 import eventstore
 from eventstore import errors
 from eventstore.metadata_store.metadata_store import MetadataStore
-from eventstore.projections import deadlines, leaving, sql_views
+from eventstore.projections import deadlines, leaving
 from eventstore.projections.tables_file import OpenedTables
+from eventstore.sql import views
 from tests.builders import artifact, put_types
 
 
@@ -55,7 +56,7 @@ def test_a_query_can_be_interrupted(store: MetadataStore) -> None:
 def test_a_result_takes_no_more_memory_than_it_may(
     store: MetadataStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql_views, "RESULT_BYTES_MAX", 4 * 2**20)
+    monkeypatch.setattr(views, "RESULT_BYTES_MAX", 4 * 2**20)
     assert len(store.sql("FROM range(400000)")) == 400_000
     with pytest.raises(errors.ResourceExhaustedError, match="LIMIT"):
         store.sql("FROM range(1000000000000)")

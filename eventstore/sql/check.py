@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import duckdb
 
 from eventstore.errors import InvalidArgumentError
-from eventstore.projections.sql_sizes import Parameters, check_size
+from eventstore.sql.sizes import Parameters, check_size
 from eventstore.wording import did_you_mean
 
 LOG_RECORDS: Final = "records of the log"

@@ -7,6 +7,7 @@ version up to it. They are made for each query, with its position, over the tabl
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -21,10 +22,12 @@ from eventstore.errors import (
 )
 from eventstore.log import Log
 from eventstore.log.record import LATEST
+from eventstore.projections import Projections
 from eventstore.projections.folding import NODE_TABLES
-from eventstore.projections.sql_check import LOG_RECORDS, checked_query
 from eventstore.projections.tables_file import as_duckdb_error, is_damage, memory_limit_bytes
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.sql.check import LOG_RECORDS, checked_query
+from eventstore.sql.sizes import Parameters
 from eventstore.wording import did_you_mean
 
 _RECORD_COLUMNS: Final = [
@@ -160,19 +163,33 @@ def view_definitions(base: str, upto: int) -> dict[str, str]:
 
 
 def run_sql(
-    cursor: duckdb.DuckDBPyConnection,
     log: Log,
+    projections: Projections,
     query: str,
-    parameters: Sequence[Any] | Mapping[str, Any] | None,
+    parameters: Parameters,
     position: int,
+    timeout_seconds: float | None = None,
 ) -> pa.Table:
     """Run one query over the views as of a position.
 
     The connection's settings keep it from files, extensions and settings, a read-only transaction
     from changes, `checked_query` from all but the views. Raises InvalidArgumentError for what is
     not one such query, or one that fails, ResourceExhaustedError when it or its result needs too
-    much memory, and CancelledError when it is interrupted.
+    much memory, CancelledError when it is interrupted, and DeadlineExceededError when it takes
+    longer than the timeout.
     """
+    # Even without a timeout: only a thread that is not in DuckDB takes signals.
+    seconds = math.inf if timeout_seconds is None else timeout_seconds
+    return projections.opened_tables().asked(
+        lambda cursor: _answer(cursor, log, query, parameters, position),
+        position,
+        left_after_seconds=seconds,
+    )
+
+
+def _answer(
+    cursor: duckdb.DuckDBPyConnection, log: Log, query: str, parameters: Parameters, position: int
+) -> pa.Table:
     ((database,),) = cursor.execute("SELECT current_database()").fetchall()
     views = view_definitions(f'"{database}".main', position)
     try:
