@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from typing import Any
@@ -45,6 +44,8 @@ def struct_json(fields: Any) -> str:
 
     A number that JSON does not have is its name, as by `number_text`.
     """
+    import json
+
     plain = plain_struct(fields)
     try:
         return json.dumps(plain, allow_nan=False)

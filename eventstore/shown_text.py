@@ -7,6 +7,7 @@ the cursor, reverse a line or start a new one.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 _EMOJI: Final = "\u2190-\u21ff\u2300-\u27bf\u2b00-\u2bff\ufe0f\U0001f000-\U0001faff"
@@ -18,25 +19,32 @@ _UNSEEN: Final = (
 )
 # The joiner between two emoji makes one of them and is seen; anywhere else it is not.
 _JOINER: Final = f"(?<![{_EMOJI}])\u200d|\u200d(?![{_EMOJI}])"
-_ESCAPED: Final = re.compile(f"[\x00-\x1f{_UNSEEN}]|{_JOINER}")
-_ESCAPED_IN_LINES: Final = re.compile(f"[\x00-\x08\x0b-\x1f{_UNSEEN}]|{_JOINER}")
-_ESCAPED_IN_JSON: Final = re.compile(f"[{_UNSEEN}]|{_JOINER}")
+_ESCAPED: Final = f"[\x00-\x1f{_UNSEEN}]|{_JOINER}"
+_ESCAPED_IN_LINES: Final = f"[\x00-\x08\x0b-\x1f{_UNSEEN}]|{_JOINER}"
+_ESCAPED_IN_JSON: Final = f"[{_UNSEEN}]|{_JOINER}"
 _SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def shown_text(text: str) -> str:
     r"""The text on one line: `\n`, `\x1b`, `\u202e` for what cannot be seen or would be obeyed."""
-    return _ESCAPED.sub(_escape, text)
+    return _substituted(_ESCAPED, _escape, text)
 
 
 def shown_lines(text: str) -> str:
     """The text with its own line breaks and tabs, all else escaped as in `shown_text`."""
-    return _ESCAPED_IN_LINES.sub(_escape, text)
+    return _substituted(_ESCAPED_IN_LINES, _escape, text)
 
 
 def harmless_json(text: str) -> str:
     """JSON that says the same, in which such characters are spelled as JSON spells them."""
-    return _ESCAPED_IN_JSON.sub(_escape_in_json, text)
+    return _substituted(_ESCAPED_IN_JSON, _escape_in_json, text)
+
+
+def _substituted(pattern: str, replace: Callable[[re.Match[str]], str], text: str) -> str:
+    # Most texts have nothing of it, and the patterns take long to compile.
+    if text.isascii() and text.isprintable():
+        return text
+    return re.sub(pattern, replace, text)
 
 
 def _escape(match: re.Match[str]) -> str:

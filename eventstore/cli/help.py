@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -98,6 +97,8 @@ def _require_utf_8(text: Any, parameter: click.Parameter, ctx: click.Context) ->
 
 def write_examples(examples: Sequence[str], formatter: click.HelpFormatter) -> None:
     """Write command lines, which can be copied however narrow the terminal is."""
+    import shutil
+
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     formatter.write("\nExamples:\n")
     for example in examples:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 
 import click
+from msgspec import Struct
 
 from eventstore.cli.help import nearest
 from eventstore.cli.results import Output, note
@@ -27,8 +27,7 @@ _MICROSECOND = timedelta(microseconds=1)
 EXAMPLES = "1200, 2026-11-20, 2026-11-20T08:00Z, yesterday, '3 hours ago'"
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(Struct, frozen=True):
     """What was given: a position or milliseconds since the epoch, or a span of time.
 
     The span of a day ends with its last microsecond; that of a time is this time alone.

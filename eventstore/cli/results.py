@@ -8,13 +8,10 @@ error.
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import datetime, timezone, tzinfo
 from itertools import islice
 from pathlib import Path
@@ -37,15 +34,13 @@ _ROWS_AT_ONCE: Final = 1_000
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
-@dataclass(frozen=True, slots=True)
-class Lines:
+class Lines(Struct, frozen=True):
     """A value of several lines: one below the other on a terminal, else after semicolons."""
 
     lines: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
+class Grid(Struct, frozen=True):
     """Rows under names such as `recorded_at`, of numbers, texts, times, booleans, None, `Lines`.
 
     As JSON a row is an object on its own line.
@@ -58,16 +53,14 @@ class Grid:
     """Whether the columns' names are somebody's own, and so are shown as they are."""
 
 
-@dataclass(frozen=True, slots=True)
-class Paragraph:
+class Paragraph(Struct, frozen=True):
     """A line of text for people, and those that belong below it."""
 
     text: str
     below: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(Struct, frozen=True):
     """Where a command's result goes, and in which form: `text`, `json` or `csv`."""
 
     form: str = "text"
@@ -201,7 +194,7 @@ class Output:
         """The terminal's width; None where the result goes elsewhere."""
         if self.file is not None or not sys.stdout.isatty():
             return None
-        return max(shutil.get_terminal_size().columns, 20)
+        return _columns()
 
     @property
     def file_name(self) -> str | None:
@@ -286,13 +279,12 @@ class Output:
         return value
 
 
-@dataclass(slots=True)
-class _Written:
+class _Written(Struct):
     """A stream that lines are written to."""
 
     stream: BinaryIO
     is_terminal: bool
-    _is_bold: bool = field(init=False)
+    _is_bold: bool = False
 
     def __post_init__(self) -> None:
         self._is_bold = self.is_terminal and not os.environ.get("NO_COLOR")
@@ -325,7 +317,7 @@ def written_file(path: Path, *, force: bool) -> Iterator[BinaryIO]:
         if exists and not force:
             raise _exists(path)
         target = path.resolve()
-        unfinished = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+        unfinished = target.with_name(f".{target.name}.{os.urandom(8).hex()}.tmp")
         try:
             with open(unfinished, "xb") as written:
                 if exists:
@@ -388,11 +380,18 @@ def _exists(path: Path) -> AlreadyExistsError:
 
 def note(sentence: str) -> None:
     """Say something about the result on standard error."""
-    width = max(shutil.get_terminal_size().columns, 20) if sys.stderr.isatty() else None
+    width = _columns() if sys.stderr.isatty() else None
     # The result is what counts, even if nothing can be said about it.
     with suppress(OSError):
         for line in wrapped(shown_text(sentence), width):
             click.echo(line, err=True)
+
+
+def _columns() -> int:
+    """Of the terminal, as far as it can be told."""
+    import shutil
+
+    return max(shutil.get_terminal_size().columns, 20)
 
 
 def _is_flushed_right(value: object) -> bool:
