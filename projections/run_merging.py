@@ -62,6 +62,8 @@ def _merged(runs: Sequence[SortedRun]) -> Iterator[tuple[int, Rows]]:
             # Copied by now, so that what is checked is what was copied.
             for run in having:
                 run.check_values(table)
+                # What is held of it is asked for again if the merge fails.
+                run.file.tables.pop(table, None)
 
 
 def _merged_rows(runs: Sequence[SortedRun], table: int) -> Rows:
@@ -71,12 +73,14 @@ def _merged_rows(runs: Sequence[SortedRun], table: int) -> Rows:
     from eventstore.projections.run_writing import Rows
 
     keys, positions, of_runs = zip(*(run.batch(table).columns for run in runs), strict=True)
-    keys, positions = pa.concat_arrays(keys), pa.concat_arrays(positions)
+    keys = pa.concat_arrays(keys)
+    positions = pa.concat_arrays(positions)
     values, order = pa.chunked_array(of_runs), None
     if not compute.all(compute.less_equal(keys[:-1], keys[1:])).as_py():
         # The sort is stable.
         order = compute.array_sort_indices(keys)
-        keys, positions = keys.take(order), positions.take(order)
+        keys = keys.take(order)
+        positions = positions.take(order)
 
     def values_of(start: int, end: int) -> pa.Array:
         for run in runs:

@@ -29,6 +29,7 @@ from eventstore.projections.sorted_run import SortedRun
 
 _ROWS_PER_BUCKET: Final = 4
 _SLOTS_PER_ROW: Final = 8
+_KEYS_AT_ONCE: Final = 16_384
 
 _checksum: Final = xxh3_64_intdigest
 
@@ -81,13 +82,16 @@ def write_tables(
     in_order = dict(sorted(metadata.highest_ids.items()))
     metadata = msgspec.structs.replace(metadata, highest_ids=in_order)
     with written_whole(path) as file:
-        layouts = {
-            table: _write_table(file, rows, seed ^ table, limits.written_rows_max)
-            for table, rows in tables
-            if rows.keys
-        }
+        layouts = {}
+        for table, rows in tables:
+            if rows.keys:
+                layouts[table] = _write_table(file, rows, seed ^ table, limits.written_rows_max)
+            # Before the next ones are made.
+            del rows
         footer = msgspec.json.encode(Footer(metadata=metadata, seed=seed, tables=layouts))
         file.write(footer + ENDING.pack(_checksum(footer), len(footer), MAGIC))
+    # What this thread's next run may need Arrow would keep.
+    pa.default_memory_pool().release_unused()
 
 
 def _rows(batch: pa.RecordBatch) -> Rows:
@@ -101,7 +105,7 @@ def _write_table(file: IO[bytes], rows: Rows, seed: int, at_once: int) -> Layout
     width = INLINE_NUMBERS if rows.are_ids else ENTRY_NUMBERS
     blocks = -(-count // BLOCK_ROWS)
     # With a row before the first one, one after the last one, and whole blocks.
-    numbers = array("q", bytes(NUMBER_BYTES * width * (blocks * BLOCK_ROWS + 2)))
+    numbers = array("q", [0]) * (width * (blocks * BLOCK_ROWS + 2))
     entries = memoryview(numbers)[width:]
     end = count * width
     entries[:end:width] = _int64s(keys)
@@ -229,10 +233,10 @@ def _filter(keys: pa.Array, lowest: int, highest: int) -> tuple[int, bytes]:
         return 0, b""
     while spread >> shift >= _SLOTS_PER_ROW * len(keys):
         shift += 1
-    slots = compute.run_end_encode(_divided(keys, lowest, shift)).values
     bits = bytearray(NUMBER_BYTES * ((spread >> shift) // (8 * NUMBER_BYTES) + 1))
-    for slot in slots.to_pylist():
-        bits[slot >> 3] |= 1 << (slot & 7)
+    for start in range(0, len(keys), _KEYS_AT_ONCE):
+        for slot in _divided(keys[start : start + _KEYS_AT_ONCE], lowest, shift).to_pylist():
+            bits[slot >> 3] |= 1 << (slot & 7)
     return shift, bytes(bits)
 
 

@@ -367,6 +367,8 @@ class Tables:
                     break
                 if progress is not None:
                     progress(self._folded_position - start, end - start)
+                # Before the next one is read.
+                del batch
         is_kept = self._opened is not None and self._opened.path is not None
         if is_kept and start <= ONE_THREAD_RECORDS_MAX < self._folded_position:
             # The next call opens it anew, with as many threads as there are.

@@ -81,8 +81,11 @@ def merged(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         rows += batch.num_rows
         size += batch.nbytes
         if rows >= FOLDED_ROWS_MAX or size >= FOLDED_BYTES_MAX:
-            yield one_batch(pending)
-            pending, rows, size = [], 0, 0
+            whole, pending, rows, size = one_batch(pending), [], 0, 0
+            yield whole
+            del whole
+            # What the next one needs Arrow would take besides.
+            pa.default_memory_pool().release_unused()
     if rows:
         yield one_batch(pending)
 

@@ -129,6 +129,7 @@ def write_parquet(
 
     It is read back and compared.
     """
+    import pyarrow as pa
     import pyarrow.parquet as parquet
 
     from eventstore.log.columns import RECORD_SCHEMA
@@ -155,6 +156,8 @@ def write_parquet(
         digest = file_sha256(path)
         with open(path, "rb") as file:
             os.fsync(file.fileno())
+        # What the next segment may need Arrow would keep.
+        pa.default_memory_pool().release_unused()
     except BaseException as error:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
@@ -182,7 +185,10 @@ def _reads_back(path: Path, written: Sequence[pa.Buffer]) -> bool:
 
     with parquet.ParquetFile(path, page_checksum_verification=True) as file:
         return file.num_row_groups == len(written) and all(
-            _is_group(file.read_row_group(group), pa.ipc.open_stream(packed).read_next_batch())
+            _is_group(
+                file.read_row_group(group, use_threads=False),
+                pa.ipc.open_stream(packed).read_next_batch(),
+            )
             for group, packed in enumerate(written)
         )
 
@@ -225,7 +231,8 @@ def sealed_batches(
                 start, end = max(first_row - row, 0), min(end_row - row, rows)
                 row += rows
                 if start < end:
-                    table = file.read_row_group(group, columns=list(columns))
+                    # By one thread: what several take and another frees, Arrow keeps.
+                    table = file.read_row_group(group, list(columns), use_threads=False)
                     part = table.slice(start, end - start)
                     # Arrow does not check that texts in Parquet are UTF-8.
                     part.validate(full=True)
