@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from unittest import mock
 
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
 
 from eventstore import errors
 from eventstore.log import DirectoryLog, directory_reader

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
 
 from eventstore.log import Commit, DirectoryLog, Draft, MemoryLog
 from eventstore.projections import run_building, run_folder

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from eventstore.metadata_store.metadata_store import MetadataStore
 from eventstore.store import node_reads

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import count, product
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 import eventstore
 from eventstore.log import MemoryLog
