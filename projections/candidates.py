@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from heapq import merge
 from itertools import chain, dropwhile, groupby
-from typing import Any, Final
+from typing import Any
 
 from eventstore.log.kinds import CONTEXT, NodeKind
 from eventstore.projections.filter.filter_sql import (
@@ -31,28 +30,9 @@ from eventstore.projections.judging import (
     judged_contexts,
     neighbours_in_index,
 )
+from eventstore.projections.limits import CandidateLimits
 from eventstore.projections.listing import AllNodes, InContext, Listing, NodeIds
 from eventstore.projections.point_index import PointIndex
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much is looked up or judged before a query is the cheaper way."""
-
-    nodes_max: int = 2_000
-    neighbours_max: int = 20_000
-    at_once: int = 64
-    contexts_max: int = 100
-    names_max: int = 500
-    gaps_max: int = 4
-    """A page of all nodes tries so many times as many ids as it has rows."""
-    first_ids: int = 32_768
-    """A page by id is looked for among so many ids before it is among all."""
-    first_share: int = 16
-    """There have to be so many times as many ids in all."""
-
-
-LIMITS: Final = Limits()
 
 
 class NoneFoundError(Exception):
@@ -63,7 +43,7 @@ class CandidateFinder:
     """Looks candidates up as of one listing."""
 
     def __init__(
-        self, index: PointIndex, held: HeldValues, listing: Listing, limits: Limits
+        self, index: PointIndex, held: HeldValues, listing: Listing, limits: CandidateLimits
     ) -> None:
         self._index = index
         self._held = held

@@ -36,10 +36,29 @@ class IndexLimits(msgspec.Struct, frozen=True):
     """How many values are read at once where very many are asked for."""
 
 
+class CandidateLimits(msgspec.Struct, frozen=True):
+    """How much is looked up or judged before a query is the cheaper way."""
+
+    nodes_max: int = 2_000
+    neighbours_max: int = 20_000
+    at_once: int = 64
+    contexts_max: int = 100
+    names_max: int = 500
+    gaps_max: int = 4
+    """A page of all nodes tries so many times as many ids as it has rows."""
+
+    first_ids: int = 32_768
+    """A page by id is looked for among so many ids before it is among all."""
+
+    first_share: int = 16
+    """There have to be so many times as many ids in all."""
+
+
 class Limits(msgspec.Struct, frozen=True):
     """Those of all projections of a log."""
 
     index: IndexLimits = IndexLimits()
+    candidates: CandidateLimits = CandidateLimits()
 
     background_records: int = 65_536
     """A process that puts a record whose position is a multiple of this begins to fold what is

@@ -12,14 +12,13 @@ import msgspec
 from eventstore.answers import Explanation
 from eventstore.log import Commit, Log
 from eventstore.projections.candidates import (
-    LIMITS,
     CandidateFinder,
-    Limits,
     NoneFoundError,
 )
 from eventstore.projections.filter.filter_sql import PropertyLookUp
 from eventstore.projections.held_values import HeldValues
 from eventstore.projections.judging import Candidates, TooManyError, judged, neighbours_in_index
+from eventstore.projections.limits import CandidateLimits
 from eventstore.projections.listing import ALL_NODES, Found, Listing, Row
 from eventstore.projections.point_index import PointIndex
 from eventstore.projections.recent_records import RecentRecords
@@ -55,7 +54,7 @@ class Planner:
         log: Log,
         index: Callable[[], PointIndex],
         tables: Callable[[], Tables],
-        limits: Limits = LIMITS,
+        limits: CandidateLimits,
     ) -> None:
         self._index = index
         self._tables = tables

@@ -178,7 +178,12 @@ class Projections:
 
             with self._mutex:
                 if self._planner is None:
-                    self._planner = Planner(self._log, lambda: self.index, self.opened_tables)
+                    self._planner = Planner(
+                        self._log,
+                        lambda: self.index,
+                        self.opened_tables,
+                        self._limits.candidates,
+                    )
         return self._planner
 
     def all_nodes(

@@ -12,10 +12,8 @@ from eventstore.log.acknowledged import FILE_NAME, read_acknowledged, write_ackn
 from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION
 from eventstore.metadata_store.opening import open_directory
 from eventstore.projections import Projections
-from eventstore.projections.candidates import Limits
 from eventstore.projections.index_tables import TABLES_OF
-from eventstore.projections.limits import IndexLimits
-from eventstore.projections.limits import Limits as LimitsOfAll
+from eventstore.projections.limits import CandidateLimits, IndexLimits, Limits
 from eventstore.projections.listing import Listing
 from eventstore.projections.planning import Planner
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -31,7 +29,7 @@ def memory_store() -> eventstore.MetadataStore:
 
 def open_with(path: Path, *, read_only: bool = False, **index: int) -> eventstore.MetadataStore:
     """A store whose point index has other limits."""
-    limits = LimitsOfAll(index=IndexLimits(**index))
+    limits = Limits(index=IndexLimits(**index))
     engine = open_directory(path, read_only=read_only, limits=limits)
     return eventstore.MetadataStore._of(engine)
 
@@ -97,9 +95,9 @@ def list_ids(projections: Projections, kind: str, **listing: Any) -> list[tuple[
 
 def limited_planner(projections: Projections, **limits: int) -> Planner:
     """The planner of the projections from here on, with other limits."""
-    projections._planner = Planner(
-        projections._log, lambda: projections.index, projections.opened_tables, Limits(**limits)
-    )
+    log, tables = projections._log, projections.opened_tables
+    few = CandidateLimits(**limits)
+    projections._planner = Planner(log, lambda: projections.index, tables, few)
     return projections.planner
 
 
