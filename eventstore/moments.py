@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias
 
 from eventstore.errors import InvalidArgumentError
+from eventstore.times import Microseconds, microseconds_of, now_in_microseconds
 
 if TYPE_CHECKING:
     from eventstore.log import Log
@@ -38,14 +38,14 @@ def position_of(
                 f"{_shown_moment(moment)} has no time zone: pass an aware datetime, such as "
                 "datetime.now(timezone.utc)"
             )
-        position = _position_at(log, _microseconds(moment), said or _shown_moment(moment))
+        position = _position_at(log, microseconds_of(moment), said or _shown_moment(moment))
     elif isinstance(moment, bool) or not isinstance(moment, int):
         raise InvalidArgumentError(
             f"as of {moment!r}: pass a position, an aware datetime, or milliseconds since the epoch"
         )
     elif moment >= MILLISECONDS_MIN:
         shown = said or _shown_moment(moment)
-        position = _position_at(log, moment * 1000 + 999, shown)
+        position = _position_at(log, Microseconds(moment * 1000 + 999), shown)
     elif moment > newest:
         raise InvalidArgumentError(
             f"position {moment} is beyond the end of the log: the newest is {newest}"
@@ -83,10 +83,10 @@ def range_of(
     return after, upto
 
 
-def _position_at(log: Log, recorded_at: int, shown: str) -> int:
+def _position_at(log: Log, recorded_at: Microseconds, shown: str) -> int:
     """The last position recorded at or before a time in microseconds since the epoch."""
     position = log.position_at(recorded_at)
-    now = time.time_ns() // 1000
+    now = now_in_microseconds()
     if recorded_at > now + _CLOCK_STEP and position == log.position:
         raise InvalidArgumentError(
             f"as of {shown}: that is in the future, and what will be known then is not known "
@@ -116,8 +116,3 @@ def _is_later(first: Moment, second: Moment) -> bool:
         return False
     are_positions = first < MILLISECONDS_MIN, second < MILLISECONDS_MIN
     return are_positions[0] == are_positions[1] and first > second
-
-
-def _microseconds(moment: datetime) -> int:
-    since_epoch = moment - datetime(1970, 1, 1, tzinfo=timezone.utc)
-    return (since_epoch.days * 86_400 + since_epoch.seconds) * 1_000_000 + since_epoch.microseconds

@@ -113,11 +113,6 @@ def moment_text(moment: datetime) -> str:
     )
 
 
-def moment_of(recorded_at: int) -> datetime:
-    """Microseconds since the epoch as an aware datetime in UTC."""
-    return _EPOCH + timedelta(microseconds=recorded_at)
-
-
 def moment_of_milliseconds(milliseconds: int) -> datetime | int:
     """An aware datetime in UTC; the number itself where the calendar does not reach."""
     try:

@@ -20,9 +20,8 @@ import base64
 import binascii
 import re
 import struct
-import time
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -38,10 +37,10 @@ from eventstore.log.commit import records_of
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.merkle import Frontier
 from eventstore.plain_json import moment_text
+from eventstore.times import Microseconds, microseconds_of, moment_of, now_in_microseconds
 from eventstore.wording import counted
 
 ORIGIN_PREFIX: Final = "eventstore/"
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _BODY: Final = re.compile(
     rf"{ORIGIN_PREFIX}(?P<store_id>[0-9a-f-]{{36}})\n"
     r"(?P<size>[1-9][0-9]{0,18})\n"
@@ -100,7 +99,7 @@ class Checkpoint:
                 f"the checkpoint is of store {self.store_id}, this is store {store_id}"
             )
         signed = f"{self.signer} signed on {moment_text(self.signed_at)}"
-        recorded_at = (self.recorded_at - _EPOCH) // timedelta(microseconds=1)
+        recorded_at = microseconds_of(self.recorded_at)
         return SignedHead(self.size, self.root.hex(), self.commit, recorded_at, signed)
 
 
@@ -135,7 +134,7 @@ def signed_checkpoint(
     tree.refuse_other(
         SignedHead(position, newest.tree_head.hex(), newest.number, newest.recorded_at, stored)
     )
-    signed_at = time.time_ns() // 1000
+    signed_at = now_in_microseconds()
     root = base64.b64encode(newest.tree_head).decode()
     body = (
         f"{ORIGIN_PREFIX}{log.store_id}\n{position}\n{root}\ncommit {newest.number}\n"
@@ -197,9 +196,8 @@ class _HashedRecords:
             )
 
 
-def _time_text(microseconds: int) -> str:
-    moment = _EPOCH + timedelta(microseconds=microseconds)
-    return moment.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+def _time_text(microseconds: Microseconds) -> str:
+    return moment_of(microseconds).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def _parsed_time(text: str) -> datetime:

@@ -27,7 +27,7 @@ from eventstore.errors import InvalidArgumentError
 from eventstore.log import Log, Record
 from eventstore.log.commit import records_of
 from eventstore.log.record import KINDS
-from eventstore.plain_json import moment_of
+from eventstore.times import moment_of
 
 _COLUMNS = ("position", "commit", "recorded_at", "what", "actor")
 _FIELDS = (

@@ -23,7 +23,7 @@ from eventstore.cli.stores import opened_store, positions_between
 from eventstore.errors import DataLossError
 from eventstore.log import Finding, VerifyReport
 from eventstore.log.stores import open_log, store_id_of, verify_store
-from eventstore.plain_json import moment_of
+from eventstore.times import moment_of
 from eventstore.wording import counted
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import Any
 
 from eventstore.history.fields import FieldChange, check_kind, field_changes, parsed
 from eventstore.log import Commit, Log, Record
-from eventstore.plain_json import moment_of
 from eventstore.projections.index_tables import STORED_TABLES
 from eventstore.projections.point_index import PointIndex
 from eventstore.repr_html import ShownInNotebooks
+from eventstore.times import moment_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ from eventstore.history.fields import FieldChange, check_kind, field_changes, pa
 from eventstore.log import Log, Record
 from eventstore.log.commit import records_of
 from eventstore.log.kinds import CONTEXT
-from eventstore.plain_json import moment_of
 from eventstore.projections import index_tables as tables
 from eventstore.projections.index_tables import STORED_TABLES, TABLES_OF
 from eventstore.repr_html import ShownInNotebooks, ShownList
 from eventstore.store.snapshot import Snapshot
+from eventstore.times import moment_of
 
 _LINKS_OF_CONTEXT = (
     tables.ARTIFACTS_BY_CONTEXT,

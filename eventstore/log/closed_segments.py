@@ -14,6 +14,7 @@ from eventstore.log.log import SealedFile
 from eventstore.log.manifest import Segment
 from eventstore.log.os_errors import translated
 from eventstore.log.record import LATEST
+from eventstore.times import Microseconds
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -101,7 +102,7 @@ class ClosedSegments:
         first_row = bisect.bisect_left(range(row), number, key=lambda i: commits[i].as_py())
         return segment.first_position + first_row - 1
 
-    def position_at(self, segment: Segment, recorded_at: int) -> int:
+    def position_at(self, segment: Segment, recorded_at: Microseconds) -> int:
         """The segment's last position recorded at or before a moment (µs)."""
         if recorded_at >= segment.last_recorded_at:
             return segment.last_position
@@ -111,13 +112,12 @@ class ClosedSegments:
         )
         return segment.first_position + rows - 1
 
-    def recorded_at(self, segment: Segment, position: int) -> int:
+    def recorded_at(self, segment: Segment, position: int) -> Microseconds:
         """When the record at a position of the segment was recorded (µs)."""
         if position == segment.last_position:
             return segment.last_recorded_at
         moments = self._column(segment, "recorded_at")
-        moment: int = moments[position - segment.first_position].as_py()
-        return moment
+        return Microseconds(moments[position - segment.first_position].as_py())
 
     def _column(self, segment: Segment, name: str) -> pa.Int64Array:
         key = (segment.number, name)
@@ -221,7 +221,7 @@ def segment_of(segments: Sequence[Segment], position: int) -> Segment | None:
     return segments[index]
 
 
-def segment_at(segments: Sequence[Segment], recorded_at: int) -> Segment | None:
+def segment_at(segments: Sequence[Segment], recorded_at: Microseconds) -> Segment | None:
     """The last segment that begins at or before a moment (µs)."""
     starts = [segment.first_recorded_at for segment in segments]
     index = bisect.bisect_right(starts, recorded_at) - 1

@@ -15,6 +15,7 @@ from eventstore.log.leaf import SALT_BYTES, leaf_hashes
 from eventstore.log.merkle import Frontier
 from eventstore.log.record import KINDS, Commit, Draft, Record
 from eventstore.log.record_check import envelope_fault
+from eventstore.times import Microseconds
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,7 +30,7 @@ def make_commit(
     frontier: Frontier,
     *,
     number: int,
-    recorded_at: int,
+    recorded_at: Microseconds,
     actor: str | None,
     reason: str | None,
     request_id: str | None,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from eventstore.log.regular_file import open_regular, read_regular
+from eventstore.times import Microseconds
 
 FILE_NAME = "commit-ends"
 BLOCK_COMMITS = 256
@@ -32,7 +33,7 @@ class CommitEnds(NamedTuple):
     positions: array[int]
     recorded_ats: array[int]
 
-    def add(self, offset: int, position: int, recorded_at: int) -> None:
+    def add(self, offset: int, position: int, recorded_at: Microseconds) -> None:
         """Add the end of one more commit."""
         self.offsets.append(offset)
         self.positions.append(position)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import time
 from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid4
@@ -24,6 +23,7 @@ from eventstore.log.manifest import (
 )
 from eventstore.log.os_errors import translated
 from eventstore.log.sealing import is_temporary, remove_temporary_files
+from eventstore.times import now_in_microseconds
 
 LOG_FOLDER: Final = "log"
 CACHE_FOLDER: Final = "projections"
@@ -51,7 +51,7 @@ def create_store(directory: Path) -> Manifest:
             store_id = uuid4()
             manifest = Manifest(
                 store_id=store_id,
-                created_at=time.time_ns() // 1000,
+                created_at=now_in_microseconds(),
                 generation=1,
                 segments=(),
                 active=start_segment(folder, store_id, 1, first_position=1),

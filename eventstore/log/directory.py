@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -40,6 +39,7 @@ from eventstore.log.os_errors import translated, translating
 from eventstore.log.record import Commit, Draft
 from eventstore.log.writers_lock import NotLockedError
 from eventstore.long_work import long_work
+from eventstore.times import now_in_microseconds
 
 _LOGGER = late_logger("eventstore.log")
 
@@ -151,7 +151,7 @@ class DirectoryLog(DirectoryReader):
                 drafts,
                 frontier,
                 number=number + 1,
-                recorded_at=max(time.time_ns() // 1000, recorded_at),
+                recorded_at=max(now_in_microseconds(), recorded_at),
                 actor=actor,
                 reason=reason,
                 request_id=request_id,

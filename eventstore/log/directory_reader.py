@@ -32,6 +32,7 @@ from eventstore.log.os_errors import translating
 from eventstore.log.record import Commit, Record
 from eventstore.log.record_dataset import record_dataset
 from eventstore.log.sealing import ROWS_PER_GROUP
+from eventstore.times import Microseconds
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -94,7 +95,7 @@ class DirectoryReader(FollowedDirectory):
             return 0
         return self._in_segment(position, lambda s: self._closed.commit_end(s, position))
 
-    def position_at(self, recorded_at: int) -> int:
+    def position_at(self, recorded_at: Microseconds) -> int:
         with self._mutex:
             found = self._active.position_at(recorded_at)
             if found is not None:
@@ -106,7 +107,7 @@ class DirectoryReader(FollowedDirectory):
             segment.first_position, lambda s: self._closed.position_at(s, recorded_at)
         )
 
-    def recorded_at(self, position: int) -> int:
+    def recorded_at(self, position: int) -> Microseconds:
         with self._mutex:
             if not 1 <= position <= self.position:
                 raise errors.InvalidArgumentError(

@@ -29,6 +29,7 @@ from eventstore.log.os_errors import translated, translating
 from eventstore.log.regular_file import is_irregular, open_regular
 from eventstore.log.store_place import StorePlace
 from eventstore.log.writers_lock import WritersLock
+from eventstore.times import Microseconds
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -225,13 +226,14 @@ class FollowedDirectory:
             # What is held is the lock of the segment before.
             held = Held.NOTHING
 
-    def _newest_commit(self) -> tuple[int, int]:
+    def _newest_commit(self) -> tuple[int, Microseconds]:
         """The number of the newest commit that is known and its time; zeros when there is none."""
         newest = self._active.newest
         if newest is not None:
             return newest.number, newest.recorded_at
-        closed = self._manifest.segments[-1:]
-        return (closed[0].last_commit, closed[0].last_recorded_at) if closed else (0, 0)
+        for closed in self._manifest.segments[-1:]:
+            return closed.last_commit, closed.last_recorded_at
+        return 0, Microseconds(0)
 
     def _reload_manifest(self) -> bool:
         """Take over a newer manifest; whether the active segment is another one now."""

@@ -44,6 +44,7 @@ from eventstore.log.manifest import IF_COPIED, ActiveSegment, Manifest
 from eventstore.log.os_errors import translated, translating
 from eventstore.log.record import LATEST
 from eventstore.log.regular_file import open_regular, read_between
+from eventstore.times import Microseconds
 
 _LOGGER = late_logger("eventstore.log")
 
@@ -251,14 +252,14 @@ class FollowedSegment:
         index = self._found(lambda: bisect.bisect_right(self._ends.positions, position) - 1)
         return self._ends.positions[index] if index >= 0 else None
 
-    def position_at(self, recorded_at: int) -> int | None:
+    def position_at(self, recorded_at: Microseconds) -> int | None:
         """The last position of the newest commit recorded at or before a moment."""
         index = self._found(lambda: bisect.bisect_right(self._ends.recorded_ats, recorded_at) - 1)
         return self._ends.positions[index] if index >= 0 else None
 
-    def recorded_at(self, position: int) -> int:
+    def recorded_at(self, position: int) -> Microseconds:
         index = self._found(lambda: bisect.bisect_left(self._ends.positions, position) - 1) + 1
-        return self._ends.recorded_ats[index]
+        return Microseconds(self._ends.recorded_ats[index])
 
     def _found(self, search: Callable[[], int]) -> int:
         """Which commit a search finds; it and the one after are compared with what was known."""
@@ -461,7 +462,7 @@ class FollowedSegment:
 def _newest_before(manifest: Manifest) -> Envelope:
     """The commit before the first of the active segment; zeros when there is none."""
     if not manifest.segments:
-        return Envelope(0, 0, 0, 0)
+        return Envelope(0, 0, Microseconds(0), 0)
     last = manifest.segments[-1]
     return Envelope(
         last.last_commit, last.last_position, last.last_recorded_at, last.first_position

@@ -15,6 +15,7 @@ from operator import le
 from typing import Any, Final, NamedTuple
 
 from eventstore.log.record import KINDS, Commit, Record
+from eventstore.times import Microseconds
 
 CHECKSUM_BYTES = 32
 
@@ -81,7 +82,7 @@ class Envelope(NamedTuple):
 
     number: int
     last_position: int
-    recorded_at: int
+    recorded_at: Microseconds
     first_position: int
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from eventstore.log.record import Commit, Draft
 from eventstore.repr_html import ShownInNotebooks
+from eventstore.times import Microseconds
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,7 +65,7 @@ class SignedHead(msgspec.Struct, frozen=True):
     size: int
     head: str
     commit: int
-    recorded_at: int
+    recorded_at: Microseconds
     signed: str
 
 
@@ -166,10 +167,10 @@ class Log(Protocol):
     def commit_end(self, position: int) -> int:
         """The last position of the newest commit that ends at or before `position`; 0 if none."""
 
-    def position_at(self, recorded_at: int) -> int:
+    def position_at(self, recorded_at: Microseconds) -> int:
         """The last position of the newest commit recorded at or before a moment (µs); 0 if none."""
 
-    def recorded_at(self, position: int) -> int:
+    def recorded_at(self, position: int) -> Microseconds:
         """When the record at `position` was recorded, in microseconds since the epoch."""
 
     def segments(self) -> list[SegmentInfo]:

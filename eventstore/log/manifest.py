@@ -15,6 +15,7 @@ from eventstore import errors
 from eventstore.log.os_errors import translated
 from eventstore.log.record import LATEST
 from eventstore.log.regular_file import read_regular
+from eventstore.times import Microseconds
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -39,8 +40,8 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     last_position: int
     first_commit: int
     last_commit: int
-    first_recorded_at: int
-    last_recorded_at: int
+    first_recorded_at: Microseconds
+    last_recorded_at: Microseconds
     tree_head: str
     frontier: tuple[str, ...]
 
@@ -59,7 +60,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """`generation` counts the manifests of a store, from 1. `created_at` is in microseconds."""
 
     store_id: UUID
-    created_at: int
+    created_at: Microseconds
     generation: int
     segments: tuple[Segment, ...]
     active: ActiveSegment

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +27,7 @@ from eventstore.log.merkle import Frontier
 from eventstore.log.record import Commit, Draft
 from eventstore.log.record_dataset import record_dataset
 from eventstore.long_work import long_work
+from eventstore.times import Microseconds, now_in_microseconds
 from eventstore.wording import counted
 
 if TYPE_CHECKING:
@@ -94,14 +94,14 @@ class MemoryLog:
                 raise PositionConflictError(
                     f"the log is at position {self.position}, not {expected_position}"
                 )
-            last_recorded_at = self._commits[-1].recorded_at if self._commits else 0
+            before = self._commits[-1].recorded_at if self._commits else Microseconds(0)
             frontier = self._frontier.copy()
             commit = make_commit(
                 self.store_id,
                 drafts,
                 frontier,
                 number=len(self._commits) + 1,
-                recorded_at=max(time.time_ns() // 1000, last_recorded_at),
+                recorded_at=max(now_in_microseconds(), before),
                 actor=actor,
                 reason=reason,
                 request_id=request_id,
@@ -135,11 +135,11 @@ class MemoryLog:
         index = bisect.bisect_right(self._last_positions, position) - 1
         return self._last_positions[index] if index >= 0 else 0
 
-    def position_at(self, recorded_at: int) -> int:
+    def position_at(self, recorded_at: Microseconds) -> int:
         index = bisect.bisect_right(self._commits, recorded_at, key=lambda c: c.recorded_at) - 1
         return self._last_positions[index] if index >= 0 else 0
 
-    def recorded_at(self, position: int) -> int:
+    def recorded_at(self, position: int) -> Microseconds:
         if not 1 <= position <= self.position:
             raise errors.InvalidArgumentError(
                 f"there is no position {position}: the log has 1 to {self.position}"

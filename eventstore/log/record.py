@@ -6,6 +6,8 @@ from typing import Final
 
 import msgspec
 
+from eventstore.times import Microseconds
+
 ARTIFACT_TYPE: Final = "artifact_type"
 EXECUTION_TYPE: Final = "execution_type"
 CONTEXT_TYPE: Final = "context_type"
@@ -30,7 +32,7 @@ KINDS: Final = (
     PARENT_CONTEXT,
 )
 
-LATEST: Final = 253_402_300_799_999_999
+LATEST: Final = Microseconds(253_402_300_799_999_999)
 """The last moment that Python's datetime can express (the end of 9999), in µs since the epoch."""
 
 
@@ -58,7 +60,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
     position: int
     commit: int
-    recorded_at: int
+    recorded_at: Microseconds
     kind: str
     entity_id: int
     type_id: int | None
@@ -75,7 +77,7 @@ class Commit(msgspec.Struct, frozen=True):
     """The atomic group of records of one put; `records` are in position order and never empty."""
 
     number: int
-    recorded_at: int
+    recorded_at: Microseconds
     tree_head: bytes
     records: tuple[Record, ...]
 

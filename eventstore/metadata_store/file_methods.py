@@ -81,7 +81,7 @@ class FileMethods(SourceMethods):
         >>> store.info().segments[0].state
         'active'
         """
-        from eventstore.plain_json import moment_of
+        from eventstore.times import moment_of
 
         log, position = self._source.log, self._source.position()
         segments = log.segments()

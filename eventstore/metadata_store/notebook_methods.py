@@ -21,7 +21,7 @@ class NotebookMethods(SourceMethods):
 
     def _repr_html_(self) -> str | None:
         from eventstore.notebook import store_html
-        from eventstore.plain_json import moment_of
+        from eventstore.times import moment_of
 
         try:
             log, position = self._source.log, self._source.position()

@@ -16,7 +16,7 @@ from eventstore.lineage.graph import edge_of, graph_of
 from eventstore.lineage.walks import node_kind, require_node
 from eventstore.log import Log, VerifyReport
 from eventstore.log.kinds import CONTEXT
-from eventstore.plain_json import json_text, moment_of, moment_text
+from eventstore.plain_json import json_text, moment_text
 from eventstore.plain_values import shown_struct
 from eventstore.projections import Projections
 from eventstore.projections import index_tables as tables
@@ -28,6 +28,7 @@ from eventstore.report.svg import band_svg
 from eventstore.shown_text import harmless_json, shown_lines
 from eventstore.store.node_reads import nodes_by_id
 from eventstore.store.snapshot import Snapshot
+from eventstore.times import moment_of
 from eventstore.wording import are, counted
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from eventstore.log.kinds import KINDS
 from eventstore.projections import Projections
 from eventstore.projections.index_tables import REQUEST_IDS, hash64
 from eventstore.store.transaction import Transaction
+from eventstore.times import Milliseconds
 
-_NOW_IN_REPETITION = -(2**62)
+_NOW_IN_REPETITION = Milliseconds(-(2**62))
 """The time while a put is run again: one that no clock showed when it was first run."""
 
 _OUTPUT_TIMES = ("create_time_since_epoch", "last_update_time_since_epoch")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
@@ -21,6 +20,7 @@ from eventstore.projections.index_tables import (
     newest_entry,
 )
 from eventstore.store.snapshot import Snapshot
+from eventstore.times import Milliseconds, now_in_milliseconds
 
 _ID_MAX: Final = 2**63 - 1
 
@@ -37,12 +37,12 @@ class Transaction(Snapshot):
         projections: Projections,
         position: int,
         *,
-        clock: Callable[[], int] | None = None,
+        clock: Callable[[], Milliseconds] | None = None,
         last_ids: dict[str, int] | None = None,
     ) -> None:
         """`clock` tells the time of the put; `last_ids` are the last ids taken, where known."""
         super().__init__(projections, position)
-        self.now_ms = clock or _now_ms
+        self.now_ms = clock or now_in_milliseconds
         self.drafts: list[Draft] = []
         self.pending: PendingEntries = defaultdict(dict)
         """What the drafts add to the point index."""
@@ -165,8 +165,3 @@ def _no_id_left(sequence: str, last: int) -> ResourceExhaustedError:
         f"no id is left for another {sequence.replace('_', ' ')}: {last} is taken, and {_ID_MAX} "
         "is the highest"
     )
-
-
-def _now_ms() -> int:
-    """The clock of node and event times: milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000

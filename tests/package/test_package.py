@@ -31,15 +31,17 @@ LAYERS = {
     "proto": set[str](),
     "long_work": set[str](),
     "repr_html": set[str](),
+    "times": set[str](),
     "wording": set[str](),
-    "moments": {"errors", "log", "plain_json"},
+    "moments": {"errors", "log", "plain_json", "times"},
     "log": {
-        *("errors", "late_logger", "proto", "long_work", "plain_values", "repr_html", "wording"),
+        *("errors", "late_logger", "proto", "long_work", "plain_values", "repr_html", "times"),
+        "wording",
     },
     "projections": {
         *("answers", "errors", "late_logger", "proto", "log", "long_work", "wording"),
     },
-    "store": {"errors", "proto", "log", "projections", "wording"},
+    "store": {"errors", "proto", "log", "projections", "times", "wording"},
     "sql": {"errors", "proto", "log", "projections", "wording"},
     "lineage": {
         *("errors", "proto", "log", "projections", "store", "shown_text"),
@@ -47,12 +49,12 @@ LAYERS = {
     },
     "history": {
         *("errors", "proto", "log", "projections", "store", "lineage", "plain_json"),
-        *("plain_values", "repr_html"),
+        *("plain_values", "repr_html", "times"),
     },
-    "audit": {"errors", "log", "projections", "plain_json", "wording"},
+    "audit": {"errors", "log", "projections", "plain_json", "times", "wording"},
     "report": {
         *("errors", "proto", "log", "projections", "store", "lineage", "history", "audit"),
-        *("shown_text", "plain_json", "plain_values", "wording"),
+        *("shown_text", "plain_json", "plain_values", "times", "wording"),
     },
     "notebook": {
         *("proto", "log", "lineage", "history", "report", "recording"),
@@ -62,7 +64,7 @@ LAYERS = {
     "metadata_store": {
         *("errors", "proto", "log", "projections", "store", "lineage", "history", "audit"),
         *("report", "recording", "notebook", "long_work", "moments", "pandas_frames", "sql"),
-        *("answers", "late_logger", "plain_json", "repr_html"),
+        *("answers", "late_logger", "plain_json", "repr_html", "times"),
     },
     "importing": {"errors", "proto", "log", "long_work", "wording"},
 }

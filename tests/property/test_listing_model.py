@@ -29,7 +29,7 @@ def store() -> Iterator[eventstore.MetadataStore]:
     """Artifacts of two types, some changed, in one context and with events; times in threes."""
     clock = count(1_000)
     with pytest.MonkeyPatch.context() as patch, memory_store() as made:
-        patch.setattr(transaction, "_now_ms", lambda: next(clock) // 3)
+        patch.setattr(transaction, "now_in_milliseconds", lambda: next(clock) // 3)
         types = [made.put_artifact_type(mlmd.ArtifactType(name=name)) for name in ("A", "B")]
         group = made.put_context_type(mlmd.ContextType(name="C"))
         made.put_contexts([mlmd.Context(type_id=group, name="c")])

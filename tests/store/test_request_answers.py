@@ -72,7 +72,7 @@ def test_each_request_is_answered_as_before(
     reopened: Reopened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = count(1_000)
-    monkeypatch.setattr(transaction, "_now_ms", lambda: next(clock))
+    monkeypatch.setattr(transaction, "now_in_milliseconds", lambda: next(clock))
     for number, (rpc, text, wanted) in enumerate(json.loads(STEPS.read_text("utf-8"))):
         if number % 50 == 0:
             store = reopened()
