@@ -26,12 +26,12 @@ from eventstore.log.forking import renew_in_children
 from eventstore.log.os_errors import translating
 from eventstore.long_work import long_work
 from eventstore.projections.definitions import are_as_made
+from eventstore.projections.ending import answer_in_time
 from eventstore.projections.folding import FOLDED_COLUMNS, table_changes
-from eventstore.projections.leaving import answer_or_leave
 from eventstore.projections.listing import Listing
 from eventstore.projections.listing_sql import listing_sql
 from eventstore.projections.table_rows import (
-    LEFT_AFTER_SECONDS,
+    STATEMENT_SECONDS_MAX,
     all_rows,
     is_interrupted_fast,
     too_slow,
@@ -187,8 +187,7 @@ class Tables:
             return all_rows(cursor, self._statement(cursor, sql) if is_fast else sql, parameters)
 
         try:
-            left_after = None if is_fast else LEFT_AFTER_SECONDS
-            return self.asked(rows, self._promised, left_after_seconds=left_after)
+            return self.asked(rows, self._promised, STATEMENT_SECONDS_MAX, may_be_left=not is_fast)
         except DeadlineExceededError:
             raise too_slow() from None
 
@@ -224,23 +223,25 @@ class Tables:
         self,
         ask: Callable[[duckdb.DuckDBPyConnection], _Answer],
         upto: int,
+        seconds: float | None = None,
         *,
-        left_after_seconds: float | None = None,
+        may_be_left: bool = False,
     ) -> _Answer:
         """The answer of `ask` to a cursor on tables folded up to a position.
 
         It is asked once more, of new tables, when the first ones turn out to be damaged. Raises
-        DeadlineExceededError when it takes longer than `left_after_seconds`.
+        DeadlineExceededError when it takes longer than `seconds`, even within one function if it
+        `may_be_left`.
         """
         with self._mutex:
             opened = self._folded(upto)
             kept = opened.keep()
         try:
-            return answer_or_leave(kept, ask, left_after_seconds)
+            return answer_in_time(kept, ask, seconds, may_be_left=may_be_left)
         except (duckdb.Error, pa.ArrowException) as error:
             kept = self._mended_after(as_duckdb_error(error), opened, upto)
         try:
-            return answer_or_leave(kept, ask, left_after_seconds)
+            return answer_in_time(kept, ask, seconds, may_be_left=may_be_left)
         except duckdb.Error as again:
             raise failed(again, None) from None
 

@@ -183,7 +183,8 @@ def run_sql(
     return projections.opened_tables().asked(
         lambda cursor: _answer(cursor, log, query, parameters, position),
         position,
-        left_after_seconds=seconds,
+        seconds,
+        may_be_left=True,
     )
 
 

@@ -14,7 +14,7 @@ import pytest
 import eventstore
 from eventstore import errors
 from eventstore.metadata_store.metadata_store import MetadataStore
-from eventstore.projections import deadlines, leaving
+from eventstore.projections import ending
 from eventstore.projections.tables_file import OpenedTables
 from eventstore.sql import views
 from tests.builders import artifact, put_types
@@ -103,14 +103,14 @@ def test_sizes_in_proportion_are_not_refused(store: MetadataStore) -> None:
 def test_a_query_that_no_interrupt_reaches_is_left(
     store: MetadataStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leaving, "ENDING_SECONDS", 0.1)
+    monkeypatch.setattr(ending, "ENDING_SECONDS", 0.1)
     slow = "SELECT levenshtein(repeat('a', 20000), repeat('b', 20000))"
     with pytest.raises(errors.DeadlineExceededError):
         store.sql(slow, timeout_seconds=0.5)
-    monkeypatch.setattr(leaving, "LEFT_MAX", 1)
+    monkeypatch.setattr(ending, "LEFT_MAX", 1)
     with pytest.raises(errors.ResourceExhaustedError, match="still"):
         store.sql("SELECT 1")
-    for thread in leaving._left._threads:
+    for thread in ending._watch.left:
         thread.join()
     assert store.sql("SELECT 1").rows() == [(1,)]
 
@@ -137,7 +137,7 @@ def test_tables_are_closed_after_a_query_was_refused(
     opened: tuple[MetadataStore, OpenedTables], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, tables = opened
-    monkeypatch.setattr(leaving, "LEFT_MAX", 0)
+    monkeypatch.setattr(ending, "LEFT_MAX", 0)
     with pytest.raises(errors.ResourceExhaustedError, match="still"):
         store.sql("SELECT 1")
     assert_closed_with(store, tables)
@@ -161,7 +161,7 @@ def test_no_further_thread_is_a_resource_that_is_exhausted(
     store, tables = opened
     THREADED[asking](store)
     # One without a thread; that of the old one goes on waiting.
-    monkeypatch.setattr(deadlines, "_watch", deadlines._Watch())
+    monkeypatch.setattr(ending, "_watch", ending._Watch())
 
     def cannot_start(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -170,7 +170,7 @@ def test_no_further_thread_is_a_resource_that_is_exhausted(
         patch.setattr(threading.Thread, "start", cannot_start)
         with pytest.raises(errors.ResourceExhaustedError, match="can't start new thread"):
             THREADED[asking](store)
-    assert not deadlines._watch._watched
+    assert not ending._watch.running
     THREADED[asking](store)
     current = store._engine.projections._tables
     assert current is not None
@@ -181,35 +181,29 @@ def test_no_further_thread_is_a_resource_that_is_exhausted(
 def test_an_interrupted_query_is_counted_as_left(
     interrupts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ended, left = threading.Event(), leaving._Left()
-    monkeypatch.setattr(leaving, "_left", left)
-    monkeypatch.setattr(leaving, "ENDING_SECONDS", 0.1)
-    waits = leaving._Query.ends_within
+    ended, watch = threading.Event(), ending._Watch()
+    monkeypatch.setattr(ending, "_watch", watch)
+    monkeypatch.setattr(ending, "ENDING_SECONDS", 0.1)
+    waits = ending._Query.ends_by
     rest = [KeyboardInterrupt()] * interrupts
-
-    def interrupted(query: leaving._Query, seconds: float) -> bool:
-        if seconds and rest:
-            raise rest.pop()
-        return waits(query, seconds)
-
-    monkeypatch.setattr(leaving._Query, "ends_within", interrupted)
     begun = threading.Event()
-    start = leaving._Query.start
 
-    def start_and_begin(query: leaving._Query) -> None:
-        start(query)
+    def interrupted(query: ending._Query, end: float) -> None:
         begun.wait()
+        if rest:
+            raise rest.pop()
+        waits(query, end)
 
-    monkeypatch.setattr(leaving._Query, "start", start_and_begin)
+    monkeypatch.setattr(ending._Query, "ends_by", interrupted)
 
     def ask(_: object) -> None:
         begun.set()
         ended.wait()
 
     with duckdb.connect(":memory:") as connection, pytest.raises(KeyboardInterrupt):
-        leaving.answer_or_leave(connection.cursor(), ask, 9)
-    (thread,) = left._threads
+        ending.answer_in_time(connection.cursor(), ask, 9, may_be_left=True)
+    (thread,) = watch.left
     ended.set()
     thread.join()
-    left.check()
-    assert left._threads == []
+    watch.check_left()
+    assert watch.left == []

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import eventstore
 from eventstore import errors
 from eventstore.metadata_store.options import ListOptions
-from eventstore.projections import deadlines
+from eventstore.projections import ending, tables
 from eventstore.projections.filter import compile_filter
 from eventstore.projections.filter.functions import like_without_case
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -272,8 +272,8 @@ def with_many_events() -> Iterator[eventstore.MetadataStore]:
 def test_a_filter_that_takes_too_long_is_ended(
     with_many_events: eventstore.MetadataStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deadlines, "STATEMENT_SECONDS_MAX", 0.0)
-    monkeypatch.setattr(deadlines, "_WATCHED_EVERY_SECONDS", 0.001)
+    monkeypatch.setattr(tables, "STATEMENT_SECONDS_MAX", 0.0)
+    monkeypatch.setattr(ending, "_LOOKED_EVERY_SECONDS", 0.001)
     events = (f"events_{n}.execution_id * 10 + events_{n}.type" for n in range(12))
     hostile = f"{' + '.join(events)} = -1"
     with pytest.raises(errors.ResourceExhaustedError, match="seconds"):
