@@ -12,6 +12,9 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
 
 import eventstore
 from eventstore import errors
@@ -19,7 +22,7 @@ from eventstore.audit import SigningKey, subtree_heads
 from eventstore.importing import import_mlmd_database
 from eventstore.log import DirectoryLog
 from eventstore.metadata_store.opening import _engine
-from eventstore.projections import point_index
+from eventstore.projections.limits import LIMITS
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.faults.layer import REPOSITORY
 
@@ -232,21 +235,27 @@ def _prepared_with_small_runs(path: Path) -> None:
 class small_runs:  # noqa: N801
     """Limits so low that a short story reaches them."""
 
-    _limits = (
-        (point_index, "TAIL_RECORDS_MAX", 8),
-        (point_index, "_CLOSING_RECORDS_MIN", 4),
-        (point_index, "BUILT_RECORDS_MAX", 16),
+    _limits: ClassVar[tuple[tuple[Any, str, int], ...]] = (
+        (LIMITS.index, "tail_records_max", 8),
+        (LIMITS.index, "closing_records_min", 4),
+        (LIMITS.index, "built_records_max", 16),
         (subtree_heads, "BLOCK_LEAVES", 16),
     )
 
     def __enter__(self) -> None:
-        self._before = [getattr(module, name) for module, name, _ in self._limits]
-        for module, name, value in self._limits:
-            setattr(module, name, value)
+        self._before = [(of, name, getattr(of, name)) for of, name, _ in self._limits]
+        self._set(self._limits)
 
     def __exit__(self, *_: object) -> None:
-        for (module, name, _value), before in zip(self._limits, self._before, strict=True):
-            setattr(module, name, before)
+        self._set(self._before)
+
+    def _set(self, limits: Iterable[tuple[Any, str, int]]) -> None:
+        for of, name, value in limits:
+            if isinstance(of, msgspec.Struct):
+                # Frozen, and what all that is opened without limits of its own has.
+                msgspec.structs.force_setattr(of, name, value)
+            else:
+                setattr(of, name, value)
 
 
 def _create(life: Life) -> None:
