@@ -17,7 +17,7 @@ from eventstore.log.kinds import (
     NodeKind,
 )
 from eventstore.projections import index_tables as tables
-from eventstore.projections.index_tables import CONTEXTS_OF, event_key
+from eventstore.projections.index_tables import CONTEXTS_OF, TABLES_OF, event_key
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.transaction import Transaction
 
@@ -40,9 +40,9 @@ def put_all_events(transaction: Transaction, events: Sequence[mlmd.Event]) -> No
     keys = [*map(event_key, artifact_ids, execution_ids, [event.type for event in events])]
     if len(events) > 1:
         # Looking up each by itself would be most of the cost of putting many.
-        transaction.note_known_nodes(ARTIFACT, artifact_ids)
-        transaction.note_known_nodes(EXECUTION, execution_ids)
-        transaction.note_absent_keys(tables.EVENT_KEYS, keys)
+        transaction.note_known(TABLES_OF[ARTIFACT].stored, artifact_ids)
+        transaction.note_known(TABLES_OF[EXECUTION].stored, execution_ids)
+        transaction.note_known(tables.EVENT_KEYS, keys)
     for event, key in zip(events, keys, strict=True):
         _put_event(transaction, event, key)
 
@@ -56,10 +56,10 @@ def put_attributions_and_associations(
     executions = [(link.context_id, link.execution_id) for link in request.associations]
     for kind, links in ((ARTIFACT, artifacts), (EXECUTION, executions)):
         if len(links) > 1:
-            transaction.note_known_nodes(CONTEXT, [context_id for context_id, _ in links])
+            transaction.note_known(TABLES_OF[CONTEXT].stored, [id_ for id_, _ in links])
             node_ids = [node_id for _, node_id in links]
-            transaction.note_known_nodes(kind, node_ids)
-            transaction.note_absent_keys(CONTEXTS_OF[kind], node_ids)
+            transaction.note_known(TABLES_OF[kind].stored, node_ids)
+            transaction.note_known(CONTEXTS_OF[kind], node_ids)
         link = f"an {_TO_CONTEXTS[kind].name}"
         for context_id, node_id in links:
             _require(transaction, CONTEXT, context_id, link)
@@ -73,7 +73,20 @@ def put_parent_contexts(
     _: service.PutParentContextsResponse,
 ) -> None:
     for link in request.parent_contexts:
-        _put_parent_context(transaction, link)
+        for field in ("child_id", "parent_id"):
+            if not link.HasField(field):
+                raise InvalidArgumentError(f"a parent context link has no {field}: set it")
+        child, parent = link.child_id, link.parent_id
+        _require(transaction, CONTEXT, child, "a parent context link")
+        _require(transaction, CONTEXT, parent, "a parent context link")
+        if parent in transaction.linked_ids(tables.PARENTS_BY_CONTEXT, child):
+            raise AlreadyExistsError(f"context {parent} is already a parent of context {child}")
+        if _is_self_or_descendant(transaction, parent, of=child):
+            raise InvalidArgumentError(
+                f"context {parent} cannot be a parent of context {child}: it is that context or "
+                "one of its descendants, and parent contexts must not form a cycle"
+            )
+        transaction.write(PARENT_CONTEXT, mlmd.ParentContext(child_id=child, parent_id=parent))
 
 
 def _put_event(transaction: Transaction, event: mlmd.Event, key: int) -> None:
@@ -113,23 +126,6 @@ def put_in_context(transaction: Transaction, context_id: int, kind: NodeKind, no
         link = _TO_CONTEXTS[kind]
         message = link.message(context_id=context_id, **{f"{kind.name}_id": node_id})
         transaction.write(link, message)
-
-
-def _put_parent_context(transaction: Transaction, link: mlmd.ParentContext) -> None:
-    for field in ("child_id", "parent_id"):
-        if not link.HasField(field):
-            raise InvalidArgumentError(f"a parent context link has no {field}: set it")
-    child, parent = link.child_id, link.parent_id
-    _require(transaction, CONTEXT, child, "a parent context link")
-    _require(transaction, CONTEXT, parent, "a parent context link")
-    if parent in transaction.linked_ids(tables.PARENTS_BY_CONTEXT, child):
-        raise AlreadyExistsError(f"context {parent} is already a parent of context {child}")
-    if _is_self_or_descendant(transaction, parent, of=child):
-        raise InvalidArgumentError(
-            f"context {parent} cannot be a parent of context {child}: it is that context or one of "
-            "its descendants, and parent contexts must not form a cycle"
-        )
-    transaction.write(PARENT_CONTEXT, mlmd.ParentContext(child_id=child, parent_id=parent))
 
 
 def _is_self_or_descendant(transaction: Transaction, context_id: int, *, of: int) -> bool:

@@ -57,8 +57,7 @@ class Snapshot:
         self.projections = projections
         self.position = position
         self.index = projections.index
-        self._types: dict[tuple[NodeKind, int], NodeType] = {}
-        self._declared: dict[tuple[NodeKind, int], DeclaredType] = {}
+        self._types: dict[tuple[NodeKind, int], bytes] = {}
 
     def newest(self, table: int, key: int) -> tuple[int, bytes] | None:
         """The (position, value) written last under `key`, None when there is none."""
@@ -101,29 +100,29 @@ class Snapshot:
                 return node_id
         return None
 
+    def newest_type(self, kind: NodeKind, type_id: int) -> tuple[int, bytes] | None:
+        """The type's position and payload, None when there is no such id."""
+        return self.newest(TABLES_OF[kind.type].stored, type_id)
+
     def type_payload(self, kind: NodeKind, type_id: int) -> bytes | None:
-        found = self.newest(TABLES_OF[kind.type].stored, type_id)
-        return None if found is None else found[1]
+        """The serialized type, remembered: every node that is put asks for it."""
+        known = self._types.get((kind, type_id))
+        if known is None:
+            found = self.newest_type(kind, type_id)
+            if found is None:
+                return None
+            known = self._types[kind, type_id] = found[1]
+        return known
 
     def type_by_id(self, kind: NodeKind, type_id: int) -> NodeType | None:
         """The type, shared between callers: copy it before changing anything."""
-        known = self._types.get((kind, type_id))
-        if known is None:
-            payload = self.type_payload(kind, type_id)
-            if payload is None:
-                return None
-            known = self._types[kind, type_id] = parsed_type(kind.type.message, payload)
-        return known
+        payload = self.type_payload(kind, type_id)
+        return None if payload is None else _parsed_type(kind.type.message, payload)
 
     def declared_type(self, kind: NodeKind, type_id: int) -> DeclaredType | None:
         """What a put of a node needs of its type."""
-        known = self._declared.get((kind, type_id))
-        if known is None:
-            payload = self.type_payload(kind, type_id)
-            if payload is None:
-                return None
-            known = self._declared[kind, type_id] = _declared(kind.type.message, payload)
-        return known
+        payload = self.type_payload(kind, type_id)
+        return None if payload is None else _declared(kind.type.message, payload)
 
     def type_by_name(self, kind: NodeKind, name: str, version: str | None) -> NodeType | None:
         """The type of this name and exactly this version; an empty version is none."""
@@ -180,7 +179,7 @@ class Snapshot:
 
 
 @lru_cache(maxsize=4096)
-def parsed_type(message: Any, payload: bytes) -> NodeType:
+def _parsed_type(message: Any, payload: bytes) -> NodeType:
     """Parse a type once per version of it: every put of a node needs its type's properties."""
     node_type: NodeType = read_message(message, payload)
     return node_type
@@ -188,7 +187,7 @@ def parsed_type(message: Any, payload: bytes) -> NodeType:
 
 @lru_cache(maxsize=4096)
 def _declared(message: Any, payload: bytes) -> DeclaredType:
-    node_type = parsed_type(message, payload)
+    node_type = _parsed_type(message, payload)
     properties = node_type.properties
     fields = {name: VALUE_FIELDS.get(properties[name]) for name in properties}
     return DeclaredType(node_type.name, fields)

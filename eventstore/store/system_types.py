@@ -25,5 +25,5 @@ def put_system_types(transaction: Transaction, _: None) -> None:
     """Add the system types that are missing; in a fresh store they take the ids 1 to 9."""
     for kind, name in SYSTEM_TYPES:
         if transaction.type_by_name(kind, name, None) is None:
-            node_type = kind.type.message(id=transaction.next_id(TYPE_SEQUENCE), name=name)
-            transaction.write(kind.type, node_type)
+            (type_id,) = transaction.next_ids(TYPE_SEQUENCE)
+            transaction.write(kind.type, kind.type.message(id=type_id, name=name))

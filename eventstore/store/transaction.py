@@ -49,14 +49,12 @@ class Transaction(Snapshot):
         self.bases: dict[int, Base] = {}
         """By position, what the drafts take content from."""
         self._absent: dict[int, set[int]] = {}
-        self._found_nodes: dict[NodeKind, set[int]] = {}
+        self._found: dict[int, set[int]] = defaultdict(set)
         self._last_ids = dict(last_ids or {})
 
     def newest(self, table: int, key: int) -> tuple[int, bytes] | None:
         pending = self.pending[table].get(key)
-        if pending is None:
-            return self.index.newest(table, key, self.position)
-        return newest_entry(pending)
+        return super().newest(table, key) if pending is None else newest_entry(pending)
 
     def newest_of_each(self, table: int, keys: Sequence[int]) -> dict[int, tuple[int, bytes]]:
         stored = super().newest_of_each(table, keys)
@@ -64,37 +62,33 @@ class Transaction(Snapshot):
         return stored | {key: newest_entry(pending[key]) for key in keys if key in pending}
 
     def entries(self, table: int, key: int) -> list[tuple[int, bytes]]:
-        stored = self.index.entries(table, key, self.position)
-        pending = self.pending[table].get(key)
-        return stored if pending is None else [*stored, *as_sequence(pending)]
+        stored = super().entries(table, key)
+        return [*stored, *as_sequence(self.pending[table].get(key))]
 
     def ids(self, table: int, key: int) -> list[int]:
-        stored = self.index.ids(table, key, self.position)
+        stored = super().ids(table, key)
         pending = self.pending[table].get(key)
         if pending is None:
             return stored
         return [*stored, *(decode_id(value) for _, value in as_sequence(pending))]
 
-    def type_payload(self, kind: NodeKind, type_id: int) -> bytes | None:
-        found = self.newest(TABLES_OF[kind.type].stored, type_id)
-        if found is None:
-            return None
-        self._rely_on(kind.type, type_id, found)
-        return found[1]
+    def newest_type(self, kind: NodeKind, type_id: int) -> tuple[int, bytes] | None:
+        found = super().newest_type(kind, type_id)
+        if found is not None:
+            self._rely_on(kind.type, type_id, found)
+        return found
 
-    def note_absent_keys(self, table: int, keys: Collection[int]) -> None:
-        """Note which of many keys are absent, so that `may_be_known` can rule these out."""
-        self._absent[table] = set(keys) - self.index.known_keys(table, keys)
-
-    def note_known_nodes(self, kind: NodeKind, node_ids: Collection[int]) -> None:
-        """Note which of many nodes are there, so that `exists` need not look up each of them."""
+    def note_known(self, table: int, keys: Collection[int]) -> None:
+        """Note which of many keys there are, so that `exists` and `may_be_known` find them."""
+        wanted = set(keys)
+        known = self.index.known_keys(table, wanted)
+        self._absent[table] = wanted - known
         # The index may know more than the snapshot only where a put is run again.
         if self.position == self.index.position:
-            found = self.index.known_keys(TABLES_OF[kind].stored, set(node_ids))
-            self._found_nodes.setdefault(kind, set()).update(found)
+            self._found[table].update(known)
 
     def exists(self, kind: NodeKind, node_id: int) -> bool:
-        return node_id in self._found_nodes.get(kind, ()) or super().exists(kind, node_id)
+        return node_id in self._found[TABLES_OF[kind].stored] or super().exists(kind, node_id)
 
     def may_be_known(self, table: int, key: int) -> bool:
         """False when nothing was ever written under `key`, nor by this put."""
@@ -108,26 +102,21 @@ class Transaction(Snapshot):
         """Whether the entry that `newest` returns was there before this put."""
         return key not in self.pending[table]
 
-    def next_id(self, sequence: str) -> int:
-        """Take the next id of a sequence: a node or link kind, or `type` for the three type kinds.
+    def next_ids(self, sequence: str, count: int = 1) -> range:
+        """Take the next ids of a sequence: a node or link kind, or `type` for all type kinds.
 
         Ids of a put that fails are not burned: the next put takes them again, as on SQLite.
         """
         last = self._last_ids.get(sequence)
         if last is None:
             last = self.index.highest_id(sequence)
-        if last >= _ID_MAX:
-            raise _no_id_left(sequence, last)
-        self._last_ids[sequence] = last + 1
-        return last + 1
-
-    def next_ids(self, sequence: str, count: int) -> range:
-        """Take the next `count` ids of a sequence."""
-        first = self.next_id(sequence)
-        if first + count - 1 > _ID_MAX:
-            raise _no_id_left(sequence, first - 1)
-        self._last_ids[sequence] += count - 1
-        return range(first, first + count)
+        if last + count > _ID_MAX:
+            raise ResourceExhaustedError(
+                f"no id is left for another {sequence.replace('_', ' ')}: {last} is taken, and "
+                f"{_ID_MAX} is the highest"
+            )
+        self._last_ids[sequence] = last + count
+        return range(last + 1, last + count + 1)
 
     def write(self, kind: Kind, message: Any, *, previous: tuple[int, bytes] | None = None) -> None:
         """Add the draft of a type, node or link, and make it visible to the rest of the put.
@@ -138,14 +127,13 @@ class Transaction(Snapshot):
         payload = message.SerializeToString(deterministic=True)
         type_id = replaced = None
         if isinstance(kind, LinkKind):
-            entity_id = self.next_id(kind.name)
+            (entity_id,) = self.next_ids(kind.sequence)
         else:
             entity_id = message.id
             if isinstance(kind, NodeKind):
                 type_id = message.type_id
             else:
                 self._types.clear()
-                self._declared.clear()
             if previous is not None:
                 self._rely_on(kind, entity_id, previous)
                 replaced = previous[0]
@@ -158,10 +146,3 @@ class Transaction(Snapshot):
         position, payload = version
         if position <= self.position:
             self.bases[position] = Base(position, kind.name, entity_id, payload)
-
-
-def _no_id_left(sequence: str, last: int) -> ResourceExhaustedError:
-    return ResourceExhaustedError(
-        f"no id is left for another {sequence.replace('_', ' ')}: {last} is taken, and {_ID_MAX} "
-        "is the highest"
-    )

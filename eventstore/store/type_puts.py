@@ -78,10 +78,9 @@ def _create(transaction: Transaction, kind: NodeKind, given: NodeType) -> int:
     stored.DiscardUnknownFields()
     if not stored.version:
         stored.ClearField("version")
-    type_id = transaction.next_id(TYPE_SEQUENCE)
-    stored.id = type_id
+    (stored.id,) = transaction.next_ids(TYPE_SEQUENCE)
     transaction.write(kind.type, stored)
-    return type_id
+    return int(stored.id)
 
 
 def _evolve(
