@@ -162,7 +162,7 @@ def _with_id_of_external_id(transaction: Transaction, artifact: mlmd.Artifact) -
     """The artifact with the id of the stored one that bears its external id, if there is one."""
     if artifact.HasField("id") or not artifact.external_id:
         return artifact
-    stored_id = transaction.node_id_by_external_id(ARTIFACT, artifact.external_id)
+    stored_id = transaction.id_by_external_id(ARTIFACT, artifact.external_id)
     if stored_id is None:
         return artifact
     reused = mlmd.Artifact()

@@ -384,7 +384,7 @@ def _refuse_taken_name(
 
 
 def _refuse_taken_external_id(transaction: Transaction, kind: NodeKind, external_id: str) -> None:
-    taken_by = transaction.node_id_by_external_id(kind, external_id)
+    taken_by = transaction.id_by_external_id(kind, external_id)
     if taken_by is not None:
         raise AlreadyExistsError(
             f"{kind.name} {taken_by} already has the external id {external_id!r}"

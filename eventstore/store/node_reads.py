@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from eventstore.errors import InvalidArgumentError, NotFoundError
+from eventstore.errors import InvalidArgumentError
 from eventstore.log.kinds import ARTIFACT, Node, NodeKind
 from eventstore.log.readable import read_message, read_messages
 from eventstore.projections import index_tables as tables
@@ -17,7 +17,6 @@ from eventstore.projections.listing import Found, Listing
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.listing import Page, list_page, listing_of
 from eventstore.store.snapshot import Snapshot, distinct_ids
-from eventstore.store.type_reads import check_external_ids
 from eventstore.store.wire import fill_repeated, fill_repeated_from_columns
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def nodes_by_external_ids(
 
     Raises NotFoundError when none of them is known, InvalidArgumentError for an empty one.
     """
-    return nodes_by_id(snapshot, kind, _ids_by_external_ids(snapshot, kind, external_ids))
+    return nodes_by_id(snapshot, kind, snapshot.ids_by_external_ids(kind, external_ids).values())
 
 
 def node_by_type_and_name(
@@ -141,8 +140,8 @@ def get_node_by_type_and_name(
 def get_nodes_by_external_ids(
     snapshot: Snapshot, kind: NodeKind, request: Any, response: Any
 ) -> None:
-    node_ids = _ids_by_external_ids(snapshot, kind, request.external_ids)
-    _fill_nodes(snapshot, kind, node_ids, response)
+    found = snapshot.ids_by_external_ids(kind, request.external_ids)
+    _fill_nodes(snapshot, kind, sorted(found.values()), response)
 
 
 def get_artifacts_by_uri(
@@ -199,17 +198,6 @@ def _payloads_of(snapshot: Snapshot, kind: NodeKind, found: Found) -> Iterable[b
     for node_id, (_, payload) in snapshot.newest_of_each(TABLES_OF[kind].stored, unread).items():
         read[node_id] = payload
     return [read[node_id] for node_id in node_ids if node_id in read]
-
-
-def _ids_by_external_ids(
-    snapshot: Snapshot, kind: NodeKind, external_ids: Sequence[str]
-) -> list[int]:
-    check_external_ids(external_ids, kind.plural)
-    found = {snapshot.node_id_by_external_id(kind, id_) for id_ in external_ids}
-    node_ids = sorted(node_id for node_id in found if node_id is not None)
-    if external_ids and not node_ids:
-        raise NotFoundError(f"no {kind.name} has any of the external ids {list(external_ids)}")
-    return node_ids
 
 
 def _has_unknown_field(message: Any, number: int) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from operator import index
 from typing import Any, Final, NamedTuple
 
-from eventstore.log.kinds import NODE_KINDS, Node, NodeKind, NodeType
+from eventstore.errors import InvalidArgumentError, NotFoundError
+from eventstore.log.kinds import Node, NodeKind, NodeType, TypeKind
 from eventstore.log.readable import read_message
 from eventstore.projections import Projections
 from eventstore.projections.index_tables import HALF, TABLES_OF, hash64, name_key, type_name_key
@@ -82,7 +83,7 @@ class Snapshot:
     def node_by_name(self, kind: NodeKind, type_id: int, name: str) -> Node | None:
         """The node that bears `name` within its type."""
         for node_id in self.linked_ids(TABLES_OF[kind].names, name_key(type_id, name)):
-            node = self._parsed(kind, node_id)
+            node: Node = self._parsed(kind, node_id)
             if node.type_id == type_id and node.HasField("name") and node.name == name:
                 return node
         return None
@@ -92,13 +93,31 @@ class Snapshot:
         node = self.node_by_name(kind, type_id, name)
         return None if node is None else int(node.id)
 
-    def node_id_by_external_id(self, kind: NodeKind, external_id: str) -> int | None:
-        """The id of the node of this kind that bears `external_id`, whatever its type."""
-        for node_id in self.linked_ids(TABLES_OF[kind].external_ids, hash64(external_id)):
-            node = self._parsed(kind, node_id)
-            if node.HasField("external_id") and node.external_id == external_id:
-                return node_id
+    def id_by_external_id(self, kind: NodeKind | TypeKind, external_id: str) -> int | None:
+        """The id of the node or type of this kind that bears `external_id`."""
+        for entity_id in self.linked_ids(TABLES_OF[kind].external_ids, hash64(external_id)):
+            entity = self._parsed(kind, entity_id)
+            if entity.HasField("external_id") and entity.external_id == external_id:
+                return entity_id
         return None
+
+    def ids_by_external_ids(
+        self, kind: NodeKind | TypeKind, external_ids: Collection[str]
+    ) -> dict[str, int]:
+        """The ids of the nodes or types with these external ids; unknown ones are left out.
+
+        Raises NotFoundError when none of them is known, InvalidArgumentError for an empty one.
+        """
+        described = kind.name.replace("_", " ")
+        if any(not external_id for external_id in external_ids):
+            raise InvalidArgumentError(
+                f"an external id of the {described}s asked for is empty: leave it out"
+            )
+        ids = {given: self.id_by_external_id(kind, given) for given in external_ids}
+        found = {given: id_ for given, id_ in ids.items() if id_ is not None}
+        if external_ids and not found:
+            raise NotFoundError(f"no {described} has any of the external ids {list(external_ids)}")
+        return found
 
     def newest_type(self, kind: NodeKind, type_id: int) -> tuple[int, bytes] | None:
         """The type's position and payload, None when there is no such id."""
@@ -147,21 +166,6 @@ class Snapshot:
         known[key] = (node_type.id, self.position)
         return int(node_type.id)
 
-    def type_id_by_external_id(self, kind: NodeKind, external_id: str) -> int | None:
-        for type_id in self.linked_ids(TABLES_OF[kind.type].external_ids, hash64(external_id)):
-            node_type = self.type_by_id(kind, type_id)
-            if (
-                node_type is not None
-                and node_type.HasField("external_id")
-                and node_type.external_id == external_id
-            ):
-                return type_id
-        return None
-
-    def type_external_id_is_taken(self, external_id: str) -> bool:
-        """Whether a type of any kind bears `external_id`: it is unique over all three."""
-        return any(self.type_id_by_external_id(kind, external_id) for kind in NODE_KINDS)
-
     def linked_ids(self, table: int, key: int) -> list[int]:
         """The distinct ids written under `key`, in ascending order."""
         ids = self.ids(table, key)
@@ -171,11 +175,10 @@ class Snapshot:
         """Every id written under `key`, oldest first."""
         return self.index.ids(table, key, self.position)
 
-    def _parsed(self, kind: NodeKind, node_id: int) -> Node:
-        payload = self.node_payload(kind, node_id)
-        assert payload is not None, f"the index names {kind.name} {node_id}, which is not there"
-        node: Node = read_message(kind.message, payload)
-        return node
+    def _parsed(self, kind: NodeKind | TypeKind, entity_id: int) -> Any:
+        found = self.newest(TABLES_OF[kind].stored, entity_id)
+        assert found is not None, f"the index names {kind.name} {entity_id}, which is not there"
+        return read_message(kind.message, found[1])
 
 
 @lru_cache(maxsize=4096)

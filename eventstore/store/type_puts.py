@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from eventstore.errors import AlreadyExistsError, InvalidArgumentError, UnimplementedError
-from eventstore.log.kinds import NODE_KINDS, TYPE_SEQUENCE, NodeKind, NodeType
+from eventstore.log.kinds import NODE_KINDS, TYPE_KINDS, TYPE_SEQUENCE, NodeKind, NodeType
 from eventstore.projections.index_tables import TABLES_OF
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.transaction import Transaction
@@ -69,8 +69,8 @@ def _refuse_partial_match(request: Any) -> None:
 def _create(transaction: Transaction, kind: NodeKind, given: NodeType) -> int:
     if not given.name:
         raise InvalidArgumentError(f"the {kind.name} type has no name: give it a non-empty one")
-    if given.HasField("external_id") and transaction.type_external_id_is_taken(given.external_id):
-        raise _external_id_taken(kind, given)
+    if given.HasField("external_id"):
+        _refuse_taken_external_id(transaction, kind, given)
     _refuse_unknown_property_types(kind, given, given.properties)
     _refuse_unset_base_type(kind, given)
     stored: NodeType = kind.type.message()
@@ -115,8 +115,7 @@ def _evolve(
         evolved.properties[name] = property_type
     # An empty one changes nothing: it counts as a value only when a type is created.
     if given.external_id and current.external_id != given.external_id:
-        if transaction.type_external_id_is_taken(given.external_id):
-            raise _external_id_taken(kind, given)
+        _refuse_taken_external_id(transaction, kind, given)
         evolved.external_id = given.external_id
     _refuse_unset_base_type(kind, given)
     if given.HasField("base_type"):
@@ -179,8 +178,10 @@ def _refuse_cyclic_base_type(transaction: Transaction, kind: NodeKind, given: No
         base_type = transaction.type_by_name(kind, name, None)
 
 
-def _external_id_taken(kind: NodeKind, given: NodeType) -> AlreadyExistsError:
-    return AlreadyExistsError(
-        f"external id {given.external_id!r} of {kind.name} type {given.name!r} already belongs "
-        "to another type"
-    )
+def _refuse_taken_external_id(transaction: Transaction, kind: NodeKind, given: NodeType) -> None:
+    # It is unique over all three kinds.
+    if any(transaction.id_by_external_id(known, given.external_id) for known in TYPE_KINDS):
+        raise AlreadyExistsError(
+            f"external id {given.external_id!r} of {kind.name} type {given.name!r} already belongs "
+            "to another type"
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from eventstore.errors import InvalidArgumentError, NotFoundError
+from eventstore.errors import NotFoundError
 from eventstore.log.kinds import CONTEXT, NodeKind
 from eventstore.log.readable import read_message
 from eventstore.projections.index_tables import TABLES_OF
@@ -33,22 +33,15 @@ def get_types(snapshot: Snapshot, kind: NodeKind, _: Any, response: Any) -> None
 
 def get_types_by_id(snapshot: Snapshot, kind: NodeKind, request: Any, response: Any) -> None:
     """In the order of the request, repeated where it repeats; unknown ids are left out."""
-    _fill(kind, (snapshot.type_payload(kind, id_) for id_ in request.type_ids), response)
+    _fill(snapshot, kind, request.type_ids, response)
 
 
 def get_types_by_external_ids(
     snapshot: Snapshot, kind: NodeKind, request: Any, response: Any
 ) -> None:
     """In the order of the external ids, as upstream's index has them; each type once."""
-    check_external_ids(request.external_ids, f"{kind.name} types")
-    wanted = sorted(set(request.external_ids), key=str.encode)
-    found = (snapshot.type_id_by_external_id(kind, external_id) for external_id in wanted)
-    type_ids = [type_id for type_id in found if type_id is not None]
-    if request.external_ids and not type_ids:
-        raise NotFoundError(
-            f"no {kind.name} type has any of the external ids {list(request.external_ids)}"
-        )
-    _fill(kind, (snapshot.type_payload(kind, type_id) for type_id in type_ids), response)
+    found = snapshot.ids_by_external_ids(kind.type, request.external_ids)
+    _fill(snapshot, kind, [found[id_] for id_ in sorted(found, key=str.encode)], response)
 
 
 def type_payloads(snapshot: Snapshot, kind: NodeKind) -> list[bytes]:
@@ -59,14 +52,6 @@ def type_payloads(snapshot: Snapshot, kind: NodeKind) -> list[bytes]:
     return [found[type_id][1] for type_id in type_ids]
 
 
-def check_external_ids(external_ids: Any, wanted: str) -> None:
-    """Refuse an empty external id in a look-up."""
-    if any(not external_id for external_id in external_ids):
-        raise InvalidArgumentError(
-            f"an external id of the {wanted} asked for is empty: leave it out"
-        )
-
-
-def _fill(kind: NodeKind, payloads: Iterable[bytes | None], response: Any) -> None:
-    present = (payload for payload in payloads if payload is not None)
-    fill_repeated(response, f"{kind.name}_types", present)
+def _fill(snapshot: Snapshot, kind: NodeKind, type_ids: Iterable[int], response: Any) -> None:
+    payloads = (snapshot.type_payload(kind, type_id) for type_id in type_ids)
+    fill_repeated(response, f"{kind.name}_types", (p for p in payloads if p is not None))
