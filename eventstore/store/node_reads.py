@@ -86,11 +86,8 @@ def list_nodes(
 def get_nodes(snapshot: Snapshot, kind: NodeKind, request: Any, response: Any) -> None:
     if request.HasField("options"):
         _fill_page(snapshot, kind, list_page(snapshot, kind, request.options), response)
-    elif _are_many(snapshot, kind):
-        _fill_all(snapshot, kind, None, response)
     else:
-        ids = snapshot.index.keys(TABLES_OF[kind].stored, snapshot.position)
-        _fill_nodes(snapshot, kind, ids, response)
+        _fill_all(snapshot, kind, None, response)
 
 
 def get_nodes_by_type(snapshot: Snapshot, kind: NodeKind, request: Any, response: Any) -> None:
@@ -103,12 +100,8 @@ def get_nodes_by_type(snapshot: Snapshot, kind: NodeKind, request: Any, response
             # Set, though it be empty, like upstream's.
             response.next_page_token = page.next_page_token
         _fill_page(snapshot, kind, page, response)
-    elif _are_many(snapshot, kind):
-        _fill_all(snapshot, kind, node_type.id, response)
     else:
-        listing = Listing(kind, snapshot.position, type_id=node_type.id)
-        found = snapshot.projections.planner.find(listing)
-        fill_repeated(response, kind.plural, _payloads_of(snapshot, kind, found))
+        _fill_all(snapshot, kind, node_type.id, response)
 
 
 def get_nodes_by_context(snapshot: Snapshot, kind: NodeKind, request: Any, response: Any) -> None:
@@ -149,7 +142,7 @@ def get_artifacts_by_uri(
     request: service.GetArtifactsByURIRequest,
     response: service.GetArtifactsByURIResponse,
 ) -> None:
-    if _has_unknown_field(request, _RESERVED_URI_FIELD):
+    if any(field.field_number == _RESERVED_URI_FIELD for field in UnknownFieldSet(request)):
         raise InvalidArgumentError(
             "The request contains deprecated field `uri` (number 1): use `uris` (number 2)"
         )
@@ -170,14 +163,18 @@ def _fill_nodes(snapshot: Snapshot, kind: NodeKind, node_ids: Iterable[int], res
     fill_repeated(response, kind.plural, _payloads(snapshot, kind, node_ids))
 
 
-def _are_many(snapshot: Snapshot, kind: NodeKind) -> bool:
-    return snapshot.projections.index.highest_id(kind.name) >= _MANY_NODES_MIN
-
-
 def _fill_all(snapshot: Snapshot, kind: NodeKind, type_id: int | None, response: Any) -> None:
     """Append all nodes of the kind, or of a type, by id."""
-    payloads = snapshot.projections.all_nodes(kind, as_of=snapshot.position, type_id=type_id)
-    fill_repeated_from_columns(response, kind.plural, payloads)
+    if snapshot.index.highest_id(kind.sequence) >= _MANY_NODES_MIN:
+        payloads = snapshot.projections.all_nodes(kind, as_of=snapshot.position, type_id=type_id)
+        fill_repeated_from_columns(response, kind.plural, payloads)
+    elif type_id is None:
+        ids = snapshot.index.keys(TABLES_OF[kind].stored, snapshot.position)
+        _fill_nodes(snapshot, kind, ids, response)
+    else:
+        listing = Listing(kind, snapshot.position, type_id=type_id)
+        found = snapshot.projections.planner.find(listing)
+        fill_repeated(response, kind.plural, _payloads_of(snapshot, kind, found))
 
 
 def _payloads(snapshot: Snapshot, kind: NodeKind, node_ids: Iterable[int]) -> Iterator[bytes]:
@@ -198,8 +195,3 @@ def _payloads_of(snapshot: Snapshot, kind: NodeKind, found: Found) -> Iterable[b
     for node_id, (_, payload) in snapshot.newest_of_each(TABLES_OF[kind].stored, unread).items():
         read[node_id] = payload
     return [read[node_id] for node_id in node_ids if node_id in read]
-
-
-def _has_unknown_field(message: Any, number: int) -> bool:
-    unknown: Any = UnknownFieldSet(message)
-    return any(field.field_number == number for field in unknown)
