@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, Final
 
 from eventstore.errors import (
     AlreadyExistsError,
@@ -17,7 +17,7 @@ from eventstore.errors import (
     InvalidArgumentError,
     NotFoundError,
 )
-from eventstore.log.kinds import ARTIFACT, CONTEXT, Node, NodeKind, NodeType
+from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind, NodeType
 from eventstore.log.readable import read_message
 from eventstore.log.record import Draft
 from eventstore.projections.index_entries import new_node_adder
@@ -33,6 +33,13 @@ _EMPTY_VALUE = b"\x12\x00"
 """How the entry of a property without a value ends on the wire: field 2, of length 0."""
 
 PROPERTY_MAPS = ("properties", "custom_properties")
+
+_UPDATED_FIELDS: Final = {
+    ARTIFACT: ("external_id", "state", "uri"),
+    EXECUTION: ("external_id", "last_known_state"),
+    CONTEXT: ("external_id", "name"),
+}
+"""The fields that a mask may name, apart from properties."""
 
 
 def put_requested(transaction: Transaction, kind: NodeKind, request: Any, response: Any) -> None:
@@ -247,7 +254,7 @@ def _update(
         )
     node_type = transaction.type_by_id(kind, stored.type_id)
     assert node_type is not None, f"{kind.name} {given.id} has a type that is not stored"
-    typed, custom = _masked_names(mask_paths)
+    typed, custom = (_masked_names(map_field, mask_paths) for map_field in PROPERTY_MAPS)
     check_properties(kind, given, node_type, typed)
     check_custom_properties(kind, given, custom)
     updated = _masked(kind, stored, given, mask_paths)
@@ -293,25 +300,13 @@ def _masked(kind: NodeKind, stored: Node, given: Node, mask_paths: Sequence[str]
         updated.CopyFrom(given)
         return updated
     updated.CopyFrom(stored)
-    fields = {"external_id"}
-    if kind.state_field is not None:
-        fields.add(kind.state_field)
-    if kind is ARTIFACT:
-        fields.add("uri")
-    if kind is CONTEXT:
-        fields.add("name")
-    for path in mask_paths:
-        if path in fields:
-            _copy_field(updated, given, path)
+    for field in _UPDATED_FIELDS[kind]:
+        if field in mask_paths:
+            _copy_field(updated, given, field)
     for map_field in PROPERTY_MAPS:
         target, source = getattr(updated, map_field), getattr(given, map_field)
-        if map_field in mask_paths:
-            updated.ClearField(map_field)
-            for name in source:
-                target = getattr(updated, map_field)
-                target[name].CopyFrom(source[name])
-            continue
-        for name in _property_names(map_field, mask_paths):
+        names = _masked_names(map_field, mask_paths)
+        for name in {*source, *target} if names is None else names:
             if name in source:
                 target[name].CopyFrom(source[name])
             elif name in target:
@@ -319,20 +314,10 @@ def _masked(kind: NodeKind, stored: Node, given: Node, mask_paths: Sequence[str]
     return updated
 
 
-def _masked_names(
-    mask_paths: Sequence[str],
-) -> tuple[Iterable[str] | None, Iterable[str] | None]:
-    """The names of typed and of custom properties to validate; None stands for all."""
-    if not mask_paths:
-        return None, None
-    typed, custom = (
-        None if map_field in mask_paths else _property_names(map_field, mask_paths)
-        for map_field in PROPERTY_MAPS
-    )
-    return typed, custom
-
-
-def _property_names(map_field: str, mask_paths: Sequence[str]) -> set[str]:
+def _masked_names(map_field: str, mask_paths: Sequence[str]) -> set[str] | None:
+    """The names of the properties that a mask names in one of the maps; None stands for all."""
+    if not mask_paths or map_field in mask_paths:
+        return None
     prefix = f"{map_field}."
     return {path.removeprefix(prefix) for path in mask_paths if path.startswith(prefix)}
 
