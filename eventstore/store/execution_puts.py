@@ -93,12 +93,7 @@ def put_lineage_subgraph(
     ]
     # All external ids are looked up before the first insert: one that occurs twice in the request
     # is a conflict, not a reuse.
-    artifacts = [
-        _with_id_of_external_id(transaction, artifact)
-        if options.reuse_artifact_if_already_exist_by_external_id
-        else artifact
-        for artifact in request.artifacts
-    ]
+    artifacts = [_reused_artifact(transaction, given, options) for given in request.artifacts]
     artifact_ids = put_nodes(transaction, ARTIFACT, artifacts)
     execution_ids = put_nodes(transaction, EXECUTION, request.executions)
     for context_id in context_ids:
@@ -126,10 +121,7 @@ def _put_artifact_of_pair(
 ) -> int | None:
     if not pair.HasField("artifact"):
         return None
-    artifact = pair.artifact
-    if options.reuse_artifact_if_already_exist_by_external_id:
-        artifact = _with_id_of_external_id(transaction, artifact)
-    return put_node(transaction, ARTIFACT, artifact)
+    return put_node(transaction, ARTIFACT, _reused_artifact(transaction, pair.artifact, options))
 
 
 def _event_of_pair(
@@ -158,9 +150,12 @@ def _event_of_pair(
     return event
 
 
-def _with_id_of_external_id(transaction: Transaction, artifact: mlmd.Artifact) -> mlmd.Artifact:
-    """The artifact with the id of the stored one that bears its external id, if there is one."""
-    if artifact.HasField("id") or not artifact.external_id:
+def _reused_artifact(
+    transaction: Transaction, artifact: mlmd.Artifact, options: Any
+) -> mlmd.Artifact:
+    """With the id of the stored artifact that has its external id, if the options ask for that."""
+    is_asked_for = options.reuse_artifact_if_already_exist_by_external_id
+    if not is_asked_for or artifact.HasField("id") or not artifact.external_id:
         return artifact
     stored_id = transaction.id_by_external_id(ARTIFACT, artifact.external_id)
     if stored_id is None:

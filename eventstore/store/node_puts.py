@@ -62,9 +62,7 @@ def put_nodes(
     # Looking up each name by itself would be most of the cost of putting many.
     keys = [*map(_name_key, nodes)]
     if len(keys) > 1:
-        transaction.note_known(
-            TABLES_OF[kind].names, [key for key in keys if key is not None]
-        )
+        transaction.note_known(TABLES_OF[kind].names, [key for key in keys if key is not None])
     if not [node for node in nodes if node.HasField("id")]:
         return _insert_all(transaction, kind, nodes, keys)
     return [
