@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from eventstore.projections.filter.schema import ARTIFACT_STATES, EVENT_TYPES, EXECUTION_STATES
@@ -13,6 +14,8 @@ _NAMES: Final = {
     "last_known_state": EXECUTION_STATES,
     "type": EVENT_TYPES,
 }
+_WORDS: Final = re.compile(r"\(\s*\w+(?:(?:\s+|\s*,+\s*)\w+)*\s*\)", re.ASCII)
+_WORD_AND_GAP: Final = re.compile(r"(\w+)([\s,]*)", re.ASCII)
 _OPEN, _CLOSE, _COMMA = Token(OPERATOR, "("), Token(OPERATOR, ")"), Token(OPERATOR, ",")
 _OR_IS_NULL: Final = [_CLOSE, Token(WORD, "OR"), _OPEN]
 _IS_NULL: Final = [Token(WORD, "IS"), Token(WORD, "NULL"), _CLOSE, _CLOSE]
@@ -84,39 +87,17 @@ def _number(path: list[Token], name: str) -> int:
 def _is_enum_list(values: str) -> bool:
     """Whether MLMD takes a list to be one of enum names, and so refuses numbers.
 
-    It does where its words can be taken in pairs, each perhaps with a comma in between, of which a
+    It does where its words can be taken in pairs, each perhaps with commas in between, of which a
     word of two characters may begin one and end another: (2, 3) and (22), but not (2).
     """
-    # Where one is: "pair" before one, "first" and "second" in a word of it; " " and "," in between.
-    states = {"pair"}
-    for character in values[1:-1]:
-        reached = set[str]()
-        for state in states:
-            reached.update(_STEPS.get((state, _class_of(character)), ()))
-        states = reached
-    return bool(states & {"second", "pair after"})
-
-
-def _class_of(character: str) -> str:
-    return "," if character == "," else " " if character.isspace() else "w"
-
-
-_STEPS: Final = {
-    ("pair", " "): ("pair",),
-    ("pair", "w"): ("first",),
-    ("first", "w"): ("first", "second"),
-    ("first", " "): ("after first",),
-    ("first", ","): ("commas",),
-    ("after first", " "): ("after first",),
-    ("after first", ","): ("commas",),
-    ("after first", "w"): ("second",),
-    ("commas", ","): ("commas",),
-    ("commas", " "): ("after commas",),
-    ("commas", "w"): ("second",),
-    ("after commas", " "): ("after commas",),
-    ("after commas", "w"): ("second",),
-    ("second", "w"): ("second", "first"),
-    ("second", " "): ("pair after",),
-    ("pair after", " "): ("pair after",),
-    ("pair after", "w"): ("first",),
-}
+    if _WORDS.fullmatch(values) is None:
+        return False
+    # Which of a pair the word may end as: a long one as either, a short one as it begins.
+    first, second = False, True
+    for word, gap in _WORD_AND_GAP.findall(values):
+        first, second = (second, first) if len(word) == 1 else (True, True)
+        if "," in gap:
+            if not first:
+                return False
+            second = False
+    return second
