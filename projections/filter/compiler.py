@@ -74,10 +74,6 @@ _LITERAL_TYPES: Final = {
 
 
 def compile_filter(text: str, kind: str) -> FilterSql:
-    """Compile a filter query on nodes of a kind (`artifact`, `execution`, `context`).
-
-    Raises InvalidArgumentError that says what is wrong and where.
-    """
     if len(text) > _CACHED_BYTES_MAX:
         return _compile(text, kind)
     return _compile_cached(text, kind)
@@ -226,11 +222,9 @@ class Compiler:
         column = COLUMNS[self.kind].get(lowered)
         if column is None:
             known = ["type", *COLUMNS[self.kind]]
-            meant = _SAME_FIELDS.get(lowered)
-            near = did_you_mean(name, known) if meant not in known else f", did you mean {meant}?"
             raise refused(
-                f"Unrecognized name: {name}{near or '.'} {with_article(self.kind).capitalize()} "
-                f"has {', '.join(known)}"
+                f"Unrecognized name: {name}{_suggestion(name, known)} "
+                f"{with_article(self.kind).capitalize()} has {', '.join(known)}"
             )
         self.names_node |= column.sql != "id"
         evaluate = evaluation.column(column.sql)
@@ -295,10 +289,8 @@ class Compiler:
         column = neighbour.fields.get(name)
         if column is None:
             known = [*neighbour.fields, *(("type",) if neighbour.has_type else ())]
-            meant = _SAME_FIELDS.get(name)
-            near = did_you_mean(name, known) if meant not in known else f", did you mean {meant}?"
             raise refused(
-                f"Field name {name} does not exist in {alias}{near or '.'} It has "
+                f"Field name {name} does not exist in {alias}{_suggestion(name, known)} It has "
                 f"{', '.join(known)}"
             )
         is_evaluated = prefix in ("contexts", "events")
@@ -341,6 +333,11 @@ class Compiler:
 
     def operator(self, word: str, operands: Sequence[Typed]) -> Typed:
         return self.made_of(operators.applied(self, word, operands), operands)
+
+
+def _suggestion(name: str, known: Sequence[str]) -> str:
+    meant = _SAME_FIELDS.get(name.lower())
+    return f", did you mean {meant}?" if meant in known else did_you_mean(name, known) or "."
 
 
 def _literal_of(token: Token) -> tuple[Literal, str]:

@@ -190,9 +190,9 @@ def common_type(function: str, parts: Sequence[Typed]) -> str:
     return kinds.pop()
 
 
-def no_signature(function: str, parts: Sequence[Typed]) -> Exception:
+def no_signature(name: str, parts: Sequence[Typed], what: str = "function") -> Exception:
     kinds = ", ".join(part.type for part in parts[:9])
-    return refused(f"No matching signature for function {function} for argument types: {kinds}")
+    return refused(f"No matching signature for {what} {name} for argument types: {kinds}")
 
 
 def _substr(text: str, start: str, length: str | None = None) -> str:

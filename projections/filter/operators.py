@@ -125,19 +125,18 @@ def _comparison(word: str, left: Typed, right: Typed) -> Typed:
 def _test(subject: Typed, tested: Typed, *, negated: bool) -> Typed:
     _refuse_struct([subject])
     logic = ""
-    if tested.alias == "NULL":
-        sql, evaluate = f"({subject.sql} IS NULL)", evaluation.is_null(subject.evaluate)
-    elif subject.type not in (BOOL, NULL):
+    if tested.alias != "NULL" and subject.type not in (BOOL, NULL):
         raise _no_signature(f"IS {tested.alias}", [subject])
-    elif tested.alias == "UNKNOWN":
+    if tested.alias in ("NULL", "UNKNOWN"):
         sql, evaluate = f"({subject.sql} IS NULL)", evaluation.is_null(subject.evaluate)
     else:
         sql = f"({subject.sql}::BOOLEAN IS NOT DISTINCT FROM {tested.sql.lower()})"
         evaluate = evaluation.is_truth(subject.evaluate, tested.alias == "TRUE")
         logic = f"IS {tested.alias}"
-    found = Typed(sql, BOOL, evaluate=evaluate, operands=(subject,), logic=logic)
-    # What it names is known only of the whole.
-    found = replace(found, names=subject.names)
+    # A negation asks what it names, which is otherwise known only of the whole.
+    found = Typed(
+        sql, BOOL, evaluate=evaluate, operands=(subject,), logic=logic, names=subject.names
+    )
     return _negation(found) if negated else found
 
 
@@ -287,5 +286,4 @@ def _widest(operands: Sequence[Typed]) -> str:
 
 
 def _no_signature(word: str, operands: Sequence[Typed]) -> Exception:
-    kinds = ", ".join(operand.type for operand in operands[:9])
-    return refused(f"No matching signature for operator {word} for argument types: {kinds}")
+    return functions.no_signature(word, operands, "operator")
