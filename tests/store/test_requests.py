@@ -15,7 +15,7 @@ from eventstore.log.kinds import ARTIFACT
 from eventstore.log.readable import UNREADABLE
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
-from eventstore.store import engine, wire
+from eventstore.store import rpcs, wire
 from eventstore.store.transaction import Transaction
 from tests.builders import ARTIFACTS, memory_store, put_types
 
@@ -207,7 +207,7 @@ def test_what_cannot_be_read_is_a_bad_request(
             else error
         )
 
-    monkeypatch.setitem(engine.GETS, "GetArtifacts", unreadable)
+    monkeypatch.setitem(rpcs.GETS, "GetArtifacts", unreadable)
     with pytest.raises(errors.InvalidArgumentError):
         call(store, "GetArtifacts")
     with pytest.raises(errors.InvalidArgumentError):
