@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from eventstore.projections.filter.schema import ARTIFACT_STATES, EVENT_TYPES, EXECUTION_STATES
 from eventstore.projections.filter.tokens import NUMBER, OPERATOR, QUOTED, WORD, Token, refused
+from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.wording import did_you_mean
 
 _NAMES: Final = {
-    "state": ARTIFACT_STATES,
-    "last_known_state": EXECUTION_STATES,
-    "type": EVENT_TYPES,
+    "state": dict(mlmd.Artifact.State.items()),
+    "last_known_state": dict(mlmd.Execution.State.items()),
+    "type": dict(mlmd.Event.Type.items()),
 }
 _WORDS: Final = re.compile(r"\(\s*\w+(?:(?:\s+|\s*,+\s*)\w+)*\s*\)", re.ASCII)
 _WORD_AND_GAP: Final = re.compile(r"(\w+)([\s,]*)", re.ASCII)

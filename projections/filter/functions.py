@@ -156,12 +156,11 @@ def _round(arguments: Sequence[Typed]) -> Typed:
     number = f"({arguments[0].sql})::DOUBLE"
     if len(arguments) == 1:
         return Typed(_rounded(number), FLOAT64)
-    places = f"least(greatest({_typed(arguments[1], INT64)}, 0), 30)::INTEGER"
-    is_whole = f"{_typed(arguments[1], INT64)} <= 0"
-    is_null = f"{_typed(arguments[1], INT64)} IS NULL"
-    finer = f"round({number}, {places})"
+    places = _typed(arguments[1], INT64)
+    finer = f"round({number}, least(greatest({places}, 0), 30)::INTEGER)"
     return Typed(
-        f"(CASE WHEN {is_null} THEN NULL WHEN {is_whole} THEN {_rounded(number)} ELSE {finer} END)",
+        f"(CASE WHEN {places} IS NULL THEN NULL WHEN {places} <= 0 THEN {_rounded(number)} "
+        f"ELSE {finer} END)",
         FLOAT64,
     )
 

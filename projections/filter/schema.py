@@ -8,7 +8,6 @@ from typing import Any, Final, NamedTuple
 
 from eventstore.projections.filter.evaluation import Evaluate
 from eventstore.projections.filter.filter_sql import Join, LookUp, PropertyField
-from eventstore.proto import metadata_store_pb2 as mlmd
 
 INT64: Final = "INT64"
 FLOAT64: Final = "DOUBLE"
@@ -30,18 +29,13 @@ DUCKDB_TYPES: Final = {
     UINT64: "HUGEINT",
 }
 
-ARTIFACT_STATES: Final = dict(mlmd.Artifact.State.items())
-EXECUTION_STATES: Final = dict(mlmd.Execution.State.items())
-EVENT_TYPES: Final = dict(mlmd.Event.Type.items())
-
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table: its type, and for an enum the numbers of its names."""
+    """A column of a table, and its type."""
 
     sql: str
     type: str
-    enum: dict[str, int] | None = None
 
 
 class Names(NamedTuple):
@@ -124,9 +118,9 @@ COLUMNS: Final = {
     "artifact": {
         **_NODE,
         "uri": Column("uri", STRING),
-        "state": Column("state", INT64, ARTIFACT_STATES),
+        "state": Column("state", INT64),
     },
-    "execution": {**_NODE, "last_known_state": Column("state", INT64, EXECUTION_STATES)},
+    "execution": {**_NODE, "last_known_state": Column("state", INT64)},
     "context": _NODE,
 }
 """The columns of the listed node, `type` apart."""
@@ -153,7 +147,7 @@ def _contexts(links: str, near: str, far: str) -> Neighbour:
 
 def _events(near: str, far: str) -> Neighbour:
     fields = {
-        "type": Column("type", INT64, EVENT_TYPES),
+        "type": Column("type", INT64),
         "milliseconds_since_epoch": Column("time", INT64),
         far: Column(far, INT64),
     }
