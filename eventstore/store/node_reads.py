@@ -159,7 +159,6 @@ def _fill_page(snapshot: Snapshot, kind: NodeKind, page: Page, response: Any) ->
 
 
 def _fill_nodes(snapshot: Snapshot, kind: NodeKind, node_ids: Iterable[int], response: Any) -> None:
-    """Append the nodes with these ids, in this order; ids that no node has are left out."""
     fill_repeated(response, kind.plural, _payloads(snapshot, kind, node_ids))
 
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 
 def put_type(transaction: Transaction, kind: NodeKind, request: Any, response: Any) -> None:
-    _refuse_partial_match(request)
     given = getattr(request, kind.type.name)
     (response.type_id,) = put_types_of_kind(transaction, kind, [given], request)
 
@@ -28,7 +27,6 @@ def put_type(transaction: Transaction, kind: NodeKind, request: Any, response: A
 def put_types(
     transaction: Transaction, request: service.PutTypesRequest, response: service.PutTypesResponse
 ) -> None:
-    _refuse_partial_match(request)
     for kind in NODE_KINDS:
         types = getattr(request, f"{kind.type.name}s")
         type_ids = put_types_of_kind(transaction, kind, types, request)
@@ -44,6 +42,8 @@ def put_types_of_kind(
     A type that was stored before the request is compared, at each mention, with what was stored
     then; the additions of all mentions add up.
     """
+    if not options.all_fields_match:
+        raise UnimplementedError("all_fields_match = false is not supported: leave it unset")
     stored_before: dict[int, NodeType] = {}
     ids = []
     for given in types:
@@ -59,11 +59,6 @@ def put_types_of_kind(
         _evolve(transaction, kind, given, baseline, current, options)
         ids.append(current.id)
     return ids
-
-
-def _refuse_partial_match(request: Any) -> None:
-    if not request.all_fields_match:
-        raise UnimplementedError("all_fields_match = false is not supported: leave it unset")
 
 
 def _create(transaction: Transaction, kind: NodeKind, given: NodeType) -> int:

@@ -79,7 +79,7 @@ def _postfix(root: exp.Expression) -> Iterator[Step]:
             yield node
             continue
         if isinstance(node, exp.Column):
-            yield Step(None, _index(node))
+            yield Step(None, _first_operand(node))
             continue
         word = _WORDS[type(node)]
         if word in _BITWISE:
@@ -87,13 +87,13 @@ def _postfix(root: exp.Expression) -> Iterator[Step]:
             continue
         parts = _parts(node)
         _check_levels(node, parts)
-        pending.append(Step(word, _index(_leftmost(parts[-1] if word != BETWEEN else parts[1]))))
+        pending.append(Step(word, _first_operand(parts[1])))
         pending += reversed(parts)
 
 
 def _parts(node: exp.Expression) -> list[exp.Expression]:
     names = ("this", "low", "high") if isinstance(node, exp.Between) else ("this", "expression")
-    return [node.args[name] for name in names if node.args.get(name) is not None]
+    return [node.args[name] for name in names]
 
 
 def _check_levels(node: exp.Expression, parts: Sequence[exp.Expression]) -> None:
@@ -125,16 +125,12 @@ def _bitwise(root: exp.Expression) -> list[exp.Expression | Step]:
     for operator, right in zip(reversed(operators), reversed(row), strict=True):
         while waiting and _BITWISE[str(waiting[-1].operator)] >= _BITWISE[operator]:
             steps.append(waiting.pop())
-        waiting.append(Step(operator, _index(_leftmost(right))))
+        waiting.append(Step(operator, _first_operand(right)))
         steps.append(right)
     return [*steps, *reversed(waiting)]
 
 
-def _leftmost(node: exp.Expression) -> exp.Expression:
+def _first_operand(node: exp.Expression) -> int:
     while not isinstance(node, exp.Column):
         node = node.this
-    return node
-
-
-def _index(column: exp.Expression) -> int:
-    return int(column.name.removeprefix("o"))
+    return int(node.name.removeprefix("o"))

@@ -49,7 +49,7 @@ def quantified(
     """
     quantifier = _Quantifier(joins, root.names.aliases)
     condition, sure = quantifier.exists(_formula(root, TRUE))
-    for chain in quantifier.unsure_chains(root.names.aliases, sure):
+    for chain in quantifier.unsure_chains(sure):
         condition = f"({condition} AND {quantifier.having([chain], 'true')})"
     return condition, tuple(quantifier.semi_joins)
 
@@ -191,31 +191,25 @@ class _Quantifier:
         of_chains: tuple[str, ...] = (),
         tests: tuple[tuple[str, str], ...] = (),
     ) -> str:
-        mentioned = self._others_named(condition)
-        semi_join = SemiJoin(tuple(chains), mentioned, condition, of_chains, tests)
-        if semi_join not in self.semi_joins:
-            self.semi_joins.append(semi_join)
-        return having(self.semi_joins.index(semi_join))
-
-    def _others_named(self, condition: str) -> tuple[Join, ...]:
-        """The joins of the node itself that a condition needs."""
-        return tuple(
+        of_node = tuple(
             join
             for key, joins in self.joins.items()
             if key not in self.aliases and key.removesuffix(" type") not in self.aliases
             for join in joins
             if f"{join.alias}." in condition
         )
+        semi_join = SemiJoin(tuple(chains), of_node, condition, of_chains, tests)
+        if semi_join not in self.semi_joins:
+            self.semi_joins.append(semi_join)
+        return having(self.semi_joins.index(semi_join))
 
     def _chain(self, alias: str) -> tuple[Join, ...]:
         return (*self.joins[alias], *self.joins.get(f"{alias} type", ()))
 
-    def unsure_chains(
-        self, aliases: Iterable[str], sure: Iterable[str]
-    ) -> Iterable[tuple[Join, ...]]:
+    def unsure_chains(self, sure: Iterable[str]) -> Iterable[tuple[Join, ...]]:
         """What leads to each sort of neighbour that need not be there for the condition."""
         known = {_sort(self._chain(alias)) for alias in sure}
-        for alias in sorted(aliases):
+        for alias in sorted(self.aliases):
             chain = self._chain(alias)
             if _sort(chain) not in known:
                 known.add(_sort(chain))
