@@ -19,6 +19,7 @@ from eventstore.log import DirectoryLog, Log
 from eventstore.log import record as kinds
 from eventstore.projections import Projections, tables_file
 from eventstore.projections.tables import Tables
+from eventstore.sql import run_sql
 from tests.builders import append, draft, list_ids
 from tests.projections.conftest import artifact_ids, database
 
@@ -164,7 +165,7 @@ def test_tables_that_another_object_folded_farther_than_is_known_are_used(
     projections = {log: Projections(log) for log in (ahead, behind, late)}
 
     def counted(projected: Projections, as_of: int) -> int:
-        return int(projected.sql("FROM artifacts", None, as_of).num_rows)
+        return int(run_sql(projected._log, projected, "FROM artifacts", None, as_of).num_rows)
 
     for log in (ahead, behind, late):
         projections[log].catch_up()
