@@ -54,7 +54,9 @@ class Transaction(Snapshot):
 
     def newest(self, table: int, key: int) -> tuple[int, bytes] | None:
         pending = self.pending[table].get(key)
-        return super().newest(table, key) if pending is None else newest_entry(pending)
+        if pending is None:
+            return self.index.newest(table, key, self.position)
+        return newest_entry(pending)
 
     def newest_of_each(self, table: int, keys: Sequence[int]) -> dict[int, tuple[int, bytes]]:
         stored = super().newest_of_each(table, keys)
@@ -62,18 +64,18 @@ class Transaction(Snapshot):
         return stored | {key: newest_entry(pending[key]) for key in keys if key in pending}
 
     def entries(self, table: int, key: int) -> list[tuple[int, bytes]]:
-        stored = super().entries(table, key)
+        stored = self.index.entries(table, key, self.position)
         return [*stored, *as_sequence(self.pending[table].get(key))]
 
     def ids(self, table: int, key: int) -> list[int]:
-        stored = super().ids(table, key)
+        stored = self.index.ids(table, key, self.position)
         pending = self.pending[table].get(key)
         if pending is None:
             return stored
         return [*stored, *(decode_id(value) for _, value in as_sequence(pending))]
 
     def newest_type(self, kind: NodeKind, type_id: int) -> tuple[int, bytes] | None:
-        found = super().newest_type(kind, type_id)
+        found = self.newest(TABLES_OF[kind.type].stored, type_id)
         if found is not None:
             self._rely_on(kind.type, type_id, found)
         return found
@@ -127,7 +129,7 @@ class Transaction(Snapshot):
         payload = message.SerializeToString(deterministic=True)
         type_id = replaced = None
         if isinstance(kind, LinkKind):
-            (entity_id,) = self.next_ids(kind.sequence)
+            (entity_id,) = self.next_ids(kind.name)
         else:
             entity_id = message.id
             if isinstance(kind, NodeKind):
