@@ -16,7 +16,7 @@ from eventstore.log.forking import renew_in_children
 _LOGGER = late_logger("eventstore.projections")
 
 _LOOKS_PER_ROUND: Final = 8
-"""How often it is looked for what was sealed since in each round of records."""
+"""How many times per round of records it looks whether more was sealed."""
 
 _importing: Final = threading.RLock()
 

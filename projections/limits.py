@@ -61,8 +61,8 @@ class Limits(msgspec.Struct, frozen=True):
     candidates: CandidateLimits = CandidateLimits()
 
     background_records: int = 65_536
-    """A process that puts a record whose position is a multiple of this begins to fold what is
-    sealed into the tables."""
+    """From its first multiple of this position on, a process folds what is sealed into the tables
+    as it puts; it looks several times per round of so many records."""
 
 
 LIMITS: Final = Limits()
