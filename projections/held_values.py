@@ -104,8 +104,9 @@ class HeldValues:
         """Take notice of a commit before any reader is shown its positions."""
         if self._is_noting:
             self._touched.extend((record.kind, record.entity_id) for record in commit.records)
-            # Nobody has asked for a long time: what is held is read again when somebody does.
-            self._is_noting = len(self._touched) <= _NOTED_MAX
+            if len(self._touched) > _NOTED_MAX:
+                # Nobody has asked for a long time: all is read again when somebody does.
+                self._is_noting = False
 
     def forget(self) -> None:
         """Hold nothing any more: commits that were not noted have been folded."""
@@ -125,7 +126,12 @@ class HeldValues:
                 self._counts.clear()
             self._uses[key] += 1
             if self._uses[key] >= USES_MIN:
-                self._hold(key, tables)
+                try:
+                    self._hold(key, tables)
+                except BaseException:
+                    # An interrupt can come between any two steps: all is read again.
+                    self._is_noting = False
+                    raise
 
     def nodes_bearing(
         self, kind: str, field: PropertyField, wanted: Sequence[Any]

@@ -17,6 +17,8 @@ import pytest
 import eventstore
 from eventstore.log import DirectoryLog
 from eventstore.metadata_store.opening import _engine
+from eventstore.projections.held_values import TOUCHED_MAX
+from eventstore.projections.tables import Tables
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 CASES_MAX = int(os.environ.get("EVENTSTORE_INTERRUPTS", "0"))
@@ -118,6 +120,13 @@ def _filter(store: eventstore.MetadataStore) -> object:
     return [artifact.id for artifact in store.get_artifacts(options)]
 
 
+def _property(store: eventstore.MetadataStore) -> object:
+    options = eventstore.ListOptions(filter_query="custom_properties.n.int_value >= 0 AND id > 0")
+    equal = eventstore.ListOptions(filter_query="custom_properties.n.int_value = 3")
+    asked = [store.get_artifacts(each) for each in (options, equal, equal)]
+    return [artifact.id for found in asked for artifact in found]
+
+
 def _put_another(store: eventstore.MetadataStore) -> object:
     return store.put_contexts([mlmd.Context(type_id=12, name="another")]) and None
 
@@ -135,7 +144,10 @@ def prepared(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("act", "cases_max"), [(_refresh, 40), (_filter, 12), (_put_another, 15)])
+@pytest.mark.parametrize(
+    ("act", "cases_max"),
+    [(_refresh, 40), (_filter, 12), (_property, 6), (_put_another, 15)],
+)
 def test_an_interrupt_leaves_all_reads_right(
     prepared: Path, act: Callable[[eventstore.MetadataStore], object], cases_max: int
 ) -> None:
@@ -171,3 +183,26 @@ def test_an_interrupt_leaves_all_reads_right(
     assert lines > 100
     for at in range(1, lines + 1, max(1, lines // (CASES_MAX or cases_max))):
         case(at)
+
+
+@pytest.mark.parametrize("uses_before", [2, 3])
+def test_an_interrupt_as_values_are_held_leaves_queries_right(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch, uses_before: int
+) -> None:
+    options = eventstore.ListOptions(filter_query="custom_properties.n.int_value = 7")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with _opened(prepared) as store:
+        assert [len(store.get_artifacts(options)) for _ in range(uses_before)] == [0] * uses_before
+        nodes = [mlmd.Artifact(type_id=10) for _ in range(TOUCHED_MAX + 1)]
+        for node in nodes:
+            node.custom_properties["n"].int_value = 7
+        store.put_artifacts(nodes)
+        with monkeypatch.context() as patched:
+            patched.setattr(Tables, "fold", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                store.get_artifacts(options)
+        for _ in range(2):
+            assert len(store.get_artifacts(options)) == len(nodes)
