@@ -172,19 +172,19 @@ class Projections:
     @property
     def planner(self) -> Planner:
         """What answers listings of nodes."""
-        if self._planner is None:
+        # Once, since another thread may give it up meanwhile.
+        planner = self._planner
+        if planner is None:
             # Not at the top: look-ups by key need none.
             from eventstore.projections.planning import Planner
 
             with self._mutex:
-                if self._planner is None:
-                    self._planner = Planner(
-                        self._log,
-                        lambda: self.index,
-                        self.opened_tables,
-                        self._limits.candidates,
-                    )
-        return self._planner
+                planner = self._planner
+                if planner is None:
+                    index, limits = lambda: self.index, self._limits.candidates
+                    planner = Planner(self._log, index, self.opened_tables, limits)
+                    self._planner = planner
+        return planner
 
     def all_nodes(
         self, kind: NodeKind, *, as_of: int, type_id: int | None = None

@@ -126,3 +126,14 @@ def test_given_nodes_that_match_a_filter(tmp_path: Path) -> None:
     assert matching([1, 2], "name = 'renamed'", position - 1) == []
     assert matching([], "name = 'renamed'", position) == []
     projections.close()
+
+
+def test_a_planner_is_given_though_another_thread_gives_it_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    projections, kept = Projections(MemoryLog()), ["planner"]
+    # As if the other thread came after each look at it.
+    forgetful = property(lambda _: kept.pop() if kept else None, lambda _, made: kept.append(made))
+    monkeypatch.setattr(Projections, "_planner", forgetful, raising=False)
+    assert projections.planner == "planner"
+    assert projections.planner == kept.pop() != "planner"
