@@ -45,13 +45,13 @@ class CandidateLimits(msgspec.Struct, frozen=True):
     contexts_max: int = 100
     names_max: int = 500
     gaps_max: int = 4
-    """A page of all nodes tries so many times as many ids as it has rows."""
+    """A page of all nodes tries at most this many ids per row."""
 
     first_ids: int = 32_768
     """A page by id is looked for among so many ids before it is among all."""
 
     first_share: int = 16
-    """There have to be so many times as many ids in all."""
+    """Only if there are at least this many times as many in all."""
 
 
 class Limits(msgspec.Struct, frozen=True):

@@ -39,7 +39,7 @@ class Listing(msgspec.Struct, frozen=True):
     """Which nodes to list, as of which position, and in which order; ties are ordered by id.
 
     `order_by` is a column of the tables. `after` is the (order value, id) of the last row of the
-    page before. Of the nodes with other ids than those in `within` none is listed.
+    page before. `within` limits it to these ids.
     """
 
     kind: NodeKind

@@ -55,7 +55,8 @@ def listing_sql(listing: Listing, *, is_now: bool) -> tuple[str, dict[str, Any]]
         conditions.append(_after(listing))
         parameters["after_value"], parameters["after_id"] = listing.after
     driver = _driver(listing, joins)
-    joins.remove(driver) if driver in joins else None
+    if driver in joins:
+        joins.remove(driver)
     conditions += [*driver.on, *_alive(driver, is_now=is_now), *_within(listing, "node.id")]
     joined = "\n".join(_joined(join, is_now=is_now) for join in joins)
     direction = "DESC" if listing.descending else "ASC"
@@ -119,6 +120,7 @@ def _driver(listing: Listing, joins: Iterable[Join]) -> Join:
 def _after(listing: Listing) -> str:
     comparison = "<" if listing.descending else ">"
     if listing.order_by == "id":
+        # DuckDB refuses a value that no text names.
         return f"node.id {comparison} $after_id AND $after_value IS NOT NULL"
     return f"(node.{listing.order_by}, node.id) {comparison} ($after_value, $after_id)"
 

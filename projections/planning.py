@@ -74,7 +74,7 @@ class Planner:
         self._held.forget()
 
     def plan(self, listing: Listing) -> Plan:
-        """How a listing is answered now. Runs nothing and folds nothing."""
+        """How a listing is answered now. Looks keys up; judges, queries and folds nothing."""
         try:
             return CandidateFinder(self._index(), self._held, listing, self._limits).candidates()
         except NoneFoundError as error:

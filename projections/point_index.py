@@ -261,7 +261,7 @@ class PointIndex(LevelLookUps):
                         if run.path.parent == folder:
                             run.path.unlink(missing_ok=True)
         except OSError as error:
-            # The same: no fault of the program.
+            # A full disk or the like: no fault of the program.
             _LOGGER.warning("writing the point index in %s failed: %s", folder, error)
         except Exception:
             # The frozen tail keeps answering; the next process folds the log again.

@@ -79,7 +79,7 @@ class OpenedTables:
     _counting: threading.Lock = field(default_factory=threading.Lock)
 
     @contextlib.contextmanager
-    def kept(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A cursor, which is good to the end of the block."""
         try:
             with contextlib.closing(self.connection.cursor()) as cursor:
@@ -92,10 +92,10 @@ class OpenedTables:
                 self._close()
 
     def keep(self) -> contextlib.AbstractContextManager[duckdb.DuckDBPyConnection]:
-        """What has to be entered, and counts from now on."""
+        """A context manager for a cursor, which counts from this call on."""
         with self._counting:
             self._cursors += 1
-        return self.kept()
+        return self._cursor()
 
     def leave_to_the_parent(self) -> None:
         """Keep a forked child from using, closing or removing what its parent has open."""

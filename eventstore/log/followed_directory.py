@@ -347,8 +347,8 @@ class FollowedDirectory:
 def opened(directory: Path, open_by: Callable[[Manifest], _Answer]) -> _Answer:
     """The log in a directory, opened by its manifest.
 
-    Raises NotFoundError when there is none, DataLossError when it is damaged, FailedPrecondition-
-    Error when its format is newer than this version reads.
+    Raises NotFoundError when there is none, DataLossError when it is damaged, and
+    FailedPreconditionError when its format is newer than this version reads.
     """
     with translating("opening", directory):
         manifest = directory / MANIFEST_NAME
