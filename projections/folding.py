@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as compute
 
-from eventstore.log import record as kinds
+from eventstore.log import record as kind_names
 from eventstore.log.columns import VALUE_TYPE
 
 TABLES_FORMAT_VERSION: Final = 5
@@ -20,9 +20,9 @@ NOT_ENDED: Final = 9_223_372_036_854_775_807
 """`valid_to` of the version that is current."""
 
 NODE_TABLES: Final = {
-    kinds.ARTIFACT: ("artifacts", "artifact_properties"),
-    kinds.EXECUTION: ("executions", "execution_properties"),
-    kinds.CONTEXT: ("contexts", "context_properties"),
+    kind_names.ARTIFACT: ("artifacts", "artifact_properties"),
+    kind_names.EXECUTION: ("executions", "execution_properties"),
+    kind_names.CONTEXT: ("contexts", "context_properties"),
 }
 """The tables of a node kind: a row per version, and a row per property and version."""
 
@@ -59,7 +59,7 @@ CREATE TABLE associations (context_id BIGINT, execution_id BIGINT, valid_from BI
 CREATE TABLE parent_contexts (child_id BIGINT, parent_id BIGINT, valid_from BIGINT);
 """
 
-_TYPE_KINDS: Final = (kinds.ARTIFACT_TYPE, kinds.EXECUTION_TYPE, kinds.CONTEXT_TYPE)
+_TYPE_KINDS: Final = (kind_names.ARTIFACT_TYPE, kind_names.EXECUTION_TYPE, kind_names.CONTEXT_TYPE)
 _TYPE_COLUMNS: Final = ("entity_id", "kind", "name", "version", "external_id", "position")
 _NODE_COLUMNS: Final = (
     "entity_id",
@@ -73,10 +73,10 @@ _NODE_COLUMNS: Final = (
     "position",
 )
 _LINK_COLUMNS: Final = {
-    kinds.EVENT: ("events", ("artifact_id", "execution_id", "event_type", "event_time")),
-    kinds.ATTRIBUTION: ("attributions", ("context_id", "artifact_id")),
-    kinds.ASSOCIATION: ("associations", ("context_id", "execution_id")),
-    kinds.PARENT_CONTEXT: ("parent_contexts", ("context_id", "parent_context_id")),
+    kind_names.EVENT: ("events", ("artifact_id", "execution_id", "event_type", "event_time")),
+    kind_names.ATTRIBUTION: ("attributions", ("context_id", "artifact_id")),
+    kind_names.ASSOCIATION: ("associations", ("context_id", "execution_id")),
+    kind_names.PARENT_CONTEXT: ("parent_contexts", ("context_id", "parent_context_id")),
 }
 FOLDED_COLUMNS: Final = sorted(
     {"previous", "properties", "custom_properties", *_TYPE_COLUMNS, *_NODE_COLUMNS}.union(

@@ -198,10 +198,14 @@ class HeldValues:
 
 def _source(key: _Key) -> tuple[str, dict[str, Any]]:
     """The table with a condition, and its parameters."""
+    # Not at the top: a process that scans nothing needs no Arrow.
+    from eventstore.projections.folding import NODE_TABLES
+
     kind, field = key
+    _, properties = NODE_TABLES[kind]
     condition = f"name = $name AND is_custom = $is_custom AND {field.member} IS NOT NULL"
     parameters = {"name": field.name, "is_custom": field.is_custom}
-    return f"{kind}_properties WHERE {condition}", parameters
+    return f"{properties} WHERE {condition}", parameters
 
 
 def _count(key: _Key, tables: Tables) -> int:

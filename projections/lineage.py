@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from eventstore.log import record as kinds
+from eventstore.log import record as kind_names
 from eventstore.log.kinds import ARTIFACT, EXECUTION, NodeKind
 from eventstore.projections.index_tables import EVENTS_OF
 from eventstore.projections.listing import Listing, NodeIds
@@ -86,7 +86,7 @@ def walk(
         visited[kind].update(level)
         if not level or hop == max_num_hops:
             break
-        other = kinds.EXECUTION if kind == kinds.ARTIFACT else kinds.ARTIFACT
+        other = kind_names.EXECUTION if kind == kind_names.ARTIFACT else kind_names.ARTIFACT
         events = [
             event
             for event in events_of(projections.index, as_of, _NODE_KINDS[kind], level)
@@ -111,13 +111,14 @@ def walk(
         for kind in ended
     }
     return Walked(
-        (visited[kinds.ARTIFACT] | ended[kinds.ARTIFACT]) - hidden[kinds.ARTIFACT],
-        (visited[kinds.EXECUTION] | ended[kinds.EXECUTION]) - hidden[kinds.EXECUTION],
+        (visited[kind_names.ARTIFACT] | ended[kind_names.ARTIFACT]) - hidden[kind_names.ARTIFACT],
+        (visited[kind_names.EXECUTION] | ended[kind_names.EXECUTION])
+        - hidden[kind_names.EXECUTION],
         [
             event
             for event in walked_events.values()
-            if event.artifact_id not in hidden[kinds.ARTIFACT]
-            and event.execution_id not in hidden[kinds.EXECUTION]
+            if event.artifact_id not in hidden[kind_names.ARTIFACT]
+            and event.execution_id not in hidden[kind_names.EXECUTION]
         ],
         left_out,
         unfollowed,
@@ -157,11 +158,11 @@ def _ends(
 def _leads(event: mlmd.Event, from_kind: str, direction: int) -> bool:
     """Whether the event leads on from its node of a kind."""
     if direction == _Query.UPSTREAM:
-        return event.type in (OUTPUTS if from_kind == kinds.ARTIFACT else INPUTS)
+        return event.type in (OUTPUTS if from_kind == kind_names.ARTIFACT else INPUTS)
     if direction == _Query.DOWNSTREAM:
-        return event.type in (INPUTS if from_kind == kinds.ARTIFACT else OUTPUTS)
+        return event.type in (INPUTS if from_kind == kind_names.ARTIFACT else OUTPUTS)
     return True
 
 
 def _end(event: mlmd.Event, kind: str) -> int:
-    return event.artifact_id if kind == kinds.ARTIFACT else event.execution_id
+    return event.artifact_id if kind == kind_names.ARTIFACT else event.execution_id

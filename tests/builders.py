@@ -7,7 +7,7 @@ from typing import Any
 
 import eventstore
 from eventstore.log import Commit, DirectoryLog, Draft, Log
-from eventstore.log import record as kinds
+from eventstore.log import record as kind_names
 from eventstore.log.acknowledged import FILE_NAME, read_acknowledged, write_acknowledged
 from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION
 from eventstore.metadata_store.opening import open_directory
@@ -78,7 +78,7 @@ def draft(entity_id: int, *, name: str | None = None, previous: int | None = Non
         node.name = name
     node.custom_properties["n"].int_value = entity_id
     payload = node.SerializeToString(deterministic=True)
-    return Draft(kinds.ARTIFACT, entity_id, 10, previous, payload)
+    return Draft(kind_names.ARTIFACT, entity_id, 10, previous, payload)
 
 
 def append(log: Log, *drafts: Draft, actor: str | None = "tester") -> Commit:

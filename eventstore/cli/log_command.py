@@ -26,7 +26,7 @@ from eventstore.cli.stores import opened_store, positions_between, windows
 from eventstore.errors import InvalidArgumentError
 from eventstore.log import Log, Record
 from eventstore.log.commit import records_of
-from eventstore.log.record import KINDS
+from eventstore.log.record import KIND_NAMES
 from eventstore.times import moment_of
 
 _COLUMNS = ("position", "commit", "recorded_at", "what", "actor")
@@ -46,7 +46,7 @@ _FIELDS = (
     ),
 )
 @store_argument
-@click.option("--kind", metavar="KIND", type=Kind(KINDS), help="Only records of this kind.")
+@click.option("--kind", metavar="KIND", type=Kind(KIND_NAMES), help="Only records of this kind.")
 @click.option("--id", "entity_id", type=int, help="Only records of the entity with this id.")
 @click.option("--actor", help="Only records that this actor put.")
 @click.option("--after", type=int, default=0, help="Only records after this position.")

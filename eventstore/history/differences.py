@@ -10,7 +10,7 @@ from eventstore.history.fields import FieldChange, field_changes, parsed
 from eventstore.lineage import Edge, Graph, GraphNode, closure
 from eventstore.lineage.walks import part_of
 from eventstore.log import Log
-from eventstore.log.record import KINDS
+from eventstore.log.record import KIND_NAMES
 from eventstore.projections import Projections
 from eventstore.projections.index_tables import STORED_TABLES
 from eventstore.repr_html import ShownInNotebooks, ShownList
@@ -75,7 +75,7 @@ def differences(
         changed = field_changes(kind, before, after)
         if changed or before is None:
             found.append(EntityDifference(kind, entity_id, before, after, changed))
-    found.sort(key=lambda entity: (KINDS.index(entity.kind), entity.id))
+    found.sort(key=lambda entity: (KIND_NAMES.index(entity.kind), entity.id))
     return ShownList(found)
 
 

@@ -14,7 +14,7 @@ from eventstore.importing.mlmd_database import MlmdDatabase
 from eventstore.importing.mlmd_rows import MlmdReader
 from eventstore.importing.oddities import oddities
 from eventstore.log import Draft, Log, Progress
-from eventstore.log import record as kinds
+from eventstore.log import record as kind_names
 from eventstore.log.os_errors import refuse_no_path, resolved, translated
 from eventstore.log.readable import refuse_unreadable
 from eventstore.log.stores import new_store
@@ -24,7 +24,7 @@ RECORDS_PER_COMMIT = 1_000
 BYTES_PER_COMMIT = 16 * 1024 * 1024
 """The last record may exceed it somewhat: a commit is held in memory."""
 
-_NODE_KINDS = (kinds.ARTIFACT, kinds.EXECUTION, kinds.CONTEXT)
+_NODE_KINDS = (kind_names.ARTIFACT, kind_names.EXECUTION, kind_names.CONTEXT)
 _NO_ID = "ids are positive"
 
 
@@ -124,7 +124,7 @@ def _import_into(
     reason: str,
 ) -> ImportReport:
     reader = MlmdReader(database)
-    counts = dict.fromkeys(kinds.KINDS, 0)
+    counts = dict.fromkeys(kind_names.KIND_NAMES, 0)
     total = database.count()
     pending = drafts(database, reader)
     while chunk := _commit_of(pending):

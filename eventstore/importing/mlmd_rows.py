@@ -17,7 +17,7 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
 from eventstore.importing.mlmd_database import MlmdDatabase
-from eventstore.log import record as kinds
+from eventstore.log import record as kind_names
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 PROPERTIES_WITHOUT_VALUE: Final = "properties had no value and were left out"
@@ -28,35 +28,39 @@ _STRUCT_PREFIX: Final = "mlmd-struct::"
 _NULL_TEXT: Final = "__MLMD_NULL__"
 """What MLMD's own reads take for NULL in a name or uri."""
 
-_TYPE_KINDS: Final = {0: kinds.EXECUTION_TYPE, 1: kinds.ARTIFACT_TYPE, 2: kinds.CONTEXT_TYPE}
+_TYPE_KINDS: Final = {
+    0: kind_names.EXECUTION_TYPE,
+    1: kind_names.ARTIFACT_TYPE,
+    2: kind_names.CONTEXT_TYPE,
+}
 _TYPE_MESSAGES: Final[dict[str, Any]] = {
-    kinds.EXECUTION_TYPE: mlmd.ExecutionType,
-    kinds.ARTIFACT_TYPE: mlmd.ArtifactType,
-    kinds.CONTEXT_TYPE: mlmd.ContextType,
+    kind_names.EXECUTION_TYPE: mlmd.ExecutionType,
+    kind_names.ARTIFACT_TYPE: mlmd.ArtifactType,
+    kind_names.CONTEXT_TYPE: mlmd.ContextType,
 }
 _NODES: Final[dict[str, tuple[Any, str, str | None]]] = {
-    kinds.ARTIFACT: (mlmd.Artifact, "Artifact", "state"),
-    kinds.EXECUTION: (mlmd.Execution, "Execution", "last_known_state"),
-    kinds.CONTEXT: (mlmd.Context, "Context", None),
+    kind_names.ARTIFACT: (mlmd.Artifact, "Artifact", "state"),
+    kind_names.EXECUTION: (mlmd.Execution, "Execution", "last_known_state"),
+    kind_names.CONTEXT: (mlmd.Context, "Context", None),
 }
 _STATES: Final = {
-    kinds.ARTIFACT: frozenset(mlmd.Artifact.State.values()),
-    kinds.EXECUTION: frozenset(mlmd.Execution.State.values()),
+    kind_names.ARTIFACT: frozenset(mlmd.Artifact.State.values()),
+    kind_names.EXECUTION: frozenset(mlmd.Execution.State.values()),
 }
 _EVENT_TYPES: Final = frozenset(mlmd.Event.Type.values())
 _PROPERTY_TYPES: Final = frozenset(mlmd.PropertyType.values())
 _LINKS: Final[dict[str, tuple[Any, str, str]]] = {
-    kinds.ATTRIBUTION: (
+    kind_names.ATTRIBUTION: (
         mlmd.Attribution,
         "Attribution",
         "SELECT id, context_id, artifact_id FROM Attribution WHERE id IN",
     ),
-    kinds.ASSOCIATION: (
+    kind_names.ASSOCIATION: (
         mlmd.Association,
         "Association",
         "SELECT id, context_id, execution_id FROM Association WHERE id IN",
     ),
-    kinds.PARENT_CONTEXT: (
+    kind_names.PARENT_CONTEXT: (
         mlmd.ParentContext,
         "ParentContext",
         """
@@ -103,7 +107,7 @@ class MlmdReader:
                 )
             try:
                 message = self._type(kind, row, properties.get(row["id"], []))
-                if kind != kinds.CONTEXT_TYPE and row["id"] in base_types:
+                if kind != kind_names.CONTEXT_TYPE and row["id"] in base_types:
                     message.base_type = _base_type(message, base_types[row["id"]])
             except (TypeError, ValueError, json_format.ParseError) as error:
                 raise self._database.damaged("Type", row["id"], error) from None
@@ -115,7 +119,7 @@ class MlmdReader:
         """The messages of these rows of one kind of node or link, by row id."""
         if kind in _NODES:
             return self._nodes(kind, ids)
-        if kind == kinds.EVENT:
+        if kind == kind_names.EVENT:
             return self._events(ids)
         message_class, table, sql = _LINKS[kind]
         links = {}
@@ -138,7 +142,7 @@ class MlmdReader:
             message.properties[declared["name"]] = (
                 self._enum_value(_PROPERTY_TYPES, declared["data_type"]) or mlmd.UNKNOWN
             )
-        if kind == kinds.EXECUTION_TYPE:
+        if kind == kind_names.EXECUTION_TYPE:
             for column in ("input_type", "output_type"):
                 if row[column]:
                     json_format.Parse(row[column], getattr(message, column))
@@ -175,7 +179,7 @@ class MlmdReader:
             node.type = node_type.name
         _set(node, "name", row["name"])
         _set(node, "external_id", _column(row, "external_id"))
-        if kind == kinds.ARTIFACT:
+        if kind == kind_names.ARTIFACT:
             _set(node, "uri", row["uri"])
         if state_field is not None and row[state_field] is not None:
             state = self._enum_value(_STATES[kind], row[state_field])

@@ -13,7 +13,7 @@ from eventstore import errors
 from eventstore.log.ipc_message import CHECKSUM_BYTES, commit_message
 from eventstore.log.leaf import SALT_BYTES, leaf_hashes
 from eventstore.log.merkle import Frontier
-from eventstore.log.record import KINDS, Commit, Draft, Record
+from eventstore.log.record import KIND_NAMES, Commit, Draft, Record
 from eventstore.log.record_check import envelope_fault
 from eventstore.times import Microseconds
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _NO_CHECKSUM = bytes(CHECKSUM_BYTES)
-_KINDS = frozenset(KINDS)
+_KINDS = frozenset(KIND_NAMES)
 
 
 def make_commit(

@@ -14,7 +14,7 @@ from itertools import accumulate, pairwise
 from operator import le
 from typing import Any, Final, NamedTuple
 
-from eventstore.log.record import KINDS, Commit, Record
+from eventstore.log.record import KIND_NAMES, Commit, Record
 from eventstore.times import Microseconds
 
 CHECKSUM_BYTES = 32
@@ -43,7 +43,7 @@ _METADATA: Final = (
 )
 """What Arrow puts before the body of a record batch of ACTIVE_SCHEMA, with zeros for numbers."""
 
-_KIND_BYTES = {kind: kind.encode() for kind in KINDS}
+_KIND_BYTES = {kind: kind.encode() for kind in KIND_NAMES}
 _KIND_NAMES = {encoded: kind for kind, encoded in _KIND_BYTES.items()}
 _NO_CHECKSUM = bytes(CHECKSUM_BYTES)
 _PREFIX_BYTES = 8

@@ -19,7 +19,7 @@ ATTRIBUTION: Final = "attribution"
 ASSOCIATION: Final = "association"
 PARENT_CONTEXT: Final = "parent_context"
 
-KINDS: Final = (
+KIND_NAMES: Final = (
     ARTIFACT_TYPE,
     EXECUTION_TYPE,
     CONTEXT_TYPE,

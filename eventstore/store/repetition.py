@@ -7,7 +7,7 @@ from typing import Any
 
 from eventstore.errors import AlreadyExistsError, StatusError
 from eventstore.log import Commit, Draft, Log, Record
-from eventstore.log import record as kinds
+from eventstore.log import record as kind_names
 from eventstore.log.kinds import KINDS
 from eventstore.projections import Projections
 from eventstore.projections.index_tables import REQUEST_IDS, hash64
@@ -84,10 +84,10 @@ def _says_the_same(draft: Draft, record: Record) -> bool:
         return True
     message = KINDS[record.kind].message
     put, stored = message.FromString(draft.payload), message.FromString(record.payload)
-    if record.kind == kinds.EVENT:
+    if record.kind == kind_names.EVENT:
         if put.milliseconds_since_epoch == _NOW_IN_REPETITION:
             put.milliseconds_since_epoch = stored.milliseconds_since_epoch
-    elif record.kind in (kinds.ARTIFACT, kinds.EXECUTION, kinds.CONTEXT):
+    elif record.kind in (kind_names.ARTIFACT, kind_names.EXECUTION, kind_names.CONTEXT):
         for field in _OUTPUT_TIMES:
             setattr(put, field, getattr(stored, field))
     return bool(put == stored)

@@ -23,7 +23,7 @@ from eventstore import errors
 from eventstore.audit import Checkpoint, SigningKey, signed_checkpoint
 from eventstore.audit.checkpoint import _time_text
 from eventstore.log import Commit, DirectoryLog, Draft, VerifyReport, creation
-from eventstore.log import record as kinds
+from eventstore.log import record as kind_names
 from eventstore.log.acknowledged import FILE_NAME
 from eventstore.log.columns import PROPERTIES_TYPE
 from eventstore.log.leaf import leaf_hashes
@@ -466,7 +466,7 @@ def test_a_double_changed_in_a_sealed_segment(tmp_path: Path, stored: float, for
         id=1, type_id=10, uri="", custom_properties={"x": mlmd.Value(double_value=stored)}
     )
     log = DirectoryLog.create(directory)
-    append(log, Draft(kinds.ARTIFACT, 1, 10, None, node.SerializeToString(deterministic=True)))
+    append(log, Draft(kind_names.ARTIFACT, 1, 10, None, node.SerializeToString(deterministic=True)))
     log.seal()
     log.close()
     assert verify(directory).ok

@@ -8,12 +8,12 @@ from typing import Final
 
 import eventstore
 from eventstore import errors
-from eventstore.log import record as kinds
+from eventstore.log import record as kind_names
 from eventstore.log.kinds import KINDS
 from tests.faults.part import Outcome
 from tests.faults.shared_store import TypeIds, opened, put_whole, seen_whole, told_in
 
-_PARTS: Final = ((kinds.EXECUTION, "e"), (kinds.ARTIFACT, "a"), (kinds.CONTEXT, "c"))
+_PARTS: Final = ((kind_names.EXECUTION, "e"), (kind_names.ARTIFACT, "a"), (kind_names.CONTEXT, "c"))
 
 _COUNTED: Final = {
     "count": None,
@@ -83,7 +83,11 @@ class Check:
             key = line.get("put") or line.get("seen")
             if key is not None:
                 found = seen_whole(store, key)
-                of_kinds = zip((kinds.EXECUTION, kinds.ARTIFACT, kinds.CONTEXT), "eac", strict=True)
+                of_kinds = zip(
+                    (kind_names.EXECUTION, kind_names.ARTIFACT, kind_names.CONTEXT),
+                    "eac",
+                    strict=True,
+                )
                 logged = tuple(
                     self.names.get((kind, f"{letter}-{key}")) for kind, letter in of_kinds
                 )
@@ -95,7 +99,10 @@ class Check:
                     self.complain(f"{line}: a read gives {claim}")
             elif "type" in line and store.get_artifact_type(line["type"]).id != line["id"]:
                 self.complain(f"{line}: a read gives {store.get_artifact_type(line['type'])}")
-        for kind, table in ((kinds.ARTIFACT, "artifacts"), (kinds.EXECUTION, "executions")):
+        for kind, table in (
+            (kind_names.ARTIFACT, "artifacts"),
+            (kind_names.EXECUTION, "executions"),
+        ):
             expected = sum(of == kind for of, _ in self.names)
             counted = store.sql(
                 f"SELECT count(*) FROM {table} WHERE name <> '{kind[0]}-afterwards'"

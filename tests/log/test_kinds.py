@@ -1,7 +1,7 @@
 """The registry of kinds: what must never change of it."""
 
 from eventstore.log.kinds import KINDS
-from eventstore.log.record import KINDS as NAMES
+from eventstore.log.record import KIND_NAMES
 
 
 def test_the_numbers_of_kinds_stay_as_leaves_have_them() -> None:
@@ -17,7 +17,7 @@ def test_the_numbers_of_kinds_stay_as_leaves_have_them() -> None:
         "association": 9,
         "parent_context": 10,
     }
-    assert tuple(KINDS) == NAMES
+    assert tuple(KINDS) == KIND_NAMES
 
 
 def test_only_types_share_a_sequence_of_ids() -> None:

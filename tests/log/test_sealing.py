@@ -13,7 +13,7 @@ import pytest
 
 from eventstore import errors
 from eventstore.log import DirectoryLog, Draft, sealing
-from eventstore.log import record as kinds
+from eventstore.log import record as kind_names
 from eventstore.log.manifest import read_manifest
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import append, draft
@@ -129,7 +129,7 @@ def test_what_any_arrow_says_of_doubles_holds(tmp_path: Path, values: list[float
         node = mlmd.Artifact(id=number, type_id=10, uri="")
         node.custom_properties["x"].double_value = value
         payload = node.SerializeToString(deterministic=True)
-        append(log, Draft(kinds.ARTIFACT, number, 10, None, payload))
+        append(log, Draft(kind_names.ARTIFACT, number, 10, None, payload))
     log.seal()
     assert log.verify().ok
     log.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from eventstore.log import DirectoryLog, Log
-from eventstore.log import record as kinds
+from eventstore.log import record as kind_names
 from eventstore.projections import Projections
 from tests.builders import append, draft, list_ids
 
@@ -23,7 +23,7 @@ def log(tmp_path: Path) -> DirectoryLog:
 
 def artifact_ids(projections: Projections) -> list[int]:
     position = projections.catch_up()
-    return [node_id for node_id, _ in list_ids(projections, kinds.ARTIFACT, as_of=position)]
+    return [node_id for node_id, _ in list_ids(projections, kind_names.ARTIFACT, as_of=position)]
 
 
 def database(log: Log) -> Path:

@@ -8,7 +8,7 @@ import pytest
 
 from eventstore.errors import FailedPreconditionError
 from eventstore.log import DirectoryLog, MemoryLog
-from eventstore.log import record as kinds
+from eventstore.log import record as kind_names
 from eventstore.projections import Projections
 from eventstore.projections.filter import compile_filter
 from eventstore.projections.listing import NodeIds
@@ -26,7 +26,7 @@ def test_a_new_store_has_empty_projections(tmp_path: Path) -> None:
     for log in (MemoryLog(), DirectoryLog.create(tmp_path / "store")):
         projections = Projections(log)
         assert projections.catch_up() == 0
-        assert list_ids(projections, kinds.ARTIFACT, as_of=0) == []
+        assert list_ids(projections, kind_names.ARTIFACT, as_of=0) == []
         assert projections.index.position == 0
         assert projections.opened_tables().folded_position() == 0
         projections.rebuild()
@@ -54,26 +54,26 @@ def test_rebuilding_folds_the_whole_log_again(tmp_path: Path) -> None:
     assert told[-1] == (3_002, 3_002)
     assert told == sorted(told)
     assert projections.index.newest(ARTIFACTS, 7, 1_501) is not None
-    assert len(list_ids(projections, kinds.ARTIFACT, as_of=1_501)) == 1_500
+    assert len(list_ids(projections, kind_names.ARTIFACT, as_of=1_501)) == 1_500
     append(log, draft(1_501))
     assert projections.catch_up() == 1_502
-    assert len(list_ids(projections, kinds.ARTIFACT, as_of=1_502)) == 1_501
+    assert len(list_ids(projections, kind_names.ARTIFACT, as_of=1_502)) == 1_501
     projections.close()
 
 
 def test_a_rebuilding_that_is_interrupted_can_be_repeated(tmp_path: Path) -> None:
     projections = Projections(filled(tmp_path / "store"))
     position = projections.catch_up()
-    before = list_ids(projections, kinds.ARTIFACT, as_of=position)
+    before = list_ids(projections, kind_names.ARTIFACT, as_of=position)
 
     def interrupted(_done: int, _of: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         projections.rebuild(interrupted)
-    assert list_ids(projections, kinds.ARTIFACT, as_of=position) == before
+    assert list_ids(projections, kind_names.ARTIFACT, as_of=position) == before
     projections.rebuild()
-    assert list_ids(projections, kinds.ARTIFACT, as_of=position) == before
+    assert list_ids(projections, kind_names.ARTIFACT, as_of=position) == before
     assert projections.index.newest(ARTIFACTS, 7, position) is not None
     projections.close()
 
@@ -81,19 +81,19 @@ def test_a_rebuilding_that_is_interrupted_can_be_repeated(tmp_path: Path) -> Non
 def test_rebuilding_repairs_tables_that_lost_rows(tmp_path: Path) -> None:
     log = filled(tmp_path / "store")
     projections = Projections(log)
-    assert len(list_ids(projections, kinds.ARTIFACT, as_of=projections.catch_up())) == 1_500
+    assert len(list_ids(projections, kind_names.ARTIFACT, as_of=projections.catch_up())) == 1_500
     assert projections._tables is not None
     projections._tables.query("DELETE FROM artifacts", {})
-    assert list_ids(projections, kinds.ARTIFACT, as_of=1_501) == []
+    assert list_ids(projections, kind_names.ARTIFACT, as_of=1_501) == []
     projections.rebuild()
-    assert len(list_ids(projections, kinds.ARTIFACT, as_of=1_501)) == 1_500
+    assert len(list_ids(projections, kind_names.ARTIFACT, as_of=1_501)) == 1_500
     projections.close()
 
 
 def test_what_was_folded_is_kept(tmp_path: Path) -> None:
     log = filled(tmp_path / "store")
     projections = Projections(log)
-    list_ids(projections, kinds.ARTIFACT, as_of=projections.catch_up())
+    list_ids(projections, kind_names.ARTIFACT, as_of=projections.catch_up())
     projections.close()
     for is_read_only in (True, False):
         log = DirectoryLog.open(tmp_path / "store", read_only=is_read_only)

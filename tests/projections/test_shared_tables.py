@@ -16,7 +16,7 @@ import duckdb
 import pytest
 
 from eventstore.log import DirectoryLog, Log
-from eventstore.log import record as kinds
+from eventstore.log import record as kind_names
 from eventstore.projections import Projections, tables_file
 from eventstore.projections.tables import Tables
 from eventstore.sql import run_sql
@@ -105,9 +105,9 @@ def test_queries_run_while_another_thread_folds(tmp_path: Path) -> None:
         try:
             while not is_done.is_set():
                 position = projections.catch_up()
-                rows = list_ids(projections, kinds.ARTIFACT, as_of=position)
+                rows = list_ids(projections, kind_names.ARTIFACT, as_of=position)
                 assert rows == [(node_id, node_id) for node_id in range(1, len(rows) + 1)]
-                past = list_ids(projections, kinds.ARTIFACT, as_of=max(1, position // 2))
+                past = list_ids(projections, kind_names.ARTIFACT, as_of=max(1, position // 2))
                 assert past == rows[: len(past)]
         except BaseException as error:
             failures.append(error)

@@ -12,7 +12,7 @@ import pytest
 
 from eventstore.errors import InvalidArgumentError, ResourceExhaustedError
 from eventstore.log import DirectoryLog, Draft, MemoryLog
-from eventstore.log import record as kinds
+from eventstore.log import record as kind_names
 from eventstore.projections import Projections, tables_file
 from eventstore.projections import tables as tables_module
 from eventstore.projections.filter import compile_filter
@@ -49,7 +49,7 @@ def test_a_damaged_file_is_built_again(tmp_path: Path) -> None:
         projections = Projections(log)
         position = projections.catch_up()
         where = compile_filter("custom_properties.n.int_value = 77", "artifact")
-        assert list_ids(projections, kinds.ARTIFACT, as_of=position, where=where) == [(77, 77)]
+        assert list_ids(projections, kind_names.ARTIFACT, as_of=position, where=where) == [(77, 77)]
         assert len(artifact_ids(projections)) == 2_999
         projections.close()
         projections = Projections(log)

@@ -10,7 +10,7 @@ from typing import Any
 import hypothesis.strategies as st
 
 from eventstore.log import Commit, Draft, Record
-from eventstore.log import record as kinds
+from eventstore.log import record as kind_names
 from eventstore.log.kinds import KINDS
 from eventstore.projections import index_tables as tables
 from eventstore.projections.folding import NODE_TABLES, NOT_ENDED
@@ -23,12 +23,15 @@ from eventstore.projections.index_tables import (
 )
 from eventstore.proto import metadata_store_pb2 as mlmd
 
-TYPE_KINDS = (kinds.ARTIFACT_TYPE, kinds.EXECUTION_TYPE, kinds.CONTEXT_TYPE)
+TYPE_KINDS = (kind_names.ARTIFACT_TYPE, kind_names.EXECUTION_TYPE, kind_names.CONTEXT_TYPE)
 LINKS = {
-    kinds.EVENT: ("events", ("artifact_id", "execution_id", "type", "milliseconds_since_epoch")),
-    kinds.ATTRIBUTION: ("attributions", ("context_id", "artifact_id")),
-    kinds.ASSOCIATION: ("associations", ("context_id", "execution_id")),
-    kinds.PARENT_CONTEXT: ("parent_contexts", ("child_id", "parent_id")),
+    kind_names.EVENT: (
+        "events",
+        ("artifact_id", "execution_id", "type", "milliseconds_since_epoch"),
+    ),
+    kind_names.ATTRIBUTION: ("attributions", ("context_id", "artifact_id")),
+    kind_names.ASSOCIATION: ("associations", ("context_id", "execution_id")),
+    kind_names.PARENT_CONTEXT: ("parent_contexts", ("child_id", "parent_id")),
 }
 TEXTS = st.one_of(st.sampled_from(["", "a", "b", "ä\0😀"]), st.text(max_size=3))
 TIMES = st.integers(0, 4)
@@ -38,7 +41,9 @@ SMALL_IDS = st.integers(1, 6)
 @st.composite
 def commits_of_drafts(draw: st.DrawFn) -> list[tuple[str, bool, dict[str, Any]]]:
     """Changes for `Model.drafts`: (kind, whether of an entity that is there, fields)."""
-    return draw(st.lists(st.sampled_from(kinds.KINDS).flatmap(_change), min_size=1, max_size=6))
+    return draw(
+        st.lists(st.sampled_from(kind_names.KIND_NAMES).flatmap(_change), min_size=1, max_size=6)
+    )
 
 
 def _change(kind: str) -> st.SearchStrategy[tuple[str, bool, dict[str, Any]]]:
@@ -53,9 +58,9 @@ def _change(kind: str) -> st.SearchStrategy[tuple[str, bool, dict[str, Any]]]:
             "properties": st.dictionaries(TEXTS, _values(), max_size=3),
             "custom_properties": st.dictionaries(TEXTS, _values(), max_size=3),
         }
-        if kind == kinds.ARTIFACT:
+        if kind == kind_names.ARTIFACT:
             optional |= {"uri": TEXTS, "state": st.sampled_from(mlmd.Artifact.State.values())}
-        elif kind == kinds.EXECUTION:
+        elif kind == kind_names.EXECUTION:
             optional["last_known_state"] = st.sampled_from(mlmd.Execution.State.values())
         fields = st.fixed_dictionaries(
             {
@@ -65,7 +70,7 @@ def _change(kind: str) -> st.SearchStrategy[tuple[str, bool, dict[str, Any]]]:
             },
             optional=optional,
         )
-    elif kind == kinds.EVENT:
+    elif kind == kind_names.EVENT:
         fields = st.fixed_dictionaries(
             {
                 "artifact_id": SMALL_IDS,
@@ -185,7 +190,7 @@ class Model:
 
     def linked(self, kind: str, context_id: int, as_of: int) -> set[int]:
         """The ids of the nodes of a kind that are in a context as of a position."""
-        link = kinds.ATTRIBUTION if kind == kinds.ARTIFACT else kinds.ASSOCIATION
+        link = kind_names.ATTRIBUTION if kind == kind_names.ARTIFACT else kind_names.ASSOCIATION
         messages = [
             KINDS[link].message.FromString(record.payload)
             for record in self.records[:as_of]
@@ -199,13 +204,13 @@ class Model:
 
 
 def _node_row(kind: str, node: Any) -> tuple[Any, ...]:
-    state = {kinds.ARTIFACT: "state", kinds.EXECUTION: "last_known_state"}.get(kind)
+    state = {kind_names.ARTIFACT: "state", kind_names.EXECUTION: "last_known_state"}.get(kind)
     return (
         node.id,
         node.type_id,
         _optional(node, "name"),
         _optional(node, "external_id"),
-        node.uri if kind == kinds.ARTIFACT else None,
+        node.uri if kind == kind_names.ARTIFACT else None,
         _optional(node, state) if state else None,
         node.create_time_since_epoch,
         node.last_update_time_since_epoch,
@@ -236,7 +241,7 @@ def _entries(record: Record) -> list[tuple[int, int, bytes]]:
     kind, payload, own_id = record.kind, record.payload, encode_id(record.entity_id)
     assert payload is not None
     message = KINDS[kind].message.FromString(payload)
-    if kind == kinds.EVENT:
+    if kind == kind_names.EVENT:
         artifact_id, execution_id = message.artifact_id, message.execution_id
         key = event_key(artifact_id, execution_id, message.type)
         return [
@@ -247,26 +252,26 @@ def _entries(record: Record) -> list[tuple[int, int, bytes]]:
     if kind in LINKS:
         one, other = (getattr(message, name) for name in LINKS[kind][1])
         forward, backward = {
-            kinds.ATTRIBUTION: (tables.ARTIFACTS_BY_CONTEXT, tables.CONTEXTS_BY_ARTIFACT),
-            kinds.ASSOCIATION: (tables.EXECUTIONS_BY_CONTEXT, tables.CONTEXTS_BY_EXECUTION),
-            kinds.PARENT_CONTEXT: (tables.PARENTS_BY_CONTEXT, tables.CHILDREN_BY_CONTEXT),
+            kind_names.ATTRIBUTION: (tables.ARTIFACTS_BY_CONTEXT, tables.CONTEXTS_BY_ARTIFACT),
+            kind_names.ASSOCIATION: (tables.EXECUTIONS_BY_CONTEXT, tables.CONTEXTS_BY_EXECUTION),
+            kind_names.PARENT_CONTEXT: (tables.PARENTS_BY_CONTEXT, tables.CHILDREN_BY_CONTEXT),
         }[kind]
         return [(forward, one, encode_id(other)), (backward, other, encode_id(one))]
     by_id, by_name, by_external_id = {
-        kinds.ARTIFACT: (1, 7, 10),
-        kinds.EXECUTION: (2, 8, 11),
-        kinds.CONTEXT: (3, 9, 12),
-        kinds.ARTIFACT_TYPE: (4, 13, 16),
-        kinds.EXECUTION_TYPE: (5, 14, 17),
-        kinds.CONTEXT_TYPE: (6, 15, 18),
+        kind_names.ARTIFACT: (1, 7, 10),
+        kind_names.EXECUTION: (2, 8, 11),
+        kind_names.CONTEXT: (3, 9, 12),
+        kind_names.ARTIFACT_TYPE: (4, 13, 16),
+        kind_names.EXECUTION_TYPE: (5, 14, 17),
+        kind_names.CONTEXT_TYPE: (6, 15, 18),
     }[kind]
     found = [(by_id, record.entity_id, payload)]
     if kind in TYPE_KINDS:
         found.append((by_name, type_name_key(message.version, message.name), own_id))
-    elif message.HasField("name") and (record.previous is None or kind == kinds.CONTEXT):
+    elif message.HasField("name") and (record.previous is None or kind == kind_names.CONTEXT):
         found.append((by_name, name_key(message.type_id, message.name), own_id))
     if message.HasField("external_id"):
         found.append((by_external_id, hash64(message.external_id), own_id))
-    if kind == kinds.ARTIFACT:
+    if kind == kind_names.ARTIFACT:
         found.append((tables.ARTIFACT_URIS, hash64(message.uri), own_id))
     return found

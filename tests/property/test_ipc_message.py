@@ -9,7 +9,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventstore.log import record as kinds
+from eventstore.log import record as kind_names
 from eventstore.log.columns import ACTIVE_SCHEMA
 from eventstore.log.commit import records_of
 from eventstore.log.ipc_message import (
@@ -40,7 +40,7 @@ def commits(draw: st.DrawFn) -> Commit:
             position=first_position + index,
             commit=number,
             recorded_at=recorded_at,
-            kind=draw(st.sampled_from(kinds.KINDS)),
+            kind=draw(st.sampled_from(kind_names.KIND_NAMES)),
             entity_id=draw(INT64S),
             type_id=draw(st.none() | INT64S),
             previous=draw(st.none() | INT64S),
@@ -107,7 +107,9 @@ def test_what_precedes_the_body_is_arrows_own() -> None:
     columns = [pa.nulls(1, field.type) for field in ACTIVE_SCHEMA]
     made = pa.RecordBatch.from_arrays(columns, names=ACTIVE_SCHEMA.names)
     message = bytearray(made.serialize().to_pybytes())
-    record = Record(7, 3, 1_700_000, kinds.ARTIFACT, 5, 4, 2, "a", "b", "c", bytes(16), b"p", None)
+    record = Record(
+        7, 3, 1_700_000, kind_names.ARTIFACT, 5, 4, 2, "a", "b", "c", bytes(16), b"p", None
+    )
     ours = bytearray(commit_message(Commit(3, 1_700_000, bytes(32), (record,))))
     for place in NUMBERS_AT:
         message[place : place + 8] = ours[place : place + 8] = bytes(8)
@@ -116,8 +118,12 @@ def test_what_precedes_the_body_is_arrows_own() -> None:
 
 
 def test_a_message_without_nulls_in_a_column_is_arrows_own_to_the_byte() -> None:
-    record = Record(7, 3, 1_700_000, kinds.ARTIFACT, 5, 4, 2, "a", "b", "c", bytes(16), b"p", None)
-    erased = Record(8, 3, 1_700_000, kinds.EVENT, 6, 4, 2, "a", "b", "c", None, None, bytes(32))
+    record = Record(
+        7, 3, 1_700_000, kind_names.ARTIFACT, 5, 4, 2, "a", "b", "c", bytes(16), b"p", None
+    )
+    erased = Record(
+        8, 3, 1_700_000, kind_names.EVENT, 6, 4, 2, "a", "b", "c", None, None, bytes(32)
+    )
     for records in ((record,), (erased,), (record, erased, record)):
         commit = Commit(3, 1_700_000, bytes(32), records)
         assert len(commit_message(commit)) == len(batch_of(commit).serialize().to_pybytes())

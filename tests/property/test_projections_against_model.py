@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 )
 
 from eventstore.log import DirectoryLog
-from eventstore.log import record as kinds
+from eventstore.log import record as kind_names
 from eventstore.projections import Projections, tables_folding
 from eventstore.projections.folding import NODE_TABLES
 from eventstore.projections.index_tables import TABLES
@@ -163,7 +163,7 @@ class ProjectionsAgainstModel(RuleBasedStateMachine):
         fraction: float,
     ) -> None:
         as_of = int(fraction * self.projections.catch_up())
-        context_id = None if kind == kinds.CONTEXT else context_id
+        context_id = None if kind == kind_names.CONTEXT else context_id
         nodes = self.model.nodes(kind, as_of)
         if context_id is not None:
             members = self.model.linked(kind, context_id, as_of)
