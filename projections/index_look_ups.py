@@ -52,6 +52,7 @@ class LevelLookUps:
 
     def newest(self, table: int, key: int, as_of: int) -> Entry | None:
         """The (position, value) of the newest entry at or before `as_of`."""
+        # Without the decorator, as in `entries` and `ids`: its call takes a good part of these.
         try:
             for level in reversed(self._levels):
                 if level.first_position <= as_of:

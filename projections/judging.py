@@ -81,16 +81,16 @@ def _matching(
     """Those of the nodes that the listing has, each with its payload, in no order."""
     kind, where = listing.kind, listing.where
     stored = index.newest_of_each(TABLES_OF[kind].stored, node_ids, listing.as_of)
-    is_read = where is not None or listing.type_id is not None or listing.order_by != "id"
+    is_parsed = where is not None or listing.type_id is not None or listing.order_by != "id"
     for node_id, (_, payload) in stored.items():
         row = node_id, node_id
-        if is_read:
-            judged = JudgedNode(kind, payload, index, listing.as_of)
-            if listing.type_id is not None and judged.node.type_id != listing.type_id:
+        if is_parsed:
+            candidate = JudgedNode(kind, payload, index, listing.as_of)
+            if listing.type_id is not None and candidate.node.type_id != listing.type_id:
                 continue
-            if where is not None and not judged.matches(where, neighbours.get(node_id, ())):
+            if where is not None and not candidate.matches(where, neighbours.get(node_id, ())):
                 continue
-            row = node_id, judged.column(listing.order_by)
+            row = node_id, candidate.column(listing.order_by)
         if listing.is_after(row):
             yield row, payload
 

@@ -25,9 +25,9 @@ class IndexLimits(msgspec.Struct, frozen=True):
     run_records_max: int = 2_097_152
     """No merge makes a run of more records: that bounds the memory that merging takes."""
 
-    held_bytes_max: int = 32 * 1024 * 1024
-    """A run's file that is no longer is held in memory, as far as it is asked for. There are few of
-    these, since neighbours of like size are merged."""
+    copied_bytes_max: int = 32 * 1024 * 1024
+    """A run's file that is no longer is copied into memory, as far as it is asked for. Such files
+    are few, since neighbours of like size are merged."""
 
     written_rows_max: int = 16_384
     """How many values of a table are in memory at once while a run is written."""

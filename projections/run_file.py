@@ -13,7 +13,7 @@ is checked as it is read. Entries have a checksum for each block of a few rows, 
 before them and the one after them, too: so a block shows that a key is there, or that it is between
 two neighbours and is not. The checksum of a value also covers its key, its position, and whether it
 is the newest of its key, so that one that was found is shown without the block. The directory needs
-no check then, since it only says where to look. The filter is held in memory, as the footer is.
+no check then, since it only says where to look. The filter is copied into memory, as the footer is.
 Checksums are XXH3 of 64 bits with a seed of the file's own, so that parts of another file do not
 pass. A long file that was cut is noticed by its size before it is read: the system would kill a
 process that reads a mapped page after the end.
@@ -72,7 +72,7 @@ class Footer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunFile:
-    """A run's file: mapped, unless it is short enough to be held in memory."""
+    """A run's file: mapped, unless it is short enough to be copied into memory."""
 
     def __init__(self, path: Path, limits: IndexLimits) -> None:
         """Raises UnusableRunError when the file is missing or is no whole run of this format."""
@@ -85,7 +85,7 @@ class RunFile:
             self.size = status.st_size
             footer = _footer(self.descriptor, self.size)
             self.mapped: mmap.mmap | None = None
-            if self.size > limits.held_bytes_max:
+            if self.size > limits.copied_bytes_max:
                 self.mapped = mmap.mmap(self.descriptor, self.size, access=mmap.ACCESS_READ)
         except (OSError, ValueError, struct.error, msgspec.MsgspecError) as error:
             raise UnusableRunError(f"{path}: {error}") from None
@@ -103,7 +103,7 @@ class RunFile:
         return found
 
     def refuse_cut(self) -> None:
-        """Raise DamagedRunError when the file is not as long as it was, unless it is held."""
+        """Raise DamagedRunError when the file is not as long as it was, unless it is copied."""
         if self.mapped is not None and os.lseek(self.descriptor, 0, os.SEEK_END) != self.size:
             raise DamagedRunError(self, "its size has changed")
 

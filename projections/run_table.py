@@ -93,7 +93,7 @@ class RunTable:
         self.lowest, self.highest = layout.lowest, layout.highest
         self.has_inline_values = layout.has_inline_values
         self.has_all_keys = layout.has_all_keys
-        self.is_held = file.mapped is None
+        self.is_copied = file.mapped is None
         self.content: bytes | mmap.mmap
         if file.mapped is None:
             self.content, self._start = file.read(layout.entries, layout.end), layout.entries
@@ -102,14 +102,14 @@ class RunTable:
         # Each row is as far from the first as its key, as with ids of nodes that were put once.
         is_gapless = layout.highest - layout.lowest + 1 == layout.rows and layout.has_all_keys
         self.is_dense = is_gapless and not layout.has_inline_values
-        self.is_plain = self.is_held and not layout.has_inline_values
+        self.is_plain = self.is_copied and not layout.has_inline_values
         self.numbers = INLINE_NUMBERS if layout.has_inline_values else ENTRY_NUMBERS
         self.entry_bytes = NUMBER_BYTES * self.numbers
         self._around = _INLINE_AROUND if layout.has_inline_values else _ENTRY_AROUND
         self.stride = BLOCK_ROWS * self.entry_bytes
         self.span = self.stride + 2 * self.entry_bytes
-        self.entries, self.values = layout.entries - self._start, layout.values - self._start
-        self.first = self.entries + self.entry_bytes
+        self.entries_at, self.values_at = layout.entries - self._start, layout.values - self._start
+        self.first_at = self.entries_at + self.entry_bytes
         self.checksums = self._part(layout.checksums, layout.directory).cast("Q")
         self._numbers = self._part(layout.entries, layout.checksums).cast("q")
         end = (layout.rows + 1) * self.numbers
@@ -117,7 +117,7 @@ class RunTable:
         buckets = (layout.highest - layout.lowest >> layout.shift) + 1
         end = layout.directory + 4 * (buckets + 1)
         self.directory = self._part(layout.directory, end).cast("i")
-        if self.is_held:
+        if self.is_copied:
             self._check_entries(self._part(layout.entries, layout.checksums))
             if _checksum(self.directory, seed) != layout.directory_checksum:
                 raise DamagedRunError(file, "the directory of a table is damaged")
@@ -129,7 +129,7 @@ class RunTable:
 
     def block(self, number: int) -> bytes:
         """The entries of a block, the row before and the row after."""
-        start = self.entries + number * self.stride
+        start = self.entries_at + number * self.stride
         found = self.content[start : start + self.span]
         if _checksum(found, self.seed) != self.checksums[number]:
             raise DamagedRunError(self.file, f"block {number} of a table's entries is damaged")
@@ -164,8 +164,8 @@ class RunTable:
             raise DamagedRunError(self.file, "the directory of a table is damaged") from None
         if row >= self.rows:
             raise DamagedRunError(self.file, "the directory of a table is damaged")
-        if self.is_held:
-            around = self._around(self.content, self.entries + row * self.entry_bytes)
+        if self.is_copied:
+            around = self._around(self.content, self.entries_at + row * self.entry_bytes)
         else:
             block = self.block(row >> BLOCK_SHIFT)
             around = self._around(block, (row & _IN_BLOCK) * self.entry_bytes)
@@ -186,7 +186,7 @@ class RunTable:
             end = bisect.bisect_right(self.hint_keys, key, row + 1, end)
         except (IndexError, ValueError):
             raise DamagedRunError(self.file, "the entries of a table are damaged") from None
-        if self.is_held:
+        if self.is_copied:
             view, before = self._numbers, 0
         else:
             first = row >> BLOCK_SHIFT
@@ -202,7 +202,7 @@ class RunTable:
 
     def _blocks(self, first: int, last: int) -> bytes:
         """The entries of some blocks, the row before and the row after."""
-        start = self.entries + first * self.stride
+        start = self.entries_at + first * self.stride
         found = self.content[start : start + (last - first) * self.stride + self.span]
         view = memoryview(found)
         for number, checksum in enumerate(self.checksums[first : last + 1]):
@@ -218,8 +218,8 @@ class RunTable:
         if self.has_inline_values:
             values = rows[2 : -self.numbers : self.numbers]
             return [value.to_bytes(8, "little", signed=True) for value in values]
-        content, at = self.content, self.values
-        if self.is_held:
+        content, at = self.content, self.values_at
+        if self.is_copied:
             starts = rows[2::ENTRY_NUMBERS]
             return [content[at + start : at + end] for start, end in pairwise(starts)]
         found = []
@@ -265,7 +265,7 @@ class RunTable:
 
     def _checked_numbers(self) -> memoryview:
         """The int64s of all entries from the first row on."""
-        if self.is_held:
+        if self.is_copied:
             return self._numbers[self.numbers :]
         # Not through the map, where all that is read counts as memory used.
         entries = self.file.read(self._layout.entries, self._layout.checksums)
@@ -277,7 +277,7 @@ class RunTable:
         layout, checksum = self._layout, xxh3_64(seed=self.seed)
         if self.has_inline_values:
             return
-        if self.is_held:
+        if self.is_copied:
             checksum.update(self._part(layout.values, layout.end))
         else:
             for start in range(layout.values, layout.end, _CHECKED_BYTES):

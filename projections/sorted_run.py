@@ -52,17 +52,17 @@ class SortedRun:
         opened = self._tables[table]
         if opened is None or not opened.lowest <= key <= opened.highest:
             return None
-        is_held = opened.is_held
-        if opened.is_dense and (is_held or lseek(self._descriptor, 0, SEEK_END) == self._size):
+        is_copied = opened.is_copied
+        if opened.is_dense and (is_copied or lseek(self._descriptor, 0, SEEK_END) == self._size):
             # For most nodes what `_newest` does, without calling anything and without the block:
             # the checksum is that of this key, of this position, and of its newest value alone.
-            content, at = opened.content, opened.values
+            content, at = opened.content, opened.values_at
             position, start, checksum, end = _place_of_value(
-                content, opened.first + (key - opened.lowest) * ENTRY_BYTES
+                content, opened.first_at + (key - opened.lowest) * ENTRY_BYTES
             )
             if position <= as_of:
                 value = content[at + start : at + end]
-                if is_held or (
+                if is_copied or (
                     xxh3_64_intdigest(value, (key << 32 ^ position) * opened.seed) == checksum
                 ):
                     return position, value
@@ -82,8 +82,13 @@ class SortedRun:
         opened = self._whole(table)
         if opened is None:
             return {}
-        lowest, is_dense, is_held = opened.lowest, opened.is_dense, opened.is_held
-        content, first, values, seed = opened.content, opened.first, opened.values, opened.seed
+        lowest, is_dense, is_copied = opened.lowest, opened.is_dense, opened.is_copied
+        content, first, values, seed = (
+            opened.content,
+            opened.first_at,
+            opened.values_at,
+            opened.seed,
+        )
         found = {}
         for key in opened.possible(keys):
             # For most keys what `_newest` does, without its steps: as in `newest`.
@@ -93,7 +98,7 @@ class SortedRun:
                 )
                 if position <= as_of:
                     value = content[values + start : values + end]
-                    if is_held or (
+                    if is_copied or (
                         xxh3_64_intdigest(value, (key << 32 ^ position) * seed) == checksum
                     ):
                         found[key] = (position, value)
@@ -118,7 +123,7 @@ class SortedRun:
             if found != key:
                 return ()
             if following != key and position <= as_of:
-                at = opened.values
+                at = opened.values_at
                 return ((position, opened.content[at + start : at + end]),)
         else:
             self._refuse_cut()
@@ -127,7 +132,7 @@ class SortedRun:
             return ()
         if len(rows) == _ONE_ENTRY:
             # As most keys have: what `values_of` does.
-            at, position = opened.values, rows[1]
+            at, position = opened.values_at, rows[1]
             value = opened.content[at + rows[2] : at + rows[6]]
             checksum = xxh3_64_intdigest(value, (key << 32 ^ position) * opened.seed)
             if checksum == rows[3] & UNSIGNED:
@@ -144,7 +149,7 @@ class SortedRun:
         bits = opened.filter
         if bits and not bits[(slot := distance >> opened.slot_shift) >> 3] >> (slot & 7) & 1:
             return ()
-        if not opened.is_held:
+        if not opened.is_copied:
             self._refuse_cut()
         rows = opened.rows_of(key, as_of)
         return () if rows is None else rows[2 : -opened.numbers : opened.numbers]
@@ -213,7 +218,7 @@ class SortedRun:
     def check_values(self, table: int) -> None:
         """Check all values of a table, as they are now."""
         opened = self._whole(table)
-        if opened is not None and not opened.is_held:
+        if opened is not None and not opened.is_copied:
             opened.check_values()
 
     def _whole(self, table: int) -> RunTable | None:
@@ -231,7 +236,7 @@ def _newest(table: RunTable, key: int, as_of: int) -> tuple[int, bytes] | None:
         if found != key:
             return None
         if following != key and position <= as_of:
-            at = table.values
+            at = table.values_at
             return position, table.content[at + start : at + end]
     rows = table.rows_of(key, as_of)
     if rows is None:
@@ -244,7 +249,7 @@ def _first_entry(table: RunTable, key: int) -> tuple[int, int, int, int, int]:
     """What `_entry` gives of the first entry of a plain table that has no lower key."""
     bucket, directory = key - table.lowest >> table.shift, table.directory
     row = bisect_left(table.hint_keys, key, directory[bucket], directory[bucket + 1])
-    return _entry(table.content, table.first + row * ENTRY_BYTES)
+    return _entry(table.content, table.first_at + row * ENTRY_BYTES)
 
 
 def _distinct(keys: Sequence[int], positions: Sequence[int], as_of: int) -> Iterator[int]:

@@ -175,7 +175,7 @@ def _insert_all(
     # Written flat, since each further step would be taken thousands of times.
     message, kind_name, is_artifact = kind.message, kind.name, kind is ARTIFACT
     drafts, now, tables = transaction.drafts, transaction.now_ms(), TABLES_OF[kind]
-    names, new_names = transaction.pending[tables.names], transaction.unknown_keys(tables.names)
+    names, new_names = transaction.pending[tables.names], transaction.absent_keys(tables.names)
     add_entries = new_node_adder(transaction.pending, kind)
     node_ids = transaction.next_ids(kind_name, len(nodes))
     positions = count(transaction.position + len(drafts) + 1)
@@ -269,7 +269,7 @@ def _update(
     ):
         _refuse_taken_external_id(transaction, kind, updated.external_id)
     # Only masked properties count; of the other fields all do, masked or not.
-    if not force_update_time and _says_the_same(kind, given, updated, stored):
+    if not force_update_time and _changes_nothing(kind, given, updated, stored):
         return
     update_time = transaction.now_ms()
     if guard_update_time:
@@ -327,7 +327,7 @@ def _copy_field(target: Node, source: Node, field: Any) -> None:
         target.ClearField(field)
 
 
-def _says_the_same(kind: NodeKind, given: Node, updated: Node, stored: Node) -> bool:
+def _changes_nothing(kind: NodeKind, given: Node, updated: Node, stored: Node) -> bool:
     """Whether a put of `given` changes nothing in upstream's eyes: type id and times apart.
 
     Presence and value are compared, including `type` and `system_metadata`: a node as a get

@@ -96,7 +96,7 @@ class Transaction(Snapshot):
         """False when nothing was ever written under `key`, nor by this put."""
         return key in self.pending[table] or key not in self._absent.get(table, ())
 
-    def unknown_keys(self, table: int) -> Collection[int]:
+    def absent_keys(self, table: int) -> Collection[int]:
         """Of the keys noted of `table`, those that nothing was stored under before this put."""
         return self._absent.get(table, ())
 

@@ -250,7 +250,7 @@ class Bench:
         is_open = rng.random() < 0.6
         path = self.copied("case")
         # Every other one as if its files were long ones.
-        limits = {} if seed % 2 else {"held_bytes_max": 0}
+        limits = {} if seed % 2 else {"copied_bytes_max": 0}
         names = list(READS)
         rng.shuffle(names)
         outcome.count("damaged while open" if is_open else "damaged before opening")

@@ -37,7 +37,7 @@ def kept(request: pytest.FixtureRequest) -> str:
 
 def limits_of(kept: str) -> dict[str, int]:
     """Those with which all but the newest record is in one run."""
-    return {"closing_records_min": 1} | ({"held_bytes_max": 0} if kept == "mapped" else {})
+    return {"closing_records_min": 1} | ({"copied_bytes_max": 0} if kept == "mapped" else {})
 
 
 only_mapped = pytest.mark.parametrize("kept", ["mapped"], indirect=True)

@@ -29,7 +29,7 @@ RUN = "5fac55cee52345dd4463909e04e3694358cce4015cf0c2f0452ad93f4657c486"
 KEYS = (-8384134024907838797, 8778621892480230968, 754996483031990931, 311136587387592575)
 SCHEMA = "cff1bb72b19247aa0c04929d94e0b5f15bf382d59a7e493f6d82fd3cea538125"
 
-MAPPED = IndexLimits(held_bytes_max=0)
+MAPPED = IndexLimits(copied_bytes_max=0)
 """All files are read as long ones are."""
 
 

@@ -108,11 +108,13 @@ def assert_answers(run: SortedRun, entries: list[Entry]) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(stretches(), st.sampled_from([0, LIMITS.index.held_bytes_max]), st.sampled_from([2, 65_536]))
+@given(
+    stretches(), st.sampled_from([0, LIMITS.index.copied_bytes_max]), st.sampled_from([2, 65_536])
+)
 def test_a_run_and_what_is_merged_of_some_answer_as_their_entries(
-    made: list[list[Entry]], held_bytes_max: int, rows_at_once: int
+    made: list[list[Entry]], copied_bytes_max: int, rows_at_once: int
 ) -> None:
-    limits = IndexLimits(held_bytes_max=held_bytes_max, written_rows_max=rows_at_once)
+    limits = IndexLimits(copied_bytes_max=copied_bytes_max, written_rows_max=rows_at_once)
     with TemporaryDirectory() as folder:
         runs = [written(Path(folder), entries, n, limits) for n, entries in enumerate(made)]
         for run, entries in zip(runs, made, strict=True):

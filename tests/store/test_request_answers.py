@@ -51,7 +51,7 @@ def reopened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Reopene
         return
     limits = {"tail_records_max": 5, "built_records_max": 20, "closing_records_min": 1}
     if request.param != "held":
-        limits["held_bytes_max"] = 0
+        limits["copied_bytes_max"] = 0
     opened: list[eventstore.MetadataStore] = []
 
     def again() -> eventstore.MetadataStore:
