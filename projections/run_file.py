@@ -107,11 +107,6 @@ class RunFile:
         if self.mapped is not None and os.lseek(self.descriptor, 0, os.SEEK_END) != self.size:
             raise DamagedRunError(self, "its size has changed")
 
-    def forget_pages(self) -> None:
-        """Let the system take back what was read through the map, which counts as memory used."""
-        if self.mapped is not None:
-            self.mapped.madvise(mmap.MADV_DONTNEED)
-
     def stamp(self) -> tuple[int, ...]:
         """A value that differs once the file was written to."""
         status = os.fstat(self.descriptor)

@@ -29,18 +29,19 @@ from eventstore.projections.sorted_run import SortedRun
 
 _ROWS_PER_BUCKET: Final = 4
 _SLOTS_PER_ROW: Final = 8
-_KEYS_AT_ONCE: Final = 16_384
 
 _checksum: Final = xxh3_64_intdigest
 
 
 class Rows(NamedTuple):
-    """The entries of a table, by key: `values` gives those from one row up to another."""
+    """The entries of a table, by key.
+
+    `part` gives the positions and values from one row up to another; it is asked in order, once.
+    """
 
     keys: pa.Array
-    positions: pa.Array
     are_ids: bool
-    values: Callable[[int, int], pa.Array]
+    part: Callable[[int, int], tuple[pa.Array, pa.Array]]
 
 
 def write_run_file(
@@ -96,7 +97,9 @@ def write_tables(
 
 def _rows(batch: pa.RecordBatch) -> Rows:
     keys, positions, values = batch.columns
-    return Rows(keys, positions, _are_numbers(values), lambda start, end: values[start:end])
+    return Rows(
+        keys, _are_numbers(values), lambda start, end: (positions[start:end], values[start:end])
+    )
 
 
 def _write_table(file: IO[bytes], rows: Rows, seed: int, at_once: int) -> Layout:
@@ -104,32 +107,41 @@ def _write_table(file: IO[bytes], rows: Rows, seed: int, at_once: int) -> Layout
     lowest, highest = keys[0].as_py(), keys[-1].as_py()
     width = INLINE_NUMBERS if rows.are_ids else ENTRY_NUMBERS
     blocks = -(-count // BLOCK_ROWS)
-    # With a row before the first one, one after the last one, and whole blocks.
-    numbers = array("q", [0]) * (width * (blocks * BLOCK_ROWS + 2))
-    entries = memoryview(numbers)[width:]
-    end = count * width
-    entries[:end:width] = _int64s(keys)
-    entries[1:end:width] = _int64s(rows.positions)
-    entries[end] = highest ^ 1
-    shift, directory = _directory(keys, lowest, highest)
-    slot_shift, bits = _filter(keys, lowest, highest)
-    whole = memoryview(numbers).cast("B")
+    shift, directory = _directory(keys, lowest, highest, at_once)
+    slot_shift, bits = _filter(keys, lowest, highest, at_once)
     entries_at = file.tell()
-    checksums_at = entries_at + len(whole)
+    # With a row before the first one, one after the last one, and whole blocks.
+    checksums_at = entries_at + NUMBER_BYTES * width * (blocks * BLOCK_ROWS + 2)
     directory_at = checksums_at + NUMBER_BYTES * blocks
     filter_at = directory_at + len(directory) + -len(directory) % NUMBER_BYTES
     values_at = filter_at + len(bits)
-    # Before what comes before them in the file, since entries say where values are.
-    file.seek(values_at)
-    length, values_checksum = _write_values(file, rows, entries, seed, at_once)
+    entries = _EntryWriter(file, entries_at, width, seed)
+    length, values_checksum = 0, xxh3_64(seed=seed)
+    for start in range(0, count, at_once):
+        end = min(start + at_once, count)
+        positions, found = rows.part(start, end)
+        offsets, values = _binary_buffers(found)
+        numbers = memoryview(array("q", [0]) * (width * (end - start)))
+        numbers[::width] = _int64s(keys[start:end])
+        numbers[1::width] = _int64s(positions)
+        if rows.are_ids:
+            numbers[2::width] = values.cast("q")
+        else:
+            numbers[2::width] = array("q", [length + offset for offset in offsets[:-1]])
+            sums = _value_checksums(keys, start, positions, offsets, values, seed)
+            numbers[3::width] = memoryview(sums).cast("B").cast("q")
+            file.seek(values_at + length)
+            file.write(values)
+            values_checksum.update(values)
+            length += len(values)
+        entries.write(numbers.cast("B"))
+    file.seek(values_at + length)
+    file.write(bytes(-length % NUMBER_BYTES))
     after = file.tell()
-    stride = NUMBER_BYTES * width * BLOCK_ROWS
-    span = stride + 2 * NUMBER_BYTES * width
-    starts = range(0, blocks * stride, stride)
-    checksums = array("Q", [_checksum(whole[start : start + span], seed) for start in starts])
-    file.seek(entries_at)
-    file.write(whole)
-    file.write(checksums)
+    last = array("q", [highest ^ 1, 0, length, 0][:width])
+    entries.write(last.tobytes() + bytes(NUMBER_BYTES * width * (blocks * BLOCK_ROWS - count)))
+    entries.end()
+    file.write(entries.checksums)
     file.write(directory)
     file.write(bytes(-len(directory) % NUMBER_BYTES))
     file.write(bits)
@@ -146,96 +158,109 @@ def _write_table(file: IO[bytes], rows: Rows, seed: int, at_once: int) -> Layout
         filter=filter_at,
         values=values_at,
         end=values_at + length,
-        entries_checksum=_checksum(whole, seed),
+        entries_checksum=entries.checksum.intdigest(),
         directory_checksum=_checksum(directory, seed),
         filter_checksum=_checksum(bits, seed),
-        values_checksum=values_checksum,
+        values_checksum=values_checksum.intdigest(),
         has_inline_values=rows.are_ids,
-        has_all_keys=_are_gapless(keys),
+        has_all_keys=_are_gapless(keys, at_once),
     )
 
 
-def _write_values(
-    file: IO[bytes], rows: Rows, entries: memoryview, seed: int, at_once: int
-) -> tuple[int, int]:
-    """Write the values part by part, note in the entries where they are, or what they are.
+class _EntryWriter:
+    """Writes entries part by part where they belong, and makes the checksum of each block."""
 
-    Returns how long they are together, and their checksum.
-    """
-    width = INLINE_NUMBERS if rows.are_ids else ENTRY_NUMBERS
-    length, checksum = 0, xxh3_64(seed=seed)
-    for start in range(0, len(rows.keys), at_once):
-        end = min(start + at_once, len(rows.keys))
-        offsets, values = _binary_buffers(rows.values(start, end))
-        thirds = entries[start * width + 2 : end * width + width : width]
-        if rows.are_ids:
-            thirds[: end - start] = values.cast("q")
-            continue
-        thirds[:] = array("q", [length + offset for offset in offsets])
-        sums = _value_checksums(rows, start, end, offsets, values, seed)
-        entries[start * width + 3 : end * width : width] = memoryview(sums).cast("B").cast("q")
-        file.write(values)
-        checksum.update(values)
-        length += len(values)
-    file.write(bytes(-length % NUMBER_BYTES))
-    return length, checksum.intdigest()
+    def __init__(self, file: IO[bytes], at: int, width: int, seed: int) -> None:
+        self._file, self._at, self._seed = file, at, seed
+        self._stride = NUMBER_BYTES * width * BLOCK_ROWS
+        self._span = self._stride + 2 * NUMBER_BYTES * width
+        self._pending = bytes(NUMBER_BYTES * width)
+        self.checksum, self.checksums = xxh3_64(seed=seed), array("Q")
+
+    def write(self, entries: bytes | memoryview) -> None:
+        found, stride, span = memoryview(self._pending + entries), self._stride, self._span
+        whole = max(len(found) - (span - stride), 0) // stride * stride
+        starts = range(0, whole, stride)
+        self.checksums.extend([_checksum(found[at : at + span], self._seed) for at in starts])
+        self._put(found[:whole])
+        self._pending = bytes(found[whole:])
+
+    def end(self) -> None:
+        """Write what belongs to two blocks until it is known that there is no other."""
+        self._put(self._pending)
+
+    def _put(self, entries: bytes | memoryview) -> None:
+        self._file.seek(self._at)
+        self._at += self._file.write(entries)
+        self.checksum.update(entries)
 
 
 def _value_checksums(
-    rows: Rows, start: int, end: int, offsets: memoryview, values: memoryview, seed: int
+    keys: pa.Array,
+    start: int,
+    positions: pa.Array,
+    offsets: memoryview,
+    values: memoryview,
+    seed: int,
 ) -> array[int]:
-    """The checksum of each value of some rows, as `RunTable.values_of` checks it."""
+    """The checksum of each value of the rows from one on, as `RunTable.values_of` checks it."""
     # With the key after them, if there is one: it tells whether the last of them is superseded.
-    around, found = rows.keys[start : end + 1], bytes(values)
-    keys = around[: end - start]
+    around, found = keys[start : start + len(positions) + 1], bytes(values)
+    keys = around[: len(positions)]
     is_superseded = compute.equal(around[1:], around[:-1])
     if len(is_superseded) < len(keys):
         is_superseded = pa.concat_arrays([is_superseded, pa.array([False])])
     seeds = pa.repeat(pa.scalar(seed, pa.int64()), len(keys))
     seeds = compute.if_else(is_superseded, seed ^ SUPERSEDED, seeds)
-    seeds = compute.multiply(
-        compute.bit_wise_xor(compute.shift_left(keys, 32), rows.positions[start:end]), seeds
-    )
+    seeds = compute.multiply(compute.bit_wise_xor(compute.shift_left(keys, 32), positions), seeds)
     places = zip(pairwise(offsets), _int64s(seeds), strict=True)
     return array("Q", [_checksum(found[first:last], mixed) for (first, last), mixed in places])
 
 
-def _are_gapless(keys: pa.Array) -> bool:
+def _are_gapless(keys: pa.Array, at_once: int) -> bool:
     """Whether each number from the lowest to the highest of sorted ones is there."""
     spread = keys[-1].as_py() - keys[0].as_py()
     # Of hashes the differences would overflow, and of fewer keys some are missing.
     if spread >= len(keys):
         return False
-    steps = compute.subtract(keys[1:], keys[:-1])
-    return not compute.any(compute.greater(steps, 1)).as_py()
+    for start in range(0, len(keys), at_once):
+        some = keys[start : start + at_once + 1]
+        steps = compute.subtract(some[1:], some[:-1])
+        if compute.any(compute.greater(steps, 1)).as_py():
+            return False
+    return True
 
 
-def _directory(keys: pa.Array, lowest: int, highest: int) -> tuple[int, memoryview]:
+def _directory(keys: pa.Array, lowest: int, highest: int, at_once: int) -> tuple[int, bytes]:
     """How many bits of keys a bucket spans; the first row of each as int32, and the end of all."""
     spread, shift = highest - lowest, 0
     while spread >> shift >= max(2, len(keys) // _ROWS_PER_BUCKET):
         shift += 1
-    buckets = _divided(keys, lowest, shift)
-    runs = compute.run_end_encode(buckets, run_end_type=pa.int32())
-    ones = pa.repeat(pa.scalar(1, pa.uint64()), (spread >> shift) + 1)
-    numbers = compute.subtract(compute.cumulative_sum(ones), pa.scalar(1, pa.uint64()))
-    # An empty bucket ends where the one before it does.
-    rows = compute.index_in(numbers, value_set=runs.values)
-    ends = compute.fill_null_forward(runs.run_ends.take(rows))
-    first = pa.array([0], pa.int32())
-    return shift, memoryview(pa.concat_arrays([first, ends]).buffers()[1])
+    rows = array("i", [0])
+    for start in range(0, len(keys), at_once):
+        buckets = _divided(keys[start : start + at_once], lowest, shift)
+        runs = compute.run_end_encode(buckets, run_end_type=pa.int32())
+        # What is known of the first of them, if it began among the keys before, changes.
+        del rows[runs.values[0].as_py() + 1 :]
+        numbers = pa.array(range(len(rows) - 1, runs.values[-1].as_py() + 1), pa.uint64())
+        # An empty bucket ends where the one before it does.
+        ends = runs.run_ends.take(compute.index_in(numbers, value_set=runs.values))
+        ends = compute.fill_null_forward(ends).fill_null(0)
+        ends = compute.add(ends, pa.scalar(start, pa.int32()))
+        rows.frombytes(memoryview(ends.buffers()[1]))
+    return shift, rows.tobytes()
 
 
-def _filter(keys: pa.Array, lowest: int, highest: int) -> tuple[int, bytes]:
+def _filter(keys: pa.Array, lowest: int, highest: int, at_once: int) -> tuple[int, bytes]:
     """How many bits of keys a slot spans, and a bit for each slot, the first one lowest."""
     spread, shift = highest - lowest, 0
-    if _are_gapless(keys):
+    if _are_gapless(keys, at_once):
         return 0, b""
     while spread >> shift >= _SLOTS_PER_ROW * len(keys):
         shift += 1
     bits = bytearray(NUMBER_BYTES * ((spread >> shift) // (8 * NUMBER_BYTES) + 1))
-    for start in range(0, len(keys), _KEYS_AT_ONCE):
-        for slot in _divided(keys[start : start + _KEYS_AT_ONCE], lowest, shift).to_pylist():
+    for start in range(0, len(keys), at_once):
+        for slot in _divided(keys[start : start + at_once], lowest, shift).to_pylist():
             bits[slot >> 3] |= 1 << (slot & 7)
     return shift, bytes(bits)
 

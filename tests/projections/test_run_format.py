@@ -15,7 +15,7 @@ import pytest
 from xxhash import xxh3_64_intdigest
 
 from eventstore.log.kinds import ARTIFACT
-from eventstore.projections import folding, index_tables, run_file
+from eventstore.projections import folding, index_tables, run_file, run_merging
 from eventstore.projections.limits import LIMITS, IndexLimits
 from eventstore.projections.run_batches import run_batch
 from eventstore.projections.run_file import RunMetadata, UnusableRunError
@@ -164,6 +164,47 @@ def test_a_merge_copies_nothing_that_is_damaged(tmp_path: Path) -> None:
         file.write(b"V")
     with pytest.raises(DamagedRunError, match="the values of a table are damaged"):
         merge_runs(runs, tmp_path / "damaged.run", MAPPED)
+
+
+@pytest.mark.parametrize("is_long", [False, True])
+def test_a_merge_refuses_changed_entries(tmp_path: Path, is_long: bool) -> None:
+    """Also where the change would have it read values from anywhere."""
+    values = [b"value %d" % n if is_long else b"%08d" % n for n in range(3)]
+    tables = {1: run_batch([*range(3)], [1] * 3, values)}
+    path = write_run(tmp_path / "1.run", metadata(1, 1), tables, MAPPED).path
+    others = [write_run(tmp_path / "2.run", metadata(2, 2), tables, MAPPED)]
+    content = path.read_bytes()
+    layout = SortedRun(path).file.tables.layouts[1]
+    for at in range(layout.entries, layout.checksums, 5):
+        for changed in (content[at] ^ 1, content[at] ^ 128):
+            path.write_bytes(content[:at] + bytes([changed]) + content[at + 1 :])
+            with pytest.raises(DamagedRunError, match="of a table are damaged"):
+                merge_runs([SortedRun(path, MAPPED), *others], tmp_path / "merged.run", MAPPED)
+    assert not (tmp_path / "merged.run").exists()
+
+
+def test_a_merge_reads_nothing_beyond_the_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though entries change between two readings of them."""
+    tables = {1: run_batch([*range(3)], [1] * 3, [b"value %d" % n for n in range(3)])}
+    runs = [write_run(tmp_path / f"{n}.run", metadata(n, n), tables, MAPPED) for n in (1, 2)]
+    layout, content = runs[0].file.tables.layouts[1], runs[0].path.read_bytes()
+    keys, changed = run_merging._CopiedTable.keys, content
+
+    def changing(copied: Any, at_once: int) -> Any:
+        found = keys(copied, at_once)
+        runs[0].path.write_bytes(changed)
+        return found
+
+    monkeypatch.setattr(run_merging._CopiedTable, "keys", changing)
+    for row in range(1, 5):
+        for start in (-1, 5, 1 << 40, -(1 << 63), (1 << 63) - 1):
+            at = layout.entries + row * ENTRY_BYTES + 16
+            changed = content[:at] + struct.pack("<q", start) + content[at + 8 :]
+            with pytest.raises(DamagedRunError, match="of a table are damaged"):
+                merge_runs(runs, tmp_path / "merged.run", MAPPED)
+            runs[0].path.write_bytes(content)
 
 
 READS: dict[str, Callable[[SortedRun, int], Any]] = {

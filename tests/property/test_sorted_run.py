@@ -20,7 +20,7 @@ from eventstore.projections.limits import LIMITS, IndexLimits
 from eventstore.projections.run_batches import sorted_batch
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
 from eventstore.projections.run_merging import merge_runs
-from eventstore.projections.run_writing import write_run
+from eventstore.projections.run_writing import write_run, write_run_file
 from eventstore.projections.sorted_run import SortedRun
 
 TABLE = 7
@@ -54,12 +54,16 @@ def stretches(draw: st.DrawFn) -> list[list[Entry]]:
     return made
 
 
-def written(
-    folder: Path, entries: list[Entry], number: int, limits: IndexLimits = LIMITS.index
-) -> SortedRun:
+def batch(entries: list[Entry]) -> pa.RecordBatch:
     columns = [*map(list, zip(*entries, strict=True))] or [[], [], []]
     types = (pa.int64(), pa.int64(), pa.large_binary())
     arrays = [pa.array(column, kind) for column, kind in zip(columns, types, strict=True)]
+    return sorted_batch(*arrays)
+
+
+def written(
+    folder: Path, entries: list[Entry], number: int, limits: IndexLimits = LIMITS.index
+) -> SortedRun:
     metadata = RunMetadata(
         format_version=RUN_FORMAT_VERSION,
         content_id=UUID(int=1),
@@ -69,7 +73,7 @@ def written(
         last_recorded_at=0,
         highest_ids={},
     )
-    return write_run(folder / f"{number}.run", metadata, {TABLE: sorted_batch(*arrays)}, limits)
+    return write_run(folder / f"{number}.run", metadata, {TABLE: batch(entries)}, limits)
 
 
 def asked(entries: list[Entry]) -> Iterator[int]:
@@ -120,7 +124,12 @@ def test_a_run_and_what_is_merged_of_some_answer_as_their_entries(
         for run, entries in zip(runs, made, strict=True):
             assert_answers(run, entries)
         merged = merge_runs(runs, Path(folder) / "merged.run", limits)
-        assert_answers(merged, [entry for entries in made for entry in entries])
+        all_entries = [entry for entries in made for entry in entries]
+        assert_answers(merged, all_entries)
+        whole = Path(folder) / "whole.run"
+        seed = merged.file.seed
+        write_run_file(whole, merged.metadata, {TABLE: batch(all_entries)}, seed=seed)
+        assert merged.path.read_bytes() == whole.read_bytes()
 
 
 def test_threads_may_write_the_same_run_at_once(
