@@ -8,6 +8,7 @@ from functools import wraps
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
+from eventstore.errors import DataLossError
 from eventstore.projections.index_tables import Entry
 from eventstore.projections.limits import IndexLimits
 from eventstore.projections.run_table import DamagedRunError
@@ -15,11 +16,21 @@ from eventstore.projections.run_table import DamagedRunError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from eventstore.log.kinds import NodeKind, TypeKind
     from eventstore.projections.index_tail import Tail
     from eventstore.projections.sorted_run import SortedRun
 
 Level: TypeAlias = "SortedRun | Tail"
 """The entries of a stretch of positions."""
+
+
+def lacking(kind: NodeKind | TypeKind, entity_id: int) -> DataLossError:
+    """What is raised where the point index names an entity and does not have it."""
+    return DataLossError(
+        f"{kind.name.replace('_', ' ')} {entity_id} is named and not there: the point index and "
+        "the log disagree; run `eventstore rebuild`"
+    )
+
 
 _Look = TypeVar("_Look", bound=Callable[..., Any])
 

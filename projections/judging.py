@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from eventstore.log.kinds import CONTEXT, NodeKind
 from eventstore.log.readable import read_message
+from eventstore.projections.index_look_ups import lacking
 from eventstore.projections.index_tables import CONTEXTS_OF, EVENTS_OF, TABLES_OF
 from eventstore.projections.listing import Found, Listing, Row
 from eventstore.projections.point_index import PointIndex
@@ -139,7 +140,10 @@ def _contexts(
 ) -> Mapping[int, Sequence[Neighbour]]:
     linked = {node_id: index.ids(CONTEXTS_OF[kind], node_id, as_of) for node_id in node_ids}
     contexts = judged_contexts(index, {id_ for ids in linked.values() for id_ in ids}, as_of)
-    return {node_id: [contexts[id_] for id_ in ids] for node_id, ids in linked.items()}
+    try:
+        return {node_id: [contexts[id_] for id_ in ids] for node_id, ids in linked.items()}
+    except KeyError as error:
+        raise lacking(CONTEXT, error.args[0]) from None
 
 
 def judged_contexts(
@@ -196,7 +200,8 @@ class JudgedNode:
     def type_name(self) -> str:
         types = TABLES_OF[self._kind.type].stored
         found = self._index.newest(types, self.node.type_id, self._as_of)
-        assert found is not None, f"type {self.node.type_id} of a node is not in the index"
+        if found is None:
+            raise lacking(self._kind.type, self.node.type_id)
         return _type_name(self._kind.type.message, found[1])
 
     def property(self, is_custom: bool, name: str, member: str, /) -> Any:

@@ -21,6 +21,7 @@ from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind, N
 from eventstore.log.readable import read_message
 from eventstore.log.record import Draft
 from eventstore.projections.index_entries import new_node_adder
+from eventstore.projections.index_look_ups import lacking
 from eventstore.projections.index_tables import TABLES_OF, name_key
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.snapshot import VALUE_FIELDS
@@ -251,7 +252,8 @@ def _update(
             f"{given.type_id}: the type of a node cannot be changed"
         )
     node_type = transaction.type_by_id(kind, stored.type_id)
-    assert node_type is not None, f"{kind.name} {given.id} has a type that is not stored"
+    if node_type is None:
+        raise lacking(kind.type, stored.type_id)
     typed, custom = (_masked_names(map_field, mask_paths) for map_field in PROPERTY_MAPS)
     check_properties(kind, given, node_type, typed)
     check_custom_properties(kind, given, custom)

@@ -11,6 +11,7 @@ from eventstore.errors import InvalidArgumentError, NotFoundError
 from eventstore.log.kinds import Node, NodeKind, NodeType, TypeKind
 from eventstore.log.readable import read_message
 from eventstore.projections import Projections
+from eventstore.projections.index_look_ups import lacking
 from eventstore.projections.index_tables import HALF, TABLES_OF, hash64, name_key, type_name_key
 from eventstore.proto import metadata_store_pb2 as mlmd
 
@@ -177,7 +178,8 @@ class Snapshot:
 
     def _parsed(self, kind: NodeKind | TypeKind, entity_id: int) -> Any:
         found = self.newest(TABLES_OF[kind].stored, entity_id)
-        assert found is not None, f"the index names {kind.name} {entity_id}, which is not there"
+        if found is None:
+            raise lacking(kind, entity_id)
         return read_message(kind.message, found[1])
 
 
