@@ -20,7 +20,7 @@ _SHORT_SQL: Final = 4_000
 _SLOW_FUNCTION: Final = re.compile(r"list_transform")
 
 STATEMENT_SECONDS_MAX: Final = 30.0
-"""How long a filter may take. The slowest measured on a million nodes took a hundredth of this."""
+"""How long a query may take. The slowest measured on a million nodes took a hundredth of this."""
 
 
 def is_interrupted_fast(sql: str) -> bool:
@@ -45,7 +45,7 @@ def all_rows(
         duckdb.InvalidInputException,
         duckdb.OutOfRangeException,
     ) as error:
-        raise InvalidArgumentError(f"Invalid `filter_query`: {error}") from None
+        raise InvalidArgumentError(str(error)) from None
     except duckdb.OutOfMemoryException as error:
         raise ResourceExhaustedError(
             f"the query needs more memory than it may take; ask for less of it: {error}"
@@ -54,8 +54,8 @@ def all_rows(
 
 def too_slow() -> ResourceExhaustedError:
     return ResourceExhaustedError(
-        f"the filter takes longer than {STATEMENT_SECONDS_MAX:g} seconds; name fewer neighbours in "
-        "it, or ask for less"
+        f"the query takes longer than {STATEMENT_SECONDS_MAX:g} seconds; ask for less, or name "
+        "fewer neighbours in the filter"
     )
 
 

@@ -20,6 +20,7 @@ import pyarrow as pa
 from eventstore.errors import (
     DeadlineExceededError,
     InternalError,
+    InvalidArgumentError,
 )
 from eventstore.log import Log, Progress
 from eventstore.log.forking import renew_in_children
@@ -199,10 +200,15 @@ class Tables:
         with self._mutex:
             is_now = self._is_now(listing.as_of)
             started = folds.started
-        rows = self.query(*listing_sql(listing, is_now=is_now))
-        if is_now and started != folds.started:
-            # What was current may not have been so to the end.
-            rows = self.query(*listing_sql(listing, is_now=False))
+        try:
+            rows = self.query(*listing_sql(listing, is_now=is_now))
+            if is_now and started != folds.started:
+                # What was current may not have been so to the end.
+                rows = self.query(*listing_sql(listing, is_now=False))
+        except InvalidArgumentError as error:
+            if listing.where is None:
+                raise
+            raise InvalidArgumentError(f"Invalid `filter_query`: {error}") from None
         return rows
 
     def query_of(self, listing: Listing) -> tuple[str, dict[str, Any]]:

@@ -184,7 +184,7 @@ def test_where_duckdb_fails_on_what_it_knows_it_is_asked_without_that(log: Direc
         assert cursor.execute.call_args == mock.call(opaque, {"a": 1})
     cursor = mock.Mock()
     cursor.execute.side_effect = duckdb.InvalidInputException("another")
-    with pytest.raises(errors.InvalidArgumentError, match="Invalid `filter_query`: another"):
+    with pytest.raises(errors.InvalidArgumentError, match=r"^another$"):
         table_rows.all_rows(cursor, sql, {})
     assert cursor.execute.call_count == 1
 

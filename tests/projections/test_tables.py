@@ -10,12 +10,18 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from eventstore.errors import InvalidArgumentError, ResourceExhaustedError
+from eventstore.errors import (
+    DeadlineExceededError,
+    InvalidArgumentError,
+    ResourceExhaustedError,
+)
 from eventstore.log import DirectoryLog, Draft, MemoryLog
 from eventstore.log import record as kind_names
+from eventstore.log.kinds import ARTIFACT
 from eventstore.projections import Projections, tables_file
 from eventstore.projections import tables as tables_module
 from eventstore.projections.filter import compile_filter
+from eventstore.projections.listing import Listing
 from eventstore.projections.tables import Tables
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import append, draft, list_ids
@@ -186,9 +192,9 @@ def test_a_long_fold_is_told_in_positions(
     ]
 
 
-def test_a_value_that_cannot_be_computed_is_the_filters_fault() -> None:
+def test_a_value_that_cannot_be_computed_is_the_callers_fault() -> None:
     tables = Tables(MemoryLog(), None)
-    with pytest.raises(InvalidArgumentError, match=r"^Invalid `filter_query`: "):
+    with pytest.raises(InvalidArgumentError, match=r"^Out of Range Error: "):
         tables.query("SELECT 9223372036854775807 + $one", {"one": 1})
     with pytest.raises(duckdb.BinderException):
         tables.query("SELECT nothing", {})
@@ -288,3 +294,23 @@ def test_a_computed_text_that_may_be_null_is_looked_for_in_a_list(log: Directory
         found = list_ids(projections, "artifact", as_of=projections.catch_up(), where=where)
         assert [node_id for node_id, _ in found] == expected, text
     projections.close()
+
+
+def test_a_listing_without_a_filter_blames_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables, listing = Tables(MemoryLog(), None), Listing(ARTIFACT, 0)
+    with monkeypatch.context() as patched:
+        overflow = "SELECT 9223372036854775807 + $one", {"one": 1}
+        patched.setattr(tables_module, "listing_sql", lambda *_, **__: overflow)
+        with pytest.raises(InvalidArgumentError, match=r"^Out of Range Error"):
+            tables.scanned(listing)
+        filtered = Listing(ARTIFACT, 0, where=compile_filter("id = 1", "artifact"))
+        with pytest.raises(InvalidArgumentError, match=r"^Invalid `filter_query`: Out of Range"):
+            tables.scanned(filtered)
+
+    def late(*_: object, **__: object) -> None:
+        raise DeadlineExceededError("too late")
+
+    monkeypatch.setattr(tables_module, "answer_in_time", late)
+    with pytest.raises(ResourceExhaustedError, match=r"^the query takes longer than 30 seconds;"):
+        tables.scanned(listing)
+    tables.close()
