@@ -116,9 +116,10 @@ class Tail:
         if not by_key:
             return {}
         return {
-            key: [value for position, value in as_sequence(by_key[key]) if position <= as_of]
+            key: values
             for key in keys
             if key in by_key
+            and (values := [value for at, value in as_sequence(by_key[key]) if at <= as_of])
         }
 
     def known_keys(self, table: int, keys: Collection[int]) -> set[int]:
