@@ -149,7 +149,7 @@ class PointIndex(LevelLookUps):
             try:
                 self._build_run(log, folder, last_position)
             except OSError as error:
-                _LOGGER.warning("writing the point index in %s failed: %s", self._folder, error)
+                _LOGGER.warning("writing the point index in %s failed: %s", folder, error)
                 break
             if progress is not None:
                 progress(last_position - start, end - start)

@@ -398,6 +398,24 @@ def test_a_run_that_cannot_be_built_costs_memory_alone(
     assert ids(folded(log), 29) == list(range(1, 30))
 
 
+def test_a_run_that_cannot_be_built_apart_names_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("full")
+
+    log = DirectoryLog.create(tmp_path / "store", segment_records_max=10)
+    for number in range(1, 30):
+        append(log, draft(number))
+    log.seal()
+    monkeypatch.setattr(run_building, "built_run", full)
+    index = opened(log, read_only=True)
+    index.fold_sealed(log)
+    assert index._temporary is not None
+    assert caplog.messages == [f"writing the point index in {index._temporary.path} failed: full"]
+    index.close()
+
+
 def test_look_ups_find_everything_while_runs_are_written_and_merged(tmp_path: Path) -> None:
     log = DirectoryLog.create(tmp_path / "store")
     index = opened(log)
