@@ -8,7 +8,7 @@ from typing import Final
 
 import duckdb
 
-from eventstore.projections.definitions import others_in
+from eventstore.projections.tables_check import others_in
 
 _CONDITIONS: Final = (
     "y IN ('abc', 'b')",

@@ -199,7 +199,7 @@ class HeldValues:
 def _source(key: _Key) -> tuple[str, dict[str, Any]]:
     """The table with a condition, and its parameters."""
     # Not at the top: a process that scans nothing needs no Arrow.
-    from eventstore.projections.folding import NODE_TABLES
+    from eventstore.projections.table_changes import NODE_TABLES
 
     kind, field = key
     _, properties = NODE_TABLES[kind]

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from eventstore.log import kinds
 from eventstore.projections.filter import Join, SemiJoin
-from eventstore.projections.folding import NODE_TABLES, NOT_ENDED
 from eventstore.projections.listing import AllNodes, InContext, Listing, NodeIds
+from eventstore.projections.table_changes import NODE_TABLES, NOT_ENDED
 
 _LINKS_TO_CONTEXT: Final = {
     kinds.ARTIFACT: ("attributions", "artifact_id"),

@@ -26,17 +26,24 @@ from eventstore.log import Log, Progress
 from eventstore.log.forking import renew_in_children
 from eventstore.log.os_errors import translating
 from eventstore.long_work import long_work
-from eventstore.projections.definitions import are_as_made
 from eventstore.projections.ending import answer_in_time
-from eventstore.projections.folding import FOLDED_COLUMNS, table_changes
 from eventstore.projections.listing import Listing
 from eventstore.projections.listing_sql import listing_sql
-from eventstore.projections.table_rows import (
+from eventstore.projections.table_changes import FOLDED_COLUMNS, table_changes
+from eventstore.projections.table_queries import (
     STATEMENT_SECONDS_MAX,
     all_rows,
     is_interrupted_fast,
     too_slow,
 )
+from eventstore.projections.table_writing import (
+    FOLDED_ROWS_MAX,
+    apply_change,
+    folds,
+    merged,
+    writing_to,
+)
+from eventstore.projections.tables_check import are_as_made
 from eventstore.projections.tables_file import (
     ONE_THREAD_RECORDS_MAX,
     OpenedTables,
@@ -52,13 +59,6 @@ from eventstore.projections.tables_file import (
     open_tables_to_read,
     remove_tables,
     write_failure,
-)
-from eventstore.projections.tables_folding import (
-    FOLDED_ROWS_MAX,
-    apply_change,
-    folds,
-    merged,
-    writing_to,
 )
 
 _LOGGER = logging.getLogger("eventstore.projections")

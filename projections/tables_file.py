@@ -21,9 +21,9 @@ from eventstore.log.os_errors import translated
 from eventstore.log.regular_file import is_irregular
 from eventstore.log.temporary_folder import TemporaryFolder, temporary_directory
 from eventstore.projections.cache_file import make_cache_folder
-from eventstore.projections.definitions import has_tables_as_made, others_in
 from eventstore.projections.duckdb_faults import avoid_misleading_statistics
-from eventstore.projections.folding import SCHEMA, TABLES_FORMAT_VERSION
+from eventstore.projections.table_changes import SCHEMA, TABLES_FORMAT_VERSION
+from eventstore.projections.tables_check import has_tables_as_made, others_in
 
 _LOGGER = logging.getLogger("eventstore.projections")
 

@@ -20,7 +20,6 @@ from eventstore.log import Finding, Log, Progress, VerifyReport, content_id
 from eventstore.log.columns import one_batch
 from eventstore.log.regular_file import IRREGULAR, opened_to_read
 from eventstore.log.temporary_folder import TemporaryFolder
-from eventstore.projections.definitions import has_tables_as_made, others_in
 from eventstore.projections.index_tables import TABLES
 from eventstore.projections.projections import (
     INDEX_NAME,
@@ -33,6 +32,7 @@ from eventstore.projections.run_folder import run_path
 from eventstore.projections.run_writing import write_run_file
 from eventstore.projections.sorted_run import SortedRun
 from eventstore.projections.tables import Tables
+from eventstore.projections.tables_check import has_tables_as_made, others_in
 from eventstore.projections.tables_file import (
     folded_position_of,
     has_irregular,

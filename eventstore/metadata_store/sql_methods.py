@@ -165,7 +165,7 @@ class SqlMethods(SourceMethods):
         >>> store.explain(eventstore.ListOptions(filter_query="name LIKE 'churn%'")).way
         'scan'
         """
-        from eventstore.store.listing import listing_of
+        from eventstore.store.pages import listing_of
 
         kinds = {known.name: known for known in NODE_KINDS}
         if kind not in kinds or (context_id is not None and kind == CONTEXT.name):

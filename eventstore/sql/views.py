@@ -23,7 +23,7 @@ from eventstore.errors import (
 from eventstore.log import Log
 from eventstore.log.record import LATEST
 from eventstore.projections import Projections
-from eventstore.projections.folding import NODE_TABLES
+from eventstore.projections.table_changes import NODE_TABLES
 from eventstore.projections.tables_file import as_duckdb_error, is_damage, memory_limit_bytes
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.sql.check import LOG_RECORDS, checked_query

@@ -15,7 +15,7 @@ from eventstore.projections import index_tables as tables
 from eventstore.projections.index_tables import MEMBERS_OF, TABLES_OF, hash64
 from eventstore.projections.listing import Found, Listing
 from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.store.listing import Page, list_page, listing_of
+from eventstore.store.pages import Page, list_page, listing_of
 from eventstore.store.snapshot import Snapshot, distinct_ids
 from eventstore.store.wire import fill_repeated, fill_repeated_from_columns
 

@@ -14,7 +14,7 @@ import duckdb
 import pytest
 
 from eventstore.log import DirectoryLog
-from eventstore.projections import Projections, tables_folding
+from eventstore.projections import Projections, table_writing
 from eventstore.projections.limits import Limits
 from eventstore.projections.tables import Tables
 from tests.builders import append, draft
@@ -76,7 +76,7 @@ def folded(log: DirectoryLog) -> int:
 def during_the_first_batch(monkeypatch: pytest.MonkeyPatch, do: Callable[[], object]) -> None:
     """Fold a segment at a time from now on, and do something before the first one is."""
     fold_batch, calls = Tables._fold_batch, iter([do])
-    monkeypatch.setattr(tables_folding, "FOLDED_ROWS_MAX", 1)
+    monkeypatch.setattr(table_writing, "FOLDED_ROWS_MAX", 1)
 
     def fold(tables: Tables, batch: Any) -> bool:
         next(calls, bool)()
@@ -256,13 +256,13 @@ _ENDING = """
 import os, signal, sys, threading
 from pathlib import Path
 from eventstore.log import DirectoryLog
-from eventstore.projections import Projections, tables_folding
+from eventstore.projections import Projections, table_writing
 from eventstore.projections.limits import Limits
 from eventstore.projections.tables import Tables
 from tests.builders import append, draft
 
 fold_batch, began = Tables._fold_batch, threading.Event()
-tables_folding.FOLDED_ROWS_MAX = 1
+table_writing.FOLDED_ROWS_MAX = 1
 
 def fold(tables, batch):
     if began.is_set() and sys.argv[2] == "is killed":

@@ -15,7 +15,7 @@ import pytest
 from xxhash import xxh3_64_intdigest
 
 from eventstore.log.kinds import ARTIFACT
-from eventstore.projections import folding, index_tables, run_file, run_merging
+from eventstore.projections import index_tables, run_file, run_merging, table_changes
 from eventstore.projections.limits import LIMITS, IndexLimits
 from eventstore.projections.run_batches import run_batch
 from eventstore.projections.run_file import RunMetadata, UnusableRunError
@@ -92,8 +92,8 @@ def test_the_numbers_of_tables_and_the_keys_in_them() -> None:
 
 
 def test_the_definitions_of_the_tables() -> None:
-    schema = hashlib.sha256(folding.SCHEMA.encode()).hexdigest()
-    assert (folding.TABLES_FORMAT_VERSION, schema) == (5, SCHEMA)
+    schema = hashlib.sha256(table_changes.SCHEMA.encode()).hexdigest()
+    assert (table_changes.TABLES_FORMAT_VERSION, schema) == (5, SCHEMA)
 
 
 def remade(path: Path, footer: bytes, *, checksum: int | None = None) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from eventstore import errors
 from eventstore.log import DirectoryLog
-from eventstore.projections import table_rows, tables_file, tables_folding
+from eventstore.projections import table_queries, table_writing, tables_file
 from eventstore.projections import tables as tables_module
 from eventstore.projections.tables import Tables
 from tests.builders import append, draft
@@ -89,7 +89,7 @@ def test_a_fold_that_fails_is_tried_once_more(
 ) -> None:
     tables = Tables(log, path_of(log))
     failing = [duckdb.IOException("a block cannot be read") for _ in range(times)]
-    whole = tables_folding.apply_change
+    whole = table_writing.apply_change
 
     def apply(*given: Any) -> None:
         if failing:
@@ -111,7 +111,7 @@ def test_a_fold_that_is_interrupted_leaves_no_half_of_it(
     log: DirectoryLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tables = Tables(log, path_of(log))
-    whole = tables_folding.apply_change
+    whole = table_writing.apply_change
 
     def apply(*given: Any) -> None:
         whole(*given)
@@ -141,16 +141,16 @@ def test_what_is_current_is_not_told_while_somebody_folds(log: DirectoryLog) -> 
     tables.fold(log.position)
     assert tables._is_now(log.position)
     assert not tables._is_now(log.position - 1)
-    tables_folding.folds.start()
+    table_writing.folds.start()
     try:
         assert not tables._is_now(log.position)
     finally:
-        tables_folding.folds.finish()
+        table_writing.folds.finish()
     assert tables._is_now(log.position)
 
 
 def test_folds_are_counted_one_by_one() -> None:
-    folds, seen = tables_folding.Folds(), list[bool]()
+    folds, seen = table_writing.Folds(), list[bool]()
 
     class Noting:
         def __enter__(self) -> None:
@@ -169,7 +169,7 @@ def test_where_duckdb_fails_on_what_it_knows_it_is_asked_without_that(log: Direc
     tables = Tables(log, None)
     tables.fold(log.position)
     sql = "SELECT node.id FROM artifacts AS node JOIN artifacts AS b ON b.id = node.id ORDER BY 1"
-    opaque = table_rows._opaque(sql)
+    opaque = table_queries._opaque(sql)
     assert opaque.count("try(COLUMNS") == 2
     connection = tables._connection()
     wanted = connection.execute(sql).fetchall()
@@ -177,15 +177,15 @@ def test_where_duckdb_fails_on_what_it_knows_it_is_asked_without_that(log: Direc
     for asked in (sql, connection.extract_statements(sql)[0]):
         cursor = mock.Mock()
         cursor.execute.side_effect = [
-            duckdb.InvalidInputException(f"x {table_rows._FOLDING_FAULT} x"),
+            duckdb.InvalidInputException(f"x {table_queries._FOLDING_FAULT} x"),
             mock.Mock(fetchall=lambda: [(1,)]),
         ]
-        assert table_rows.all_rows(cursor, asked, {"a": 1}) == [(1,)]
+        assert table_queries.all_rows(cursor, asked, {"a": 1}) == [(1,)]
         assert cursor.execute.call_args == mock.call(opaque, {"a": 1})
     cursor = mock.Mock()
     cursor.execute.side_effect = duckdb.InvalidInputException("another")
     with pytest.raises(errors.InvalidArgumentError, match=r"^another$"):
-        table_rows.all_rows(cursor, sql, {})
+        table_queries.all_rows(cursor, sql, {})
     assert cursor.execute.call_count == 1
 
 

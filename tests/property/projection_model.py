@@ -13,7 +13,6 @@ from eventstore.log import Commit, Draft, Record
 from eventstore.log import record as kind_names
 from eventstore.log.kinds import KINDS
 from eventstore.projections import index_tables as tables
-from eventstore.projections.folding import NODE_TABLES, NOT_ENDED
 from eventstore.projections.index_tables import (
     encode_id,
     event_key,
@@ -21,6 +20,7 @@ from eventstore.projections.index_tables import (
     name_key,
     type_name_key,
 )
+from eventstore.projections.table_changes import NODE_TABLES, NOT_ENDED
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 TYPE_KINDS = (kind_names.ARTIFACT_TYPE, kind_names.EXECUTION_TYPE, kind_names.CONTEXT_TYPE)

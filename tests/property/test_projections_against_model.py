@@ -21,11 +21,11 @@ from hypothesis.stateful import (
 
 from eventstore.log import DirectoryLog
 from eventstore.log import record as kind_names
-from eventstore.projections import Projections, tables_folding
-from eventstore.projections.folding import NODE_TABLES
+from eventstore.projections import Projections, table_writing
 from eventstore.projections.index_tables import TABLES
 from eventstore.projections.limits import IndexLimits, Limits
 from eventstore.projections.listing import ALL_NODES, InContext
+from eventstore.projections.table_changes import NODE_TABLES
 from tests.builders import list_ids
 from tests.property.projection_model import Model, commits_of_drafts
 
@@ -235,7 +235,7 @@ class ProjectionsAgainstModel(RuleBasedStateMachine):
 @pytest.mark.parametrize("is_folded_in_one", [True, False])
 def test_projections_against_model(monkeypatch: pytest.MonkeyPatch, is_folded_in_one: bool) -> None:
     if not is_folded_in_one:
-        monkeypatch.setattr(tables_folding, "FOLDED_ROWS_MAX", 7)
-        monkeypatch.setattr(tables_folding, "_BOUND_ROWS_MAX", 0)
+        monkeypatch.setattr(table_writing, "FOLDED_ROWS_MAX", 7)
+        monkeypatch.setattr(table_writing, "_BOUND_ROWS_MAX", 0)
     run = settings(stateful_step_count=30, max_examples=settings().max_examples // 2)
     run_state_machine_as_test(ProjectionsAgainstModel, settings=run)

@@ -12,8 +12,8 @@ from eventstore.log import DirectoryLog
 from eventstore.projections import (
     Projections,
     projections,
+    table_writing,
     tables_file,
-    tables_folding,
 )
 from eventstore.projections.limits import IndexLimits
 from eventstore.projections.point_index import PointIndex
@@ -128,8 +128,8 @@ def test_tables_are_left_to_the_parent(
 
 def test_nobody_folds_in_a_new_child(monkeypatch: pytest.MonkeyPatch) -> None:
     writers = {Path("a"): mock.Mock()}
-    monkeypatch.setattr(tables_folding, "_writers", writers)
-    folds = tables_folding.Folds()
+    monkeypatch.setattr(table_writing, "_writers", writers)
+    folds = table_writing.Folds()
     folds.start()
     folds.start()
     folds.finish()

@@ -14,7 +14,7 @@ from typing import Final
 
 import duckdb
 
-from eventstore.projections.folding import SCHEMA
+from eventstore.projections.table_changes import SCHEMA
 
 # Everything by its full name: a file may hold a macro of the same short name.
 _HERE: Final = "database_name = system.main.current_database()"

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from eventstore.log.columns import one_batch
 from eventstore.log.forking import renew_in_children
-from eventstore.projections.folding import TableChange
+from eventstore.projections.table_changes import TableChange
 
 FOLDED_ROWS_MAX: Final = 32_768
 """About how many records are folded in one transaction."""
