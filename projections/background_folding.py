@@ -53,6 +53,7 @@ class BackgroundFolding:
     def note(self, position: int) -> None:
         """Take notice of a put; it never waits, and never fails."""
         if position >= self._next_look:
+            # Two puts at once may both look: one thread begins.
             self._next_look = position + self._look_every
             with self._mutex:
                 if self._halts or self._thread is not None:

@@ -62,7 +62,10 @@ class Planner:
         self._held = HeldValues(log)
         self._recent = RecentRecords()
         self._complete: Counter[int] = Counter()
-        """By the hash of a filter how many more pages the first ids completed than they did not."""
+        """By the hash of a filter how many more pages the first ids completed than they did not.
+
+        A count that two threads lose changes speed alone.
+        """
 
     def note(self, commit: Commit) -> None:
         """Take notice of a commit before any reader is shown its positions."""

@@ -269,7 +269,10 @@ class Projections:
             folder = _below(self._folder, INDEX_NAME)
             if folder is not None:
                 remove_tree(folder, ignore_errors=True)
-            index = PointIndex(self._log, folder, self._limits.index)
+            if self._planner is not None:
+                # It would note the whole log.
+                self._planner.forget()
+            index = self._opened_index()
             self._fold(index, progress)
             self.index = index
 

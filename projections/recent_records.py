@@ -23,7 +23,10 @@ _LINKS: Final = {
 
 
 class RecentRecords:
-    """The newest records of a log, without a gap between them."""
+    """The newest records of a log, without a gap between them.
+
+    One thread at a time notes, any number ask.
+    """
 
     def __init__(self) -> None:
         self._records: deque[Record] = deque(maxlen=RECENT_RECORDS_MAX)
@@ -47,6 +50,7 @@ class RecentRecords:
             return None
         if not folded_position or not 0 < listing.as_of - folded_position <= RECENT_RECORDS_MAX:
             return None
+        # One step, whoever notes meanwhile.
         recent = list(self._records)
         if not recent or recent[0].position > folded_position + 1:
             return None

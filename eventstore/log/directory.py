@@ -369,6 +369,7 @@ class DirectoryLog(DirectoryReader):
         if self._active.unhashed_bytes <= _UNHASHED_BYTES_MAX or self._is_full(times=2):
             self._rotate()
         elif not self._rotates_soon:
+            # Under the mutex, which the thread takes first: it cannot end before this is noted.
             self._rotates_soon = self._submit(self._rotate_in_background)
 
     def _rotate_in_background(self) -> None:

@@ -42,7 +42,10 @@ class Engine:
         self._attribution = attribution or Attribution()
         self._put_lock = threading.Lock()
         self._newest: Snapshot | None = None
-        """The newest state that was asked for, which is mostly asked for again."""
+        """The newest state that was asked for, which is mostly asked for again.
+
+        Threads may replace each other's: whether it is the newest is asked before each use.
+        """
         renew_in_children(self)
 
     def after_fork_in_child(self) -> None:

@@ -52,7 +52,8 @@ class Snapshot:
     """Answers point look-ups as of `position` from the point index.
 
     Hashed keys may collide and may be out of date (a context was renamed, an external id moved),
-    so every look-up by one of them reads the entity itself before it answers.
+    so every look-up by one of them reads the entity itself before it answers. Shared between
+    threads.
     """
 
     def __init__(self, projections: Projections, position: int) -> None:

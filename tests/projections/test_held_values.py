@@ -115,5 +115,7 @@ def test_a_fold_of_what_was_sealed_forgets_values(tmp_path: Path) -> None:
             append(log, draft(number + 1))
         made.catch_up()
         assert held._is_noting is is_noting
+        made.rebuild()
+        assert not held._is_noting
         made.close()
         log.close()
