@@ -140,17 +140,18 @@ class Projections:
                 self.index.add(commit, entries)
         self._background.note(commit.last_position)
 
-    def bases_hold(
+    def check_bases(
         self, index: PointIndex, bases: Collection[Base], *, is_built_again: bool = False
-    ) -> bool:
-        """True when the log has what a put took from an index; False when another is in use now.
+    ) -> None:
+        """Compare what a put took from an index with the log.
 
-        Where the log does not have it, the index is built again: raises IndexBuiltAgainError, or
-        DataLossError when it `is_built_again` already for this put.
+        Raises PositionConflictError when another index is in use now. Where the log does not have
+        it, the index is built again: raises IndexBuiltAgainError, or DataLossError when it
+        `is_built_again` already for this put.
         """
         # A put reads more than its bases, such as which names are taken.
         if index is not self.index:
-            return False
+            raise PositionConflictError("the index is another by now: read again")
         # What is in memory came from the log, or was appended by this process.
         stored = index.last_stored_position
         for base in bases:
@@ -167,7 +168,6 @@ class Projections:
                 _LOGGER.warning("%s: building it again", found)
                 self._rebuild_index(lambda _done, _in_all: None, index)
                 raise IndexBuiltAgainError(found)
-        return True
 
     @property
     def planner(self) -> Planner:

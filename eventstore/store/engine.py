@@ -117,10 +117,9 @@ class Engine:
             raise unreadable_request(error) from None
         if transaction.drafts:
             refuse_unreadable(transaction.drafts)
-            if not self.projections.bases_hold(
+            self.projections.check_bases(
                 transaction.index, transaction.bases.values(), is_built_again=is_built_again
-            ):
-                raise PositionConflictError("the index is another by now: read again")
+            )
             commit = self.log.append(
                 transaction.drafts,
                 expected_position=transaction.position,

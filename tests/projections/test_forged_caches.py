@@ -120,15 +120,15 @@ def test_a_rebuild_during_a_put_lets_nothing_of_a_forged_run_by(
 ) -> None:
     """What was read before it is compared, though the index has no run any more."""
     forge(directory, ARTIFACTS, changed_text)
-    bases_hold, rebuilt = Projections.bases_hold, []
+    check_bases, rebuilt = Projections.check_bases, []
 
-    def held(self: Projections, *arguments: object, **options: object) -> bool:
+    def check(self: Projections, *arguments: object, **options: object) -> None:
         if not rebuilt:
             rebuilt.append(True)
             self.rebuild()
-        return bases_hold(self, *arguments, **options)  # type: ignore[arg-type]
+        check_bases(self, *arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Projections, "bases_hold", held)
+    monkeypatch.setattr(Projections, "check_bases", check)
     with eventstore.open(directory) as store:
         stored = masked_put(store, 7)
         assert (stored.properties["text"].string_value, stored.uri) == ("true 6", "u")
