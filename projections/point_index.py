@@ -128,26 +128,26 @@ class PointIndex(LevelLookUps):
             self._levels, self._tail = (*runs, tail), tail
         return True
 
-    def fold_sealed(self, log: Log, progress: Progress | None = None) -> None:
+    def fold_sealed(self, progress: Progress | None = None) -> None:
         """Build runs of what the log has sealed and the index lacks, where that is much.
 
         The rest has to be added commit by commit.
         """
         if not self._may_write:
             return
-        start, end, limits = self.position, log.position, self._limits
+        start, end, limits = self.position, self._log.position, self._limits
         if end - start <= limits.tail_records_max:
             return
         from eventstore.projections.run_building import sealed_stretches
 
-        for last_position in sealed_stretches(log, start, limits):
+        for last_position in sealed_stretches(self._log, start, limits):
             if last_position - self.position <= limits.tail_records_max:
                 break
             folder = self._run_folder_if_any()
             if folder is None:
                 break
             try:
-                self._build_run(log, folder, last_position)
+                self._build_run(folder, last_position)
             except OSError as error:
                 _LOGGER.warning("writing the point index in %s failed: %s", folder, error)
                 break
@@ -184,14 +184,14 @@ class PointIndex(LevelLookUps):
             self._writing.popleft().result()
         self._submit(frozen)
 
-    def _build_run(self, log: Log, folder: Path, last_position: int) -> None:
+    def _build_run(self, folder: Path, last_position: int) -> None:
         """Append a run of the records from the index's position to another."""
         # Not at the top: what it imports takes long, and most openings build nothing.
         from eventstore.projections.run_building import built_run
 
         before = self._tail
         first, known, highest_ids = before.last_position + 1, self._content_id, before.highest_ids
-        run = built_run(log, known, folder, first, last_position, highest_ids, self._limits)
+        run = built_run(self._log, known, folder, first, last_position, highest_ids, self._limits)
         if before.records:
             self._freeze_tail()
         tail = Tail(last_position, run.metadata.last_recorded_at, run.highest_ids)

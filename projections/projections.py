@@ -298,7 +298,7 @@ class Projections:
         if end - start > self._limits.index.tail_records_max and self._planner is not None:
             # What was sealed may be folded without its commits being seen here.
             self._planner.forget()
-        index.fold_sealed(self._log, progress)
+        index.fold_sealed(progress)
         for commit in self._log.commits(index.position, end):
             if self._planner is not None:
                 self._planner.note(commit)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def put_type(transaction: Transaction, kind: NodeKind, request: Any, response: Any) -> None:
     given = getattr(request, kind.type.name)
-    (response.type_id,) = put_types_of_kind(transaction, kind, [given], request)
+    (response.type_id,) = _put_types_of_kind(transaction, kind, [given], request)
 
 
 def put_types(
@@ -29,11 +29,11 @@ def put_types(
 ) -> None:
     for kind in NODE_KINDS:
         types = getattr(request, f"{kind.type.name}s")
-        type_ids = put_types_of_kind(transaction, kind, types, request)
+        type_ids = _put_types_of_kind(transaction, kind, types, request)
         getattr(response, f"{kind.type.name}_ids").extend(type_ids)
 
 
-def put_types_of_kind(
+def _put_types_of_kind(
     transaction: Transaction, kind: NodeKind, types: Iterable[NodeType], options: Any
 ) -> list[int]:
     """Create or evolve each type in order; the ids, one per given type.

@@ -204,7 +204,7 @@ def test_sealed_records_become_runs_at_once(tmp_path: Path) -> None:
     append(log, draft(101))
     index = opened(log, replace(SMALL, built_records_max=40))
     progress: list[tuple[int, int]] = []
-    index.fold_sealed(log, lambda done, of: progress.append((done, of)))
+    index.fold_sealed(lambda done, of: progress.append((done, of)))
     assert progress == [(40, 101), (80, 101), (100, 101)]
     assert index.position == 100
     assert ids(index, 100) == list(range(1, 101))
@@ -224,7 +224,7 @@ def test_a_tail_goes_before_the_runs_that_are_built_behind_it(tmp_path: Path) ->
         append(log, draft(number))
     log.seal()
     progress: list[tuple[int, int]] = []
-    index.fold_sealed(log, lambda done, of: progress.append((done, of)))
+    index.fold_sealed(lambda done, of: progress.append((done, of)))
     assert progress == [(56, 56)]
     assert index.position == 59
     index.close()
@@ -392,7 +392,7 @@ def test_a_run_that_cannot_be_built_costs_memory_alone(
     folder_of(log).parent.mkdir()
     folder_of(log).write_text("a file, no folder")
     index = opened(log)
-    index.fold_sealed(log)
+    index.fold_sealed()
     assert index.position == 0
     assert "failed" in caplog.text
     assert ids(folded(log), 29) == list(range(1, 30))
@@ -410,7 +410,7 @@ def test_a_run_that_cannot_be_built_apart_names_its_folder(
     log.seal()
     monkeypatch.setattr(run_building, "built_run", full)
     index = opened(log, read_only=True)
-    index.fold_sealed(log)
+    index.fold_sealed()
     assert index._temporary is not None
     assert caplog.messages == [f"writing the point index in {index._temporary.path} failed: full"]
     index.close()
@@ -471,7 +471,7 @@ def test_a_log_in_memory_has_no_runs() -> None:
     index = PointIndex(log, None, SMALL)
     for number in range(1, 50):
         index.add(append(log, draft(number)))
-    index.fold_sealed(log)
+    index.fold_sealed()
     assert index._runs() == []
     assert ids(index, 49) == list(range(1, 50))
     with pytest.raises(AssertionError):
