@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,14 +10,12 @@ from typing import Final
 
 from eventstore.late_logger import late_logger
 from eventstore.log import Log
-from eventstore.log.forking import renew_in_children
+from eventstore.log.forking import no_fork_in_libraries, renew_in_children
 
 _LOGGER = late_logger("eventstore.projections")
 
 _LOOKS_PER_ROUND: Final = 8
 """How many times per round of records it looks whether more was sealed."""
-
-_importing: Final = threading.RLock()
 
 
 class _HaltedError(Exception):
@@ -58,6 +55,8 @@ class BackgroundFolding:
             with self._mutex:
                 if self._halts or self._thread is not None:
                     return
+                # Here, and not in the thread, that nothing is imported before forks wait for it.
+                no_fork_in_libraries()
                 # No daemon: at the interpreter's end it would be stopped amid DuckDB.
                 thread = threading.Thread(target=self._fold, name="eventstore-tables")
                 # None can be had, as at the interpreter's end.
@@ -86,7 +85,7 @@ class BackgroundFolding:
     def _fold(self) -> None:
         try:
             # Not at the top: who puts little needs no DuckDB.
-            with _importing:
+            with no_fork_in_libraries():
                 from eventstore.projections.tables import Tables
             sealed = max((end for end, _ in self._log.dense_ends(self._folded)), default=0)
             if sealed > self._folded:
@@ -107,11 +106,3 @@ class BackgroundFolding:
         # The interpreter waits at its end for this thread.
         if self._halts or not threading.main_thread().is_alive():
             raise _HaltedError
-
-
-# A child that is forked amid an import could never import the same.
-os.register_at_fork(
-    before=_importing.acquire,
-    after_in_parent=_importing.release,
-    after_in_child=_importing.release,
-)

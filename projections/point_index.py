@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from eventstore.errors import DataLossError, StatusError
 from eventstore.late_logger import late_logger
 from eventstore.log import Commit, Log, Progress, content_id
-from eventstore.log.forking import renew_in_children
+from eventstore.log.forking import no_fork_in_libraries, renew_in_children
 from eventstore.log.os_errors import translated, translating
 from eventstore.projections.cache_file import make_cache_folder
 from eventstore.projections.index_look_ups import Level, LevelLookUps
@@ -246,7 +246,8 @@ class PointIndex(LevelLookUps):
         try:
             # What was adopted meanwhile may cover it.
             if frozen is not None and frozen in self._levels:
-                from eventstore.projections.run_building import tail_run
+                with no_fork_in_libraries():
+                    from eventstore.projections.run_building import tail_run
 
                 self._replace([frozen], [tail_run(self._content_id, folder, frozen, self._limits)])
             while merging := mergeable(self._runs(), self._limits.run_records_max):

@@ -17,6 +17,7 @@ import duckdb
 
 from eventstore import errors
 from eventstore.log import Log, content_id
+from eventstore.log.forking import no_fork_in_libraries
 from eventstore.log.os_errors import translated
 from eventstore.log.regular_file import is_irregular
 from eventstore.log.temporary_folder import TemporaryFolder, temporary_directory
@@ -38,7 +39,6 @@ SELECT format_version::INTEGER, store_id::VARCHAR, position::BIGINT, recorded_at
 FROM folded_position LIMIT 2
 """
 
-_opening: Final = threading.RLock()
 
 left_to_the_parent: Final[list[object]] = []
 """What a forked child keeps of its parent's DuckDB and never uses: giving it back would use it."""
@@ -153,7 +153,7 @@ def open_tables_in_file(log: Log, path: Path) -> OpenedTables | errors.StatusErr
     try:
         make_cache_folder(folder, log)
         # One at a time: otherwise one thread takes what another is making for a useless file.
-        with _opening:
+        with no_fork_in_libraries():
             opened = _persisted(log, path) if _is_openable(path) else None
             if opened is not None:
                 return opened
@@ -365,7 +365,7 @@ def _connected(log: Log, database: str, *, read_only: bool = False) -> duckdb.Du
     if database == ":memory:":
         # Otherwise what does not fit in memory would go into the working directory.
         configuration["temp_directory"] = ""
-    with _opening:
+    with no_fork_in_libraries():
         connection = duckdb.connect(database, read_only=read_only, config=configuration)
         # Not in the configuration, which has to be the same wherever this process opens the file;
         # where it has opened it before, all is set and locked.
@@ -398,8 +398,3 @@ _CONFIGURATION: Final[dict[str, str | bool | int | float | list[str]]] = {
     "storage_compatibility_version": "latest",
 }
 """Safe: nothing is loaded, and nothing outside the database is read or written."""
-
-# No child is forked while a thread opens a database, since DuckDB has locks of its own there.
-os.register_at_fork(
-    before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_opening.release
-)

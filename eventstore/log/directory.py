@@ -20,6 +20,7 @@ from eventstore.log.directory_reader import DirectoryReader
 from eventstore.log.file_lock import exclusive, is_at
 from eventstore.log.followed_directory import opened
 from eventstore.log.followed_segment import Held
+from eventstore.log.forking import no_fork_in_libraries
 from eventstore.log.log import (
     Answer,
     PositionConflictError,
@@ -465,6 +466,10 @@ class DirectoryLog(DirectoryReader):
 
     def _seal_closed_in_background(self) -> None:
         try:
+            with no_fork_in_libraries():
+                import pyarrow.parquet  # noqa: F401
+
+                import eventstore.log.columns  # noqa: F401
             self._seal_closed()
         except Exception:
             # The closed segment stays valid as it is; the next rotation or seal tries again.

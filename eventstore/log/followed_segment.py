@@ -33,6 +33,7 @@ from eventstore.log.ipc_message import (
     message_envelope,
 )
 from eventstore.log.ipc_stream import (
+    END_OF_STREAM,
     NO_MESSAGE,
     Ending,
     Messages,
@@ -198,6 +199,10 @@ class FollowedSegment:
                 f"byte {self.end} were read from it before: something cut it"
             )
         self.has_unacknowledged = False
+        if self.is_ended:
+            # Its writer takes the marker back where it cannot be made durable, and goes on.
+            marker = self._read(self.end, self.end + len(END_OF_STREAM))
+            self.is_ended = marker == END_OF_STREAM
         if self.is_ended or self.is_up_to_date():
             return False
         if self._read(self.end - CHECKSUM_BYTES, self.end) != self._checksum:

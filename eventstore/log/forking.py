@@ -8,6 +8,7 @@ whatever holds such things takes new ones in the child, before anything else run
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 import weakref
@@ -22,6 +23,8 @@ class Forkable(Protocol):
 
 
 _forking = threading.RLock()
+
+_in_libraries = threading.RLock()
 
 _living: weakref.WeakSet[Forkable] = weakref.WeakSet()
 
@@ -48,9 +51,37 @@ def no_fork() -> contextlib.AbstractContextManager[object]:
     return _forking
 
 
+def no_fork_in_libraries() -> contextlib.AbstractContextManager[object]:
+    """Held while a thread imports modules, or while a library opens what has locks of its own.
+
+    A child that is forked amid these could do neither ever again.
+    """
+    _hold_forks_for_libraries()
+    return _in_libraries
+
+
+@functools.cache
+def _hold_forks_for_libraries() -> None:
+    # First, since what is registered last runs first before a fork: it would have the lock of
+    # `logging` then, and wait here for a thread that waits for that one.
+    import logging  # noqa: F401
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(
+            before=lambda: _in_libraries.acquire(), after_in_parent=_release_libraries
+        )
+
+
+def _release_libraries() -> None:
+    # Not held where it was registered in the midst of a fork.
+    with contextlib.suppress(RuntimeError):
+        _in_libraries.release()
+
+
 def _renew_all() -> None:
-    global _forking
+    global _forking, _in_libraries
     _forking = threading.RLock()
+    _in_libraries = threading.RLock()
     for held in list(_living):
         held.after_fork_in_child()
 

@@ -297,3 +297,32 @@ def test_a_process_that_ends_while_it_folds_loses_nothing(
     projections = Projections(log)
     assert artifact_ids(projections) == [*range(1, 9)]
     projections.close()
+
+
+@pytest.mark.parametrize("imports", ["", "import logging"])
+def test_a_process_forks_just_after_a_fold_began(tmp_path: Path, imports: str) -> None:
+    program = f"""
+import os, sys
+{imports}
+import eventstore
+from eventstore.proto import metadata_store_pb2 as mlmd
+
+store = eventstore.open(sys.argv[1])
+kind = store.put_artifact_type(mlmd.ArtifactType(name="T"))
+for count in (33_000, 33_000, 1):
+    store.put_artifacts([mlmd.Artifact(type_id=kind) for _ in range(count)])
+for _ in range(3):
+    child = os.fork()
+    if not child:
+        os._exit(len(store.get_artifacts_by_id([1, 66_001])))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+store.close()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "store"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
