@@ -47,10 +47,11 @@ class StoreInfo(msgspec.Struct, frozen=True):
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """How a listing is answered: some candidates are judged, or the tables are scanned.
 
-    `candidates` says how many at most. `sql` is the query on the tables, which looks for a page by
-    id among `first_ids` many ids before it looks among all. The tables are folded up to
-    `folded_position`; what was put since is folded before, up to `fold_to`, or the nodes that it
-    has touched, `laid_over` many, are judged and laid over the rows.
+    `candidates` says how many at most. `sql` is the query on the tables. Where there are very many
+    ids, a page by id is looked for among the first `first_ids` of them before all, unless that was
+    in vain for the same filter before. The tables are folded up to `folded_position`; what was put
+    since is folded before, up to `fold_to`, or the nodes that it has touched, `laid_over` many, are
+    judged and laid over the rows.
     """
 
     way: Literal["candidates", "scan"]
