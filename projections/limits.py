@@ -26,11 +26,11 @@ class IndexLimits(msgspec.Struct, frozen=True):
     """No merge makes a run of more records: that bounds the memory that merging takes."""
 
     copied_bytes_max: int = 32 * 1024 * 1024
-    """A run's file that is no longer is copied into memory, as far as it is asked for. Such files
-    are few, since neighbours of like size are merged."""
+    """A run's file of at most this size is copied into memory, as far as it is asked for. Such
+    files are few, since neighbours of like size are merged."""
 
     written_rows_max: int = 16_384
-    """How many values of a table are in memory at once while a run is written."""
+    """How many rows of a table are in memory at once while a run is written."""
 
     read_values_max: int = 131_072
     """How many values are read at once where very many are asked for."""

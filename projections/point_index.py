@@ -25,7 +25,7 @@ from eventstore.projections.cache_file import make_cache_folder
 from eventstore.projections.index_look_ups import Level, LevelLookUps
 from eventstore.projections.index_tables import PendingEntries
 from eventstore.projections.index_tail import Tail
-from eventstore.projections.limits import LIMITS, IndexLimits
+from eventstore.projections.limits import IndexLimits
 from eventstore.projections.run_folder import run_path, usable_runs
 from eventstore.projections.run_merging import merge_runs, mergeable
 from eventstore.projections.run_table import DamagedRunError
@@ -53,18 +53,16 @@ class PointIndex(LevelLookUps):
         self,
         log: Log,
         folder: Path | None,
-        limits: IndexLimits = LIMITS.index,
+        limits: IndexLimits,
         *,
         read_only: bool = False,
     ) -> None:
         self._log = log
-        self._is_kept = folder is not None and not read_only
         self._folder = None if read_only else folder
         self._read_folder = folder
         self._temporary: TemporaryFolder | None = None
         self.known_type_ids: dict[tuple[int, str, str], tuple[int, int]] = {}
         """By table of names, name and version of a type: its id, and a position it is there at."""
-        self._may_write = folder is not None
         self._swap = threading.Lock()
         self._repairing = threading.Lock()
         self._repairs: Counter[int] = Counter()
@@ -106,7 +104,7 @@ class PointIndex(LevelLookUps):
         """Fold the next commit. `entries` are what it adds, if known; the index takes them over."""
         assert commit.first_position == self.position + 1, "commits are folded in order"
         self._tail.add(commit, entries)
-        if self._tail.records > self._limits.tail_records_max and self._may_write:
+        if self._tail.records > self._limits.tail_records_max and self._read_folder is not None:
             self._freeze_tail()
 
     def adopt(self) -> bool:
@@ -133,7 +131,7 @@ class PointIndex(LevelLookUps):
 
         The rest has to be added commit by commit.
         """
-        if not self._may_write:
+        if self._read_folder is None:
             return
         start, end, limits = self.position, self._log.position, self._limits
         if end - start <= limits.tail_records_max:
@@ -162,7 +160,7 @@ class PointIndex(LevelLookUps):
 
     def close(self) -> None:
         """Write out a tail that the next opening would take long to read again."""
-        if self._is_kept and self._tail.records >= self._limits.closing_records_min:
+        if self._folder is not None and self._tail.records >= self._limits.closing_records_min:
             self._freeze_tail()
         if self._writer is not None:
             self._writer.shutdown(wait=True)

@@ -141,7 +141,7 @@ class Projections:
         self._background.note(commit.last_position)
 
     def check_bases(
-        self, index: PointIndex, bases: Collection[Base], *, is_built_again: bool = False
+        self, index: PointIndex, bases: Collection[Base], *, is_built_again: bool
     ) -> None:
         """Compare what a put took from an index with the log.
 
@@ -186,9 +186,7 @@ class Projections:
                     self._planner = planner
         return planner
 
-    def all_nodes(
-        self, kind: NodeKind, *, as_of: int, type_id: int | None = None
-    ) -> Iterator[pa.Array]:
+    def all_nodes(self, kind: NodeKind, *, as_of: int, type_id: int | None) -> Iterator[pa.Array]:
         """The serialized nodes of a kind, or of a type, by id, in parts: for very many of them."""
         from eventstore.projections.listing import Listing
         from eventstore.projections.listing_sql import positions_sql

@@ -11,7 +11,7 @@ import msgspec
 from xxhash import xxh3_64
 
 from eventstore.projections.index_tables import TABLES
-from eventstore.projections.limits import LIMITS, IndexLimits
+from eventstore.projections.limits import IndexLimits
 from eventstore.projections.run_file import RunFile
 from eventstore.projections.run_table import (
     ENTRY_NUMBERS,
@@ -48,9 +48,7 @@ def mergeable(runs: Sequence[SortedRun], records_max: int) -> list[SortedRun]:
     return merging if len(merging) > 1 else []
 
 
-def merge_runs(
-    runs: Sequence[SortedRun], path: Path, limits: IndexLimits = LIMITS.index
-) -> SortedRun:
+def merge_runs(runs: Sequence[SortedRun], path: Path, limits: IndexLimits) -> SortedRun:
     """One run of neighbours, oldest first."""
     from eventstore.projections.run_writing import write_tables
 

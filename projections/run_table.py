@@ -81,9 +81,9 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 class RunTable:
     """One table of a run: as it lies in the mapped file, or a copy in memory that was checked.
 
-    A block is `span` bytes of the entries, every `stride` bytes from `entries` on: those of its
+    A block is `span` bytes of the entries, every `stride` bytes from `entries_at` on: those of its
     rows, the row before and the row after. Before the first row and after the last one there is a
-    dummy row; the latter ends the last value and has another key. The first row is at `first`.
+    dummy row; the latter ends the last value and has another key. The first row is at `first_at`.
     """
 
     def __init__(self, layout: Layout, file: RunFile, seed: int) -> None:

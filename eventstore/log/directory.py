@@ -69,7 +69,7 @@ class DirectoryLog(DirectoryReader):
         manifest: Manifest,
         *,
         read_only: bool = False,
-        segment_records_max: int = SEGMENT_RECORDS_MAX,
+        segment_records_max: int,
     ) -> None:
         self._segment_records_max = segment_records_max
         self._rotates_soon = False
@@ -146,13 +146,13 @@ class DirectoryLog(DirectoryReader):
             if self._is_full():
                 self._rotate_without_waiting()
             frontier = self._current_frontier().copy()
-            number, recorded_at = self._newest_commit()
+            newest = self._newest_commit()
             commit = make_commit(
                 self.store_id,
                 drafts,
                 frontier,
-                number=number + 1,
-                recorded_at=max(now_in_microseconds(), recorded_at),
+                number=newest.number + 1,
+                recorded_at=max(now_in_microseconds(), newest.recorded_at),
                 actor=actor,
                 reason=reason,
                 request_id=request_id,
@@ -418,7 +418,6 @@ class DirectoryLog(DirectoryReader):
             )
         frontier = self._current_frontier()
         first = active.messages(active.first_position - 1, active.first_position).batches()[0]
-        last_commit, last_recorded_at = self._newest_commit()
         closed = Segment(
             number=active.number,
             sealed=False,
@@ -428,9 +427,9 @@ class DirectoryLog(DirectoryReader):
             first_position=active.first_position,
             last_position=active.last_position,
             first_commit=first["commit"][0].as_py(),
-            last_commit=last_commit,
+            last_commit=active.newest.number,
             first_recorded_at=active.recorded_at(active.first_position),
-            last_recorded_at=last_recorded_at,
+            last_recorded_at=active.newest.recorded_at,
             tree_head=frontier.head().hex(),
             frontier=tuple(subtree.hex() for subtree in frontier.subtrees),
         )

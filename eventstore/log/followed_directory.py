@@ -17,6 +17,7 @@ from eventstore.log.commit import in_sequence
 from eventstore.log.creation import LOG_FOLDER
 from eventstore.log.followed_segment import Held
 from eventstore.log.forking import open_at_first_use, renew_in_children
+from eventstore.log.ipc_message import Envelope
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.manifest import (
     IF_COPIED,
@@ -29,7 +30,6 @@ from eventstore.log.os_errors import translated, translating
 from eventstore.log.regular_file import is_irregular, open_regular
 from eventstore.log.store_place import StorePlace
 from eventstore.log.writers_lock import WritersLock
-from eventstore.times import Microseconds
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -67,7 +67,7 @@ class FollowedDirectory:
         directory: Path,
         manifest: Manifest,
         *,
-        read_only: bool = False,
+        read_only: bool,
     ) -> None:
         self.directory = directory
         self.store_id = manifest.store_id
@@ -160,7 +160,7 @@ class FollowedDirectory:
 
     @property
     def commit_number(self) -> int:
-        return self._newest_commit()[0]
+        return self._newest_commit().number
 
     def is_still_at(self, position: int, content_epoch: int) -> bool:
         active = self._active
@@ -226,14 +226,10 @@ class FollowedDirectory:
             # What is held is the lock of the segment before.
             held = Held.NOTHING
 
-    def _newest_commit(self) -> tuple[int, Microseconds]:
-        """The number of the newest commit that is known and its time; zeros when there is none."""
-        newest = self._active.newest
-        if newest is not None:
-            return newest.number, newest.recorded_at
-        for closed in self._manifest.segments[-1:]:
-            return closed.last_commit, closed.last_recorded_at
-        return 0, Microseconds(0)
+    def _newest_commit(self) -> Envelope:
+        """The newest commit that is known; zeros when there is none."""
+        active = self._active
+        return active.newest or active.preceding
 
     def _reload_manifest(self) -> bool:
         """Take over a newer manifest; whether the active segment is another one now."""

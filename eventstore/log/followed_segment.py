@@ -103,7 +103,7 @@ class FollowedSegment:
         """Whether commits follow of which it is not known that they are durable."""
         self.newest: Envelope | None = None
         """The newest commit in the file that was seen."""
-        self._preceding = _newest_before(manifest)
+        self.preceding = _newest_before(manifest)
         self._ends = no_commits()
         self._believed = 0
         """How many of the first commits' ends another writer has told."""
@@ -316,7 +316,7 @@ class FollowedSegment:
         known, newest = len(self._ends.offsets), self.newest
         try:
             for end in ends:
-                before, newest = newest or self._preceding, message_envelope(data[begin:end])
+                before, newest = newest or self.preceding, message_envelope(data[begin:end])
                 _refuse_gap(before, newest)
                 self._ends.add(start + end, newest.last_position, newest.recorded_at)
                 begin = end

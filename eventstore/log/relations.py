@@ -125,7 +125,7 @@ class RelationsUncheckedError(Exception):
 
 
 def relation_findings(
-    batches: Iterable[pa.RecordBatch], types: Sequence[TypeUse], *, after: int = 0
+    batches: Iterable[pa.RecordBatch], types: Sequence[TypeUse], *, after: int
 ) -> list[Finding]:
     """What does not hold between records, given with COLUMNS from the one after `after` on.
 

@@ -88,11 +88,11 @@ def sealed_files_of(path: Path) -> list[SealedFile]:
 
 def verify_store(
     path: Path,
-    progress: Progress | None = None,
+    progress: Progress | None,
     *,
-    after: int = 0,
-    upto: int | None = None,
-    signed_heads: Sequence[SignedHead] = (),
+    after: int,
+    upto: int | None,
+    signed_heads: Sequence[SignedHead],
 ) -> VerifyReport:
     """`Log.verify` of a store that need not be sound enough to be opened."""
     from eventstore.log.verification import verify_directory

@@ -27,7 +27,7 @@ _UNABLE = "unable to open database file"
 """What programs written for MLMD look for in the error."""
 
 
-def open_configured(config: mlmd.ConnectionConfig, *, upgrade: bool = False) -> Engine:
+def open_configured(config: mlmd.ConnectionConfig, *, upgrade: bool) -> Engine:
     """Open what `config` names; a packed store only with `upgrade`, which unpacks it.
 
     Raises `eventstore.errors` classes; InvalidArgumentError when nothing is configured,
@@ -90,7 +90,7 @@ def configured_path(config: mlmd.ConnectionConfig) -> Path:
 def open_directory(
     path: Path,
     *,
-    read_only: bool = False,
+    read_only: bool,
     must_exist: bool = False,
     saves_caches: bool = False,
     attribution: Attribution | None = None,

@@ -281,11 +281,11 @@ def _translated(error: Exception) -> BaseException:
         return KeyboardInterrupt()  # DuckDB has taken the signal.
     if isinstance(error, duckdb.InterruptException) or text.startswith("INTERRUPT Error"):
         return CancelledError("the query was interrupted")
-    if isinstance(error, duckdb.OutOfMemoryException) or text.startswith("Out of Memory Error"):
+    found = as_duckdb_error(error)
+    if isinstance(found, duckdb.OutOfMemoryException):
         return ResourceExhaustedError(
             f"the query needs more memory than it may take; ask for less of it: {error}"
         )
-    found = as_duckdb_error(error)
     if is_damage(found):
         return found
     return InvalidArgumentError(f"the query fails: {error}")

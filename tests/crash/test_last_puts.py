@@ -15,7 +15,7 @@ from eventstore.log import DirectoryLog
 from tests.builders import open_with
 from eventstore.proto import metadata_store_pb2 as mlmd
 
-for opened in (DirectoryLog.__init__, DirectoryLog.open.__func__, DirectoryLog.create.__func__):
+for opened in (DirectoryLog.open.__func__, DirectoryLog.create.__func__):
     opened.__kwdefaults__["segment_records_max"] = 15
 store = open_with(Path("store"), tail_records_max=20)
 type_id = store.put_artifact_type(mlmd.ArtifactType(name="Data"))

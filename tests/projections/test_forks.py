@@ -61,7 +61,7 @@ def test_an_index_is_opened_anew_at_its_first_use(
     assert index is made.index is not parents
     assert made.open_missing("index") is index
     assert locked == [True]
-    assert index._is_kept is is_kept
+    assert (index._folder is not None) is is_kept
     assert made.catch_up() == 19
     assert [*made.index.keys(ARTIFACTS, 19)] == [*range(1, 20)]
     made.close()
