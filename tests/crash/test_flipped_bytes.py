@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eventstore.log import DirectoryLog
+from eventstore.log import DirectoryLog, verification
+from eventstore.log.segment_check import CheckedSegment, SegmentJob, check_segment
 from eventstore.log.verification import verify_directory
 from tests.builders import append, draft
+
+_PARTS = 4
+"""How many tests share the bytes of a file."""
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +37,13 @@ def _files(directory: Path) -> list[Path]:
     return sorted(path for path in (directory / "log").iterdir() if path.suffix)
 
 
-def _check_flip(directory: Path, path: Path, offset: int, bit: int) -> None:
-    content = path.read_bytes()
-    flipped = bytearray(content)
-    flipped[offset] ^= 1 << bit
-    path.write_bytes(flipped)
-    try:
-        report = verify_directory(directory)
-    finally:
-        path.write_bytes(content)
+def _check_flip(directory: Path, path: Path, content: bytes, offset: int, bit: int) -> None:
+    with path.open("r+b", buffering=0) as file:
+        os.pwrite(file.fileno(), bytes([content[offset] ^ 1 << bit]), offset)
+        try:
+            report = verify_directory(directory)
+        finally:
+            os.pwrite(file.fileno(), content[offset : offset + 1], offset)
     assert not report.ok, (path.name, offset, bit)
     expected = {1, 2, 3} if path.suffix == ".parquet" else {_commit_at(content, offset)}
     assert report.findings[0].commit in expected, (path.name, offset, bit, report.findings)
@@ -62,13 +66,29 @@ def _commit_at(content: bytes, offset: int) -> int:
 def test_any_flipped_bit_is_found(store: Path, data: st.DataObject, bit: int) -> None:
     path = data.draw(st.sampled_from(_files(store)))
     offset = data.draw(st.integers(0, path.stat().st_size - 1))
-    _check_flip(store, path, offset, bit)
+    _check_flip(store, path, path.read_bytes(), offset, bit)
 
 
-def test_every_byte_is_watched(store: Path) -> None:
-    for path in _files(store):
-        for offset in range(path.stat().st_size):
-            _check_flip(store, path, offset, offset % 8)
+@pytest.mark.parametrize("part", range(_PARTS))
+@pytest.mark.parametrize("state", ["sealed", "active"])
+def test_every_byte_is_watched(
+    store: Path, state: str, part: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Segments are checked apart: the other one's check, which no byte changes, is made once."""
+    checked: list[str] = []
+    once = functools.cache(check_segment)
+
+    def check(job: SegmentJob) -> CheckedSegment:
+        is_flipped = (job.entry is not None) == (state == "sealed")
+        checked.append("flipped" if is_flipped else "other")
+        return check_segment(job) if is_flipped else once(job)
+
+    monkeypatch.setattr(verification, "check_segment", check)
+    path = _files(store)[state == "active"]
+    content = path.read_bytes()
+    for offset in range(part, len(content), _PARTS):
+        _check_flip(store, path, content, offset, offset // _PARTS % 8)
+    assert set(checked) == {"flipped", "other"}
 
 
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))
