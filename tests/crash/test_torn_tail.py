@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from eventstore import errors
-from eventstore.log import DirectoryLog, verification
+from eventstore.log import DirectoryLog, followed_segment, verification
 from eventstore.log.acknowledged import FILE_NAME
 from eventstore.log.file_lock import try_exclusive
 from eventstore.log.log import Finding
@@ -104,7 +104,11 @@ def test_an_acknowledged_commit_is_never_cut(tmp_path: Path) -> None:
         assert segment.stat().st_size == size
 
 
-def test_a_flipped_bit_in_the_last_commit_is_damage_not_a_torn_tail(tmp_path: Path) -> None:
+def test_a_flipped_bit_in_the_last_commit_is_damage_not_a_torn_tail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nobody is writing here.
+    monkeypatch.setattr(followed_segment, "_SECOND_LOOK_SECONDS", 0.0)
     segment, start = _store_with_a_small_last_commit(tmp_path / "store")
     whole = segment.read_bytes()
     flipped = bytearray(whole)
