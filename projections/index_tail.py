@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain, groupby, repeat
 from operator import attrgetter, itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from eventstore.log import Commit
 from eventstore.log.kinds import KINDS
+from eventstore.log.turns import give_turn
 from eventstore.projections.index_entries import add_request_id, commit_entries
 from eventstore.projections.index_tables import (
     TABLES,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _POSITION, _VALUE = itemgetter(0), itemgetter(1)
 _KIND, _ENTITY_ID = attrgetter("kind"), attrgetter("entity_id")
+_ENTRIES_PER_TURN: Final = 2_048
 
 
 class Tail:
@@ -148,18 +150,24 @@ class Tail:
 
     def tables(self) -> dict[int, pa.RecordBatch]:
         """All entries, as a run holds them."""
+        from eventstore.log.columns import one_batch
         from eventstore.projections.run_batches import run_batch, sorted_batch
 
         batches = {}
         for table, by_key in self._tables.items():
-            # Few steps of Python per entry, and Arrow sorts: other threads put meanwhile.
+            # Few steps of Python per entry, turn by turn, and Arrow sorts: others put meanwhile.
             keys, entries = [*by_key], [*by_key.values()]
             if list in {*map(type, entries)}:
                 by_row = [*map(as_sequence, entries)]
                 keys = [*chain.from_iterable(map(repeat, keys, map(len, by_row)))]
                 entries = [*chain.from_iterable(by_row)]
-            if entries:
-                positions, values = map(_POSITION, entries), map(_VALUE, entries)
-                batch = run_batch(keys, [*positions], [*values])
-                batches[table] = sorted_batch(*batch.columns)
+            parts = []
+            for start in range(0, len(entries), _ENTRIES_PER_TURN):
+                some = entries[start : start + _ENTRIES_PER_TURN]
+                positions, values = map(_POSITION, some), map(_VALUE, some)
+                some_keys = keys[start : start + _ENTRIES_PER_TURN]
+                parts.append(run_batch(some_keys, [*positions], [*values]))
+                give_turn()
+            if parts:
+                batches[table] = sorted_batch(*one_batch(parts).columns)
         return batches

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Callable, Iterable, Mapping
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as compute
 from xxhash import xxh3_64, xxh3_64_intdigest
 
+from eventstore.log.turns import give_turn
 from eventstore.projections.cache_file import written_whole
 from eventstore.projections.limits import LIMITS, IndexLimits
 from eventstore.projections.run_file import ENDING, MAGIC, Footer, RunMetadata
@@ -29,6 +30,7 @@ from eventstore.projections.sorted_run import SortedRun
 
 _ROWS_PER_BUCKET: Final = 4
 _SLOTS_PER_ROW: Final = 8
+_ROWS_PER_TURN: Final = 2_048
 
 _checksum: Final = xxh3_64_intdigest
 
@@ -213,8 +215,14 @@ def _value_checksums(
     seeds = pa.repeat(pa.scalar(seed, pa.int64()), len(keys))
     seeds = compute.if_else(is_superseded, seed ^ SUPERSEDED, seeds)
     seeds = compute.multiply(compute.bit_wise_xor(compute.shift_left(keys, 32), positions), seeds)
-    places = zip(pairwise(offsets), _int64s(seeds), strict=True)
-    return array("Q", [_checksum(found[first:last], mixed) for (first, last), mixed in places])
+    places, sums = zip(pairwise(offsets), _int64s(seeds), strict=True), array("Q")
+    while some := [
+        _checksum(found[first:last], mixed)
+        for (first, last), mixed in islice(places, _ROWS_PER_TURN)
+    ]:
+        sums.extend(some)
+        give_turn()
+    return sums
 
 
 def _are_gapless(keys: pa.Array, at_once: int) -> bool:
@@ -259,9 +267,10 @@ def _filter(keys: pa.Array, lowest: int, highest: int, at_once: int) -> tuple[in
     while spread >> shift >= _SLOTS_PER_ROW * len(keys):
         shift += 1
     bits = bytearray(NUMBER_BYTES * ((spread >> shift) // (8 * NUMBER_BYTES) + 1))
-    for start in range(0, len(keys), at_once):
-        for slot in _divided(keys[start : start + at_once], lowest, shift).to_pylist():
+    for start in range(0, len(keys), _ROWS_PER_TURN):
+        for slot in _divided(keys[start : start + _ROWS_PER_TURN], lowest, shift).to_pylist():
             bits[slot >> 3] |= 1 << (slot & 7)
+        give_turn()
     return shift, bytes(bits)
 
 

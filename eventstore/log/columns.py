@@ -85,14 +85,17 @@ def one_batch(batches: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
     return merged[0] if merged else parts[0]
 
 
-def with_derived_columns(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """A batch of ACTIVE_SCHEMA completed to RECORD_SCHEMA.
+_Visit = Callable[[int, Any], None]
+
+
+def with_derived_columns(batch: pa.RecordBatch, visit: _Visit | None = None) -> pa.RecordBatch:
+    """A batch of ACTIVE_SCHEMA completed to RECORD_SCHEMA; `visit` is called as by `derive`.
 
     Raises DataLossError that names a record which cannot be decoded.
     """
     record_kinds, payloads = batch.column("kind").to_pylist(), batch.column("payload").to_pylist()
     try:
-        derived = derive(record_kinds, payloads)
+        derived = derive(record_kinds, payloads, visit)
     except (*_NOT_DERIVABLE, KeyError) as error:
         for row, (kind, payload) in enumerate(zip(record_kinds, payloads, strict=True)):
             if not decodes(kind, payload):
@@ -107,9 +110,6 @@ def with_derived_columns(batch: pa.RecordBatch) -> pa.RecordBatch:
         for field in RECORD_SCHEMA
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=RECORD_SCHEMA)
-
-
-_Visit = Callable[[int, Any], None]
 
 
 def derive(

@@ -79,8 +79,13 @@ def schema_message_bytes(data: memoryview) -> int:
     return _PREFIX.size + int.from_bytes(data[4:8], "little")
 
 
-def walk_messages(data: memoryview, offset: int = 0) -> Walk:
-    """Walk from the start of a message to the first thing that is not a whole and valid one."""
+def walk_messages(
+    data: memoryview, offset: int = 0, visit: Callable[[int], None] | None = None
+) -> Walk:
+    """Walk from the start of a message to the first thing that is not a whole and valid one.
+
+    `visit` is called with the number of messages so far, after each.
+    """
     ends: list[int] = []
     while True:
         if offset == len(data):
@@ -96,6 +101,8 @@ def walk_messages(data: memoryview, offset: int = 0) -> Walk:
             return Walk(ends, offset, Ending.DAMAGED)
         ends.append(end)
         offset = end
+        if visit is not None:
+            visit(len(ends))
 
 
 def can_be_torn(data: memoryview, walk: Walk, start: int) -> bool:

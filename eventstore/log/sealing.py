@@ -33,6 +33,7 @@ from eventstore.log.manifest import (
 )
 from eventstore.log.os_errors import translated
 from eventstore.log.regular_file import opened_to_read, read_regular
+from eventstore.log.turns import give_turns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,7 +67,7 @@ def closed_batches(path: Path, segment: Segment) -> Iterator[pa.RecordBatch]:
             "verify` and restore the file from a backup"
         )
     header_bytes = schema_message_bytes(data)
-    walk = walk_messages(data, header_bytes)
+    walk = walk_messages(data, header_bytes, give_turns)
     if walk.ending is not Ending.END_OF_STREAM:
         raise errors.DataLossError(
             f"{path} is damaged at byte {walk.stopped_at}: {walk.ending.value}; run `eventstore "
@@ -119,7 +120,7 @@ def derived_batches(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     from eventstore.log.columns import with_derived_columns
 
     for start in range(0, batch.num_rows, ROWS_PER_GROUP):
-        yield with_derived_columns(batch.slice(start, ROWS_PER_GROUP))
+        yield with_derived_columns(batch.slice(start, ROWS_PER_GROUP), give_turns)
 
 
 def write_parquet(

@@ -10,12 +10,13 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from eventstore import errors
-from eventstore.log import DirectoryLog, directory, ipc_stream, sealing
+from eventstore.log import DirectoryLog, directory, ipc_stream, sealing, turns
 from eventstore.log import growing_digest as digests
 from eventstore.log.commit import records_of
 from eventstore.log.manifest import Segment, read_manifest
@@ -319,4 +320,17 @@ def test_a_put_does_not_wait_for_a_reader(
     for number, ask in enumerate(asked, start=3):
         ask()
         assert log.position == number
+    log.close()
+
+
+def test_a_sealing_gives_puts_their_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = DirectoryLog.create(tmp_path / "store")
+    append(log, *map(draft, range(1, 101)))
+    for number in range(101, 201):
+        append(log, draft(number))
+    given: list[float] = []
+    monkeypatch.setattr(turns, "time", SimpleNamespace(sleep=given.append))
+    log.seal()
+    # Of 101 messages, and of 200 records.
+    assert len(given) >= 101 // 64 + 200 // 64
     log.close()

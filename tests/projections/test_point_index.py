@@ -13,7 +13,8 @@ import pytest
 from msgspec.structs import replace
 
 from eventstore.log import Commit, DirectoryLog, Draft, MemoryLog
-from eventstore.projections import run_building, run_folder
+from eventstore.log.columns import one_batch
+from eventstore.projections import index_tail, run_building, run_folder, run_writing
 from eventstore.projections.cache_file import written_whole
 from eventstore.projections.index_tables import (
     ARTIFACT_URIS,
@@ -26,6 +27,7 @@ from eventstore.projections.index_tail import Tail
 from eventstore.projections.limits import IndexLimits
 from eventstore.projections.point_index import PointIndex
 from eventstore.projections.run_batches import run_batch, sorted_batch
+from eventstore.projections.run_building import INDEXED_COLUMNS
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata, UnusableRunError
 from eventstore.projections.run_writing import write_run
 from eventstore.projections.sorted_run import SortedRun
@@ -488,6 +490,20 @@ def test_entries_of_one_key_keep_their_order() -> None:
         "position": [2, 4, 1, 3, 5],
         "value": [b"b", b"d", b"a", b"c", b"e"],
     }
+
+
+def test_a_long_tail_becomes_a_run_turn_by_turn(tmp_path: Path) -> None:
+    log, tail = DirectoryLog.create(tmp_path / "store"), Tail(0, 0, {})
+    end = 2 * max(index_tail._ENTRIES_PER_TURN, run_writing._ROWS_PER_TURN) + 10
+    tail.add(append(log, *map(draft, range(1, end))), None)
+    tables = tail.tables()
+    assert tables == run_building.run_tables(one_batch(log.scan(0, log.position, INDEXED_COLUMNS)))
+    run = write_run(tmp_path / "long.run", metadata_of(log, (1, end - 1), (0, 1), end - 1), tables)
+    for node_id in range(1, end):
+        assert run.newest(ARTIFACTS, node_id, end) == tail.newest(ARTIFACTS, node_id, end)
+        uri = hash64(f"s3://{node_id}")
+        assert [*run.ids(ARTIFACT_URIS, uri, end)] == [node_id]
+    log.close()
 
 
 def test_a_run_of_nothing_answers_nothing(tmp_path: Path) -> None:
