@@ -38,6 +38,7 @@ from eventstore.log.manifest import (
 from eventstore.log.merkle import Frontier
 from eventstore.log.os_errors import translated, translating
 from eventstore.log.record import Commit, Draft
+from eventstore.log.regular_file import opened_to_read
 from eventstore.log.writers_lock import NotLockedError
 from eventstore.long_work import long_work
 from eventstore.times import now_in_microseconds
@@ -492,7 +493,9 @@ class DirectoryLog(DirectoryReader):
     def _seal_segment(self, segment: Segment) -> None:
         prepared, sealed = sealing.prepared(self._folder, segment, self.store_id)
         try:
-            self._write(lambda: self._replace_segment(segment, sealed, prepared))
+            # Open until puts go on: to give the room of a long file back takes long.
+            with opened_to_read(self._folder / segment.file):
+                self._write(lambda: self._replace_segment(segment, sealed, prepared))
         finally:
             with contextlib.suppress(OSError):
                 prepared.unlink(missing_ok=True)

@@ -323,6 +323,22 @@ def test_a_put_does_not_wait_for_a_reader(
     log.close()
 
 
+def test_a_put_does_not_wait_for_the_room_of_a_long_file(
+    filled: DirectoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was sealed is removed while it is open: its room is given back after puts go on."""
+    replace_segment, stay_open = filled._replace_segment, []
+
+    def replacing(segment: Segment, sealed: Segment, prepared: Path) -> None:
+        replace_segment(segment, sealed, prepared)
+        removed = f"{filled._folder / segment.file} (deleted)"
+        stay_open.append(removed in map(os.readlink, Path("/proc/self/fd").iterdir()))
+
+    monkeypatch.setattr(filled, "_replace_segment", replacing)
+    filled.seal()
+    assert stay_open == [True]
+
+
 def test_a_sealing_gives_puts_their_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = DirectoryLog.create(tmp_path / "store")
     append(log, *map(draft, range(1, 101)))
