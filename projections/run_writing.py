@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as compute
 from xxhash import xxh3_64, xxh3_64_intdigest
 
+from eventstore.log.columns import release_unused
 from eventstore.log.turns import give_turn
 from eventstore.projections.cache_file import written_whole
 from eventstore.projections.limits import LIMITS, IndexLimits
@@ -93,8 +94,7 @@ def write_tables(
             del rows
         footer = msgspec.json.encode(Footer(metadata=metadata, seed=seed, tables=layouts))
         file.write(footer + ENDING.pack(_checksum(footer), len(footer), MAGIC))
-    # What this thread's next run may need Arrow would keep.
-    pa.default_memory_pool().release_unused()
+    release_unused()
 
 
 def _rows(batch: pa.RecordBatch) -> Rows:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from eventstore.log.columns import one_batch
+from eventstore.log.columns import one_batch, release_unused
 from eventstore.log.forking import renew_in_children
 from eventstore.projections.table_changes import TableChange
 
@@ -80,12 +80,14 @@ def merged(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         pending.append(batch)
         rows += batch.num_rows
         size += batch.nbytes
+        del batch
+        release_unused()
         if rows >= FOLDED_ROWS_MAX or size >= FOLDED_BYTES_MAX:
             whole, pending, rows, size = one_batch(pending), [], 0, 0
+            release_unused()
             yield whole
             del whole
-            # What the next one needs Arrow would take besides.
-            pa.default_memory_pool().release_unused()
+            release_unused()
     if rows:
         yield one_batch(pending)
 

@@ -85,6 +85,11 @@ def one_batch(batches: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
     return merged[0] if merged else parts[0]
 
 
+def release_unused() -> None:
+    """Give back what was freed, once much was: Arrow would take more for what comes next."""
+    pa.default_memory_pool().release_unused()
+
+
 _Visit = Callable[[int, Any], None]
 
 

@@ -31,7 +31,7 @@ from eventstore.log.manifest import (
 from eventstore.log.os_errors import translating
 from eventstore.log.record import Commit, Record
 from eventstore.log.record_dataset import record_dataset
-from eventstore.log.sealing import ROWS_PER_GROUP
+from eventstore.log.sealing import ROWS_PER_GROUP, derived_batches
 from eventstore.times import Microseconds
 
 if TYPE_CHECKING:
@@ -252,12 +252,12 @@ def _decoded(
     messages: Messages, after: int, upto: int, *, derived: bool
 ) -> Iterator[pa.RecordBatch]:
     """The records in (after, upto] that messages have."""
-    from eventstore.log.columns import one_batch, with_derived_columns
+    from eventstore.log.columns import one_batch
 
     batch = one_batch(messages.batches())
     first = batch["position"][0].as_py()
     batch = batch.slice(after + 1 - first, upto - after)
-    yield with_derived_columns(batch) if derived else batch
+    yield from derived_batches(batch) if derived else (batch,)
 
 
 def open_reader(directory: Path) -> DirectoryReader:

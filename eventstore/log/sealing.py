@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 ROWS_PER_GROUP = 16_384
 
+_ROWS_DERIVED = 2_048
+"""Of so many rows at once columns are derived: their values are Python objects meanwhile."""
+
 _TEMPORARY_MANIFEST = f"{MANIFEST_NAME}.*.tmp"
 
 _DICTIONARY_COLUMNS = ["kind", "type_id", "actor", "reason", "request_id", "version", "state"]
@@ -117,10 +120,14 @@ def _grouped(batches: Iterable[pa.RecordBatch], starts: Sequence[int]) -> Iterat
 
 def derived_batches(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     """A batch of ACTIVE_SCHEMA in batches of RECORD_SCHEMA, each a row group's."""
-    from eventstore.log.columns import with_derived_columns
+    from eventstore.log.columns import one_batch, with_derived_columns
 
     for start in range(0, batch.num_rows, ROWS_PER_GROUP):
-        yield with_derived_columns(batch.slice(start, ROWS_PER_GROUP), give_turns)
+        group = batch.slice(start, ROWS_PER_GROUP)
+        yield one_batch(
+            with_derived_columns(group.slice(first, _ROWS_DERIVED), give_turns)
+            for first in range(0, group.num_rows, _ROWS_DERIVED)
+        )
 
 
 def write_parquet(
@@ -130,10 +137,9 @@ def write_parquet(
 
     It is read back and compared.
     """
-    import pyarrow as pa
     import pyarrow.parquet as parquet
 
-    from eventstore.log.columns import RECORD_SCHEMA
+    from eventstore.log.columns import RECORD_SCHEMA, release_unused
 
     metadata = {
         "eventstore.format_version": str(FORMAT_VERSION),
@@ -152,13 +158,13 @@ def write_parquet(
             for group in chain.from_iterable(map(derived_batches, batches)):
                 writer.write_batch(group.replace_schema_metadata(metadata), ROWS_PER_GROUP)
                 written.append(_packed(group))
+                del group
+                release_unused()
         if not _reads_back(path, written):
             raise errors.DataLossError(f"{path} does not read back as it was written")
         digest = file_sha256(path)
         with open(path, "rb") as file:
             os.fsync(file.fileno())
-        # What the next segment may need Arrow would keep.
-        pa.default_memory_pool().release_unused()
     except BaseException as error:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
@@ -190,8 +196,9 @@ def _unpacked(packed: pa.Buffer) -> pa.RecordBatch:
 
 def _reads_back(path: Path, written: Sequence[pa.Buffer]) -> bool:
     """Whether a Parquet file holds these batches, each a row group."""
-    import pyarrow as pa
     import pyarrow.parquet as parquet
+
+    from eventstore.log.columns import release_unused
 
     with parquet.ParquetFile(path, page_checksum_verification=True) as file:
         if file.num_row_groups != len(written):
@@ -199,8 +206,7 @@ def _reads_back(path: Path, written: Sequence[pa.Buffer]) -> bool:
         for group, packed in enumerate(written):
             if not _is_group(file.read_row_group(group, use_threads=False), _unpacked(packed)):
                 return False
-            # What the next one needs Arrow would take besides.
-            pa.default_memory_pool().release_unused()
+            release_unused()
     return True
 
 
@@ -264,10 +270,13 @@ def prepared(folder: Path, segment: Segment, store_id: UUID) -> tuple[Path, Segm
 
     Gives that name and the segment's new entry for the manifest.
     """
+    from eventstore.log.columns import release_unused
+
     name = sealed_name(segment.number)
     path = folder / f"{name}.{os.urandom(8).hex()}.tmp"
     source = folder / segment.file
     digest = write_parquet(closed_batches(source, segment), path, store_id, segment.number)
+    release_unused()
     return path, msgspec.structs.replace(
         segment,
         sealed=True,
