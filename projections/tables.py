@@ -377,8 +377,10 @@ class Tables:
                 # Before the next one is read.
                 del batch
         is_kept = self._opened is not None and self._opened.path is not None
-        if is_kept and start <= ONE_THREAD_RECORDS_MAX < self._folded_position:
-            # The next call opens it anew, with as many threads as there are.
+        is_past_one_thread = start <= ONE_THREAD_RECORDS_MAX < self._folded_position
+        if is_kept and (is_past_one_thread or self._folded_position - start > FOLDED_ROWS_MAX):
+            # The next call opens it anew, with as many threads as there are. What DuckDB took for
+            # large batches it would keep until then.
             self.close()
 
     def _fold_batch(self, batch: pa.RecordBatch) -> bool:
