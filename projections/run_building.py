@@ -20,6 +20,7 @@ from xxhash import xxh3_64_intdigest
 from eventstore.errors import DataLossError
 from eventstore.log import Log, kinds
 from eventstore.log.columns import one_batch
+from eventstore.log.forking import no_fork_in_libraries
 from eventstore.projections.index_entries import PAYLOAD, RULES, Rule
 from eventstore.projections.index_tables import HALF, REQUEST_IDS
 from eventstore.projections.index_tail import Tail
@@ -55,10 +56,12 @@ def sealed_stretches(log: Log, after: int, limits: IndexLimits) -> Iterator[int]
 
 def tail_run(content_id: UUID, folder: Path, tail: Tail, limits: IndexLimits) -> SortedRun:
     """A run of what a tail holds."""
+    with no_fork_in_libraries():
+        tables = tail.tables()
     return _written(
         content_id,
         folder,
-        tail.tables(),
+        tables,
         limits,
         first_position=tail.first_position,
         last_position=tail.last_position,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from xxhash import xxh3_64
 
+from eventstore.log.forking import no_fork_in_libraries
 from eventstore.projections.index_tables import TABLES
 from eventstore.projections.limits import IndexLimits
 from eventstore.projections.run_file import RunFile
@@ -50,7 +51,8 @@ def mergeable(runs: Sequence[SortedRun], records_max: int) -> list[SortedRun]:
 
 def merge_runs(runs: Sequence[SortedRun], path: Path, limits: IndexLimits) -> SortedRun:
     """One run of neighbours, oldest first."""
-    from eventstore.projections.run_writing import write_tables
+    with no_fork_in_libraries():
+        from eventstore.projections.run_writing import write_tables
 
     metadata = msgspec.structs.replace(
         runs[-1].metadata,
@@ -66,7 +68,11 @@ def _merged(runs: Sequence[SortedRun], at_once: int) -> Iterator[tuple[int, Rows
         having = [run.file for run in runs if table in run.file.tables.layouts]
         if having:
             copied = [_CopiedTable(file, table) for file in having]
-            yield table, _merged_rows(copied, at_once)
+            with no_fork_in_libraries():
+                rows = _merged_rows(copied, at_once)
+            yield table, rows
+            # Before the next ones are made.
+            del rows
             for each in copied:
                 each.check()
 

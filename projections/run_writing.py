@@ -15,6 +15,7 @@ import pyarrow.compute as compute
 from xxhash import xxh3_64, xxh3_64_intdigest
 
 from eventstore.log.columns import release_unused
+from eventstore.log.forking import no_fork_in_libraries
 from eventstore.log.turns import give_turn
 from eventstore.projections.cache_file import written_whole
 from eventstore.projections.limits import LIMITS, IndexLimits
@@ -121,22 +122,23 @@ def _write_table(file: IO[bytes], rows: Rows, seed: int, at_once: int) -> Layout
     length, values_checksum = 0, xxh3_64(seed=seed)
     for start in range(0, count, at_once):
         end = min(start + at_once, count)
-        positions, found = rows.part(start, end)
-        offsets, values = _binary_buffers(found)
-        numbers = memoryview(array("q", [0]) * (width * (end - start)))
-        numbers[::width] = _int64s(keys[start:end])
-        numbers[1::width] = _int64s(positions)
-        if rows.are_ids:
-            numbers[2::width] = values.cast("q")
-        else:
-            numbers[2::width] = array("q", [length + offset for offset in offsets[:-1]])
-            sums = _value_checksums(keys, start, positions, offsets, values, seed)
-            numbers[3::width] = memoryview(sums).cast("B").cast("q")
-            file.seek(values_at + length)
-            file.write(values)
-            values_checksum.update(values)
-            length += len(values)
-        entries.write(numbers.cast("B"))
+        with no_fork_in_libraries():
+            positions, found = rows.part(start, end)
+            offsets, values = _binary_buffers(found)
+            numbers = memoryview(array("q", [0]) * (width * (end - start)))
+            numbers[::width] = _int64s(keys[start:end])
+            numbers[1::width] = _int64s(positions)
+            if rows.are_ids:
+                numbers[2::width] = values.cast("q")
+            else:
+                numbers[2::width] = array("q", [length + offset for offset in offsets[:-1]])
+                sums = _value_checksums(keys, start, positions, offsets, values, seed)
+                numbers[3::width] = memoryview(sums).cast("B").cast("q")
+                file.seek(values_at + length)
+                file.write(values)
+                values_checksum.update(values)
+                length += len(values)
+            entries.write(numbers.cast("B"))
     file.seek(values_at + length)
     file.write(bytes(-length % NUMBER_BYTES))
     after = file.tell()
@@ -232,10 +234,11 @@ def _are_gapless(keys: pa.Array, at_once: int) -> bool:
     if spread >= len(keys):
         return False
     for start in range(0, len(keys), at_once):
-        some = keys[start : start + at_once + 1]
-        steps = compute.subtract(some[1:], some[:-1])
-        if compute.any(compute.greater(steps, 1)).as_py():
-            return False
+        with no_fork_in_libraries():
+            some = keys[start : start + at_once + 1]
+            steps = compute.subtract(some[1:], some[:-1])
+            if compute.any(compute.greater(steps, 1)).as_py():
+                return False
     return True
 
 
@@ -246,16 +249,17 @@ def _directory(keys: pa.Array, lowest: int, highest: int, at_once: int) -> tuple
         shift += 1
     rows = array("i", [0])
     for start in range(0, len(keys), at_once):
-        buckets = _divided(keys[start : start + at_once], lowest, shift)
-        runs = compute.run_end_encode(buckets, run_end_type=pa.int32())
-        # What is known of the first of them, if it began among the keys before, changes.
-        del rows[runs.values[0].as_py() + 1 :]
-        numbers = pa.array(range(len(rows) - 1, runs.values[-1].as_py() + 1), pa.uint64())
-        # An empty bucket ends where the one before it does.
-        ends = runs.run_ends.take(compute.index_in(numbers, value_set=runs.values))
-        ends = compute.fill_null_forward(ends).fill_null(0)
-        ends = compute.add(ends, pa.scalar(start, pa.int32()))
-        rows.frombytes(memoryview(ends.buffers()[1]))
+        with no_fork_in_libraries():
+            buckets = _divided(keys[start : start + at_once], lowest, shift)
+            runs = compute.run_end_encode(buckets, run_end_type=pa.int32())
+            # What is known of the first of them, if it began among the keys before, changes.
+            del rows[runs.values[0].as_py() + 1 :]
+            numbers = pa.array(range(len(rows) - 1, runs.values[-1].as_py() + 1), pa.uint64())
+            # An empty bucket ends where the one before it does.
+            ends = runs.run_ends.take(compute.index_in(numbers, value_set=runs.values))
+            ends = compute.fill_null_forward(ends).fill_null(0)
+            ends = compute.add(ends, pa.scalar(start, pa.int32()))
+            rows.frombytes(memoryview(ends.buffers()[1]))
     return shift, rows.tobytes()
 
 
@@ -268,8 +272,9 @@ def _filter(keys: pa.Array, lowest: int, highest: int, at_once: int) -> tuple[in
         shift += 1
     bits = bytearray(NUMBER_BYTES * ((spread >> shift) // (8 * NUMBER_BYTES) + 1))
     for start in range(0, len(keys), _ROWS_PER_TURN):
-        for slot in _divided(keys[start : start + _ROWS_PER_TURN], lowest, shift).to_pylist():
-            bits[slot >> 3] |= 1 << (slot & 7)
+        with no_fork_in_libraries():
+            for slot in _divided(keys[start : start + _ROWS_PER_TURN], lowest, shift).to_pylist():
+                bits[slot >> 3] |= 1 << (slot & 7)
         give_turn()
     return shift, bytes(bits)
 

@@ -23,7 +23,7 @@ from eventstore.errors import (
     InvalidArgumentError,
 )
 from eventstore.log import Log, Progress
-from eventstore.log.forking import renew_in_children
+from eventstore.log.forking import made_in_steps, no_fork_in_libraries, renew_in_children
 from eventstore.log.os_errors import translating
 from eventstore.long_work import long_work
 from eventstore.projections.ending import answer_in_time
@@ -159,9 +159,11 @@ class Tables:
         """
         assert self._path is not None
         with self._mutex:
-            opened = open_tables_in_file(self._log, self._path)
+            with no_fork_in_libraries():
+                opened = open_tables_in_file(self._log, self._path)
+                if isinstance(opened, OpenedTables):
+                    self._take(opened)
             if isinstance(opened, OpenedTables):
-                self._take(opened)
                 self._fold_log(upto, progress, end=upto)
             return self._folded_position
 
@@ -294,7 +296,8 @@ class Tables:
 
     def close(self) -> None:
         """Close the database. The next call opens it again."""
-        with self._mutex:
+        # A child that is forked meanwhile has to know what its parent has open.
+        with self._mutex, no_fork_in_libraries():
             opened, self._opened = self._opened, None
             if opened is not None:
                 opened.close()
@@ -302,10 +305,11 @@ class Tables:
     def _connection(self) -> duckdb.DuckDBPyConnection:
         if self._opened is not None:
             return self._opened.connection
-        if self._is_child:
-            return self._take(open_tables_apart(self._log))
-        opening = open_tables_to_read if self._read_only else open_tables
-        return self._take(opening(self._log, self._path))
+        with no_fork_in_libraries():
+            if self._is_child:
+                return self._take(open_tables_apart(self._log))
+            opening = open_tables_to_read if self._read_only else open_tables
+            return self._take(opening(self._log, self._path))
 
     def _is_now(self, position: int) -> bool:
         """Whether the tables are folded up to a position and no further."""
@@ -361,7 +365,8 @@ class Tables:
         if end - start > FOLDED_ROWS_MAX:
             _LOGGER.info("folding positions %d to %d into the projections", start + 1, end)
         while self._folded_position < upto:
-            for batch in merged(self._log.scan(self._folded_position, end, FOLDED_COLUMNS)):
+            found = self._log.scan(self._folded_position, end, FOLDED_COLUMNS)
+            for batch in made_in_steps(merged(found)):
                 if not self._fold_batch(batch):
                     # Another object of this process was faster.
                     before = self._folded_position
@@ -391,7 +396,8 @@ class Tables:
             "position": last_position,
             "recorded_at": self._log.recorded_at(last_position),
         }
-        with writing_to(None if self._opened is None else self._opened.path):
+        path = None if self._opened is None else self._opened.path
+        with writing_to(path), no_fork_in_libraries():
             folds.start()
             try:
                 is_moved = self._fold_in_transaction(batch, moved)

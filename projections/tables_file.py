@@ -46,6 +46,9 @@ left_to_the_parent: Final[list[object]] = []
 _left_paths: Final[set[Path]] = set()
 """The files of these, which DuckDB would take to be open in this process."""
 
+_opening = threading.RLock()
+"""Otherwise one thread takes what another is making for a useless file."""
+
 _WRITE_ERRORS: Final = (
     errno.ENOSPC,
     errno.EDQUOT,
@@ -113,9 +116,18 @@ class OpenedTables:
         self._close()
 
     def _close(self) -> None:
-        self.connection.close()
+        with no_fork_in_libraries():
+            self.connection.close()
         if self.temporary is not None:
             self.temporary.close()
+
+
+def _after_fork_in_child() -> None:
+    global _opening
+    _opening = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def open_tables(log: Log, path: Path | None) -> OpenedTables:
@@ -152,8 +164,7 @@ def open_tables_in_file(log: Log, path: Path) -> OpenedTables | errors.StatusErr
         return None
     try:
         make_cache_folder(folder, log)
-        # One at a time: otherwise one thread takes what another is making for a useless file.
-        with no_fork_in_libraries():
+        with no_fork_in_libraries(), _opening:
             opened = _persisted(log, path) if _is_openable(path) else None
             if opened is not None:
                 return opened
@@ -180,7 +191,7 @@ def open_tables_to_read(log: Log, path: Path | None) -> OpenedTables:
         path = path.resolve()
         if path in _left_paths:
             return open_tables_apart(log)
-        with contextlib.suppress(duckdb.Error):
+        with contextlib.suppress(duckdb.Error), no_fork_in_libraries():
             connection = _connected(log, str(path), read_only=True)
             if _is_usable(connection, log, path):
                 return OpenedTables(connection, path)

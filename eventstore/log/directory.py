@@ -406,6 +406,8 @@ class DirectoryLog(DirectoryReader):
             if self._sealer is None:
                 from concurrent.futures import ThreadPoolExecutor
 
+                # Here, that nothing is imported in the thread before forks wait for it.
+                no_fork_in_libraries()
                 self._sealer = ThreadPoolExecutor(1, thread_name_prefix="eventstore-sealer")
             self._sealer.submit(work)
             return True

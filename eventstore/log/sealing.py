@@ -15,6 +15,7 @@ from uuid import UUID
 import msgspec
 
 from eventstore import errors
+from eventstore.log.forking import made_in_steps, no_fork_in_libraries
 from eventstore.log.ipc_message import UndecodableError
 from eventstore.log.ipc_stream import (
     Ending,
@@ -155,9 +156,10 @@ def write_parquet(
             use_dictionary=_DICTIONARY_COLUMNS,
             write_page_checksum=True,
         ) as writer:
-            for group in chain.from_iterable(map(derived_batches, batches)):
-                writer.write_batch(group.replace_schema_metadata(metadata), ROWS_PER_GROUP)
-                written.append(_packed(group))
+            for group in made_in_steps(chain.from_iterable(map(derived_batches, batches))):
+                with no_fork_in_libraries():
+                    writer.write_batch(group.replace_schema_metadata(metadata), ROWS_PER_GROUP)
+                    written.append(_packed(group))
                 del group
                 release_unused()
         if not _reads_back(path, written):
@@ -204,8 +206,9 @@ def _reads_back(path: Path, written: Sequence[pa.Buffer]) -> bool:
         if file.num_row_groups != len(written):
             return False
         for group, packed in enumerate(written):
-            if not _is_group(file.read_row_group(group, use_threads=False), _unpacked(packed)):
-                return False
+            with no_fork_in_libraries():
+                if not _is_group(file.read_row_group(group, use_threads=False), _unpacked(packed)):
+                    return False
             release_unused()
     return True
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -252,3 +254,48 @@ def test_a_grandchild_works_too(tmp_path: Path) -> None:
 
         _in_child(work)
         assert len(store.get_artifacts()) == 4
+
+
+def test_a_child_forked_while_a_thread_first_uses_arrow_uses_it_too(tmp_path: Path) -> None:
+    """Arrow imports pandas then, under a lock of its own."""
+    program = """
+import os, signal, sys, threading, time, types
+import eventstore
+from eventstore.log import forking
+from eventstore.proto import metadata_store_pb2 as mlmd
+
+is_importing, is_waited_for = threading.Event(), threading.Event()
+
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "pandas" and not is_importing.is_set():
+            is_importing.set()
+            is_waited_for.wait(10)
+
+def sleep(seconds):
+    is_waited_for.set()
+    time.sleep(seconds)
+
+sys.meta_path.insert(0, Finder)
+forking.time = types.SimpleNamespace(sleep=sleep, monotonic=time.monotonic)
+store = eventstore.open(sys.argv[1])
+kind = store.put_artifact_type(mlmd.ArtifactType(name="T"))
+store.put_artifacts([mlmd.Artifact(type_id=kind) for _ in range(17_000)])
+assert is_importing.wait(30)
+child = os.fork()
+if not child:
+    signal.alarm(30)
+    options = eventstore.ListOptions(limit=2, filter_query="type_id > 1")
+    os._exit(len(store.get_artifacts(options)))
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+store.close()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "store"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

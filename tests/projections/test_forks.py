@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import pytest
 
-from eventstore.log import DirectoryLog
+from eventstore.log import DirectoryLog, columns, forking, sealing
 from eventstore.projections import (
     Projections,
     projections,
+    run_batches,
+    run_merging,
+    run_writing,
     table_writing,
     tables_file,
 )
-from eventstore.projections.limits import IndexLimits
+from eventstore.projections.limits import IndexLimits, Limits
 from eventstore.projections.point_index import PointIndex
 from eventstore.projections.tables import Tables
 from tests.builders import ARTIFACTS, append, draft
@@ -137,3 +143,57 @@ def test_nobody_folds_in_a_new_child(monkeypatch: pytest.MonkeyPatch) -> None:
     folds.after_fork_in_child()
     assert (folds.started, folds.finished, writers) == (2, 2, {})
     assert folds._mutex is not mutex
+
+
+def test_the_background_keeps_forks_from_each_of_its_steps_in_libraries(
+    log: DirectoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child could use Arrow or DuckDB no more: the lock of an import is held there for ever."""
+    found: set[tuple[str, bool]] = set()
+
+    def watch(owner: Any, name: str) -> None:
+        watched: Callable[..., object] = getattr(owner, name)
+
+        def noted(*arguments: Any, **options: Any) -> object:
+            if threading.current_thread().name.startswith("eventstore-"):
+                found.add((name, threading.get_ident() in forking._in_libraries))
+            return watched(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, noted)
+
+    def close(opened: tables_file.OpenedTables) -> None:
+        connection = opened.connection
+        opened.connection = SimpleNamespace(close=connection.close)  # type: ignore[assignment]
+        watch(opened.connection, "close")
+        closed(opened)
+
+    closed = tables_file.OpenedTables._close
+    monkeypatch.setattr(tables_file.OpenedTables, "_close", close)
+    steps = [
+        (columns, "with_derived_columns"),
+        (sealing, "_packed"),
+        (sealing, "_is_group"),
+        (run_batches, "run_batch"),
+        (run_merging, "_merged_rows"),
+        (run_writing, "_value_checksums"),
+        (run_writing, "_divided"),
+        (tables_file, "_connected"),
+        (Tables, "_take"),
+        (Tables, "_fold_in_transaction"),
+    ]
+    for owner, name in steps:
+        watch(owner, name)
+    limits = Limits(background_records=5, index=IndexLimits(tail_records_max=5))
+    made = Projections(log, limits)
+    made.catch_up()
+    log._rotate()
+    assert log._sealer is not None
+    log._sealer.shutdown()
+    log._sealer = None
+    for number in range(20, 32):
+        made.add(append(log, draft(number)))
+    thread = made._background._thread
+    if thread is not None:
+        thread.join()
+    made.close()
+    assert found == {("close", True), *((name, True) for _, name in steps)}
