@@ -11,7 +11,6 @@ from typing import Final
 from eventstore.late_logger import late_logger
 from eventstore.log import Log
 from eventstore.log.forking import no_fork_in_libraries, renew_in_children
-from eventstore.log.housekeeping import housekeeping_lock
 
 _LOGGER = late_logger("eventstore.projections")
 
@@ -91,13 +90,12 @@ class BackgroundFolding:
                 from eventstore.projections.tables import Tables
             for sealed, _ in self._log.dense_ends(self._folded):
                 # Closed after each: what DuckDB took for one it would keep besides.
-                with housekeeping_lock():
-                    tables = Tables(self._log, self._path)
-                    try:
-                        self._folded = tables.fold_in_file(sealed, self._go_on)
-                    finally:
-                        tables.close()
-                        release_unused()
+                tables = Tables(self._log, self._path)
+                try:
+                    self._folded = tables.fold_in_file(sealed, self._go_on)
+                finally:
+                    tables.close()
+                    release_unused()
                 if self._folded < sealed:
                     # Another process has it.
                     return

@@ -20,7 +20,6 @@ from eventstore.errors import DataLossError, StatusError
 from eventstore.late_logger import late_logger
 from eventstore.log import Commit, Log, Progress, content_id
 from eventstore.log.forking import no_fork_in_libraries, renew_in_children
-from eventstore.log.housekeeping import housekeeping_lock
 from eventstore.log.os_errors import translated, translating
 from eventstore.projections.cache_file import make_cache_folder
 from eventstore.projections.index_look_ups import Level, LevelLookUps
@@ -41,8 +40,6 @@ _LOGGER = late_logger("eventstore.projections")
 
 _FROZEN_TAILS_MAX = 4
 _REPAIRS_MAX = 4
-_LOOK_SECONDS = 0.05
-"""How often a merge that others keep waiting looks whether there is something better to do."""
 
 
 class PointIndex(LevelLookUps):
@@ -254,33 +251,22 @@ class PointIndex(LevelLookUps):
 
                 self._replace([frozen], [tail_run(self._content_id, folder, frozen, self._limits)])
             while merging := mergeable(self._runs(), self._limits.run_records_max):
-                lock = housekeeping_lock()
-                while not lock.acquire(timeout=_LOOK_SECONDS):
-                    if any(isinstance(level, Tail) for level in self._levels[:-1]):
-                        # Another frozen tail comes first: puts wait when there are many.
-                        return
+                path = run_path(folder, merging[0].first_position, merging[-1].last_position)
                 try:
-                    self._merge(merging, folder)
-                finally:
-                    lock.release()
+                    merged = merge_runs(merging, path, self._limits)
+                except DamagedRunError as error:
+                    self._repair(error)
+                    continue
+                if self._replace(merging, [merged]):
+                    for run in merging:
+                        if run.path.parent == folder:
+                            run.path.unlink(missing_ok=True)
         except OSError as error:
             # A full disk or the like: no fault of the program.
             _LOGGER.warning("writing the point index in %s failed: %s", folder, error)
         except Exception:
             # The frozen tail keeps answering; the next process folds the log again.
             _LOGGER.exception("writing the point index of %s failed", self._log.name)
-
-    def _merge(self, merging: Sequence[SortedRun], folder: Path) -> None:
-        path = run_path(folder, merging[0].first_position, merging[-1].last_position)
-        try:
-            merged = merge_runs(merging, path, self._limits)
-        except DamagedRunError as error:
-            self._repair(error)
-            return
-        if self._replace(merging, [merged]):
-            for run in merging:
-                if run.path.parent == folder:
-                    run.path.unlink(missing_ok=True)
 
     def _replace(self, replaced: Sequence[Level], runs: Sequence[SortedRun]) -> bool:
         """Replace levels by runs; False when the levels are no longer there."""

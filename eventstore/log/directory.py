@@ -21,7 +21,6 @@ from eventstore.log.file_lock import exclusive, is_at
 from eventstore.log.followed_directory import opened
 from eventstore.log.followed_segment import Held
 from eventstore.log.forking import no_fork_in_libraries
-from eventstore.log.housekeeping import housekeeping_lock
 from eventstore.log.log import (
     Answer,
     PositionConflictError,
@@ -473,8 +472,7 @@ class DirectoryLog(DirectoryReader):
                 import pyarrow.parquet  # noqa: F401
 
                 import eventstore.log.columns  # noqa: F401
-            with housekeeping_lock():
-                self._seal_closed()
+            self._seal_closed()
         except Exception:
             # The closed segment stays valid as it is; the next rotation or seal tries again.
             _LOGGER.exception("sealing in %s failed", self.directory)
