@@ -256,7 +256,9 @@ import eventstore
 with eventstore.open({os.fspath(_store(tmp_path))!r}) as store:
     assert [a.uri for a in store.get_artifacts_by_id([7, 1501])] == ["of 7", "of 1501"]
 """
-    assert _loaded(code, HEAVY | COMMAND_LINES | LIBRARY | REQUESTS) == []
+    # Of the packages that are needed, an old msgspec imports json.
+    by_packages = _loaded("import google.protobuf.message, msgspec, xxhash", LIBRARY)
+    assert _loaded(code, HEAVY | COMMAND_LINES | LIBRARY | REQUESTS) == by_packages
 
 
 def test_a_put_loads_nothing_heavy(tmp_path: Path) -> None:
