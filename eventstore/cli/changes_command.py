@@ -79,8 +79,9 @@ def changes_command(
 ) -> None:
     """Show what was put between two moments, commit by commit, the newest first.
 
-    --since with a position means after it, with a day from its start. KIND is as for `eventstore
-    history`.
+    --since with a position means after it, with a day from its start. A position inside a commit
+    stands for the end of the one before, so that commits are shown whole. KIND is as for
+    `eventstore history`.
     """
     with opened_store(directory) as store:
         for name in types:

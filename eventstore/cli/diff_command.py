@@ -72,9 +72,10 @@ def diff_command(
     with opened_store(directory) as store:
         moments = first.upto(), None if second is None else second.upto()
         for moment in (first, second):
-            if moment is not None and moment.number is None:
+            if moment is not None:
+                said = moment.text if moment.number is None else None
                 position = position_of(
-                    store.log, moment.upto(), or_start=moment is first, said=moment.text
+                    store.log, moment.upto(), or_start=moment is first, said=said
                 )
                 if position:
                     said_back(store.log, moment, position, output)

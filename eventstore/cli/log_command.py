@@ -71,7 +71,9 @@ def log_command(
 ) -> None:
     """Show the records of a store, the newest first.
 
-    KIND is as for `eventstore history`.
+    --since with a position means after it, with a day from its start. A position inside a commit
+    stands for the end of the one before, as for `eventstore changes`; with --after and --upto it
+    stands for itself. KIND is as for `eventstore history`.
     """
     with opened_store(directory) as store:
         _check(store.log_position(), after, upto)

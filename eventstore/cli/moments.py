@@ -13,7 +13,6 @@ from eventstore.cli.help import nearest
 from eventstore.cli.results import Output, note
 from eventstore.log import Log
 from eventstore.metadata_store.metadata_store import AsOfStore, MetadataStore
-from eventstore.moments import MILLISECONDS_MIN
 
 _AGO = re.compile(r"(\d+) (second|minute|hour|day|week)s? ago")
 _POSIX_NAME = r"([A-Za-z]{3,}|<[A-Za-z0-9+-]{3,}>)"
@@ -37,11 +36,6 @@ class Moment(Struct, frozen=True):
     number: int | None = None
     start: datetime | None = None
     end: datetime | None = None
-
-    @property
-    def is_position(self) -> bool:
-        """Whether it is a position, and no milliseconds."""
-        return self.number is not None and self.number < MILLISECONDS_MIN
 
     def upto(self) -> int | datetime:
         """For reads up to it and as of it: the end of a day, or now if that is earlier."""

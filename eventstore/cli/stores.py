@@ -41,22 +41,15 @@ def positions_between(
 ) -> tuple[int, int]:
     """After which and up to which position records were put between moments; without moments all.
 
-    A position stands for itself, be it inside a commit. Raises InvalidArgumentError for moments
-    beyond the log, in the wrong order, and for `until` before the first commit.
+    Raises InvalidArgumentError for moments beyond the log, in the wrong order, and for `until`
+    before the first commit.
     """
-    after, upto = range_of(
+    return range_of(
         store.log,
         None if since is None else since.before(),
         None if until is None else until.upto(),
         said=(None if since is None else since.text, None if until is None else until.text),
     )
-    if since is not None and since.is_position:
-        assert since.number is not None
-        after = since.number
-    if until is not None and until.is_position:
-        assert until.number is not None
-        upto = until.number
-    return after, upto
 
 
 def windows(after: int, upto: int) -> Iterator[tuple[int, int]]:

@@ -113,3 +113,33 @@ def test_verify_says_which_checkpoint_held(store: Path, tmp_path: Path) -> None:
     assert (held["signer"], held["size"], held["root"]) == ("ana@example.com", int(size), root)
     for name in ("recorded_at", "signed_at"):
         assert datetime.fromisoformat(held[name]).tzinfo is not None
+
+
+def test_a_position_inside_a_commit_stands_for_the_end_of_the_one_before(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    with eventstore.open(store) as opened:
+        type_id, _, _ = put_types(opened)
+        opened.put_artifacts([artifact(type_id, name=name) for name in ("one", "two", "three")])
+        opened.put_artifacts([artifact(type_id, name="four")])
+        newest = opened.log_position()
+    before, inside, end = newest - 4, newest - 2, newest - 1
+
+    def positions(*options: object) -> list[int]:
+        records = run("log", store, *options, "--json", "--reverse").out.splitlines()
+        shown = run("changes", store, *options, "--json", "--reverse").out.splitlines()
+        commits = [(c["first_position"], c["last_position"]) for c in map(json.loads, shown)]
+        found = [int(json.loads(record)["position"]) for record in records]
+        assert found == [n for first, last in commits for n in range(first, last + 1)]
+        return found
+
+    assert positions("--since", inside) == [*range(before + 1, newest + 1)]
+    assert positions("--until", inside) == [*range(1, before + 1)]
+    assert positions("--since", end, "--until", newest) == [newest]
+    assert positions("--since", inside, "--until", inside) == []
+    for options, meant in (((inside,), 1), ((inside, newest), 1), ((before, inside), 1)):
+        said = run("diff", store, *options)
+        assert said.code == 0
+        assert said.err.count(f"As of {inside}: position {before}, recorded at ") == meant
+    assert run("diff", store, before, end).err == ""
+    for command in ("changes", "log"):
+        assert "inside a commit" in " ".join(run(command, "--help").out.split())
