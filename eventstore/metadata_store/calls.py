@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -256,15 +257,18 @@ def check_given(name: str, value: object) -> None:
 def checked_limit(list_options: ListOptions) -> int | None:
     """How many nodes are asked for, None for all.
 
-    Raises InvalidArgumentError for a negative limit, TypeError for one that is no integer.
+    Raises InvalidArgumentError for a limit below 1, and TypeError for one that is no integer. As in
+    MLMD, an infinite one and NaN are none. Other floats from 100 on raise here always, and there
+    only once there are so many nodes.
     """
-    if not list_options.limit:
+    limit = list_options.limit
+    if not limit:
         return None
-    if list_options.limit < 0:
-        raise errors.InvalidArgumentError(
-            f"limit is {list_options.limit}: use a positive number, or None for all"
-        )
-    return as_integer(list_options.limit)
+    if limit < 1:
+        raise errors.InvalidArgumentError(f"limit is {limit}: use 1 or more, or None for all")
+    if isinstance(limit, float) and not math.isfinite(limit):
+        return None
+    return as_integer(limit)
 
 
 def list_operation(list_options: ListOptions) -> mlmd.ListOperationOptions:

@@ -48,6 +48,11 @@ ODD = {
     "a type": mlmd.ArtifactType(name="P"),
     "options": ml_metadata.ListOptions(),
     "a limit below zero": ml_metadata.ListOptions(limit=-1),
+    "a limit below one": ml_metadata.ListOptions(limit=0.5),
+    "a limit amid numbers": ml_metadata.ListOptions(limit=2.5),
+    "a limit that is no number": ml_metadata.ListOptions(limit=float("nan")),
+    "no limit": ml_metadata.ListOptions(limit=float("inf")),
+    "a limit below all": ml_metadata.ListOptions(limit=float("-inf")),
 }
 RIGHT = {
     "artifact_type": mlmd.ArtifactType(name="Q"),

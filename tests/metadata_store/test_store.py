@@ -177,8 +177,9 @@ def test_pages_are_stable_while_others_write(store: eventstore.MetadataStore) ->
 
 def test_bad_list_options(store: eventstore.MetadataStore) -> None:
     put_types(store)
-    with pytest.raises(errors.InvalidArgumentError, match="limit is -1"):
-        store.get_artifacts(ListOptions(limit=-1))
+    for limit in (-1, 0.5, float("-inf")):
+        with pytest.raises(errors.InvalidArgumentError, match=f"limit is {limit}"):
+            store.get_artifacts(ListOptions(limit=limit))  # type: ignore[arg-type]
     for options in (
         mlmd.ListOperationOptions(max_result_size=0),
         mlmd.ListOperationOptions(next_page_token="!"),
