@@ -49,6 +49,11 @@ def export_command(
         output = replace(output, file=None if str(file) == "-" else file, says_where=True)
     if not output.says_where:
         raise click.UsageError("say FILE, or - for standard output")
+    if output.form != "text" and output.file is None:
+        raise click.UsageError(
+            f"leave --{output.form} out: the records are lines of JSON by themselves; or name a "
+            f"FILE, of which --{output.form} tells"
+        )
     output.check()
     with opened_store(directory) as opened:
         end = store_as_of(opened, as_of, output).log_position()

@@ -68,6 +68,15 @@ def test_what_replaces_a_file_has_its_mode_before_it_has_content(
     assert file.read_bytes() == b"x"
 
 
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_an_export_to_standard_output_tells_of_no_file(store: Path, form: str) -> None:
+    done = run("export", store, "-", f"--{form}")
+    assert (done.code, done.out) == (2, "")
+    said = " ".join(done.err.split())
+    assert f"leave --{form} out: the records are lines of JSON by themselves" in said
+    assert f"name a FILE, of which --{form} tells" in said
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_what_replaces_a_file_has_its_owner(store: Path, tmp_path: Path) -> None:
     file = tmp_path / "out"
