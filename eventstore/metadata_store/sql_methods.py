@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventstore.errors import FailedPreconditionError, InvalidArgumentError, OutOfRangeError
 from eventstore.log.kinds import CONTEXT, NODE_KINDS
-from eventstore.metadata_store.calls import checked_limit, list_operation
+from eventstore.metadata_store.calls import as_integer, checked_limit, list_operation
 from eventstore.metadata_store.source import SourceMethods
 
 if TYPE_CHECKING:
@@ -157,8 +157,8 @@ class SqlMethods(SourceMethods):
         """How a listing would be answered now, and the SQL if it takes a query.
 
         `kind` is `artifact`, `execution` or `context`, and `context_id` that of a listing by
-        context. Nothing is run or folded for it. Raises InvalidArgumentError for what the listing
-        would refuse, and for another kind.
+        context. Nothing is run or folded for it. Raises what the listing would raise, and
+        InvalidArgumentError for another kind and for no options, without which nothing is listed.
 
         >>> store.explain(eventstore.ListOptions(filter_query="name = 'churn'")).reason
         'look-up by name'
@@ -166,12 +166,20 @@ class SqlMethods(SourceMethods):
         'scan'
         """
         from eventstore.store.pages import listing_of
+        from eventstore.store.snapshot import distinct_ids
 
         kinds = {known.name: known for known in NODE_KINDS}
         if kind not in kinds or (context_id is not None and kind == CONTEXT.name):
             raise InvalidArgumentError(
                 f"kind={kind!r}: use artifact, execution or, without a context_id, context"
             )
+        if list_options is None:
+            raise InvalidArgumentError(
+                "list_options=None: without options all nodes are read by id, which needs no plan; "
+                "pass ListOptions()"
+            )
+        if context_id is not None:
+            [context_id] = distinct_ids([as_integer(context_id)])
         limit, options = checked_limit(list_options), list_operation(list_options)
         snapshot = self._source.snapshot()
         listing = listing_of(snapshot, kinds[kind], options, limit=limit, context_id=context_id)

@@ -267,6 +267,21 @@ def test_what_cannot_be_listed_is_not_explained(
         store.explain(options, **said)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("context_id", "raised"), [("1", TypeError), (2**63, ValueError)])
+def test_what_is_no_context_id_is_not_explained(
+    store: eventstore.MetadataStore, context_id: object, raised: type[Exception]
+) -> None:
+    with pytest.raises(raised):
+        store.get_artifacts_by_context(context_id, ListOptions())  # type: ignore[arg-type]
+    with pytest.raises(raised):
+        store.explain(ListOptions(), context_id=context_id)  # type: ignore[arg-type]
+
+
+def test_what_asks_for_no_list_has_no_explanation(store: eventstore.MetadataStore) -> None:
+    with pytest.raises(errors.InvalidArgumentError, match=r"list_options=None: .* ListOptions\(\)"):
+        store.explain(None)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(("limit", "is_sorted"), [(100, False), (101, True)])
 def test_the_newest_of_many_come_in_order(
     store: eventstore.MetadataStore, limit: int, is_sorted: bool
