@@ -26,9 +26,12 @@ def shown_struct(value: Any) -> Any:
 
 
 def _struct_number(number: float) -> float | int:
-    """A number of a Struct, which has one kind of them: 3 is what was put as 3, or as 3.0."""
-    is_exact = number.is_integer() and abs(number) < 2**53
-    return int(number) if is_exact and (number or math.copysign(1, number) > 0) else number
+    """A number of a Struct, which has one kind of them: 3 is what was put as 3, or as 3.0.
+
+    From 2^63 on, where no integer of a store is, it keeps the short form of a double.
+    """
+    is_whole = number.is_integer() and abs(number) < 2**63
+    return int(number) if is_whole and (number or math.copysign(1, number) > 0) else number
 
 
 def _with_struct_numbers(value: Any) -> Any:

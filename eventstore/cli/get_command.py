@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 import eventstore
 from eventstore.answers import Explanation
@@ -203,6 +203,8 @@ def _explain(explanation: Explanation, output: Output) -> None:
     shown = {name: value for name, value in said.items() if value not in (None, {})}
     if explanation.sql is not None:
         shown["sql"] = " ".join(explanation.sql.splitlines())
+    # Whole, so that the query can be pasted.
+    output = replace(output, is_wrapped=False)
     output.grid(Grid(("field", "value"), list(shown.items())), objects=lambda: [explanation])
 
 

@@ -71,6 +71,8 @@ class Output(Struct, frozen=True):
     force: bool = False
     grows: bool = False
     """Whether --output's file is there from the start, and each line of it at once."""
+    is_wrapped: bool = True
+    """Whether text is laid out for the terminal; if not, it is whole, as in a pipe."""
     says_where: bool = False
     """Whether --output was given, be it for standard output."""
 
@@ -191,8 +193,8 @@ class Output(Struct, frozen=True):
             yield _Written(stream, is_terminal=False)
 
     def width(self) -> int | None:
-        """The terminal's width; None where the result goes elsewhere."""
-        if self.file is not None or not sys.stdout.isatty():
+        """The terminal's width; None where the result goes elsewhere, or is not laid out for it."""
+        if not self.is_wrapped or self.file is not None or not sys.stdout.isatty():
             return None
         return _columns()
 

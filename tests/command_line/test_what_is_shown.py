@@ -157,6 +157,28 @@ def test_whole_numbers_of_a_struct_are_shown_as_such(
     assert [name for name, text in shown.items() if '{"a":2,"b":[1.5,7]}' not in text] == []
 
 
+@pytest.mark.parametrize("number", [2**53 - 1, 2**53, 2**60, -(2**62), 10**16])
+def test_whole_numbers_of_a_struct_are_whole_as_far_as_int64(tmp_path: Path, number: int) -> None:
+    with eventstore.open(tmp_path / "store") as opened:
+        type_id = opened.put_artifact_type(mlmd.ArtifactType(name="t"))
+        artifact = mlmd.Artifact(type_id=type_id, name="a")
+        artifact.custom_properties["s"].struct_value.update({"n": number, "beyond": 2.0**63})
+        opened.put_artifacts([artifact])
+    shown = f'{{"beyond":9.223372036854776e18,"n":{number}}}'
+    for form in ((), ("--json",)):
+        assert shown in run("get", tmp_path / "store", "artifact", 1, *form).out
+
+
+def test_sql_is_explained_whole_on_any_terminal(store: Path) -> None:
+    condition = " OR ".join(f"name LIKE '%{number}'" for number in range(40))
+    command = ("list", store, "artifact", "--filter", condition, "--explain")
+    explained = json.loads(run(*command, "--json").out)
+    sql = " ".join(explained["sql"].splitlines())
+    assert len(sql) > 1_000
+    for width in (40, 80, 200):
+        assert f"  {sql}\n" in run(*command, width=width).out
+
+
 def test_bytes_are_base64_in_every_json(tmp_path: Path) -> None:
     content = bytes(range(256))
     with eventstore.open(tmp_path / "store") as opened:
