@@ -66,8 +66,9 @@ class BackgroundFolding:
 
     @contextlib.contextmanager
     def halted(self) -> Iterator[None]:
-        """Nothing is being folded in the block."""
+        """Nothing is being folded in the block, after which the file may hold less than before."""
         self.halt()
+        self._folded = 0
         try:
             yield
         finally:
@@ -83,7 +84,14 @@ class BackgroundFolding:
             thread.join()
 
     def _fold(self) -> None:
+        thread = threading.current_thread()
+        with self._mutex:
+            # Who began it was interrupted before noting it; another may have begun since.
+            self._thread = self._thread or thread
+            if self._thread is not thread:
+                return
         try:
+            self._go_on(0, 0)
             # Not at the top: who puts little needs no DuckDB.
             with no_fork_in_libraries():
                 from eventstore.log.columns import release_unused

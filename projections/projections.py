@@ -117,7 +117,7 @@ class Projections:
         """Fold all anew where content has changed that was folded, as the log knows by now."""
         if self.index.content_epoch == self._log.content_epoch:
             return
-        with self._mutex:
+        with self._background.halted(), self._mutex:
             if self.index.content_epoch != self._log.content_epoch:
                 self._bases, self._planner = BaseCheck(self._log), None
                 if self._tables is not None:

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from eventstore.log import DirectoryLog
+from eventstore.log import DirectoryLog, content_id
 from eventstore.projections import Projections, table_writing
 from eventstore.projections.limits import Limits
 from eventstore.projections.tables import Tables
@@ -217,6 +217,82 @@ def test_rebuilding_waits_for_one_batch_and_folds_go_on_afterwards(
     assert artifact_ids(projections) == [*range(1, log.position + 1)]
 
 
+def test_an_interrupt_as_a_fold_begins_leaves_one_fold_that_is_known(
+    projections: Projections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, background = projections._log, projections._background
+    start, began, goes_on = threading.Thread.start, threading.Event(), threading.Event()
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt
+
+    def wait() -> None:
+        began.set()
+        goes_on.wait()
+
+    put(projections, _EVERY)
+    settle(projections)
+    log.seal()
+    during_the_first_batch(monkeypatch, wait)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            put(projections, 1)
+    began.wait()
+    folding = background._thread
+    assert folding is not None
+    put(projections, 3)
+    assert background._thread is folding
+    goes_on.set()
+    background.halt()
+    assert not folding.is_alive()
+
+
+def test_what_was_folded_before_content_changed_is_folded_anew(projections: Projections) -> None:
+    log = projections._log
+    assert isinstance(log, DirectoryLog)
+    put_and_fold(projections)
+    log.content_epoch = 1
+    projections.catch_up()
+    # Nothing more is sealed.
+    put(projections, 1)
+    settle(projections)
+    assert (folded(log), _folded_of(log)) == (7, str(content_id(log)))
+
+
+def test_content_that_changes_amid_a_fold_waits_for_one_batch(
+    projections: Projections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, background = projections._log, projections._background
+    assert isinstance(log, DirectoryLog)
+    refolding = threading.Thread(target=projections.catch_up)
+    halts = []
+
+    def change() -> None:
+        log.content_epoch = 1
+        refolding.start()
+        while refolding.is_alive() and not background._halts:
+            os.sched_yield()
+        halts.append(background._halts)
+
+    during_the_first_batch(monkeypatch, change)
+    put_and_fold(projections)
+    refolding.join()
+    assert (halts, background._halts) == ([1], 0)
+    put(projections, 1)
+    settle(projections)
+    assert (folded(log), _folded_of(log)) == (7, str(content_id(log)))
+    assert artifact_ids(projections) == [*range(1, log.position + 1)]
+
+
+def _folded_of(log: DirectoryLog) -> object:
+    """Of which log, with which content, the file says that it is."""
+    with duckdb.connect(str(database(log)), config={"threads": 1}) as connection:
+        ((store_id,),) = connection.execute("SELECT store_id FROM folded_position").fetchall()
+    return store_id
+
+
 def test_a_child_that_is_forked_meanwhile_folds_by_itself(
     projections: Projections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,7 +331,7 @@ def test_a_child_that_is_forked_meanwhile_folds_by_itself(
 _ENDING = """
 import os, signal, sys, threading
 from pathlib import Path
-from eventstore.log import DirectoryLog
+from eventstore.log import DirectoryLog, content_id
 from eventstore.projections import Projections, table_writing
 from eventstore.projections.limits import Limits
 from eventstore.projections.tables import Tables
