@@ -18,7 +18,7 @@ import duckdb
 from eventstore import errors
 from eventstore.log import Log, content_id
 from eventstore.log.forking import no_fork_in_libraries
-from eventstore.log.os_errors import translated
+from eventstore.log.os_errors import check_can_open, translated
 from eventstore.log.regular_file import is_irregular
 from eventstore.log.temporary_folder import TemporaryFolder, temporary_directory
 from eventstore.projections.cache_file import make_cache_folder
@@ -377,6 +377,7 @@ def _connected(log: Log, database: str, *, read_only: bool = False) -> duckdb.Du
         # Otherwise what does not fit in memory would go into the working directory.
         configuration["temp_directory"] = ""
     with no_fork_in_libraries():
+        check_can_open("folding", log.name)
         connection = duckdb.connect(database, read_only=read_only, config=configuration)
         # Not in the configuration, which has to be the same wherever this process opens the file;
         # where it has opened it before, all is set and locked.

@@ -41,6 +41,12 @@ def starting_thread() -> Iterator[None]:
         ) from None
 
 
+def check_can_open(doing: str, path: Path | str) -> None:
+    """Raise UnavailableError where no more files can be opened: DuckDB ends a process then."""
+    with translating(doing, Path(path)):
+        os.close(os.open(os.devnull, os.O_RDONLY))
+
+
 def named_path(path: str | Path) -> Path:
     """The path of a caller's. Raises InvalidArgumentError for "", which would be this folder."""
     if path == "":

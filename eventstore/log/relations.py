@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from eventstore.log.columns import RECORD_SCHEMA
 from eventstore.log.log import Finding
+from eventstore.log.os_errors import check_can_open
 from eventstore.log.record_check import TypeUse
 from eventstore.log.temporary_folder import TemporaryFolder
 
@@ -137,6 +138,7 @@ def relation_findings(
             "memory_limit": _MEMORY_BYTES_MAX,
             "temp_directory": str(folder),
         }
+        check_can_open("verifying in", folder)
         connection = duckdb.connect(config=config)
         try:
             schema = pa.schema([RECORD_SCHEMA.field(name) for name in COLUMNS])

@@ -32,7 +32,7 @@ from eventstore.log.manifest import (
     sealed_name,
     sync_directory,
 )
-from eventstore.log.os_errors import translated
+from eventstore.log.os_errors import tells_of_damage, translated
 from eventstore.log.regular_file import opened_to_read, read_regular
 from eventstore.log.turns import give_turns
 
@@ -230,7 +230,8 @@ def sealed_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Rows [first_row, end_row) of a sealed segment, a batch a row group.
 
-    Raises DataLossError when the file cannot be decoded.
+    Raises DataLossError when the file cannot be decoded, and what `translated` gives when it cannot
+    be opened.
     """
     import pyarrow as pa
     import pyarrow.parquet as parquet
@@ -258,6 +259,9 @@ def sealed_batches(
                     part.validate(full=True)
                     yield from part.combine_chunks().to_batches()
     except (pa.ArrowException, OSError) as error:
+        # What Arrow says of damage has no number.
+        if isinstance(error, OSError) and error.errno and not tells_of_damage(error):
+            raise translated(error, "reading", path) from None
         raise errors.DataLossError(
             f"{path} is damaged: {error}; run `eventstore verify` and restore it from a backup"
         ) from None
