@@ -8,6 +8,8 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as compute
 
+from eventstore.log.arrow_values import array_of
+
 RUN_SCHEMA: Final = pa.schema(
     [
         pa.field("key", pa.int64(), nullable=False),
@@ -22,9 +24,9 @@ def run_batch(
 ) -> pa.RecordBatch:
     """The columns of one table, in the order given."""
     arrays = [
-        pa.array(keys, pa.int64()),
-        pa.array(positions, pa.int64()),
-        pa.array(values, pa.large_binary()),
+        array_of(keys, pa.int64()),
+        array_of(positions, pa.int64()),
+        array_of(values, pa.large_binary()),
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=RUN_SCHEMA)
 

@@ -82,12 +82,13 @@ def _merged_rows(copied: Sequence[_CopiedTable], at_once: int) -> Rows:
     import pyarrow as pa
     import pyarrow.compute as compute
 
+    from eventstore.log.arrow_values import scalar_of
     from eventstore.log.columns import one_batch
     from eventstore.projections.run_batches import sorted_batch
     from eventstore.projections.run_writing import Rows
 
     keys = pa.concat_arrays([each.keys(at_once) for each in copied])
-    numbers = [pa.scalar(number, pa.uint16()) for number in range(len(copied))]
+    numbers = [scalar_of(number, pa.uint16()) for number in range(len(copied))]
     sources = pa.concat_arrays([*map(pa.repeat, numbers, [each.rows for each in copied])])
     if not compute.all(compute.less_equal(keys[:-1], keys[1:])).as_py():
         # The sort is stable, here as for each part.
@@ -176,7 +177,7 @@ class _CopiedTable:
             raise DamagedRunError(self._file, "the entries of a table are damaged")
         found = self._file.read(layout.values + first, layout.values + last)
         self._values.update(found)
-        starts = compute.subtract(_int64_array(offsets), first)
+        starts = compute.subtract(_int64_array(offsets), _int64_array(offsets[:1])[0])
         buffers = [None, starts.buffers()[1], pa.py_buffer(found)]
         values = pa.Array.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
         try:

@@ -300,5 +300,8 @@ def _inline_offsets(rows: int) -> pa.Buffer:
     import pyarrow as pa
     import pyarrow.compute as compute
 
-    widths = pa.repeat(pa.scalar(NUMBER_BYTES, pa.int64()), rows + 1)
-    return compute.subtract(compute.cumulative_sum(widths), NUMBER_BYTES).buffers()[1]
+    from eventstore.log.arrow_values import scalar_of
+
+    width = scalar_of(NUMBER_BYTES, pa.int64())
+    widths = pa.repeat(width, rows + 1)
+    return compute.subtract(compute.cumulative_sum(widths), width).buffers()[1]

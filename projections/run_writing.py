@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as compute
 from xxhash import xxh3_64, xxh3_64_intdigest
 
+from eventstore.log.arrow_values import array_of, scalar_of
 from eventstore.log.columns import release_unused
 from eventstore.log.forking import no_fork_in_libraries
 from eventstore.log.turns import give_turn
@@ -213,10 +214,11 @@ def _value_checksums(
     keys = around[: len(positions)]
     is_superseded = compute.equal(around[1:], around[:-1])
     if len(is_superseded) < len(keys):
-        is_superseded = pa.concat_arrays([is_superseded, pa.array([False])])
-    seeds = pa.repeat(pa.scalar(seed, pa.int64()), len(keys))
-    seeds = compute.if_else(is_superseded, seed ^ SUPERSEDED, seeds)
-    seeds = compute.multiply(compute.bit_wise_xor(compute.shift_left(keys, 32), positions), seeds)
+        is_superseded = pa.concat_arrays([is_superseded, array_of([False], pa.bool_())])
+    seeds = pa.repeat(_int64(seed), len(keys))
+    seeds = compute.if_else(is_superseded, _int64(seed ^ SUPERSEDED), seeds)
+    mixed = compute.bit_wise_xor(compute.shift_left(keys, _int64(32)), positions)
+    seeds = compute.multiply(mixed, seeds)
     places, sums = zip(pairwise(offsets), _int64s(seeds), strict=True), array("Q")
     while some := [
         _checksum(found[first:last], mixed)
@@ -237,7 +239,7 @@ def _are_gapless(keys: pa.Array, at_once: int) -> bool:
         with no_fork_in_libraries():
             some = keys[start : start + at_once + 1]
             steps = compute.subtract(some[1:], some[:-1])
-            if compute.any(compute.greater(steps, 1)).as_py():
+            if compute.any(compute.greater(steps, _int64(1))).as_py():
                 return False
     return True
 
@@ -254,11 +256,11 @@ def _directory(keys: pa.Array, lowest: int, highest: int, at_once: int) -> tuple
             runs = compute.run_end_encode(buckets, run_end_type=pa.int32())
             # What is known of the first of them, if it began among the keys before, changes.
             del rows[runs.values[0].as_py() + 1 :]
-            numbers = pa.array(range(len(rows) - 1, runs.values[-1].as_py() + 1), pa.uint64())
+            numbers = array_of(range(len(rows) - 1, runs.values[-1].as_py() + 1), pa.uint64())
             # An empty bucket ends where the one before it does.
             ends = runs.run_ends.take(compute.index_in(numbers, value_set=runs.values))
-            ends = compute.fill_null_forward(ends).fill_null(0)
-            ends = compute.add(ends, pa.scalar(start, pa.int32()))
+            ends = compute.fill_null_forward(ends).fill_null(scalar_of(0, pa.int32()))
+            ends = compute.add(ends, scalar_of(start, pa.int32()))
             rows.frombytes(memoryview(ends.buffers()[1]))
     return shift, rows.tobytes()
 
@@ -282,15 +284,19 @@ def _filter(keys: pa.Array, lowest: int, highest: int, at_once: int) -> tuple[in
 def _divided(keys: pa.Array, lowest: int, shift: int) -> pa.Array:
     """How far each key is from the lowest, in spans of 2^shift."""
     # Unsigned, since the distance between hashes may be more than an int64 holds.
-    start = pa.scalar(lowest % (1 << 64), pa.uint64())
+    start = scalar_of(lowest % (1 << 64), pa.uint64())
     distances = compute.subtract(keys.view(pa.uint64()), start)
-    return compute.shift_right(distances, pa.scalar(shift, pa.uint64()))
+    return compute.shift_right(distances, scalar_of(shift, pa.uint64()))
 
 
 def _are_numbers(values: pa.Array) -> bool:
     """Whether all values have the length of an int64."""
     lengths: dict[str, int] = compute.min_max(compute.binary_length(values)).as_py()
     return lengths["min"] == lengths["max"] == NUMBER_BYTES
+
+
+def _int64(number: int) -> pa.Scalar:
+    return scalar_of(number, pa.int64())
 
 
 def _int64s(array: pa.Array) -> memoryview:

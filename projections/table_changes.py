@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as compute
 
 from eventstore.log import record as kind_names
+from eventstore.log.arrow_values import array_of, scalar_of
 from eventstore.log.columns import VALUE_TYPE
 
 TABLES_FORMAT_VERSION: Final = 5
@@ -131,16 +132,15 @@ def _with_content(batch: pa.RecordBatch, of_kinds: Sequence[str], column: str) -
 
 
 def _is_in(values: pa.Array, found: Sequence[str]) -> pa.Array:
-    # With its type given, since inferring one takes Arrow ten times as long.
-    return compute.is_in(values, pa.array(found, pa.utf8()))
+    return compute.is_in(values, array_of(found, pa.utf8()))
 
 
 def _valid_to(positions: pa.Array, replacing: pa.RecordBatch) -> pa.Array:
     """For each position, that of the record which replaces it within the batch."""
     if not replacing.num_rows:
-        return pa.repeat(pa.scalar(NOT_ENDED, pa.int64()), len(positions))
+        return pa.repeat(scalar_of(NOT_ENDED, pa.int64()), len(positions))
     rows = compute.index_in(positions, value_set=replacing["previous"])
-    return replacing["position"].take(rows).fill_null(NOT_ENDED)
+    return replacing["position"].take(rows).fill_null(scalar_of(NOT_ENDED, pa.int64()))
 
 
 def _ended(
@@ -167,7 +167,7 @@ def _property_entries(batch: pa.RecordBatch) -> pa.Table:
             pa.table(
                 {
                     "row": compute.list_parent_indices(pa.ListArray.from_arrays(offsets, names)),
-                    "is_custom": pa.repeat(pa.scalar(is_custom, pa.bool_()), len(names)),
+                    "is_custom": pa.repeat(scalar_of(is_custom, pa.bool_()), len(names)),
                     "name": names,
                     **{value: compute.struct_field(values, value) for value in _VALUES},
                 }

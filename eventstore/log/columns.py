@@ -9,6 +9,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from eventstore import errors
+from eventstore.log.arrow_values import array_of
 from eventstore.log.kinds import ARTIFACT, KINDS, Kind, LinkKind, NodeKind
 from eventstore.log.readable import UNREADABLE, readable
 from eventstore.plain_values import struct_json
@@ -263,7 +264,7 @@ class _DerivedColumns:
 
     def arrays(self) -> dict[str, pa.Array]:
         arrays = {
-            field.name: pa.array(self._plain[field.name], field.type)
+            field.name: array_of(self._plain[field.name], field.type)
             for field in _DERIVED
             if field.name in self._plain
         }
@@ -302,11 +303,11 @@ class _PropertyMaps:
         for column in self._values.values():
             column += [None] * (entries - len(column))
         values = pa.StructArray.from_arrays(
-            [pa.array(self._values[field.name], field.type) for field in VALUE_TYPE],
+            [array_of(self._values[field.name], field.type) for field in VALUE_TYPE],
             fields=list(VALUE_TYPE),
         )
-        offsets = pa.array([*accumulate(self._counts, initial=0)], pa.int32())
-        return pa.MapArray.from_arrays(offsets, pa.array(self._names, pa.utf8()), values)
+        offsets = array_of([*accumulate(self._counts, initial=0)], pa.int32())
+        return pa.MapArray.from_arrays(offsets, array_of(self._names, pa.utf8()), values)
 
 
 def _struct_text(value: Any, _: str) -> str:

@@ -273,6 +273,28 @@ with eventstore.open({os.fspath(_store(tmp_path))!r}) as store:
     assert _loaded(code, HEAVY - {"numpy", "pyarrow"} | COMMAND_LINES | REQUESTS) == []
 
 
+def test_what_is_done_after_puts_loads_no_pandas(tmp_path: Path) -> None:
+    """Nor do filters; pyarrow would, where it is installed."""
+    code = f"""
+import eventstore
+from eventstore.proto import metadata_store_pb2 as mlmd
+for opening in range(2):
+    # Closing writes a run each time, and merges both.
+    with eventstore.open({os.fspath(tmp_path / "store")!r}) as store:
+        type_id = store.put_artifact_type(mlmd.ArtifactType(name="Data"))
+        artifacts = [mlmd.Artifact(type_id=type_id, name=f"{{opening}}.{{n}}") for n in range(1500)]
+        for artifact in artifacts:
+            artifact.custom_properties["n"].int_value = len(artifact.name)
+        store.put_artifacts(artifacts)
+        store.seal()
+        for length in range(3, 7):
+            store.get_artifacts(
+                eventstore.ListOptions(filter_query=f"custom_properties.n.int_value = {{length}}")
+            )
+"""
+    assert _loaded(code, {"duckdb", "pandas", "pyarrow.parquet"}) == ["duckdb", "pyarrow.parquet"]
+
+
 @pytest.mark.parametrize(
     "arguments", [["info"], ["info", "--json"], ["get", "artifact", "7"]], ids=str
 )
