@@ -14,6 +14,7 @@ from eventstore.projections.filter.filter_sql import (
     FieldLookUp,
     FilterSql,
     PropertyLookUp,
+    RangeLookUp,
 )
 from eventstore.projections.held_values import HeldValues
 from eventstore.projections.index_tables import (
@@ -81,19 +82,24 @@ class CandidateFinder:
         listing, look_up = self._listing, where.look_up
         if look_up is None:
             raise NoneFoundError("the filter asks for no value that is looked up")
-        values = where.looked_up_values(look_up)
         match look_up:
             case FieldLookUp(field):
-                found = self._bearing(listing.kind, field, values)
+                found = self._bearing(listing.kind, field, where.looked_up_values(look_up))
                 return self._few(f"look-up by {field}", {*found})
             case ContextLookUp(field):
-                contexts = self._in_contexts(look_up, values)
+                contexts = self._in_contexts(look_up, where.looked_up_values(look_up))
                 return self._few(f"look-up by context {field}", contexts, lambda _: contexts)
-            case PropertyLookUp(asked):
-                parts = self._held.nodes_bearing(listing.kind.name, asked, values)
+            case PropertyLookUp(asked) | RangeLookUp(asked):
+                wanted = where.looked_up_spans(look_up)
+                parts = self._held.nodes_bearing(listing.kind.name, asked, wanted)
                 if parts is None:
                     raise NoneFoundError(f"values of property {asked.name!r} are not held")
-                return self._among(f"held values of property {asked.name!r}", parts)
+                reason, count = f"held values of property {asked.name!r}", sum(map(len, parts))
+                if isinstance(look_up, RangeLookUp):
+                    if count > self._limits.sorted_max:
+                        raise NoneFoundError(f"{reason}: {count:,} are too many to put in order")
+                    parts = [*map(sorted, parts)]
+                return self._among(reason, parts)
 
     def _few(
         self, reason: str, node_ids: Collection[int], neighbours_of: NeighboursOf | None = None

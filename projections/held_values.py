@@ -1,9 +1,9 @@
 """Values of properties held in order, in memory, once they are asked for repeatedly.
 
-The tables answer `property = value` by a scan. A program that asks once asks again. So from the
-third question about a property on, its values are held sorted, as far as memory may be spent on
-them. They lead to candidates in any version; the version as of a position tells whether one
-matches.
+The tables answer `property = value` or `property > value` by a scan. A program that asks once asks
+again. So from the third question about a property on, its values are held sorted, as far as memory
+may be spent on them. They lead to candidates in any version; the version as of a position tells
+whether one matches.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from eventstore.projections.filter import PropertyField
+    from eventstore.projections.filter.filter_sql import Span
     from eventstore.projections.tables import Tables
 
 USES_MIN: Final = 3
@@ -48,14 +49,14 @@ class HeldPart(NamedTuple):
     values: Sequence[Any]
     node_ids: memoryview
 
-    def ids_of(self, value: Any) -> memoryview:
-        """The nodes with a value, ascending."""
-        start = bisect.bisect_left(self.values, value)
-        if isinstance(value, float):
-            # To bisect_left what is not a number is the greatest, as in SQL; not to bisect_right.
-            end = bisect.bisect_left(self.values, math.nextafter(value, math.inf), start)
-        else:
-            end = bisect.bisect_right(self.values, value, start)
+    def ids_in(self, span: Span) -> memoryview:
+        """The nodes with a value from the first to the last; ascending where it is one value."""
+        first, last = span
+        start = 0 if first is None else bisect.bisect_left(self.values, first)
+        # What is not a number is the greatest, as in SQL; to Python it is not less than anything.
+        end = bisect.bisect_left(
+            self.values, True, start, key=lambda value: last is not None and not value <= last
+        )
         return self.node_ids[start:end]
 
 
@@ -114,7 +115,7 @@ class HeldValues:
             self._is_noting = False
 
     def note_use(
-        self, kind: str, field: PropertyField, wanted: Sequence[Any], tables: Tables
+        self, kind: str, field: PropertyField, wanted: Sequence[Span], tables: Tables
     ) -> None:
         """Hold the values of a property from now on, if they were asked for repeatedly."""
         if not _are_comparable(field.member, wanted):
@@ -134,12 +135,13 @@ class HeldValues:
                     raise
 
     def nodes_bearing(
-        self, kind: str, field: PropertyField, wanted: Sequence[Any]
+        self, kind: str, field: PropertyField, wanted: Sequence[Span]
     ) -> list[Sequence[int]] | None:
-        """Sequences of ids, each ascending, that hold all nodes that bear or bore a wanted value.
+        """Sequences of ids that hold all nodes that bear or bore a wanted value.
 
         The nodes may have another value as of any position, and occur several times. None when the
-        values of the property are not held.
+        values of the property are not held. A sequence is ascending unless a span is longer than
+        one value.
         """
         if not _are_comparable(field.member, wanted):
             return None
@@ -149,7 +151,7 @@ class HeldValues:
                 return None
             touched = self._touched
         changed = sorted({node_id for changed_kind, node_id in touched if changed_kind == kind})
-        found = [part.ids_of(value) for part in (held.old, held.new) for value in wanted]
+        found = [part.ids_in(span) for part in (held.old, held.new) for span in wanted]
         return [changed, *found]
 
     def _hold(self, key: _Key, tables: Tables) -> None:
@@ -249,9 +251,10 @@ def _numbers(array: pa.Array, code: Literal["q", "d"]) -> Any:
     return numbers[array.offset : array.offset + len(array)]
 
 
-def _are_comparable(member: str, wanted: Sequence[Any]) -> bool:
-    """Whether values are equal to the column's where Python says so."""
-    if member == "double_value":
-        return all(map(math.isfinite, wanted))
+def _are_comparable(member: str, wanted: Sequence[Span]) -> bool:
+    """Whether Python compares values with the column's as SQL does."""
+    values = [value for span in wanted for value in span if value is not None]
     # An integer is compared with a double as a double, which many integers are equal to.
-    return member != "int_value" or not any(isinstance(value, float) for value in wanted)
+    if member == "double_value":
+        return all(math.isfinite(value) and value == float(value) for value in values)
+    return member != "int_value" or not any(isinstance(value, float) for value in values)

@@ -40,6 +40,9 @@ class CandidateLimits(msgspec.Struct, frozen=True):
     """How much is looked up or judged before a query is the cheaper way."""
 
     nodes_max: int = 2_000
+    sorted_max: int = 8_192
+    """More ids that come by value are not put in order, even where the first of them may do."""
+
     neighbours_max: int = 20_000
     at_once: int = 64
     contexts_max: int = 100

@@ -15,7 +15,7 @@ from eventstore.projections.candidates import (
     CandidateFinder,
     NoneFoundError,
 )
-from eventstore.projections.filter.filter_sql import PropertyLookUp
+from eventstore.projections.filter.filter_sql import PropertyLookUp, RangeLookUp
 from eventstore.projections.held_values import HeldValues
 from eventstore.projections.judging import Candidates, TooManyError, judged, neighbours_in_index
 from eventstore.projections.limits import CandidateLimits
@@ -122,8 +122,8 @@ class Planner:
         where = listing.where
         if where is None or where.evaluate is None or listing.among is not ALL_NODES:
             return
-        if isinstance(where.look_up, PropertyLookUp):
-            wanted = where.looked_up_values(where.look_up)
+        if isinstance(where.look_up, PropertyLookUp | RangeLookUp):
+            wanted = where.looked_up_spans(where.look_up)
             self._held.note_use(listing.kind.name, where.look_up.property, wanted, self._tables())
 
     def _scan(self, listing: Listing, reason: str) -> Scan:

@@ -56,6 +56,10 @@ def having(number: int) -> str:
     return f"having({number})"
 
 
+Span: TypeAlias = tuple[Any, Any]
+"""The first and the last value that is meant; None where there is no such end."""
+
+
 @dataclass(frozen=True, slots=True)
 class PropertyField:
     """A member of a property's values: `int_value`, `double_value` or `string_value`."""
@@ -89,7 +93,20 @@ class PropertyLookUp:
     parameters: tuple[str, ...]
 
 
-LookUp: TypeAlias = FieldLookUp | ContextLookUp | PropertyLookUp
+@dataclass(frozen=True, slots=True)
+class RangeLookUp:
+    """The node bears a value in a property that is in a range, whose ends are parameters.
+
+    An empty name stands for no end. The value may have to be more than the start, or less than the
+    end: that is not said.
+    """
+
+    property: PropertyField
+    start: str = ""
+    end: str = ""
+
+
+LookUp: TypeAlias = FieldLookUp | ContextLookUp | PropertyLookUp | RangeLookUp
 """What is true of all nodes that match a filter, where that leads to them."""
 
 
@@ -116,7 +133,13 @@ class FilterSql:
     look_up: LookUp | None = None
     semi_joins: tuple[SemiJoin, ...] = ()
 
-    def looked_up_values(self, look_up: LookUp) -> list[Any]:
+    def looked_up_spans(self, look_up: PropertyLookUp | RangeLookUp) -> list[Span]:
+        """Spans of which the value of a property must be in one."""
+        if isinstance(look_up, PropertyLookUp):
+            return [(value, value) for value in self.looked_up_values(look_up)]
+        return [(self.parameters.get(look_up.start), self.parameters.get(look_up.end))]
+
+    def looked_up_values(self, look_up: FieldLookUp | ContextLookUp | PropertyLookUp) -> list[Any]:
         """What a node must bear one of."""
         named = [self.parameters[name] for name in look_up.parameters]
         return list(named[0]) if named and isinstance(named[0], list) else named

@@ -10,8 +10,14 @@ from eventstore.projections.filter.filter_sql import (
     FieldLookUp,
     LookUp,
     PropertyLookUp,
+    RangeLookUp,
 )
-from eventstore.projections.filter.schema import HELD_MEMBERS, INDEXED, INDEXED_OF_CONTEXTS
+from eventstore.projections.filter.schema import (
+    HELD_MEMBERS,
+    INDEXED,
+    INDEXED_OF_CONTEXTS,
+    NUMERIC,
+)
 
 if TYPE_CHECKING:
     from eventstore.projections.filter.schema import Typed
@@ -33,6 +39,14 @@ def look_up_of(left: Typed, members: Sequence[Typed]) -> LookUp | None:
     return ContextLookUp(field, parameters) if is_of_contexts else None
 
 
+def range_of(left: Typed, start: Typed | None, end: Typed | None) -> LookUp | None:
+    """Which nodes to look up when the value of a numeric property is between literals."""
+    first, last = ("" if bound is None else bound.parameter for bound in (start, end))
+    if left.property is None or left.type not in NUMERIC or first is None or last is None:
+        return None
+    return RangeLookUp(left.property, first, last)
+
+
 def narrowest(operands: Sequence[Typed]) -> LookUp | None:
     """The look-up of the operands that gives the fewest nodes, as far as that can be told."""
     found = [operand.look_up for operand in operands if operand.look_up is not None]
@@ -47,3 +61,5 @@ def _breadth(look_up: LookUp) -> tuple[int, int]:
             return 1, INDEXED_OF_CONTEXTS.index(field)
         case PropertyLookUp():
             return 2, 0
+        case RangeLookUp():
+            return 3, 0

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from eventstore.projections.filter import evaluation, functions
-from eventstore.projections.filter.narrowing import look_up_of, narrowest
+from eventstore.projections.filter.narrowing import look_up_of, narrowest, range_of
 from eventstore.projections.filter.schema import (
     BOOL,
     DUCKDB_TYPES,
@@ -114,12 +114,13 @@ def _negation(operand: Typed) -> Typed:
 
 def _comparison(word: str, left: Typed, right: Typed) -> Typed:
     _require_comparable(word, [left, right])
-    return Typed(
-        f"({left.sql} {word} {right.sql})",
-        BOOL,
-        evaluate=evaluation.comparison(word, left.evaluate, right.evaluate),
-        look_up=look_up_of(left, [right]) if word == "=" else None,
-    )
+    look_up = None
+    if word == "=":
+        look_up = look_up_of(left, [right])
+    elif word != "!=":
+        look_up = range_of(left, *((right, None) if word in (">", ">=") else (None, right)))
+    evaluate = evaluation.comparison(word, left.evaluate, right.evaluate)
+    return Typed(f"({left.sql} {word} {right.sql})", BOOL, evaluate=evaluate, look_up=look_up)
 
 
 def _test(subject: Typed, tested: Typed, *, negated: bool) -> Typed:
@@ -178,8 +179,12 @@ def _between(subject: Typed, low: Typed, high: Typed) -> Typed:
         evaluation.comparison(">=", subject.evaluate, low.evaluate),
         evaluation.comparison("<=", subject.evaluate, high.evaluate),
     ]
-    sql = f"({subject.sql} BETWEEN {low.sql} AND {high.sql})"
-    return Typed(sql, BOOL, evaluate=evaluation.junction("AND", bounds))
+    return Typed(
+        f"({subject.sql} BETWEEN {low.sql} AND {high.sql})",
+        BOOL,
+        evaluate=evaluation.junction("AND", bounds),
+        look_up=range_of(subject, low, high),
+    )
 
 
 def _like(left: Typed, right: Typed) -> Typed:

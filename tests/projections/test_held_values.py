@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +51,8 @@ def values(monkeypatch: pytest.MonkeyPatch) -> tuple[HeldValues, _Tables, list[A
 
 def bearing(values: HeldValues, tables: Any, name: str = "n") -> Any:
     field = PropertyField(True, name, "int_value")
-    values.note_use("artifact", field, [2], tables)
-    found = values.nodes_bearing("artifact", field, [2])
+    values.note_use("artifact", field, [(2, 2)], tables)
+    found = values.nodes_bearing("artifact", field, [(2, 2)])
     return None if found is None else [sorted(part) for part in found]
 
 
@@ -58,9 +60,56 @@ def test_values_are_held_from_the_third_question_on(values: Any) -> None:
     held, tables, read = values
     assert [bearing(held, tables) for _ in range(4)] == [None, None, [[], [3], []], [[], [3], []]]
     assert (read, tables.folds) == ([("n", 0)], 1)
-    assert held.nodes_bearing("artifact", FIELD, [2.0]) is None
-    held.note_use("artifact", FIELD, [2.0], tables)
+    for span in ((2.0, 2.0), (None, 2.0), (2.0, None)):
+        assert held.nodes_bearing("artifact", FIELD, [span]) is None
+        held.note_use("artifact", FIELD, [span], tables)
     assert sum(held._uses.values()) == 4
+    found = held.nodes_bearing("artifact", FIELD, [(1, 2), (2, None)])
+    assert [[*ids] for ids in found] == [[], [1, 2, 3], [3, 4], [], []]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "found"),
+    [
+        (None, None, 9),
+        (None, -math.inf, 1),
+        (-math.inf, 0.0, 3),
+        (-0.0, -0.0, 2),
+        (-1.0, 5e-324, 3),
+        (5e-324, 1, 1),
+        (2, 9, 1),
+        (2.0**53, 2.0**53, 1),
+        (2.0**53 + 2, None, 3),
+        (1e308, math.inf, 1),
+        (math.inf, None, 3),
+        (9, 2, 0),
+        (3, 2.5, 0),
+    ],
+)
+def test_spans_of_doubles(first: float | None, last: float | None, found: int) -> None:
+    inf, nan = math.inf, math.nan
+    doubles = [-inf, -0.0, 0.0, 5e-324, 2.0, 2.0**53, inf, nan, nan]
+    part = HeldPart(doubles, memoryview(array("q", range(9))))
+    expected = [
+        number
+        for number, value in enumerate(doubles)
+        if (first is None or not value < first) and (last is None or value <= last)
+    ]
+    assert [*part.ids_in((first, last))] == expected
+    assert len(expected) == found
+
+
+def test_integers_that_no_double_is_are_not_looked_for_among_doubles(values: Any) -> None:
+    held, tables, read = values
+    field = PropertyField(True, "n", "double_value")
+    for value in (2**53 + 1, math.inf, math.nan):
+        for _ in range(3):
+            held.note_use("artifact", field, [(None, value)], tables)
+        assert held.nodes_bearing("artifact", field, [(value, None)]) is None
+    assert read == []
+    for _ in range(3):
+        held.note_use("artifact", field, [(2**53, 2**60)], tables)
+    assert held.nodes_bearing("artifact", field, [(2**53, None)]) is not None
 
 
 def test_what_was_not_noted_is_read_again(values: Any) -> None:

@@ -127,6 +127,53 @@ def test_values_are_candidates_when_they_were_asked_for_repeatedly(
 
 
 @pytest.mark.parametrize(
+    ("condition", "count", "found"),
+    [
+        ("n.int_value > 2", 15, [3, 7, 11, 15, 19, 23, 27]),
+        ("n.int_value >= 3 AND type = 'A'", 7, [3, 7, 11, 15, 19, 23, 27]),
+        ("n.int_value <= 0", 7, [4, 8, 12, 16, 20, 24, 28]),
+        ("n.int_value < 1", 15, [4, 8, 12, 16, 20, 24, 28]),
+        ("n.int_value BETWEEN 3 AND 9", 7, [3, 7, 11, 15, 19, 23, 27]),
+        ("n.int_value > 1 AND custom_properties.n.int_value = 2", 8, [*range(2, 31, 4)]),
+        ("n.int_value > 0", None, [n for n in range(1, 31) if n % 4]),
+        ("n.int_value BETWEEN 0 AND 1", 15, [n for n in range(1, 31) if n % 4 < 2]),
+        ("n.int_value > 9", 0, []),
+        ("n.int_value > 2.5", None, [3, 7, 11, 15, 19, 23, 27]),
+        ("n.int_value != 3", None, [n for n in range(1, 31) if n % 4 != 3]),
+    ],
+)
+def test_a_narrow_range_leads_to_candidates(
+    store: eventstore.MetadataStore, condition: str, count: int | None, found: list[int]
+) -> None:
+    planner = limited_planner(store._engine.projections, nodes_max=15)
+    listing = asked(store, f"custom_properties.{condition}")
+    for _ in range(4):
+        assert [node_id for node_id, _ in planner.find(listing).rows] == found
+    plan = planner.plan(listing)
+    if count is None:
+        assert isinstance(plan, Scan)
+    else:
+        assert isinstance(plan, Candidates)
+        assert plan.count == count
+
+
+def test_a_wide_range_is_not_put_in_order(store: eventstore.MetadataStore) -> None:
+    planner = limited_planner(store._engine.projections, nodes_max=7, sorted_max=23)
+    for query, limit, reason in (
+        ("n.int_value > 0", 1, ": 30 are too many to put in order"),
+        ("n.int_value > 1", None, ": 23 are too many to judge"),
+        ("n.int_value > 1", 1, ""),
+        ("n.int_value > 3", None, ""),
+    ):
+        listing = asked(store, f"custom_properties.{query}", limit=limit)
+        for _ in range(3):
+            planner.find(listing)
+        plan = planner.plan(listing)
+        assert isinstance(plan, Scan) == bool(reason)
+        assert plan.reason == f"held values of property 'n'{reason}"
+
+
+@pytest.mark.parametrize(
     ("said", "within"),
     [
         ({"limit": 1}, [range(1, 5)]),

@@ -32,6 +32,7 @@ from tests.differential.filters import random_filter
 from tests.differential.programs import Generator
 
 KINDS = ("artifact", "execution", "context")
+SIGNS = ("<", "<=", ">", ">=")
 
 
 def random_listing(choice: random.Random, kind: str, as_of: int) -> Listing | None:
@@ -186,6 +187,7 @@ def test_held_values_of_properties_lead_to_the_same_rows(
         at_once=choice.choice((1, 2, 64)),
         neighbours_max=choice.choice((1, 256)),
         nodes_max=choice.choice((4, 2_000)),
+        sorted_max=choice.choice((5, 2_000)),
     )
     for position in positions_of_puts(store, generator, 60):
         for kind in KINDS * 3:
@@ -231,7 +233,11 @@ def random_equality(choice: random.Random, kind: str, nodes: Sequence[Any]) -> s
         listed = ", ".join(choice.sample(sorted(some), choice.randrange(1, len(some) + 1)))
         asked = f"{map_name}.`{name}`.{member} IN ({listed})"
         if choice.random() < 0.5:
-            asked = f"{map_name}.`{name}`.{member} = {getattr(value, member)!r}"
+            sign = choice.choice(("=", "=", *SIGNS))
+            asked = f"{map_name}.`{name}`.{member} {sign} {getattr(value, member)!r}"
+        elif member != "string_value" and choice.random() < 0.3:
+            ends = sorted(choice.choices(sorted(some, key=float), k=2), key=float)
+            asked = f"{map_name}.`{name}`.{member} BETWEEN {ends[0]} AND {ends[1]}"
         if kind != "context" and choice.random() < 0.3:
             return f"{asked} AND events_e.type {choice.choice(('=', '!='))} INPUT"
     beside = ["", "", " AND id > 2", " AND type != 'T1'"]
@@ -245,6 +251,8 @@ def test_held_doubles_compare_as_in_sql(
 ) -> None:
     monkeypatch.setattr(held_values, "USES_MIN", 1)
     doubles = [1.5, math.nan, 0.0, -0.0, math.inf, -math.inf, -2.0, math.nan, 1.5, 0.0, 5e-324]
+    doubles += [2.0**53, 2.0**53 + 2]
+    large = 2**53 + 1
     (type_id,) = [store.put_artifact_type(mlmd.ArtifactType(name="T"))]
     (run_type,) = [store.put_execution_type(mlmd.ExecutionType(name="R"))]
     nodes = [mlmd.Artifact(type_id=type_id) for _ in doubles * 2]
@@ -258,10 +266,14 @@ def test_held_doubles_compare_as_in_sql(
         ]
     )
     projected, position = store._engine.projections, store.log_position()
-    for beside, literal in product(
-        ("", " AND events_0.type = INPUT"), ("0.0", "1.5", "1", "2", "5e-324", "1e308")
-    ):
-        text = f"custom_properties.x.double_value = {literal}{beside}"
+    asked = [
+        f"{sign} {literal}"
+        for sign in ("=", *SIGNS)
+        for literal in ("0.0", "-0.0", "1.5", "1", "2", "5e-324", "1e308", f"{2**53}", f"{large}.0")
+    ]
+    asked += ["BETWEEN -2 AND 0.0", "BETWEEN 1 AND 1e308", "BETWEEN 2 AND 1"]
+    for beside, condition in product(("", " AND events_0.type = INPUT"), asked):
+        text = f"custom_properties.x.double_value {condition}{beside}"
         listing = Listing(
             NODE_KINDS["artifact"], position, limit=50, where=compile_filter(text, "artifact")
         )
@@ -270,6 +282,26 @@ def test_held_doubles_compare_as_in_sql(
         assert isinstance(plan, Candidates)
         assert "held" in plan.reason
         assert rows == projected.opened_tables().scanned(listing), text
+
+
+def test_numbers_of_two_kinds_compare_as_in_sql(
+    store: eventstore.MetadataStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An integer is compared with a double as a double, whichever of them is held."""
+    monkeypatch.setattr(held_values, "USES_MIN", 1)
+    type_id = store.put_artifact_type(mlmd.ArtifactType(name="T"))
+    nodes = [mlmd.Artifact(type_id=type_id) for _ in range(6)]
+    for number, node in enumerate(nodes, 2**53 - 2):
+        node.custom_properties["n"].int_value = number
+        node.custom_properties["x"].double_value = float(number)
+    store.put_artifacts(nodes)
+    projected, position = store._engine.projections, store.log_position()
+    literals = (f"{2**53}", f"{2**53 + 1}", f"{2**53}.0", f"{2**53 + 1}.0", f"{2**63}", "1.5")
+    for name, sign, literal in product(("n.int", "x.double"), ("=", *SIGNS), literals):
+        where = compile_filter(f"custom_properties.{name}_value {sign} {literal}", "artifact")
+        listing = Listing(NODE_KINDS["artifact"], position, where=where)
+        rows = projected.planner.find(listing).rows
+        assert rows == projected.opened_tables().scanned(listing), (name, sign, literal)
 
 
 def test_values_that_are_asked_for_in_turns_are_not_read_again_and_again(
