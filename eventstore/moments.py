@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias
 
 from eventstore.errors import InvalidArgumentError
+from eventstore.log.record import Position
 from eventstore.times import Microseconds, microseconds_of, now_in_microseconds
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _CLOCK_STEP = 1_000
 
 def position_of(
     log: Log, moment: Moment, *, or_start: bool = False, said: str | None = None
-) -> int:
+) -> Position:
     """The last position of the last commit at or before a moment.
 
     Raises InvalidArgumentError for a moment before the first commit or in the future, a position
@@ -51,7 +52,7 @@ def position_of(
             f"position {moment} is beyond the end of the log: the newest is {newest}"
         )
     else:
-        position = log.commit_end(moment) if moment > 0 else 0
+        position = log.commit_end(moment) if moment > 0 else Position(0)
     if position < 1 and not or_start:
         raise InvalidArgumentError(
             f"as of {said or _shown_moment(moment)}: the store has no commit at or before that "
@@ -66,14 +67,16 @@ def range_of(
     until: Moment | None,
     *,
     said: tuple[str | None, str | None] = (None, None),
-) -> tuple[int, int]:
+) -> tuple[Position, Position]:
     """The positions after one moment and up to another; without moments all of them.
 
     Raises InvalidArgumentError for moments in the wrong order and for those that `position_of`
     refuses; only `since` may be before the first commit.
     """
     log.refresh()
-    after = 0 if since is None else position_of(log, since, or_start=True, said=said[0])
+    after = Position(0)
+    if since is not None:
+        after = position_of(log, since, or_start=True, said=said[0])
     upto = log.position if until is None else position_of(log, until, said=said[1])
     if since is not None and until is not None and (after > upto or _is_later(since, until)):
         raise InvalidArgumentError(
@@ -83,7 +86,7 @@ def range_of(
     return after, upto
 
 
-def _position_at(log: Log, recorded_at: Microseconds, shown: str) -> int:
+def _position_at(log: Log, recorded_at: Microseconds, shown: str) -> Position:
     """The last position recorded at or before a time in microseconds since the epoch."""
     position = log.position_at(recorded_at)
     now = now_in_microseconds()

@@ -9,6 +9,7 @@ import msgspec
 
 from eventstore.log import record as kind_names
 from eventstore.log.kinds import ARTIFACT, EXECUTION, NodeKind
+from eventstore.log.record import Position
 from eventstore.projections.index_tables import EVENTS_OF
 from eventstore.projections.listing import Listing, NodeIds
 from eventstore.projections.point_index import PointIndex
@@ -57,7 +58,7 @@ class Walked(msgspec.Struct, frozen=True):
 def walk(
     projections: Projections,
     *,
-    as_of: int,
+    as_of: Position,
     starting_kind: str,
     starting_ids: Iterable[int],
     max_num_hops: int,
@@ -126,7 +127,7 @@ def walk(
 
 
 def events_of(
-    index: PointIndex, as_of: int, kind: NodeKind, ids: Iterable[int]
+    index: PointIndex, as_of: Position, kind: NodeKind, ids: Iterable[int]
 ) -> list[mlmd.Event]:
     """The events of artifacts by artifact id, execution id and type, or of executions as put."""
     events = [
@@ -141,7 +142,7 @@ def events_of(
 
 def _ends(
     projections: Projections,
-    as_of: int,
+    as_of: Position,
     kind: str,
     ids: set[int],
     endings: dict[str, Ending],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 import msgspec
 
 from eventstore.log.kinds import NodeKind
+from eventstore.log.record import Position
 
 if TYPE_CHECKING:
     from eventstore.projections.filter import FilterSql
@@ -43,7 +44,7 @@ class Listing(msgspec.Struct, frozen=True):
     """
 
     kind: NodeKind
-    as_of: int
+    as_of: Position
     among: AllNodes | InContext | NodeIds = ALL_NODES
     type_id: int | None = None
     order_by: str = "id"

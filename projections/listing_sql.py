@@ -91,7 +91,8 @@ def listing_sql(listing: Listing, *, is_now: bool) -> tuple[str, dict[str, Any]]
 
 def positions_sql(listing: Listing) -> tuple[str, dict[str, Any]]:
     """The query for the positions of the versions of all nodes of a kind or type, by id."""
-    condition, parameters = "", {"as_of": listing.as_of}
+    condition = ""
+    parameters: dict[str, Any] = {"as_of": listing.as_of}
     if listing.type_id is not None:
         condition, parameters["type_id"] = "AND type_id = $type_id", listing.type_id
     sql = f"""

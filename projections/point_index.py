@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from eventstore.errors import DataLossError, StatusError
 from eventstore.late_logger import late_logger
-from eventstore.log import Commit, Log, Progress, content_id
+from eventstore.log import Commit, Log, Position, Progress, content_id
 from eventstore.log.forking import no_fork_in_libraries, renew_in_children
 from eventstore.log.os_errors import translated, translating
 from eventstore.projections.cache_file import make_cache_folder
@@ -88,9 +88,9 @@ class PointIndex(LevelLookUps):
             self._temporary = None
 
     @property
-    def position(self) -> int:
+    def position(self) -> Position:
         """The newest record that the index holds."""
-        return self._tail.last_position
+        return Position(self._tail.last_position)
 
     @property
     def last_stored_position(self) -> int:

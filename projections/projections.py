@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventstore.errors import DataLossError, FailedPreconditionError
 from eventstore.late_logger import late_logger
-from eventstore.log import Commit, Log, PositionConflictError, Progress
+from eventstore.log import Commit, Log, Position, PositionConflictError, Progress
 from eventstore.log.folder_tree import entries_below, remove_tree
 from eventstore.log.forking import open_at_first_use, renew_in_children
 from eventstore.log.os_errors import starting_thread
@@ -100,7 +100,7 @@ class Projections:
         folder = _below(self._folder, INDEX_NAME)
         return PointIndex(self._log, folder, self._limits.index, read_only=not self.saves)
 
-    def catch_up(self, progress: Progress | None = None) -> int:
+    def catch_up(self, progress: Progress | None = None) -> Position:
         """Fold what the log has gained into the point index; the position that is reached."""
         self._log.refresh()
         self.refold_if_changed()
@@ -186,7 +186,9 @@ class Projections:
                     self._planner = planner
         return planner
 
-    def all_nodes(self, kind: NodeKind, *, as_of: int, type_id: int | None) -> Iterator[pa.Array]:
+    def all_nodes(
+        self, kind: NodeKind, *, as_of: Position, type_id: int | None
+    ) -> Iterator[pa.Array]:
         """The serialized nodes of a kind, or of a type, by id, in parts: for very many of them."""
         from eventstore.projections.listing import Listing
         from eventstore.projections.listing_sql import positions_sql
@@ -197,7 +199,7 @@ class Projections:
         positions = tables.arrow(sql, parameters).column(0).combine_chunks()
         return self.index.values_at(TABLES_OF[kind].stored, positions)
 
-    def counts(self, as_of: int) -> dict[str, int]:
+    def counts(self, as_of: Position) -> dict[str, int]:
         """How many types, nodes and links of each kind there are as of a position of the index."""
         index = self.index
         return {

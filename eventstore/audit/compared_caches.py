@@ -16,7 +16,7 @@ import msgspec
 import pyarrow as pa
 
 from eventstore.audit.subtree_heads import SUBTREE_HEADS_NAME, SubtreeHeads
-from eventstore.log import Finding, Log, Progress, VerifyReport, content_id
+from eventstore.log import Finding, Log, Position, Progress, VerifyReport, content_id
 from eventstore.log.columns import one_batch
 from eventstore.log.regular_file import IRREGULAR, opened_to_read
 from eventstore.log.temporary_folder import TemporaryFolder
@@ -210,7 +210,7 @@ def _tables_findings(log: Log, path: Path, not_checked: list[str]) -> Iterator[F
     except duckdb.Error as error:
         not_checked.append(_unusable(path, error))
         return
-    expected = Tables(_LogUpTo(log, position), None)
+    expected = Tables(_LogUpTo(log, Position(position)), None)
     try:
         expected.fold(position)
         wanted = expected.asked(_digests, position)
@@ -241,7 +241,7 @@ def _digests(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
 class _LogUpTo:
     """A log as it was at a position."""
 
-    def __init__(self, log: Log, position: int) -> None:
+    def __init__(self, log: Log, position: Position) -> None:
         self._log, self.position = log, position
 
     def __getattr__(self, name: str) -> Any:

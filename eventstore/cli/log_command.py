@@ -77,8 +77,8 @@ def log_command(
     """
     with opened_store(directory) as store:
         _check(store.log_position(), after, upto)
-        start, end = positions_between(store, since, until)
-        start, end = max(start, after), end if upto is None else min(end, upto)
+        begins, ends = positions_between(store, since, until)
+        start, end = max(begins, after), ends if upto is None else min(ends, upto)
         found = (
             record
             for record in _records(store.log, start, end, oldest_first=reverse)

@@ -9,7 +9,7 @@ from pathlib import Path
 from eventstore.cli.help import nearest
 from eventstore.cli.moments import Moment
 from eventstore.errors import NotFoundError
-from eventstore.log import Progress
+from eventstore.log import Position, Progress
 from eventstore.log.stores import open_log
 from eventstore.metadata_store.metadata_store import AsOfStore, MetadataStore
 from eventstore.metadata_store.opening import open_directory
@@ -38,7 +38,7 @@ def require_type(store: MetadataStore | AsOfStore, kinds: tuple[str, ...], name:
 
 def positions_between(
     store: MetadataStore, since: Moment | None, until: Moment | None
-) -> tuple[int, int]:
+) -> tuple[Position, Position]:
     """After which and up to which position records were put between moments; without moments all.
 
     Raises InvalidArgumentError for moments beyond the log, in the wrong order, and for `until`

@@ -9,7 +9,7 @@ from eventstore.errors import InvalidArgumentError
 from eventstore.history.fields import FieldChange, field_changes, parsed
 from eventstore.lineage import Edge, Graph, GraphNode, closure
 from eventstore.lineage.walks import part_of
-from eventstore.log import Log
+from eventstore.log import Log, Position
 from eventstore.log.record import KIND_NAMES
 from eventstore.projections import Projections
 from eventstore.projections.index_tables import STORED_TABLES
@@ -48,7 +48,7 @@ class LineageDifference(ShownInNotebooks):
 
 
 def differences(
-    log: Log, projections: Projections, first: int, second: int
+    log: Log, projections: Projections, first: Position, second: Position
 ) -> list[EntityDifference]:
     """What differs as of two positions, by kind and id. Raises InvalidArgumentError if swapped."""
     if first > second:
@@ -83,8 +83,8 @@ def lineage_difference(
     projections: Projections,
     kind: str,
     node_id: int,
-    first: int,
-    second: int,
+    first: Position,
+    second: Position,
     max_nodes: int | None = None,
 ) -> LineageDifference:
     """How all that a node is connected with differs as of two positions.

@@ -14,7 +14,7 @@ from eventstore.log.log import (
 )
 from eventstore.log.manifest import FORMAT_VERSION
 from eventstore.log.memory import MemoryLog
-from eventstore.log.record import Commit, Draft, Record
+from eventstore.log.record import Commit, Draft, Position, Record
 
 __all__ = [
     "FORMAT_VERSION",
@@ -24,6 +24,7 @@ __all__ = [
     "Finding",
     "Log",
     "MemoryLog",
+    "Position",
     "PositionConflictError",
     "Progress",
     "Record",

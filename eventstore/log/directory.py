@@ -37,7 +37,7 @@ from eventstore.log.manifest import (
 )
 from eventstore.log.merkle import Frontier
 from eventstore.log.os_errors import translated, translating
-from eventstore.log.record import Commit, Draft
+from eventstore.log.record import Commit, Draft, Position
 from eventstore.log.regular_file import opened_to_read
 from eventstore.log.writers_lock import NotLockedError
 from eventstore.long_work import long_work
@@ -122,7 +122,7 @@ class DirectoryLog(DirectoryReader):
         self,
         drafts: Sequence[Draft],
         *,
-        expected_position: int,
+        expected_position: Position,
         actor: str | None = None,
         reason: str | None = None,
         request_id: str | None = None,

@@ -29,7 +29,7 @@ from eventstore.log.manifest import (
     read_manifest,
 )
 from eventstore.log.os_errors import translating
-from eventstore.log.record import Commit, Record
+from eventstore.log.record import Commit, Position, Record
 from eventstore.log.record_dataset import record_dataset
 from eventstore.log.sealing import ROWS_PER_GROUP, derived_batches
 from eventstore.times import Microseconds
@@ -84,28 +84,30 @@ class DirectoryReader(FollowedDirectory):
         for batch in batches:
             yield batch.select(names)
 
-    def commit_end(self, position: int) -> int:
+    def commit_end(self, position: int) -> Position:
         with self._mutex:
             found = self._active.commit_end(position)
             if found is not None:
-                return found
+                return Position(found)
             if position >= self._active.first_position:
-                return self._active.first_position - 1
+                return Position(self._active.first_position - 1)
         if position < 1:
-            return 0
-        return self._in_segment(position, lambda s: self._closed.commit_end(s, position))
+            return Position(0)
+        end = self._in_segment(position, lambda s: self._closed.commit_end(s, position))
+        return Position(end)
 
-    def position_at(self, recorded_at: Microseconds) -> int:
+    def position_at(self, recorded_at: Microseconds) -> Position:
         with self._mutex:
             found = self._active.position_at(recorded_at)
             if found is not None:
-                return found
+                return Position(found)
             segment = segment_at(self._manifest.segments, recorded_at)
         if segment is None:
-            return 0
-        return self._in_segment(
+            return Position(0)
+        end = self._in_segment(
             segment.first_position, lambda s: self._closed.position_at(s, recorded_at)
         )
+        return Position(end)
 
     def recorded_at(self, position: int) -> Microseconds:
         with self._mutex:

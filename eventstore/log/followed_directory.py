@@ -27,6 +27,7 @@ from eventstore.log.manifest import (
 )
 from eventstore.log.merkle import Frontier
 from eventstore.log.os_errors import translated, translating
+from eventstore.log.record import Position
 from eventstore.log.regular_file import is_irregular, open_regular
 from eventstore.log.store_place import StorePlace
 from eventstore.log.writers_lock import WritersLock
@@ -155,14 +156,14 @@ class FollowedDirectory:
         return os.fspath(self.directory)
 
     @property
-    def position(self) -> int:
-        return self._active.last_position
+    def position(self) -> Position:
+        return Position(self._active.last_position)
 
     @property
     def commit_number(self) -> int:
         return self._newest_commit().number
 
-    def is_still_at(self, position: int, content_epoch: int) -> bool:
+    def is_still_at(self, position: Position, content_epoch: int) -> bool:
         active = self._active
         return (
             active.last_position == position

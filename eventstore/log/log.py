@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from eventstore.log.record import Commit, Draft
+from eventstore.log.record import Commit, Draft, Position
 from eventstore.repr_html import ShownInNotebooks
 from eventstore.times import Microseconds
 
@@ -118,7 +118,7 @@ class Log(Protocol):
         """The first position whose record is still there; 1, empty or not, as long as all are."""
 
     @property
-    def position(self) -> int:
+    def position(self) -> Position:
         """The newest record that this log has seen, 0 when empty."""
 
     @property
@@ -128,7 +128,7 @@ class Log(Protocol):
     def refresh(self) -> bool:
         """Notice what other processes have appended; whether the position moved."""
 
-    def is_still_at(self, position: int, content_epoch: int) -> bool:
+    def is_still_at(self, position: Position, content_epoch: int) -> bool:
         """Whether the newest record is at a position, and content is that of an epoch.
 
         False when `refresh` has to tell.
@@ -144,7 +144,7 @@ class Log(Protocol):
         self,
         drafts: Sequence[Draft],
         *,
-        expected_position: int,
+        expected_position: Position,
         actor: str | None = None,
         reason: str | None = None,
         request_id: str | None = None,
@@ -164,10 +164,10 @@ class Log(Protocol):
     ) -> Iterator[pa.RecordBatch]:
         """The records in (after, upto] as batches of RECORD_SCHEMA, or of some of its columns."""
 
-    def commit_end(self, position: int) -> int:
+    def commit_end(self, position: int) -> Position:
         """The last position of the newest commit that ends at or before `position`; 0 if none."""
 
-    def position_at(self, recorded_at: Microseconds) -> int:
+    def position_at(self, recorded_at: Microseconds) -> Position:
         """The last position of the newest commit recorded at or before a moment (µs); 0 if none."""
 
     def recorded_at(self, position: int) -> Microseconds:

@@ -24,7 +24,7 @@ from eventstore.log.log import (
     VerifyReport,
 )
 from eventstore.log.merkle import Frontier
-from eventstore.log.record import Commit, Draft
+from eventstore.log.record import Commit, Draft, Position
 from eventstore.log.record_dataset import record_dataset
 from eventstore.long_work import long_work
 from eventstore.times import Microseconds, now_in_microseconds
@@ -48,7 +48,7 @@ class MemoryLog:
         self.store_id = uuid4()
         self._frontier = Frontier()
         self._commits: list[Commit] = []
-        self._last_positions: list[int] = []
+        self._last_positions: list[Position] = []
         self._mutex = threading.Lock()
         renew_in_children(self)
 
@@ -62,8 +62,8 @@ class MemoryLog:
                 self._frontier.extend(leaf_hashes(self.store_id, commit.records))
 
     @property
-    def position(self) -> int:
-        return self._last_positions[-1] if self._last_positions else 0
+    def position(self) -> Position:
+        return self._last_positions[-1] if self._last_positions else Position(0)
 
     @property
     def commit_number(self) -> int:
@@ -72,7 +72,7 @@ class MemoryLog:
     def refresh(self) -> bool:
         return False
 
-    def is_still_at(self, position: int, content_epoch: int) -> bool:
+    def is_still_at(self, position: Position, content_epoch: int) -> bool:
         return (self.position, self.content_epoch) == (position, content_epoch)
 
     def reserved(self, do: Callable[[], Answer]) -> Answer:
@@ -82,7 +82,7 @@ class MemoryLog:
         self,
         drafts: Sequence[Draft],
         *,
-        expected_position: int,
+        expected_position: Position,
         actor: str | None = None,
         reason: str | None = None,
         request_id: str | None = None,
@@ -109,7 +109,7 @@ class MemoryLog:
             self._frontier = frontier
             self._commits.append(commit)
             # Last, because readers and forked children go by it.
-            self._last_positions.append(commit.last_position)
+            self._last_positions.append(Position(commit.last_position))
             return commit
 
     def commits(self, after: int = 0, upto: int | None = None) -> Iterator[Commit]:
@@ -131,13 +131,13 @@ class MemoryLog:
                 yield _batch(pending, columns, after, upto)
                 pending, rows = [], 0
 
-    def commit_end(self, position: int) -> int:
+    def commit_end(self, position: int) -> Position:
         index = bisect.bisect_right(self._last_positions, position) - 1
-        return self._last_positions[index] if index >= 0 else 0
+        return self._last_positions[index] if index >= 0 else Position(0)
 
-    def position_at(self, recorded_at: Microseconds) -> int:
+    def position_at(self, recorded_at: Microseconds) -> Position:
         index = bisect.bisect_right(self._commits, recorded_at, key=lambda c: c.recorded_at) - 1
-        return self._last_positions[index] if index >= 0 else 0
+        return self._last_positions[index] if index >= 0 else Position(0)
 
     def recorded_at(self, position: int) -> Microseconds:
         if not 1 <= position <= self.position:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NewType
 
 import msgspec
 
 from eventstore.times import Microseconds
+
+Position = NewType("Position", int)
+"""A position at which the log can be read: that of a commit's last record, or 0 before the first.
+
+A position that a user gives is an int until `position_of` has made one of it.
+"""
 
 ARTIFACT_TYPE: Final = "artifact_type"
 EXECUTION_TYPE: Final = "execution_type"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from eventstore import errors
 from eventstore.log.kinds import Node, NodeKind
+from eventstore.log.record import Position
 from eventstore.metadata_store.calls import Calls, as_integer, checked_limit, list_operation
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store import Engine
@@ -41,7 +42,9 @@ class LocalCalls(Calls):
     where the arguments are valid.
     """
 
-    def __init__(self, engine: Engine, *, as_of: int | None = None, retries: int = RETRIES) -> None:
+    def __init__(
+        self, engine: Engine, *, as_of: Position | None = None, retries: int = RETRIES
+    ) -> None:
         self._engine = engine
         self._as_of = as_of
         self._retries = retries

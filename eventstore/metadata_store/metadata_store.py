@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventstore import errors
 from eventstore.late_logger import late_logger
-from eventstore.log import Commit, Log
+from eventstore.log import Commit, Log, Position
 from eventstore.log.os_errors import named_path
 from eventstore.metadata_store.audit_methods import AuditMethods
 from eventstore.metadata_store.calls import MAX_NUM_RESULT
@@ -159,7 +159,7 @@ class MetadataStore(
 
     # Positions and moments, and who puts
 
-    def log_position(self) -> int:
+    def log_position(self) -> Position:
         """The position of the newest record, other processes' included."""
         return self._source.position()
 
@@ -246,7 +246,7 @@ class AsOfStore(
 ):
     """The gets of a store as of one position. A put fails with FailedPreconditionError."""
 
-    def __init__(self, engine: Engine, position: int) -> None:
+    def __init__(self, engine: Engine, position: Position) -> None:
         MetadataReader.__init__(self, LocalCalls(engine, as_of=position))
         SourceMethods.__init__(self, Source(engine, position))
         self._position = position
@@ -254,7 +254,7 @@ class AsOfStore(
     def __repr__(self) -> str:
         return f"<AsOfStore {self._source.log.name}, as of position {self._position}>"
 
-    def log_position(self) -> int:
+    def log_position(self) -> Position:
         """The position that this store answers as of."""
         return self._position
 

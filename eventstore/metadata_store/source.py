@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from eventstore.log.record import Position
 from eventstore.moments import Moment, position_of
 from eventstore.store import Engine
 from eventstore.store.snapshot import Snapshot
@@ -10,7 +11,7 @@ from eventstore.store.snapshot import Snapshot
 class Source:
     """A store in this process, now or as of a position: its log and what is folded from it."""
 
-    def __init__(self, engine: Engine, as_of: int | None = None) -> None:
+    def __init__(self, engine: Engine, as_of: Position | None = None) -> None:
         self.log = engine.log
         self.projections = engine.projections
         self._engine = engine
@@ -20,7 +21,7 @@ class Source:
         """The state now, other processes' commits included, or as of the position."""
         return self._engine.snapshot(as_of=self._as_of)
 
-    def position(self, moment: Moment | None = None) -> int:
+    def position(self, moment: Moment | None = None) -> Position:
         """The newest position to answer from, or that of a moment, if that is older.
 
         Raises InvalidArgumentError for a moment that `position_of` refuses.

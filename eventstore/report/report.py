@@ -14,7 +14,7 @@ from eventstore.history.fields import field_changes, plain_fields
 from eventstore.lineage import Graph, GraphNode
 from eventstore.lineage.graph import edge_of, graph_of
 from eventstore.lineage.walks import node_kind, require_node
-from eventstore.log import Log, VerifyReport
+from eventstore.log import Log, Position, VerifyReport
 from eventstore.log.kinds import CONTEXT
 from eventstore.plain_json import json_text, moment_text
 from eventstore.plain_values import shown_struct
@@ -100,7 +100,7 @@ def report_html(
     projections: Projections,
     kind: str,
     node_id: int,
-    position: int,
+    position: Position,
     *,
     verification: VerifyReport | None,
     checkpoint: Checkpoint | None,

@@ -20,7 +20,7 @@ from eventstore.errors import (
     InvalidArgumentError,
     ResourceExhaustedError,
 )
-from eventstore.log import Log
+from eventstore.log import Log, Position
 from eventstore.log.record import LATEST
 from eventstore.projections import Projections
 from eventstore.projections.table_changes import NODE_TABLES
@@ -167,7 +167,7 @@ def run_sql(
     projections: Projections,
     query: str,
     parameters: Parameters,
-    position: int,
+    position: Position,
     timeout_seconds: float | None = None,
 ) -> pa.Table:
     """Run one query over the views as of a position.
@@ -189,7 +189,11 @@ def run_sql(
 
 
 def _answer(
-    cursor: duckdb.DuckDBPyConnection, log: Log, query: str, parameters: Parameters, position: int
+    cursor: duckdb.DuckDBPyConnection,
+    log: Log,
+    query: str,
+    parameters: Parameters,
+    position: Position,
 ) -> pa.Table:
     ((database,),) = cursor.execute("SELECT current_database()").fetchall()
     views = view_definitions(f'"{database}".main', position)

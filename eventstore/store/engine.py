@@ -15,6 +15,7 @@ from eventstore.errors import (
 from eventstore.log import Log, PositionConflictError
 from eventstore.log.forking import renew_in_children
 from eventstore.log.readable import UNREADABLE, refuse_unreadable, unreadable_request
+from eventstore.log.record import Position
 from eventstore.projections import Projections
 from eventstore.projections.projections import IndexBuiltAgainError
 from eventstore.store.attribution import Attribution, current_attribution
@@ -56,7 +57,7 @@ class Engine:
         """Put the system types that the store lacks, as every connect of MLMD does."""
         self.put(put_system_types, None)
 
-    def call(self, rpc: str, request: Any, *, as_of: int | None = None) -> Any:
+    def call(self, rpc: str, request: Any, *, as_of: Position | None = None) -> Any:
         """Run one RPC by name and return its response.
 
         A put is one commit, durable when this returns; one that changes nothing appends nothing.
@@ -130,7 +131,7 @@ class Engine:
             self.projections.add(commit, transaction.pending)
         return response
 
-    def snapshot(self, *, as_of: int | None = None) -> Snapshot:
+    def snapshot(self, *, as_of: Position | None = None) -> Snapshot:
         """The state at the newest position, other processes' commits included, or `as_of`."""
         if as_of is not None:
             self.projections.refold_if_changed()

@@ -13,6 +13,7 @@ import msgspec
 
 from eventstore.errors import InvalidArgumentError
 from eventstore.log.kinds import NodeKind
+from eventstore.log.record import Position
 from eventstore.projections.listing import ALL_NODES, Found, InContext, Listing
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.snapshot import Snapshot
@@ -35,7 +36,7 @@ class Page(msgspec.Struct, frozen=True):
     """Nodes in listing order, the position to read them at, and the token, "" at the end."""
 
     found: Found
-    position: int
+    position: Position
     next_page_token: str
 
 
@@ -46,7 +47,7 @@ class _PageToken(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fi
     is_ascending: bool
     last_value: int
     last_id: int
-    position: int
+    position: Position
 
 
 def list_page(
@@ -95,7 +96,7 @@ def listing_of(
     limit: int | None,
     type_id: int | None = None,
     context_id: int | None = None,
-    position: int | None = None,
+    position: Position | None = None,
     after: tuple[int, int] | None = None,
 ) -> Listing:
     """What `options` ask for, as of the snapshot's position or an earlier one.

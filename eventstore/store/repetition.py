@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from eventstore.errors import AlreadyExistsError, StatusError
-from eventstore.log import Commit, Draft, Log, Record
+from eventstore.log import Commit, Draft, Log, Position, Record
 from eventstore.log import record as kind_names
 from eventstore.log.kinds import KINDS
 from eventstore.projections import Projections
@@ -46,7 +46,7 @@ def acknowledged_again(
     """
     transaction = Transaction(
         projections,
-        commit.first_position - 1,
+        Position(commit.first_position - 1),
         clock=lambda: _NOW_IN_REPETITION,
         last_ids=_ids_before(commit),
     )

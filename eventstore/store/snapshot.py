@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from eventstore.errors import InvalidArgumentError, NotFoundError
 from eventstore.log.kinds import Node, NodeKind, NodeType, TypeKind
 from eventstore.log.readable import read_message
+from eventstore.log.record import Position
 from eventstore.projections import Projections
 from eventstore.projections.index_look_ups import lacking
 from eventstore.projections.index_tables import HALF, TABLES_OF, hash64, name_key, type_name_key
@@ -56,7 +57,7 @@ class Snapshot:
     threads.
     """
 
-    def __init__(self, projections: Projections, position: int) -> None:
+    def __init__(self, projections: Projections, position: Position) -> None:
         self.projections = projections
         self.position = position
         self.index = projections.index

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from eventstore.errors import ResourceExhaustedError
 from eventstore.log.kinds import Kind, LinkKind, NodeKind
-from eventstore.log.record import Draft
+from eventstore.log.record import Draft, Position
 from eventstore.projections import Projections
 from eventstore.projections.base_check import Base
 from eventstore.projections.index_entries import add_entries
@@ -35,7 +35,7 @@ class Transaction(Snapshot):
     def __init__(
         self,
         projections: Projections,
-        position: int,
+        position: Position,
         *,
         clock: Callable[[], Milliseconds] | None = None,
         last_ids: dict[str, int] | None = None,
