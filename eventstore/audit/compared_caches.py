@@ -18,6 +18,7 @@ import pyarrow as pa
 from eventstore.audit.subtree_heads import SUBTREE_HEADS_NAME, SubtreeHeads
 from eventstore.log import Finding, Log, Position, Progress, VerifyReport, content_id
 from eventstore.log.columns import one_batch
+from eventstore.log.os_errors import translated
 from eventstore.log.regular_file import IRREGULAR, opened_to_read
 from eventstore.log.temporary_folder import TemporaryFolder
 from eventstore.projections.index_tables import TABLES
@@ -124,6 +125,9 @@ def _index_findings(
             if path.exists():
                 raise
             # It was merged into another meanwhile.
+            continue
+        except OSError as error:
+            not_checked.append(f"{path}: {translated(error, 'comparing', path)}")
             continue
         if is_wrong:
             yield Finding(

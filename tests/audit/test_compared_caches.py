@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -127,6 +128,25 @@ def test_a_file_that_is_missing_for_another_reason_is_an_error(
     monkeypatch.setattr(compared_caches, "same_file", missing)
     with pytest.raises(FileNotFoundError, match="a segment"):
         compared(log)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_run_that_cannot_be_made_again_hides_nothing_else(
+    log: DirectoryLog, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """As on a full disk for temporary files."""
+    runs, write = runs_of(log), compared_caches.write_run_file
+    forge(runs[2])
+
+    def full(path: Path, *arguments: Any, **named: Any) -> None:
+        if path.name == runs[number].name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(path, *arguments, **named)
+
+    monkeypatch.setattr(compared_caches, "write_run_file", full)
+    found, (words,) = compared(log)
+    assert found == [str(runs[2])]
+    assert words.startswith(f"{runs[number]}: comparing {runs[number]} failed: No space left")
 
 
 def test_runs_of_another_log_and_of_a_later_position_are_no_findings(
