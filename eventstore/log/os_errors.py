@@ -18,6 +18,7 @@ _LOST = frozenset(
     for name in ("ENOENT", "ENOTDIR", "EISDIR", "ELOOP", "ENXIO", "EIO", "EBADMSG", "EUCLEAN")
     if hasattr(errno, name)
 )
+_NO_THREAD = "Failed to launch worker thread"
 
 
 @contextlib.contextmanager
@@ -35,10 +36,23 @@ def starting_thread() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise errors.ResourceExhaustedError(
-            f"{error}: this process or its user has as many as the system allows; retry when some "
-            "have ended"
-        ) from None
+        raise _short_of_threads(error) from None
+
+
+def refuse_lack_of_threads(error: BaseException) -> None:
+    """Raise ResourceExhaustedError where Arrow could start no thread: nothing is damaged then.
+
+    Arrow tells it by its words alone.
+    """
+    if _NO_THREAD in str(error):
+        raise _short_of_threads(error) from None
+
+
+def _short_of_threads(error: BaseException) -> errors.ResourceExhaustedError:
+    return errors.ResourceExhaustedError(
+        f"{error}: this process or its user has as many as the system allows; retry when some "
+        "have ended"
+    )
 
 
 def check_can_open(doing: str, path: Path | str) -> None:

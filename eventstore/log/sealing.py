@@ -32,7 +32,7 @@ from eventstore.log.manifest import (
     sealed_name,
     sync_directory,
 )
-from eventstore.log.os_errors import tells_of_damage, translated
+from eventstore.log.os_errors import refuse_lack_of_threads, tells_of_damage, translated
 from eventstore.log.regular_file import opened_to_read, read_regular
 from eventstore.log.turns import give_turns
 
@@ -172,6 +172,7 @@ def write_parquet(
             path.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise translated(error, "writing", path) from None
+        refuse_lack_of_threads(error)
         raise
     return digest
 
@@ -259,6 +260,7 @@ def sealed_batches(
                     part.validate(full=True)
                     yield from part.combine_chunks().to_batches()
     except (pa.ArrowException, OSError) as error:
+        refuse_lack_of_threads(error)
         # What Arrow says of damage has no number.
         if isinstance(error, OSError) and error.errno and not tells_of_damage(error):
             raise translated(error, "reading", path) from None

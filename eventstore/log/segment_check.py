@@ -51,7 +51,7 @@ from eventstore.log.manifest import (
     stored_manifest,
 )
 from eventstore.log.merkle import EMPTY_HEAD, Frontier
-from eventstore.log.os_errors import tells_of_damage, translated
+from eventstore.log.os_errors import refuse_lack_of_threads, tells_of_damage, translated
 from eventstore.log.parquet_structure import NOT_AS_WRITTEN, ParquetStructure, check_schema
 from eventstore.log.record import Record
 from eventstore.log.record_check import ContentCheck, TypeUse, envelope_fault
@@ -259,6 +259,7 @@ class _SegmentCheck:
             groups = file.num_row_groups
             check_schema(file, metadata)
         except (pa.ArrowException, OSError, ValueError) as error:
+            refuse_lack_of_threads(error)
             self.find(
                 f"the Parquet footer is damaged, so that commits {segment.first_commit} to "
                 f"{segment.last_commit} (commit {segment.first_commit} the first) cannot be read: "
@@ -273,6 +274,7 @@ class _SegmentCheck:
             try:
                 table = file.read_row_group(group)
             except (pa.ArrowException, OSError, ValueError) as error:
+                refuse_lack_of_threads(error)
                 self._unreadable_group(data, group, str(error), segment)
                 return
             first_commit, first_position = self.next_commit, self.next_position

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from eventstore import errors
 from eventstore.log import DirectoryLog, sealing
@@ -101,6 +103,29 @@ def test_a_rotation_or_sealing_that_cannot_read_back(
             log.seal()
     log.seal()
     assert [segment.state for segment in log.segments()] == ["sealed"] * 3 + ["active"]
+    assert log.verify().ok
+    log.close()
+
+
+def test_where_arrow_can_start_no_thread_nothing_is_damaged(
+    log: DirectoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> Any:
+        raise pa.ArrowException("Unknown error: Failed to launch worker thread: try again")
+
+    asked: list[Callable[[], object]] = [
+        log.verify,
+        log.seal,
+        lambda: list(log.scan(0, 2, ["properties"])),
+        lambda: log.backup(log.directory.with_name("backup")),
+    ]
+    with monkeypatch.context() as patched:
+        patched.setattr(parquet.ParquetFile, "read_row_group", refused)
+        for ask in asked:
+            with pytest.raises(errors.ResourceExhaustedError, match=r"launch worker thread.*retry"):
+                ask()
+    for ask in asked:
+        ask()
     assert log.verify().ok
     log.close()
 
