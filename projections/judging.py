@@ -121,7 +121,7 @@ def neighbours_in_index(
         if where.of_neighbour is None:
             return of_each
         return {
-            node_id: [*blank.holding(where.of_neighbour, where.parameters, neighbours)]
+            node_id: blank.holding(where.of_neighbour, where.parameters, neighbours)
             for node_id, neighbours in of_each.items()
         }
 
@@ -175,15 +175,17 @@ class JudgedNode:
             return False
         if where.neighbours is None:
             return evaluate(self, where.parameters) is True
-        return any(True for _ in self.holding(evaluate, where.parameters, neighbours))
+        return any(evaluate(self, where.parameters) is True for self._neighbour in neighbours)
 
     def holding(
         self, evaluate: Evaluate, parameters: Parameters, neighbours: Iterable[Neighbour]
-    ) -> Iterator[Neighbour]:
+    ) -> list[Neighbour]:
         """Those of the neighbours beside which a condition holds for the node."""
+        found = []
         for self._neighbour in neighbours:
             if evaluate(self, parameters) is True:
-                yield self._neighbour
+                found.append(self._neighbour)
+        return found
 
     def neighbour(self) -> Neighbour:
         assert self._neighbour is not None, "the filter names no neighbour"

@@ -116,6 +116,8 @@ def junction(word: str, operands: Sequence[Evaluate | None]) -> Evaluate | None:
     known = [operand for operand in operands if operand is not None]
     if len(known) < len(operands):
         return None
+    if len(known) == 1:
+        return known[0]
     decides = word == "OR"
 
     def evaluate(node: Candidate, parameters: Parameters) -> bool | None:
