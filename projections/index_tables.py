@@ -108,7 +108,7 @@ def type_name_key(version: str, name: str) -> int:
 
 def event_key(artifact_id: int, execution_id: int, event_type: int) -> int:
     """The key of what tells events apart."""
-    return hash64(f"{artifact_id}/{execution_id}/{event_type}")
+    return xxh3_64_intdigest(f"{artifact_id}/{execution_id}/{event_type}".encode()) - HALF
 
 
 def add_entry(by_key: dict[int, Entries], key: int, entry: Entry) -> None:

@@ -90,17 +90,17 @@ def put_parent_contexts(
 
 
 def _put_event(transaction: Transaction, event: mlmd.Event, key: int) -> None:
-    for field in ("artifact_id", "execution_id"):
-        if not event.HasField(field):
+    artifact_id, execution_id = event.artifact_id, event.execution_id
+    for field, node_id in (("artifact_id", artifact_id), ("execution_id", execution_id)):
+        if not node_id and not event.HasField(field):
             raise InvalidArgumentError(
                 f"an event has no {field}: set it to the id of a stored node"
             )
     if event.type == mlmd.Event.UNKNOWN:
         raise InvalidArgumentError(
-            f"the event of artifact {event.artifact_id} and execution {event.execution_id} has no "
+            f"the event of artifact {artifact_id} and execution {execution_id} has no "
             "type: set one other than UNKNOWN"
         )
-    artifact_id, execution_id = event.artifact_id, event.execution_id
     _require(transaction, ARTIFACT, artifact_id, "an event")
     _require(transaction, EXECUTION, execution_id, "an event")
     if transaction.may_be_known(tables.EVENT_KEYS, key):
