@@ -15,7 +15,7 @@ from eventstore.log.columns import one_batch, release_unused
 from eventstore.log.forking import renew_in_children
 from eventstore.projections.table_changes import TableChange
 
-FOLDED_ROWS_MAX: Final = 32_768
+FOLDED_ROWS_MAX: Final = 16_384
 """About how many records are folded in one transaction."""
 
 FOLDED_BYTES_MAX: Final = 256 * 1024 * 1024
