@@ -11,13 +11,15 @@ from __future__ import annotations
 import bisect
 import math
 import threading
+from array import array
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from eventstore.log import Commit, Log
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
 
     from eventstore.projections.filter import PropertyField
@@ -32,6 +34,9 @@ ROWS_MAX: Final = 6_291_456
 
 TOUCHED_MAX: Final = 256
 """How many nodes may change after the values were read before the new values are read, too."""
+
+_ROWS_READ: Final = 131_072
+_NUMBERS: Final = {"int_value": "q", "double_value": "d"}
 
 _NOTED_MAX: Final = 65_536
 _USES_MAX: Final = 1_024
@@ -220,35 +225,36 @@ def _count(key: _Key, tables: Tables) -> int:
 def _read_part(key: _Key, tables: Tables, after: int) -> HeldPart:
     """The values of versions after a position."""
     source, parameters = _source(key)
-    value = key[1].member
-    found = tables.arrow(
-        f"""
-        SELECT {value}, node_id
+    member = key[1].member
+    sql = f"""
+        SELECT {member}, node_id
         FROM {source} AND valid_from > $after
-        ORDER BY {value}, node_id
-        """,
-        parameters | {"after": after},
-    )
-    values, node_ids = (column.combine_chunks() for column in found.columns)
-    return HeldPart(_sequence(values), _numbers(node_ids, "q"))
+        ORDER BY {member}, node_id
+    """
+
+    def read(cursor: duckdb.DuckDBPyConnection) -> HeldPart:
+        import pyarrow as pa
+
+        values, node_ids = array(_NUMBERS.get(member, "q")), array("q")
+        texts: list[pa.Array] = []
+        # In parts: a table of all would be in memory besides until it is copied.
+        found = cursor.sql(sql, params=parameters | {"after": after})
+        for batch in filter(len, found.to_arrow_reader(_ROWS_READ)):
+            if member in _NUMBERS:
+                values.frombytes(_eight_bytes_each(batch.column(0)))
+            else:
+                texts.append(batch.column(0))
+            node_ids.frombytes(_eight_bytes_each(batch.column(1)))
+        held = memoryview(values) if not texts else _Texts(pa.concat_arrays(texts))
+        return HeldPart(held, memoryview(node_ids))
+
+    return tables.asked(read, tables.folded_position())
 
 
-def _sequence(values: pa.Array) -> Sequence[Any]:
-    import pyarrow as pa
-
-    if pa.types.is_int64(values.type):
-        ints: Sequence[int] = _numbers(values, "q")
-        return ints
-    if pa.types.is_float64(values.type):
-        doubles: Sequence[float] = _numbers(values, "d")
-        return doubles
-    return _Texts(values)
-
-
-def _numbers(array: pa.Array, code: Literal["q", "d"]) -> Any:
-    buffer = array.buffers()[1]
-    numbers = memoryview(buffer if buffer is not None else b"").cast(code)
-    return numbers[array.offset : array.offset + len(array)]
+def _eight_bytes_each(column: pa.Array) -> memoryview:
+    """The bytes of int64s or doubles, none of which is null."""
+    numbers = memoryview(column.buffers()[1]).cast("B")
+    return numbers[8 * column.offset : 8 * (column.offset + len(column))]
 
 
 def _are_comparable(member: str, wanted: Sequence[Span]) -> bool:

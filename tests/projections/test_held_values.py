@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from eventstore.log import DirectoryLog, MemoryLog
@@ -14,6 +16,7 @@ from eventstore.projections import Projections, held_values
 from eventstore.projections.filter import PropertyField
 from eventstore.projections.held_values import HeldPart, HeldValues
 from eventstore.projections.limits import IndexLimits, Limits
+from eventstore.projections.table_changes import SCHEMA
 from tests.builders import append, draft
 
 FIELD = PropertyField(True, "n", "int_value")
@@ -152,6 +155,49 @@ def test_uses_are_not_counted_for_ever(values: Any, monkeypatch: pytest.MonkeyPa
     assert bearing(held, tables, "a") is None
     assert dict(held._uses) == {("artifact", PropertyField(True, "a", "int_value")): 1}
     assert held._counts == {}
+
+
+class _Asked:
+    """Tables of one connection."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def folded_position(self) -> int:
+        return 0
+
+    def asked(self, ask: Callable[[duckdb.DuckDBPyConnection], Any], _: int) -> Any:
+        return ask(self._connection.cursor())
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("int_value", "id * 7919 % 100 - 50"),
+        ("double_value", "CASE id % 50 WHEN 0 THEN 'nan'::DOUBLE ELSE id * 7919 % 100 / 3 END"),
+        ("string_value", "chr((id * 7919 % 100 + 60)::INTEGER)"),
+    ],
+)
+def test_values_are_read_in_parts(monkeypatch: pytest.MonkeyPatch, member: str, value: str) -> None:
+    monkeypatch.setattr(held_values, "_ROWS_READ", 2_048)
+    key = "artifact", PropertyField(True, "n", member)
+    with duckdb.connect() as connection:
+        connection.execute(SCHEMA)
+        tables: Any = _Asked(connection)
+        assert [*held_values._read_part(key, tables, 0).node_ids] == []
+        connection.execute(f"""
+            INSERT INTO artifact_properties BY NAME
+            SELECT id AS node_id, true AS is_custom, 'n' AS name, {value} AS {member},
+                   5001 - id AS valid_from, 9999 AS valid_to FROM range(1, 5001) AS ids(id)
+        """)
+        found = connection.execute(f"SELECT {value}, id FROM range(1, 5001) AS ids(id)").fetchall()
+        # What is not a number is the greatest.
+        found.sort(key=lambda row: (row[0] != row[0], 0 if row[0] != row[0] else row[0], row[1]))
+        for after in (0, 3_000):
+            part = held_values._read_part(key, tables, after)
+            expected = [row for row in found if 5001 - row[1] > after]
+            assert [*part.node_ids] == [node_id for _, node_id in expected]
+            assert str([*part.values]) == str([value for value, _ in expected])
 
 
 def test_a_fold_of_what_was_sealed_forgets_values(tmp_path: Path) -> None:
