@@ -144,9 +144,8 @@ class HeldValues:
     ) -> list[Sequence[int]] | None:
         """Sequences of ids that hold all nodes that bear or bore a wanted value.
 
-        The nodes may have another value as of any position, and occur several times. None when the
-        values of the property are not held. A sequence is ascending unless a span is longer than
-        one value.
+        They are ascending if the spans are single values. The nodes may have another value as of
+        any position, and occur several times. None when the property's values are not held.
         """
         if not _are_comparable(field.member, wanted):
             return None

@@ -95,11 +95,7 @@ class PropertyLookUp:
 
 @dataclass(frozen=True, slots=True)
 class RangeLookUp:
-    """The node bears a value in a property that is in a range, whose ends are parameters.
-
-    An empty name stands for no end. The value may have to be more than the start, or less than the
-    end: that is not said.
-    """
+    """The node bears a value in a property from one to another; "" where there is no such end."""
 
     property: PropertyField
     start: str = ""

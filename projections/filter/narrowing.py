@@ -12,12 +12,7 @@ from eventstore.projections.filter.filter_sql import (
     PropertyLookUp,
     RangeLookUp,
 )
-from eventstore.projections.filter.schema import (
-    HELD_MEMBERS,
-    INDEXED,
-    INDEXED_OF_CONTEXTS,
-    NUMERIC,
-)
+from eventstore.projections.filter.schema import HELD_MEMBERS, INDEXED, INDEXED_OF_CONTEXTS, STRING
 
 if TYPE_CHECKING:
     from eventstore.projections.filter.schema import Typed
@@ -42,9 +37,9 @@ def look_up_of(left: Typed, members: Sequence[Typed]) -> LookUp | None:
 def range_of(left: Typed, start: Typed | None, end: Typed | None) -> LookUp | None:
     """Which nodes to look up when the value of a numeric property is between literals."""
     first, last = ("" if bound is None else bound.parameter for bound in (start, end))
-    if left.property is None or left.type not in NUMERIC or first is None or last is None:
+    if left.property is None or left.property.member not in HELD_MEMBERS or left.type == STRING:
         return None
-    return RangeLookUp(left.property, first, last)
+    return None if first is None or last is None else RangeLookUp(left.property, first, last)
 
 
 def narrowest(operands: Sequence[Typed]) -> LookUp | None:
