@@ -198,6 +198,8 @@ def _tables_findings(log: Log, path: Path, not_checked: list[str]) -> Iterator[F
             not_checked.append(f"{path}, which another process has open")
             return
         with opened:
+            # Others of this process may fold meanwhile.
+            opened.execute("BEGIN TRANSACTION READ ONLY")
             # What is defined comes first: a view in place of a table may be endless.
             position = folded_position_of(opened, log) if has_tables_as_made(opened) else None
             if position is None:

@@ -28,6 +28,7 @@ from eventstore.projections.run_batches import run_batch
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
 from eventstore.projections.run_writing import write_run_file
 from eventstore.projections.sorted_run import SortedRun
+from eventstore.projections.tables import Tables
 from tests.builders import ARTIFACTS, append, draft
 
 
@@ -147,6 +148,26 @@ def test_a_run_that_cannot_be_made_again_hides_nothing_else(
     found, (words,) = compared(log)
     assert found == [str(runs[2])]
     assert words.startswith(f"{runs[number]}: comparing {runs[number]} failed: No space left")
+
+
+def test_what_is_folded_while_tables_are_compared_is_not_compared(
+    log: DirectoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables, position = Tables(log, log.directory / "projections" / "tables.duckdb"), log.position
+    tables.fold(position)
+
+    def fold_more(connection: Any) -> list[str]:
+        append(log, draft(position + 1))
+        tables.fold(position + 1)
+        return others_in(connection)
+
+    others_in = compared_caches.others_in
+    with monkeypatch.context() as patched:
+        patched.setattr(compared_caches, "others_in", fold_more)
+        assert compared(log) == ([], [])
+    assert tables.folded_position() == position + 1
+    assert compared(log) == ([], [])
+    tables.close()
 
 
 def test_runs_of_another_log_and_of_a_later_position_are_no_findings(
