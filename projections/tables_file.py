@@ -18,7 +18,7 @@ import duckdb
 from eventstore import errors
 from eventstore.log import Log, content_id
 from eventstore.log.forking import no_fork_in_libraries
-from eventstore.log.os_errors import check_can_open, translated
+from eventstore.log.os_errors import check_can_open, resolved, translated
 from eventstore.log.regular_file import is_irregular
 from eventstore.log.temporary_folder import TemporaryFolder, temporary_directory
 from eventstore.projections.cache_file import make_cache_folder
@@ -159,7 +159,7 @@ def open_tables_in_file(log: Log, path: Path) -> OpenedTables | errors.StatusErr
     except OSError as error:
         return translated(error, "removing", path)
     # Resolved, so that DuckDB knows a file that this process has opened already.
-    folder, path = path.parent, path.resolve()
+    folder, path = path.parent, resolved(path)
     if path in _left_paths:
         return None
     try:
@@ -188,7 +188,7 @@ def open_tables_in_file(log: Log, path: Path) -> OpenedTables | errors.StatusErr
 def open_tables_to_read(log: Log, path: Path | None) -> OpenedTables:
     """The tables in a file, however far they are folded; if they cannot be had, separate ones."""
     if path is not None and _is_openable(path):
-        path = path.resolve()
+        path = resolved(path)
         if path in _left_paths:
             return open_tables_apart(log)
         with contextlib.suppress(duckdb.Error), no_fork_in_libraries():
@@ -204,7 +204,7 @@ def open_tables_to_compare(log: Log, path: Path) -> duckdb.DuckDBPyConnection | 
     # Only one of the modes can be had while this process has it open, too.
     for read_only in (True, False):
         try:
-            return _connected(log, str(path.resolve()), read_only=read_only)
+            return _connected(log, str(resolved(path)), read_only=read_only)
         except duckdb.Error as error:
             if not is_in_use(error):
                 raise

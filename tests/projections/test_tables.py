@@ -94,6 +94,19 @@ os._exit(0)
         remove_leftovers(wal)
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_link_to_itself_in_place_of_the_tables(log: DirectoryLog, read_only: bool) -> None:
+    projections = Projections(log)
+    expected = artifact_ids(projections)
+    projections.close()
+    database(log).unlink()
+    database(log).symlink_to(database(log))
+    projections = Projections(log, read_only=read_only)
+    assert artifact_ids(projections) == expected
+    projections.close()
+    assert database(log).is_symlink() is read_only
+
+
 def remove_leftovers(wal: Path) -> None:
     for path in wal.parent.glob("tables.duckdb*"):
         path.unlink()
