@@ -257,7 +257,7 @@ def test_a_grandchild_works_too(tmp_path: Path) -> None:
 
 
 def test_a_child_forked_while_a_thread_first_uses_arrow_uses_it_too(tmp_path: Path) -> None:
-    """Arrow imports pandas then, under a lock of its own."""
+    """The thread imports parts of Arrow then, under locks of their own."""
     program = """
 import os, signal, sys, threading, time, types
 import eventstore
@@ -269,7 +269,7 @@ is_importing, is_waited_for = threading.Event(), threading.Event()
 class Finder:
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name == "pandas" and not is_importing.is_set():
+        if name == "pyarrow.compute" and not is_importing.is_set():
             is_importing.set()
             is_waited_for.wait(10)
 

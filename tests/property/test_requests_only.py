@@ -87,12 +87,24 @@ def test_a_negative_limit_is_not_sent(pages: MetadataStore) -> None:
     assert not calls.rpcs
 
 
-@pytest.mark.parametrize("limit", [1.5, 2.0, float("nan"), float("inf"), "3", Decimal(2), [3]])
+@pytest.mark.parametrize("limit", [1.5, 2.0, "3", Decimal(2), [3]])
 @pytest.mark.parametrize("method", ["get_artifacts", "get_contexts"])
 def test_a_limit_is_an_integer(pages: MetadataStore, method: str, limit: object) -> None:
     for asked in (pages, MetadataReader(SentRequests(pages._engine))):
         with pytest.raises(TypeError):
             getattr(asked, method)(ListOptions(limit))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("limit", [float("nan"), float("inf")])
+@pytest.mark.parametrize("method", ["get_artifacts", "get_contexts"])
+def test_a_limit_that_is_not_finite_is_none(
+    pages: MetadataStore, method: str, limit: float
+) -> None:
+    """As MLMD's loops over pages have it."""
+    for asked in (pages, MetadataReader(SentRequests(pages._engine))):
+        found = getattr(asked, method)(ListOptions(limit))  # type: ignore[arg-type]
+        assert found == getattr(asked, method)()
+        assert len(found) == (250 if method == "get_artifacts" else 0)
 
 
 def test_a_limit_may_be_true(pages: MetadataStore) -> None:
