@@ -62,18 +62,14 @@ class BaseCheck:
                 self._stretches.move_to_end(start)
                 return digests[position - start]
         start, end = self._log.stretch_of(position)
-        digests = self._read(start, end)
+        digests = array("Q")
+        for batch in self._log.scan(start - 1, end, _COLUMNS):
+            digests.extend(map(self._digest, *(batch[name].to_pylist() for name in _COLUMNS[1:])))
         if start < end:
             if len(self._stretches) >= _STRETCHES_MAX:
                 self._stretches.popitem(last=False)
             self._stretches[start] = digests
         return digests[position - start] if digests else None
-
-    def _read(self, first: int, last: int) -> array[int]:
-        digests = array("Q")
-        for batch in self._log.scan(first - 1, last, _COLUMNS):
-            digests.extend(map(self._digest, *(batch[name].to_pylist() for name in _COLUMNS[1:])))
-        return digests
 
     def _digest(self, kind: str, entity_id: int, payload: bytes | None) -> int:
         return xxh3_64_intdigest(

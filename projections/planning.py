@@ -11,10 +11,7 @@ import msgspec
 
 from eventstore.answers import Explanation
 from eventstore.log import Commit, Log
-from eventstore.projections.candidates import (
-    CandidateFinder,
-    NoneFoundError,
-)
+from eventstore.projections.candidates import CandidateFinder, NoneFoundError
 from eventstore.projections.filter.filter_sql import PropertyLookUp, RangeLookUp
 from eventstore.projections.held_values import HeldValues
 from eventstore.projections.judging import Candidates, TooManyError, judged, neighbours_in_index

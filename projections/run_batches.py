@@ -31,6 +31,12 @@ def run_batch(
     return pa.RecordBatch.from_arrays(arrays, schema=RUN_SCHEMA)
 
 
+def int64_array(numbers: memoryview) -> pa.Array:
+    """A copy of int64s, with or without others between them."""
+    buffers = [None, pa.py_buffer(numbers.tobytes())]
+    return pa.Array.from_buffers(pa.int64(), len(numbers), buffers)
+
+
 def sorted_batch(keys: pa.Array, positions: pa.Array, values: pa.Array) -> pa.RecordBatch:
     """The columns of one table by key; entries of one key stay in the order given."""
     batch = pa.RecordBatch.from_arrays(

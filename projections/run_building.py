@@ -9,7 +9,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID
 
@@ -132,7 +131,12 @@ def rebuilt_runs(
 
 def run_tables(records: pa.RecordBatch) -> dict[int, pa.RecordBatch]:
     """The sorted tables of records, a batch of INDEXED_COLUMNS in position order."""
-    found = dict(_request_ids(records))
+    found = {}
+    requested = records.filter(records["request_id"].is_valid())
+    if requested.num_rows:
+        nothing = pa.repeat(pa.scalar(b"", pa.large_binary()), requested.num_rows)
+        keys = hash64s(requested["request_id"])
+        found[REQUEST_IDS] = sorted_batch(keys, requested["position"], nothing)
     # Erased records have no other entries.
     records = records.filter(records["payload"].is_valid())
     for kind, rules in RULES.items():
@@ -144,9 +148,7 @@ def run_tables(records: pa.RecordBatch) -> dict[int, pa.RecordBatch]:
     return found
 
 
-def highest_ids(
-    records: pa.RecordBatch, before: Mapping[str, int] = MappingProxyType({})
-) -> dict[str, int]:
+def highest_ids(records: pa.RecordBatch, before: Mapping[str, int]) -> dict[str, int]:
     """The highest id of each id sequence, of those `before` and those of records."""
     by_kind = pa.Table.from_batches([records.select(["kind", "entity_id"])])
     highest = dict(before)
@@ -167,13 +169,6 @@ def hash64s(texts: pa.Array) -> pa.Array:
     encoded = compute.cast(texts, pa.binary()).to_pylist()
     keys = array("q", [xxh3_64_intdigest(text) - HALF for text in encoded])
     return pa.Array.from_buffers(pa.int64(), len(keys), [None, pa.py_buffer(keys)])
-
-
-def _request_ids(records: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
-    found = records.filter(records["request_id"].is_valid())
-    if found.num_rows:
-        values = pa.repeat(pa.scalar(b"", pa.large_binary()), found.num_rows)
-        yield REQUEST_IDS, sorted_batch(hash64s(found["request_id"]), found["position"], values)
 
 
 def _adding(rule: Rule, records: pa.RecordBatch) -> pa.RecordBatch:

@@ -138,16 +138,16 @@ class _CopiedTable:
     def next_rows(self, count: int) -> pa.RecordBatch:
         import pyarrow as pa
 
-        from eventstore.projections.run_batches import RUN_SCHEMA
+        from eventstore.projections.run_batches import RUN_SCHEMA, int64_array
 
         if self._at == self._layout.entries:
             # A dummy row comes first.
             self._read_entries(1, 0)
         numbers = self._read_entries(count, 1)
         keys, positions, thirds = (numbers[first :: self._numbers] for first in range(3))
-        arrays = [_int64_array(keys[:count]), _int64_array(positions[:count])]
+        arrays = [int64_array(keys[:count]), int64_array(positions[:count])]
         if self.has_inline_values:
-            values = _int64_array(thirds[:count]).view(pa.binary(8)).cast(pa.large_binary())
+            values = int64_array(thirds[:count]).view(pa.binary(8)).cast(pa.large_binary())
         else:
             values = self._read_values(thirds)
         return pa.RecordBatch.from_arrays([*arrays, values], schema=RUN_SCHEMA)
@@ -172,12 +172,14 @@ class _CopiedTable:
         import pyarrow as pa
         import pyarrow.compute as compute
 
+        from eventstore.projections.run_batches import int64_array
+
         first, last, layout = offsets[0], offsets[-1], self._layout
         if not 0 <= first <= last <= layout.end - layout.values:
             raise DamagedRunError(self._file, "the entries of a table are damaged")
         found = self._file.read(layout.values + first, layout.values + last)
         self._values.update(found)
-        starts = compute.subtract(_int64_array(offsets), _int64_array(offsets[:1])[0])
+        starts = compute.subtract(int64_array(offsets), int64_array(offsets[:1])[0])
         buffers = [None, starts.buffers()[1], pa.py_buffer(found)]
         values = pa.Array.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
         try:
@@ -190,10 +192,3 @@ class _CopiedTable:
     def _refuse_other(self, found: xxh3_64, checksum: int, what: str) -> None:
         if found.intdigest() != checksum:
             raise DamagedRunError(self._file, f"the {what} of a table are damaged")
-
-
-def _int64_array(numbers: memoryview) -> pa.Array:
-    import pyarrow as pa
-
-    buffers = [None, pa.py_buffer(numbers.tobytes())]
-    return pa.Array.from_buffers(pa.int64(), len(numbers), buffers)

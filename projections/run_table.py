@@ -238,7 +238,7 @@ class RunTable:
         """The rows as RUN_SCHEMA; values of the mapped file: `check_values` when they are read."""
         import pyarrow as pa
 
-        from eventstore.projections.run_batches import RUN_SCHEMA
+        from eventstore.projections.run_batches import RUN_SCHEMA, int64_array
 
         rows, numbers, layout = self.rows, self.numbers, self._layout
         view = self._checked_numbers()
@@ -250,10 +250,8 @@ class RunTable:
             offsets = pa.py_buffer(thirds[: rows + 1].tobytes())
             values = pa.py_buffer(self._part(layout.values, layout.end))
         columns = [
-            pa.Array.from_buffers(pa.int64(), rows, [None, pa.py_buffer(keys[:rows].tobytes())]),
-            pa.Array.from_buffers(
-                pa.int64(), rows, [None, pa.py_buffer(positions[:rows].tobytes())]
-            ),
+            int64_array(keys[:rows]),
+            int64_array(positions[:rows]),
             pa.Array.from_buffers(pa.large_binary(), rows, [None, offsets, values]),
         ]
         return pa.RecordBatch.from_arrays(columns, schema=RUN_SCHEMA)

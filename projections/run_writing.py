@@ -112,7 +112,8 @@ def _write_table(file: IO[bytes], rows: Rows, seed: int, at_once: int) -> Layout
     width = INLINE_NUMBERS if rows.are_ids else ENTRY_NUMBERS
     blocks = -(-count // BLOCK_ROWS)
     shift, directory = _directory(keys, lowest, highest, at_once)
-    slot_shift, bits = _filter(keys, lowest, highest, at_once)
+    has_all_keys = _are_gapless(keys, at_once)
+    slot_shift, bits = (0, b"") if has_all_keys else _filter(keys, lowest, highest)
     entries_at = file.tell()
     # With a row before the first one, one after the last one, and whole blocks.
     checksums_at = entries_at + NUMBER_BYTES * width * (blocks * BLOCK_ROWS + 2)
@@ -168,7 +169,7 @@ def _write_table(file: IO[bytes], rows: Rows, seed: int, at_once: int) -> Layout
         filter_checksum=_checksum(bits, seed),
         values_checksum=values_checksum.intdigest(),
         has_inline_values=rows.are_ids,
-        has_all_keys=_are_gapless(keys, at_once),
+        has_all_keys=has_all_keys,
     )
 
 
@@ -265,11 +266,9 @@ def _directory(keys: pa.Array, lowest: int, highest: int, at_once: int) -> tuple
     return shift, rows.tobytes()
 
 
-def _filter(keys: pa.Array, lowest: int, highest: int, at_once: int) -> tuple[int, bytes]:
+def _filter(keys: pa.Array, lowest: int, highest: int) -> tuple[int, bytes]:
     """How many bits of keys a slot spans, and a bit for each slot, the first one lowest."""
     spread, shift = highest - lowest, 0
-    if _are_gapless(keys, at_once):
-        return 0, b""
     while spread >> shift >= _SLOTS_PER_ROW * len(keys):
         shift += 1
     bits = bytearray(NUMBER_BYTES * ((spread >> shift) // (8 * NUMBER_BYTES) + 1))

@@ -67,11 +67,9 @@ class SortedRun:
                 ):
                     return position, value
         # Most runs do not have the key: told without calling functions, too.
-        bits = opened.filter
-        if bits:
-            slot = key - opened.lowest >> opened.slot_shift
-            if not bits[slot >> 3] >> (slot & 7) & 1:
-                return None
+        bits, distance = opened.filter, key - opened.lowest
+        if bits and not bits[(slot := distance >> opened.slot_shift) >> 3] >> (slot & 7) & 1:
+            return None
         self._refuse_cut()
         return _newest(opened, key, as_of)
 
@@ -83,12 +81,8 @@ class SortedRun:
         if opened is None:
             return {}
         lowest, is_dense, is_copied = opened.lowest, opened.is_dense, opened.is_copied
-        content, first, values, seed = (
-            opened.content,
-            opened.first_at,
-            opened.values_at,
-            opened.seed,
-        )
+        content, seed = opened.content, opened.seed
+        first, values = opened.first_at, opened.values_at
         found = {}
         for key in opened.possible(keys):
             # For most keys what `_newest` does, without its steps: as in `newest`.
@@ -112,11 +106,9 @@ class SortedRun:
         opened = self._tables[table]
         if opened is None or not opened.lowest <= key <= opened.highest:
             return ()
-        bits = opened.filter
-        if bits:
-            slot = key - opened.lowest >> opened.slot_shift
-            if not bits[slot >> 3] >> (slot & 7) & 1:
-                return ()
+        bits, distance = opened.filter, key - opened.lowest
+        if bits and not bits[(slot := distance >> opened.slot_shift) >> 3] >> (slot & 7) & 1:
+            return ()
         if opened.is_plain:
             # For most keys what is done below, without its steps.
             found, position, start, following, end = _first_entry(opened, key)
@@ -144,9 +136,8 @@ class SortedRun:
         opened = self._tables[table]
         if opened is None or not opened.lowest <= key <= opened.highest:
             return ()
-        distance = key - opened.lowest
         # Most runs do not have the key: told without calling functions, too.
-        bits = opened.filter
+        bits, distance = opened.filter, key - opened.lowest
         if bits and not bits[(slot := distance >> opened.slot_shift) >> 3] >> (slot & 7) & 1:
             return ()
         if not opened.is_copied:

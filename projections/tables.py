@@ -17,11 +17,7 @@ from typing import Any, Final, TypeVar
 import duckdb
 import pyarrow as pa
 
-from eventstore.errors import (
-    DeadlineExceededError,
-    InternalError,
-    InvalidArgumentError,
-)
+from eventstore.errors import DeadlineExceededError, InternalError, InvalidArgumentError
 from eventstore.log import Log, Progress
 from eventstore.log.forking import made_in_steps, no_fork_in_libraries, renew_in_children
 from eventstore.log.os_errors import translating
@@ -43,7 +39,7 @@ from eventstore.projections.table_writing import (
     merged,
     writing_to,
 )
-from eventstore.projections.tables_check import are_as_made
+from eventstore.projections.tables_check import has_tables_as_made, others_in
 from eventstore.projections.tables_file import (
     ONE_THREAD_RECORDS_MAX,
     OpenedTables,
@@ -94,7 +90,6 @@ class Tables:
         self._read_only = read_only
         self._saves = saves
         self._mutex = threading.RLock()
-        self._is_child = False
         self._opened: OpenedTables | None = None
         self._folded_position = 0
         self._promised = 0
@@ -104,7 +99,7 @@ class Tables:
         renew_in_children(self)
 
     def after_fork_in_child(self) -> None:
-        """Fold new tables: DuckDB does not survive a fork, nor let go of its file."""
+        """Fold tables apart: DuckDB does not survive a fork, nor let go of its file."""
         self._mutex = threading.RLock()
         opened, self._opened = self._opened, None
         if opened is not None:
@@ -112,7 +107,7 @@ class Tables:
             opened.leave_to_the_parent()
         left_to_the_parent.append(self._statements)
         self._statements = {}
-        self._is_child = True
+        self._path, self._read_only, self._saves = None, True, False
 
     def folded_position(self) -> int:
         """The position up to which the tables are folded."""
@@ -306,8 +301,6 @@ class Tables:
         if self._opened is not None:
             return self._opened.connection
         with no_fork_in_libraries():
-            if self._is_child:
-                return self._take(open_tables_apart(self._log))
             opening = open_tables_to_read if self._read_only else open_tables
             return self._take(opening(self._log, self._path))
 
@@ -445,4 +438,4 @@ def _are_changed(opened: OpenedTables | None, error: duckdb.Error) -> bool:
     """Whether a statement failed because tables are not as they were made."""
     if opened is None or not isinstance(error, _UNDEFINED):
         return False
-    return not are_as_made(opened.connection)
+    return not has_tables_as_made(opened.connection) or bool(others_in(opened.connection))

@@ -32,13 +32,8 @@ _OTHERS: Final = {
 _INSIGNIFICANT: Final = re.compile(r'["\s]')
 
 
-def are_as_made(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Whether a database has the tables of SCHEMA, and no more."""
-    return has_tables_as_made(connection) and not others_in(connection)
-
-
 def has_tables_as_made(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Whether its tables are those of SCHEMA, by names, columns and types."""
+    """Whether a database's tables are those of SCHEMA, by names, columns and types."""
     rows = connection.execute(_DEFINED).fetchall()
     if any(schema != "main" for schema, _ in rows):
         return False

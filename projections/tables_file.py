@@ -372,7 +372,7 @@ def _created(log: Log, database: str) -> duckdb.DuckDBPyConnection:
 
 
 def _connected(log: Log, database: str, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
-    configuration = _CONFIGURATION | {"memory_limit": _memory_limit()}
+    configuration = _CONFIGURATION | {"memory_limit": f"{memory_limit_bytes() // 2**20}MiB"}
     if database == ":memory:":
         # Otherwise what does not fit in memory would go into the working directory.
         configuration["temp_directory"] = ""
@@ -395,10 +395,6 @@ def _connected(log: Log, database: str, *, read_only: bool = False) -> duckdb.Du
 def memory_limit_bytes() -> int:
     """Half of what the machine has."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-
-
-def _memory_limit() -> str:
-    return f"{memory_limit_bytes() // 2**20}MiB"
 
 
 _CONFIGURATION: Final[dict[str, str | bool | int | float | list[str]]] = {

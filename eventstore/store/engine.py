@@ -7,11 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from eventstore.errors import (
-    AbortedError,
-    FailedPreconditionError,
-    UnimplementedError,
-)
+from eventstore.errors import AbortedError, FailedPreconditionError, UnimplementedError
 from eventstore.log import Log, PositionConflictError
 from eventstore.log.forking import renew_in_children
 from eventstore.log.readable import UNREADABLE, refuse_unreadable, unreadable_request

@@ -35,12 +35,14 @@ def put_execution(
         raise InvalidArgumentError("the request has no execution: set it")
     options = request.options
     pairs = request.artifact_event_pairs
-    artifact_ids = [_put_artifact_of_pair(transaction, pair, options) for pair in pairs]
+    artifact_ids = [
+        put_node(transaction, ARTIFACT, _reused_artifact(transaction, pair.artifact, options))
+        if pair.HasField("artifact")
+        else None
+        for pair in pairs
+    ]
     execution_id = put_node(
-        transaction,
-        EXECUTION,
-        request.execution,
-        force_update_time=options.force_update_time,
+        transaction, EXECUTION, request.execution, force_update_time=options.force_update_time
     )
     for index, pair in enumerate(pairs):
         if pair.HasField("event"):
@@ -112,16 +114,6 @@ def put_lineage_subgraph(
     response.execution_ids.extend(execution_ids)
     response.artifact_ids.extend(artifact_ids)
     response.context_ids.extend(context_ids)
-
-
-def _put_artifact_of_pair(
-    transaction: Transaction,
-    pair: service.PutExecutionRequest.ArtifactAndEvent,
-    options: service.PutExecutionRequest.Options,
-) -> int | None:
-    if not pair.HasField("artifact"):
-        return None
-    return put_node(transaction, ARTIFACT, _reused_artifact(transaction, pair.artifact, options))
 
 
 def _event_of_pair(

@@ -7,7 +7,6 @@ sees one state of the store, whatever is put meanwhile: no gap and no repeat.
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,9 +16,6 @@ from eventstore.log.record import Position
 from eventstore.projections.listing import ALL_NODES, Found, InContext, Listing
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.snapshot import Snapshot
-
-if TYPE_CHECKING:
-    from eventstore.projections.filter import FilterSql
 
 MAX_PAGE_SIZE = 100
 """Nodes in one page at most; a greater `max_result_size` is cut to it."""
@@ -104,7 +100,11 @@ def listing_of(
     Raises InvalidArgumentError for an order or a filter that is none.
     """
     _check_order(options)
-    order = options.order_by_field
+    order, where = options.order_by_field, None
+    if options.filter_query:
+        from eventstore.projections.filter import compile_filter
+
+        where = compile_filter(options.filter_query, kind.name)
     return Listing(
         kind,
         snapshot.position if position is None else position,
@@ -114,7 +114,7 @@ def listing_of(
         descending=not order.is_asc,
         after=after,
         limit=limit,
-        where=_compiled_filter(kind, options),
+        where=where,
     )
 
 
@@ -123,14 +123,6 @@ def _check_order(options: mlmd.ListOperationOptions) -> None:
         raise InvalidArgumentError(
             "order_by_field.field is FIELD_UNSPECIFIED: use ID, CREATE_TIME or LAST_UPDATE_TIME"
         )
-
-
-def _compiled_filter(kind: NodeKind, options: mlmd.ListOperationOptions) -> FilterSql | None:
-    if not options.filter_query:
-        return None
-    from eventstore.projections.filter import compile_filter
-
-    return compile_filter(options.filter_query, kind.name)
 
 
 def _parse_token(options: mlmd.ListOperationOptions) -> _PageToken:

@@ -93,7 +93,7 @@ def test_a_lack_of_memory_or_space_builds_nothing_again(
 def test_a_query_beyond_its_memory_builds_nothing_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(tables_file, "_memory_limit", lambda: "30MiB")
+    monkeypatch.setattr(tables_file, "memory_limit_bytes", lambda: 30 * 2**20)
     with eventstore.open(tmp_path / "small") as store:
         store.sql("FROM artifacts")
         before = _folds(store)

@@ -216,7 +216,7 @@ def test_a_value_that_cannot_be_computed_is_the_callers_fault() -> None:
 
 
 def test_a_query_beyond_its_memory_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables_file, "_memory_limit", lambda: "20MB")
+    monkeypatch.setattr(tables_file, "memory_limit_bytes", lambda: 20 * 2**20)
     tables = Tables(MemoryLog(), None)
     with pytest.raises(ResourceExhaustedError, match="more memory"):
         tables.query("SELECT list(md5(i::VARCHAR)) FROM range(2000000) AS numbers(i)", {})

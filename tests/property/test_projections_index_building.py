@@ -40,7 +40,7 @@ def test_built_runs_hold_the_entries_of_their_records(commits: list[Any]) -> Non
     assert built == {
         table: sorted(rows, key=lambda row: row[:2]) for table, rows in expected.items()
     }
-    assert highest_ids(records) == model.highest
+    assert highest_ids(records, {}) == model.highest
 
 
 @given(commits_of_drafts())
