@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from eventstore.log.regular_file import is_irregular
+
 
 def entries_below(folder: Path) -> Iterator[os.DirEntry[str]]:
     """All that is in a folder, each folder before what is in it. Links are not followed.
@@ -23,12 +25,17 @@ def entries_below(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def remove_tree(folder: Path, *, ignore_errors: bool = False) -> None:
-    """Remove a folder with all that is in it, but no target of a link.
+    """Remove a folder with all that is in it, or a pipe in its place, but no target of a link.
 
     Raises OSError when something stays, unless it is to ignore that.
     """
     import shutil
 
+    if is_irregular(folder):
+        # To look into a pipe would be to wait for who writes to it.
+        with contextlib.suppress(OSError) if ignore_errors else contextlib.nullcontext():
+            os.unlink(folder)
+        return
     # It is safe where others exchange folders and links meanwhile, but only so deep.
     with contextlib.suppress(RecursionError):
         shutil.rmtree(folder, ignore_errors=ignore_errors)

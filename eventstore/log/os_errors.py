@@ -18,6 +18,7 @@ _LOST = frozenset(
     for name in ("ENOENT", "ENOTDIR", "EISDIR", "ELOOP", "ENXIO", "EIO", "EBADMSG", "EUCLEAN")
     if hasattr(errno, name)
 )
+_IN_THE_PLACE = frozenset((errno.EISDIR, errno.ELOOP, errno.EEXIST, errno.ENOTEMPTY))
 _NO_THREAD = "Failed to launch worker thread"
 
 
@@ -100,8 +101,8 @@ def tells_of_damage(error: OSError) -> bool:
 
 def translated(error: OSError, doing: str, path: Path) -> errors.StatusError:
     """The error to raise for `error`, met while `doing` something (a verb in -ing) to `path`."""
+    what = "" if error.filename in (None, str(path)) else f"{error.filename}: "
     if isinstance(error, NotRegularFileError):
-        what = "" if error.filename == str(path) else f"{error.filename}: "
         return errors.DataLossError(
             f"{doing} {path} failed: {what}{error.strerror}; move it away, and restore what was "
             "there from a backup"
@@ -114,4 +115,9 @@ def translated(error: OSError, doing: str, path: Path) -> errors.StatusError:
         return errors.PermissionDeniedError(f"{text}; check the owner and mode of the path")
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return errors.NotFoundError(f"{text}; check the path")
+    if error.errno in _IN_THE_PLACE:
+        return errors.UnavailableError(
+            f"{doing} {path} failed: {what}{reason}; move it away, and restore from a backup what "
+            "the store then lacks"
+        )
     return errors.UnavailableError(text)
