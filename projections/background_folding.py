@@ -55,7 +55,7 @@ class BackgroundFolding:
             with self._mutex:
                 if self._halts or self._thread is not None:
                     return
-                # Here, that nothing is imported in the thread before forks wait for it.
+                # Here, so that the thread imports nothing before forks wait for it.
                 no_fork_in_libraries()
                 # No daemon: at the interpreter's end it would be stopped amid DuckDB.
                 thread = threading.Thread(target=self._fold, name="eventstore-tables")

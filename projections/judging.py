@@ -107,7 +107,7 @@ def neighbours_in_index(
     if where is None or where.neighbours is None:
         return None
     counted = 0
-    # A node of which nothing is asked.
+    # Any node will do for conditions on neighbours alone.
     blank = JudgedNode(kind, b"", index, as_of)
 
     def found(node_ids: Sequence[int]) -> Mapping[int, Sequence[Neighbour]]:

@@ -111,19 +111,15 @@ def walk(
         kind: ended[kind] if kind in endings and not endings[kind].is_included else set[int]()
         for kind in ended
     }
-    return Walked(
-        (visited[kind_names.ARTIFACT] | ended[kind_names.ARTIFACT]) - hidden[kind_names.ARTIFACT],
-        (visited[kind_names.EXECUTION] | ended[kind_names.EXECUTION])
-        - hidden[kind_names.EXECUTION],
-        [
-            event
-            for event in walked_events.values()
-            if event.artifact_id not in hidden[kind_names.ARTIFACT]
-            and event.execution_id not in hidden[kind_names.EXECUTION]
-        ],
-        left_out,
-        unfollowed,
-    )
+    shown = {kind: (visited[kind] | ended[kind]) - hidden[kind] for kind in hidden}
+    events = [
+        event
+        for event in walked_events.values()
+        if event.artifact_id not in hidden[kind_names.ARTIFACT]
+        and event.execution_id not in hidden[kind_names.EXECUTION]
+    ]
+    artifact_ids, execution_ids = shown[kind_names.ARTIFACT], shown[kind_names.EXECUTION]
+    return Walked(artifact_ids, execution_ids, events, left_out, unfollowed)
 
 
 def events_of(

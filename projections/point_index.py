@@ -233,7 +233,7 @@ class PointIndex(LevelLookUps):
             if self._writer is None:
                 from concurrent.futures import ThreadPoolExecutor
 
-                # Here, that nothing is imported in the thread before forks wait for it.
+                # Here, so that the thread imports nothing before forks wait for it.
                 no_fork_in_libraries()
                 self._writer = ThreadPoolExecutor(1, thread_name_prefix="eventstore-index")
             self._writing.append(self._writer.submit(self._write_out, frozen))

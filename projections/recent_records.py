@@ -8,7 +8,7 @@ from typing import Final
 from eventstore.log import Commit, Record
 from eventstore.log.kinds import ARTIFACT, ASSOCIATION, ATTRIBUTION, CONTEXT, EVENT, EXECUTION
 from eventstore.log.readable import read_message
-from eventstore.projections.listing import AllNodes, Listing, NodeIds
+from eventstore.projections.listing import InContext, Listing
 
 RECENT_RECORDS_MAX: Final = 64
 """Up to this many records are cheaper to look at than to fold into the tables, per query."""
@@ -44,9 +44,7 @@ class RecentRecords:
         more than the nodes themselves and their links.
         """
         where = listing.where
-        if where is not None and where.evaluate is None:
-            return None
-        if not isinstance(listing.among, AllNodes | NodeIds):
+        if isinstance(listing.among, InContext) or (where is not None and where.evaluate is None):
             return None
         if not folded_position or not 0 < listing.as_of - folded_position <= RECENT_RECORDS_MAX:
             return None

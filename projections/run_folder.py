@@ -35,9 +35,9 @@ def usable_runs(
 ) -> list[SortedRun]:
     """The runs that cover positions 1 to some p without a gap, as far as any do, oldest first.
 
-    Those that are `opened` already are not opened again.
-    Runs that are damaged, of another log, format or history, or merged into others are not used,
-    and with `remove_useless` removed. Processes that have them open keep them.
+    Those that are `opened` already are not opened again. Runs that are damaged, of another log,
+    format or history, or merged into others are not used, and with `remove_useless` removed.
+    Processes that have them open keep them.
     """
     runs, useless = _opened_runs(folder, log, limits, opened or {})
     chain = _longest_chain(runs)

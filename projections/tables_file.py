@@ -401,7 +401,7 @@ _CONFIGURATION: Final[dict[str, str | bool | int | float | list[str]]] = {
     "allow_persistent_secrets": False,
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
-    # Mostly when a file is closed: each checkpoint writes the newest rows of a table again.
+    # So that few come before a file is closed: each writes the newest rows of a table again.
     "checkpoint_threshold": "64MiB",
     "enable_external_access": False,
     # The default of DuckDB 1.5 has a write-ahead log that is played into any database beside it.

@@ -114,8 +114,8 @@ class FilterSql:
     is the same condition in Python, None where only SQL will do. It holds for nodes that have all
     of `properties`, the (is_custom, name) that the filter mentions; of `neighbours`, if it mentions
     such (`contexts` or `events`), it is asked for one after the other; `of_neighbour` is what it
-    says of them alone. `look_up` narrows the nodes
-    that can match, None when nothing does. `semi_joins` are those that the condition names.
+    says of them alone. `look_up` narrows the nodes that can match, None when nothing does.
+    `semi_joins` are those that the condition names.
     """
 
     condition: str

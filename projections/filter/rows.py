@@ -402,8 +402,7 @@ class Rows:
 
 def _case(compiler: Compiler, level: _Level) -> Typed:
     words, parts = level.words[:-1], list(level.parts)
-    has_subject = words[0] == ""
-    subject = parts.pop(0) if has_subject else None
+    subject = parts.pop(0) if words[0] == "" else None
     default = parts.pop() if words[-1] == "ELSE" else None
     branches = list(zip(parts[::2], parts[1::2], strict=True))
     return compiler.case(subject, branches, default)
