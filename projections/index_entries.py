@@ -141,13 +141,18 @@ def new_node_adder(pending: PendingEntries, kind: kinds.NodeKind) -> _Adder:
 
 
 def commit_entries(commit: Commit) -> PendingEntries:
-    """The entries of all records of a commit. A record whose content was erased adds none."""
+    """The entries of all records of a commit.
+
+    A record whose content was erased adds none, nor does one that is about erasing itself.
+    """
     entries: PendingEntries = defaultdict(dict)
     for record in commit.records:
         payload, position = record.payload, record.position
         if payload is None:
             continue
         kind = KINDS[record.kind]
+        if kind not in RULES:
+            continue
         try:
             message = read_message(kind.message, payload)
             add_entries(entries, kind, message, payload, position, record.previous is None)
@@ -162,12 +167,13 @@ def commit_entries(commit: Commit) -> PendingEntries:
 
 def add_request_id(entries: PendingEntries, commit: Commit) -> None:
     """Let the commit be found by its request id, if it has one."""
-    request_id = commit.records[0].request_id
+    request_id = commit.who[2]
     if request_id is not None:
         key = hash64(request_id)
         found: dict[int, Entries] = entries.setdefault(tables.REQUEST_IDS, {})
         for record in commit.records:
-            add_entry(found, key, (record.position, b""))
+            if record.who_commitment is None:
+                add_entry(found, key, (record.position, b""))
 
 
 _Reader = tuple[

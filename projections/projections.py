@@ -13,7 +13,7 @@ from eventstore.log import Commit, Log, Position, PositionConflictError, Progres
 from eventstore.log.folder_tree import entries_below, remove_tree
 from eventstore.log.forking import open_at_first_use, renew_in_children
 from eventstore.log.os_errors import starting_thread
-from eventstore.log.record import KIND_NAMES
+from eventstore.log.record import ENTITY_KIND_NAMES
 from eventstore.long_work import long_work
 from eventstore.projections.background_folding import BackgroundFolding
 from eventstore.projections.base_check import Base, BaseCheck
@@ -206,7 +206,7 @@ class Projections:
             kind: index.key_count(STORED_TABLES[kind], as_of)
             if kind in STORED_TABLES
             else index.entry_count(LINK_TABLES[kind], as_of)
-            for kind in KIND_NAMES
+            for kind in ENTITY_KIND_NAMES
         }
 
     @long_work("Rebuilding")

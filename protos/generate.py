@@ -17,6 +17,7 @@ SOURCES = {
     "metadata_store.proto": "ml_metadata/proto",
     "metadata_store_service.proto": "ml_metadata/proto",
     "simple_types.proto": "ml_metadata/simple_types/proto",
+    "retention.proto": "eventstore/proto",
 }
 """Each .proto file here, and the folder of its name in the descriptor."""
 

@@ -36,7 +36,7 @@ from eventstore.log.record_check import ContentCheck, envelope_fault
 from eventstore.plain_json import moment_text
 from eventstore.wording import counted
 
-INCLUSION_FORMAT: Final = "eventstore-inclusion-proof-v1"
+INCLUSION_FORMAT: Final = "eventstore-inclusion-proof-v2"
 CONSISTENCY_FORMAT: Final = "eventstore-consistency-proof-v1"
 
 
@@ -91,6 +91,11 @@ class InclusionProof:
             raise InvalidArgumentError(
                 "the proof's record needs a salt of 16 bytes and a payload, or in their place a "
                 "commitment of 32"
+            )
+        if not _has_who_or_commitment(record):
+            raise InvalidArgumentError(
+                "the proof's record needs a salt of 16 bytes for who put it, or in place of that "
+                "and them a commitment of 32"
             )
         if (fault := _fault(record)) is not None:
             raise DataLossError(f"the record of the proof is none that a put writes: {fault}")
@@ -233,6 +238,13 @@ def _has_content_or_commitment(record: Record) -> bool:
         return len(record.commitment) == 32 and record.salt is None and record.payload is None
     # Salt and payload are hashed as one: of another length, a byte could move between them.
     return record.salt is not None and len(record.salt) == SALT_BYTES and record.payload is not None
+
+
+def _has_who_or_commitment(record: Record) -> bool:
+    if record.who_commitment is None:
+        return record.who_salt is not None and len(record.who_salt) == SALT_BYTES
+    who = (record.who_salt, record.actor, record.reason, record.request_id)
+    return len(record.who_commitment) == 32 and who == (None, None, None, None)
 
 
 def _fault(record: Record) -> str | None:

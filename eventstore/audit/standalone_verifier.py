@@ -303,13 +303,15 @@ def check_consistency(
 
 # --- Records
 
+_FORMAT_VERSION = 2
 _KINDS = (
     "artifact_type execution_type context_type artifact execution context "
-    "event attribution association parent_context"
+    "event attribution association parent_context retention_rule hold erasure"
 ).split()
+_NEVER_ERASED = ("retention_rule", "hold", "erasure")
 _MEMBERS = (
     "position commit recorded_at kind entity_id type_id previous "
-    "actor reason request_id salt payload commitment"
+    "actor reason request_id salt payload commitment who_salt who_commitment"
 ).split()
 
 
@@ -326,20 +328,34 @@ def leaf_hash(store_id: str, record: Record) -> bytes:
     if record["kind"] not in _KINDS:
         raise Refused(f"record {record['position']} is of no known kind")
     try:
+        who = _commitment_to_who(record)
         leaf = bytes.fromhex(store_id.replace("-", ""))
         leaf += struct.pack(">qqq", record["position"], record["commit"], record["recorded_at"])
         leaf += struct.pack(">Bq", _KINDS.index(record["kind"]) + 1, record["entity_id"])
         for number in (record["type_id"], record["previous"]):
             leaf += struct.pack(">Bq", number is not None, number or 0)
-        for text in (record["actor"], record["reason"], record["request_id"]):
-            if text is None:
-                leaf += b"\x00"
-            else:
-                encoded = text.encode()
-                leaf += b"\x01" + struct.pack(">I", len(encoded)) + encoded
     except (struct.error, TypeError, AttributeError, UnicodeError) as error:
         raise Refused(f"a record cannot be one: {error}") from None
-    return _sha256(b"\x00" + leaf + commitment)
+    return _sha256(b"\x00" + leaf + commitment + who)
+
+
+def _commitment_to_who(record: Record) -> bytes:
+    salt, commitment = record["who_salt"], record["who_commitment"]
+    texts = [record["actor"], record["reason"], record["request_id"]]
+    if commitment is not None:
+        if salt is not None or texts != [None] * 3 or len(commitment) != 32:
+            raise Refused(f"record {record['position']} says who put it beside a commitment to it")
+        return bytes(commitment)
+    if salt is None or len(salt) != 16:
+        raise Refused(f"record {record['position']} has no salt or commitment for who put it")
+    who = b""
+    for text in texts:
+        if text is None:
+            who += b"\x00"
+        else:
+            encoded = text.encode()
+            who += b"\x01" + struct.pack(">I", len(encoded)) + encoded
+    return _sha256(salt + who)
 
 
 def parse_record(members: Any) -> Record:
@@ -349,7 +365,7 @@ def parse_record(members: Any) -> Record:
     if any(isinstance(value, (bool, float)) for value in members.values()):
         raise Refused("a record has whole numbers, texts and nulls alone")
     record = dict(members)
-    for name in ("salt", "payload", "commitment"):
+    for name in ("salt", "payload", "commitment", "who_salt", "who_commitment"):
         if record[name] is not None:
             if not isinstance(record[name], str):
                 raise Refused(f"{name} is base64")
@@ -504,13 +520,16 @@ def check_record(record: Record) -> Dict[str, Any] | None:
     None when the content is erased or not shown.
     """
     kind, what = record["kind"], f"the record at position {record['position']}"
-    is_node, is_type = kind in _NODE_FIELDS, kind in _TYPE_FIELDS
+    is_node = kind in _NODE_FIELDS
     if record["entity_id"] < 1 or is_node != (record["type_id"] is not None):
         raise Refused(f"{what} has no id, or a type id where none belongs")
     if record["previous"] is not None and not 0 < record["previous"] < record["position"]:
         raise Refused(f"{what} replaces position {record['previous']}, which is not before it")
-    if record["previous"] is not None and not is_node and not is_type:
+    if record["previous"] is not None and kind in _LINK_FIELDS:
         raise Refused(f"{what} is a link, and is said to replace another one")
+    is_erased = record["commitment"] is not None or record["who_commitment"] is not None
+    if is_erased and kind in _NEVER_ERASED:
+        raise Refused(f"{what} is erased, which records of its kind never are")
     if record["payload"] is None:
         return None
     try:
@@ -523,7 +542,7 @@ def _content(record: Record, what: str) -> Dict[str, Any]:
     kind = record["kind"]
     is_node, is_type = kind in _NODE_FIELDS, kind in _TYPE_FIELDS
     fields = wire_fields(record["payload"])
-    if (is_node or is_type) and _last(fields, 1, 0) != record["entity_id"]:
+    if kind not in _LINK_FIELDS and _last(fields, 1, 0) != record["entity_id"]:
         raise Refused(f"{what} is of {kind} {record['entity_id']}, its content of another one")
     found: Dict[str, Any] = dict.fromkeys(_DERIVED)
     if is_node:
@@ -548,7 +567,7 @@ def _content(record: Record, what: str) -> Dict[str, Any]:
             version=_last(fields, version),
             external_id=_last(fields, external_id),
         )
-    else:
+    elif kind in _LINK_FIELDS:
         found.update({name: _last(fields, n, 0) for name, n in _LINK_FIELDS[kind].items()})
     if not is_node:
         found.update(properties=[], custom_properties=[])
@@ -560,6 +579,7 @@ class History:
 
     def __init__(self) -> None:
         self._last: Record | None = None
+        self._who: List[Any] | None = None
         self._newest: Dict[Tuple[str, int], Tuple[int, Any]] = {}
         self._held: Dict[Tuple[Any, ...], Tuple[str, int]] = {}
         self._keys: Dict[Tuple[str, int], List[Tuple[Any, ...]]] = {}
@@ -572,10 +592,11 @@ class History:
         kind, position = record["kind"], record["position"]
         entity, what = (kind, record["entity_id"]), f"the record at position {position}"
         self._compare_with_last(record, what)
-        if record["salt"] is not None:
-            if record["salt"] in self._salts:
-                raise Refused(f"{what} has the salt of another one")
-            self._salts.add(record["salt"])
+        for salt in (record["salt"], record["who_salt"]):
+            if salt is not None:
+                if salt in self._salts:
+                    raise Refused(f"{what} has a salt for the second time")
+                self._salts.add(salt)
         former, constant = self._newest.get(entity, (None, None))
         if record["previous"] != former:
             raise Refused(f"{what} replaces {record['previous']}, the former one is at {former}")
@@ -598,17 +619,21 @@ class History:
 
     def _compare_with_last(self, record: Record, what: str) -> None:
         last = self._last or {"position": 0, "commit": 0, "recorded_at": 0}
-        said = ("recorded_at", "actor", "reason", "request_id")
+        who = [record[name] for name in ("actor", "reason", "request_id")]
+        if record["commit"] != last["commit"]:
+            self._who = None
         if record["position"] != last["position"] + 1:
             raise Refused(f"position {last['position'] + 1} is missing: {what} comes next")
         if record["commit"] == last["commit"]:
-            if any(record[name] != last[name] for name in said):
+            is_other = record["who_commitment"] is None and self._who not in (None, who)
+            if is_other or record["recorded_at"] != last["recorded_at"]:
                 raise Refused(f"{what} says otherwise when, who or why than its commit")
         elif record["commit"] != last["commit"] + 1:
             raise Refused(f"commit {last['commit'] + 1} is missing: {what} is of another one")
         if record["recorded_at"] < last["recorded_at"]:
             raise Refused(f"{what} was recorded before the one in front of it")
         self._last = record
+        self._who = who if record["who_commitment"] is None else self._who
 
     def _add_type(self, record: Record, content: Dict[str, Any] | None, what: str) -> None:
         type_id = record["entity_id"]
@@ -675,7 +700,10 @@ def in_words(record: Record, content: Dict[str, Any] | None) -> str:
         told = [f"{name} {value!a}" for name, value in named.items() if value is not None]
         words += f" ({', '.join(told)})" if told else ""
     words += f" was recorded at {_time_text(record['recorded_at'])}"
-    words += f" by {record['actor']!a}" if record["actor"] is not None else " by nobody named"
+    if record["who_commitment"] is not None:
+        words += ", by whom is not shown"
+    else:
+        words += f" by {record['actor']!a}" if record["actor"] is not None else " by nobody named"
     for name in ("reason", "request_id"):
         if record[name] is not None:
             words += f", {name.replace('_', ' ')} {record[name]!a}"
@@ -702,7 +730,7 @@ def verify_proof(text: str, key: Key) -> str:
     """A line that says what holds."""
     document = load_json(text)
     members = list(document) if isinstance(document, dict) else []
-    if members and document.get("format") == "eventstore-inclusion-proof-v1":
+    if members and document.get("format") == "eventstore-inclusion-proof-v2":
         if members != ["format", "record", "path", "checkpoint"]:
             raise Refused("not an inclusion proof: it has other members")
         stated = open_checkpoint(_text(document["checkpoint"]), key)
@@ -802,13 +830,14 @@ def stored_records(directory: str) -> Iterator[Record]:
             raise Refused(f"segment {place} is missing")
     # A writer that has gone on since names files that the first manifest does not know.
     after = _named_files(root)
+    store_id = before[2]
     _refuse_strays(root, inside, before[0] | after[0], {before[1], after[1]})
     for number in sorted(forms):
         # A sealing that stopped half-way leaves both forms, with the same records.
         *others, path = forms[number]
-        records = segment_records(path, torn=after[1])
+        records = segment_records(path, torn=after[1], store_id=store_id)
         for other in others:
-            records = _both(other, path)
+            records = _both(other, path, store_id)
         yield from records
 
 
@@ -818,13 +847,18 @@ _TOP = {"manifest.json": False, "lock": False, "sealing.lock": False, "log": Tru
 """What lies in a store's folder, apart from its caches; True for a folder."""
 
 
-def _named_files(root: pathlib.Path) -> Tuple[set[str], str]:
-    """The stems of the closed segments that the manifest names, and the active one's file."""
+def _named_files(root: pathlib.Path) -> Tuple[set[str], str, str]:
+    """What the manifest names: the closed segments' stems, the active one's file, the store id."""
     path = root / "manifest.json"
     try:
-        manifest = json.loads(_stored_bytes(path).decode("utf-8"))["manifest"]
+        stored = json.loads(_stored_bytes(path).decode("utf-8"))
+        version = int(stored["format_version"])
+        if version != _FORMAT_VERSION:
+            raise CannotCheck(f"{path} has format version {version}, not {_FORMAT_VERSION}")
+        manifest = stored["manifest"]
         closed = {str(segment["file"])[:10] for segment in manifest["segments"]}
-        return closed, f"{int(manifest['active']['number']):010}.arrows"
+        active = f"{int(manifest['active']['number']):010}.arrows"
+        return closed, active, str(manifest["store_id"])
     except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
         raise Refused(f"{path} is not the manifest of a store") from None
 
@@ -862,9 +896,9 @@ def _refuse_strays(
             raise Refused(f"{path} belongs to nothing: the manifest does not name it")
 
 
-def _both(stream: pathlib.Path, sealed: pathlib.Path) -> Iterator[Record]:
-    streamed = segment_records(stream)
-    for record in segment_records(sealed):
+def _both(stream: pathlib.Path, sealed: pathlib.Path, store_id: str) -> Iterator[Record]:
+    streamed = segment_records(stream, store_id=store_id)
+    for record in segment_records(sealed, store_id=store_id):
         other = next(streamed, None)
         if other is None or any(other[name] != record[name] for name in _MEMBERS):
             raise Refused(f"{stream} does not hold the same records as {sealed}")
@@ -873,10 +907,11 @@ def _both(stream: pathlib.Path, sealed: pathlib.Path) -> Iterator[Record]:
         raise Refused(f"{stream} holds more records than {sealed}")
 
 
-def segment_records(path: pathlib.Path, torn: str = "") -> Iterator[Record]:
+def segment_records(path: pathlib.Path, torn: str = "", store_id: str = "") -> Iterator[Record]:
     """The records of a file; of a Parquet file with the derived columns, as `derived`.
 
-    The file named `torn` may end in a write that was cut off: Torn is raised there.
+    The file named `torn` may end in a write that was cut off: Torn is raised there. A file that
+    says it is another store's, segment's or format's is refused.
     """
     try:
         import pyarrow
@@ -888,14 +923,20 @@ def segment_records(path: pathlib.Path, torn: str = "") -> Iterator[Record]:
     try:
         if is_sealed:
             file = pyarrow.parquet.ParquetFile(content, page_checksum_verification=True)
+            said = file.schema_arrow.metadata
             batches = file.iter_batches()
         else:
             batches = pyarrow.ipc.open_stream(content)
+            said = batches.schema.metadata
+        if store_id:
+            _compare_metadata(path, said or {}, store_id)
         names = _MEMBERS + _DERIVED if is_sealed else _MEMBERS
+        erased = [] if is_sealed else ["commitment", "who_commitment"]
         for batch in batches:
-            columns = {name: batch.column(name) for name in names}
-            columns["recorded_at"] = columns["recorded_at"].cast(pyarrow.int64())
-            for row in zip(*(columns[name].to_pylist() for name in names)):
+            columns = {name: batch.column(name).to_pylist() for name in names if name not in erased}
+            columns["recorded_at"] = batch.column("recorded_at").cast(pyarrow.int64()).to_pylist()
+            columns.update({name: [None] * batch.num_rows for name in erased})
+            for row in zip(*(columns[name] for name in names)):
                 record = dict(zip(_MEMBERS, row))
                 if is_sealed:
                     record["derived"] = dict(zip(_DERIVED, row[len(_MEMBERS) :]))
@@ -903,6 +944,17 @@ def segment_records(path: pathlib.Path, torn: str = "") -> Iterator[Record]:
     except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
         refused = Torn if path.name == torn else Refused
         raise refused(f"{path} is not a segment that can be read: {error}") from None
+
+
+def _compare_metadata(path: pathlib.Path, said: Dict[bytes, bytes], store_id: str) -> None:
+    expected = {
+        "eventstore.format_version": str(_FORMAT_VERSION),
+        "eventstore.store_id": store_id,
+        "eventstore.segment": str(int(path.name[:10])),
+    }
+    for name, value in expected.items():
+        if said.get(name.encode()) != value.encode():
+            raise Refused(f"{path} does not say that its {name} is {value}")
 
 
 def _text(value: Any) -> str:

@@ -36,7 +36,7 @@ from eventstore.cli.stores import (
     require_type,
     windows,
 )
-from eventstore.log.record import KIND_NAMES
+from eventstore.log.record import ENTITY_KIND_NAMES
 from eventstore.metadata_store.metadata_store import MetadataStore
 from eventstore.wording import counted
 
@@ -59,7 +59,12 @@ _COLUMNS = ("commit", "recorded_at", "actor", "reason", "request_id", "kind", "i
 @moment_option("--since", f"Only what was put since: {EXAMPLES}.")
 @moment_option("--until", "Only what was put by then.")
 @click.option(
-    "--kind", "kinds", metavar="KIND", multiple=True, type=Kind(KIND_NAMES), help="Only this kind."
+    "--kind",
+    "kinds",
+    metavar="KIND",
+    multiple=True,
+    type=Kind(ENTITY_KIND_NAMES),
+    help="Only this kind.",
 )
 @click.option("--type", "types", multiple=True, help="Only nodes of this type, and the type.")
 @click.option("--actor", "actors", multiple=True, help="Only what this actor put.")

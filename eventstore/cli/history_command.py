@@ -25,7 +25,7 @@ from eventstore.cli.entities import (
 from eventstore.cli.moments import Moment, store_as_of
 from eventstore.cli.results import Grid, Output
 from eventstore.cli.stores import opened_store
-from eventstore.log.record import KIND_NAMES
+from eventstore.log.record import ENTITY_KIND_NAMES
 
 if TYPE_CHECKING:
     from eventstore.history import Version
@@ -43,7 +43,7 @@ _COLUMNS = ("kind", "id", "position", "commit", "recorded_at", "actor", "reason"
     ),
 )
 @store_argument
-@kind_argument(KIND_NAMES)
+@kind_argument(ENTITY_KIND_NAMES)
 @click.argument("entity_id", metavar="ID", type=int)
 @click.option(
     "--touching", is_flag=True, help="Of a context: all that touched it, links from and to it."

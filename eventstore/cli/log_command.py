@@ -26,7 +26,7 @@ from eventstore.cli.stores import opened_store, positions_between, windows
 from eventstore.errors import InvalidArgumentError
 from eventstore.log import Log, Record
 from eventstore.log.commit import records_of
-from eventstore.log.record import KIND_NAMES
+from eventstore.log.record import ENTITY_KIND_NAMES, KIND_NAMES
 from eventstore.times import moment_of
 
 _COLUMNS = ("position", "commit", "recorded_at", "what", "actor")
@@ -145,6 +145,8 @@ def _summary(record: Record) -> str:
     from eventstore.history.fields import parsed
 
     content = parsed(record.kind, record.payload)
+    if record.kind not in ENTITY_KIND_NAMES:
+        return f"ticket {content.ticket}"
     change = "new" if record.previous is None else f"replaces {record.previous}"
     if record.kind == "event":
         known = content.DESCRIPTOR.fields_by_name["type"].enum_type.values_by_number

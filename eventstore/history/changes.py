@@ -9,6 +9,7 @@ from typing import Any
 
 from eventstore.history.fields import FieldChange, check_kind, field_changes, parsed
 from eventstore.log import Commit, Log, Record
+from eventstore.log.record import ENTITY_KIND_NAMES
 from eventstore.projections.index_tables import STORED_TABLES
 from eventstore.projections.point_index import PointIndex
 from eventstore.repr_html import ShownInNotebooks
@@ -60,12 +61,12 @@ def changes(
     for kind in kinds or ():
         check_kind(kind)
     for commit in log.commits(after, upto):
-        if actors is not None and commit.records[0].actor not in actors:
+        if actors is not None and commit.who[0] not in actors:
             continue
         found = tuple(
             change
             for record in commit.records
-            if kinds is None or record.kind in kinds
+            if record.kind in (ENTITY_KIND_NAMES if kinds is None else kinds)
             for change in (entity_change(index, record),)
             if types is None or _type_name(record, change.message) in types
         )
@@ -74,15 +75,12 @@ def changes(
 
 
 def commit_changes(commit: Commit, found: tuple[EntityChange, ...]) -> CommitChanges:
-    first = commit.records[0]
     return CommitChanges(
         commit.number,
         commit.first_position,
         commit.last_position,
         moment_of(commit.recorded_at),
-        first.actor,
-        first.reason,
-        first.request_id,
+        *commit.who,
         found,
     )
 

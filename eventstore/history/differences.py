@@ -10,7 +10,7 @@ from eventstore.history.fields import FieldChange, field_changes, parsed
 from eventstore.lineage import Edge, Graph, GraphNode, closure
 from eventstore.lineage.walks import part_of
 from eventstore.log import Log, Position
-from eventstore.log.record import KIND_NAMES
+from eventstore.log.record import ENTITY_KIND_NAMES
 from eventstore.projections import Projections
 from eventstore.projections.index_tables import STORED_TABLES
 from eventstore.repr_html import ShownInNotebooks, ShownList
@@ -61,7 +61,7 @@ def differences(
         for record in commit.records:
             if record.kind in STORED_TABLES:
                 touched[record.kind, record.entity_id] = None
-            else:
+            elif record.kind in ENTITY_KIND_NAMES:
                 message = parsed(record.kind, record.payload)
                 changed = field_changes(record.kind, None, message)
                 links.append(
@@ -75,7 +75,7 @@ def differences(
         changed = field_changes(kind, before, after)
         if changed or before is None:
             found.append(EntityDifference(kind, entity_id, before, after, changed))
-    found.sort(key=lambda entity: (KIND_NAMES.index(entity.kind), entity.id))
+    found.sort(key=lambda entity: (ENTITY_KIND_NAMES.index(entity.kind), entity.id))
     return ShownList(found)
 
 

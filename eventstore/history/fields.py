@@ -7,7 +7,7 @@ from typing import Any
 
 from eventstore.errors import InvalidArgumentError
 from eventstore.lineage.comparison import plain_value
-from eventstore.log.kinds import KINDS
+from eventstore.log.kinds import ENTITY_KINDS, KINDS
 from eventstore.log.readable import readable
 from eventstore.plain_values import is_same
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -28,9 +28,11 @@ class FieldChange:
 
 
 def check_kind(kind: str) -> None:
-    """Raise InvalidArgumentError for a kind that no record has."""
-    if kind not in KINDS:
-        raise InvalidArgumentError(f"{kind!r} is no kind of entity: use one of {', '.join(KINDS)}")
+    """Raise InvalidArgumentError for a kind that no entity has."""
+    if kind not in ENTITY_KINDS:
+        raise InvalidArgumentError(
+            f"{kind!r} is no kind of entity: use one of {', '.join(ENTITY_KINDS)}"
+        )
 
 
 def parsed(kind: str, payload: bytes | None) -> Any:

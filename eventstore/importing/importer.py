@@ -124,7 +124,7 @@ def _import_into(
     reason: str,
 ) -> ImportReport:
     reader = MlmdReader(database)
-    counts = dict.fromkeys(kind_names.KIND_NAMES, 0)
+    counts = dict.fromkeys(kind_names.ENTITY_KIND_NAMES, 0)
     total = database.count()
     pending = drafts(database, reader)
     while chunk := _commit_of(pending):

@@ -59,10 +59,12 @@ class ClosedSegments:
             yield from _as_written(segment, path, after, upto, sealed)
             return
         try:
+            from eventstore.log.columns import with_commitments
+
             groups = sealing.closed_batches(path, segment)
             rows = _rows(groups, first_row, end_row)
             for batch in _as_written(segment, path, after, upto, rows):
-                yield from sealing.derived_batches(batch) if derived else (batch,)
+                yield from sealing.derived_batches(batch) if derived else (with_commitments(batch),)
         except errors.NotFoundError:
             raise SegmentMovedError(segment) from None
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from eventstore import errors
 from eventstore.log.arrow_values import array_of
-from eventstore.log.kinds import ARTIFACT, KINDS, Kind, LinkKind, NodeKind
+from eventstore.log.kinds import ARTIFACT, KINDS, Kind, LinkKind, NodeKind, RetentionKind
 from eventstore.log.readable import UNREADABLE, readable
 from eventstore.plain_values import struct_json
 
@@ -55,23 +55,31 @@ _DERIVED: Final = [
     pa.field("properties", PROPERTIES_TYPE),
     pa.field("custom_properties", PROPERTIES_TYPE),
 ]
-_CONTENT: Final = [
-    pa.field("salt", pa.binary(16)),
-    pa.field("commitment", pa.binary(32)),
-    pa.field("payload", pa.binary()),
-    pa.field("tree_head", pa.binary()),
-]
+_SALT: Final = pa.field("salt", pa.binary(16))
+_COMMITMENT: Final = pa.field("commitment", pa.binary(32))
+_PAYLOAD: Final = pa.field("payload", pa.binary())
+_WHO_SALT: Final = pa.field("who_salt", pa.binary(16))
+_WHO_COMMITMENT: Final = pa.field("who_commitment", pa.binary(32))
+_TREE_HEAD: Final = pa.field("tree_head", pa.binary())
 
 # The last column on purpose: its 32 bytes are then the last of a commit's message.
 _CHECKSUM: Final = pa.field("checksum", pa.binary())
 
-ACTIVE_SCHEMA: Final = pa.schema([*_ENVELOPE, *_CONTENT, _CHECKSUM])
-"""The columns of the active segment: envelope, content, and the checksum of each message."""
+ACTIVE_SCHEMA: Final = pa.schema(
+    [*_ENVELOPE, _SALT, _PAYLOAD, _WHO_SALT, _TREE_HEAD, _CHECKSUM],
+)
+"""The columns of the active segment, in which nothing is erased: with each message's checksum."""
 
-RECORD_SCHEMA: Final = pa.schema(_ENVELOPE + _DERIVED + _CONTENT)
-"""The columns of a sealed segment: the derived ones as well."""
+RECORD_SCHEMA: Final = pa.schema(
+    [
+        *(*_ENVELOPE, *_DERIVED),
+        *(_SALT, _COMMITMENT, _PAYLOAD, _WHO_SALT, _WHO_COMMITMENT, _TREE_HEAD),
+    ]
+)
+"""The columns of a sealed segment: the derived ones and the commitments as well."""
 
 DERIVED_NAMES: Final = tuple(field.name for field in _DERIVED)
+_COMMITMENTS: Final = (_COMMITMENT, _WHO_COMMITMENT)
 
 # A text that is not UTF-8 comes out of a message as bytes, which is then no text to Arrow.
 _NOT_DERIVABLE: Final = (*UNREADABLE, pa.ArrowInvalid, pa.ArrowTypeError, TypeError)
@@ -94,8 +102,23 @@ def release_unused() -> None:
 _Visit = Callable[[int, Any], None]
 
 
+def needs_derived_columns(names: Iterable[str]) -> bool:
+    """Whether columns of these names are not all at hand without looking into payloads."""
+    return not set(names).isdisjoint(DERIVED_NAMES)
+
+
+def with_commitments(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A batch of ACTIVE_SCHEMA, in which nothing is erased, with the columns for what is."""
+    for field in _COMMITMENTS:
+        if field.name not in batch.schema.names:
+            batch = batch.append_column(field, pa.nulls(batch.num_rows, field.type))
+    return batch
+
+
 def with_derived_columns(batch: pa.RecordBatch, visit: _Visit | None = None) -> pa.RecordBatch:
-    """A batch of ACTIVE_SCHEMA completed to RECORD_SCHEMA; `visit` is called as by `derive`.
+    """A batch that has at least the columns of ACTIVE_SCHEMA, completed to RECORD_SCHEMA.
+
+    `visit` is called as by `derive`.
 
     Raises DataLossError that names a record which cannot be decoded.
     """
@@ -111,6 +134,7 @@ def with_derived_columns(batch: pa.RecordBatch, visit: _Visit | None = None) -> 
                     "backup"
                 ) from None
         raise
+    batch = with_commitments(batch)
     arrays = [
         derived[field.name] if field.name in derived else batch.column(field.name)
         for field in RECORD_SCHEMA
@@ -213,6 +237,8 @@ class _DerivedColumns:
             return self._node_setter(kind)
         if isinstance(kind, LinkKind):
             return self._link_setter(kind)
+        if isinstance(kind, RetentionKind):
+            return _set_nothing
         return self._set_type
 
     def _node_setter(self, kind: NodeKind) -> Callable[[int, Any], None]:
@@ -269,6 +295,10 @@ class _DerivedColumns:
             if field.name in self._plain
         }
         return arrays | {name: maps.array() for name, maps in self._maps.items()}
+
+
+def _set_nothing(row: int, message: Any) -> None:
+    """Rules, holds and erasures have no derived columns."""
 
 
 class _PropertyMaps:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _NO_CHECKSUM = bytes(CHECKSUM_BYTES)
 _KINDS = frozenset(KIND_NAMES)
+# Of what a record holds, and of who put it: who knows one of them does not know the other.
+_SALTS = struct.Struct(f"{SALT_BYTES}s{SALT_BYTES}s")
 
 
 def make_commit(
@@ -36,7 +39,7 @@ def make_commit(
     request_id: str | None,
 ) -> Commit:
     """Give the drafts positions and salts, and append their leaves to `frontier`."""
-    salts = os.urandom(SALT_BYTES * len(drafts))
+    salts = os.urandom(_SALTS.size * len(drafts))
     records = [
         Record(
             position,
@@ -49,12 +52,14 @@ def make_commit(
             actor,
             reason,
             request_id,
-            salts[start : start + SALT_BYTES],
+            salt,
             draft.payload,
             None,
+            who_salt,
+            None,
         )
-        for position, start, draft in zip(
-            count(frontier.size + 1), range(0, len(salts), SALT_BYTES), drafts, strict=False
+        for position, (salt, who_salt), draft in zip(
+            count(frontier.size + 1), _SALTS.iter_unpack(salts), drafts, strict=False
         )
     ]
     frontier.extend(leaf_hashes(store_id, records))
@@ -77,9 +82,13 @@ def has_valid_checksum(message: memoryview) -> bool:
 
 
 def records_of(batch: pa.RecordBatch) -> Iterator[Record]:
-    """The rows of a batch or table that has at least the envelope and content columns."""
-    names = (*Record.__struct_fields__,)
-    columns = [_values(batch.column(name), name) for name in names]
+    """The rows of a batch or table that has at least the columns of a stream."""
+    # In a stream there are no columns for what is erased.
+    present = {*batch.schema.names}
+    columns = [
+        _values(batch.column(name), name) if name in present else [None] * batch.num_rows
+        for name in Record.__struct_fields__
+    ]
     for row in zip(*columns, strict=True):
         yield Record(*row)
 

@@ -69,10 +69,10 @@ class DirectoryReader(FollowedDirectory):
     def scan(
         self, after: int = 0, upto: int | None = None, columns: Sequence[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
-        from eventstore.log.columns import ACTIVE_SCHEMA, RECORD_SCHEMA
+        from eventstore.log.columns import RECORD_SCHEMA, needs_derived_columns
 
         names = list(columns) if columns is not None else RECORD_SCHEMA.names
-        is_derived = not set(names) <= set(ACTIVE_SCHEMA.names)
+        is_derived = needs_derived_columns(names)
         batches = self._stored(
             after,
             upto,
@@ -254,12 +254,12 @@ def _decoded(
     messages: Messages, after: int, upto: int, *, derived: bool
 ) -> Iterator[pa.RecordBatch]:
     """The records in (after, upto] that messages have."""
-    from eventstore.log.columns import one_batch
+    from eventstore.log.columns import one_batch, with_commitments
 
     batch = one_batch(messages.batches())
     first = batch["position"][0].as_py()
     batch = batch.slice(after + 1 - first, upto - after)
-    yield from derived_batches(batch) if derived else (batch,)
+    yield from derived_batches(batch) if derived else (with_commitments(batch),)
 
 
 def open_reader(directory: Path) -> DirectoryReader:

@@ -24,7 +24,7 @@ _INT64, _VARIABLE = -1, 0
 
 _WIDTHS: Final = (
     *(_INT64, _INT64, _INT64, _VARIABLE, _INT64, _INT64, _INT64),
-    *(_VARIABLE, _VARIABLE, _VARIABLE, 16, 32, _VARIABLE, _VARIABLE, _VARIABLE),
+    *(_VARIABLE, _VARIABLE, _VARIABLE, 16, _VARIABLE, 16, _VARIABLE, _VARIABLE),
 )
 """Those of all columns of ACTIVE_SCHEMA."""
 
@@ -153,8 +153,8 @@ def commit_message(commit: Commit) -> bytes:
         (_VARIABLE, [_encoded(first.reason)] * count),
         (_VARIABLE, [_encoded(first.request_id)] * count),
         (16, [record.salt for record in records]),
-        (32, [record.commitment for record in records]),
         (_VARIABLE, [record.payload for record in records]),
+        (16, [record.who_salt for record in records]),
         (_VARIABLE, [*last_only, commit.tree_head]),
         (_VARIABLE, [*last_only, _NO_CHECKSUM]),
     )
@@ -224,9 +224,9 @@ def _read_commit(message: bytes) -> Commit:
     for number in (7, 8, 9):
         text = columns[number][0]
         columns[number] = [None if text is None else text.decode()] * rows
-    # A record has the payload before the commitment.
-    columns[11], columns[12] = columns[12], columns[11]
-    records = tuple(map(Record, *columns[:13]))
+    nothing_erased = [None] * rows
+    columns[12:13] = [nothing_erased, columns[12], nothing_erased]
+    records = tuple(map(Record, *columns[:15]))
     return Commit(numbers[0], moments[0], heads[-1], records)
 
 

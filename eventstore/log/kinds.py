@@ -9,6 +9,7 @@ import msgspec
 
 from eventstore.log import record as names
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.proto import retention_pb2 as retention
 
 # Any of the three messages. Protobuf's stubs give a union of messages no common CopyFrom, so that
 # spelling it out would only move the casts to every caller.
@@ -59,6 +60,10 @@ class LinkKind(Kind, frozen=True, eq=False):
     fields: tuple[tuple[str, str], ...]
 
 
+class RetentionKind(Kind, frozen=True, eq=False):
+    """A kind that says what is kept or erased. Its own records are never erased."""
+
+
 TYPE_SEQUENCE: Final = "type"
 
 ARTIFACT_TYPE: Final = TypeKind(names.ARTIFACT_TYPE, 1, mlmd.ArtifactType)
@@ -98,12 +103,22 @@ PARENT_CONTEXT: Final = LinkKind(
     mlmd.ParentContext,
     (("context_id", "child_id"), ("parent_context_id", "parent_id")),
 )
+RETENTION_RULE: Final = RetentionKind(names.RETENTION_RULE, 11, retention.RetentionRule)
+HOLD: Final = RetentionKind(names.HOLD, 12, retention.Hold)
+ERASURE: Final = RetentionKind(names.ERASURE, 13, retention.Erasure)
 
 NODE_KINDS: Final = (ARTIFACT, EXECUTION, CONTEXT)
 TYPE_KINDS: Final = (ARTIFACT_TYPE, EXECUTION_TYPE, CONTEXT_TYPE)
 LINK_KINDS: Final = (EVENT, ATTRIBUTION, ASSOCIATION, PARENT_CONTEXT)
+RETENTION_KINDS: Final = (RETENTION_RULE, HOLD, ERASURE)
 
-KINDS: Final[Mapping[str, Kind]] = {
+ENTITY_KINDS: Final[Mapping[str, Kind]] = {
     kind.name: kind for kind in (*TYPE_KINDS, *NODE_KINDS, *LINK_KINDS)
 }
-"""By name, in the order of their numbers."""
+"""The kinds of what MLMD knows, by name, in the order of their numbers."""
+
+KINDS: Final[Mapping[str, Kind]] = {
+    **ENTITY_KINDS,
+    **{kind.name: kind for kind in RETENTION_KINDS},
+}
+"""All kinds, by name, in the order of their numbers."""

@@ -1,4 +1,8 @@
-"""The bytes that a record's leaf of the Merkle tree covers. FORMAT.md has them as a table."""
+"""The bytes that a record's leaf of the Merkle tree covers. FORMAT.md has them as a table.
+
+What was put, and who put it, are not among them, but a salted commitment to each: so either can be
+erased, and the leaf stays.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +17,28 @@ from eventstore.log.record import Record
 SALT_BYTES = 16
 
 _NUMBERS = {name: kind.number for name, kind in KINDS.items()}
-_FIXED = struct.Struct(">16sqqqBqBqBq")
+# The leading `x` is the zero that tells a leaf from a node of the tree.
+_ENVELOPE = struct.Struct(">x16sqqqBqBqBq")
 _LENGTH = struct.Struct(">I")
 
 
 def leaf_hashes(store_id: UUID, records: Iterable[Record]) -> Iterator[bytes]:
     """The hash of each record's leaf, in order."""
-    sha256, pack, store = hashlib.sha256, _FIXED.pack, store_id.bytes
+    sha256, pack, store = hashlib.sha256, _ENVELOPE.pack, store_id.bytes
     known: tuple[str | None, ...] | None = None
     # Written flat: each further call would be made for each of many records.
     for record in records:
-        texts = (record.actor, record.reason, record.request_id)
-        if texts != known:
-            known, attribution = texts, encode_attribution(*texts)
-        content = record.commitment
+        content, who = record.commitment, record.who_commitment
         if content is None:
             assert record.salt is not None
             assert record.payload is not None
             content = sha256(record.salt + record.payload).digest()
+        if who is None:
+            assert record.who_salt is not None
+            texts = (record.actor, record.reason, record.request_id)
+            if texts != known:
+                known, attribution = texts, encode_attribution(*texts)
+            who = sha256(record.who_salt + attribution).digest()
         type_id, previous = record.type_id, record.previous
         envelope = pack(
             store,
@@ -44,7 +52,7 @@ def leaf_hashes(store_id: UUID, records: Iterable[Record]) -> Iterator[bytes]:
             previous is not None,
             previous or 0,
         )
-        yield sha256(b"\x00" + envelope + attribution + content).digest()
+        yield sha256(envelope + content + who).digest()
 
 
 def encode_attribution(actor: str | None, reason: str | None, request_id: str | None) -> bytes:

@@ -17,7 +17,7 @@ from eventstore.log.record import LATEST
 from eventstore.log.regular_file import read_regular
 from eventstore.times import Microseconds
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 
 _HASH = re.compile("[0-9a-f]{64}")
@@ -96,7 +96,7 @@ def stored_manifest(directory: Path) -> Manifest:
     """The manifest of a store, whoever wrote it: for a caller that compares what it says.
 
     Raises NotFoundError when there is none, DataLossError when it is damaged, FailedPrecondition-
-    Error when a newer version of this package wrote it.
+    Error when a version of this package wrote it whose format this one does not read.
     """
     path = directory / MANIFEST_NAME
     try:
@@ -109,6 +109,11 @@ def stored_manifest(directory: Path) -> Manifest:
         raise _damaged(
             path, f"it is not readable as JSON with a format_version ({error})"
         ) from None
+    if 0 < version < FORMAT_VERSION:
+        raise errors.FailedPreconditionError(
+            f"{path} has format version {version}; this version reads {FORMAT_VERSION} alone: use "
+            "the version of mlmd-eventstore that made the store"
+        )
     if version > FORMAT_VERSION:
         raise errors.FailedPreconditionError(
             f"{path} has format version {version}; this version reads up to {FORMAT_VERSION}: "

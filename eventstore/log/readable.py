@@ -26,6 +26,7 @@ from eventstore.errors import InvalidArgumentError, ResourceExhaustedError
 from eventstore.log.kinds import KINDS
 from eventstore.log.record import Draft
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.proto import retention_pb2
 
 NESTED_MESSAGES_MAX: Final = 99
 """How many messages may be nested in a record, counting itself and the entries of maps."""
@@ -242,15 +243,18 @@ def _name(kind: str) -> str:
 def _envelope() -> Any:
     """A message that holds, in another, one message of each kind."""
     pool = descriptor_pool.DescriptorPool()
-    for module in (any_pb2, struct_pb2, mlmd):
+    for module in (any_pb2, struct_pb2, mlmd, retention_pb2):
         pool.AddSerializedFile(_strict(module.DESCRIPTOR.serialized_pb))
     file = descriptor_pb2.FileDescriptorProto(
-        name="envelope.proto", package="eventstore", syntax="proto3", dependency=[_SOURCE]
+        name="envelope.proto",
+        package="eventstore",
+        syntax="proto3",
+        dependency=[_SOURCE, retention_pb2.DESCRIPTOR.name],
     )
     outer, inner = file.message_type.add(name="Outer"), file.message_type.add(name="Inner")
     _add_field(outer, "inner", 1, ".eventstore.Inner")
     for name, kind in KINDS.items():
-        _add_field(inner, _name(name), kind.number, f".ml_metadata.{_name(name)}")
+        _add_field(inner, _name(name), kind.number, f".{kind.message.DESCRIPTOR.full_name}")
     pool.AddSerializedFile(file.SerializeToString())
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("eventstore.Outer"))
 

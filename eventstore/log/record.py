@@ -24,8 +24,11 @@ EVENT: Final = "event"
 ATTRIBUTION: Final = "attribution"
 ASSOCIATION: Final = "association"
 PARENT_CONTEXT: Final = "parent_context"
+RETENTION_RULE: Final = "retention_rule"
+HOLD: Final = "hold"
+ERASURE: Final = "erasure"
 
-KIND_NAMES: Final = (
+ENTITY_KIND_NAMES: Final = (
     ARTIFACT_TYPE,
     EXECUTION_TYPE,
     CONTEXT_TYPE,
@@ -37,6 +40,8 @@ KIND_NAMES: Final = (
     ASSOCIATION,
     PARENT_CONTEXT,
 )
+RETENTION_KIND_NAMES: Final = (RETENTION_RULE, HOLD, ERASURE)
+KIND_NAMES: Final = ENTITY_KIND_NAMES + RETENTION_KIND_NAMES
 
 LATEST: Final = Microseconds(253_402_300_799_999_999)
 """The last moment that Python's datetime can express (the end of 9999), in µs since the epoch."""
@@ -61,7 +66,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     """One immutable row of the log.
 
     `recorded_at` is in microseconds since the epoch (UTC). `payload` and `salt` are None once the
-    content was erased; `commitment` is then what remains of it.
+    content was erased; `commitment` is then what remains of it. Likewise `actor`, `reason`,
+    `request_id` and `who_salt` once who and why were erased, with `who_commitment`.
     """
 
     position: int
@@ -77,6 +83,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     salt: bytes | None
     payload: bytes | None
     commitment: bytes | None
+    who_salt: bytes | None
+    who_commitment: bytes | None
 
 
 class Commit(msgspec.Struct, frozen=True):
@@ -86,6 +94,15 @@ class Commit(msgspec.Struct, frozen=True):
     recorded_at: Microseconds
     tree_head: bytes
     records: tuple[Record, ...]
+
+    @property
+    def who(self) -> tuple[str | None, str | None, str | None]:
+        """Actor, reason and request id, which its records have in common.
+
+        All are None once they are erased from each of them.
+        """
+        said = next((r for r in self.records if r.who_commitment is None), self.records[0])
+        return said.actor, said.reason, said.request_id
 
     @property
     def first_position(self) -> int:

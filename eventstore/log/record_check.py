@@ -6,13 +6,16 @@ from typing import Any, Final
 
 import msgspec
 
-from eventstore.log.kinds import NODE_KINDS, TYPE_KINDS
+from eventstore.log.kinds import LINK_KINDS, NODE_KINDS, RETENTION_KINDS, TYPE_KINDS
 from eventstore.log.leaf import SALT_BYTES
 from eventstore.log.record import Record
 
 _COMMITMENT_BYTES: Final = 32
 _NODES: Final = frozenset(kind.name for kind in NODE_KINDS)
 _TYPES: Final = frozenset(kind.name for kind in TYPE_KINDS)
+_LINKS: Final = frozenset(kind.name for kind in LINK_KINDS)
+_NEVER_ERASED: Final = frozenset(kind.name for kind in RETENTION_KINDS)
+_IDENTIFIED: Final = _TYPES | _NEVER_ERASED
 
 
 class TypeUse(msgspec.Struct, frozen=True):
@@ -37,6 +40,18 @@ def envelope_fault(record: Record) -> str | None:
             return f"it has no salt of {SALT_BYTES} bytes and no payload, nor a commitment"
     elif salt is not None or payload is not None or len(commitment) != _COMMITMENT_BYTES:
         return "it has a commitment, which stands for erased content, beside salt or payload"
+    if record.who_commitment is None:
+        if record.who_salt is None or len(record.who_salt) != SALT_BYTES:
+            return f"it has no salt of {SALT_BYTES} bytes for who put it, nor a commitment"
+    elif (
+        record.who_salt is not None
+        or len(record.who_commitment) != _COMMITMENT_BYTES
+        or (record.actor, record.reason, record.request_id) != (None, None, None)
+    ):
+        return "it has a commitment, which stands for who put it once that is erased, beside that"
+    is_erased = commitment is not None or record.who_commitment is not None
+    if is_erased and record.kind in _NEVER_ERASED:
+        return "it is erased, which records of its kind never are"
     if record.entity_id < 1:
         return f"its entity id is {record.entity_id}"
     if record.kind in _NODES:
@@ -44,7 +59,7 @@ def envelope_fault(record: Record) -> str | None:
             return f"its type id is {record.type_id}"
     elif record.type_id is not None:
         return f"it has type id {record.type_id}, which nodes alone have"
-    elif record.previous is not None and record.kind not in _TYPES:
+    elif record.previous is not None and record.kind in _LINKS:
         return f"it is a link, and says that it replaces position {record.previous}"
     return None
 
@@ -70,7 +85,7 @@ class ContentCheck:
                 )
             elif use.name != name:
                 self._note(record, f"{kind} {message.id} of a type with another name, {name!r}")
-        elif kind in _TYPES and message.id != record.entity_id:
+        elif kind in _IDENTIFIED and message.id != record.entity_id:
             self._note(record, f"{kind.replace('_', ' ')} {message.id}")
 
     def _note(self, record: Record, content: str) -> None:

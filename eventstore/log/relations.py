@@ -20,7 +20,7 @@ from eventstore.log.temporary_folder import TemporaryFolder
 COLUMNS: Final = (
     *("position", "commit", "kind", "entity_id", "type_id", "previous", "name", "external_id"),
     *("version", "create_time", "artifact_id", "execution_id", "context_id", "parent_context_id"),
-    *("event_type", "salt"),
+    *("event_type", "salt", "who_salt"),
 )
 _MEMORY_BYTES_MAX: Final = "512MB"
 
@@ -113,8 +113,10 @@ _QUERIES: Final = (
         )
     ),
     """
-    SELECT max(commit), max(position), 'two records have one salt, ' || hex(salt)
-    FROM records WHERE salt IS NOT NULL GROUP BY salt HAVING count(*) > 1
+    SELECT max(commit), max(position), 'a salt is there twice, ' || hex(salt)
+    FROM (SELECT commit, position, salt FROM records
+          UNION ALL SELECT commit, position, who_salt FROM records)
+    WHERE salt IS NOT NULL GROUP BY salt HAVING count(*) > 1
     """,
 )
 _FINDINGS_MAX: Final = 10

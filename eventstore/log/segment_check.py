@@ -246,7 +246,8 @@ class _SegmentCheck:
         self._first_commit = self.next_commit
         self._first_recorded_at: int | None = None
         self._content = ContentCheck()
-        self._said: tuple[object, ...] | None = None
+        self._commit_time: int | None = None
+        self._who: tuple[str | None, ...] | None = None
 
     def find(self, what: str, *, commit: int | None = None, position: int | None = None) -> None:
         self.checked.findings.append(Finding(what, str(self._path), self._number, commit, position))
@@ -461,10 +462,7 @@ class _SegmentCheck:
                 )
                 self._tree_is_sound = False
                 return records
-            said = (record.recorded_at, record.actor, record.reason, record.request_id)
-            if self._said is not None and said != self._said:
-                self._find_in(record, "its commit says two times, actors, reasons or request ids")
-            self._said = said if head is None else None
+            self._compare_with_commit(record, ends_commit=head is not None)
             fault = envelope_fault(record)
             if fault is not None:
                 self._find_in(record, fault)
@@ -491,6 +489,20 @@ class _SegmentCheck:
             self.checked.head = self._frontier.head().hex()
         return records
 
+    def _compare_with_commit(self, record: Record, *, ends_commit: bool) -> None:
+        """Records of a commit agree in when and, as far as it is not erased, in who and why."""
+        who = (record.actor, record.reason, record.request_id)
+        is_erased = record.who_commitment is not None
+        if (self._commit_time is not None and self._commit_time != record.recorded_at) or (
+            self._who is not None and self._who != who and not is_erased
+        ):
+            self._find_in(record, "its commit says two times, actors, reasons or request ids")
+        self._commit_time = None if ends_commit else record.recorded_at
+        if ends_commit:
+            self._who = None
+        elif not is_erased:
+            self._who = who
+
     def _find_in(self, record: Record, fault: str) -> None:
         self.find(
             f"commit {record.commit} was changed: of the record at position {record.position}, "
@@ -500,7 +512,7 @@ class _SegmentCheck:
         )
 
     def _expect_whole_commits(self) -> None:
-        if self._said is not None and not self.checked.findings:
+        if self._commit_time is not None and not self.checked.findings:
             self.find(
                 f"commit {self.next_commit} has no end: its last record lacks a tree head",
                 commit=self.next_commit,

@@ -1,4 +1,4 @@
-"""Between format versions of a store: 1, a directory, and 0, the same directory in one file.
+"""Between format versions of a store: 2, a directory, and 0, the same directory in one file.
 
 Version 0 is the form to hand a store on in, with all of it sealed. Nothing is lost either way; a
 packed store is opened, and unpacked in place, with
@@ -19,7 +19,7 @@ from eventstore.proto import metadata_store_pb2 as mlmd
 def downgrade_schema(config: mlmd.ConnectionConfig, downgrade_to_schema_version: int) -> None:
     """Bring the store that `config` names to an older format version; nobody else may have it open.
 
-    Version 1 is the newest. Version 0 packs the store into one file at its path.
+    Version 2 is the newest. Version 0 packs the store into one file at its path.
 
     Raises InvalidArgumentError for a version that there is not, RuntimeError when the store cannot
     be opened or brought to it.
@@ -28,7 +28,7 @@ def downgrade_schema(config: mlmd.ConnectionConfig, downgrade_to_schema_version:
         raise errors.InvalidArgumentError(
             f"downgrade_to_schema_version not specified: it is {downgrade_to_schema_version}"
         )
-    if downgrade_to_schema_version > FORMAT_VERSION:
+    if downgrade_to_schema_version not in (PACKED_VERSION, FORMAT_VERSION):
         raise errors.InvalidArgumentError(
             f"MLMD cannot be downgraded to schema_version {downgrade_to_schema_version}: the "
             f"format versions of this store are {PACKED_VERSION} and {FORMAT_VERSION}"

@@ -28,7 +28,7 @@ def commit_of_request(log: Log, projections: Projections, request_id: str) -> Co
         return None
     # They all belong to one commit, unless hashes collide.
     for commit in log.commits(entries[0][0] - 1, entries[-1][0]):
-        if commit.records[0].request_id == request_id:
+        if commit.who[2] == request_id:
             return commit
     return None
 
@@ -95,6 +95,6 @@ def _says_the_same(draft: Draft, record: Record) -> bool:
 
 def _other_content(commit: Commit) -> AlreadyExistsError:
     return AlreadyExistsError(
-        f"request id {commit.records[0].request_id!r} was used before, for other content, at "
+        f"request id {commit.who[2]!r} was used before, for other content, at "
         f"position {commit.first_position}: nothing was put; use a new request id"
     )

@@ -24,6 +24,8 @@ from eventstore.log.manifest import stored_manifest
 from eventstore.log.merkle import tree_head
 from eventstore.log.record import Record
 from eventstore.log.verification import verify_directory
+from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.proto import retention_pb2 as retention
 from tests.attacks.forging import Records, forge, make_store, stored_records
 
 KEY = SigningKey.generate("auditor")
@@ -102,6 +104,16 @@ def changing(
 
 def same_salt(records: Records) -> Records:
     records[-1] = replaced(records[-1], salt=records[3].salt)
+    return records
+
+
+def same_salt_of_who(records: Records) -> Records:
+    records[-1] = replaced(records[-1], who_salt=records[3].who_salt)
+    return records
+
+
+def one_salt_for_both(records: Records) -> Records:
+    records[-1] = replaced(records[-1], who_salt=records[-1].salt)
     return records
 
 
@@ -210,7 +222,9 @@ FORGERIES: list[tuple[str, Callable[[Records], Records], str]] = [
     ),
     ("type-name", changing("artifact", fields={"type": "Other"}), "a type with another name"),
     ("only-type-name", changing("execution", fields={"type": "Other"}), "says that its type"),
-    ("salt-twice", same_salt, "two records have one salt"),
+    ("salt-twice", same_salt, "a salt is there twice"),
+    ("salt-of-who-twice", same_salt_of_who, "a salt is there twice"),
+    ("one-salt-for-both", one_salt_for_both, "a salt is there twice"),
     ("time-of-a-commit", first_of_commit("recorded_at", 5), "out of order"),
     ("actor-of-a-commit", first_of_commit("actor", "eve"), "its commit says two"),
     ("reason-of-a-commit", first_of_commit("reason", None), "its commit says two"),
@@ -282,6 +296,12 @@ def test_what_a_put_could_have_written_is_found_with_a_checkpoint(
         {"commitment": {5: bytes(32)}, "salt": {5: None}},
         {"commitment": {5: bytes(32)}, "payload": {5: None}},
         {"commitment": {5: bytes(32)}, "payload": {5: None}, "salt": {5: None}},
+        {"who_salt": {5: None}},
+        {"who_salt": {5: None}, "actor": {5: None}, "reason": {5: None}},
+        {"who_commitment": {5: bytes(32)}},
+        {"who_commitment": {5: bytes(32)}, "who_salt": {5: None}},
+        {"who_commitment": {5: bytes(32)}, "actor": {5: None}, "reason": {5: None}},
+        {"who_commitment": {5: bytes(32)}, "who_salt": {5: None}, "actor": {5: None}},
         {"tree_head": {5: bytes(32)}},
         {"tree_head": {-1: None}},
         {"kind": {5: "artefact"}},
@@ -325,6 +345,148 @@ def test_erased_content_is_no_damage(forged: Path) -> None:
     forge(forged, change)
     assert found(forged) == ""
     assert standalone(forged, signed_as_it_stands(forged))
+
+
+def without_who(record: Record) -> Record:
+    """The record with who and why erased, by FORMAT.md."""
+    assert record.who_salt is not None
+    who = b""
+    for text in (record.actor, record.reason, record.request_id):
+        encoded = b"" if text is None else text.encode()
+        who += b"\0" if text is None else b"\1" + len(encoded).to_bytes(4, "big") + encoded
+    commitment = hashlib.sha256(record.who_salt + who).digest()
+    nobody = {"actor": None, "reason": None, "request_id": None, "who_salt": None}
+    return replaced(record, **nobody, who_commitment=commitment)
+
+
+@pytest.mark.parametrize("which", ["all", "first of each commit", "last of each commit"])
+def test_erased_who_and_why_is_no_damage(
+    honest: tuple[Path, Checkpoint], forged: Path, which: str
+) -> None:
+    def change(records: Records) -> Records:
+        return [
+            without_who(record)
+            if which == "all" or (neighbour is None or neighbour.commit != record.commit)
+            else record
+            for record, neighbour in zip(
+                records,
+                [None, *records[:-1]] if which == "first of each commit" else [*records[1:], None],
+                strict=True,
+            )
+        ]
+
+    forge(forged, change)
+    assert found(forged) == ""
+    # The leaves are the same, and so an older checkpoint holds.
+    assert standalone(forged, honest[1].text)
+    assert {r.actor for r in stored_records(forged)} == (
+        {None} if which == "all" else {None, "ana"}
+    )
+    with eventstore.open(forged) as store:
+        assert store.get_artifacts()
+        assert len([*store.changes()]) == store.info().commits
+
+
+def test_an_erased_who_does_not_hide_that_a_commit_says_two_things(forged: Path) -> None:
+    def change(records: Records) -> Records:
+        place = next(
+            n for n in range(2, len(records)) if records[n].commit == records[n - 2].commit
+        )
+        records[place - 1] = without_who(records[place - 1])
+        records[place] = replaced(records[place], actor="eve")
+        return records
+
+    forge(forged, change)
+    assert "its commit says two" in found(forged)
+    with pytest.raises(standalone_verifier.Refused, match="says otherwise"):
+        standalone(forged, signed_as_it_stands(forged))
+
+
+RETENTION: dict[str, Any] = {
+    "retention_rule": retention.RetentionRule(id=1, keep_at_least_seconds=60, basis="17a-4"),
+    "hold": retention.Hold(id=1, stage=retention.Hold.PLACED, ticket="T-1"),
+    "erasure": retention.Erasure(id=1, stage=retention.Erasure.REQUESTED, ticket="T-2"),
+}
+
+
+def with_retention(change: Callable[[Records], object] = lambda added: None) -> Any:
+    """Puts a record of each kind of retention after the others, and a second one for each."""
+
+    def changed(records: Records) -> Records:
+        added: Records = []
+        for kind, message in [*RETENTION.items(), *RETENTION.items()]:
+            position = len(records) + len(added) + 1
+            former = next((r.position for r in added if r.kind == kind), None)
+            added.append(
+                replaced(
+                    records[-1],
+                    position=position,
+                    commit=records[-1].commit + len(added) + 1,
+                    kind=kind,
+                    entity_id=1,
+                    type_id=None,
+                    previous=former,
+                    salt=hashlib.sha256(b"salt%d" % position).digest()[:16],
+                    who_salt=hashlib.sha256(b"who%d" % position).digest()[:16],
+                    payload=message.SerializeToString(deterministic=True),
+                )
+            )
+        change(added)
+        return [*records, *added]
+
+    return changed
+
+
+def test_rules_holds_and_erasures_are_read_and_pass_verification(forged: Path) -> None:
+    with eventstore.open(forged) as store:
+        artifacts, info = store.get_artifacts(), store.info()
+    forge(forged, with_retention())
+    assert found(forged) == ""
+    assert standalone(forged, signed_as_it_stands(forged))
+    with eventstore.open(forged) as store:
+        assert store.get_artifacts() == artifacts
+        assert store.verify().ok
+        assert store.info().counts == info.counts
+        assert store.sql("SELECT kind FROM records ORDER BY position DESC LIMIT 2").rows() == [
+            ("erasure",),
+            ("hold",),
+        ]
+        kinds = {change.kind for commit in store.changes() for change in commit.changes}
+        kinds |= {difference.kind for difference in store.diff(0, store.log_position())}
+        assert kinds.isdisjoint(RETENTION)
+        with pytest.raises(eventstore.errors.InvalidArgumentError, match="no kind of entity"):
+            store.history("hold", 1)
+        # Ids of nodes go on where they were, and so do positions.
+        store.put_artifacts([mlmd.Artifact(type_id=artifacts[0].type_id, name="new")])
+        proof = store.prove(len(stored_records(forged)), store.checkpoint(KEY))
+        assert proof.message == RETENTION["erasure"]
+        assert standalone_verifier.verify_proof(proof.to_json(), STANDALONE_KEY)
+
+
+@pytest.mark.parametrize("kind", RETENTION)
+@pytest.mark.parametrize("what", ["content", "who", "id", "type id", "previous", "no message"])
+def test_what_rules_holds_and_erasures_cannot_be(forged: Path, kind: str, what: str) -> None:
+    def change(added: Records) -> None:
+        place = next(n for n, r in enumerate(added) if r.kind == kind)
+        record = added[place]
+        assert record.salt is not None
+        assert record.payload is not None
+        if what == "content":
+            commitment = hashlib.sha256(record.salt + record.payload).digest()
+            record = replaced(record, salt=None, payload=None, commitment=commitment)
+        added[place] = {
+            "content": lambda: record,
+            "who": lambda: without_who(record),
+            "id": lambda: rewritten(record, id=2),
+            "type id": lambda: replaced(record, type_id=1),
+            "previous": lambda: replaced(record, previous=1),
+            "no message": lambda: replaced(record, payload=b"\x12\xff"),
+        }[what]()
+
+    forge(forged, with_retention(change))
+    assert found(forged)
+    with pytest.raises(standalone_verifier.Refused):
+        standalone(forged, signed_as_it_stands(forged))
 
 
 DERIVED: dict[str, tuple[str, Any]] = {

@@ -105,7 +105,7 @@ def link(position: int, kind: str, **ends: int) -> dict[str, Any]:
             ],
             "parent context (2, 1) is there twice",
         ),
-        ([node(1, 1), node(2, 2, salt=(1).to_bytes(16, "little"))], "two records have one salt"),
+        ([node(1, 1), node(2, 2, salt=(1).to_bytes(16, "little"))], "a salt is there twice"),
     ],
 )
 def test_what_does_not_hold(rows: list[dict[str, Any]], words: str) -> None:

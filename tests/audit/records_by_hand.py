@@ -42,6 +42,8 @@ def record(kind: str, entity_id: int, message: Any = None, **changes: Any) -> di
         "salt": None if payload is None else hashlib.sha256(repr(changes).encode()).digest()[:16],
         "payload": payload,
         "commitment": bytes(32) if payload is None else None,
+        "who_salt": hashlib.sha256(b"who").digest()[:16],
+        "who_commitment": None,
     } | changes
 
 
@@ -51,6 +53,8 @@ def history(*records: dict[str, Any]) -> Records:
         one["position"] = position
         if one["salt"] is not None:
             one["salt"] = bytes([position]) * 16
+        if one["who_salt"] is not None:
+            one["who_salt"] = bytes([position]) * 15 + b"w"
     return [*records]
 
 

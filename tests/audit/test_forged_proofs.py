@@ -28,7 +28,7 @@ from eventstore.audit import (
     standalone_verifier,
 )
 from eventstore.audit.subtree_heads import SubtreeHeads
-from eventstore.log import Draft, MemoryLog
+from eventstore.log import Draft, MemoryLog, Record
 from eventstore.metadata_store.metadata_store import MetadataStore
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.audit.filled_store import KEY, fill
@@ -134,6 +134,8 @@ def test_no_field_of_a_record_can_be_changed(proved: Proved) -> None:
         "salt": [None, "", "AAAA", "A" * 22 + "=="],
         "payload": [None, "", "AAAA", "===="],
         "commitment": ["", "A" * 43 + "=", "AAAA"],
+        "who_salt": [None, "", "AAAA", "A" * 22 + "=="],
+        "who_commitment": ["", "A" * 43 + "=", "AAAA"],
     }
     assert set(changed) == set(document["record"])
     for name, values in changed.items():
@@ -200,6 +202,63 @@ def test_a_right_commitment_does_not_vouch_for_content_beside_it(proved: Proved)
     # Without a commitment, half of the content counts as none.
     for salt, payload in ((None, None), (record.salt, None), (None, record.payload)):
         changed = msgspec.structs.replace(record, salt=salt, payload=payload)
+        assert_document_refused(document | {"record": msgspec.to_builtins(changed)})
+
+
+def commitment_to_who(record: Record) -> bytes:
+    """Written anew, from FORMAT.md."""
+    assert record.who_salt is not None
+    who = b""
+    for text in (record.actor, record.reason, record.request_id):
+        encoded = b"" if text is None else text.encode()
+        who += b"\0" if text is None else b"\1" + len(encoded).to_bytes(4, "big") + encoded
+    return hashlib.sha256(record.who_salt + who).digest()
+
+
+def test_a_commitment_stands_for_who_is_not_shown(proved: Proved) -> None:
+    record = InclusionProof.check(proved.inclusion, KEY.verifier_key).record
+    hidden = msgspec.structs.replace(
+        record,
+        actor=None,
+        reason=None,
+        request_id=None,
+        who_salt=None,
+        who_commitment=commitment_to_who(record),
+    )
+    document = json.loads(proved.inclusion) | {"record": msgspec.to_builtins(hidden)}
+    found = InclusionProof.check(encoded(document), KEY.verifier_key)
+    assert (found.record.actor, found.message.id) == (None, record.entity_id)
+    key = standalone_verifier.parse_key(str(KEY.verifier_key))
+    assert "by whom is not shown" in standalone_verifier.verify_proof(encoded(document), key)
+
+
+def test_a_right_commitment_does_not_vouch_for_who_stands_beside_it(proved: Proved) -> None:
+    document = json.loads(proved.inclusion)
+    record = InclusionProof.check(proved.inclusion, KEY.verifier_key).record
+    right = {"who_commitment": commitment_to_who(record)}
+    nobody = {"actor": None, "reason": None, "request_id": None, "who_salt": None}
+    for beside in (
+        {},
+        {"who_salt": None},
+        nobody | {"actor": "forged"},
+        nobody | {"reason": ""},
+        nobody | {"request_id": ""},
+        nobody | {"who_salt": record.who_salt},
+        nobody | {"who_commitment": right["who_commitment"] + b"\0"},
+        nobody | {"who_commitment": right["who_commitment"][:-1]},
+    ):
+        changed = msgspec.structs.replace(record, **right | beside)
+        assert_document_refused(document | {"record": msgspec.to_builtins(changed)})
+    changed = msgspec.structs.replace(record, **nobody)
+    assert_document_refused(document | {"record": msgspec.to_builtins(changed)})
+
+
+def test_no_byte_can_move_between_the_salt_and_who(proved: Proved) -> None:
+    document = json.loads(proved.inclusion)
+    record = InclusionProof.check(proved.inclusion, KEY.verifier_key).record
+    assert record.who_salt is not None
+    for salt in (record.who_salt[:-1], record.who_salt + b"\1"):
+        changed = msgspec.structs.replace(record, who_salt=salt)
         assert_document_refused(document | {"record": msgspec.to_builtins(changed)})
 
 

@@ -174,6 +174,9 @@ def test_numbers_are_read_as_protobuf_reads_them() -> None:
         assert content["event_time"] == expected
 
 
+NOBODY: dict[str, Any] = dict.fromkeys(("actor", "reason", "request_id", "who_salt"))
+
+
 @pytest.mark.parametrize("changes", [{}, {"actor": None}, {"reason": "\u00e4" * 300}])
 def test_its_leaves_are_those_of_the_store(changes: dict[str, Any]) -> None:
     for number, (kind, message) in enumerate(MESSAGES, start=3):
@@ -185,6 +188,9 @@ def test_its_leaves_are_those_of_the_store(changes: dict[str, Any]) -> None:
             hidden = one | {"salt": None, "payload": None, "commitment": bytes([number]) * 32}
             (expected,) = leaf_hashes(STORE, [as_record(hidden)])
             assert leaf_hash(str(STORE), hidden) == expected
+            anonymous = one | NOBODY | {"who_commitment": bytes([number]) * 32}
+            (expected,) = leaf_hashes(STORE, [as_record(anonymous)])
+            assert leaf_hash(str(STORE), anonymous) == expected
 
 
 @pytest.mark.parametrize(
@@ -200,6 +206,17 @@ def test_its_leaves_are_those_of_the_store(changes: dict[str, Any]) -> None:
         {"commitment": bytes(32), "payload": None},
         {"commitment": bytes(31), "salt": None, "payload": None},
         {"commitment": bytes(33), "salt": None, "payload": None},
+        {"who_salt": None},
+        {"who_salt": bytes(15)},
+        {"who_salt": bytes(17)},
+        {"who_commitment": bytes(32)},
+        {"who_commitment": bytes(32), "who_salt": None},
+        NOBODY | {"who_commitment": bytes(32), "actor": "ana"},
+        NOBODY | {"who_commitment": bytes(32), "reason": ""},
+        NOBODY | {"who_commitment": bytes(32), "request_id": ""},
+        NOBODY | {"who_commitment": bytes(32), "who_salt": bytes(16)},
+        NOBODY | {"who_commitment": bytes(31)},
+        NOBODY | {"who_commitment": bytes(33)},
         {"kind": "artefact"},
         {"entity_id": 2**63},
         {"position": None},

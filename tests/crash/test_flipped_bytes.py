@@ -107,7 +107,7 @@ def test_any_flipped_bit_of_the_manifest_is_found(
     flipped[offset] ^= 1 << bit
     path.write_bytes(flipped)
     try:
-        if b'"format_version":1' in flipped:
+        if b'"format_version":2' in flipped:
             assert not verify_directory(store).ok
     finally:
         path.write_bytes(content)

@@ -16,6 +16,9 @@ def test_the_numbers_of_kinds_stay_as_leaves_have_them() -> None:
         "attribution": 8,
         "association": 9,
         "parent_context": 10,
+        "retention_rule": 11,
+        "hold": 12,
+        "erasure": 13,
     }
     assert tuple(KINDS) == KIND_NAMES
 

@@ -89,8 +89,13 @@ def test_what_is_no_manifest_is_damage(
     [
         ({"sha256": "00" * 32}, errors.DataLossError, "does not match its SHA-256"),
         ({"more": 1}, errors.DataLossError, "is damaged"),
-        ({"format_version": FORMAT_VERSION - 1}, errors.DataLossError, "is damaged"),
-        ({"format_version": "1"}, errors.DataLossError, "with a format_version"),
+        ({"format_version": 0}, errors.DataLossError, "is damaged"),
+        (
+            {"format_version": FORMAT_VERSION - 1},
+            errors.FailedPreconditionError,
+            f"has format version {FORMAT_VERSION - 1}; this version reads {FORMAT_VERSION} alone",
+        ),
+        ({"format_version": "2"}, errors.DataLossError, "with a format_version"),
         (
             {"format_version": FORMAT_VERSION + 1},
             errors.FailedPreconditionError,

@@ -21,10 +21,14 @@ def test_a_store_survives_packing(tmp_path: Path) -> None:
         type_id, _, _ = put_types(store)
         store.put_artifacts([artifact(type_id, name="one")])
         position, artifacts = store.log_position(), store.get_artifacts()
-    for version, words in ((-1, "not specified"), (2, "cannot be downgraded")):
+    for version, words in (
+        (-1, "not specified"),
+        (1, "cannot be downgraded"),
+        (3, "cannot be downgraded"),
+    ):
         with pytest.raises(errors.InvalidArgumentError, match=words):
             eventstore.downgrade_schema(config, version)
-    eventstore.downgrade_schema(config, 1)
+    eventstore.downgrade_schema(config, 2)
     eventstore.downgrade_schema(config, 0)
     eventstore.downgrade_schema(config, 0)
     assert (tmp_path / "store").is_file()

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from eventstore.log import record as kind_names
 from eventstore.log.columns import ACTIVE_SCHEMA
@@ -35,7 +36,7 @@ def commits(draw: st.DrawFn) -> Commit:
     actor, reason, request_id = draw(TEXTS), draw(TEXTS), draw(TEXTS)
     records = []
     for index in range(draw(st.integers(1, 20))):
-        is_erased = draw(st.booleans())
+        lacks_content, lacks_who = draw(st.booleans()), draw(st.booleans())
         record = Record(
             position=first_position + index,
             commit=number,
@@ -47,9 +48,11 @@ def commits(draw: st.DrawFn) -> Commit:
             actor=actor,
             reason=reason,
             request_id=request_id,
-            salt=None if is_erased else draw(st.binary(min_size=16, max_size=16)),
-            payload=None if is_erased else draw(st.binary(max_size=40)),
-            commitment=draw(st.binary(min_size=32, max_size=32)) if is_erased else None,
+            salt=None if lacks_content else draw(st.binary(min_size=16, max_size=16)),
+            payload=None if lacks_content else draw(st.binary(max_size=40)),
+            commitment=None,
+            who_salt=None if lacks_who else draw(st.binary(min_size=16, max_size=16)),
+            who_commitment=None,
         )
         records.append(record)
     head = draw(st.binary(min_size=32, max_size=32))
@@ -103,13 +106,33 @@ def test_what_is_read_from_any_message_is_what_arrow_reads(commit: Commit, data:
         assert batch.column("tree_head").to_pylist()[-1] == read.tree_head
 
 
+RECORD = Record(
+    position=7,
+    commit=3,
+    recorded_at=1_700_000,
+    kind=kind_names.ARTIFACT,
+    entity_id=5,
+    type_id=4,
+    previous=2,
+    actor="a",
+    reason="b",
+    request_id="c",
+    salt=bytes(16),
+    payload=b"p",
+    commitment=None,
+    who_salt=bytes(16),
+    who_commitment=None,
+)
+EMPTY = structs.replace(
+    RECORD, position=8, kind=kind_names.EVENT, salt=None, payload=None, who_salt=None
+)
+
+
 def test_what_precedes_the_body_is_arrows_own() -> None:
     columns = [pa.nulls(1, field.type) for field in ACTIVE_SCHEMA]
     made = pa.RecordBatch.from_arrays(columns, names=ACTIVE_SCHEMA.names)
     message = bytearray(made.serialize().to_pybytes())
-    record = Record(
-        7, 3, 1_700_000, kind_names.ARTIFACT, 5, 4, 2, "a", "b", "c", bytes(16), b"p", None
-    )
+    record = RECORD
     ours = bytearray(commit_message(Commit(3, 1_700_000, bytes(32), (record,))))
     for place in NUMBERS_AT:
         message[place : place + 8] = ours[place : place + 8] = bytes(8)
@@ -118,12 +141,7 @@ def test_what_precedes_the_body_is_arrows_own() -> None:
 
 
 def test_a_message_without_nulls_in_a_column_is_arrows_own_to_the_byte() -> None:
-    record = Record(
-        7, 3, 1_700_000, kind_names.ARTIFACT, 5, 4, 2, "a", "b", "c", bytes(16), b"p", None
-    )
-    erased = Record(
-        8, 3, 1_700_000, kind_names.EVENT, 6, 4, 2, "a", "b", "c", None, None, bytes(32)
-    )
-    for records in ((record,), (erased,), (record, erased, record)):
+    record, empty = RECORD, EMPTY
+    for records in ((record,), (empty,), (record, empty, record)):
         commit = Commit(3, 1_700_000, bytes(32), records)
         assert len(commit_message(commit)) == len(batch_of(commit).serialize().to_pybytes())
