@@ -130,12 +130,15 @@ def new_node_adder(pending: PendingEntries, kind: kinds.NodeKind) -> _Adder:
     ) -> None:
         stored[node_id] = (position, payload)
         entry = (position, encode_id(node_id))
-        if key is not None:
+        # Most keys are new.
+        if key is not None and names.setdefault(key, entry) is not entry:
             add_entry(names, key, entry)
         if external_id is not None:
             add_entry(pending[own.external_ids], hash64(external_id), entry)
         if is_artifact:
-            add_entry(uris, hash64(uri), entry)
+            uri_key = hash64(uri)
+            if uris.setdefault(uri_key, entry) is not entry:
+                add_entry(uris, uri_key, entry)
 
     return add
 

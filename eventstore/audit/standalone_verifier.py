@@ -830,11 +830,12 @@ def stored_records(directory: str) -> Iterator[Record]:
             raise Refused(f"segment {place} is missing")
     # A writer that has gone on since names files that the first manifest does not know.
     after = _named_files(root)
-    store_id = before[2]
     _refuse_strays(root, inside, before[0] | after[0], {before[1], after[1]})
     for number in sorted(forms):
         # A sealing that stopped half-way leaves both forms, with the same records.
         *others, path = forms[number]
+        # The mere header after the active segment has no records to vouch for.
+        store_id = before[2] if number <= int(after[1][:10]) else ""
         records = segment_records(path, torn=after[1], store_id=store_id)
         for other in others:
             records = _both(other, path, store_id)

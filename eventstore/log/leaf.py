@@ -28,17 +28,20 @@ def leaf_hashes(store_id: UUID, records: Iterable[Record]) -> Iterator[bytes]:
     known: tuple[str | None, ...] | None = None
     # Written flat: each further call would be made for each of many records.
     for record in records:
-        content, who = record.commitment, record.who_commitment
+        content = record.commitment
         if content is None:
-            assert record.salt is not None
-            assert record.payload is not None
-            content = sha256(record.salt + record.payload).digest()
+            salt, payload = record.salt, record.payload
+            assert salt is not None
+            assert payload is not None
+            content = sha256(salt + payload).digest()
+        who = record.who_commitment
         if who is None:
-            assert record.who_salt is not None
+            who_salt = record.who_salt
+            assert who_salt is not None
             texts = (record.actor, record.reason, record.request_id)
             if texts != known:
                 known, attribution = texts, encode_attribution(*texts)
-            who = sha256(record.who_salt + attribution).digest()
+            who = sha256(who_salt + attribution).digest()
         type_id, previous = record.type_id, record.previous
         envelope = pack(
             store,

@@ -41,16 +41,26 @@ class Frontier:
         self.size += 1
 
     def extend(self, leaves: Iterable[bytes]) -> None:
-        """Append many leaves, without a call for each."""
-        subtrees, size, sha256 = self.subtrees, self.size, hashlib.sha256
-        for leaf in leaves:
-            complete, remaining = leaf, size
-            while remaining & 1:
-                complete = sha256(b"\x01" + subtrees.pop() + complete).digest()
-                remaining >>= 1
-            subtrees.append(complete)
-            size += 1
-        self.size = size
+        """Append many leaves, level by level: without a step for each."""
+        subtrees, sha256 = self.subtrees, hashlib.sha256
+        level, remaining = [*leaves], self.size
+        if len(level) == 1:
+            self.append(level[0])
+            return
+        self.size += len(level)
+        incomplete: list[bytes] = []
+        while level:
+            if remaining & 1:
+                level.insert(0, subtrees.pop())
+            if len(level) & 1:
+                incomplete.append(level.pop())
+            remaining >>= 1
+            heads = iter(level)
+            level = [
+                sha256(b"\x01" + left + right).digest()
+                for left, right in zip(heads, heads, strict=True)
+            ]
+        subtrees += reversed(incomplete)
 
     def head(self) -> bytes:
         """The tree head over all leaves so far."""

@@ -187,11 +187,12 @@ def test_both_forms_of_a_segment_hold_the_same_records(
     monkeypatch.setattr(
         standalone_verifier,
         "segment_records",
-        lambda path, torn="": iter(forms[path.suffix] if path.stem == "0000000001" else ()),
+        lambda path, **_: iter(forms[path.suffix] if path.stem == "0000000001" else ()),
     )
     (tmp_path / "log").mkdir()
     (tmp_path / "manifest.json").write_text(
-        '{"manifest":{"segments":[{"file":"0000000001.parquet"}],"active":{"number":2}}}'
+        '{"format_version":2,"manifest":{"store_id":"","segments":[{"file":"0000000001.parquet"}],'
+        '"active":{"number":2}}}'
     )
     (tmp_path / "log" / "0000000002.arrows").touch()
     for suffix in (".arrows", ".parquet"):

@@ -56,6 +56,20 @@ def test_frontier_agrees_with_the_recursive_definition() -> None:
         assert Frontier(size, frontier.subtrees).head() == frontier.head()
 
 
+def test_many_leaves_are_appended_as_one_after_the_other() -> None:
+    leaves = [leaf_hash(bytes([number])) for number in range(70)]
+    for before in range(35):
+        for more in range(35):
+            one_by_one, at_once = Frontier(), Frontier()
+            for leaf in leaves[:before]:
+                one_by_one.append(leaf)
+            at_once.extend(leaves[:before])
+            for leaf in leaves[before : before + more]:
+                one_by_one.append(leaf)
+            at_once.extend(iter(leaves[before : before + more]))
+            assert (at_once.size, at_once.subtrees) == (before + more, one_by_one.subtrees)
+
+
 def test_a_frontier_of_the_wrong_shape_is_refused() -> None:
     with pytest.raises(ValueError, match="complete subtrees"):
         Frontier(3, [bytes(32)])
