@@ -108,6 +108,26 @@ def add_entries(
                 by_key[key] = entry
 
 
+def add_event_entries(
+    pending: PendingEntries,
+    payload: bytes,
+    position: int,
+    artifact_id: int,
+    execution_id: int,
+    key: int,
+) -> None:
+    """What `add_entries` does for an event, of which there are very many, from what is at hand."""
+    stored = (position, payload)
+    for table, under, entry in (
+        (tables.EVENTS_BY_ARTIFACT, artifact_id, stored),
+        (tables.EVENTS_BY_EXECUTION, execution_id, stored),
+        (tables.EVENT_KEYS, key, (position, encode_id(artifact_id))),
+    ):
+        by_key = pending[table]
+        if by_key.setdefault(under, entry) is not entry:
+            add_entry(by_key, under, entry)
+
+
 _Adder = Callable[[int, int, bytes, int | None, str | None, str], None]
 
 

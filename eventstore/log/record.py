@@ -101,7 +101,9 @@ class Commit(msgspec.Struct, frozen=True):
 
         All are None once they are erased from each of them.
         """
-        said = next((r for r in self.records if r.who_commitment is None), self.records[0])
+        said = self.records[0]
+        if said.who_commitment is not None:
+            said = next((r for r in self.records if r.who_commitment is None), said)
         return said.actor, said.reason, said.request_id
 
     @property

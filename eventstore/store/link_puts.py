@@ -11,7 +11,6 @@ from eventstore.log.kinds import (
     ASSOCIATION,
     ATTRIBUTION,
     CONTEXT,
-    EVENT,
     EXECUTION,
     PARENT_CONTEXT,
     NodeKind,
@@ -43,8 +42,10 @@ def put_all_events(transaction: Transaction, events: Sequence[mlmd.Event]) -> No
         transaction.note_known(TABLES_OF[ARTIFACT].stored, artifact_ids)
         transaction.note_known(TABLES_OF[EXECUTION].stored, execution_ids)
         transaction.note_known(tables.EVENT_KEYS, keys)
-    for event, key in zip(events, keys, strict=True):
-        _put_event(transaction, event, key)
+    for event, artifact_id, execution_id, key in zip(
+        events, artifact_ids, execution_ids, keys, strict=True
+    ):
+        _put_event(transaction, event, artifact_id, execution_id, key)
 
 
 def put_attributions_and_associations(
@@ -89,8 +90,9 @@ def put_parent_contexts(
         transaction.write(PARENT_CONTEXT, mlmd.ParentContext(child_id=child, parent_id=parent))
 
 
-def _put_event(transaction: Transaction, event: mlmd.Event, key: int) -> None:
-    artifact_id, execution_id = event.artifact_id, event.execution_id
+def _put_event(
+    transaction: Transaction, event: mlmd.Event, artifact_id: int, execution_id: int, key: int
+) -> None:
     for field, node_id in (("artifact_id", artifact_id), ("execution_id", execution_id)):
         if not node_id and not event.HasField(field):
             raise InvalidArgumentError(
@@ -113,7 +115,7 @@ def _put_event(transaction: Transaction, event: mlmd.Event, key: int) -> None:
         _normalise_path(stored)
     if not stored.HasField("milliseconds_since_epoch"):
         stored.milliseconds_since_epoch = transaction.now_ms()
-    transaction.write(EVENT, stored)
+    transaction.write_event(stored, artifact_id, execution_id, key)
 
 
 def put_in_context(transaction: Transaction, context_id: int, kind: NodeKind, node_id: int) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from eventstore.errors import ResourceExhaustedError
-from eventstore.log.kinds import Kind, LinkKind, NodeKind
+from eventstore.log.kinds import EVENT, Kind, LinkKind, NodeKind
 from eventstore.log.record import Draft, Position
 from eventstore.projections import Projections
 from eventstore.projections.base_check import Base
-from eventstore.projections.index_entries import add_entries
+from eventstore.projections.index_entries import add_entries, add_event_entries
 from eventstore.projections.index_tables import (
     TABLES_OF,
     PendingEntries,
@@ -19,6 +19,7 @@ from eventstore.projections.index_tables import (
     decode_id,
     newest_entry,
 )
+from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.snapshot import Snapshot
 from eventstore.times import Milliseconds, now_in_milliseconds
 
@@ -142,6 +143,14 @@ class Transaction(Snapshot):
         self.drafts.append(Draft(kind.name, entity_id, type_id, replaced, payload))
         position = self.position + len(self.drafts)
         add_entries(self.pending, kind, message, payload, position, replaced is None)
+
+    def write_event(self, event: mlmd.Event, artifact_id: int, execution_id: int, key: int) -> None:
+        """`write` an event, of which the ids and the key are at hand."""
+        payload = event.SerializeToString(deterministic=True)
+        (entity_id,) = self.next_ids(EVENT.name)
+        self.drafts.append(Draft(EVENT.name, entity_id, None, None, payload))
+        position = self.position + len(self.drafts)
+        add_event_entries(self.pending, payload, position, artifact_id, execution_id, key)
 
     def _rely_on(self, kind: Kind, entity_id: int, version: tuple[int, bytes]) -> None:
         """Note a version that drafts take content from, if it was stored before this put."""
