@@ -42,7 +42,9 @@ SMALL_IDS = st.integers(1, 6)
 def commits_of_drafts(draw: st.DrawFn) -> list[tuple[str, bool, dict[str, Any]]]:
     """Changes for `Model.drafts`: (kind, whether of an entity that is there, fields)."""
     return draw(
-        st.lists(st.sampled_from(kind_names.KIND_NAMES).flatmap(_change), min_size=1, max_size=6)
+        st.lists(
+            st.sampled_from(kind_names.ENTITY_KIND_NAMES).flatmap(_change), min_size=1, max_size=6
+        )
     )
 
 

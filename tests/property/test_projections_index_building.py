@@ -11,9 +11,13 @@ from hypothesis import given
 
 from eventstore.log import MemoryLog
 from eventstore.log.columns import one_batch
-from eventstore.log.kinds import KINDS, NodeKind
-from eventstore.projections.index_entries import add_entries, new_node_adder
-from eventstore.projections.index_tables import PendingEntries, hash64, name_key
+from eventstore.log.kinds import EVENT, KINDS, NodeKind
+from eventstore.projections.index_entries import (
+    add_entries,
+    add_event_entries,
+    new_node_adder,
+)
+from eventstore.projections.index_tables import PendingEntries, event_key, hash64, name_key
 from eventstore.projections.run_building import (
     INDEXED_COLUMNS,
     hash64s,
@@ -61,6 +65,20 @@ def test_new_nodes_add_what_their_records_add(changes: list[Any]) -> None:
                 getattr(node, "uri", ""),
             )
     assert {table: found for table, found in added.items() if found} == expected
+
+
+@given(commits_of_drafts())
+def test_new_events_add_what_their_records_add(changes: list[Any]) -> None:
+    added: PendingEntries = defaultdict(dict)
+    expected: PendingEntries = defaultdict(dict)
+    for position, draft in enumerate(Model().drafts(changes), start=1):
+        if draft.kind == EVENT.name:
+            event = EVENT.message.FromString(draft.payload)
+            add_entries(expected, EVENT, event, draft.payload, position, True)
+            ids = (event.artifact_id, event.execution_id)
+            key = event_key(*ids, event.type)
+            add_event_entries(added, draft.payload, position, *ids, key)
+    assert added == expected
 
 
 @given(st.lists(st.text(max_size=80)))
