@@ -40,16 +40,17 @@ def envelope_fault(record: Record) -> str | None:
             return f"it has no salt of {SALT_BYTES} bytes and no payload, nor a commitment"
     elif salt is not None or payload is not None or len(commitment) != _COMMITMENT_BYTES:
         return "it has a commitment, which stands for erased content, beside salt or payload"
-    if record.who_commitment is None:
-        if record.who_salt is None or len(record.who_salt) != SALT_BYTES:
+    who_salt, who_commitment = record.who_salt, record.who_commitment
+    if who_commitment is None:
+        if who_salt is None or len(who_salt) != SALT_BYTES:
             return f"it has no salt of {SALT_BYTES} bytes for who put it, nor a commitment"
     elif (
-        record.who_salt is not None
-        or len(record.who_commitment) != _COMMITMENT_BYTES
+        who_salt is not None
+        or len(who_commitment) != _COMMITMENT_BYTES
         or (record.actor, record.reason, record.request_id) != (None, None, None)
     ):
         return "it has a commitment, which stands for who put it once that is erased, beside that"
-    is_erased = commitment is not None or record.who_commitment is not None
+    is_erased = commitment is not None or who_commitment is not None
     if is_erased and record.kind in _NEVER_ERASED:
         return "it is erased, which records of its kind never are"
     if record.entity_id < 1:
