@@ -225,6 +225,23 @@ class CheckpointAnswer(msgspec.Struct, frozen=True):
     text: str
 
 
+class ProofAnswer(msgspec.Struct, frozen=True):
+    """A proof of a record or of the history between two checkpoints; `text` is all of it."""
+
+    text: str
+
+
+class CosignedAnswer(msgspec.Struct, frozen=True):
+    """A checkpoint with cosignatures. Of each that the command knows, the witness's name.
+
+    `is_met` says whether these are what the policy demands, where there is one.
+    """
+
+    witnesses: list[str]
+    is_met: bool | None
+    text: str
+
+
 class ConsistencyAnswer(msgspec.Struct, frozen=True):
     """A proof that holds: what was signed later begins with what was signed before."""
 

@@ -1,6 +1,8 @@
 """Proof that history was not changed: signed checkpoints, and what can be shown with them."""
 
 from eventstore.audit.checkpoint import Checkpoint, signed_checkpoint
+from eventstore.audit.cosignature import CosigningKey, WitnessKey
+from eventstore.audit.policy import Policy
 from eventstore.audit.proofs import (
     ConsistencyProof,
     InclusionProof,
@@ -12,9 +14,12 @@ from eventstore.audit.signed_note import SigningKey, VerifierKey
 __all__ = [
     "Checkpoint",
     "ConsistencyProof",
+    "CosigningKey",
     "InclusionProof",
+    "Policy",
     "SigningKey",
     "VerifierKey",
+    "WitnessKey",
     "prove_consistency",
     "prove_inclusion",
     "signed_checkpoint",

@@ -10,8 +10,9 @@ something was. The text is
     recorded-at TIME
     signed-at TIME
 
-and then the signature. SIZE is the number of records, ROOT the head of their Merkle tree in base64,
-the commit is the one that ends there, and times are UTC with microseconds.
+and then the signature, which cosignatures may follow. SIZE is the number of records, ROOT the head
+of their Merkle tree in base64, the commit is the one that ends there, and times are UTC with
+microseconds.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from eventstore.audit.policy import ORIGIN_PREFIX, Policy
 from eventstore.audit.signed_note import SigningKey, VerifierKey, opened
 from eventstore.errors import (
     DataLossError,
@@ -40,7 +42,9 @@ from eventstore.plain_json import moment_text
 from eventstore.times import Microseconds, microseconds_of, moment_of, now_in_microseconds
 from eventstore.wording import counted
 
-ORIGIN_PREFIX: Final = "eventstore/"
+Trust = VerifierKey | Policy
+"""What a checkpoint is checked with: the key of its signer, or a policy that names more."""
+
 _BODY: Final = re.compile(
     rf"{ORIGIN_PREFIX}(?P<store_id>[0-9a-f-]{{36}})\n"
     r"(?P<size>[1-9][0-9]{0,18})\n"
@@ -68,12 +72,16 @@ class Checkpoint:
     text: str
 
     @classmethod
-    def parse(cls, text: str, key: VerifierKey) -> Checkpoint:
-        """Read a checkpoint and check its signature.
+    def parse(cls, text: str, trust: Trust) -> Checkpoint:
+        """Read a checkpoint and check its signature, and all that a policy demands.
 
-        Raises InvalidArgumentError when it is none, or this key has not signed it as it stands.
+        Raises InvalidArgumentError when it is none, this key has not signed it as it stands, or
+        signatures are missing that the policy demands.
         """
-        body = opened(text, key)
+        if isinstance(trust, Policy):
+            body, key = trust.opened(text)
+        else:
+            body, key = opened(text, trust), trust
         found = _BODY.fullmatch(body)
         if found is None:
             raise InvalidArgumentError(f"signed by {key.name}, but not a checkpoint of a store")

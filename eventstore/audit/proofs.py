@@ -1,27 +1,27 @@
 """Proofs that can be checked without the store: of one record, and of two checkpoints' history.
 
-Both are one line of JSON without spaces, as FORMAT.md describes; checking takes
-the bytes as they stand, so that no byte of a proof can be changed unnoticed.
+FORMAT.md describes their texts; checking takes the bytes as they stand, so that no byte of a proof
+can be changed unnoticed.
 """
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 import msgspec
 from google.protobuf.message import DecodeError
 
-from eventstore.audit.checkpoint import Checkpoint
+from eventstore.audit.checkpoint import Checkpoint, Trust
 from eventstore.audit.merkle_proofs import (
     consistency_path,
     includes,
     inclusion_path,
     is_consistent,
 )
-from eventstore.audit.signed_note import VerifierKey
+from eventstore.audit.proof_text import ConsistencyText, InclusionText
 from eventstore.audit.subtree_heads import SubtreeHeads
 from eventstore.errors import (
     DataLossError,
@@ -35,23 +35,6 @@ from eventstore.log.readable import read_message
 from eventstore.log.record_check import ContentCheck, envelope_fault
 from eventstore.plain_json import moment_text
 from eventstore.wording import counted
-
-INCLUSION_FORMAT: Final = "eventstore-inclusion-proof-v2"
-CONSISTENCY_FORMAT: Final = "eventstore-consistency-proof-v1"
-
-
-class _InclusionDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    format: str
-    record: Record
-    path: list[bytes]
-    checkpoint: str
-
-
-class _ConsistencyDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    format: str
-    older: str
-    newer: str
-    path: list[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +51,26 @@ class InclusionProof:
         payload = self.record.payload
         return None if payload is None else read_message(KINDS[self.record.kind].message, payload)
 
-    def to_json(self) -> str:
-        """The proof as one line, for whoever is to check it."""
-        document = _InclusionDocument(
-            INCLUSION_FORMAT, self.record, list(self.path), self.checkpoint.text
-        )
-        return _encoded(document)
+    def to_text(self) -> str:
+        """The proof as a C2SP `tlog-proof`, for whoever is to check it."""
+        extra, index = msgspec.json.encode(self.record), self.record.position - 1
+        return str(InclusionText(extra, index, self.path, self.checkpoint.text))
 
     @classmethod
-    def check(cls, text: str, key: VerifierKey) -> InclusionProof:
-        """Read a proof and check it against the key that signed its checkpoint.
+    def check(cls, text: str, trust: Trust) -> InclusionProof:
+        """Read a proof and check it against the key that signed its checkpoint, or by a policy.
 
-        Raises InvalidArgumentError when the text is no such proof or this key has not signed its
-        checkpoint, DataLossError when the record is not part of what was signed.
+        Raises InvalidArgumentError when the text is no such proof or its checkpoint does not hold
+        by itself, DataLossError when the record is not part of what was signed.
         """
-        document: _InclusionDocument = _decoded(text, _InclusionDocument, INCLUSION_FORMAT)
-        checkpoint = Checkpoint.parse(document.checkpoint, key)
-        record = document.record
+        parsed = InclusionText.parse(text)
+        checkpoint = Checkpoint.parse(parsed.checkpoint, trust)
+        record = _decoded(parsed.extra)
+        if parsed.index != record.position - 1:
+            raise InvalidArgumentError(
+                f"the proof is of leaf {parsed.index}, its record that of leaf "
+                f"{record.position - 1}"
+            )
         if record.kind not in KINDS:
             raise InvalidArgumentError(f"the proof's record has no kind of record: {record.kind!r}")
         if not _has_content_or_commitment(record):
@@ -100,12 +86,12 @@ class InclusionProof:
         if (fault := _fault(record)) is not None:
             raise DataLossError(f"the record of the proof is none that a put writes: {fault}")
         leaf = _leaf(checkpoint.store_id, record)
-        if not includes(leaf, record.position - 1, checkpoint.size, document.path, checkpoint.root):
+        if not includes(leaf, record.position - 1, checkpoint.size, parsed.path, checkpoint.root):
             raise DataLossError(
                 f"the record at position {record.position} is not part of the history that the "
                 f"checkpoint of {moment_text(checkpoint.signed_at)} states"
             )
-        return cls(record, tuple(document.path), checkpoint)
+        return cls(record, parsed.path, checkpoint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,33 +102,37 @@ class ConsistencyProof:
     newer: Checkpoint
     path: tuple[bytes, ...]
 
-    def to_json(self) -> str:
-        """The proof as one line, for whoever is to check it."""
-        document = _ConsistencyDocument(
-            CONSISTENCY_FORMAT, self.older.text, self.newer.text, list(self.path)
-        )
-        return _encoded(document)
+    def to_text(self) -> str:
+        """The proof as a request to a C2SP `tlog-witness`, which is to cosign the newer checkpoint.
+
+        The older checkpoint is not in it: whoever checks has it.
+        """
+        return str(ConsistencyText(self.older.size, self.path, self.newer.text))
 
     @classmethod
-    def check(cls, text: str, key: VerifierKey) -> ConsistencyProof:
-        """Read a proof and check it against the key that signed its checkpoints.
+    def check(cls, text: str, older: Checkpoint, trust: Trust) -> ConsistencyProof:
+        """Read a proof and check it against the key that signed its checkpoint, or by a policy.
 
-        Raises InvalidArgumentError when the text is no such proof or this key has not signed its
-        checkpoints, DataLossError when history was changed between them.
+        Raises InvalidArgumentError when the text is no such proof, starts from another size, or its
+        checkpoint does not hold by itself; DataLossError when history was changed since `older`.
         """
-        document: _ConsistencyDocument = _decoded(text, _ConsistencyDocument, CONSISTENCY_FORMAT)
-        older = Checkpoint.parse(document.older, key)
-        newer = Checkpoint.parse(document.newer, key)
+        parsed = ConsistencyText.parse(text)
+        newer = Checkpoint.parse(parsed.checkpoint, trust)
         if older.store_id != newer.store_id:
             raise DataLossError(
                 f"the checkpoints are of two stores, {older.store_id} and {newer.store_id}"
             )
-        if not is_consistent(older.size, newer.size, document.path, older.root, newer.root):
+        if parsed.older != older.size:
+            raise InvalidArgumentError(
+                f"the proof starts from {counted(parsed.older, 'record')}, the older checkpoint "
+                f"states {older.size}: use the checkpoint that the proof was made for"
+            )
+        if not is_consistent(older.size, newer.size, parsed.path, older.root, newer.root):
             raise DataLossError(
                 f"the history of {counted(newer.size, 'record')} does not begin with that of "
                 f"{older.size}: what the older checkpoint states was changed, or the proof was"
             )
-        return cls(older, newer, tuple(document.path))
+        return cls(older, newer, parsed.path)
 
 
 def prove_inclusion(
@@ -259,16 +249,14 @@ def _fault(record: Record) -> str | None:
     return envelope_fault(record) or (content.fault[1] if content.fault else None)
 
 
-def _encoded(document: msgspec.Struct) -> str:
-    return msgspec.json.encode(document).decode() + "\n"
-
-
-def _decoded(text: str, document_type: Any, expected_format: str) -> Any:
-    """Decode a proof, which must be encoded in the one way that `_encoded` does it."""
+def _decoded(extra: bytes | None) -> Record:
+    """The record that a proof gives beside its hashes, encoded in the one way that is written."""
+    if extra is None:
+        raise InvalidArgumentError("the proof has no record as its extra data")
     try:
-        document = msgspec.json.decode(text, type=document_type)
+        record = msgspec.json.decode(extra, type=Record)
     except (msgspec.MsgspecError, UnicodeError) as error:
-        raise InvalidArgumentError(f"not an {expected_format}: {error}") from None
-    if document.format != expected_format or _encoded(document) != text:
-        raise InvalidArgumentError(f"not an {expected_format} as it was written")
-    return document
+        raise InvalidArgumentError(f"the proof's extra data is no record: {error}") from None
+    if msgspec.json.encode(record) != extra:
+        raise InvalidArgumentError("the proof's extra data is no record as it was written")
+    return record

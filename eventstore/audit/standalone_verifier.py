@@ -6,17 +6,21 @@ store's own files. Copy it, read it, run it:
 
   python standalone_verifier.py checkpoint FILE KEY
   python standalone_verifier.py proof FILE KEY
+  python standalone_verifier.py consistency FILE OLDER-CHECKPOINT KEY
   python standalone_verifier.py records FILE CHECKPOINT KEY
   python standalone_verifier.py store DIRECTORY CHECKPOINT KEY
 
 KEY is a file with the verifier key of the signer, which you have got from the signer, not from the
-store. `records` takes what `eventstore export` writes, `store` a copy of the store's directory.
+store; or a policy, which names that key and the witnesses that must have cosigned. `records` takes
+what `eventstore export` writes, `store` a copy of the store's directory.
 Exit code 0: it holds. 1: it does not, and the line printed says why. 2: it cannot be checked, since
 a file cannot be read, pyarrow is not installed, or the arguments are wrong.
 
 What is checked, and where it is laid down:
   signed notes        c2sp.org/signed-note; Ed25519 is RFC 8032
   checkpoints         c2sp.org/tlog-checkpoint, and FORMAT.md, "Checkpoints and proofs"
+  cosignatures        c2sp.org/tlog-cosignature, Ed25519; policies are c2sp.org/tlog-policy
+  proofs              c2sp.org/tlog-proof, and requests of c2sp.org/tlog-witness
   Merkle tree         RFC 6962, section 2.1; the algorithms are those of RFC 9162, section 2.1
   leaves of the tree  FORMAT.md, "The proof"
   what records say    FORMAT.md, "What relates records" and "Records and commits"
@@ -35,13 +39,26 @@ import pathlib
 import re
 import struct
 import sys
-from typing import Any, Dict, Iterable, Iterator, List, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Tuple, Union
 
 Point = Tuple[int, int, int, int]
 """X, Y, Z, T."""
 Key = Tuple[str, bytes, bytes]
 """Name, key id, public key."""
 Record = Dict[str, Any]
+
+
+class Policy(NamedTuple):
+    """What is demanded of a checkpoint: c2sp.org/tlog-policy."""
+
+    logs: List[Key]
+    witnesses: Dict[str, Key]
+    groups: List[Tuple[str, int, List[str]]]
+    """Name, how many are needed, members."""
+    quorum: str
+
+
+Trust = Union[Key, Policy]
 
 
 class Refused(Exception):
@@ -139,15 +156,19 @@ def _strict_base64(text: str) -> bytes:
     return decoded
 
 
-def parse_key(text: str) -> Key:
-    """(name, key id, public key) of `name+id+base64(0x01 || public key)`."""
+def parse_key(text: str, algorithm: int = 1) -> Key:
+    """(name, key id, public key) of `name+id+base64(algorithm || public key)`.
+
+    The algorithm is 1 for notes, and 4 for cosignatures.
+    """
     name, _, rest = text.strip().partition("+")
     key_id, _, encoded = rest.partition("+")
-    if not name:
+    if not _is_name(name):
         raise Refused("the key is not of the form name+id+key")
     key = _strict_base64(encoded)
-    if len(key) != 33 or key[0] != 1:
-        raise Refused("the key is not one for Ed25519")
+    if len(key) != 33 or key[0] != algorithm:
+        what = "cosignatures" if algorithm == 4 else "notes"
+        raise Refused(f"the key of {name!r} is not one for {what} in Ed25519")
     expected = hashlib.sha256(name.encode() + b"\n" + key).digest()[:4]
     if expected.hex() != key_id:
         raise Refused("the key does not have its id")
@@ -156,29 +177,137 @@ def parse_key(text: str) -> Key:
     return name, expected, key[1:]
 
 
-def open_note(note: str, key: Key) -> str:
-    """The text of a note, once this key's signature of it is verified."""
+def _is_name(name: str) -> bool:
+    return bool(name) and not any(c == "+" or c.isspace() or ord(c) < 32 for c in name)
+
+
+def split_note(note: str) -> Tuple[str, List[Tuple[str, bytes]]]:
+    """The text of a note, and of each signature the name, and the key id and what is signed."""
     if any(ord(character) < 32 and character != "\n" for character in note):
         raise Refused("the note has control characters")
-    text, separator, signatures = note.rpartition("\n\n")
-    if not separator or not signatures.endswith("\n"):
-        raise Refused("not a signed note: text, an empty line, signature lines")
-    text += "\n"
-    name, key_id, public_key = key
-    is_signed = False
-    for line in signatures[:-1].split("\n"):
-        found = re.fullmatch("\u2014 ([^ +]+) ([A-Za-z0-9+/]+={0,2})", line)
-        if found is None:
+    text, separator, lines = note.rpartition("\n\n")
+    if not separator or not lines.endswith("\n") or lines.count("\n") > 1000:
+        raise Refused("not a signed note: text, an empty line, 1 to 1,000 signature lines")
+    signatures = []
+    for line in lines[:-1].split("\n"):
+        dash, _, rest = line.partition(" ")
+        name, _, encoded = rest.partition(" ")
+        if dash != "\u2014" or not _is_name(name):
             raise Refused(f"not a signature line: {line!r}")
-        signed = _strict_base64(found[2])
-        if found[1] != name or signed[:4] != key_id:
-            continue  # by another key, of which nothing is known here
-        if not ed25519_verifies(public_key, signed[4:], text.encode()):
-            raise Refused(f"the signature by {name} is not of this text")
-        is_signed = True
-    if not is_signed:
-        raise Refused(f"not signed by {name}")
-    return text
+        signed = _strict_base64(encoded)
+        if len(signed) <= 4:
+            raise Refused(f"not a signature line: {line!r}")
+        signatures.append((name, signed))
+    return text + "\n", signatures
+
+
+def _signed_by(signatures: List[Tuple[str, bytes]], key: Key) -> List[bytes]:
+    # Of the others nothing is known here.
+    return [signed[4:] for name, signed in signatures if (name, signed[:4]) == key[:2]]
+
+
+def has_signed(text: str, signatures: List[Tuple[str, bytes]], key: Key) -> bool:
+    """Whether a key has signed; a signature by it of something else is refused."""
+    found = _signed_by(signatures, key)
+    if not all(ed25519_verifies(key[2], signature, text.encode()) for signature in found):
+        raise Refused(f"the signature by {key[0]} is not of this text")
+    return bool(found)
+
+
+def has_cosigned(text: str, signatures: List[Tuple[str, bytes]], key: Key) -> bool:
+    """The same of a witness: its time, in 8 bytes, and the signature of time and text."""
+    found = _signed_by(signatures, key)
+    for signature in found:
+        time = int.from_bytes(signature[:8], "big")
+        said = f"cosignature/v1\ntime {time}\n{text}".encode()
+        if time >= 2**63 or not ed25519_verifies(key[2], signature[8:], said):
+            raise Refused(f"the cosignature by {key[0]} is not of this checkpoint")
+    return bool(found)
+
+
+def open_note(note: str, trust: Trust) -> str:
+    """The text of a note, once the key's signature of it is verified, or all a policy demands."""
+    return _opened(note, trust)[0]
+
+
+def _opened(note: str, trust: Trust) -> Tuple[str, str]:
+    """The text, and the name of who signed it."""
+    text, signatures = split_note(note)
+    if not isinstance(trust, Policy):
+        if not has_signed(text, signatures, trust):
+            raise Refused(f"not signed by {trust[0]}")
+        return text, trust[0]
+    # A key whose name is an origin is that log's alone.
+    own = [
+        k for k in trust.logs if not k[0].startswith("eventstore/") or k[0] == text.split("\n")[0]
+    ]
+    signers = [key[0] for key in own if has_signed(text, signatures, key)]
+    if not signers:
+        raise Refused("not signed by a log that the policy names")
+    counted = {"none"}
+    for name, key in trust.witnesses.items():
+        if has_cosigned(text, signatures, key):
+            counted.add(name)
+    found = ", ".join(sorted(counted - {"none"})) or "nobody"
+    for group, needed, members in trust.groups:  # members come before their group
+        if sum(member in counted for member in members) >= needed:
+            counted.add(group)
+    if trust.quorum not in counted:
+        raise Refused(f"cosigned by {found}: the policy demands more for {trust.quorum!r}")
+    return text, signers[0]
+
+
+def parse_trust(text: str) -> Trust:
+    """A verifier key, or a policy that names at least one log."""
+    if len(text.split()) < 2:
+        return parse_key(text)
+    policy = parse_policy(text)
+    if not policy.logs:
+        raise Refused("the policy names no log: whose signature is needed?")
+    return policy
+
+
+def parse_policy(text: str) -> Policy:
+    """c2sp.org/tlog-policy."""
+    if any((ord(c) < 32 and c not in "\t\n") or c == "\x7f" for c in text):
+        raise Refused("the policy has control characters")
+    policy, quorums, defined = Policy([], {}, [], ""), [], {"none"}
+    members_so_far: set[str] = set()
+    for line in text.split("\n"):
+        words = [word for word in re.split("[ \t]+", line) if word]
+        if not words or words[0].startswith("#"):
+            continue
+        if words[0] == "log" and len(words) in (2, 3):
+            key = parse_key(words[1])
+            if key[2] in [known[2] for known in policy.logs]:
+                raise Refused("two logs of the policy have one key")
+            policy.logs.append(key)
+        elif words[0] == "witness" and len(words) in (3, 4) and words[1] not in defined:
+            key = parse_key(words[2], algorithm=4)
+            if key[2] in [known[2] for known in policy.witnesses.values()]:
+                raise Refused("two witnesses of the policy have one key")
+            policy.witnesses[words[1]] = key
+            defined.add(words[1])
+        elif words[0] == "group" and len(words) > 3 and words[1] not in defined:
+            name, needed, *members = words[1:]
+            if not re.fullmatch("all|any|[1-9][0-9]{0,8}", needed):
+                raise Refused(f"not how many of a group are needed: {needed!r}")
+            count = {"all": len(members), "any": 1}.get(needed) or int(needed)
+            fresh = set(members) - members_so_far
+            if len(fresh) < len(members) or not fresh < defined or "none" in fresh:
+                raise Refused(f"a member of {name!r} is not defined before, or a member already")
+            if count > len(members):
+                raise Refused(f"the group {name!r} needs more members than it has")
+            members_so_far |= fresh
+            policy.groups.append((name, count, members))
+            defined.add(name)
+        elif words[0] == "quorum" and len(words) == 2 and words[1] in defined:
+            quorums.append(words[1])
+        else:
+            raise Refused(f"not a line of a policy: {line[:100]!r}")
+    if len(quorums) != 1:
+        raise Refused("a policy has one quorum line")
+    return policy._replace(quorum=quorums[0])
 
 
 _CHECKPOINT = re.compile(
@@ -191,9 +320,10 @@ _CHECKPOINT = re.compile(
 )
 
 
-def open_checkpoint(note: str, key: Key) -> dict[str, Any]:
-    """What a checkpoint states, as a dictionary, once its signature is verified."""
-    found = _CHECKPOINT.fullmatch(open_note(note, key))
+def open_checkpoint(note: str, trust: Trust) -> dict[str, Any]:
+    """What a checkpoint states, as a dictionary, once its signatures are verified."""
+    text, signer = _opened(note, trust)
+    found = _CHECKPOINT.fullmatch(text)
     if found is None:
         raise Refused("signed, but not a checkpoint of a store")
     for moment in (found[5], found[6]):
@@ -208,6 +338,7 @@ def open_checkpoint(note: str, key: Key) -> dict[str, Any]:
         "commit": int(found[4]),
         "recorded_at": found[5],
         "signed_at": found[6],
+        "signer": signer,
     }
 
 
@@ -716,56 +847,71 @@ def in_words(record: Record, content: Dict[str, Any] | None) -> str:
 # --- The commands
 
 
-def verify_checkpoint(note: str, key: Key) -> str:
+def verify_checkpoint(note: str, trust: Trust) -> str:
     """A line that says what holds."""
-    stated = open_checkpoint(note, key)
+    stated = open_checkpoint(note, trust)
     return (
-        f"{key[0]} signed on {stated['signed_at']}: store {stated['store_id']} has "
+        f"{stated['signer']} signed on {stated['signed_at']}: store {stated['store_id']} has "
         f"{stated['size']} records in {stated['commit']} commits, the last recorded on "
         f"{stated['recorded_at']}, root {stated['root'].hex()}"
     )
 
 
-def verify_proof(text: str, key: Key) -> str:
+def split_proof(text: str) -> Tuple[bytes | None, int, List[bytes], str]:
+    """c2sp.org/tlog-proof: extra data, index from 0, path, checkpoint."""
+    lines, note = _before_empty_line(text)
+    if lines.pop(0) != "c2sp.org/tlog-proof@v1":
+        raise Refused("not a proof: it does not begin with c2sp.org/tlog-proof@v1")
+    extra = None
+    if lines and lines[0].startswith("extra "):
+        extra = _strict_base64(lines.pop(0)[len("extra ") :])
+    if not lines:
+        raise Refused("the proof has no index")
+    return extra, _number(lines.pop(0), "index"), _path(lines), note
+
+
+def verify_proof(text: str, trust: Trust) -> str:
     """A line that says what holds."""
-    document = load_json(text)
-    members = list(document) if isinstance(document, dict) else []
-    if members and document.get("format") == "eventstore-inclusion-proof-v2":
-        if members != ["format", "record", "path", "checkpoint"]:
-            raise Refused("not an inclusion proof: it has other members")
-        stated = open_checkpoint(_text(document["checkpoint"]), key)
-        record = parse_record(document["record"])
-        leaf = leaf_hash(stated["store_id"], record)
-        path = _path(document["path"])
-        root = root_from_inclusion(leaf, record["position"] - 1, stated["size"], path)
-        if root != stated["root"]:
-            raise Refused("the record is not part of what was signed")
-        if record["commit"] > stated["commit"]:
-            raise Refused("the record is of a later commit than the checkpoint states")
-        return (
-            f"{in_words(record, check_record(record))}: it is one of the {stated['size']} records "
-            f"of store {stated['store_id']} that {key[0]} signed on {stated['signed_at']}"
-        )
-    if members and document.get("format") == "eventstore-consistency-proof-v1":
-        if members != ["format", "older", "newer", "path"]:
-            raise Refused("not a consistency proof: it has other members")
-        older = open_checkpoint(_text(document["older"]), key)
-        newer = open_checkpoint(_text(document["newer"]), key)
-        if older["store_id"] != newer["store_id"]:
-            raise Refused("the checkpoints are of two stores")
-        check_consistency(
-            older["size"], newer["size"], older["root"], newer["root"], _path(document["path"])
-        )
-        return (
-            f"the {newer['size']} records signed on {newer['signed_at']} begin with the "
-            f"{older['size']} signed on {older['signed_at']}"
-        )
-    raise Refused("not a proof: its format is unknown")
+    extra, index, path, note = split_proof(text)
+    stated = open_checkpoint(note, trust)
+    if extra is None:
+        raise Refused("the proof has no record as its extra data")
+    try:
+        record = parse_record(load_json(extra.decode("utf-8") + "\n"))
+    except UnicodeError:
+        raise Refused("the proof's extra data is no text") from None
+    leaf = leaf_hash(stated["store_id"], record)
+    if index != record["position"] - 1:
+        raise Refused("the proof is of another leaf than its record's")
+    if root_from_inclusion(leaf, index, stated["size"], path) != stated["root"]:
+        raise Refused("the record is not part of what was signed")
+    if record["commit"] > stated["commit"]:
+        raise Refused("the record is of a later commit than the checkpoint states")
+    return (
+        f"{in_words(record, check_record(record))}: it is one of the {stated['size']} records "
+        f"of store {stated['store_id']} that {stated['signer']} signed on {stated['signed_at']}"
+    )
 
 
-def verify_records(records: Iterable[Record], note: str, key: Key) -> str:
+def verify_consistency(text: str, older_note: str, trust: Trust) -> str:
+    """A line that says what holds. The proof is a request of c2sp.org/tlog-witness."""
+    lines, note = _before_empty_line(text)
+    start, path = _number(lines.pop(0), "old"), _path(lines)
+    older, newer = open_checkpoint(older_note, trust), open_checkpoint(note, trust)
+    if older["store_id"] != newer["store_id"]:
+        raise Refused("the checkpoints are of two stores")
+    if start != older["size"]:
+        raise Refused(f"the proof starts from {start} records, not from the older checkpoint's")
+    check_consistency(older["size"], newer["size"], older["root"], newer["root"], path)
+    return (
+        f"the {newer['size']} records signed on {newer['signed_at']} begin with the "
+        f"{older['size']} signed on {older['signed_at']}"
+    )
+
+
+def verify_records(records: Iterable[Record], note: str, trust: Trust) -> str:
     """Compute the root over records in order, as far as a checkpoint reaches, and compare."""
-    stated = open_checkpoint(note, key)
+    stated = open_checkpoint(note, trust)
     tree, history, signed, torn = Tree(), History(), None, ""
     try:
         for record in records:
@@ -798,8 +944,8 @@ def verify_records(records: Iterable[Record], note: str, key: Key) -> str:
     further = tree.size - stated["size"]
     found = (
         f"{'the first' if further else 'all'} {stated['size']} records, the last recorded on "
-        f"{recorded_at}, are those that {key[0]} signed on {stated['signed_at']}, and agree with "
-        "each other"
+        f"{recorded_at}, are those that {stated['signer']} signed on {stated['signed_at']}, "
+        "and agree with each other"
     )
     if further:
         # Anybody who can write to the store or the file may have put them: no signature is on them.
@@ -947,27 +1093,24 @@ def segment_records(path: pathlib.Path, torn: str = "", store_id: str = "") -> I
         raise refused(f"{path} is not a segment that can be read: {error}") from None
 
 
-def _compare_metadata(path: pathlib.Path, said: Dict[bytes, bytes], store_id: str) -> None:
-    expected = {
-        "eventstore.format_version": str(_FORMAT_VERSION),
-        "eventstore.store_id": store_id,
-        "eventstore.segment": str(int(path.name[:10])),
-    }
-    for name, value in expected.items():
-        if said.get(name.encode()) != value.encode():
-            raise Refused(f"{path} does not say that its {name} is {value}")
+def _before_empty_line(text: str) -> Tuple[List[str], str]:
+    lines, separator, note = text.partition("\n\n")
+    if not separator:
+        raise Refused("not a proof: lines, an empty line and a checkpoint")
+    return lines.split("\n"), note
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise Refused("a checkpoint is a text")
-    return value
+def _number(line: str, word: str) -> int:
+    found = re.fullmatch(f"{word} (0|[1-9][0-9]{{0,18}})", line)
+    if found is None or int(found[1]) >= 2**63:
+        raise Refused(f"not `{word}` and a number: {line[:100]!r}")
+    return int(found[1])
 
 
-def _path(value: Any) -> list[bytes]:
-    if not isinstance(value, list) or not all(isinstance(node, str) for node in value):
-        raise Refused("a path is a list of hashes in base64")
-    path = [_strict_base64(node) for node in value]
+def _path(lines: List[str]) -> List[bytes]:
+    if len(lines) > 63:
+        raise Refused("a path has at most 63 hashes")
+    path = [_strict_base64(line) for line in lines]
     if any(len(node) != 32 for node in path):
         raise Refused("a hash has 32 bytes")
     return path
@@ -975,12 +1118,12 @@ def _path(value: Any) -> list[bytes]:
 
 def main(arguments: List[str]) -> int:
     """Run one command; the exit code."""
-    counts = {"checkpoint": 3, "proof": 3, "records": 4, "store": 4}
+    counts = {"checkpoint": 3, "proof": 3, "consistency": 4, "records": 4, "store": 4}
     if arguments in (["-h"], ["--help"]):
         print(__doc__)
         return 0
     if not arguments or counts.get(arguments[0]) != len(arguments):
-        usage = "checkpoint|proof FILE KEY, or records|store FILE CHECKPOINT KEY"
+        usage = "checkpoint|proof FILE KEY, or consistency|records|store FILE CHECKPOINT KEY"
         print(f"CANNOT CHECK: the arguments are {usage}", file=sys.stderr)
         return 2
     command, subject, *rest = arguments
@@ -989,14 +1132,16 @@ def main(arguments: List[str]) -> int:
         return pathlib.Path(path).read_bytes().decode("utf-8")
 
     try:
-        key = parse_key(read(rest[-1]))
+        trust = parse_trust(read(rest[-1]))
         if command == "checkpoint":
-            found = verify_checkpoint(read(subject), key)
+            found = verify_checkpoint(read(subject), trust)
         elif command == "proof":
-            found = verify_proof(read(subject), key)
+            found = verify_proof(read(subject), trust)
+        elif command == "consistency":
+            found = verify_consistency(read(subject), read(rest[0]), trust)
         else:
             records = exported_records(subject) if command == "records" else stored_records(subject)
-            found = verify_records(records, read(rest[0]), key)
+            found = verify_records(records, read(rest[0]), trust)
     except (Refused, UnicodeError) as error:
         print("REFUSED:", " ".join(str(error).split()))
         return 1

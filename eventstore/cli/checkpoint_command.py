@@ -23,20 +23,27 @@ from eventstore.errors import AlreadyExistsError
 from eventstore.log.os_errors import translated
 
 
-@command("key", examples=("eventstore key ana@example.com ana.key > ana.pub",))
+@command(
+    "key",
+    examples=(
+        "eventstore key ana@example.com ana.key > ana.pub",
+        "eventstore key north.example north.key --witness > north.pub",
+    ),
+)
 @click.argument("name")
 @click.argument("file", type=PathName())
+@click.option("--witness", is_flag=True, help="A key that cosigns what others have signed.")
 @output_options_without("full", "local")
-def key_command(name: str, file: Path, output: Output) -> None:
+def key_command(name: str, file: Path, witness: bool, output: Output) -> None:
     """Make a key that signs checkpoints as NAME, and print what others verify with.
 
     The private key goes into FILE, readable by its owner alone. Keep it away from the store.
     """
-    from eventstore.audit import SigningKey
+    from eventstore.audit import CosigningKey, SigningKey
 
     output.check()
     refuse_inside_of_store(file)
-    key = SigningKey.generate(name)
+    key = CosigningKey.generate(name) if witness else SigningKey.generate(name)
     text = key.text()
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

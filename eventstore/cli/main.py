@@ -34,6 +34,7 @@ _COMMANDS = {
     "backup": "eventstore.cli.backup_command:backup_command",
     "changes": "eventstore.cli.changes_command:changes_command",
     "checkpoint": "eventstore.cli.checkpoint_command:checkpoint_command",
+    "cosign": "eventstore.cli.cosign_command:cosign_command",
     "demo": "eventstore.cli.demo_command:demo_command",
     "diff": "eventstore.cli.diff_command:diff_command",
     "export": "eventstore.cli.export_command:export_command",

@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from eventstore.answers import ConsistencyAnswer, InclusionAnswer
+from eventstore.answers import ConsistencyAnswer, InclusionAnswer, ProofAnswer
 from eventstore.cli.commands import command, output_options
 from eventstore.cli.entities import spoken
 from eventstore.cli.paths import PathName, file_option, text_of
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output, Paragraph
 from eventstore.cli.stores import opened_store
+from eventstore.cli.trust import trust_of, trust_options
 from eventstore.plain_values import shown_struct
 from eventstore.wording import counted
 
 if TYPE_CHECKING:
-    from eventstore.audit import VerifierKey
+    from eventstore.audit.checkpoint import Trust
 
 
 @command(
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         "eventstore prove my-store 1234 --checkpoint new.checkpoint --key ana.pub > record.proof",
         "eventstore prove my-store --since old --checkpoint new.checkpoint --key ana.pub > proof",
         "eventstore prove --check record.proof --key ana.pub",
+        "eventstore prove --check history.proof --since old --policy policy.txt",
     ),
 )
 @click.argument("directory", metavar="[STORE]", required=False, type=PathName())
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     "--since", "older_file", "Prove that nothing before this older checkpoint was changed."
 )
 @file_option("--check", "proof_file", "Check a proof instead; it needs no store.")
-@file_option("--key", "key_file", "The verifier key of the checkpoints' signer.", required=True)
+@trust_options
 @output_options
 def prove_command(
     directory: Path | None,
@@ -44,48 +46,55 @@ def prove_command(
     checkpoint_file: Path | None,
     older_file: Path | None,
     proof_file: Path | None,
-    key_file: Path,
+    key_file: Path | None,
+    policy_file: Path | None,
     output: Output,
 ) -> None:
     """Print a proof that can be checked without the store, or check one.
 
-    Of the record at POSITION: that it is part of what the checkpoint states. With --since: that the
-    checkpoint states all that the older one did. A proof is JSON.
+    Of the record at POSITION: that it is part of what the checkpoint states, as a C2SP
+    `tlog-proof`. With --since: that the checkpoint states all that the older one did, as a request
+    to a C2SP `tlog-witness`; to check it takes --since, too.
     """
-    from eventstore.audit import Checkpoint, VerifierKey
+    from eventstore.audit import Checkpoint
 
-    key = VerifierKey.parse(text_of(key_file))
+    trust = trust_of(key_file, policy_file)
     if proof_file is not None:
-        if (directory, position, checkpoint_file, older_file) != (None, None, None, None):
-            raise click.UsageError("--check takes the key alone")
-        _check(text_of(proof_file), key, output)
+        if (directory, position, checkpoint_file) != (None, None, None):
+            raise click.UsageError("--check takes --key or --policy, and --since")
+        _check(text_of(proof_file), older_file, trust, output)
         return
     if directory is None or checkpoint_file is None or (position is None) == (older_file is None):
         raise click.UsageError("say STORE, --checkpoint, and either POSITION or --since")
-    if output.form == "csv":
-        raise click.UsageError("a proof is JSON: leave --csv out")
-    checkpoint = Checkpoint.parse(text_of(checkpoint_file), key)
+    checkpoint = Checkpoint.parse(text_of(checkpoint_file), trust)
     with opened_store(directory) as store, progress_bar("Hashing") as progress:
         if older_file is not None:
-            older = Checkpoint.parse(text_of(older_file), key)
-            proof = store.prove_consistency(older, checkpoint, progress).to_json()
+            older = Checkpoint.parse(text_of(older_file), trust)
+            proof = store.prove_consistency(older, checkpoint, progress).to_text()
         else:
             assert position is not None
-            proof = store.prove(position, checkpoint, progress).to_json()
-    output.text(proof, is_json=True)
+            proof = store.prove(position, checkpoint, progress).to_text()
+    if output.form == "text":
+        output.text(proof)
+    else:
+        output.said("", ProofAnswer(proof))
 
 
-def _check(text: str, key: VerifierKey, output: Output) -> None:
-    from eventstore.audit import ConsistencyProof, InclusionProof
+def _check(text: str, older_file: Path | None, trust: Trust, output: Output) -> None:
+    from eventstore.audit import Checkpoint, ConsistencyProof, InclusionProof
+    from eventstore.audit.proof_text import CONSISTENCY_WORD
 
-    if '"older":' in text[:80]:
-        found = ConsistencyProof.check(text, key)
+    if text.startswith(f"{CONSISTENCY_WORD} "):
+        if older_file is None:
+            raise click.UsageError("say --since, the older checkpoint that the proof starts from")
+        older = Checkpoint.parse(text_of(older_file), trust)
+        found = ConsistencyProof.check(text, older, trust)
         output.said(
-            f"The {counted(found.newer.size, 'record')} that {key.name} signed on "
+            f"The {counted(found.newer.size, 'record')} that {found.newer.signer} signed on "
             f"{output.moment(found.newer.signed_at)} begin with the {found.older.size} signed on "
             f"{output.moment(found.older.signed_at)}.",
             ConsistencyAnswer(
-                signer=key.name,
+                signer=found.newer.signer,
                 older_size=found.older.size,
                 older_signed_at=found.older.signed_at,
                 newer_size=found.newer.size,
@@ -93,11 +102,13 @@ def _check(text: str, key: VerifierKey, output: Output) -> None:
             ),
         )
         return
-    proved = InclusionProof.check(text, key)
+    if older_file is not None:
+        raise click.UsageError("the proof is of one record: leave --since out")
+    proved = InclusionProof.check(text, trust)
     record, checkpoint = proved.record, proved.checkpoint
     if output.form != "text":
         answer = InclusionAnswer(
-            signer=key.name,
+            signer=checkpoint.signer,
             signed_at=checkpoint.signed_at,
             position=record.position,
             kind=record.kind,
@@ -122,7 +133,7 @@ def _check(text: str, key: VerifierKey, output: Output) -> None:
         [
             Paragraph(
                 f"The record at position {record.position} ({spoken(record.kind)} "
-                f"{record.entity_id}{actor}) is part of what {key.name} signed on "
+                f"{record.entity_id}{actor}) is part of what {checkpoint.signer} signed on "
                 f"{output.moment(checkpoint.signed_at)}:",
                 content,
             )

@@ -20,6 +20,7 @@ from eventstore.cli.paths import file_option, text_of
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Grid, Output, Paragraph, note
 from eventstore.cli.stores import opened_store, positions_between
+from eventstore.cli.trust import trust_of, trust_options
 from eventstore.errors import DataLossError
 from eventstore.log import Finding, VerifyReport
 from eventstore.log.stores import open_log, store_id_of, verify_store
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 @file_option(
     "--checkpoint", "checkpoint_files", "A signed checkpoint that must hold, too.", multiple=True
 )
-@file_option("--key", "key_file", "The verifier key of the checkpoints' signer.")
+@trust_options
 @moment_option("--since", f"Check only segments with records put since: {EXAMPLES}.")
 @moment_option("--until", "Check only segments with records put by then.")
 @click.option("--no-caches", is_flag=True, help="Check the log alone, not what is folded from it.")
@@ -52,6 +53,7 @@ def verify_command(
     directory: Path,
     checkpoint_files: tuple[Path, ...],
     key_file: Path | None,
+    policy_file: Path | None,
     since: Moment | None,
     until: Moment | None,
     no_caches: bool,
@@ -65,7 +67,7 @@ def verify_command(
     """
     from eventstore.audit.compared_caches import DISAGREES, with_caches
 
-    checkpoints = _checkpoints(directory, checkpoint_files, key_file)
+    checkpoints = _checkpoints(directory, checkpoint_files, key_file, policy_file)
     damage = None
     try:
         after, upto = _range(directory, since, until)
@@ -161,17 +163,20 @@ def _root(head: str) -> str:
 
 
 def _checkpoints(
-    directory: Path, checkpoint_files: tuple[Path, ...], key_file: Path | None
+    directory: Path,
+    checkpoint_files: tuple[Path, ...],
+    key_file: Path | None,
+    policy_file: Path | None,
 ) -> list[Checkpoint]:
     if not checkpoint_files:
         return []
-    if key_file is None:
+    if key_file is None and policy_file is None:
         raise click.UsageError("--checkpoint needs --key, the verifier key of who signed it")
-    from eventstore.audit import Checkpoint, VerifierKey
+    from eventstore.audit import Checkpoint
 
-    key = VerifierKey.parse(text_of(key_file))
+    trust = trust_of(key_file, policy_file)
     store_id = store_id_of(directory)
-    checkpoints = [Checkpoint.parse(text_of(file), key) for file in checkpoint_files]
+    checkpoints = [Checkpoint.parse(text_of(file), trust) for file in checkpoint_files]
     for checkpoint in checkpoints:
         checkpoint.of_store(store_id)
     return checkpoints

@@ -25,7 +25,7 @@ from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.report.drawing import NARROW, WIDE, drawing_of
 from eventstore.report.selection import Key, Selection, selection
 from eventstore.report.svg import band_svg
-from eventstore.shown_text import harmless_json, shown_lines
+from eventstore.shown_text import shown_lines
 from eventstore.store.node_reads import nodes_by_id
 from eventstore.store.snapshot import Snapshot
 from eventstore.times import moment_of
@@ -133,7 +133,7 @@ def report_html(
         # It holds for the last record that it states, or this raises.
         prove_inclusion(log, heads, checkpoint.size, checkpoint)
         proofs = [
-            (version, prove_inclusion(log, heads, version.position, checkpoint).to_json())
+            (version, prove_inclusion(log, heads, version.position, checkpoint).to_text())
             for version in versions
             if version.position <= checkpoint.size
         ]
@@ -266,7 +266,6 @@ def _template() -> Any:
         text if len(text) <= _HEADING_MAX else f"{text[:_HEADING_MAX]}…"
     )
     environment.filters["lines"] = lambda text: markupsafe.escape(shown_lines(text))
-    environment.filters["proof"] = lambda text: markupsafe.escape(harmless_json(text))
     environment.filters["markup"] = markupsafe.Markup
     return environment.get_template("report.html.j2")
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -58,8 +59,8 @@ def proved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proved]:
             store,
             older,
             newer,
-            store.prove(position, newer).to_json(),
-            store.prove_consistency(older, newer).to_json(),
+            store.prove(position, newer).to_text(),
+            store.prove_consistency(older, newer).to_text(),
         )
 
 
@@ -75,11 +76,30 @@ def check_checkpoint(text: str, key: VerifierKey) -> object:
     return Checkpoint.parse(text, key)
 
 
-CHECKS: list[tuple[str, Callable[[str, VerifierKey], object], Any]] = [
-    ("newer", check_checkpoint, standalone_verifier.verify_checkpoint),
-    ("inclusion", InclusionProof.check, standalone_verifier.verify_proof),
-    ("consistency", ConsistencyProof.check, standalone_verifier.verify_proof),
-]
+INCLUSION = InclusionProof.check, standalone_verifier.verify_proof
+
+
+def since(older: Checkpoint) -> tuple[Any, Any]:
+    """How both check that history goes on from an older checkpoint."""
+
+    def check(text: str, key: VerifierKey) -> object:
+        return ConsistencyProof.check(text, older, key)
+
+    def verify(text: str, key: Any) -> str:
+        return standalone_verifier.verify_consistency(text, older.text, key)
+
+    return check, verify
+
+
+NAMES = ("newer", "inclusion", "consistency")
+
+
+def checks(proved: Proved, name: str) -> tuple[Any, Any]:
+    return {
+        "newer": (check_checkpoint, standalone_verifier.verify_checkpoint),
+        "inclusion": INCLUSION,
+        "consistency": since(proved.older),
+    }[name]
 
 
 def assert_refused(check: Any, verify: Any, text: str, key: VerifierKey | None = None) -> None:
@@ -94,16 +114,16 @@ def text_of(proved: Proved, name: str) -> str:
     return found.text if isinstance(found, Checkpoint) else found
 
 
-@pytest.mark.parametrize(("name", "check", "verify"), CHECKS)
-def test_it_holds(proved: Proved, name: str, check: Any, verify: Any) -> None:
-    text = text_of(proved, name)
+@pytest.mark.parametrize("name", NAMES)
+def test_it_holds(proved: Proved, name: str) -> None:
+    (check, verify), text = checks(proved, name), text_of(proved, name)
     check(text, KEY.verifier_key)
     assert verify(text, standalone_verifier.parse_key(str(KEY.verifier_key)))
 
 
-@pytest.mark.parametrize(("name", "check", "verify"), CHECKS)
-def test_no_byte_can_be_changed(proved: Proved, name: str, check: Any, verify: Any) -> None:
-    text = text_of(proved, name)
+@pytest.mark.parametrize("name", NAMES)
+def test_no_byte_can_be_changed(proved: Proved, name: str) -> None:
+    (check, verify), text = checks(proved, name), text_of(proved, name)
     choice = random.Random(name)
     for place in range(len(text)):
         for other in {choice.choice('0aZ+/= \n\t{}"\\,:\u2014'), chr(ord(text[place]) ^ 1)}:
@@ -119,7 +139,7 @@ def test_no_byte_can_be_changed(proved: Proved, name: str, check: Any, verify: A
 
 
 def test_no_field_of_a_record_can_be_changed(proved: Proved) -> None:
-    document = json.loads(proved.inclusion)
+    document = taken_apart(proved.inclusion)
     changed = {
         "position": [5, 0, -1, 2**63, 2**70, None, "5", 5.0, True],
         "commit": [1, None, 2**70],
@@ -159,7 +179,7 @@ def test_no_byte_can_move_between_salt_and_payload(proved: Proved) -> None:
         (record.salt[:-1], record.salt[-1:] + record.payload),
     ):
         forged = msgspec.structs.replace(record, salt=salt, payload=payload)
-        document = json.loads(proved.inclusion)
+        document = taken_apart(proved.inclusion)
         assert_document_refused(document | {"record": msgspec.to_builtins(forged)})
 
 
@@ -173,7 +193,7 @@ def test_a_commitment_stands_for_content_that_is_not_shown(proved: Proved) -> No
         payload=None,
         commitment=hashlib.sha256(record.salt + record.payload).digest(),
     )
-    document = json.loads(proved.inclusion) | {"record": msgspec.to_builtins(hidden)}
+    document = taken_apart(proved.inclusion) | {"record": msgspec.to_builtins(hidden)}
     found = InclusionProof.check(encoded(document), KEY.verifier_key)
     assert found.message is None
     standalone_verifier.verify_proof(
@@ -182,7 +202,7 @@ def test_a_commitment_stands_for_content_that_is_not_shown(proved: Proved) -> No
 
 
 def test_a_right_commitment_does_not_vouch_for_content_beside_it(proved: Proved) -> None:
-    document = json.loads(proved.inclusion)
+    document = taken_apart(proved.inclusion)
     record = InclusionProof.check(proved.inclusion, KEY.verifier_key).record
     assert record.salt is not None
     assert record.payload is not None
@@ -276,7 +296,7 @@ def test_what_a_proof_proves_is_said_in_words(proved: Proved) -> None:
     ), words
     lines = proved.newer.text.splitlines()
     assert words.endswith(lines[5].removeprefix("signed-at "))
-    between = standalone_verifier.verify_proof(proved.consistency, key)
+    between = standalone_verifier.verify_consistency(proved.consistency, proved.older.text, key)
     assert f"the {proved.newer.size} records signed on" in between
     assert f"begin with the {proved.older.size} signed on" in between
 
@@ -294,7 +314,7 @@ def test_a_link_and_an_update_in_words() -> None:
     key = standalone_verifier.parse_key(str(KEY.verifier_key))
 
     def words(position: int) -> str:
-        proof = store.prove(position, checkpoint).to_json()
+        proof = store.prove(position, checkpoint).to_text()
         return standalone_verifier.verify_proof(proof, key)
 
     end = checkpoint.size
@@ -324,22 +344,19 @@ def test_a_proof_of_a_record_that_disagrees_with_itself() -> None:
     checkpoint = signed_checkpoint(log, log.position, KEY)
     heads = SubtreeHeads(log, None, read_only=True)
     for position in range(1, log.position + 1):
-        text = prove_inclusion(log, heads, position, checkpoint).to_json()
+        text = prove_inclusion(log, heads, position, checkpoint).to_text()
         if position in (1, log.position):
             InclusionProof.check(text, KEY.verifier_key)
             standalone_verifier.verify_proof(
                 text, standalone_verifier.parse_key(str(KEY.verifier_key))
             )
         else:
-            assert_refused(InclusionProof.check, standalone_verifier.verify_proof, text)
+            assert_refused(*INCLUSION, text)
 
 
 def test_paths_cannot_be_cut_swapped_or_grown(proved: Proved) -> None:
-    for name, check in (
-        ("inclusion", InclusionProof.check),
-        ("consistency", ConsistencyProof.check),
-    ):
-        document = json.loads(text_of(proved, name))
+    for name in ("inclusion", "consistency"):
+        document = taken_apart(text_of(proved, name))
         path = document["path"]
         assert len(path) > 2
         for changed in (
@@ -348,20 +365,57 @@ def test_paths_cannot_be_cut_swapped_or_grown(proved: Proved) -> None:
             [*path, path[0]],
             [path[0], *path],
             [],
-            None,
             [*path[:-1], "AAAA"],
-            [*path[:-1], None],
+            [*path[:-1], path[-1].rstrip("=")],
+            [*path, "", *path],
+            path * 64,
         ):
-            assert_refused(
-                check, standalone_verifier.verify_proof, encoded(document | {"path": changed})
-            )
+            assert_refused(*checks(proved, name), encoded(document | {"path": changed}))
+
+
+def test_other_leaves_and_sizes_cannot_be_named(proved: Proved) -> None:
+    for name, line in (("inclusion", "index"), ("consistency", "old")):
+        document = taken_apart(text_of(proved, name))
+        number = int(document[line])
+        for wrong in (
+            *(number - 1, number + 1, 0, -1, 2**63, 10**30, "1" + "0" * 5_000, f"0{number}"),
+            *(f"+{number}", f"{number} ", f" {number}", f"{number}\r", "\u0663", "", "1e1", "0x1"),
+            f"{number}\n{line} {number}",
+        ):
+            assert_refused(*checks(proved, name), encoded(document | {line: wrong}))
+
+
+def test_forms_that_proofs_do_not_have_are_refused(proved: Proved) -> None:
+    for name in ("inclusion", "consistency"):
+        text, how = text_of(proved, name), checks(proved, name)
+        lines = text.split("\n")
+        for wrong in (
+            text.replace("\n", "\r\n"),
+            text.replace("\n\n", "\n", 1),
+            text.replace("\n\n", "\n\n\n", 1),
+            "\n" + text,
+            "\ufeff" + text,
+            text.upper(),
+            text[: text.index("\n\n") + 2],
+            "\n".join([lines[0], *lines]),
+            "\n".join([*lines[:2], lines[1], *lines[2:]]),
+            "\n".join([*lines[:1], *lines[2:]]),
+            "\n".join(lines[1:]),
+            text.replace("@v1", "@v2"),
+            text.replace("=\n", "\n", 1),
+            text.replace("extra ", "extra  "),
+        ):
+            if wrong != text:
+                assert_refused(*how, wrong)
+    assert_refused(*INCLUSION, proved.consistency)
+    assert_refused(*since(proved.older), proved.inclusion)
 
 
 def test_checkpoints_cannot_be_swapped(proved: Proved, tmp_path: Path) -> None:
     with eventstore.open(tmp_path / "other") as other:
         fill(other)
         foreign = other.checkpoint(KEY)
-    inclusion, consistency = json.loads(proved.inclusion), json.loads(proved.consistency)
+    inclusion, consistency = taken_apart(proved.inclusion), taken_apart(proved.consistency)
     for checkpoint in (proved.older, foreign):
         assert_document_refused(inclusion | {"checkpoint": checkpoint.text})
     for older, newer in (
@@ -370,9 +424,9 @@ def test_checkpoints_cannot_be_swapped(proved: Proved, tmp_path: Path) -> None:
         (foreign, proved.newer),
         (proved.newer, proved.newer),
     ):
-        assert_document_refused(consistency | {"older": older.text, "newer": newer.text})
-    assert_document_refused(inclusion | {"format": consistency["format"]})
-    assert_document_refused(consistency | {"format": inclusion["format"]})
+        for size in (proved.older.size, older.size):
+            changed = consistency | {"old": size, "checkpoint": newer.text}
+            assert_refused(*since(older), encoded(changed))
     forger = SigningKey.generate("ana@example.com")
     assert_refused(
         check_checkpoint,
@@ -391,10 +445,32 @@ def test_signed_texts_that_are_no_checkpoint_are_refused(proved: Proved) -> None
             )
 
 
+def taken_apart(proof: str) -> dict[str, Any]:
+    """What a proof's lines say, the record as a dictionary."""
+    head, _, checkpoint = proof.partition("\n\n")
+    first, *lines = head.split("\n")
+    document: dict[str, Any] = {"checkpoint": checkpoint}
+    if first.startswith("old "):
+        return document | {"old": first.removeprefix("old "), "path": lines}
+    extra, index, *path = lines
+    record = json.loads(base64.b64decode(extra.removeprefix("extra ")))
+    return document | {"record": record, "index": index.removeprefix("index "), "path": path}
+
+
 def encoded(document: dict[str, Any]) -> str:
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False) + "\n"
+    if "old" in document:
+        head = [f"old {document['old']}"]
+    else:
+        record = json.dumps(document["record"], separators=(",", ":"), ensure_ascii=False)
+        extra = base64.b64encode(record.encode()).decode()
+        head = ["c2sp.org/tlog-proof@v1", f"extra {extra}", f"index {document['index']}"]
+    return "\n".join([*head, *document["path"], "", document["checkpoint"]])
 
 
 def assert_document_refused(document: dict[str, Any]) -> None:
-    for check in (InclusionProof.check, ConsistencyProof.check):
-        assert_refused(check, standalone_verifier.verify_proof, encoded(document))
+    position = document["record"].get("position")
+    indexes = {int(document["index"])}
+    if isinstance(position, int):
+        indexes.add(position - 1)
+    for index in indexes:
+        assert_refused(*INCLUSION, encoded(document | {"index": index}))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import sys
 
 import pytest
@@ -35,12 +34,13 @@ def test_a_hash_of_another_length_is_named() -> None:
     with memory_store() as store:
         put_types(store)
         key = SigningKey("ana", bytes(range(32)))
-        proof = json.loads(store.prove(2, store.checkpoint(key)).to_json())
+        text = store.prove(2, store.checkpoint(key)).to_text()
     verifier = standalone_verifier.parse_key(str(key.verifier_key))
-    for length in (0, 31, 33, 64):
-        proof["path"][-1] = base64.b64encode(bytes(length)).decode()
-        text = json.dumps(proof, separators=(",", ":"), ensure_ascii=False) + "\n"
+    lines = text.split("\n")
+    last = lines.index("") - 1
+    for length in (1, 31, 33, 64):
+        lines[last] = base64.b64encode(bytes(length)).decode()
         with pytest.raises(standalone_verifier.Refused, match="a hash has 32 bytes"):
-            standalone_verifier.verify_proof(text, verifier)
-        with pytest.raises(errors.DataLossError, match="is not part of the history"):
-            InclusionProof.check(text, key.verifier_key)
+            standalone_verifier.verify_proof("\n".join(lines), verifier)
+        with pytest.raises(errors.InvalidArgumentError, match="not a hash of 32 bytes"):
+            InclusionProof.check("\n".join(lines), key.verifier_key)

@@ -27,6 +27,7 @@ from eventstore.audit.subtree_heads import SubtreeHeads, _kept, heads_of
 from eventstore.log import DirectoryLog, Draft, Log, MemoryLog
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.merkle import tree_head
+from eventstore.metadata_store.metadata_store import MetadataStore
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.audit.filled_store import KEY, fill
 from tests.builders import append, draft, memory_store, put_types
@@ -92,11 +93,11 @@ def test_every_record_can_be_proved(tmp_path: Path, records: int) -> None:
             store.put_artifacts([mlmd.Artifact(type_id=type_id)] * 50)
             checkpoint = store.checkpoint(KEY)
             for position in random.Random(records).sample(range(1, checkpoint.size + 1), 5):
-                text = store.prove(position, checkpoint).to_json()
+                text = store.prove(position, checkpoint).to_text()
                 assert InclusionProof.check(text, KEY.verifier_key).record.position == position
         checkpoints = [store.as_of(n).checkpoint(KEY) for n in (11, store.log_position())]
         store.seal()
-        ConsistencyProof.check(store.prove_consistency(*checkpoints).to_json(), KEY.verifier_key)
+        check_consistency(store, *checkpoints)
         # The cache of subtree heads is only a cache.
         cache = tmp_path / "store" / "projections" / "subtree-heads"
         if cache.exists():
@@ -107,14 +108,19 @@ def test_every_record_can_be_proved(tmp_path: Path, records: int) -> None:
         store.prove(1, checkpoints[-1])
     with eventstore.open(tmp_path / "store") as store:
         store.prove(1, checkpoints[-1])
-        ConsistencyProof.check(store.prove_consistency(*checkpoints).to_json(), KEY.verifier_key)
+        check_consistency(store, *checkpoints)
+
+
+def check_consistency(store: MetadataStore, older: Checkpoint, newer: Checkpoint) -> None:
+    text = store.prove_consistency(older, newer).to_text()
+    assert ConsistencyProof.check(text, older, KEY.verifier_key).newer == newer
 
 
 def test_a_store_in_memory_can_be_proved() -> None:
     store = memory_store()
     fill(store)
     checkpoint = store.checkpoint(KEY)
-    InclusionProof.check(store.prove(3, checkpoint).to_json(), KEY.verifier_key)
+    InclusionProof.check(store.prove(3, checkpoint).to_text(), KEY.verifier_key)
     assert store.verify(checkpoints=[checkpoint]).ok
 
 

@@ -27,7 +27,7 @@ def files(tmp_path: Path) -> dict[str, str]:
         texts = {
             "checkpoint": checkpoint.text,
             "key": str(KEY.verifier_key) + "\n",
-            "proof": store.prove(1, checkpoint).to_json(),
+            "proof": store.prove(1, checkpoint).to_text(),
         }
     for name, text in texts.items():
         (tmp_path / name).write_text(text)

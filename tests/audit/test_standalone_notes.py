@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from eventstore.audit import SigningKey, standalone_verifier
-from eventstore.audit.signed_note import VerifierKey, ed25519_verifies, opened
+from eventstore.audit.signed_note import VerifierKey, ed25519_verifies, opened, private_key
 from eventstore.audit.standalone_verifier import Refused
 from eventstore.errors import InvalidArgumentError
 from tests.audit.records_by_hand import KEY, STANDALONE_KEY, artifact, history, signed
@@ -68,7 +68,7 @@ def test_both_verifiers_read_the_same_keys() -> None:
 
 def raw_note(key: SigningKey, text: str) -> str:
     """A signed note, of a text that the signer would refuse."""
-    signature = key.verifier_key.key_id + key._private().sign(text.encode())
+    signature = key.verifier_key.key_id + private_key(key.seed).sign(text.encode())
     return f"{text}\n\u2014 {key.name} {base64.b64encode(signature).decode()}\n"
 
 

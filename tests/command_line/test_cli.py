@@ -229,13 +229,15 @@ def test_an_auditor_signs_proves_and_verifies(small_store: Path, tmp_path: Path)
     for name, proof in proofs.items():
         file = tmp_path / name
         file.write_text(proof)
-        checked = run("prove", "--check", file, "--key", public)
+        since = ("--since", older) if name == "history" else ()
+        how = ("consistency", file, older) if name == "history" else ("proof", file)
+        checked = run("prove", "--check", file, *since, "--key", public)
         assert checked.returncode == 0, checked.stderr
-        assert verified("proof", file, public)[0] == 0
+        assert verified(*how, public)[0] == 0
         file.write_text(proof.replace("eventstore/", "eventstorf/"))
-        refused = run("prove", "--check", file, "--key", public)
+        refused = run("prove", "--check", file, *since, "--key", public)
         assert (refused.returncode, refused.stdout) == (1, "")
-        code, printed = verified("proof", file, public)
+        code, printed = verified(*how, public)
         assert (code, printed.startswith("REFUSED")) == (1, True)
     page = tmp_path / "report.html"
     reported = ("report", small_store, "artifact", 1, "--output", page)

@@ -59,6 +59,16 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Path(name).write_text(signed)
         proving = ("--checkpoint", "signed", "--key", "ana.pub")
         Path("record.proof").write_text(run("prove", "my-store", 50, *proving).out)
+        log, witness = Path("ana.pub").read_text(), run("key", "north", "north.key", "--witness")
+        Path("policy.txt").write_text(f"log {log}witness north {witness.out}quorum north\n")
+        for name in ("new.checkpoint", "old"):
+            cosigning = ("--by", "north.key", "--key", "ana.pub", "--last", f"last-{name}")
+            cosigned = run("cosign", name, *cosigning).out
+            Path(name).write_text(cosigned)
+            Path("north").write_text(cosigned)
+            Path("cosigned.checkpoint").write_text(cosigned)
+        proving = ("--checkpoint", "new.checkpoint", "--key", "ana.pub")
+        Path("history.proof").write_text(run("prove", "my-store", "--since", "old", *proving).out)
         assert run("backup", "my-store", "my-store-2026-11-20").code == 0
         shutil.copy(PENGUIN_DATABASE, "metadata.sqlite")
         shutil.copy(PENGUIN_DATABASE, "mlmd.db")
@@ -83,7 +93,7 @@ def test_example_of_help_runs(
     if given[0] in MADE_ANEW:
         shutil.rmtree("my-store")
     elif given[0] == "key":
-        Path("ana.key").unlink()
+        Path(given[2]).unlink()
     elif given[0] == "backup":
         shutil.rmtree("my-store-2026-11-20")
     elif given[0] == "tail":

@@ -50,6 +50,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "checkpoint": ("checkpoint", "models", "--key", "ana.key"),
     "prove": ("prove", "models", 3, "--checkpoint", "checkpoint", "--key", "ana.pub"),
     "prove-check": ("prove", "--check", "proof", "--key", "ana.pub"),
+    "cosign": ("cosign", "checkpoint", "--add", "cosigned", "--policy", "policy"),
     "wrong-kind": ("get", "models", "artefact", 1),
     "wrong-type": ("list", "models", "artifact", "--type", "Modl"),
     "wrong-command": ("linage", "models"),
@@ -69,7 +70,8 @@ CHANGING = (
     (r"(?<=ana@example.com\+)\S+", "0" * 53),
     (r"— ana@example.com \S+", "— ana@example.com SIGNATURE"),
     (r"^[A-Za-z0-9+/]{43}=$", "HEAD="),
-    (r'^\{"format":.*', '{"format":...}'),
+    (r"^extra \S+$", "extra RECORD="),
+    (r"— north.example \S+", "— north.example COSIGNATURE"),
     (r"python -m eventstore|\S*/eventstore(?= )", "eventstore"),
 )
 WORD = re.compile(r"\S+")
@@ -90,6 +92,12 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "checkpoint").write_text(signed.out)
         proof = run("prove", "models", 3, "--checkpoint", "checkpoint", "--key", "ana.pub")
         (folder / "proof").write_text(proof.out)
+        witness = run("key", "north.example", "north.key", "--witness").out
+        cosigned = run(
+            *("cosign", "checkpoint", "--by", "north.key", "--key", "ana.pub", "--last", "last")
+        )
+        (folder / "cosigned").write_text(cosigned.out)
+        (folder / "policy").write_text(f"witness north {witness}quorum north\n")
     return folder
 
 

@@ -108,7 +108,6 @@ def test_what_programs_read_is_harmless_on_a_terminal(store: Path, tmp_path: Pat
     proving = ("--checkpoint", tmp_path / "checkpoint", "--key", tmp_path / "pub")
     proof, seen = run("prove", store, 1, *proving), run("prove", store, 1, *proving, width=80)
     assert proof.code == 0, proof.err
-    assert json.loads(proof.out) == json.loads(seen.out)
     for done in (seen, run("checkpoint", store, "--key", tmp_path / "key", width=80)):
         assert "\x9b" not in done.out
         assert "\u202e" not in done.out

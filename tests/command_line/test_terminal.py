@@ -138,7 +138,7 @@ def test_a_missing_extra_is_one_line_with_the_command_that_installs_it(
         opened.put_artifacts([eventstore.proto.Artifact(type_id=type_id)])
         checkpoint = opened.checkpoint(key)
         signed.write_text(checkpoint.text)
-        proof.write_text(opened.prove(3, checkpoint).to_json())
+        proof.write_text(opened.prove(3, checkpoint).to_text())
     file.write_text(key.text() if arguments[0] == "checkpoint" else str(key.verifier_key))
     code = (
         f"import sys; sys.modules[{package!r}] = None\n"

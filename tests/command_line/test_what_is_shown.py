@@ -140,7 +140,7 @@ def test_whole_numbers_of_a_struct_are_shown_as_such(
             artifact.custom_properties["s"].struct_value.update({"a": epochs, "b": [1.5, 7]})
             opened.put_artifacts([artifact])
         (version,) = opened.history("artifact", 1)
-        proof = opened.prove(version.position, opened.checkpoint(key)).to_json()
+        proof = opened.prove(version.position, opened.checkpoint(key)).to_text()
         pages = {
             "artifact": opened.get_artifacts_by_id([1])[0]._repr_html_(),
             "artifacts": html_of(opened.get_artifacts()),

@@ -1,0 +1,129 @@
+"""`eventstore cosign`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from eventstore.answers import CosignedAnswer
+from eventstore.cli.commands import command, output_options_without
+from eventstore.cli.paths import PathName, file_option, text_of
+from eventstore.cli.results import Output, note, refuse_inside_of_store, written_file
+from eventstore.cli.trust import policy_of, policy_option, trust_of
+from eventstore.errors import UnavailableError
+from eventstore.log.file_lock import try_exclusive
+from eventstore.log.os_errors import translating
+
+
+@command(
+    "cosign",
+    examples=(
+        "eventstore key north.example north.key --witness > north.pub",
+        "eventstore cosign new.checkpoint --by north.key --key ana.pub --last last > north",
+        "eventstore cosign new.checkpoint --add north --policy policy.txt > cosigned.checkpoint",
+        "eventstore verify my-store --checkpoint cosigned.checkpoint --policy policy.txt",
+    ),
+)
+@click.argument("file", type=PathName(exists=True, dir_okay=False))
+@file_option(
+    "--by",
+    "witness_file",
+    "The private key of the witness, as `eventstore key --witness` makes it.",
+)
+@click.option(
+    "--last",
+    "last_file",
+    metavar="FILE",
+    type=PathName(dir_okay=False),
+    help="Where the witness keeps the last checkpoint of this store that it has cosigned.",
+)
+@file_option("--key", "key_file", "The verifier key of the checkpoint's signer.")
+@file_option("--add", "added_files", "What a witness has cosigned or answered.", multiple=True)
+@policy_option
+@output_options_without("full", "local")
+def cosign_command(
+    file: Path,
+    witness_file: Path | None,
+    last_file: Path | None,
+    key_file: Path | None,
+    added_files: tuple[Path, ...],
+    policy_file: Path | None,
+    output: Output,
+) -> None:
+    """Cosign a checkpoint as a witness, or add what witnesses have cosigned.
+
+    With --by, FILE is a checkpoint, or a proof of `eventstore prove --since` that starts from the
+    last one that was cosigned: a witness cosigns nothing that does not begin with that. With --add,
+    the cosignatures of a policy's witnesses are put together. The result is the checkpoint.
+    """
+    output.check()
+    if (witness_file is None) == (not added_files):
+        raise click.UsageError("say either --by, to cosign, or --add")
+    if witness_file is not None:
+        if last_file is None or policy_file is not None or key_file is None:
+            raise click.UsageError("--by needs --key and --last, and takes no --policy")
+        _cosign(file, witness_file, last_file, key_file, output)
+        return
+    if last_file is not None or key_file is not None or policy_file is None:
+        raise click.UsageError("--add needs --policy, and takes no --key and --last")
+    _add(file, added_files, policy_file, output)
+
+
+def _cosign(
+    file: Path, witness_file: Path, last_file: Path, key_file: Path, output: Output
+) -> None:
+    from eventstore.audit import Checkpoint, CosigningKey
+    from eventstore.audit.witnessing import witnessed
+
+    key = CosigningKey.parse(text_of(witness_file))
+    trust = trust_of(key_file, None)
+    refuse_inside_of_store(last_file)
+    with _alone(last_file):
+        last = Checkpoint.parse(text_of(last_file), trust) if last_file.exists() else None
+        cosigned = witnessed(text_of(file), trust, key, last)
+        # Kept before it is shown: what was shown once must never be forgotten.
+        with written_file(last_file, force=True) as kept:
+            kept.write(cosigned.text.encode())
+            kept.flush()
+            os.fsync(kept.fileno())
+    if last is None:
+        note("nothing of this store was cosigned before: its history up to here is believed")
+    _show(CosignedAnswer([key.name], None, cosigned.text), output)
+
+
+@contextlib.contextmanager
+def _alone(last_file: Path) -> Iterator[None]:
+    """Let no other process cosign by the same file meanwhile."""
+    folder = last_file.absolute().parent
+    with translating("opening", folder):
+        descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if not try_exclusive(descriptor):
+            raise UnavailableError(f"another process is cosigning in {folder}: retry")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _add(file: Path, added_files: tuple[Path, ...], policy_file: Path, output: Output) -> None:
+    from eventstore.audit.signed_note import Note
+    from eventstore.audit.witnessing import with_cosignatures
+
+    policy = policy_of(policy_file)
+    text = with_cosignatures(text_of(file), map(text_of, added_files), policy)
+    names = list(policy.cosigners(Note.parse(text)))
+    is_met = policy.is_met(set(names))
+    if not is_met:
+        note(f"the policy demands more cosignatures than those of {', '.join(names)}")
+    _show(CosignedAnswer(names, is_met, text), output)
+
+
+def _show(answer: CosignedAnswer, output: Output) -> None:
+    if output.form == "text":
+        output.text(answer.text)
+    else:
+        output.said("", answer)
