@@ -242,6 +242,27 @@ class CosignedAnswer(msgspec.Struct, frozen=True):
     text: str
 
 
+class PublishAnswer(msgspec.Struct, frozen=True):
+    """Tiles that were published in a folder, of so many records; some were there before."""
+
+    folder: str
+    records: int
+    records_before: int
+    files_written: int
+
+
+class AuditAnswer(msgspec.Struct, frozen=True):
+    """What is published and holds; entries were looked at from `first_position` on."""
+
+    source: str
+    size: int
+    signer: str
+    signed_at: datetime
+    first_position: int
+    older_size: int | None
+    checkpoint: str
+
+
 class ConsistencyAnswer(msgspec.Struct, frozen=True):
     """A proof that holds: what was signed later begins with what was signed before."""
 

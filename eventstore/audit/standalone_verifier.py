@@ -7,12 +7,14 @@ store's own files. Copy it, read it, run it:
   python standalone_verifier.py checkpoint FILE KEY
   python standalone_verifier.py proof FILE KEY
   python standalone_verifier.py consistency FILE OLDER-CHECKPOINT KEY
+  python standalone_verifier.py tiles SOURCE [OLDER-CHECKPOINT] KEY
   python standalone_verifier.py records FILE CHECKPOINT KEY
   python standalone_verifier.py store DIRECTORY CHECKPOINT KEY
 
 KEY is a file with the verifier key of the signer, which you have got from the signer, not from the
-store; or a policy, which names that key and the witnesses that must have cosigned. `records` takes
-what `eventstore export` writes, `store` a copy of the store's directory.
+store; or a policy, which names that key and the witnesses that must have cosigned. SOURCE
+is the folder or address (http, https) of published tiles; `records` takes what `eventstore export`
+writes, `store` a copy of the store's directory.
 Exit code 0: it holds. 1: it does not, and the line printed says why. 2: it cannot be checked, since
 a file cannot be read, pyarrow is not installed, or the arguments are wrong.
 
@@ -21,6 +23,7 @@ What is checked, and where it is laid down:
   checkpoints         c2sp.org/tlog-checkpoint, and FORMAT.md, "Checkpoints and proofs"
   cosignatures        c2sp.org/tlog-cosignature, Ed25519; policies are c2sp.org/tlog-policy
   proofs              c2sp.org/tlog-proof, and requests of c2sp.org/tlog-witness
+  tiles               c2sp.org/tlog-tiles; the beginning of entries is FORMAT.md, "The proof"
   Merkle tree         RFC 6962, section 2.1; the algorithms are those of RFC 9162, section 2.1
   leaves of the tree  FORMAT.md, "The proof"
   what records say    FORMAT.md, "What relates records" and "Records and commits"
@@ -32,6 +35,7 @@ import base64
 import binascii
 import datetime
 import hashlib
+import http.client
 import json
 import math
 import os
@@ -39,6 +43,8 @@ import pathlib
 import re
 import struct
 import sys
+import urllib.error
+import urllib.request
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Tuple, Union
 
 Point = Tuple[int, int, int, int]
@@ -954,6 +960,136 @@ def verify_records(records: Iterable[Record], note: str, trust: Trust) -> str:
     return found + torn
 
 
+# --- Published tiles
+
+_BUNDLE_MOST = 256 * (2 + 65535)
+
+
+def verify_tiles(source: str, trust: Trust, older_note: str | None = None) -> str:
+    """Hash all entries that a folder or web server has, and compare them with tiles and root."""
+    note = _published(source, "checkpoint", 2**20)
+    stated = open_checkpoint(note.decode("utf-8"), trust)
+    older = stated if older_note is None else open_checkpoint(older_note, trust)
+    if older["store_id"] != stated["store_id"] or older["size"] > stated["size"]:
+        raise Refused("what is published is of another store, or older than the older checkpoint")
+    store_id = bytes.fromhex(stated["store_id"].replace("-", ""))
+    rows: Dict[int, List[bytes]] = {}
+    tree, last = Tree(), (0, 0)
+    while tree.size < stated["size"]:
+        index, width = tree.size // 256, min(256, stated["size"] - tree.size)
+        name = tile_path("entries", index, width)
+        entries = split_bundle(_published(source, name, _BUNDLE_MOST))[:width]
+        hashes = [_sha256(b"\x00" + entry) for entry in entries]
+        _compare_tile(source, 0, index, hashes, width)
+        for entry, leaf in zip(entries, hashes):
+            tree.append(leaf)
+            last = _following(entry, store_id, tree.size, last)
+            if tree.size == older["size"] and tree.root() != older["root"]:
+                raise Refused("what is published does not begin with what was signed before")
+        if width == 256:
+            _add_head(source, rows, hashes, tree.size)
+    if tree.root() != stated["root"]:
+        raise Refused("the entries are not those that were signed")
+    if (last[0], _time_text(last[1])) != (stated["commit"], stated["recorded_at"]):
+        raise Refused("the checkpoint states another commit or time than its last entry")
+    for level, row in rows.items():
+        if row:
+            _compare_tile(source, level, tree.size // 256 ** (level + 1), row, len(row))
+    begins = "" if older is stated else f" and begin with the {older['size']} signed before"
+    return (
+        f"the {stated['size']} entries of store {stated['store_id']} that are published are those "
+        f"that {stated['signer']} signed on {stated['signed_at']}{begins}"
+    )
+
+
+def tile_path(level: str, index: int, width: int) -> str:
+    """tile/<level>/<index in groups of three digits>, and how many there are unless it is full."""
+    name = f"{index % 1000:03}"
+    while index >= 1000:
+        index //= 1000
+        name = f"x{index % 1000:03}/{name}"
+    return f"tile/{level}/{name}" + ("" if width == 256 else f".p/{width}")
+
+
+def split_bundle(bundle: bytes) -> List[bytes]:
+    """Entries, each after its length as two bytes."""
+    entries: List[bytes] = []
+    place = 0
+    while place < len(bundle):
+        if place + 2 > len(bundle) or len(entries) == 256:
+            raise Refused("not a bundle of entries")
+        end = place + 2 + int.from_bytes(bundle[place : place + 2], "big")
+        entries.append(bundle[place + 2 : end])
+        place = end
+    if place > len(bundle):
+        raise Refused("a bundle of entries is cut off")
+    return entries
+
+
+def _following(
+    entry: bytes, store_id: bytes, position: int, last: Tuple[int, int]
+) -> Tuple[int, int]:
+    """Commit and time of an entry, which begins with its store's id and its position."""
+    if len(entry) < 40 or entry[:24] != store_id + struct.pack(">q", position):
+        raise Refused(f"the entry of position {position} is of another place or store")
+    commit, at = struct.unpack(">qq", entry[24:40])
+    if commit not in (last[0], last[0] + 1) or commit < 1 or (position > 1 and at < last[1]):
+        raise Refused(f"the entry of position {position} does not follow the one before")
+    return commit, at
+
+
+def _add_head(source: str, rows: Dict[int, List[bytes]], hashes: List[bytes], size: int) -> None:
+    """Add the head of a full tile to the level above, and compare what is full there."""
+    level = 0
+    while len(hashes) == 256:
+        subtree = Tree()
+        for one in hashes:
+            subtree.append(one)
+        level += 1
+        rows.setdefault(level, []).append(subtree.root())
+        hashes = rows[level]
+        if len(hashes) == 256:
+            _compare_tile(source, level, size // 256 ** (level + 1) - 1, hashes, 256)
+            rows[level] = []
+
+
+def _compare_tile(source: str, level: int, index: int, hashes: List[bytes], width: int) -> None:
+    name = tile_path(str(level), index, width)
+    content = _published(source, name, 8192)
+    if (
+        len(hashes) < width
+        or content[: 32 * width] != b"".join(hashes)
+        or len(content) not in (32 * width, 8192)
+    ):
+        raise Refused(f"{name} is not the tile that the entries give")
+
+
+def _published(source: str, name: str, most: int) -> bytes:
+    """A file that is published; a full tile may stand for a partial one that was removed."""
+    for path in dict.fromkeys((name, name.partition(".p/")[0])):
+        if re.match("https?://", source, re.IGNORECASE):
+            try:
+                address = f"{source.rstrip('/')}/{path}"
+                with urllib.request.urlopen(address, timeout=60) as answer:
+                    content = bytes(answer.read(most + 1))
+            except urllib.error.HTTPError as error:
+                error.close()
+                if error.code in (404, 410):
+                    continue
+                raise CannotCheck(f"{source}/{path} answers {error.code}") from None
+            except (http.client.HTTPException, ValueError) as error:
+                raise CannotCheck(f"{source}/{path} cannot be read: {error}") from None
+        else:
+            try:
+                content = _stored_bytes(pathlib.Path(source) / path)
+            except FileNotFoundError:
+                continue
+        if len(content) > most:
+            raise Refused(f"{path} has more than {most} bytes")
+        return content
+    raise Refused(f"{source} lacks {name}")
+
+
 def exported_records(path: str) -> Iterator[Record]:
     """The records in a file that `eventstore export` wrote."""
     with open(path, encoding="utf-8", newline="\n") as lines:
@@ -1118,12 +1254,16 @@ def _path(lines: List[str]) -> List[bytes]:
 
 def main(arguments: List[str]) -> int:
     """Run one command; the exit code."""
-    counts = {"checkpoint": 3, "proof": 3, "consistency": 4, "records": 4, "store": 4}
+    counts = {"checkpoint": 3, "proof": 3, "consistency": 4, "records": 4, "store": 4, "tiles": 3}
     if arguments in (["-h"], ["--help"]):
         print(__doc__)
         return 0
-    if not arguments or counts.get(arguments[0]) != len(arguments):
-        usage = "checkpoint|proof FILE KEY, or consistency|records|store FILE CHECKPOINT KEY"
+    has_older = arguments[:1] == ["tiles"] and len(arguments) == 4
+    if not arguments or counts.get(arguments[0]) != len(arguments) - has_older:
+        usage = (
+            "checkpoint|proof FILE KEY, consistency|records|store FILE CHECKPOINT KEY, or "
+            "tiles SOURCE [OLDER-CHECKPOINT] KEY"
+        )
         print(f"CANNOT CHECK: the arguments are {usage}", file=sys.stderr)
         return 2
     command, subject, *rest = arguments
@@ -1139,6 +1279,8 @@ def main(arguments: List[str]) -> int:
             found = verify_proof(read(subject), trust)
         elif command == "consistency":
             found = verify_consistency(read(subject), read(rest[0]), trust)
+        elif command == "tiles":
+            found = verify_tiles(subject, trust, read(rest[0]) if has_older else None)
         else:
             records = exported_records(subject) if command == "records" else stored_records(subject)
             found = verify_records(records, read(rest[0]), trust)

@@ -31,6 +31,7 @@ from eventstore.version import __version__
 _ENDING = ("SIGTERM", "SIGHUP")
 
 _COMMANDS = {
+    "audit": "eventstore.cli.audit_command:audit_command",
     "backup": "eventstore.cli.backup_command:backup_command",
     "changes": "eventstore.cli.changes_command:changes_command",
     "checkpoint": "eventstore.cli.checkpoint_command:checkpoint_command",
@@ -48,6 +49,7 @@ _COMMANDS = {
     "list": "eventstore.cli.get_command:list_command",
     "log": "eventstore.cli.log_command:log_command",
     "prove": "eventstore.cli.prove_command:prove_command",
+    "publish": "eventstore.cli.publish_command:publish_command",
     "rebuild": "eventstore.cli.rebuild_command:rebuild_command",
     "report": "eventstore.cli.report_command:report_command",
     "restore": "eventstore.cli.backup_command:restore_command",

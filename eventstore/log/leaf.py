@@ -24,6 +24,13 @@ _LENGTH = struct.Struct(">I")
 
 def leaf_hashes(store_id: UUID, records: Iterable[Record]) -> Iterator[bytes]:
     """The hash of each record's leaf, in order."""
+    sha256 = hashlib.sha256
+    for leaf in leaf_bytes(store_id, records):
+        yield sha256(leaf).digest()
+
+
+def leaf_bytes(store_id: UUID, records: Iterable[Record]) -> Iterator[bytes]:
+    """What each record's leaf is the hash of: a zero, and the entry of RFC 6962, section 2.1."""
     sha256, pack, store = hashlib.sha256, _ENVELOPE.pack, store_id.bytes
     known: tuple[str | None, ...] | None = None
     # Written flat: each further call would be made for each of many records.
@@ -55,7 +62,7 @@ def leaf_hashes(store_id: UUID, records: Iterable[Record]) -> Iterator[bytes]:
             previous is not None,
             previous or 0,
         )
-        yield sha256(envelope + content + who).digest()
+        yield envelope + content + who
 
 
 def encode_attribution(actor: str | None, reason: str | None, request_id: str | None) -> bytes:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eventstore.log import Progress, VerifyReport
+from eventstore.log.os_errors import named_path
 from eventstore.long_work import long_work
 from eventstore.metadata_store.source import SourceMethods
 
 if TYPE_CHECKING:
     from eventstore.audit import Checkpoint, ConsistencyProof, InclusionProof, SigningKey
+    from eventstore.audit.tile_publication import Publication
 
 
 class AuditMethods(SourceMethods):
@@ -77,6 +80,25 @@ class AuditMethods(SourceMethods):
         log = self._source.log
         heads = heads_of(log, self._source.projections)
         return prove_consistency(log, heads, older, newer, progress)
+
+    @long_work("Publishing")
+    def publish_tiles(
+        self, folder: str | Path, checkpoint: Checkpoint, progress: Progress | None = None
+    ) -> Publication:
+        """Write a checkpoint of this store, its tree and its entries as C2SP's tiles.
+
+        Any web server can serve the folder, and auditors check it with `eventstore.audit` or the
+        stand-alone verifier without asking the store. Only what the folder lacks is written, the
+        checkpoint last. Entries have no content, but commitments to it. `progress` is called with
+        (records done, records in all).
+
+        Raises NotFoundError for a checkpoint of another store, FailedPreconditionError when a later
+        one is published there, DataLossError when the log is no longer what was signed, or not
+        what was published.
+        """
+        from eventstore.audit.tile_publication import publish_tiles
+
+        return publish_tiles(self._source.log, checkpoint, named_path(folder), progress)
 
     def report(
         self,

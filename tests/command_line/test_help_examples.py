@@ -67,6 +67,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Path(name).write_text(cosigned)
             Path("north").write_text(cosigned)
             Path("cosigned.checkpoint").write_text(cosigned)
+            Path("cosigned").write_text(cosigned)
         proving = ("--checkpoint", "new.checkpoint", "--key", "ana.pub")
         Path("history.proof").write_text(run("prove", "my-store", "--since", "old", *proving).out)
         assert run("backup", "my-store", "my-store-2026-11-20").code == 0
@@ -96,6 +97,10 @@ def test_example_of_help_runs(
         Path(given[2]).unlink()
     elif given[0] == "backup":
         shutil.rmtree("my-store-2026-11-20")
+    elif given[0] == "audit":
+        publishing = ("--checkpoint", "new.checkpoint", "--policy", "policy.txt")
+        assert run("publish", "tiles", "my-store", "my-published", *publishing).code == 0
+        given[1] = "my-published"
     elif given[0] == "tail":
         given += ["--commits", "1"] if "--after" in given else ["--after", "0", "--commits", "1"]
     done = run(*given, stdin="FROM commits")

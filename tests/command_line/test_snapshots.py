@@ -19,6 +19,8 @@ from tests.conftest import PENGUIN_DATABASE
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 WIDTHS = (60, 80, 200, None)
 
+BY_ANA = ("--key", "ana.pub")
+
 COMMANDS: dict[str, tuple[object, ...]] = {
     "info": ("info", "models"),
     "log": ("log", "models", "--limit", 5),
@@ -50,6 +52,8 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "checkpoint": ("checkpoint", "models", "--key", "ana.key"),
     "prove": ("prove", "models", 3, "--checkpoint", "checkpoint", "--key", "ana.pub"),
     "prove-check": ("prove", "--check", "proof", "--key", "ana.pub"),
+    "publish": ("publish", "tiles", "models", "FILE", "--checkpoint", "checkpoint", *BY_ANA),
+    "audit": ("audit", "www", *BY_ANA),
     "cosign": ("cosign", "checkpoint", "--add", "cosigned", "--policy", "policy"),
     "wrong-kind": ("get", "models", "artefact", 1),
     "wrong-type": ("list", "models", "artifact", "--type", "Modl"),
@@ -92,6 +96,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "checkpoint").write_text(signed.out)
         proof = run("prove", "models", 3, "--checkpoint", "checkpoint", "--key", "ana.pub")
         (folder / "proof").write_text(proof.out)
+        publishing = ("tiles", "models", "www", "--checkpoint", "checkpoint")
+        assert run("publish", *publishing, *BY_ANA).code == 0
         witness = run("key", "north.example", "north.key", "--witness").out
         cosigned = run(
             *("cosign", "checkpoint", "--by", "north.key", "--key", "ana.pub", "--last", "last")

@@ -1,0 +1,88 @@
+"""`eventstore audit`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from eventstore.answers import AuditAnswer
+from eventstore.cli.commands import command, output_options_without
+from eventstore.cli.paths import PathName, text_of
+from eventstore.cli.progress import progress_bar
+from eventstore.cli.results import Output, note, refuse_inside_of_store, written_file
+from eventstore.cli.trust import trust_of, trust_options
+from eventstore.wording import counted
+
+
+@command(
+    "audit",
+    examples=(
+        "eventstore audit www --key ana.pub",
+        "eventstore audit https://audit.example.com/my-store --policy policy.txt --last last",
+    ),
+)
+@click.argument("source", metavar="DIR|URL")
+@trust_options
+@click.option(
+    "--last",
+    "last_file",
+    metavar="FILE",
+    type=PathName(dir_okay=False),
+    help="Where the last checkpoint that was checked is kept: only what came since is looked at.",
+)
+@output_options_without("full")
+def audit_command(
+    source: str,
+    key_file: Path | None,
+    policy_file: Path | None,
+    last_file: Path | None,
+    output: Output,
+) -> None:
+    """Check what `eventstore publish` has written, without the store; exit with 3 if it is wrong.
+
+    From a folder or a web server: the checkpoint by a key or policy, every entry and every hash.
+    With --last: that history goes on from the checkpoint in FILE, and the entries since; then FILE
+    has the newer one.
+    """
+    from eventstore.audit import Checkpoint
+    from eventstore.audit.tile_check import check_tiles
+    from eventstore.audit.tile_source import opened_source
+
+    output.check()
+    trust = trust_of(key_file, policy_file)
+    older = None
+    if last_file is not None:
+        refuse_inside_of_store(last_file)
+        if last_file.exists():
+            older = Checkpoint.parse(text_of(last_file), trust)
+        else:
+            note("nothing was checked before: all of history is looked at")
+    with progress_bar("Checking") as progress:
+        found = check_tiles(opened_source(source), trust, older, progress)
+    checkpoint = found.checkpoint
+    if last_file is not None:
+        with written_file(last_file, force=True) as kept:
+            kept.write(checkpoint.text.encode())
+            kept.flush()
+            os.fsync(kept.fileno())
+    since = ""
+    if older is not None:
+        since = (
+            f", and begin with the {older.size} signed on {output.moment(older.signed_at)}; "
+            f"entries were looked at from position {found.first_position} on"
+        )
+    output.said(
+        f"The {counted(checkpoint.size, 'record')} that are published are those that "
+        f"{checkpoint.signer} signed on {output.moment(checkpoint.signed_at)}{since}.",
+        AuditAnswer(
+            source=source,
+            size=checkpoint.size,
+            signer=checkpoint.signer,
+            signed_at=checkpoint.signed_at,
+            first_position=found.first_position,
+            older_size=None if older is None else older.size,
+            checkpoint=checkpoint.text,
+        ),
+    )
