@@ -1272,7 +1272,8 @@ def main(arguments: List[str]) -> int:
         return pathlib.Path(path).read_bytes().decode("utf-8")
 
     try:
-        trust = parse_trust(read(rest[-1]))
+        # Names and comments of a policy may be in any encoding.
+        trust = parse_trust(pathlib.Path(rest[-1]).read_bytes().decode("utf-8", "backslashreplace"))
         if command == "checkpoint":
             found = verify_checkpoint(read(subject), trust)
         elif command == "proof":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from eventstore.cli.paths import file_option, text_of
+from eventstore.log.os_errors import translating
 
 if TYPE_CHECKING:
     from eventstore.audit import Policy
@@ -47,7 +48,9 @@ def trust_of(key_file: Path | None, policy_file: Path | None) -> Trust:
 
 
 def policy_of(file: Path) -> Policy:
-    """The policy in a file."""
+    """The policy in a file, in which names and comments may be in any encoding."""
     from eventstore.audit import Policy
 
-    return Policy.parse(text_of(file))
+    with translating("reading", file):
+        content = file.read_bytes()
+    return Policy.parse(content.decode("utf-8", "surrogateescape"))

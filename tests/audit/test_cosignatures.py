@@ -30,12 +30,8 @@ WITNESSES = {
 }
 NOW = 1_764_000_000
 
-# Of the specification: a checkpoint with the signature of its log and a witness's cosignature.
-PUBLISHED_TEXT = """\
-example.com/behind-the-sofa
-20852163
-CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=
-"""
+# Of another log, as the specification has them: without lines of its own after the third.
+OTHER_TEXT = f"log.example/of-somebody\n1234\n{base64.b64encode(bytes(32)).decode()}\n"
 
 
 def policy_text(*lines: str, witnesses: tuple[str, ...] = ("north", "south", "west")) -> str:
@@ -339,11 +335,10 @@ def test_cosignatures_come_together() -> None:
 
 
 def test_the_message_is_that_of_the_specification() -> None:
-    """Made by hand, of the published text and time."""
     key = WITNESSES["north"]
-    note = KEY.signed(PUBLISHED_TEXT)
+    note = KEY.signed(OTHER_TEXT)
     line = key.cosigned(note, 1_679_315_147).splitlines()[-1]
-    said = f"cosignature/v1\ntime 1679315147\n{PUBLISHED_TEXT}".encode()
+    said = f"cosignature/v1\ntime 1679315147\n{OTHER_TEXT}".encode()
     signed_bytes = base64.b64decode(line.split(" ")[2])
     assert signed_bytes[:4] == key.verifier_key.key_id
     assert signed_bytes[4:12] == (1_679_315_147).to_bytes(8, "big")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import eventstore
+from eventstore.audit import standalone_verifier
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.command_line.runner import run
 
@@ -121,6 +122,21 @@ def test_nothing_is_published_or_kept_inside_of_a_store() -> None:
     ):
         done = run(*arguments)
         assert (done.code, "is inside of the store" in done.err) == (1, True)
+
+
+def test_a_policy_s_names_may_be_in_any_encoding(capsys: pytest.CaptureFixture[str]) -> None:
+    """They are bytes to the specification; both verifiers read them."""
+    witness = run("key", "east", "east.key", "--witness").out.encode()
+    log = b"log " + Path("ana.pub").read_bytes()
+    Path("latin").write_bytes(log + b"# \xfc\nwitness \xf6st " + witness + b"quorum \xf6st\n")
+    by = ("--by", "east.key", *BY_ANA, "--last", "east.last")
+    Path("cosigned").write_text(run("cosign", "c1", *by).out)
+    assert run("verify", "store", "--checkpoint", "cosigned", "--policy", "latin").code == 0
+    assert standalone_verifier.main(["checkpoint", "cosigned", "latin"]) == 0
+    done = run("verify", "store", "--checkpoint", "c1", "--policy", "latin")
+    assert (done.code, "demands more cosignatures" in done.err) == (1, True)
+    assert standalone_verifier.main(["checkpoint", "c1", "latin"]) == 1
+    assert "the policy demands more" in capsys.readouterr().out
 
 
 def test_a_policy_without_a_log_takes_the_signer_s_key() -> None:
