@@ -86,10 +86,10 @@ engines: .spark/installed ## Install what some tests start: Spark and, as root, 
 lock: .venv/developing ## Resolve the versions of requirements*.txt anew
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --no-annotate --no-header --upgrade \
-		--extra audit --extra lineage --extra server pyproject.toml \
+		--extra audit --extra lineage --extra server --extra timestamp pyproject.toml \
 		--output-file requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --no-annotate --no-header --upgrade \
-		--extra audit --extra lineage --extra server --group dev pyproject.toml \
+		--extra audit --extra lineage --extra server --extra timestamp --group dev pyproject.toml \
 		--constraint requirements.txt \
 		--output-file requirements-dev.txt
 	$(BIN)/uv pip compile --quiet --universal --no-annotate --no-header --upgrade \

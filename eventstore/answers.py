@@ -263,6 +263,15 @@ class AuditAnswer(msgspec.Struct, frozen=True):
     checkpoint: str
 
 
+class TimestampAnswer(msgspec.Struct, frozen=True):
+    """A checkpoint that was there by a time; `serial` is the number of the timestamp."""
+
+    signer: str
+    signed_at: datetime
+    timestamped_at: datetime
+    serial: str
+
+
 class ConsistencyAnswer(msgspec.Struct, frozen=True):
     """A proof that holds: what was signed later begins with what was signed before."""
 

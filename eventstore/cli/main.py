@@ -56,6 +56,7 @@ _COMMANDS = {
     "run": "eventstore.cli.run_command:run_command",
     "sql": "eventstore.cli.sql_command:sql_command",
     "tail": "eventstore.cli.changes_command:tail_command",
+    "timestamp": "eventstore.cli.timestamp_command:timestamp_command",
     "verify": "eventstore.cli.verify_command:verify_command",
 }
 
@@ -65,6 +66,7 @@ _EXTRAS = {
     "networkx": "lineage",
     "pandas": "analytics",
     "polars": "analytics",
+    "rfc3161_client": "timestamp",
     "grpc": "server",
 }
 

@@ -1,0 +1,133 @@
+"""A checkpoint's time by an authority that its signer did not choose the words of: RFC 3161.
+
+The authority signs the hash of the checkpoint as it was signed, without cosignatures, which may
+come later. It shows that the checkpoint was there by then, even once its signing key is known to
+others. This needs the package rfc3161-client.
+"""
+
+from __future__ import annotations
+
+import http.client
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from eventstore.audit.checkpoint import Checkpoint, Trust
+from eventstore.audit.policy import Policy
+from eventstore.audit.signed_note import Note, signature_line
+from eventstore.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    UnavailableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cryptography.x509 import Certificate
+
+_TIMEOUT_SECONDS: Final = 30
+_TOKEN_BYTES_MAX: Final = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Timestamp:
+    """That a checkpoint was there at a time, by an authority. `token` is its whole answer."""
+
+    checkpoint: Checkpoint
+    at: datetime
+    serial: int
+    token: bytes
+
+    @classmethod
+    def check(cls, token: bytes, text: str, trust: Trust, roots: bytes) -> Timestamp:
+        """Check an authority's answer against the certificates (PEM) that it leads to.
+
+        Raises InvalidArgumentError when the checkpoint does not hold by itself, or the answer is
+        not of this checkpoint, not granted, or not signed by an authority with these roots.
+        """
+        checkpoint = Checkpoint.parse(text, trust)
+        return _checked(token, checkpoint, signed_part(text, trust), roots, None)
+
+
+def requested(authority: str, text: str, trust: Trust, roots: bytes) -> Timestamp:
+    """Ask an authority, by its address, for a timestamp of a checkpoint, and check it.
+
+    Raises what `Timestamp.check` does, and UnavailableError when the authority does not answer.
+    """
+    client = _client()
+    checkpoint = Checkpoint.parse(text, trust)
+    part = signed_part(text, trust)
+    builder = client.TimestampRequestBuilder(data=part)
+    request = builder.hash_algorithm(client.HashAlgorithm.SHA256).build()
+    return _checked(_answer(authority, request.as_bytes()), checkpoint, part, roots, request.nonce)
+
+
+def signed_part(text: str, trust: Trust) -> bytes:
+    """What is timestamped: the checkpoint with its signer's signature alone, as it was signed."""
+    note = Note.parse(text)
+    keys = trust.logs if isinstance(trust, Policy) else (trust,)
+    key = next((key for key in keys if key.has_signed(note)), None)
+    if key is None:
+        raise InvalidArgumentError("the note has no signature by its signer")
+    signature = note.signatures_by(key.name, key.key_id)[0]
+    return f"{note.text}\n{signature_line(key.name, key.key_id, signature)}".encode()
+
+
+def _checked(
+    token: bytes, checkpoint: Checkpoint, part: bytes, roots: bytes, nonce: int | None
+) -> Timestamp:
+    client = _client()
+    builder = client.VerifierBuilder(roots=list(_certificates(roots)), nonce=nonce)
+    try:
+        answer = client.decode_timestamp_response(token)
+        if answer.status != client.PKIStatus.GRANTED:
+            words = ", ".join(answer.status_string) or f"status {answer.status}"
+            raise InvalidArgumentError(f"the authority gave no timestamp: {words}")
+        builder.build().verify_message(answer, part)
+        info = answer.tst_info
+        return Timestamp(checkpoint, info.gen_time, info.serial_number, token)
+    except (ValueError, TypeError, client.VerificationError) as error:
+        raise InvalidArgumentError(
+            f"not a timestamp of this checkpoint by an authority with these certificates: {error}"
+        ) from None
+
+
+def _certificates(roots: bytes) -> Sequence[Certificate]:
+    from cryptography.x509 import load_pem_x509_certificates
+
+    try:
+        return load_pem_x509_certificates(roots)
+    except ValueError as error:
+        raise InvalidArgumentError(f"the authority's certificates are not PEM: {error}") from None
+
+
+def _answer(authority: str, request: bytes) -> bytes:
+    if not authority.lower().startswith(("http://", "https://")):
+        raise InvalidArgumentError(f"{authority!r} is no address with http or https")
+    headers = {"Content-Type": "application/timestamp-query", "User-Agent": "mlmd-eventstore"}
+    try:
+        asked = urllib.request.Request(authority, request, headers)  # noqa: S310
+        with urllib.request.urlopen(asked, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
+            token: bytes = answer.read(_TOKEN_BYTES_MAX + 1)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise UnavailableError(f"{authority} answers {error.code}: retry later") from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise UnavailableError(f"{authority} cannot be asked: {reason}") from None
+    if len(token) > _TOKEN_BYTES_MAX:
+        raise InvalidArgumentError(f"{authority} answers more than {_TOKEN_BYTES_MAX:,} bytes")
+    return token
+
+
+def _client() -> Any:
+    try:
+        import rfc3161_client
+    except ImportError as error:
+        raise FailedPreconditionError(
+            "timestamps need the package rfc3161-client: pip install 'mlmd-eventstore[timestamp]'"
+        ) from error
+    return rfc3161_client
