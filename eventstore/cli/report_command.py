@@ -20,6 +20,7 @@ from eventstore.cli.paths import file_option, text_of
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output
 from eventstore.cli.stores import opened_store
+from eventstore.cli.trust import trust_of, trust_options
 
 
 @command(
@@ -37,7 +38,7 @@ from eventstore.cli.stores import opened_store
 @file_option(
     "--checkpoint", "checkpoint_file", "A signed checkpoint, against which the versions are proved."
 )
-@file_option("--key", "key_file", "The verifier key of the checkpoint's signer.")
+@trust_options
 @click.option(
     "--verify/--no-verify", default=True, show_default=True, help="Check the whole store first."
 )
@@ -50,6 +51,7 @@ def report_command(
     as_of: Moment | None,
     checkpoint_file: Path | None,
     key_file: Path | None,
+    policy_file: Path | None,
     verify: bool,
     limit: int,
     output: Output,
@@ -60,17 +62,17 @@ def report_command(
     and what pins this history. KIND is artifact or execution; the HTML goes into the file that
     --output names.
     """
-    if (checkpoint_file is None) != (key_file is None):
-        raise click.UsageError("--checkpoint and --key go together")
+    if (checkpoint_file is None) != (key_file is None and policy_file is None):
+        raise click.UsageError("--checkpoint and --key or --policy go together")
     if not output.says_where:
         raise click.UsageError("say where the report goes: --output FILE, or - for standard output")
     output.check()
     checkpoint = None
-    if checkpoint_file is not None and key_file is not None:
-        from eventstore.audit import Checkpoint, VerifierKey
+    if checkpoint_file is not None:
+        from eventstore.audit import Checkpoint
 
-        key = VerifierKey.parse(text_of(key_file))
-        checkpoint = Checkpoint.parse(text_of(checkpoint_file), key)
+        trust = trust_of(key_file, policy_file)
+        checkpoint = Checkpoint.parse(text_of(checkpoint_file), trust)
     with opened_store(directory) as opened:
         store = store_as_of(opened, as_of, output)
         verification = None
