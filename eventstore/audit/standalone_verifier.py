@@ -1236,6 +1236,17 @@ def _before_empty_line(text: str) -> Tuple[List[str], str]:
     return lines.split("\n"), note
 
 
+def _compare_metadata(path: pathlib.Path, said: Dict[bytes, bytes], store_id: str) -> None:
+    expected = {
+        "eventstore.format_version": str(_FORMAT_VERSION),
+        "eventstore.store_id": store_id,
+        "eventstore.segment": str(int(path.name[:10])),
+    }
+    for name, value in expected.items():
+        if said.get(name.encode()) != value.encode():
+            raise Refused(f"{path} does not say that its {name} is {value}")
+
+
 def _number(line: str, word: str) -> int:
     found = re.fullmatch(f"{word} (0|[1-9][0-9]{{0,18}})", line)
     if found is None or int(found[1]) >= 2**63:

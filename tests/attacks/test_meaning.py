@@ -460,7 +460,7 @@ def test_rules_holds_and_erasures_are_read_and_pass_verification(forged: Path) -
         store.put_artifacts([mlmd.Artifact(type_id=artifacts[0].type_id, name="new")])
         proof = store.prove(len(stored_records(forged)), store.checkpoint(KEY))
         assert proof.message == RETENTION["erasure"]
-        assert standalone_verifier.verify_proof(proof.to_json(), STANDALONE_KEY)
+        assert standalone_verifier.verify_proof(proof.to_text(), STANDALONE_KEY)
 
 
 @pytest.mark.parametrize("kind", RETENTION)

@@ -245,7 +245,7 @@ def test_a_commitment_stands_for_who_is_not_shown(proved: Proved) -> None:
         who_salt=None,
         who_commitment=commitment_to_who(record),
     )
-    document = json.loads(proved.inclusion) | {"record": msgspec.to_builtins(hidden)}
+    document = taken_apart(proved.inclusion) | {"record": msgspec.to_builtins(hidden)}
     found = InclusionProof.check(encoded(document), KEY.verifier_key)
     assert (found.record.actor, found.message.id) == (None, record.entity_id)
     key = standalone_verifier.parse_key(str(KEY.verifier_key))
@@ -253,7 +253,7 @@ def test_a_commitment_stands_for_who_is_not_shown(proved: Proved) -> None:
 
 
 def test_a_right_commitment_does_not_vouch_for_who_stands_beside_it(proved: Proved) -> None:
-    document = json.loads(proved.inclusion)
+    document = taken_apart(proved.inclusion)
     record = InclusionProof.check(proved.inclusion, KEY.verifier_key).record
     right = {"who_commitment": commitment_to_who(record)}
     nobody = {"actor": None, "reason": None, "request_id": None, "who_salt": None}
@@ -274,7 +274,7 @@ def test_a_right_commitment_does_not_vouch_for_who_stands_beside_it(proved: Prov
 
 
 def test_no_byte_can_move_between_the_salt_and_who(proved: Proved) -> None:
-    document = json.loads(proved.inclusion)
+    document = taken_apart(proved.inclusion)
     record = InclusionProof.check(proved.inclusion, KEY.verifier_key).record
     assert record.who_salt is not None
     for salt in (record.who_salt[:-1], record.who_salt + b"\1"):

@@ -211,15 +211,16 @@ def make_all(folder: Path) -> None:
             with eventstore.open(folder / name) as store:
                 checkpoint = store.checkpoint(KEY)
                 proofs = [
-                    store.prove(position, checkpoint).to_json()
+                    store.prove(position, checkpoint).to_text()
                     for position in range(1, checkpoint.size + 1)
                 ]
-                proofs.append(store.prove_consistency(checkpoint, checkpoint).to_json())
+                proofs.append(store.prove_consistency(checkpoint, checkpoint).to_text())
                 commits = [*store.log.commits()]
                 artifacts = [[node.id, node.name] for node in store.get_artifacts()]
             report = verify_directory(folder / name)
         (folder / f"{name}.checkpoint").write_text(checkpoint.text)
-        (folder / f"{name}.proofs").write_text("".join(proofs))
+        texts = json.dumps(proofs, indent=1, ensure_ascii=False)
+        (folder / f"{name}.proofs").write_text(texts + "\n")
         lines = [msgspec.json.encode(r).decode() + "\n" for c in commits for r in c.records]
         (folder / f"{name}.export").write_text("".join(lines))
         expected[name] = {

@@ -62,15 +62,16 @@ def test_both_verifiers_find_nothing(name: str, capsys: pytest.CaptureFixture[st
 
 
 def test_its_proofs_hold_for_both_verifiers(name: str) -> None:
-    *of_records, of_history = (GOLDEN / f"{name}.proofs").read_text().splitlines(keepends=True)
+    *of_records, of_history = json.loads((GOLDEN / f"{name}.proofs").read_text())
+    checkpoint = (GOLDEN / f"{name}.checkpoint").read_text()
     key = standalone_verifier.parse_key((GOLDEN / "auditor.pub").read_text())
     exported = (GOLDEN / f"{name}.export").read_text().splitlines()
     for proof, record in zip(of_records, exported, strict=True):
         found = InclusionProof.check(proof, KEY).record
         assert msgspec.json.encode(found).decode() == record
         assert standalone_verifier.verify_proof(proof, key)
-    assert ConsistencyProof.check(of_history, KEY).path == ()
-    assert standalone_verifier.verify_proof(of_history, key)
+    assert ConsistencyProof.check(of_history, Checkpoint.parse(checkpoint, KEY), KEY).path == ()
+    assert standalone_verifier.verify_consistency(of_history, checkpoint, key)
 
 
 def test_it_is_read_and_written(name: str, tmp_path: Path) -> None:
