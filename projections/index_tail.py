@@ -143,10 +143,12 @@ class Tail:
     def entry_columns(self, table: int) -> tuple[pa.Array, pa.Array]:
         import pyarrow as pa
 
+        from eventstore.log.arrow_values import array_of
+
         by_row = map(as_sequence, list(self._tables[table].values()))
         entries = [*chain.from_iterable(by_row)]
-        positions = pa.array([*map(_POSITION, entries)], pa.int64())
-        return positions, pa.array([*map(_VALUE, entries)], pa.large_binary())
+        positions = array_of([*map(_POSITION, entries)], pa.int64())
+        return positions, array_of([*map(_VALUE, entries)], pa.large_binary())
 
     def tables(self) -> dict[int, pa.RecordBatch]:
         """All entries, as a run holds them."""

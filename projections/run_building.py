@@ -18,6 +18,7 @@ from xxhash import xxh3_64_intdigest
 
 from eventstore.errors import DataLossError
 from eventstore.log import Log, kinds
+from eventstore.log.arrow_values import scalar_of
 from eventstore.log.columns import one_batch
 from eventstore.log.forking import no_fork_in_libraries
 from eventstore.projections.index_entries import PAYLOAD, RULES, Rule
@@ -134,7 +135,7 @@ def run_tables(records: pa.RecordBatch) -> dict[int, pa.RecordBatch]:
     found = {}
     requested = records.filter(records["request_id"].is_valid())
     if requested.num_rows:
-        nothing = pa.repeat(pa.scalar(b"", pa.large_binary()), requested.num_rows)
+        nothing = pa.repeat(scalar_of(b"", pa.large_binary()), requested.num_rows)
         keys = hash64s(requested["request_id"])
         found[REQUEST_IDS] = sorted_batch(keys, requested["position"], nothing)
     # Erased records have no other entries.

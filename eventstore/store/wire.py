@@ -44,13 +44,15 @@ def fill_repeated_from_columns(
     import pyarrow as pa
     import pyarrow.compute as compute
 
+    from eventstore.log.arrow_values import array_of, scalar_of
+
     heads = _heads(response.DESCRIPTOR.fields_by_name[field].number)
     for some in payloads:
         lengths = compute.binary_length(some)
         distinct = compute.unique(lengths)
-        head_of_each = pa.array([heads[n] for n in distinct.to_pylist()], pa.large_binary())
+        head_of_each = array_of([heads[n] for n in distinct.to_pylist()], pa.large_binary())
         rows = compute.index_in(lengths, value_set=distinct)
-        nothing = pa.scalar(b"", pa.large_binary())
+        nothing = scalar_of(b"", pa.large_binary())
         framed = compute.binary_join_element_wise(head_of_each.take(rows), some, nothing)
         # Its values lie one after the other, as they have to be on the wire.
         _, offsets, values = framed.buffers()

@@ -274,7 +274,10 @@ with eventstore.open({os.fspath(_store(tmp_path))!r}) as store:
 
 
 def test_what_is_done_after_puts_loads_no_pandas(tmp_path: Path) -> None:
-    """Nor do filters; pyarrow would, where it is installed, and earlier versions of DuckDB do."""
+    """Nor do filters and listings; pyarrow would, where it is installed.
+
+    Earlier versions of DuckDB do.
+    """
     own = _loaded('import duckdb; duckdb.connect().execute("SELECT ?", [1])', {"duckdb", "pandas"})
     code = f"""
 import eventstore
@@ -283,7 +286,7 @@ for opening in range(2):
     # Closing writes a run each time, and merges both.
     with eventstore.open({os.fspath(tmp_path / "store")!r}) as store:
         type_id = store.put_artifact_type(mlmd.ArtifactType(name="Data"))
-        artifacts = [mlmd.Artifact(type_id=type_id, name=f"{{opening}}.{{n}}") for n in range(1500)]
+        artifacts = [mlmd.Artifact(type_id=type_id, name=f"{{opening}}.{{n}}") for n in range(4500)]
         for artifact in artifacts:
             artifact.custom_properties["n"].int_value = len(artifact.name)
         store.put_artifacts(artifacts)
@@ -292,6 +295,7 @@ for opening in range(2):
             store.get_artifacts(
                 eventstore.ListOptions(filter_query=f"custom_properties.n.int_value = {{length}}")
             )
+        assert len(store.get_artifacts_by_type("Data")) == 4500 * (opening + 1)
 """
     assert _loaded(code, {"duckdb", "pandas", "pyarrow.parquet"}) == [*own, "pyarrow.parquet"]
 
