@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,7 +67,6 @@ class PointIndex(LevelLookUps):
         self._repairing = threading.Lock()
         self._repairs: Counter[int] = Counter()
         self._writer: ThreadPoolExecutor | None = None
-        self._merger: ThreadPoolExecutor | None = None
         self._writing: deque[Future[None]] = deque()
         self.content_epoch = log.content_epoch
         """That of the log before anything was folded here."""
@@ -82,7 +81,7 @@ class PointIndex(LevelLookUps):
         """Threads do not survive a fork; what the parent was writing stays in memory here."""
         self._swap = threading.Lock()
         self._repairing = threading.Lock()
-        self._writer = self._merger = None
+        self._writer = None
         self._writing.clear()
         if self._temporary is not None:
             self._temporary.leave_to_the_parent()
@@ -163,10 +162,9 @@ class PointIndex(LevelLookUps):
         """Write out a tail that the next opening would take long to read again."""
         if self._folder is not None and self._tail.records >= self._limits.closing_records_min:
             self._freeze_tail()
-        for pool in (self._writer, self._merger):
-            if pool is not None:
-                pool.shutdown(wait=True)
-        self._writer = self._merger = None
+        if self._writer is not None:
+            self._writer.shutdown(wait=True)
+        self._writer = None
         if self._temporary is not None:
             self._temporary.close()
 
@@ -238,30 +236,20 @@ class PointIndex(LevelLookUps):
                 # Here, so that the thread imports nothing before forks wait for it.
                 no_fork_in_libraries()
                 self._writer = ThreadPoolExecutor(1, thread_name_prefix="eventstore-index")
-                # Apart, since a long merge would have tails wait, and puts for them.
-                self._merger = ThreadPoolExecutor(1, thread_name_prefix="eventstore-merge")
             self._writing.append(self._writer.submit(self._write_out, frozen))
 
     def _write_out(self, frozen: Tail | None) -> None:
-        """Replace a frozen tail by a run, and have runs merged. Runs in the background."""
-        folder, merger = self._run_folder_if_any(), self._merger
+        """Replace a frozen tail by a run, and merge runs. Runs in the background."""
+        folder = self._run_folder_if_any()
         if folder is None:
             return
-        with self._failures_noted(folder):
+        try:
             # What was adopted meanwhile may cover it.
             if frozen is not None and frozen in self._levels:
                 with no_fork_in_libraries():
                     from eventstore.projections.run_building import tail_run
 
                 self._replace([frozen], [tail_run(self._content_id, folder, frozen, self._limits)])
-        # As above, at the interpreter's end nothing is merged any more.
-        with contextlib.suppress(RuntimeError):
-            if merger is not None:
-                merger.submit(self._merge, folder)
-
-    def _merge(self, folder: Path) -> None:
-        """Merge runs until none of like size are neighbours. Runs in the background."""
-        with self._failures_noted(folder):
             while merging := mergeable(self._runs(), self._limits.run_records_max):
                 path = run_path(folder, merging[0].first_position, merging[-1].last_position)
                 try:
@@ -273,11 +261,6 @@ class PointIndex(LevelLookUps):
                     for run in merging:
                         if run.path.parent == folder:
                             run.path.unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def _failures_noted(self, folder: Path) -> Iterator[None]:
-        try:
-            yield
         except OSError as error:
             # A full disk or the like: no fault of the program.
             _LOGGER.warning("writing the point index in %s failed: %s", folder, error)

@@ -16,7 +16,6 @@ from eventstore.projections.index_tables import TABLES_OF
 from eventstore.projections.limits import CandidateLimits, IndexLimits, Limits
 from eventstore.projections.listing import Listing
 from eventstore.projections.planning import Planner
-from eventstore.projections.point_index import PointIndex
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 ARTIFACTS, ARTIFACT_NAMES = TABLES_OF[ARTIFACT].stored, TABLES_OF[ARTIFACT].names
@@ -119,11 +118,3 @@ def acknowledge(directory: Path, segment: int, end: int) -> None:
     assert known is not None
     with path.open("rb+") as file:
         write_acknowledged(file.fileno(), segment, end, known.frontier())
-
-
-def wait_until_written(index: PointIndex) -> None:
-    """Wait until an index has written its frozen tails out, and merged what there is to merge."""
-    for future in index._writing:
-        future.result()
-    if index._merger is not None:
-        index._merger.submit(int).result()

@@ -24,7 +24,7 @@ from eventstore.projections import (
 from eventstore.projections.limits import IndexLimits, Limits
 from eventstore.projections.point_index import PointIndex
 from eventstore.projections.tables import Tables
-from tests.builders import ARTIFACTS, append, draft, wait_until_written
+from tests.builders import ARTIFACTS, append, draft
 
 
 @pytest.fixture
@@ -78,7 +78,8 @@ def test_an_index_leaves_its_threads_and_its_folder_to_the_parent(log: Directory
     index = PointIndex(log, folder, limits, read_only=True)
     for commit in log.commits(0):
         index.add(commit)
-    wait_until_written(index)
+    for future in index._writing:
+        future.result()
     writer, temporary, locks = index._writer, index._temporary, (index._swap, index._repairing)
     assert writer is not None
     assert temporary is not None
