@@ -90,6 +90,10 @@ RULES: Final[Mapping[Kind, tuple[Rule, ...]]] = {
         Rule(tables.PARENTS_BY_CONTEXT, ("context_id",), "parent_context_id"),
         Rule(tables.CHILDREN_BY_CONTEXT, ("parent_context_id",), "context_id"),
     ),
+    **{
+        kind: (Rule(table, ("entity_id",), PAYLOAD),)
+        for kind, table in tables.RETENTION_TABLES.items()
+    },
 }
 """By kind the entries of its records. Each record of a put with a request id adds one more."""
 
@@ -166,7 +170,7 @@ def new_node_adder(pending: PendingEntries, kind: kinds.NodeKind) -> _Adder:
 def commit_entries(commit: Commit) -> PendingEntries:
     """The entries of all records of a commit.
 
-    A record whose content was erased adds none, nor does one that is about erasing itself.
+    A record whose content was erased adds none.
     """
     entries: PendingEntries = defaultdict(dict)
     for record in commit.records:
@@ -174,8 +178,6 @@ def commit_entries(commit: Commit) -> PendingEntries:
         if payload is None:
             continue
         kind = KINDS[record.kind]
-        if kind not in RULES:
-            continue
         try:
             message = read_message(kind.message, payload)
             add_entries(entries, kind, message, payload, position, record.previous is None)

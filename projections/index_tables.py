@@ -57,6 +57,13 @@ LINK_TABLES: Final = {
 }
 """Where there is one entry for each link of a kind."""
 
+RETENTION_TABLES: Final[Mapping[Kind, int]] = {
+    kinds.RETENTION_RULE: 30,
+    kinds.HOLD: 31,
+    kinds.ERASURE: 32,
+}
+"""Where the records of a rule, hold or erasure are found by its number."""
+
 EVENTS_OF: Final = {kinds.ARTIFACT: EVENTS_BY_ARTIFACT, kinds.EXECUTION: EVENTS_BY_EXECUTION}
 """The events of a node."""
 
@@ -74,7 +81,7 @@ _ID: Final = struct.Struct("<q")
 encode_id: Final[Callable[[int], bytes]] = _ID.pack
 """An id as the value of an entry."""
 
-TABLES: Final = tuple(range(1, REQUEST_IDS + 1))
+TABLES: Final = tuple(range(1, max(RETENTION_TABLES.values()) + 1))
 
 Entry: TypeAlias = tuple[int, bytes]
 """The position of a record, and the value that it adds to a table under some key."""

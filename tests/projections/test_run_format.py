@@ -78,10 +78,11 @@ def test_the_bytes_of_a_run_that_is_written_in_parts(tmp_path: Path, rows_at_onc
 
 
 def test_the_numbers_of_tables_and_the_keys_in_them() -> None:
-    assert [*index_tables.TABLES] == [*range(1, 30)]
+    assert [*index_tables.TABLES] == [*range(1, 33)]
     assert index_tables.TABLES_OF[ARTIFACT] == index_tables.EntityTables(1, 7, 10)
     assert index_tables.ARTIFACT_URIS == 19
     assert index_tables.REQUEST_IDS == 29
+    assert [*index_tables.RETENTION_TABLES.values()] == [30, 31, 32]
     found = (
         index_tables.hash64("s3://1"),
         index_tables.name_key(10, "x"),
