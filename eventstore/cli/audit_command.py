@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -11,7 +10,7 @@ from eventstore.answers import AuditAnswer
 from eventstore.cli.commands import command, output_options_without
 from eventstore.cli.paths import PathName, text_of
 from eventstore.cli.progress import progress_bar
-from eventstore.cli.results import Output, note, refuse_inside_of_store, written_file
+from eventstore.cli.results import Output, note, refuse_inside_of_store, write_durably
 from eventstore.cli.trust import trust_of, trust_options
 from eventstore.wording import counted
 
@@ -63,10 +62,7 @@ def audit_command(
         found = check_tiles(opened_source(source), trust, older, progress)
     checkpoint = found.checkpoint
     if last_file is not None:
-        with written_file(last_file, force=True) as kept:
-            kept.write(checkpoint.text.encode())
-            kept.flush()
-            os.fsync(kept.fileno())
+        write_durably(last_file, checkpoint.text)
     since = ""
     if older is not None:
         since = (

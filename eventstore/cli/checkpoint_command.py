@@ -54,10 +54,7 @@ def key_command(name: str, file: Path, witness: bool, output: Output) -> None:
     except OSError as error:
         raise translated(error, "writing", file) from None
     public = str(key.verifier_key)
-    if output.form == "text":
-        output.text(public + "\n")
-    else:
-        output.said("", KeyAnswer(name, public, str(file)))
+    output.text_or(public + "\n", KeyAnswer(name, public, str(file)))
 
 
 @command(
@@ -101,7 +98,5 @@ def checkpoint_command(
     with opened_store(directory) as opened, progress_bar("Hashing") as progress:
         store = store_as_of(opened, as_of, output)
         signed = store.checkpoint(key, previous=previous, progress=progress)
-    if output.form == "text":
-        output.text(signed.text)
-        return
-    output.said("", CheckpointAnswer(signed.signer, signed.size, signed.signed_at, signed.text))
+    answer = CheckpointAnswer(signed.signer, signed.size, signed.signed_at, signed.text)
+    output.text_or(signed.text, answer)

@@ -12,7 +12,7 @@ import click
 from eventstore.answers import CosignedAnswer
 from eventstore.cli.commands import command, output_options_without
 from eventstore.cli.paths import PathName, file_option, text_of
-from eventstore.cli.results import Output, note, refuse_inside_of_store, written_file
+from eventstore.cli.results import Output, note, refuse_inside_of_store, write_durably
 from eventstore.cli.trust import policy_of, policy_option, trust_of
 from eventstore.errors import UnavailableError
 from eventstore.log.file_lock import try_exclusive
@@ -86,13 +86,10 @@ def _cosign(
         last = Checkpoint.parse(text_of(last_file), trust) if last_file.exists() else None
         cosigned = witnessed(text_of(file), trust, key, last)
         # Kept before it is shown: what was shown once must never be forgotten.
-        with written_file(last_file, force=True) as kept:
-            kept.write(cosigned.text.encode())
-            kept.flush()
-            os.fsync(kept.fileno())
+        write_durably(last_file, cosigned.text)
     if last is None:
         note("nothing of this store was cosigned before: its history up to here is believed")
-    _show(CosignedAnswer([key.name], None, cosigned.text), output)
+    output.text_or(cosigned.text, CosignedAnswer([key.name], None, cosigned.text))
 
 
 @contextlib.contextmanager
@@ -119,11 +116,4 @@ def _add(file: Path, added_files: tuple[Path, ...], policy_file: Path, output: O
     is_met = policy.is_met(set(names))
     if not is_met:
         note(f"the policy demands more cosignatures than those of {', '.join(names)}")
-    _show(CosignedAnswer(names, is_met, text), output)
-
-
-def _show(answer: CosignedAnswer, output: Output) -> None:
-    if output.form == "text":
-        output.text(answer.text)
-    else:
-        output.said("", answer)
+    output.text_or(text, CosignedAnswer(names, is_met, text))

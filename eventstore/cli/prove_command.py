@@ -74,10 +74,7 @@ def prove_command(
         else:
             assert position is not None
             proof = store.prove(position, checkpoint, progress).to_text()
-    if output.form == "text":
-        output.text(proof)
-    else:
-        output.said("", ProofAnswer(proof))
+    output.text_or(proof, ProofAnswer(proof))
 
 
 def _check(text: str, older_file: Path | None, trust: Trust, output: Output) -> None:

@@ -141,11 +141,17 @@ class Output(Struct, frozen=True):
                 if self.grows:
                     written.flush()
 
-    def text(self, text: str, *, is_json: bool = False) -> None:
+    def text(self, text: str) -> None:
         """Write text of a form of its own, such as Graphviz's; harmless on a terminal."""
         with self.opened() as written:
-            harmless = harmless_json if is_json else shown_lines
-            written.text(harmless(text) if written.is_terminal else text)
+            written.text(shown_lines(text) if written.is_terminal else text)
+
+    def text_or(self, text: str, answer: Struct) -> None:
+        """Write text of a form of its own, or the same as a JSON object or a row."""
+        if self.form == "text":
+            self.text(text)
+        else:
+            self.said("", answer)
 
     def said(self, sentence: str, answer: Struct) -> None:
         """Write a result that is one sentence, or the same as a JSON object or a row."""
@@ -331,6 +337,14 @@ def written_file(path: Path, *, force: bool) -> Iterator[BinaryIO]:
                 unfinished.unlink()
     except OSError as error:
         raise translated(error, "writing", path) from None
+
+
+def write_durably(path: Path, text: str) -> None:
+    """Replace a file, or make it, so that it lasts when this returns; raises as `written_file`."""
+    with written_file(path, force=True) as written:
+        written.write(text.encode())
+        written.flush()
+        os.fsync(written.fileno())
 
 
 @contextmanager
