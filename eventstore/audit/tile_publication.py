@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from eventstore.audit.checkpoint import Checkpoint
+from eventstore.audit.policy import ORIGIN_PREFIX
 from eventstore.audit.tiles import (
     CHECKPOINT_NAME,
     TILE_WIDTH,
@@ -27,10 +28,10 @@ from eventstore.audit.tiles import (
     tile_path,
     tile_widths,
 )
-from eventstore.errors import DataLossError, FailedPreconditionError, UnavailableError
+from eventstore.errors import DataLossError, FailedPreconditionError
 from eventstore.log import Log, Progress, Record
 from eventstore.log.commit import records_of
-from eventstore.log.file_lock import close_locked, open_to_lock, try_exclusive
+from eventstore.log.file_lock import alone_in
 from eventstore.log.leaf import leaf_bytes, leaf_hashes
 from eventstore.log.merkle import Frontier
 from eventstore.log.os_errors import translated
@@ -39,7 +40,8 @@ from eventstore.projections.cache_file import TEMPORARY_SUFFIX, remove_abandoned
 from eventstore.wording import counted
 
 _PUBLISHED: Final = re.compile(
-    r"eventstore/(?P<store_id>[0-9a-f-]{36})\n(?P<size>[1-9][0-9]{0,18})\n"
+    rf"{ORIGIN_PREFIX}(?P<store_id>[0-9a-f-]{{36}})\n"
+    r"(?P<size>[1-9][0-9]{0,18})\n"
     r"(?P<root>[A-Za-z0-9+/]{43}=)\n"
 )
 
@@ -69,22 +71,10 @@ def publish_tiles(
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
+        with alone_in(folder, "publishing into"):
             return _published(log, checkpoint, folder, progress)
     except OSError as error:
         raise translated(error, "publishing into", folder) from None
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let no other process publish into a folder meanwhile."""
-    descriptor = open_to_lock(folder, os.O_RDONLY)
-    try:
-        if not try_exclusive(descriptor):
-            raise UnavailableError(f"another process is publishing into {folder}: retry")
-        yield
-    finally:
-        close_locked(descriptor)
 
 
 def _published(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -14,9 +11,7 @@ from eventstore.cli.commands import command, output_options_without
 from eventstore.cli.paths import PathName, file_option, text_of
 from eventstore.cli.results import Output, note, refuse_inside_of_store, write_durably
 from eventstore.cli.trust import policy_of, policy_option, trust_of
-from eventstore.errors import UnavailableError
-from eventstore.log.file_lock import try_exclusive
-from eventstore.log.os_errors import translating
+from eventstore.log.file_lock import alone_in
 
 
 @command(
@@ -82,7 +77,7 @@ def _cosign(
     key = CosigningKey.parse(text_of(witness_file))
     trust = trust_of(key_file, None)
     refuse_inside_of_store(last_file)
-    with _alone(last_file):
+    with alone_in(last_file.absolute().parent, "cosigning in"):
         last = Checkpoint.parse(text_of(last_file), trust) if last_file.exists() else None
         cosigned = witnessed(text_of(file), trust, key, last)
         # Kept before it is shown: what was shown once must never be forgotten.
@@ -90,20 +85,6 @@ def _cosign(
     if last is None:
         note("nothing of this store was cosigned before: its history up to here is believed")
     output.text_or(cosigned.text, CosignedAnswer([key.name], None, cosigned.text))
-
-
-@contextlib.contextmanager
-def _alone(last_file: Path) -> Iterator[None]:
-    """Let no other process cosign by the same file meanwhile."""
-    folder = last_file.absolute().parent
-    with translating("opening", folder):
-        descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        if not try_exclusive(descriptor):
-            raise UnavailableError(f"another process is cosigning in {folder}: retry")
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _add(file: Path, added_files: tuple[Path, ...], policy_file: Path, output: Output) -> None:

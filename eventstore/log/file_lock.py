@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import os
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 from eventstore import errors
 from eventstore.log.forking import no_fork
+from eventstore.log.os_errors import translating
 from eventstore.log.regular_file import open_regular
 
 _OPENINGS_MAX = 100
@@ -86,6 +89,22 @@ def try_shared(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path, doing: str) -> Iterator[None]:
+    """Let no other process do the same in a folder meanwhile.
+
+    Raises UnavailableError when one does.
+    """
+    with translating("opening", folder):
+        descriptor = open_to_lock(folder, os.O_RDONLY)
+    try:
+        if not try_exclusive(descriptor):
+            raise errors.UnavailableError(f"another process is {doing} {folder}: retry")
+        yield
+    finally:
+        close_locked(descriptor)
 
 
 def is_at(path: Path, *descriptors: int) -> bool:
