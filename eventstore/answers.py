@@ -232,7 +232,7 @@ class ProofAnswer(msgspec.Struct, frozen=True):
 
 
 class CosignedAnswer(msgspec.Struct, frozen=True):
-    """A checkpoint with cosignatures. Of each that the command knows, the witness's name.
+    """A checkpoint with cosignatures, and the names of the witnesses that the command knows.
 
     `is_met` says whether these are what the policy demands, where there is one.
     """

@@ -231,13 +231,8 @@ def has_cosigned(text: str, signatures: List[Tuple[str, bytes]], key: Key) -> bo
     return bool(found)
 
 
-def open_note(note: str, trust: Trust) -> str:
-    """The text of a note, once the key's signature of it is verified, or all a policy demands."""
-    return _opened(note, trust)[0]
-
-
-def _opened(note: str, trust: Trust) -> Tuple[str, str]:
-    """The text, and the name of who signed it."""
+def open_note(note: str, trust: Trust) -> Tuple[str, str]:
+    """The text and the signer's name, once the signature or all a policy demands is verified."""
     text, signatures = split_note(note)
     if not isinstance(trust, Policy):
         if not has_signed(text, signatures, trust):
@@ -328,7 +323,7 @@ _CHECKPOINT = re.compile(
 
 def open_checkpoint(note: str, trust: Trust) -> dict[str, Any]:
     """What a checkpoint states, as a dictionary, once its signatures are verified."""
-    text, signer = _opened(note, trust)
+    text, signer = open_note(note, trust)
     found = _CHECKPOINT.fullmatch(text)
     if found is None:
         raise Refused("signed, but not a checkpoint of a store")

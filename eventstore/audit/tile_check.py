@@ -46,7 +46,6 @@ class TileCheck:
 
     checkpoint: Checkpoint
     first_position: int
-    older: Checkpoint | None
 
 
 def check_tiles(
@@ -84,7 +83,7 @@ def check_tiles(
     for tile in rows.partial():
         if tile.level:
             _refuse_other_tile(source, tile)
-    return TileCheck(checkpoint, start + 1, older)
+    return TileCheck(checkpoint, start + 1)
 
 
 def _checkpoint(source: TileSource, trust: Trust) -> Checkpoint:

@@ -38,7 +38,7 @@ class Tile:
         return tile_path(str(self.level), self.index, len(self.content) // HASH_BYTES)
 
 
-def tile_path(level: str, index: int, width: int = TILE_WIDTH) -> str:
+def tile_path(level: str, index: int, width: int) -> str:
     """Where a tile lies; the level is a number or `entries`."""
     name = f"{index % 1000:03}"
     while index := index // 1000:

@@ -1,4 +1,4 @@
-"""A checkpoint's time by an authority that its signer did not choose the words of: RFC 3161.
+"""When a checkpoint was there, as an authority other than its signer says: RFC 3161.
 
 The authority signs the hash of the checkpoint as it was signed, without cosignatures, which may
 come later. It shows that the checkpoint was there by then, even once its signing key is known to
@@ -68,10 +68,7 @@ def requested(authority: str, text: str, trust: Trust, roots: bytes) -> Timestam
 def signed_part(text: str, trust: Trust) -> bytes:
     """What is timestamped: the checkpoint with its signer's signature alone, as it was signed."""
     note = Note.parse(text)
-    keys = trust.logs if isinstance(trust, Policy) else (trust,)
-    key = next((key for key in keys if key.has_signed(note)), None)
-    if key is None:
-        raise InvalidArgumentError("the note has no signature by its signer")
+    key = trust.opened(text)[1] if isinstance(trust, Policy) else trust
     signature = note.signatures_by(key.name, key.key_id)[0]
     return f"{note.text}\n{signature_line(key.name, key.key_id, signature)}".encode()
 

@@ -45,9 +45,10 @@ def publish_command(
     adds what is new; one that was interrupted goes on. The checkpoint is written last.
     """
     from eventstore.audit import Checkpoint
+    from eventstore.audit.tiles import CHECKPOINT_NAME
 
     output.check()
-    refuse_inside_of_store(folder / "checkpoint")
+    refuse_inside_of_store(folder / CHECKPOINT_NAME)
     checkpoint = Checkpoint.parse(text_of(checkpoint_file), trust_of(key_file, policy_file))
     with opened_store(directory) as store, progress_bar("Publishing") as progress:
         done = store.publish_tiles(folder, checkpoint, progress)

@@ -75,7 +75,7 @@ def raw_note(key: SigningKey, text: str) -> str:
 def is_opened(note: str) -> bool:
     """Whether both open it, which they have to agree on."""
     try:
-        found = standalone_verifier.open_note(note, STANDALONE_KEY)
+        found = standalone_verifier.open_note(note, STANDALONE_KEY)[0]
     except Refused:
         with pytest.raises(InvalidArgumentError):
             opened(note, KEY.verifier_key)

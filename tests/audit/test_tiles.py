@@ -168,7 +168,7 @@ def test_each_publication_adds_what_is_new(
         for level, index, width in tile_widths(checkpoint.size):
             names = [str(level), "entries"] if level == 0 else [str(level)]
             for name in names:
-                expected |= {tile_path(name, full) for full in range(index)}
+                expected |= {tile_path(name, full, 256) for full in range(index)}
                 if width:
                     expected.add(tile_path(name, index, width))
         assert after.keys() == expected | {"checkpoint"}

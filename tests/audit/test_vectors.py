@@ -232,7 +232,8 @@ def test_the_published_note() -> None:
     assert (secret.text(), secret.verifier_key) == (NOTE_SECRET, key)
     assert secret.signed(NOTE_TEXT) == NOTE
     assert repr(secret) == "SigningKey(name='PeterNeumann')"
-    assert standalone_verifier.open_note(NOTE, standalone_verifier.parse_key(NOTE_KEY)) == NOTE_TEXT
+    standalone_key = standalone_verifier.parse_key(NOTE_KEY)
+    assert standalone_verifier.open_note(NOTE, standalone_key)[0] == NOTE_TEXT
 
 
 def test_other_keys_signatures_are_passed_over() -> None:
