@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from msgspec.structs import replace
+
 from eventstore.errors import AbortedError, FailedPreconditionError, UnimplementedError
 from eventstore.log import Log, PositionConflictError
 from eventstore.log.forking import renew_in_children
@@ -76,9 +78,20 @@ class Engine:
         except UNREADABLE as error:
             raise unreadable_request(error) from None
 
-    def put(self, put: Callable[[Transaction, Any], Any], request: Any) -> Any:
-        """The response of `put`; its drafts become one commit, durable when this returns."""
+    def put(
+        self,
+        put: Callable[[Transaction, Any], Any],
+        request: Any,
+        *,
+        is_of_request: bool = True,
+    ) -> Any:
+        """The response of `put`; its drafts become one commit, durable when this returns.
+
+        One that is not `is_of_request` follows from another put, and does not have its request id.
+        """
         attribution = current_attribution(self, self._attribution)
+        if not is_of_request:
+            attribution = replace(attribution, request_id=None)
         with self._put_lock:
             is_built_again = False
             for conflicts in range(MAX_CONFLICTS):

@@ -78,7 +78,7 @@ class Transaction(Snapshot):
     def newest_type(self, kind: NodeKind, type_id: int) -> tuple[int, bytes] | None:
         found = self.newest(TABLES_OF[kind.type].stored, type_id)
         if found is not None:
-            self._rely_on(kind.type, type_id, found)
+            self.rely_on(kind.type, type_id, found)
         return found
 
     def note_known(self, table: int, keys: Collection[int]) -> None:
@@ -138,7 +138,7 @@ class Transaction(Snapshot):
             else:
                 self._types.clear()
             if previous is not None:
-                self._rely_on(kind, entity_id, previous)
+                self.rely_on(kind, entity_id, previous)
                 replaced = previous[0]
         self.drafts.append(Draft(kind.name, entity_id, type_id, replaced, payload))
         position = self.position + len(self.drafts)
@@ -152,7 +152,7 @@ class Transaction(Snapshot):
         position = self.position + len(self.drafts)
         add_event_entries(self.pending, payload, position, artifact_id, execution_id, key)
 
-    def _rely_on(self, kind: Kind, entity_id: int, version: tuple[int, bytes]) -> None:
+    def rely_on(self, kind: Kind, entity_id: int, version: tuple[int, bytes]) -> None:
         """Note a version that drafts take content from, if it was stored before this put."""
         position, payload = version
         if position <= self.position:

@@ -42,6 +42,9 @@ LAYERS = {
         *("answers", "errors", "late_logger", "proto", "log", "long_work", "wording"),
     },
     "store": {"errors", "proto", "log", "projections", "times", "wording"},
+    "retention": {
+        *("errors", "proto", "log", "projections", "store", "long_work", "wording"),
+    },
     "sql": {"errors", "proto", "log", "projections", "wording"},
     "lineage": {
         *("errors", "proto", "log", "projections", "store", "shown_text"),

@@ -1,0 +1,1 @@
+"""Erasure: what is planned, recorded, answered and destroyed."""

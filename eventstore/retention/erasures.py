@@ -1,0 +1,71 @@
+"""The erasures of a store, as their records say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from eventstore.log.erased import Erased, Spans
+from eventstore.log.kinds import ERASURE
+from eventstore.log.readable import read_message
+from eventstore.log.record import Position
+from eventstore.projections.index_tables import RETENTION_TABLES
+from eventstore.projections.point_index import PointIndex
+from eventstore.proto import retention_pb2 as retention
+
+_TABLE = RETENTION_TABLES[ERASURE]
+_IN_EFFECT = (retention.Erasure.REQUESTED, retention.Erasure.COMPLETED)
+
+
+class StoredErasure(msgspec.Struct, frozen=True):
+    """An erasure, and where its records are.
+
+    `requested_at` is the position of the record from which on it is in effect, None before.
+    """
+
+    number: int
+    position: Position
+    requested_at: Position | None
+    message: retention.Erasure
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether it is in effect, and what it erases may still be in files."""
+        return bool(self.message.stage == retention.Erasure.REQUESTED)
+
+    @property
+    def erased(self) -> Erased:
+        """What it erases, once it is in effect."""
+        return erased_by(self.message.ranges)
+
+
+def erasures_as_of(index: PointIndex, as_of: int) -> list[StoredErasure]:
+    """The erasures that were known at a position, by number."""
+    found = []
+    for number in index.keys(_TABLE, as_of):
+        stages = [
+            (Position(position), read_message(retention.Erasure, payload))
+            for position, payload in index.entries(_TABLE, number, as_of)
+        ]
+        began = next((position for position, said in stages if said.stage in _IN_EFFECT), None)
+        found.append(StoredErasure(number, stages[-1][0], began, stages[-1][1]))
+    return found
+
+
+def erasure_as_of(index: PointIndex, number: int, as_of: int) -> StoredErasure | None:
+    """One of them, None when there is none of this number."""
+    return next((e for e in erasures_as_of(index, as_of) if e.number == number), None)
+
+
+def in_effect(erasures: Iterable[StoredErasure]) -> list[StoredErasure]:
+    return [erasure for erasure in erasures if erasure.message.stage in _IN_EFFECT]
+
+
+def erased_by(ranges: Iterable[retention.ErasedRange]) -> Erased:
+    """The records that some ranges are of."""
+    known = list(ranges)
+    return Erased(
+        Spans.of((r.first_position, r.last_position) for r in known if r.content),
+        Spans.of((r.first_position, r.last_position) for r in known if r.who),
+    )

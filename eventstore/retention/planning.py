@@ -1,0 +1,327 @@
+"""Which records an erasure takes what of, and what it puts in their place."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
+
+from eventstore.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
+from eventstore.log import Log
+from eventstore.log.erased import Erased, Spans
+from eventstore.log.kinds import ENTITY_KINDS, NODE_KINDS, RETENTION_KINDS, Node, NodeKind
+from eventstore.log.readable import read_message
+from eventstore.projections.index_tables import STORED_TABLES, TABLES_OF
+from eventstore.proto import retention_pb2 as retention
+from eventstore.retention.erasures import StoredErasure, erasures_as_of, in_effect
+from eventstore.retention.precedence import ChosenVersion, Refusal, refusals
+from eventstore.retention.redaction import redacted, without_what_others_bear
+from eventstore.store.snapshot import Snapshot
+
+CODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9()\[\]._:/#+-]{0,99}")
+"""A basis or a ticket: it is kept for ever, and so is no place for a sentence or an address."""
+
+_END_COLUMNS: Final = {
+    "artifact_id": "artifact",
+    "execution_id": "execution",
+    "context_id": "context",
+    "parent_context_id": "context",
+}
+_NODES: Final = {kind.name: kind for kind in NODE_KINDS}
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be erased of some records, and by which right.
+
+    `content` is of nodes alone. With `redact` their content is replaced by what is left without
+    these properties or fields. `rule_position` is that of the rule by which they expired, else 0.
+    """
+
+    basis: str
+    ticket: str = ""
+    content: bool = True
+    who: bool = False
+    redact: tuple[str, ...] = ()
+    rule_position: int = 0
+
+
+class Replacement(NamedTuple):
+    """A version to be put: what is left of an erased one, or a repetition of the newest."""
+
+    kind: NodeKind
+    message: Node
+    base: tuple[int, bytes]
+    """Position and payload of the version that it was made from."""
+
+
+class PlannedRange(NamedTuple):
+    """Consecutive positions, and which of the replacements takes their place."""
+
+    first: int
+    last: int
+    content: bool
+    who: bool
+    redacted: tuple[str, ...] = ()
+    replacement: int | None = None
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """An erasure before it is recorded; without ranges nothing is left to erase."""
+
+    wanted: Wanted
+    versions: tuple[ChosenVersion, ...]
+    ranges: tuple[PlannedRange, ...]
+    replacements: tuple[Replacement, ...]
+    refused: tuple[Refusal, ...]
+
+    @property
+    def erased(self) -> Erased:
+        """The records that it erases something of."""
+        return Erased(
+            Spans.of((r.first, r.last) for r in self.ranges if r.content),
+            Spans.of((r.first, r.last) for r in self.ranges if r.who),
+        )
+
+    def erasure(self, number: int, stage: Any, first_replacement: int | None) -> retention.Erasure:
+        """It as a message; replacements are put from a position on, or not yet."""
+        made = retention.Erasure(
+            id=number,
+            stage=stage,
+            basis=self.wanted.basis,
+            ticket=self.wanted.ticket,
+            rule_position=self.wanted.rule_position,
+        )
+        for planned in self.ranges:
+            added = made.ranges.add(
+                first_position=planned.first,
+                last_position=planned.last,
+                content=planned.content,
+                who=planned.who,
+                redacted_properties=planned.redacted,
+            )
+            if planned.replacement is not None and first_replacement is not None:
+                added.replaced_by = first_replacement + planned.replacement
+        return made
+
+
+def check_wanted(wanted: Wanted) -> None:
+    """Raise InvalidArgumentError for what cannot be wanted of any record."""
+    for name, code in (("reason", wanted.basis), ("ticket", wanted.ticket)):
+        if not isinstance(code, str) or (
+            CODE.fullmatch(code) is None and (name == "reason" or code)
+        ):
+            raise InvalidArgumentError(
+                f"{name} is {code!r}: use a code such as GDPR-17(1)(b) or PRIV-214, without "
+                "spaces; it is kept for ever, so let it name nobody"
+            )
+    if any(not isinstance(name, str) or not name for name in wanted.redact):
+        raise InvalidArgumentError(
+            f"redact is {list(wanted.redact)!r}: use names of properties, or of the fields name, "
+            "uri and external_id"
+        )
+    if wanted.redact and not wanted.content:
+        raise InvalidArgumentError("redact erases content: leave content=False or redact out")
+    if not (wanted.content or wanted.who):
+        raise InvalidArgumentError("there is nothing to erase without content and who")
+
+
+def chosen_versions(
+    log: Log,
+    snapshot: Snapshot,
+    entities: Iterable[tuple[str, int]],
+    wanted: Wanted,
+    version: int | None = None,
+) -> list[ChosenVersion]:
+    """All versions of some entities, or the one at a position, of what may be wanted.
+
+    Raises InvalidArgumentError for a kind that does not have it, NotFoundError for an unknown
+    entity or version.
+    """
+    asked = dict.fromkeys(entities)
+    for kind, _ in asked:
+        _check_kind(kind, wanted)
+    links = {entity for entity in asked if entity[0] not in STORED_TABLES}
+    of_links = _links(log, snapshot.position, links) if links else {}
+    found = []
+    for kind, entity_id in asked:
+        if (kind, entity_id) in links:
+            positions, ends = of_links.get((kind, entity_id), ([], ()))
+        else:
+            entries = snapshot.entries(STORED_TABLES[kind], entity_id)
+            positions, ends = [position for position, _ in entries], ()
+        words = f"{kind.replace('_', ' ')}"
+        if not positions:
+            raise NotFoundError(f"no {words} has id {entity_id}")
+        if version is not None and version not in positions:
+            raise NotFoundError(
+                f"{words} {entity_id} has no version at position {version}: it has some at "
+                f"{', '.join(map(str, positions))}"
+            )
+        found += [
+            ChosenVersion(kind, entity_id, position, ends=ends)
+            for position in (positions if version is None else [version])
+        ]
+    return found
+
+
+def _check_kind(kind: str, wanted: Wanted) -> None:
+    if kind in {of.name for of in RETENTION_KINDS}:
+        raise InvalidArgumentError(
+            f"a record of {'an' if kind == 'erasure' else 'a'} {kind.replace('_', ' ')} is never "
+            "erased: it says what was kept and what was erased"
+        )
+    if kind not in ENTITY_KINDS:
+        raise InvalidArgumentError(
+            f"{kind!r} is no kind of entity: use one of {', '.join(ENTITY_KINDS)}"
+        )
+    if kind not in _NODES and (wanted.redact or not wanted.who):
+        what = "types are names of fields" if kind.endswith("_type") else "links are ids"
+        raise InvalidArgumentError(
+            f"{kind.replace('_', ' ')}: content is erased of artifacts, executions and contexts "
+            f"alone, since {what} that others need; who put it can be erased (who=True)"
+        )
+
+
+_Ends = tuple[tuple[str, int], ...]
+
+
+def _links(
+    log: Log, upto: int, links: set[tuple[str, int]]
+) -> dict[tuple[str, int], tuple[list[int], _Ends]]:
+    """By link the position of its record, and the nodes that it links."""
+    found: dict[tuple[str, int], tuple[list[int], _Ends]] = {}
+    for batch in log.scan(0, upto, ["position", "kind", "entity_id", *_END_COLUMNS]):
+        columns = {name: batch[name].to_pylist() for name in batch.schema.names}
+        for row, entity in enumerate(zip(columns["kind"], columns["entity_id"], strict=True)):
+            if entity in links:
+                ends = tuple(
+                    (kind, columns[name][row])
+                    for name, kind in _END_COLUMNS.items()
+                    if columns[name][row] is not None
+                )
+                found[entity] = [columns["position"][row]], ends
+    return found
+
+
+def plan(log: Log, snapshot: Snapshot, versions: Sequence[ChosenVersion], wanted: Wanted) -> Plan:
+    """What is erased of these records, which exist; what is erased already is passed over.
+
+    Raises NotFoundError when none has anything of what is to be redacted, FailedPreconditionError
+    where that cannot be.
+    """
+    known = in_effect(erasures_as_of(snapshot.index, snapshot.position))
+    before = Erased()
+    for erasure in known:
+        before = before.union(erasure.erased)
+    whole: set[int] = set()
+    replaced: dict[int, tuple[tuple[str, ...], int]] = {}
+    replacements: list[Replacement] = []
+    if wanted.redact:
+        replaced, replacements = _redactions(snapshot, versions, wanted.redact, before)
+        if not replaced:
+            _require_redacted(known, versions, wanted.redact)
+    elif wanted.content:
+        whole = {
+            v.position for v in versions if v.kind in _NODES and v.position not in before.content
+        }
+    who = (
+        {v.position for v in versions if v.position not in before.who} if wanted.who else set[int]()
+    )
+    touched = [
+        replace(
+            version,
+            content=version.position in whole or version.position in replaced,
+            who=version.position in who,
+        )
+        for version in sorted(versions, key=lambda version: version.position)
+        if version.position in whole or version.position in replaced or version.position in who
+    ]
+    return Plan(
+        wanted,
+        tuple(touched),
+        tuple(_ranges(touched, replaced)),
+        tuple(replacements),
+        tuple(refusals(log, snapshot, touched)),
+    )
+
+
+def _redactions(
+    snapshot: Snapshot, versions: Sequence[ChosenVersion], names: tuple[str, ...], before: Erased
+) -> tuple[dict[int, tuple[tuple[str, ...], int]], list[Replacement]]:
+    """By position what is redacted and the number of the replacement, and all replacements."""
+    by_entity: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for version in versions:
+        by_entity[version.kind, version.id].append(version.position)
+    replaced: dict[int, tuple[tuple[str, ...], int]] = {}
+    replacements: list[Replacement] = []
+    for (kind_name, entity_id), positions in by_entity.items():
+        kind = _NODES[kind_name]
+        stored = TABLES_OF[kind].stored
+        newest = snapshot.newest(stored, entity_id)
+        assert newest is not None
+        count = len(replacements)
+        for position in sorted(positions):
+            if position in before.content:
+                continue
+            found = snapshot.index.newest(stored, entity_id, position)
+            assert found is not None
+            left = redacted(kind, read_message(kind.message, found[1]), names)
+            if left is not None:
+                replaced[position] = (names, len(replacements))
+                left = without_what_others_bear(snapshot, kind, left)
+                replacements.append(Replacement(kind, left, found))
+        if len(replacements) == count:
+            continue
+        if newest[0] in before.content:
+            raise FailedPreconditionError(
+                f"{kind_name} {entity_id} is erased by now, so that no version of it can be put in "
+                "the place of an earlier one: erase these versions instead of redacting them"
+            )
+        if newest[0] not in replaced:
+            # What is put last is what the entity is from now on.
+            message = read_message(kind.message, newest[1])
+            replacements.append(Replacement(kind, message, newest))
+    return replaced, replacements
+
+
+def _require_redacted(
+    known: Sequence[StoredErasure], versions: Sequence[ChosenVersion], names: tuple[str, ...]
+) -> None:
+    """Raise NotFoundError for names that no version has, unless they were redacted before."""
+    positions = sorted(v.position for v in versions)
+    done = {
+        name
+        for erasure in known
+        for planned in erasure.message.ranges
+        if any(planned.first_position <= p <= planned.last_position for p in positions)
+        for name in planned.redacted_properties
+    }
+    if not done.issuperset(names):
+        asked = ", ".join(repr(name) for name in names if name not in done)
+        raise NotFoundError(f"no version has {asked}, so that there is nothing to redact")
+
+
+def _ranges(
+    versions: Iterable[ChosenVersion], replaced: Mapping[int, tuple[tuple[str, ...], int]]
+) -> list[PlannedRange]:
+    ranges: list[PlannedRange] = []
+    for version in versions:
+        position, has = version.position, (version.content, version.who)
+        last = ranges[-1] if ranges else None
+        if position in replaced:
+            names, number = replaced[position]
+            ranges.append(PlannedRange(position, position, *has, names, number))
+        elif (
+            last is not None
+            and last.last == position - 1
+            and last.replacement is None
+            and (last.content, last.who) == has
+        ):
+            ranges[-1] = last._replace(last=position)
+        else:
+            ranges.append(PlannedRange(position, position, *has))
+    return ranges
