@@ -172,6 +172,7 @@ class _CopiedTable:
         import pyarrow as pa
         import pyarrow.compute as compute
 
+        from eventstore.log.arrow_values import scalar_of
         from eventstore.projections.run_batches import int64_array
 
         first, last, layout = offsets[0], offsets[-1], self._layout
@@ -179,7 +180,7 @@ class _CopiedTable:
             raise DamagedRunError(self._file, "the entries of a table are damaged")
         found = self._file.read(layout.values + first, layout.values + last)
         self._values.update(found)
-        starts = compute.subtract(int64_array(offsets), int64_array(offsets[:1])[0])
+        starts = compute.subtract(int64_array(offsets), scalar_of(first, pa.int64()))
         buffers = [None, starts.buffers()[1], pa.py_buffer(found)]
         values = pa.Array.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
         try:

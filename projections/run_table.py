@@ -243,18 +243,14 @@ class RunTable:
         rows, numbers, layout = self.rows, self.numbers, self._layout
         view = self._checked_numbers()
         keys, positions, thirds = (view[first::numbers] for first in range(3))
+        arrays = [int64_array(keys[:rows]), int64_array(positions[:rows])]
         if self.has_inline_values:
-            offsets = _inline_offsets(rows)
-            values = pa.py_buffer(thirds[:rows].tobytes())
+            values = int64_array(thirds[:rows]).view(pa.binary(8)).cast(pa.large_binary())
         else:
             offsets = pa.py_buffer(thirds[: rows + 1].tobytes())
-            values = pa.py_buffer(self._part(layout.values, layout.end))
-        columns = [
-            int64_array(keys[:rows]),
-            int64_array(positions[:rows]),
-            pa.Array.from_buffers(pa.large_binary(), rows, [None, offsets, values]),
-        ]
-        return pa.RecordBatch.from_arrays(columns, schema=RUN_SCHEMA)
+            held = pa.py_buffer(self._part(layout.values, layout.end))
+            values = pa.Array.from_buffers(pa.large_binary(), rows, [None, offsets, held])
+        return pa.RecordBatch.from_arrays([*arrays, values], schema=RUN_SCHEMA)
 
     def keys_and_positions(self) -> tuple[memoryview, memoryview]:
         """Those of all rows, in order."""
@@ -291,15 +287,3 @@ class RunTable:
     def _part(self, start: int, end: int) -> memoryview:
         """What is at these offsets in the file."""
         return memoryview(self.content)[start - self._start : end - self._start]
-
-
-def _inline_offsets(rows: int) -> pa.Buffer:
-    """Where the values of that many rows and their end are, if each is as long as an int64."""
-    import pyarrow as pa
-    import pyarrow.compute as compute
-
-    from eventstore.log.arrow_values import scalar_of
-
-    width = scalar_of(NUMBER_BYTES, pa.int64())
-    widths = pa.repeat(width, rows + 1)
-    return compute.subtract(compute.cumulative_sum(widths), width).buffers()[1]
