@@ -100,7 +100,7 @@ class Projections:
         folder = _below(self._folder, INDEX_NAME)
         return PointIndex(self._log, folder, self._limits.index, read_only=not self.saves)
 
-    def catch_up(self, progress: Progress | None = None) -> Position:
+    def catch_up(self) -> Position:
         """Fold what the log has gained into the point index; the position that is reached."""
         self._log.refresh()
         self.refold_if_changed()
@@ -109,7 +109,7 @@ class Projections:
             with self._mutex:
                 if self.index.adopt() and self._planner is not None:
                     self._planner.forget()
-                self._fold(self.index, progress)
+                self._fold(self.index, None)
             position = self.index.position
         return position
 

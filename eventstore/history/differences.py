@@ -85,7 +85,7 @@ def lineage_difference(
     node_id: int,
     first: Position,
     second: Position,
-    max_nodes: int | None = None,
+    max_nodes: int | None,
 ) -> LineageDifference:
     """How all that a node is connected with differs as of two positions.
 

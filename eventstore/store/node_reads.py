@@ -72,7 +72,7 @@ def list_nodes(
     options: mlmd.ListOperationOptions,
     *,
     limit: int | None,
-    context_id: int | None = None,
+    context_id: int | None,
 ) -> list[Node]:
     """The nodes (of a context) that a walk through all pages gives, at most `limit`, in order.
 

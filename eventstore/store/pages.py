@@ -90,8 +90,8 @@ def listing_of(
     options: mlmd.ListOperationOptions,
     *,
     limit: int | None,
+    context_id: int | None,
     type_id: int | None = None,
-    context_id: int | None = None,
     position: Position | None = None,
     after: tuple[int, int] | None = None,
 ) -> Listing:

@@ -98,8 +98,8 @@ class RangeLookUp:
     """The node bears a value in a property from one to another; "" where there is no such end."""
 
     property: PropertyField
-    start: str = ""
-    end: str = ""
+    start: str
+    end: str
 
 
 LookUp: TypeAlias = FieldLookUp | ContextLookUp | PropertyLookUp | RangeLookUp

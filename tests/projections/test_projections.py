@@ -33,12 +33,12 @@ def test_a_new_store_has_empty_projections(tmp_path: Path) -> None:
         projections.close()
 
 
-def test_progress_is_told_of_catching_up(tmp_path: Path) -> None:
+def test_progress_is_told_of_folding(tmp_path: Path) -> None:
     projections = Projections(filled(tmp_path / "store"))
     told: list[tuple[int, int]] = []
-    projections.catch_up(lambda done, of: told.append((done, of)))
+    projections._fold(projections.index, lambda done, of: told.append((done, of)))
     assert told == [(1_500, 1_501), (1_501, 1_501)]
-    projections.catch_up(lambda done, of: told.append((done, of)))
+    projections._fold(projections.index, lambda done, of: told.append((done, of)))
     assert len(told) == 2
     projections.close()
 
