@@ -94,8 +94,9 @@ class CandidateFinder:
                 parts = self._held.nodes_bearing(listing.kind.name, asked, wanted)
                 if parts is None:
                     raise NoneFoundError(f"values of property {asked.name!r} are not held")
-                reason, count = f"held values of property {asked.name!r}", sum(map(len, parts))
+                reason = f"held values of property {asked.name!r}"
                 if isinstance(look_up, RangeLookUp):
+                    count = sum(map(len, parts))
                     if count > self._limits.sorted_max:
                         raise NoneFoundError(f"{reason}: {count:,} are too many to put in order")
                     parts = [*map(sorted, parts)]

@@ -58,7 +58,8 @@ def changes(
     to a node of one of the types or to such a type itself, by name. Raises InvalidArgumentError for
     an unknown kind.
     """
-    for kind in kinds or ():
+    kinds = ENTITY_KIND_NAMES if kinds is None else kinds
+    for kind in kinds:
         check_kind(kind)
     for commit in log.commits(after, upto):
         if actors is not None and commit.who[0] not in actors:
@@ -66,7 +67,7 @@ def changes(
         found = tuple(
             change
             for record in commit.records
-            if record.kind in (ENTITY_KIND_NAMES if kinds is None else kinds)
+            if record.kind in kinds
             for change in (entity_change(index, record),)
             if types is None or _type_name(record, change.message) in types
         )
