@@ -54,7 +54,7 @@ class CandidateLimits(msgspec.Struct, frozen=True):
     """A page by id is looked for among so many ids before it is among all."""
 
     first_share: int = 16
-    """Only if there are at least this many times as many in all."""
+    """Only if there are in all at least this many times `first_ids`."""
 
 
 class Limits(msgspec.Struct, frozen=True):

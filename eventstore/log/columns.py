@@ -108,7 +108,7 @@ def needs_derived_columns(names: Iterable[str]) -> bool:
 
 
 def with_commitments(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """A batch of ACTIVE_SCHEMA, in which nothing is erased, with the columns for what is."""
+    """A batch with the columns of commitments; they are added empty where it lacks them."""
     for field in _COMMITMENTS:
         if field.name not in batch.schema.names:
             batch = batch.append_column(field, pa.nulls(batch.num_rows, field.type))

@@ -405,7 +405,7 @@ class DirectoryLog(DirectoryReader):
             if self._sealer is None:
                 from concurrent.futures import ThreadPoolExecutor
 
-                # Here, that nothing is imported in the thread before forks wait for it.
+                # Here, so that the thread imports nothing before forks wait for it.
                 no_fork_in_libraries()
                 self._sealer = ThreadPoolExecutor(1, thread_name_prefix="eventstore-sealer")
             self._sealer.submit(work)
@@ -495,7 +495,7 @@ class DirectoryLog(DirectoryReader):
     def _seal_segment(self, segment: Segment) -> None:
         prepared, sealed = sealing.prepared(self._folder, segment, self.store_id)
         try:
-            # Open until puts go on: to give the room of a long file back takes long.
+            # Open until puts go on: giving back the room of a long file takes long.
             with opened_to_read(self._folder / segment.file):
                 self._write(lambda: self._replace_segment(segment, sealed, prepared))
         finally:

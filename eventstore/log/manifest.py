@@ -95,8 +95,9 @@ def read_manifest(directory: Path) -> Manifest:
 def stored_manifest(directory: Path) -> Manifest:
     """The manifest of a store, whoever wrote it: for a caller that compares what it says.
 
-    Raises NotFoundError when there is none, DataLossError when it is damaged, FailedPrecondition-
-    Error when a version of this package wrote it whose format this one does not read.
+    Raises NotFoundError when there is none, DataLossError when it is damaged, and
+    FailedPreconditionError when a version of this package wrote it whose format this one does not
+    read.
     """
     path = directory / MANIFEST_NAME
     try:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 ROWS_PER_GROUP = 16_384
 
 _ROWS_DERIVED = 2_048
-"""Of so many rows at once columns are derived: their values are Python objects meanwhile."""
+"""Columns are derived for so many rows at once: their values are Python objects meanwhile."""
 
 _TEMPORARY_MANIFEST = f"{MANIFEST_NAME}.*.tmp"
 
