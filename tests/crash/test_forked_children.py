@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +17,7 @@ from eventstore.log.file_lock import exclusive
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import append, draft, memory_store
 from tests.crash.locks import is_locked
+from tests.own_process import assert_runs
 
 _SECONDS_MAX = 30
 
@@ -291,11 +290,4 @@ if not child:
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
 store.close()
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program, tmp_path / "store"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert_runs(program, tmp_path / "store")

@@ -18,6 +18,7 @@ from eventstore.projections import Projections, table_writing
 from eventstore.projections.limits import Limits
 from eventstore.projections.tables import Tables
 from tests.builders import append, draft
+from tests.own_process import assert_runs
 from tests.projections.conftest import artifact_ids, database
 
 ROOT = Path(__file__).parents[2]
@@ -394,11 +395,4 @@ for _ in range(3):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
 store.close()
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program, tmp_path / "store"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert_runs(program, tmp_path / "store")
