@@ -36,9 +36,12 @@ def file_option(name: str, parameter: str, help_text: str, **others: Any) -> Cal
 
 
 def text_of(file: Path) -> str:
-    """What a small file says. Raises click.UsageError for one that is no text."""
+    """What a small file says, its lines ending as they do there.
+
+    Raises click.UsageError for one that is no text.
+    """
     try:
-        return file.read_text("utf-8")
+        return file.read_bytes().decode("utf-8")
     except UnicodeDecodeError:
         raise click.UsageError(f"{file} is no text") from None
     except OSError as error:

@@ -143,3 +143,27 @@ def test_a_policy_without_a_log_takes_the_signer_s_key() -> None:
     Path("open").write_text("quorum none\n")
     assert run("verify", "store", "--checkpoint", "c1", "--policy", "open").code == 2
     assert run("verify", "store", "--checkpoint", "c1", "--policy", "open", *BY_ANA).code == 0
+
+
+@pytest.mark.parametrize("ending", [b"\r\n", b"\r"])
+def test_lines_that_end_otherwise_are_no_note(ending: bytes) -> None:
+    """A note has no control character but newlines: both verifiers refuse what was converted."""
+    since = prove_since("c1", "c2")
+    Path("record").write_text(run("prove", "store", 1, "--checkpoint", "c1", *BY_ANA).out)
+    for name in ("c1", "record", since):
+        Path(f"{name}-converted").write_bytes(Path(name).read_bytes().replace(b"\n", ending))
+    converted = f"{since}-converted"
+    for command, alone in (
+        (("verify", "store", "--checkpoint", "c1-converted"), ["checkpoint", "c1-converted"]),
+        (("prove", "--check", "record-converted"), ["proof", "record-converted"]),
+        (("prove", "--check", converted, "--since", "c1"), ["consistency", converted, "c1"]),
+        (
+            ("prove", "--check", since, "--since", "c1-converted"),
+            ["consistency", since, "c1-converted"],
+        ),
+    ):
+        assert run(*command, *BY_ANA).code == 1
+        assert standalone_verifier.main([*alone, "ana.pub"]) == 1
+    Path("ana.pub").write_bytes(Path("ana.pub").read_bytes().replace(b"\n", ending))
+    assert run("verify", "store", "--checkpoint", "c1", *BY_ANA).code == 0
+    assert standalone_verifier.main(["checkpoint", "c1", "ana.pub"]) == 0
