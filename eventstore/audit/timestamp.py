@@ -8,6 +8,7 @@ others. This needs the package rfc3161-client.
 from __future__ import annotations
 
 import http.client
+import re
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 _TIMEOUT_SECONDS: Final = 30
 _TOKEN_BYTES_MAX: Final = 2**20
+_ACCEPTS_ANY_AUTHORITY: Final = re.compile(r"0\..*|1\.0\.[0-8]")
+"""The versions of rfc3161-client that take an authority's answer whatever the roots are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +124,20 @@ def _answer(authority: str, request: bytes) -> bytes:
 
 
 def _client() -> Any:
+    from importlib.metadata import version
+
     try:
         import rfc3161_client
+
+        installed = version("rfc3161-client")
     except ImportError as error:
-        raise FailedPreconditionError(
-            "timestamps need the package rfc3161-client: pip install 'mlmd-eventstore[timestamp]'"
-        ) from error
+        raise _lacking("rfc3161-client") from error
+    if _ACCEPTS_ANY_AUTHORITY.fullmatch(installed):
+        raise _lacking("rfc3161-client 1.0.9 or later")
     return rfc3161_client
+
+
+def _lacking(what: str) -> FailedPreconditionError:
+    return FailedPreconditionError(
+        f"timestamps need the package {what}: pip install 'mlmd-eventstore[timestamp]'"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -226,10 +228,14 @@ def test_the_command(
     assert not Path("new").exists()
 
 
+@pytest.mark.parametrize("version", [None, "0.9", "1.0.3", "1.0.8"])
 def test_without_the_package_it_is_said_what_to_install(
-    checkpoints: list[Checkpoint], monkeypatch: pytest.MonkeyPatch
+    checkpoints: list[Checkpoint], monkeypatch: pytest.MonkeyPatch, version: str | None
 ) -> None:
-    monkeypatch.setitem(sys.modules, "rfc3161_client", None)
+    """And where it is a version that accepts the answer of any authority."""
+    module = None if version is None else ModuleType("rfc3161_client")
+    monkeypatch.setitem(sys.modules, "rfc3161_client", module)
+    monkeypatch.setattr(importlib.metadata, "version", {"rfc3161-client": version}.get)
     for ask in (
         lambda: Timestamp.check(b"", checkpoints[0].text, TRUST, b""),
         lambda: requested("http://127.0.0.1:1/", checkpoints[0].text, TRUST, b""),
