@@ -60,12 +60,16 @@ oldest: .venv/developing ## Run the tests with the oldest versions of all depend
 		--editable '.[audit,lineage,server]' --group dev
 	$(BIN)/uv pip install --quiet --python .oldest/bin/python 'setuptools<81'
 	.oldest/bin/python -m pytest -n 2 --dist worksteal
+	# Timestamps need a newer cryptography than signatures.
+	$(BIN)/uv pip install --quiet --python .oldest/bin/python --resolution lowest-direct \
+		--editable '.[audit,timestamp]'
+	.oldest/bin/python -m pytest tests/audit/test_timestamps.py
 
 tfx: .venv/developing ## Run the tests with the versions that TFX 1.21 allows
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv venv --quiet --clear --seed --python $(PYTHON) .tfx
 	$(BIN)/uv pip install --quiet --python .tfx/bin/python --constraint tests/data/tfx-1.21.txt \
-		--editable '.[audit,lineage,server]' --group dev
+		--editable '.[audit,lineage,server,timestamp]' --group dev
 	.tfx/bin/python -m pytest -n 2 --dist worksteal
 
 protos: .protoc/installed ## Generate the Python code of the .proto files
