@@ -12,6 +12,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from eventstore.log import Finding
+    from eventstore.retention.scopes import Scope
 
 
 class SegmentAnswer(msgspec.Struct, frozen=True):
@@ -322,3 +323,92 @@ class DemoAnswer(msgspec.Struct, frozen=True, rename={"examples": "try"}):
     store: str
     told: list[ToldAnswer]
     examples: list[str]
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why a record may not be erased.
+
+    `number` is that of the hold or rule, `recorded_at_position` where the log says so, and `until`
+    when a lock ends.
+    """
+
+    by: Literal["hold", "lock"]
+    number: int
+    recorded_at_position: int
+    kind: str
+    id: int
+    position: int
+    basis: str
+    ticket: str
+    until: datetime | None = None
+
+    def __str__(self) -> str:
+        what = f"{self.kind.replace('_', ' ')} {self.id} at position {self.position}"
+        by = f"{'hold' if self.by == 'hold' else 'retention rule'} {self.number}"
+        said = ", ".join(filter(None, (self.basis, self.ticket)))
+        until = "" if self.until is None else f" until {self.until:%Y-%m-%d %H:%M:%S} UTC"
+        return (
+            f"{what} is {'held' if self.by == 'hold' else 'locked'} by {by}{until} "
+            f"({said + ', ' if said else ''}recorded at position {self.recorded_at_position})"
+        )
+
+
+class HoldAnswer(msgspec.Struct, frozen=True):
+    """A legal hold: `stage` is `placed`, `release proposed` (it still holds) or `released`.
+
+    `position` is of the record that says so, `placed_at` in UTC when it began.
+    """
+
+    number: int
+    stage: str
+    scope: Scope
+    basis: str
+    ticket: str
+    release_ticket: str
+    needs_approval: bool
+    placed_at: datetime
+    position: int
+
+
+class RuleAnswer(msgspec.Struct, frozen=True):
+    """A retention rule as it is now: `position` and `recorded_at` (UTC) are of its last record."""
+
+    number: int
+    scope: Scope
+    keep_at_least_seconds: int | None
+    keep_at_most_seconds: int | None
+    includes_current: bool
+    needs_approval: bool
+    basis: str
+    ticket: str
+    is_withdrawn: bool
+    recorded_at: datetime
+    position: int
+
+
+class DueVersion(msgspec.Struct, frozen=True):
+    """A version that has expired, since `due_at` (UTC), by the rule of a number."""
+
+    kind: str
+    id: int
+    position: int
+    rule: int
+    due_at: datetime
+    is_current: bool
+
+
+class PinnedNode(msgspec.Struct, frozen=True):
+    """A node whose current version has expired, and what was made of it that stays."""
+
+    kind: str
+    id: int
+    by_kind: str
+    by_id: int
+
+
+class DueAnswer(msgspec.Struct, frozen=True):
+    """What has expired: `due` would go; `refused` is held or locked; `pinned` is in use."""
+
+    due: list[DueVersion]
+    refused: list[Refusal]
+    pinned: list[PinnedNode]

@@ -70,11 +70,12 @@ class Erasure(_message.Message):
     def __init__(self, id: _Optional[int] = ..., stage: _Optional[_Union[Erasure.Stage, str]] = ..., ranges: _Optional[_Iterable[_Union[ErasedRange, _Mapping]]] = ..., basis: _Optional[str] = ..., ticket: _Optional[str] = ..., rule_position: _Optional[int] = ..., contents_erased: _Optional[int] = ..., whos_erased: _Optional[int] = ..., files: _Optional[_Iterable[_Union[ErasedFile, _Mapping]]] = ...) -> None: ...
 
 class Hold(_message.Message):
-    __slots__ = ["basis", "id", "release_ticket", "scope", "stage", "ticket"]
+    __slots__ = ["basis", "id", "needs_approval", "release_ticket", "scope", "stage", "ticket"]
     class Stage(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = []
     BASIS_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
+    NEEDS_APPROVAL_FIELD_NUMBER: _ClassVar[int]
     PLACED: Hold.Stage
     RELEASED: Hold.Stage
     RELEASE_PROPOSED: Hold.Stage
@@ -85,20 +86,22 @@ class Hold(_message.Message):
     TICKET_FIELD_NUMBER: _ClassVar[int]
     basis: str
     id: int
+    needs_approval: bool
     release_ticket: str
     scope: Scope
     stage: Hold.Stage
     ticket: str
-    def __init__(self, id: _Optional[int] = ..., scope: _Optional[_Union[Scope, _Mapping]] = ..., stage: _Optional[_Union[Hold.Stage, str]] = ..., basis: _Optional[str] = ..., ticket: _Optional[str] = ..., release_ticket: _Optional[str] = ...) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., scope: _Optional[_Union[Scope, _Mapping]] = ..., stage: _Optional[_Union[Hold.Stage, str]] = ..., basis: _Optional[str] = ..., ticket: _Optional[str] = ..., release_ticket: _Optional[str] = ..., needs_approval: bool = ...) -> None: ...
 
 class RetentionRule(_message.Message):
-    __slots__ = ["basis", "id", "includes_current", "is_withdrawn", "keep_at_least_seconds", "keep_at_most_seconds", "scope", "ticket"]
+    __slots__ = ["basis", "id", "includes_current", "is_withdrawn", "keep_at_least_seconds", "keep_at_most_seconds", "needs_approval", "scope", "ticket"]
     BASIS_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     INCLUDES_CURRENT_FIELD_NUMBER: _ClassVar[int]
     IS_WITHDRAWN_FIELD_NUMBER: _ClassVar[int]
     KEEP_AT_LEAST_SECONDS_FIELD_NUMBER: _ClassVar[int]
     KEEP_AT_MOST_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    NEEDS_APPROVAL_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     TICKET_FIELD_NUMBER: _ClassVar[int]
     basis: str
@@ -107,9 +110,10 @@ class RetentionRule(_message.Message):
     is_withdrawn: bool
     keep_at_least_seconds: int
     keep_at_most_seconds: int
+    needs_approval: bool
     scope: Scope
     ticket: str
-    def __init__(self, id: _Optional[int] = ..., scope: _Optional[_Union[Scope, _Mapping]] = ..., keep_at_least_seconds: _Optional[int] = ..., keep_at_most_seconds: _Optional[int] = ..., includes_current: bool = ..., basis: _Optional[str] = ..., ticket: _Optional[str] = ..., is_withdrawn: bool = ...) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., scope: _Optional[_Union[Scope, _Mapping]] = ..., keep_at_least_seconds: _Optional[int] = ..., keep_at_most_seconds: _Optional[int] = ..., includes_current: bool = ..., basis: _Optional[str] = ..., ticket: _Optional[str] = ..., is_withdrawn: bool = ..., needs_approval: bool = ...) -> None: ...
 
 class Scope(_message.Message):
     __slots__ = ["context_ids", "entities", "filter", "kinds", "type_ids"]

@@ -25,6 +25,7 @@ from eventstore.metadata_store.notebook_methods import NotebookMethods
 from eventstore.metadata_store.opening import open_configured, open_directory
 from eventstore.metadata_store.reader import MetadataReader
 from eventstore.metadata_store.recording_methods import RecordingMethods
+from eventstore.metadata_store.retention_methods import RetentionMethods
 from eventstore.metadata_store.source import Source, SourceMethods
 from eventstore.metadata_store.sql_methods import SqlMethods
 from eventstore.metadata_store.writer import MetadataWriter
@@ -72,6 +73,7 @@ class MetadataStore(
     HistoryMethods,
     LineageMethods,
     NotebookMethods,
+    RetentionMethods,
     SqlMethods,
 ):
     """A store of artifacts, executions, contexts and how they are connected.

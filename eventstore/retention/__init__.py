@@ -1,1 +1,1 @@
-"""Erasure: what is planned, recorded, answered and destroyed."""
+"""Erasure, retention and legal hold: what is planned, recorded, kept and destroyed."""

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from eventstore.answers import Refusal
 from eventstore.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from eventstore.log import Log
 from eventstore.log.erased import Erased, Spans
@@ -18,7 +19,7 @@ from eventstore.log.readable import read_message
 from eventstore.projections.index_tables import STORED_TABLES, TABLES_OF
 from eventstore.proto import retention_pb2 as retention
 from eventstore.retention.erasures import StoredErasure, erasures_as_of, in_effect
-from eventstore.retention.precedence import ChosenVersion, Refusal, refusals
+from eventstore.retention.precedence import ChosenVersion, refusals
 from eventstore.retention.redaction import redacted, without_what_others_bear
 from eventstore.store.snapshot import Snapshot
 

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Literal
+from itertools import chain
 
 import msgspec
 
+from eventstore.answers import Refusal
 from eventstore.errors import FailedPreconditionError
 from eventstore.log import Log
+from eventstore.log.kinds import (
+    CONTEXT,
+    ENTITY_KINDS,
+    NODE_KINDS,
+    LinkKind,
+    TypeKind,
+)
+from eventstore.log.record import LATEST
+from eventstore.projections.listing import Listing
+from eventstore.proto import retention_pb2
+from eventstore.retention.clock import trusted_now
+from eventstore.retention.downstream import Downstream
+from eventstore.retention.guards import Recorded, holds_in_force, rule_versions
+from eventstore.retention.scopes import (
+    Scope,
+    is_link_in_scope,
+    is_type_in_scope,
+    nodes_in_scope,
+    scope_of,
+)
 from eventstore.store.snapshot import Snapshot
+from eventstore.times import Microseconds, moment_of
 
+_MICROSECONDS = 1_000_000
 _NAMED_MAX = 5
 """How many refusals an error names."""
 
@@ -27,34 +51,6 @@ class ChosenVersion(msgspec.Struct, frozen=True):
     ends: tuple[tuple[str, int], ...] = ()
 
 
-class Refusal(msgspec.Struct, frozen=True):
-    """Why a record may not be erased.
-
-    `number` is that of the hold or rule, `recorded_at_position` where the log says so, and `until`
-    when a lock ends.
-    """
-
-    by: Literal["hold", "lock"]
-    number: int
-    recorded_at_position: int
-    kind: str
-    id: int
-    position: int
-    basis: str
-    ticket: str
-    until: datetime | None = None
-
-    def __str__(self) -> str:
-        what = f"{self.kind.replace('_', ' ')} {self.id} at position {self.position}"
-        by = f"{'hold' if self.by == 'hold' else 'retention rule'} {self.number}"
-        said = ", ".join(filter(None, (self.basis, self.ticket)))
-        until = "" if self.until is None else f" until {self.until:%Y-%m-%d %H:%M:%S} UTC"
-        return (
-            f"{what} is {'held' if self.by == 'hold' else 'locked'} by {by}{until} "
-            f"({said + ', ' if said else ''}recorded at position {self.recorded_at_position})"
-        )
-
-
 def refuse(refusals: Sequence[Refusal]) -> None:
     """Raise FailedPreconditionError that names what forbids an erasure, if anything does."""
     if refusals:
@@ -64,10 +60,126 @@ def refuse(refusals: Sequence[Refusal]) -> None:
         raise FailedPreconditionError(f"nothing was erased: {named}{rest}")
 
 
-def refusals(
-    log: Log,  # noqa: ARG001
-    snapshot: Snapshot,  # noqa: ARG001
-    chosen: Sequence[ChosenVersion],  # noqa: ARG001
-) -> list[Refusal]:
+def refusals(log: Log, snapshot: Snapshot, chosen: Sequence[ChosenVersion]) -> list[Refusal]:
     """What forbids the erasure of these records: one refusal a record, a hold before a lock."""
-    return []
+    if not chosen:
+        return []
+    found = {refusal.position: refusal for refusal in _locked(log, snapshot, chosen)}
+    found.update((refusal.position, refusal) for refusal in _held(snapshot, chosen))
+    return [found[position] for position in sorted(found)]
+
+
+def approval_demanded(snapshot: Snapshot, chosen: Sequence[ChosenVersion]) -> Recorded | None:
+    """The rule by which a second person has to agree to the erasure; None where none says so."""
+    for rule in rule_versions(snapshot):
+        if rule.message.needs_approval:
+            scope = scope_of(rule.message.scope)
+            among = [one for one in chosen if _is_bound(rule, one)]
+            if _in_scope(snapshot, scope, among, rule.position):
+                return rule
+    return None
+
+
+def _is_bound(rule: Recorded, chosen: ChosenVersion) -> bool:
+    """Whether a record was there in a rule's time, so that it may be in its scope."""
+    end = rule.position if rule.message.is_withdrawn else rule.replaced_at
+    return end is None or chosen.position < end
+
+
+def _locked(log: Log, snapshot: Snapshot, chosen: Sequence[ChosenVersion]) -> Iterable[Refusal]:
+    now: Microseconds | None = None
+    for rule in rule_versions(snapshot):
+        seconds = rule.message.keep_at_least_seconds
+        if not seconds:
+            continue
+        if now is None:
+            now = trusted_now(log)
+        ends = {
+            one.position: log.recorded_at(one.position) + seconds * _MICROSECONDS
+            for one in chosen
+            if _is_bound(rule, one)
+        }
+        among = [one for one in chosen if ends.get(one.position, 0) > now]
+        for one in _in_scope(snapshot, scope_of(rule.message.scope), among, rule.position):
+            until = moment_of(Microseconds(min(ends[one.position], LATEST)))
+            yield _refusal(rule, one, until)
+
+
+def _held(snapshot: Snapshot, chosen: Sequence[ChosenVersion]) -> Iterable[Refusal]:
+    holds = list(holds_in_force(snapshot))
+    if not holds:
+        return
+    nodes = _nodes_of(snapshot, chosen)
+    downstream = Downstream(snapshot, chain.from_iterable(nodes.values()))
+    for first, current in holds:
+        scope = scope_of(first.message.scope)
+        held = downstream.leading_to(
+            {
+                (kind.name, id_)
+                for kind in NODE_KINDS
+                for id_ in nodes_in_scope(
+                    snapshot, scope, kind, downstream.ids[kind.name], first.position
+                )
+            }
+        )
+        for one in chosen:
+            if not held.isdisjoint(nodes[one.position]) or _is_named(scope, one):
+                yield _refusal(current, one)
+
+
+def _nodes_of(
+    snapshot: Snapshot, chosen: Iterable[ChosenVersion]
+) -> dict[int, set[tuple[str, int]]]:
+    """By position the nodes whose hold covers the record: itself, a link's ends, a type's nodes."""
+    found: dict[int, set[tuple[str, int]]] = {}
+    for one in chosen:
+        kind = ENTITY_KINDS[one.kind]
+        if isinstance(kind, LinkKind):
+            found[one.position] = set(one.ends)
+        elif isinstance(kind, TypeKind):
+            of_type = next(node_kind for node_kind in NODE_KINDS if node_kind.type is kind)
+            listing = Listing(of_type, snapshot.position, type_id=one.id)
+            rows = snapshot.projections.planner.find(listing).rows
+            found[one.position] = {(of_type.name, node_id) for node_id, _ in rows}
+        else:
+            found[one.position] = {(one.kind, one.id)}
+    return found
+
+
+def _in_scope(
+    snapshot: Snapshot, scope: Scope, chosen: Sequence[ChosenVersion], since: int
+) -> list[ChosenVersion]:
+    """Those of the records that a scope is about."""
+    node_ids: dict[str, set[int]] = defaultdict(set)
+    for one in chosen:
+        node_ids[one.kind].add(one.id)
+    nodes = {
+        (kind.name, id_)
+        for kind in NODE_KINDS
+        for id_ in nodes_in_scope(snapshot, scope, kind, node_ids[kind.name], since)
+    }
+    return [one for one in chosen if (one.kind, one.id) in nodes or _is_named(scope, one)]
+
+
+def _is_named(scope: Scope, chosen: ChosenVersion) -> bool:
+    """Whether a scope is about a link or a type by itself."""
+    kind = ENTITY_KINDS[chosen.kind]
+    if isinstance(kind, LinkKind):
+        context_ids = {id_ for of_kind, id_ in chosen.ends if of_kind == CONTEXT.name}
+        return is_link_in_scope(scope, kind, chosen.id, context_ids)
+    return isinstance(kind, TypeKind) and is_type_in_scope(scope, kind, chosen.id)
+
+
+def _refusal(guard: Recorded, chosen: ChosenVersion, until: datetime | None = None) -> Refusal:
+    is_rule = isinstance(guard.message, retention_pb2.RetentionRule)
+    return Refusal(
+        by="lock" if is_rule else "hold",
+        number=guard.message.id,
+        recorded_at_position=guard.position,
+        kind=chosen.kind,
+        id=chosen.id,
+        position=chosen.position,
+        basis=guard.message.basis,
+        ticket=guard.message.ticket,
+        until=until,
+    )

@@ -51,6 +51,11 @@ class Engine:
         """Take a new lock: a thread of the parent may have been putting."""
         self._put_lock = threading.Lock()
 
+    @property
+    def attribution(self) -> Attribution:
+        """Whom and what this thread's puts are attributed to."""
+        return current_attribution(self, self._attribution)
+
     def ensure_system_types(self) -> None:
         """Put the system types that the store lacks, as every connect of MLMD does."""
         self.put(put_system_types, None)
@@ -89,7 +94,7 @@ class Engine:
 
         One that is not `is_of_request` follows from another put, and does not have its request id.
         """
-        attribution = current_attribution(self, self._attribution)
+        attribution = self.attribution
         if not is_of_request:
             attribution = replace(attribution, request_id=None)
         with self._put_lock:

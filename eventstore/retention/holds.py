@@ -1,0 +1,119 @@
+"""Legal holds: placed, proposed to be released, released. Each step is a record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eventstore.answers import HoldAnswer
+from eventstore.errors import FailedPreconditionError, NotFoundError
+from eventstore.log import Log
+from eventstore.log.kinds import HOLD
+from eventstore.proto import retention_pb2
+from eventstore.retention.approval import refuse_same_person
+from eventstore.retention.codes import check_code
+from eventstore.retention.guards import Recorded, all_versions, versions
+from eventstore.retention.scopes import Scope, check_scope, message_of, scope_of
+from eventstore.store import Engine
+from eventstore.store.snapshot import Snapshot
+from eventstore.store.transaction import Transaction
+from eventstore.times import moment_of
+
+_STAGES = {
+    retention_pb2.Hold.PLACED: "placed",
+    retention_pb2.Hold.RELEASE_PROPOSED: "release proposed",
+    retention_pb2.Hold.RELEASED: "released",
+}
+
+
+def place_hold(
+    engine: Engine, scope: Scope, *, basis: str, ticket: str = "", needs_approval: bool = False
+) -> int:
+    """Record a hold, in force at once; its number.
+
+    Raises InvalidArgumentError for a scope that nothing can be in, and for codes that are none.
+    """
+    check_code("basis", basis, is_required=True)
+    check_code("ticket", ticket)
+
+    def put(transaction: Transaction, _: Any) -> int:
+        check_scope(transaction, scope)
+        (number,) = transaction.next_ids(HOLD.sequence)
+        message = retention_pb2.Hold(
+            id=number,
+            scope=message_of(scope),
+            stage=retention_pb2.Hold.PLACED,
+            basis=basis,
+            ticket=ticket,
+            needs_approval=needs_approval,
+        )
+        transaction.write(HOLD, message)
+        return number
+
+    placed: int = engine.put(put, None)
+    return placed
+
+
+def release_hold(engine: Engine, number: int, *, ticket: str) -> HoldAnswer:
+    """End a hold, or propose it where a second person has to agree, who calls this again.
+
+    Raises NotFoundError for an unknown hold, FailedPreconditionError for one that was released, and
+    for whoever would approve what he proposed.
+    """
+    check_code("ticket", ticket, is_required=True)
+
+    def put(transaction: Transaction, _: Any) -> None:
+        known = _known(transaction, number)
+        current: retention_pb2.Hold = known[-1].message
+        if current.stage == retention_pb2.Hold.RELEASED:
+            raise FailedPreconditionError(
+                f"hold {number} was released before, by the record at position {known[-1].position}"
+            )
+        message = retention_pb2.Hold()
+        message.CopyFrom(current)
+        message.release_ticket = ticket
+        message.stage = retention_pb2.Hold.RELEASED
+        # As it was placed, whatever a later record says.
+        if known[0].message.needs_approval:
+            if current.stage == retention_pb2.Hold.PLACED:
+                message.stage = retention_pb2.Hold.RELEASE_PROPOSED
+            else:
+                what = f"the release of hold {number}"
+                refuse_same_person(engine, known[-1].position, what)
+                message.release_ticket = current.release_ticket
+        previous = (known[-1].position, known[-1].payload)
+        transaction.write(HOLD, message, previous=previous)
+
+    engine.put(put, None)
+    return hold(engine.log, engine.snapshot(), number)
+
+
+def hold(log: Log, snapshot: Snapshot, number: int) -> HoldAnswer:
+    """A hold as of a snapshot. Raises NotFoundError for an unknown one."""
+    return _answer(log, _known(snapshot, number))
+
+
+def holds(log: Log, snapshot: Snapshot) -> list[HoldAnswer]:
+    """All holds as of a snapshot, by number, those that were released, too."""
+    return [_answer(log, known) for known in all_versions(snapshot, HOLD)]
+
+
+def _known(snapshot: Snapshot, number: int) -> list[Recorded]:
+    known = versions(snapshot, HOLD, number)
+    if not known:
+        raise NotFoundError(f"there is no hold {number}")
+    return known
+
+
+def _answer(log: Log, known: list[Recorded]) -> HoldAnswer:
+    current: retention_pb2.Hold = known[-1].message
+    return HoldAnswer(
+        number=current.id,
+        stage=_STAGES[current.stage],
+        scope=scope_of(known[0].message.scope),
+        basis=current.basis,
+        ticket=current.ticket,
+        release_ticket=current.release_ticket,
+        needs_approval=known[0].message.needs_approval,
+        placed_at=moment_of(log.recorded_at(known[0].position)),
+        position=known[-1].position,
+    )

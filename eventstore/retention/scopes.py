@@ -1,0 +1,262 @@
+"""Which nodes, links and types a rule or a hold is about, at any moment since it was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+import msgspec
+
+from eventstore.errors import InvalidArgumentError
+from eventstore.log.kinds import (
+    CONTEXT,
+    ENTITY_KINDS,
+    NODE_KINDS,
+    Kind,
+    LinkKind,
+    NodeKind,
+    TypeKind,
+)
+from eventstore.log.readable import read_message
+from eventstore.log.record import Position
+from eventstore.projections.filter import FilterSql, compile_filter
+from eventstore.projections.index_tables import (
+    CHILDREN_BY_CONTEXT,
+    CONTEXTS_OF,
+    EVENTS_OF,
+    PARENTS_BY_CONTEXT,
+    TABLES_OF,
+    decode_id,
+)
+from eventstore.projections.listing import Listing, NodeIds
+from eventstore.proto import retention_pb2
+from eventstore.store.snapshot import Snapshot
+
+_INT64_MAX = 2**63 - 1
+
+
+class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What fits all members that are given; without any, every type, node and link.
+
+    `kinds` are of records, such as `artifact` or `event`; `type_ids` those of nodes' types;
+    `context_ids` contexts, and with them the nodes and links in them; `entities` single ones, by
+    kind and id; `filter_query` a filter of MLMD. A filter's text is kept for ever, so it should
+    name nobody.
+    """
+
+    kinds: tuple[str, ...] = ()
+    type_ids: tuple[int, ...] = ()
+    context_ids: tuple[int, ...] = ()
+    entities: tuple[tuple[str, int], ...] = ()
+    filter_query: str = ""
+
+
+def new_scope(
+    kinds: Sequence[str],
+    type_ids: Sequence[int],
+    context_ids: Sequence[int],
+    entities: Sequence[tuple[str, int]],
+    filter_query: str,
+) -> Scope:
+    """A scope of what a caller gives. Raises InvalidArgumentError for values of other types."""
+    try:
+        return msgspec.convert(
+            {
+                "kinds": _listed("kinds", kinds),
+                "type_ids": _listed("type_ids", type_ids),
+                "context_ids": _listed("context_ids", context_ids),
+                "entities": _listed("entities", entities),
+                "filter_query": filter_query,
+            },
+            Scope,
+        )
+    except msgspec.ValidationError as error:
+        raise InvalidArgumentError(f"the scope is none: {error}") from None
+
+
+def _listed(name: str, values: Sequence[object]) -> list[object]:
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise InvalidArgumentError(f"{name} is {values!r}: give a list")
+    return list(values)
+
+
+def message_of(scope: Scope) -> retention_pb2.Scope:
+    """A scope as it is recorded."""
+    return retention_pb2.Scope(
+        kinds=scope.kinds,
+        type_ids=scope.type_ids,
+        context_ids=scope.context_ids,
+        entities=[retention_pb2.Entity(kind=kind, id=id_) for kind, id_ in scope.entities],
+        filter=scope.filter_query,
+    )
+
+
+def scope_of(message: retention_pb2.Scope) -> Scope:
+    """A scope as it was recorded."""
+    return Scope(
+        kinds=tuple(message.kinds),
+        type_ids=tuple(message.type_ids),
+        context_ids=tuple(message.context_ids),
+        entities=tuple((entity.kind, entity.id) for entity in message.entities),
+        filter_query=message.filter,
+    )
+
+
+def check_scope(snapshot: Snapshot, scope: Scope) -> None:
+    """Raise InvalidArgumentError for what can hold for nothing, NotFoundError never.
+
+    A kind that there is not, an id that no entity has, a filter that fits no kind of node: whoever
+    writes one would believe something to be kept that is not.
+    """
+    for kind in (*scope.kinds, *(kind for kind, _ in scope.entities)):
+        if kind not in ENTITY_KINDS:
+            raise InvalidArgumentError(
+                f"{kind!r} is no kind of entity: use some of {', '.join(ENTITY_KINDS)}"
+            )
+    for type_id in scope.type_ids:
+        if not any(_is_stored(snapshot, kind.type, type_id) for kind in NODE_KINDS):
+            raise InvalidArgumentError(f"type_ids: there is no type with id {type_id}")
+    for context_id in scope.context_ids:
+        if not _is_stored(snapshot, CONTEXT, context_id):
+            raise InvalidArgumentError(f"context_ids: there is no context with id {context_id}")
+    for kind, entity_id in scope.entities:
+        if not _has_entity(snapshot, ENTITY_KINDS[kind], entity_id):
+            raise InvalidArgumentError(
+                f"entities: there is no {kind.replace('_', ' ')} with id {entity_id}"
+            )
+    if scope.filter_query:
+        refusal: InvalidArgumentError | None = None
+        of_kinds = [kind for kind in NODE_KINDS if not scope.kinds or kind.name in scope.kinds]
+        for node_kind in of_kinds:
+            try:
+                compile_filter(scope.filter_query, node_kind.name)
+                return
+            except InvalidArgumentError as error:
+                refusal = refusal or error
+        if refusal is not None:
+            raise refusal
+        raise InvalidArgumentError(
+            "filter_query: it finds nodes, and `kinds` names no kind of them"
+        )
+
+
+def _is_stored(snapshot: Snapshot, kind: NodeKind | TypeKind, entity_id: int) -> bool:
+    if not 0 < entity_id <= _INT64_MAX:
+        return False
+    return snapshot.newest(TABLES_OF[kind].stored, entity_id) is not None
+
+
+def _has_entity(snapshot: Snapshot, kind: Kind, entity_id: int) -> bool:
+    if isinstance(kind, (NodeKind, TypeKind)):
+        return _is_stored(snapshot, kind, entity_id)
+    return 0 < entity_id <= snapshot.index.highest_id(kind.sequence)
+
+
+def nodes_in_scope(
+    snapshot: Snapshot, scope: Scope, kind: NodeKind, node_ids: Collection[int], since: int
+) -> set[int]:
+    """Those of some nodes that the scope was about at any position from `since` to the snapshot's.
+
+    Whoever changes what a filter looks at does not get a node out of its scope.
+    """
+    if scope.kinds and kind.name not in scope.kinds:
+        return set()
+    found = set(node_ids)
+    if scope.entities:
+        found &= {id_ for of_kind, id_ in scope.entities if of_kind == kind.name}
+    if scope.context_ids:
+        contexts = set(scope.context_ids)
+        found = {id_ for id_ in found if not contexts.isdisjoint(_contexts(snapshot, kind, id_))}
+    if scope.type_ids:
+        wanted = set(scope.type_ids)
+        found = {id_ for id_ in found if _type_id(snapshot, kind, id_) in wanted}
+    if scope.filter_query and found:
+        found = _found_by_filter(snapshot, scope.filter_query, kind, found, since)
+    return found
+
+
+def is_link_in_scope(scope: Scope, kind: LinkKind, entity_id: int, context_ids: set[int]) -> bool:
+    """Whether the scope is about a link by itself; `context_ids` are those that it leads to."""
+    return (
+        (not scope.kinds or kind.name in scope.kinds)
+        and (not scope.entities or (kind.name, entity_id) in scope.entities)
+        and (not scope.context_ids or not context_ids.isdisjoint(scope.context_ids))
+        and not scope.type_ids
+        and not scope.filter_query
+    )
+
+
+def is_type_in_scope(scope: Scope, kind: TypeKind, type_id: int) -> bool:
+    """Whether the scope is about a type by itself."""
+    return (
+        (not scope.kinds or kind.name in scope.kinds)
+        and (not scope.entities or (kind.name, type_id) in scope.entities)
+        and (not scope.type_ids or type_id in scope.type_ids)
+        and not scope.context_ids
+        and not scope.filter_query
+    )
+
+
+def _contexts(snapshot: Snapshot, kind: NodeKind, node_id: int) -> Sequence[int]:
+    if kind is CONTEXT:
+        return (node_id,)
+    return snapshot.ids(CONTEXTS_OF[kind], node_id)
+
+
+def _type_id(snapshot: Snapshot, kind: NodeKind, node_id: int) -> int | None:
+    payload = snapshot.node_payload(kind, node_id)
+    return None if payload is None else int(read_message(kind.message, payload).type_id)
+
+
+def _found_by_filter(
+    snapshot: Snapshot, text: str, kind: NodeKind, node_ids: set[int], since: int
+) -> set[int]:
+    try:
+        where = compile_filter(text, kind.name)
+    except InvalidArgumentError:
+        # It is for nodes of another kind.
+        return set()
+    found: set[int] = set()
+    for position in (snapshot.position, min(since, snapshot.position)):
+        found |= _holding(snapshot, where, kind, node_ids - found, position)
+    for node_id in sorted(node_ids - found):
+        for position in _turning_points(snapshot, kind, node_id, since):
+            if _holding(snapshot, where, kind, {node_id}, position):
+                found.add(node_id)
+                break
+    return found
+
+
+def _holding(
+    snapshot: Snapshot, where: FilterSql, kind: NodeKind, node_ids: set[int], position: int
+) -> set[int]:
+    """The nodes that a filter holds for as of a position, and those it cannot be computed for."""
+    if not node_ids:
+        return set()
+    among = NodeIds(sorted(node_ids))
+    listing = Listing(kind, Position(position), among=among, where=where)
+    try:
+        return {node_id for node_id, _ in snapshot.projections.planner.find(listing).rows}
+    except InvalidArgumentError:
+        # Such as an overflow. It is not to be a way out of a hold.
+        return node_ids
+
+
+def _turning_points(snapshot: Snapshot, kind: NodeKind, node_id: int, since: int) -> Iterable[int]:
+    """The positions after `since` at which what a filter says of a node may have changed.
+
+    A filter of MLMD looks at the node, its events and contexts, and at a context's relatives.
+    """
+    positions = {position for position, _ in snapshot.entries(TABLES_OF[kind].stored, node_id)}
+    related: set[int] = set()
+    link_tables: tuple[int, ...] = (PARENTS_BY_CONTEXT, CHILDREN_BY_CONTEXT)
+    if kind is not CONTEXT:
+        link_tables = (CONTEXTS_OF[kind],)
+        positions.update(p for p, _ in snapshot.entries(EVENTS_OF[kind], node_id))
+    for table in link_tables:
+        for position, value in snapshot.entries(table, node_id):
+            positions.add(position)
+            related.add(decode_id(value))
+    for context_id in related:
+        stored = TABLES_OF[CONTEXT].stored
+        positions.update(position for position, _ in snapshot.entries(stored, context_id))
+    return sorted(position for position in positions if position > since)
