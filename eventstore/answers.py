@@ -12,7 +12,6 @@ import msgspec
 
 if TYPE_CHECKING:
     from eventstore.log import Finding
-    from eventstore.retention.scopes import Scope
 
 
 class SegmentAnswer(msgspec.Struct, frozen=True):
@@ -351,6 +350,29 @@ class Refusal(msgspec.Struct, frozen=True):
             f"{what} is {'held' if self.by == 'hold' else 'locked'} by {by}{until} "
             f"({said + ', ' if said else ''}recorded at position {self.recorded_at_position})"
         )
+
+
+class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What fits all members that are given; without any, every type, node and link.
+
+    `kinds` are of records, such as `artifact` or `event`; `type_ids` those of nodes' types;
+    `context_ids` contexts, and with them the nodes and links in them; `entities` single ones, by
+    kind and id; `filter_query` a filter of MLMD. A filter's text is kept for ever, so it should
+    name nobody.
+    """
+
+    kinds: tuple[str, ...] = ()
+    type_ids: tuple[int, ...] = ()
+    context_ids: tuple[int, ...] = ()
+    entities: tuple[tuple[str, int], ...] = ()
+    filter_query: str = ""
+
+
+class ScopeAnswer(msgspec.Struct, frozen=True):
+    """What a hold or a rule would be about: how many nodes of each kind there are now."""
+
+    scope: Scope
+    counts: dict[str, int]
 
 
 class HoldAnswer(msgspec.Struct, frozen=True):

@@ -23,7 +23,7 @@ from eventstore.cli.exit_codes import (
     EXIT_PIPE_CLOSED,
     EXIT_USAGE,
 )
-from eventstore.cli.help import Context, ErrorInLines, nearest, write_examples
+from eventstore.cli.help import CommandGroup, ErrorInLines, write_examples
 from eventstore.errors import DataLossError, StatusError
 from eventstore.shown_text import shown_text
 from eventstore.version import __version__
@@ -42,6 +42,7 @@ _COMMANDS = {
     "files": "eventstore.cli.files_command:files_command",
     "get": "eventstore.cli.get_command:get_command",
     "history": "eventstore.cli.history_command:history_command",
+    "hold": "eventstore.cli.hold_command:hold_command",
     "import": "eventstore.cli.import_command:import_command",
     "info": "eventstore.cli.info_command:info_command",
     "key": "eventstore.cli.checkpoint_command:key_command",
@@ -52,6 +53,7 @@ _COMMANDS = {
     "publish": "eventstore.cli.publish_command:publish_command",
     "rebuild": "eventstore.cli.rebuild_command:rebuild_command",
     "report": "eventstore.cli.report_command:report_command",
+    "retention": "eventstore.cli.retention_command:retention_command",
     "restore": "eventstore.cli.backup_command:restore_command",
     "run": "eventstore.cli.run_command:run_command",
     "sql": "eventstore.cli.sql_command:sql_command",
@@ -84,10 +86,8 @@ _EXAMPLES = (
 )
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(CommandGroup):
     """Imports a command's module only when it is asked for, so that each command starts fast."""
-
-    context_class = Context
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(_COMMANDS)
@@ -98,24 +98,6 @@ class _LazyGroup(click.Group):
         module, _, name = _COMMANDS[cmd_name].partition(":")
         command: click.Command = getattr(import_module(module), name)
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
-            near = nearest(args[0], list(_COMMANDS))
-            ctx.fail(f"there is no command {shown_text(args[0])!r}{near}")
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Each with the whole first sentence of its help."""
-        rows = []
-        for name in _COMMANDS:
-            command = self.get_command(ctx, name)
-            assert command is not None
-            rows.append((name, command.get_short_help_str(limit=1_000)))
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         write_examples(_EXAMPLES, formatter)

@@ -41,7 +41,7 @@ class RetentionMethods:
         it `needs_approval`. Raises InvalidArgumentError for a scope that nothing can be in, such as
         an id that no entity has, and for a `basis` or `ticket` that is no code.
 
-        >>> store.place_hold(entities=[("artifact", 7)], basis="CASE-2026-11")
+        >>> store.place_hold(entities=[("artifact", dataset.id)], basis="CASE-2026-11")
         1
         """
         from eventstore.retention.holds import place_hold

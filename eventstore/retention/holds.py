@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from eventstore.answers import HoldAnswer
+from eventstore.answers import HoldAnswer, Scope
 from eventstore.errors import FailedPreconditionError, NotFoundError
 from eventstore.log import Log
 from eventstore.log.kinds import HOLD
@@ -12,7 +12,7 @@ from eventstore.proto import retention_pb2
 from eventstore.retention.approval import refuse_same_person
 from eventstore.retention.codes import check_code
 from eventstore.retention.guards import Recorded, all_versions, versions
-from eventstore.retention.scopes import Scope, check_scope, message_of, scope_of
+from eventstore.retention.scopes import check_scope, message_of, scope_of
 from eventstore.store import Engine
 from eventstore.store.snapshot import Snapshot
 from eventstore.store.transaction import Transaction

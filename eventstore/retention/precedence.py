@@ -9,7 +9,7 @@ from itertools import chain
 
 import msgspec
 
-from eventstore.answers import Refusal
+from eventstore.answers import Refusal, Scope
 from eventstore.errors import FailedPreconditionError
 from eventstore.log import Log
 from eventstore.log.kinds import (
@@ -26,7 +26,6 @@ from eventstore.retention.clock import trusted_now
 from eventstore.retention.downstream import Downstream
 from eventstore.retention.guards import Recorded, holds_in_force, rule_versions
 from eventstore.retention.scopes import (
-    Scope,
     is_link_in_scope,
     is_type_in_scope,
     nodes_in_scope,

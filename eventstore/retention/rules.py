@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from eventstore.answers import RuleAnswer
+from eventstore.answers import RuleAnswer, Scope
 from eventstore.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from eventstore.log import Log
 from eventstore.log.kinds import RETENTION_RULE
 from eventstore.proto import retention_pb2
 from eventstore.retention.codes import check_code
 from eventstore.retention.guards import Recorded, all_versions, versions
-from eventstore.retention.scopes import Scope, check_scope, message_of, scope_of
+from eventstore.retention.scopes import check_scope, message_of, scope_of
 from eventstore.store import Engine
 from eventstore.store.snapshot import Snapshot
 from eventstore.store.transaction import Transaction

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
+from eventstore.answers import Scope
 from eventstore.errors import InvalidArgumentError
 from eventstore.log.kinds import (
     CONTEXT,
@@ -32,22 +33,6 @@ from eventstore.proto import retention_pb2
 from eventstore.store.snapshot import Snapshot
 
 _INT64_MAX = 2**63 - 1
-
-
-class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What fits all members that are given; without any, every type, node and link.
-
-    `kinds` are of records, such as `artifact` or `event`; `type_ids` those of nodes' types;
-    `context_ids` contexts, and with them the nodes and links in them; `entities` single ones, by
-    kind and id; `filter_query` a filter of MLMD. A filter's text is kept for ever, so it should
-    name nobody.
-    """
-
-    kinds: tuple[str, ...] = ()
-    type_ids: tuple[int, ...] = ()
-    context_ids: tuple[int, ...] = ()
-    entities: tuple[tuple[str, int], ...] = ()
-    filter_query: str = ""
 
 
 def new_scope(
@@ -172,6 +157,23 @@ def nodes_in_scope(
     if scope.filter_query and found:
         found = _found_by_filter(snapshot, scope.filter_query, kind, found, since)
     return found
+
+
+def count_nodes(snapshot: Snapshot, scope: Scope) -> dict[str, int]:
+    """How many nodes of each kind the scope is about now. Raises what `check_scope` does."""
+    check_scope(snapshot, scope)
+    return {
+        kind.name: len(
+            nodes_in_scope(
+                snapshot,
+                scope,
+                kind,
+                set(snapshot.index.keys(TABLES_OF[kind].stored, snapshot.position)),
+                snapshot.position,
+            )
+        )
+        for kind in NODE_KINDS
+    }
 
 
 def is_link_in_scope(scope: Scope, kind: LinkKind, entity_id: int, context_ids: set[int]) -> bool:

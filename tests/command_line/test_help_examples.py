@@ -11,7 +11,7 @@ import click
 import pytest
 
 import eventstore
-from eventstore.cli.help import Command
+from eventstore.cli.help import Command, CommandGroup
 from eventstore.cli.main import _COMMANDS, _EXAMPLES, cli
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.command_line.runner import run
@@ -34,9 +34,11 @@ def examples() -> Iterator[str]:
     context = click.Context(cli)
     for name in _COMMANDS:
         command = cli.get_command(context, name)
-        assert isinstance(command, Command)
-        assert command.examples, name
-        yield from command.examples
+        several = command.commands.values() if isinstance(command, CommandGroup) else [command]
+        for one in several:
+            assert isinstance(one, Command)
+            assert one.examples, name
+            yield from one.examples
     yield from _EXAMPLES
 
 
@@ -55,6 +57,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with eventstore.open("my-store") as store:
             model = store.get_artifact_type("Model").id
             store.put_artifacts([mlmd.Artifact(type_id=model, name="churn")])
+            store.place_hold(entities=[("artifact", 7)], basis="CASE-1")
+            for _ in range(2):
+                store.put_retention_rule(needs_approval=True, basis="FOUR-EYES")
         Path("ana.pub").write_text(run("key", "ana@example.com", "ana.key").out)
         signed = run("checkpoint", "my-store", "--key", "ana.key").out
         for name in ("2026-11-20.checkpoint", "new.checkpoint", "old", "signed"):

@@ -61,6 +61,23 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "missing-store": ("info", "missing"),
     "help": ("--help",),
     **{f"help-{name}": (name, "--help") for name in _COMMANDS},
+    **{f"help-hold-{name}": ("hold", name, "--help") for name in ("place", "release", "list")},
+    **{
+        f"help-retention-{name}": ("retention", name, "--help")
+        for name in ("rule", "withdraw", "list")
+    },
+    "hold-list": ("hold", "list", "models"),
+    "hold-place": (
+        "hold",
+        "place",
+        "models",
+        "--entity",
+        "artifact:7",
+        "--basis",
+        "C",
+        "--dry-run",
+    ),
+    "retention-list": ("retention", "list", "models"),
 }
 # What differs from run to run, and what is shown in its place, at the same length.
 CHANGING = (

@@ -54,6 +54,9 @@ LAYERS = {
         *("errors", "proto", "log", "projections", "store", "lineage", "plain_json"),
         *("plain_values", "repr_html", "times"),
     },
+    "retention": {
+        *("answers", "errors", "proto", "log", "projections", "store", "history", "times"),
+    },
     "audit": {"errors", "log", "projections", "plain_json", "times", "wording"},
     "report": {
         *("errors", "proto", "log", "projections", "store", "lineage", "history", "audit"),
@@ -67,7 +70,7 @@ LAYERS = {
     "metadata_store": {
         *("errors", "proto", "log", "projections", "store", "lineage", "history", "audit"),
         *("report", "recording", "notebook", "long_work", "moments", "pandas_frames", "sql"),
-        *("answers", "late_logger", "plain_json", "repr_html", "times"),
+        *("answers", "late_logger", "plain_json", "repr_html", "retention", "times"),
     },
     "importing": {"errors", "proto", "log", "long_work", "wording"},
 }

@@ -287,3 +287,24 @@ def test_a_rule_that_makes_no_sense_is_refused(shop: Shop, rule: dict[str, Any],
         shop.store.put_retention_rule(**rule, basis="X")
     with pytest.raises(errors.InvalidArgumentError, match="basis is ''"):
         shop.store.put_retention_rule(keep_at_least=DAY, basis="")
+
+
+@pytest.mark.parametrize("seal", [False, True])
+def test_holds_and_rules_are_records_like_others(shop: Shop, tmp_path: Path, seal: bool) -> None:
+    store = shop.store
+    hold = store.place_hold(entities=[("artifact", shop.data)], basis="CASE-1")
+    rule = store.put_retention_rule(keep_at_least=DAY, basis="AI-ACT-18")
+    before = store.log_position()
+    store.release_hold(hold, ticket="T-1")
+    store.withdraw_retention_rule(rule, ticket="T-2")
+    if seal:
+        store.seal()
+    assert store.verify().ok
+    answers = store.holds(), store.retention_rules()
+    store.close()
+    with eventstore.open(tmp_path / "store") as again:
+        assert (again.holds(), again.retention_rules()) == answers
+        again.rebuild()
+        assert (again.holds(), again.retention_rules()) == answers
+        assert [a.name for a in again.as_of(before).get_artifacts_by_id([shop.data])] == ["data"]
+        assert again.verify().ok

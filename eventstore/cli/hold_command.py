@@ -1,0 +1,152 @@
+"""`eventstore hold`: legal holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from eventstore.answers import HoldAnswer, ScopeAnswer
+from eventstore.cli.commands import command, output_options_without, store_argument
+from eventstore.cli.help import CommandGroup
+from eventstore.cli.results import Grid, Output
+from eventstore.cli.scope_options import (
+    actor_option,
+    basis_option,
+    scope_in_words,
+    scope_options,
+    store_to_change,
+    ticket_option,
+)
+from eventstore.cli.stores import opened_store
+from eventstore.wording import counted
+
+_COLUMNS = ("number", "stage", "placed_at", "scope", "basis", "ticket", "release_ticket")
+
+
+@click.group("hold", cls=CommandGroup)
+def hold_command() -> None:
+    """Keep what a court wants, whatever else asks for its erasure.
+
+    A hold covers what its options find, now and as new records come, all that is upstream of it,
+    its links and types. It outranks locks, requests for erasure and expiry, and ends by a record.
+    """
+
+
+@command(
+    "place",
+    examples=(
+        "eventstore hold place my-store --entity artifact:7 --basis CASE-2026-11",
+        "eventstore hold place my-store --context 3 --basis CASE-2026-11 --needs-approval",
+        """eventstore hold place my-store --filter "type = 'Model'" --basis CASE-1 --dry-run""",
+    ),
+)
+@store_argument
+@scope_options
+@basis_option
+@ticket_option(required=False)
+@click.option("--needs-approval", is_flag=True, help="To release it takes a second person.")
+@actor_option
+@click.option("--dry-run", is_flag=True, help="Only count the nodes that are in scope now.")
+@output_options_without("full", "local")
+def place_command(
+    directory: Path,
+    basis: str,
+    ticket: str,
+    needs_approval: bool,
+    actor: str | None,
+    dry_run: bool,
+    output: Output,
+    **scope: Any,
+) -> None:
+    """Place a hold. Options that narrow it down have to fit together; without any it is of all."""
+    from eventstore.retention.holds import hold
+
+    output.check()
+    if dry_run:
+        show_scope(directory, scope, output)
+        return
+    with store_to_change(directory, actor) as store:
+        number = store.place_hold(
+            **scope, basis=basis, ticket=ticket, needs_approval=needs_approval
+        )
+        placed = hold(store._engine.log, store._engine.snapshot(), number)
+    output.said(f"Hold {number} is in force on {directory}", placed)
+
+
+@command(
+    "release",
+    examples=(
+        "eventstore hold release my-store 1 --ticket CASE-2026-11-END",
+        "eventstore hold release my-store 1 --ticket CASE-2026-11-END --actor bo",
+    ),
+)
+@store_argument
+@click.argument("number", type=int)
+@ticket_option(required=True)
+@actor_option
+@click.option("--dry-run", is_flag=True, help="Only say how it stands.")
+@output_options_without("full", "local")
+def release_command(
+    directory: Path, number: int, ticket: str, actor: str | None, dry_run: bool, output: Output
+) -> None:
+    """End a hold, or propose its end where a second person has to agree, who runs this again."""
+    from eventstore.retention.holds import hold
+
+    output.check()
+    if dry_run:
+        with opened_store(directory) as store:
+            found = hold(store._engine.log, store._engine.snapshot(), number)
+        output.said(_in_words(found), found)
+        return
+    with store_to_change(directory, actor) as store:
+        found = store.release_hold(number, ticket=ticket)
+    output.said(_in_words(found), found)
+
+
+@command("list", examples=("eventstore hold list my-store", "eventstore hold list my-store --json"))
+@store_argument
+@output_options_without()
+def list_command(directory: Path, output: Output) -> None:
+    """List all holds, those that were released, too."""
+    with opened_store(directory) as store:
+        found = store.holds()
+    rows = [
+        (
+            h.number,
+            h.stage,
+            h.placed_at,
+            scope_in_words(h.scope),
+            h.basis,
+            h.ticket,
+            h.release_ticket,
+        )
+        for h in found
+    ]
+    output.grid(Grid(_COLUMNS, rows, f"Holds of {directory}"), objects=lambda: found)
+
+
+def show_scope(directory: Path, scope: dict[str, Any], output: Output) -> None:
+    """Count what options find now."""
+    from eventstore.retention.scopes import count_nodes, new_scope
+
+    asked = new_scope(**scope)
+    with opened_store(directory) as store:
+        counts = count_nodes(store._engine.snapshot(), asked)
+    words = ", ".join(counted(count, kind) for kind, count in counts.items())
+    output.said(
+        f"{scope_in_words(asked)}: {words} now; nothing was recorded", ScopeAnswer(asked, counts)
+    )
+
+
+def _in_words(found: HoldAnswer) -> str:
+    if found.stage == "placed":
+        return f"Hold {found.number} is in force"
+    if found.stage == "released":
+        return f"Hold {found.number} is released"
+    return f"The release of hold {found.number} is proposed: somebody else has to approve it"
+
+
+for _command in (place_command, release_command, list_command):
+    hold_command.add_command(_command)

@@ -1,0 +1,156 @@
+"""`eventstore retention`: how long records are kept, and what has expired."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from eventstore.answers import RuleAnswer
+from eventstore.cli.commands import command, output_options_without, store_argument
+from eventstore.cli.help import CommandGroup
+from eventstore.cli.hold_command import show_scope
+from eventstore.cli.results import Grid, Output
+from eventstore.cli.scope_options import (
+    Span,
+    actor_option,
+    basis_option,
+    scope_in_words,
+    scope_options,
+    store_to_change,
+    ticket_option,
+)
+from eventstore.cli.stores import opened_store
+
+_COLUMNS = ("number", "keep_at_least", "keep_at_most", "scope", "says", "basis", "ticket")
+
+
+@click.group("retention", cls=CommandGroup)
+def retention_command() -> None:
+    """Keep records at least, and at most, as long as rules say."""
+
+
+@command(
+    "rule",
+    examples=(
+        "eventstore retention rule my-store --kind artifact --keep-at-least 10y --basis AI-ACT-18",
+        "eventstore retention rule my-store --context 3 --keep-at-most 90d --basis POLICY-7",
+        "eventstore retention rule my-store --needs-approval --basis FOUR-EYES",
+    ),
+)
+@store_argument
+@scope_options
+@click.option("--keep-at-least", type=Span(), help="Nothing younger can be erased: 10y, 90d, 12h.")
+@click.option("--keep-at-most", type=Span(), help="A version expires so long after the next one.")
+@click.option(
+    "--includes-current", is_flag=True, help="Current versions expire, too, when they are so old."
+)
+@click.option("--needs-approval", is_flag=True, help="To erase these takes a second person.")
+@basis_option
+@ticket_option(required=False)
+@click.option("--number", type=int, help="The rule whose place this one takes.")
+@actor_option
+@click.option("--dry-run", is_flag=True, help="Only count the nodes that are in scope now.")
+@output_options_without("full", "local")
+def rule_command(
+    directory: Path,
+    keep_at_least: timedelta | None,
+    keep_at_most: timedelta | None,
+    includes_current: bool,
+    needs_approval: bool,
+    basis: str,
+    ticket: str,
+    number: int | None,
+    actor: str | None,
+    dry_run: bool,
+    output: Output,
+    **scope: Any,
+) -> None:
+    """Record a rule. What it locks stays locked, even if it is replaced or withdrawn."""
+    from eventstore.retention.rules import rule
+
+    output.check()
+    if dry_run:
+        show_scope(directory, scope, output)
+        return
+    with store_to_change(directory, actor) as store:
+        recorded = store.put_retention_rule(
+            **scope,
+            keep_at_least=keep_at_least,
+            keep_at_most=keep_at_most,
+            includes_current=includes_current,
+            needs_approval=needs_approval,
+            basis=basis,
+            ticket=ticket,
+            number=number,
+        )
+        answer = rule(store._engine.log, store._engine.snapshot(), recorded)
+    output.said(f"Retention rule {recorded} is in force on {directory}", answer)
+
+
+@command(
+    "withdraw",
+    examples=("eventstore retention withdraw my-store 2 --ticket POLICY-7-END",),
+)
+@store_argument
+@click.argument("number", type=int)
+@ticket_option(required=True)
+@actor_option
+@click.option("--dry-run", is_flag=True, help="Only show the rule.")
+@output_options_without("full", "local")
+def withdraw_command(
+    directory: Path, number: int, ticket: str, actor: str | None, dry_run: bool, output: Output
+) -> None:
+    """End a rule: nothing expires by it any more, and what comes later is not locked by it."""
+    from eventstore.retention.rules import rule
+
+    output.check()
+    if dry_run:
+        with opened_store(directory) as store:
+            found = rule(store._engine.log, store._engine.snapshot(), number)
+        output.said(f"Retention rule {number} {_says(found)} {scope_in_words(found.scope)}", found)
+        return
+    with store_to_change(directory, actor) as store:
+        found = store.withdraw_retention_rule(number, ticket=ticket)
+    output.said(f"Retention rule {number} is withdrawn; what it has locked stays locked", found)
+
+
+@command("list", examples=("eventstore retention list my-store",))
+@store_argument
+@output_options_without()
+def list_command(directory: Path, output: Output) -> None:
+    """List all rules, those that were withdrawn, too."""
+    with opened_store(directory) as store:
+        found = store.retention_rules()
+    rows = [
+        (
+            r.number,
+            _span(r.keep_at_least_seconds),
+            _span(r.keep_at_most_seconds),
+            scope_in_words(r.scope),
+            _says(r),
+            r.basis,
+            r.ticket,
+        )
+        for r in found
+    ]
+    output.grid(Grid(_COLUMNS, rows, f"Retention rules of {directory}"), objects=lambda: found)
+
+
+def _says(rule: RuleAnswer) -> str:
+    said = ["is withdrawn" if rule.is_withdrawn else "is in force"]
+    if rule.includes_current:
+        said.append("includes current versions")
+    if rule.needs_approval:
+        said.append("asks for a second person")
+    return ", ".join(said)
+
+
+def _span(seconds: int | None) -> str | None:
+    return None if seconds is None else str(timedelta(seconds=seconds)).removesuffix(", 0:00:00")
+
+
+for _command in (rule_command, withdraw_command, list_command):
+    retention_command.add_command(_command)

@@ -1,0 +1,116 @@
+"""What expires by the rules, and what keeps some of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+import eventstore
+from eventstore.metadata_store.metadata_store import MetadataStore
+from eventstore.times import Microseconds
+from tests.retention.test_precedence import DAY, Shop
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    with eventstore.open(tmp_path / "store", actor="ana") as store:
+        yield Shop(store)
+
+
+@pytest.fixture
+def days_later(monkeypatch: pytest.MonkeyPatch, shop: Shop) -> dict[str, timedelta]:
+    """What is added to the time of the newest record, as the time that expiry goes by."""
+    later = {"by": timedelta(0)}
+    log = shop.store._engine.log
+
+    def now(_: object) -> Microseconds:
+        return Microseconds(log.recorded_at(log.position) + later["by"] // _MICROSECOND)
+
+    for module in ("expiry", "precedence"):
+        monkeypatch.setattr(f"eventstore.retention.{module}.trusted_now", now)
+    return later
+
+
+def _rename(store: MetadataStore, artifact_id: int, uri: str) -> int:
+    """Put another version; the position of the one before."""
+    before = store.history("artifact", artifact_id)[-1].position
+    (artifact,) = store.get_artifacts_by_id([artifact_id])
+    artifact.uri = uri
+    store.put_artifacts([artifact])
+    return before
+
+
+def _due(store: MetadataStore) -> list[tuple[str, int, bool]]:
+    return [(due.kind, due.position, due.is_current) for due in store.expired().due]
+
+
+def test_superseded_versions_expire_and_current_ones_stay(
+    shop: Shop, days_later: dict[str, timedelta]
+) -> None:
+    store = shop.store
+    store.put_retention_rule(kinds=["artifact"], keep_at_most=2 * DAY, basis="POLICY-1")
+    first = _rename(store, shop.data, "a")
+    assert _due(store) == []
+    days_later["by"] = 2 * DAY - _MICROSECOND
+    assert _due(store) == []
+    days_later["by"] = 2 * DAY
+    assert _due(store) == [("artifact", first, False)]
+    assert [due.rule for due in store.expired().due] == [1]
+    days_later["by"] = 1_000 * DAY
+    assert _due(store) == [("artifact", first, False)]
+
+
+def test_a_withdrawn_rule_expires_nothing(shop: Shop, days_later: dict[str, timedelta]) -> None:
+    rule = shop.store.put_retention_rule(keep_at_most=DAY, basis="POLICY-1")
+    _rename(shop.store, shop.data, "a")
+    days_later["by"] = 9 * DAY
+    assert _due(shop.store)
+    shop.store.withdraw_retention_rule(rule, ticket="T-1")
+    assert _due(shop.store) == []
+
+
+def test_current_versions_expire_by_a_rule_that_says_so_unless_they_are_in_use(
+    shop: Shop, days_later: dict[str, timedelta]
+) -> None:
+    store = shop.store
+    store.put_retention_rule(
+        kinds=["artifact"], keep_at_most=DAY, includes_current=True, basis="POLICY-1"
+    )
+    days_later["by"] = 9 * DAY
+    found = store.expired()
+    # What executions that stay have read is in use; a report that nobody read is not.
+    assert {due.id for due in found.due} == {shop.report, shop.unused}
+    assert [(pin.kind, pin.id, pin.by_kind, pin.by_id) for pin in found.pinned] == [
+        ("artifact", shop.data, "execution", shop.train),
+        ("artifact", shop.model, "execution", shop.serve),
+    ]
+    store.put_retention_rule(
+        kinds=["execution"], keep_at_most=DAY, includes_current=True, basis="POLICY-1"
+    )
+    found = store.expired()
+    assert found.pinned == []
+    assert {(due.kind, due.id) for due in found.due} == {
+        *(("artifact", id_) for id_ in (shop.data, shop.model, shop.report, shop.unused)),
+        *(("execution", id_) for id_ in (shop.train, shop.serve)),
+    }
+
+
+def test_what_is_held_or_locked_does_not_go(shop: Shop, days_later: dict[str, timedelta]) -> None:
+    store = shop.store
+    store.put_retention_rule(kinds=["artifact"], keep_at_most=DAY, basis="POLICY-1")
+    data, unused = _rename(store, shop.data, "a"), _rename(store, shop.unused, "a")
+    store.place_hold(entities=[("artifact", shop.model)], basis="CASE-1")
+    days_later["by"] = 9 * DAY
+    found = store.expired()
+    assert [(due.id, due.position) for due in found.due] == [(shop.unused, unused)]
+    assert [(one.position, one.by_kind) for one in found.refused] == [(data, "hold")]
+    store.put_retention_rule(
+        entities=[("artifact", shop.unused)], keep_at_least=90 * DAY, basis="AI-ACT-18"
+    )
+    assert {one.by_kind for one in store.expired().refused} == {"hold", "retention_rule"}
+    assert _due(store) == []
