@@ -14,7 +14,8 @@ from eventstore.projections.index_tables import EVENTS_OF, TABLES_OF
 from eventstore.projections.lineage import INPUTS
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.retention.clock import trusted_now
-from eventstore.retention.guards import Recorded, all_versions, erased_by_now
+from eventstore.retention.erasures import erasures_as_of, in_effect
+from eventstore.retention.guards import Recorded, all_versions
 from eventstore.retention.precedence import ChosenVersion, refusals
 from eventstore.retention.scopes import nodes_in_scope, scope_of
 from eventstore.store.snapshot import Snapshot
@@ -41,7 +42,7 @@ def due(log: Log, snapshot: Snapshot) -> DueAnswer:
     made of it, unless that goes, too.
     """
     found: dict[int, _Expired] = {}
-    now, erased = trusted_now(log), erased_by_now(snapshot)
+    now, erased = trusted_now(log), _erased(snapshot)
     for rule in _rules(snapshot):
         for expired in _expired(log, snapshot, rule, now, erased):
             known = found.get(expired.version.position)
@@ -62,6 +63,13 @@ def due(log: Log, snapshot: Snapshot) -> DueAnswer:
         refused,
         pinned,
     )
+
+
+def _erased(snapshot: Snapshot) -> Erased:
+    found = Erased()
+    for erasure in in_effect(erasures_as_of(snapshot.index, snapshot.position)):
+        found = found.union(erasure.erased)
+    return found
 
 
 def _node(version: ChosenVersion) -> Node:

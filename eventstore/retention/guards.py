@@ -7,8 +7,7 @@ from typing import Any
 
 import msgspec
 
-from eventstore.log.erased import Erased, Spans
-from eventstore.log.kinds import ERASURE, HOLD, RETENTION_RULE, RetentionKind
+from eventstore.log.kinds import HOLD, RETENTION_RULE, RetentionKind
 from eventstore.projections.index_tables import RETENTION_TABLES
 from eventstore.proto import retention_pb2
 from eventstore.store.snapshot import Snapshot
@@ -53,21 +52,3 @@ def holds_in_force(snapshot: Snapshot) -> Iterator[tuple[Recorded, Recorded]]:
     for of_hold in all_versions(snapshot, HOLD):
         if of_hold[-1].message.stage != retention_pb2.Hold.RELEASED:
             yield of_hold[0], of_hold[-1]
-
-
-def erased_by_now(snapshot: Snapshot) -> Erased:
-    """What the erasures that are in effect are of."""
-    found = Erased()
-    for of_erasure in all_versions(snapshot, ERASURE):
-        if of_erasure[-1].message.stage in _IN_EFFECT:
-            ranges = of_erasure[-1].message.ranges
-            found = found.union(
-                Erased(
-                    Spans.of((r.first_position, r.last_position) for r in ranges if r.content),
-                    Spans.of((r.first_position, r.last_position) for r in ranges if r.who),
-                )
-            )
-    return found
-
-
-_IN_EFFECT = (retention_pb2.Erasure.REQUESTED, retention_pb2.Erasure.COMPLETED)

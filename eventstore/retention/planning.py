@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -18,13 +17,11 @@ from eventstore.log.kinds import ENTITY_KINDS, NODE_KINDS, RETENTION_KINDS, Node
 from eventstore.log.readable import read_message
 from eventstore.projections.index_tables import STORED_TABLES, TABLES_OF
 from eventstore.proto import retention_pb2 as retention
+from eventstore.retention.codes import check_code
 from eventstore.retention.erasures import StoredErasure, erasures_as_of, in_effect
 from eventstore.retention.precedence import ChosenVersion, refusals
 from eventstore.retention.redaction import redacted, without_what_others_bear
 from eventstore.store.snapshot import Snapshot
-
-CODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9()\[\]._:/#+-]{0,99}")
-"""A basis or a ticket: it is kept for ever, and so is no place for a sentence or an address."""
 
 _END_COLUMNS: Final = {
     "artifact_id": "artifact",
@@ -111,14 +108,8 @@ class Plan(msgspec.Struct, frozen=True):
 
 def check_wanted(wanted: Wanted) -> None:
     """Raise InvalidArgumentError for what cannot be wanted of any record."""
-    for name, code in (("reason", wanted.basis), ("ticket", wanted.ticket)):
-        if not isinstance(code, str) or (
-            CODE.fullmatch(code) is None and (name == "reason" or code)
-        ):
-            raise InvalidArgumentError(
-                f"{name} is {code!r}: use a code such as GDPR-17(1)(b) or PRIV-214, without "
-                "spaces; it is kept for ever, so let it name nobody"
-            )
+    check_code("reason", wanted.basis, is_required=True)
+    check_code("ticket", wanted.ticket)
     if any(not isinstance(name, str) or not name for name in wanted.redact):
         raise InvalidArgumentError(
             f"redact is {list(wanted.redact)!r}: use names of properties, or of the fields name, "

@@ -42,9 +42,6 @@ LAYERS = {
         *("answers", "errors", "late_logger", "proto", "log", "long_work", "wording"),
     },
     "store": {"errors", "proto", "log", "projections", "times", "wording"},
-    "retention": {
-        *("errors", "proto", "log", "projections", "store", "long_work", "wording"),
-    },
     "sql": {"errors", "proto", "log", "projections", "wording"},
     "lineage": {
         *("errors", "proto", "log", "projections", "store", "shown_text"),
@@ -56,6 +53,7 @@ LAYERS = {
     },
     "retention": {
         *("answers", "errors", "proto", "log", "projections", "store", "history", "times"),
+        *("long_work", "wording"),
     },
     "audit": {"errors", "log", "projections", "plain_json", "times", "wording"},
     "report": {

@@ -108,9 +108,9 @@ def test_what_is_held_or_locked_does_not_go(shop: Shop, days_later: dict[str, ti
     days_later["by"] = 9 * DAY
     found = store.expired()
     assert [(due.id, due.position) for due in found.due] == [(shop.unused, unused)]
-    assert [(one.position, one.by_kind) for one in found.refused] == [(data, "hold")]
+    assert [(one.position, one.by) for one in found.refused] == [(data, "hold")]
     store.put_retention_rule(
         entities=[("artifact", shop.unused)], keep_at_least=90 * DAY, basis="AI-ACT-18"
     )
-    assert {one.by_kind for one in store.expired().refused} == {"hold", "retention_rule"}
+    assert {one.by for one in store.expired().refused} == {"hold", "lock"}
     assert _due(store) == []
