@@ -9,6 +9,7 @@ import eventstore
 from eventstore.log import Commit, DirectoryLog, Draft, Log
 from eventstore.log import record as kind_names
 from eventstore.log.acknowledged import FILE_NAME, read_acknowledged, write_acknowledged
+from eventstore.log.erased import Erased
 from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION
 from eventstore.metadata_store.opening import open_directory
 from eventstore.projections import Projections
@@ -17,6 +18,7 @@ from eventstore.projections.limits import CandidateLimits, IndexLimits, Limits
 from eventstore.projections.listing import Listing
 from eventstore.projections.planning import Planner
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.proto import retention_pb2 as retention
 
 ARTIFACTS, ARTIFACT_NAMES = TABLES_OF[ARTIFACT].stored, TABLES_OF[ARTIFACT].names
 
@@ -83,6 +85,29 @@ def draft(entity_id: int, *, name: str | None = None, previous: int | None = Non
 
 def append(log: Log, *drafts: Draft, actor: str | None = "tester") -> Commit:
     return log.append(drafts, expected_position=log.position, actor=actor)
+
+
+def append_erasure(
+    log: Log, erased: Erased, *, stage: str = "REQUESTED", number: int = 1, **fields: Any
+) -> Commit:
+    """Append the record of a stage of an erasure; `fields` are further ones of its message."""
+    message = retention.Erasure(
+        id=number, stage=retention.Erasure.Stage.Value(stage), basis="GDPR-17-1-b", **fields
+    )
+    for first, last in erased.content:
+        message.ranges.add(first_position=first, last_position=last, content=True)
+    for first, last in erased.who:
+        message.ranges.add(first_position=first, last_position=last, who=True)
+    before = [
+        record.position
+        for commit in log.commits()
+        for record in commit.records
+        if (record.kind, record.entity_id) == (kind_names.ERASURE, number)
+    ]
+    previous = before[-1] if before else None
+    return append(
+        log, Draft(kind_names.ERASURE, number, None, previous, message.SerializeToString())
+    )
 
 
 NODE_KINDS = {kind.name: kind for kind in (ARTIFACT, EXECUTION, CONTEXT)}

@@ -51,14 +51,14 @@ class ClosedSegments:
         path = self._folder / segment.file
         self.check(segment)
         first_row, end_row = after + 1 - segment.first_position, upto + 1 - segment.first_position
-        if segment.sealed:
-            from eventstore.log.columns import RECORD_SCHEMA
-
-            known = [name for name in columns if name in RECORD_SCHEMA.names]
-            sealed = sealing.sealed_batches(path, first_row, end_row, known)
-            yield from _as_written(segment, path, after, upto, sealed)
-            return
         try:
+            if segment.sealed:
+                from eventstore.log.columns import RECORD_SCHEMA
+
+                known = [name for name in columns if name in RECORD_SCHEMA.names]
+                sealed = sealing.sealed_batches(path, first_row, end_row, known)
+                yield from _as_written(segment, path, after, upto, sealed)
+                return
             from eventstore.log.columns import with_commitments
 
             groups = sealing.closed_batches(path, segment)

@@ -15,8 +15,11 @@ from eventstore.late_logger import late_logger
 from eventstore.log import acknowledged, sealing
 from eventstore.log.active_segment import ActiveSegmentFile
 from eventstore.log.commit import encode_commit, make_commit
+from eventstore.log.concealing import refuse_what_stays
 from eventstore.log.creation import create_store, start_segment
+from eventstore.log.destroying import rewrite_segments
 from eventstore.log.directory_reader import DirectoryReader
+from eventstore.log.erased import Erased
 from eventstore.log.file_lock import exclusive, is_at
 from eventstore.log.followed_directory import opened
 from eventstore.log.followed_segment import Held
@@ -25,6 +28,7 @@ from eventstore.log.log import (
     Answer,
     PositionConflictError,
     Progress,
+    RewrittenFile,
     SignedHead,
     VerifyReport,
 )
@@ -129,10 +133,7 @@ class DirectoryLog(DirectoryReader):
     ) -> Commit:
         if not drafts:
             raise ValueError("a commit needs at least one draft")
-        if self.read_only:
-            raise errors.FailedPreconditionError(
-                f"the store {self.directory} was opened to read only: open it for writing to put"
-            )
+        self._refuse_read_only("put")
         if self._has_failed:
             raise errors.UnavailableError(
                 f"an earlier put into {self.directory} failed half-way: reopen the store to put "
@@ -165,6 +166,13 @@ class DirectoryLog(DirectoryReader):
             return self._write(do)
         except OSError as error:
             raise translated(error, "appending in", self._folder) from None
+
+    def _refuse_read_only(self, doing: str) -> None:
+        if self.read_only:
+            raise errors.FailedPreconditionError(
+                f"the store {self.directory} was opened to read only: open it for writing to "
+                f"{doing}"
+            )
 
     def _append(self, commit: Commit, frontier: Frontier) -> None:
         try:
@@ -200,14 +208,31 @@ class DirectoryLog(DirectoryReader):
         self._catch_up(Held.EXCLUSIVE)
 
     def seal(self) -> None:
-        if self.read_only:
-            raise errors.FailedPreconditionError(
-                f"the store {self.directory} was opened to read only: open it for writing to seal"
-            )
+        self._refuse_read_only("seal")
         with translating("sealing in", self._folder):
             self._hash_ahead()
             self._write(self._rotate_what_is_new)
         self._seal_closed()
+
+    @long_work("Erasing")
+    def destroy(self, erased: Erased, progress: Progress | None = None) -> list[RewrittenFile]:
+        self._refuse_read_only("erase")
+        if erased.within(self._active.first_position, self.position):
+            self.seal()
+        elif any(
+            not segment.sealed and erased.within(segment.first_position, segment.last_position)
+            for segment in self._segments()
+        ):
+            self._seal_closed()
+        refuse_what_stays(self, erased)
+        with (
+            translating("erasing in", self._folder),
+            self._sealing_mutex,
+            exclusive(self.directory / _SEALING_LOCK_NAME),
+        ):
+            rewritten = rewrite_segments(self.directory, erased, self._put_in_place, progress)
+            self._write(self._remove_leftovers)
+        return rewritten
 
     @long_work("Verifying")
     def verify(
@@ -494,6 +519,10 @@ class DirectoryLog(DirectoryReader):
 
     def _seal_segment(self, segment: Segment) -> None:
         prepared, sealed = sealing.prepared(self._folder, segment, self.store_id)
+        self._put_in_place(segment, sealed, prepared)
+
+    def _put_in_place(self, segment: Segment, sealed: Segment, prepared: Path) -> None:
+        """Let a file that was written durably take the place of a segment's."""
         try:
             # Open until puts go on: giving back the room of a long file takes long.
             with opened_to_read(self._folder / segment.file):

@@ -18,7 +18,13 @@ from eventstore.log.closed_segments import (
     segment_of,
 )
 from eventstore.log.commit import commits_of, in_sequence
+from eventstore.log.concealing import (
+    columns_to_conceal,
+    concealed_batches,
+    concealed_commit,
+)
 from eventstore.log.creation import CACHE_FOLDER
+from eventstore.log.erased import Erased
 from eventstore.log.followed_directory import FollowedDirectory, opened
 from eventstore.log.ipc_stream import Messages
 from eventstore.log.log import SealedFile, SegmentInfo
@@ -48,6 +54,11 @@ class DirectoryReader(FollowedDirectory):
     Safe to use from several threads. What takes no more commits is read where no put waits for it.
     """
 
+    _concealed = Erased()
+
+    def conceal(self, erased: Erased) -> None:
+        self._concealed = erased
+
     def commits(self, after: int = 0, upto: int | None = None) -> Iterator[Commit]:
         columns = [*Record.__struct_fields__, "tree_head"]
         start, end = (
@@ -64,7 +75,7 @@ class DirectoryReader(FollowedDirectory):
         )
         for commit in in_sequence(commits):
             if commit.first_position > after:
-                yield commit
+                yield concealed_commit(commit, self._concealed) if self._concealed else commit
 
     def scan(
         self, after: int = 0, upto: int | None = None, columns: Sequence[str] | None = None
@@ -73,15 +84,19 @@ class DirectoryReader(FollowedDirectory):
 
         names = list(columns) if columns is not None else RECORD_SCHEMA.names
         is_derived = needs_derived_columns(names)
-        batches = self._stored(
-            after,
-            upto,
-            partial(_decoded, derived=is_derived),
-            lambda segment, after, upto: self._closed.batches(
-                segment, after, upto, names, derived=is_derived
-            ),
-        )
-        for batch in batches:
+
+        def of_segment(segment: Segment, after: int, upto: int) -> Iterator[pa.RecordBatch]:
+            erased = self._concealed.within(after + 1, upto)
+            needed = columns_to_conceal(names) if erased else names
+            batches = self._closed.batches(segment, after, upto, needed, derived=is_derived)
+            return concealed_batches(batches, erased, after + 1) if erased else batches
+
+        def of_messages(messages: Messages, after: int, upto: int) -> Iterator[pa.RecordBatch]:
+            batches = _decoded(messages, after, upto, derived=is_derived)
+            erased = self._concealed
+            return concealed_batches(batches, erased, after + 1) if erased else batches
+
+        for batch in self._stored(after, upto, of_messages, of_segment):
             yield batch.select(names)
 
     def commit_end(self, position: int) -> Position:
@@ -170,15 +185,18 @@ class DirectoryReader(FollowedDirectory):
         return first, min(first + ROWS_PER_GROUP - 1, segment.last_position)
 
     def dataset(self, upto: int, columns: Sequence[str]) -> pyarrow.dataset.Dataset:
-        sealed = list(takewhile(lambda segment: segment.sealed, self._segments()))
-        if sealed:
-            self.check_closed()
-        end = sealed[-1].last_position if sealed else 0
-        return record_dataset(
-            [self._folder / segment.file for segment in sealed],
-            self.scan(end, max(end, upto), columns),
-            columns,
-        )
+        parts: list[Path | Iterator[pa.RecordBatch]] = []
+        end = 0
+        for segment in takewhile(lambda segment: segment.sealed, self._segments()):
+            path = self._in_segment(segment.first_position, self._checked_path)
+            start, end = segment.first_position - 1, segment.last_position
+            is_whole = not self._concealed.within(start + 1, end)
+            parts.append(path if is_whole else self.scan(start, end, columns))
+        return record_dataset([*parts, self.scan(end, max(end, upto), columns)], columns)
+
+    def _checked_path(self, segment: Segment) -> Path:
+        self._closed.check(segment)
+        return self._folder / segment.file
 
     def cache_folder(self, *, make: bool = False) -> Path:
         folder = self.directory / CACHE_FOLDER

@@ -9,6 +9,7 @@ from uuid import UUID, uuid5
 
 import msgspec
 
+from eventstore.log.erased import Erased
 from eventstore.log.record import Commit, Draft, Position
 from eventstore.repr_html import ShownInNotebooks
 from eventstore.times import Microseconds
@@ -43,6 +44,14 @@ class SealedFile(NamedTuple):
     file_sha256: str
     first_position: int
     last_position: int
+
+
+class RewrittenFile(NamedTuple):
+    """A Parquet file that took the place of another one; SHA-256 of both, in hexadecimal."""
+
+    segment: int
+    old_sha256: str
+    new_sha256: str
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -106,7 +115,8 @@ class Log(Protocol):
     """Grows when content changes that has a position already. No log does that so far.
 
     What was folded from it before is of no use then. A change elsewhere is noticed as appends are;
-    reads as of a moment see it once this process has noticed it.
+    reads as of a moment see it once this process has noticed it. Erasing is no such change: its
+    own record tells of it.
     """
 
     @property
@@ -212,6 +222,23 @@ class Log(Protocol):
 
     def seal(self) -> None:
         """Turn all that was appended so far into Parquet."""
+
+    def conceal(self, erased: Erased) -> None:
+        """From here on read these records as erased, in `commits`, `scan` and `dataset` alone.
+
+        What they hold may still be there. It takes the place of what was concealed before.
+        """
+
+    def destroy(self, erased: Erased, progress: Progress | None = None) -> list[RewrittenFile]:
+        """Erase records for good: afterwards no file of the log has what they held.
+
+        Everything else stays, proofs included. Others may append and read meanwhile. What was
+        interrupted is finished by another call, which passes over what is done. Given are the files
+        that were rewritten for it, by this call or before, oldest first.
+
+        Raises ValueError for positions that there are not, for records of kinds that are never
+        erased, and for the content of records other than nodes.
+        """
 
     def verify(
         self,

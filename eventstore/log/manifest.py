@@ -21,14 +21,19 @@ FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 
 _HASH = re.compile("[0-9a-f]{64}")
+_REWRITTEN = re.compile(r"([0-9]{10})-([2-9]|[1-9][0-9]{1,9})\.parquet")
 
 
-class Segment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Segment(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """A segment that takes no more commits.
 
     `file` is relative to the store's `log` folder; it is Parquet once `sealed`, an Arrow IPC stream
     before. `file_sha256` is of the whole file. Times are microseconds since the epoch. `frontier`
     are the complete subtrees of the Merkle tree up to the segment's end, in hexadecimal.
+    `rewritten_from` are the SHA-256 of the sealed files that erasures have replaced, the first one
+    first.
     """
 
     number: int
@@ -44,6 +49,7 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     last_recorded_at: Microseconds
     tree_head: str
     frontier: tuple[str, ...]
+    rewritten_from: tuple[str, ...] = ()
 
 
 class ActiveSegment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -137,9 +143,10 @@ def _refuse_impossible(directory: Path, manifest: Manifest) -> None:
     """
     number = position = commit = recorded_at = 0
     for number, segment in enumerate(manifest.segments, 1):
-        name = sealed_name(number) if segment.sealed else closed_name(number)
         if (
-            (segment.number, segment.file) != (number, name)
+            (segment.number, segment.file) != (number, file_name(segment))
+            or not all(map(_HASH.fullmatch, segment.rewritten_from))
+            or (segment.rewritten_from and not segment.sealed)
             or segment.first_position != position + 1
             or segment.first_commit != commit + 1
             or not 0 < segment.last_commit - commit <= segment.last_position - position
@@ -163,12 +170,30 @@ def _refuse_impossible(directory: Path, manifest: Manifest) -> None:
         raise _damaged(directory / MANIFEST_NAME, "what it says of the active segment cannot be")
 
 
-def sealed_name(number: int) -> str:
-    return f"{number:010d}.parquet"
+def file_name(segment: Segment) -> str:
+    """The name that the segment's file must have."""
+    if segment.sealed:
+        return sealed_name(segment.number, len(segment.rewritten_from))
+    return closed_name(segment.number)
+
+
+def sealed_name(number: int, rewritings: int = 0) -> str:
+    """Of a Parquet file, which is never changed: another name each time it is rewritten."""
+    rewriting = f"-{rewritings + 1}" if rewritings else ""
+    return f"{number:010d}{rewriting}.parquet"
 
 
 def closed_name(number: int) -> str:
     return f"{number:010d}.arrows"
+
+
+def rewriting_of(name: str) -> tuple[int, int] | None:
+    """Which segment's file has a name, rewritten how often; None for one that was never rewritten.
+
+    Also None for what is no name of a segment's file.
+    """
+    found = _REWRITTEN.fullmatch(name)
+    return (int(found[1]), int(found[2]) - 1) if found is not None else None
 
 
 def manifest_to_append_by(directory: Path, known: Manifest) -> Manifest:

@@ -11,6 +11,8 @@ from uuid import uuid4
 
 from eventstore import errors
 from eventstore.log.commit import make_commit
+from eventstore.log.concealing import concealed_commit, refuse_what_stays
+from eventstore.log.erased import Erased
 from eventstore.log.forking import renew_in_children
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.log import (
@@ -18,6 +20,7 @@ from eventstore.log.log import (
     Finding,
     PositionConflictError,
     Progress,
+    RewrittenFile,
     SealedFile,
     SegmentInfo,
     SignedHead,
@@ -46,6 +49,7 @@ class MemoryLog:
 
     def __init__(self) -> None:
         self.store_id = uuid4()
+        self._concealed = Erased()
         self._frontier = Frontier()
         self._commits: list[Commit] = []
         self._last_positions: list[Position] = []
@@ -116,7 +120,7 @@ class MemoryLog:
         upto = self.position if upto is None else upto
         for commit in self._touching(after, upto):
             if commit.first_position > after and commit.last_position <= upto:
-                yield commit
+                yield concealed_commit(commit, self._concealed) if self._concealed else commit
 
     def scan(
         self, after: int = 0, upto: int | None = None, columns: Sequence[str] | None = None
@@ -125,7 +129,8 @@ class MemoryLog:
         pending: list[Commit] = []
         rows = 0
         for commit in self._touching(after, upto):
-            pending.append(commit)
+            erased = self._concealed
+            pending.append(concealed_commit(commit, erased) if erased else commit)
             rows += len(commit.records)
             if rows >= _ROWS_PER_BATCH or commit.last_position >= upto:
                 yield _batch(pending, columns, after, upto)
@@ -159,13 +164,25 @@ class MemoryLog:
         return position, position
 
     def dataset(self, upto: int, columns: Sequence[str]) -> pyarrow.dataset.Dataset:
-        return record_dataset([], self.scan(0, upto, columns), columns)
+        return record_dataset([self.scan(0, upto, columns)], columns)
 
     def cache_folder(self, *, make: bool = False) -> None:  # noqa: ARG002
         return None
 
     def seal(self) -> None:
         """Nothing to do: there are no files."""
+
+    def conceal(self, erased: Erased) -> None:
+        self._concealed = erased
+
+    def destroy(self, erased: Erased, progress: Progress | None = None) -> list[RewrittenFile]:
+        refuse_what_stays(self, erased)
+        with self._mutex:
+            for place, commit in enumerate(self._commits):
+                self._commits[place] = concealed_commit(commit, erased)
+        if progress is not None:
+            progress(self.position, self.position)
+        return []
 
     @long_work("Verifying")
     def verify(

@@ -28,7 +28,8 @@ from eventstore.log.manifest import (
     MANIFEST_NAME,
     Manifest,
     Segment,
-    closed_name,
+    file_name,
+    rewriting_of,
     sealed_name,
     sync_directory,
 )
@@ -131,10 +132,8 @@ def derived_batches(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         )
 
 
-def write_parquet(
-    batches: Iterable[pa.RecordBatch], path: Path, store_id: UUID, number: int
-) -> str:
-    """Write batches of ACTIVE_SCHEMA as a sealed segment, durably; the SHA-256 of the file.
+def write_parquet(groups: Iterable[pa.RecordBatch], path: Path, store_id: UUID, number: int) -> str:
+    """Write row groups of RECORD_SCHEMA as a sealed segment, durably; the SHA-256 of the file.
 
     It is read back and compared.
     """
@@ -156,7 +155,7 @@ def write_parquet(
             use_dictionary=_DICTIONARY_COLUMNS,
             write_page_checksum=True,
         ) as writer:
-            for group in made_in_steps(chain.from_iterable(map(derived_batches, batches))):
+            for group in made_in_steps(groups):
                 with no_fork_in_libraries():
                     writer.write_batch(group.replace_schema_metadata(metadata), ROWS_PER_GROUP)
                     written.append(_packed(group))
@@ -262,7 +261,8 @@ def sealed_batches(
     except (pa.ArrowException, OSError) as error:
         refuse_lack_of_threads(error)
         # What Arrow says of damage has no number.
-        if isinstance(error, OSError) and error.errno and not tells_of_damage(error):
+        is_gone = isinstance(error, FileNotFoundError)
+        if is_gone or (isinstance(error, OSError) and error.errno and not tells_of_damage(error)):
             raise translated(error, "reading", path) from None
         raise errors.DataLossError(
             f"{path} is damaged: {error}; run `eventstore verify` and restore it from a backup"
@@ -284,7 +284,8 @@ def prepared(folder: Path, segment: Segment, store_id: UUID) -> tuple[Path, Segm
     name = sealed_name(segment.number)
     path = folder / f"{name}.{os.urandom(8).hex()}.tmp"
     source = folder / segment.file
-    digest = write_parquet(closed_batches(source, segment), path, store_id, segment.number)
+    groups = chain.from_iterable(map(derived_batches, closed_batches(source, segment)))
+    digest = write_parquet(groups, path, store_id, segment.number)
     release_unused()
     return path, msgspec.structs.replace(
         segment,
@@ -310,7 +311,7 @@ def has_leftovers(folder: Path, manifest: Manifest) -> bool:
 
 
 def remove_leftovers(folder: Path, manifest: Manifest) -> None:
-    """Delete what a crash left in the log folder: temporary files, closed segments once sealed.
+    """Delete what a crash left in the log folder: temporary files, other forms of segments.
 
     Only under the lock for sealing and that of the writers.
     """
@@ -324,14 +325,15 @@ def _leftovers(folder: Path, manifest: Manifest) -> Iterator[Path]:
         segment.number: folder / segment.file
         for segment in manifest.segments
         # Were another file named, the segment's only form would be taken for superseded.
-        if segment.file in (sealed_name(segment.number), closed_name(segment.number))
+        if segment.file == file_name(segment)
     }
     for path in folder.iterdir():
         if path.name in named:
             continue
         stem = path.name.split(".", 1)[0]
         is_number = stem.isascii() and stem.isdecimal()
-        form = forms.get(int(stem)) if is_number else None
+        number, _ = (int(stem), 0) if is_number else rewriting_of(path.name) or (0, 0)
+        form = forms.get(number)
         # Where the form that the manifest names is missing, the other may be all that is left.
         if path.suffix == ".tmp" or (form is not None and form.exists()):
             yield path

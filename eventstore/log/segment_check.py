@@ -46,8 +46,7 @@ from eventstore.log.manifest import (
     FORMAT_VERSION,
     ActiveSegment,
     Segment,
-    closed_name,
-    sealed_name,
+    file_name,
     stored_manifest,
 )
 from eventstore.log.merkle import EMPTY_HEAD, Frontier
@@ -124,11 +123,11 @@ def _check_closed(job: SegmentJob, segment: Segment) -> CheckedSegment:
     directory = Path(job.directory)
     path = directory / "log" / segment.file
     check = _SegmentCheck(job, path, segment.number)
-    named = sealed_name if segment.sealed else closed_name
-    if segment.file != named(segment.number):
+    named = file_name(segment)
+    if segment.file != named:
         check.find(
             f"the manifest says that segment {segment.number}, commits {segment.first_commit} to "
-            f"{segment.last_commit}, is in {segment.file}, not in {named(segment.number)}",
+            f"{segment.last_commit}, is in {segment.file}, not in {named}",
             commit=segment.first_commit,
             position=segment.first_position,
         )

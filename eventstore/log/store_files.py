@@ -18,6 +18,7 @@ from eventstore.log.manifest import (
     Manifest,
     Segment,
     closed_name,
+    rewriting_of,
     sealed_name,
     stored_manifest,
 )
@@ -97,23 +98,36 @@ def _strange_in_log(
         return _unless_gone(entry, _is_not_a_header(Path(entry.path)))
     previous: Segment | None = None
     for segment in manifest.segments:
-        if entry.name in (closed_name(segment.number), sealed_name(segment.number)):
+        if _rewritings(entry.name, segment) is not None:
             return _unless_gone(entry, _differs(directory, entry.name, segment, previous, manifest))
         previous = segment
     return "the manifest does not name it"
 
 
+def _rewritings(name: str, segment: Segment) -> int | None:
+    """How often the segment was rewritten in the form whose file has a name, None if it has not.
+
+    A crash leaves the next form, or the ones before.
+    """
+    if name in (closed_name(segment.number), sealed_name(segment.number)):
+        return 0
+    number, rewritings = rewriting_of(name) or (0, 0)
+    is_form = number == segment.number and rewritings <= len(segment.rewritten_from) + 1
+    return rewritings if is_form else None
+
+
 def _differs(
     directory: Path, name: str, segment: Segment, previous: Segment | None, manifest: Manifest
 ) -> str | None:
-    """A sealing that stopped half-way leaves a segment in both forms, which must be equal."""
+    """A sealing or erasure that stopped half-way leaves two forms, which must have equal leaves."""
     try:
         content = read_to_check(directory / "log" / name)
     except OSError:
         return "it cannot be read"
     other = msgspec.structs.replace(
         segment,
-        sealed=name == sealed_name(segment.number),
+        sealed=name != closed_name(segment.number),
+        rewritten_from=("",) * (_rewritings(name, segment) or 0),
         file=name,
         file_bytes=len(content),
         file_sha256=hashlib.sha256(content).hexdigest(),

@@ -94,8 +94,8 @@ REACHED_UP = {"repr_html": {"notebook"}}
 # What a log is made of: nothing outside of it reads manifests, files of segments or their states.
 INSIDE_THE_LOG = {
     *("acknowledged", "active_segment", "checking_process", "closed_segments"),
-    *("commit_ends", "creation", "directory", "directory_reader", "followed_directory"),
-    "followed_segment",
+    *("commit_ends", "concealing", "creation", "destroying", "directory", "directory_reader"),
+    *("followed_directory", "followed_segment"),
     *("growing_digest", "ipc_message", "ipc_stream", "manifest", "memory", "parquet_structure"),
     *("record_dataset", "relations", "replacing", "sealing", "segment_check", "store_files"),
     *("store_place", "thrift", "verification", "writers_lock"),

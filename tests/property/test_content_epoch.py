@@ -68,7 +68,7 @@ class ErasableLog(DirectoryLog):
             yield with_derived_columns(whole).select(columns or RECORD_SCHEMA.names)
 
     def dataset(self, upto: int, columns: Sequence[str]) -> pyarrow.dataset.Dataset:
-        return record_dataset([], self.scan(0, upto, columns), columns)
+        return record_dataset([self.scan(0, upto, columns)], columns)
 
 
 class Program:
