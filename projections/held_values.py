@@ -118,6 +118,7 @@ class HeldValues:
         """Hold nothing any more: commits that were not noted have been folded."""
         with self._mutex:
             self._is_noting = False
+            self._held.clear()
 
     def note_use(
         self, kind: str, field: PropertyField, wanted: Sequence[Span], tables: Tables

@@ -14,6 +14,7 @@ from eventstore.log import Commit, kinds
 from eventstore.log.kinds import KINDS, Kind, LinkKind
 from eventstore.log.readable import UNREADABLE, read_message
 from eventstore.projections import index_tables as tables
+from eventstore.projections.erased_records import ErasedRecords, stub
 from eventstore.projections.index_tables import (
     TABLES_OF,
     Entries,
@@ -167,26 +168,34 @@ def new_node_adder(pending: PendingEntries, kind: kinds.NodeKind) -> _Adder:
     return add
 
 
-def commit_entries(commit: Commit) -> PendingEntries:
-    """The entries of all records of a commit.
+def commit_entries(commit: Commit, erased: ErasedRecords | None = None) -> PendingEntries:
+    """The entries of all records of a commit, but for its request id.
 
-    A record whose content was erased adds none.
+    `erased` tells what takes the place of content: a node without any is found by its id, and by
+    the keys of what replaces it.
     """
     entries: PendingEntries = defaultdict(dict)
     for record in commit.records:
-        payload, position = record.payload, record.position
+        content = payload = record.payload
+        position, previous, kind = record.position, record.previous, KINDS[record.kind]
         if payload is None:
-            continue
-        kind = KINDS[record.kind]
+            if not isinstance(kind, kinds.NodeKind):
+                continue
+            payload = stub(kind, record.entity_id, record.type_id)
+            content = None if erased is None else erased.replacement_of(position)
+        is_first = previous is None or (erased is not None and erased.is_erased(previous))
         try:
-            message = read_message(kind.message, payload)
-            add_entries(entries, kind, message, payload, position, record.previous is None)
+            if content is None:
+                stored = entries[TABLES_OF[kind].stored]
+                add_entry(stored, record.entity_id, (position, payload))
+                continue
+            message = read_message(kind.message, content)
+            add_entries(entries, kind, message, payload, position, is_first)
         except UNREADABLE as error:
             raise DataLossError(
                 f"the record at position {position} is damaged: it does not decode "
                 f"({error}); run `eventstore verify` and restore its segment from a backup"
             ) from None
-    add_request_id(entries, commit)
     return entries
 
 

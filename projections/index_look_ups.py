@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from eventstore.log.kinds import NodeKind, TypeKind
+    from eventstore.projections.erased_nodes import ErasedAnswers
     from eventstore.projections.index_tail import Tail
     from eventstore.projections.sorted_run import SortedRun
 
@@ -50,12 +51,17 @@ def _repairing(look: _Look) -> _Look:
 
 
 class LevelLookUps:
-    """Finds what any level has; a run found damaged is built again first."""
+    """Finds what any level has; a run found damaged is built again first.
+
+    What is erased is answered as erased, as of any position.
+    """
 
     def __init__(self, levels: tuple[Level, ...], limits: IndexLimits) -> None:
         """`levels` are of consecutive positions, oldest first."""
         self._levels = levels
         self._limits = limits
+        self._erased: ErasedAnswers | None = None
+        """None as long as nothing is erased."""
 
     def _repair(self, error: DamagedRunError) -> None:
         """Put a sound run in place of a damaged one. Raises DataLossError when that is no use."""
@@ -69,10 +75,20 @@ class LevelLookUps:
                 if level.first_position <= as_of:
                     found = level.newest(table, key, as_of)
                     if found is not None:
-                        return found
+                        erased = self._erased
+                        return found if erased is None else erased.entry(self, table, found)
         except DamagedRunError as error:
             self._repair(error)
             return self.newest(table, key, as_of)
+        return None
+
+    @_repairing
+    def newest_stored(self, table: int, key: int, as_of: int) -> Entry | None:
+        """What `newest` finds, as the levels have it, erased or not."""
+        for level in reversed(self._levels):
+            found = level.newest(table, key, as_of) if level.first_position <= as_of else None
+            if found is not None:
+                return found
         return None
 
     @_repairing
@@ -90,7 +106,10 @@ class LevelLookUps:
                     break
                 if found:
                     missing = [key for key in keys if key not in found]
-        return found
+        erased = self._erased
+        if erased is None:
+            return found
+        return {key: erased.entry(self, table, entry) for key, entry in found.items()}
 
     def entries(self, table: int, key: int, as_of: int) -> list[Entry]:
         """All (position, value) at or before `as_of`, oldest first."""
@@ -103,7 +122,8 @@ class LevelLookUps:
         except DamagedRunError as error:
             self._repair(error)
             return self.entries(table, key, as_of)
-        return found
+        erased = self._erased
+        return found if erased is None else [erased.entry(self, table, entry) for entry in found]
 
     def ids(self, table: int, key: int, as_of: int) -> list[int]:
         """The values of what `entries` returns, of a table of ids."""
@@ -120,7 +140,10 @@ class LevelLookUps:
 
     @_repairing
     def values_of_each(self, table: int, keys: Sequence[int], as_of: int) -> dict[int, list[bytes]]:
-        """By key the values of what `entries` returns, for those of `keys` that have any."""
+        """By key the values of what `entries` returns, for those of `keys` that have any.
+
+        For tables of links, of which nothing is erased.
+        """
         found: dict[int, list[bytes]] = {}
         for level in self._levels:
             if level.first_position > as_of:
@@ -190,10 +213,14 @@ class LevelLookUps:
             try:
                 if columns is None:
                     columns = TableColumns(self._levels, table)
-                part = columns.values_at(positions.slice(start, length))
+                some, erased = positions.slice(start, length), self._erased
+                part = columns.values_at(some)
             except DamagedRunError as error:
                 self._repair(error)
                 columns = None
                 continue
-            yield from part.chunks
+            if erased is None:
+                yield from part.chunks
+            else:
+                yield erased.values(self, table, some, part.combine_chunks())
             start += length

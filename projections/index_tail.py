@@ -32,13 +32,19 @@ class Tail:
     """The newest entries, in memory. One thread adds, any number read."""
 
     def __init__(
-        self, last_position: int, last_recorded_at: int, highest_ids: Mapping[str, int]
+        self,
+        last_position: int,
+        last_recorded_at: int,
+        highest_ids: Mapping[str, int],
+        erasures_known: int = 0,
     ) -> None:
         self.first_position = last_position + 1
         self.last_position = last_position
         self.preceding_recorded_at = last_recorded_at
         self.last_recorded_at = last_recorded_at
         self.highest_ids = dict(highest_ids)
+        self.erasures_known = erasures_known
+        """The newest record of an erasure that the entries take account of."""
         self._tables: PendingEntries = {table: {} for table in TABLES}
 
     @property
@@ -48,8 +54,7 @@ class Tail:
     def add(self, commit: Commit, entries: PendingEntries | None) -> None:
         if entries is None:
             entries = commit_entries(commit)
-        else:
-            add_request_id(entries, commit)
+        add_request_id(entries, commit)
         try:
             for table, by_key in entries.items():
                 known = self._tables[table]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from eventstore.log.kinds import CONTEXT, NodeKind
 from eventstore.log.readable import read_message
+from eventstore.projections.erased_nodes import Tombstone
 from eventstore.projections.index_look_ups import lacking
 from eventstore.projections.index_tables import CONTEXTS_OF, EVENTS_OF, TABLES_OF
 from eventstore.projections.listing import Found, Listing, Row
@@ -162,6 +163,7 @@ class JudgedNode:
 
     def __init__(self, kind: NodeKind, payload: bytes, index: PointIndex, as_of: int) -> None:
         self.node = read_message(kind.message, payload)
+        self._is_erased = isinstance(payload, Tombstone)
         self._kind = kind
         self._index = index
         self._as_of = as_of
@@ -196,6 +198,8 @@ class JudgedNode:
         if name == "state":
             field = self._kind.state_field or name
         if name in _PRESENT and not self.node.HasField(field):
+            return None
+        if name == "uri" and self._is_erased:
             return None
         return getattr(self.node, field)
 

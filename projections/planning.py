@@ -72,6 +72,7 @@ class Planner:
     def forget(self) -> None:
         """Hold nothing any more: commits that were not noted have been folded."""
         self._held.forget()
+        self._recent.forget()
 
     def plan(self, listing: Listing) -> Plan:
         """How a listing is answered now. Looks keys up; judges, queries and folds nothing."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +20,20 @@ from eventstore.errors import DataLossError, StatusError
 from eventstore.late_logger import late_logger
 from eventstore.log import Commit, Log, Position, Progress, content_id
 from eventstore.log.forking import no_fork_in_libraries, renew_in_children
+from eventstore.log.kinds import ERASURE
 from eventstore.log.os_errors import translated, translating
 from eventstore.projections.cache_file import make_cache_folder
+from eventstore.projections.erased_nodes import ErasedAnswers
+from eventstore.projections.erased_records import ErasedRecords
+from eventstore.projections.erasures import NONE_KNOWN
+from eventstore.projections.index_entries import commit_entries
 from eventstore.projections.index_look_ups import Level, LevelLookUps
-from eventstore.projections.index_tables import PendingEntries
+from eventstore.projections.index_tables import (
+    RETENTION_TABLES,
+    Entry,
+    PendingEntries,
+    as_sequence,
+)
 from eventstore.projections.index_tail import Tail
 from eventstore.projections.limits import IndexLimits
 from eventstore.projections.run_folder import run_path, usable_runs
@@ -38,6 +48,7 @@ if TYPE_CHECKING:
 
 _LOGGER = late_logger("eventstore.projections")
 
+_ERASURES = RETENTION_TABLES[ERASURE]
 _FROZEN_TAILS_MAX = 4
 _REPAIRS_MAX = 4
 
@@ -54,10 +65,16 @@ class PointIndex(LevelLookUps):
         log: Log,
         folder: Path | None,
         limits: IndexLimits,
+        on_erasure: Callable[[], None] = lambda: None,
         *,
         read_only: bool = False,
     ) -> None:
+        """`on_erasure` is called before anybody is answered what an erasure has changed."""
         self._log = log
+        self._on_erasure = on_erasure
+        self.erasures = NONE_KNOWN
+        """Those of the log up to the index's position."""
+        self._erased_records = ErasedRecords(log)
         self._folder = None if read_only else folder
         self._read_folder = folder
         self._temporary: TemporaryFolder | None = None
@@ -75,6 +92,7 @@ class PointIndex(LevelLookUps):
         self._tail = _tail_after(runs)
         # The last one is the tail that takes commits.
         super().__init__((*runs, self._tail), limits)
+        self._learn_erasures()
         renew_in_children(self)
 
     def after_fork_in_child(self) -> None:
@@ -103,7 +121,15 @@ class PointIndex(LevelLookUps):
     def add(self, commit: Commit, entries: PendingEntries | None = None) -> None:
         """Fold the next commit. `entries` are what it adds, if known; the index takes them over."""
         assert commit.first_position == self.position + 1, "commits are folded in order"
-        self._tail.add(commit, entries)
+        if entries is None:
+            entries = commit_entries(commit, self._erased_records)
+        asked = entries.get(_ERASURES)
+        if asked is None:
+            self._tail.add(commit, entries)
+        else:
+            self._learn([entry for found in asked.values() for entry in as_sequence(found)])
+            self._tail.add(commit, entries)
+            self._refold_tails()
         if self._tail.records > self._limits.tail_records_max and self._read_folder is not None:
             self._freeze_tail()
 
@@ -124,6 +150,7 @@ class PointIndex(LevelLookUps):
         tail = _tail_after(runs)
         with self._swap:
             self._levels, self._tail = (*runs, tail), tail
+        self._learn_erasures()
         return True
 
     def fold_sealed(self, progress: Progress | None = None) -> None:
@@ -152,6 +179,7 @@ class PointIndex(LevelLookUps):
             if progress is not None:
                 progress(last_position - start, end - start)
         if self.position > start:
+            self._learn_erasures()
             self._submit(None)
 
     def highest_id(self, sequence: str) -> int:
@@ -171,9 +199,45 @@ class PointIndex(LevelLookUps):
     def _runs(self) -> list[SortedRun]:
         return [level for level in self._levels if isinstance(level, SortedRun)]
 
+    def _learn_erasures(self) -> None:
+        """Take notice of the erasures that runs were found to hold."""
+        numbers, known = [*self.keys(_ERASURES, self.position)], self.erasures.position
+        found = [e for number in numbers for e in self.entries(_ERASURES, number, self.position)]
+        self._learn([entry for entry in found if entry[0] > known])
+        self._tail.erasures_known = self.erasures.position
+
+    def _learn(self, records: Sequence[Entry]) -> None:
+        """Answer as erased what records of erasures ask for."""
+        if records:
+            erasures = self.erasures.with_records(sorted(records))
+            self._erased_records.learn(erasures)
+            self.erasures = erasures
+            self._erased = ErasedAnswers(self._log, erasures)
+            self._on_erasure()
+
+    def _refold_tails(self) -> None:
+        """Fold again what is in memory and erased by now."""
+        from eventstore.projections.scrubbing import is_changed, refolded
+
+        erasures = self.erasures
+        for tail in [level for level in self._levels if isinstance(level, Tail)]:
+            first, last, known = tail.first_position, tail.last_position, tail.erasures_known
+            if not is_changed(self._log, erasures, first, last, known):
+                tail.erasures_known = erasures.position
+                continue
+            made = refolded(self._log, tail, self._erased_records)
+            with self._swap:
+                self._levels = tuple(made if level is tail else level for level in self._levels)
+                if self._tail is tail:
+                    self._tail = made
+            if self._tail is not made:
+                # What is being written of it is of no use any more.
+                self._submit(made)
+
     def _freeze_tail(self) -> None:
         frozen = self._tail
-        tail = Tail(frozen.last_position, frozen.last_recorded_at, frozen.highest_ids)
+        known = frozen.erasures_known
+        tail = Tail(frozen.last_position, frozen.last_recorded_at, frozen.highest_ids, known)
         with self._swap:
             # At once, since an interrupt can come between any two steps.
             self._levels, self._tail = (*self._levels, tail), tail
@@ -189,7 +253,16 @@ class PointIndex(LevelLookUps):
 
         before = self._tail
         first, known, highest_ids = before.last_position + 1, self._content_id, before.highest_ids
-        run = built_run(self._log, known, folder, first, last_position, highest_ids, self._limits)
+        run = built_run(
+            self._log,
+            known,
+            folder,
+            first,
+            last_position,
+            highest_ids,
+            self._limits,
+            self._erased_records,
+        )
         if before.records:
             self._freeze_tail()
         tail = Tail(last_position, run.metadata.last_recorded_at, run.highest_ids)
@@ -220,7 +293,14 @@ class PointIndex(LevelLookUps):
             highest_before = before[-1].highest_ids if before else {}
             folder = self._run_folder()
             try:
-                runs = rebuilt_runs(self._log, folder, damaged, highest_before, self._limits)
+                runs = rebuilt_runs(
+                    self._log,
+                    folder,
+                    damaged,
+                    highest_before,
+                    self._limits,
+                    self._erased_records,
+                )
                 if damaged.path.parent == folder and damaged.path != runs[-1].path:
                     damaged.path.unlink(missing_ok=True)
             except OSError as failure:

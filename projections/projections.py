@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,8 +98,21 @@ class Projections:
             return self.__dict__["index"]
 
     def _opened_index(self) -> PointIndex:
-        folder = _below(self._folder, INDEX_NAME)
-        return PointIndex(self._log, folder, self._limits.index, read_only=not self.saves)
+        folder, forget = _below(self._folder, INDEX_NAME), weakref.WeakMethod(self._forget_erased)
+
+        def on_erasure() -> None:
+            # The index does not keep who keeps it.
+            if (found := forget()) is not None:
+                found()
+
+        limits, read_only = self._limits.index, not self.saves
+        return PointIndex(self._log, folder, limits, on_erasure, read_only=read_only)
+
+    def _forget_erased(self) -> None:
+        """Hold nothing in memory that an erasure may be about."""
+        self._bases = BaseCheck(self._log)
+        if self._planner is not None:
+            self._planner.forget()
 
     def catch_up(self) -> Position:
         """Fold what the log has gained into the point index; the position that is reached."""

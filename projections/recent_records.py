@@ -37,6 +37,10 @@ class RecentRecords:
             records.clear()
         records.extend(commit.records[-RECENT_RECORDS_MAX:])
 
+    def forget(self) -> None:
+        """Have no records at hand any more."""
+        self._records.clear()
+
     def touched(self, listing: Listing, folded_position: int) -> frozenset[int] | None:
         """The nodes for which tables at an older position may answer a listing otherwise.
 

@@ -21,19 +21,20 @@ from eventstore.log import Log, kinds
 from eventstore.log.arrow_values import scalar_of
 from eventstore.log.columns import one_batch
 from eventstore.log.forking import no_fork_in_libraries
+from eventstore.projections.erased_records import ErasedRecords
 from eventstore.projections.index_entries import PAYLOAD, RULES, Rule
 from eventstore.projections.index_tables import HALF, REQUEST_IDS
 from eventstore.projections.index_tail import Tail
 from eventstore.projections.limits import LIMITS, IndexLimits
 from eventstore.projections.run_batches import sorted_batch
-from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
+from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata, known_up_to
 from eventstore.projections.run_folder import run_path
 from eventstore.projections.run_writing import write_run
 from eventstore.projections.sorted_run import SortedRun
 
 _RULES: Final = [rule for rules in RULES.values() for rule in rules]
 INDEXED_COLUMNS: Final = sorted(
-    {"position", "kind", "entity_id", "previous", "request_id"}.union(
+    {"position", "kind", "entity_id", "type_id", "previous", "request_id"}.union(
         *((*rule.key, rule.value, rule.present or rule.value) for rule in _RULES)
     )
 )
@@ -68,6 +69,7 @@ def tail_run(content_id: UUID, folder: Path, tail: Tail, limits: IndexLimits) ->
         preceding_recorded_at=tail.preceding_recorded_at,
         last_recorded_at=tail.last_recorded_at,
         highest_ids=tail.highest_ids,
+        erasures_known=known_up_to(tail.last_position, tail.erasures_known),
     )
 
 
@@ -79,20 +81,24 @@ def built_run(
     last_position: int,
     highest_before: Mapping[str, int],
     limits: IndexLimits = LIMITS.index,
+    erased: ErasedRecords | None = None,
 ) -> SortedRun:
     """A run of the records at these positions; `highest_before` are the ids given out before."""
     after = first_position - 1
+    erased = ErasedRecords(log) if erased is None else erased
     records = one_batch(log.scan(after, last_position, INDEXED_COLUMNS))
+    tables = run_tables(records, erased)
     return _written(
         content_id,
         folder,
-        run_tables(records),
+        tables,
         limits,
         first_position=first_position,
         last_position=last_position,
         preceding_recorded_at=log.recorded_at(after) if after else 0,
         last_recorded_at=log.recorded_at(last_position),
         highest_ids=highest_ids(records, highest_before),
+        erasures_known=known_up_to(last_position, erased.erasures.position),
     )
 
 
@@ -114,8 +120,9 @@ def rebuilt_runs(
     damaged: SortedRun,
     highest_before: Mapping[str, int],
     limits: IndexLimits,
+    erased: ErasedRecords | None = None,
 ) -> list[SortedRun]:
-    """Runs in place of a damaged one: several when it holds too many records for one."""
+    """Runs in place of one: several when it holds too many records for one."""
     runs: list[SortedRun] = []
     first, records_max = damaged.first_position, limits.built_records_max
     while first <= damaged.last_position:
@@ -125,20 +132,23 @@ def rebuilt_runs(
             end = log.commit_end(first + records_max - 1)
             last = end if end >= first else last
         content_id = damaged.metadata.content_id
-        runs.append(built_run(log, content_id, folder, first, last, highest_before, limits))
+        runs.append(built_run(log, content_id, folder, first, last, highest_before, limits, erased))
         first, highest_before = last + 1, runs[-1].highest_ids
     return runs
 
 
-def run_tables(records: pa.RecordBatch) -> dict[int, pa.RecordBatch]:
-    """The sorted tables of records, a batch of INDEXED_COLUMNS in position order."""
+def run_tables(records: pa.RecordBatch, erased: ErasedRecords) -> dict[int, pa.RecordBatch]:
+    """The sorted tables of records, a batch of INDEXED_COLUMNS in position order.
+
+    `erased` tells what takes the place of content that is erased.
+    """
     found = {}
     requested = records.filter(records["request_id"].is_valid())
     if requested.num_rows:
         nothing = pa.repeat(scalar_of(b"", pa.large_binary()), requested.num_rows)
         keys = hash64s(requested["request_id"])
         found[REQUEST_IDS] = sorted_batch(keys, requested["position"], nothing)
-    # Erased records have no other entries.
+    records = erased.completed(records)
     records = records.filter(records["payload"].is_valid())
     for kind, rules in RULES.items():
         of_kind = records.filter(compute.equal(records["kind"], kind.name))
@@ -174,8 +184,10 @@ def hash64s(texts: pa.Array) -> pa.Array:
 
 def _adding(rule: Rule, records: pa.RecordBatch) -> pa.RecordBatch:
     """Those of the records that add an entry."""
-    if rule.present is not None:
-        records = records.filter(records[rule.present].is_valid())
+    # Of what is erased there is no uri, either.
+    present = rule.present or ("uri" if rule.key == ("uri",) else None)
+    if present is not None:
+        records = records.filter(records[present].is_valid())
     return records.filter(records["previous"].is_null()) if rule.is_of_first_version else records
 
 

@@ -24,7 +24,8 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -36,10 +37,10 @@ from eventstore.log.regular_file import opened_to_read
 from eventstore.projections.limits import IndexLimits
 from eventstore.projections.run_table import DamagedRunError, Layout, RunTable
 
-RUN_FORMAT_VERSION: Final = 10
+RUN_FORMAT_VERSION: Final = 11
 
 ENDING: Final = struct.Struct("<Qq8s")
-MAGIC: Final = b"ESRUN\0\0\x0a"
+MAGIC: Final = b"ESRUN\0\0\x0b"
 
 
 class UnusableRunError(Exception):
@@ -52,6 +53,8 @@ class RunMetadata(msgspec.Struct, frozen=True, kw_only=True):
     `last_recorded_at` is when the last of them was recorded, `preceding_recorded_at` the one before
     the first, in µs and 0 if there is none: they tell the runs of one history from those of
     another. `highest_ids` maps each id sequence to the highest id given out up to the run's end.
+    `erasures_known` has for each part of the run, by its last position, the newest record of an
+    erasure that its entries take account of; no parts where none is known.
     """
 
     format_version: int
@@ -61,6 +64,29 @@ class RunMetadata(msgspec.Struct, frozen=True, kw_only=True):
     preceding_recorded_at: int
     last_recorded_at: int
     highest_ids: dict[str, int]
+    erasures_known: tuple[tuple[int, int], ...] = ()
+
+
+def known_up_to(last_position: int, erasures_known: int) -> tuple[tuple[int, int], ...]:
+    """What a run says that knows equally much everywhere."""
+    return ((last_position, erasures_known),) if erasures_known else ()
+
+
+def parts(run: RunMetadata) -> list[tuple[int, int, int]]:
+    """The first and last positions of a run's parts, and up to where each knows erasures."""
+    said = run.erasures_known or ((run.last_position, 0),)
+    firsts = [run.first_position, *(last + 1 for last, _ in said)]
+    return [(first, last, known) for first, (last, known) in zip(firsts, said, strict=False)]
+
+
+def known_together(runs: Iterable[RunMetadata]) -> tuple[tuple[int, int], ...]:
+    """What a run of several neighbours says."""
+    said: list[tuple[int, int]] = []
+    for _, last, known in chain.from_iterable(map(parts, runs)):
+        if said and said[-1][1] == known:
+            said.pop()
+        said.append((last, known))
+    return tuple(said) if any(known for _, known in said) else ()
 
 
 class Footer(msgspec.Struct, frozen=True, kw_only=True):

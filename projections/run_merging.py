@@ -13,7 +13,7 @@ from xxhash import xxh3_64
 from eventstore.log.forking import no_fork_in_libraries
 from eventstore.projections.index_tables import TABLES
 from eventstore.projections.limits import IndexLimits
-from eventstore.projections.run_file import RunFile
+from eventstore.projections.run_file import RunFile, known_together
 from eventstore.projections.run_table import (
     ENTRY_NUMBERS,
     INLINE_NUMBERS,
@@ -58,6 +58,7 @@ def merge_runs(runs: Sequence[SortedRun], path: Path, limits: IndexLimits) -> So
         runs[-1].metadata,
         first_position=runs[0].metadata.first_position,
         preceding_recorded_at=runs[0].metadata.preceding_recorded_at,
+        erasures_known=known_together(run.metadata for run in runs),
     )
     write_tables(path, metadata, _merged(runs, limits.written_rows_max), limits)
     return SortedRun(path, limits)

@@ -21,6 +21,8 @@ from eventstore.log.columns import one_batch
 from eventstore.log.os_errors import translated
 from eventstore.log.regular_file import IRREGULAR, opened_to_read
 from eventstore.log.temporary_folder import TemporaryFolder
+from eventstore.projections.erased_records import ErasedRecords, erasure_records
+from eventstore.projections.erasures import NONE_KNOWN
 from eventstore.projections.index_tables import TABLES
 from eventstore.projections.projections import (
     INDEX_NAME,
@@ -28,7 +30,7 @@ from eventstore.projections.projections import (
 )
 from eventstore.projections.run_batches import sorted_batch
 from eventstore.projections.run_building import INDEXED_COLUMNS, highest_ids, run_tables
-from eventstore.projections.run_file import UnusableRunError
+from eventstore.projections.run_file import RunMetadata, UnusableRunError, parts
 from eventstore.projections.run_folder import run_path
 from eventstore.projections.run_writing import write_run_file
 from eventstore.projections.sorted_run import SortedRun
@@ -99,6 +101,7 @@ def _index_findings(
     log: Log, folder: Path, not_checked: list[str], progress: Progress | None
 ) -> Iterator[Finding]:
     highest: dict[int, dict[str, int]] = {0: {}}
+    erasures = _Erasures(log)
     done = 0
     for path in sorted(folder.glob("*.run")):
         if not _is_readable(path, not_checked):
@@ -119,8 +122,11 @@ def _index_findings(
             and 1 <= run.first_position <= run.last_position
             and log.recorded_at(run.last_position) == metadata.last_recorded_at
         )
+        if is_of_log and erasures.outdate(metadata):
+            not_checked.append(f"{path}, which will be built again without what was erased since")
+            continue
         try:
-            is_wrong = is_of_log and not _is_as_folded(log, run, highest)
+            is_wrong = is_of_log and not _is_as_folded(log, run, highest, erasures)
         except FileNotFoundError:
             if path.exists():
                 raise
@@ -141,20 +147,42 @@ def _index_findings(
             progress(min(done, log.position), log.position)
 
 
-def _is_as_folded(log: Log, run: SortedRun, highest: dict[int, dict[str, int]]) -> bool:
+class _Erasures:
+    """The erasures of a log, as far as runs take account of them."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._records = erasure_records(log, 0)
+        self._all = NONE_KNOWN.with_records(self._records)
+
+    def outdate(self, run: RunMetadata) -> bool:
+        """Whether a run may hold what was erased after it was written."""
+        return any(
+            self._all.changed_since(known).within(first, last) for first, last, known in parts(run)
+        )
+
+    def known(self, position: int) -> ErasedRecords:
+        """What was erased by records up to a position."""
+        known = [record for record in self._records if record[0] <= position]
+        return ErasedRecords(self._log, NONE_KNOWN.with_records(known))
+
+
+def _is_as_folded(
+    log: Log, run: SortedRun, highest: dict[int, dict[str, int]], erasures: _Erasures
+) -> bool:
     """Whether a run is, byte for byte, what the log gives; notes the highest ids at its end."""
     start = run.first_position - 1
     before = highest.get(start)
     if before is None:
         before = _highest_ids(log, {}, 0, start)
-    parts: dict[int, list[pa.RecordBatch]] = {}
-    position = start
-    while position < run.last_position:
-        end = min(position + _RECORDS_AT_ONCE, run.last_position)
-        records = one_batch(log.scan(position, end, INDEXED_COLUMNS))
-        for table, batch in run_tables(records).items():
-            parts.setdefault(table, []).append(batch)
-        position = end
+    found: dict[int, list[pa.RecordBatch]] = {}
+    for first, last, known_to in parts(run.metadata):
+        erased = erasures.known(known_to)
+        for position in range(first - 1, last, _RECORDS_AT_ONCE):
+            end = min(position + _RECORDS_AT_ONCE, last)
+            records = one_batch(log.scan(position, end, INDEXED_COLUMNS))
+            for table, batch in run_tables(records, erased).items():
+                found.setdefault(table, []).append(batch)
     highest[run.last_position] = known = _highest_ids(log, before, start, run.last_position)
     metadata = run.metadata
     if dict(metadata.highest_ids) != known or metadata.preceding_recorded_at != (
@@ -162,7 +190,7 @@ def _is_as_folded(log: Log, run: SortedRun, highest: dict[int, dict[str, int]]) 
     ):
         return False
     tables = {
-        table: sorted_batch(*one_batch(parts[table]).columns) for table in TABLES if table in parts
+        table: sorted_batch(*one_batch(found[table]).columns) for table in TABLES if table in found
     }
     with TemporaryFolder() as folder:
         expected = folder / run.path.name

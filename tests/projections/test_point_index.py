@@ -16,6 +16,7 @@ from eventstore.log import Commit, DirectoryLog, Draft, MemoryLog
 from eventstore.log.columns import one_batch
 from eventstore.projections import index_tail, run_building, run_folder, run_writing
 from eventstore.projections.cache_file import written_whole
+from eventstore.projections.erased_records import ErasedRecords
 from eventstore.projections.index_tables import (
     ARTIFACT_URIS,
     EVENTS_BY_ARTIFACT,
@@ -497,7 +498,9 @@ def test_a_long_tail_becomes_a_run_turn_by_turn(tmp_path: Path) -> None:
     end = 2 * max(index_tail._ENTRIES_PER_TURN, run_writing._ROWS_PER_TURN) + 10
     tail.add(append(log, *map(draft, range(1, end))), None)
     tables = tail.tables()
-    assert tables == run_building.run_tables(one_batch(log.scan(0, log.position, INDEXED_COLUMNS)))
+    assert tables == run_building.run_tables(
+        one_batch(log.scan(0, log.position, INDEXED_COLUMNS)), ErasedRecords(log)
+    )
     run = write_run(tmp_path / "long.run", metadata_of(log, (1, end - 1), (0, 1), end - 1), tables)
     for node_id in range(1, end):
         assert run.newest(ARTIFACTS, node_id, end) == tail.newest(ARTIFACTS, node_id, end)

@@ -24,7 +24,7 @@ from eventstore.projections.run_table import BLOCK_ROWS, ENTRY_BYTES, DamagedRun
 from eventstore.projections.run_writing import write_run, write_run_file
 from eventstore.projections.sorted_run import SortedRun
 
-RUN = "5fac55cee52345dd4463909e04e3694358cce4015cf0c2f0452ad93f4657c486"
+RUN = "a37a21c77863c99cd92809f17eea90b7357cebfc18ef1ae7521290dc899a92a7"
 """The digest of a run that is written below."""
 KEYS = (-8384134024907838797, 8778621892480230968, 754996483031990931, 311136587387592575)
 SCHEMA = "cff1bb72b19247aa0c04929d94e0b5f15bf382d59a7e493f6d82fd3cea538125"
@@ -67,7 +67,7 @@ def written(path: Path, limits: IndexLimits = LIMITS.index) -> Path:
 def test_the_bytes_of_a_run(tmp_path: Path) -> None:
     content = written(tmp_path / "a.run").read_bytes()
     assert content == written(tmp_path / "b.run").read_bytes()
-    assert (run_file.RUN_FORMAT_VERSION, hashlib.sha256(content).hexdigest()) == (10, RUN)
+    assert (run_file.RUN_FORMAT_VERSION, hashlib.sha256(content).hexdigest()) == (11, RUN)
 
 
 @pytest.mark.parametrize("rows_at_once", [1, 2, 5, 37])
@@ -126,8 +126,8 @@ def test_footers_that_are_none(tmp_path: Path) -> None:
 
     remade(path, footer.replace(b'"first_position":1', b'"first_position":2'), checksum=1)
     refused("its footer is damaged")
-    remade(path, footer.replace(b'"format_version":10', b'"format_version":9'))
-    refused("format version 9")
+    remade(path, footer.replace(b'"format_version":11', b'"format_version":10'))
+    refused("format version 10")
     remade(path, footer.replace(b'"end":%d' % end, b'"end":%d' % (end + 1)))
     refused("a table is cut off")
     remade(path, b"[]")

@@ -12,6 +12,7 @@ from hypothesis import given
 from eventstore.log import MemoryLog
 from eventstore.log.columns import one_batch
 from eventstore.log.kinds import EVENT, KINDS, NodeKind
+from eventstore.projections.erased_records import ErasedRecords
 from eventstore.projections.index_entries import (
     add_entries,
     add_event_entries,
@@ -38,7 +39,7 @@ def test_built_runs_hold_the_entries_of_their_records(commits: list[Any]) -> Non
         expected.setdefault(table, []).extend((key, *entry) for entry in entries)
     built = {
         table: list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
-        for table, batch in run_tables(records).items()
+        for table, batch in run_tables(records, ErasedRecords(log)).items()
         if batch.num_rows
     }
     assert built == {
