@@ -144,6 +144,7 @@ class ErasedRecords:
             return
         after, self._seen = max(position, self.erasures.position), self._log.position
         self.erasures = self.erasures.with_records(erasure_records(self._log, after))
+        self._log.conceal(self.erasures.all_pending())
 
 
 def _replaced(

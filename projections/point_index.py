@@ -210,6 +210,7 @@ class PointIndex(LevelLookUps):
         """Answer as erased what records of erasures ask for."""
         if records:
             erasures = self.erasures.with_records(sorted(records))
+            self._log.conceal(erasures.all_pending())
             self._erased_records.learn(erasures)
             self.erasures = erasures
             self._erased = ErasedAnswers(self._log, erasures)

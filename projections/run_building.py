@@ -86,8 +86,13 @@ def built_run(
     """A run of the records at these positions; `highest_before` are the ids given out before."""
     after = first_position - 1
     erased = ErasedRecords(log) if erased is None else erased
-    records = one_batch(log.scan(after, last_position, INDEXED_COLUMNS))
-    tables = run_tables(records, erased)
+    while True:
+        known = erased.erasures.position
+        records = one_batch(log.scan(after, last_position, INDEXED_COLUMNS))
+        tables = run_tables(records, erased)
+        if erased.erasures.position == known:
+            break
+        # Of what turned out to be erased some had been read before.
     return _written(
         content_id,
         folder,
@@ -98,7 +103,7 @@ def built_run(
         preceding_recorded_at=log.recorded_at(after) if after else 0,
         last_recorded_at=log.recorded_at(last_position),
         highest_ids=highest_ids(records, highest_before),
-        erasures_known=known_up_to(last_position, erased.erasures.position),
+        erasures_known=known_up_to(last_position, known),
     )
 
 

@@ -18,7 +18,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from eventstore.log import Commit, Draft, Position
+from eventstore.log import Commit, DirectoryLog, Draft, Position
+from eventstore.log.erased import Erased, Spans
 from eventstore.log.kinds import ARTIFACT, ATTRIBUTION, CONTEXT, ERASURE, EXECUTION, NodeKind
 from eventstore.projections import Projections
 from eventstore.projections.index_tables import ARTIFACT_URIS, TABLES_OF, hash64
@@ -26,7 +27,6 @@ from eventstore.projections.limits import IndexLimits, Limits
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import retention_pb2
 from eventstore.store.snapshot import Snapshot
-from tests.property.erasable_log import ErasableLog
 
 KINDS = (ARTIFACT, EXECUTION, CONTEXT)
 TYPE_ID = 7
@@ -70,8 +70,7 @@ class ErasedAnswers(RuleBasedStateMachine):
     @initialize()
     def set_up(self) -> None:
         self.directory = Path(tempfile.mkdtemp()) / "store"
-        ErasableLog.destroyed = set()
-        ErasableLog.create(self.directory).close()
+        DirectoryLog.create(self.directory).close()
         self.records: dict[int, Record] = {}
         self.versions: dict[tuple[NodeKind, int], list[int]] = {}
         self.links: list[tuple[int, int, int]] = []
@@ -82,8 +81,8 @@ class ErasedAnswers(RuleBasedStateMachine):
         self.log, self.projections = self.opened()
         self.others = [self.opened()]
 
-    def opened(self) -> tuple[ErasableLog, Projections]:
-        log = ErasableLog.open(self.directory, segment_records_max=9)
+    def opened(self) -> tuple[DirectoryLog, Projections]:
+        log = DirectoryLog.open(self.directory, segment_records_max=9)
         return log, Projections(log, SMALL)
 
     @property
@@ -215,7 +214,8 @@ class ErasedAnswers(RuleBasedStateMachine):
     @rule(which=st.integers(0, 99))
     def complete(self, which: int) -> None:
         number = [*self.pending][which % len(self.pending)]
-        ErasableLog.destroyed |= {*self.pending.pop(number)}
+        positions = self.pending.pop(number)
+        self.log.destroy(Erased(content=Spans.of((position, position) for position in positions)))
         erasure = retention_pb2.Erasure(id=number, stage=retention_pb2.Erasure.COMPLETED)
         payload = erasure.SerializeToString(deterministic=True)
         previous = self.erasures[number]
