@@ -196,7 +196,14 @@ def prove_consistency(
         path = consistency_path(older.size, newer.size, heads.head)
         if is_consistent(older.size, newer.size, path, older.root, newer.root):
             return ConsistencyProof(older, newer, tuple(path))
-    raise _changed(newer)
+    if heads.head(0, newer.size) != newer.root:
+        raise _changed(newer)
+    raise DataLossError(
+        f"the records are those that {newer.signer} signed on {moment_text(newer.signed_at)}, and "
+        f"do not begin with the {older.size} that the older checkpoint states, which "
+        f"{older.signer} signed on {moment_text(older.signed_at)}: history was changed; keep both "
+        "checkpoints, they show it"
+    )
 
 
 def _check_store(log: Log, checkpoint: Checkpoint) -> None:

@@ -26,8 +26,8 @@ def witnessed(request: str, trust: Trust, key: CosigningKey, last: Checkpoint | 
     was cosigned yet or it states what `last` does.
 
     Raises InvalidArgumentError when it is neither or its checkpoint does not hold by itself,
-    FailedPreconditionError when it starts from something else than `last`, DataLossError when it
-    states another history.
+    FailedPreconditionError when it is older than `last` or starts from something else,
+    DataLossError when it states another history.
     """
     older, path, text = _parts(request, last)
     checkpoint = Checkpoint.parse(text, trust)
@@ -64,16 +64,23 @@ def _refuse_other_history(
             f"the proof starts from {counted(older, 'record')}, the last checkpoint that was "
             f"cosigned states {last.size}: prove it since that one"
         )
+    if checkpoint.size < last.size:
+        raise FailedPreconditionError(
+            f"not cosigned: the checkpoint states {counted(checkpoint.size, 'record')}, the last "
+            f"one that was cosigned {last.size}; it is older, which a witness never goes back to"
+        )
     if checkpoint.size > last.size and not path:
         raise FailedPreconditionError(
             f"{counted(checkpoint.size, 'record')} need a proof that they begin with the "
             f"{last.size} that were cosigned last: give that instead of the checkpoint"
         )
     if not is_consistent(last.size, checkpoint.size, path, last.root, checkpoint.root):
+        # A path that was changed shows nothing; two roots of one size need no path.
+        unless = ", unless the proof was changed: have it made anew" if path else ""
         raise DataLossError(
             f"not cosigned: the history of {counted(checkpoint.size, 'record')} does not begin "
             f"with that of {last.size}, which was cosigned before; keep both checkpoints: "
-            f"together they show that {checkpoint.signer} signed two histories"
+            f"together they show that {checkpoint.signer} signed two histories{unless}"
         )
 
 

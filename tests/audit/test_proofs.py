@@ -28,6 +28,7 @@ from eventstore.log import DirectoryLog, Draft, Log, MemoryLog
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.merkle import tree_head
 from eventstore.metadata_store.metadata_store import MetadataStore
+from eventstore.plain_json import moment_text
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.audit.filled_store import KEY, fill
 from tests.builders import append, draft, memory_store, put_types
@@ -50,6 +51,31 @@ def test_what_a_store_refuses_to_prove(tmp_path: Path) -> None:
                 other.prove_consistency(*pair)
         with pytest.raises(errors.NotFoundError, match="of store"):
             other.verify(checkpoints=[newer])
+
+
+def test_of_two_checkpoints_the_one_that_does_not_fit_is_named() -> None:
+    log, fork = MemoryLog(), MemoryLog()
+    fork.store_id = log.store_id
+    for number in range(1, 301):
+        append(log, draft(number))
+        append(fork, draft(number, name="other" if number > 200 else None))
+    signed = {
+        (one, size): signed_checkpoint(one_log, size, KEY)
+        for one, one_log in (("log", log), ("fork", fork))
+        for size in (150, 250, 300)
+    }
+    heads = SubtreeHeads(fork, None, read_only=True)
+    prove_consistency(fork, heads, signed["fork", 150], signed["fork", 300])
+    for older, newer, words in (
+        (("log", 300), ("fork", 300), "begin with the 300 that the older checkpoint states"),
+        (("log", 250), ("fork", 300), "begin with the 250 that the older checkpoint states"),
+        (("fork", 250), ("log", 300), "the first 300 records are not those"),
+        (("log", 250), ("log", 300), "the first 300 records are not those"),
+    ):
+        with pytest.raises(errors.DataLossError, match=words) as refused:
+            prove_consistency(fork, heads, signed[older], signed[newer])
+        wrong = signed[older if "older" in words else newer]
+        assert moment_text(wrong.signed_at) in str(refused.value)
 
 
 def test_the_heads_of_a_store_are_kept_but_not_by_a_child(tmp_path: Path) -> None:

@@ -57,6 +57,9 @@ def test_witnesses_an_auditor_and_a_rollback() -> None:
     for request in ("c1", "c3", prove_since("c1", "c3"), "policy"):
         assert cosign(request, "north")[0] != 0
     assert Path("north.last").read_text() == kept
+    # One that is only older accuses nobody.
+    code, refusal = cosign("c1", "north")
+    assert (code, "it is older" in refusal) == (1, True)
     one = run("cosign", "c2", "--add", "c1-c2-north", "--policy", "policy")
     assert (one.code, one.err) == (0, "the policy demands more cosignatures than those of north\n")
     added = ("--add", "c1-c2-north", "--add", "c2-south")
