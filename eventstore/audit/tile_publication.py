@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from eventstore.log.leaf import leaf_bytes, leaf_hashes
 from eventstore.log.merkle import Frontier
 from eventstore.log.os_errors import translated
 from eventstore.log.regular_file import read_regular
+from eventstore.log.syncing import sync_directory
 from eventstore.projections.cache_file import TEMPORARY_SUFFIX, remove_abandoned, written_whole
 from eventstore.wording import counted
 
@@ -229,9 +229,5 @@ class _Files:
                     left.unlink(missing_ok=True)
             else:
                 remove_abandoned(folder)
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync_directory(folder)
         self._folders.clear()

@@ -17,13 +17,13 @@ from eventstore.log.manifest import (
     Manifest,
     Segment,
     read_manifest,
-    sync_directory,
     write_durably,
     write_manifest,
 )
 from eventstore.log.os_errors import refuse_no_path, resolved, translated, translating
 from eventstore.log.regular_file import opened_to_read
 from eventstore.log.replacing import made_beside
+from eventstore.log.syncing import sync_directory
 from eventstore.log.verification import verify_directory
 from eventstore.long_work import long_work
 

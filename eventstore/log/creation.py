@@ -17,12 +17,12 @@ from eventstore.log.manifest import (
     ActiveSegment,
     Manifest,
     closed_name,
-    sync_directory,
     write_durably,
     write_manifest,
 )
 from eventstore.log.os_errors import translated
 from eventstore.log.sealing import is_temporary, remove_temporary_files
+from eventstore.log.syncing import sync_directory
 from eventstore.times import now_in_microseconds
 
 LOG_FOLDER: Final = "log"

@@ -15,6 +15,7 @@ from eventstore import errors
 from eventstore.log.os_errors import translated
 from eventstore.log.record import LATEST
 from eventstore.log.regular_file import read_regular
+from eventstore.log.syncing import sync_directory
 from eventstore.times import Microseconds
 
 FORMAT_VERSION = 2
@@ -248,17 +249,6 @@ def write_durably(path: Path, content: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the directory's entries durable, where the operating system can."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _encode(manifest: Manifest) -> bytes:

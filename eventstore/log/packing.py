@@ -11,10 +11,11 @@ from eventstore import errors
 from eventstore.log.creation import LOG_FOLDER
 from eventstore.log.folder_tree import entries_below
 from eventstore.log.forking import renew_in_children
-from eventstore.log.manifest import MANIFEST_NAME, read_manifest, sync_directory
+from eventstore.log.manifest import MANIFEST_NAME, read_manifest
 from eventstore.log.os_errors import resolved, translated
 from eventstore.log.regular_file import opened_to_read, read_regular
 from eventstore.log.replacing import made_beside, replace
+from eventstore.log.syncing import sync_directory
 from eventstore.log.writers_lock import NotLockedError, WritersLock
 
 PACKED_VERSION = 0

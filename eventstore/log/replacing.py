@@ -17,8 +17,9 @@ from eventstore import errors
 from eventstore.late_logger import late_logger
 from eventstore.log.file_lock import close_locked, is_at, open_to_lock, try_exclusive
 from eventstore.log.folder_tree import remove_tree
-from eventstore.log.manifest import MANIFEST_NAME, sync_directory
+from eventstore.log.manifest import MANIFEST_NAME
 from eventstore.log.regular_file import is_irregular, read_regular
+from eventstore.log.syncing import sync_directory
 
 _LOGGER = late_logger("eventstore.log")
 

@@ -31,10 +31,10 @@ from eventstore.log.manifest import (
     file_name,
     rewriting_of,
     sealed_name,
-    sync_directory,
 )
 from eventstore.log.os_errors import refuse_lack_of_threads, tells_of_damage, translated
 from eventstore.log.regular_file import opened_to_read, read_regular
+from eventstore.log.syncing import sync_directory
 from eventstore.log.turns import give_turns
 
 if TYPE_CHECKING:

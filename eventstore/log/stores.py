@@ -17,11 +17,11 @@ from eventstore.log.manifest import (
     MANIFEST_NAME,
     read_manifest,
     stored_manifest,
-    sync_directory,
 )
 from eventstore.log.os_errors import refuse_no_path, resolved, translating
 from eventstore.log.replacing import made_beside, refuse_unsettled
 from eventstore.log.replacing import settle as settle_replacing
+from eventstore.log.syncing import sync_directory
 
 
 def is_store(path: Path) -> bool:

@@ -16,7 +16,6 @@ import pytest
 
 from eventstore import errors
 from eventstore.log import DirectoryLog
-from eventstore.log import manifest as manifest_module
 from eventstore.log.manifest import (
     FORMAT_VERSION,
     Manifest,
@@ -25,6 +24,7 @@ from eventstore.log.manifest import (
     write_durably,
     write_manifest,
 )
+from eventstore.log.syncing import sync_directory
 from tests.builders import append, draft
 
 
@@ -243,7 +243,7 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(
 def test_a_folder_is_synced_and_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     monkeypatch.setattr(os, "fsync", seen.append)
-    manifest_module.sync_directory(tmp_path)
+    sync_directory(tmp_path)
     (descriptor,) = seen
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
