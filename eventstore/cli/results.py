@@ -24,8 +24,9 @@ from msgspec.structs import asdict, astuple
 from eventstore.answers import ExportAnswer, ReportAnswer
 from eventstore.cli.table_layout import Cell, cut, laid_out, wrapped
 from eventstore.errors import AlreadyExistsError, InvalidArgumentError
-from eventstore.log.os_errors import translated
+from eventstore.log.os_errors import translated, translating
 from eventstore.log.stores import is_store
+from eventstore.log.syncing import sync_directory
 from eventstore.plain_json import json_text, members, moment_text, plain
 from eventstore.plain_values import number_text
 from eventstore.shown_text import harmless_json, shown_lines, shown_text
@@ -345,6 +346,8 @@ def write_durably(path: Path, text: str) -> None:
         written.write(text.encode())
         written.flush()
         os.fsync(written.fileno())
+    with translating("writing", path):
+        sync_directory(path.resolve().parent)
 
 
 @contextmanager

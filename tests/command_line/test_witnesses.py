@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -170,3 +172,22 @@ def test_lines_that_end_otherwise_are_no_note(ending: bytes) -> None:
     Path("ana.pub").write_bytes(Path("ana.pub").read_bytes().replace(b"\n", ending))
     assert run("verify", "store", "--checkpoint", "c1", *BY_ANA).code == 0
     assert standalone_verifier.main(["checkpoint", "c1", "ana.pub"]) == 0
+
+
+def test_what_was_cosigned_is_kept_before_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file and its name in the folder: a witness without power must not forget either."""
+    steps: list[str] = []
+    sync, replace = os.fsync, os.replace
+
+    def noted_sync(descriptor: int) -> None:
+        sync(descriptor)
+        steps.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+
+    def noted_replace(source: Path, target: Path) -> None:
+        replace(source, target)
+        steps.append("name")
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    assert cosign("c1", "north")[0] == 0
+    assert steps == ["file", "name", "folder"]
