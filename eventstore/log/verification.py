@@ -35,6 +35,9 @@ _RELATIONS: Final = "whether records agree with each other (former ones, names, 
 _PARALLEL_RECORDS_MIN = 100_000
 """Below this many records that are not active, further processes cost more than they save."""
 
+_INTERRUPTS_LOOKED_FOR_SECONDS: Final = 1
+"""An interrupt just before a wait begins is noticed only when that ends."""
+
 
 def verify_directory(
     directory: Path,
@@ -219,7 +222,11 @@ def _checked_by_processes(jobs: Sequence[SegmentJob], workers: int) -> Iterator[
                 thread.start()
         for number in range(len(jobs)):
             with changed:
-                changed.wait_for(lambda: number in results or -1 in results)  # noqa: B023
+                while not changed.wait_for(
+                    lambda: number in results or -1 in results,  # noqa: B023
+                    _INTERRUPTS_LOOKED_FOR_SECONDS,
+                ):
+                    pass
                 result = results.pop(number, None) or results[-1]
             if isinstance(result, BaseException):
                 raise result
