@@ -26,6 +26,7 @@ from eventstore.log.concealing import (
 from eventstore.log.creation import CACHE_FOLDER
 from eventstore.log.erased import Erased
 from eventstore.log.followed_directory import FollowedDirectory, opened
+from eventstore.log.ipc_message import UndecodableError
 from eventstore.log.ipc_stream import Messages
 from eventstore.log.log import SealedFile, SegmentInfo
 from eventstore.log.manifest import (
@@ -37,7 +38,7 @@ from eventstore.log.manifest import (
 from eventstore.log.os_errors import translating
 from eventstore.log.record import Commit, Position, Record
 from eventstore.log.record_dataset import record_dataset
-from eventstore.log.sealing import ROWS_PER_GROUP, derived_batches
+from eventstore.log.sealing import ROWS_PER_GROUP, derived_batches, grouped_batches
 from eventstore.times import Microseconds
 
 if TYPE_CHECKING:
@@ -272,12 +273,16 @@ def _decoded(
     messages: Messages, after: int, upto: int, *, derived: bool
 ) -> Iterator[pa.RecordBatch]:
     """The records in (after, upto] that messages have."""
-    from eventstore.log.columns import one_batch, with_commitments
+    from eventstore.log.columns import with_commitments
 
-    batch = one_batch(messages.batches())
-    first = batch["position"][0].as_py()
-    batch = batch.slice(after + 1 - first, upto - after)
-    yield from derived_batches(batch) if derived else (with_commitments(batch),)
+    try:
+        for batch in grouped_batches(messages.data, [0, *messages.ends]):
+            first = batch["position"][0].as_py()
+            start = max(after + 1 - first, 0)
+            batch = batch.slice(start, upto + 1 - first - start)
+            yield from derived_batches(batch) if derived else (with_commitments(batch),)
+    except UndecodableError as error:
+        raise messages.damaged(error) from None
 
 
 def open_reader(directory: Path) -> DirectoryReader:

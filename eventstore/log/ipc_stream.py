@@ -202,7 +202,11 @@ class Messages(msgspec.Struct, frozen=True):
         try:
             return read_batches(self.data, self.ends, 0)
         except UndecodableError as error:
-            raise self.damaged_commit(self.first_index + error.number, error.reason) from None
+            raise self.damaged(error) from None
+
+    def damaged(self, error: UndecodableError) -> errors.DataLossError:
+        """What to raise where one of them cannot be decoded."""
+        return self.damaged_commit(self.first_index + error.number, error.reason)
 
 
 def _message_end(data: memoryview, offset: int) -> int | None:

@@ -80,12 +80,17 @@ def closed_batches(path: Path, segment: Segment) -> Iterator[pa.RecordBatch]:
         )
     starts = [header_bytes, *walk.ends]
     try:
-        yield from _grouped(_some_batches(data, starts), starts)
+        yield from grouped_batches(data, starts)
     except UndecodableError as error:
         raise errors.DataLossError(
             f"{path} is damaged: the message at byte {starts[error.number]} is no commit "
             f"({error.reason}); run `eventstore verify` and restore the file from a backup"
         ) from None
+
+
+def grouped_batches(data: memoryview, starts: list[int]) -> Iterator[pa.RecordBatch]:
+    """The commits of messages in batches, each a row group's. Raises UndecodableError."""
+    return _grouped(_some_batches(data, starts), starts)
 
 
 def _some_batches(data: memoryview, starts: list[int]) -> Iterator[pa.RecordBatch]:
