@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 from eventstore.errors import DataLossError, StatusError
 from eventstore.late_logger import late_logger
 from eventstore.log import Commit, Log, Position, Progress, content_id
+from eventstore.log.cache_file import make_cache_folder
 from eventstore.log.forking import no_fork_in_libraries, renew_in_children
 from eventstore.log.kinds import ERASURE
 from eventstore.log.os_errors import translated, translating
-from eventstore.projections.cache_file import make_cache_folder
 from eventstore.projections.erased_nodes import ErasedAnswers
 from eventstore.projections.erased_records import ErasedRecords
 from eventstore.projections.erasures import NONE_KNOWN

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from eventstore.errors import DataLossError, FailedPreconditionError
 from eventstore.late_logger import late_logger
 from eventstore.log import Commit, Log, Position, PositionConflictError, Progress
+from eventstore.log.cache_file import remove_abandoned
 from eventstore.log.folder_tree import entries_below, remove_tree
 from eventstore.log.forking import open_at_first_use, renew_in_children
 from eventstore.log.os_errors import starting_thread
@@ -18,7 +19,6 @@ from eventstore.log.record import ENTITY_KIND_NAMES
 from eventstore.long_work import long_work
 from eventstore.projections.background_folding import BackgroundFolding
 from eventstore.projections.base_check import Base, BaseCheck
-from eventstore.projections.cache_file import remove_abandoned
 from eventstore.projections.index_tables import (
     LINK_TABLES,
     STORED_TABLES,

@@ -10,7 +10,7 @@ from typing import Final
 
 from eventstore.late_logger import late_logger
 from eventstore.log import Log, content_id
-from eventstore.projections.cache_file import TEMPORARY_SUFFIX, remove_abandoned
+from eventstore.log.cache_file import TEMPORARY_SUFFIX, remove_abandoned
 from eventstore.projections.limits import LIMITS, IndexLimits
 from eventstore.projections.run_file import UnusableRunError
 from eventstore.projections.sorted_run import SortedRun

@@ -15,10 +15,10 @@ import pyarrow.compute as compute
 from xxhash import xxh3_64, xxh3_64_intdigest
 
 from eventstore.log.arrow_values import array_of, scalar_of
+from eventstore.log.cache_file import written_whole
 from eventstore.log.columns import release_unused
 from eventstore.log.forking import no_fork_in_libraries
 from eventstore.log.turns import give_turn
-from eventstore.projections.cache_file import written_whole
 from eventstore.projections.limits import LIMITS, IndexLimits
 from eventstore.projections.run_file import ENDING, MAGIC, Footer, RunMetadata
 from eventstore.projections.run_table import (

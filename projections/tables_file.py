@@ -17,11 +17,11 @@ import duckdb
 
 from eventstore import errors
 from eventstore.log import Log, content_id
+from eventstore.log.cache_file import make_cache_folder
 from eventstore.log.forking import no_fork_in_libraries
 from eventstore.log.os_errors import check_can_open, resolved, translated
 from eventstore.log.regular_file import is_irregular
 from eventstore.log.temporary_folder import TemporaryFolder, temporary_directory
-from eventstore.projections.cache_file import make_cache_folder
 from eventstore.projections.duckdb_faults import avoid_misleading_statistics
 from eventstore.projections.table_changes import SCHEMA, TABLES_FORMAT_VERSION
 from eventstore.projections.tables_check import has_tables_as_made, others_in

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
 from eventstore.log import Log, Progress, Record, content_id
+from eventstore.log.cache_file import make_cache_folder, written_whole
 from eventstore.log.commit import records_of
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.merkle import tree_head
 from eventstore.log.regular_file import read_regular
-from eventstore.projections.cache_file import make_cache_folder, written_whole
 
 if TYPE_CHECKING:
     from eventstore.projections import Projections

@@ -29,6 +29,7 @@ from eventstore.audit.tiles import (
 )
 from eventstore.errors import DataLossError, FailedPreconditionError
 from eventstore.log import Log, Progress, Record
+from eventstore.log.cache_file import TEMPORARY_SUFFIX, remove_abandoned, written_whole
 from eventstore.log.commit import records_of
 from eventstore.log.file_lock import alone_in
 from eventstore.log.leaf import leaf_bytes, leaf_hashes
@@ -36,7 +37,6 @@ from eventstore.log.merkle import Frontier
 from eventstore.log.os_errors import translated
 from eventstore.log.regular_file import read_regular
 from eventstore.log.syncing import sync_directory
-from eventstore.projections.cache_file import TEMPORARY_SUFFIX, remove_abandoned, written_whole
 from eventstore.wording import counted
 
 _PUBLISHED: Final = re.compile(

@@ -13,8 +13,8 @@ import pytest
 import eventstore
 from eventstore import errors
 from eventstore.log import DirectoryLog
+from eventstore.log.cache_file import written_whole
 from eventstore.projections import base_check, point_index, tables_file
-from eventstore.projections.cache_file import written_whole
 from eventstore.projections.projections import Projections
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import open_with

@@ -13,9 +13,9 @@ import pytest
 from msgspec.structs import replace
 
 from eventstore.log import Commit, DirectoryLog, Draft, MemoryLog
+from eventstore.log.cache_file import written_whole
 from eventstore.log.columns import one_batch
 from eventstore.projections import index_tail, run_building, run_folder, run_writing
-from eventstore.projections.cache_file import written_whole
 from eventstore.projections.erased_records import ErasedRecords
 from eventstore.projections.index_tables import (
     ARTIFACT_URIS,

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
 
-from eventstore.log import Log
 from eventstore.log.file_lock import try_exclusive
+from eventstore.log.log import Log
 from eventstore.log.regular_file import is_irregular, opened_to_read
 
 TEMPORARY_SUFFIX: Final = ".tmp"
