@@ -67,5 +67,8 @@ class Limits(msgspec.Struct, frozen=True):
     """From its first multiple of this position on, a process folds what is sealed into the tables
     as it puts; it looks several times per round of so many records."""
 
+    unsealed_records: int = 16_384
+    """So many that are not sealed yet are folded then, too. Puts rest where twice as many wait."""
+
 
 LIMITS: Final = Limits()

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from eventstore.log.cache_file import make_cache_folder
 from eventstore.log.forking import no_fork_in_libraries, renew_in_children
 from eventstore.log.kinds import ERASURE
 from eventstore.log.os_errors import translated, translating
+from eventstore.log.worker import Worker
 from eventstore.projections.erased_nodes import ErasedAnswers
 from eventstore.projections.erased_records import ErasedRecords
 from eventstore.projections.erasures import NONE_KNOWN
@@ -42,14 +43,15 @@ from eventstore.projections.run_table import DamagedRunError
 from eventstore.projections.sorted_run import SortedRun
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
-
     from eventstore.log.temporary_folder import TemporaryFolder
 
 _LOGGER = late_logger("eventstore.projections")
 
 _ERASURES = RETENTION_TABLES[ERASURE]
 _FROZEN_TAILS_MAX = 4
+_RUNS_MAX = 16
+"""Puts rest where there are more runs and some are being merged: a look-up asks each."""
+
 _REPAIRS_MAX = 4
 
 
@@ -66,10 +68,14 @@ class PointIndex(LevelLookUps):
         folder: Path | None,
         limits: IndexLimits,
         on_erasure: Callable[[], None] = lambda: None,
+        note_progress: Callable[[], None] = lambda: None,
         *,
         read_only: bool = False,
     ) -> None:
-        """`on_erasure` is called before anybody is answered what an erasure has changed."""
+        """`on_erasure` is called before anybody is answered what an erasure has changed.
+
+        `note_progress` is called when what puts may wait for has been written.
+        """
         self._log = log
         self._on_erasure = on_erasure
         self.erasures = NONE_KNOWN
@@ -83,8 +89,9 @@ class PointIndex(LevelLookUps):
         self._swap = threading.Lock()
         self._repairing = threading.Lock()
         self._repairs: Counter[int] = Counter()
-        self._writer: ThreadPoolExecutor | None = None
-        self._writing: deque[Future[None]] = deque()
+        self._writer = Worker("eventstore-index", note_progress)
+        # Apart, since a long merge would have tails wait, and puts for them.
+        self._merger = Worker("eventstore-merge", note_progress)
         self.content_epoch = log.content_epoch
         """That of the log before anything was folded here."""
         self._content_id = content_id(log)
@@ -99,8 +106,8 @@ class PointIndex(LevelLookUps):
         """Threads do not survive a fork; what the parent was writing stays in memory here."""
         self._swap = threading.Lock()
         self._repairing = threading.Lock()
-        self._writer = None
-        self._writing.clear()
+        self._writer.leave_to_the_parent()
+        self._merger.leave_to_the_parent()
         if self._temporary is not None:
             self._temporary.leave_to_the_parent()
             self._temporary = None
@@ -180,7 +187,7 @@ class PointIndex(LevelLookUps):
                 progress(last_position - start, end - start)
         if self.position > start:
             self._learn_erasures()
-            self._submit(None)
+            self._writer.submit(self._write_out, None)
 
     def highest_id(self, sequence: str) -> int:
         """The highest id that any record of an id sequence has; 0 when there is none."""
@@ -190,11 +197,23 @@ class PointIndex(LevelLookUps):
         """Write out a tail that the next opening would take long to read again."""
         if self._folder is not None and self._tail.records >= self._limits.closing_records_min:
             self._freeze_tail()
-        if self._writer is not None:
-            self._writer.shutdown(wait=True)
-        self._writer = None
+        # In this order, since the one has the other work.
+        self._writer.close()
+        self._merger.close()
         if self._temporary is not None:
             self._temporary.close()
+
+    def pressure(self) -> float:
+        """How far writing tails out and merging runs are behind, in shares of what they may be."""
+        is_writing, is_merging = self._writer.is_busy(), self._merger.is_busy()
+        if not is_writing and not is_merging:
+            return 0
+        runs = self._runs()
+        unwritten = self.position - (runs[-1].last_position if runs else 0)
+        return max(
+            is_writing * unwritten / (2 * self._limits.tail_records_max),
+            is_merging * len(runs) / _RUNS_MAX,
+        )
 
     def _runs(self) -> list[SortedRun]:
         return [level for level in self._levels if isinstance(level, SortedRun)]
@@ -233,7 +252,7 @@ class PointIndex(LevelLookUps):
                     self._tail = made
             if self._tail is not made:
                 # What is being written of it is of no use any more.
-                self._submit(made)
+                self._writer.submit(self._write_out, made)
 
     def _freeze_tail(self) -> None:
         frozen = self._tail
@@ -243,9 +262,8 @@ class PointIndex(LevelLookUps):
             # At once, since an interrupt can come between any two steps.
             self._levels, self._tail = (*self._levels, tail), tail
         # So that catching up for long does not outrun the disk and fill the memory.
-        while len(self._writing) >= _FROZEN_TAILS_MAX:
-            self._writing.popleft().result()
-        self._submit(frozen)
+        self._writer.wait(_FROZEN_TAILS_MAX - 1)
+        self._writer.submit(self._write_out, frozen)
 
     def _build_run(self, folder: Path, last_position: int) -> None:
         """Append a run of the records from the index's position to another."""
@@ -308,29 +326,23 @@ class PointIndex(LevelLookUps):
                 raise translated(failure, "building the point index in", folder) from None
             self._replace([damaged], runs)
 
-    def _submit(self, frozen: Tail | None) -> None:
-        # At the interpreter's end nothing can be submitted: the frozen tail keeps answering.
-        with contextlib.suppress(RuntimeError):
-            if self._writer is None:
-                from concurrent.futures import ThreadPoolExecutor
-
-                # Here, so that the thread imports nothing before forks wait for it.
-                no_fork_in_libraries()
-                self._writer = ThreadPoolExecutor(1, thread_name_prefix="eventstore-index")
-            self._writing.append(self._writer.submit(self._write_out, frozen))
-
     def _write_out(self, frozen: Tail | None) -> None:
-        """Replace a frozen tail by a run, and merge runs. Runs in the background."""
+        """Replace a frozen tail by a run, and have runs merged. Runs in the background."""
         folder = self._run_folder_if_any()
         if folder is None:
             return
-        try:
+        with self._failures_noted(folder):
             # What was adopted meanwhile may cover it.
             if frozen is not None and frozen in self._levels:
                 with no_fork_in_libraries():
                     from eventstore.projections.run_building import tail_run
 
                 self._replace([frozen], [tail_run(self._content_id, folder, frozen, self._limits)])
+        self._merger.submit(self._merge, folder)
+
+    def _merge(self, folder: Path) -> None:
+        """Merge runs until none of like size are neighbours. Runs in the background."""
+        with self._failures_noted(folder):
             while merging := mergeable(self._runs(), self._limits.run_records_max):
                 path = run_path(folder, merging[0].first_position, merging[-1].last_position)
                 try:
@@ -342,6 +354,11 @@ class PointIndex(LevelLookUps):
                     for run in merging:
                         if run.path.parent == folder:
                             run.path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _failures_noted(self, folder: Path) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             # A full disk or the like: no fault of the program.
             _LOGGER.warning("writing the point index in %s failed: %s", folder, error)

@@ -15,6 +15,7 @@ from eventstore.log.cache_file import remove_abandoned
 from eventstore.log.folder_tree import entries_below, remove_tree
 from eventstore.log.forking import open_at_first_use, renew_in_children
 from eventstore.log.os_errors import starting_thread
+from eventstore.log.pacing import Pacing
 from eventstore.log.record import ENTITY_KIND_NAMES
 from eventstore.long_work import long_work
 from eventstore.projections.background_folding import BackgroundFolding
@@ -75,7 +76,8 @@ class Projections:
         if self._folder is not None and self.saves:
             remove_abandoned(self._folder)
         written = None if read_only else _below(self._folder, TABLES_NAME)
-        self._background = BackgroundFolding(log, written, limits.background_records)
+        self.pacing = Pacing(weakref.WeakMethod(self._pressure))
+        self._background = BackgroundFolding(log, written, limits, self.pacing.note_progress)
         self.index = self._opened_index()
         renew_in_children(self)
 
@@ -105,8 +107,18 @@ class Projections:
             if (found := forget()) is not None:
                 found()
 
-        limits, read_only = self._limits.index, not self.saves
-        return PointIndex(self._log, folder, limits, on_erasure, read_only=read_only)
+        return PointIndex(
+            self._log,
+            folder,
+            self._limits.index,
+            on_erasure,
+            self.pacing.note_progress,
+            read_only=not self.saves,
+        )
+
+    def _pressure(self) -> float:
+        """How far the work of the background is behind that is farthest."""
+        return max(self._background.pressure(), self.index.pressure())
 
     def _forget_erased(self) -> None:
         """Hold nothing in memory that an erasure may be about."""

@@ -17,6 +17,7 @@ from eventstore.projections.index_tables import TABLES_OF
 from eventstore.projections.limits import CandidateLimits, IndexLimits, Limits
 from eventstore.projections.listing import Listing
 from eventstore.projections.planning import Planner
+from eventstore.projections.point_index import PointIndex
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import retention_pb2 as retention
 
@@ -143,3 +144,9 @@ def acknowledge(directory: Path, segment: int, end: int) -> None:
     assert known is not None
     with path.open("rb+") as file:
         write_acknowledged(file.fileno(), segment, end, known.frontier())
+
+
+def wait_until_written(index: PointIndex) -> None:
+    """Wait until an index has written its frozen tails out, and merged what there is to merge."""
+    index._writer.wait()
+    index._merger.wait()

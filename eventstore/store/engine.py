@@ -97,6 +97,16 @@ class Engine:
         attribution = self.attribution
         if not is_of_request:
             attribution = replace(attribution, request_id=None)
+        response, records = self._put_in_turn(put, request, attribution)
+        if records:
+            # Only now, when nothing is held any more that others could wait for.
+            self.projections.pacing.rest(records)
+        return response
+
+    def _put_in_turn(
+        self, put: Callable[[Transaction, Any], Any], request: Any, attribution: Attribution
+    ) -> tuple[Any, int]:
+        """The response of `put`, and how many records it appended."""
         with self._put_lock:
             is_built_again = False
             for conflicts in range(MAX_CONFLICTS):
@@ -119,12 +129,12 @@ class Engine:
         request: Any,
         attribution: Attribution,
         is_built_again: bool,
-    ) -> Any:
+    ) -> tuple[Any, int]:
         position = self.projections.catch_up()
         if attribution.request_id is not None:
             known = commit_of_request(self.log, self.projections, attribution.request_id)
             if known is not None:
-                return acknowledged_again(self.projections, put, request, known)
+                return acknowledged_again(self.projections, put, request, known), 0
         transaction = Transaction(self.projections, position)
         try:
             response = put(transaction, request)
@@ -143,7 +153,7 @@ class Engine:
                 request_id=attribution.request_id,
             )
             self.projections.add(commit, transaction.pending)
-        return response
+        return response, len(transaction.drafts)
 
     def snapshot(self, *, as_of: Position | None = None) -> Snapshot:
         """The state at the newest position, other processes' commits included, or `as_of`."""

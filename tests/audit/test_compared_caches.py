@@ -29,7 +29,7 @@ from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata
 from eventstore.projections.run_writing import write_run_file
 from eventstore.projections.sorted_run import SortedRun
 from eventstore.projections.tables import Tables
-from tests.builders import ARTIFACTS, append, draft
+from tests.builders import ARTIFACTS, append, draft, wait_until_written
 
 
 @pytest.fixture
@@ -39,8 +39,7 @@ def log(tmp_path: Path) -> Iterator[DirectoryLog]:
     index = PointIndex(made, folder_of(made), IndexLimits(tail_records_max=7, run_records_max=8))
     for number in range(1, 25):
         index.add(append(made, draft(number)))
-        for future in index._writing:
-            future.result()
+        wait_until_written(index)
     index.close()
     assert len(runs_of(made)) == 3
     yield made

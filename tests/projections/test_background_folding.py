@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from eventstore.log import DirectoryLog, content_id
+from eventstore.log import DirectoryLog, content_id, forking, pacing
 from eventstore.projections import Projections, table_writing
 from eventstore.projections.limits import Limits
 from eventstore.projections.tables import Tables
@@ -92,6 +92,134 @@ def test_what_is_sealed_is_folded_and_the_file_closed(projections: Projections) 
     for _ in range(2):
         assert put_and_fold(projections) == folded(log) == log.position - 1
     assert artifact_ids(projections) == [*range(1, log.position + 1)]
+
+
+def test_much_is_folded_before_it_is_sealed(tmp_path: Path) -> None:
+    log = DirectoryLog.create(tmp_path / "unsealed")
+    projections = Projections(log, Limits(background_records=_EVERY, unsealed_records=5))
+    put(projections, _EVERY)
+    settle(projections)
+    assert folded(log) == _EVERY
+    put(projections, 4)
+    settle(projections)
+    assert folded(log) == _EVERY
+    put(projections, 1)
+    settle(projections)
+    assert folded(log) == _EVERY + 5
+    log.seal()
+    put(projections, 1)
+    settle(projections)
+    assert folded(log) == _EVERY + 5
+    put(projections, 9)
+    settle(projections)
+    assert folded(log) >= log.position - 4
+    assert artifact_ids(projections) == [*range(1, log.position + 1)]
+    projections.close()
+    log.close()
+
+
+@pytest.fixture
+def paced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Projections]:
+    """Projections whose puts rest for long as soon as the tables are four records behind."""
+    monkeypatch.setattr(pacing, "SECONDS_MAX", 600)
+    log = DirectoryLog.create(tmp_path / "paced")
+    made = Projections(log, Limits(background_records=_EVERY, unsealed_records=2))
+    yield made
+    made.close()
+    log.close()
+
+
+class HeldFold:
+    """A put that rests while its records wait to be folded, and what the fold does then."""
+
+    def __init__(self, projections: Projections, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.goes_on, began = threading.Event(), threading.Event()
+        self.failure: Exception | None = None
+
+        def wait() -> None:
+            began.set()
+            assert self.goes_on.wait(120)
+            if self.failure is not None:
+                raise self.failure
+
+        during_the_first_batch(monkeypatch, wait)
+        put(projections, _EVERY)
+        assert began.wait(30)
+        self._pacing = projections.pacing
+        self._put = threading.Thread(target=self._pacing.rest, args=(10**9,), daemon=True)
+        self._put.start()
+        while not self._pacing._resting:
+            os.sched_yield()
+
+    def is_put_ended(self) -> bool:
+        self._put.join(30)
+        return not self._put.is_alive() and not self._pacing._resting
+
+
+@pytest.mark.parametrize("failure", [None, OSError("the disk is gone")])
+def test_a_put_rests_until_the_fold_has_caught_up_or_failed(
+    paced: Projections, monkeypatch: pytest.MonkeyPatch, failure: Exception | None
+) -> None:
+    held = HeldFold(paced, monkeypatch)
+    assert paced._background.pressure() == _EVERY / 4
+    held.failure = failure
+    held.goes_on.set()
+    assert held.is_put_ended()
+    settle(paced)
+    assert paced._background.pressure() == 0
+    assert artifact_ids(paced) == [*range(1, _EVERY + 1)]
+
+
+def test_a_put_that_rests_goes_on_once_the_store_is_closed(
+    paced: Projections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = HeldFold(paced, monkeypatch)
+    closing = threading.Thread(target=paced.close)
+    closing.start()
+    assert held.is_put_ended()
+    assert closing.is_alive(), "the batch is still being folded"
+    held.goes_on.set()
+    closing.join()
+
+
+def test_a_child_that_is_forked_while_a_put_rests_does_not_rest(
+    paced: Projections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forking, "WAITED_SECONDS_MAX", 0)
+    held = HeldFold(paced, monkeypatch)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            put(paced, 5)
+            paced.pacing.rest(10**9)
+            code = int(paced._log.position != _EVERY + 5)
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    held.goes_on.set()
+    assert held.is_put_ended()
+
+
+def test_what_was_there_before_is_folded_without_keeping_puts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = Limits(background_records=_EVERY, unsealed_records=2)
+    log = DirectoryLog.create(tmp_path / "before")
+    for number in range(1, 31):
+        append(log, draft(number))
+    projections = Projections(log, limits)
+    projections.catch_up()
+    pressures: list[float] = []
+    during_the_first_batch(
+        monkeypatch, lambda: pressures.append(projections._background.pressure())
+    )
+    put(projections, _EVERY)
+    settle(projections)
+    assert len(pressures) == 1
+    assert pressures[0] <= _EVERY / 4
+    projections.close()
+    log.close()
 
 
 def test_few_records_are_folded_by_a_query_alone(log: DirectoryLog) -> None:

@@ -24,7 +24,7 @@ from eventstore.projections import (
 from eventstore.projections.limits import IndexLimits, Limits
 from eventstore.projections.point_index import PointIndex
 from eventstore.projections.tables import Tables
-from tests.builders import ARTIFACTS, append, draft
+from tests.builders import ARTIFACTS, append, draft, wait_until_written
 
 
 @pytest.fixture
@@ -78,21 +78,23 @@ def test_an_index_leaves_its_threads_and_its_folder_to_the_parent(log: Directory
     index = PointIndex(log, folder, limits, read_only=True)
     for commit in log.commits(0):
         index.add(commit)
-    for future in index._writing:
-        future.result()
-    writer, temporary, locks = index._writer, index._temporary, (index._swap, index._repairing)
-    assert writer is not None
+    wait_until_written(index)
+    pools = [index._writer._pool, index._merger._pool]
+    temporary, locks = index._temporary, (index._swap, index._repairing)
+    assert None not in pools
     assert temporary is not None
-    assert index._writing
     with mock.patch.object(type(temporary), "leave_to_the_parent") as leave:
         index.after_fork_in_child()
         assert leave.call_count == 1
         index.after_fork_in_child()
         assert leave.call_count == 1
-    assert (index._writer, index._temporary, len(index._writing)) == (None, None, 0)
+    assert (index._writer._pool, index._merger._pool, index._temporary) == (None, None, None)
+    assert not index._writer.is_busy()
     assert (index._swap, index._repairing) != locks
     assert [*index.keys(ARTIFACTS, 19)] == [*range(1, 20)]
-    writer.shutdown()
+    for pool in pools:
+        assert pool is not None
+        pool.shutdown()
     temporary.close()
 
 

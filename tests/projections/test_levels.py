@@ -22,7 +22,7 @@ from eventstore.projections.point_index import PointIndex
 from eventstore.projections.run_merging import merge_runs
 from eventstore.projections.run_table import DamagedRunError
 from eventstore.projections.sorted_run import SortedRun
-from tests.builders import ARTIFACTS, append, draft
+from tests.builders import ARTIFACTS, append, draft, wait_until_written
 
 RECORDS = 24
 SAME = hash64("s3://1")
@@ -44,8 +44,7 @@ def filled_index(folder: Path, **limits: int) -> PointIndex:
         again = number % 8 == 1
         made.add(append(log, draft(1 if again else number, previous=previous if again else None)))
         previous = number if again else previous
-        for future in made._writing:
-            future.result()
+        wait_until_written(made)
     assert [run.records for run in made._runs()] == [8, 8, 8]
     return made
 
@@ -225,7 +224,7 @@ def test_damage_found_by_a_merge_is_repaired_and_merged(
         return whole(runs, *arguments)
 
     monkeypatch.setattr(point_index, "merge_runs", merging)
-    index._write_out(None)
+    index._merge(index._run_folder())
     assert found == [1]
     (merged,) = index._runs()
     assert (merged.first_position, merged.last_position) == (1, 24)

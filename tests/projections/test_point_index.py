@@ -15,7 +15,13 @@ from msgspec.structs import replace
 from eventstore.log import Commit, DirectoryLog, Draft, MemoryLog
 from eventstore.log.cache_file import written_whole
 from eventstore.log.columns import one_batch
-from eventstore.projections import index_tail, run_building, run_folder, run_writing
+from eventstore.projections import (
+    index_tail,
+    point_index,
+    run_building,
+    run_folder,
+    run_writing,
+)
 from eventstore.projections.erased_records import ErasedRecords
 from eventstore.projections.index_tables import (
     ARTIFACT_URIS,
@@ -32,7 +38,7 @@ from eventstore.projections.run_building import INDEXED_COLUMNS
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata, UnusableRunError
 from eventstore.projections.run_writing import write_run
 from eventstore.projections.sorted_run import SortedRun
-from tests.builders import ARTIFACTS, append, draft
+from tests.builders import ARTIFACTS, append, draft, wait_until_written
 
 SMALL = IndexLimits(tail_records_max=5, closing_records_min=1)
 
@@ -58,8 +64,7 @@ def folded(
     index = opened(log, limits, read_only=read_only)
     for commit in log.commits(index.position):
         index.add(commit)
-    for future in index._writing:
-        future.result()
+    wait_until_written(index)
     return index
 
 
@@ -181,7 +186,7 @@ def test_adopting_keeps_open_runs_and_writes_no_tail_that_they_cover(
     log = filled(tmp_path / "store", 3)
     behind = folded(log, short)
     (kept,) = behind._runs()
-    monkeypatch.setattr(behind, "_submit", lambda _: None)
+    monkeypatch.setattr(behind._writer, "submit", lambda *_: None)
     for node_id in range(7, 13):
         behind.add(append(log, draft(node_id)))
     frozen = behind._levels[1]
@@ -197,6 +202,34 @@ def test_adopting_keeps_open_runs_and_writes_no_tail_that_they_cover(
     behind._write_out(frozen)
     assert written == []
     assert ids(behind, 30) == list(range(1, 31))
+
+
+def test_a_put_does_not_wait_for_a_merge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_merging, may_merge, whole = threading.Event(), threading.Event(), point_index.merge_runs
+
+    def merging(*given: Any) -> SortedRun:
+        is_merging.set()
+        assert may_merge.wait(30)
+        return whole(*given)
+
+    monkeypatch.setattr(point_index, "merge_runs", merging)
+    log = DirectoryLog.create(tmp_path / "store")
+    index = opened(log)
+    # Many more tails than may wait to be written out.
+    adding = threading.Thread(
+        target=lambda: [index.add(append(log, draft(number))) for number in range(1, 100)]
+    )
+    adding.start()
+    assert is_merging.wait(30)
+    adding.join(30)
+    waited = adding.is_alive()
+    may_merge.set()
+    adding.join()
+    assert not waited
+    wait_until_written(index)
+    assert ids(index, 99) == list(range(1, 100))
+    index.close()
+    assert len(index._runs()) < 10
 
 
 def test_sealed_records_become_runs_at_once(tmp_path: Path) -> None:
