@@ -66,6 +66,7 @@ def verify_command(
     With --since, what comes before it is believed.
     """
     from eventstore.audit.compared_caches import DISAGREES, with_caches
+    from eventstore.retention.checking import with_guards
 
     checkpoints = _checkpoints(directory, checkpoint_files, key_file, policy_file)
     damage = None
@@ -84,12 +85,15 @@ def verify_command(
         )
     if damage is not None and report.ok:
         report = msgspec.structs.replace(report, ok=False, findings=[Finding(damage.message)])
-    if since is not None or until is not None or no_caches or not report.ok:
+    if since is not None or until is not None or not report.ok:
         report = report.without("the caches")
     else:
         log = open_log(directory, read_only=True)
         with contextlib.closing(log), progress_bar("Comparing caches") as progress:
-            report = with_caches(report, log, progress)
+            report = with_guards(report, log)
+            report = (
+                report.without("the caches") if no_caches else with_caches(report, log, progress)
+            )
     if output.form == "json":
         output.json(_answer(report, checkpoints))
     elif output.form == "text" and report.ok:

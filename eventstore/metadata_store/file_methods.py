@@ -50,6 +50,10 @@ class FileMethods(SourceMethods):
             upto=None if until is None else upto,
             signed_heads=[checkpoint.of_store(log.store_id) for checkpoint in checkpoints],
         )
+        if since is None and until is None:
+            from eventstore.retention.checking import with_guards
+
+            report = with_guards(report, log)
         if report.findings:
             raise errors.DataLossError(f"the store is damaged: {_first(report.findings)}")
         if since is not None or until is not None or not caches:

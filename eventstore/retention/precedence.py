@@ -59,11 +59,20 @@ def refuse(refusals: Sequence[Refusal]) -> None:
         raise FailedPreconditionError(f"nothing was erased: {named}{rest}")
 
 
-def refusals(log: Log, snapshot: Snapshot, chosen: Sequence[ChosenVersion]) -> list[Refusal]:
-    """What forbids the erasure of these records: one refusal a record, a hold before a lock."""
+def refusals(
+    log: Log,
+    snapshot: Snapshot,
+    chosen: Sequence[ChosenVersion],
+    *,
+    now: Microseconds | None = None,
+) -> list[Refusal]:
+    """What forbids the erasure of these records: one refusal a record, a hold before a lock.
+
+    Locks end by the time that is `trusted_now`, or by another one that is given.
+    """
     if not chosen:
         return []
-    found = {refusal.position: refusal for refusal in _locked(log, snapshot, chosen)}
+    found = {refusal.position: refusal for refusal in _locked(log, snapshot, chosen, now)}
     found.update((refusal.position, refusal) for refusal in _held(snapshot, chosen))
     return [found[position] for position in sorted(found)]
 
@@ -85,8 +94,9 @@ def _is_bound(rule: Recorded, chosen: ChosenVersion) -> bool:
     return end is None or chosen.position < end
 
 
-def _locked(log: Log, snapshot: Snapshot, chosen: Sequence[ChosenVersion]) -> Iterable[Refusal]:
-    now: Microseconds | None = None
+def _locked(
+    log: Log, snapshot: Snapshot, chosen: Sequence[ChosenVersion], now: Microseconds | None
+) -> Iterable[Refusal]:
     for rule in rule_versions(snapshot):
         seconds = rule.message.keep_at_least_seconds
         if not seconds:
