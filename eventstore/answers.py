@@ -175,6 +175,7 @@ class SignedHeadAnswer(msgspec.Struct, frozen=True):
     root: str
     signer: str
     signed_at: datetime
+    witnesses: list[str]
 
 
 class VerifyAnswer(msgspec.Struct, frozen=True):
@@ -252,15 +253,21 @@ class PublishAnswer(msgspec.Struct, frozen=True):
 
 
 class AuditAnswer(msgspec.Struct, frozen=True):
-    """What is published and holds; entries were looked at from `first_position` on."""
+    """What is published; where it holds, entries were looked at from `first_position` on.
 
+    `witnesses` are those of the policy that have cosigned. What does not hold is in `findings`.
+    """
+
+    ok: bool
     source: str
-    size: int
-    signer: str
-    signed_at: datetime
-    first_position: int
-    older_size: int | None
-    checkpoint: str
+    findings: list[Finding] = []
+    size: int | None = None
+    signer: str | None = None
+    signed_at: datetime | None = None
+    witnesses: list[str] = []
+    first_position: int | None = None
+    older_size: int | None = None
+    checkpoint: str | None = None
 
 
 class TimestampAnswer(msgspec.Struct, frozen=True):
@@ -280,6 +287,7 @@ class ConsistencyAnswer(msgspec.Struct, frozen=True):
     older_signed_at: datetime
     newer_size: int
     newer_signed_at: datetime
+    witnesses: list[str]
 
 
 class InclusionAnswer(msgspec.Struct, frozen=True):
@@ -292,6 +300,14 @@ class InclusionAnswer(msgspec.Struct, frozen=True):
     entity_id: int
     actor: str | None
     content: Any
+    store_id: str
+    commit: int
+    recorded_at: datetime
+    type_id: int | None
+    previous: int | None
+    reason: str | None
+    request_id: str | None
+    witnesses: list[str]
 
 
 class ExportAnswer(msgspec.Struct, frozen=True):

@@ -59,7 +59,8 @@ _BODY: Final = re.compile(
 class Checkpoint:
     """What a checkpoint states, and `text`, the signed note that states it.
 
-    `recorded_at` is that of the newest record, `signed_at` the signer's clock.
+    `recorded_at` is that of the newest record, `signed_at` the signer's clock. `witnesses` are
+    those of the policy that it was checked by, if any, which have cosigned it.
     """
 
     store_id: UUID
@@ -70,6 +71,7 @@ class Checkpoint:
     signed_at: datetime
     signer: str
     text: str
+    witnesses: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str, trust: Trust) -> Checkpoint:
@@ -79,9 +81,9 @@ class Checkpoint:
         signatures are missing that the policy demands.
         """
         if isinstance(trust, Policy):
-            body, key = trust.opened(text)
+            body, key, witnesses = trust.opened(text)
         else:
-            body, key = opened(text, trust), trust
+            body, key, witnesses = opened(text, trust), trust, ()
         found = _BODY.fullmatch(body)
         if found is None:
             raise InvalidArgumentError(f"signed by {key.name}, but not a checkpoint of a store")
@@ -95,6 +97,7 @@ class Checkpoint:
                 _parsed_time(found["signed_at"]),
                 key.name,
                 text,
+                witnesses,
             )
         except (ValueError, binascii.Error) as error:
             raise InvalidArgumentError(f"not a checkpoint of a store: {error}") from None

@@ -73,8 +73,8 @@ class Policy:
         """The same for what this key signs, where the policy names no log."""
         return Policy((log,), self.witnesses, self.groups, self.quorum)
 
-    def opened(self, note: str) -> tuple[str, VerifierKey]:
-        """The text of a note that holds by this policy, and the log's key that has signed it.
+    def opened(self, note: str) -> tuple[str, VerifierKey, tuple[str, ...]]:
+        """The text of a note that holds by this policy, and the key and witnesses that signed it.
 
         Raises InvalidArgumentError when no log has, too few witnesses have, or a signature by one
         of them is not of this text.
@@ -96,7 +96,7 @@ class Policy:
                 f"the policy demands more cosignatures for {self.quorum!r}; there are those of: "
                 f"{names}"
             )
-        return parsed.text, signers[0]
+        return parsed.text, signers[0], tuple(cosigners)
 
     def cosigners(self, note: Note) -> dict[str, int]:
         """The witnesses that have cosigned a note, and when, in seconds since the epoch.

@@ -56,12 +56,12 @@ def check_tiles(
 ) -> TileCheck:
     """Check the checkpoint that is published, its tiles, and the entries since `older`.
 
-    `progress` counts entries. Raises NotFoundError where nothing is published, InvalidArgumentError
-    when the checkpoint does not hold by itself, DataLossError when tiles are missing or are not
-    what was signed, or history does not go on from `older`; UnavailableError when the source cannot
-    be read now.
+    `progress` counts entries. Raises NotFoundError where nothing is published, DataLossError when
+    the checkpoint does not hold by itself or is gone although there is `older`, when tiles are
+    missing or are not what was signed, or history does not go on from `older`; UnavailableError
+    when the source cannot be read now.
     """
-    checkpoint = _checkpoint(source, trust)
+    checkpoint = _checkpoint(source, trust, older)
     if older is not None:
         _refuse_older(checkpoint, older)
     start = 0 if older is None else older.size - older.size % TILE_WIDTH
@@ -71,14 +71,14 @@ def check_tiles(
         for position, entry in enumerate(bundle, rows.size + 1):
             entries.look_at(entry, position)
         if older is not None and 0 <= older.size - rows.size < TILE_WIDTH:
-            _refuse_other(rows.head(hashes[: older.size - rows.size]), older)
+            _refuse_other(rows.head(hashes[: older.size - rows.size]), older, checkpoint)
         for tile in rows.extend(hashes)[1:]:
             _refuse_other_tile(source, tile)
         if progress is not None:
             progress(rows.size, checkpoint.size)
     for stated in (older, checkpoint):
         if stated is not None and stated.size == rows.size:
-            _refuse_other(rows.head(), stated)
+            _refuse_other(rows.head(), stated, checkpoint)
     entries.end()
     for tile in rows.partial():
         if tile.level:
@@ -86,20 +86,27 @@ def check_tiles(
     return TileCheck(checkpoint, start + 1)
 
 
-def _checkpoint(source: TileSource, trust: Trust) -> Checkpoint:
+def _checkpoint(source: TileSource, trust: Trust, older: Checkpoint | None) -> Checkpoint:
     content = source.get(CHECKPOINT_NAME, _CHECKPOINT_BYTES_MAX)
+    if content is None and older is not None:
+        raise DataLossError(
+            f"{source.name} has no {CHECKPOINT_NAME}, and had one of "
+            f"{counted(older.size, 'record')}: it was taken away, or this is not the place"
+        )
     if content is None:
         raise NotFoundError(f"{source.name} has no {CHECKPOINT_NAME}: nothing is published there")
     try:
-        text = content.decode("utf-8")
+        return Checkpoint.parse(content.decode("utf-8"), trust)
     except UnicodeDecodeError:
-        raise InvalidArgumentError(f"the {CHECKPOINT_NAME} of {source.name} is no text") from None
-    return Checkpoint.parse(text, trust)
+        reason = "it is no text"
+    except InvalidArgumentError as error:
+        reason = str(error)
+    raise DataLossError(f"the {CHECKPOINT_NAME} of {source.name} does not hold: {reason}")
 
 
 def _refuse_older(checkpoint: Checkpoint, older: Checkpoint) -> None:
     if checkpoint.store_id != older.store_id:
-        raise NotFoundError(
+        raise DataLossError(
             f"the older checkpoint is of store {older.store_id}, what is published of "
             f"{checkpoint.store_id}"
         )
@@ -110,12 +117,19 @@ def _refuse_older(checkpoint: Checkpoint, older: Checkpoint) -> None:
         )
 
 
-def _refuse_other(head: bytes, stated: Checkpoint) -> None:
-    if head != stated.root:
+def _refuse_other(head: bytes, stated: Checkpoint, published: Checkpoint) -> None:
+    if head == stated.root:
+        return
+    what = f"the first {counted(stated.size, 'record')} that are published are not those that"
+    if stated is published:
         raise DataLossError(
-            f"the first {counted(stated.size, 'record')} that are published are not those that "
-            f"{stated.signer} signed; keep both checkpoints and the tiles, they show it"
+            f"{what} {stated.signer} signed in the checkpoint beside them; keep all of it, and ask "
+            "whoever publishes it to publish it again"
         )
+    raise DataLossError(
+        f"{what} {stated.signer} signed in the older checkpoint; keep both checkpoints and the "
+        "tiles, they show it"
+    )
 
 
 def _rows(source: TileSource, start: int, size: int) -> list[list[bytes]]:

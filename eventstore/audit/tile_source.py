@@ -9,8 +9,13 @@ import zlib
 from pathlib import Path
 from typing import Final, Protocol
 
-from eventstore.errors import DataLossError, InvalidArgumentError, UnavailableError
-from eventstore.log.os_errors import translated
+from eventstore.errors import (
+    DataLossError,
+    InvalidArgumentError,
+    NotFoundError,
+    UnavailableError,
+)
+from eventstore.log.os_errors import tells_of_damage, translated
 from eventstore.log.regular_file import opened_to_read
 
 _TIMEOUT_SECONDS: Final = 30
@@ -53,9 +58,17 @@ class FolderSource:
         try:
             with opened_to_read(file_path) as file:
                 content = file.read(most_bytes + 1)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
+            if not self._folder.is_dir():
+                raise NotFoundError(
+                    f"there is no folder {self.name}: nothing is published there"
+                ) from None
             return None
         except OSError as error:
+            if tells_of_damage(error):
+                raise DataLossError(
+                    f"{file_path} cannot be read as a file ({error.strerror}): publish it again"
+                ) from None
             raise translated(error, "reading", file_path) from None
         return _bounded(content, most_bytes, str(file_path))
 

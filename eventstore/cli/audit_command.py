@@ -8,10 +8,12 @@ import click
 
 from eventstore.answers import AuditAnswer
 from eventstore.cli.commands import command, output_options_without
-from eventstore.cli.paths import PathName, text_of
+from eventstore.cli.paths import PathName, PathOrAddress
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output, note, refuse_inside_of_store, write_durably
-from eventstore.cli.trust import trust_of, trust_options
+from eventstore.cli.trust import checkpoint_of, cosigned_words, trust_of, trust_options
+from eventstore.errors import DataLossError
+from eventstore.log import Finding
 from eventstore.wording import counted
 
 
@@ -22,7 +24,7 @@ from eventstore.wording import counted
         "eventstore audit https://audit.example.com/my-store --policy policy.txt --last last",
     ),
 )
-@click.argument("source", metavar="DIR|URL")
+@click.argument("source", metavar="DIR|URL", type=PathOrAddress())
 @trust_options
 @click.option(
     "--last",
@@ -45,7 +47,6 @@ def audit_command(
     With --last: that history goes on from the checkpoint in FILE, and the entries since; then FILE
     has the newer one.
     """
-    from eventstore.audit import Checkpoint
     from eventstore.audit.tile_check import check_tiles
     from eventstore.audit.tile_source import opened_source
 
@@ -55,11 +56,17 @@ def audit_command(
     if last_file is not None:
         refuse_inside_of_store(last_file)
         if last_file.exists():
-            older = Checkpoint.parse(text_of(last_file), trust)
+            older = checkpoint_of(last_file, trust)
         else:
             note("nothing was checked before: all of history is looked at")
-    with progress_bar("Checking") as progress:
-        found = check_tiles(opened_source(source), trust, older, progress)
+    published = opened_source(source)
+    try:
+        with progress_bar("Checking") as progress:
+            found = check_tiles(published, trust, older, progress)
+    except DataLossError as error:
+        if output.form != "text":
+            output.said("", AuditAnswer(ok=False, source=source, findings=[Finding(str(error))]))
+        raise
     checkpoint = found.checkpoint
     if last_file is not None:
         write_durably(last_file, checkpoint.text)
@@ -71,12 +78,15 @@ def audit_command(
         )
     output.said(
         f"The {counted(checkpoint.size, 'record')} that are published are those that "
-        f"{checkpoint.signer} signed on {output.moment(checkpoint.signed_at)}{since}.",
+        f"{checkpoint.signer} signed on {output.moment(checkpoint.signed_at)}"
+        f"{cosigned_words(checkpoint)}{since}.",
         AuditAnswer(
+            ok=True,
             source=source,
             size=checkpoint.size,
             signer=checkpoint.signer,
             signed_at=checkpoint.signed_at,
+            witnesses=list(checkpoint.witnesses),
             first_position=found.first_position,
             older_size=None if older is None else older.size,
             checkpoint=checkpoint.text,

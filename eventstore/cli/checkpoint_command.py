@@ -15,10 +15,11 @@ from eventstore.cli.commands import (
     store_argument,
 )
 from eventstore.cli.moments import Moment, store_as_of
-from eventstore.cli.paths import PathName, file_option, text_of
+from eventstore.cli.paths import PathName, file_option, naming, text_of
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output, refuse_inside_of_store
 from eventstore.cli.stores import opened_store
+from eventstore.cli.trust import checkpoint_of
 from eventstore.errors import AlreadyExistsError
 from eventstore.log.os_errors import translated
 
@@ -89,12 +90,14 @@ def checkpoint_command(
     It is computed from all records. Keep it outside of the store: verifying with it finds even that
     all of history was rewritten.
     """
-    from eventstore.audit import Checkpoint, SigningKey
+    from eventstore.audit import SigningKey
 
-    key = SigningKey.parse(text_of(key_file))
+    key_text = text_of(key_file)
+    with naming(key_file):
+        key = SigningKey.parse(key_text)
     previous = None
     if previous_file is not None:
-        previous = Checkpoint.parse(text_of(previous_file), key.verifier_key)
+        previous = checkpoint_of(previous_file, key.verifier_key)
     with opened_store(directory) as opened, progress_bar("Hashing") as progress:
         store = store_as_of(opened, as_of, output)
         signed = store.checkpoint(key, previous=previous, progress=progress)

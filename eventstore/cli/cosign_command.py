@@ -8,9 +8,9 @@ import click
 
 from eventstore.answers import CosignedAnswer
 from eventstore.cli.commands import command, output_options_without
-from eventstore.cli.paths import PathName, file_option, text_of
+from eventstore.cli.paths import PathName, file_option, naming, text_of
 from eventstore.cli.results import Output, note, refuse_inside_of_store, write_durably
-from eventstore.cli.trust import policy_of, policy_option, trust_of
+from eventstore.cli.trust import checkpoint_of, policy_of, policy_option, trust_of
 from eventstore.log.file_lock import alone_in
 
 
@@ -71,15 +71,19 @@ def cosign_command(
 def _cosign(
     file: Path, witness_file: Path, last_file: Path, key_file: Path, output: Output
 ) -> None:
-    from eventstore.audit import Checkpoint, CosigningKey
+    from eventstore.audit import CosigningKey
     from eventstore.audit.witnessing import witnessed
 
-    key = CosigningKey.parse(text_of(witness_file))
+    key_text = text_of(witness_file)
+    with naming(witness_file):
+        key = CosigningKey.parse(key_text)
     trust = trust_of(key_file, None)
     refuse_inside_of_store(last_file)
     with alone_in(last_file.absolute().parent, "cosigning in"):
-        last = Checkpoint.parse(text_of(last_file), trust) if last_file.exists() else None
-        cosigned = witnessed(text_of(file), trust, key, last)
+        last = checkpoint_of(last_file, trust) if last_file.exists() else None
+        request = text_of(file)
+        with naming(file):
+            cosigned = witnessed(request, trust, key, last)
         # Kept before it is shown: what was shown once must never be forgotten.
         write_durably(last_file, cosigned.text)
     if last is None:
@@ -92,7 +96,13 @@ def _add(file: Path, added_files: tuple[Path, ...], policy_file: Path, output: O
     from eventstore.audit.witnessing import with_cosignatures
 
     policy = policy_of(policy_file)
-    text = with_cosignatures(text_of(file), map(text_of, added_files), policy)
+    text = text_of(file)
+    with naming(file):
+        policy.cosigners(Note.parse(text))
+    for added_file in added_files:
+        added = text_of(added_file)
+        with naming(added_file):
+            text = with_cosignatures(text, [added], policy)
     names = list(policy.cosigners(Note.parse(text)))
     is_met = policy.is_met(set(names))
     if not is_met:

@@ -7,7 +7,7 @@ from typing import Final
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_DAMAGED: Final = 3
-"""The store is damaged."""
+"""What was checked does not hold: a store is damaged, or something is not what was signed."""
 
 EXIT_CACHE_DISAGREES: Final = 4
 """The log is sound, and a cache of it does not agree with it."""

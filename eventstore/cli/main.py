@@ -107,9 +107,9 @@ class _LazyGroup(CommandGroup):
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the store is damaged, 4 a cache of it "
-    "does not agree with its log, 130 interrupted. docs/command-line.md tells more, of completion, "
-    "too.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 what was checked does not hold, 4 a "
+    "cache of a store does not agree with its log, 130 interrupted. docs/command-line.md tells "
+    "more, of completion, too.",
 )
 @click.version_option(__version__, prog_name="eventstore")
 def cli() -> None:

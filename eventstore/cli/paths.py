@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
+from eventstore.errors import DataLossError, InvalidArgumentError, NotFoundError
 from eventstore.log.os_errors import translated
 
 
@@ -29,6 +31,18 @@ class PathName(click.Path):  # type: ignore[type-arg, unused-ignore]
         return super().convert(value, param, ctx)
 
 
+class PathOrAddress(PathName):
+    """The path of a folder, or the address of one that a web server has; a text."""
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:
+        return value if "://" in str(value) else str(super().convert(value, param, ctx))
+
+
 def file_option(name: str, parameter: str, help_text: str, **others: Any) -> Callable[[Any], Any]:
     """An option for a file that is there, which reaches the command as this parameter."""
     existing = PathName(exists=True, dir_okay=False)
@@ -38,11 +52,29 @@ def file_option(name: str, parameter: str, help_text: str, **others: Any) -> Cal
 def text_of(file: Path) -> str:
     """What a small file says, its lines ending as they do there.
 
-    Raises click.UsageError for one that is no text.
+    Raises InvalidArgumentError for one that is no text.
     """
     try:
         return file.read_bytes().decode("utf-8")
     except UnicodeDecodeError:
-        raise click.UsageError(f"{file} is no text") from None
+        raise InvalidArgumentError(f"{file} is no text") from None
     except OSError as error:
         raise translated(error, "reading", file) from None
+
+
+@contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """Have an error say which file it is of."""
+    try:
+        yield
+    except (DataLossError, InvalidArgumentError) as error:
+        raise type(error)(f"{file}: {error}") from None
+
+
+@contextmanager
+def checked() -> Iterator[None]:
+    """Around what a command is to check: if that is not what it should be, it does not hold."""
+    try:
+        yield
+    except (InvalidArgumentError, NotFoundError) as error:
+        raise DataLossError(str(error)) from None

@@ -10,16 +10,18 @@ import click
 from eventstore.answers import ConsistencyAnswer, InclusionAnswer, ProofAnswer
 from eventstore.cli.commands import command, output_options
 from eventstore.cli.entities import spoken
-from eventstore.cli.paths import PathName, file_option, text_of
+from eventstore.cli.paths import PathName, checked, file_option, naming, text_of
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output, Paragraph
 from eventstore.cli.stores import opened_store
-from eventstore.cli.trust import trust_of, trust_options
+from eventstore.cli.trust import checkpoint_of, cosigned_words, trust_of, trust_options
 from eventstore.plain_values import shown_struct
+from eventstore.times import moment_of
 from eventstore.wording import counted
 
 if TYPE_CHECKING:
     from eventstore.audit.checkpoint import Trust
+    from eventstore.log import Record
 
 
 @command(
@@ -56,20 +58,18 @@ def prove_command(
     `tlog-proof`. With --since: that the checkpoint states all that the older one did, as a request
     to a C2SP `tlog-witness`; to check it takes --since, too.
     """
-    from eventstore.audit import Checkpoint
-
     trust = trust_of(key_file, policy_file)
     if proof_file is not None:
         if (directory, position, checkpoint_file) != (None, None, None):
             raise click.UsageError("--check takes --key or --policy, and --since")
-        _check(text_of(proof_file), older_file, trust, output)
+        _check(proof_file, older_file, trust, output)
         return
     if directory is None or checkpoint_file is None or (position is None) == (older_file is None):
         raise click.UsageError("say STORE, --checkpoint, and either POSITION or --since")
-    checkpoint = Checkpoint.parse(text_of(checkpoint_file), trust)
+    checkpoint = checkpoint_of(checkpoint_file, trust)
     with opened_store(directory) as store, progress_bar("Hashing") as progress:
         if older_file is not None:
-            older = Checkpoint.parse(text_of(older_file), trust)
+            older = checkpoint_of(older_file, trust)
             proof = store.prove_consistency(older, checkpoint, progress).to_text()
         else:
             assert position is not None
@@ -77,31 +77,36 @@ def prove_command(
     output.text_or(proof, ProofAnswer(proof))
 
 
-def _check(text: str, older_file: Path | None, trust: Trust, output: Output) -> None:
-    from eventstore.audit import Checkpoint, ConsistencyProof, InclusionProof
-    from eventstore.audit.proof_text import CONSISTENCY_WORD
+def _check(file: Path, older_file: Path | None, trust: Trust, output: Output) -> None:
+    from eventstore.audit import ConsistencyProof, InclusionProof
+    from eventstore.audit.proof_text import CONSISTENCY_WORD, INCLUSION_HEADER
 
-    if text.startswith(f"{CONSISTENCY_WORD} "):
-        if older_file is None:
-            raise click.UsageError("say --since, the older checkpoint that the proof starts from")
-        older = Checkpoint.parse(text_of(older_file), trust)
-        found = ConsistencyProof.check(text, older, trust)
+    with checked():
+        text = text_of(file)
+    if older_file is None and text.startswith(f"{CONSISTENCY_WORD} "):
+        raise click.UsageError("say --since, the older checkpoint that the proof starts from")
+    if older_file is not None:
+        if text.startswith(INCLUSION_HEADER):
+            raise click.UsageError("the proof is of one record: leave --since out")
+        older = checkpoint_of(older_file, trust)
+        with checked(), naming(file):
+            found = ConsistencyProof.check(text, older, trust)
         output.said(
             f"The {counted(found.newer.size, 'record')} that {found.newer.signer} signed on "
             f"{output.moment(found.newer.signed_at)} begin with the {found.older.size} signed on "
-            f"{output.moment(found.older.signed_at)}.",
+            f"{output.moment(found.older.signed_at)}{cosigned_words(found.newer)}.",
             ConsistencyAnswer(
                 signer=found.newer.signer,
                 older_size=found.older.size,
                 older_signed_at=found.older.signed_at,
                 newer_size=found.newer.size,
                 newer_signed_at=found.newer.signed_at,
+                witnesses=list(found.newer.witnesses),
             ),
         )
         return
-    if older_file is not None:
-        raise click.UsageError("the proof is of one record: leave --since out")
-    proved = InclusionProof.check(text, trust)
+    with checked(), naming(file):
+        proved = InclusionProof.check(text, trust)
     record, checkpoint = proved.record, proved.checkpoint
     if output.form != "text":
         answer = InclusionAnswer(
@@ -112,14 +117,21 @@ def _check(text: str, older_file: Path | None, trust: Trust, output: Output) -> 
             entity_id=record.entity_id,
             actor=record.actor,
             content=proved.message,
+            store_id=str(checkpoint.store_id),
+            commit=record.commit,
+            recorded_at=moment_of(record.recorded_at),
+            type_id=record.type_id,
+            previous=record.previous,
+            reason=record.reason,
+            request_id=record.request_id,
+            witnesses=list(checkpoint.witnesses),
         )
         output.said("", answer)
         return
     from eventstore.history.fields import plain_fields
 
-    actor = "" if record.actor is None else f", by {record.actor}"
     content = (
-        ["its content was erased"]
+        ["its content is not shown"]
         if proved.message is None
         else [
             f"{name}: {output.shown(shown_struct(value))}"
@@ -130,9 +142,33 @@ def _check(text: str, older_file: Path | None, trust: Trust, output: Output) -> 
         [
             Paragraph(
                 f"The record at position {record.position} ({spoken(record.kind)} "
-                f"{record.entity_id}{actor}) is part of what {checkpoint.signer} signed on "
-                f"{output.moment(checkpoint.signed_at)}:",
+                f"{record.entity_id}{_by_whom(record)}) is part of what {checkpoint.signer} signed "
+                f"on {output.moment(checkpoint.signed_at)}{cosigned_words(checkpoint)}:",
                 content,
-            )
+            ),
+            Paragraph(
+                f"It was recorded at {output.moment(moment_of(record.recorded_at))}, in commit "
+                f"{record.commit} of store {checkpoint.store_id}{_further(record)}."
+            ),
         ]
     )
+
+
+def _by_whom(record: Record) -> str:
+    if record.who_commitment is not None:
+        return ", by whom is not shown"
+    return "" if record.actor is None else f", by {record.actor}"
+
+
+def _further(record: Record) -> str:
+    """What else the record says of itself, where it says it."""
+    words = ""
+    if record.type_id is not None:
+        words += f", with type {record.type_id}"
+    if record.previous is not None:
+        words += f", in place of position {record.previous}"
+    if record.reason is not None:
+        words += f", reason {record.reason!r}"
+    if record.request_id is not None:
+        words += f", request id {record.request_id!r}"
+    return words

@@ -8,11 +8,11 @@ import click
 
 from eventstore.answers import PublishAnswer
 from eventstore.cli.commands import Choice, command, output_options_without, store_argument
-from eventstore.cli.paths import PathName, file_option, text_of
+from eventstore.cli.paths import PathName, file_option
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output, refuse_inside_of_store
 from eventstore.cli.stores import opened_store
-from eventstore.cli.trust import trust_of, trust_options
+from eventstore.cli.trust import checkpoint_of, trust_of, trust_options
 from eventstore.wording import counted
 
 
@@ -44,12 +44,11 @@ def publish_command(
     The files are C2SP `tlog-tiles`. Entries have no content, but commitments to it. A second run
     adds what is new; one that was interrupted goes on. The checkpoint is written last.
     """
-    from eventstore.audit import Checkpoint
     from eventstore.audit.tiles import CHECKPOINT_NAME
 
     output.check()
     refuse_inside_of_store(folder / CHECKPOINT_NAME)
-    checkpoint = Checkpoint.parse(text_of(checkpoint_file), trust_of(key_file, policy_file))
+    checkpoint = checkpoint_of(checkpoint_file, trust_of(key_file, policy_file))
     with opened_store(directory) as store, progress_bar("Publishing") as progress:
         done = store.publish_tiles(folder, checkpoint, progress)
     output.said(

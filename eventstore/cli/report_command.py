@@ -16,11 +16,11 @@ from eventstore.cli.commands import (
     store_argument,
 )
 from eventstore.cli.moments import Moment, store_as_of
-from eventstore.cli.paths import file_option, text_of
+from eventstore.cli.paths import file_option
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output
 from eventstore.cli.stores import opened_store
-from eventstore.cli.trust import trust_of, trust_options
+from eventstore.cli.trust import checkpoint_of, trust_of, trust_options
 
 
 @command(
@@ -69,10 +69,7 @@ def report_command(
     output.check()
     checkpoint = None
     if checkpoint_file is not None:
-        from eventstore.audit import Checkpoint
-
-        trust = trust_of(key_file, policy_file)
-        checkpoint = Checkpoint.parse(text_of(checkpoint_file), trust)
+        checkpoint = checkpoint_of(checkpoint_file, trust_of(key_file, policy_file))
     with opened_store(directory) as opened:
         store = store_as_of(opened, as_of, output)
         verification = None

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from eventstore.cli.paths import file_option, text_of
+from eventstore.cli.paths import file_option, naming, text_of
 from eventstore.log.os_errors import translating
 
 if TYPE_CHECKING:
-    from eventstore.audit import Policy
+    from eventstore.audit import Checkpoint, Policy, VerifierKey
     from eventstore.audit.checkpoint import Trust
 
 policy_option = file_option(
@@ -31,12 +31,10 @@ def trust_options(run: Callable[..., None]) -> Callable[..., None]:
 
 def trust_of(key_file: Path | None, policy_file: Path | None) -> Trust:
     """What the options name. Raises click.UsageError when they name nobody, or two."""
-    from eventstore.audit import VerifierKey
-
     if policy_file is None:
         if key_file is None:
             raise click.UsageError("say --key, the verifier key of who signed, or --policy")
-        return VerifierKey.parse(text_of(key_file))
+        return _verifier_key(key_file)
     policy = policy_of(policy_file)
     if key_file is None:
         if not policy.logs:
@@ -44,7 +42,15 @@ def trust_of(key_file: Path | None, policy_file: Path | None) -> Trust:
         return policy
     if policy.logs:
         raise click.UsageError("the policy has a log line: leave --key out")
-    return policy.of_log(VerifierKey.parse(text_of(key_file)))
+    return policy.of_log(_verifier_key(key_file))
+
+
+def _verifier_key(file: Path) -> VerifierKey:
+    from eventstore.audit import VerifierKey
+
+    text = text_of(file)
+    with naming(file):
+        return VerifierKey.parse(text)
 
 
 def policy_of(file: Path) -> Policy:
@@ -53,4 +59,21 @@ def policy_of(file: Path) -> Policy:
 
     with translating("reading", file):
         content = file.read_bytes()
-    return Policy.parse(content.decode("utf-8", "surrogateescape"))
+    with naming(file):
+        return Policy.parse(content.decode("utf-8", "surrogateescape"))
+
+
+def checkpoint_of(file: Path, trust: Trust) -> Checkpoint:
+    """The checkpoint in a file, once its signatures are checked."""
+    from eventstore.audit import Checkpoint
+
+    text = text_of(file)
+    with naming(file):
+        return Checkpoint.parse(text, trust)
+
+
+def cosigned_words(checkpoint: Checkpoint) -> str:
+    """Which witnesses that a policy names have cosigned a checkpoint, as the end of a sentence."""
+    if not checkpoint.witnesses:
+        return ""
+    return f", cosigned by {' and '.join(checkpoint.witnesses)}, as the policy demands"

@@ -16,11 +16,11 @@ from eventstore.answers import SignedHeadAnswer, VerifyAnswer
 from eventstore.cli.commands import command, moment_option, output_options, store_argument
 from eventstore.cli.exit_codes import EXIT_CACHE_DISAGREES, EXIT_DAMAGED
 from eventstore.cli.moments import EXAMPLES, Moment
-from eventstore.cli.paths import file_option, text_of
+from eventstore.cli.paths import file_option
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Grid, Output, Paragraph, note
 from eventstore.cli.stores import opened_store, positions_between
-from eventstore.cli.trust import trust_of, trust_options
+from eventstore.cli.trust import checkpoint_of, cosigned_words, trust_of, trust_options
 from eventstore.errors import DataLossError
 from eventstore.log import Finding, VerifyReport
 from eventstore.log.stores import open_log, store_id_of, verify_store
@@ -145,6 +145,7 @@ def _answer(report: VerifyReport, checkpoints: list[Checkpoint]) -> VerifyAnswer
                 root=_root(signed.head),
                 signer=held.signer,
                 signed_at=held.signed_at,
+                witnesses=list(held.witnesses),
             )
             for signed, held in zip(report.signed_heads, checkpoints, strict=False)
         ],
@@ -158,6 +159,7 @@ def _held(checkpoints: list[Checkpoint], output: Output) -> Iterator[Paragraph]:
         yield Paragraph(
             f"the checkpoint that {held.signer} signed on {output.moment(held.signed_at)} holds: "
             f"{counted(held.size, 'record')}, root {base64.b64encode(held.root).decode()}"
+            f"{cosigned_words(held)}"
         )
 
 
@@ -173,12 +175,12 @@ def _checkpoints(
     policy_file: Path | None,
 ) -> list[Checkpoint]:
     if not checkpoint_files:
+        if (key_file, policy_file) != (None, None):
+            raise click.UsageError("say --checkpoint, too: a key or policy checks nothing else")
         return []
-    from eventstore.audit import Checkpoint
-
     trust = trust_of(key_file, policy_file)
     store_id = store_id_of(directory)
-    checkpoints = [Checkpoint.parse(text_of(file), trust) for file in checkpoint_files]
+    checkpoints = [checkpoint_of(file, trust) for file in checkpoint_files]
     for checkpoint in checkpoints:
         checkpoint.of_store(store_id)
     return checkpoints

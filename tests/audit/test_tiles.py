@@ -390,10 +390,10 @@ def test_what_is_not_published(
         opened_source("ftp://example.com/")
     assert holds(tmp_path)
     namesake = SigningKey.generate(KEY.name).verifier_key
-    with pytest.raises(errors.InvalidArgumentError, match="no signature by"):
+    with pytest.raises(errors.DataLossError, match="no signature by"):
         check_tiles(opened_source(str(tmp_path)), namesake)
     (tmp_path / "checkpoint").write_bytes(b"\xff")
-    with pytest.raises(errors.InvalidArgumentError, match="no text"):
+    with pytest.raises(errors.DataLossError, match="no text"):
         check_tiles(opened_source(str(tmp_path)), TRUST)
     (tmp_path / "checkpoint").write_bytes(bytes(2**20 + 1))
     with pytest.raises(errors.DataLossError, match="more than"):

@@ -236,7 +236,7 @@ def test_an_auditor_signs_proves_and_verifies(small_store: Path, tmp_path: Path)
         assert verified(*how, public)[0] == 0
         file.write_text(proof.replace("eventstore/", "eventstorf/"))
         refused = run("prove", "--check", file, *since, "--key", public)
-        assert (refused.returncode, refused.stdout) == (1, "")
+        assert (refused.returncode, refused.stdout) == (3, "")
         code, printed = verified(*how, public)
         assert (code, printed.startswith("REFUSED")) == (1, True)
     page = tmp_path / "report.html"
