@@ -79,15 +79,21 @@ class BackgroundFolding:
                     self._thread = thread
 
     @contextlib.contextmanager
-    def halted(self) -> Iterator[None]:
-        """Nothing is being folded in the block, after which the file may hold less than before."""
+    def paused(self) -> Iterator[None]:
+        """Nothing is being folded in the block: of two folds of one record, one is in vain."""
         self.halt()
-        self._folded, self._put_after = 0, self._noted
         try:
             yield
         finally:
             with self._mutex:
                 self._halts -= 1
+
+    @contextlib.contextmanager
+    def halted(self) -> Iterator[None]:
+        """The same where the file may hold less after the block than before it."""
+        with self.paused():
+            self._folded, self._put_after = 0, self._noted
+            yield
 
     def halt(self) -> None:
         """Fold nothing any more; a batch that is being folded is waited for."""

@@ -341,7 +341,10 @@ class Projections:
                 from eventstore.projections.tables import Tables
 
                 path = _below(self._folder, TABLES_NAME)
-                self._tables = Tables(self._log, path, read_only=self._read_only, saves=self.saves)
+                paused = self._background.paused
+                self._tables = Tables(
+                    self._log, path, paused, read_only=self._read_only, saves=self.saves
+                )
             return self._tables
 
 

@@ -83,9 +83,17 @@ class Tables:
     """
 
     def __init__(
-        self, log: Log, path: Path | None, *, read_only: bool = False, saves: bool = False
+        self,
+        log: Log,
+        path: Path | None,
+        alone: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+        *,
+        read_only: bool = False,
+        saves: bool = False,
     ) -> None:
+        """`alone` keeps others of this process from folding the same records for nothing."""
         self._log = log
+        self._alone = alone
         self._path = path
         self._read_only = read_only
         self._saves = saves
@@ -121,30 +129,29 @@ class Tables:
         with self._mutex:
             self._connection()
             self._promised = max(self._promised, upto)
-            if upto <= self._folded_position:
-                return
-            self._notice_folds()
-            if upto <= self._folded_position:
-                return
-            is_saved = self._opened is not None and self._opened.path is not None
-            if self._read_only and (is_saved or (self._saves and not self._folded_position)):
-                # The file is out of date by now, and must not be written as it is opened.
-                self.close()
-                opening = open_tables(self._log, self._path) if self._saves else None
-                self._take(opening or open_tables_apart(self._log))
-                if upto <= self._folded_position:
-                    # Another process was faster.
-                    self._let_others_read()
-                    return
+            if upto > self._folded_position:
+                with self._alone():
+                    self._fold_unless_others_have(upto, progress)
+
+    def _fold_unless_others_have(self, upto: int, progress: Progress | None) -> None:
+        self._notice_folds()
+        if upto <= self._folded_position:
+            return
+        is_saved = self._opened is not None and self._opened.path is not None
+        if self._read_only and (is_saved or (self._saves and not self._folded_position)):
+            # The file is out of date by now, and must not be written as it is opened.
+            self.close()
+            opening = open_tables(self._log, self._path) if self._saves else None
+            self._take(opening or open_tables_apart(self._log))
+        try:
+            self._fold_log(upto, progress)
+        except duckdb.Error as error:
+            self._start_over_after(error)
             try:
                 self._fold_log(upto, progress)
-            except duckdb.Error as error:
-                self._start_over_after(error)
-                try:
-                    self._fold_log(upto, progress)
-                except duckdb.Error as again:
-                    raise failed(again, None) from None
-            self._let_others_read()
+            except duckdb.Error as again:
+                raise failed(again, None) from None
+        self._let_others_read()
 
     def fold_in_file(self, upto: int, progress: Progress) -> int:
         """Fold up to a position and no further, but nowhere else than in the file.

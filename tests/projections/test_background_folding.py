@@ -170,6 +170,29 @@ def test_a_put_rests_until_the_fold_has_caught_up_or_failed(
     assert artifact_ids(paced) == [*range(1, _EVERY + 1)]
 
 
+def test_a_query_does_not_fold_what_is_being_folded(
+    paced: Projections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, answers = HeldFold(paced, monkeypatch), list[list[int]]()
+    put(paced, 3)
+    asking = threading.Thread(target=lambda: answers.append(artifact_ids(paced)))
+    folds: list[int] = []
+    apply = Tables._fold_in_transaction
+
+    def fold(tables: Tables, batch: Any, moved: dict[str, int]) -> bool:
+        folds.append(moved["position"])
+        return apply(tables, batch, moved)
+
+    monkeypatch.setattr(Tables, "_fold_in_transaction", fold)
+    asking.start()
+    assert held.is_put_ended(), "the fold makes way"
+    held.goes_on.set()
+    asking.join(30)
+    assert answers == [[*range(1, _EVERY + 4)]]
+    assert folds == sorted({*folds}), "no position twice"
+    assert not paced._background._halts
+
+
 def test_a_put_that_rests_goes_on_once_the_store_is_closed(
     paced: Projections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
