@@ -35,7 +35,6 @@ import base64
 import binascii
 import datetime
 import hashlib
-import http.client
 import json
 import math
 import os
@@ -43,7 +42,9 @@ import pathlib
 import re
 import struct
 import sys
+import threading
 import urllib.error
+import urllib.parse
 import urllib.request
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Tuple, Union
 
@@ -1062,27 +1063,55 @@ def _compare_tile(source: str, level: int, index: int, hashes: List[bytes], widt
 def _published(source: str, name: str, most: int) -> bytes:
     """A file that is published; a full tile may stand for a partial one that was removed."""
     for path in dict.fromkeys((name, name.partition(".p/")[0])):
-        if re.match("https?://", source, re.IGNORECASE):
-            try:
-                address = f"{source.rstrip('/')}/{path}"
-                with urllib.request.urlopen(address, timeout=60) as answer:
-                    content = bytes(answer.read(most + 1))
-            except urllib.error.HTTPError as error:
-                error.close()
-                if error.code in (404, 410):
-                    continue
-                raise CannotCheck(f"{source}/{path} answers {error.code}") from None
-            except (http.client.HTTPException, ValueError) as error:
-                raise CannotCheck(f"{source}/{path} cannot be read: {error}") from None
-        else:
-            try:
+        try:
+            if re.match("https?://", source, re.IGNORECASE):
+                content = _fetched(f"{source.rstrip('/')}/{path}", most)
+            else:
                 content = _stored_bytes(pathlib.Path(source) / path)
-            except FileNotFoundError:
-                continue
+        except FileNotFoundError:
+            continue
         if len(content) > most:
             raise Refused(f"{path} has more than {most} bytes")
         return content
     raise Refused(f"{source} lacks {name}")
+
+
+_SECONDS_MAX = 120.0
+
+
+def _fetched(address: str, most: int) -> bytes:
+    """What a web server has there. In a thread, since a server may send a byte now and then."""
+    parts = urllib.parse.urlsplit(address)
+    if "@" in parts.netloc or parts.query or parts.fragment or not parts.netloc.isascii():
+        raise CannotCheck("the address has a password, query or host beyond ASCII: leave it out")
+    address = urllib.parse.urlunsplit(parts._replace(path=urllib.parse.quote(parts.path, "/%~")))
+    found: List[Union[bytes, Exception]] = []
+
+    def fetch() -> None:
+        try:
+            with urllib.request.urlopen(address, timeout=30) as answer:
+                content = bytes(answer.read(most + 1))
+                if answer.length and len(content) <= most:
+                    raise ValueError("it was cut off by the network")
+                encoding = answer.headers.get("Content-Encoding", "identity")
+                if encoding != "identity":
+                    raise ValueError(f"it is encoded as {encoding}: have it served as it is")
+                found.append(content)
+        except Exception as error:
+            found.append(error)
+
+    thread = threading.Thread(target=fetch, daemon=True)
+    thread.start()
+    thread.join(_SECONDS_MAX)
+    result = found[0] if found else TimeoutError(f"not done after {_SECONDS_MAX} seconds")
+    if isinstance(result, bytes):
+        return result
+    if isinstance(result, urllib.error.HTTPError):
+        result.close()
+        if result.code in (404, 410):
+            raise FileNotFoundError(address)
+        raise CannotCheck(f"{address} answers {result.code}")
+    raise CannotCheck(f"{address} cannot be read: {result}")
 
 
 def exported_records(path: str) -> Iterator[Record]:
@@ -1262,16 +1291,14 @@ def main(arguments: List[str]) -> int:
     """Run one command; the exit code."""
     counts = {"checkpoint": 3, "proof": 3, "consistency": 4, "records": 4, "store": 4, "tiles": 3}
     if arguments in (["-h"], ["--help"]):
-        print(__doc__)
-        return 0
+        return _answered(__doc__ or "", 0)
     has_older = arguments[:1] == ["tiles"] and len(arguments) == 4
     if not arguments or counts.get(arguments[0]) != len(arguments) - has_older:
         usage = (
             "checkpoint|proof FILE KEY, consistency|records|store FILE CHECKPOINT KEY, or "
             "tiles SOURCE [OLDER-CHECKPOINT] KEY"
         )
-        print(f"CANNOT CHECK: the arguments are {usage}", file=sys.stderr)
-        return 2
+        return _answered(f"CANNOT CHECK: the arguments are {usage}", 2)
     command, subject, *rest = arguments
 
     def read(path: str) -> str:
@@ -1292,13 +1319,32 @@ def main(arguments: List[str]) -> int:
             records = exported_records(subject) if command == "records" else stored_records(subject)
             found = verify_records(records, read(rest[0]), trust)
     except (Refused, UnicodeError) as error:
-        print("REFUSED:", " ".join(str(error).split()))
-        return 1
+        return _answered(f"REFUSED: {_shown(error)}", 1)
     except (CannotCheck, OSError, MemoryError) as error:
-        print("CANNOT CHECK:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
-    print("holds:", found)
-    return 0
+        return _answered(f"CANNOT CHECK: {_shown(error)}", 2)
+    return _answered(f"holds: {_shown(found)}", 0)
+
+
+def _shown(said: object) -> str:
+    """One line of ASCII. Names and what servers answer may hold what a terminal would obey."""
+    line = " ".join(str(said).split())
+    return "".join(c if " " <= c <= "~" else c.encode("unicode_escape").decode() for c in line)
+
+
+def _answered(text: str, code: int) -> int:
+    """Print the answer, and return its exit code: 2 where it cannot be written."""
+    stream = sys.stderr if code == 2 else sys.stdout
+    try:
+        if stream is None:
+            raise OSError("it is closed")
+        print(text, file=stream, flush=True)
+        return code
+    except OSError as error:
+        if code == 2:
+            return 2
+        if stream is not None:  # Python would write what is left at its end, and fail
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return _answered(f"CANNOT CHECK: the answer cannot be written: {_shown(error)}", 2)
 
 
 if __name__ == "__main__":

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
-import urllib.error
-import urllib.request
-import zlib
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
-from eventstore.errors import (
-    DataLossError,
-    InvalidArgumentError,
-    NotFoundError,
-    UnavailableError,
-)
+from eventstore.audit.web_answers import answer_of, checked_address, web_opener
+from eventstore.errors import DataLossError, InvalidArgumentError, NotFoundError
 from eventstore.log.os_errors import tells_of_damage, translated
 from eventstore.log.regular_file import opened_to_read
-
-_TIMEOUT_SECONDS: Final = 30
-_AGENT: Final = "mlmd-eventstore"
 
 
 class TileSource(Protocol):
@@ -77,46 +66,14 @@ class WebSource:
     """A web server that serves such a folder."""
 
     def __init__(self, address: str) -> None:
-        self.name = address.rstrip("/")
-        self._opener = urllib.request.OpenerDirector()
-        # Not those for files and FTP, to which a redirection could lead.
-        for handler in (
-            urllib.request.ProxyHandler(),
-            urllib.request.HTTPHandler(),
-            urllib.request.HTTPSHandler(),
-            urllib.request.HTTPRedirectHandler(),
-            urllib.request.HTTPDefaultErrorHandler(),
-            urllib.request.HTTPErrorProcessor(),
-        ):
-            self._opener.add_handler(handler)
+        self.name = checked_address(address, has_query=False).rstrip("/")
+        self._opener = web_opener()
 
     def get(self, path: str, most_bytes: int) -> bytes | None:
         address = f"{self.name}/{path}"
-        headers = {"User-Agent": _AGENT, "Accept-Encoding": "gzip, identity"}
-        try:
-            request = urllib.request.Request(address, headers=headers)  # noqa: S310
-            with self._opener.open(request, timeout=_TIMEOUT_SECONDS) as answer:
-                # What cannot be compressed is a little longer when it is.
-                content = answer.read(most_bytes + most_bytes // 8 + 1024)
-                if answer.headers.get("Content-Encoding", "identity").lower() == "gzip":
-                    content = _unpacked(content, most_bytes)
-        except urllib.error.HTTPError as error:
-            error.close()
-            if error.code in (404, 410):
-                return None
-            raise UnavailableError(f"{address} answers {error.code}: retry later") from None
-        except (OSError, http.client.HTTPException, zlib.error, ValueError) as error:
-            reason = getattr(error, "reason", None) or error
-            raise UnavailableError(f"{address} cannot be read: {reason}") from None
-        return _bounded(content, most_bytes, address)
-
-
-def _unpacked(content: bytes, most_bytes: int) -> bytes:
-    unpacking = zlib.decompressobj(16 + zlib.MAX_WBITS)
-    unpacked = unpacking.decompress(content, most_bytes + 1)
-    if not unpacking.eof and len(unpacked) <= most_bytes:
-        raise ValueError("the compressed answer is cut off")
-    return unpacked
+        compressed = {"Accept-Encoding": "gzip, identity"}
+        content = answer_of(self._opener, address, most_bytes, headers=compressed)
+        return None if content is None else _bounded(content, most_bytes, address)
 
 
 def _bounded(content: bytes, most_bytes: int, name: str) -> bytes:

@@ -7,10 +7,7 @@ others. This needs the package rfc3161-client.
 
 from __future__ import annotations
 
-import http.client
 import re
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from eventstore.audit.checkpoint import Checkpoint, Trust
 from eventstore.audit.policy import Policy
 from eventstore.audit.signed_note import Note, signature_line
+from eventstore.audit.web_answers import answer_of, checked_address, web_opener
 from eventstore.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 
     from cryptography.x509 import Certificate
 
-_TIMEOUT_SECONDS: Final = 30
 _TOKEN_BYTES_MAX: Final = 2**20
 _ACCEPTS_ANY_AUTHORITY: Final = re.compile(r"0\..*|1\.0\.[0-8]")
 """The versions of rfc3161-client that take an authority's answer whatever the roots are."""
@@ -105,19 +102,11 @@ def _certificates(roots: bytes) -> Sequence[Certificate]:
 
 
 def _answer(authority: str, request: bytes) -> bytes:
-    if not authority.lower().startswith(("http://", "https://")):
-        raise InvalidArgumentError(f"{authority!r} is no address with http or https")
-    headers = {"Content-Type": "application/timestamp-query", "User-Agent": "mlmd-eventstore"}
-    try:
-        asked = urllib.request.Request(authority, request, headers)  # noqa: S310
-        with urllib.request.urlopen(asked, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
-            token: bytes = answer.read(_TOKEN_BYTES_MAX + 1)
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise UnavailableError(f"{authority} answers {error.code}: retry later") from None
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise UnavailableError(f"{authority} cannot be asked: {reason}") from None
+    address = checked_address(authority, has_query=True)
+    headers = {"Content-Type": "application/timestamp-query"}
+    token = answer_of(web_opener(), address, _TOKEN_BYTES_MAX, request, headers)
+    if token is None:
+        raise UnavailableError(f"{authority} answers that nothing is there: check the address")
     if len(token) > _TOKEN_BYTES_MAX:
         raise InvalidArgumentError(f"{authority} answers more than {_TOKEN_BYTES_MAX:,} bytes")
     return token

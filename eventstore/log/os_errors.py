@@ -11,7 +11,7 @@ from pathlib import Path
 from eventstore import errors
 from eventstore.log.regular_file import NotRegularFileError
 
-_FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+_FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 _FORBIDDEN = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))
 _LOST = frozenset(
     getattr(errno, name)
@@ -111,6 +111,11 @@ def translated(error: OSError, doing: str, path: Path) -> errors.StatusError:
     text = f"{doing} {path} failed: {reason}"
     if error.errno in _FULL:
         return errors.ResourceExhaustedError(f"{text}; free some space and retry, nothing was lost")
+    if error.errno == errno.EFBIG:
+        return errors.ResourceExhaustedError(
+            f"{text}; allow larger files (`ulimit -f`, or another file system) and retry, nothing "
+            "was lost"
+        )
     if error.errno in _FORBIDDEN:
         return errors.PermissionDeniedError(f"{text}; check the owner and mode of the path")
     if error.errno in (errno.ENOENT, errno.ENOTDIR):

@@ -164,7 +164,7 @@ def test_a_checkpoint_is_timestamped(
     monkeypatch.setattr(Handler, "answer", "error")
     with pytest.raises(errors.UnavailableError, match="answers 500"):
         requested(address, text, TRUST, roots)
-    with pytest.raises(errors.UnavailableError, match="cannot be asked"):
+    with pytest.raises(errors.UnavailableError, match="cannot be read"):
         requested("http://127.0.0.1:1/", text, TRUST, roots)
     with pytest.raises(errors.InvalidArgumentError, match="no address"):
         requested("file:///etc/passwd", text, TRUST, roots)
