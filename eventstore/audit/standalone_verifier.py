@@ -707,6 +707,140 @@ def _content(record: Record, what: str) -> Dict[str, Any]:
     return found
 
 
+_PROPOSED, _REQUESTED, _COMPLETED, _WITHDRAWN = 1, 2, 3, 4
+_NEXT_STAGES = {
+    0: (_PROPOSED, _REQUESTED),
+    _PROPOSED: (_PROPOSED, _REQUESTED, _WITHDRAWN),
+    _REQUESTED: (_REQUESTED, _COMPLETED),
+}
+
+
+class ErasedRange(NamedTuple):
+    """ErasedRange of protos/retention.proto."""
+
+    first: int
+    last: int
+    content: bool
+    who: bool
+    redacted: Tuple[bytes, ...]
+    replaced_by: int
+
+
+class Erasures:
+    """What is erased, and whether an erasure says so: FORMAT.md, "What is erased"."""
+
+    def __init__(self) -> None:
+        self._entities: List[Tuple[str, int]] = []
+        self._lacks: List[List[bool]] = []
+        """By position: content, who. What it lacks, an erasure after it has to cover."""
+        self._uncovered: List[set[int]] = [set(), set()]
+        self._stages: Dict[int, Tuple[int, List[ErasedRange]]] = {}
+        self._replacing: Dict[int, Tuple[Tuple[str, int], int]] = {}
+
+    def add(self, record: Record) -> bool:
+        """Note a record; whether it replaces what was redacted."""
+        position, entity = record["position"], (record["kind"], record["entity_id"])
+        lacks = [record["commitment"] is not None, record["who_commitment"] is not None]
+        self._entities.append(entity)
+        self._lacks.append(lacks)
+        for part in (0, 1):
+            if lacks[part]:
+                self._uncovered[part].add(position)
+        expected = self._replacing.pop(position, None)
+        if expected not in (None, (entity, record["commit"])):
+            raise Refused(f"the record at position {position} replaces what is of another entity")
+        return expected is not None
+
+    def take_effect(self, record: Record) -> List[Tuple[int, Tuple[str, int]]]:
+        """Note what a record of an erasure says; whose content is erased from here on."""
+        what = f"the erasure at position {record['position']}"
+        try:
+            stage, ranges = _erasure(record["payload"])
+        except (LookupError, TypeError, ValueError):
+            raise Refused(f"{what} is no message") from None
+        before, requested = self._stages.get(record["entity_id"], (0, []))
+        if stage not in _NEXT_STAGES.get(before, ()):
+            raise Refused(f"{what} is at a stage that does not follow the one before")
+        is_known = before == _REQUESTED
+        if is_known and ranges != requested:
+            raise Refused(f"{what} covers something else than when it was requested")
+        self._stages[record["entity_id"]] = stage, ranges
+        for given in ranges:
+            self._check_range(record, what, stage, given)
+        if stage == _COMPLETED:
+            self._check_destroyed(what, ranges)
+        return self._covered(ranges, record) if stage == _REQUESTED and not is_known else []
+
+    def _check_range(self, record: Record, what: str, stage: int, given: ErasedRange) -> None:
+        if not 1 <= given.first <= given.last < record["position"]:
+            raise Refused(f"{what} covers positions that are not before it")
+        if not (given.content or given.who):
+            raise Refused(f"{what} covers neither content nor who of some positions")
+        if stage not in (_REQUESTED, _COMPLETED):
+            return
+        for position in range(given.first, given.last + 1):
+            kind = self._entities[position - 1][0]
+            if kind in _NEVER_ERASED or (given.content and kind not in _NODE_FIELDS):
+                raise Refused(f"{what} covers position {position}, of a {kind}: that stays")
+        if bool(given.redacted) != bool(given.replaced_by):
+            raise Refused(f"{what} has no replacement for what is redacted")
+
+    def _covered(
+        self, ranges: List[ErasedRange], record: Record
+    ) -> List[Tuple[int, Tuple[str, int]]]:
+        erased = []
+        for given in ranges:
+            if given.replaced_by:
+                entities = set(self._entities[given.first - 1 : given.last])
+                expected = entities.pop(), record["commit"]
+                if (
+                    entities
+                    or not given.content
+                    or given.replaced_by <= record["position"]
+                    or self._replacing.setdefault(given.replaced_by, expected) != expected
+                ):
+                    raise Refused(f"an erasure replaces position {given.first} by none of its own")
+            positions = range(given.first, given.last + 1)
+            if given.content:
+                self._uncovered[0].difference_update(positions)
+                erased += [(position, self._entities[position - 1]) for position in positions]
+            if given.who:
+                self._uncovered[1].difference_update(positions)
+        return erased
+
+    def _check_destroyed(self, what: str, ranges: List[ErasedRange]) -> None:
+        for given in ranges:
+            for position in range(given.first, given.last + 1):
+                content, who = self._lacks[position - 1]
+                if (given.content and not content) or (given.who and not who):
+                    raise Refused(f"{what} says that position {position} is destroyed: it is there")
+
+    def finish(self) -> None:
+        """Raise Refused for what lacks content or who, and no erasure covers."""
+        for part, word in enumerate(("content", "who put it")):
+            if self._uncovered[part]:
+                position = min(self._uncovered[part])
+                raise Refused(f"position {position} is without {word}, and no erasure covers that")
+        if self._replacing:
+            raise Refused(f"position {min(self._replacing)}, which replaces another, is missing")
+
+    def pending(self) -> List[int]:
+        """The erasures whose content need not be destroyed yet."""
+        return sorted(n for n, (stage, _) in self._stages.items() if stage == _REQUESTED)
+
+
+def _erasure(payload: bytes) -> Tuple[int, List[ErasedRange]]:
+    """Stage and ranges of an Erasure of protos/retention.proto."""
+    fields = wire_fields(payload)
+    ranges = []
+    for message in fields.get(3, ()):
+        given = wire_fields(message)
+        first, last, content, who, replaced_by = (int(_last(given, n, 0)) for n in (1, 2, 3, 4, 6))
+        redacted = tuple(given.get(5, ()))
+        ranges.append(ErasedRange(first, last, bool(content), bool(who), redacted, replaced_by))
+    return int(_last(fields, 2, 0)), ranges
+
+
 class History:
     """What relates records: each is compared with all that came before it."""
 
@@ -719,12 +853,18 @@ class History:
         self._types: Dict[int, Tuple[str, str | None]] = {}
         self._named_types: Dict[int, str | None] = {}
         self._salts: set[bytes] = set()
+        self._waiting: Dict[Tuple[str, int], Tuple[str, List[Tuple[Any, ...]]]] = {}
+        """What replacements bear that their own commit may replace again."""
+        self.erasures = Erasures()
 
     def append(self, record: Record, content: Dict[str, Any] | None) -> None:
         """Add the next record. Raises Refused when no put could have written it."""
         kind, position = record["kind"], record["position"]
         entity, what = (kind, record["entity_id"]), f"the record at position {position}"
+        if self._last is not None and record["commit"] != self._last["commit"]:
+            self._hold_waiting()
         self._compare_with_last(record, what)
+        is_replacement = self.erasures.add(record)
         for salt in (record["salt"], record["who_salt"]):
             if salt is not None:
                 if salt in self._salts:
@@ -736,19 +876,52 @@ class History:
         if kind in _TYPE_FIELDS:
             self._add_type(record, content, what)
         stays = self._constant(record, content)
-        if former is not None and not _agree(constant or [], stays):
+        # What a redacted version is replaced by may lack its name.
+        is_passed = self._waiting.pop(entity, None) is not None
+        known = [*stays[:1], ..., *stays[2:]] if is_replacement or is_passed else stays
+        if former is not None and not _agree(constant or [], known):
             raise Refused(f"{what} changes the type, name, version or creation of {entity}")
         self._newest[entity] = position, stays
-        for key in self._keys.pop(entity, ()):
-            del self._held[key]
+        self._let_go(entity)
         keys = [] if content is None else self._keys_of(record, content)
+        if is_replacement:
+            self._waiting[entity] = what, keys
+        else:
+            self._hold(entity, what, keys)
+        if kind == "erasure":
+            for erased in self.erasures.take_effect(record):
+                self._forget(erased)
+        if content is not None and kind in _NODE_FIELDS:
+            self._compare_type(record, content, what)
+
+    def finish(self) -> None:
+        """All records are there. Raises Refused when one of them should have come after them."""
+        self._hold_waiting()
+        self.erasures.finish()
+
+    def _hold_waiting(self) -> None:
+        for entity, (what, keys) in self._waiting.items():
+            self._hold(entity, what, keys)
+        self._waiting = {}
+
+    def _hold(self, entity: Tuple[str, int], what: str, keys: List[Tuple[Any, ...]]) -> None:
         for key in keys:
             if key in self._held:
                 raise Refused(f"{what} bears {key}, which {self._held[key]} has already")
             self._held[key] = entity
         self._keys[entity] = keys
-        if content is not None and kind in _NODE_FIELDS:
-            self._compare_type(record, content, what)
+
+    def _let_go(self, entity: Tuple[str, int]) -> None:
+        for key in self._keys.pop(entity, ()):
+            del self._held[key]
+
+    def _forget(self, erased: Tuple[int, Tuple[str, int]]) -> None:
+        """A name is free, and nothing to compare with, once it is erased."""
+        position, entity = erased
+        newest, constant = self._newest[entity]
+        if newest == position:
+            self._let_go(entity)
+            self._newest[entity] = position, [*constant[:1], ..., ..., ...]
 
     def _compare_with_last(self, record: Record, what: str) -> None:
         last = self._last or {"position": 0, "commit": 0, "recorded_at": 0}
@@ -938,6 +1111,7 @@ def verify_records(records: Iterable[Record], note: str, trust: Trust) -> str:
         if signed is None:
             raise
         torn = f"; what follows cannot be read, as after a write that was cut off: {error}"
+    history.finish()
     if signed is None:
         raise Refused(f"{stated['size']} records were signed, there are {tree.size}")
     recorded_at = _time_text(signed["recorded_at"])
@@ -953,6 +1127,8 @@ def verify_records(records: Iterable[Record], note: str, trust: Trust) -> str:
         # Anybody who can write to the store or the file may have put them: no signature is on them.
         words = "record is" if further == 1 else "records are"
         found += f"; {further} further {words} not covered by the checkpoint"
+    for number in history.erasures.pending():
+        found += f"; erasure {number} is not completed: what it covers may not be destroyed yet"
     return found + torn
 
 
@@ -1136,26 +1312,27 @@ def stored_records(directory: str) -> Iterator[Record]:
             raise Refused(f"segment {place} is missing")
     # A writer that has gone on since names files that the first manifest does not know.
     after = _named_files(root)
-    _refuse_strays(root, inside, before[0] | after[0], {before[1], after[1]})
+    _refuse_strays(root, inside, {*before[0], *after[0]}, {before[1], after[1]})
     for number in sorted(forms):
-        # A sealing that stopped half-way leaves both forms, with the same records.
-        *others, path = forms[number]
+        # A sealing or erasure that stopped half-way leaves further forms, with the same leaves.
+        named = {known.get(number) for known in (before[0], after[0])}
+        *others, path = sorted(forms[number], key=lambda form: (form.name in named, form.name))
         # The mere header after the active segment has no records to vouch for.
         store_id = before[2] if number <= int(after[1][:10]) else ""
         records = segment_records(path, torn=after[1], store_id=store_id)
         for other in others:
-            records = _both(other, path, store_id)
+            records = _both(other, path, records, store_id)
         yield from records
 
 
-_SEGMENT = re.compile("([0-9]{10})\\.(parquet|arrows)")
+_SEGMENT = re.compile("([0-9]{10})(\\.arrows|(-([2-9]|[1-9][0-9]+))?\\.parquet)")
 _TEMPORARY = re.compile("(manifest\\.json|[0-9]{10}\\.(arrows|parquet))\\..+\\.tmp")
 _TOP = {"manifest.json": False, "lock": False, "sealing.lock": False, "log": True}
 """What lies in a store's folder, apart from its caches; True for a folder."""
 
 
-def _named_files(root: pathlib.Path) -> Tuple[set[str], str, str]:
-    """What the manifest names: the closed segments' stems, the active one's file, the store id."""
+def _named_files(root: pathlib.Path) -> Tuple[Dict[int, str], str, str]:
+    """What the manifest names: the closed segments' files, the active one's, the store id."""
     path = root / "manifest.json"
     try:
         stored = json.loads(_stored_bytes(path).decode("utf-8"))
@@ -1163,7 +1340,8 @@ def _named_files(root: pathlib.Path) -> Tuple[set[str], str, str]:
         if version != _FORMAT_VERSION:
             raise CannotCheck(f"{path} has format version {version}, not {_FORMAT_VERSION}")
         manifest = stored["manifest"]
-        closed = {str(segment["file"])[:10] for segment in manifest["segments"]}
+        files = [str(segment["file"]) for segment in manifest["segments"]]
+        closed = {int(file[:10]): file for file in files}
         active = f"{int(manifest['active']['number']):010}.arrows"
         return closed, active, str(manifest["store_id"])
     except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
@@ -1178,7 +1356,7 @@ def _stored_bytes(path: pathlib.Path) -> bytes:
 
 
 def _refuse_strays(
-    root: pathlib.Path, inside: List[pathlib.Path], closed: set[str], active: set[str]
+    root: pathlib.Path, inside: List[pathlib.Path], closed: set[int], active: set[str]
 ) -> None:
     """FORMAT.md: nothing else lies in the store's folders, since others could read it, too."""
     for path in sorted(root.iterdir()):
@@ -1194,7 +1372,7 @@ def _refuse_strays(
             raise Refused(f"{path} belongs to nothing: it is not a file")
         if path.name in ("acknowledged", "commit-ends") or _TEMPORARY.fullmatch(path.name):
             continue
-        if path.name in active or (_SEGMENT.fullmatch(path.name) and path.stem in closed):
+        if path.name in active or (_SEGMENT.fullmatch(path.name) and int(path.name[:10]) in closed):
             continue
         # A rotation writes the header of the next segment before the manifest names it.
         if path.name == following and next(segment_records(path), None) is None:
@@ -1203,15 +1381,18 @@ def _refuse_strays(
             raise Refused(f"{path} belongs to nothing: the manifest does not name it")
 
 
-def _both(stream: pathlib.Path, sealed: pathlib.Path, store_id: str) -> Iterator[Record]:
-    streamed = segment_records(stream, store_id=store_id)
-    for record in segment_records(sealed, store_id=store_id):
-        other = next(streamed, None)
-        if other is None or any(other[name] != record[name] for name in _MEMBERS):
-            raise Refused(f"{stream} does not hold the same records as {sealed}")
+def _both(
+    other: pathlib.Path, path: pathlib.Path, records: Iterable[Record], store_id: str
+) -> Iterator[Record]:
+    others = segment_records(other, store_id=store_id)
+    for record in records:
+        same = next(others, None)
+        # One of them may have lost what an erasure covers.
+        if same is None or leaf_hash(store_id, same) != leaf_hash(store_id, record):
+            raise Refused(f"{other} does not hold the same records as {path}")
         yield record
-    if next(streamed, None) is not None:
-        raise Refused(f"{stream} holds more records than {sealed}")
+    if next(others, None) is not None:
+        raise Refused(f"{other} holds more records than {path}")
 
 
 def segment_records(path: pathlib.Path, torn: str = "", store_id: str = "") -> Iterator[Record]:

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import msgspec
 
-from eventstore.log.kinds import LINK_KINDS, NODE_KINDS, RETENTION_KINDS, TYPE_KINDS
+from eventstore.log.erasure_check import ErasureStage
+from eventstore.log.kinds import ERASURE, LINK_KINDS, NODE_KINDS, RETENTION_KINDS, TYPE_KINDS
 from eventstore.log.leaf import SALT_BYTES
 from eventstore.log.record import Record
 
@@ -71,6 +72,7 @@ class ContentCheck:
     def __init__(self) -> None:
         self.fault: tuple[Record, str] | None = None
         self.types: dict[tuple[str, int], TypeUse] = {}
+        self.erasures: list[ErasureStage] = []
 
     def look_at(self, record: Record, message: Any) -> None:
         """`message` is the record's payload, parsed."""
@@ -88,6 +90,9 @@ class ContentCheck:
                 self._note(record, f"{kind} {message.id} of a type with another name, {name!r}")
         elif kind in _IDENTIFIED and message.id != record.entity_id:
             self._note(record, f"{kind.replace('_', ' ')} {message.id}")
+        if kind == ERASURE.name:
+            assert record.payload is not None
+            self.erasures.append(ErasureStage(record.position, record.commit, record.payload))
 
     def _note(self, record: Record, content: str) -> None:
         if self.fault is not None:

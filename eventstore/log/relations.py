@@ -9,9 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import duckdb
+import msgspec
 import pyarrow as pa
 
 from eventstore.log.columns import RECORD_SCHEMA
+from eventstore.log.erasure_check import CoveringRange, ErasuresInEffect
 from eventstore.log.log import Finding
 from eventstore.log.os_errors import check_can_open
 from eventstore.log.record_check import TypeUse
@@ -25,36 +27,59 @@ COLUMNS: Final = (
 _MEMORY_BYTES_MAX: Final = "512MB"
 
 _NODES: Final = "kind IN ('artifact', 'execution', 'context')"
+_RETENTION: Final = "kind IN ('retention_rule', 'hold', 'erasure')"
 _TYPES: Final = "kind IN ('artifact_type', 'execution_type', 'context_type')"
+
+_HIDDEN: Final = f"""
+    CREATE TEMP TABLE hidden AS
+    SELECT records.position, min(covering.position) AS since
+    FROM records JOIN covering ON records.position BETWEEN covering.first AND covering.last
+    WHERE {_NODES} AND salt IS NOT NULL AND covering.content
+    GROUP BY records.position
+"""
+"""The nodes' records whose content is erased, though it is not destroyed yet, and since when."""
 
 _FORMER: Final = f"""
     CREATE TEMP TABLE versions AS
     SELECT *,
         lag(position) OVER entity AS former,
         lead(position) OVER entity AS next,
+        is_replacement AND commit = lead(commit) OVER entity AS is_passed,
         CASE
             WHEN lag(position) OVER entity IS NULL THEN NULL
             WHEN {_NODES} AND type_id IS DISTINCT FROM lag(type_id) OVER entity THEN 'type'
             WHEN salt IS NULL OR lag(salt) OVER entity IS NULL THEN NULL
+            WHEN lag(since) OVER entity < position THEN NULL
             WHEN create_time IS DISTINCT FROM lag(create_time) OVER entity THEN 'create time'
-            WHEN kind <> 'context' AND name IS DISTINCT FROM lag(name) OVER entity THEN 'name'
             WHEN version IS DISTINCT FROM lag(version) OVER entity THEN 'version'
+            -- What a redacted version is replaced by may lack the name of the one before.
+            WHEN is_replacement OR (
+                lag(is_replacement) OVER entity AND commit = lag(commit) OVER entity) THEN NULL
+            WHEN kind <> 'context' AND name IS DISTINCT FROM lag(name) OVER entity THEN 'name'
         END AS changed
-    FROM records
+    FROM (
+        SELECT records.*, since, position IN (SELECT replaced_by FROM covering) AS is_replacement
+        FROM records LEFT JOIN hidden USING (position)
+    )
     WHERE (kind, entity_id) IN (
         SELECT (kind, entity_id) FROM records GROUP BY kind, entity_id HAVING count(*) > 1
     )
     WINDOW entity AS (PARTITION BY kind, entity_id ORDER BY position)
 """
-"""The records of entities that have several, each with its neighbours and what may not change."""
+"""The records of entities that have several, each with its neighbours and what may not change.
+
+A replacement that its own commit replaces again is passed: at no time is it the entity's state.
+"""
 
 _HOLDERS: Final = """
     WITH keyed AS (SELECT position, commit, kind, entity_id, {group} AS among, {key} AS key
-                   FROM records WHERE {condition}),
+                   FROM records WHERE {condition}
+                       AND position NOT IN (SELECT position FROM versions WHERE is_passed)),
     shared AS (SELECT among, key FROM keyed GROUP BY among, key
                HAVING count(DISTINCT (kind, entity_id)) > 1),
-    spans AS (SELECT keyed.*, versions.next FROM keyed SEMI JOIN shared USING (among, key)
-              LEFT JOIN versions USING (position)),
+    spans AS (SELECT keyed.*, least(versions.next, hidden.since) AS next
+              FROM keyed SEMI JOIN shared USING (among, key)
+              LEFT JOIN versions USING (position) LEFT JOIN hidden USING (position)),
     taken AS (SELECT *, lag((kind, entity_id)) OVER held AS holder, lag(next) OVER held AS until,
                      count(*) OVER held AS place
               FROM spans WINDOW held AS (PARTITION BY among, key ORDER BY position))
@@ -63,7 +88,29 @@ _HOLDERS: Final = """
     FROM taken
     WHERE place > 1 AND holder <> (kind, entity_id) AND (until IS NULL OR until > position)
 """
-"""A key belongs to one entity at a time, from a record of it to its next one."""
+"""A key belongs to one entity at a time, from a record of it to its next one, or its erasure."""
+
+_UNCOVERED: Final = """
+    SELECT commit, position, replace(kind, '_', ' ') || ' ' || entity_id
+        || ' is without {what}, and no erasure after it covers that'
+    FROM (SELECT * FROM records WHERE {salt} IS NULL) AS erased
+    ASOF LEFT JOIN {spans} ON erased.position >= {spans}.first
+    WHERE coalesce({spans}.last, 0) < erased.position
+"""
+
+_NOT_DESTROYED: Final = """
+    SELECT commit, position, replace(kind, '_', ' ') || ' ' || entity_id
+        || ' still has {what}, which an erasure says was destroyed'
+    FROM (SELECT * FROM records WHERE {salt} IS NOT NULL) AS kept
+    ASOF JOIN {spans} ON kept.position >= {spans}.first
+    WHERE {spans}.last >= kept.position
+"""
+
+_TO_THE_END: Final = (
+    _UNCOVERED.format(what="content", salt="salt", spans="content_erased"),
+    _UNCOVERED.format(what="who put it", salt="who_salt", spans="who_erased"),
+)
+"""What later records may answer."""
 
 _QUERIES: Final = (
     # `previous`, and with it that no id is given twice. What comes before a range is not known.
@@ -118,6 +165,25 @@ _QUERIES: Final = (
           UNION ALL SELECT commit, position, who_salt FROM records)
     WHERE salt IS NOT NULL GROUP BY salt HAVING count(*) > 1
     """,
+    _NOT_DESTROYED.format(what="content", salt="salt", spans="content_destroyed"),
+    _NOT_DESTROYED.format(what="who put it", salt="who_salt", spans="who_destroyed"),
+    f"""
+    SELECT covering.commit, covering.position, 'erasure ' || number || ' covers '
+        || CASE WHEN {_NODES} OR NOT content THEN 'what' ELSE 'the content of what' END
+        || ' is never erased, ' || replace(kind, '_', ' ') || ' ' || entity_id
+    FROM covering JOIN records ON records.position BETWEEN covering.first AND covering.last
+    WHERE {_RETENTION} OR (content AND NOT {_NODES})
+    """,
+    """
+    SELECT covering.commit, covering.position, 'erasure ' || number || ' replaces '
+        || coalesce(erased.kind || ' ' || erased.entity_id, 'what') || ' by position '
+        || replaced_by || ', which is no record of it in the commit of the erasure'
+    FROM covering LEFT JOIN records AS left_over ON left_over.position = replaced_by
+    LEFT JOIN records AS erased ON erased.position BETWEEN covering.first AND covering.last
+    WHERE replaced_by > 0 AND (
+        left_over.commit IS DISTINCT FROM covering.commit
+        OR erased.kind <> left_over.kind OR erased.entity_id <> left_over.entity_id)
+    """,
 )
 _FINDINGS_MAX: Final = 10
 """The most findings of one relation; a forger of many is found by the first few."""
@@ -127,13 +193,23 @@ class RelationsUncheckedError(Exception):
     """There was not enough room to compare all records with each other."""
 
 
-def relation_findings(
-    batches: Iterable[pa.RecordBatch], types: Sequence[TypeUse], *, after: int
-) -> list[Finding]:
-    """What does not hold between records, given with COLUMNS from the one after `after` on.
+class Related(msgspec.Struct, frozen=True):
+    """What is known of the records that follow `after`, to be compared with them.
 
-    `types` are what the nodes among them say of their types. Raises RelationsUncheckedError when
-    there is not enough room.
+    `types` are what the nodes among them say of their types. `is_to_end` says whether they are all
+    the others: an erasure comes after what it covers.
+    """
+
+    after: int
+    types: Sequence[TypeUse]
+    erasures: ErasuresInEffect
+    is_to_end: bool
+
+
+def relation_findings(batches: Iterable[pa.RecordBatch], related: Related) -> list[Finding]:
+    """What does not hold between records, given with COLUMNS.
+
+    Raises RelationsUncheckedError when there is not enough room.
     """
     with TemporaryFolder() as folder:
         config: dict[str, str | bool | int | float | list[str]] = {
@@ -147,10 +223,13 @@ def relation_findings(
             reader = pa.RecordBatchReader.from_batches(schema, batches)
             connection.register("given", reader)
             connection.execute("CREATE TEMP TABLE records AS FROM given")
-            connection.execute(_FORMER)
+            _add_erasures(connection, related.erasures)
+            for statement in (_HIDDEN, _FORMER):
+                connection.execute(statement)
             return [
-                *_asked(connection, after),
-                *(_type_findings(connection, types) if not after else ()),
+                *related.erasures.findings,
+                *_asked(connection, related),
+                *(_type_findings(connection, related.types) if not related.after else ()),
             ]
         except duckdb.Error as error:
             raise RelationsUncheckedError(str(error).splitlines()[0]) from None
@@ -158,9 +237,28 @@ def relation_findings(
             connection.close()
 
 
-def _asked(connection: duckdb.DuckDBPyConnection, after: int) -> Iterator[Finding]:
-    for query in _QUERIES:
-        values = {"after": after} if "$after" in query else {}
+def _add_erasures(connection: duckdb.DuckDBPyConnection, erasures: ErasuresInEffect) -> None:
+    names = CoveringRange._fields
+    tables = {"covering": (names, erasures.ranges)} | {
+        name: (("first", "last"), [*spans])
+        for name, spans in (
+            ("content_erased", erasures.erased.content),
+            ("who_erased", erasures.erased.who),
+            ("content_destroyed", erasures.destroyed.content),
+            ("who_destroyed", erasures.destroyed.who),
+        )
+    }
+    for name, (columns, rows) in tables.items():
+        types = [pa.bool_() if column in ("content", "who") else pa.int64() for column in columns]
+        values = [*zip(*rows, strict=True)] or [()] * len(columns)
+        arrays = [pa.array(of, kind) for of, kind in zip(values, types, strict=True)]
+        connection.register("given_spans", pa.table(arrays, [*columns]))
+        connection.execute(f"CREATE TEMP TABLE {name} AS FROM given_spans")
+
+
+def _asked(connection: duckdb.DuckDBPyConnection, related: Related) -> Iterator[Finding]:
+    for query in (*_QUERIES, *(_TO_THE_END if related.is_to_end else ())):
+        values = {"after": related.after} if "$after" in query else {}
         ordered = f"FROM ({query}) AS found ORDER BY 2 LIMIT {_FINDINGS_MAX}"
         for commit, position, what in connection.execute(ordered, values).fetchall():
             yield Finding(f"commit {commit} was changed: {what}", commit=commit, position=position)
@@ -174,15 +272,14 @@ def _type_findings(
     A type that does not exist, as MLMD lets into its databases, has no name.
     """
     rows = connection.execute(
-        f"SELECT entity_id, min(position), first(name ORDER BY position), bool_or(salt IS NULL) "
+        f"SELECT entity_id, min(position), first(name ORDER BY position) "
         f"FROM records WHERE {_TYPES} GROUP BY entity_id"
     ).fetchall()
-    stored = {type_id: (position, name) for type_id, position, name, erased in rows if not erased}
-    erased_ids = {type_id for type_id, _, _, erased in rows if erased}
+    stored = {type_id: (position, name) for type_id, position, name in rows}
     # A log that was filled by other means than puts may have none at all.
     for use in types if rows else ():
         position, name = stored.get(use.type_id, (0, None))
-        if use.type_id not in erased_ids and (use.name != name or position > use.position):
+        if use.name != name or position > use.position:
             yield Finding(
                 f"commit {use.commit} was changed: the {use.kind} at position {use.position} says "
                 f"that its type {use.type_id} is {use.name!r}, which is {name!r}"

@@ -30,6 +30,7 @@ from eventstore.log.columns import (
     same_values,
 )
 from eventstore.log.commit import records_of
+from eventstore.log.erasure_check import ErasureStage
 from eventstore.log.ipc_message import UndecodableError
 from eventstore.log.ipc_stream import (
     END_OF_STREAM,
@@ -90,7 +91,8 @@ class SegmentJob(msgspec.Struct, frozen=True):
 class CheckedSegment(msgspec.Struct):
     """The result of checking one segment: `head` is the tree head after it, in hexadecimal.
 
-    `types` are what its nodes say of their types, to be compared with the types.
+    `types` are what its nodes say of their types, to be compared with the types; `erasures` are
+    its records of that kind.
     """
 
     records: int = 0
@@ -98,6 +100,7 @@ class CheckedSegment(msgspec.Struct):
     head: str = EMPTY_HEAD.hex()
     findings: list[Finding] = []
     types: list[TypeUse] = []
+    erasures: list[ErasureStage] = []
 
 
 def check_segment(job: SegmentJob) -> CheckedSegment:
@@ -578,6 +581,7 @@ class _SegmentCheck:
         payloads = [record.payload for record in records]
         expected = derive(kinds, payloads, visit)
         self.checked.types = [*content.types.values()]
+        self.checked.erasures = content.erasures
         if content.fault is not None:
             self._find_in(*content.fault)
         for name in DERIVED_NAMES if derived else ():

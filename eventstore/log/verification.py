@@ -20,17 +20,25 @@ import msgspec
 
 from eventstore import errors
 from eventstore.log.checking_process import Answer
+from eventstore.log.erasure_check import ErasureStage, erasures_in_effect
 from eventstore.log.log import Finding, Progress, SignedHead, VerifyReport
 from eventstore.log.manifest import Manifest, stored_manifest
 from eventstore.log.merkle import EMPTY_HEAD
 from eventstore.log.os_errors import starting_thread
 from eventstore.log.record_check import TypeUse
-from eventstore.log.relations import COLUMNS, RelationsUncheckedError, relation_findings
+from eventstore.log.relations import (
+    COLUMNS,
+    Related,
+    RelationsUncheckedError,
+    relation_findings,
+)
 from eventstore.log.segment_check import CheckedSegment, SegmentJob, check_segment
 from eventstore.log.store_files import strange_files
 from eventstore.wording import counted
 
-_RELATIONS: Final = "whether records agree with each other (former ones, names, links, salts)"
+_RELATIONS: Final = (
+    "whether records agree with each other (former ones, names, links, salts, erasures)"
+)
 
 _PARALLEL_RECORDS_MIN = 100_000
 """Below this many records that are not active, further processes cost more than they save."""
@@ -76,12 +84,14 @@ def verify_directory(
         end = min(end, jobs[-1].entry.last_position if jobs and jobs[-1].entry else end)
     total = CheckedSegment(findings=[])
     types: list[TypeUse] = []
+    erasures: list[ErasureStage] = []
     for checked in _checked_in_order(jobs):
         total.records += checked.records
         total.commits += checked.commits
         total.head = checked.head
         total.findings += checked.findings
         types += checked.types
+        erasures += checked.erasures
         if progress is not None:
             progress(total.records, max(end - start, total.records))
     total.findings += strange_files(directory)
@@ -90,10 +100,17 @@ def verify_directory(
     if total.findings:
         not_checked.append(f"{_RELATIONS}: only once nothing else is wrong")
     else:
+        in_effect = erasures_in_effect(erasures, after=start)
+        is_to_end = upto is None or manifest.active.first_position <= upto
+        related = Related(start, types, in_effect, is_to_end=is_to_end)
         try:
-            total.findings += _relations(directory, start, checked_to, types)
+            total.findings += _relations(directory, checked_to, related)
         except RelationsUncheckedError as error:
             not_checked.append(f"{_RELATIONS}: {error}")
+        not_checked += [
+            f"whether what erasure {number} covers is destroyed: it is not completed yet"
+            for number in in_effect.pending
+        ]
     position = max(end, checked_to)
     total.findings += [
         Finding(
@@ -126,17 +143,17 @@ def _outside_of_range(start: int, end: int, manifest: Manifest, upto: int | None
         yield f"records after {end}"
 
 
-def _relations(directory: Path, after: int, upto: int, types: Sequence[TypeUse]) -> list[Finding]:
+def _relations(directory: Path, upto: int, related: Related) -> list[Finding]:
     from eventstore.log.directory_reader import open_reader
 
     try:
         log = open_reader(directory)
         try:
-            return relation_findings(log.scan(after, upto, COLUMNS), types, after=after)
+            return relation_findings(log.scan(related.after, upto, COLUMNS), related)
         finally:
             log.close()
     except errors.DataLossError as error:
-        return [Finding(error.message, position=after + 1)]
+        return [Finding(error.message, position=related.after + 1)]
 
 
 def _jobs(

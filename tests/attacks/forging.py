@@ -21,6 +21,7 @@ from eventstore.log.manifest import stored_manifest, write_manifest
 from eventstore.log.merkle import Frontier
 from eventstore.log.sealing import ROWS_PER_GROUP
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.proto import retention_pb2 as retention
 
 _DICTIONARY_COLUMNS = ["kind", "type_id", "actor", "reason", "request_id", "version", "state"]
 
@@ -74,6 +75,44 @@ def sealed_path(directory: Path) -> Path:
 
 def stored_records(directory: Path) -> Records:
     return [*records_of(parquet.read_table(sealed_path(directory)))]
+
+
+def with_erasure(
+    records: Sequence[Record],
+    *,
+    content: Sequence[int] = (),
+    who: Sequence[int] = (),
+    stage: str = "REQUESTED",
+    **fields: Any,
+) -> Records:
+    """The records, and after them one of an erasure of some positions, in a commit of its own."""
+    message = retention.Erasure(id=1, stage=retention.Erasure.Stage.Value(stage), **fields)
+    for position in content:
+        message.ranges.add(first_position=position, last_position=position, content=True)
+    for position in who:
+        message.ranges.add(first_position=position, last_position=position, who=True)
+    last = records[-1]
+    former = [r.position for r in records if (r.kind, r.entity_id) == ("erasure", message.id)]
+    return [
+        *records,
+        Record(
+            position=last.position + 1,
+            commit=last.commit + 1,
+            recorded_at=last.recorded_at,
+            kind="erasure",
+            entity_id=message.id,
+            type_id=None,
+            previous=former[-1] if former else None,
+            actor="ben",
+            reason=None,
+            request_id=None,
+            salt=hashlib.sha256(b"salt%d" % last.position).digest()[:16],
+            payload=message.SerializeToString(deterministic=True),
+            commitment=None,
+            who_salt=hashlib.sha256(b"who%d" % last.position).digest()[:16],
+            who_commitment=None,
+        ),
+    ]
 
 
 def forge(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,14 @@ import pytest
 
 from eventstore.log import DirectoryLog, relations
 from eventstore.log.columns import RECORD_SCHEMA
+from eventstore.log.erasure_check import ErasureStage, erasures_in_effect
 from eventstore.log.record_check import TypeUse
-from eventstore.log.relations import COLUMNS, RelationsUncheckedError, relation_findings
+from eventstore.log.relations import (
+    COLUMNS,
+    Related,
+    RelationsUncheckedError,
+    relation_findings,
+)
 from eventstore.log.verification import verify_directory
 from tests.builders import append, draft
 
@@ -20,9 +27,10 @@ _SCHEMA = pa.schema([RECORD_SCHEMA.field(name) for name in COLUMNS])
 
 def row(position: int, kind: str, entity_id: int, **values: Any) -> dict[str, Any]:
     """A record; each is in a commit of its own, whose number is a hundred more."""
-    salt = position.to_bytes(16, "little")
+    salt, who_salt = position.to_bytes(16, "little"), (position + 1_000).to_bytes(16, "little")
     known = dict.fromkeys(COLUMNS) | {"position": position, "commit": position + 100}
-    return known | {"kind": kind, "entity_id": entity_id, "salt": salt} | values
+    salts = {"salt": salt, "who_salt": who_salt}
+    return known | {"kind": kind, "entity_id": entity_id} | salts | values
 
 
 def node(position: int, entity_id: int, **values: Any) -> dict[str, Any]:
@@ -30,10 +38,15 @@ def node(position: int, entity_id: int, **values: Any) -> dict[str, Any]:
 
 
 def found(
-    rows: list[dict[str, Any]], *types: TypeUse, after: int = 0
+    rows: list[dict[str, Any]],
+    *types: TypeUse,
+    after: int = 0,
+    erasures: Sequence[ErasureStage] = (),
+    is_to_end: bool = True,
 ) -> list[tuple[str, int | None, int | None]]:
     batches = [pa.RecordBatch.from_pylist([one], _SCHEMA) for one in rows]
-    findings = relation_findings(batches, types, after=after)
+    in_effect = erasures_in_effect(erasures, after=after)
+    findings = relation_findings(batches, Related(after, types, in_effect, is_to_end=is_to_end))
     assert all(f.what.startswith(f"commit {f.commit} was changed: ") for f in findings)
     return [(f.what.partition("changed: ")[2], f.commit, f.position) for f in findings]
 
@@ -152,8 +165,7 @@ def test_what_came_before_a_range_is_not_known() -> None:
             TypeUse("artifact", 10, "T", 2, 102),
             "its type 10 is 'T', which is 'T' and was put at position 3",
         ),
-        # Of a type whose content was erased nothing is known, and of no types nothing either.
-        ([row(1, "artifact_type", 10, salt=None)], TypeUse("artifact", 10, "U", 2, 102), None),
+        # Of no types nothing is known.
         ([node(1, 1)], TypeUse("artifact", 10, "U", 2, 102), None),
     ],
 )

@@ -15,6 +15,7 @@ from eventstore.log import Record
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.merkle import tree_head
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.proto import retention_pb2 as retention
 
 KEY = SigningKey.generate("auditor")
 STANDALONE_KEY = standalone_verifier.parse_key(str(KEY.verifier_key))
@@ -119,6 +120,14 @@ def event(number: int, *ends: int, at: int = 1) -> dict[str, Any]:
         milliseconds_since_epoch=at,
     )
     return record("event", number, message)
+
+
+def erasure(*positions: int) -> dict[str, Any]:
+    """An erasure of the content of some positions."""
+    message = retention.Erasure(id=1, stage=retention.Erasure.REQUESTED)
+    for position in positions:
+        message.ranges.add(first_position=position, last_position=position, content=True)
+    return record("erasure", 1, message)
 
 
 def hidden(one: dict[str, Any]) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from google.protobuf.message import DecodeError
 
 from eventstore.audit.standalone_verifier import Refused, check_record, leaf_hash
 from eventstore.log.columns import derive
+from eventstore.log.kinds import NODE_KINDS
 from eventstore.log.leaf import leaf_hashes
 from eventstore.proto import metadata_store_pb2 as mlmd
-from tests.audit.records_by_hand import STORE, as_record, holds, record
+from tests.audit.records_by_hand import STORE, as_record, erasure, history, holds, record
 
 
 def value(**member: Any) -> Any:
@@ -107,12 +108,14 @@ def test_it_derives_what_the_store_derives(kind: str, message: Any) -> None:
     for unknown in (b"\xf8\x07\x01", b"\xfa\x07\x02ab", b"\xf9\x07" + bytes(8), b"\xfd\x07abcd"):
         for payload in (unknown + one["payload"], one["payload"] + unknown):
             assert holds([one | {"payload": payload, "derived": columns}])
+    if kind not in {kind.name for kind in NODE_KINDS}:
+        return
     erased = record(kind, 7, type_id=one["type_id"])
     gone = derived(kind, None)
-    assert holds([erased | {"derived": gone}])
+    assert holds(history(erased | {"derived": gone}, erasure(1)))
     for name, content in gone.items():
         other = [("a", None)] if content == [] else "x"
-        assert not holds([erased | {"derived": gone | {name: other}}]), name
+        assert not holds(history(erased | {"derived": gone | {name: other}}, erasure(1))), name
 
 
 @pytest.mark.parametrize(("kind", "message"), MESSAGES, ids=IDS)

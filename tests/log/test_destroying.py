@@ -17,6 +17,7 @@ import pytest
 
 import eventstore
 from eventstore import errors
+from eventstore.audit import standalone_verifier
 from eventstore.log import DirectoryLog, Draft, RewrittenFile, destroying, sealing
 from eventstore.log.erased import Erased, Spans
 from eventstore.log.manifest import file_name, read_manifest, sealed_name, write_manifest
@@ -237,6 +238,8 @@ def test_what_a_crash_left_is_part_of_the_store_until_it_is_removed(
         left = log.directory / "log" / name
         left.write_bytes(content)
         assert verify_directory(log.directory).ok
+        records = [*standalone_verifier.stored_records(str(log.directory))]
+        assert [r["position"] for r in records if r["payload"] is None] == [2]
         DirectoryLog.open(log.directory).close()
         assert not left.exists()
     for name, content in (
@@ -247,6 +250,9 @@ def test_what_a_crash_left_is_part_of_the_store_until_it_is_removed(
         left.write_bytes(content)
         (finding,) = verify_directory(log.directory).findings
         assert str(left) in finding.what
+        if name != "0000000001-9.parquet":
+            with pytest.raises(standalone_verifier.Refused):
+                [*standalone_verifier.stored_records(str(log.directory))]
         left.unlink()
 
 

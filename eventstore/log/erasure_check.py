@@ -1,0 +1,145 @@
+"""What records of erasures say: whether that can be, and what is erased by it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from eventstore.log.erased import Erased, Spans
+from eventstore.log.log import Finding
+from eventstore.proto import retention_pb2 as retention
+
+_IN_EFFECT: Final = (retention.Erasure.REQUESTED, retention.Erasure.COMPLETED)
+_NEXT_STAGES: Final = {
+    None: (retention.Erasure.PROPOSED, retention.Erasure.REQUESTED),
+    retention.Erasure.PROPOSED: (
+        *(retention.Erasure.PROPOSED, retention.Erasure.REQUESTED),
+        retention.Erasure.WITHDRAWN,
+    ),
+    retention.Erasure.REQUESTED: (retention.Erasure.REQUESTED, retention.Erasure.COMPLETED),
+}
+
+
+class ErasureStage(msgspec.Struct, frozen=True):
+    """A record of an erasure: where it is, and its content."""
+
+    position: int
+    commit: int
+    payload: bytes
+
+
+class CoveringRange(NamedTuple):
+    """A range of an erasure in effect, and the record that says so first."""
+
+    position: int
+    commit: int
+    number: int
+    first: int
+    last: int
+    content: bool
+    who: bool
+    replaced_by: int
+
+
+class ErasuresInEffect(NamedTuple):
+    """What the erasures of a log cover together, and what no put would have written of them.
+
+    `erased` is covered, `destroyed` by erasures that are completed. `pending` are the numbers of
+    those that are not.
+    """
+
+    ranges: list[CoveringRange]
+    erased: Erased
+    destroyed: Erased
+    pending: list[int]
+    findings: list[Finding]
+
+
+def erasures_in_effect(stages: Iterable[ErasureStage], *, after: int) -> ErasuresInEffect:
+    """What is said by the records of erasures after a position, in order."""
+    ranges: list[CoveringRange] = []
+    newest: dict[int, Any] = {}
+    findings: list[Finding] = []
+    for stage in stages:
+        message = retention.Erasure.FromString(stage.payload)
+        former: Any = newest.get(message.id)
+        is_first = former is None
+        newest[message.id] = message
+        # The record before may lie before what is looked at.
+        faults = [*_faults_of_ranges(message, stage.position)]
+        if not (is_first and after):
+            faults += _faults_of_stage(message, former)
+        findings += [
+            Finding(
+                f"commit {stage.commit} was changed: erasure {message.id} {fault}",
+                commit=stage.commit,
+                position=stage.position,
+            )
+            for fault in faults
+        ]
+        if message.stage in _IN_EFFECT and (is_first or former.stage not in _IN_EFFECT):
+            requested = message.stage == retention.Erasure.REQUESTED
+            ranges += _covering(message, stage, has_replacements=requested)
+    completed = {n for n, m in newest.items() if m.stage == retention.Erasure.COMPLETED}
+    pending = [n for n, m in newest.items() if m.stage == retention.Erasure.REQUESTED]
+    return ErasuresInEffect(
+        ranges,
+        _covered(ranges),
+        _covered([covering for covering in ranges if covering.number in completed]),
+        sorted(pending),
+        findings,
+    )
+
+
+def _faults_of_ranges(message: Any, position: int) -> Iterator[str]:
+    for given in message.ranges:
+        first, last = given.first_position, given.last_position
+        if not 1 <= first <= last < position:
+            yield f"covers positions {first} to {last}, which are not all before its record"
+        elif not (given.content or given.who):
+            yield f"covers neither content nor who of positions {first} to {last}"
+        elif message.stage in _IN_EFFECT and not _is_replaced_rightly(message, given, position):
+            yield f"names a replacement of positions {first} to {last} that cannot be one"
+
+
+def _is_replaced_rightly(message: Any, given: Any, position: int) -> bool:
+    """Whether a range has a replacement if it is redacted, and else none."""
+    if not given.replaced_by:
+        return not given.redacted_properties
+    # Of a further stage the record comes after the replacement.
+    is_after = given.replaced_by > position or message.stage == retention.Erasure.COMPLETED
+    return bool(given.redacted_properties and given.content and is_after)
+
+
+def _faults_of_stage(message: Any, former: Any) -> Iterator[str]:
+    before = None if former is None else former.stage
+    if message.stage not in _NEXT_STAGES.get(before, ()):
+        yield "is at a stage that does not follow the one before"
+    elif before in _IN_EFFECT and list(message.ranges) != list(former.ranges):
+        yield "covers something else than when it was requested"
+
+
+def _covering(message: Any, stage: ErasureStage, *, has_replacements: bool) -> list[CoveringRange]:
+    """Its ranges; without the replacements where these came before what is looked at."""
+    return [
+        CoveringRange(
+            stage.position,
+            stage.commit,
+            message.id,
+            given.first_position,
+            given.last_position,
+            given.content,
+            given.who,
+            given.replaced_by if has_replacements else 0,
+        )
+        for given in message.ranges
+    ]
+
+
+def _covered(ranges: Sequence[CoveringRange]) -> Erased:
+    return Erased(
+        Spans.of((r.first, r.last) for r in ranges if r.content and r.first <= r.last),
+        Spans.of((r.first, r.last) for r in ranges if r.who and r.first <= r.last),
+    )
