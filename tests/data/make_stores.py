@@ -121,7 +121,8 @@ def make_erased(directory: Path) -> None:
         store.put_artifacts([mlmd.Artifact(type_id=type_id, name=f"n{n}") for n in range(4)])
         last = store.log_position()
     first = last - 3
-    scope = retention.Scope(kinds=["artifact"], type_ids=[type_id])
+    # Of other entities: what is held or locked is not erased.
+    scope = retention.Scope(kinds=["context"], context_ids=[1])
     erasure = retention.Erasure(
         id=1,
         stage=retention.Erasure.REQUESTED,
