@@ -26,7 +26,7 @@ from eventstore.log.os_errors import translated, translating
 from eventstore.log.worker import Worker
 from eventstore.projections.erased_nodes import ErasedAnswers
 from eventstore.projections.erased_records import ErasedRecords
-from eventstore.projections.erasures import NONE_KNOWN
+from eventstore.projections.erasures import NONE_KNOWN, Erasures
 from eventstore.projections.index_entries import commit_entries
 from eventstore.projections.index_look_ups import Level, LevelLookUps
 from eventstore.projections.index_tables import (
@@ -67,7 +67,7 @@ class PointIndex(LevelLookUps):
         log: Log,
         folder: Path | None,
         limits: IndexLimits,
-        on_erasure: Callable[[], None] = lambda: None,
+        on_erasure: Callable[[Erasures], None] = lambda _: None,
         note_progress: Callable[[], None] = lambda: None,
         *,
         read_only: bool = False,
@@ -233,7 +233,7 @@ class PointIndex(LevelLookUps):
             self._erased_records.learn(erasures)
             self.erasures = erasures
             self._erased = ErasedAnswers(self._log, erasures)
-            self._on_erasure()
+            self._on_erasure(erasures)
 
     def _refold_tails(self) -> None:
         """Fold again what is in memory and erased by now."""

@@ -20,6 +20,7 @@ from eventstore.log.record import ENTITY_KIND_NAMES
 from eventstore.long_work import long_work
 from eventstore.projections.background_folding import BackgroundFolding
 from eventstore.projections.base_check import Base, BaseCheck
+from eventstore.projections.erasures import Erasures
 from eventstore.projections.index_tables import (
     LINK_TABLES,
     STORED_TABLES,
@@ -73,6 +74,8 @@ class Projections:
         self._tables: Tables | None = None
         self._planner: Planner | None = None
         self._bases = BaseCheck(log)
+        self._requested = 0
+        """The newest record that asks for an erasure."""
         if self._folder is not None and self.saves:
             remove_abandoned(self._folder)
         written = None if read_only else _below(self._folder, TABLES_NAME)
@@ -102,10 +105,10 @@ class Projections:
     def _opened_index(self) -> PointIndex:
         folder, forget = _below(self._folder, INDEX_NAME), weakref.WeakMethod(self._forget_erased)
 
-        def on_erasure() -> None:
+        def on_erasure(erasures: Erasures) -> None:
             # The index does not keep who keeps it.
             if (found := forget()) is not None:
-                found()
+                found(erasures)
 
         return PointIndex(
             self._log,
@@ -120,11 +123,14 @@ class Projections:
         """How far the work of the background is behind that is farthest."""
         return max(self._background.pressure(), self.index.pressure())
 
-    def _forget_erased(self) -> None:
-        """Hold nothing in memory that an erasure may be about."""
+    def _forget_erased(self, erasures: Erasures) -> None:
+        """Hold nothing in memory that an erasure may be about, and have no table answer it."""
         self._bases = BaseCheck(self._log)
         if self._planner is not None:
             self._planner.forget()
+        self._requested = erasures.requested
+        if self._tables is not None:
+            self._tables.required_position = erasures.requested
 
     def catch_up(self) -> Position:
         """Fold what the log has gained into the point index; the position that is reached."""
@@ -345,6 +351,7 @@ class Projections:
                 self._tables = Tables(
                     self._log, path, paused, read_only=self._read_only, saves=self.saves
                 )
+                self._tables.required_position = self._requested
             return self._tables
 
 

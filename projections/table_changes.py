@@ -15,7 +15,7 @@ from eventstore.log import record as kind_names
 from eventstore.log.arrow_values import array_of, scalar_of
 from eventstore.log.columns import VALUE_TYPE
 
-TABLES_FORMAT_VERSION: Final = 5
+TABLES_FORMAT_VERSION: Final = 6
 
 NOT_ENDED: Final = 9_223_372_036_854_775_807
 """`valid_to` of the version that is current."""
@@ -31,7 +31,8 @@ NODE_TABLES: Final = {
 _NODE_DEFINITIONS: Final = """
     id BIGINT, type_id BIGINT, name VARCHAR USING COMPRESSION uncompressed, external_id VARCHAR,
     uri VARCHAR USING COMPRESSION uncompressed, state INTEGER,
-    create_time BIGINT, update_time BIGINT, valid_from BIGINT, valid_to BIGINT
+    create_time BIGINT, update_time BIGINT, valid_from BIGINT, valid_to BIGINT,
+    erased_by BIGINT, replaced_by BIGINT
 """
 _PROPERTY_DEFINITIONS: Final = """
     node_id BIGINT, is_custom BOOLEAN, name VARCHAR, int_value BIGINT, double_value DOUBLE,
@@ -79,12 +80,14 @@ _LINK_COLUMNS: Final = {
     kind_names.ASSOCIATION: ("associations", ("context_id", "execution_id")),
     kind_names.PARENT_CONTEXT: ("parent_contexts", ("context_id", "parent_context_id")),
 }
+_PROPERTY_COLUMNS: Final = ("properties", "custom_properties")
 FOLDED_COLUMNS: Final = sorted(
-    {"previous", "properties", "custom_properties", *_TYPE_COLUMNS, *_NODE_COLUMNS}.union(
+    {"previous", "recorded_at", *_PROPERTY_COLUMNS, *_TYPE_COLUMNS, *_NODE_COLUMNS}.union(
         *(columns for _, columns in _LINK_COLUMNS.values())
     )
 )
-_VALUES: Final = tuple(field.name for field in VALUE_TYPE)
+VALUES: Final = tuple(field.name for field in VALUE_TYPE)
+"""The columns of a property's value."""
 
 
 class TableChange(NamedTuple):
@@ -102,7 +105,7 @@ class TableChange(NamedTuple):
 def table_changes(batch: pa.RecordBatch) -> Iterator[TableChange]:
     """The changes of a batch of FOLDED_COLUMNS, which is not empty and in position order.
 
-    An erased record ends the version before it and adds no row.
+    The row of a node whose content is erased is as bare as its record, until the erasure follows.
     """
     present = set(compute.unique(batch["kind"]).to_pylist())
     replacing = batch.select(["previous", "position", "kind"]).filter(batch["previous"].is_valid())
@@ -112,18 +115,30 @@ def table_changes(batch: pa.RecordBatch) -> Iterator[TableChange]:
         rows = types.filter(_with_content(batch, _TYPE_KINDS, "name"))
         yield TableChange("types", rows, _ended(batch, replacing, _TYPE_KINDS))
     node_kinds = [kind for kind in NODE_TABLES if kind in present]
-    entries = _property_entries(batch) if node_kinds else None
+    entries = property_entries(batch) if node_kinds else None
     for kind in node_kinds:
-        is_node = _with_content(batch, (kind,), "create_time")
+        is_node = _is_in(batch["kind"], (kind,))
         ended = _ended(batch, replacing, (kind,))
         nodes, properties = NODE_TABLES[kind]
-        rows = batch.select([*_NODE_COLUMNS, "valid_to"]).filter(is_node)
-        yield TableChange(nodes, rows, ended)
+        rows = batch.select([*_NODE_COLUMNS, "valid_to", "recorded_at"]).filter(is_node)
+        yield TableChange(nodes, _node_rows(rows), ended)
         yield TableChange(properties, _property_rows(batch, entries, is_node), ended)
     for kind, (links, columns) in _LINK_COLUMNS.items():
         if kind in present:
             rows = batch.select([*columns, "position"])
             yield TableChange(links, rows.filter(_with_content(batch, (kind,), columns[0])), [])
+
+
+def _node_rows(nodes: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows of a node table."""
+    if nodes["create_time"].null_count:
+        recorded_ms = nodes["recorded_at"].cast(pa.timestamp("ms", "UTC"), safe=False)
+        for name in ("create_time", "update_time"):
+            times = nodes[name].fill_null(recorded_ms.view(pa.int64()))
+            nodes = nodes.set_column(nodes.schema.get_field_index(name), name, times)
+    nothing = pa.nulls(nodes.num_rows, pa.int64())
+    nodes = nodes.select([*_NODE_COLUMNS, "valid_to"])
+    return nodes.append_column("erased_by", nothing).append_column("replaced_by", nothing)
 
 
 def _with_content(batch: pa.RecordBatch, of_kinds: Sequence[str], column: str) -> pa.Array:
@@ -154,10 +169,10 @@ def _ended(
     return list(zip(found["previous"].to_pylist(), found["position"].to_pylist(), strict=True))
 
 
-def _property_entries(batch: pa.RecordBatch) -> pa.Table:
+def property_entries(batch: pa.RecordBatch) -> pa.Table:
     """One row a property: its row in the batch, is_custom, name, and its value by type."""
     parts = []
-    for column, is_custom in (("properties", False), ("custom_properties", True)):
+    for column, is_custom in zip(_PROPERTY_COLUMNS, (False, True), strict=True):
         maps = batch[column]
         first, end = maps.offsets[0].as_py(), maps.offsets[-1].as_py()
         names = maps.keys.slice(first, end - first)
@@ -169,7 +184,7 @@ def _property_entries(batch: pa.RecordBatch) -> pa.Table:
                     "row": compute.list_parent_indices(pa.ListArray.from_arrays(offsets, names)),
                     "is_custom": pa.repeat(scalar_of(is_custom, pa.bool_()), len(names)),
                     "name": names,
-                    **{value: compute.struct_field(values, value) for value in _VALUES},
+                    **{value: compute.struct_field(values, value) for value in VALUES},
                 }
             )
         )
@@ -189,9 +204,9 @@ def _property_rows(
     )
     columns = [
         of_nodes["entity_id"],
-        *(found[name].combine_chunks() for name in ("is_custom", "name", *_VALUES)),
+        *(found[name].combine_chunks() for name in ("is_custom", "name", *VALUES)),
         of_nodes["position"],
         of_nodes["valid_to"],
     ]
-    names = ["node_id", "is_custom", "name", *_VALUES, "valid_from", "valid_to"]
+    names = ["node_id", "is_custom", "name", *VALUES, "valid_from", "valid_to"]
     return pa.RecordBatch.from_arrays(columns, names)

@@ -11,9 +11,11 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
+from eventstore.log import Log
 from eventstore.log.columns import one_batch, release_unused
 from eventstore.log.forking import renew_in_children
-from eventstore.projections.table_changes import TableChange
+from eventstore.projections.table_changes import TableChange, table_changes
+from eventstore.projections.table_erasing import apply_erasures
 
 FOLDED_ROWS_MAX: Final = 16_384
 """About how many records are folded in one transaction."""
@@ -90,6 +92,15 @@ def merged(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             release_unused()
     if rows:
         yield one_batch(pending)
+
+
+def apply_batch(
+    log: Log, batch: pa.RecordBatch, connection: duckdb.DuckDBPyConnection, execute: _Execute
+) -> None:
+    """Change the tables as the next batch of a log's records says, and erase what it asks for."""
+    for change in table_changes(batch):
+        apply_change(change, connection, execute)
+    apply_erasures(connection, log, batch)
 
 
 def apply_change(

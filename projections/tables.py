@@ -25,7 +25,7 @@ from eventstore.long_work import long_work
 from eventstore.projections.ending import answer_in_time
 from eventstore.projections.listing import Listing
 from eventstore.projections.listing_sql import listing_sql
-from eventstore.projections.table_changes import FOLDED_COLUMNS, table_changes
+from eventstore.projections.table_changes import FOLDED_COLUMNS
 from eventstore.projections.table_queries import (
     STATEMENT_SECONDS_MAX,
     all_rows,
@@ -34,7 +34,7 @@ from eventstore.projections.table_queries import (
 )
 from eventstore.projections.table_writing import (
     FOLDED_ROWS_MAX,
-    apply_change,
+    apply_batch,
     folds,
     merged,
     writing_to,
@@ -100,6 +100,8 @@ class Tables:
         self._mutex = threading.RLock()
         self._opened: OpenedTables | None = None
         self._folded_position = 0
+        self.required_position = 0
+        """They are folded up to here before they answer, as of whatever position."""
         self._promised = 0
         """What callers know to be folded: it is folded again if the tables are made anew."""
         self._folds_seen = -1
@@ -243,6 +245,7 @@ class Tables:
         DeadlineExceededError when it takes longer than `seconds`, even within one function if it
         `may_be_left`.
         """
+        upto = max(upto, self.required_position)
         with self._mutex:
             opened = self._folded(upto)
             kept = opened.keep()
@@ -413,8 +416,7 @@ class Tables:
             # First, so that of two folds of the same positions one stops before it adds rows.
             is_moved = self._execute(_MOVE_FOLDED_POSITION, moved).fetchall() == [(1,)]
             if is_moved:
-                for change in table_changes(batch):
-                    apply_change(change, self._connection(), self._execute)
+                apply_batch(self._log, batch, self._connection(), self._execute)
             self._execute("COMMIT")
         except BaseException:
             with contextlib.suppress(duckdb.Error):

@@ -157,9 +157,11 @@ class _Erasures:
 
     def outdate(self, run: RunMetadata) -> bool:
         """Whether a run may hold what was erased after it was written."""
-        return any(
-            self._all.changed_since(known).within(first, last) for first, last, known in parts(run)
-        )
+        return any(self.change(first, last, known=known) for first, last, known in parts(run))
+
+    def change(self, first: int, last: int, *, known: int) -> bool:
+        """Whether what is not known by a position erases any of some records."""
+        return bool(self._all.changed_since(known).within(first, last))
 
     def known(self, position: int) -> ErasedRecords:
         """What was erased by records up to a position."""
@@ -239,6 +241,9 @@ def _tables_findings(log: Log, path: Path, not_checked: list[str]) -> Iterator[F
                     "made in it",
                     file=str(path),
                 )
+                return
+            if _Erasures(log).change(1, position, known=position):
+                not_checked.append(f"{path}, which will be folded without what was erased since")
                 return
             found = _digests(opened)
     except duckdb.Error as error:

@@ -14,7 +14,6 @@ import pytest
 from eventstore import errors
 from eventstore.log import DirectoryLog
 from eventstore.projections import table_queries, table_writing, tables_file
-from eventstore.projections import tables as tables_module
 from eventstore.projections.tables import Tables
 from tests.builders import append, draft
 
@@ -96,7 +95,7 @@ def test_a_fold_that_fails_is_tried_once_more(
             raise failing.pop()
         whole(*given)
 
-    monkeypatch.setattr(tables_module, "apply_change", apply)
+    monkeypatch.setattr(table_writing, "apply_change", apply)
     if times == 1:
         tables.fold(log.position)
     else:
@@ -118,7 +117,7 @@ def test_a_fold_that_is_interrupted_leaves_no_half_of_it(
         monkeypatch.undo()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tables_module, "apply_change", apply)
+    monkeypatch.setattr(table_writing, "apply_change", apply)
     with pytest.raises(KeyboardInterrupt):
         tables.fold(log.position)
     assert tables.query(COUNT, {}) == [(0,)] or tables.query(COUNT, {}) == [(5,)]

@@ -173,7 +173,7 @@ class Model:
                 rows["types"].append((message.id, record.kind, *texts, *span))
             elif record.kind in NODE_TABLES:
                 nodes, properties = NODE_TABLES[record.kind]
-                rows[nodes].append((*_node_row(record.kind, message), *span))
+                rows[nodes].append((*_node_row(record.kind, message), *span, None, None))
                 for is_custom in (False, True):
                     values = message.custom_properties if is_custom else message.properties
                     for name, value in values.items():

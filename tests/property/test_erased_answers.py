@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,17 @@ from eventstore.log import Commit, DirectoryLog, Draft, Position
 from eventstore.log.erased import Erased, Spans
 from eventstore.log.kinds import ARTIFACT, ATTRIBUTION, CONTEXT, ERASURE, EXECUTION, NodeKind
 from eventstore.projections import Projections
+from eventstore.projections.filter import compile_filter
 from eventstore.projections.index_tables import ARTIFACT_URIS, TABLES_OF, hash64
+from eventstore.projections.judging import Candidates, judged, neighbours_in_index
 from eventstore.projections.limits import IndexLimits, Limits
+from eventstore.projections.listing import Listing
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import retention_pb2
 from eventstore.store.snapshot import Snapshot
 
 KINDS = (ARTIFACT, EXECUTION, CONTEXT)
-TYPE_ID = 7
+TYPE_IDS = {ARTIFACT: 1, EXECUTION: 2, CONTEXT: 3}
 NAMES, URIS, OWNERS = ("a", "b", "c"), ("", "u", "v"), ("eve", "bob")
 SMALL = Limits(
     index=IndexLimits(
@@ -45,6 +49,24 @@ FIELDS = st.fixed_dictionaries(
         "owner": st.sampled_from(OWNERS),
     },
 )
+_Holds = Callable[[Any, bool], bool]
+FILTERS: dict[str, _Holds] = {
+    "name = 'a'": lambda node, _: node.HasField("name") and node.name == "a",
+    "name != 'a'": lambda node, _: node.HasField("name") and node.name != "a",
+    "external_id = 'b'": lambda node, _: node.external_id == "b",
+    "custom_properties.owner.string_value = 'eve'": lambda node, _: (
+        node.custom_properties["owner"].string_value == "eve"
+    ),
+    "custom_properties.erased_by.int_value > 1": lambda node, _: (
+        node.custom_properties["erased_by"].int_value > 1
+    ),
+    "create_time_since_epoch = 5": lambda node, is_erased: not is_erased,
+    "last_update_time_since_epoch > 5": lambda node, is_erased: is_erased,
+}
+OF_ARTIFACTS: dict[str, _Holds] = {
+    "uri = ''": lambda node, is_erased: not is_erased and node.uri == "",
+    "uri = 'u' OR uri = 'v'": lambda node, _: node.uri in ("u", "v"),
+}
 REDACTED = st.sets(st.sampled_from(("name", "external_id", "uri", "owner")), min_size=1)
 
 
@@ -80,6 +102,11 @@ class ErasedAnswers(RuleBasedStateMachine):
         self.moments: list[Position] = []
         self.log, self.projections = self.opened()
         self.others = [self.opened()]
+        types = []
+        for kind, type_id in TYPE_IDS.items():
+            payload = kind.type.message(id=type_id, name="T").SerializeToString()
+            types.append(Draft(kind.type.name, type_id, None, None, payload))
+        self.append(types, True)
 
     def opened(self) -> tuple[DirectoryLog, Projections]:
         log = DirectoryLog.open(self.directory, segment_records_max=9)
@@ -117,7 +144,7 @@ class ErasedAnswers(RuleBasedStateMachine):
         for kind, fields, which, is_update in changes:
             known = [node_id for of_kind, node_id in self.nodes if of_kind is kind]
             previous = None
-            node = kind.message(type_id=TYPE_ID)
+            node = kind.message(type_id=TYPE_IDS[kind])
             if is_update and known:
                 node.id = known[which % len(known)]
                 previous = self.versions[kind, node.id][-1]
@@ -136,7 +163,7 @@ class ErasedAnswers(RuleBasedStateMachine):
                 made[kind] = node.id = made.get(kind, len(known)) + 1
             self.fill(kind, node, fields)
             payload = node.SerializeToString(deterministic=True)
-            drafts.append(Draft(kind.name, node.id, TYPE_ID, previous, payload))
+            drafts.append(Draft(kind.name, node.id, TYPE_IDS[kind], previous, payload))
         if drafts:
             self.append(drafts, is_added)
         assert self.log.position == begun + len(drafts)
@@ -150,12 +177,17 @@ class ErasedAnswers(RuleBasedStateMachine):
                 setattr(node, field, value)
 
     @precondition(_has_nodes)
-    @rule(which=st.integers(0, 99), context_id=st.integers(1, 3))
-    def link(self, which: int, context_id: int) -> None:
-        link = mlmd.Attribution(context_id=context_id, artifact_id=which % 5 + 1)
-        payload, link_id = link.SerializeToString(), len(self.links) + 1
-        self.append([Draft(ATTRIBUTION.name, link_id, None, None, payload)], True)
-        self.links.append((self.log.position, link.context_id, link.artifact_id))
+    @rule(which=st.integers(0, 99), context=st.integers(0, 99))
+    def link(self, which: int, context: int) -> None:
+        artifacts = [node_id for kind, node_id in self.nodes if kind is ARTIFACT]
+        contexts = [node_id for kind, node_id in self.nodes if kind is CONTEXT]
+        if artifacts and contexts:
+            artifact_id = artifacts[which % len(artifacts)]
+            context_id = contexts[context % len(contexts)]
+            link = mlmd.Attribution(context_id=context_id, artifact_id=artifact_id)
+            payload, link_id = link.SerializeToString(), len(self.links) + 1
+            self.append([Draft(ATTRIBUTION.name, link_id, None, None, payload)], True)
+            self.links.append((self.log.position, context_id, artifact_id))
 
     def request(self, positions: list[int], replacements: list[Draft], redact: Any) -> None:
         number, at = len(self.erasures) + 1, self.log.position + 1
@@ -206,7 +238,7 @@ class ErasedAnswers(RuleBasedStateMachine):
                 elif field != "uri" or kind is ARTIFACT:
                     node.ClearField(field)
             payload = node.SerializeToString(deterministic=True)
-            drafts.append(Draft(kind.name, node_id, TYPE_ID, previous, payload))
+            drafts.append(Draft(kind.name, node_id, TYPE_IDS[kind], previous, payload))
             previous = self.log.position + 2 + offset
         self.request(positions, drafts, redact)
 
@@ -245,6 +277,43 @@ class ErasedAnswers(RuleBasedStateMachine):
     @rule()
     def rebuild(self) -> None:
         self.projections.rebuild()
+
+    @precondition(_has_nodes)
+    @rule(
+        kind=st.sampled_from(KINDS),
+        text=st.sampled_from([*FILTERS, *OF_ARTIFACTS, "contexts_a.name = 'a'"]),
+        moment=st.integers(0, 99),
+        is_other=st.booleans(),
+    )
+    def list_by_filter(self, kind: NodeKind, text: str, moment: int, is_other: bool) -> None:
+        if text not in FILTERS and kind is not ARTIFACT:
+            return
+        projections = self.others[-1][1] if is_other else self.projections
+        projections.catch_up()
+        as_of = self.moments[moment % len(self.moments)]
+        listing = Listing(kind, as_of, where=compile_filter(text, kind.name))
+        wanted = [n.id for n in self.current(kind, as_of) if self.holds(text, n, as_of)]
+        planner, index = projections.planner, projections.index
+        scanned = planner._scanned(listing, planner._scan(listing, ""))
+        neighbours_of = neighbours_in_index(index, listing, 1_000)
+        of_all = Candidates("", 0, range(1, 100), 1_000, 64, neighbours_of)
+        for found in planner.find(listing), scanned, judged(index, listing, of_all):
+            assert [node_id for node_id, _ in found.rows] == wanted
+        parts = projections.all_nodes(kind, as_of=as_of, type_id=TYPE_IDS[kind])
+        nodes = [kind.message.FromString(payload.as_py()) for part in parts for payload in part]
+        assert nodes == self.current(kind, as_of)
+
+    def holds(self, text: str, node: Any, as_of: int) -> bool:
+        if text in FILTERS or text in OF_ARTIFACTS:
+            found = type(node)()
+            # A look-up adds what is missing.
+            found.CopyFrom(node)
+            return (FILTERS | OF_ARTIFACTS)[text](found, "erased_by" in node.custom_properties)
+        named = {n.id for n in self.current(CONTEXT, as_of) if n.HasField("name") and n.name == "a"}
+        return any(
+            position <= as_of and context_id in named and artifact_id == node.id
+            for position, context_id, artifact_id in self.links
+        )
 
     def answer(self, position: int) -> Any:
         """What the model answers for a version."""
@@ -297,7 +366,7 @@ class ErasedAnswers(RuleBasedStateMachine):
                     assert kind.message.FromString(payload) == self.answer(position)
             for text in NAMES:
                 named = [node.id for node in nodes if node.HasField("name") and node.name == text]
-                by_name = snapshot.node_id_by_name(kind, TYPE_ID, text)
+                by_name = snapshot.node_id_by_name(kind, TYPE_IDS[kind], text)
                 assert by_name == min(named, default=None)
                 bearing = [n.id for n in nodes if n.HasField("external_id")]
                 bearing = [n.id for n in nodes if n.id in bearing and n.external_id == text]
