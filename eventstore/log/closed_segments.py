@@ -18,8 +18,11 @@ from eventstore.times import Microseconds
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as parquet
 
 _CACHED_COLUMNS_MAX = 4
+_CACHED_FOOTERS_MAX = 64
+"""Each takes a few hundred kilobytes in memory."""
 
 
 class SegmentMovedError(Exception):
@@ -36,8 +39,10 @@ class ClosedSegments:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._columns: dict[tuple[int, str], pa.Int64Array] = {}
+        self._footers: dict[str, parquet.FileMetaData] = {}
+        """By the SHA-256 of the file, for who reads many single records."""
         self._mutex = threading.Lock()
-        """Held for `_columns` alone, never while a file is read."""
+        """Held for `_columns` and `_footers` alone, never while a file is read."""
         self._checked: dict[str, tuple[int, ...]] = {}
 
     def batches(
@@ -56,7 +61,8 @@ class ClosedSegments:
                 from eventstore.log.columns import RECORD_SCHEMA
 
                 known = [name for name in columns if name in RECORD_SCHEMA.names]
-                sealed = sealing.sealed_batches(path, first_row, end_row, known)
+                footer = self._footers.get(segment.file_sha256)
+                sealed = sealing.sealed_batches(path, first_row, end_row, known, footer)
                 yield from _as_written(segment, path, after, upto, sealed)
                 return
             from eventstore.log.columns import with_commitments
@@ -91,6 +97,30 @@ class ClosedSegments:
                 "it from a backup"
             )
         self._checked[segment.file] = stamp
+
+    def stretch_of(self, segment: Segment, position: int) -> tuple[int, int]:
+        """The first and last position of the row group of a sealed segment that holds one.
+
+        Raises what `batches` does.
+        """
+        path, first = self._folder / segment.file, segment.first_position
+        self.check(segment)
+        footer = self._footers.get(segment.file_sha256)
+        if footer is None:
+            try:
+                footer = sealing.footer_of(path)
+            except errors.NotFoundError:
+                raise SegmentMovedError(segment) from None
+            with self._mutex:
+                while len(self._footers) >= _CACHED_FOOTERS_MAX:
+                    self._footers.pop(next(iter(self._footers)))
+                self._footers[segment.file_sha256] = footer
+        for group in range(footer.num_row_groups):
+            end = first + footer.row_group(group).num_rows
+            if position < end:
+                return first, end - 1
+            first = end
+        raise _damaged(segment, path, f"it has no position {position}")
 
     def commit_end(self, segment: Segment, position: int) -> int:
         """The last position of the newest commit that ends at or before one in the segment."""

@@ -38,7 +38,7 @@ from eventstore.log.manifest import (
 from eventstore.log.os_errors import translating
 from eventstore.log.record import Commit, Position, Record
 from eventstore.log.record_dataset import record_dataset
-from eventstore.log.sealing import ROWS_PER_GROUP, derived_batches, grouped_batches
+from eventstore.log.sealing import derived_batches, grouped_batches
 from eventstore.times import Microseconds
 
 if TYPE_CHECKING:
@@ -182,8 +182,7 @@ class DirectoryReader(FollowedDirectory):
         segment = segment_of(self._segments(), position)
         if segment is None or not segment.sealed:
             return position, position
-        first = position - (position - segment.first_position) % ROWS_PER_GROUP
-        return first, min(first + ROWS_PER_GROUP - 1, segment.last_position)
+        return self._in_segment(position, lambda s: self._closed.stretch_of(s, position))
 
     def dataset(self, upto: int, columns: Sequence[str]) -> pyarrow.dataset.Dataset:
         parts: list[Path | Iterator[pa.RecordBatch]] = []
@@ -278,9 +277,10 @@ def _decoded(
     try:
         for batch in grouped_batches(messages.data, [0, *messages.ends]):
             first = batch["position"][0].as_py()
-            start = max(after + 1 - first, 0)
-            batch = batch.slice(start, upto + 1 - first - start)
-            yield from derived_batches(batch) if derived else (with_commitments(batch),)
+            start, end = max(after + 1 - first, 0), min(upto + 1 - first, batch.num_rows)
+            if start < end:
+                batch = batch.slice(start, end - start)
+                yield from derived_batches(batch) if derived else (with_commitments(batch),)
     except UndecodableError as error:
         raise messages.damaged(error) from None
 

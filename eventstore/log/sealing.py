@@ -39,8 +39,10 @@ from eventstore.log.turns import give_turns
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as parquet
 
-ROWS_PER_GROUP = 16_384
+ROWS_PER_GROUP = 4_096
+"""What is compared with one record is read by groups; more of them make the files longer."""
 
 _ROWS_DERIVED = 2_048
 """Columns are derived for so many rows at once: their values are Python objects meanwhile."""
@@ -51,12 +53,12 @@ _DICTIONARY_COLUMNS = ["kind", "type_id", "actor", "reason", "request_id", "vers
 _SMALL_BATCHES_MAX = 512
 """A batch of one record takes 10 kB, so no more of them are kept."""
 
-_BYTES_PER_GROUP = 16 * 1024 * 1024
+_BYTES_PER_GROUP = 4 * 1024 * 1024
 """About so many bytes of messages become a row group, so that long ones take no more memory."""
 
 
 def closed_batches(path: Path, segment: Segment) -> Iterator[pa.RecordBatch]:
-    """All commits of a closed segment in batches of ACTIVE_SCHEMA, each a row group's.
+    """All records of a closed segment in batches of ACTIVE_SCHEMA, each of a row group or several.
 
     Raises DataLossError when it is not the file that the manifest describes, a message is damaged
     or the end-of-stream marker is missing.
@@ -104,7 +106,7 @@ def _some_batches(data: memoryview, starts: list[int]) -> Iterator[pa.RecordBatc
 
 
 def _grouped(batches: Iterable[pa.RecordBatch], starts: Sequence[int]) -> Iterator[pa.RecordBatch]:
-    """Batches of whole commits put together, as far as they are neither many rows nor long."""
+    """The rows of batches, put together to one row group or several; fewer where they are long."""
     from eventstore.log.columns import one_batch
 
     merged: list[pa.RecordBatch] = []
@@ -116,8 +118,11 @@ def _grouped(batches: Iterable[pa.RecordBatch], starts: Sequence[int]) -> Iterat
         size += end - start
         if rows >= ROWS_PER_GROUP or size >= _BYTES_PER_GROUP:
             group = one_batch([*merged, *small])
-            merged, small, rows, size = [], [], 0, 0
-            yield group
+            # What is over begins the next group: else every other one would be short.
+            whole = rows - rows % ROWS_PER_GROUP or rows
+            yield group.slice(0, whole)
+            merged, small = [group.slice(whole)] if whole < rows else [], []
+            rows, size = rows - whole, size * (rows - whole) // rows
         elif len(small) >= _SMALL_BATCHES_MAX:
             merged.append(one_batch(small))
             small = []
@@ -231,38 +236,59 @@ def _one_array(column: pa.ChunkedArray) -> pa.Array:
 
 
 def sealed_batches(
-    path: Path, first_row: int, end_row: int, columns: Sequence[str]
+    path: Path,
+    first_row: int,
+    end_row: int,
+    columns: Sequence[str],
+    footer: parquet.FileMetaData | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Rows [first_row, end_row) of a sealed segment, a batch a row group.
 
-    Raises DataLossError when the file cannot be decoded, and what `translated` gives when it cannot
-    be opened.
+    `footer` is the file's, if it was read before. Raises DataLossError when the file cannot be
+    decoded, and what `translated` gives when it cannot be opened.
     """
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
     from eventstore.log.columns import RECORD_SCHEMA
 
+    with (
+        _undamaged(path),
+        parquet.ParquetFile(path, metadata=footer, page_checksum_verification=True) as file,
+    ):
+        found = file.schema_arrow
+        for name in columns:
+            if name not in found.names or not found.field(name).equals(RECORD_SCHEMA.field(name)):
+                raise pa.ArrowInvalid(f"its column {name} is not that of a segment")
+        row = 0
+        for group in range(file.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            start, end = max(first_row - row, 0), min(end_row - row, rows)
+            row += rows
+            if start < end:
+                # By one thread: what several take and another frees, Arrow keeps.
+                table = file.read_row_group(group, list(columns), use_threads=False)
+                part = table.slice(start, end - start)
+                # Arrow does not check that texts in Parquet are UTF-8.
+                part.validate(full=True)
+                yield from part.combine_chunks().to_batches()
+
+
+def footer_of(path: Path) -> parquet.FileMetaData:
+    """What a sealed segment says of itself. Raises what `sealed_batches` does."""
+    import pyarrow.parquet as parquet
+
+    with _undamaged(path):
+        return parquet.read_metadata(path)
+
+
+@contextlib.contextmanager
+def _undamaged(path: Path) -> Iterator[None]:
+    """Turn what Arrow says of a sealed segment into the errors that `sealed_batches` raises."""
+    import pyarrow as pa
+
     try:
-        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
-            found = file.schema_arrow
-            for name in columns:
-                if name not in found.names or not found.field(name).equals(
-                    RECORD_SCHEMA.field(name)
-                ):
-                    raise pa.ArrowInvalid(f"its column {name} is not that of a segment")
-            row = 0
-            for group in range(file.num_row_groups):
-                rows = file.metadata.row_group(group).num_rows
-                start, end = max(first_row - row, 0), min(end_row - row, rows)
-                row += rows
-                if start < end:
-                    # By one thread: what several take and another frees, Arrow keeps.
-                    table = file.read_row_group(group, list(columns), use_threads=False)
-                    part = table.slice(start, end - start)
-                    # Arrow does not check that texts in Parquet are UTF-8.
-                    part.validate(full=True)
-                    yield from part.combine_chunks().to_batches()
+        yield
     except (pa.ArrowException, OSError) as error:
         refuse_lack_of_threads(error)
         # What Arrow says of damage has no number.

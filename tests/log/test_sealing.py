@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ from eventstore.log import DirectoryLog, Draft, sealing
 from eventstore.log import record as kind_names
 from eventstore.log.manifest import read_manifest
 from eventstore.proto import metadata_store_pb2 as mlmd
-from tests.builders import append, draft
+from tests.builders import append, draft, rotate
 
 
 def with_column(
@@ -63,8 +64,8 @@ def test_what_does_not_read_back_is_not_sealed(
 @pytest.mark.parametrize(
     ("rows", "size", "groups"),
     [
-        (4, 10**9, [4, 2, 4, 1, 3]),
-        (6, 10**9, [6, 6, 1, 1]),
+        (4, 10**9, [4, 4, 4, 2]),
+        (6, 10**9, [6, 6, 2]),
         (100, 10**9, [14]),
         (100, 1, [3, 3, 5, 2, 1]),
     ],
@@ -83,6 +84,10 @@ def test_reading_across_row_groups(
     assert path is not None
     found = parquet.ParquetFile(path).metadata
     assert [found.row_group(n).num_rows for n in range(found.num_row_groups)] == groups
+    ends = [*accumulate(groups)]
+    for position in range(1, 15):
+        end = min(end for end in ends if end >= position)
+        assert log.stretch_of(position) == (end - groups[ends.index(end)] + 1, end)
     for after in range(15):
         for upto in range(15):
             batches = [*log.scan(after, upto, ["position", "entity_id", "name"])]
@@ -91,6 +96,31 @@ def test_reading_across_row_groups(
             assert positions == [n for batch in batches for n in batch["entity_id"].to_pylist()]
     assert [commit.last_position for commit in log.commits()] == [3, 6, 11, 13, 14]
     assert log.verify().ok
+    log.close()
+
+
+@pytest.mark.parametrize("state", ["active", "closed", "sealed"])
+@pytest.mark.parametrize("columns", [["entity_id"], ["entity_id", "name"]])
+def test_a_commit_of_several_row_groups_is_read_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, columns: list[str]
+) -> None:
+    monkeypatch.setattr(sealing, "ROWS_PER_GROUP", 3)
+    log = DirectoryLog.create(tmp_path / "store")
+    append(log, draft(1), draft(2))
+    append(log, *(draft(number) for number in range(3, 12)))
+    if state == "closed":
+        rotate(log)
+    elif state == "sealed":
+        log.seal()
+    for after in range(12):
+        for upto in range(after, 12):
+            found = [batch["entity_id"].to_pylist() for batch in log.scan(after, upto, columns)]
+            assert [] not in found
+            assert [n for some in found for n in some] == [*range(after + 1, upto + 1)]
+    for position in range(1, 12):
+        first, end = log.stretch_of(position)
+        (batch,) = log.scan(first - 1, end, ["entity_id"])
+        assert batch["entity_id"][position - first].as_py() == position
     log.close()
 
 

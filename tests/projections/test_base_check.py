@@ -7,7 +7,7 @@ from unittest import mock
 
 import pytest
 
-from eventstore.log import DirectoryLog, MemoryLog, directory_reader
+from eventstore.log import DirectoryLog, MemoryLog, sealing
 from eventstore.projections import base_check
 from eventstore.projections.base_check import Base, BaseCheck
 from tests.builders import append, draft
@@ -17,8 +17,8 @@ from tests.builders import append, draft
 def test_bases_are_compared_with_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sealed: bool
 ) -> None:
-    monkeypatch.setattr(directory_reader, "ROWS_PER_GROUP", 4)
-    monkeypatch.setattr(base_check, "_STRETCHES_MAX", 2)
+    monkeypatch.setattr(sealing, "ROWS_PER_GROUP", 4)
+    monkeypatch.setattr(base_check, "_STRETCH_BYTES_MAX", 1_000)
     monkeypatch.setattr(base_check, "_KNOWN_MAX", 3)
     size = {"segment_records_max": 10} if sealed else {}
     log = DirectoryLog.create(tmp_path / "store", **size)
@@ -41,14 +41,29 @@ def test_bases_are_compared_with_the_log(
             ):
                 assert not check.is_in_log(other)
     assert len(check._known) == 3
-    assert len(check._stretches) == (2 if sealed else 0)
+    kept = [batch.nbytes for batch in check._stretches.values()]
+    assert check._stretch_bytes == sum(kept) <= 1_000
+    assert len(kept) > 1 if sealed else not kept
+
+
+def test_a_stretch_of_long_records_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base_check, "_STRETCH_BYTES_MAX", 10)
+    log = DirectoryLog.create(tmp_path / "store")
+    first = draft(1)
+    append(log, first, draft(2))
+    log.seal()
+    check = BaseCheck(log)
+    assert check.is_in_log(Base(1, first.kind, 1, first.payload))
+    assert not check._stretches
 
 
 def test_bases_are_compared_by_one_thread_at_a_time() -> None:
     check = BaseCheck(MemoryLog())
     seen: list[bool] = []
     with mock.patch.object(
-        BaseCheck, "_digest_at", lambda self, _: seen.append(self._mutex.locked())
+        BaseCheck, "_record_at", lambda self, _: seen.append(self._mutex.locked())
     ):
         assert not check.is_in_log(Base(1, "artifact", 1, b""))
     assert seen == [True]

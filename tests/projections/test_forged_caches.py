@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -113,6 +114,27 @@ def test_a_masked_put_takes_nothing_from_a_forged_run(
         assert not [payload for payload in payloads(store) if b"lies" in payload]
         assert "the point index gives a record at position" in caplog.text
         assert store.verify().ok
+
+
+@pytest.mark.parametrize("copied_bytes_max", [0, 1 << 30])
+def test_a_masked_put_takes_nothing_from_a_damaged_run(
+    directory: Path, copied_bytes_max: int
+) -> None:
+    path = run_of(directory)
+    content, chance = path.read_bytes(), random.Random(copied_bytes_max)
+    value = content.index(b"true 6")
+    for number, offset in enumerate([value, value + 5, *chance.sample(range(len(content)), 8)]):
+        damaged = bytearray(content)
+        damaged[offset] ^= 1 << chance.randrange(8)
+        store_path = directory.with_name(f"damaged-{number}")
+        shutil.copytree(directory, store_path)
+        run_of(store_path).write_bytes(damaged)
+        with open_with(store_path, copied_bytes_max=copied_bytes_max) as store:
+            stored = masked_put(store, 7)
+            assert (stored.properties["text"].string_value, stored.uri) == ("true 6", "u")
+            (newest,) = next(iter(store.log.commits(store.log.position - 1))).records
+            assert newest.payload == stored.SerializeToString(deterministic=True)
+        shutil.rmtree(store_path)
 
 
 def test_a_rebuild_during_a_put_lets_nothing_of_a_forged_run_by(
