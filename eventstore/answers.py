@@ -217,6 +217,17 @@ class KeyAnswer(msgspec.Struct, frozen=True):
     file: str
 
 
+class RotationAnswer(msgspec.Struct, frozen=True):
+    """That a key signs in place of another after `size` records; `text` is all of the rotation."""
+
+    old_key: str
+    new_key: str
+    rotated_at: datetime
+    store_id: str
+    size: int
+    text: str
+
+
 class CheckpointAnswer(msgspec.Struct, frozen=True):
     """A checkpoint that was signed; `text` is all of it."""
 

@@ -2,7 +2,8 @@
 
 from eventstore.audit.checkpoint import Checkpoint, signed_checkpoint
 from eventstore.audit.cosignature import CosigningKey, WitnessKey
-from eventstore.audit.policy import Policy
+from eventstore.audit.key_rotation import KeyRotation
+from eventstore.audit.policy import Policy, with_rotations
 from eventstore.audit.proofs import (
     ConsistencyProof,
     InclusionProof,
@@ -16,6 +17,7 @@ __all__ = [
     "ConsistencyProof",
     "CosigningKey",
     "InclusionProof",
+    "KeyRotation",
     "Policy",
     "SigningKey",
     "VerifierKey",
@@ -23,4 +25,5 @@ __all__ = [
     "prove_consistency",
     "prove_inclusion",
     "signed_checkpoint",
+    "with_rotations",
 ]

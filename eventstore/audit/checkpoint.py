@@ -17,17 +17,14 @@ microseconds.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 import struct
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 from uuid import UUID
 
-from eventstore.audit.policy import ORIGIN_PREFIX, Policy
+from eventstore.audit.policy import Policy
 from eventstore.audit.signed_note import SigningKey, VerifierKey, opened
+from eventstore.audit.statement import Statement
 from eventstore.errors import (
     DataLossError,
     InvalidArgumentError,
@@ -39,20 +36,11 @@ from eventstore.log.commit import records_of
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.merkle import Frontier
 from eventstore.plain_json import moment_text
-from eventstore.times import Microseconds, microseconds_of, moment_of, now_in_microseconds
+from eventstore.times import microseconds_of, moment_of, now_in_microseconds
 from eventstore.wording import counted
 
 Trust = VerifierKey | Policy
 """What a checkpoint is checked with: the key of its signer, or a policy that names more."""
-
-_BODY: Final = re.compile(
-    rf"{ORIGIN_PREFIX}(?P<store_id>[0-9a-f-]{{36}})\n"
-    r"(?P<size>[1-9][0-9]{0,18})\n"
-    r"(?P<root>[A-Za-z0-9+/]{43}=)\n"
-    r"commit (?P<commit>[1-9][0-9]{0,18})\n"
-    r"recorded-at (?P<recorded_at>[0-9T:.-]{26}Z)\n"
-    r"signed-at (?P<signed_at>[0-9T:.-]{26}Z)\n"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,24 +72,23 @@ class Checkpoint:
             body, key, witnesses = trust.opened(text)
         else:
             body, key, witnesses = opened(text, trust), trust, ()
-        found = _BODY.fullmatch(body)
-        if found is None:
-            raise InvalidArgumentError(f"signed by {key.name}, but not a checkpoint of a store")
         try:
-            checkpoint = cls(
-                UUID(found["store_id"]),
-                int(found["size"]),
-                base64.b64decode(found["root"], validate=True),
-                int(found["commit"]),
-                _parsed_time(found["recorded_at"]),
-                _parsed_time(found["signed_at"]),
-                key.name,
-                text,
-                witnesses,
-            )
-        except (ValueError, binascii.Error) as error:
-            raise InvalidArgumentError(f"not a checkpoint of a store: {error}") from None
-        return checkpoint
+            stated = Statement.parse(body)
+        except ValueError as error:
+            raise InvalidArgumentError(
+                f"signed by {key.name}, but not a checkpoint of a store: {error}"
+            ) from None
+        return cls(
+            stated.store_id,
+            stated.size,
+            stated.root,
+            stated.commit,
+            stated.recorded_at,
+            stated.signed_at,
+            key.name,
+            text,
+            witnesses,
+        )
 
     def of_store(self, store_id: UUID) -> SignedHead:
         """What a log is verified against. Raises NotFoundError when it is another store's."""
@@ -145,13 +132,15 @@ def signed_checkpoint(
     tree.refuse_other(
         SignedHead(position, newest.tree_head.hex(), newest.number, newest.recorded_at, stored)
     )
-    signed_at = now_in_microseconds()
-    root = base64.b64encode(newest.tree_head).decode()
-    body = (
-        f"{ORIGIN_PREFIX}{log.store_id}\n{position}\n{root}\ncommit {newest.number}\n"
-        f"recorded-at {_time_text(newest.recorded_at)}\nsigned-at {_time_text(signed_at)}\n"
+    statement = Statement(
+        log.store_id,
+        position,
+        newest.tree_head,
+        newest.number,
+        moment_of(newest.recorded_at),
+        moment_of(now_in_microseconds()),
     )
-    return Checkpoint.parse(key.signed(body), key.verifier_key)
+    return Checkpoint.parse(key.signed(str(statement)), key.verifier_key)
 
 
 def _stated_before(log: Log, position: int, previous: Checkpoint) -> SignedHead:
@@ -205,11 +194,3 @@ class _HashedRecords:
                 f"nothing is signed: the first {counted(stated.size, 'record')} are not "
                 f"what {stated.signed}; run `eventstore verify`"
             )
-
-
-def _time_text(microseconds: Microseconds) -> str:
-    return moment_of(microseconds).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
-
-
-def _parsed_time(text: str) -> datetime:
-    return datetime.fromisoformat(text.removesuffix("Z") + "+00:00")

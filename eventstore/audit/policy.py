@@ -15,15 +15,16 @@ can be members of groups, and `quorum none` demands no cosignature.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from eventstore.audit.cosignature import WitnessKey
+from eventstore.audit.key_rotation import KeyRotation
+from eventstore.audit.key_succession import Succession
 from eventstore.audit.signed_note import Note, VerifierKey
+from eventstore.audit.statement import ORIGIN_PREFIX, Statement
 from eventstore.errors import InvalidArgumentError
-
-ORIGIN_PREFIX: Final = "eventstore/"
-"""How the first line of a checkpoint begins, before the store's id."""
 
 _NONE: Final = "none"
 _WORDS_MAX: Final = {"log": 3, "witness": 4, "quorum": 2}
@@ -50,6 +51,8 @@ class Policy:
     witnesses: dict[str, WitnessKey]
     groups: tuple[Group, ...]
     quorum: str
+    succession: Succession = field(default_factory=Succession)
+    """Which keys have come before and after those of `logs`."""
 
     @classmethod
     def parse(cls, text: str) -> Policy:
@@ -71,24 +74,25 @@ class Policy:
 
     def of_log(self, log: VerifierKey) -> Policy:
         """The same for what this key signs, where the policy names no log."""
-        return Policy((log,), self.witnesses, self.groups, self.quorum)
+        return replace(self, logs=(log,))
 
     def opened(self, note: str) -> tuple[str, VerifierKey, tuple[str, ...]]:
         """The text of a note that holds by this policy, and the key and witnesses that signed it.
 
-        Raises InvalidArgumentError when no log has, too few witnesses have, or a signature by one
-        of them is not of this text.
+        Raises InvalidArgumentError when no log has, or after its key was rotated, too few witnesses
+        have, or a signature by one of them is not of this text.
         """
         parsed = Note.parse(note)
         origin = parsed.text.partition("\n")[0]
         signers = [
             log
-            for log in self.logs
+            for log in dict.fromkeys((*self.logs, *self.succession.keys()))
             if (not log.name.startswith(ORIGIN_PREFIX) or log.name == origin)
             and log.has_signed(parsed)
         ]
         if not signers:
             raise InvalidArgumentError("the note has no signature by a log that the policy names")
+        signers = self._believed(signers, parsed.text)
         cosigners = self.cosigners(parsed)
         if not self.is_met(set(cosigners)):
             names = ", ".join(map(repr, cosigners)) or "none"
@@ -97,6 +101,19 @@ class Policy:
                 f"{names}"
             )
         return parsed.text, signers[0], tuple(cosigners)
+
+    def _believed(self, signers: list[VerifierKey], text: str) -> list[VerifierKey]:
+        if not self.succession.rotations:
+            return signers
+        try:
+            stated = Statement.parse(text)
+        except ValueError as error:
+            raise InvalidArgumentError(f"not a checkpoint of a store: {error}") from None
+        refusals = {signer: self.succession.refusal(signer, stated) for signer in signers}
+        believed = [signer for signer in signers if not refusals[signer]]
+        if not believed:
+            raise InvalidArgumentError(f"the checkpoint is not believed: {refusals[signers[0]]}")
+        return believed
 
     def cosigners(self, note: Note) -> dict[str, int]:
         """The witnesses that have cosigned a note, and when, in seconds since the epoch.
@@ -183,3 +200,15 @@ class _Reading:
         if name == _NONE or name in self._defined:
             raise InvalidArgumentError(f"the name {name!r} is taken")
         self._defined.add(name)
+
+
+def with_rotations(trust: VerifierKey | Policy, rotations: Iterable[KeyRotation]) -> Policy:
+    """What is trusted, a signer's key or a policy, where signing keys were rotated.
+
+    A checkpoint then holds by any key in one line with a trusted one: by the newest, or by another
+    one as far as that signed before it was replaced.
+
+    Raises InvalidArgumentError when the rotations are no such lines.
+    """
+    policy = trust if isinstance(trust, Policy) else Policy((trust,), {}, (), _NONE)
+    return replace(policy, succession=Succession.of(policy.logs, rotations))

@@ -14,7 +14,8 @@ store's own files. Copy it, read it, run it:
 KEY is a file with the verifier key of the signer, which you have got from the signer, not from the
 store; or a policy, which names that key and the witnesses that must have cosigned. SOURCE
 is the folder or address (http, https) of published tiles; `records` takes what `eventstore export`
-writes, `store` a copy of the store's directory.
+writes, `store` a copy of the store's directory. Where the signing key was rotated, give each
+rotation as --rotation FILE, in any order.
 Exit code 0: it holds. 1: it does not, and the line printed says why. 2: it cannot be checked, since
 a file cannot be read, pyarrow is not installed, or the arguments are wrong.
 
@@ -55,6 +56,16 @@ Key = Tuple[str, bytes, bytes]
 Record = Dict[str, Any]
 
 
+class Rotation(NamedTuple):
+    """That the new key signs in place of the old one after the last checkpoint of that."""
+
+    old: Key
+    new: Key
+    at: str
+    last: Record
+    """What that checkpoint states."""
+
+
 class Policy(NamedTuple):
     """What is demanded of a checkpoint: c2sp.org/tlog-policy."""
 
@@ -63,6 +74,7 @@ class Policy(NamedTuple):
     groups: List[Tuple[str, int, List[str]]]
     """Name, how many are needed, members."""
     quorum: str
+    rotations: Tuple[Rotation, ...] = ()
 
 
 Trust = Union[Key, Policy]
@@ -239,13 +251,20 @@ def open_note(note: str, trust: Trust) -> Tuple[str, str]:
         if not has_signed(text, signatures, trust):
             raise Refused(f"not signed by {trust[0]}")
         return text, trust[0]
+    rotated = [key for rotation in trust.rotations for key in rotation[:2]]
     # A key whose name is an origin is that log's alone.
     own = [
-        k for k in trust.logs if not k[0].startswith("eventstore/") or k[0] == text.split("\n")[0]
+        key
+        for key in dict.fromkeys(trust.logs + rotated)
+        if not key[0].startswith("eventstore/") or key[0] == text.split("\n")[0]
     ]
-    signers = [key[0] for key in own if has_signed(text, signatures, key)]
-    if not signers:
+    keys = [key for key in own if has_signed(text, signatures, key)]
+    if not keys:
         raise Refused("not signed by a log that the policy names")
+    refusals = [_refusal(trust.rotations, key, text) for key in keys]
+    if all(refusals):
+        raise Refused(refusals[0])
+    signers = [key[0] for key, refusal in zip(keys, refusals) if not refusal]
     counted = {"none"}
     for name, key in trust.witnesses.items():
         if has_cosigned(text, signatures, key):
@@ -325,14 +344,15 @@ _CHECKPOINT = re.compile(
 def open_checkpoint(note: str, trust: Trust) -> dict[str, Any]:
     """What a checkpoint states, as a dictionary, once its signatures are verified."""
     text, signer = open_note(note, trust)
+    return dict(_stated(text), signer=signer)
+
+
+def _stated(text: str) -> dict[str, Any]:
     found = _CHECKPOINT.fullmatch(text)
     if found is None:
         raise Refused("signed, but not a checkpoint of a store")
-    for moment in (found[5], found[6]):
-        try:
-            datetime.datetime.strptime(moment, "%Y-%m-%dT%H:%M:%S.%fZ")
-        except ValueError:
-            raise Refused(f"signed, but {moment} is no time") from None
+    _refuse_no_time(found[5])
+    _refuse_no_time(found[6])
     return {
         "store_id": found[1],
         "size": int(found[2]),
@@ -340,8 +360,121 @@ def open_checkpoint(note: str, trust: Trust) -> dict[str, Any]:
         "commit": int(found[4]),
         "recorded_at": found[5],
         "signed_at": found[6],
-        "signer": signer,
     }
+
+
+def _refuse_no_time(moment: str) -> None:
+    try:
+        datetime.datetime.strptime(moment, "%Y-%m-%dT%H:%M:%S.%fZ")
+    except ValueError:
+        raise Refused(f"signed, but {moment} is no time") from None
+
+
+# --- Rotated keys: FORMAT.md, "Checkpoints and proofs"
+
+_ROTATION = re.compile(
+    "eventstore/key-rotation\nold-key ([^\n]+)\nnew-key ([^\n]+)\n"
+    "rotated-at ([0-9-]{10}T[0-9:.]{15}Z)\n(.*)",
+    re.DOTALL,
+)
+
+
+def parse_rotation(note: str) -> Rotation:
+    """A key rotation that both keys have signed."""
+    text, signatures = split_note(note)
+    found = _ROTATION.fullmatch(text)
+    if found is None:
+        raise Refused("not a key rotation")
+    _refuse_no_time(found[3])
+    rotation = Rotation(parse_key(found[1]), parse_key(found[2]), found[3], _stated(found[4]))
+    what = _rotation_words(rotation)
+    for key, line in ((rotation.old, found[1]), (rotation.new, found[2])):
+        if line != f"{key[0]}+{key[1].hex()}+{base64.b64encode(bytes([1]) + key[2]).decode()}":
+            raise Refused(f"{what}: a key is not written in the one form")
+        if not has_signed(text, signatures, key):
+            raise Refused(f"{what} is not signed by {_key_words(key)}")
+    if rotation.old[2] == rotation.new[2]:
+        raise Refused(f"{what} has one key in place of itself")
+    if rotation.at < rotation.last["signed_at"]:
+        raise Refused(f"{what} is back-dated: its checkpoint was signed later")
+    return rotation
+
+
+def with_rotations(trust: Trust, notes: List[str]) -> Trust:
+    """What is trusted, once the rotations are lines of keys that each have a trusted one."""
+    policy = trust if isinstance(trust, Policy) else Policy([trust], {}, [], "none")
+    rotations = [parse_rotation(note) for note in dict.fromkeys(notes)]
+    if not rotations:
+        return trust
+    names: Dict[bytes, Key] = {}
+    for key in policy.logs + [key for rotation in rotations for key in rotation[:2]]:
+        if names.setdefault(key[2], key) != key:
+            raise Refused(f"{_key_words(key)} has another name, too")
+    after: Dict[Key, Rotation] = {}
+    before: Dict[Key, Rotation] = {}
+    for rotation in rotations:
+        if rotation.last["store_id"] != rotations[0].last["store_id"]:
+            raise Refused(f"{_rotation_words(rotation)} is of another store than the others")
+        for known, key in ((after, rotation.old), (before, rotation.new)):
+            if known.setdefault(key, rotation) != rotation:
+                raise Refused(
+                    f"{_key_words(key)} was rotated twice: {_rotation_words(rotation)}, "
+                    f"{_rotation_words(known[key])}"
+                )
+    ordered: List[Rotation] = []
+    for first in after.values():
+        if first.old in before:
+            continue
+        line = [first]
+        while line[-1].new in after:  # ends, since no key comes after two
+            line.append(after[line[-1].new])
+        if not any(key in policy.logs for rotation in line for key in rotation[:2]):
+            raise Refused(f"no rotation leads from a trusted key to {_rotation_words(first)}")
+        for place in range(1, len(line)):
+            _refuse_disorder(line[place - 1], line[place])
+        ordered += line
+    for rotation in rotations:
+        if rotation not in ordered:
+            raise Refused(f"{_rotation_words(rotation)} leads back to where it comes from")
+    return policy._replace(rotations=tuple(ordered))
+
+
+def _refuse_disorder(one: Rotation, other: Rotation) -> None:
+    if other.last["size"] < one.last["size"] or other.at < one.at:
+        raise Refused(f"{_rotation_words(other)} is back-dated: it comes after another one")
+    if other.last["size"] == one.last["size"] and _history(other.last) != _history(one.last):
+        raise Refused(f"{_rotation_words(other)} states another history than another one")
+
+
+def _refusal(rotations: Tuple[Rotation, ...], key: Key, text: str) -> str:
+    """Why it is not believed what a key has signed; empty when it is."""
+    for rotation in rotations:
+        stated = _stated(text)
+        what, last = _rotation_words(rotation), rotation.last
+        if last["store_id"] != stated["store_id"]:
+            return f"{what} is of another store than the checkpoint"
+        if last["size"] == stated["size"] and _history(last) != _history(stated):
+            return f"the checkpoint states another history than {what}"
+        if key == rotation.old and stated["size"] > last["size"]:
+            return f"{_key_words(key)} signs no more than {last['size']} records, by {what}"
+        if key == rotation.old and stated["signed_at"] > rotation.at:
+            return f"{_key_words(key)} has signed after {what}"
+    return ""
+
+
+def _history(stated: Record) -> Tuple[Any, ...]:
+    return stated["root"], stated["commit"], stated["recorded_at"]
+
+
+def _key_words(key: Key) -> str:
+    return f"{key[0]}+{key[1].hex()}"
+
+
+def _rotation_words(rotation: Rotation) -> str:
+    return (
+        f"the key rotation from {_key_words(rotation.old)} to {_key_words(rotation.new)} "
+        f"of {rotation.at}"
+    )
 
 
 # --- The Merkle tree
@@ -1088,6 +1221,8 @@ def verify_records(records: Iterable[Record], note: str, trust: Trust) -> str:
     """Compute the root over records in order, as far as a checkpoint reaches, and compare."""
     stated = open_checkpoint(note, trust)
     tree, history, signed, torn = Tree(), History(), None, ""
+    rotations = trust.rotations if isinstance(trust, Policy) else ()
+    rotated = {rotation.last["size"]: rotation for rotation in rotations}
     try:
         for record in records:
             if signed is not None and record["commit"] == signed["commit"]:
@@ -1103,6 +1238,11 @@ def verify_records(records: Iterable[Record], note: str, trust: Trust) -> str:
                     )
             history.append(record, content)
             tree.append(leaf)
+            if tree.size in rotated:
+                rotation = rotated.pop(tree.size)
+                recorded_at = _time_text(record["recorded_at"])
+                if _history(rotation.last) != (tree.root(), record["commit"], recorded_at):
+                    raise Refused(f"the records are not those of {_rotation_words(rotation)}")
             if tree.size == stated["size"]:
                 if tree.root() != stated["root"]:
                     raise Refused("the records are not those that were signed")
@@ -1114,6 +1254,8 @@ def verify_records(records: Iterable[Record], note: str, trust: Trust) -> str:
     history.finish()
     if signed is None:
         raise Refused(f"{stated['size']} records were signed, there are {tree.size}")
+    for size, rotation in rotated.items():
+        raise Refused(f"{_rotation_words(rotation)} states {size} records, there are {tree.size}")
     recorded_at = _time_text(signed["recorded_at"])
     if (signed["commit"], recorded_at) != (stated["commit"], stated["recorded_at"]):
         raise Refused("the checkpoint states another commit or time than its last record")
@@ -1473,11 +1615,16 @@ def main(arguments: List[str]) -> int:
     counts = {"checkpoint": 3, "proof": 3, "consistency": 4, "records": 4, "store": 4, "tiles": 3}
     if arguments in (["-h"], ["--help"]):
         return _answered(__doc__ or "", 0)
+    rotations = []
+    while "--rotation" in arguments[:-1]:
+        at = arguments.index("--rotation")
+        rotations.append(arguments[at + 1])
+        arguments = arguments[:at] + arguments[at + 2 :]
     has_older = arguments[:1] == ["tiles"] and len(arguments) == 4
     if not arguments or counts.get(arguments[0]) != len(arguments) - has_older:
         usage = (
             "checkpoint|proof FILE KEY, consistency|records|store FILE CHECKPOINT KEY, or "
-            "tiles SOURCE [OLDER-CHECKPOINT] KEY"
+            "tiles SOURCE [OLDER-CHECKPOINT] KEY; and --rotation FILE, each"
         )
         return _answered(f"CANNOT CHECK: the arguments are {usage}", 2)
     command, subject, *rest = arguments
@@ -1488,6 +1635,7 @@ def main(arguments: List[str]) -> int:
     try:
         # Names and comments of a policy may be in any encoding.
         trust = parse_trust(pathlib.Path(rest[-1]).read_bytes().decode("utf-8", "backslashreplace"))
+        trust = with_rotations(trust, [read(path) for path in rotations])
         if command == "checkpoint":
             found = verify_checkpoint(read(subject), trust)
         elif command == "proof":

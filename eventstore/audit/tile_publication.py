@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from eventstore.audit.checkpoint import Checkpoint
-from eventstore.audit.policy import ORIGIN_PREFIX
+from eventstore.audit.statement import ORIGIN_PREFIX
 from eventstore.audit.tiles import (
     CHECKPOINT_NAME,
     TILE_WIDTH,

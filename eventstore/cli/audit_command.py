@@ -38,6 +38,7 @@ def audit_command(
     source: str,
     key_file: Path | None,
     policy_file: Path | None,
+    rotation_files: tuple[Path, ...],
     last_file: Path | None,
     output: Output,
 ) -> None:
@@ -51,7 +52,7 @@ def audit_command(
     from eventstore.audit.tile_source import opened_source
 
     output.check()
-    trust = trust_of(key_file, policy_file)
+    trust = trust_of(key_file, policy_file, rotation_files)
     older = None
     if last_file is not None:
         refuse_inside_of_store(last_file)

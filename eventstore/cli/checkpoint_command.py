@@ -1,13 +1,14 @@
-"""`eventstore key` and `eventstore checkpoint`."""
+"""`eventstore key`, `eventstore rotate` and `eventstore checkpoint`."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from eventstore.answers import CheckpointAnswer, KeyAnswer
+from eventstore.answers import CheckpointAnswer, KeyAnswer, RotationAnswer
 from eventstore.cli.commands import (
     as_of_option,
     command,
@@ -19,9 +20,12 @@ from eventstore.cli.paths import PathName, file_option, naming, text_of
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output, refuse_inside_of_store
 from eventstore.cli.stores import opened_store
-from eventstore.cli.trust import checkpoint_of
+from eventstore.cli.trust import checkpoint_of, rotated, rotation_option
 from eventstore.errors import AlreadyExistsError
 from eventstore.log.os_errors import translated
+
+if TYPE_CHECKING:
+    from eventstore.audit import SigningKey
 
 
 @command(
@@ -59,6 +63,42 @@ def key_command(name: str, file: Path, witness: bool, output: Output) -> None:
 
 
 @command(
+    "rotate",
+    examples=(
+        "eventstore key ana@example.com ana-2027.key > ana-2027.pub",
+        "eventstore rotate last.checkpoint --key ana.key --to ana-2027.key > ana-2027.rotation",
+        "eventstore verify my-store --checkpoint new.checkpoint --key ana.pub"
+        " --rotation ana-2027.rotation",
+    ),
+)
+@click.argument("file", type=PathName(exists=True, dir_okay=False))
+@file_option("--key", "key_file", "The private key that has signed so far.", required=True)
+@file_option("--to", "new_key_file", "The private key that signs from now on.", required=True)
+@output_options_without("full", "local")
+def rotate_command(file: Path, key_file: Path, new_key_file: Path, output: Output) -> None:
+    """Print a statement, signed by both keys, that a new key signs in place of an old one.
+
+    FILE is the last checkpoint of the store that the old key has signed: what it signs of more
+    records is refused by whoever has the statement. Give it to all who check, and delete the old
+    key.
+    """
+    from eventstore.audit import KeyRotation
+
+    old, new = _signing_key(key_file), _signing_key(new_key_file)
+    last = checkpoint_of(file, old.verifier_key)
+    rotation = KeyRotation.signed(last, old, new)
+    answer = RotationAnswer(
+        str(rotation.old),
+        str(rotation.new),
+        rotation.rotated_at,
+        str(last.store_id),
+        last.size,
+        rotation.text,
+    )
+    output.text_or(rotation.text, answer)
+
+
+@command(
     "checkpoint",
     examples=(
         "eventstore key ana@example.com ana.key > ana.pub",
@@ -74,14 +114,16 @@ def key_command(name: str, file: Path, witness: bool, output: Output) -> None:
 @file_option(
     "--previous",
     "previous_file",
-    "The last checkpoint that this key signed: nothing is signed unless it still holds.",
+    "The last checkpoint that was signed: nothing is signed unless it still holds.",
 )
+@rotation_option
 @as_of_option
 @output_options_without("full")
 def checkpoint_command(
     directory: Path,
     key_file: Path,
     previous_file: Path | None,
+    rotation_files: tuple[Path, ...],
     as_of: Moment | None,
     output: Output,
 ) -> None:
@@ -90,16 +132,25 @@ def checkpoint_command(
     It is computed from all records. Keep it outside of the store: verifying with it finds even that
     all of history was rewritten.
     """
-    from eventstore.audit import SigningKey
+    from eventstore.audit import Checkpoint
 
-    key_text = text_of(key_file)
-    with naming(key_file):
-        key = SigningKey.parse(key_text)
+    key = _signing_key(key_file)
+    trust = rotated(key.verifier_key, rotation_files)
     previous = None
     if previous_file is not None:
-        previous = checkpoint_of(previous_file, key.verifier_key)
+        previous = checkpoint_of(previous_file, trust)
     with opened_store(directory) as opened, progress_bar("Hashing") as progress:
         store = store_as_of(opened, as_of, output)
         signed = store.checkpoint(key, previous=previous, progress=progress)
+    # By the rotations, a key that was replaced signs no more.
+    Checkpoint.parse(signed.text, trust)
     answer = CheckpointAnswer(signed.signer, signed.size, signed.signed_at, signed.text)
     output.text_or(signed.text, answer)
+
+
+def _signing_key(file: Path) -> SigningKey:
+    from eventstore.audit import SigningKey
+
+    text = text_of(file)
+    with naming(file):
+        return SigningKey.parse(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,8 +11,17 @@ from eventstore.answers import CosignedAnswer
 from eventstore.cli.commands import command, output_options_without
 from eventstore.cli.paths import PathName, file_option, naming, text_of
 from eventstore.cli.results import Output, note, refuse_inside_of_store, write_durably
-from eventstore.cli.trust import checkpoint_of, policy_of, policy_option, trust_of
+from eventstore.cli.trust import (
+    checkpoint_of,
+    policy_of,
+    policy_option,
+    rotation_option,
+    trust_of,
+)
 from eventstore.log.file_lock import alone_in
+
+if TYPE_CHECKING:
+    from eventstore.audit.checkpoint import Trust
 
 
 @command(
@@ -39,6 +49,7 @@ from eventstore.log.file_lock import alone_in
 @file_option("--key", "key_file", "The verifier key of the checkpoint's signer.")
 @file_option("--add", "added_files", "What a witness has cosigned or answered.", multiple=True)
 @policy_option
+@rotation_option
 @output_options_without("full", "local")
 def cosign_command(
     file: Path,
@@ -47,6 +58,7 @@ def cosign_command(
     key_file: Path | None,
     added_files: tuple[Path, ...],
     policy_file: Path | None,
+    rotation_files: tuple[Path, ...],
     output: Output,
 ) -> None:
     """Cosign a checkpoint as a witness, or add what witnesses have cosigned.
@@ -61,23 +73,20 @@ def cosign_command(
     if witness_file is not None:
         if last_file is None or policy_file is not None or key_file is None:
             raise click.UsageError("--by needs --key and --last, and takes no --policy")
-        _cosign(file, witness_file, last_file, key_file, output)
+        _cosign(file, witness_file, last_file, trust_of(key_file, None, rotation_files), output)
         return
-    if last_file is not None or key_file is not None or policy_file is None:
-        raise click.UsageError("--add needs --policy, and takes no --key and --last")
+    if last_file is not None or key_file is not None or rotation_files or policy_file is None:
+        raise click.UsageError("--add needs --policy, and takes no --key, --rotation and --last")
     _add(file, added_files, policy_file, output)
 
 
-def _cosign(
-    file: Path, witness_file: Path, last_file: Path, key_file: Path, output: Output
-) -> None:
+def _cosign(file: Path, witness_file: Path, last_file: Path, trust: Trust, output: Output) -> None:
     from eventstore.audit import CosigningKey
     from eventstore.audit.witnessing import witnessed
 
     key_text = text_of(witness_file)
     with naming(witness_file):
         key = CosigningKey.parse(key_text)
-    trust = trust_of(key_file, None)
     refuse_inside_of_store(last_file)
     with alone_in(last_file.absolute().parent, "cosigning in"):
         last = checkpoint_of(last_file, trust) if last_file.exists() else None

@@ -55,6 +55,7 @@ _COMMANDS = {
     "report": "eventstore.cli.report_command:report_command",
     "retention": "eventstore.cli.retention_command:retention_command",
     "restore": "eventstore.cli.backup_command:restore_command",
+    "rotate": "eventstore.cli.checkpoint_command:rotate_command",
     "run": "eventstore.cli.run_command:run_command",
     "sql": "eventstore.cli.sql_command:sql_command",
     "tail": "eventstore.cli.changes_command:tail_command",

@@ -50,6 +50,7 @@ def prove_command(
     proof_file: Path | None,
     key_file: Path | None,
     policy_file: Path | None,
+    rotation_files: tuple[Path, ...],
     output: Output,
 ) -> None:
     """Print a proof that can be checked without the store, or check one.
@@ -58,7 +59,7 @@ def prove_command(
     `tlog-proof`. With --since: that the checkpoint states all that the older one did, as a request
     to a C2SP `tlog-witness`; to check it takes --since, too.
     """
-    trust = trust_of(key_file, policy_file)
+    trust = trust_of(key_file, policy_file, rotation_files)
     if proof_file is not None:
         if (directory, position, checkpoint_file) != (None, None, None):
             raise click.UsageError("--check takes --key or --policy, and --since")

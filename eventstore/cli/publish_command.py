@@ -37,6 +37,7 @@ def publish_command(
     checkpoint_file: Path,
     key_file: Path | None,
     policy_file: Path | None,
+    rotation_files: tuple[Path, ...],
     output: Output,
 ) -> None:
     """Write a checkpoint, its tree and its entries into DIR, for any web server or bucket.
@@ -48,7 +49,7 @@ def publish_command(
 
     output.check()
     refuse_inside_of_store(folder / CHECKPOINT_NAME)
-    checkpoint = checkpoint_of(checkpoint_file, trust_of(key_file, policy_file))
+    checkpoint = checkpoint_of(checkpoint_file, trust_of(key_file, policy_file, rotation_files))
     with opened_store(directory) as store, progress_bar("Publishing") as progress:
         done = store.publish_tiles(folder, checkpoint, progress)
     output.said(

@@ -52,6 +52,7 @@ def report_command(
     checkpoint_file: Path | None,
     key_file: Path | None,
     policy_file: Path | None,
+    rotation_files: tuple[Path, ...],
     verify: bool,
     limit: int,
     output: Output,
@@ -69,7 +70,7 @@ def report_command(
     output.check()
     checkpoint = None
     if checkpoint_file is not None:
-        checkpoint = checkpoint_of(checkpoint_file, trust_of(key_file, policy_file))
+        checkpoint = checkpoint_of(checkpoint_file, trust_of(key_file, policy_file, rotation_files))
     with opened_store(directory) as opened:
         store = store_as_of(opened, as_of, output)
         verification = None

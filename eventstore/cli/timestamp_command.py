@@ -35,6 +35,7 @@ def timestamp_command(
     root_file: Path,
     key_file: Path | None,
     policy_file: Path | None,
+    rotation_files: tuple[Path, ...],
     output: Output,
 ) -> None:
     """Have an authority say when a checkpoint was there (RFC 3161), or check what it said in TOKEN.
@@ -45,7 +46,7 @@ def timestamp_command(
     from eventstore.audit.timestamp import Timestamp, requested
 
     output.check()
-    trust, text = trust_of(key_file, policy_file), text_of(file)
+    trust, text = trust_of(key_file, policy_file, rotation_files), text_of(file)
     with translating("reading", root_file):
         roots = root_file.read_bytes()
     if authority is None:

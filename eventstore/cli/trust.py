@@ -12,7 +12,7 @@ from eventstore.cli.paths import file_option, naming, text_of
 from eventstore.log.os_errors import translating
 
 if TYPE_CHECKING:
-    from eventstore.audit import Checkpoint, Policy, VerifierKey
+    from eventstore.audit import Checkpoint, KeyRotation, Policy, VerifierKey
     from eventstore.audit.checkpoint import Trust
 
 policy_option = file_option(
@@ -22,15 +22,50 @@ policy_option = file_option(
 )
 
 
+rotation_option = file_option(
+    "--rotation",
+    "rotation_files",
+    "Where the signing key was rotated: what `eventstore rotate` wrote; each one, in any order.",
+    multiple=True,
+)
+
+
 def trust_options(run: Callable[..., None]) -> Callable[..., None]:
-    """Options that reach the command as `key_file` and `policy_file`, for `trust_of`."""
+    """Options that reach the command as the parameters of `trust_of`."""
     key = file_option("--key", "key_file", "The verifier key of the checkpoints' signer.")
-    with_options: Callable[..., None] = key(policy_option(run))
+    with_options: Callable[..., None] = key(policy_option(rotation_option(run)))
     return with_options
 
 
-def trust_of(key_file: Path | None, policy_file: Path | None) -> Trust:
+def trust_of(
+    key_file: Path | None, policy_file: Path | None, rotation_files: tuple[Path, ...] = ()
+) -> Trust:
     """What the options name. Raises click.UsageError when they name nobody, or two."""
+    return rotated(_trusted(key_file, policy_file), rotation_files)
+
+
+def rotated(trust: Trust, rotation_files: tuple[Path, ...]) -> Trust:
+    """The same where signing keys were rotated."""
+    if not rotation_files:
+        return trust
+    from eventstore.audit import with_rotations
+
+    return with_rotations(trust, rotations_of(rotation_files))
+
+
+def rotations_of(rotation_files: tuple[Path, ...]) -> list[KeyRotation]:
+    """The key rotations in files, their signatures checked."""
+    from eventstore.audit import KeyRotation
+
+    rotations = []
+    for file in rotation_files:
+        text = text_of(file)
+        with naming(file):
+            rotations.append(KeyRotation.parse(text))
+    return rotations
+
+
+def _trusted(key_file: Path | None, policy_file: Path | None) -> Trust:
     if policy_file is None:
         if key_file is None:
             raise click.UsageError("say --key, the verifier key of who signed, or --policy")

@@ -20,7 +20,13 @@ from eventstore.cli.paths import file_option
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Grid, Output, Paragraph, note
 from eventstore.cli.stores import opened_store, positions_between
-from eventstore.cli.trust import checkpoint_of, cosigned_words, trust_of, trust_options
+from eventstore.cli.trust import (
+    checkpoint_of,
+    cosigned_words,
+    rotations_of,
+    trust_of,
+    trust_options,
+)
 from eventstore.errors import DataLossError
 from eventstore.log import Finding, VerifyReport
 from eventstore.log.stores import open_log, store_id_of, verify_store
@@ -54,6 +60,7 @@ def verify_command(
     checkpoint_files: tuple[Path, ...],
     key_file: Path | None,
     policy_file: Path | None,
+    rotation_files: tuple[Path, ...],
     since: Moment | None,
     until: Moment | None,
     no_caches: bool,
@@ -68,7 +75,9 @@ def verify_command(
     from eventstore.audit.compared_caches import DISAGREES, with_caches
     from eventstore.retention.checking import with_guards
 
-    checkpoints = _checkpoints(directory, checkpoint_files, key_file, policy_file)
+    checkpoints = _checkpoints(directory, checkpoint_files, key_file, policy_file, rotation_files)
+    # What a key signed last must hold even where an older one of its checkpoints is shown.
+    rotations = rotations_of(rotation_files) if checkpoints else []
     damage = None
     try:
         after, upto = _range(directory, since, until)
@@ -81,7 +90,10 @@ def verify_command(
             progress,
             after=after,
             upto=upto,
-            signed_heads=[held.of_store(held.store_id) for held in checkpoints],
+            signed_heads=[
+                *(held.of_store(held.store_id) for held in checkpoints),
+                *(rotation.of_store(rotation.last.store_id) for rotation in rotations),
+            ],
         )
     if damage is not None and report.ok:
         report = msgspec.structs.replace(report, ok=False, findings=[Finding(damage.message)])
@@ -173,12 +185,13 @@ def _checkpoints(
     checkpoint_files: tuple[Path, ...],
     key_file: Path | None,
     policy_file: Path | None,
+    rotation_files: tuple[Path, ...],
 ) -> list[Checkpoint]:
     if not checkpoint_files:
-        if (key_file, policy_file) != (None, None):
+        if (key_file, policy_file, rotation_files) != (None, None, ()):
             raise click.UsageError("say --checkpoint, too: a key or policy checks nothing else")
         return []
-    trust = trust_of(key_file, policy_file)
+    trust = trust_of(key_file, policy_file, rotation_files)
     store_id = store_id_of(directory)
     checkpoints = [checkpoint_of(file, trust) for file in checkpoint_files]
     for checkpoint in checkpoints:

@@ -15,7 +15,7 @@ from eventstore.metadata_store.source import SourceMethods
 from eventstore.moments import range_of
 
 if TYPE_CHECKING:
-    from eventstore.audit import Checkpoint
+    from eventstore.audit import Checkpoint, KeyRotation
 
 
 class FileMethods(SourceMethods):
@@ -27,10 +27,12 @@ class FileMethods(SourceMethods):
         *,
         since: int | datetime | None = None,
         until: int | datetime | None = None,
-        checkpoints: Sequence[Checkpoint] = (),
+        checkpoints: Sequence[Checkpoint | KeyRotation] = (),
         caches: bool = True,
     ) -> VerifyReport:
         """Check every byte and hash of the log, that checkpoints hold, and what is folded from it.
+
+        A key rotation holds when the checkpoint in it does.
 
         The caches, from which reads are answered, are folded again and compared entry by entry,
         unless `caches` is false or there is a range; the report says what was not checked.

@@ -21,7 +21,6 @@ import pytest
 import eventstore
 from eventstore import errors
 from eventstore.audit import Checkpoint, SigningKey, signed_checkpoint
-from eventstore.audit.checkpoint import _time_text
 from eventstore.log import Commit, DirectoryLog, Draft, VerifyReport, creation
 from eventstore.log import record as kind_names
 from eventstore.log.acknowledged import FILE_NAME
@@ -31,7 +30,9 @@ from eventstore.log.manifest import stored_manifest, write_manifest
 from eventstore.log.merkle import tree_head
 from eventstore.log.sealing import ROWS_PER_GROUP
 from eventstore.log.verification import verify_directory
+from eventstore.plain_json import moment_text
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.times import moment_of
 from tests.builders import append, draft
 
 KEY = SigningKey.generate("auditor")
@@ -447,8 +448,8 @@ def test_a_checkpoint_of_half_a_commit(signed: tuple[Path, Checkpoint]) -> None:
     leaves = [leaf for commit in heads for leaf in leaf_hashes(checkpoint.store_id, commit.records)]
     body = (
         f"eventstore/{checkpoint.store_id}\n3\n{base64.b64encode(tree_head(leaves[:3])).decode()}\n"
-        f"commit 2\nrecorded-at {_time_text(record.recorded_at)}\n"
-        f"signed-at {_time_text(record.recorded_at)}\n"
+        f"commit 2\nrecorded-at {moment_text(moment_of(record.recorded_at))}\n"
+        f"signed-at {moment_text(moment_of(record.recorded_at))}\n"
     )
     half = Checkpoint.parse(KEY.signed(body), KEY.verifier_key)
     assert_named(verify(directory, half), "history up to commit 2")

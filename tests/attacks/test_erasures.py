@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from eventstore.audit import SigningKey, standalone_verifier
-from eventstore.audit.checkpoint import _time_text
 from eventstore.log import DirectoryLog, Draft, VerifyReport
 from eventstore.log.erased import Erased, Spans
 from eventstore.log.verification import verify_directory
+from eventstore.plain_json import moment_text
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import retention_pb2 as retention
+from eventstore.times import moment_of
 from tests.attacks.forging import forge
 from tests.builders import draft
 from tests.data.make_stores import erased
@@ -249,7 +250,7 @@ def standalone(directory: Path, report: VerifyReport) -> str:
     records = [*standalone_verifier.stored_records(str(directory))]
     root = base64.b64encode(bytes.fromhex(report.tree_head)).decode()
     last = records[-1]
-    at = _time_text(last["recorded_at"])
+    at = moment_text(moment_of(last["recorded_at"]))
     note = KEY.signed(
         f"eventstore/{_store_id(directory)}\n{len(records)}\n{root}\ncommit {last['commit']}\n"
         f"recorded-at {at}\nsigned-at {at}\n"

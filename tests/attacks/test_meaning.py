@@ -17,15 +17,16 @@ import pytest
 
 import eventstore
 from eventstore.audit import Checkpoint, SigningKey, standalone_verifier
-from eventstore.audit.checkpoint import _time_text
 from eventstore.log.kinds import KINDS
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.manifest import stored_manifest
 from eventstore.log.merkle import tree_head
 from eventstore.log.record import Record
 from eventstore.log.verification import verify_directory
+from eventstore.plain_json import moment_text
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import retention_pb2 as retention
+from eventstore.times import moment_of
 from tests.attacks.forging import Records, forge, make_store, stored_records, with_erasure
 from tests.data.make_stores import erased
 
@@ -61,7 +62,8 @@ def signed_as_it_stands(directory: Path) -> str:
     return KEY.signed(
         f"eventstore/{stored_manifest(directory).store_id}\n{len(records)}\n"
         f"{base64.b64encode(tree_head(leaves)).decode()}\ncommit {last.commit}\n"
-        f"recorded-at {_time_text(last.recorded_at)}\nsigned-at {_time_text(0)}\n"
+        f"recorded-at {moment_text(moment_of(last.recorded_at))}\n"
+        f"signed-at {moment_text(moment_of(0))}\n"
     )
 
 

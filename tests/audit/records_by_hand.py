@@ -9,13 +9,14 @@ from typing import Any
 from uuid import UUID
 
 from eventstore.audit import SigningKey, standalone_verifier
-from eventstore.audit.checkpoint import _time_text
 from eventstore.audit.standalone_verifier import Refused, verify_records
 from eventstore.log import Record
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.merkle import tree_head
+from eventstore.plain_json import moment_text
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import retention_pb2 as retention
+from eventstore.times import moment_of
 
 KEY = SigningKey.generate("auditor")
 STANDALONE_KEY = standalone_verifier.parse_key(str(KEY.verifier_key))
@@ -74,8 +75,8 @@ def signed(records: Records, **stated: Any) -> str:
     } | stated
     return KEY.signed(
         f"eventstore/{STORE}\n{said['size']}\n{base64.b64encode(said['root']).decode()}\n"
-        f"commit {said['commit']}\nrecorded-at {_time_text(said['recorded_at'])}\n"
-        f"signed-at {_time_text(AT)}\n"
+        f"commit {said['commit']}\nrecorded-at {moment_text(moment_of(said['recorded_at']))}\n"
+        f"signed-at {moment_text(moment_of(AT))}\n"
     )
 
 

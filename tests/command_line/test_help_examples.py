@@ -77,6 +77,10 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Path("cosigned").write_text(cosigned)
         proving = ("--checkpoint", "new.checkpoint", "--key", "ana.pub")
         Path("history.proof").write_text(run("prove", "my-store", "--since", "old", *proving).out)
+        run("key", "ana@example.com", "ana-2027.key")
+        Path("last.checkpoint").write_text(signed)
+        rotated = run("rotate", "last.checkpoint", "--key", "ana.key", "--to", "ana-2027.key")
+        Path("ana-2027.rotation").write_text(rotated.out)
         assert run("backup", "my-store", "my-store-2026-11-20").code == 0
         shutil.copy(PENGUIN_DATABASE, "metadata.sqlite")
         shutil.copy(PENGUIN_DATABASE, "mlmd.db")

@@ -49,6 +49,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "report": ("report", "models", "artifact", 1, "--no-verify", "--output", "FILE"),
     "export": ("export", "models", "FILE"),
     "key": ("key", "ana@example.com", "FILE"),
+    "rotate": ("rotate", "checkpoint", "--key", "ana.key", "--to", "new.key"),
     "checkpoint": ("checkpoint", "models", "--key", "ana.key"),
     "prove": ("prove", "models", 3, "--checkpoint", "checkpoint", "--key", "ana.pub"),
     "prove-check": ("prove", "--check", "proof", "--key", "ana.pub"),
@@ -109,6 +110,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert run("demo", "models").code == 0
         assert run("sql", "models", "FROM artifacts").code == 0
         (folder / "ana.pub").write_text(run("key", "ana@example.com", "ana.key").out)
+        run("key", "ana@example.com", "new.key")
         signed = run("checkpoint", "models", "--key", "ana.key")
         (folder / "checkpoint").write_text(signed.out)
         proof = run("prove", "models", 3, "--checkpoint", "checkpoint", "--key", "ana.pub")
