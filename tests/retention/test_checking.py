@@ -49,7 +49,9 @@ def _findings(tmp_path: Path) -> tuple[list[str], list[str]]:
     finally:
         log.close()
     assert report.ok == (not report.findings)
-    return [finding.what for finding in report.findings], report.not_checked
+    # Nobody completes what is erased here.
+    not_checked = [what for what in report.not_checked if "not completed yet" not in what]
+    return [finding.what for finding in report.findings], not_checked
 
 
 def _position(shop: Shop, kind: str, entity_id: int) -> int:
