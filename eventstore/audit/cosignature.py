@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from eventstore.audit.signed_note import (
+    ID_BYTES,
     KEY_BYTES,
     PRIVATE_PREFIX,
     Note,
@@ -38,6 +39,9 @@ COSIGNATURE: Final = b"\x04"
 
 _TIME: Final = struct.Struct(">Q")
 _TIME_MAX: Final = 2**63 - 1
+
+COSIGNED_BYTES: Final = ID_BYTES + _TIME.size + 2 * KEY_BYTES
+"""How long what a cosignature's line encodes is; a signature of a note is shorter."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ PRIVATE_PREFIX: Final = "PRIVATE+KEY+"
 SIGNATURES_MAX: Final = 1_000
 """A note with more signature lines is refused."""
 
-_ID_BYTES: Final = 4
+ID_BYTES: Final = 4
 
 _FIELD: Final = 2**255 - 19
 _GROUP_ORDER: Final = 2**252 + 27742317777372353535851937790883648493
@@ -128,9 +128,9 @@ class Note:
     def signatures_by(self, name: str, key_id: bytes) -> list[bytes]:
         """What is said to be signed by a key."""
         return [
-            signed[_ID_BYTES:]
+            signed[ID_BYTES:]
             for signer, signed in self.signatures
-            if signer == name and signed[:_ID_BYTES] == key_id
+            if signer == name and signed[:ID_BYTES] == key_id
         ]
 
 
@@ -162,7 +162,7 @@ def _parsed_signature(line: str) -> tuple[str, bytes]:
     dash, _, rest = line.partition(" ")
     name, _, encoded = rest.partition(" ")
     signed = decoded_base64(encoded)
-    if dash != "\u2014" or not _is_name(name) or signed is None or len(signed) <= _ID_BYTES:
+    if dash != "\u2014" or not _is_name(name) or signed is None or len(signed) <= ID_BYTES:
         raise InvalidArgumentError(f"not a signature line: {line!r}")
     return name, signed
 
@@ -217,7 +217,7 @@ def public_half(seed: bytes) -> bytes:
 
 def key_id(name: str, algorithm: bytes, public_key: bytes) -> bytes:
     """What names a key in a note, beside its name."""
-    return hashlib.sha256(name.encode() + b"\n" + algorithm + public_key).digest()[:_ID_BYTES]
+    return hashlib.sha256(name.encode() + b"\n" + algorithm + public_key).digest()[:ID_BYTES]
 
 
 def key_text(name: str, key_id: bytes, algorithm: bytes, key: bytes) -> str:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from eventstore.audit.checkpoint import Checkpoint
+from eventstore.audit.cosignature import COSIGNED_BYTES
+from eventstore.audit.signed_note import Note
 from eventstore.audit.statement import ORIGIN_PREFIX
 from eventstore.audit.tiles import (
     CHECKPOINT_NAME,
@@ -27,18 +29,21 @@ from eventstore.audit.tiles import (
     tile_path,
     tile_widths,
 )
-from eventstore.errors import DataLossError, FailedPreconditionError
+from eventstore.errors import DataLossError, FailedPreconditionError, InvalidArgumentError
 from eventstore.log import Log, Progress, Record
 from eventstore.log.cache_file import TEMPORARY_SUFFIX, remove_abandoned, written_whole
 from eventstore.log.commit import records_of
 from eventstore.log.file_lock import alone_in
-from eventstore.log.leaf import leaf_bytes, leaf_hashes
-from eventstore.log.merkle import Frontier
+from eventstore.log.leaf import LEAF_BYTES, leaf_bytes, leaf_hashes
+from eventstore.log.merkle import HASH_BYTES, Frontier
 from eventstore.log.os_errors import translated
 from eventstore.log.regular_file import read_regular
 from eventstore.log.syncing import sync_directory
 from eventstore.wording import counted
 
+_TILE_BYTES: Final = TILE_WIDTH * HASH_BYTES
+# An entry is a leaf without its first byte, after its length in two.
+_BUNDLE_BYTES: Final = TILE_WIDTH * (LEAF_BYTES + 1)
 _PUBLISHED: Final = re.compile(
     rf"{ORIGIN_PREFIX}(?P<store_id>[0-9a-f-]{{36}})\n"
     r"(?P<size>[1-9][0-9]{0,18})\n"
@@ -60,9 +65,13 @@ def publish_tiles(
 ) -> Publication:
     """Write the tiles that a checkpoint needs and the folder lacks, then the checkpoint.
 
-    `progress` counts records. Raises NotFoundError when the checkpoint is another store's,
-    FailedPreconditionError when a later one is published there, or a file that is no checkpoint of
-    this store; DataLossError when the log is not what is signed, or not what is published.
+    Where the very checkpoint is published already, all tiles are compared, and those that are not
+    as they were written are written again. `progress` counts records.
+
+    Raises NotFoundError when the checkpoint is another store's, FailedPreconditionError when a
+    later one is published there, the same with cosignatures that this one lacks, or a file that is
+    no checkpoint of this store; DataLossError when the log is not what is signed, or not what is
+    published.
     """
     if checkpoint.of_store(log.store_id).size > log.position:
         raise DataLossError(
@@ -86,8 +95,10 @@ def _published(
             f"{folder} has a checkpoint of {counted(before.size, 'record')}, this one states "
             f"{checkpoint.size}: publish a newer one"
         )
+    before.refuse_to_lose_cosignatures(checkpoint, folder)
     files = _Files(folder)
-    rows = before.rows(folder)
+    is_again = before.text == checkpoint.text
+    rows = TileRows() if is_again else before.rows(folder)
     if rows.size == 0:
         before.refuse_other_history(log, folder)
     elif not _is_written(log, checkpoint, before, rows, files, progress):
@@ -111,20 +122,33 @@ class _Before:
 
     size: int
     root: bytes
+    text: str
 
     @classmethod
     def read(cls, folder: Path, log: Log) -> _Before:
         path = folder / CHECKPOINT_NAME
         try:
-            text = read_regular(path)
+            text = read_regular(path).decode("utf-8", "replace")
         except FileNotFoundError:
-            return cls(0, b"")
-        found = _PUBLISHED.match(text.decode("utf-8", "replace"))
+            return cls(0, b"", "")
+        found = _PUBLISHED.match(text)
         if found is None or found["store_id"] != str(log.store_id):
             raise FailedPreconditionError(
                 f"{path} is no checkpoint of store {log.store_id}: publish into another folder"
             )
-        return cls(int(found["size"]), base64.b64decode(found["root"]))
+        return cls(int(found["size"]), base64.b64decode(found["root"]), text)
+
+    def refuse_to_lose_cosignatures(self, checkpoint: Checkpoint, folder: Path) -> None:
+        """Raise FailedPreconditionError when this state is published with more of them."""
+        if (self.size, self.root) != (checkpoint.size, checkpoint.root):
+            return
+        lost = sorted(_cosigners(self.text) - _cosigners(checkpoint.text))
+        if lost:
+            raise FailedPreconditionError(
+                f"{folder} has a checkpoint of this state that {' and '.join(lost)} cosigned, "
+                "unlike this one: add the cosignatures (`eventstore cosign --add`), or move "
+                f"{folder / CHECKPOINT_NAME} away to do without"
+            )
 
     def refuse_other_history(self, log: Log, folder: Path) -> None:
         """Raise DataLossError unless the log begins with what is published."""
@@ -139,7 +163,12 @@ class _Before:
             )
 
     def rows(self, folder: Path) -> TileRows:
-        """The tree up to the last whole tile of leaves, as the folder's own tiles have it."""
+        """The tree up to the last whole tile of leaves, as the folder's own tiles have it.
+
+        Without a leaf where a tile is missing or of another size: all are to be looked at.
+        """
+        if not self._are_there(folder):
+            return TileRows()
         rows: list[list[bytes]] = []
         for level, index, width in tile_widths(self.size):
             if level and width:
@@ -151,6 +180,29 @@ class _Before:
             elif level:
                 rows.append([])
         return TileRows(self.size - self.size % TILE_WIDTH, rows)
+
+    def _are_there(self, folder: Path) -> bool:
+        """Whether every whole tile has its size."""
+        whole = [("entries", self.size // TILE_WIDTH, _BUNDLE_BYTES)] + [
+            (str(level), index, _TILE_BYTES) for level, index, _ in tile_widths(self.size)
+        ]
+        try:
+            return all(
+                (folder / tile_path(level, index, TILE_WIDTH)).stat().st_size == size
+                for level, count, size in whole
+                for index in range(count)
+            )
+        except OSError:
+            return False
+
+
+def _cosigners(text: str) -> set[str]:
+    """Who has cosigned a checkpoint, by the length of the lines alone."""
+    try:
+        note = Note.parse(text)
+    except InvalidArgumentError:
+        return set()
+    return {name for name, signed in note.signatures if len(signed) == COSIGNED_BYTES}
 
 
 def _is_written(

@@ -21,11 +21,11 @@ from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output, refuse_inside_of_store
 from eventstore.cli.stores import opened_store
 from eventstore.cli.trust import checkpoint_of, rotated, rotation_option
-from eventstore.errors import AlreadyExistsError
+from eventstore.errors import AlreadyExistsError, InvalidArgumentError
 from eventstore.log.os_errors import translated
 
 if TYPE_CHECKING:
-    from eventstore.audit import SigningKey
+    from eventstore.audit import CosigningKey, SigningKey
 
 
 @command(
@@ -33,19 +33,39 @@ if TYPE_CHECKING:
     examples=(
         "eventstore key ana@example.com ana.key > ana.pub",
         "eventstore key north.example north.key --witness > north.pub",
+        "eventstore key --public ana.key > ana.pub",
     ),
 )
-@click.argument("name")
-@click.argument("file", type=PathName())
+@click.argument("name", metavar="[NAME]", required=False)
+@click.argument("file", metavar="[FILE]", required=False, type=PathName())
 @click.option("--witness", is_flag=True, help="A key that cosigns what others have signed.")
+@file_option("--public", "private_file", "Print what others verify with of the key in FILE.")
 @output_options_without("full", "local")
-def key_command(name: str, file: Path, witness: bool, output: Output) -> None:
+def key_command(
+    name: str | None,
+    file: Path | None,
+    witness: bool,
+    private_file: Path | None,
+    output: Output,
+) -> None:
     """Make a key that signs checkpoints as NAME, and print what others verify with.
 
-    The private key goes into FILE, readable by its owner alone. Keep it away from the store.
+    The private key goes into FILE, readable by its owner alone. Keep it away from the store. With
+    --public, no key is made, and FILE has one of either kind.
     """
     from eventstore.audit import CosigningKey, SigningKey
 
+    if private_file is not None:
+        if name is not None or witness:
+            raise click.UsageError("--public takes a file, and nothing else")
+        text = text_of(private_file)
+        with naming(private_file):
+            held = _parsed_key(text)
+        public = str(held.verifier_key)
+        output.text_or(public + "\n", KeyAnswer(held.name, public, str(private_file)))
+        return
+    if name is None or file is None:
+        raise click.UsageError("say NAME and FILE, or --public and the file of a private key")
     output.check()
     refuse_inside_of_store(file)
     key = CosigningKey.generate(name) if witness else SigningKey.generate(name)
@@ -55,11 +75,24 @@ def key_command(name: str, file: Path, witness: bool, output: Output) -> None:
         with open(descriptor, "w") as written:
             written.write(text + "\n")
     except FileExistsError:
-        raise AlreadyExistsError(f"{file} exists: keys are never overwritten") from None
+        raise AlreadyExistsError(
+            f"{file} exists: keys are never overwritten; `eventstore key --public {file}` prints "
+            "what others verify with"
+        ) from None
     except OSError as error:
         raise translated(error, "writing", file) from None
     public = str(key.verifier_key)
     output.text_or(public + "\n", KeyAnswer(name, public, str(file)))
+
+
+def _parsed_key(text: str) -> SigningKey | CosigningKey:
+    """A private key of either kind."""
+    from eventstore.audit import CosigningKey, SigningKey
+
+    try:
+        return CosigningKey.parse(text)
+    except InvalidArgumentError:
+        return SigningKey.parse(text)
 
 
 @command(

@@ -20,6 +20,7 @@ _NUMBERS = {name: kind.number for name, kind in KINDS.items()}
 # The leading `x` is the zero that tells a leaf from a node of the tree.
 _ENVELOPE = struct.Struct(">x16sqqqBqBqBq")
 _LENGTH = struct.Struct(">I")
+LEAF_BYTES = _ENVELOPE.size + 2 * hashlib.sha256().digest_size
 
 
 def leaf_hashes(store_id: UUID, records: Iterable[Record]) -> Iterator[bytes]:

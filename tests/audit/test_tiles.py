@@ -17,7 +17,13 @@ from typing import Any
 import pytest
 
 from eventstore import errors
-from eventstore.audit import Checkpoint, SigningKey, signed_checkpoint, standalone_verifier
+from eventstore.audit import (
+    Checkpoint,
+    CosigningKey,
+    SigningKey,
+    signed_checkpoint,
+    standalone_verifier,
+)
 from eventstore.audit.standalone_verifier import CannotCheck, Refused
 from eventstore.audit.tile_check import check_tiles
 from eventstore.audit.tile_publication import publish_tiles
@@ -273,6 +279,56 @@ def test_a_folder_that_was_damaged_is_written_again(
     assert not holds(tmp_path)
     publish_tiles(log, checkpoints[5], tmp_path)
     assert holds(tmp_path, checkpoints[0])
+
+
+def test_a_publication_repairs_what_is_broken(
+    log: MemoryLog, checkpoints: list[Checkpoint], tmp_path: Path
+) -> None:
+    """The very checkpoint all of it; a newer one what is missing or of another size."""
+    publish_tiles(log, checkpoints[4], tmp_path)
+    good = files_in(tmp_path)
+    for name, content in good.items():
+        if name == "checkpoint":
+            continue
+        for broken in (content[:-1] + bytes([content[-1] ^ 1]), content[:-1], b"", None):
+            for checkpoint in (checkpoints[4], checkpoints[5]):
+                path = tmp_path / name
+                if broken is None:
+                    path.unlink()
+                else:
+                    path.write_bytes(broken)
+                done = publish_tiles(log, checkpoint, tmp_path)
+                is_needed = checkpoint is checkpoints[4] or ".p/" not in name
+                if is_needed and (broken is None or len(broken) < len(content)):
+                    assert holds(tmp_path), (name, broken)
+                    assert path.read_bytes() == content
+                if checkpoint is checkpoints[4]:
+                    assert done.files_written == 1, name
+                    assert files_in(tmp_path) == good
+                shutil.rmtree(tmp_path)
+                publish_tiles(log, checkpoints[4], tmp_path)
+
+
+def test_a_cosigned_checkpoint_is_not_replaced_by_a_bare_one(
+    log: MemoryLog, checkpoints: list[Checkpoint], tmp_path: Path
+) -> None:
+    def cosigned(*names: str) -> Checkpoint:
+        text = checkpoints[1].text
+        for number, name in enumerate(names):
+            text = CosigningKey(name, bytes([number]) * 32).cosigned(text, 1)
+        return Checkpoint.parse(text, TRUST)
+
+    publish_tiles(log, cosigned("north", "south"), tmp_path)
+    for other, lost in (
+        (cosigned(), "north and south"),
+        (cosigned("north"), "south"),
+        (signed_checkpoint(log, checkpoints[1].size, KEY), "north and south"),
+    ):
+        with pytest.raises(errors.FailedPreconditionError, match=f"that {lost} cosigned"):
+            publish_tiles(log, other, tmp_path)
+    publish_tiles(log, cosigned("north", "south", "west"), tmp_path)
+    publish_tiles(log, checkpoints[2], tmp_path)
+    assert holds(tmp_path, checkpoints[1])
 
 
 def test_every_file_that_is_changed_or_missing_is_noticed(

@@ -104,7 +104,7 @@ def test_example_of_help_runs(
         given.append(word.rpartition("/")[2] if word.startswith("/") else word)
     if given[0] in MADE_ANEW:
         shutil.rmtree("my-store")
-    elif given[0] == "key":
+    elif given[0] == "key" and "--public" not in given:
         Path(given[2]).unlink()
     elif given[0] == "backup":
         shutil.rmtree("my-store-2026-11-20")
