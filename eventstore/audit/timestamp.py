@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from eventstore.audit.checkpoint import Checkpoint, Trust
 from eventstore.audit.policy import Policy
 from eventstore.audit.signed_note import Note, signature_line
+from eventstore.audit.timestamp_answer import is_bare_token, with_ordered_certificates
 from eventstore.audit.web_answers import answer_of, checked_address, web_opener
 from eventstore.errors import (
     FailedPreconditionError,
@@ -77,22 +78,60 @@ def _checked(
     token: bytes, checkpoint: Checkpoint, part: bytes, roots: bytes, nonce: int | None
 ) -> Timestamp:
     client = _client()
-    builder = client.VerifierBuilder(roots=list(_certificates(roots)), nonce=nonce)
+    builder = client.VerifierBuilder(roots=list(certificates_of(roots)), nonce=nonce)
     try:
-        answer = client.decode_timestamp_response(token)
+        answer = client.decode_timestamp_response(with_ordered_certificates(token))
+    except (ValueError, TypeError):
+        raise InvalidArgumentError(f"not a timestamp: {_what_it_is(token)}") from None
+    try:
         if answer.status != client.PKIStatus.GRANTED:
             words = ", ".join(answer.status_string) or f"status {answer.status}"
             raise InvalidArgumentError(f"the authority gave no timestamp: {words}")
+        if not answer.signed_data.certificates:
+            raise InvalidArgumentError(
+                "not a timestamp that can be checked: the answer has no certificate of who signed "
+                "it; ask for one with its certificates (`openssl ts -query -cert`)"
+            )
         builder.build().verify_message(answer, part)
         info = answer.tst_info
         return Timestamp(checkpoint, info.gen_time, info.serial_number, token)
     except (ValueError, TypeError, client.VerificationError) as error:
         raise InvalidArgumentError(
-            f"not a timestamp of this checkpoint by an authority with these certificates: {error}"
+            "not a timestamp of this checkpoint by an authority with these certificates: "
+            f"{_in_words(str(error))}"
         ) from None
 
 
-def _certificates(roots: bytes) -> Sequence[Certificate]:
+def _what_it_is(token: bytes) -> str:
+    if is_bare_token(token):
+        return "it is a token alone; the authority's whole answer is needed"
+    return (
+        "it is no answer of an authority in DER (RFC 3161), as `openssl ts -reply` writes it, or "
+        "not all of one"
+    )
+
+
+_SAID: Final = (
+    ("Mismatch between messages", "it is of another text"),
+    ("Nonce mismatch", "it answers another request"),
+    ("certificate has expired", "a certificate had expired when it was made"),
+    ("certificate verify error", "the certificates in it do not lead to one of the authority's"),
+    ("signature", "what it says is not what was signed"),
+    ("digest", "what it says is not what was signed"),
+    ("EKU", "who signed it may not sign timestamps"),
+)
+
+
+def _in_words(error: str) -> str:
+    """What rfc3161-client says, or OpenSSL by it."""
+    reasons = re.findall(r'(?:reason: |Verify error: )"?([^"]+)"', error)
+    detail = ", ".join(reasons) or error
+    words = next((words for part, words in _SAID if part in detail), "it cannot be verified")
+    return f"{words} ({detail})"
+
+
+def certificates_of(roots: bytes) -> Sequence[Certificate]:
+    """An authority's certificates. Raises InvalidArgumentError for what is not PEM."""
     from cryptography.x509 import load_pem_x509_certificates
 
     try:

@@ -8,9 +8,10 @@ import click
 
 from eventstore.answers import TimestampAnswer
 from eventstore.cli.commands import command, output_options_without
-from eventstore.cli.paths import PathName, file_option, text_of
+from eventstore.cli.paths import PathName, checked, file_option, naming
 from eventstore.cli.results import Output, written_file
-from eventstore.cli.trust import trust_of, trust_options
+from eventstore.cli.trust import checkpoint_of, trust_of, trust_options
+from eventstore.errors import AlreadyExistsError
 from eventstore.log.os_errors import translating
 
 
@@ -43,17 +44,27 @@ def timestamp_command(
     It is of the checkpoint as it was signed, without cosignatures, which may come later; `openssl
     ts -verify` reads it, too. TOKEN must be new where an authority is asked.
     """
-    from eventstore.audit.timestamp import Timestamp, requested
+    from eventstore.audit.timestamp import Timestamp, certificates_of, requested
 
     output.check()
-    trust, text = trust_of(key_file, policy_file, rotation_files), text_of(file)
+    trust = trust_of(key_file, policy_file, rotation_files)
     with translating("reading", root_file):
         roots = root_file.read_bytes()
+    with naming(root_file):
+        certificates_of(roots)
     if authority is None:
+        with checked():
+            text = checkpoint_of(file, trust).text
         with translating("reading", token):
             content = token.read_bytes()
-        found = Timestamp.check(content, text, trust, roots)
+        with checked(), naming(token):
+            found = Timestamp.check(content, text, trust, roots)
     else:
+        text = checkpoint_of(file, trust).text
+        if token.is_file():
+            raise AlreadyExistsError(
+                f"{token} exists: timestamps are never overwritten, choose another file"
+            )
         with written_file(token, force=False) as written:
             found = requested(authority, text, trust, roots)
             written.write(found.token)

@@ -19,6 +19,7 @@ import pytest
 from eventstore import errors
 from eventstore.audit import Checkpoint, CosigningKey, Policy, SigningKey
 from eventstore.audit.timestamp import Timestamp, requested, signed_part
+from eventstore.audit.timestamp_answer import with_ordered_certificates
 from tests.audit.filled_store import KEY, fill
 from tests.builders import memory_store
 from tests.command_line.runner import run
@@ -57,7 +58,9 @@ def openssl(folder: Path, *arguments: str) -> None:
     subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
 
 
-def make_authority(folder: Path, usage: str = "critical,timeStamping") -> Path:
+def make_authority(
+    folder: Path, usage: str = "critical,timeStamping", name: str = "Authority"
+) -> Path:
     folder.mkdir()
     (folder / "tsa.cnf").write_text(CONFIG)
     (folder / "serial").write_text("01\n")
@@ -65,16 +68,16 @@ def make_authority(folder: Path, usage: str = "critical,timeStamping") -> Path:
     new = ("req", "-newkey", "rsa:2048", "-nodes", "-sha256")
     ca = ("-x509", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Root", "-days", "30")
     openssl(folder, *new, *ca)
-    openssl(folder, *new, "-keyout", "tsa.key", "-out", "tsa.csr", "-subj", "/CN=Authority")
+    openssl(folder, *new, "-keyout", "tsa.key", "-out", "tsa.csr", "-subj", f"/CN={name}")
     signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-set_serial", "2", "-days", "30", "-sha256")
     extended = ("-extfile", "extensions")
     openssl(folder, "x509", "-req", "-in", "tsa.csr", *signing, *extended, "-out", "tsa.pem")
     return folder
 
 
-def reply(folder: Path, query: bytes) -> bytes:
+def reply(folder: Path, query: bytes, *options: str) -> bytes:
     (folder / "query").write_bytes(query)
-    replying = ("-queryfile", "query", "-config", "tsa.cnf", "-out", "reply")
+    replying = ("-queryfile", "query", "-config", "tsa.cnf", "-out", "reply", *options)
     openssl(folder, "ts", "-reply", *replying)
     return (folder / "reply").read_bytes()
 
@@ -203,6 +206,57 @@ def test_what_is_no_timestamp_of_it_is_refused(
 
 
 @NEEDS_AUTHORITY
+def test_certificates_may_come_in_any_order(checkpoints: list[Checkpoint], tmp_path: Path) -> None:
+    """OpenSSL writes them as the chain has them: that of the signer first, whatever its size."""
+    text = checkpoints[0].text
+    (tmp_path / "data").write_text(text)
+    orders = set()
+    for name in ("A", "An authority with a name that makes its certificate longer"):
+        folder = make_authority(tmp_path / name[:2].strip(), name=name)
+        roots = (folder / "ca.pem").read_bytes()
+        openssl(tmp_path, "ts", "-query", "-data", "data", "-sha256", "-cert", "-out", "query")
+        token = reply(folder, (tmp_path / "query").read_bytes(), "-chain", "ca.pem")
+        orders.add(with_ordered_certificates(token) == token)
+        stamped = Timestamp.check(token, text, TRUST, roots)
+        assert stamped.token == token
+        for cut in range(0, len(token), 53):
+            assert len(with_ordered_certificates(token[:cut])) == cut
+    assert orders == {True, False}
+
+
+@NEEDS_AUTHORITY
+def test_it_is_said_what_is_wrong_with_an_answer(
+    authority: Path, checkpoints: list[Checkpoint], tmp_path: Path
+) -> None:
+    text, roots = checkpoints[0].text, (authority / "ca.pem").read_bytes()
+    (tmp_path / "data").write_text(text)
+    asking = ("ts", "-query", "-data", "data", "-sha256", "-out", "query")
+
+    def answered(folder: Path, *options: str) -> bytes:
+        openssl(tmp_path, *asking, *options)
+        return reply(folder, (tmp_path / "query").read_bytes())
+
+    whole = answered(authority, "-cert")
+    openssl(authority, "ts", "-reply", "-in", "reply", "-token_out", "-out", "bare")
+    other = make_authority(tmp_path / "other")
+    for token, root, words in (
+        (answered(authority), roots, "has no certificate of who signed it"),
+        (answered(authority, "-cert", "-no_nonce"), other / "ca.pem", "do not lead to one"),
+        ((authority / "bare").read_bytes(), roots, "a token alone"),
+        (whole[:-1], roots, "or not all of one"),
+        (b"<!DOCTYPE html>", roots, "no answer of an authority in DER"),
+        (whole[:-20] + bytes(20), roots, "not what was signed"),
+    ):
+        trusted = root if isinstance(root, bytes) else root.read_bytes()
+        with pytest.raises(errors.InvalidArgumentError, match=words) as refused:
+            Timestamp.check(token, text, TRUST, trusted)
+        assert "ErrorStack" not in str(refused.value)
+        assert "ParseError" not in str(refused.value)
+    with pytest.raises(errors.InvalidArgumentError, match="it is of another text"):
+        Timestamp.check(whole, checkpoints[1].text, TRUST, roots)
+
+
+@NEEDS_AUTHORITY
 def test_the_command(
     authority: Path,
     address: str,
@@ -221,8 +275,17 @@ def test_the_command(
     assert run("timestamp", "signed", "token", *how).out == asked.out
     assert run("timestamp", "signed", "token", "--authority", address, *how).code == 1
     refused = run("timestamp", "other", "token", *how)
-    assert (refused.code, refused.out) == (1, "")
-    assert "not a timestamp of this checkpoint" in refused.err
+    assert (refused.code, refused.out) == (3, "")
+    assert refused.err.startswith("eventstore: token: not a timestamp of this checkpoint")
+    Path("page").write_text("<!DOCTYPE html>")
+    for checked, code in ((("signed", "page"), 3), (("page", "token"), 3), (("signed", "no"), 1)):
+        assert run("timestamp", *checked, *how).code == code
+    not_pem = run("timestamp", "signed", "token", "--root", "page", "--key", "pub")
+    assert (not_pem.code, "page: " in not_pem.err) == (1, True)
+    again = run("timestamp", "signed", "token", "--authority", address, *how, "--force")
+    assert again.err == (
+        "eventstore: token exists: timestamps are never overwritten, choose another file\n"
+    )
     assert run("timestamp", "signed", "missing", *how).code == 1
     assert run("timestamp", "signed", "new", "--authority", "http://127.0.0.1:1/", *how).code == 1
     assert not Path("new").exists()
