@@ -17,7 +17,7 @@ is the folder or address (http, https) of published tiles; `records` takes what 
 writes, `store` a copy of the store's directory. Where the signing key was rotated, give each
 rotation as --rotation FILE, in any order.
 Exit code 0: it holds. 1: it does not, and the line printed says why. 2: it cannot be checked, since
-a file cannot be read, pyarrow is not installed, or the arguments are wrong.
+a file cannot be read, the key is none, pyarrow is not installed, or the arguments are wrong.
 
 What is checked, and where it is laid down:
   signed notes        c2sp.org/signed-note; Ed25519 is RFC 8032
@@ -1632,10 +1632,16 @@ def main(arguments: List[str]) -> int:
     def read(path: str) -> str:
         return pathlib.Path(path).read_bytes().decode("utf-8")
 
-    try:
+    def trusted(path: str) -> Trust:
         # Names and comments of a policy may be in any encoding.
-        trust = parse_trust(pathlib.Path(rest[-1]).read_bytes().decode("utf-8", "backslashreplace"))
-        trust = with_rotations(trust, [read(path) for path in rotations])
+        text = pathlib.Path(path).read_bytes().decode("utf-8", "backslashreplace")
+        try:
+            return parse_trust(text)
+        except Refused as error:
+            raise CannotCheck(f"{path} is no key or policy: {error}") from None
+
+    try:
+        trust = with_rotations(trusted(rest[-1]), [read(path) for path in rotations])
         if command == "checkpoint":
             found = verify_checkpoint(read(subject), trust)
         elif command == "proof":

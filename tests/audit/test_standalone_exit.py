@@ -67,6 +67,7 @@ def test_what_cannot_be_checked(
         ("checkpoint", missing, key),
         ("checkpoint", checkpoint, missing),
         ("checkpoint", files["store"], key),
+        ("checkpoint", checkpoint, checkpoint),
         ("proof", missing, key),
         ("records", missing, checkpoint, key),
         ("store", missing, checkpoint, key),
@@ -90,7 +91,6 @@ def test_what_does_not_hold(files: dict[str, str], capsys: pytest.CaptureFixture
     for arguments in (
         ("checkpoint", files["proof"], key),
         ("proof", checkpoint, key),
-        ("checkpoint", checkpoint, checkpoint),
         ("records", files["proof"], checkpoint, key),
     ):
         code, out, _ = run(capsys, *arguments)

@@ -119,6 +119,23 @@ def test_what_is_published_of_another_history_does_not_hold() -> None:
     assert "both" not in done.err
 
 
+@pytest.mark.parametrize("what", ["folder", "circle", "dangling", "file"])
+def test_what_lies_in_a_tile_s_place_is_damage_of_what_is_published(what: str) -> None:
+    tile = next(Path("www/tile/0").rglob("[0-9]*[0-9]"))
+    if what == "file":
+        shutil.rmtree("www/tile/0")
+        Path("www/tile/0").write_bytes(b"")
+    elif what == "folder":
+        tile.unlink()
+        tile.mkdir()
+    else:
+        tile.unlink()
+        tile.symlink_to(tile.name if what == "circle" else "nowhere")
+    done = run("audit", "www", *BY_ANA)
+    assert_said(done, 3, "www")
+    assert "backup" not in done.err
+
+
 def test_a_proof_that_was_changed_does_not_hold() -> None:
     for proof, *since in (("record",), ("since", "--since", "c1")):
         text = Path(proof).read_bytes()

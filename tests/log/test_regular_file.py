@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from eventstore.log.os_errors import tells_of_damage
+from eventstore.errors import ResourceExhaustedError
+from eventstore.log.os_errors import tells_of_damage, translated
 from eventstore.log.regular_file import (
     NotRegularFileError,
     is_irregular,
@@ -84,3 +85,10 @@ def test_other_errors_are_passed_on(folder: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os, "open", refused)
     with pytest.raises(PermissionError):
         open_regular(folder / "file", os.O_RDONLY)
+
+
+def test_a_file_that_may_not_grow_is_told_apart_from_a_full_disk() -> None:
+    for number, words in ((errno.EFBIG, "allow larger files"), (errno.ENOSPC, "free some space")):
+        told = translated(OSError(number, os.strerror(number)), "writing", Path("file"))
+        assert isinstance(told, ResourceExhaustedError)
+        assert words in str(told)
