@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from eventstore.log import Log
 from eventstore.log.kinds import NODE_KINDS, NodeKind
 from eventstore.log.readable import read_message
-from eventstore.projections.erased_records import erased_positions
+from eventstore.projections.erased_records import positions_in
 from eventstore.projections.erasures import Erasures
 from eventstore.projections.index_tables import TABLES_OF, Entry
 
@@ -73,7 +73,7 @@ class ErasedAnswers:
         if table not in _NODES_IN:
             return values
         if self._erased is None:
-            self._erased = erased_positions(self._erasures)
+            self._erased = positions_in(self._erasures.erased.content)
         is_erased = compute.is_in(positions, value_set=self._erased)
         columns = (column.filter(is_erased).to_pylist() for column in (positions, values))
         rows = zip(*columns, strict=True)

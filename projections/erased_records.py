@@ -24,14 +24,14 @@ def stub(kind: NodeKind, node_id: int, type_id: int | None) -> bytes:
     return payload
 
 
-def erased_positions(erasures: Erasures) -> pa.Array:
-    """The positions (int64) of the records whose content is erased."""
+def positions_in(spans: Spans) -> pa.Array:
+    """Positions as a column (int64)."""
     import pyarrow as pa
 
     from eventstore.log.arrow_values import array_of
 
-    spans = [range(span.first, span.last + 1) for span in erasures.spans]
-    return pa.concat_arrays([pa.nulls(0, pa.int64()), *(array_of(s, pa.int64()) for s in spans)])
+    parts = [array_of(range(first, last + 1), pa.int64()) for first, last in spans]
+    return pa.concat_arrays([pa.nulls(0, pa.int64()), *parts])
 
 
 def erasure_records(log: Log, after: int) -> list[tuple[int, bytes]]:
@@ -102,7 +102,9 @@ class ErasedRecords:
                 records = _replaced(records, "payload", is_bare, stubs)
         if not self.erasures:
             return records
-        is_after = compute.is_in(records["previous"], value_set=erased_positions(self.erasures))
+        is_after = compute.is_in(
+            records["previous"], value_set=positions_in(self.erasures.erased.content)
+        )
         nothing = scalar_of(None, records["previous"].type)
         return _with(records, "previous", compute.if_else(is_after, nothing, records["previous"]))
 

@@ -88,6 +88,7 @@ class PointIndex(LevelLookUps):
         """By table of names, name and version of a type: its id, and a position it is there at."""
         self._swap = threading.Lock()
         self._repairing = threading.Lock()
+        self._scrubbing = threading.Lock()
         self._repairs: Counter[int] = Counter()
         self._writer = Worker("eventstore-index", note_progress)
         # Apart, since a long merge would have tails wait, and puts for them.
@@ -100,12 +101,14 @@ class PointIndex(LevelLookUps):
         # The last one is the tail that takes commits.
         super().__init__((*runs, self._tail), limits)
         self._learn_erasures()
+        self._note_outdated()
         renew_in_children(self)
 
     def after_fork_in_child(self) -> None:
         """Threads do not survive a fork; what the parent was writing stays in memory here."""
         self._swap = threading.Lock()
         self._repairing = threading.Lock()
+        self._scrubbing = threading.Lock()
         self._writer.leave_to_the_parent()
         self._merger.leave_to_the_parent()
         if self._temporary is not None:
@@ -253,6 +256,62 @@ class PointIndex(LevelLookUps):
             if self._tail is not made:
                 # What is being written of it is of no use any more.
                 self._writer.submit(self._write_out, made)
+        self._note_outdated()
+
+    def _note_outdated(self) -> None:
+        """Have runs that hold what is erased built again in the background."""
+        if self._folder is not None and self.erasures:
+            from eventstore.projections.scrubbing import is_outdated
+
+            if any(is_outdated(self.erasures, run.metadata) for run in self._runs()):
+                # That thread alone gives work to the other one.
+                self._writer.submit(self._merger.submit, self._scrub_in_background)
+
+    def scrub(self, progress: Progress | None = None) -> None:
+        """Build runs again that hold what is erased, until no file here holds any of it.
+
+        Others may add and read meanwhile. Raises ResourceExhaustedError when the disk is full.
+        """
+        with translating("building the point index in", self._read_folder or Path()):
+            while True:
+                # Otherwise they might still write what was read before.
+                self._writer.finish_begun()
+                self._merger.finish_begun()
+                if not self._build_again(progress):
+                    return
+
+    def _scrub_in_background(self) -> None:
+        with self._failures_noted(self._folder or Path()):
+            self._build_again(None)
+
+    def _build_again(self, progress: Progress | None) -> bool:
+        """Build runs of this index's folder again that hold what is erased; whether there were."""
+        from eventstore.projections.scrubbing import remove_outdated, runs_to_build
+
+        temporary = None if self._temporary is None else self._temporary.path
+        folder = self._folder or temporary
+        if folder is None or not folder.is_dir():
+            return False
+        with self._scrubbing:
+            own = [run for run in self._runs() if run.path.parent == folder]
+            found = runs_to_build(self._log, self.erasures, own)
+            for number, run in enumerate(found, 1):
+                self._replace([run], self._built_anew(folder, run))
+                if progress is not None:
+                    progress(sum(done.records for done in found[:number]), self.position)
+            remove_outdated(folder, self.erasures, [run.path for run in self._runs()])
+        return bool(found)
+
+    def _built_anew(self, folder: Path, run: SortedRun) -> list[SortedRun]:
+        """Runs of the same records, built from the log."""
+        from eventstore.projections.run_building import rebuilt_runs
+
+        before = [other for other in self._runs() if other.last_position < run.first_position]
+        highest_before, erased = before[-1].highest_ids if before else {}, self._erased_records
+        runs = rebuilt_runs(self._log, folder, run, highest_before, self._limits, erased)
+        if run.path.parent == folder and run.path != runs[-1].path:
+            run.path.unlink(missing_ok=True)
+        return runs
 
     def _freeze_tail(self) -> None:
         frozen = self._tail
@@ -272,16 +331,9 @@ class PointIndex(LevelLookUps):
 
         before = self._tail
         first, known, highest_ids = before.last_position + 1, self._content_id, before.highest_ids
-        run = built_run(
-            self._log,
-            known,
-            folder,
-            first,
-            last_position,
-            highest_ids,
-            self._limits,
-            self._erased_records,
-        )
+        limits, erased = self._limits, self._erased_records
+        stretch = first, last_position, highest_ids
+        run = built_run(self._log, known, folder, *stretch, limits, erased)
         if before.records:
             self._freeze_tail()
         tail = Tail(last_position, run.metadata.last_recorded_at, run.highest_ids)
@@ -294,9 +346,6 @@ class PointIndex(LevelLookUps):
 
         Raises DataLossError when that did not help.
         """
-        # Not at the top: what it imports takes long.
-        from eventstore.projections.run_building import rebuilt_runs
-
         with self._repairing:
             damaged = next((run for run in self._runs() if run.file is error.file), None)
             if damaged is None:
@@ -308,20 +357,9 @@ class PointIndex(LevelLookUps):
                     "the memory of this machine"
                 ) from None
             _LOGGER.warning("%s: building it again from the log", error)
-            before = [run for run in self._runs() if run.last_position < damaged.first_position]
-            highest_before = before[-1].highest_ids if before else {}
             folder = self._run_folder()
             try:
-                runs = rebuilt_runs(
-                    self._log,
-                    folder,
-                    damaged,
-                    highest_before,
-                    self._limits,
-                    self._erased_records,
-                )
-                if damaged.path.parent == folder and damaged.path != runs[-1].path:
-                    damaged.path.unlink(missing_ok=True)
+                runs = self._built_anew(folder, damaged)
             except OSError as failure:
                 raise translated(failure, "building the point index in", folder) from None
             self._replace([damaged], runs)
@@ -350,10 +388,11 @@ class PointIndex(LevelLookUps):
                 except DamagedRunError as error:
                     self._repair(error)
                     continue
-                if self._replace(merging, [merged]):
-                    for run in merging:
-                        if run.path.parent == folder:
-                            run.path.unlink(missing_ok=True)
+                self._replace(merging, [merged])
+                used = {run.path for run in self._runs()}
+                for run in (*merging, merged):
+                    if run.path.parent == folder and run.path not in used:
+                        run.path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _failures_noted(self, folder: Path) -> Iterator[None]:

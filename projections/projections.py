@@ -14,7 +14,7 @@ from eventstore.log import Commit, Log, Position, PositionConflictError, Progres
 from eventstore.log.cache_file import remove_abandoned
 from eventstore.log.folder_tree import entries_below, remove_tree
 from eventstore.log.forking import open_at_first_use, renew_in_children
-from eventstore.log.os_errors import starting_thread
+from eventstore.log.os_errors import starting_thread, translating
 from eventstore.log.pacing import Pacing
 from eventstore.log.record import ENTITY_KIND_NAMES
 from eventstore.long_work import long_work
@@ -290,6 +290,30 @@ class Projections:
                 is_stopping.set()
         folding.result()
         tell(records, records)
+
+    @long_work("Erasing from the caches")
+    def scrub(self, progress: Progress | None = None) -> None:
+        """Leave nothing in the files of the caches of what is erased by now.
+
+        Other processes see to what they have in memory, or write late, as they notice the erasure.
+        The progress is of records of the point index. Raises ResourceExhaustedError when the disk
+        is full.
+        """
+        self.catch_up()
+        self.index.scrub(progress)
+        path = _below(self._folder, TABLES_NAME)
+        if path is None or self._read_only:
+            return
+        from eventstore.projections.table_copying import scrub_file
+
+        with self._background.halted():
+            tables = self.opened_tables()
+            if path.exists():
+                tables.fold(self._requested)
+            # What it has folded apart is in a file, too.
+            tables.close()
+            with translating("writing", path):
+                scrub_file(self._log, path, self._requested)
 
     def _rebuild_index(self, progress: Progress, doubted: PointIndex | None = None) -> None:
         """Fold the whole log into a new index, unless another thread has replaced a doubted one."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
 from eventstore.log import Log
-from eventstore.projections.erased_records import ErasedRecords, erased_positions
+from eventstore.log.cache_file import remove_abandoned
+from eventstore.projections.erased_records import ErasedRecords, positions_in
 from eventstore.projections.erasures import Erasures
 from eventstore.projections.index_entries import commit_entries
 from eventstore.projections.index_tail import Tail
+from eventstore.projections.run_file import RunMetadata, UnusableRunError, parts
+from eventstore.projections.sorted_run import SortedRun
 
 
 def is_changed(log: Log, erasures: Erasures, first: int, last: int, known: int) -> bool:
@@ -21,11 +27,43 @@ def is_changed(log: Log, erasures: Erasures, first: int, last: int, known: int) 
         return True
     import pyarrow.compute as compute
 
-    erased = erased_positions(erasures)
+    erased = positions_in(changed)
     return any(
         compute.any(compute.is_in(batch["previous"], value_set=erased)).as_py()
         for batch in log.scan(first - 1, last, ["previous"])
     )
+
+
+def is_outdated(erasures: Erasures, run: RunMetadata) -> bool:
+    """Whether a run may hold what was erased after it was made."""
+    return any(erasures.changed_since(known).within(f, last) for f, last, known in parts(run))
+
+
+def runs_to_build(log: Log, erasures: Erasures, runs: Sequence[SortedRun]) -> list[SortedRun]:
+    """Those of some runs that have other entries by now, newest first.
+
+    In this order what comes after an erased version is found by its name before that version is
+    no more.
+    """
+    if not any(is_outdated(erasures, run.metadata) for run in runs):
+        return []
+    return [
+        run
+        for run in reversed(runs)
+        if any(is_changed(log, erasures, *part) for part in parts(run.metadata))
+    ]
+
+
+def remove_outdated(folder: Path, erasures: Erasures, used: Collection[Path]) -> None:
+    """Remove files of a folder of runs that hold what is erased, but for those that are used."""
+    remove_abandoned(folder)
+    for path in {*folder.glob("*.run")}.difference(used):
+        try:
+            is_useless = is_outdated(erasures, SortedRun(path).metadata)
+        except UnusableRunError:
+            is_useless = True
+        if is_useless:
+            path.unlink(missing_ok=True)
 
 
 def refolded(log: Log, tail: Tail, erased: ErasedRecords) -> Tail:

@@ -50,6 +50,14 @@ class Worker:
         while len(self._submitted) > pending_max:
             self._submitted.popleft().result()
 
+    def finish_begun(self) -> None:
+        """Wait until what was submitted so far has ended, in any thread but its own."""
+        submitted = [*self._submitted]
+        if submitted:
+            from concurrent.futures import wait
+
+            wait(submitted)
+
     def close(self) -> None:
         """Wait until all work has ended. More work would begin another thread."""
         pool, self._pool = self._pool, None

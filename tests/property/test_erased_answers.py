@@ -275,6 +275,10 @@ class ErasedAnswers(RuleBasedStateMachine):
         self.others = [*self.others[-1:], self.opened()]
 
     @rule()
+    def scrub(self) -> None:
+        self.projections.scrub()
+
+    @rule()
     def rebuild(self) -> None:
         self.projections.rebuild()
 
