@@ -113,10 +113,8 @@ class KeyRotation:
         last = self.last
         if last.store_id != store_id:
             raise NotFoundError(f"{self} is of store {last.store_id}, this is store {store_id}")
-        signed = f"{self.old.name} signed on {moment_text(last.signed_at)}, by {self},"
-        return SignedHead(
-            last.size, last.root.hex(), last.commit, microseconds_of(last.recorded_at), signed
-        )
+        recorded_at = microseconds_of(last.recorded_at)
+        return SignedHead(last.size, last.root.hex(), last.commit, recorded_at, f"{self} states")
 
 
 def short(key: VerifierKey) -> str:
