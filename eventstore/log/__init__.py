@@ -12,6 +12,7 @@ from eventstore.log.log import (
     SignedHead,
     VerifyReport,
     content_id,
+    has_lost_files,
 )
 from eventstore.log.manifest import FORMAT_VERSION
 from eventstore.log.memory import MemoryLog
@@ -35,4 +36,5 @@ __all__ = [
     "SignedHead",
     "VerifyReport",
     "content_id",
+    "has_lost_files",
 ]

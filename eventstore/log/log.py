@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
@@ -209,6 +210,7 @@ class Log(Protocol):
     def dataset(self, upto: int, columns: Sequence[str]) -> pyarrow.dataset.Dataset:
         """Some columns of the records up to a position at least, for queries to read in parts.
 
+        A file may be rewritten before it is read: `has_lost_files` tells whether to ask again.
         Raises DataLossError for files that are not as they were written.
         """
 
@@ -264,6 +266,17 @@ class Log(Protocol):
 
     def close(self) -> None:
         """Release files and threads."""
+
+
+def has_lost_files(dataset: pyarrow.dataset.Dataset) -> bool:
+    """Whether a file that a dataset of a log reads was rewritten, so that reading it may fail."""
+    files = [file for part in getattr(dataset, "children", ()) for file in _files(part)]
+    return any(not os.path.exists(file) for file in (*_files(dataset), *files))
+
+
+def _files(dataset: pyarrow.dataset.Dataset) -> list[str]:
+    files: list[str] = getattr(dataset, "files", [])
+    return files
 
 
 def content_id(log: Log) -> UUID:

@@ -16,11 +16,12 @@ import duckdb
 import pyarrow as pa
 
 from eventstore.errors import (
+    AbortedError,
     CancelledError,
     InvalidArgumentError,
     ResourceExhaustedError,
 )
-from eventstore.log import Log, Position
+from eventstore.log import Log, Position, has_lost_files
 from eventstore.log.record import LATEST
 from eventstore.projections import Projections
 from eventstore.projections.table_changes import NODE_TABLES
@@ -49,6 +50,7 @@ _INSTANTS_MAX: Final = LATEST // 1_000
 RESULT_BYTES_MAX: Final = memory_limit_bytes()
 _NO_COLUMN: Final = re.compile(r'column "([^"]+)" not found|(?:column named|Column) "([^"]+)"')
 _BATCH_ROWS: Final = 65_536
+_TRIES_MAX: Final = 10
 
 
 def _instant(milliseconds: str) -> str:
@@ -162,6 +164,10 @@ def view_definitions(base: str, upto: int) -> dict[str, str]:
     return views
 
 
+class _RewrittenError(Exception):
+    """A file of the log that a query reads was rewritten meanwhile: it is to be asked again."""
+
+
 def run_sql(
     log: Log,
     projections: Projections,
@@ -180,12 +186,15 @@ def run_sql(
     """
     # Even without a timeout: only a thread that is not in DuckDB takes signals.
     seconds = math.inf if timeout_seconds is None else timeout_seconds
-    return projections.opened_tables().asked(
-        lambda cursor: _answer(cursor, log, query, parameters, position),
-        position,
-        seconds,
-        may_be_left=True,
-    )
+    for _ in range(_TRIES_MAX):
+        with contextlib.suppress(_RewrittenError):
+            return projections.opened_tables().asked(
+                lambda cursor: _answer(cursor, log, query, parameters, position),
+                position,
+                seconds,
+                may_be_left=True,
+            )
+    raise AbortedError("files of the store were rewritten all the time the query ran: try again")
 
 
 def _answer(
@@ -201,8 +210,10 @@ def _answer(
         checked = checked_query(cursor, query, views, parameters)
     except _FAILURES as error:
         raise _translated(error) from None
+    records = None
     if checked.views & {"commits", "records"}:
-        cursor.register(LOG_RECORDS, log.dataset(position, _RECORD_COLUMNS))
+        records = log.dataset(position, _RECORD_COLUMNS)
+        cursor.register(LOG_RECORDS, records)
     else:
         del views["commits"], views["records"]
     for name, definition in views.items():
@@ -217,6 +228,8 @@ def _answer(
         meant = _meant(error, columns)
         raise InvalidArgumentError(f"the query fails: {error}{meant}") from None
     except _FAILURES as error:
+        if records is not None and has_lost_files(records):
+            raise _RewrittenError from None
         raise _translated(error) from None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import count
@@ -23,6 +23,7 @@ from eventstore.log.erased import Erased, Spans
 from eventstore.log.manifest import file_name, read_manifest, sealed_name, write_manifest
 from eventstore.log.verification import verify_directory
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.sql import views
 from tests.builders import append, append_erasure, draft
 from tests.stored_bytes import files_with
 
@@ -425,3 +426,27 @@ def test_a_manifest_names_what_its_rewriting_makes(
         read_manifest(log.directory)
     if change != {"rewritten_from": ("0" * 63,)}:
         assert verify_directory(log.directory).findings
+
+
+def test_a_query_is_asked_again_where_a_file_was_rewritten(
+    log: DirectoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with eventstore.open(log.directory, read_only=True) as store:
+        given = store.log.dataset
+        todo = [lambda: log.destroy(at(2, 7)), lambda: log.destroy(at(3))]
+
+        def late(upto: int, columns: Sequence[str]) -> object:
+            found = given(upto, columns)
+            if todo:
+                # After its files were looked at, and before they are read.
+                todo.pop(0)()
+            return found
+
+        monkeypatch.setattr(store.log, "dataset", late)
+        query = "SELECT count(*), count(actor) FROM records"
+        assert store.sql(query).rows() == [(11, 8)]
+        assert not todo
+        todo.append(lambda: log.destroy(at(4)))
+        monkeypatch.setattr(views, "_TRIES_MAX", 1)
+        with pytest.raises(errors.AbortedError, match="rewritten all the time"):
+            store.sql(query)
