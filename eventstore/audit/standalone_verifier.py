@@ -14,8 +14,11 @@ store's own files. Copy it, read it, run it:
 KEY is a file with the verifier key of the signer, which you have got from the signer, not from the
 store; or a policy, which names that key and the witnesses that must have cosigned. SOURCE
 is the folder or address (http, https) of published tiles; `records` takes what `eventstore export`
-writes, `store` a copy of the store's directory. Where the signing key was rotated, give each
-rotation as --rotation FILE, in any order.
+writes, `store` a copy of the store's directory. Of that it checks the records, the tree heads, the
+manifest and its hashes, the columns, the checksums of streams, and that nothing else lies there;
+not what a Parquet file says of itself beside its rows, nor `log/acknowledged`, which
+`eventstore verify` checks. Where the signing key was rotated, give each rotation as
+--rotation FILE, in any order.
 Exit code 0: it holds. 1: it does not, and the line printed says why. 2: it cannot be checked, since
 a file cannot be read, the key is none, pyarrow is not installed, or the arguments are wrong.
 
@@ -331,11 +334,12 @@ def parse_policy(text: str) -> Policy:
     return policy._replace(quorum=quorums[0])
 
 
+_STORE_ID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _CHECKPOINT = re.compile(
-    "eventstore/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\n"
-    "([1-9][0-9]*)\n"
+    f"eventstore/({_STORE_ID.pattern})\n"
+    "([1-9][0-9]{0,18})\n"
     "([A-Za-z0-9+/]{43}=)\n"
-    "commit ([1-9][0-9]*)\n"
+    "commit ([1-9][0-9]{0,18})\n"
     "recorded-at ([0-9-]{10}T[0-9:.]{15}Z)\n"
     "signed-at ([0-9-]{10}T[0-9:.]{15}Z)\n"
 )
@@ -351,6 +355,8 @@ def _stated(text: str) -> dict[str, Any]:
     found = _CHECKPOINT.fullmatch(text)
     if found is None:
         raise Refused("signed, but not a checkpoint of a store")
+    if not int(found[4]) <= int(found[2]) < 2**63:
+        raise Refused("signed, but no store has as many records, or so many commits for them")
     _refuse_no_time(found[5])
     _refuse_no_time(found[6])
     return {
@@ -780,6 +786,10 @@ def _properties(fields: Dict[int, List[Any]], number: int) -> List[Tuple[str, Di
     return [(name, found[name]) for name in sorted(found)]
 
 
+_LATEST = 253_402_300_799_999_999
+"""The last microsecond of 9999, since 1970."""
+
+
 def check_record(record: Record) -> Dict[str, Any] | None:
     """The columns that the content of a record gives, once it agrees with the record's own.
 
@@ -789,6 +799,10 @@ def check_record(record: Record) -> Dict[str, Any] | None:
     is_node = kind in _NODE_FIELDS
     if record["entity_id"] < 1 or is_node != (record["type_id"] is not None):
         raise Refused(f"{what} has no id, or a type id where none belongs")
+    if is_node and record["type_id"] < 1:
+        raise Refused(f"{what} has type id {record['type_id']}")
+    if not 0 <= record["recorded_at"] <= _LATEST:
+        raise Refused(f"{what} was recorded at no time between 1970 and 9999")
     if record["previous"] is not None and not 0 < record["previous"] < record["position"]:
         raise Refused(f"{what} replaces position {record['previous']}, which is not before it")
     if record["previous"] is not None and kind in _LINK_FIELDS:
@@ -1086,7 +1100,9 @@ class History:
 
     def _compare_type(self, record: Record, content: Dict[str, Any], what: str) -> None:
         type_id, name = record["type_id"], content["type"]
-        self._named_types[type_id] = name
+        # Also of a type that is missing or whose name is erased.
+        if self._named_types.setdefault(type_id, name) != name:
+            raise Refused(f"{what} names its type {name!r}, another node does not")
         if self._types and type_id not in self._types and name is not None:
             raise Refused(f"{what} names a type that does not exist")
         stored = self._types.get(type_id, ("", None))[1]
@@ -1193,10 +1209,15 @@ def verify_proof(text: str, trust: Trust) -> str:
         raise Refused("the proof is of another leaf than its record's")
     if root_from_inclusion(leaf, index, stated["size"], path) != stated["root"]:
         raise Refused("the record is not part of what was signed")
-    if record["commit"] > stated["commit"]:
-        raise Refused("the record is of a later commit than the checkpoint states")
+    content = check_record(record)
+    at = _time_text(record["recorded_at"])
+    ends = (stated["commit"], stated["recorded_at"])
+    if record["commit"] > ends[0] or at > ends[1]:
+        raise Refused("the record is of a later commit or time than the checkpoint states")
+    if record["position"] == stated["size"] and (record["commit"], at) != ends:
+        raise Refused("the checkpoint states another commit or time than its last record")
     return (
-        f"{in_words(record, check_record(record))}: it is one of the {stated['size']} records "
+        f"{in_words(record, content)}: it is one of the {stated['size']} records "
         f"of store {stated['store_id']} that {stated['signer']} signed on {stated['signed_at']}"
     )
 
@@ -1223,16 +1244,19 @@ def verify_records(records: Iterable[Record], note: str, trust: Trust) -> str:
     tree, history, signed, torn = Tree(), History(), None, ""
     rotations = trust.rotations if isinstance(trust, Policy) else ()
     rotated = {rotation.last["size"]: rotation for rotation in rotations}
+    last: Record = {}
     try:
         for record in records:
+            _expect_head(last, record["commit"])
             if signed is not None and record["commit"] == signed["commit"]:
                 raise Refused("the checkpoint ends inside a commit")
             leaf = leaf_hash(stated["store_id"], record)
             content = check_record(record)
             columns = record.get("derived", {})
-            for name in columns:  # as texts, so that a NaN is itself and -0.0 not 0.0
+            for name in columns:
                 erased: Any = [] if name.endswith("properties") else None
-                if repr(columns[name]) != repr(erased if content is None else content[name]):
+                expected = erased if content is None else content[name]
+                if _to_the_bit(columns[name]) != _to_the_bit(expected):
                     raise Refused(
                         f"column {name} of position {record['position']} is not its content"
                     )
@@ -1247,6 +1271,10 @@ def verify_records(records: Iterable[Record], note: str, trust: Trust) -> str:
                 if tree.root() != stated["root"]:
                     raise Refused("the records are not those that were signed")
                 signed = record
+            if record.get("tree_head") is not None and record["tree_head"] != tree.root():
+                raise Refused(f"the tree head of position {record['position']} is not its records'")
+            last = record
+        _expect_head(last, None)
     except Torn as error:
         if signed is None:
             raise
@@ -1272,6 +1300,24 @@ def verify_records(records: Iterable[Record], note: str, trust: Trust) -> str:
     for number in history.erasures.pending():
         found += f"; erasure {number} is not completed: what it covers may not be destroyed yet"
     return found + torn
+
+
+def _to_the_bit(value: Any) -> str:
+    """The value as a text, in which a NaN is itself alone, and -0.0 is not 0.0."""
+    if isinstance(value, list):
+        value = [
+            (name, {k: struct.pack("<d", v) if isinstance(v, float) else v for k, v in one.items()})
+            if isinstance(one, dict)
+            else (name, one)
+            for name, one in value
+        ]
+    return repr(value)
+
+
+def _expect_head(last: Record, following: int | None) -> None:
+    """In a store the last record of each commit has a tree head, and no other."""
+    if "tree_head" in last and (last["tree_head"] is None) != (last["commit"] == following):
+        raise Refused(f"commit {last['commit']} does not have a tree head at its end alone")
 
 
 # --- Published tiles
@@ -1385,7 +1431,7 @@ def _published(source: str, name: str, most: int) -> bytes:
             if re.match("https?://", source, re.IGNORECASE):
                 content = _fetched(f"{source.rstrip('/')}/{path}", most)
             else:
-                content = _stored_bytes(pathlib.Path(source) / path)
+                content = _stored_bytes(pathlib.Path(source) / path, most + 1)
         except FileNotFoundError:
             continue
         if len(content) > most:
@@ -1442,63 +1488,151 @@ def exported_records(path: str) -> Iterator[Record]:
 def stored_records(directory: str) -> Iterator[Record]:
     """The records in a copy of a store. Needs pyarrow, to read the files and for nothing else."""
     root = pathlib.Path(directory)
-    before = _named_files(root)
-    forms: Dict[int, List[pathlib.Path]] = {}
+    before = _manifest(root)
     inside = sorted((root / "log").iterdir())
-    for path in inside:
-        found = _SEGMENT.fullmatch(path.name)
-        if found is not None:
-            forms.setdefault(int(found[1]), []).append(path)
-    for place in range(1, max([*forms, int(before[1][:10])]) + 1):
-        if place not in forms:
-            raise Refused(f"segment {place} is missing")
     # A writer that has gone on since names files that the first manifest does not know.
-    after = _named_files(root)
-    _refuse_strays(root, inside, {*before[0], *after[0]}, {before[1], after[1]})
-    for number in sorted(forms):
-        # A sealing or erasure that stopped half-way leaves further forms, with the same leaves.
-        named = {known.get(number) for known in (before[0], after[0])}
-        *others, path = sorted(forms[number], key=lambda form: (form.name in named, form.name))
-        # The mere header after the active segment has no records to vouch for.
-        store_id = before[2] if number <= int(after[1][:10]) else ""
-        records = segment_records(path, torn=after[1], store_id=store_id)
-        for other in others:
-            records = _both(other, path, records, store_id)
-        yield from records
+    manifest = _manifest(root)
+    active = manifest["active"]
+    _refuse_strays(root, inside, [before, manifest])
+    position = 0
+    for number, segment in enumerate([*manifest["segments"], active], start=1):
+        path, said = _file_of(root, manifest, number, segment), json.dumps(segment)
+        records = segment_records(
+            path,
+            torn=f"{number:010}.arrows" if segment is active else "",
+            manifest=manifest,
+            first_position=position + 1,
+        )
+        # A sealing or an erasure that stopped half-way leaves several forms, with the same leaves.
+        for other in inside:
+            if other != path and _SEGMENT.fullmatch(other.name) and int(other.name[:10]) == number:
+                other_records = segment_records(
+                    other, manifest=manifest, first_position=position + 1
+                )
+                records = _both(records, other_records, other, path, manifest["store_id"])
+        first = last = None
+        for record in records:
+            first, last = first or record, record
+            yield record
+        if segment is active:
+            found = _active_entry(path, number, position + 1)
+        elif first is None or last is None:
+            raise Refused(f"{path} has no records")
+        else:
+            found, position = _entry(path, segment, first, last), last["position"]
+        if said != json.dumps(found):
+            raise Refused(f"the manifest says of segment {number} what is not so")
 
 
-_SEGMENT = re.compile("([0-9]{10})(\\.arrows|(-([2-9]|[1-9][0-9]+))?\\.parquet)")
+_SEGMENT = re.compile("([0-9]{10})(?:\\.arrows|(?:-([2-9]|[1-9][0-9]{1,9}))?\\.parquet)")
 _TEMPORARY = re.compile("(manifest\\.json|[0-9]{10}\\.(arrows|parquet))\\..+\\.tmp")
 _TOP = {"manifest.json": False, "lock": False, "sealing.lock": False, "log": True}
 """What lies in a store's folder, apart from its caches; True for a folder."""
 
 
-def _named_files(root: pathlib.Path) -> Tuple[Dict[int, str], str, str]:
-    """What the manifest names: the closed segments' files, the active one's, the store id."""
+def _manifest(root: pathlib.Path) -> Dict[str, Any]:
+    """The manifest, in the one form that is written; what it says of segments is compared later."""
     path = root / "manifest.json"
     try:
-        stored = json.loads(_stored_bytes(path).decode("utf-8"))
+        text = _stored_bytes(path).decode("utf-8")
+        stored = json.loads(text)
         version = int(stored["format_version"])
         if version != _FORMAT_VERSION:
             raise CannotCheck(f"{path} has format version {version}, not {_FORMAT_VERSION}")
         manifest = stored["manifest"]
-        files = [str(segment["file"]) for segment in manifest["segments"]]
-        closed = {int(file[:10]): file for file in files}
-        active = f"{int(manifest['active']['number']):010}.arrows"
-        return closed, active, str(manifest["store_id"])
+        body = json.dumps(manifest, separators=(",", ":"), ensure_ascii=False)
+        head = f'"format_version":{version},"sha256":"{_sha256(body.encode()).hex()}"'
+        is_one = (
+            text == f'{{{head},"manifest":{body}}}\n'
+            and list(manifest) == "store_id created_at generation segments active".split()
+            and type(manifest["created_at"]) is type(manifest["generation"]) is int
+            and _STORE_ID.fullmatch(manifest["store_id"])
+            and isinstance(manifest["segments"], list)
+            and all(isinstance(e, dict) for e in [*manifest["segments"], manifest["active"]])
+        )
     except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
-        raise Refused(f"{path} is not the manifest of a store") from None
+        is_one = False
+    if not is_one:
+        raise Refused(f"{path} is not the manifest of a store, or does not match its SHA-256")
+    return dict(manifest)
 
 
-def _stored_bytes(path: pathlib.Path) -> bytes:
+def _file_of(
+    root: pathlib.Path, manifest: Dict[str, Any], number: int, segment: Dict[str, Any]
+) -> pathlib.Path:
+    """The file of a segment, which must have the name that the manifest gives, and be there."""
+    try:
+        rewritten = segment.get("rewritten_from", [])
+        rewriting = f"-{len(rewritten) + 1}" if rewritten else ""
+        end = f"{rewriting}.parquet" if segment.get("sealed") is True else ".arrows"
+        if segment["file"] != f"{number:010}{end}" or not _are_hashes(rewritten):
+            raise LookupError
+    except (LookupError, TypeError, AttributeError):
+        raise Refused(f"the manifest says of segment {number} what cannot be") from None
+    path = root / "log" / f"{number:010}{end}"
+    if not os.path.lexists(path):
+        if _manifest(root) != manifest:
+            raise CannotCheck("the store is in use: check a copy that `eventstore backup` made")
+        raise Refused(f"{path}, which the manifest names, is missing")
+    return path
+
+
+def _entry(
+    path: pathlib.Path, segment: Dict[str, Any], first: Record, last: Record
+) -> Dict[str, Any]:
+    """What the manifest has to say of a closed or sealed segment."""
+    content, heads = _stored_bytes(path), segment.get("frontier")
+    tree = Tree()
+    # Of the tree of n leaves there is a complete subtree for each 1 in the binary form of n.
+    if not _are_hashes(heads) or len(heads or ()) != bin(last["position"]).count("1"):
+        raise Refused(f"the manifest does not say what the tree is at the end of {path}")
+    tree._heads = [bytes.fromhex(head) for head in heads or ()]
+    found = {
+        "number": int(path.name[:10]),
+        "sealed": path.suffix == ".parquet",
+        "file": path.name,
+        "file_bytes": len(content),
+        "file_sha256": _sha256(content).hex(),
+    }
+    for name in ("position", "commit", "recorded_at"):
+        found.update({f"first_{name}": first[name], f"last_{name}": last[name]})
+    # The last record's head is compared with the records.
+    is_tree = tree.root() == last["tree_head"]
+    found.update(tree_head=tree.root().hex() if is_tree else None, frontier=heads)
+    if "rewritten_from" in segment:
+        found["rewritten_from"] = segment["rewritten_from"] or None
+    return found
+
+
+def _active_entry(path: pathlib.Path, number: int, first_position: int) -> Dict[str, Any]:
+    content = _stored_bytes(path)
+    header = content[: 8 + int.from_bytes(content[4:8], "little")]
+    return {
+        "number": number,
+        "file": path.name,
+        "header_bytes": len(header),
+        "header_sha256": _sha256(header).hex(),
+        "first_position": first_position,
+    }
+
+
+def _are_hashes(texts: Any) -> bool:
+    """Whether these are SHA-256 in lower-case hexadecimal."""
+    return isinstance(texts, list) and all(
+        isinstance(text, str) and re.fullmatch("[0-9a-f]{64}", text) for text in texts
+    )
+
+
+def _stored_bytes(path: pathlib.Path, most: int = -1) -> bytes:
     """What is in a file of a store; one would wait for ever for a pipe that nobody writes to."""
     if path.exists() and not path.is_file():
         raise Refused(f"{path} is not a file")
-    return path.read_bytes()
+    with open(path, "rb") as file:
+        return file.read(most)
 
 
 def _refuse_strays(
-    root: pathlib.Path, inside: List[pathlib.Path], closed: set[int], active: set[str]
+    root: pathlib.Path, inside: List[pathlib.Path], manifests: List[Dict[str, Any]]
 ) -> None:
     """FORMAT.md: nothing else lies in the store's folders, since others could read it, too."""
     for path in sorted(root.iterdir()):
@@ -1508,72 +1642,168 @@ def _refuse_strays(
         is_other = path.exists() and not (is_folder or path.is_file())
         if is_other or _TOP.get(path.name) is not is_folder:
             raise Refused(f"{path} belongs to nothing: it is not a file or folder of a store")
-    following = f"{int(max(active)[:10]) + 1:010}.arrows"
+    closed = manifests[-1]["segments"]
     for path in inside:
         if path.exists() and not path.is_file():
             raise Refused(f"{path} belongs to nothing: it is not a file")
         if path.name in ("acknowledged", "commit-ends") or _TEMPORARY.fullmatch(path.name):
             continue
-        if path.name in active or (_SEGMENT.fullmatch(path.name) and int(path.name[:10]) in closed):
+        if any(
+            path.name == segment.get("file")
+            for manifest in manifests
+            for segment in [*manifest["segments"], manifest["active"]]
+        ):
             continue
+        form = _SEGMENT.fullmatch(path.name)
+        if form is not None and 0 < int(form[1]) <= len(closed):
+            # The next form of a segment, or one before.
+            forms = len(closed[int(form[1]) - 1].get("rewritten_from", ())) + 2
+            if int(form[2] or 1) <= forms:
+                continue
         # A rotation writes the header of the next segment before the manifest names it.
-        if path.name == following and next(segment_records(path), None) is None:
+        is_next = path.name == f"{len(closed) + 2:010}.arrows"
+        if is_next and next(segment_records(path), None) is None:
             continue
         if os.path.lexists(path):
             raise Refused(f"{path} belongs to nothing: the manifest does not name it")
 
 
 def _both(
-    other: pathlib.Path, path: pathlib.Path, records: Iterable[Record], store_id: str
+    records: Iterator[Record],
+    others: Iterator[Record],
+    form: pathlib.Path,
+    path: pathlib.Path,
+    store_id: str,
 ) -> Iterator[Record]:
-    others = segment_records(other, store_id=store_id)
+    """The records of a segment, once each is compared with that in another form of it."""
     for record in records:
-        same = next(others, None)
-        # One of them may have lost what an erasure covers.
-        if same is None or leaf_hash(store_id, same) != leaf_hash(store_id, record):
-            raise Refused(f"{other} does not hold the same records as {path}")
+        other = next(others, None)
+        if other is None or leaf_hash(store_id, other) != leaf_hash(store_id, record):
+            raise Refused(f"{form} does not hold the same records as {path}")
         yield record
     if next(others, None) is not None:
-        raise Refused(f"{other} holds more records than {path}")
+        raise Refused(f"{form} holds more records than {path}")
 
 
-def segment_records(path: pathlib.Path, torn: str = "", store_id: str = "") -> Iterator[Record]:
-    """The records of a file; of a Parquet file with the derived columns, as `derived`.
+def segment_records(
+    path: pathlib.Path,
+    torn: str = "",
+    manifest: Dict[str, Any] | None = None,
+    first_position: int = 0,
+) -> Iterator[Record]:
+    """The records of a file, with `tree_head`; of a Parquet file also the derived columns.
 
     The file named `torn` may end in a write that was cut off: Torn is raised there. A file that
-    says it is another store's, segment's or format's is refused.
+    says it is of another store than the manifest, another place or format is refused.
     """
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
         raise CannotCheck("to read a store's files needs pyarrow: pip install pyarrow") from None
-    content = pyarrow.py_buffer(_stored_bytes(path))
+    content = _stored_bytes(path)
     is_sealed = path.suffix == ".parquet"
     try:
         if is_sealed:
-            file = pyarrow.parquet.ParquetFile(content, page_checksum_verification=True)
-            said = file.schema_arrow.metadata
+            file = pyarrow.parquet.ParquetFile(
+                pyarrow.py_buffer(content), page_checksum_verification=True
+            )
             batches = file.iter_batches()
+            # Readers go by Arrow's schema or by Parquet's own.
+            inner = base64.b64decode((file.metadata.metadata or {}).get(b"ARROW:schema", b""))
+            schema = pyarrow.ipc.read_schema(pyarrow.py_buffer(inner))
+            if (
+                not file.schema_arrow.equals(schema)
+                or file.schema_arrow.metadata != schema.metadata
+            ):
+                raise Refused(f"{path} has two schemas")
         else:
-            batches = pyarrow.ipc.open_stream(content)
-            said = batches.schema.metadata
-        if store_id:
-            _compare_metadata(path, said or {}, store_id)
-        names = _MEMBERS + _DERIVED if is_sealed else _MEMBERS
+            reader = pyarrow.BufferReader(content)
+            schema = pyarrow.ipc.read_schema(pyarrow.ipc.read_message(reader))
+            batches = _messages(path, content, reader, schema, path.name == torn)
+        if not schema.remove_metadata().equals(_schema(pyarrow, is_sealed), check_metadata=True):
+            raise Refused(f"{path} has other columns than a segment")
+        if manifest is not None:
+            _compare_metadata(path, schema.metadata or {}, manifest["store_id"], first_position)
+        names = [*_MEMBERS, "tree_head", *(_DERIVED if is_sealed else ())]
         erased = [] if is_sealed else ["commitment", "who_commitment"]
         for batch in batches:
-            columns = {name: batch.column(name).to_pylist() for name in names if name not in erased}
-            columns["recorded_at"] = batch.column("recorded_at").cast(pyarrow.int64()).to_pylist()
+            # What does not hold what Arrow relies on would be read from anywhere in memory.
+            batch.validate(full=True)
+            times = batch.column("recorded_at").cast(pyarrow.int64()).to_pylist()
+            columns: Dict[str, List[Any]] = {"recorded_at": times}
             columns.update({name: [None] * batch.num_rows for name in erased})
+            for name in names:
+                columns[name] = columns.get(name) or batch.column(name).to_pylist()
             for row in zip(*(columns[name] for name in names)):
-                record = dict(zip(_MEMBERS, row))
+                record = dict(zip(names[: len(_MEMBERS) + 1], row))
                 if is_sealed:
-                    record["derived"] = dict(zip(_DERIVED, row[len(_MEMBERS) :]))
+                    record["derived"] = dict(zip(_DERIVED, row[len(_MEMBERS) + 1 :]))
                 yield record
-    except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
+    except (pyarrow.ArrowException, OSError, EOFError, ValueError, LookupError) as error:
         refused = Torn if path.name == torn else Refused
         raise refused(f"{path} is not a segment that can be read: {error}") from None
+
+
+def _schema(pyarrow: Any, is_sealed: bool) -> Any:
+    """FORMAT.md, "The columns of files"."""
+    integer, text, binary = pyarrow.int64(), pyarrow.utf8(), pyarrow.binary()
+    types = {
+        "double_value": pyarrow.float64(),
+        "bool_value": pyarrow.bool_(),
+        "recorded_at": pyarrow.timestamp("us", "UTC"),
+        "state": pyarrow.int32(),
+        "event_type": pyarrow.int32(),
+    }
+    types.update({name: pyarrow.binary(16) for name in ("salt", "who_salt")})
+    types.update({name: pyarrow.binary(32) for name in ("commitment", "who_commitment")})
+    types.update(dict.fromkeys("payload tree_head checksum proto_value".split(), binary))
+    types.update(dict.fromkeys("kind actor reason request_id name external_id".split(), text))
+    types.update(dict.fromkeys("version uri string_value struct_value".split(), text))
+    members = [(name, types.get(name, integer)) for name in _COLUMN_MEMBERS]
+    properties = pyarrow.map_(text, pyarrow.struct(members))
+    types.update(properties=properties, custom_properties=properties)
+    ends = "salt commitment payload who_salt who_commitment tree_head".split()
+    names = [*_MEMBERS[:10], *_DERIVED, *ends]
+    if not is_sealed:
+        names = [*_MEMBERS[:12], "who_salt", "tree_head", "checksum"]
+    never_null = "position commit recorded_at kind entity_id".split()
+    return pyarrow.schema(
+        [pyarrow.field(name, types.get(name, integer), name not in never_null) for name in names]
+    )
+
+
+def _messages(
+    path: pathlib.Path, content: bytes, reader: Any, schema: Any, is_active: bool
+) -> Iterator[Any]:
+    """The batches of a stream, one for each commit, once the checksum of each was compared."""
+    import pyarrow
+
+    count = 0
+    while True:
+        start = reader.tell()
+        beginning = content[start : start + 8]
+        if beginning in (b"", _END_OF_STREAM) or not content[start:].strip(b"\0"):
+            break
+        if not b"\xff\xff\xff\xff".startswith(beginning[:4]):
+            raise Refused(f"{path} has bytes after its commits that are no part of one")
+        message = pyarrow.ipc.read_message(reader)
+        written = content[start : reader.tell()]
+        if _sha256(written[:-32] + bytes(32)) != written[-32:]:
+            raise ValueError(f"what starts at byte {start} does not match its checksum")
+        batch = pyarrow.ipc.read_record_batch(message, schema)
+        batch.validate(full=True)
+        for name in ("tree_head", "checksum"):
+            is_last = [False] * (batch.num_rows - 1) + [True]
+            if batch.column(name).is_valid().to_pylist() != is_last:
+                raise ValueError(f"what starts at byte {start} is not one commit")
+        count += 1
+        yield batch
+    if not is_active and content[start:] != (_END_OF_STREAM if count else b""):
+        raise Refused(f"{path} does not end where its commits do")
+
+
+_END_OF_STREAM = b"\xff\xff\xff\xff" + bytes(4)
 
 
 def _before_empty_line(text: str) -> Tuple[List[str], str]:
@@ -1583,15 +1813,21 @@ def _before_empty_line(text: str) -> Tuple[List[str], str]:
     return lines.split("\n"), note
 
 
-def _compare_metadata(path: pathlib.Path, said: Dict[bytes, bytes], store_id: str) -> None:
+def _compare_metadata(
+    path: pathlib.Path, said: Dict[bytes, bytes], store_id: str, first_position: int
+) -> None:
     expected = {
         "eventstore.format_version": str(_FORMAT_VERSION),
         "eventstore.store_id": store_id,
         "eventstore.segment": str(int(path.name[:10])),
     }
+    if path.suffix == ".arrows":
+        expected["eventstore.first_position"] = str(first_position)
     for name, value in expected.items():
         if said.get(name.encode()) != value.encode():
             raise Refused(f"{path} does not say that its {name} is {value}")
+    if len(said) > len(expected):
+        raise Refused(f"{path} says more of itself than what belongs there")
 
 
 def _number(line: str, word: str) -> int:

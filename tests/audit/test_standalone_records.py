@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from eventstore.audit import standalone_verifier
 from eventstore.audit.standalone_verifier import Refused, check_record
 from tests.audit.records_by_hand import (
     AT,
@@ -182,38 +180,3 @@ def test_what_a_checkpoint_states_has_to_be_true_of_the_records() -> None:
         {"recorded_at": AT},
     ):
         assert not holds(records, signed(records, **stated))
-
-
-def test_both_forms_of_a_segment_hold_the_same_records(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    records = history(*(artifact(number) for number in range(1, 4)))
-    forms: dict[str, Records] = {}
-    monkeypatch.setattr(
-        standalone_verifier,
-        "segment_records",
-        lambda path, **_: iter(forms[path.suffix] if path.stem == "0000000001" else ()),
-    )
-    (tmp_path / "log").mkdir()
-    (tmp_path / "manifest.json").write_text(
-        '{"format_version":2,"manifest":{"store_id":"","segments":[{"file":"0000000001.parquet"}],'
-        '"active":{"number":2}}}'
-    )
-    (tmp_path / "log" / "0000000002.arrows").touch()
-    for suffix in (".arrows", ".parquet"):
-        (tmp_path / "log" / f"0000000001{suffix}").touch()
-    changed = [*records[:2], records[2] | {"actor": "eve"}]
-    for stream, sealed, agree in (
-        (records, records, True),
-        (records[:2], records, False),
-        (records, records[:2], False),
-        (changed, records, False),
-        (records, changed, False),
-    ):
-        forms.update({".arrows": stream, ".parquet": sealed})
-        read = standalone_verifier.stored_records(str(tmp_path))
-        if agree:
-            assert [*read] == records
-        else:
-            with pytest.raises(Refused, match="records"):
-                list(read)
