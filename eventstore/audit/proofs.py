@@ -32,8 +32,10 @@ from eventstore.log import Log, Progress, Record
 from eventstore.log.kinds import KINDS
 from eventstore.log.leaf import SALT_BYTES, leaf_hashes
 from eventstore.log.readable import read_message
+from eventstore.log.record import LATEST
 from eventstore.log.record_check import ContentCheck, envelope_fault
 from eventstore.plain_json import moment_text
+from eventstore.times import microseconds_of
 from eventstore.wording import counted
 
 
@@ -91,6 +93,7 @@ class InclusionProof:
                 f"the record at position {record.position} is not part of the history that the "
                 f"checkpoint of {moment_text(checkpoint.signed_at)} states"
             )
+        _refuse_later(record, checkpoint)
         return cls(record, parsed.path, checkpoint)
 
 
@@ -244,8 +247,25 @@ def _has_who_or_commitment(record: Record) -> bool:
     return len(record.who_commitment) == 32 and who == (None, None, None, None)
 
 
+def _refuse_later(record: Record, checkpoint: Checkpoint) -> None:
+    """Raise DataLossError for a record of another commit or time than its checkpoint allows."""
+    found = (record.commit, record.recorded_at)
+    stated = (checkpoint.commit, microseconds_of(checkpoint.recorded_at))
+    is_last = record.position == checkpoint.size
+    if found[0] > stated[0] or found[1] > stated[1] or (is_last and found != stated):
+        raise DataLossError(
+            f"the record at position {record.position} is of commit {record.commit}, recorded at "
+            f"{record.recorded_at} µs, which its checkpoint does not reach to: that ends with "
+            f"commit {checkpoint.commit}, recorded at {moment_text(checkpoint.recorded_at)}"
+        )
+
+
 def _fault(record: Record) -> str | None:
     """What a record's content and envelope disagree in."""
+    if not 0 <= record.recorded_at <= LATEST:
+        return f"it was recorded at {record.recorded_at} µs, which is no time of a record"
+    if record.previous is not None and not 0 < record.previous < record.position:
+        return f"it replaces position {record.previous}, which is not before it"
     if record.payload is None:
         return envelope_fault(record)
     content = ContentCheck()

@@ -24,6 +24,8 @@ from eventstore.plain_json import moment_text
 ORIGIN_PREFIX: Final = "eventstore/"
 """How the first line begins, before the store's id."""
 
+_SIZE_MAX: Final = 2**63 - 1
+
 TIME: Final = "[0-9T:.-]{26}Z"
 
 _LINES: Final = re.compile(
@@ -53,7 +55,7 @@ class Statement:
         found = _LINES.fullmatch(text)
         if found is None:
             raise ValueError("it has other lines")
-        return cls(
+        stated = cls(
             UUID(found["store_id"]),
             int(found["size"]),
             base64.b64decode(found["root"], validate=True),
@@ -61,6 +63,11 @@ class Statement:
             parsed_time(found["recorded_at"]),
             parsed_time(found["signed_at"]),
         )
+        if str(stated) != text:
+            raise ValueError("ids, numbers and times are written in another way")
+        if not stated.commit <= stated.size <= _SIZE_MAX:
+            raise ValueError(f"no store has {stated.size} records in {stated.commit} commits")
+        return stated
 
     def __str__(self) -> str:
         root = base64.b64encode(self.root).decode()

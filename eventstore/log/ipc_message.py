@@ -47,10 +47,10 @@ _KIND_BYTES = {kind: kind.encode() for kind in KIND_NAMES}
 _KIND_NAMES = {encoded: kind for kind, encoded in _KIND_BYTES.items()}
 _NO_CHECKSUM = bytes(CHECKSUM_BYTES)
 _PREFIX_BYTES = 8
-# Places in a flatbuffer table's vtable: Message.header, Message.bodyLength; RecordBatch.length,
-# RecordBatch.nodes, RecordBatch.buffers.
-_HEADER, _BODY_LENGTH = 8, 10
-_LENGTH, _NODES, _BUFFERS = 4, 6, 8
+# Places in the vtable of a flatbuffer table: of a Message, and of a RecordBatch.
+_MESSAGE_VERSION, _HEADER, _BODY_LENGTH, _CUSTOM_METADATA = 4, 8, 10, 12
+_LENGTH, _NODES, _BUFFERS, _COMPRESSION = 4, 6, 8, 10
+_VERSION_5 = 4
 _NEVER_NULL = 5
 """The first columns, in which every record has a value."""
 
@@ -119,6 +119,26 @@ def lacks_values(message: memoryview) -> bool:
     nodes = _table_at(message, _field(message, _record_batch(message), _NODES)) + 4
     # A node is the number of values, and how many of them are null.
     return any(struct.unpack_from(f"<{2 * _NEVER_NULL}q", message, nodes)[1::2])
+
+
+def says_more(message: memoryview) -> bool:
+    """Whether a message that Arrow has read has metadata of its own, or is of another version."""
+    table = _table_at(message, _PREFIX_BYTES)
+    if _has(message, table, _CUSTOM_METADATA) or not _has(message, table, _MESSAGE_VERSION):
+        return True
+    version = struct.unpack_from("<h", message, _field(message, table, _MESSAGE_VERSION))[0]
+    return bool(version != _VERSION_5)
+
+
+def is_compressed(message: memoryview) -> bool:
+    """Whether a record batch that Arrow has read is compressed, or says that it might be."""
+    return _has(message, _record_batch(message), _COMPRESSION)
+
+
+def _has(message: memoryview, table: int, place: int) -> bool:
+    vtable = table - struct.unpack_from("<i", message, table)[0]
+    (size,) = struct.unpack_from("<H", message, vtable)
+    return bool(place < size and struct.unpack_from("<H", message, vtable + place)[0])
 
 
 def _record_batch(message: memoryview) -> int:

@@ -21,7 +21,9 @@ from eventstore.log.ipc_message import (
     CHECKSUM_BYTES,
     UndecodableError,
     commit_of_message,
+    is_compressed,
     lacks_values,
+    says_more,
 )
 from eventstore.log.record import Commit
 from eventstore.log.record_check import envelope_fault
@@ -169,6 +171,8 @@ def read_batches(data: memoryview, ends: list[int], start: int) -> list[pa.Recor
             raise UndecodableError(str(error), number) from None
         if lacks_values(message):
             raise UndecodableError("a value is missing that every record has", number)
+        if says_more(message) or is_compressed(message):
+            raise UndecodableError("its message is not one that a store writes", number)
         batches.append(batch)
         start = end
     return batches

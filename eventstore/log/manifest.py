@@ -76,7 +76,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 IF_COPIED = "if this is a plain copy of a store that was in use, copy it with `eventstore backup`"
 """What else may be wrong with a store that lacks what it says it has."""
 
-_HEADER_BYTES_MAX = 65_536
+HEADER_BYTES_MAX = 65_536
+
+
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class _Stored(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -113,7 +116,7 @@ def stored_manifest(directory: Path) -> Manifest:
         raise translated(error, "reading the manifest", path) from None
     try:
         version = msgspec.json.decode(text, type=_FormatVersion).format_version
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise _damaged(
             path, f"it is not readable as JSON with a format_version ({error})"
         ) from None
@@ -130,7 +133,7 @@ def stored_manifest(directory: Path) -> Manifest:
     try:
         stored = msgspec.json.decode(text, type=_Stored)
         manifest = msgspec.json.decode(stored.manifest, type=Manifest)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise _damaged(path, str(error)) from None
     if text != _encode(manifest) or version != FORMAT_VERSION:
         raise _damaged(path, "its content does not match its SHA-256")
@@ -166,7 +169,7 @@ def _refuse_impossible(directory: Path, manifest: Manifest) -> None:
     if (
         (active.number, active.file) != (number + 1, closed_name(number + 1))
         or active.first_position != position + 1
-        or not 0 < active.header_bytes <= _HEADER_BYTES_MAX
+        or not 0 < active.header_bytes <= HEADER_BYTES_MAX
     ):
         raise _damaged(directory / MANIFEST_NAME, "what it says of the active segment cannot be")
 

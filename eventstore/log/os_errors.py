@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from eventstore import errors
-from eventstore.log.regular_file import NotRegularFileError
+from eventstore.log.regular_file import NotRegularFileError, read_regular
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 _FORBIDDEN = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))
@@ -126,3 +126,13 @@ def translated(error: OSError, doing: str, path: Path) -> errors.StatusError:
             "the store then lacks"
         )
     return errors.UnavailableError(text)
+
+
+def read_to_check(path: Path) -> bytes:
+    """The content of a file. Raises OSError where that is damage, else a class of the API's."""
+    try:
+        return read_regular(path)
+    except OSError as error:
+        if tells_of_damage(error):
+            raise
+        raise translated(error, "reading", path) from None

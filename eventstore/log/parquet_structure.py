@@ -7,6 +7,7 @@ writer does not write, and no byte of the file may belong to nothing.
 
 from __future__ import annotations
 
+import base64
 import math
 import struct
 import sys
@@ -190,9 +191,16 @@ def check_schema(file: parquet.ParquetFile, metadata: dict[str, str]) -> None:
     Arrow reads by a schema of its own next to that of Parquet, which `ParquetStructure` compares.
     """
     found = file.schema_arrow
-    if not found.remove_metadata().equals(RECORD_SCHEMA) or any(field.metadata for field in found):
+    # Readers that Arrow stands behind take types from its schema, and names from that of Parquet.
+    encoded = base64.b64decode((file.metadata.metadata or {}).get(b"ARROW:schema", b""))
+    stored = pa.ipc.read_schema(pa.py_buffer(encoded))
+    if not (
+        found.remove_metadata().equals(RECORD_SCHEMA)
+        and stored.remove_metadata().equals(RECORD_SCHEMA, check_metadata=True)
+    ):
         raise ValueError("its columns are not those of a segment")
-    if found.metadata != {name.encode(): value.encode() for name, value in metadata.items()}:
+    expected = {name.encode(): value.encode() for name, value in metadata.items()}
+    if found.metadata != expected or stored.metadata != expected:
         raise ValueError("its metadata are those of another segment or store")
 
 

@@ -31,7 +31,7 @@ from eventstore.log.columns import (
 )
 from eventstore.log.commit import records_of
 from eventstore.log.erasure_check import ErasureStage
-from eventstore.log.ipc_message import UndecodableError
+from eventstore.log.ipc_message import UndecodableError, says_more
 from eventstore.log.ipc_stream import (
     END_OF_STREAM,
     Ending,
@@ -45,17 +45,17 @@ from eventstore.log.leaf import leaf_hashes
 from eventstore.log.log import Finding, SignedHead
 from eventstore.log.manifest import (
     FORMAT_VERSION,
+    HEADER_BYTES_MAX,
     ActiveSegment,
     Segment,
     file_name,
     stored_manifest,
 )
 from eventstore.log.merkle import EMPTY_HEAD, Frontier
-from eventstore.log.os_errors import refuse_lack_of_threads, tells_of_damage, translated
+from eventstore.log.os_errors import read_to_check, refuse_lack_of_threads
 from eventstore.log.parquet_structure import NOT_AS_WRITTEN, ParquetStructure, check_schema
 from eventstore.log.record import Record
 from eventstore.log.record_check import ContentCheck, TypeUse, envelope_fault
-from eventstore.log.regular_file import read_regular
 
 # What damaged values raise on their way through Arrow, protobuf and the leaf's encoding.
 _UNDECODABLE = (
@@ -109,16 +109,6 @@ def check_segment(job: SegmentJob) -> CheckedSegment:
         return _check_closed(job, job.entry)
     assert job.active is not None
     return _check_active(job, job.active)
-
-
-def read_to_check(path: Path) -> bytes:
-    """The content of a file. Raises OSError where that is damage, else a class of the API's."""
-    try:
-        return read_regular(path)
-    except OSError as error:
-        if tells_of_damage(error):
-            raise
-        raise translated(error, "reading", path) from None
 
 
 def _check_closed(job: SegmentJob, segment: Segment) -> CheckedSegment:
@@ -190,8 +180,12 @@ def _check_active(job: SegmentJob, entry: ActiveSegment) -> CheckedSegment:
             commit=check.next_commit,
             position=check.first_position,
         )
-    header = bytes(data[: entry.header_bytes])
-    if hashlib.sha256(header).hexdigest() != entry.header_sha256:
+    header_bytes = entry.header_bytes
+    if not 0 < header_bytes <= HEADER_BYTES_MAX:
+        header_bytes = schema_message_bytes(data)
+    header = bytes(data[:header_bytes])
+    digest = hashlib.sha256(header).hexdigest()
+    if (header_bytes, digest) != (entry.header_bytes, entry.header_sha256):
         check.find(
             f"the header of segment {entry.number} is damaged, in front of commit "
             f"{check.next_commit}",
@@ -200,7 +194,7 @@ def _check_active(job: SegmentJob, entry: ActiveSegment) -> CheckedSegment:
         )
     check.stream(
         data,
-        entry.header_bytes,
+        header_bytes,
         None,
         acknowledged_end=(
             acknowledged.end
@@ -543,9 +537,16 @@ class _SegmentCheck:
         try:
             schema = pa.ipc.read_schema(pa.py_buffer(header))
             found = {k.decode(): v.decode() for k, v in (schema.metadata or {}).items()}
-            fault = "" if schema.equals(ACTIVE_SCHEMA) else "it lays down other columns"
+            plain = schema.remove_metadata()
+            fault = (
+                ""
+                if plain.equals(ACTIVE_SCHEMA, check_metadata=True)
+                else "it lays down other columns"
+            )
             if found != expected:
                 fault = "it is that of another segment or store"
+            elif says_more(header):
+                fault = "it says more than a store writes"
         except (pa.ArrowException, OSError, ValueError) as error:
             fault = str(error)
         if fault:

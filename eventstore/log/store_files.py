@@ -22,9 +22,9 @@ from eventstore.log.manifest import (
     sealed_name,
     stored_manifest,
 )
-from eventstore.log.os_errors import tells_of_damage, translated
+from eventstore.log.os_errors import read_to_check, tells_of_damage, translated
 from eventstore.log.regular_file import IRREGULAR, is_irregular
-from eventstore.log.segment_check import SegmentJob, check_segment, read_to_check
+from eventstore.log.segment_check import SegmentJob, check_segment
 
 _TOP: Final = {MANIFEST_NAME: False, "lock": False, "sealing.lock": False, "log": True}
 _CACHES: Final = "projections"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,33 @@ def test_the_active_segment_in_it(
     manifest = read_manifest(store)
     active = msgspec.structs.replace(manifest.active, **changes)
     refuse(store, msgspec.structs.replace(manifest, active=active), read_only=read_only)
+
+
+def put_body(directory: Path, body: str) -> None:
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    text = f'{{"format_version":2,"sha256":"{digest}","manifest":{body}}}\n'
+    (directory / "manifest.json").write_text(text)
+
+
+@pytest.mark.parametrize("header_bytes", [10**30, 2**63, 65_537, 0, -1, -(10**30)])
+def test_the_length_of_the_active_header(store: Path, header_bytes: int) -> None:
+    body = (store / "manifest.json").read_text().partition(',"manifest":')[2][:-2]
+    active = (store / "log" / read_manifest(store).active.file).read_bytes()
+    body = re.sub('"header_bytes":[0-9]+', f'"header_bytes":{header_bytes}', body)
+    digest = hashlib.sha256(active[:header_bytes]).hexdigest()
+    put_body(store, re.sub('"header_sha256":"[0-9a-f]+"', f'"header_sha256":"{digest}"', body))
+    assert not verify_directory(store).ok
+    with pytest.raises(errors.DataLossError, match="manifest"):
+        eventstore.open(store)
+
+
+@pytest.mark.parametrize("text", ['{{"format_version":2,"x":{}}}', "{}"], ids=["member", "all"])
+def test_a_manifest_that_is_nested_too_deep(store: Path, text: str) -> None:
+    (store / "manifest.json").write_text(text.format("[" * 100_000 + "]" * 100_000))
+    assert not verify_directory(store).ok
+    for read_only in (True, False):
+        with pytest.raises(errors.DataLossError, match="is damaged"):
+            eventstore.open(store, read_only=read_only)
 
 
 def refuse(directory: Path, manifest: Any, *, read_only: bool) -> None:

@@ -20,7 +20,7 @@ from eventstore import errors
 from eventstore.log import DirectoryLog
 from eventstore.log.columns import ACTIVE_SCHEMA
 from eventstore.log.ipc_message import CHECKSUM_BYTES, NODES_AT, ROWS_AT
-from eventstore.log.ipc_stream import schema_message_bytes, walk_messages
+from eventstore.log.ipc_stream import END_OF_STREAM, schema_message_bytes, walk_messages
 from eventstore.log.verification import verify_directory
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.attacks.one_segment import path_of, rewrite
@@ -142,6 +142,41 @@ def test_heads_of_a_commit(store: Path, number: int, heads: list[Any], words: st
     forge(store, number, 0, replaced("tree_head", heads))
     findings = verify_directory(store).findings
     assert any(words in finding.what for finding in findings), findings
+
+
+@pytest.mark.parametrize("number", [CLOSED, ACTIVE])
+@pytest.mark.parametrize("what", ["metadata", "version", "compression"])
+def test_a_message_says_no_more_than_a_commit(store: Path, number: int, what: str) -> None:
+    """Whoever reads the file would see what no hash is over."""
+    options = pa.ipc.IpcWriteOptions(
+        metadata_version=pa.ipc.MetadataVersion.V4
+        if what == "version"
+        else None or pa.ipc.MetadataVersion.V5,
+        compression="zstd" if what == "compression" else None,
+    )
+
+    def change(message: bytes) -> bytes:
+        batch = pa.ipc.read_record_batch(pa.py_buffer(message), ACTIVE_SCHEMA)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, ACTIVE_SCHEMA, options=options) as writer:
+            metadata = {"more": "x"} if what == "metadata" else None
+            writer.write_batch(batch, custom_metadata=metadata)
+        stream: bytes = sink.getvalue().to_pybytes()
+        return stream[schema_message_bytes(memoryview(stream)) : -len(END_OF_STREAM)]
+
+    forge(store, number, 0, change)
+    assert not verify_directory(store).ok
+
+
+@pytest.mark.parametrize("number", [CLOSED, ACTIVE])
+def test_a_header_has_no_metadata_of_a_column(store: Path, number: int) -> None:
+    content = path_of(store, number).read_bytes()
+    length = schema_message_bytes(memoryview(content))
+    schema = pa.ipc.read_schema(pa.py_buffer(content[:length]))
+    place = schema.get_field_index("actor")
+    schema = schema.set(place, schema.field(place).with_metadata({"more": "x"}))
+    rewrite(store, number, schema.serialize().to_pybytes() + content[length:])
+    assert any("other columns" in f.what for f in verify_directory(store).findings)
 
 
 def of_one(**fields: Any) -> bytes:

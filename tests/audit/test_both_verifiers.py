@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import uuid
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pyarrow.parquet as parquet
 import pytest
 
@@ -15,19 +18,27 @@ from eventstore.audit import (
     Checkpoint,
     ConsistencyProof,
     InclusionProof,
+    SigningKey,
     VerifierKey,
     standalone_verifier,
 )
 from eventstore.audit.merkle_proofs import is_consistent
+from eventstore.audit.proof_text import InclusionText
 from eventstore.audit.standalone_verifier import Refused, check_consistency
-from eventstore.log.merkle import EMPTY_HEAD
+from eventstore.log.leaf import leaf_hashes
+from eventstore.log.merkle import EMPTY_HEAD, node_hash
 from eventstore.log.verification import verify_directory
-from tests.attacks.forging import forge, sealed_path, stored_records, write
+from tests.attacks.forging import forge, mend_manifest, sealed_path, stored_records, write
+from tests.audit.records_by_hand import AT, STORE, artifact, as_record, signed
+from tests.audit.records_by_hand import KEY as RECORDS_KEY
+from tests.audit.records_by_hand import STANDALONE_KEY as RECORDS_KEY_APART
 
 GOLDEN = Path(__file__).parents[1] / "data" / "format-2"
 KEY_TEXT = (GOLDEN / "auditor.pub").read_text()
 KEY = VerifierKey.parse(KEY_TEXT)
 STANDALONE_KEY = standalone_verifier.parse_key(KEY_TEXT)
+SIGNER = SigningKey("signer", bytes(range(32)))
+SIGNER_APART = standalone_verifier.parse_key(str(SIGNER.verifier_key))
 
 
 @pytest.fixture
@@ -102,6 +113,115 @@ def test_a_file_says_whose_it_is(store: Path, name: str, value: str | None) -> N
     write(store, table.replace_schema_metadata(metadata))
     assert not verify_directory(store).ok
     assert f"does not say that its eventstore.{name} is" in standalone_refusal(store)
+
+
+@pytest.mark.parametrize("swapped", [b"name/kind", b"create_time/update_time", b"actor/owner"])
+def test_a_footer_names_its_columns_once(store: Path, swapped: bytes) -> None:
+    """Arrow takes names from the schema of Parquet, others may from the one beside it."""
+    one, other = (len(n).to_bytes(4, "little") + n + b"\0" for n in swapped.split(b"/"))
+    path = sealed_path(store)
+    stored = parquet.ParquetFile(path).metadata.metadata[b"ARROW:schema"]
+    schema = base64.b64decode(stored)
+    changed = schema.replace(one, b"*").replace(other, one).replace(b"*", other)
+    assert changed != schema
+    content = path.read_bytes()
+    assert content.count(stored) == 1
+    path.write_bytes(content.replace(stored, base64.b64encode(changed)))
+    mend_manifest(store)
+    assert not verify_directory(store).ok
+    assert "has two schemas" in standalone_refusal(store)
+
+
+def signed_checkpoint(**stated: object) -> str:
+    said = {"store_id": uuid.UUID(int=7), "size": 24, "root": "A" * 43 + "=", "commit": 12} | {
+        "recorded_at": "2026-09-21T14:13:38.000000Z",
+        "signed_at": "2027-09-21T14:13:39.000000Z",
+    }
+    said |= stated
+    return SIGNER.signed(
+        f"eventstore/{said['store_id']}\n{said['size']}\n{said['root']}\ncommit {said['commit']}\n"
+        f"recorded-at {said['recorded_at']}\nsigned-at {said['signed_at']}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("stated", "holds"),
+    [
+        ({}, True),
+        ({"size": 12}, True),
+        ({"size": 2**63 - 1, "commit": 2**63 - 1}, True),
+        ({"recorded_at": "9999-12-31T23:59:59.999999Z"}, True),
+        ({"size": 11}, False),
+        ({"size": 0, "commit": 0}, False),
+        ({"size": 2**63}, False),
+        ({"size": 2**64}, False),
+        ({"size": "9" * 19}, False),
+        ({"size": "9" * 6000}, False),
+        ({"commit": "9" * 6000}, False),
+        ({"commit": 25}, False),
+        ({"commit": "\uff11\uff12"}, False),
+        ({"store_id": f"{'0' * 8}----{'0' * 24}"}, False),
+        ({"store_id": uuid.UUID(int=10).hex + "----"}, False),
+        ({"recorded_at": "20260921T14:13:38.0000000Z"}, False),
+        ({"recorded_at": "2026-09-21T14:13:60.000000Z"}, False),
+        ({"signed_at": "2026-09-31T14:13:38.000000Z"}, False),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_a_checkpoint_may_state(stated: dict[str, object], holds: bool) -> None:
+    note = signed_checkpoint(**stated)
+    if holds:
+        Checkpoint.parse(note, SIGNER.verifier_key)
+        standalone_verifier.open_checkpoint(note, SIGNER_APART)
+        return
+    with pytest.raises(errors.InvalidArgumentError):
+        Checkpoint.parse(note, SIGNER.verifier_key)
+    with pytest.raises(Refused):
+        standalone_verifier.open_checkpoint(note, SIGNER_APART)
+
+
+@pytest.mark.parametrize(
+    ("changes", "stated", "holds"),
+    [
+        ({}, {}, True),
+        ({"commit": 2}, {}, True),
+        ({"commit": 4}, {}, False),
+        ({"recorded_at": AT + 1}, {}, False),
+        ({"recorded_at": AT - 1}, {}, True),
+        ({"recorded_at": -1}, {}, False),
+        ({"recorded_at": 253_402_300_800_000_000}, {}, False),
+        ({"recorded_at": 2**63 - 1}, {}, False),
+        ({"previous": 2**63 - 1}, {}, False),
+        ({"previous": 2}, {}, False),
+        ({"previous": 0}, {}, False),
+        ({"position": 3}, {}, True),
+        ({"position": 3, "commit": 2}, {}, False),
+        ({"position": 3, "recorded_at": AT - 1}, {}, False),
+        ({}, {"recorded_at": AT - 1}, False),
+    ],
+    ids=str,
+)
+def test_a_record_and_its_checkpoint(
+    changes: dict[str, Any], stated: dict[str, Any], holds: bool
+) -> None:
+    """Signed by one who has not looked at the record that is proved."""
+    position = changes.get("position", 2)
+    records = [artifact(1), artifact(2), artifact(3)]
+    proved = records[position - 1]
+    proved |= {"position": position, "commit": 3} | changes
+    note = signed(records, size=3, **({"commit": 3, "recorded_at": AT} | stated))
+    leaves = [*leaf_hashes(STORE, map(as_record, records))]
+    path = (leaves[0], leaves[2]) if position == 2 else (node_hash(*leaves[:2]),)
+    text = str(InclusionText(msgspec.json.encode(as_record(proved)), position - 1, path, note))
+    key = RECORDS_KEY.verifier_key
+    if holds:
+        assert InclusionProof.check(text, key).record.position == position
+        assert standalone_verifier.verify_proof(text, RECORDS_KEY_APART)
+        return
+    with pytest.raises((errors.InvalidArgumentError, errors.DataLossError)):
+        InclusionProof.check(text, key)
+    with pytest.raises(Refused):
+        standalone_verifier.verify_proof(text, RECORDS_KEY_APART)
 
 
 def proof(place: int) -> str:
