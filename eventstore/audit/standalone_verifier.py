@@ -1437,6 +1437,8 @@ def _published(source: str, name: str, most: int) -> bytes:
         if len(content) > most:
             raise Refused(f"{path} has more than {most} bytes")
         return content
+    if "://" not in source and not os.path.isdir(source):
+        raise CannotCheck(f"there is no folder {source}")
     raise Refused(f"{source} lacks {name}")
 
 

@@ -71,6 +71,7 @@ def test_what_cannot_be_checked(
         ("proof", missing, key),
         ("records", missing, checkpoint, key),
         ("store", missing, checkpoint, key),
+        ("tiles", missing, key),
     ):
         code, _, err = run(capsys, *arguments)
         assert (code, err[:13]) == (2, "CANNOT CHECK:"), arguments
