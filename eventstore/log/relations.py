@@ -5,7 +5,7 @@ DuckDB sorts and groups them, in bounded memory: what does not fit goes to a tem
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import duckdb
@@ -13,6 +13,7 @@ import msgspec
 import pyarrow as pa
 
 from eventstore.log.columns import RECORD_SCHEMA
+from eventstore.log.erased import Erased
 from eventstore.log.erasure_check import CoveringRange, ErasuresInEffect
 from eventstore.log.log import Finding
 from eventstore.log.os_errors import check_can_open
@@ -206,10 +207,15 @@ class Related(msgspec.Struct, frozen=True):
     is_to_end: bool
 
 
-def relation_findings(batches: Iterable[pa.RecordBatch], related: Related) -> list[Finding]:
+def relation_findings(
+    batches: Iterable[pa.RecordBatch],
+    related: Related,
+    erased_later: Callable[[], Erased] = Erased,
+) -> list[Finding]:
     """What does not hold between records, given with COLUMNS.
 
-    Raises RelationsUncheckedError when there is not enough room.
+    `erased_later` is called once they are read, if that is to the end: what erasures after them
+    cover. Raises RelationsUncheckedError when there is not enough room.
     """
     with TemporaryFolder() as folder:
         config: dict[str, str | bool | int | float | list[str]] = {
@@ -223,7 +229,8 @@ def relation_findings(batches: Iterable[pa.RecordBatch], related: Related) -> li
             reader = pa.RecordBatchReader.from_batches(schema, batches)
             connection.register("given", reader)
             connection.execute("CREATE TEMP TABLE records AS FROM given")
-            _add_erasures(connection, related.erasures)
+            later = erased_later() if related.is_to_end else Erased()
+            _add_erasures(connection, related.erasures, later)
             for statement in (_HIDDEN, _FORMER):
                 connection.execute(statement)
             return [
@@ -237,13 +244,16 @@ def relation_findings(batches: Iterable[pa.RecordBatch], related: Related) -> li
             connection.close()
 
 
-def _add_erasures(connection: duckdb.DuckDBPyConnection, erasures: ErasuresInEffect) -> None:
+def _add_erasures(
+    connection: duckdb.DuckDBPyConnection, erasures: ErasuresInEffect, later: Erased
+) -> None:
+    erased = erasures.erased.union(later)
     names = CoveringRange._fields
     tables = {"covering": (names, erasures.ranges)} | {
         name: (("first", "last"), [*spans])
         for name, spans in (
-            ("content_erased", erasures.erased.content),
-            ("who_erased", erasures.erased.who),
+            ("content_erased", erased.content),
+            ("who_erased", erased.who),
             ("content_destroyed", erasures.destroyed.content),
             ("who_destroyed", erasures.destroyed.who),
         )

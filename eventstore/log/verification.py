@@ -20,7 +20,9 @@ import msgspec
 
 from eventstore import errors
 from eventstore.log.checking_process import Answer
+from eventstore.log.erased import Erased
 from eventstore.log.erasure_check import ErasureStage, erasures_in_effect
+from eventstore.log.kinds import ERASURE
 from eventstore.log.log import Finding, Progress, SignedHead, VerifyReport
 from eventstore.log.manifest import Manifest, stored_manifest
 from eventstore.log.merkle import EMPTY_HEAD
@@ -148,8 +150,21 @@ def _relations(directory: Path, upto: int, related: Related) -> list[Finding]:
 
     try:
         log = open_reader(directory)
+
+        def erased_later() -> Erased:
+            """What was erased, and may be destroyed, since the records were checked."""
+            log.refresh()
+            later = (record for commit in log.commits(upto) for record in commit.records)
+            stages = [
+                ErasureStage(record.position, record.commit, record.payload)
+                for record in later
+                if record.kind == ERASURE.name and record.payload is not None
+            ]
+            return erasures_in_effect(stages, after=upto).erased
+
         try:
-            return relation_findings(log.scan(related.after, upto, COLUMNS), related)
+            records = log.scan(related.after, upto, COLUMNS)
+            return relation_findings(records, related, erased_later)
         finally:
             log.close()
     except errors.DataLossError as error:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from eventstore.audit import SigningKey, standalone_verifier
-from eventstore.log import DirectoryLog, Draft, VerifyReport
+from eventstore.log import DirectoryLog, Draft, VerifyReport, verification
 from eventstore.log.erased import Erased, Spans
 from eventstore.log.verification import verify_directory
 from eventstore.plain_json import moment_text
@@ -306,3 +306,23 @@ def test_what_is_not_looked_at_may_cover_what_is(tmp_path: Path) -> None:
         log.append([completed], expected_position=log.position)
     for after, upto in ((0, 1), (1, 3), (1, None), (3, None), (0, None)):
         assert verify_directory(tmp_path / "store", after=after, upto=upto).findings == []
+
+
+@pytest.mark.parametrize("stage", ["_checked_in_order", "strange_files"])
+def test_an_erasure_that_comes_meanwhile_is_no_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    with closing(DirectoryLog.create(tmp_path / "store")) as log:
+        for drafts in (ONE, TWO):
+            log.append(drafts, expected_position=log.position)
+        log.seal()
+        call = getattr(verification, stage)
+
+        def late(*arguments: Any) -> Any:
+            found = [*call(*arguments)]
+            log.append([erasure(of(1))], expected_position=log.position)
+            log.destroy(Erased(Spans.of([(1, 1)])))
+            return found
+
+        monkeypatch.setattr(verification, stage, late)
+        assert verify_directory(log.directory).findings == []
