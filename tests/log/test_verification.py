@@ -18,7 +18,7 @@ from eventstore.log import (
     Finding,
     SignedHead,
     VerifyReport,
-    segment_check,
+    os_errors,
     verification,
 )
 from eventstore.log.manifest import read_manifest
@@ -229,7 +229,7 @@ def test_a_log_that_goes_while_it_is_verified_is_a_finding(
 def test_a_file_that_cannot_be_opened_is_no_damage(
     name: str, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reading, listing = segment_check.read_regular, os.scandir
+    reading, listing = os_errors.read_regular, os.scandir
 
     def refused(path: Path | int) -> None:
         if isinstance(path, Path) and path.name == name:
@@ -243,7 +243,7 @@ def test_a_file_that_cannot_be_opened_is_no_damage(
         refused(path)
         return listing(path)
 
-    monkeypatch.setattr(segment_check, "read_regular", read)
+    monkeypatch.setattr(os_errors, "read_regular", read)
     monkeypatch.setattr(os, "scandir", listed)
     with pytest.raises(errors.UnavailableError, match=f"{name} failed: Too many open files"):
         verify_directory(store)
@@ -261,13 +261,13 @@ def test_a_worker_says_what_it_cannot_open(store: Path, monkeypatch: pytest.Monk
 def _refusing_worker(name: str) -> subprocess.Popen[bytes]:
     program = (
         "import errno\n"
-        "from eventstore.log import checking_process, segment_check\n"
-        "reading = segment_check.read_regular\n"
+        "from eventstore.log import checking_process, os_errors\n"
+        "reading = os_errors.read_regular\n"
         "def read(path):\n"
         f"    if path.name == {name!r}:\n"
         "        raise OSError(errno.EMFILE, 'no more')\n"
         "    return reading(path)\n"
-        "segment_check.read_regular = read\n"
+        "os_errors.read_regular = read\n"
         "checking_process.serve()\n"
     )
     return subprocess.Popen(
@@ -279,14 +279,14 @@ def _refusing_worker(name: str) -> subprocess.Popen[bytes]:
 def test_a_file_that_the_disk_does_not_give_is_damage(
     number: int, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reading = segment_check.read_regular
+    reading = os_errors.read_regular
 
     def read(path: Path) -> bytes:
         if path.name == "0000000002.parquet":
             raise OSError(number, os.strerror(number), str(path))
         return reading(path)
 
-    monkeypatch.setattr(segment_check, "read_regular", read)
+    monkeypatch.setattr(os_errors, "read_regular", read)
     (finding,) = verify_directory(store).findings
     assert finding.segment == 2
     assert os.strerror(number) in finding.what
