@@ -40,7 +40,12 @@ class ErasedAnswers:
 
         @lru_cache(maxsize=_TOMBSTONES_MAX)
         def tombstone(
-            kind: NodeKind, node_id: int, type_id: int, position: int, number: int
+            kind: NodeKind,
+            node_id: int,
+            type_id: int,
+            declared: bytes | None,
+            position: int,
+            number: int,
         ) -> Tombstone:
             recorded_ms = log.recorded_at(position) // 1_000
             node = kind.message(
@@ -50,6 +55,8 @@ class ErasedAnswers:
                 last_update_time_since_epoch=recorded_ms,
             )
             node.custom_properties[ERASED_BY].int_value = number
+            if declared is not None:
+                node.type = read_message(kind.type.message, declared).name
             return Tombstone(node.SerializeToString(deterministic=True))
 
         self._tombstone = tombstone
@@ -91,4 +98,6 @@ class ErasedAnswers:
             found = levels.newest_stored(TABLES_OF[kind].stored, node.id, replaced_by)
             if found is not None and found[0] == replaced_by:
                 return found[1]
-        return self._tombstone(kind, node.id, node.type_id, position, number)
+        declared = levels.newest_stored(TABLES_OF[kind.type].stored, node.type_id, position)
+        payload_of_type = None if declared is None else declared[1]
+        return self._tombstone(kind, node.id, node.type_id, payload_of_type, position, number)
