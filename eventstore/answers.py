@@ -65,8 +65,23 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     laid_over: int | None = None
 
 
+class ErasedByAnswer(msgspec.Struct, frozen=True):
+    """What an erasure took of a record, who asked for it, when, and on which basis."""
+
+    number: int
+    position: int
+    requested_at: datetime
+    actor: str | None
+    basis: str
+    ticket: str
+    content: bool
+    who: bool
+    redacted: list[str]
+    replaced_by: int | None
+
+
 class RecordAnswer(msgspec.Struct, frozen=True):
-    """A record of the log; without `content` where that was erased."""
+    """A record of the log; without `content` where that was erased, `erasures` where any was."""
 
     position: int
     commit: int
@@ -79,6 +94,7 @@ class RecordAnswer(msgspec.Struct, frozen=True):
     reason: str | None
     request_id: str | None
     content: Any | msgspec.UnsetType = msgspec.UNSET
+    erasures: list[ErasedByAnswer] | msgspec.UnsetType = msgspec.UNSET
 
 
 class FieldAnswer(msgspec.Struct, frozen=True):
@@ -102,6 +118,7 @@ class VersionAnswer(msgspec.Struct, frozen=True):
     request_id: str | None
     changes: list[FieldAnswer]
     message: Any
+    erasures: list[ErasedByAnswer] | msgspec.UnsetType = msgspec.UNSET
 
 
 class ChangeAnswer(msgspec.Struct, frozen=True):
@@ -113,6 +130,7 @@ class ChangeAnswer(msgspec.Struct, frozen=True):
     is_new: bool
     fields: list[FieldAnswer]
     message: Any
+    erasures: list[ErasedByAnswer] | msgspec.UnsetType = msgspec.UNSET
 
 
 class CommitAnswer(msgspec.Struct, frozen=True):
@@ -137,6 +155,7 @@ class DifferenceAnswer(msgspec.Struct, frozen=True):
     fields: list[FieldAnswer]
     before: Any
     after: Any
+    erasures: list[ErasedByAnswer] | msgspec.UnsetType = msgspec.UNSET
 
 
 class NodeAnswer(msgspec.Struct, frozen=True):
@@ -461,3 +480,55 @@ class DueAnswer(msgspec.Struct, frozen=True):
     due: list[DueVersion]
     refused: list[Refusal]
     pinned: list[PinnedNode]
+
+
+class ErasedVersion(msgspec.Struct, frozen=True):
+    """A record, and what of it is erased: its content, or of that what is `redacted`, and who.
+
+    `replaced_by` is the position of the record that has what is left after a redaction.
+    """
+
+    kind: str
+    id: int
+    position: int
+    content: bool
+    who: bool
+    redacted: list[str] = []
+    replaced_by: int | None = None
+
+
+class ErasedFile(msgspec.Struct, frozen=True):
+    """A file of the log that is rewritten: how many bytes it has now, or its hashes after that."""
+
+    segment: int
+    file: str | None = None
+    bytes: int | None = None
+    old_sha256: str | None = None
+    new_sha256: str | None = None
+
+
+class ErasureReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What an erasure erases, or would.
+
+    `stage` is `planned` (a dry run), `proposed` (it waits for a second person), `requested` (it is
+    in effect, and files may still have what it erases), `completed`, or `nothing to erase`.
+    `number` is the erasure's, once there is one. `outside` says what the store cannot reach, and
+    `refused` what outranks the erasure, in a dry run.
+    """
+
+    number: int | None
+    stage: str
+    basis: str
+    ticket: str
+    versions: list[ErasedVersion]
+    contents_erased: int
+    whos_erased: int
+    files: list[ErasedFile]
+    outside: list[str]
+    refused: list[Refusal] = []
+
+
+class ErasuresAnswer(msgspec.Struct, frozen=True):
+    """The numbers of erasures that were completed, or withdrawn."""
+
+    erasures: list[int]

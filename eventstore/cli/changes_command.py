@@ -24,6 +24,7 @@ from eventstore.cli.commands import (
 from eventstore.cli.entities import (
     CHANGE_COLUMNS,
     change_rows,
+    erasure_answers,
     field_answers,
     shown_fields,
     spoken,
@@ -171,7 +172,7 @@ def _paragraphs(commit: CommitChanges, output: Output) -> Iterator[Paragraph]:
         word = "new" if change.is_new else "changed"
         yield Paragraph(
             f"  {word} {spoken(change.kind)} {change.id}",
-            shown_fields(change.fields, output).lines,
+            shown_fields(change.fields, output, change.erasures).lines,
         )
 
 
@@ -192,6 +193,7 @@ def _answer(commit: CommitChanges) -> CommitAnswer:
                 is_new=change.is_new,
                 fields=field_answers(change.fields),
                 message=change.message,
+                erasures=erasure_answers(change.erasures),
             )
             for change in commit.changes
         ],

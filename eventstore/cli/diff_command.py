@@ -12,6 +12,7 @@ from eventstore.cli.commands import Kind, command, output_options, store_argumen
 from eventstore.cli.entities import (
     CHANGE_COLUMNS,
     change_rows,
+    erasure_answers,
     field_answers,
     shown_fields,
     spoken,
@@ -100,8 +101,8 @@ def diff_command(
                 (
                     spoken(entity.kind),
                     entity.id or None,
-                    "new" if entity.is_new else "changed",
-                    shown_fields(entity.fields, output),
+                    _word(entity),
+                    shown_fields(entity.fields, output, entity.erasures),
                 )
                 for entity in found
             ],
@@ -132,7 +133,14 @@ def _answer(entity: EntityDifference) -> DifferenceAnswer:
         fields=field_answers(entity.fields),
         before=entity.before,
         after=entity.after,
+        erasures=erasure_answers(entity.erasures),
     )
+
+
+def _word(entity: EntityDifference) -> str:
+    if entity.is_new:
+        return "new"
+    return "changed" if entity.fields else "erased"
 
 
 def _differences(found: LineageDifference) -> list[EntityDifference]:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from eventstore.answers import FieldAnswer
+from msgspec import UNSET, UnsetType
+
+from eventstore.answers import ErasedByAnswer, FieldAnswer
 from eventstore.cli.results import Grid, Lines, Output
+from eventstore.history.marks import erased_words
 from eventstore.plain_json import moment_of_milliseconds
 from eventstore.plain_values import shown_struct
 
 if TYPE_CHECKING:
     from eventstore.history import FieldChange
+    from eventstore.history.marks import ErasedBy
 
 CHANGE_COLUMNS = ("field", "before", "after")
 
@@ -47,9 +51,14 @@ def entity_table(
     return Grid(ordered, [tuple(entity.get(name) for name in ordered) for entity in found])
 
 
-def shown_fields(fields: Iterable[FieldChange], output: Output) -> Lines:
-    """A line per field: `uri: a -> b`, `state: + LIVE` for what is new, `- LIVE` for what went."""
-    lines = []
+def shown_fields(
+    fields: Iterable[FieldChange], output: Output, erasures: Iterable[ErasedBy] = ()
+) -> Lines:
+    """A line per field: `uri: a -> b`, `state: + LIVE` for what is new, `- LIVE` for what went.
+
+    Before them a line for each erasure.
+    """
+    lines = [*shown_erasures(erasures, output)]
     for change in fields:
         before, after = (output.shown(value) for value in _shown_values(change))
         if change.before is None:
@@ -59,6 +68,25 @@ def shown_fields(fields: Iterable[FieldChange], output: Output) -> Lines:
         else:
             lines.append(f"{change.field}: {before} -> {after}")
     return Lines(tuple(lines))
+
+
+def shown_erasures(erasures: Iterable[ErasedBy], output: Output) -> tuple[str, ...]:
+    """A line per erasure: what it took, who asked, when, and on which basis."""
+    return tuple(
+        f"{erased_words(mark)} erased by erasure {mark.number}: {mark.basis}"
+        f"{f', {mark.ticket}' if mark.ticket else ''}, {mark.actor or 'somebody unnamed'}, "
+        f"{output.moment(mark.requested_at)}"
+        for mark in erasures
+    )
+
+
+def erasure_answers(erasures: Iterable[ErasedBy]) -> list[ErasedByAnswer] | UnsetType:
+    """As JSON has them; left out where nothing was erased."""
+    found = [
+        ErasedByAnswer(**{name: getattr(mark, name) for name in ErasedByAnswer.__struct_fields__})
+        for mark in erasures
+    ]
+    return found or UNSET
 
 
 def change_rows(

@@ -18,12 +18,13 @@ from eventstore.cli.commands import (
 from eventstore.cli.entities import (
     CHANGE_COLUMNS,
     change_rows,
+    erasure_answers,
     field_answers,
     shown_fields,
     spoken,
 )
 from eventstore.cli.moments import Moment, store_as_of
-from eventstore.cli.results import Grid, Output
+from eventstore.cli.results import Grid, Lines, Output
 from eventstore.cli.stores import opened_store
 from eventstore.log.record import ENTITY_KIND_NAMES
 
@@ -85,9 +86,7 @@ def history_command(
                     version.actor,
                     version.reason,
                     f"{spoken(version.kind)} {version.id}",
-                    "content erased"
-                    if version.message is None
-                    else shown_fields(version.changes, output),
+                    _shown(version, output),
                 )
                 for version in versions
             ],
@@ -119,4 +118,12 @@ def _answer(version: Version) -> VersionAnswer:
         request_id=version.request_id,
         changes=field_answers(version.changes),
         message=version.message,
+        erasures=erasure_answers(version.erasures),
     )
+
+
+def _shown(version: Version, output: Output) -> Lines:
+    shown = shown_fields(version.changes, output, version.erasures)
+    if version.replaces is None:
+        return shown
+    return Lines((f"takes the place of position {version.replaces}", *shown.lines))

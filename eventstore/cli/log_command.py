@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from itertools import islice, starmap
 from pathlib import Path
 
 import click
@@ -19,11 +19,12 @@ from eventstore.cli.commands import (
     output_options,
     store_argument,
 )
-from eventstore.cli.entities import spoken
+from eventstore.cli.entities import erasure_answers, spoken
 from eventstore.cli.moments import EXAMPLES, Moment
 from eventstore.cli.results import Grid, Output, note
 from eventstore.cli.stores import opened_store, positions_between, windows
 from eventstore.errors import InvalidArgumentError
+from eventstore.history.marks import ErasedBy, marks_of
 from eventstore.log import Log, Record
 from eventstore.log.commit import records_of
 from eventstore.log.record import ENTITY_KIND_NAMES, KIND_NAMES
@@ -95,10 +96,17 @@ def log_command(
                 yield record
 
         records = shown()
+        index = store._source.snapshot().index
+
+        def marked() -> Iterator[tuple[Record, Sequence[ErasedBy]]]:
+            for record in records:
+                is_whole = record.payload is not None and record.who_commitment is None
+                yield record, () if is_whole else marks_of(store.log, index).of(record.position)
+
         output.grid(
-            Grid(_COLUMNS, map(_row, records), f"Records of {directory}"),
-            objects=lambda: map(_answer, records),
-            csv=lambda: Grid(_FIELDS, map(_fields, records)),
+            Grid(_COLUMNS, starmap(_row, marked()), f"Records of {directory}"),
+            objects=lambda: starmap(_answer, marked()),
+            csv=lambda: Grid(_FIELDS, starmap(_fields, marked())),
         )
         has_more = next(found, None) is not None
     if has_more and last is not None:
@@ -129,24 +137,25 @@ def _records(log: Log, after: int, upto: int, *, oldest_first: bool) -> Iterator
             yield from reversed([record for batch in batches for record in records_of(batch)])
 
 
-def _row(record: Record) -> tuple[object, ...]:
+def _row(record: Record, erasures: Sequence[ErasedBy]) -> tuple[object, ...]:
     return (
         record.position,
         record.commit,
         moment_of(record.recorded_at),
-        f"{spoken(record.kind)} {record.entity_id}: {_summary(record)}",
+        f"{spoken(record.kind)} {record.entity_id}: {_summary(record, erasures)}",
         record.actor,
     )
 
 
-def _summary(record: Record) -> str:
+def _summary(record: Record, erasures: Sequence[ErasedBy]) -> str:
     if record.payload is None:
-        return "(erased)"
+        by = next((f" by erasure {mark.number}" for mark in erasures if mark.content), "")
+        return f"(erased{by})"
     from eventstore.history.fields import parsed
 
     content = parsed(record.kind, record.payload)
     if record.kind not in ENTITY_KIND_NAMES:
-        return f"ticket {content.ticket}"
+        return f"ticket {content.ticket}" if content.ticket else content.basis
     change = "new" if record.previous is None else f"replaces {record.previous}"
     if record.kind == "event":
         known = content.DESCRIPTOR.fields_by_name["type"].enum_type.values_by_number
@@ -162,15 +171,15 @@ def _summary(record: Record) -> str:
     return " ".join(word for word in words if word)
 
 
-def _fields(record: Record) -> tuple[object, ...]:
+def _fields(record: Record, erasures: Sequence[ErasedBy]) -> tuple[object, ...]:
     return (
         *(record.position, record.commit, moment_of(record.recorded_at), record.kind),
         *(record.entity_id, record.type_id, record.previous),
-        *(record.actor, record.reason, record.request_id, _summary(record)),
+        *(record.actor, record.reason, record.request_id, _summary(record, erasures)),
     )
 
 
-def _answer(record: Record) -> RecordAnswer:
+def _answer(record: Record, erasures: Sequence[ErasedBy]) -> RecordAnswer:
     answer = RecordAnswer(
         position=record.position,
         commit=record.commit,
@@ -182,6 +191,7 @@ def _answer(record: Record) -> RecordAnswer:
         actor=record.actor,
         reason=record.reason,
         request_id=record.request_id,
+        erasures=erasure_answers(erasures),
     )
     if record.payload is None:
         return answer

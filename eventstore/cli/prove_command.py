@@ -12,9 +12,10 @@ from eventstore.cli.commands import command, output_options
 from eventstore.cli.entities import spoken
 from eventstore.cli.paths import PathName, checked, file_option, naming, text_of
 from eventstore.cli.progress import progress_bar
-from eventstore.cli.results import Output, Paragraph
+from eventstore.cli.results import Output, Paragraph, note
 from eventstore.cli.stores import opened_store
 from eventstore.cli.trust import checkpoint_of, cosigned_words, trust_of, trust_options
+from eventstore.history.marks import ErasedBy, erased_words, marks_of
 from eventstore.plain_values import shown_struct
 from eventstore.times import moment_of
 from eventstore.wording import counted
@@ -68,6 +69,7 @@ def prove_command(
     if directory is None or checkpoint_file is None or (position is None) == (older_file is None):
         raise click.UsageError("say STORE, --checkpoint, and either POSITION or --since")
     checkpoint = checkpoint_of(checkpoint_file, trust)
+    erasures: tuple[ErasedBy, ...] = ()
     with opened_store(directory) as store, progress_bar("Hashing") as progress:
         if older_file is not None:
             older = checkpoint_of(older_file, trust)
@@ -75,7 +77,13 @@ def prove_command(
         else:
             assert position is not None
             proof = store.prove(position, checkpoint, progress).to_text()
+            erasures = marks_of(store.log, store._source.snapshot().index).of(position)
     output.text_or(proof, ProofAnswer(proof))
+    for mark in erasures:
+        note(
+            f"Erased of this record, by erasure {mark.number}: {erased_words(mark)}. The record of "
+            f"that erasure, at position {mark.position}, is proved likewise."
+        )
 
 
 def _check(file: Path, older_file: Path | None, trust: Trust, output: Output) -> None:

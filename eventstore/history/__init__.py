@@ -9,12 +9,14 @@ from eventstore.history.differences import (
 )
 from eventstore.history.fields import FieldChange
 from eventstore.history.following import follow
+from eventstore.history.marks import ErasedBy
 from eventstore.history.versions import Version, context_history, history
 
 __all__ = [
     "CommitChanges",
     "EntityChange",
     "EntityDifference",
+    "ErasedBy",
     "FieldChange",
     "LineageDifference",
     "Version",

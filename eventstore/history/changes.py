@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from eventstore.history.fields import FieldChange, check_kind, field_changes, parsed
+from eventstore.history.erased import content_of, type_name, version_at
+from eventstore.history.fields import FieldChange, check_kind, field_changes
+from eventstore.history.marks import ErasedBy, Marks, marks_of
 from eventstore.log import Commit, Log, Record
-from eventstore.log.record import ENTITY_KIND_NAMES
-from eventstore.projections.index_tables import STORED_TABLES
+from eventstore.log.record import ENTITY_KIND_NAMES, ERASURE
 from eventstore.projections.point_index import PointIndex
 from eventstore.repr_html import ShownInNotebooks
 from eventstore.times import moment_of
@@ -18,7 +19,10 @@ from eventstore.times import moment_of
 
 @dataclass(frozen=True, slots=True)
 class EntityChange(ShownInNotebooks):
-    """What a commit did to an entity: `message` is what it says since, `fields` what changed."""
+    """What a commit did to an entity: `message` is what it says since, `fields` what changed.
+
+    `message`, `erasures` and `replaces` are as of a `Version`.
+    """
 
     kind: str
     id: int
@@ -26,6 +30,8 @@ class EntityChange(ShownInNotebooks):
     is_new: bool
     message: Any
     fields: tuple[FieldChange, ...]
+    erasures: tuple[ErasedBy, ...] = ()
+    replaces: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,7 @@ def changes(
     kinds = ENTITY_KIND_NAMES if kinds is None else kinds
     for kind in kinds:
         check_kind(kind)
+    marks = marks_of(log, index)
     for commit in log.commits(after, upto):
         if actors is not None and commit.who[0] not in actors:
             continue
@@ -68,8 +75,8 @@ def changes(
             change
             for record in commit.records
             if record.kind in kinds
-            for change in (entity_change(index, record),)
-            if types is None or _type_name(record, change.message) in types
+            for change in (entity_change(index, marks, commit, record),)
+            if types is None or _type_name(index, record, change.message) in types
         )
         if found:
             yield commit_changes(commit, found)
@@ -86,27 +93,33 @@ def commit_changes(commit: Commit, found: tuple[EntityChange, ...]) -> CommitCha
     )
 
 
-def entity_change(index: PointIndex, record: Record) -> EntityChange:
+def entity_change(index: PointIndex, marks: Marks, commit: Commit, record: Record) -> EntityChange:
     """What a record changed, against the record that it replaces."""
-    before = None
-    if record.previous is not None:
-        table = STORED_TABLES[record.kind]
-        known = index.newest(table, record.entity_id, record.position - 1)
-        before = None if known is None else parsed(record.kind, known[1])
-    message = parsed(record.kind, record.payload)
+    message, replaces = content_of(index, record), marks.replaced_at(record.position)
+    fields: tuple[FieldChange, ...] = ()
+    if message is not None and replaces is None:
+        before = None
+        if record.previous is not None:
+            # A redaction puts former versions again, and then the newest.
+            is_redaction = commit.records[0].kind == ERASURE
+            upto = (commit.first_position if is_redaction else record.position) - 1
+            before = version_at(index, record.kind, record.entity_id, upto)
+        fields = field_changes(record.kind, before, message)
     return EntityChange(
         record.kind,
         record.entity_id,
         record.position,
         record.previous is None,
         message,
-        field_changes(record.kind, before, message),
+        fields,
+        marks.of(record.position),
+        replaces,
     )
 
 
-def _type_name(record: Record, message: Any) -> str | None:
+def _type_name(index: PointIndex, record: Record, message: Any) -> str | None:
     if message is None:
-        return None
+        return type_name(index, record)
     if record.kind.endswith("_type"):
         return str(message.name)
     return str(message.type) if record.type_id is not None else None

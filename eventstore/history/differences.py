@@ -7,11 +7,13 @@ from typing import Any
 
 from eventstore.errors import InvalidArgumentError
 from eventstore.history.fields import FieldChange, field_changes, parsed
+from eventstore.history.marks import ErasedBy, marks_of
 from eventstore.lineage import Edge, Graph, GraphNode, closure
 from eventstore.lineage.walks import part_of
 from eventstore.log import Log, Position
 from eventstore.log.record import ENTITY_KIND_NAMES
 from eventstore.projections import Projections
+from eventstore.projections.erased_nodes import Tombstone
 from eventstore.projections.index_tables import STORED_TABLES
 from eventstore.repr_html import ShownInNotebooks, ShownList
 from eventstore.store.snapshot import Snapshot
@@ -19,13 +21,18 @@ from eventstore.store.snapshot import Snapshot
 
 @dataclass(frozen=True, slots=True)
 class EntityDifference(ShownInNotebooks):
-    """An entity that is new or different. `before` is None when it is new; nothing ever goes."""
+    """An entity that is new or different. `before` is None when it is new; nothing ever goes.
+
+    What was erased of it, at either moment, is in `erasures`; it is told with no fields then, since
+    nobody knows whether it is different.
+    """
 
     kind: str
     id: int
     before: Any
     after: Any
     fields: tuple[FieldChange, ...]
+    erasures: tuple[ErasedBy, ...] = ()
 
     @property
     def is_new(self) -> bool:
@@ -67,14 +74,18 @@ def differences(
                 links.append(
                     EntityDifference(record.kind, record.entity_id, None, message, changed)
                 )
-    found = links
+    found, marks = links, marks_of(log, projections.index)
     for kind, entity_id in touched:
-        before, after = (
-            _message(projections, kind, entity_id, position) for position in (first, second)
-        )
-        changed = field_changes(kind, before, after)
-        if changed or before is None:
-            found.append(EntityDifference(kind, entity_id, before, after, changed))
+        table = STORED_TABLES[kind]
+        entries = [projections.index.newest(table, entity_id, at) for at in (first, second)]
+        before, after = (None if entry is None else parsed(kind, entry[1]) for entry in entries)
+        there = [entry for entry in entries if entry is not None]
+        is_erased = any(isinstance(payload, Tombstone) for _, payload in there)
+        changed = () if is_erased else field_changes(kind, before, after)
+        if changed or before is None or is_erased:
+            erasures = dict.fromkeys(mark for at, _ in there for mark in marks.of(at))
+            difference = EntityDifference(kind, entity_id, before, after, changed, (*erasures,))
+            found.append(difference)
     found.sort(key=lambda entity: (ENTITY_KIND_NAMES.index(entity.kind), entity.id))
     return ShownList(found)
 
@@ -116,8 +127,3 @@ def lineage_difference(
         tuple(e for e in after.edges if (e.source, e.target, e.event.type) not in known_edges),
         tuple(changed),
     )
-
-
-def _message(projections: Projections, kind: str, entity_id: int, position: int) -> Any:
-    found = projections.index.newest(STORED_TABLES[kind], entity_id, position)
-    return None if found is None else parsed(kind, found[1])

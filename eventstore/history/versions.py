@@ -8,7 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from eventstore.errors import NotFoundError
-from eventstore.history.fields import FieldChange, check_kind, field_changes, parsed
+from eventstore.history.erased import content_of
+from eventstore.history.fields import FieldChange, check_kind, field_changes
+from eventstore.history.marks import ErasedBy, marks_of
 from eventstore.log import Log, Record
 from eventstore.log.commit import records_of
 from eventstore.log.kinds import CONTEXT
@@ -30,8 +32,12 @@ _LINKS_OF_CONTEXT = (
 class Version(ShownInNotebooks):
     """One record of an entity: what it said from `position` on, who put it, and why.
 
-    `recorded_at` is in UTC, `previous` the position of the version before. `message` is None when
-    the content was erased. `changes` are against the version before, or against nothing.
+    `recorded_at` is in UTC, `previous` the position of the version before. `changes` are against
+    the version before, or against nothing, where there is none or it is erased.
+
+    `erasures` tells what was erased of it, and by whom. `message` is None where all of its content
+    was, and what is left where it was redacted. `replaces` is the position of the redacted version
+    that this one, a repetition without changes, took the place of.
     """
 
     kind: str
@@ -45,6 +51,8 @@ class Version(ShownInNotebooks):
     previous: int | None
     message: Any
     changes: tuple[FieldChange, ...]
+    erasures: tuple[ErasedBy, ...] = ()
+    replaces: int | None = None
 
     @property
     def is_first(self) -> bool:
@@ -65,7 +73,7 @@ def history(log: Log, snapshot: Snapshot, kind: str, entity_id: int) -> list[Ver
         positions = _positions_of_link(log, snapshot.position, kind, entity_id)
     if not positions:
         raise NotFoundError(f"no {kind.replace('_', ' ')} has id {entity_id}")
-    return _versions(records_at(log, positions))
+    return _versions(log, snapshot, records_at(log, positions))
 
 
 def context_history(log: Log, snapshot: Snapshot, context_id: int) -> list[Version]:
@@ -81,7 +89,7 @@ def context_history(log: Log, snapshot: Snapshot, context_id: int) -> list[Versi
         for table in _LINKS_OF_CONTEXT
         for position, _ in snapshot.entries(table, context_id)
     ]
-    return _versions(records_at(log, sorted({*own, *links})))
+    return _versions(log, snapshot, records_at(log, sorted({*own, *links})))
 
 
 def records_at(log: Log, positions: Iterable[int]) -> list[Record]:
@@ -106,12 +114,14 @@ def _positions_of_link(log: Log, upto: int, kind: str, entity_id: int) -> list[i
     return found
 
 
-def _versions(records: list[Record]) -> list[Version]:
+def _versions(log: Log, snapshot: Snapshot, records: list[Record]) -> list[Version]:
     messages: dict[tuple[str, int], Any] = {}
-    versions = ShownList[Version]()
+    versions, marks = ShownList[Version](), marks_of(log, snapshot.index)
     for record in records:
         key = (record.kind, record.entity_id)
-        message = parsed(record.kind, record.payload)
+        erasures, replaces = marks.of(record.position), marks.replaced_at(record.position)
+        message = content_of(snapshot.index, record)
+        repeats = replaces is not None or message is None
         versions.append(
             Version(
                 record.kind,
@@ -124,8 +134,11 @@ def _versions(records: list[Record]) -> list[Version]:
                 record.request_id,
                 record.previous,
                 message,
-                field_changes(record.kind, messages.get(key), message),
+                () if repeats else field_changes(record.kind, messages.get(key), message),
+                erasures,
+                replaces,
             )
         )
-        messages[key] = message
+        if replaces is None:
+            messages[key] = message
     return versions

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from eventstore.history import CommitChanges, EntityDifference, LineageDifference, Version
 from eventstore.history.changes import EntityChange
+from eventstore.history.marks import ErasedBy, erased_words
 from eventstore.lineage import Comparison, Graph, Run
 from eventstore.log import VerifyReport
 from eventstore.notebook.html import (
@@ -109,8 +110,15 @@ def _leading_to(subject: Key, edges: set[tuple[Key, Key]]) -> set[tuple[Key, Key
     return found
 
 
-def _changes(changed: Sequence[Any]) -> Html:
+def _changes(changed: Sequence[Any], erasures: Sequence[ErasedBy] = ()) -> Html:
     shown = [
+        soft(
+            f"{erased_words(mark)} erased by erasure {mark.number} ({mark.basis}), "
+            f"{mark.actor or 'somebody unnamed'}"
+        )
+        for mark in erasures
+    ]
+    shown += [
         joined(
             [soft(f"{found.field}:"), change(shown_struct(found.before), shown_struct(found.after))]
         )
@@ -130,7 +138,7 @@ def _versions(versions: Sequence[Version]) -> Html:
             version.reason,
             version.request_id,
             version.position,
-            soft("content erased") if version.message is None else _changes(version.changes),
+            _changes(version.changes, version.erasures),
         ]
         for version in versions[:ROWS_MAX]
     ]
@@ -138,13 +146,19 @@ def _versions(versions: Sequence[Version]) -> Html:
     return block(_full(columns, rows, len(versions), "versions"))
 
 
+def _word(difference: EntityDifference) -> str:
+    if difference.is_new:
+        return "new"
+    return "changed" if difference.fields else "erased"
+
+
 def _differences(differences: Sequence[EntityDifference]) -> Html:
     rows = [
         [
             unbroken(f"{difference.kind} {difference.id}"),
             _name(difference.after),
-            "new" if difference.is_new else "changed",
-            _changes(difference.fields),
+            _word(difference),
+            _changes(difference.fields, difference.erasures),
         ]
         for difference in differences[:ROWS_MAX]
     ]
@@ -158,7 +172,7 @@ def _entity_changes(changes: Sequence[EntityChange]) -> Html:
             _name(entity.message),
             entity.position,
             "new" if entity.is_new else "changed",
-            _changes(entity.fields),
+            _changes(entity.fields, entity.erasures),
         ]
         for entity in changes[:ROWS_MAX]
     ]

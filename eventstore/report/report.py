@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from eventstore.errors import FailedPreconditionError, InvalidArgumentError
 from eventstore.history import FieldChange, Version, history
 from eventstore.history.fields import field_changes, plain_fields
+from eventstore.history.marks import erased_words
 from eventstore.lineage import Graph, GraphNode
 from eventstore.lineage.graph import edge_of, graph_of
 from eventstore.lineage.walks import node_kind, require_node
@@ -148,7 +149,9 @@ def report_html(
         fields=plain_fields(kind, message),
         versions=versions,
         later_versions=later,
-        since_then=field_changes(kind, message, later[-1].message) if later else (),
+        since_then=field_changes(kind, message, later[-1].message)
+        if later and later[-1].message is not None
+        else (),
         contexts=list(nodes_by_id(snapshot, CONTEXT, _context_ids(snapshot, kind, node_id))),
         lineage=[
             LineageEntry(node, found[0], found[-1], node.key in chosen.origins)
@@ -261,6 +264,7 @@ def _template() -> Any:
     )
     environment.filters["counted"] = counted
     environment.filters["are"] = are
+    environment.filters["erased"] = erased_words
     # What is left out here is said below, where the whole name is shown.
     environment.filters["heading"] = lambda text: (
         text if len(text) <= _HEADING_MAX else f"{text[:_HEADING_MAX]}…"

@@ -14,10 +14,10 @@ from eventstore.projections.index_tables import EVENTS_OF, TABLES_OF
 from eventstore.projections.lineage import INPUTS
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.retention.clock import trusted_now
-from eventstore.retention.erasures import erasures_as_of, in_effect
 from eventstore.retention.guards import Recorded, all_versions
 from eventstore.retention.precedence import ChosenVersion, refusals
 from eventstore.retention.scopes import nodes_in_scope, scope_of
+from eventstore.store.erasures import erasures_as_of, in_effect
 from eventstore.store.snapshot import Snapshot
 from eventstore.times import Microseconds, moment_of
 

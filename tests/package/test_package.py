@@ -42,7 +42,7 @@ LAYERS = {
         *("answers", "errors", "late_logger", "proto", "log", "long_work", "wording"),
     },
     "store": {"errors", "proto", "log", "projections", "times", "wording"},
-    "sql": {"errors", "proto", "log", "projections", "wording"},
+    "sql": {"errors", "proto", "log", "projections", "store", "wording"},
     "lineage": {
         *("errors", "proto", "log", "projections", "store", "shown_text"),
         *("plain_values", "repr_html"),
@@ -53,7 +53,7 @@ LAYERS = {
     },
     "retention": {
         *("answers", "errors", "proto", "log", "projections", "store", "history", "times"),
-        *("long_work", "wording"),
+        *("late_logger", "long_work", "wording"),
     },
     "audit": {"errors", "log", "projections", "plain_json", "times", "wording"},
     "report": {

@@ -1,0 +1,123 @@
+"""What was erased of a record: by which erasure, who asked for it, when, and on which basis."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from operator import attrgetter
+from typing import Final
+from weakref import WeakKeyDictionary
+
+from eventstore.log import Log
+from eventstore.projections.point_index import PointIndex
+from eventstore.proto import retention_pb2 as retention
+from eventstore.store.erasures import StoredErasure, erasures_as_of, in_effect
+from eventstore.times import moment_of
+
+_FIRST: Final = attrgetter("first_position")
+
+
+@dataclass(frozen=True, slots=True)
+class ErasedBy:
+    """What an erasure took of a record: its `content`, or of that what is `redacted`, and `who`.
+
+    `number` is the erasure's, `position` that of the record which asked for it, `actor` who did,
+    and `requested_at` when, in UTC. `basis` and `ticket` are the codes that were given.
+    `replaced_by` is the position of the record with what is left of redacted content.
+    """
+
+    number: int
+    position: int
+    requested_at: datetime
+    actor: str | None
+    basis: str
+    ticket: str
+    content: bool
+    who: bool
+    redacted: tuple[str, ...]
+    replaced_by: int | None
+
+
+def erased_words(mark: ErasedBy) -> str:
+    """What it took: `content`, `owner and who`."""
+    content = [", ".join(mark.redacted) or "content"] if mark.content else []
+    return " and ".join([*content, *(["who"] if mark.who else [])])
+
+
+class Marks:
+    """The erasures of a store, by the records that they are about."""
+
+    def __init__(self, log: Log, erasures: Iterable[StoredErasure]) -> None:
+        self._erasures = [
+            _Erasure(log, erasure, sorted(erasure.message.ranges, key=_FIRST))
+            for erasure in erasures
+        ]
+
+    def of(self, position: int) -> tuple[ErasedBy, ...]:
+        """What was erased of a record, the first erasure first."""
+        found = (erasure.mark(position) for erasure in self._erasures)
+        return tuple(mark for mark in found if mark is not None)
+
+    def replaced_at(self, position: int) -> int | None:
+        """Where the erased record is that the one at a position took the place of."""
+        return self._replaced.get(position)
+
+    @cached_property
+    def _replaced(self) -> dict[int, int]:
+        return {
+            planned.replaced_by: planned.first_position
+            for erasure in self._erasures
+            for planned in erasure.ranges
+            if planned.replaced_by
+        }
+
+
+class _Erasure:
+    def __init__(
+        self, log: Log, stored: StoredErasure, ranges: list[retention.ErasedRange]
+    ) -> None:
+        self._log = log
+        self._stored = stored
+        self.ranges = ranges
+        self._firsts = [planned.first_position for planned in ranges]
+
+    def mark(self, position: int) -> ErasedBy | None:
+        before = bisect_right(self._firsts, position) - 1
+        if before < 0 or position > self.ranges[before].last_position:
+            return None
+        planned, (requested_at, actor) = self.ranges[before], self._asked
+        return ErasedBy(
+            self._stored.number,
+            self._stored.requested_at or self._stored.position,
+            requested_at,
+            actor,
+            self._stored.message.basis,
+            self._stored.message.ticket,
+            planned.content,
+            planned.who,
+            tuple(planned.redacted_properties),
+            planned.replaced_by or None,
+        )
+
+    @cached_property
+    def _asked(self) -> tuple[datetime, str | None]:
+        position = self._stored.requested_at or self._stored.position
+        (batch,) = self._log.scan(position - 1, position, ["actor"])
+        return moment_of(self._log.recorded_at(position)), batch["actor"][0].as_py()
+
+
+_KNOWN: WeakKeyDictionary[PointIndex, tuple[int, Marks]] = WeakKeyDictionary()
+"""By index, the newest record of an erasure that was known, and the marks by then."""
+
+
+def marks_of(log: Log, index: PointIndex) -> Marks:
+    """The marks of all erasures that are known by now."""
+    newest = index.erasures.position
+    known = _KNOWN.get(index)
+    if known is None or known[0] != newest:
+        made = Marks(log, in_effect(erasures_as_of(index, index.position)))
+        known = _KNOWN[index] = newest, made
+    return known[1]
