@@ -9,7 +9,6 @@ from msgspec import UNSET, UnsetType
 
 from eventstore.answers import ErasedByAnswer, FieldAnswer
 from eventstore.cli.results import Grid, Lines, Output
-from eventstore.history.marks import erased_words
 from eventstore.plain_json import moment_of_milliseconds
 from eventstore.plain_values import shown_struct
 
@@ -73,7 +72,7 @@ def shown_fields(
 def shown_erasures(erasures: Iterable[ErasedBy], output: Output) -> tuple[str, ...]:
     """A line per erasure: what it took, who asked, when, and on which basis."""
     return tuple(
-        f"{erased_words(mark)} erased by erasure {mark.number}: {mark.basis}"
+        f"{mark.what} erased by erasure {mark.number}: {mark.basis}"
         f"{f', {mark.ticket}' if mark.ticket else ''}, {mark.actor or 'somebody unnamed'}, "
         f"{output.moment(mark.requested_at)}"
         for mark in erasures

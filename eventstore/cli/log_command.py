@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice, starmap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from msgspec.structs import replace
@@ -24,11 +25,13 @@ from eventstore.cli.moments import EXAMPLES, Moment
 from eventstore.cli.results import Grid, Output, note
 from eventstore.cli.stores import opened_store, positions_between, windows
 from eventstore.errors import InvalidArgumentError
-from eventstore.history.marks import ErasedBy, marks_of
 from eventstore.log import Log, Record
 from eventstore.log.commit import records_of
 from eventstore.log.record import ENTITY_KIND_NAMES, KIND_NAMES
 from eventstore.times import moment_of
+
+if TYPE_CHECKING:
+    from eventstore.history import ErasedBy
 
 _COLUMNS = ("position", "commit", "recorded_at", "what", "actor")
 _FIELDS = (
@@ -96,6 +99,8 @@ def log_command(
                 yield record
 
         records = shown()
+        from eventstore.history.marks import marks_of
+
         index = store._source.snapshot().index
 
         def marked() -> Iterator[tuple[Record, Sequence[ErasedBy]]]:

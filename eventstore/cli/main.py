@@ -38,6 +38,7 @@ _COMMANDS = {
     "cosign": "eventstore.cli.cosign_command:cosign_command",
     "demo": "eventstore.cli.demo_command:demo_command",
     "diff": "eventstore.cli.diff_command:diff_command",
+    "erase": "eventstore.cli.erase_command:erase_command",
     "export": "eventstore.cli.export_command:export_command",
     "files": "eventstore.cli.files_command:files_command",
     "get": "eventstore.cli.get_command:get_command",

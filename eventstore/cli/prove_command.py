@@ -15,13 +15,13 @@ from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output, Paragraph, note
 from eventstore.cli.stores import opened_store
 from eventstore.cli.trust import checkpoint_of, cosigned_words, trust_of, trust_options
-from eventstore.history.marks import ErasedBy, erased_words, marks_of
 from eventstore.plain_values import shown_struct
 from eventstore.times import moment_of
 from eventstore.wording import counted
 
 if TYPE_CHECKING:
     from eventstore.audit.checkpoint import Trust
+    from eventstore.history import ErasedBy
     from eventstore.log import Record
 
 
@@ -77,11 +77,13 @@ def prove_command(
         else:
             assert position is not None
             proof = store.prove(position, checkpoint, progress).to_text()
+            from eventstore.history.marks import marks_of
+
             erasures = marks_of(store.log, store._source.snapshot().index).of(position)
     output.text_or(proof, ProofAnswer(proof))
     for mark in erasures:
         note(
-            f"Erased of this record, by erasure {mark.number}: {erased_words(mark)}. The record of "
+            f"Erased of this record, by erasure {mark.number}: {mark.what}. The record of "
             f"that erasure, at position {mark.position}, is proved likewise."
         )
 

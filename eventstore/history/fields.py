@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from google.protobuf.message import Message
+
 from eventstore.errors import InvalidArgumentError
 from eventstore.lineage.comparison import plain_value
 from eventstore.log.kinds import ENTITY_KINDS, KINDS
@@ -68,7 +70,12 @@ def plain_fields(kind: str, message: Any) -> dict[str, Any]:
         elif field.message_type is not None:
             from google.protobuf import json_format
 
-            values[field.name] = json_format.MessageToDict(value)
+            # Only rules, holds and erasures have lists of messages.
+            values[field.name] = (
+                json_format.MessageToDict(value)
+                if isinstance(value, Message)
+                else [json_format.MessageToDict(item) for item in value]
+            )
         else:
             values[field.name] = value
     return values

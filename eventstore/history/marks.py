@@ -40,11 +40,11 @@ class ErasedBy:
     redacted: tuple[str, ...]
     replaced_by: int | None
 
-
-def erased_words(mark: ErasedBy) -> str:
-    """What it took: `content`, `owner and who`."""
-    content = [", ".join(mark.redacted) or "content"] if mark.content else []
-    return " and ".join([*content, *(["who"] if mark.who else [])])
+    @property
+    def what(self) -> str:
+        """What it took, in words: `content`, `owner and who`."""
+        content = [", ".join(self.redacted) or "content"] if self.content else []
+        return " and ".join([*content, *(["who"] if self.who else [])])
 
 
 class Marks:

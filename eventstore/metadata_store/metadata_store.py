@@ -17,6 +17,7 @@ from eventstore.log import Commit, Log, Position
 from eventstore.log.os_errors import named_path
 from eventstore.metadata_store.audit_methods import AuditMethods
 from eventstore.metadata_store.calls import MAX_NUM_RESULT
+from eventstore.metadata_store.erasure_methods import ErasureMethods
 from eventstore.metadata_store.file_methods import FileMethods
 from eventstore.metadata_store.history_methods import HistoryMethods
 from eventstore.metadata_store.lineage_methods import LineageMethods
@@ -69,6 +70,7 @@ def __getattr__(name: str) -> Any:
 class MetadataStore(
     RecordingMethods,
     AuditMethods,
+    ErasureMethods,
     FileMethods,
     HistoryMethods,
     LineageMethods,

@@ -140,6 +140,10 @@ def _engine(
         engine = Engine(log, projections, default)
         if not read_only:
             engine.ensure_system_types()
+            if projections.index.erasures.pending:
+                from eventstore.retention.erasing import complete_at_opening
+
+                complete_at_opening(engine)
         # By now the engine has to close them.
         opened.pop_all()
     return engine

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from eventstore.history import CommitChanges, EntityDifference, LineageDifference, Version
 from eventstore.history.changes import EntityChange
-from eventstore.history.marks import ErasedBy, erased_words
+from eventstore.history.marks import ErasedBy
 from eventstore.lineage import Comparison, Graph, Run
 from eventstore.log import VerifyReport
 from eventstore.notebook.html import (
@@ -113,7 +113,7 @@ def _leading_to(subject: Key, edges: set[tuple[Key, Key]]) -> set[tuple[Key, Key
 def _changes(changed: Sequence[Any], erasures: Sequence[ErasedBy] = ()) -> Html:
     shown = [
         soft(
-            f"{erased_words(mark)} erased by erasure {mark.number} ({mark.basis}), "
+            f"{mark.what} erased by erasure {mark.number} ({mark.basis}), "
             f"{mark.actor or 'somebody unnamed'}"
         )
         for mark in erasures

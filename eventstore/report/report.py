@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 from eventstore.errors import FailedPreconditionError, InvalidArgumentError
 from eventstore.history import FieldChange, Version, history
 from eventstore.history.fields import field_changes, plain_fields
-from eventstore.history.marks import erased_words
 from eventstore.lineage import Graph, GraphNode
 from eventstore.lineage.graph import edge_of, graph_of
 from eventstore.lineage.walks import node_kind, require_node
@@ -264,7 +263,6 @@ def _template() -> Any:
     )
     environment.filters["counted"] = counted
     environment.filters["are"] = are
-    environment.filters["erased"] = erased_words
     # What is left out here is said below, where the whole name is shown.
     environment.filters["heading"] = lambda text: (
         text if len(text) <= _HEADING_MAX else f"{text[:_HEADING_MAX]}…"

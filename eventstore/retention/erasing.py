@@ -1,18 +1,34 @@
-"""Records an erasure."""
+"""Records an erasure, and completes it: destroys what it erases in every file of the store."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from eventstore.log import Log
+from eventstore.errors import FailedPreconditionError, NotFoundError, StatusError
+from eventstore.late_logger import late_logger
+from eventstore.log import Log, Progress
+from eventstore.log.erased import Erased
 from eventstore.log.kinds import ERASURE
-from eventstore.projections.index_tables import TABLES_OF
+from eventstore.long_work import long_work
+from eventstore.projections.index_tables import RETENTION_TABLES, TABLES_OF
 from eventstore.proto import retention_pb2 as retention
+from eventstore.retention.approval import refuse_same_person
+from eventstore.retention.checking import versions_at
 from eventstore.retention.planning import Plan, Wanted, chosen_versions, plan
-from eventstore.retention.precedence import refuse
+from eventstore.retention.precedence import approval_demanded, refuse
 from eventstore.store.engine import Engine
+from eventstore.store.erasures import StoredErasure, erased_by, erasure_as_of, erasures_as_of
 from eventstore.store.snapshot import Snapshot
 from eventstore.store.transaction import Transaction
+
+if TYPE_CHECKING:
+    from eventstore.log import RewrittenFile
+
+if TYPE_CHECKING:
+    from eventstore.log.log import RewrittenFile
+
+_LOGGER = late_logger("eventstore.retention")
 
 Choice = Callable[[Snapshot], Plan]
 """Plans an erasure on the state that it is recorded on."""
@@ -33,26 +49,160 @@ def plan_of(
 def request_erasure(engine: Engine, choose: Choice) -> tuple[int | None, Plan]:
     """Record an erasure, which is in effect then; its number and plan.
 
-    The number is None where nothing is left to erase. Raises FailedPreconditionError when anything
-    outranks it.
+    Where a rule demands a second person it is proposed, and nothing is erased. The number is None
+    where nothing is left to erase. Raises FailedPreconditionError when anything outranks it.
     """
 
     def put(transaction: Transaction, _: None) -> tuple[int | None, Plan]:
         made = choose(transaction)
         refuse(made.refused)
-        return (append_erasure(transaction, made) if made.ranges else None), made
+        if not made.ranges:
+            return None, made
+        if approval_demanded(transaction, made.versions) is None:
+            return _append(transaction, made, None), made
+        (number,) = transaction.next_ids(ERASURE.sequence)
+        transaction.write(ERASURE, made.erasure(number, retention.Erasure.PROPOSED, None))
+        return number, made
 
     answer: tuple[int | None, Plan] = engine.put(put, None)
     return answer
 
 
-def append_erasure(transaction: Transaction, made: Plan) -> int:
+def approve_erasure(engine: Engine, number: int) -> Plan:
+    """Record a proposed erasure of another actor, which is in effect then; its plan.
+
+    Raises NotFoundError for an unknown erasure, FailedPreconditionError for one that is not
+    proposed, for whoever proposed it, and when anything outranks it by now.
+    """
+
+    def put(transaction: Transaction, _: None) -> Plan:
+        proposed = _proposed(transaction, number)
+        refuse_same_person(engine, proposed.position, f"erasure {number}")
+        ranges = proposed.message.ranges
+        redacted = (tuple(r.redacted_properties) for r in ranges if r.redacted_properties)
+        wanted = Wanted(
+            basis=proposed.message.basis,
+            ticket=proposed.message.ticket,
+            content=any(planned.content for planned in ranges),
+            who=any(planned.who for planned in ranges),
+            redact=next(redacted, ()),
+            rule_position=proposed.message.rule_position,
+        )
+        versions = [*versions_at(engine.log, proposed.erased)]
+        made = plan(engine.log, transaction, versions, wanted)
+        refuse(made.refused)
+        if not made.ranges:
+            raise FailedPreconditionError(
+                f"nothing of erasure {number} is left to erase: withdraw it"
+            )
+        _append(transaction, made, proposed)
+        return made
+
+    answer: Plan = engine.put(put, None)
+    return answer
+
+
+def withdraw_erasure(engine: Engine, number: int) -> None:
+    """Record that a proposed erasure will not be; raises as `approve_erasure`, but for anybody."""
+
+    def put(transaction: Transaction, _: None) -> None:
+        proposed = _proposed(transaction, number)
+        message = retention.Erasure()
+        message.CopyFrom(proposed.message)
+        message.stage = retention.Erasure.WITHDRAWN
+        before = transaction.newest(RETENTION_TABLES[ERASURE], number)
+        transaction.write(ERASURE, message, previous=before)
+
+    engine.put(put, None)
+
+
+def _proposed(transaction: Transaction, number: int) -> StoredErasure:
+    known = erasure_as_of(transaction.index, number, transaction.position)
+    if known is None:
+        raise NotFoundError(f"there is no erasure {number}")
+    if known.message.stage != retention.Erasure.PROPOSED:
+        stage = retention.Erasure.Stage.Name(known.message.stage).lower()
+        raise FailedPreconditionError(
+            f"erasure {number} is {stage}: only a proposed one can be approved or withdrawn"
+        )
+    return known
+
+
+def _append(transaction: Transaction, made: Plan, proposed: StoredErasure | None) -> int:
     """Draft an erasure that is in effect, and after it the replacements; its number."""
-    (number,) = transaction.next_ids(ERASURE.sequence)
+    if proposed is None:
+        (number,) = transaction.next_ids(ERASURE.sequence)
+    else:
+        number = proposed.number
     first = transaction.position + len(transaction.drafts) + 2
-    transaction.write(ERASURE, made.erasure(number, retention.Erasure.REQUESTED, first))
+    before = transaction.newest(RETENTION_TABLES[ERASURE], number)
+    erasure = made.erasure(number, retention.Erasure.REQUESTED, first)
+    transaction.write(ERASURE, erasure, previous=before)
     for kind, message, base in made.replacements:
         transaction.rely_on(kind, message.id, base)
         before = transaction.newest(TABLES_OF[kind].stored, message.id)
         transaction.write(kind, message, previous=before)
     return number
+
+
+@long_work("Erasing")
+def complete(engine: Engine, progress: Progress | None = None) -> list[int]:
+    """Destroy what is erased and still in files; the numbers of the erasures completed.
+
+    May be interrupted at any moment, and called again. `progress` is called with (records done, in
+    all). Raises `eventstore.errors` classes, such as ResourceExhaustedError on a full disk.
+    """
+    pending = pending_erasures(engine)
+    if not pending:
+        return []
+    together = Erased()
+    for erasure in pending:
+        together = together.union(erasure.erased)
+    engine.log.destroy(together, progress)
+    engine.projections.scrub()
+    for erasure in pending:
+        # They are rewritten by now: this tells which they were.
+        files = engine.log.destroy(erasure.erased)
+        engine.put(_completed, (erasure.number, files), is_of_request=False)
+    return [erasure.number for erasure in pending]
+
+
+def complete_at_opening(engine: Engine) -> None:
+    """What `complete` does; what keeps it from that, such as a full disk, forbids no opening."""
+    try:
+        complete(engine)
+    except StatusError as error:
+        _LOGGER.warning(
+            "what was erased may still be in files of %s: %s; run `eventstore erase --unfinished`",
+            engine.log.name,
+            error,
+        )
+
+
+def pending_erasures(engine: Engine) -> list[StoredErasure]:
+    """The erasures that are in effect, and not complete."""
+    snapshot = engine.snapshot()
+    if not snapshot.index.erasures.pending:
+        return []
+    return [e for e in erasures_as_of(snapshot.index, snapshot.position) if e.is_pending]
+
+
+def _completed(transaction: Transaction, done: tuple[int, Sequence[RewrittenFile]]) -> None:
+    number, files = done
+    known = erasure_as_of(transaction.index, number, transaction.position)
+    if known is None or not known.is_pending:
+        # Another process was faster.
+        return
+    erased = erased_by(known.message.ranges)
+    message = retention.Erasure()
+    message.CopyFrom(known.message)
+    message.stage = retention.Erasure.COMPLETED
+    message.contents_erased, message.whos_erased = len(erased.content), len(erased.who)
+    for file in files:
+        message.files.add(
+            segment=file.segment,
+            old_sha256=bytes.fromhex(file.old_sha256),
+            new_sha256=bytes.fromhex(file.new_sha256),
+        )
+    before = transaction.newest(RETENTION_TABLES[ERASURE], number)
+    transaction.write(ERASURE, message, previous=before)

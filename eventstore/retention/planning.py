@@ -18,9 +18,9 @@ from eventstore.log.readable import read_message
 from eventstore.projections.index_tables import STORED_TABLES, TABLES_OF
 from eventstore.proto import retention_pb2 as retention
 from eventstore.retention.codes import check_code
-from eventstore.retention.erasures import StoredErasure, erasures_as_of, in_effect
 from eventstore.retention.precedence import ChosenVersion, refusals
 from eventstore.retention.redaction import redacted, without_what_others_bear
+from eventstore.store.erasures import StoredErasure, erasures_as_of, in_effect
 from eventstore.store.snapshot import Snapshot
 
 _END_COLUMNS: Final = {
@@ -187,16 +187,17 @@ def _links(
     """By link the position of its record, and the nodes that it links."""
     found: dict[tuple[str, int], tuple[list[int], _Ends]] = {}
     for batch in log.scan(0, upto, ["position", "kind", "entity_id", *_END_COLUMNS]):
-        columns = {name: batch[name].to_pylist() for name in batch.schema.names}
-        for row, entity in enumerate(zip(columns["kind"], columns["entity_id"], strict=True)):
+        entities = zip(batch["kind"].to_pylist(), batch["entity_id"].to_pylist(), strict=True)
+        for number, entity in enumerate(entities):
             if entity in links:
-                ends = tuple(
-                    (kind, columns[name][row])
-                    for name, kind in _END_COLUMNS.items()
-                    if columns[name][row] is not None
-                )
-                found[entity] = [columns["position"][row]], ends
+                (row,) = batch.slice(number, 1).to_pylist()
+                found[entity] = [row["position"]], _ends_of(row)
     return found
+
+
+def _ends_of(row: Mapping[str, Any]) -> _Ends:
+    ids = ((kind, row[name]) for name, kind in _END_COLUMNS.items())
+    return tuple((kind, node_id) for kind, node_id in ids if node_id is not None)
 
 
 def plan(log: Log, snapshot: Snapshot, versions: Sequence[ChosenVersion], wanted: Wanted) -> Plan:
@@ -245,6 +246,7 @@ def _redactions(
     snapshot: Snapshot, versions: Sequence[ChosenVersion], names: tuple[str, ...], before: Erased
 ) -> tuple[dict[int, tuple[tuple[str, ...], int]], list[Replacement]]:
     """By position what is redacted and the number of the replacement, and all replacements."""
+    done = _redacted_since(snapshot, names)
     by_entity: dict[tuple[str, int], list[int]] = defaultdict(list)
     for version in versions:
         by_entity[version.kind, version.id].append(version.position)
@@ -261,7 +263,10 @@ def _redactions(
                 continue
             found = snapshot.index.newest(stored, entity_id, position)
             assert found is not None
-            left = redacted(kind, read_message(kind.message, found[1]), names)
+            message = read_message(kind.message, found[1])
+            left = redacted(kind, message, names)
+            if left is None and position in done:
+                left = message
             if left is not None:
                 replaced[position] = (names, len(replacements))
                 left = without_what_others_bear(snapshot, kind, left)
@@ -278,6 +283,22 @@ def _redactions(
             message = read_message(kind.message, newest[1])
             replacements.append(Replacement(kind, message, newest))
     return replaced, replacements
+
+
+def _redacted_since(snapshot: Snapshot, names: tuple[str, ...]) -> Spans:
+    """The versions that lost just these properties after the snapshot.
+
+    There are some where a redaction is planned again, since its request was sent again.
+    """
+    if snapshot.position == snapshot.index.position:
+        return Spans()
+    return Spans.of(
+        (planned.first_position, planned.last_position)
+        for erasure in in_effect(erasures_as_of(snapshot.index, snapshot.index.position))
+        if erasure.requested_at is not None and erasure.requested_at > snapshot.position
+        for planned in erasure.message.ranges
+        if tuple(planned.redacted_properties) == names
+    )
 
 
 def _require_redacted(

@@ -20,6 +20,9 @@ from eventstore.wording import did_you_mean
 LOG_RECORDS: Final = "records of the log"
 """What the view of the records reads; a name that no query may use."""
 
+STORED_ERASURES: Final = "erasures of the log"
+"""Likewise, what the view of the erasures reads."""
+
 _STATEMENTS: Final = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 _EXPLAIN: Final = re.compile(
     r"\s*EXPLAIN(\s+ANALYZE\b|\s*\(\s*(ANALYZE|FORMAT)\b[^()]*\)|\b)", re.IGNORECASE
@@ -128,7 +131,7 @@ def _views_named(parsed: Any, views: Collection[str]) -> frozenset[str]:
             raise _refused(f"the function {part['function_name']}", views)
         shadows.update(str(name).lower() for name in _named_queries(part))
     for name in shadows:
-        if _CATALOG_NAME.match(name) or name == LOG_RECORDS:
+        if _CATALOG_NAME.match(name) or name in (LOG_RECORDS, STORED_ERASURES):
             raise _refused(f"a common table of the name {name!r}", views)
     for name in sorted(tables - shadows - set(views)):
         raise _refused(f"the table {name!r}", views, did_you_mean(name, views))

@@ -27,7 +27,8 @@ from eventstore.projections import Projections
 from eventstore.projections.table_changes import NODE_TABLES
 from eventstore.projections.tables_file import as_duckdb_error, is_damage, memory_limit_bytes
 from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.sql.check import LOG_RECORDS, checked_query
+from eventstore.sql.check import LOG_RECORDS, STORED_ERASURES, checked_query
+from eventstore.sql.erasures import erasure_rows
 from eventstore.sql.sizes import Parameters
 from eventstore.wording import did_you_mean
 
@@ -74,6 +75,7 @@ SELECT
     n.update_time AS last_update_time_since_epoch,
     {created_at} AS created_at,
     {updated_at} AS updated_at,
+    n.erased_by,
     n.valid_from AS position,
     CASE WHEN n.valid_to <= {upto} THEN n.valid_to END AS next_position
 FROM {base}.{table} AS n
@@ -129,6 +131,7 @@ SELECT
     any_value(reason) AS reason, any_value(request_id) AS request_id
 FROM records GROUP BY "commit"
 """
+_ERASURES: Final = f'FROM "{STORED_ERASURES}"'
 _RECORDS: Final = f'SELECT * FROM "{LOG_RECORDS}" WHERE position <= {{upto}}'
 
 
@@ -161,6 +164,7 @@ def view_definitions(base: str, upto: int) -> dict[str, str]:
     views["links"] = _LINKS.format(base=base, upto=upto)
     views["records"] = _RECORDS.format(upto=upto)
     views["commits"] = _COMMITS
+    views["erasures"] = _ERASURES
     return views
 
 
@@ -189,7 +193,7 @@ def run_sql(
     for _ in range(_TRIES_MAX):
         with contextlib.suppress(_RewrittenError):
             return projections.opened_tables().asked(
-                lambda cursor: _answer(cursor, log, query, parameters, position),
+                lambda cursor: _answer(cursor, log, projections, query, parameters, position),
                 position,
                 seconds,
                 may_be_left=True,
@@ -200,6 +204,7 @@ def run_sql(
 def _answer(
     cursor: duckdb.DuckDBPyConnection,
     log: Log,
+    projections: Projections,
     query: str,
     parameters: Parameters,
     position: Position,
@@ -216,6 +221,10 @@ def _answer(
         cursor.register(LOG_RECORDS, records)
     else:
         del views["commits"], views["records"]
+    if "erasures" in checked.views:
+        cursor.register(STORED_ERASURES, erasure_rows(log, projections.index, position))
+    else:
+        del views["erasures"]
     for name, definition in views.items():
         cursor.execute(f"CREATE TEMP VIEW {name} AS {definition}")
     # The tables have names of views, and others: none of them may be found.

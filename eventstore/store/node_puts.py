@@ -20,6 +20,7 @@ from eventstore.errors import (
 from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind, NodeType
 from eventstore.log.readable import read_message
 from eventstore.log.record import Draft
+from eventstore.projections.erased_nodes import ERASED_BY, Tombstone
 from eventstore.projections.index_entries import new_node_adder
 from eventstore.projections.index_look_ups import lacking
 from eventstore.projections.index_tables import TABLES_OF, name_key
@@ -239,6 +240,12 @@ def _update(
             f"no {kind.name} has id {given.id}: leave the id out to insert a new one"
         )
     stored: Node = read_message(kind.message, found[1])
+    if isinstance(found[1], Tombstone) and not transaction.is_repetition:
+        raise FailedPreconditionError(
+            f"{kind.name} {given.id} was erased by erasure "
+            f"{stored.custom_properties[ERASED_BY].int_value}: it takes no puts any more; put a "
+            "new one, without an id"
+        )
     if guard_update_time and (
         given.last_update_time_since_epoch != stored.last_update_time_since_epoch
     ):

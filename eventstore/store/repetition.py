@@ -26,8 +26,11 @@ def commit_of_request(log: Log, projections: Projections, request_id: str) -> Co
     entries = index.entries(REQUEST_IDS, hash64(request_id), index.position)
     if not entries:
         return None
-    # They all belong to one commit, unless hashes collide.
-    for commit in log.commits(entries[0][0] - 1, entries[-1][0]):
+    # They all belong to one commit, unless hashes collide. Of others of its records who put them
+    # may be erased.
+    for commit in log.commits(log.commit_end(entries[0][0] - 1)):
+        if commit.first_position > entries[-1][0]:
+            break
         if commit.who[2] == request_id:
             return commit
     return None
@@ -54,7 +57,7 @@ def acknowledged_again(
         response = put(transaction, request)
     except StatusError as error:
         raise _other_content(commit) from error
-    if not _is_same(transaction.drafts, commit.records):
+    if not _is_same(transaction, commit.records):
         raise _other_content(commit)
     return response
 
@@ -69,18 +72,26 @@ def _ids_before(commit: Commit) -> dict[str, int]:
     return last
 
 
-def _is_same(drafts: Sequence[Draft], records: Sequence[Record]) -> bool:
+def _is_same(transaction: Transaction, records: Sequence[Record]) -> bool:
+    drafts = transaction.drafts
     return len(drafts) == len(records) and all(
         (draft.kind, draft.entity_id, draft.type_id, draft.previous)
         == (record.kind, record.entity_id, record.type_id, record.previous)
-        and _says_the_same(draft, record)
+        and (_is_erased(transaction, record) or _says_the_same(draft, record))
         for draft, record in zip(drafts, records, strict=True)
     )
 
 
+def _is_erased(transaction: Transaction, record: Record) -> bool:
+    """Whether its content, or that of the version that it replaces, is no more to compare."""
+    if record.payload is None:
+        return True
+    # None for the first version of an entity, which is made from nothing.
+    return record.previous is not None and bool(transaction.index.erasures.span_of(record.previous))
+
+
 def _says_the_same(draft: Draft, record: Record) -> bool:
-    if record.payload is None or draft.payload == record.payload:
-        # Erased content leaves nothing to compare.
+    if draft.payload == record.payload:
         return True
     message = KINDS[record.kind].message
     put, stored = message.FromString(draft.payload), message.FromString(record.payload)

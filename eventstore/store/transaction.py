@@ -41,8 +41,12 @@ class Transaction(Snapshot):
         clock: Callable[[], Milliseconds] | None = None,
         last_ids: dict[str, int] | None = None,
     ) -> None:
-        """`clock` tells the time of the put; `last_ids` are the last ids taken, where known."""
+        """`clock` tells the time of the put.
+
+        `last_ids` are the last ids taken before it, of one that is run again.
+        """
         super().__init__(projections, position)
+        self.is_repetition = last_ids is not None
         self.now_ms = clock or now_in_milliseconds
         self.drafts: list[Draft] = []
         self.pending: PendingEntries = defaultdict(dict)

@@ -106,6 +106,12 @@ def test_example_of_help_runs(
         shutil.rmtree("my-store")
     elif given[0] == "key" and "--public" not in given:
         Path(given[2]).unlink()
+    elif given[0] == "erase":
+        assert run("hold", "release", "my-store", 1, "--ticket", "CASE-1").code == 0
+        if "--approve" in given:
+            for number in (1, 2, 3):
+                asked = ("--reason", "PRIV-214", "--actor", "ana", "--yes")
+                assert run("erase", "my-store", "artifact", number, *asked).code == 0
     elif given[0] == "backup":
         shutil.rmtree("my-store-2026-11-20")
     elif given[0] == "audit":

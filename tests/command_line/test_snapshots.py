@@ -19,6 +19,7 @@ from tests.conftest import PENGUIN_DATABASE
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 WIDTHS = (60, 80, 200, None)
 
+FOR_PRIVACY = ("--reason", "GDPR-17(1)(b)")
 BY_ANA = ("--key", "ana.pub")
 
 COMMANDS: dict[str, tuple[object, ...]] = {
@@ -46,6 +47,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "import": ("import", PENGUIN_DATABASE.name, "STORE"),
     "demo": ("demo", "STORE"),
     "rebuild": ("rebuild", "models"),
+    "erase": ("erase", "models", "artifact", 1, "--redact", "rows", "--who", *FOR_PRIVACY),
     "report": ("report", "models", "artifact", 1, "--no-verify", "--output", "FILE"),
     "export": ("export", "models", "FILE"),
     "key": ("key", "ana@example.com", "FILE"),

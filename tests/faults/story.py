@@ -25,9 +25,13 @@ from eventstore.metadata_store.opening import _engine
 from eventstore.projections.limits import LIMITS
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.faults.layer import REPOSITORY
+from tests.stored_bytes import files_with
 
 _DATABASE = REPOSITORY / "tests" / "data" / "mlmd-v10.db"
 _BULK = 40
+
+SUBJECT = "somebody.0123456789@example.com"
+"""What is erased: in no file any more once the store has been opened after that."""
 
 
 @dataclass
@@ -227,6 +231,22 @@ def _prepared_almost_a_block(path: Path) -> None:
             store.put_artifacts([mlmd.Artifact(type_id=made, name=f"b{number}")])
 
 
+def _prepared_to_erase(path: Path) -> None:
+    """What is to be erased is in a sealed segment, the active one, an index and tables."""
+    with small_runs():
+        _prepared_long(path)
+        with _configured(path) as store:
+            subject = store.get_artifact_by_type_and_name("Made", "b7")
+            for position in range(3):
+                subject.custom_properties["subject"].string_value = SUBJECT
+                subject.custom_properties["position"].int_value = position
+                with store.acting(actor=SUBJECT):
+                    store.put_artifacts([subject])
+                if position == 1:
+                    store.seal()
+                    _filtered(store)
+
+
 def _prepared_with_small_runs(path: Path) -> None:
     with small_runs():
         _prepared_long(path)
@@ -343,6 +363,23 @@ def _sign(life: Life) -> None:
         life.close(store)
 
 
+def _erase(life: Life) -> None:
+    with small_runs():
+        store = life.opened()
+        if store is None:
+            return
+
+        def erase() -> None:
+            subject = store.get_artifact_by_type_and_name("Made", "b7")
+            store.erase("artifact", subject.id, reason="GDPR-17", redact=["subject"], who=True)
+
+        life.attempt("a filter", lambda: _filtered(store))
+        life.attempt("erasing", erase)
+        life.put(store, 3)
+        life.attempt("a filter", lambda: _filtered(store))
+        life.close(store)
+
+
 def _import(life: Life) -> None:
     life.attempt("importing", lambda: import_mlmd_database(_DATABASE, life.path))
     store = life.opened()
@@ -370,6 +407,7 @@ CHAPTERS = (
     Chapter("query", _query, _prepared_long, (1, 2)),
     Chapter("rebuild", _rebuild, _prepared_with_small_runs, (1, 2)),
     Chapter("sign", _sign, _prepared_with_small_runs, (1, 2)),
+    Chapter("erase", _erase, _prepared_to_erase, (1, 2)),
     Chapter("import", _import),
     Chapter("pack", _pack, _prepared_long, (1, 2)),
 )
@@ -395,11 +433,30 @@ def aftermath(life: Life, acknowledged: set[int]) -> None:
         _hold(life, store, {*acknowledged, next_number}, by_tables=False)
         store.seal()
         _hold(life, store, {*acknowledged, next_number})
+        life.complaints += _erasing_left(store)
         store.close()
+        life.complaints += _said_of_subject(life, store)
         life.complaints += [f"verify at the end: {finding}" for finding in eventstore_verify(life)]
     except Exception as error:
         life.complaints.append(f"afterwards: {type(error).__name__}: {error}")
     life.complaints += [f"left behind: {path}" for path in leftovers(life.root)]
+
+
+def _erasing_left(store: eventstore.MetadataStore) -> list[str]:
+    erasures = store._engine.projections.index.erasures
+    found = [f"erasure {number} is not complete" for number in erasures.pending]
+    subject = store.get_artifact_by_type_and_name("Made", "b7")
+    if subject is None or "position" not in subject.custom_properties:
+        return found
+    if ("subject" in subject.custom_properties) == bool(erasures):
+        found.append(f"with erasures {erasures} the subject is answered as {subject}")
+    return found
+
+
+def _said_of_subject(life: Life, store: eventstore.MetadataStore) -> list[str]:
+    if not store._engine.projections.index.erasures:
+        return []
+    return [f"{name} has what was erased" for name in files_with(life.path, SUBJECT.encode())]
 
 
 def eventstore_verify(life: Life) -> list[str]:

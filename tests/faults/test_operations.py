@@ -17,6 +17,7 @@ _SHARES = {
     "query": 23,
     "rebuild": 101,
     "sign": 37,
+    "erase": 1301,
     "import": 163,
     "pack": 181,
 }

@@ -1,0 +1,201 @@
+"""`eventstore erase`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from eventstore.answers import ErasuresAnswer
+from eventstore.cli.commands import Kind, command, output_options_without
+from eventstore.cli.entities import spoken
+from eventstore.cli.paths import PathName
+from eventstore.cli.progress import progress_bar
+from eventstore.cli.results import Grid, Output, note
+from eventstore.cli.stores import opened_store
+from eventstore.log.record import KIND_NAMES
+from eventstore.metadata_store.metadata_store import MetadataStore
+from eventstore.metadata_store.opening import open_directory
+from eventstore.store.attribution import checked_attribution
+from eventstore.wording import counted, plural
+
+if TYPE_CHECKING:
+    from eventstore.answers import ErasureReport
+
+
+@command(
+    "erase",
+    examples=(
+        "eventstore erase my-store artifact 7 --reason 'GDPR-17(1)(b)'",
+        "eventstore erase my-store artifact 7 --reason 'GDPR-17(1)(b)' --yes",
+        "eventstore erase my-store artifact 7 8 --redact uri --who --reason PRIV-214 --yes",
+        "eventstore erase my-store event 12 --who --reason PRIV-214 --yes --json",
+        "eventstore erase my-store --approve 3 --actor ben",
+        "eventstore erase my-store --unfinished",
+    ),
+)
+@click.argument("directory", metavar="STORE", type=PathName())
+@click.argument("kind", metavar="[KIND]", type=Kind(KIND_NAMES), required=False)
+@click.argument("ids", metavar="[ID ...]", type=int, nargs=-1)
+@click.option("--reason", metavar="CODE", help="The code of the legal basis. It is kept for ever.")
+@click.option("--ticket", metavar="CODE", default="", help="A further code, kept for ever, too.")
+@click.option("--version", type=int, metavar="POSITION", help="Only the version put at a position.")
+@click.option(
+    "--redact",
+    multiple=True,
+    metavar="NAME",
+    help="Only this property, or name, uri or external_id. May be repeated.",
+)
+@click.option("--who", is_flag=True, help="Also actor, reason and request id of the versions.")
+@click.option("--keep-content", is_flag=True, help="With --who: that alone.")
+@click.option("--actor", help="Who asks; the user of the operating system without it.")
+@click.option("--yes", is_flag=True, help="Erase. Without it, the command says what it would do.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--approve", type=int, metavar="NUMBER", help="Erase what another one has proposed.")
+@click.option("--withdraw", type=int, metavar="NUMBER", help="End an erasure that is proposed.")
+@click.option("--unfinished", is_flag=True, help="Complete the erasures that were interrupted.")
+@output_options_without("full", "local")
+def erase_command(
+    directory: Path,
+    kind: str | None,
+    ids: tuple[int, ...],
+    reason: str | None,
+    ticket: str,
+    version: int | None,
+    redact: tuple[str, ...],
+    who: bool,
+    keep_content: bool,
+    actor: str | None,
+    yes: bool,
+    dry_run: bool,
+    approve: int | None,
+    withdraw: int | None,
+    unfinished: bool,
+    output: Output,
+) -> None:
+    """Erase what artifacts, executions or contexts say, for good; every proof stays valid.
+
+    Without --yes nothing is erased: the command lists the versions, the files that are to be
+    rewritten, what forbids it, and what lies outside of the store. What is erased is answered as
+    such, now and as of any moment. Of types and links only --who can be erased. KIND is as for
+    `eventstore history`.
+    """
+    output.check()
+    others = [unfinished, approve is not None, withdraw is not None]
+    if any(others):
+        if sum(others) > 1 or kind is not None or reason is not None:
+            raise click.UsageError("--approve, --withdraw and --unfinished go alone")
+        if unfinished:
+            _complete(directory, output)
+        else:
+            _decide(directory, approve, withdraw or 0, actor, output)
+        return
+    if kind is None or not ids or reason is None:
+        raise click.UsageError(
+            "say KIND, ID and --reason, or --approve, --withdraw or --unfinished"
+        )
+    if version is not None and len(ids) > 1:
+        raise click.UsageError("--version is of one ID")
+    if yes and dry_run:
+        raise click.UsageError("--yes and --dry-run exclude each other")
+    opened = _opened_to_erase(directory, actor) if yes else opened_store(directory)
+    with opened as store, progress_bar("Erasing") as progress:
+        report = store._erase(
+            [(kind, entity_id) for entity_id in ids],
+            version,
+            reason=reason,
+            ticket=ticket,
+            redact=redact,
+            content=not keep_content,
+            who=who,
+            dry_run=not yes,
+            progress=progress,
+        )
+    _show(report, output)
+    if report.stage == "planned":
+        note("Nothing was erased: say --yes." if not report.refused else "It would be refused.")
+    elif report.stage == "proposed":
+        note(f"It takes a second person: eventstore erase {directory} --approve {report.number}")
+
+
+@contextmanager
+def _opened_to_erase(directory: Path, actor: str | None) -> Iterator[MetadataStore]:
+    attribution = checked_attribution(actor, None, None)
+    engine = open_directory(directory, read_only=False, must_exist=True, attribution=attribution)
+    with MetadataStore._of(engine) as store:
+        yield store
+
+
+def _decide(
+    directory: Path, approved: int | None, withdrawn: int, actor: str | None, output: Output
+) -> None:
+    with _opened_to_erase(directory, actor) as store, progress_bar("Erasing") as progress:
+        if approved is None:
+            store.withdraw_erasure(withdrawn)
+        else:
+            report = store.approve_erasure(approved, progress)
+    if approved is None:
+        output.said(f"Erasure {withdrawn} is withdrawn", ErasuresAnswer([withdrawn]))
+    else:
+        _show(report, output)
+
+
+def _complete(directory: Path, output: Output) -> None:
+    with opened_store(directory) as store:
+        numbers = sorted(store._source.snapshot().index.erasures.pending)
+    if numbers:
+        with _opened_to_erase(directory, None) as store, progress_bar("Erasing") as progress:
+            # Opening has done so, unless it could not.
+            store.complete_erasures(progress)
+    done = f"{plural(len(numbers), 'erasure')} {', '.join(map(str, numbers))}"
+    said = f"Completed {done}" if numbers else "No erasure is unfinished"
+    output.said(said, ErasuresAnswer(numbers))
+
+
+def _show(report: ErasureReport, output: Output) -> None:
+    if output.form == "json":
+        output.json(report)
+        return
+    said = report.stage if report.number is None else f"Erasure {report.number}, {report.stage}"
+    versions = Grid(
+        ("kind", "id", "position", "erased", "replaced_by"),
+        [
+            (
+                *(spoken(version.kind), version.id, version.position),
+                _what(version.content, version.who, version.redacted),
+                version.replaced_by,
+            )
+            for version in report.versions
+        ],
+        f"{said[:1].upper()}{said[1:]}: {counted(len(report.versions), 'version')}",
+    )
+    if output.form == "csv":
+        output.csv(versions)
+        return
+    if report.stage == "planned":
+        files = Grid(
+            ("segment", "file", "size"),
+            [(file.segment, file.file, f"{file.bytes or 0} bytes") for file in report.files],
+            "Files that are rewritten",
+        )
+    else:
+        files = Grid(
+            ("segment", "was", "is"),
+            [(file.segment, file.old_sha256, file.new_sha256) for file in report.files],
+            "Files that were rewritten (SHA-256)",
+        )
+    grids = [versions, files]
+    if report.refused:
+        grids.append(Grid(("refused",), [(str(found),) for found in report.refused], "Refused"))
+    if report.outside:
+        outside = [(what,) for what in report.outside]
+        grids.append(Grid(("outside",), outside, "Not reached: look there yourself"))
+    output.grids(*grids)
+
+
+def _what(content: bool, who: bool, redacted: list[str]) -> str:
+    words = [", ".join(redacted) or "content"] if content else []
+    return " and ".join([*words, *(["who"] if who else [])])

@@ -1,0 +1,54 @@
+"""The rows of the view of erasures."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pyarrow as pa
+
+from eventstore.log import Log
+from eventstore.projections.point_index import PointIndex
+from eventstore.proto import retention_pb2 as retention
+from eventstore.store.erasures import StoredErasure, erasures_as_of
+
+_TIME: Final = pa.timestamp("us", "UTC")
+_SCHEMA: Final = pa.schema(
+    [
+        ("number", pa.int64()),
+        ("stage", pa.string()),
+        ("position", pa.int64()),
+        ("recorded_at", _TIME),
+        ("actor", pa.string()),
+        ("basis", pa.string()),
+        ("ticket", pa.string()),
+        ("contents", pa.int64()),
+        ("whos", pa.int64()),
+        ("completed_position", pa.int64()),
+        ("completed_at", _TIME),
+    ]
+)
+
+
+def erasure_rows(log: Log, index: PointIndex, as_of: int) -> pa.Table:
+    """A row for each erasure that was known at a position."""
+    rows = [_row(log, erasure) for erasure in erasures_as_of(index, as_of)]
+    return pa.Table.from_pylist(rows, _SCHEMA)
+
+
+def _row(log: Log, stored: StoredErasure) -> dict[str, object]:
+    message, asked = stored.message, stored.requested_at or stored.position
+    is_completed = message.stage == retention.Erasure.COMPLETED
+    (batch,) = log.scan(asked - 1, asked, ["actor"])
+    return {
+        "number": stored.number,
+        "stage": retention.Erasure.Stage.Name(message.stage).lower(),
+        "position": asked,
+        "recorded_at": log.recorded_at(asked),
+        "actor": batch["actor"][0].as_py(),
+        "basis": message.basis,
+        "ticket": message.ticket,
+        "contents": len(stored.erased.content),
+        "whos": len(stored.erased.who),
+        "completed_position": stored.position if is_completed else None,
+        "completed_at": log.recorded_at(stored.position) if is_completed else None,
+    }
