@@ -121,7 +121,7 @@ def _refuse_other(head: bytes, stated: Checkpoint, published: Checkpoint) -> Non
     if head == stated.root:
         return
     what = f"the first {counted(stated.size, 'record')} that are published are not those that"
-    if stated is published:
+    if (stated.size, stated.root) == (published.size, published.root):
         raise DataLossError(
             f"{what} {stated.signer} signed in the checkpoint beside them; keep all of it, and ask "
             "whoever publishes it to publish it again"
