@@ -221,6 +221,13 @@ class CopyAnswer(msgspec.Struct, frozen=True):
     tree_head: str
 
 
+class DestroyedKeysAnswer(msgspec.Struct, frozen=True):
+    """How many keys were there yet of what is erased; none of them is any more."""
+
+    keys: str
+    destroyed: int
+
+
 class RebuildAnswer(msgspec.Struct, frozen=True):
     """Projections that were folded anew, from so many records."""
 

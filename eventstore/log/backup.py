@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -47,7 +49,8 @@ def copy_store(source: Path, target: Path, progress: Progress | None = None) -> 
         log = open_reader(source)
     try:
         with translating("copying to", target):
-            _refuse_target(source, target)
+            _refuse_target(target)
+            _refuse_inside(source, target)
             target = resolved(target)
             with made_beside(target, is_directory=True) as partial:
                 return _copied(log, partial, target, progress)
@@ -88,7 +91,27 @@ def _copied(
     return report
 
 
-def _refuse_target(source: Path, target: Path) -> None:
+@contextmanager
+def new_directory(target: Path) -> Iterator[Path]:
+    """A path to make a directory at, which is at `target` once the block has ended, and only then.
+
+    What is in it has to be synced by then. What a block has made that fails is removed. Raises
+    AlreadyExistsError when there is anything but an empty directory, NotFoundError when there is no
+    directory for it, UnavailableError while another process makes something there.
+    """
+    refuse_no_path(target)
+    with translating("writing", target):
+        _refuse_target(target)
+        target = resolved(target)
+        with made_beside(target, is_directory=True) as partial:
+            # One below: the folder itself is locked, and what is copied into it locks its own.
+            folder = partial / "made"
+            folder.mkdir()
+            yield folder / target.name
+            _take_name(folder / target.name, target)
+
+
+def _refuse_target(target: Path) -> None:
     if target.is_dir() and not any(target.iterdir()):
         pass
     elif os.path.lexists(target):
@@ -98,6 +121,9 @@ def _refuse_target(source: Path, target: Path) -> None:
     parent = target.absolute().parent
     if not parent.is_dir():
         raise errors.NotFoundError(f"there is no directory {parent}: make it")
+
+
+def _refuse_inside(source: Path, target: Path) -> None:
     if resolved(source) in resolved(target).parents:
         raise errors.InvalidArgumentError(
             f"{target} is inside of the store {source}: choose a path outside of it"

@@ -121,15 +121,52 @@ class FileMethods(SourceMethods):
         """
         return [file.path for file in self._source.log.sealed_files()]
 
-    def backup(self, path: str | Path, progress: Progress | None = None) -> VerifyReport:
+    def backup(
+        self,
+        path: str | Path,
+        progress: Progress | None = None,
+        *,
+        keys: str | Path | None = None,
+    ) -> VerifyReport:
         """Copy the store to `path`, even while others write to it, and verify the copy.
 
         It has all that was acknowledged before, synced to disk and checked, and appears when it is
-        whole; `progress` is called with (done, in all). Raises AlreadyExistsError when there is
-        anything but an empty directory at `path`, DataLossError when a file of the store is
-        damaged, FailedPreconditionError for a store in memory.
+        whole; `progress` is called with (done, in all). With `keys`, the file of the keys of this
+        store's encrypted backups, which is made if need be, it has each record encrypted with a key
+        of its own: docs/backup.md.
+
+        Raises AlreadyExistsError when there is anything but an empty directory at `path`,
+        DataLossError when a file of the store is damaged, FailedPreconditionError for a store in
+        memory, InvalidArgumentError for keys within the backup or the store.
         """
-        return self._source.log.backup(named_path(path), progress)
+        if keys is None:
+            return self._source.log.backup(named_path(path), progress)
+        from eventstore.copies.restoring import back_up_encrypted
+
+        upto = self._source.position()
+        made = back_up_encrypted(
+            self._source.log, upto, named_path(path), named_path(keys), progress
+        )
+        return VerifyReport(True, made.position, made.commits, made.position, made.tree_head, [])
+
+    def register_of_erasures(self) -> str:
+        """What was erased, as the text that `eventstore.restore` takes: keep it apart.
+
+        A line of JSON for each erasure, with positions, codes and tickets.
+        """
+        from eventstore.copies.register import register_text, registered_erasures
+
+        return register_text(registered_erasures(self._source.log, self._source.snapshot()))
+
+    def destroy_keys(self, keys: str | Path) -> int:
+        """Destroy the keys of all that is erased, so that no encrypted backup gives it back.
+
+        How many were there yet. Raises NotFoundError when there is no file of keys,
+        FailedPreconditionError for those of another store.
+        """
+        from eventstore.copies.restoring import destroy_keys
+
+        return destroy_keys(self._source.log, self._source.snapshot(), named_path(keys))
 
 
 def _first(findings: Sequence[Finding]) -> str:
@@ -137,12 +174,30 @@ def _first(findings: Sequence[Finding]) -> str:
     return f"{found} (and {len(findings) - 3} more)" if len(findings) > 3 else found
 
 
-def restore(backup: str | Path, path: str | Path, progress: Progress | None = None) -> VerifyReport:
+def restore(
+    backup: str | Path,
+    path: str | Path,
+    progress: Progress | None = None,
+    *,
+    keys: str | Path | None = None,
+    erasures: str | Path | None = None,
+) -> VerifyReport:
     """Make a store at `path` of what `MetadataStore.backup` has made, and verify it.
 
-    The backup is only read. Raises AlreadyExistsError when there is anything but an empty directory
-    at `path`, DataLossError when a file of the backup is damaged, NotFoundError when it is none.
-    """
-    from eventstore.log.backup import copy_store
+    With `erasures`, a file of what `register_of_erasures` gives, all that it names is erased before
+    the store is there. An encrypted backup demands its `keys` and this file. The backup is only
+    read.
 
-    return copy_store(named_path(backup), named_path(path), progress)
+    Raises AlreadyExistsError when there is anything but an empty directory at `path`, DataLossError
+    when a file of the backup is damaged, NotFoundError when it is none, FailedPreconditionError
+    without keys or erasures where they are demanded.
+    """
+    from eventstore.copies.restoring import restore
+
+    return restore(
+        named_path(backup),
+        named_path(path),
+        keys=None if keys is None else named_path(keys),
+        erasures=None if erasures is None else named_path(erasures),
+        progress=progress,
+    )

@@ -82,6 +82,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rotated = run("rotate", "last.checkpoint", "--key", "ana.key", "--to", "ana-2027.key")
         Path("ana-2027.rotation").write_text(rotated.out)
         assert run("backup", "my-store", "my-store-2026-11-20").code == 0
+        encrypting = ("encrypted", "--encrypt", "my-store.keys")
+        assert run("backup", "my-store", *encrypting).code == 0
+        Path("my-store.erasures").write_text(run("erasures", "my-store").out)
         shutil.copy(PENGUIN_DATABASE, "metadata.sqlite")
         shutil.copy(PENGUIN_DATABASE, "mlmd.db")
         Path("report.sql").write_text("FROM commits")
@@ -114,6 +117,7 @@ def test_example_of_help_runs(
                 assert run("erase", "my-store", "artifact", number, *asked).code == 0
     elif given[0] == "backup":
         shutil.rmtree("my-store-2026-11-20")
+        shutil.rmtree("encrypted")
     elif given[0] == "audit":
         publishing = ("--checkpoint", "new.checkpoint", "--policy", "policy.txt")
         assert run("publish", "tiles", "my-store", "my-published", *publishing).code == 0

@@ -43,6 +43,9 @@ LAYERS = {
     },
     "store": {"errors", "proto", "log", "projections", "times", "wording"},
     "sql": {"errors", "proto", "log", "projections", "store", "wording"},
+    "copies": {
+        *("errors", "proto", "log", "projections", "store", "retention", "long_work", "times"),
+    },
     "lineage": {
         *("errors", "proto", "log", "projections", "store", "shown_text"),
         *("plain_values", "repr_html"),
@@ -69,6 +72,7 @@ LAYERS = {
         *("errors", "proto", "log", "projections", "store", "lineage", "history", "audit"),
         *("report", "recording", "notebook", "long_work", "moments", "pandas_frames", "sql"),
         *("answers", "late_logger", "plain_json", "repr_html", "retention", "times"),
+        "copies",
     },
     "importing": {"errors", "proto", "log", "long_work", "wording"},
 }

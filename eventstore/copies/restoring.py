@@ -1,0 +1,188 @@
+"""Encrypted backups, and restoring any backup without what was erased since it was made."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eventstore import errors
+from eventstore.copies.encrypted_backup import (
+    EncryptedBackup,
+    is_encrypted_backup,
+    read_backup,
+    read_commits,
+    write_backup,
+)
+from eventstore.copies.keyring import Keyring, opened_keyring
+from eventstore.copies.register import RegisteredErasure, read_register, registered_erasures
+from eventstore.log import Log, Position, Progress, VerifyReport
+from eventstore.log.backup import copy_store, new_directory
+from eventstore.log.erased import Erased
+from eventstore.log.kinds import ERASURE
+from eventstore.log.leaf import leaf_hashes
+from eventstore.log.merkle import Frontier
+from eventstore.log.os_errors import refuse_no_path, resolved
+from eventstore.log.recreating import recreate
+from eventstore.log.stores import open_log, store_id_of, verify_store
+from eventstore.log.syncing import sync_directory
+from eventstore.long_work import long_work
+from eventstore.projections import Projections
+from eventstore.projections.index_tables import RETENTION_TABLES
+from eventstore.proto import retention_pb2
+from eventstore.retention.erasing import complete
+from eventstore.store import Engine
+from eventstore.store.attribution import Attribution
+from eventstore.store.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from eventstore.store.transaction import Transaction
+
+
+@long_work("Encrypting")
+def back_up_encrypted(
+    log: Log, upto: Position, target: Path, keys: Path, progress: Progress | None = None
+) -> EncryptedBackup:
+    """Write an encrypted backup of all up to a position to `target`, and read it back.
+
+    `keys` is the file of keys, made if there is none, and the same for all backups of a store: keep
+    it apart from them. Each record counts twice in the progress. Raises AlreadyExistsError when
+    there is anything but an empty directory at `target`, InvalidArgumentError for keys within the
+    backup or the store, and what `opened_keyring` does.
+    """
+    _refuse_beside(keys, target, Path(log.name))
+
+    def tell(done: int, _: int) -> None:
+        if progress is not None:
+            progress(done, 2 * upto)
+
+    with (
+        new_directory(target) as folder,
+        opened_keyring(keys, log.store_id, makes=True) as keyring,
+    ):
+        folder.mkdir()
+        made = write_backup(log, upto, folder, keyring, tell)
+        _check(folder, made, keyring, lambda done: tell(upto + done, 0))
+        sync_directory(folder)
+    return made
+
+
+@long_work("Restoring")
+def restore(
+    backup: Path,
+    target: Path,
+    *,
+    keys: Path | None = None,
+    erasures: Path | None = None,
+    progress: Progress | None = None,
+) -> VerifyReport:
+    """Make a store of a backup, erase again what the register says, and verify it.
+
+    The store appears when it is whole and has nothing of that any more. An encrypted backup takes
+    its `keys` and the register, an empty one where nothing was ever erased. What has lost its key
+    stays erased. Raises AlreadyExistsError when there is anything but an empty directory at
+    `target`, FailedPreconditionError without keys or register where they are needed, DataLossError
+    for what is damaged and for a record without its key that no erasure is of.
+    """
+    refuse_no_path(backup)
+    is_encrypted = is_encrypted_backup(backup)
+    if is_encrypted and (keys is None or erasures is None):
+        raise errors.FailedPreconditionError(
+            f"{backup} is encrypted: give the file of its keys, and the register of erasures (an "
+            "empty file if nothing was ever erased), which `eventstore erasures` writes"
+        )
+    if keys is not None and not is_encrypted:
+        raise errors.InvalidArgumentError(f"{backup} is not encrypted: leave the keys out")
+    if erasures is None:
+        return copy_store(backup, target, progress)
+    with new_directory(target) as store:
+        if keys is None:
+            copy_store(backup, store, progress)
+        else:
+            _decrypt(backup, store, keys, progress)
+        _erase_again(store, read_register(erasures, store_id_of(store)))
+        report = verify_store(store, None, after=0, upto=None, signed_heads=())
+        if not report.ok:
+            raise errors.DataLossError(f"{backup} cannot be restored: {report.findings[0].what}")
+    return report
+
+
+def destroy_keys(log: Log, snapshot: Snapshot, keys: Path) -> int:
+    """Destroy the keys of all that is erased, so that no backup gives it back; how many there were.
+
+    Raises what `opened_keyring` does.
+    """
+    erased = Erased()
+    for erasure in registered_erasures(log, snapshot):
+        erased = erased.union(erasure.erased)
+    with opened_keyring(keys, log.store_id) as keyring:
+        return keyring.destroy(erased)
+
+
+def _decrypt(backup: Path, store: Path, keys: Path, progress: Progress | None) -> None:
+    said = read_backup(backup)
+    store.mkdir()
+    with opened_keyring(keys, said.store_id) as keyring:
+        commits = read_commits(backup, said, keyring)
+
+        def told() -> Any:
+            for commit in commits:
+                yield commit
+                if progress is not None:
+                    progress(commit.last_position, said.position)
+
+        recreate(store, said.store_id, said.created_at, told())
+
+
+def _check(folder: Path, said: EncryptedBackup, keyring: Keyring, tell: Any) -> None:
+    """Read a backup back. Raises DataLossError unless it gives the store's tree heads."""
+    frontier = Frontier()
+    for commit in read_commits(folder, said, keyring):
+        frontier.extend(leaf_hashes(said.store_id, commit.records))
+        if frontier.head() != commit.tree_head:
+            raise errors.DataLossError(
+                f"commit {commit.number} does not read back as it was written: check the disk"
+            )
+        tell(commit.last_position)
+
+
+def _erase_again(store: Path, registered: Sequence[RegisteredErasure]) -> None:
+    with contextlib.ExitStack() as opened:
+        log = open_log(store)
+        opened.callback(log.close)
+        projections = Projections(log)
+        opened.callback(projections.close)
+        engine = Engine(log, projections, Attribution(reason="restored from a backup"))
+        for erasure in registered:
+            engine.put(_record_again, erasure)
+        complete(engine)
+
+
+def _record_again(transaction: Transaction, registered: RegisteredErasure) -> None:
+    """Draft an erasure of the register that the restored log does not have."""
+    table = RETENTION_TABLES[ERASURE]
+    if any(at == registered.position for at, _ in transaction.entries(table, registered.number)):
+        return
+    erased = registered.erased.within(1, transaction.position)
+    if not erased:
+        return
+    (number,) = transaction.next_ids(ERASURE.sequence)
+    message = retention_pb2.Erasure(
+        id=number,
+        stage=retention_pb2.Erasure.REQUESTED,
+        basis=registered.basis,
+        ticket=registered.ticket,
+    )
+    for spans, part in ((erased.content, "content"), (erased.who, "who")):
+        for first, last in spans:
+            message.ranges.add(first_position=first, last_position=last, **{part: True})
+    transaction.write(ERASURE, message)
+
+
+def _refuse_beside(keys: Path, *folders: Path) -> None:
+    for folder in folders:
+        if resolved(folder) in resolved(keys).parents:
+            raise errors.InvalidArgumentError(
+                f"{keys} is inside of {folder}: keep the keys apart from what they encrypt"
+            )
