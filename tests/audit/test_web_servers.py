@@ -70,7 +70,7 @@ def dripping(connection: socket.socket) -> None:
     connection.sendall(head("200 OK", "Content-Length: 100000000"))
     with contextlib.suppress(OSError):
         while True:
-            connection.sendall(b"x")
+            connection.sendall(b"x" * 64)
 
 
 ENDED = threading.Event()

@@ -220,7 +220,7 @@ def test_it_is_said_who_cosigned() -> None:
     for arguments, witnesses in (
         (("audit", "www"), lambda answer: answer["witnesses"]),
         (
-            ("verify", "store", "--checkpoint", "cosigned"),
+            ("verify", "store", "--no-caches", "--checkpoint", "cosigned"),
             lambda answer: answer["signed_heads"][0]["witnesses"],
         ),
     ):
