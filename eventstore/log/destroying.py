@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from eventstore import errors
+from eventstore.log import sealing
 from eventstore.log.closed_segments import ClosedSegments, SegmentMovedError
 from eventstore.log.commit import records_of
 from eventstore.log.concealing import concealed_batches
@@ -147,7 +148,8 @@ def _frontier_before(manifest: Manifest, segment: Segment) -> Frontier:
 def _added_up(
     groups: Iterable[pa.RecordBatch], store_id: UUID, frontier: Frontier
 ) -> Iterator[pa.RecordBatch]:
-    """The same groups; their leaves are appended to the frontier."""
+    """The same groups, as short as they are written; their leaves are appended to the frontier."""
     for group in groups:
         frontier.extend(leaf_hashes(store_id, records_of(group)))
-        yield group
+        for start in range(0, group.num_rows, sealing.ROWS_PER_GROUP):
+            yield group.slice(start, sealing.ROWS_PER_GROUP)

@@ -450,3 +450,12 @@ def test_a_query_is_asked_again_where_a_file_was_rewritten(
         monkeypatch.setattr(views, "_TRIES_MAX", 1)
         with pytest.raises(errors.AbortedError, match="rewritten all the time"):
             store.sql(query)
+
+
+def test_longer_row_groups_than_are_written_now(
+    log: DirectoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sealing, "ROWS_PER_GROUP", 3)
+    log.destroy(at(2, 7, 10))
+    assert files_with(log.directory, MARKER) == []
+    assert verify_directory(log.directory).position == log.position
