@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
-from eventstore.answers import RuleAnswer
+from eventstore.answers import DueAnswer, PinnedNode, RuleAnswer
 from eventstore.cli.commands import command, output_options_without, store_argument
 from eventstore.cli.help import CommandGroup
 from eventstore.cli.hold_command import show_scope
-from eventstore.cli.results import Grid, Output
+from eventstore.cli.progress import progress_bar
+from eventstore.cli.results import Grid, Output, note
 from eventstore.cli.scope_options import (
     Span,
     actor_option,
@@ -139,6 +140,56 @@ def list_command(directory: Path, output: Output) -> None:
     output.grid(Grid(_COLUMNS, rows, f"Retention rules of {directory}"), objects=lambda: found)
 
 
+@command(
+    "apply",
+    examples=(
+        "eventstore retention apply my-store --dry-run",
+        "eventstore retention apply my-store --json",
+    ),
+)
+@store_argument
+@actor_option
+@click.option("--dry-run", is_flag=True, help="Only list what has expired, and what keeps it.")
+@output_options_without("full", "local")
+def apply_command(directory: Path, actor: str | None, dry_run: bool, output: Output) -> None:
+    """Erase what has expired by the rules: an erasure for each. A timer may do so every night.
+
+    What is held or locked stays, and so does a current version of which something else was made.
+    """
+    output.check()
+    if dry_run:
+        with opened_store(directory) as store:
+            _show_expired(store.expired(), directory, output)
+        return
+    with store_to_change(directory, actor) as store, progress_bar("Erasing") as progress:
+        reports = store.apply_retention(progress)
+    output.grid(
+        Grid(
+            ("number", "stage", "basis", "versions"),
+            [(r.number, r.stage, r.basis, len(r.versions)) for r in reports],
+            f"Erasures of {directory}",
+        ),
+        objects=lambda: reports,
+    )
+    if not reports:
+        note("Nothing has expired.")
+
+
+def _show_expired(found: DueAnswer, directory: Path, output: Output) -> None:
+    rows = [
+        *(("goes", d.kind, d.id, d.position, f"retention rule {d.rule}") for d in found.due),
+        *(("stays", r.kind, r.id, r.position, str(r)) for r in found.refused),
+        *(("stays", p.kind, p.id, None, _pinned_by(p)) for p in found.pinned),
+    ]
+    columns = ("what", "kind", "id", "position", "because")
+    output.grid(Grid(columns, rows, f"Expired in {directory}"), objects=lambda: [found])
+    note("Nothing was erased." if rows else "Nothing has expired.")
+
+
+def _pinned_by(pinned: PinnedNode) -> str:
+    return f"{pinned.by_kind} {pinned.by_id} was made of it"
+
+
 def _says(rule: RuleAnswer) -> str:
     said = ["is withdrawn" if rule.is_withdrawn else "is in force"]
     if rule.includes_current:
@@ -152,5 +203,5 @@ def _span(seconds: int | None) -> str | None:
     return None if seconds is None else str(timedelta(seconds=seconds)).removesuffix(", 0:00:00")
 
 
-for _command in (rule_command, withdraw_command, list_command):
+for _command in (rule_command, withdraw_command, list_command, apply_command):
     retention_command.add_command(_command)

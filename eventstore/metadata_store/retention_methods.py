@@ -7,7 +7,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from eventstore.answers import DueAnswer, HoldAnswer, RuleAnswer
+    from eventstore.answers import DueAnswer, ErasureReport, HoldAnswer, RuleAnswer
+    from eventstore.log import Progress
     from eventstore.store import Engine
 
 
@@ -130,3 +131,25 @@ class RetentionMethods:
         from eventstore.retention.expiry import due
 
         return due(self._engine.log, self._engine.snapshot())
+
+    def apply_retention(self, progress: Progress | None = None) -> list[ErasureReport]:
+        """Erase what has expired by the rules, as `expired` tells: an erasure for each rule.
+
+        Where a rule demands a second person, they are proposed. It can be called again at any time,
+        as by a timer. Raises what `erase` does when a file cannot be written; the erasures are
+        in effect then, and completed later.
+        """
+        from eventstore.retention.applying import request_expired
+        from eventstore.retention.erasing import complete
+        from eventstore.retention.reports import erasure_report
+        from eventstore.store.erasures import erasure_as_of
+
+        made = request_expired(self._engine)
+        complete(self._engine, progress)
+        snapshot = self._engine.snapshot()
+        return [
+            erasure_report(
+                self._engine.log, plan, erasure_as_of(snapshot.index, number, snapshot.position)
+            )
+            for number, plan in made
+        ]

@@ -67,7 +67,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     **{f"help-hold-{name}": ("hold", name, "--help") for name in ("place", "release", "list")},
     **{
         f"help-retention-{name}": ("retention", name, "--help")
-        for name in ("rule", "withdraw", "list")
+        for name in ("rule", "withdraw", "list", "apply")
     },
     "hold-list": ("hold", "list", "models"),
     "hold-place": (

@@ -10,6 +10,7 @@ import pytest
 
 import eventstore
 from eventstore.metadata_store.metadata_store import MetadataStore
+from eventstore.proto import retention_pb2
 from eventstore.times import Microseconds
 from tests.retention.test_precedence import DAY, Shop
 
@@ -114,3 +115,45 @@ def test_what_is_held_or_locked_does_not_go(shop: Shop, days_later: dict[str, ti
     )
     assert {one.by for one in store.expired().refused} == {"hold", "lock"}
     assert _due(store) == []
+
+
+def test_what_has_expired_is_erased_by_a_rule_that_is_named(
+    shop: Shop, days_later: dict[str, timedelta], tmp_path: Path
+) -> None:
+    store = shop.store
+    number = store.put_retention_rule(kinds=["artifact"], keep_at_most=DAY, basis="POLICY-1")
+    first, held = _rename(store, shop.unused, "a"), _rename(store, shop.data, "a")
+    store.place_hold(entities=[("artifact", shop.data)], basis="CASE-1")
+    days_later["by"] = 9 * DAY
+    (report,) = store.apply_retention()
+    assert (report.stage, report.basis, report.contents_erased) == ("completed", "POLICY-1", 1)
+    assert [version.position for version in report.versions] == [first]
+    rule_position = store.retention_rules()[0].position
+    payload = [*store._engine.log.commits()][-1].records[0].payload
+    assert payload is not None
+    assert retention_pb2.Erasure.FromString(payload).rule_position == rule_position
+    assert store.apply_retention() == []
+    assert [found.position for found in store.expired().refused] == [held]
+    versions = store.history("artifact", shop.unused)
+    assert [version.message is None for version in versions] == [True, False]
+    (current,) = store.get_artifacts_by_id([shop.unused])
+    assert (current.name, current.uri) == ("unused", "a")
+    assert number == 1
+    assert store.verify().ok
+
+
+def test_an_expiry_that_needs_approval_is_proposed(
+    shop: Shop, days_later: dict[str, timedelta]
+) -> None:
+    store = shop.store
+    store.put_retention_rule(kinds=["artifact"], keep_at_most=DAY, basis="POLICY-1")
+    store.put_retention_rule(kinds=["artifact"], needs_approval=True, basis="FOUR-EYES")
+    _rename(store, shop.unused, "a")
+    days_later["by"] = 9 * DAY
+    (report,) = store.apply_retention()
+    assert report.stage == "proposed"
+    assert [v.message is None for v in store.history("artifact", shop.unused)] == [False, False]
+    assert report.number is not None
+    with store.acting(actor="bo"):
+        assert store.approve_erasure(report.number).stage == "completed"
+    assert [v.message is None for v in store.history("artifact", shop.unused)] == [True, False]
