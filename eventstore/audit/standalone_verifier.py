@@ -889,7 +889,9 @@ class Erasures:
         position, entity = record["position"], (record["kind"], record["entity_id"])
         lacks = [record["commitment"] is not None, record["who_commitment"] is not None]
         self._entities.append(entity)
-        self._lacks.append(lacks)
+        # Another form of the segment may still have it.
+        kept = record.get("kept", (False, False))
+        self._lacks.append([lack and not keeps for lack, keeps in zip(lacks, kept)])
         for part in (0, 1):
             if lacks[part]:
                 self._uncovered[part].add(position)
@@ -1682,6 +1684,8 @@ def _both(
         other = next(others, None)
         if other is None or leaf_hash(store_id, other) != leaf_hash(store_id, record):
             raise Refused(f"{form} does not hold the same records as {path}")
+        content, who = record.get("kept", (False, False))
+        record["kept"] = content or other["salt"] is not None, who or other["who_salt"] is not None
         yield record
     if next(others, None) is not None:
         raise Refused(f"{form} holds more records than {path}")

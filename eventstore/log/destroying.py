@@ -67,7 +67,7 @@ def _rewritten(directory: Path, number: int, erased: Erased, replace: Replace) -
         segment = manifest.segments[number - 1]
         here = erased.within(segment.first_position, segment.last_position)
         try:
-            if not _is_left(closed, segment, here):
+            if not is_left(closed, segment, here):
                 return segment
             prepared, entry = _prepared(directory, closed, manifest, segment, here)
         except SegmentMovedError:
@@ -82,7 +82,7 @@ def _rewritten(directory: Path, number: int, erased: Erased, replace: Replace) -
         replace(segment, entry, prepared)
 
 
-def _is_left(closed: ClosedSegments, segment: Segment, erased: Erased) -> bool:
+def is_left(closed: ClosedSegments, segment: Segment, erased: Erased) -> bool:
     """Whether the segment's file has any of what is erased of it."""
     names = ["commitment", "who_commitment"]
     after = segment.first_position - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -11,6 +12,9 @@ from typing import Final
 import msgspec
 
 from eventstore.log import acknowledged, commit_ends
+from eventstore.log.closed_segments import ClosedSegments, SegmentMovedError
+from eventstore.log.destroying import is_left
+from eventstore.log.erased import Erased
 from eventstore.log.ipc_stream import schema_message_bytes
 from eventstore.log.log import Finding
 from eventstore.log.manifest import (
@@ -27,6 +31,9 @@ from eventstore.log.regular_file import IRREGULAR, is_irregular
 from eventstore.log.segment_check import SegmentJob, check_segment
 
 _TOP: Final = {MANIFEST_NAME: False, "lock": False, "sealing.lock": False, "log": True}
+_HAS_ERASED: Final = (
+    "still has what an erasure says was destroyed; open the store for writing: that removes it"
+)
 _CACHES: Final = "projections"
 _LOG: Final = frozenset((acknowledged.FILE_NAME, commit_ends.FILE_NAME))
 _TEMPORARY: Final = re.compile(r"(manifest\.json|[0-9]{10}\.(arrows|parquet))\..+\.tmp")
@@ -121,10 +128,20 @@ def _differs(
 ) -> str | None:
     """A sealing or erasure that stopped half-way leaves two forms, which must have equal leaves."""
     try:
-        content = read_to_check(directory / "log" / name)
+        other = _in_form(directory, name, segment)
     except OSError:
         return "it cannot be read"
-    other = msgspec.structs.replace(
+    job = SegmentJob(str(directory), manifest.store_id, other, None, previous)
+    findings = check_segment(job).findings
+    if not findings:
+        return None
+    return f"it is not segment {segment.number} in another form: {findings[0].what}"
+
+
+def _in_form(directory: Path, name: str, segment: Segment) -> Segment:
+    """What the manifest would say of a segment if a file were its form. Raises OSError."""
+    content = read_to_check(directory / "log" / name)
+    return msgspec.structs.replace(
         segment,
         sealed=name != closed_name(segment.number),
         rewritten_from=("",) * (_rewritings(name, segment) or 0),
@@ -132,11 +149,24 @@ def _differs(
         file_bytes=len(content),
         file_sha256=hashlib.sha256(content).hexdigest(),
     )
-    job = SegmentJob(str(directory), manifest.store_id, other, None, previous)
-    findings = check_segment(job).findings
-    if not findings:
-        return None
-    return f"it is not segment {segment.number} in another form: {findings[0].what}"
+
+
+def forms_with_erased(directory: Path, destroyed: Erased) -> list[Finding]:
+    """The other forms of segments, none of them strange, that have what was destroyed."""
+    folder = directory / "log"
+    closed, findings = ClosedSegments(folder), []
+    for segment in stored_manifest(directory).segments:
+        erased = destroyed.within(segment.first_position, segment.last_position)
+        for entry in _entries(folder) if erased else ():
+            is_other = entry.name != segment.file and _rewritings(entry.name, segment) is not None
+            # Whoever removes it meanwhile does what is to be done.
+            with contextlib.suppress(OSError, SegmentMovedError):
+                if is_other and is_left(closed, _in_form(directory, entry.name, segment), erased):
+                    what = (
+                        "still has what an erasure says was destroyed; open the store for writing"
+                    )
+                    findings.append(Finding(f"{entry.path} {what}", entry.path, segment.number))
+    return findings
 
 
 def _is_not_a_header(path: Path) -> str | None:

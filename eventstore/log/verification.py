@@ -35,7 +35,7 @@ from eventstore.log.relations import (
     relation_findings,
 )
 from eventstore.log.segment_check import CheckedSegment, SegmentJob, check_segment
-from eventstore.log.store_files import strange_files
+from eventstore.log.store_files import forms_with_erased, strange_files
 from eventstore.wording import counted
 
 _RELATIONS: Final = (
@@ -109,6 +109,7 @@ def verify_directory(
             total.findings += _relations(directory, checked_to, related)
         except RelationsUncheckedError as error:
             not_checked.append(f"{_RELATIONS}: {error}")
+        total.findings += forms_with_erased(directory, in_effect.destroyed)
         not_checked += [
             f"whether what erasure {number} covers is destroyed: it is not completed yet"
             for number in in_effect.pending

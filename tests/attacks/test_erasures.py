@@ -18,7 +18,7 @@ from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import retention_pb2 as retention
 from eventstore.times import moment_of
 from tests.attacks.forging import forge
-from tests.builders import draft
+from tests.builders import draft, rotate
 from tests.data.make_stores import erased
 
 KEY = SigningKey.generate("auditor")
@@ -326,3 +326,29 @@ def test_an_erasure_that_comes_meanwhile_is_no_finding(
 
         monkeypatch.setattr(verification, stage, late)
         assert verify_directory(log.directory).findings == []
+
+
+@pytest.mark.parametrize("form", ["0000000001.parquet", "0000000001.arrows"])
+def test_no_other_form_of_a_segment_has_what_was_destroyed(tmp_path: Path, form: str) -> None:
+    with closing(DirectoryLog.create(tmp_path / "store")) as log:
+        for drafts in (ONE, [erasure(of(1))]):
+            log.append(drafts, expected_position=log.position)
+        rotate(log)
+        left = log.directory / "log" / form
+        stream = (log.directory / "log" / "0000000001.arrows").read_bytes()
+        log.seal()
+        content = left.read_bytes() if form.endswith("parquet") else stream
+        log.destroy(Erased(Spans.of([(1, 1)])))
+        left.write_bytes(content)
+        report = verify_directory(log.directory)
+        assert report.ok
+        assert standalone(log.directory, report)
+        completed = erasure(of(1), stage="COMPLETED", previous=2)
+        log.append([completed], expected_position=log.position)
+        report = verify_directory(log.directory)
+        (finding,) = report.findings
+        assert finding.what.startswith(f"{left} still has what an erasure says was destroyed")
+        with pytest.raises(standalone_verifier.Refused, match="is destroyed: it is there"):
+            standalone(log.directory, report)
+    DirectoryLog.open(log.directory).close()
+    assert verify_directory(log.directory).ok
