@@ -39,6 +39,7 @@ class Program:
         self.other = None if directory is None else eventstore.open(directory)
         self.model = ErasureModel()
         self.heads: dict[int, bytes] = {}
+        self.noted = 0
         self.numbers = iter(range(10_000))
         self.types = put_types(self.store)
         self.key = SigningKey.generate("ana@example.com")
@@ -54,9 +55,9 @@ class Program:
         self.note_heads()
 
     def note_heads(self) -> None:
-        self.heads |= {
-            c.number: c.tree_head for c in self.store.log.commits() if c.number not in self.heads
-        }
+        for commit in self.store.log.commits(self.noted):
+            self.heads[commit.number] = commit.tree_head
+            self.noted = commit.last_position
 
     def node(self, kind: str) -> Any:
         chosen = self.random.choice
@@ -298,22 +299,22 @@ def _in_tables(path: Path) -> Iterator[bytes]:
                 yield from MARKER.findall(repr(row).encode())
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_any_program(tmp_path: Path, seed: int) -> None:
     run(seed, tmp_path / "store" if seed % 3 else None)
 
 
 def run(seed: int, directory: Path | None) -> None:
     program = Program(seed, directory)
-    for number in range(60):
+    for number in range(45):
         program.step()
-        if number in (20, 40):
+        if number in (15, 30):
             program.assert_as_model(program.store, program.model.ends[-3:])
             # Folds the tables before what comes is erased.
             program.assert_sql(program.store, program.model.ends[-1])
     store, ends = program.store, program.model.ends
-    some = program.random.sample(ends, 8)
-    program.assert_as_model(store, ends)
+    some = program.random.sample(ends, 4)
+    program.assert_as_model(store, program.random.sample(ends, 15))
     for position in some:
         program.assert_filters(store, position)
         program.assert_sql(store, position)
