@@ -307,11 +307,8 @@ class Projections:
         from eventstore.projections.table_copying import scrub_file
 
         with self._background.halted():
-            tables = self.opened_tables()
-            if path.exists():
-                tables.fold(self._requested)
-            # What it has folded apart is in a file, too.
-            tables.close()
+            # What it may have folded apart is in a file, too.
+            self.opened_tables().close()
             with translating("writing", path):
                 scrub_file(self._log, path, self._requested)
 

@@ -12,6 +12,7 @@ import duckdb
 
 from eventstore.log import Log
 from eventstore.log.cache_file import TEMPORARY_SUFFIX
+from eventstore.projections.tables import Tables
 from eventstore.projections.tables_file import (
     OpenedTables,
     folded_position_of,
@@ -33,6 +34,13 @@ def scrub_file(log: Log, path: Path, requested: int) -> None:
     """
     if not os.path.lexists(path):
         return
+    tables = Tables(log, path)
+    try:
+        # What fails is removed below.
+        with contextlib.suppress(duckdb.Error):
+            tables.fold_in_file(requested, lambda _done, _in_all: None)
+    finally:
+        tables.close()
     opened = open_tables_in_file(log, path)
     if isinstance(opened, OpenedTables):
         try:
