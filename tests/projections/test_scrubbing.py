@@ -10,7 +10,9 @@ import msgspec
 import pytest
 
 from eventstore.audit.compared_caches import with_caches
-from eventstore.log import DirectoryLog, Draft
+from eventstore.log import DirectoryLog, Draft, Log, MemoryLog, Position
+from eventstore.log.erased import Erased, Spans
+from eventstore.log.folder_tree import remove_tree
 from eventstore.log.kinds import ARTIFACT, ERASURE
 from eventstore.projections import Projections, table_copying
 from eventstore.projections.limits import IndexLimits, Limits
@@ -53,7 +55,7 @@ def log(tmp_path: Path) -> Iterator[DirectoryLog]:
     log.close()
 
 
-def erase(log: DirectoryLog, *positions: int, by: tuple[Draft, ...] = ()) -> None:
+def erase(log: Log, *positions: int, by: tuple[Draft, ...] = ()) -> None:
     """Ask for it, with what replaces the content."""
     at = log.position + 1
     ranges = [
@@ -180,3 +182,42 @@ def test_a_scrubbed_index_is_what_the_log_gives(log: DirectoryLog) -> None:
     report = msgspec.structs.replace(log.verify(), ok=True, findings=[], not_checked=[])
     report = with_caches(report, log)
     assert (report.cache_findings, report.not_checked) == ([], [])
+
+
+@pytest.mark.parametrize("way", ["scrubbed", "built", "folded"])
+def test_a_name_outlives_the_first_version_that_bore_it(log: DirectoryLog, way: str) -> None:
+    projections = folded(log)
+    again = log.append([draft(node(5), previous=5)], expected_position=log.position)
+    for node_id in range(NODES + 1, NODES + 30):
+        log.append([draft(node(node_id))], expected_position=log.position)
+    # The run with the second version is written before anything is erased.
+    projections.catch_up()
+    erase(log, 5)
+    if way == "scrubbed":
+        projections.scrub()
+    else:
+        projections.close()
+        log.destroy(Erased(content=Spans.of([(5, 5)])))
+        folder = log.cache_folder()
+        assert folder is not None
+        remove_tree(folder)
+        projections = Projections(log, LIMITS if way == "built" else Limits())
+    position = projections.catch_up()
+    name = node(5).name
+    assert Snapshot(projections, position).node_id_by_name(ARTIFACT, TYPE_ID, name) == 5
+    before = Position(again.first_position - 1)
+    assert Snapshot(projections, before).node_id_by_name(ARTIFACT, TYPE_ID, name) is None
+    projections.close()
+
+
+def test_what_is_erased_is_not_in_memory() -> None:
+    log = MemoryLog()
+    projections = Projections(log, LIMITS)
+    for node_id in range(1, 5):
+        log.append([draft(node(node_id))], expected_position=log.position)
+    projections.catch_up()
+    erase(log, 3)
+    projections.catch_up()
+    held = repr([vars(level) for level in projections.index._levels])
+    assert [f"{MARKER}{node_id:03d}" in held for node_id in (2, 3, 4)] == [True, False, True]
+    projections.close()
