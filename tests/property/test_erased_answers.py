@@ -328,6 +328,7 @@ class ErasedAnswers(RuleBasedStateMachine):
             return last.node
         node = record.kind.message(id=record.node.id, type_id=record.node.type_id)
         node.create_time_since_epoch = node.last_update_time_since_epoch = record.recorded_ms
+        node.type = "T"
         node.custom_properties["erased_by"].int_value = last.erased_by
         return node
 
