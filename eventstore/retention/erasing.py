@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from eventstore.errors import FailedPreconditionError, NotFoundError, StatusError
+from eventstore.errors import (
+    DataLossError,
+    FailedPreconditionError,
+    NotFoundError,
+    StatusError,
+)
 from eventstore.late_logger import late_logger
 from eventstore.log import Log, Progress
 from eventstore.log.erased import Erased
@@ -158,7 +163,13 @@ def complete(engine: Engine, progress: Progress | None = None) -> list[int]:
     together = Erased()
     for erasure in pending:
         together = together.union(erasure.erased)
-    engine.log.destroy(together, progress)
+    try:
+        engine.log.destroy(together, progress)
+    except ValueError as error:
+        raise DataLossError(
+            f"an erasure was recorded that no program of this kind records: {error}; nothing of it "
+            "is destroyed; run `eventstore verify`"
+        ) from None
     engine.projections.scrub()
     for erasure in pending:
         # They are rewritten by now: this tells which they were.

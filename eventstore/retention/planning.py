@@ -134,8 +134,10 @@ def chosen_versions(
     entity or version.
     """
     asked = dict.fromkeys(entities)
-    for kind, _ in asked:
+    for kind, entity_id in asked:
         _check_kind(kind, wanted)
+        if type(entity_id) is not int or not 0 < entity_id < 2**63:
+            raise InvalidArgumentError(f"{entity_id!r} is no id of an entity: use a number")
     links = {entity for entity in asked if entity[0] not in STORED_TABLES}
     of_links = _links(log, snapshot.position, links) if links else {}
     found = []

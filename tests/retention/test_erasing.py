@@ -11,7 +11,7 @@ import pytest
 
 import eventstore
 from eventstore import errors
-from eventstore.log import DirectoryLog
+from eventstore.log import DirectoryLog, Draft
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import retention_pb2 as retention
 from eventstore.retention import erasing
@@ -355,3 +355,28 @@ def test_two_that_complete_at_once_record_it_once(
         store.erase("artifact", 1, reason="GDPR-17")
         records = [r for c in store.log.commits() for r in c.records if r.kind == "erasure"]
         assert len(records) == 2
+
+
+def test_a_forged_erasure_of_what_is_never_erased_destroys_nothing(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with eventstore.open(directory) as store:
+        store.erase("artifact", 1, reason="GDPR-17")
+        covered = retention.ErasedRange(first_position=1, last_position=2, content=True)
+        forged = retention.Erasure(
+            id=2, stage=retention.Erasure.REQUESTED, basis="FORGED", ranges=[covered]
+        )
+        end = store.log_position()
+        payload = forged.SerializeToString(deterministic=True)
+        store.log.append([Draft("erasure", 2, None, None, payload)], expected_position=end)
+    with eventstore.open(directory) as store:
+        assert "is never erased; nothing of it is destroyed" in caplog.text
+        assert len(store.get_artifact_types()) > 0
+        with pytest.raises(errors.DataLossError, match="run `eventstore verify`"):
+            store.complete_erasures()
+
+
+@pytest.mark.parametrize("entity_id", ["1", None, 0, -1, 2**63, True])
+def test_what_is_no_id(store: eventstore.MetadataStore, entity_id: Any) -> None:
+    with pytest.raises(errors.InvalidArgumentError, match="is no id of an entity"):
+        store.erase("artifact", entity_id, reason="GDPR-17")
