@@ -10,6 +10,7 @@ import pytest
 
 import eventstore
 from eventstore import errors
+from eventstore.audit import SigningKey, standalone_verifier
 from eventstore.cli.exit_codes import EXIT_DAMAGED
 from eventstore.log import Draft
 from eventstore.log.erased import Erased, Spans
@@ -54,6 +55,18 @@ def _findings(tmp_path: Path) -> tuple[list[str], list[str]]:
     return [finding.what for finding in report.findings], not_checked
 
 
+def _said_alone(shop: Shop, tmp_path: Path) -> str:
+    """What the stand-alone verifier says of the store, with `refused: ` before a refusal."""
+    key = SigningKey.generate("ana")
+    note = shop.store.checkpoint(key).text
+    trust = standalone_verifier.parse_trust(str(key.verifier_key))
+    records = standalone_verifier.stored_records(str(tmp_path / "store"))
+    try:
+        return standalone_verifier.verify_records(records, note, trust)
+    except standalone_verifier.Refused as refused:
+        return f"refused: {refused}"
+
+
 def _position(shop: Shop, kind: str, entity_id: int) -> int:
     return shop.store.history(kind, entity_id)[0].position
 
@@ -77,6 +90,31 @@ def test_what_was_held_or_locked_is_found(shop: Shop, tmp_path: Path, seals: boo
     assert f"artifact {shop.data} at position {data} is held by hold 1" in found[0]
     assert f"artifact {shop.unused} at position {unused} is locked by retention rule 1" in found[1]
     assert not_checked == []
+    assert _said_alone(shop, tmp_path) == (
+        f"refused: the erasure at position {erased_at} covers position {data}, artifact "
+        f"{shop.data}, which hold 1 held, placed at position {erased_at - 1}"
+    )
+
+
+@pytest.mark.parametrize("seals", [False, True])
+def test_what_was_locked_alone_is_found(shop: Shop, tmp_path: Path, seals: bool) -> None:
+    rule = shop.store.put_retention_rule(
+        type_ids=[shop.type_id], keep_at_least=DAY, basis="AI-ACT-18"
+    )
+    # Neither another scope nor its end frees what it has locked.
+    shop.store.put_retention_rule(
+        entities=[("context", shop.other)], keep_at_least=DAY, basis="X", number=rule
+    )
+    shop.store.withdraw_retention_rule(rule, ticket="T-1")
+    position = _position(shop, "artifact", shop.unused)
+    erased_at = _erase_anyway(shop, position)
+    if seals:
+        shop.store.seal()
+    assert len(_findings(tmp_path)[0]) == 1
+    assert _said_alone(shop, tmp_path) == (
+        f"refused: the erasure at position {erased_at} covers position {position}, artifact "
+        f"{shop.unused}, which retention rule 1 locked, at position {erased_at - 3}"
+    )
 
 
 def test_what_was_released_before_or_held_after_is_sound(shop: Shop, tmp_path: Path) -> None:
@@ -86,6 +124,7 @@ def test_what_was_released_before_or_held_after_is_sound(shop: Shop, tmp_path: P
     shop.store.place_hold(entities=[("artifact", shop.data)], basis="CASE-2")
     shop.store.put_retention_rule(keep_at_least=DAY, basis="AI-ACT-18")
     assert _findings(tmp_path) == ([], [])
+    assert "erasure 1 is not completed" in _said_alone(shop, tmp_path)
 
 
 def test_a_lock_that_had_ended_is_sound(shop: Shop, tmp_path: Path) -> None:
@@ -105,6 +144,7 @@ def test_who_put_links_and_types_is_checked(shop: Shop, tmp_path: Path) -> None:
         f"artifact type {shop.type_id} at position {type_position}",
         f"event 1 at position {held}",
     ]
+    assert f"covers position {held}, event 1, which hold 1 held" in _said_alone(shop, tmp_path)
 
 
 def test_a_filter_cannot_be_asked_of_what_is_erased(shop: Shop, tmp_path: Path) -> None:
@@ -113,6 +153,7 @@ def test_a_filter_cannot_be_asked_of_what_is_erased(shop: Shop, tmp_path: Path) 
     found, not_checked = _findings(tmp_path)
     assert found == []
     assert not_checked == ["whether filters of holds and rules had found what is erased"]
+    assert "whether the filter of hold 1 had found what is erased" in _said_alone(shop, tmp_path)
 
 
 @pytest.mark.parametrize("seals", [False, True])
