@@ -158,7 +158,8 @@ class Engine:
     def snapshot(self, *, as_of: Position | None = None) -> Snapshot:
         """The state at the newest position, other processes' commits included, or `as_of`."""
         if as_of is not None:
-            self.projections.refold_if_changed()
+            # What others have erased since is not answered any more, however early the moment.
+            self.projections.catch_up()
             return Snapshot(self.projections, as_of)
         newest = self._newest
         if (
