@@ -83,7 +83,8 @@ def write_backup(
 
 def is_encrypted_backup(path: Path) -> bool:
     """Whether a path is a folder that `write_backup` has written."""
-    return (path / BACKUP_NAME).is_file()
+    # False for a path that cannot be, which whoever reads it refuses.
+    return os.path.isfile(path / BACKUP_NAME)
 
 
 def read_backup(folder: Path) -> EncryptedBackup:

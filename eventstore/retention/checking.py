@@ -7,12 +7,19 @@ from collections.abc import Iterator
 
 import msgspec
 
+from eventstore.answers import Refusal
 from eventstore.log import Finding, Log, VerifyReport
 from eventstore.log.erased import Erased, Spans
 from eventstore.log.kinds import ENTITY_KINDS, ERASURE, LINK_KINDS
 from eventstore.projections import Projections
 from eventstore.proto import retention_pb2
-from eventstore.retention.guards import Recorded, all_versions, holds_in_force, rule_versions
+from eventstore.retention.guards import (
+    Recorded,
+    all_versions,
+    holds_in_force,
+    rule_versions,
+    versions,
+)
 from eventstore.retention.precedence import ChosenVersion, refusals
 from eventstore.store.snapshot import Snapshot
 
@@ -39,23 +46,34 @@ def with_guards(report: VerifyReport, log: Log) -> VerifyReport:
         findings: list[Finding] = []
         has_filters = False
         for erasure in _requests(newest):
-            before = Snapshot(projections, log.commit_end(erasure.position - 1))
-            chosen = list(versions_at(log, _erased_by(erasure)))
-            now = log.recorded_at(erasure.position)
             findings += [
                 Finding(
                     f"erasure {erasure.message.id}, at position {erasure.position}, has covered "
                     f"what must not be erased: {refusal}",
                     position=refusal.position,
                 )
-                for refusal in refusals(log, before, chosen, now=now)
+                for refusal in what_forbade(log, projections, erasure)
             ]
+            before = Snapshot(projections, log.commit_end(erasure.position - 1))
             has_filters = has_filters or _asks_filters(before)
     if has_filters:
         report = report.without("whether filters of holds and rules had found what is erased")
     return msgspec.structs.replace(
         report, ok=report.ok and not findings, findings=[*report.findings, *findings]
     )
+
+
+def what_forbade(log: Log, projections: Projections, erasure: Recorded) -> list[Refusal]:
+    """What was held or locked as an erasure was recorded, of all that it covers."""
+    before = Snapshot(projections, log.commit_end(erasure.position - 1))
+    chosen = list(versions_at(log, _erased_by(erasure)))
+    return refusals(log, before, chosen, now=log.recorded_at(erasure.position))
+
+
+def request_of(snapshot: Snapshot, number: int) -> Recorded:
+    """The record by which an erasure that is in effect came into effect."""
+    stages = versions(snapshot, ERASURE, number)
+    return next(stage for stage in stages if stage.message.stage in _IN_EFFECT)
 
 
 def versions_at(log: Log, erased: Erased) -> Iterator[ChosenVersion]:

@@ -19,7 +19,7 @@ from eventstore.long_work import long_work
 from eventstore.projections.index_tables import RETENTION_TABLES, TABLES_OF
 from eventstore.proto import retention_pb2 as retention
 from eventstore.retention.approval import refuse_same_person
-from eventstore.retention.checking import versions_at
+from eventstore.retention.checking import request_of, versions_at, what_forbade
 from eventstore.retention.planning import Plan, Wanted, chosen_versions, plan
 from eventstore.retention.precedence import approval_demanded, refuse
 from eventstore.store.engine import Engine
@@ -157,7 +157,7 @@ def complete(engine: Engine, progress: Progress | None = None) -> list[int]:
     May be interrupted at any moment, and called again. `progress` is called with (records done, in
     all). Raises `eventstore.errors` classes, such as ResourceExhaustedError on a full disk.
     """
-    pending = pending_erasures(engine)
+    pending = [erasure for erasure in pending_erasures(engine) if _was_allowed(engine, erasure)]
     if not pending:
         return []
     together = Erased()
@@ -176,6 +176,21 @@ def complete(engine: Engine, progress: Progress | None = None) -> list[int]:
         files = engine.log.destroy(erasure.erased)
         engine.put(_completed, (erasure.number, files), is_of_request=False)
     return [erasure.number for erasure in pending]
+
+
+def _was_allowed(engine: Engine, erasure: StoredErasure) -> bool:
+    """Whether nothing forbade an erasure as it was recorded: a forged one destroys nothing."""
+    request = request_of(engine.snapshot(), erasure.number)
+    forbidding = what_forbade(engine.log, engine.projections, request)
+    for refusal in forbidding:
+        _LOGGER.error(
+            "erasure %d of %s, at position %d, was not to be: %s; nothing is destroyed for it",
+            erasure.number,
+            engine.log.name,
+            request.position,
+            refusal,
+        )
+    return not forbidding
 
 
 def complete_at_opening(engine: Engine) -> None:

@@ -188,3 +188,25 @@ def test_verify_of_a_store_tells_it(shop: Shop, tmp_path: Path) -> None:
     done = run("verify", tmp_path / "store", "--no-caches")
     assert done.code == EXIT_DAMAGED
     assert "is held by hold 1" in done.out
+
+
+def test_what_was_held_is_not_destroyed_by_a_forged_erasure(shop: Shop, tmp_path: Path) -> None:
+    shop.store.place_hold(entities=[("artifact", shop.data)], basis="CASE-1")
+    position = _position(shop, "artifact", shop.data)
+    _erase_anyway(shop, position)
+    shop.store.erase("artifact", shop.unused, reason="GDPR-17(1)(b)")
+    shop.store.close()
+    with eventstore.open(tmp_path / "store"):
+        pass
+    (found,) = _findings(tmp_path)[0]
+    assert f"artifact {shop.data} at position {position} is held by hold 1" in found
+    log = open_log(tmp_path / "store", read_only=True)
+    try:
+        payloads = [
+            payload
+            for batch in log.scan(position - 1, position, ["payload"])
+            for payload in batch["payload"].to_pylist()
+        ]
+    finally:
+        log.close()
+    assert b"data" in payloads[0]
