@@ -687,71 +687,214 @@ _DERIVED = (
 ).split()
 
 
-def wire_fields(message: bytes) -> Dict[int, List[Any]]:
-    """A protobuf message as lists of integers and bytes by field number."""
-    found: Dict[int, List[Any]] = {}
+_ENUMS = {"state": 6, "event_type": 7}
+"""The columns of enums, whose numbers go from 0 to these; others are passed over."""
+
+
+Field = Tuple[int, int, Any, int]
+"""Of a protobuf message: number, wire type, value (None of a group), and where it ends."""
+Fields = List[Field]
+
+_VARINT, _FIXED64, _BYTES, _GROUP, _END_GROUP, _FIXED32 = range(6)
+_LEVELS_READ, _LEVELS_KEPT = 101, 99
+"""How many messages protobuf reads one in the other, and how many are kept where there are more."""
+
+
+_MESSAGES: Dict[str, Dict[int, str]] = {
+    "artifact": {4: "property", 5: "property", 12: "other"},
+    "execution": {4: "property", 5: "property", 11: "other"},
+    "context": {4: "property", 5: "property", 10: "other"},
+    "event": {3: "path", 6: "other"},
+    "attribution": {3: "other"},
+    "association": {3: "other"},
+    "parent_context": {3: "other"},
+    "property": {2: "value"},
+    "value": {4: "struct", 5: "other"},
+    "struct": {1: "member"},
+    "member": {2: "struct value"},
+    "struct value": {5: "struct", 6: "list"},
+    "list": {1: "struct value"},
+    "path": {1: "other"},
+    "other": {},
+}
+"""Which fields of messages are messages; those of types and retention are not looked into."""
+
+
+class _TooDeep(ValueError):
+    """More messages lie one in the other than protobuf reads."""
+
+
+def wire_fields(message: bytes) -> Fields:
+    """The fields of a protobuf message in their order."""
+    found: Fields = []
     place = 0
-
-    def varint() -> int:
-        nonlocal place
-        value = shift = 0
-        while True:
-            byte = message[place]
-            place += 1
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128 or shift > 63:
-                return value
-
     try:
         while place < len(message):
-            tag = varint()
-            value: Any
-            if tag & 7 == 0:
-                value = varint() & (1 << 64) - 1
-                value -= (value >> 63) << 64
-            else:
-                length = varint() if tag & 7 == 2 else {1: 8, 5: 4}[tag & 7]
-                value = message[place : place + length]
-                place += length
-                if len(value) < length:
-                    raise IndexError
-            found.setdefault(tag >> 3, []).append(value)
-    except (IndexError, KeyError):
+            field = _field(message, place, 0)
+            if field[1] == _END_GROUP:
+                raise IndexError
+            place = field[3]
+            found.append(field)
+    except IndexError:
         raise Refused("a payload is no protobuf message") from None
     return found
 
 
-def _last(fields: Dict[int, List[Any]], number: int | None, default: Any = None) -> Any:
-    values = fields.get(number) if number is not None else None
-    value = values[-1] if values else default
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+def _field(message: bytes, start: int, depth: int) -> Field:
+    """The field at a place. Raises IndexError for what is none."""
+    tag, place = message[start], start + 1
+    if tag > 127:
+        tag, place = _varint(message, start, 5)
+    number, wire_type = tag >> 3, tag & 7
+    value: Any = None
+    # In a group, which is passed over, protobuf takes the number 0 as well.
+    if tag >= 2**32 or (not number and not depth) or wire_type > _FIXED32 or depth > 100:
+        raise IndexError
+    if wire_type == _VARINT:
+        value, place = _varint(message, place, 10)
+        value = _signed(value, 64)
+    elif wire_type == _GROUP:
+        inner = _field(message, place, depth + 1)
+        while inner[1] != _END_GROUP:
+            inner = _field(message, inner[3], depth + 1)
+        place = inner[3]
+        if inner[0] != number:
+            raise IndexError
+    elif wire_type != _END_GROUP:
+        length = 8 if wire_type == _FIXED64 else 4
+        if wire_type == _BYTES:
+            length, place = _varint(message, place, 10)
+        value = message[place : place + length]
+        place += length
+        if place > len(message):
+            raise IndexError
+    return number, wire_type, value, place
 
 
-def _struct(message: bytes) -> Dict[str, Any]:
+def _varint(message: bytes, place: int, most: int) -> Tuple[int, int]:
+    value = message[place]
+    if value < 128:
+        return value, place + 1
+    value = 0
+    for count in range(most):
+        byte = message[place + count]
+        value |= (byte & 127) << 7 * count
+        if byte < 128:
+            return value, place + count + 1
+    raise IndexError
+
+
+def _signed(value: int, bits: int) -> int:
+    value &= (1 << bits) - 1
+    return value - (value >> (bits - 1) << bits)
+
+
+def _values(fields: Fields, number: int | None, wire_type: int) -> List[Any]:
+    """What a field has of its wire type; of another one it is as one that is not known."""
+    return [f[2] for f in fields if f[0] == number and f[1] == wire_type]
+
+
+def _integer(fields: Fields, number: int | None, default: int | None = None) -> Any:
+    return (_values(fields, number, _VARINT) or [default])[-1]
+
+
+def _enum(fields: Fields, number: int | None, most: int, default: int | None) -> Any:
+    known = [_signed(value, 32) for value in _values(fields, number, _VARINT)]
+    return [default, *(value for value in known if 0 <= value <= most)][-1]
+
+
+def _text(fields: Fields, number: int | None, default: str | None = None) -> str | None:
+    values = _values(fields, number, _BYTES)
+    return values[-1].decode("utf-8", "replace") if values else default
+
+
+def _member(fields: Fields, wire_types: List[int]) -> Tuple[int, List[Any]]:
+    """The last member of a oneof, by its number, and what it has; 0 where there is none.
+
+    Of numbers and texts the last one counts. Messages in a row, as long as no other member comes,
+    are one message.
+    """
+    number, values = 0, list[Any]()
+    for field in fields:
+        if field[0] <= len(wire_types) and wire_types[field[0] - 1] == field[1]:
+            values = [*(values if field[0] == number else ()), field[2]]
+            number = field[0]
+    return number, values
+
+
+def _entries(fields: Fields, number: int, level: int, most: int) -> List[Tuple[str, bytes, int]]:
+    """Of a map the names, sorted, the values as messages, and the level that these are at."""
+    found: Dict[str, bytes] = {}
+    for entry in _values(fields, number, _BYTES) if level + 1 <= most else ():
+        inner = wire_fields(entry)
+        if any(f[0] > 2 or f[1] != _BYTES for f in inner):
+            # To protobuf an entry with anything else in it is an unknown field.
+            continue
+        values = _values(inner, 2, _BYTES) if level + 2 <= most else ()
+        found[_text(inner, 1) or ""] = b"".join(values)
+    return [(name, found[name], level + 2) for name in sorted(found)]
+
+
+def _check_nested(message: bytes, name: str, level: int) -> None:
+    """Raise what `wire_fields` does, or _TooDeep, for any message in one of these.
+
+    Protobuf reads also those that others take the place of.
+    """
+    if level > _LEVELS_READ:
+        raise _TooDeep
+    inside = _MESSAGES[name]
+    for field in wire_fields(message):
+        if field[1] == _BYTES and field[0] in inside:
+            _check_nested(field[2], inside[field[0]], level + 1)
+
+
+def _struct(message: bytes, level: int, most: int) -> Dict[str, Any]:
     """A google.protobuf.Struct."""
-    plain = {}
-    for entry in wire_fields(message).get(1, ()):
-        fields = wire_fields(entry)
-        plain[_last(fields, 1, "")] = _struct_value(fields.get(2, [b""])[-1])
-    return dict(sorted(plain.items()))
+    entries = _entries(wire_fields(message), 1, level, most)
+    return {name: _struct_value(value, at, most) for name, value, at in entries}
 
 
-def _struct_value(message: bytes) -> Any:
-    for number, values in wire_fields(message).items():
-        value = values[-1]
-        if number == 2:
-            number_value: float = struct.unpack("<d", value)[0]
-            return number_value
-        if number == 3:
-            return value.decode("utf-8", "replace")
-        if number == 4:
-            return bool(value)
-        if number == 5:
-            return _struct(value)
-        if number == 6:
-            return [_struct_value(element) for element in wire_fields(value).get(1, ())]
+def _struct_value(message: bytes, level: int, most: int) -> Any:
+    wire_types = [_VARINT, _FIXED64, _BYTES, _VARINT, _BYTES, _BYTES]
+    number, values = _member(wire_fields(message), wire_types)
+    if number == 2:
+        number_value: float = struct.unpack("<d", values[-1])[0]
+        return number_value
+    if number == 3:
+        return values[-1].decode("utf-8", "replace")
+    if number == 4:
+        return bool(values[-1])
+    if number == 5 and level < most:
+        return _struct(b"".join(values), level + 1, most)
+    if number == 6 and level < most:
+        elements = _values(wire_fields(b"".join(values)), 1, _BYTES)
+        return [_struct_value(e, level + 2, most) for e in elements if level + 2 <= most]
     return None
+
+
+def _any(message: bytes) -> bytes:
+    """A google.protobuf.Any, with its fields in order, and then what is not known."""
+    fields = wire_fields(message)
+    known = [(_text(fields, 1) or "").encode(), (_values(fields, 2, _BYTES) or [b""])[-1]]
+    written = [
+        bytes([number << 3 | _BYTES]) + _length(len(value)) + value
+        for number, value in enumerate(known, start=1)
+        if value
+    ]
+    start = 0
+    for number, wire_type, _, end in fields:
+        if wire_type != _BYTES or number > 2:
+            written.append(message[start:end])
+        start = end
+    return b"".join(written)
+
+
+def _length(value: int) -> bytes:
+    written = b""
+    while value > 127:
+        written += bytes([value & 127 | 128])
+        value >>= 7
+    return written + bytes([value])
 
 
 def _finite(value: Any) -> Any:
@@ -763,27 +906,32 @@ def _finite(value: Any) -> Any:
     return [_finite(member) for member in value] if isinstance(value, list) else value
 
 
-def _property_value(message: bytes) -> Dict[str, Any]:
+def _property_value(message: bytes, level: int, most: int) -> Dict[str, Any]:
     """A property as the columns have it: one member is set, the others are None."""
     found: Dict[str, Any] = dict.fromkeys(_COLUMN_MEMBERS)
-    for number, values in wire_fields(message).items():
-        name, value = _VALUE_MEMBERS[number - 1], values[-1]
-        if name == "double_value":
-            value = struct.unpack("<d", value)[0]
-        elif name == "string_value":
-            value = value.decode("utf-8", "replace")
-        elif name == "bool_value":
-            value = bool(value)
-        elif name == "struct_value":
-            value = json.dumps(_finite(_struct(value)))
-        found[name] = value
+    wire_types = [_VARINT, _FIXED64, _BYTES, _BYTES, _BYTES, _VARINT]
+    number, values = _member(wire_fields(message), wire_types)
+    name = _VALUE_MEMBERS[number - 1] if number else ""
+    if name == "int_value":
+        found[name] = values[-1]
+    elif name == "double_value":
+        found[name] = struct.unpack("<d", values[-1])[0]
+    elif name == "string_value":
+        found[name] = values[-1].decode("utf-8", "replace")
+    elif name == "bool_value":
+        found[name] = bool(values[-1])
+    elif name == "struct_value" and level < most:
+        found[name] = json.dumps(_finite(_struct(b"".join(values), level + 1, most)))
+    elif name == "proto_value" and level < most:
+        found[name] = _any(b"".join(values))
     return found
 
 
-def _properties(fields: Dict[int, List[Any]], number: int) -> List[Tuple[str, Dict[str, Any]]]:
-    entries = [wire_fields(entry) for entry in fields.get(number, ())]
-    found = {_last(entry, 1, ""): _property_value(entry.get(2, [b""])[-1]) for entry in entries}
-    return [(name, found[name]) for name in sorted(found)]
+def _properties(fields: Fields, number: int, most: int) -> List[Tuple[str, Dict[str, Any]]]:
+    return [
+        (name, _property_value(value, level, most))
+        for name, value, level in _entries(fields, number, 1, most)
+    ]
 
 
 _LATEST = 253_402_300_799_999_999
@@ -813,42 +961,49 @@ def check_record(record: Record) -> Dict[str, Any] | None:
     if record["payload"] is None:
         return None
     try:
-        return _content(record, what)
+        try:
+            return _content(record, what, _LEVELS_READ)
+        except _TooDeep:
+            return _content(record, what, _LEVELS_KEPT)
     except (LookupError, TypeError, ValueError, AttributeError, struct.error, RecursionError):
         raise Refused(f"{what} has content that is no message of its kind") from None
 
 
-def _content(record: Record, what: str) -> Dict[str, Any]:
+def _content(record: Record, what: str, most: int) -> Dict[str, Any]:
     kind = record["kind"]
     is_node, is_type = kind in _NODE_FIELDS, kind in _TYPE_FIELDS
+    if most == _LEVELS_READ and kind in _MESSAGES:
+        _check_nested(record["payload"], kind, 1)
     fields = wire_fields(record["payload"])
-    if kind not in _LINK_FIELDS and _last(fields, 1, 0) != record["entity_id"]:
+    if kind not in _LINK_FIELDS and _integer(fields, 1, 0) != record["entity_id"]:
         raise Refused(f"{what} is of {kind} {record['entity_id']}, its content of another one")
     found: Dict[str, Any] = dict.fromkeys(_DERIVED)
     if is_node:
-        if _last(fields, 2, 0) != record["type_id"]:
+        if _integer(fields, 2, 0) != record["type_id"]:
             raise Refused(f"{what} has type id {record['type_id']}, its content another one")
         name, type_name, external_id, uri, state, created, updated = _NODE_FIELDS[kind]
         found.update(
-            name=_last(fields, name),
-            external_id=_last(fields, external_id),
-            uri=_last(fields, uri, None if uri is None else ""),
-            state=_last(fields, state),
-            create_time=_last(fields, created, 0),
-            update_time=_last(fields, updated, 0),
-            properties=_properties(fields, 4),
-            custom_properties=_properties(fields, 5),
-            type=_last(fields, type_name),
+            name=_text(fields, name),
+            external_id=_text(fields, external_id),
+            uri=_text(fields, uri, None if uri is None else ""),
+            state=_enum(fields, state, _ENUMS["state"], None),
+            create_time=_integer(fields, created, 0),
+            update_time=_integer(fields, updated, 0),
+            properties=_properties(fields, 4, most),
+            custom_properties=_properties(fields, 5, most),
+            type=_text(fields, type_name),
         )
     elif is_type:
         version, external_id = _TYPE_FIELDS[kind]
         found.update(
-            name=_last(fields, 2, ""),
-            version=_last(fields, version),
-            external_id=_last(fields, external_id),
+            name=_text(fields, 2, ""),
+            version=_text(fields, version),
+            external_id=_text(fields, external_id),
         )
     elif kind in _LINK_FIELDS:
-        found.update({name: _last(fields, n, 0) for name, n in _LINK_FIELDS[kind].items()})
+        found.update({name: _integer(fields, n, 0) for name, n in _LINK_FIELDS[kind].items()})
+        if kind == "event":
+            found["event_type"] = _enum(fields, 4, _ENUMS["event_type"], 0)
     if not is_node:
         found.update(properties=[], custom_properties=[])
     return found
@@ -992,12 +1147,12 @@ def _erasure(payload: bytes) -> Tuple[int, List[ErasedRange]]:
     """Stage and ranges of an Erasure of protos/retention.proto."""
     fields = wire_fields(payload)
     ranges = []
-    for message in fields.get(3, ()):
+    for message in _values(fields, 3, _BYTES):
         given = wire_fields(message)
-        first, last, content, who, replaced_by = (int(_last(given, n, 0)) for n in (1, 2, 3, 4, 6))
-        redacted = tuple(given.get(5, ()))
+        first, last, content, who, replaced_by = (_integer(given, n) or 0 for n in (1, 2, 3, 4, 6))
+        redacted = tuple(_values(given, 5, _BYTES))
         ranges.append(ErasedRange(first, last, bool(content), bool(who), redacted, replaced_by))
-    return int(_last(fields, 2, 0)), ranges
+    return _signed(_integer(fields, 2) or 0, 32), ranges
 
 
 class Scope(NamedTuple):
@@ -1071,22 +1226,22 @@ class Guards:
 
     def _guard(self, record: Record, known: List[Guard]) -> Guard:
         fields, what = wire_fields(record["payload"]), f"{record['kind']} {record['entity_id']}"
-        asked = wire_fields(fields.get(2, [b""])[-1])
-        entities = [wire_fields(entity) for entity in asked.get(4, ())]
+        asked = wire_fields(b"".join(_values(fields, 2, _BYTES)))
+        entities = [wire_fields(entity) for entity in _values(asked, 4, _BYTES)]
         scope = Scope(
-            tuple(kind.decode("utf-8", "replace") for kind in asked.get(1, ())),
-            _integers(asked.get(2, ())),
-            _integers(asked.get(3, ())),
-            tuple((_last(entity, 1, ""), _last(entity, 2, 0)) for entity in entities),
-            bool(_last(asked, 5, "")),
+            tuple(kind.decode("utf-8", "replace") for kind in _values(asked, 1, _BYTES)),
+            _integers(field[2] for field in asked if field[0] == 2),
+            _integers(field[2] for field in asked if field[0] == 3),
+            tuple((_text(entity, 1) or "", _integer(entity, 2, 0)) for entity in entities),
+            bool(_text(asked, 5)),
         )
         if scope.has_filter:
             self.filters.add(what.replace("_", " "))
         is_hold = record["kind"] == "hold"
         # A hold is about what it was placed on, whatever a later record says.
         scope = known[0].scope if is_hold and known else scope
-        ended = _last(fields, 3, 0) == _RELEASED if is_hold else bool(_last(fields, 8, 0))
-        seconds = 0 if is_hold else _last(fields, 3, 0)
+        ended = _integer(fields, 3, 0) == _RELEASED if is_hold else bool(_integer(fields, 8, 0))
+        seconds = 0 if is_hold else _integer(fields, 3, 0)
         return Guard(record["entity_id"], record["position"], scope, seconds, ended)
 
     def check(self, record: Record, covered: List[Tuple[int, Tuple[str, int], bool]]) -> None:

@@ -45,7 +45,9 @@ UNREADABLE: Final = (DecodeError, EncodeError, UnicodeDecodeError, RecursionErro
 
 _Put = TypeVar("_Put", bound=Callable[..., Any])
 
-_LENGTH_DELIMITED: Final = 2
+_VARINT, _LENGTH_DELIMITED, _GROUP = 0, 2, 3
+_FIXED: Final = {1: 8, 5: 4}
+"""How many bytes values of these wire types have."""
 _IN_PYTHON: Final = api_implementation.Type() == "python"
 _SOURCE: Final = mlmd.DESCRIPTOR.name
 
@@ -184,13 +186,12 @@ def _mended(descriptor: Any, content: bytes, levels: int) -> bytes:
     while at < len(content):
         start = at
         tag, at = _varint_at(content, at)
-        wire_type = tag & 7
-        if wire_type != _LENGTH_DELIMITED:
-            at = _varint_at(content, at)[1] if wire_type == 0 else at + (8 if wire_type == 1 else 4)
+        if tag & 7 != _LENGTH_DELIMITED:
+            at = _end_of_value(content, tag, at)
             parts.append(content[start:at])
             continue
         length, at = _varint_at(content, at)
-        held, at = content[at : at + length], at + length
+        held, at = content[at : at + length], _within(content, at + length)
         field = descriptor.fields_by_number.get(tag >> 3)
         if field is not None and field.message_type is not None:
             if levels == 0:
@@ -202,6 +203,36 @@ def _mended(descriptor: Any, content: bytes, levels: int) -> bytes:
     return b"".join(parts)
 
 
+def _end_of_value(content: bytes, tag: int, at: int) -> int:
+    """Where the value of a field ends that starts here. Raises DecodeError for what is none."""
+    wire_type = tag & 7
+    if wire_type == _VARINT:
+        return _varint_at(content, at)[1]
+    if wire_type == _LENGTH_DELIMITED:
+        length, at = _varint_at(content, at)
+        return _within(content, at + length)
+    if wire_type in _FIXED:
+        return _within(content, at + _FIXED[wire_type])
+    if wire_type != _GROUP:
+        raise DecodeError(f"there is no field with wire type {wire_type} here")
+    groups = [tag]
+    while groups:
+        inner, at = _varint_at(content, at)
+        if inner == groups[-1] + 1:
+            groups.pop()
+        elif inner & 7 == _GROUP:
+            groups.append(inner)
+        else:
+            at = _end_of_value(content, inner, at)
+    return at
+
+
+def _within(content: bytes, at: int) -> int:
+    if at > len(content):
+        raise DecodeError("a field is cut off")
+    return at
+
+
 def _varint_at(content: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
     while at < len(content):
@@ -209,9 +240,9 @@ def _varint_at(content: bytes, at: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         at += 1
         if byte < 0x80:
-            break
+            return value, at
         shift += 7
-    return value, at
+    raise DecodeError("a number is cut off")
 
 
 def _field(number: int, content: bytes) -> bytes:

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from google.protobuf.message import DecodeError
 
+from eventstore.audit import standalone_verifier
 from eventstore.audit.standalone_verifier import Refused, check_record, leaf_hash
 from eventstore.log.columns import derive
 from eventstore.log.kinds import NODE_KINDS
 from eventstore.log.leaf import leaf_hashes
+from eventstore.log.readable import varint
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.audit.records_by_hand import STORE, as_record, erasure, history, holds, record
 
@@ -231,3 +233,122 @@ def test_its_leaves_are_those_of_the_store(changes: dict[str, Any]) -> None:
 def test_a_record_of_a_wrong_form_has_no_leaf(changes: dict[str, Any]) -> None:
     with pytest.raises(Refused):
         leaf_hash(str(STORE), record("event", 1, b"") | changes)
+
+
+def field(number: int, content: bytes) -> bytes:
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def entry(name: bytes, *values: bytes) -> bytes:
+    """An artifact's custom property."""
+    return field(5, field(1, name) + b"".join(field(2, value) for value in values))
+
+
+def struct_of(*kinds: bytes) -> bytes:
+    """A property's value: a struct with one member, of these kinds."""
+    return field(4, field(1, field(1, b"k") + field(2, b"".join(kinds))))
+
+
+def nested(levels: int) -> bytes:
+    content = b""
+    for _ in range(levels):
+        content = field(1, field(1, b"k") + field(2, field(5, content)))
+    return entry(b"deep", field(4, content))
+
+
+AS_PROTOBUF_READS_IT = {
+    "unknown enum": b"\x30\x63",
+    "unknown enum after a known one": b"\x30\x02\x30\x63",
+    "negative enum": b"\x30" + b"\xff" * 9 + b"\x01",
+    "enum of 33 bits": b"\x30\x82\x80\x80\x80\x10",
+    "other wire type": b"\x32\x01a\x38\x05",
+    "groups": b"\xfb\x3f\x0b\x08\x01\x0c\xfc\x3f",
+    "text again": b"\x3a\x01a\x3a\x01b",
+    "not UTF-8": b"\x3a\x02a\xff",
+    "two members": entry(b"o", b"\x08\x01" + field(3, b"s")),
+    "two members, the other way": entry(b"o", field(3, b"s") + b"\x08\x01"),
+    "a member of another wire type": entry(b"o", b"\x08\x01" + field(6, b"s")),
+    "name again": entry(b"k", b"\x08\x01") + entry(b"k", b"\x08\x02"),
+    "name again, with a message": entry(b"k", field(5, field(1, b"u")))
+    + entry(b"k", field(5, field(2, b"v"))),
+    "two values": entry(b"k", field(5, field(1, b"u")), field(5, field(2, b"v"))),
+    "entry with more": field(5, field(1, b"k") + field(2, b"\x08\x01") + b"\x28\x05"),
+    "entry without a name": field(5, field(2, b"\x08\x01")),
+    "entry without a value": field(5, field(1, b"k")),
+    "any out of order": entry(b"a", field(5, b"\x28\x05\x12\x01v\x0a\x01u\x2b\x28\x85\x00\x2c")),
+    "any with defaults": entry(b"a", field(5, b"\x0a\x00\x12\x00")),
+    "any twice": entry(b"a", field(5, b"\x0a\x01a\x12\x01v") + field(5, b"\x0a\x01b")),
+    "any around another member": entry(b"a", field(5, b"\x0a\x01a") + b"\x08\x01" + field(5, b"")),
+    "two kinds": entry(b"s", struct_of(b"\x20\x01", field(3, b"s"))),
+    "null with a number": entry(b"s", struct_of(b"\x08\x05")),
+    "two structs": entry(b"s", struct_of(field(5, b"")) + struct_of(b"\x20\x01")),
+    "lists in a row": entry(
+        b"s", struct_of(field(6, field(1, b"\x20\x01")), field(6, field(1, b"")))
+    ),
+    "as deep as is read": nested(32),
+    "deeper": nested(33),
+    "much deeper": nested(400),
+}
+
+
+@pytest.mark.parametrize("tail", AS_PROTOBUF_READS_IT.values(), ids=AS_PROTOBUF_READS_IT)
+def test_it_reads_what_protobuf_reads(tail: bytes) -> None:
+    payload = mlmd.Artifact(id=7, type_id=1, name="n").SerializeToString() + tail
+    content = check_record(record("artifact", 7, payload, type_id=1))
+    assert content is not None
+    for name, expected in derived("artifact", payload).items():
+        assert standalone_verifier._to_the_bit(content[name]) == standalone_verifier._to_the_bit(
+            expected
+        ), name
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        b"\x00\x01",
+        b"\xfc\x3f",
+        b"\xfb\x3f",
+        b"\xfb\x3f\xf4\x3f",
+        b"\x0a\xff\xff\xff\xff\x0f",
+        b"\x30" + b"\x80" * 10 + b"\x01",
+        entry(b"k", b"\x00\x01"),
+        entry(b"k", b"\x08\x01" + field(5, b"\x0a\x05u")) + entry(b"k", b""),
+        b"\xfb\x3f" * 300 + b"\xfc\x3f" * 300,
+    ],
+    ids=lambda tail: tail[:10].hex(),
+)
+def test_what_protobuf_does_not_read_is_refused_by_both(tail: bytes) -> None:
+    payload = mlmd.Artifact(id=7, type_id=1).SerializeToString() + tail
+    with pytest.raises(Refused):
+        check_record(record("artifact", 7, payload, type_id=1))
+    with pytest.raises((DecodeError, RecursionError)):
+        derived("artifact", payload)
+
+
+def test_a_payload_with_a_changed_byte() -> None:
+    kind, message = MESSAGES[0]
+    payload, chance = message.SerializeToString(), random.Random(3)
+    agreed = 0
+    for _ in range(400):
+        changed = bytearray(payload)
+        changed[chance.randrange(len(payload))] = chance.choice([0, 1, 2, 8, 10, 127, 128, 255])
+        one = record(kind, 7, message) | {"payload": bytes(changed)}
+        try:
+            expected = derived(kind, bytes(changed))
+        except DecodeError:
+            with pytest.raises(Refused):
+                check_record(one)
+            continue
+        refusal, content = "", None
+        try:
+            content = check_record(one)
+        except Refused as refused:
+            refusal = str(refused)
+        if content is None:
+            assert "its content" in refusal
+            continue
+        for name, value in expected.items():
+            found = standalone_verifier._to_the_bit(content[name])
+            assert found == standalone_verifier._to_the_bit(value), (name, changed)
+        agreed += 1
+    assert agreed > 100

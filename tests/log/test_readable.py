@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.message import DecodeError
 
 import eventstore
 from eventstore import errors
@@ -409,3 +410,34 @@ def test_the_record_that_does_not_decode_is_named(tmp_path: Path) -> None:
     with pytest.raises(errors.DataLossError, match="record at position 3 is damaged: it does not"):
         list(log.scan())
     log.close()
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"\x0a\xff\xff\xff\xff\x0f",
+        b"\x0a\x05a",
+        b"\x80",
+        b"\xfb\x3f",
+        b"\xf9\x07abc",
+        b"\xf6\x07",
+        b"\xfb\x3f" * 100_000,
+    ],
+    ids=lambda broken: broken[:8].hex(),
+)
+def test_what_is_no_message_is_not_mended(broken: bytes) -> None:
+    """What is cut off, or of no wire type, is damage: no library ever read it."""
+    payload = mlmd.Artifact(id=1, type_id=1).SerializeToString() + broken
+    with pytest.raises(DecodeError):
+        derive(["artifact"], [payload])
+    with pytest.raises(DecodeError):
+        read_message(mlmd.Artifact, payload)
+
+
+def test_groups_stay_as_the_rest_is_mended() -> None:
+    group = b"\xfb\x3f\x0b\x08\x01\x0c\xfc\x3f"
+    payload = field(3, NOT_UTF8) + group + b"\x08\x07"
+    assert (
+        mended("Artifact", payload) == field(3, b"a\xef\xbf\xbd\xef\xbf\xbd") + group + b"\x08\x07"
+    )
+    assert derive(["artifact"], [payload])["uri"].to_pylist() == ["a\ufffd\ufffd"]
