@@ -1904,6 +1904,8 @@ def _manifest(root: pathlib.Path) -> Dict[str, Any]:
             text == f'{{{head},"manifest":{body}}}\n'
             and list(manifest) == "store_id created_at generation segments active".split()
             and type(manifest["created_at"]) is type(manifest["generation"]) is int
+            and 0 <= manifest["created_at"] <= _LATEST
+            and 0 < manifest["generation"] < 2**63
             and _STORE_ID.fullmatch(manifest["store_id"])
             and isinstance(manifest["segments"], list)
             and all(isinstance(e, dict) for e in [*manifest["segments"], manifest["active"]])

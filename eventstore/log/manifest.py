@@ -137,6 +137,8 @@ def stored_manifest(directory: Path) -> Manifest:
         raise _damaged(path, str(error)) from None
     if text != _encode(manifest) or version != FORMAT_VERSION:
         raise _damaged(path, "its content does not match its SHA-256")
+    if not 0 <= manifest.created_at <= LATEST or not 0 < manifest.generation < 2**63:
+        raise _damaged(path, "what it says of itself cannot be")
     return manifest
 
 

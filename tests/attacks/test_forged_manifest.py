@@ -92,6 +92,18 @@ def test_the_length_of_the_active_header(store: Path, header_bytes: int) -> None
         eventstore.open(store)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("generation", 0), ("generation", 2**63), ("created_at", -1), ("created_at", 10**30)],
+)
+def test_what_it_says_of_itself(store: Path, name: str, value: int) -> None:
+    body = (store / "manifest.json").read_text().partition(',"manifest":')[2][:-2]
+    put_body(store, re.sub(f'"{name}":[0-9]+', f'"{name}":{value}', body))
+    assert not verify_directory(store).ok
+    with pytest.raises(errors.DataLossError, match="is damaged"):
+        eventstore.open(store)
+
+
 @pytest.mark.parametrize("text", ['{{"format_version":2,"x":{}}}', "{}"], ids=["member", "all"])
 def test_a_manifest_that_is_nested_too_deep(store: Path, text: str) -> None:
     (store / "manifest.json").write_text(text.format("[" * 100_000 + "]" * 100_000))
