@@ -13,7 +13,7 @@ import pyarrow.parquet as parquet
 
 import eventstore
 from eventstore.log import Record
-from eventstore.log.columns import RECORD_SCHEMA, derive
+from eventstore.log.columns import RECORD_SCHEMA, decodes, derive
 from eventstore.log.commit import records_of
 from eventstore.log.creation import start_segment
 from eventstore.log.leaf import leaf_hashes
@@ -139,7 +139,9 @@ def forge(
     try:
         derived = derive([r.kind for r in records], [r.payload for r in records])
     except Exception:
-        derived = {name: before[name].combine_chunks() for name in before.column_names}
+        # As if what is no message was erased: no columns can be derived from it.
+        read = [r.payload if decodes(r.kind, r.payload) else None for r in records]
+        derived = derive([r.kind for r in records], read)
     values = {
         name: [getattr(record, name) for record in records] for name in Record.__struct_fields__
     } | {"tree_head": heads}
