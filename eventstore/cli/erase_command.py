@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +13,8 @@ from eventstore.cli.entities import spoken
 from eventstore.cli.paths import PathName
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Grid, Output, note
-from eventstore.cli.stores import opened_store
+from eventstore.cli.stores import opened_store, store_to_change
 from eventstore.log.record import KIND_NAMES
-from eventstore.metadata_store.metadata_store import MetadataStore
-from eventstore.metadata_store.opening import open_directory
-from eventstore.store.attribution import checked_attribution
 from eventstore.wording import counted, plural
 
 if TYPE_CHECKING:
@@ -101,7 +96,7 @@ def erase_command(
         raise click.UsageError("--version is of one ID")
     if yes and dry_run:
         raise click.UsageError("--yes and --dry-run exclude each other")
-    opened = _opened_to_erase(directory, actor) if yes else opened_store(directory)
+    opened = store_to_change(directory, actor) if yes else opened_store(directory)
     with opened as store, progress_bar("Erasing") as progress:
         report = store._erase(
             [(kind, entity_id) for entity_id in ids],
@@ -121,18 +116,10 @@ def erase_command(
         note(f"It takes a second person: eventstore erase {directory} --approve {report.number}")
 
 
-@contextmanager
-def _opened_to_erase(directory: Path, actor: str | None) -> Iterator[MetadataStore]:
-    attribution = checked_attribution(actor, None, None)
-    engine = open_directory(directory, read_only=False, must_exist=True, attribution=attribution)
-    with MetadataStore._of(engine) as store:
-        yield store
-
-
 def _decide(
     directory: Path, approved: int | None, withdrawn: int, actor: str | None, output: Output
 ) -> None:
-    with _opened_to_erase(directory, actor) as store, progress_bar("Erasing") as progress:
+    with store_to_change(directory, actor) as store, progress_bar("Erasing") as progress:
         if approved is None:
             store.withdraw_erasure(withdrawn)
         else:
@@ -147,7 +134,7 @@ def _complete(directory: Path, output: Output) -> None:
     with opened_store(directory) as store:
         numbers = sorted(store._source.snapshot().index.erasures.pending)
     if numbers:
-        with _opened_to_erase(directory, None) as store, progress_bar("Erasing") as progress:
+        with store_to_change(directory, None) as store, progress_bar("Erasing") as progress:
             # Opening has done so, unless it could not.
             store.complete_erasures(progress)
     done = f"{plural(len(numbers), 'erasure')} {', '.join(map(str, numbers))}"

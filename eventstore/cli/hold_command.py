@@ -16,10 +16,9 @@ from eventstore.cli.scope_options import (
     basis_option,
     scope_in_words,
     scope_options,
-    store_to_change,
     ticket_option,
 )
-from eventstore.cli.stores import opened_store
+from eventstore.cli.stores import opened_store, store_to_change
 from eventstore.wording import counted
 
 _COLUMNS = ("number", "stage", "placed_at", "scope", "basis", "ticket", "release_ticket")

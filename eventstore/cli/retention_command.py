@@ -20,10 +20,9 @@ from eventstore.cli.scope_options import (
     basis_option,
     scope_in_words,
     scope_options,
-    store_to_change,
     ticket_option,
 )
-from eventstore.cli.stores import opened_store
+from eventstore.cli.stores import opened_store, store_to_change
 
 _COLUMNS = ("number", "keep_at_least", "keep_at_most", "scope", "says", "basis", "ticket")
 

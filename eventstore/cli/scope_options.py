@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import click
@@ -14,10 +12,7 @@ import click
 from eventstore.answers import Scope
 from eventstore.cli.commands import Kind
 from eventstore.log.record import ENTITY_KIND_NAMES
-from eventstore.metadata_store.metadata_store import MetadataStore
-from eventstore.metadata_store.opening import open_directory
 from eventstore.shown_text import shown_text
-from eventstore.store.attribution import checked_attribution
 
 _UNITS = {
     "s": timedelta(seconds=1),
@@ -131,15 +126,6 @@ def ticket_option(*, required: bool) -> Callable[[Any], Any]:
         required=required,
         help="The number of the ticket. It is kept for ever: name nobody.",
     )
-
-
-@contextmanager
-def store_to_change(directory: Path, actor: str | None) -> Iterator[MetadataStore]:
-    """A store that there is, open for writing."""
-    attribution = checked_attribution(actor, None, None)
-    engine = open_directory(directory, read_only=False, must_exist=True, attribution=attribution)
-    with MetadataStore._of(engine) as store:
-        yield store
 
 
 def scope_in_words(scope: Scope) -> str:

@@ -1,4 +1,4 @@
-"""Open a store for a command: nothing of it is written but its caches."""
+"""Open a store for a command: to change, or to read, which writes nothing but its caches."""
 
 from __future__ import annotations
 
@@ -16,12 +16,22 @@ from eventstore.metadata_store.opening import open_directory
 from eventstore.moments import range_of
 from eventstore.projections import Projections
 from eventstore.shown_text import shown_text
+from eventstore.store.attribution import checked_attribution
 
 
 @contextmanager
 def opened_store(directory: Path) -> Iterator[MetadataStore]:
     """The store to read from; what is folded for it is saved, so that no later call does."""
     engine = open_directory(directory, read_only=True, saves_caches=True)
+    with MetadataStore._of(engine) as store:
+        yield store
+
+
+@contextmanager
+def store_to_change(directory: Path, actor: str | None) -> Iterator[MetadataStore]:
+    """The store to put records into, which has to exist; they are put by an actor."""
+    attribution = checked_attribution(actor, None, None)
+    engine = open_directory(directory, read_only=False, must_exist=True, attribution=attribution)
     with MetadataStore._of(engine) as store:
         yield store
 

@@ -30,9 +30,6 @@ from eventstore.store.transaction import Transaction
 if TYPE_CHECKING:
     from eventstore.log import RewrittenFile
 
-if TYPE_CHECKING:
-    from eventstore.log.log import RewrittenFile
-
 _LOGGER = late_logger("eventstore.retention")
 
 Choice = Callable[[Snapshot], Plan]
