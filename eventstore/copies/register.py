@@ -16,15 +16,12 @@ import msgspec
 from eventstore import errors
 from eventstore.log import Log
 from eventstore.log.erased import Erased, Spans
-from eventstore.log.kinds import ERASURE
 from eventstore.log.os_errors import translating
 from eventstore.log.regular_file import read_regular
-from eventstore.projections.index_tables import RETENTION_TABLES
 from eventstore.proto import retention_pb2
+from eventstore.store.erasures import erasures_as_of
 from eventstore.store.snapshot import Snapshot
 from eventstore.times import moment_of
-
-_IN_EFFECT = (retention_pb2.Erasure.REQUESTED, retention_pb2.Erasure.COMPLETED)
 
 
 class RegisteredRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,15 +57,11 @@ class RegisteredErasure(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 def registered_erasures(log: Log, snapshot: Snapshot) -> list[RegisteredErasure]:
     """The erasures that are in effect as of a snapshot, by number."""
-    table = RETENTION_TABLES[ERASURE]
-    found = []
-    for number in snapshot.index.keys(table, snapshot.position):
-        for position, payload in snapshot.entries(table, number):
-            erasure = retention_pb2.Erasure.FromString(payload)
-            if erasure.stage in _IN_EFFECT:
-                found.append(_registered(log, position, erasure))
-                break
-    return found
+    return [
+        _registered(log, erasure.requested_at, erasure.message)
+        for erasure in erasures_as_of(snapshot.index, snapshot.position)
+        if erasure.requested_at is not None
+    ]
 
 
 def register_text(erasures: Iterable[RegisteredErasure]) -> str:

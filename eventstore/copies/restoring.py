@@ -16,10 +16,9 @@ from eventstore.copies.encrypted_backup import (
     write_backup,
 )
 from eventstore.copies.keyring import Keyring, opened_keyring
-from eventstore.copies.register import RegisteredErasure, read_register, registered_erasures
+from eventstore.copies.register import RegisteredErasure, read_register
 from eventstore.log import Log, Position, Progress, VerifyReport
 from eventstore.log.backup import copy_store, new_directory
-from eventstore.log.erased import Erased
 from eventstore.log.kinds import ERASURE
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.merkle import Frontier
@@ -34,6 +33,7 @@ from eventstore.proto import retention_pb2
 from eventstore.retention.erasing import complete
 from eventstore.store import Engine
 from eventstore.store.attribution import Attribution
+from eventstore.store.erasures import all_erased, erasures_as_of, in_effect
 from eventstore.store.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -113,9 +113,7 @@ def destroy_keys(log: Log, snapshot: Snapshot, keys: Path) -> int:
 
     Raises what `opened_keyring` does.
     """
-    erased = Erased()
-    for erasure in registered_erasures(log, snapshot):
-        erased = erased.union(erasure.erased)
+    erased = all_erased(in_effect(erasures_as_of(snapshot.index, snapshot.position)))
     with opened_keyring(keys, log.store_id) as keyring:
         return keyring.destroy(erased)
 

@@ -11,7 +11,9 @@ from eventstore.log.erased import Erased, Spans
 from eventstore.log.log import Finding
 from eventstore.proto import retention_pb2 as retention
 
-_IN_EFFECT: Final = (retention.Erasure.REQUESTED, retention.Erasure.COMPLETED)
+IN_EFFECT: Final = (retention.Erasure.REQUESTED, retention.Erasure.COMPLETED)
+"""The stages of an erasure in which what it covers is erased."""
+
 _NEXT_STAGES: Final = {
     None: (retention.Erasure.PROPOSED, retention.Erasure.REQUESTED),
     retention.Erasure.PROPOSED: (
@@ -79,7 +81,7 @@ def erasures_in_effect(stages: Iterable[ErasureStage], *, after: int) -> Erasure
             )
             for fault in faults
         ]
-        if message.stage in _IN_EFFECT and (is_first or former.stage not in _IN_EFFECT):
+        if message.stage in IN_EFFECT and (is_first or former.stage not in IN_EFFECT):
             requested = message.stage == retention.Erasure.REQUESTED
             ranges += _covering(message, stage, has_replacements=requested)
     completed = {n for n, m in newest.items() if m.stage == retention.Erasure.COMPLETED}
@@ -100,7 +102,7 @@ def _faults_of_ranges(message: Any, position: int) -> Iterator[str]:
             yield f"covers positions {first} to {last}, which are not all before its record"
         elif not (given.content or given.who):
             yield f"covers neither content nor who of positions {first} to {last}"
-        elif message.stage in _IN_EFFECT and not _is_replaced_rightly(message, given, position):
+        elif message.stage in IN_EFFECT and not _is_replaced_rightly(message, given, position):
             yield f"names a replacement of positions {first} to {last} that cannot be one"
 
 
@@ -117,7 +119,7 @@ def _faults_of_stage(message: Any, former: Any) -> Iterator[str]:
     before = None if former is None else former.stage
     if message.stage not in _NEXT_STAGES.get(before, ()):
         yield "is at a stage that does not follow the one before"
-    elif before in _IN_EFFECT and list(message.ranges) != list(former.ranges):
+    elif before in IN_EFFECT and list(message.ranges) != list(former.ranges):
         yield "covers something else than when it was requested"
 
 

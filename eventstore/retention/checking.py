@@ -9,21 +9,14 @@ import msgspec
 
 from eventstore.answers import Refusal
 from eventstore.log import Finding, Log, VerifyReport
-from eventstore.log.erased import Erased, Spans
+from eventstore.log.erased import Erased
 from eventstore.log.kinds import ENTITY_KINDS, ERASURE, LINK_KINDS
 from eventstore.projections import Projections
-from eventstore.proto import retention_pb2
-from eventstore.retention.guards import (
-    Recorded,
-    all_versions,
-    holds_in_force,
-    rule_versions,
-    versions,
-)
+from eventstore.retention.guards import holds_in_force, rule_versions
 from eventstore.retention.precedence import ChosenVersion, refusals
+from eventstore.store.erasures import StoredErasure, erasures_as_of
 from eventstore.store.snapshot import Snapshot
 
-_IN_EFFECT = (retention_pb2.Erasure.REQUESTED, retention_pb2.Erasure.COMPLETED)
 _ENDS = {
     column: column.removesuffix("_id").removeprefix("parent_")
     for kind in LINK_KINDS
@@ -45,16 +38,18 @@ def with_guards(report: VerifyReport, log: Log) -> VerifyReport:
         newest = Snapshot(projections, projections.catch_up())
         findings: list[Finding] = []
         has_filters = False
-        for erasure in _requests(newest):
+        for erasure in erasures_as_of(newest.index, newest.position):
+            if erasure.requested_at is None:
+                continue
             findings += [
                 Finding(
-                    f"erasure {erasure.message.id}, at position {erasure.position}, has covered "
+                    f"erasure {erasure.number}, at position {erasure.requested_at}, has covered "
                     f"what must not be erased: {refusal}",
                     position=refusal.position,
                 )
                 for refusal in what_forbade(log, projections, erasure)
             ]
-            before = Snapshot(projections, log.commit_end(erasure.position - 1))
+            before = Snapshot(projections, log.commit_end(erasure.requested_at - 1))
             has_filters = has_filters or _asks_filters(before)
     if has_filters:
         report = report.without("whether filters of holds and rules had found what is erased")
@@ -63,17 +58,12 @@ def with_guards(report: VerifyReport, log: Log) -> VerifyReport:
     )
 
 
-def what_forbade(log: Log, projections: Projections, erasure: Recorded) -> list[Refusal]:
-    """What was held or locked as an erasure was recorded, of all that it covers."""
-    before = Snapshot(projections, log.commit_end(erasure.position - 1))
-    chosen = list(versions_at(log, _erased_by(erasure)))
-    return refusals(log, before, chosen, now=log.recorded_at(erasure.position))
-
-
-def request_of(snapshot: Snapshot, number: int) -> Recorded:
-    """The record by which an erasure that is in effect came into effect."""
-    stages = versions(snapshot, ERASURE, number)
-    return next(stage for stage in stages if stage.message.stage in _IN_EFFECT)
+def what_forbade(log: Log, projections: Projections, erasure: StoredErasure) -> list[Refusal]:
+    """What was held or locked as an erasure was requested, of all that it covers."""
+    assert erasure.requested_at is not None
+    before = Snapshot(projections, log.commit_end(erasure.requested_at - 1))
+    chosen = list(versions_at(log, erasure.erased))
+    return refusals(log, before, chosen, now=log.recorded_at(erasure.requested_at))
 
 
 def versions_at(log: Log, erased: Erased) -> Iterator[ChosenVersion]:
@@ -105,22 +95,6 @@ def _has_erasures(log: Log) -> bool:
     return any(
         compute.any(compute.equal(batch["kind"], ERASURE.name)).as_py()
         for batch in log.scan(columns=["kind"])
-    )
-
-
-def _requests(snapshot: Snapshot) -> Iterator[Recorded]:
-    """The record of each erasure from which on it is in effect."""
-    for stages in all_versions(snapshot, ERASURE):
-        began = next((stage for stage in stages if stage.message.stage in _IN_EFFECT), None)
-        if began is not None:
-            yield began
-
-
-def _erased_by(erasure: Recorded) -> Erased:
-    ranges = erasure.message.ranges
-    return Erased(
-        Spans.of((r.first_position, r.last_position) for r in ranges if r.content),
-        Spans.of((r.first_position, r.last_position) for r in ranges if r.who),
     )
 
 

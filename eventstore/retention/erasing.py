@@ -13,17 +13,16 @@ from eventstore.errors import (
 )
 from eventstore.late_logger import late_logger
 from eventstore.log import Log, Progress
-from eventstore.log.erased import Erased
 from eventstore.log.kinds import ERASURE
 from eventstore.long_work import long_work
 from eventstore.projections.index_tables import RETENTION_TABLES, TABLES_OF
 from eventstore.proto import retention_pb2 as retention
 from eventstore.retention.approval import refuse_same_person
-from eventstore.retention.checking import request_of, versions_at, what_forbade
+from eventstore.retention.checking import versions_at, what_forbade
 from eventstore.retention.planning import Plan, Wanted, chosen_versions, plan
 from eventstore.retention.precedence import approval_demanded, refuse
 from eventstore.store.engine import Engine
-from eventstore.store.erasures import StoredErasure, erased_by, erasure_as_of, erasures_as_of
+from eventstore.store.erasures import StoredErasure, all_erased, erasure_as_of, erasures_as_of
 from eventstore.store.snapshot import Snapshot
 from eventstore.store.transaction import Transaction
 
@@ -157,11 +156,8 @@ def complete(engine: Engine, progress: Progress | None = None) -> list[int]:
     pending = [erasure for erasure in pending_erasures(engine) if _was_allowed(engine, erasure)]
     if not pending:
         return []
-    together = Erased()
-    for erasure in pending:
-        together = together.union(erasure.erased)
     try:
-        engine.log.destroy(together, progress)
+        engine.log.destroy(all_erased(pending), progress)
     except ValueError as error:
         raise DataLossError(
             f"an erasure was recorded that no program of this kind records: {error}; nothing of it "
@@ -177,14 +173,13 @@ def complete(engine: Engine, progress: Progress | None = None) -> list[int]:
 
 def _was_allowed(engine: Engine, erasure: StoredErasure) -> bool:
     """Whether nothing forbade an erasure as it was recorded: a forged one destroys nothing."""
-    request = request_of(engine.snapshot(), erasure.number)
-    forbidding = what_forbade(engine.log, engine.projections, request)
+    forbidding = what_forbade(engine.log, engine.projections, erasure)
     for refusal in forbidding:
         _LOGGER.error(
             "erasure %d of %s, at position %d, was not to be: %s; nothing is destroyed for it",
             erasure.number,
             engine.log.name,
-            request.position,
+            erasure.requested_at,
             refusal,
         )
     return not forbidding
@@ -216,8 +211,7 @@ def _completed(transaction: Transaction, done: tuple[int, Sequence[RewrittenFile
     if known is None or not known.is_pending:
         # Another process was faster.
         return
-    erased = erased_by(known.message.ranges)
-    message = retention.Erasure()
+    erased, message = known.erased, retention.Erasure()
     message.CopyFrom(known.message)
     message.stage = retention.Erasure.COMPLETED
     message.contents_erased, message.whos_erased = len(erased.content), len(erased.who)

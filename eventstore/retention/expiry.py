@@ -17,7 +17,7 @@ from eventstore.retention.clock import trusted_now
 from eventstore.retention.guards import Recorded, all_versions
 from eventstore.retention.precedence import ChosenVersion, refusals
 from eventstore.retention.scopes import nodes_in_scope, scope_of
-from eventstore.store.erasures import erasures_as_of, in_effect
+from eventstore.store.erasures import all_erased, erasures_as_of, in_effect
 from eventstore.store.snapshot import Snapshot
 from eventstore.times import Microseconds, moment_of
 
@@ -42,7 +42,8 @@ def due(log: Log, snapshot: Snapshot) -> DueAnswer:
     made of it, unless that goes, too.
     """
     found: dict[int, _Expired] = {}
-    now, erased = trusted_now(log), _erased(snapshot)
+    now = trusted_now(log)
+    erased = all_erased(in_effect(erasures_as_of(snapshot.index, snapshot.position)))
     for rule in _rules(snapshot):
         for expired in _expired(log, snapshot, rule, now, erased):
             known = found.get(expired.version.position)
@@ -63,13 +64,6 @@ def due(log: Log, snapshot: Snapshot) -> DueAnswer:
         refused,
         pinned,
     )
-
-
-def _erased(snapshot: Snapshot) -> Erased:
-    found = Erased()
-    for erasure in in_effect(erasures_as_of(snapshot.index, snapshot.position)):
-        found = found.union(erasure.erased)
-    return found
 
 
 def _node(version: ChosenVersion) -> Node:

@@ -20,7 +20,7 @@ from eventstore.proto import retention_pb2 as retention
 from eventstore.retention.codes import check_code
 from eventstore.retention.precedence import ChosenVersion, refusals
 from eventstore.retention.redaction import redacted, without_what_others_bear
-from eventstore.store.erasures import StoredErasure, erasures_as_of, in_effect
+from eventstore.store.erasures import StoredErasure, all_erased, erasures_as_of, in_effect
 from eventstore.store.snapshot import Snapshot
 
 _END_COLUMNS: Final = {
@@ -209,9 +209,7 @@ def plan(log: Log, snapshot: Snapshot, versions: Sequence[ChosenVersion], wanted
     where that cannot be.
     """
     known = in_effect(erasures_as_of(snapshot.index, snapshot.position))
-    before = Erased()
-    for erasure in known:
-        before = before.union(erasure.erased)
+    before = all_erased(known)
     whole: set[int] = set()
     replaced: dict[int, tuple[tuple[str, ...], int]] = {}
     replacements: list[Replacement] = []

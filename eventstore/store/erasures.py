@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from eventstore.log.erased import Erased, Spans
+from eventstore.log.erasure_check import IN_EFFECT
 from eventstore.log.kinds import ERASURE
 from eventstore.log.readable import read_message
 from eventstore.log.record import Position
@@ -15,7 +16,6 @@ from eventstore.projections.point_index import PointIndex
 from eventstore.proto import retention_pb2 as retention
 
 _TABLE = RETENTION_TABLES[ERASURE]
-_IN_EFFECT = (retention.Erasure.REQUESTED, retention.Erasure.COMPLETED)
 
 
 class StoredErasure(msgspec.Struct, frozen=True):
@@ -48,7 +48,7 @@ def erasures_as_of(index: PointIndex, as_of: int) -> list[StoredErasure]:
             (Position(position), read_message(retention.Erasure, payload))
             for position, payload in index.entries(_TABLE, number, as_of)
         ]
-        began = next((position for position, said in stages if said.stage in _IN_EFFECT), None)
+        began = next((position for position, said in stages if said.stage in IN_EFFECT), None)
         found.append(StoredErasure(number, stages[-1][0], began, stages[-1][1]))
     return found
 
@@ -59,7 +59,13 @@ def erasure_as_of(index: PointIndex, number: int, as_of: int) -> StoredErasure |
 
 
 def in_effect(erasures: Iterable[StoredErasure]) -> list[StoredErasure]:
-    return [erasure for erasure in erasures if erasure.message.stage in _IN_EFFECT]
+    """Those of some erasures that erase what they are of."""
+    return [erasure for erasure in erasures if erasure.requested_at is not None]
+
+
+def all_erased(erasures: Iterable[StoredErasure]) -> Erased:
+    """What some erasures erase together."""
+    return erased_by(given for erasure in erasures for given in erasure.message.ranges)
 
 
 def erased_by(ranges: Iterable[retention.ErasedRange]) -> Erased:
