@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 
 import msgspec
 
 from eventstore.answers import Refusal
 from eventstore.log import Finding, Log, VerifyReport
-from eventstore.log.erased import Erased
-from eventstore.log.kinds import ENTITY_KINDS, ERASURE, LINK_KINDS
+from eventstore.log.kinds import ERASURE
 from eventstore.projections import Projections
+from eventstore.retention.choosing import versions_at
 from eventstore.retention.guards import holds_in_force, rule_versions
-from eventstore.retention.precedence import ChosenVersion, refusals
+from eventstore.retention.precedence import refusals
 from eventstore.store.erasures import StoredErasure, erasures_as_of
 from eventstore.store.snapshot import Snapshot
-
-_ENDS = {
-    column: column.removesuffix("_id").removeprefix("parent_")
-    for kind in LINK_KINDS
-    for column, _ in kind.fields
-    if column.endswith("_id")
-}
-"""The columns of links that hold ids, and the kinds of nodes that these are of."""
 
 
 def with_guards(report: VerifyReport, log: Log) -> VerifyReport:
@@ -64,29 +55,6 @@ def what_forbade(log: Log, projections: Projections, erasure: StoredErasure) -> 
     before = Snapshot(projections, log.commit_end(erasure.requested_at - 1))
     chosen = list(versions_at(log, erasure.erased))
     return refusals(log, before, chosen, now=log.recorded_at(erasure.requested_at))
-
-
-def versions_at(log: Log, erased: Erased) -> Iterator[ChosenVersion]:
-    """The records at positions, with the nodes that links lead from and to."""
-    columns = ["position", "kind", "entity_id", *_ENDS]
-    left = erased.content.union(erased.who)
-    while left:
-        first = left.firsts[0]
-        _, end = log.stretch_of(first)
-        for batch in log.scan(first - 1, end, columns):
-            for row in batch.to_pylist():
-                if row["position"] in left:
-                    kind = ENTITY_KINDS[row["kind"]]
-                    ends = [(of, row[name]) for name, of in _ENDS.items() if row[name] is not None]
-                    yield ChosenVersion(
-                        kind.name,
-                        row["entity_id"],
-                        row["position"],
-                        content=row["position"] in erased.content,
-                        who=row["position"] in erased.who,
-                        ends=tuple(ends),
-                    )
-        left = left.within(end + 1, log.position)
 
 
 def _has_erasures(log: Log) -> bool:

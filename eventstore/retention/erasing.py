@@ -18,8 +18,9 @@ from eventstore.long_work import long_work
 from eventstore.projections.index_tables import RETENTION_TABLES, TABLES_OF
 from eventstore.proto import retention_pb2 as retention
 from eventstore.retention.approval import refuse_same_person
-from eventstore.retention.checking import versions_at, what_forbade
-from eventstore.retention.planning import Plan, Wanted, chosen_versions, plan
+from eventstore.retention.checking import what_forbade
+from eventstore.retention.choosing import chosen_versions, versions_at
+from eventstore.retention.planning import Plan, Wanted, plan
 from eventstore.retention.precedence import approval_demanded, refuse
 from eventstore.store.engine import Engine
 from eventstore.store.erasures import StoredErasure, all_erased, erasure_as_of, erasures_as_of

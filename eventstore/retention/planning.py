@@ -13,9 +13,9 @@ from eventstore.answers import Refusal
 from eventstore.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from eventstore.log import Log
 from eventstore.log.erased import Erased, Spans
-from eventstore.log.kinds import ENTITY_KINDS, NODE_KINDS, RETENTION_KINDS, Node, NodeKind
+from eventstore.log.kinds import NODE_KINDS, Node, NodeKind
 from eventstore.log.readable import read_message
-from eventstore.projections.index_tables import STORED_TABLES, TABLES_OF
+from eventstore.projections.index_tables import TABLES_OF
 from eventstore.proto import retention_pb2 as retention
 from eventstore.retention.codes import check_code
 from eventstore.retention.precedence import ChosenVersion, refusals
@@ -23,12 +23,6 @@ from eventstore.retention.redaction import redacted, without_what_others_bear
 from eventstore.store.erasures import StoredErasure, all_erased, erasures_as_of, in_effect
 from eventstore.store.snapshot import Snapshot
 
-_END_COLUMNS: Final = {
-    "artifact_id": "artifact",
-    "execution_id": "execution",
-    "context_id": "context",
-    "parent_context_id": "context",
-}
 _NODES: Final = {kind.name: kind for kind in NODE_KINDS}
 
 
@@ -119,87 +113,6 @@ def check_wanted(wanted: Wanted) -> None:
         raise InvalidArgumentError("redact erases content: leave content=False or redact out")
     if not (wanted.content or wanted.who):
         raise InvalidArgumentError("there is nothing to erase without content and who")
-
-
-def chosen_versions(
-    log: Log,
-    snapshot: Snapshot,
-    entities: Iterable[tuple[str, int]],
-    wanted: Wanted,
-    version: int | None = None,
-) -> list[ChosenVersion]:
-    """All versions of some entities, or the one at a position, of what may be wanted.
-
-    Raises InvalidArgumentError for a kind that does not have it, NotFoundError for an unknown
-    entity or version.
-    """
-    asked = dict.fromkeys(entities)
-    for kind, entity_id in asked:
-        _check_kind(kind, wanted)
-        if type(entity_id) is not int or not 0 < entity_id < 2**63:
-            raise InvalidArgumentError(f"{entity_id!r} is no id of an entity: use a number")
-    links = {entity for entity in asked if entity[0] not in STORED_TABLES}
-    of_links = _links(log, snapshot.position, links) if links else {}
-    found = []
-    for kind, entity_id in asked:
-        if (kind, entity_id) in links:
-            positions, ends = of_links.get((kind, entity_id), ([], ()))
-        else:
-            entries = snapshot.entries(STORED_TABLES[kind], entity_id)
-            positions, ends = [position for position, _ in entries], ()
-        words = f"{kind.replace('_', ' ')}"
-        if not positions:
-            raise NotFoundError(f"no {words} has id {entity_id}")
-        if version is not None and version not in positions:
-            raise NotFoundError(
-                f"{words} {entity_id} has no version at position {version}: it has some at "
-                f"{', '.join(map(str, positions))}"
-            )
-        found += [
-            ChosenVersion(kind, entity_id, position, ends=ends)
-            for position in (positions if version is None else [version])
-        ]
-    return found
-
-
-def _check_kind(kind: str, wanted: Wanted) -> None:
-    if kind in {of.name for of in RETENTION_KINDS}:
-        raise InvalidArgumentError(
-            f"a record of {'an' if kind == 'erasure' else 'a'} {kind.replace('_', ' ')} is never "
-            "erased: it says what was kept and what was erased"
-        )
-    if kind not in ENTITY_KINDS:
-        raise InvalidArgumentError(
-            f"{kind!r} is no kind of entity: use one of {', '.join(ENTITY_KINDS)}"
-        )
-    if kind not in _NODES and (wanted.redact or not wanted.who):
-        what = "types are names of fields" if kind.endswith("_type") else "links are ids"
-        raise InvalidArgumentError(
-            f"{kind.replace('_', ' ')}: content is erased of artifacts, executions and contexts "
-            f"alone, since {what} that others need; who put it can be erased (who=True)"
-        )
-
-
-_Ends = tuple[tuple[str, int], ...]
-
-
-def _links(
-    log: Log, upto: int, links: set[tuple[str, int]]
-) -> dict[tuple[str, int], tuple[list[int], _Ends]]:
-    """By link the position of its record, and the nodes that it links."""
-    found: dict[tuple[str, int], tuple[list[int], _Ends]] = {}
-    for batch in log.scan(0, upto, ["position", "kind", "entity_id", *_END_COLUMNS]):
-        entities = zip(batch["kind"].to_pylist(), batch["entity_id"].to_pylist(), strict=True)
-        for number, entity in enumerate(entities):
-            if entity in links:
-                (row,) = batch.slice(number, 1).to_pylist()
-                found[entity] = [row["position"]], _ends_of(row)
-    return found
-
-
-def _ends_of(row: Mapping[str, Any]) -> _Ends:
-    ids = ((kind, row[name]) for name, kind in _END_COLUMNS.items())
-    return tuple((kind, node_id) for kind, node_id in ids if node_id is not None)
 
 
 def plan(log: Log, snapshot: Snapshot, versions: Sequence[ChosenVersion], wanted: Wanted) -> Plan:

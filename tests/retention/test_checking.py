@@ -16,7 +16,8 @@ from eventstore.log import Draft
 from eventstore.log.erased import Erased, Spans
 from eventstore.log.stores import open_log
 from eventstore.proto import retention_pb2
-from eventstore.retention.checking import versions_at, with_guards
+from eventstore.retention.checking import with_guards
+from eventstore.retention.choosing import versions_at
 from tests.command_line.runner import run
 from tests.retention.test_precedence import DAY, Shop
 

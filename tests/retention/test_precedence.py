@@ -14,7 +14,8 @@ import eventstore
 from eventstore import MetadataStore, errors
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.retention import clock
-from eventstore.retention.planning import Wanted, chosen_versions
+from eventstore.retention.choosing import chosen_versions
+from eventstore.retention.planning import Wanted
 from eventstore.retention.precedence import ChosenVersion, approval_demanded, refusals
 from eventstore.times import Microseconds
 
