@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -22,6 +22,7 @@ from eventstore.copies.keyring import Keyring
 from eventstore.log import Commit, Log, Position, Progress, Record
 from eventstore.log.leaf import SALT_BYTES, encode_attribution
 from eventstore.log.os_errors import translating
+from eventstore.log.recreating import grouped
 from eventstore.log.regular_file import opened_to_read, read_regular
 from eventstore.times import Microseconds
 
@@ -32,8 +33,6 @@ BACKUP_NAME: Final = "backup.json"
 
 _VERSION: Final = 1
 _FORMAT: Final = "eventstore-encrypted-backup"
-_RECORDS_PER_FILE: Final = 65_536
-_BYTES_PER_FILE: Final = 32 * 1024 * 1024
 _PARTS: Final = ("content", "who")
 _NONCE: Final = bytes(12)
 """Each key encrypts one thing, and always the same."""
@@ -68,7 +67,7 @@ def write_backup(
     keyring.make_up_to(upto)
     files: list[BackupFile] = []
     commits, head = 0, hashlib.sha256(b"").digest()
-    for some in _grouped(log.commits(0, upto)):
+    for some in grouped(log.commits(0, upto)):
         files.append(_written(log.store_id, folder, len(files) + 1, some, keyring))
         commits, head = some[-1].number, some[-1].tree_head
         if progress is not None:
@@ -126,20 +125,6 @@ def read_commits(folder: Path, backup: EncryptedBackup, keyring: Keyring) -> Ite
                 pending = []
     if pending or position != backup.position:
         raise errors.DataLossError(f"{folder} ends before its last commit, at position {position}")
-
-
-def _grouped(commits: Iterable[Commit]) -> Iterator[list[Commit]]:
-    some: list[Commit] = []
-    records = size = 0
-    for commit in commits:
-        some.append(commit)
-        records += len(commit.records)
-        size += sum(len(record.payload or b"") for record in commit.records)
-        if records >= _RECORDS_PER_FILE or size >= _BYTES_PER_FILE:
-            yield some
-            some, records, size = [], 0, 0
-    if some:
-        yield some
 
 
 def _written(

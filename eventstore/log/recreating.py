@@ -22,10 +22,10 @@ from eventstore.times import Microseconds
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SEGMENT_RECORDS: Final = 65_536
-"""About so many records become a segment, and of long ones as many as `SEGMENT_BYTES` have."""
+_SEGMENT_RECORDS: Final = 65_536
+"""About so many records become a segment, and of long ones as many as `_SEGMENT_BYTES` have."""
 
-SEGMENT_BYTES: Final = 32 * 1024 * 1024
+_SEGMENT_BYTES: Final = 32 * 1024 * 1024
 
 
 def recreate(
@@ -40,7 +40,7 @@ def recreate(
     folder.mkdir()
     segments: list[Segment] = []
     frontier = Frontier()
-    for some in _segments_of(commits):
+    for some in grouped(commits):
         segments.append(_written(folder, store_id, len(segments) + 1, some, frontier))
     active = start_segment(folder, store_id, len(segments) + 1, first_position=frontier.size + 1)
     sync_directory(folder)
@@ -58,14 +58,15 @@ def recreate(
     sync_directory(directory)
 
 
-def _segments_of(commits: Iterable[Commit]) -> Iterator[list[Commit]]:
+def grouped(commits: Iterable[Commit]) -> Iterator[list[Commit]]:
+    """The commits in groups, each of about so many records that it makes a segment."""
     some: list[Commit] = []
     records = size = 0
     for commit in commits:
         some.append(commit)
         records += len(commit.records)
         size += sum(len(record.payload or b"") for record in commit.records)
-        if records >= SEGMENT_RECORDS or size >= SEGMENT_BYTES:
+        if records >= _SEGMENT_RECORDS or size >= _SEGMENT_BYTES:
             yield some
             some, records, size = [], 0, 0
     if some:
