@@ -1,4 +1,4 @@
-"""Encrypted backups, and restoring any backup without what was erased since it was made."""
+"""Make encrypted backups and destroy their keys; restore any backup without what was erased."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def restore(
 
 
 def destroy_keys(log: Log, snapshot: Snapshot, keys: Path) -> int:
-    """Destroy the keys of all that is erased, so that no backup gives it back; how many there were.
+    """Destroy the keys of all that is erased, so that no encrypted backup gives it back; how many.
 
     Raises what `opened_keyring` does.
     """

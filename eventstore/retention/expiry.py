@@ -59,11 +59,7 @@ def due(log: Log, snapshot: Snapshot) -> DueAnswer:
         for position in sorted(found)
         if not (found[position].is_current and _node(found[position].version) in pins)
     ]
-    return DueAnswer(
-        [_due(e) for e in going],
-        refused,
-        pinned,
-    )
+    return DueAnswer([_due(e) for e in going], refused, pinned)
 
 
 def _node(version: ChosenVersion) -> Node:
