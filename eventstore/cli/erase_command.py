@@ -103,7 +103,7 @@ def erase_command(
             version,
             reason=reason,
             ticket=ticket,
-            redact=redact,
+            redact=redact or None,
             content=not keep_content,
             who=who,
             dry_run=not yes,

@@ -33,9 +33,10 @@ BACKUP_NAME: Final = "backup.json"
 
 _VERSION: Final = 1
 _FORMAT: Final = "eventstore-encrypted-backup"
-_PARTS: Final = ("content", "who")
+_COMMITMENTS: Final = {"content": "commitment", "who": "who_commitment"}
+_PARTS: Final = tuple(_COMMITMENTS)
 _NONCE: Final = bytes(12)
-"""Each key encrypts one thing, and always the same."""
+"""Each key encrypts one thing, and always the same: `_cipher`."""
 
 
 class BackupFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -172,9 +173,17 @@ def _sealed(
     }
     for part, plain, key in zip(_PARTS, (content, who), keys, strict=True):
         sealed[part] = None
-        if plain is not None and key is not None:
-            bound = _bound(store_id, record.position, part)
-            sealed[part] = _cipher(key).encrypt(_NONCE, plain, bound)
+        if plain is None:
+            continue
+        if key is None:
+            raise errors.FailedPreconditionError(
+                f"the key of position {record.position} is destroyed, and the record is there: the "
+                "keys are of what this store was before it was restored; name a new file of keys"
+            )
+        bound = _bound(store_id, record.position, part)
+        commitment = sealed[_COMMITMENTS[part]]
+        assert commitment is not None
+        sealed[part] = _cipher(key, commitment).encrypt(_NONCE, plain, bound)
     return sealed
 
 
@@ -203,7 +212,7 @@ def _opened(
     path: Path, row: dict[str, Any], store_id: UUID, keys: tuple[bytes | None, bytes | None]
 ) -> Record:
     opened: dict[str, bytes | None] = {}
-    for part, commitment, key in zip(_PARTS, ("commitment", "who_commitment"), keys, strict=True):
+    for (part, commitment), key in zip(_COMMITMENTS.items(), keys, strict=True):
         opened[part] = None
         if row[part] is None or key is None:
             continue
@@ -234,7 +243,8 @@ def _decrypted(path: Path, row: dict[str, Any], part: str, store_id: UUID, key: 
 
     try:
         bound = _bound(store_id, row["position"], part)
-        plain: bytes = _cipher(key).decrypt(_NONCE, row[part], bound)
+        cipher = _cipher(key, row[_COMMITMENTS[part]])
+        plain: bytes = cipher.decrypt(_NONCE, row[part], bound)
         return plain
     except InvalidTag:
         raise _damaged(
@@ -260,10 +270,14 @@ def _texts(path: Path, row: dict[str, Any], encoded: bytes) -> Sequence[str | No
     return texts
 
 
-def _cipher(key: bytes) -> Any:
+def _cipher(key: bytes, commitment: bytes) -> Any:
+    """What encrypts the one thing that a commitment is to, and nothing else.
+
+    A store that was restored may have another record at a position, and the same key for it.
+    """
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-    return AESGCM(key)
+    return AESGCM(hashlib.sha256(key + commitment).digest())
 
 
 def _bound(store_id: UUID, position: int, part: str) -> bytes:

@@ -72,11 +72,12 @@ def register_text(erasures: Iterable[RegisteredErasure]) -> str:
 def read_register(path: Path, store_id: UUID) -> list[RegisteredErasure]:
     """The erasures of a store in a register, which may have those of others, too.
 
-    Raises DataLossError for a line that is none: to pass over one would bring back what was erased.
+    Raises DataLossError for a line that is none, and FailedPreconditionError where there are other
+    stores' alone: to pass over one would bring back what was erased.
     """
     with translating("reading", path):
         text = read_regular(path)
-    found = []
+    found, others = [], set()
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -90,6 +91,14 @@ def read_register(path: Path, store_id: UUID) -> list[RegisteredErasure]:
             raise errors.DataLossError(f"{path}, line {number}: its positions cannot be")
         if erasure.store_id == store_id:
             found.append(erasure)
+        else:
+            others.add(str(erasure.store_id))
+    if others and not found:
+        raise errors.FailedPreconditionError(
+            f"{path} has erasures of other stores alone ({', '.join(sorted(others))}), and none of "
+            f"{store_id}: take the register of this one, or an empty file if nothing of it was "
+            "ever erased"
+        )
     return found
 
 

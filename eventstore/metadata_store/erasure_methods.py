@@ -26,7 +26,7 @@ class ErasureMethods:
         *,
         reason: str,
         version: int | None = None,
-        redact: Sequence[str] = (),
+        redact: Sequence[str] | None = None,
         content: bool = True,
         who: bool = False,
         ticket: str = "",
@@ -79,7 +79,7 @@ class ErasureMethods:
         entities: Iterable[tuple[str, int]],
         *,
         reason: str,
-        redact: Sequence[str] = (),
+        redact: Sequence[str] | None = None,
         content: bool = True,
         who: bool = False,
         ticket: str = "",
@@ -137,7 +137,7 @@ class ErasureMethods:
         version: int | None,
         *,
         reason: str,
-        redact: Sequence[str],
+        redact: Sequence[str] | None,
         content: bool,
         who: bool,
         ticket: str,
@@ -148,9 +148,13 @@ class ErasureMethods:
         from eventstore.retention.planning import Wanted, check_wanted
         from eventstore.retention.reports import planned_report
 
-        if isinstance(redact, str):
-            raise InvalidArgumentError(f"redact is {redact!r}: use a list of names")
-        wanted = Wanted(basis=reason, ticket=ticket, content=content, who=who, redact=tuple(redact))
+        if isinstance(redact, str) or (redact is not None and not redact):
+            # An empty list is no wish to erase all.
+            raise InvalidArgumentError(
+                f"redact is {redact!r}: use a list of names, or leave it out"
+            )
+        names = () if redact is None else tuple(redact)
+        wanted = Wanted(basis=reason, ticket=ticket, content=content, who=who, redact=names)
         check_wanted(wanted)
         engine = self._engine
         choose = plan_of(engine.log, list(entities), wanted, version)

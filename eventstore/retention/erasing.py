@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from eventstore.errors import (
@@ -15,13 +15,13 @@ from eventstore.late_logger import late_logger
 from eventstore.log import Log, Progress
 from eventstore.log.kinds import ERASURE
 from eventstore.long_work import long_work
-from eventstore.projections.index_tables import RETENTION_TABLES, TABLES_OF
+from eventstore.projections.index_tables import RETENTION_TABLES, STORED_TABLES, TABLES_OF
 from eventstore.proto import retention_pb2 as retention
 from eventstore.retention.approval import refuse_same_person
 from eventstore.retention.checking import what_forbade
 from eventstore.retention.choosing import chosen_versions, versions_at
 from eventstore.retention.planning import Plan, Wanted, plan
-from eventstore.retention.precedence import approval_demanded, refuse
+from eventstore.retention.precedence import ChosenVersion, approval_demanded, refuse
 from eventstore.store.engine import Engine
 from eventstore.store.erasures import StoredErasure, all_erased, erasure_as_of, erasures_as_of
 from eventstore.store.snapshot import Snapshot
@@ -74,7 +74,8 @@ def approve_erasure(engine: Engine, number: int) -> Plan:
     """Record a proposed erasure of another actor, which is in effect then; its plan.
 
     Raises NotFoundError for an unknown erasure, FailedPreconditionError for one that is not
-    proposed, for whoever proposed it, and when anything outranks it by now.
+    proposed, for whoever proposed it, when anything outranks it by now, and when what it was to
+    erase whole has further versions.
     """
 
     def put(transaction: Transaction, _: None) -> Plan:
@@ -91,6 +92,7 @@ def approve_erasure(engine: Engine, number: int) -> Plan:
             rule_position=proposed.message.rule_position,
         )
         versions = [*versions_at(engine.log, proposed.erased)]
+        _refuse_further_versions(transaction, proposed, versions)
         made = plan(engine.log, transaction, versions, wanted)
         refuse(made.refused)
         if not made.ranges:
@@ -102,6 +104,24 @@ def approve_erasure(engine: Engine, number: int) -> Plan:
 
     answer: Plan = engine.put(put, None)
     return answer
+
+
+def _refuse_further_versions(
+    snapshot: Snapshot, proposed: StoredErasure, versions: Iterable[ChosenVersion]
+) -> None:
+    """Raise FailedPreconditionError for an entity that was to go with its version of that time."""
+    for version in versions:
+        table = STORED_TABLES.get(version.kind)
+        if table is None:
+            continue
+        then = snapshot.index.newest(table, version.id, proposed.position)
+        now = snapshot.newest(table, version.id)
+        if then is not None and then[0] == version.position and now is not None and now != then:
+            raise FailedPreconditionError(
+                f"{version.kind.replace('_', ' ')} {version.id} was put again, at position "
+                f"{now[0]}, since erasure {proposed.number} was proposed: withdraw it, and propose "
+                "another one that is of this version, too"
+            )
 
 
 def withdraw_erasure(engine: Engine, number: int) -> None:

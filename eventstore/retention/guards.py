@@ -28,10 +28,10 @@ class Recorded(msgspec.Struct, frozen=True):
 def versions(snapshot: Snapshot, kind: RetentionKind, number: int) -> list[Recorded]:
     """All versions of a rule, hold or erasure by its number, the oldest first."""
     found = snapshot.entries(RETENTION_TABLES[kind], number)
-    nexts = [position for position, _ in found[1:]]
+    ends = [*(position for position, _ in found), None][1:]
     return [
         Recorded(position, payload, kind.message.FromString(payload), replaced_at)
-        for (position, payload), replaced_at in zip(found, [*nexts, None], strict=True)
+        for (position, payload), replaced_at in zip(found, ends, strict=True)
     ]
 
 

@@ -101,13 +101,41 @@ def test_a_key_is_destroyed_in_place(store: MetadataStore, tmp_path: Path) -> No
     assert who in keys.read_bytes()
 
 
-def test_the_register_of_another_store_erases_nothing(store: MetadataStore, tmp_path: Path) -> None:
+def test_the_register_of_other_stores_alone_is_refused(
+    store: MetadataStore, tmp_path: Path
+) -> None:
     store.backup(tmp_path / "backup")
     with eventstore.open(tmp_path / "other") as other:
         type_id = other.put_artifact_type(mlmd.ArtifactType(name="Data"))
         other.put_artifacts([mlmd.Artifact(type_id=type_id)])
         other.erase("artifact", 1, reason="GDPR-17(1)(b)")
         register = _register(other, tmp_path)
+    with pytest.raises(errors.FailedPreconditionError, match="of other stores alone"):
+        eventstore.restore(tmp_path / "backup", tmp_path / "restored", erasures=register)
+    assert not (tmp_path / "restored").exists()
+    store.erase("artifact", 1, reason="GDPR-17(1)(b)")
+    register.write_text(register.read_text() + store.register_of_erasures())
     eventstore.restore(tmp_path / "backup", tmp_path / "restored", erasures=register)
     with eventstore.open(tmp_path / "restored") as again:
-        assert [artifact.name for artifact in again.get_artifacts()] == [f"{MARKER}-name", "other"]
+        assert [artifact.name for artifact in again.get_artifacts()] == ["", "other"]
+
+
+def test_keys_of_what_was_before_a_restoring_are_not_used_again(
+    store: MetadataStore, tmp_path: Path
+) -> None:
+    keys = _backed_up(store, tmp_path, encrypts=True)["keys"]
+    (later,) = store.put_artifacts([mlmd.Artifact(type_id=10, name="later")])
+    store.backup(tmp_path / "second", keys=keys)
+    register = tmp_path / "empty"
+    register.write_text("")
+    eventstore.restore(tmp_path / "backup", tmp_path / "restored", keys=keys, erasures=register)
+    with eventstore.open(tmp_path / "restored") as again:
+        # At the same position as the other one, and with the same key.
+        again.put_artifacts([mlmd.Artifact(type_id=10, name="another")])
+        again.backup(tmp_path / "third", keys=keys)
+        eventstore.restore(tmp_path / "third", tmp_path / "thrice", keys=keys, erasures=register)
+        store.erase("artifact", later, reason="GDPR-17(1)(b)", who=True)
+        store.destroy_keys(keys)
+        with pytest.raises(errors.FailedPreconditionError, match="name a new file of keys"):
+            again.backup(tmp_path / "fourth", keys=keys)
+        again.backup(tmp_path / "fourth", keys=tmp_path / "new-keys")

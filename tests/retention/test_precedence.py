@@ -309,3 +309,12 @@ def test_holds_and_rules_are_records_like_others(shop: Shop, tmp_path: Path, sea
         assert (again.holds(), again.retention_rules()) == answers
         assert [a.name for a in again.as_of(before).get_artifacts_by_id([shop.data])] == ["data"]
         assert again.verify().ok
+
+
+def test_a_hold_or_rule_that_is_not_there_is_named(shop: Shop) -> None:
+    with pytest.raises(errors.NotFoundError, match="there is no hold 99"):
+        shop.store.release_hold(99, ticket="T-1")
+    with pytest.raises(errors.NotFoundError, match="there is no retention rule 99"):
+        shop.store.withdraw_retention_rule(99, ticket="T-1")
+    with pytest.raises(errors.NotFoundError, match="there is no retention rule 99"):
+        shop.store.put_retention_rule(keep_at_least=DAY, basis="X", number=99)
