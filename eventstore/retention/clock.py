@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
 from pathlib import Path
 
 from eventstore.log import Log
+from eventstore.log.os_errors import translating
 from eventstore.times import Microseconds, now_in_microseconds
 
 
@@ -16,14 +16,15 @@ def trusted_now(log: Log) -> Microseconds:
 
     Moving the clock of one process on frees nothing. Who can set the clock of the machine, or of
     the file server, can; but the erasure is recorded with that time, and checkpoints with
-    cosignatures or timestamps show that it was not so late.
+    cosignatures or timestamps show that it was not so late. Raises `eventstore.errors` classes
+    where the file system does not tell: one clock alone is not believed.
     """
-    now = now_in_microseconds()
-    with contextlib.suppress(OSError):
+    if log.cache_folder() is None:
+        return now_in_microseconds()
+    with translating("asking for the time", Path(log.name)):
         folder = log.cache_folder(make=True)
-        if folder is not None:
-            now = min(now, _time_of_file_system(folder))
-    return now
+        assert folder is not None
+        return min(now_in_microseconds(), _time_of_file_system(folder))
 
 
 def _time_of_file_system(folder: Path) -> Microseconds:

@@ -210,7 +210,8 @@ def complete_at_opening(engine: Engine) -> None:
     """What `complete` does; what keeps it from that, such as a full disk, forbids no opening."""
     try:
         complete(engine)
-    except StatusError as error:
+    except (StatusError, ValueError) as error:
+        # The latter for a forged one, of what is not there or never erased.
         _LOGGER.warning(
             "what was erased may still be in files of %s: %s; run `eventstore erase --unfinished`",
             engine.log.name,

@@ -17,9 +17,11 @@ from eventstore.log.kinds import (
     ENTITY_KINDS,
     NODE_KINDS,
     LinkKind,
+    NodeKind,
     TypeKind,
 )
 from eventstore.log.record import LATEST
+from eventstore.projections.index_tables import TABLES_OF
 from eventstore.projections.listing import Listing
 from eventstore.proto import retention_pb2
 from eventstore.retention.clock import trusted_now
@@ -28,6 +30,7 @@ from eventstore.retention.guards import Recorded, holds_in_force, rule_versions
 from eventstore.retention.scopes import (
     is_link_in_scope,
     is_type_in_scope,
+    nodes_beside,
     nodes_in_scope,
     scope_of,
 )
@@ -104,7 +107,7 @@ def _locked(
         if now is None:
             now = trusted_now(log)
         ends = {
-            one.position: log.recorded_at(one.position) + seconds * _MICROSECONDS
+            one.position: _last_recorded_at(log, snapshot, rule, one) + seconds * _MICROSECONDS
             for one in chosen
             if _is_bound(rule, one)
         }
@@ -112,6 +115,25 @@ def _locked(
         for one in _in_scope(snapshot, scope_of(rule.message.scope), among, rule.position):
             until = moment_of(Microseconds(min(ends[one.position], LATEST)))
             yield _refusal(rule, one, until)
+
+
+def _last_recorded_at(
+    log: Log, snapshot: Snapshot, rule: Recorded, chosen: ChosenVersion
+) -> Microseconds:
+    """When the last of the records was put that a rule locks as long as it finds this one.
+
+    What a filter found by one version, or by a context, would not be found without.
+    """
+    kind, last = ENTITY_KINDS[chosen.kind], chosen.position
+    if rule.message.scope.filter and isinstance(kind, NodeKind):
+        nodes = {kind: {chosen.id}}
+        if kind is CONTEXT:
+            beside = nodes_beside(snapshot, chosen.id)
+            nodes = {of: ids | nodes.get(of, set()) for of, ids in beside.items()}
+        for of, ids in nodes.items():
+            newest = snapshot.newest_of_each(TABLES_OF[of].stored, sorted(ids))
+            last = max([last, *(position for position, _ in newest.values())])
+    return log.recorded_at(last)
 
 
 def _held(snapshot: Snapshot, chosen: Sequence[ChosenVersion]) -> Iterable[Refusal]:

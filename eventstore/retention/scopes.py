@@ -24,6 +24,7 @@ from eventstore.projections.index_tables import (
     CHILDREN_BY_CONTEXT,
     CONTEXTS_OF,
     EVENTS_OF,
+    MEMBERS_OF,
     PARENTS_BY_CONTEXT,
     TABLES_OF,
     decode_id,
@@ -141,8 +142,33 @@ def nodes_in_scope(
 ) -> set[int]:
     """Those of some nodes that the scope was about at any position from `since` to the snapshot's.
 
-    Whoever changes what a filter looks at does not get a node out of its scope.
+    Whoever changes what a filter looks at does not get a node out of its scope. A context by which
+    a filter finds others is in scope with them: erased, it would tell no more that they are.
     """
+    found = _fitting(snapshot, scope, kind, node_ids, since)
+    if kind is CONTEXT and "contexts_" in scope.filter_query:
+        found |= {
+            context_id
+            for context_id in set(node_ids) - found
+            if any(
+                _fitting(snapshot, scope, of, ids, since)
+                for of, ids in nodes_beside(snapshot, context_id).items()
+            )
+        }
+    return found
+
+
+def nodes_beside(snapshot: Snapshot, context_id: int) -> dict[NodeKind, set[int]]:
+    """The nodes in a context, and its parents and children: whose filters look at it."""
+    found = {kind: set(snapshot.ids(table, context_id)) for kind, table in MEMBERS_OF.items()}
+    relatives = (PARENTS_BY_CONTEXT, CHILDREN_BY_CONTEXT)
+    found[CONTEXT] = {id_ for table in relatives for id_ in snapshot.ids(table, context_id)}
+    return found
+
+
+def _fitting(
+    snapshot: Snapshot, scope: Scope, kind: NodeKind, node_ids: Collection[int], since: int
+) -> set[int]:
     if scope.kinds and kind.name not in scope.kinds:
         return set()
     found = set(node_ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -153,6 +154,60 @@ def test_what_leads_to_a_node_that_a_filter_found_once_stays_held(shop: Shop) ->
         ("execution", shop.train),
         ("artifact", shop.data),
     }
+
+
+@pytest.mark.parametrize("guard", ["hold", "lock", "approval"])
+def test_a_context_by_which_a_filter_finds_nodes_is_kept_with_them(shop: Shop, guard: str) -> None:
+    store, asked = shop.store, {"filter_query": "contexts_c.name = 'p'"}
+    if guard == "hold":
+        store.place_hold(**asked, basis="CASE-1")
+    elif guard == "lock":
+        store.put_retention_rule(**asked, keep_at_least=DAY, basis="AI-ACT-18")
+    else:
+        store.put_retention_rule(**asked, needs_approval=True, basis="FOUR-EYES")
+    for redact in (None, ["name"]):
+        if guard == "approval":
+            assert (
+                store.erase("context", shop.project, reason="R", redact=redact).stage == "proposed"
+            )
+            continue
+        with pytest.raises(errors.FailedPreconditionError, match=f"context {shop.project}"):
+            store.erase("context", shop.project, reason="R", redact=redact)
+    assert store.erase("context", shop.other, reason="R").stage == "completed"
+
+
+def test_a_version_by_which_a_filter_locks_a_later_one_is_kept_with_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = shop.store
+    store.put_retention_rule(
+        filter_query="name = 'unused' AND uri = ''", keep_at_least=DAY, basis="AI-ACT-18"
+    )
+    (artifact,) = store.get_artifacts_by_id([shop.unused])
+    artifact.uri = "s3://elsewhere"
+    store.put_artifacts([artifact])
+    first, second = shop.versions("artifact", shop.unused)
+    log, day = store._engine.log, DAY // timedelta(microseconds=1)
+    for now, locked in (
+        (log.recorded_at(first.position) + day, 2),
+        (log.recorded_at(second.position) + day, 0),
+    ):
+        monkeypatch.setattr(
+            "eventstore.retention.precedence.trusted_now", lambda _, now=now: Microseconds(now)
+        )
+        assert len(shop.refusing("artifact", shop.unused)) == locked
+
+
+def test_one_clock_alone_is_not_believed(shop: Shop, tmp_path: Path) -> None:
+    shop.store.put_retention_rule(keep_at_least=DAY, basis="AI-ACT-18")
+    shop.store.close()
+    shutil.rmtree(tmp_path / "store" / "projections", ignore_errors=True)
+    (tmp_path / "store" / "projections").write_text("")
+    with (
+        eventstore.open(tmp_path / "store") as store,
+        pytest.raises(errors.StatusError, match="asking for the time"),
+    ):
+        store.erase("artifact", shop.data, reason="R")
 
 
 def test_a_lock_ends_by_age_alone(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
