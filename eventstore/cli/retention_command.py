@@ -76,7 +76,7 @@ def rule_command(
         show_scope(directory, scope, output)
         return
     with store_to_change(directory, actor) as store:
-        recorded = store.put_retention_rule(
+        recorded = store.set_retention_rule(
             **scope,
             keep_at_least=keep_at_least,
             keep_at_most=keep_at_most,

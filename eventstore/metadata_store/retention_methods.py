@@ -69,7 +69,7 @@ class RetentionMethods:
 
         return holds(self._engine.log, self._engine.snapshot())
 
-    def put_retention_rule(
+    def set_retention_rule(
         self,
         *,
         kinds: Sequence[str] = (),

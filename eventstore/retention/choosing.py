@@ -12,7 +12,6 @@ from eventstore.log.kinds import ENTITY_KINDS, LINK_KINDS, NODE_KINDS, RETENTION
 from eventstore.projections.index_tables import STORED_TABLES
 from eventstore.retention.planning import Wanted
 from eventstore.retention.precedence import ChosenVersion
-from eventstore.store.erasures import erasures_as_of, in_effect
 from eventstore.store.snapshot import Snapshot
 
 _Ends = tuple[tuple[str, int], ...]
@@ -64,25 +63,8 @@ def chosen_versions(
             )
         found += [
             ChosenVersion(kind, entity_id, position, ends=ends)
-            for position in (
-                positions if version is None else _with_what_is_left(snapshot, version)
-            )
+            for position in (positions if version is None else [version])
         ]
-    return found
-
-
-def _with_what_is_left(snapshot: Snapshot, version: int) -> list[int]:
-    """A version and, where it was redacted, those that have what was left of it."""
-    known = in_effect(erasures_as_of(snapshot.index, snapshot.position))
-    replaced_by = {
-        given.first_position: given.replaced_by
-        for erasure in known
-        for given in erasure.message.ranges
-        if given.replaced_by
-    }
-    found = [version]
-    while found[-1] in replaced_by:
-        found.append(replaced_by[found[-1]])
     return found
 
 

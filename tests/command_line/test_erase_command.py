@@ -136,7 +136,7 @@ def _full(*_: Any) -> Any:
 
 def test_a_second_person_approves_or_not(directory: Path) -> None:
     with eventstore.open(directory) as store:
-        store.put_retention_rule(needs_approval=True, basis="FOUR-EYES")
+        store.set_retention_rule(needs_approval=True, basis="FOUR-EYES")
     for number in (1, 2):
         done = run("erase", directory, "artifact", number, *REASON, "--yes", "--actor", "ana")
         assert f"Erasure {number}, proposed: 1 version" in done.out

@@ -59,7 +59,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
             store.put_artifacts([mlmd.Artifact(type_id=model, name="churn")])
             store.place_hold(entities=[("artifact", 7)], basis="CASE-1")
             for _ in range(2):
-                store.put_retention_rule(needs_approval=True, basis="FOUR-EYES")
+                store.set_retention_rule(needs_approval=True, basis="FOUR-EYES")
         Path("ana.pub").write_text(run("key", "ana@example.com", "ana.key").out)
         signed = run("checkpoint", "my-store", "--key", "ana.key").out
         for name in ("2026-11-20.checkpoint", "new.checkpoint", "old", "signed"):

@@ -24,13 +24,15 @@ options = eventstore.ListOptions(filter_query="type_id > 1")
 filled(sys.argv[1] + "-other").get_artifacts(options)
 store = filled(sys.argv[1])
 log = store._engine.log
+none = relations.Erased()
+nothing = relations.Related(0, [], relations.ErasuresInEffect([], none, none, [], []), False)
 makes_folder = relations.TemporaryFolder()
 relations.TemporaryFolder = lambda: contextlib.nullcontext(makes_folder.path)
 
 asked = {
     "filter": lambda: store.get_artifacts(options),
     "scan": lambda: list(log.scan()),
-    "verify": lambda: relations.relation_findings([], [], after=0),
+    "verify": lambda: relations.relation_findings([], nothing),
 }
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 taken = []

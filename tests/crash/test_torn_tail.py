@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,10 +17,10 @@ import pytest
 from eventstore import errors
 from eventstore.log import DirectoryLog, followed_segment, verification
 from eventstore.log.acknowledged import FILE_NAME
+from eventstore.log.erased import Erased
 from eventstore.log.file_lock import try_exclusive
 from eventstore.log.log import Finding
-from eventstore.log.record_check import TypeUse
-from eventstore.log.relations import relation_findings
+from eventstore.log.relations import Related, relation_findings
 from eventstore.log.verification import verify_directory
 from tests.builders import append, draft
 
@@ -41,17 +41,19 @@ def _store_with_a_small_last_commit(directory: Path) -> tuple[Path, int]:
 @pytest.fixture
 def relations_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Equal records are compared with each other once: DuckDB takes 60 ms for ever so few."""
-    known: list[tuple[pa.Table, Sequence[TypeUse], int, list[Finding]]] = []
+    known: list[tuple[pa.Table, Related, list[Finding]]] = []
 
     def findings(
-        batches: Iterable[pa.RecordBatch], types: Sequence[TypeUse], *, after: int
+        batches: Iterable[pa.RecordBatch],
+        related: Related,
+        erased_later: Callable[[], Erased] = Erased,
     ) -> list[Finding]:
         table = pa.Table.from_batches(batches)
         for *asked, found in known:
-            if asked == [table, types, after]:
+            if asked == [table, related]:
                 return found
-        found = relation_findings(table.to_batches(), types, after=after)
-        known.append((table, types, after, found))
+        found = relation_findings(table.to_batches(), related, erased_later)
+        known.append((table, related, found))
         return found
 
     monkeypatch.setattr(verification, "relation_findings", findings)

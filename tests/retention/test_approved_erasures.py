@@ -18,7 +18,7 @@ def survey(store: eventstore.MetadataStore) -> None:
     node = mlmd.Artifact(type_id=artifact_type, name="survey")
     node.custom_properties["owner"].string_value = SUBJECT
     store.put_artifacts([node, mlmd.Artifact(type_id=artifact_type, name="other")])
-    store.put_retention_rule(entities=[("artifact", 1)], needs_approval=True, basis="FOUR-EYES")
+    store.set_retention_rule(entities=[("artifact", 1)], needs_approval=True, basis="FOUR-EYES")
 
 
 def owner(store: eventstore.MetadataStore) -> str:

@@ -74,7 +74,7 @@ def _position(shop: Shop, kind: str, entity_id: int) -> int:
 
 @pytest.mark.parametrize("seals", [False, True])
 def test_what_was_held_or_locked_is_found(shop: Shop, tmp_path: Path, seals: bool) -> None:
-    shop.store.put_retention_rule(
+    shop.store.set_retention_rule(
         entities=[("artifact", shop.unused)], keep_at_least=DAY, basis="AI-ACT-18"
     )
     shop.store.place_hold(context_ids=[shop.project], basis="CASE-1")
@@ -99,11 +99,11 @@ def test_what_was_held_or_locked_is_found(shop: Shop, tmp_path: Path, seals: boo
 
 @pytest.mark.parametrize("seals", [False, True])
 def test_what_was_locked_alone_is_found(shop: Shop, tmp_path: Path, seals: bool) -> None:
-    rule = shop.store.put_retention_rule(
+    rule = shop.store.set_retention_rule(
         type_ids=[shop.type_id], keep_at_least=DAY, basis="AI-ACT-18"
     )
     # Neither another scope nor its end frees what it has locked.
-    shop.store.put_retention_rule(
+    shop.store.set_retention_rule(
         entities=[("context", shop.other)], keep_at_least=DAY, basis="X", number=rule
     )
     shop.store.withdraw_retention_rule(rule, ticket="T-1")
@@ -123,13 +123,13 @@ def test_what_was_released_before_or_held_after_is_sound(shop: Shop, tmp_path: P
     shop.store.release_hold(hold, ticket="T-1")
     _erase_anyway(shop, _position(shop, "artifact", shop.data))
     shop.store.place_hold(entities=[("artifact", shop.data)], basis="CASE-2")
-    shop.store.put_retention_rule(keep_at_least=DAY, basis="AI-ACT-18")
+    shop.store.set_retention_rule(keep_at_least=DAY, basis="AI-ACT-18")
     assert _findings(tmp_path) == ([], [])
     assert "erasure 1 is not completed" in _said_alone(shop, tmp_path)
 
 
 def test_a_lock_that_had_ended_is_sound(shop: Shop, tmp_path: Path) -> None:
-    shop.store.put_retention_rule(keep_at_least=timedelta(seconds=1), basis="AI-ACT-18")
+    shop.store.set_retention_rule(keep_at_least=timedelta(seconds=1), basis="AI-ACT-18")
     _erase_anyway(shop, _position(shop, "artifact", shop.data))
     found, _ = _findings(tmp_path)
     assert len(found) == 1

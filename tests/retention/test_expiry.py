@@ -54,7 +54,7 @@ def test_superseded_versions_expire_and_current_ones_stay(
     shop: Shop, days_later: dict[str, timedelta]
 ) -> None:
     store = shop.store
-    store.put_retention_rule(kinds=["artifact"], keep_at_most=2 * DAY, basis="POLICY-1")
+    store.set_retention_rule(kinds=["artifact"], keep_at_most=2 * DAY, basis="POLICY-1")
     first = _rename(store, shop.data, "a")
     assert _due(store) == []
     days_later["by"] = 2 * DAY - _MICROSECOND
@@ -67,7 +67,7 @@ def test_superseded_versions_expire_and_current_ones_stay(
 
 
 def test_a_withdrawn_rule_expires_nothing(shop: Shop, days_later: dict[str, timedelta]) -> None:
-    rule = shop.store.put_retention_rule(keep_at_most=DAY, basis="POLICY-1")
+    rule = shop.store.set_retention_rule(keep_at_most=DAY, basis="POLICY-1")
     _rename(shop.store, shop.data, "a")
     days_later["by"] = 9 * DAY
     assert _due(shop.store)
@@ -79,7 +79,7 @@ def test_current_versions_expire_by_a_rule_that_says_so_unless_they_are_in_use(
     shop: Shop, days_later: dict[str, timedelta]
 ) -> None:
     store = shop.store
-    store.put_retention_rule(
+    store.set_retention_rule(
         kinds=["artifact"], keep_at_most=DAY, includes_current=True, basis="POLICY-1"
     )
     days_later["by"] = 9 * DAY
@@ -90,7 +90,7 @@ def test_current_versions_expire_by_a_rule_that_says_so_unless_they_are_in_use(
         ("artifact", shop.data, "execution", shop.train),
         ("artifact", shop.model, "execution", shop.serve),
     ]
-    store.put_retention_rule(
+    store.set_retention_rule(
         kinds=["execution"], keep_at_most=DAY, includes_current=True, basis="POLICY-1"
     )
     found = store.expired()
@@ -103,14 +103,14 @@ def test_current_versions_expire_by_a_rule_that_says_so_unless_they_are_in_use(
 
 def test_what_is_held_or_locked_does_not_go(shop: Shop, days_later: dict[str, timedelta]) -> None:
     store = shop.store
-    store.put_retention_rule(kinds=["artifact"], keep_at_most=DAY, basis="POLICY-1")
+    store.set_retention_rule(kinds=["artifact"], keep_at_most=DAY, basis="POLICY-1")
     data, unused = _rename(store, shop.data, "a"), _rename(store, shop.unused, "a")
     store.place_hold(entities=[("artifact", shop.model)], basis="CASE-1")
     days_later["by"] = 9 * DAY
     found = store.expired()
     assert [(due.id, due.position) for due in found.due] == [(shop.unused, unused)]
     assert [(one.position, one.by) for one in found.refused] == [(data, "hold")]
-    store.put_retention_rule(
+    store.set_retention_rule(
         entities=[("artifact", shop.unused)], keep_at_least=90 * DAY, basis="AI-ACT-18"
     )
     assert {one.by for one in store.expired().refused} == {"hold", "lock"}
@@ -121,7 +121,7 @@ def test_what_has_expired_is_erased_by_a_rule_that_is_named(
     shop: Shop, days_later: dict[str, timedelta], tmp_path: Path
 ) -> None:
     store = shop.store
-    number = store.put_retention_rule(kinds=["artifact"], keep_at_most=DAY, basis="POLICY-1")
+    number = store.set_retention_rule(kinds=["artifact"], keep_at_most=DAY, basis="POLICY-1")
     first, held = _rename(store, shop.unused, "a"), _rename(store, shop.data, "a")
     store.place_hold(entities=[("artifact", shop.data)], basis="CASE-1")
     days_later["by"] = 9 * DAY
@@ -146,8 +146,8 @@ def test_an_expiry_that_needs_approval_is_proposed(
     shop: Shop, days_later: dict[str, timedelta]
 ) -> None:
     store = shop.store
-    store.put_retention_rule(kinds=["artifact"], keep_at_most=DAY, basis="POLICY-1")
-    store.put_retention_rule(kinds=["artifact"], needs_approval=True, basis="FOUR-EYES")
+    store.set_retention_rule(kinds=["artifact"], keep_at_most=DAY, basis="POLICY-1")
+    store.set_retention_rule(kinds=["artifact"], needs_approval=True, basis="FOUR-EYES")
     _rename(store, shop.unused, "a")
     days_later["by"] = 9 * DAY
     (report,) = store.apply_retention()

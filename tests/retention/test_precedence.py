@@ -162,9 +162,9 @@ def test_a_context_by_which_a_filter_finds_nodes_is_kept_with_them(shop: Shop, g
     if guard == "hold":
         store.place_hold(**asked, basis="CASE-1")
     elif guard == "lock":
-        store.put_retention_rule(**asked, keep_at_least=DAY, basis="AI-ACT-18")
+        store.set_retention_rule(**asked, keep_at_least=DAY, basis="AI-ACT-18")
     else:
-        store.put_retention_rule(**asked, needs_approval=True, basis="FOUR-EYES")
+        store.set_retention_rule(**asked, needs_approval=True, basis="FOUR-EYES")
     for redact in (None, ["name"]):
         if guard == "approval":
             assert (
@@ -180,7 +180,7 @@ def test_a_version_by_which_a_filter_locks_a_later_one_is_kept_with_it(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = shop.store
-    store.put_retention_rule(
+    store.set_retention_rule(
         filter_query="name = 'unused' AND uri = ''", keep_at_least=DAY, basis="AI-ACT-18"
     )
     (artifact,) = store.get_artifacts_by_id([shop.unused])
@@ -199,7 +199,7 @@ def test_a_version_by_which_a_filter_locks_a_later_one_is_kept_with_it(
 
 
 def test_one_clock_alone_is_not_believed(shop: Shop, tmp_path: Path) -> None:
-    shop.store.put_retention_rule(keep_at_least=DAY, basis="AI-ACT-18")
+    shop.store.set_retention_rule(keep_at_least=DAY, basis="AI-ACT-18")
     shop.store.close()
     shutil.rmtree(tmp_path / "store" / "projections", ignore_errors=True)
     (tmp_path / "store" / "projections").write_text("")
@@ -211,7 +211,7 @@ def test_one_clock_alone_is_not_believed(shop: Shop, tmp_path: Path) -> None:
 
 
 def test_a_lock_ends_by_age_alone(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    shop.store.put_retention_rule(kinds=["artifact"], keep_at_least=DAY, basis="AI-ACT-18")
+    shop.store.set_retention_rule(kinds=["artifact"], keep_at_least=DAY, basis="AI-ACT-18")
     assert {kind for kind, _ in shop.kept()} == {"artifact"}
     recorded_at = shop.store._engine.log.recorded_at(
         shop.versions("artifact", shop.data)[0].position
@@ -227,7 +227,7 @@ def test_a_lock_ends_by_age_alone(shop: Shop, monkeypatch: pytest.MonkeyPatch) -
 def test_the_clock_of_one_process_moved_on_frees_nothing(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shop.store.put_retention_rule(keep_at_least=DAY, basis="AI-ACT-18")
+    shop.store.set_retention_rule(keep_at_least=DAY, basis="AI-ACT-18")
     moved = Microseconds(clock.now_in_microseconds() + 10 * (DAY // timedelta(microseconds=1)))
     monkeypatch.setattr(clock, "now_in_microseconds", lambda: moved)
     assert shop.refusing("artifact", shop.data) == [("lock", 1)]
@@ -235,13 +235,13 @@ def test_the_clock_of_one_process_moved_on_frees_nothing(
 
 def test_a_rule_that_is_replaced_or_withdrawn_still_locks_what_it_locked(shop: Shop) -> None:
     store = shop.store
-    number = store.put_retention_rule(type_ids=[shop.type_id], keep_at_least=DAY, basis="AI-ACT-18")
+    number = store.set_retention_rule(type_ids=[shop.type_id], keep_at_least=DAY, basis="AI-ACT-18")
     with pytest.raises(errors.FailedPreconditionError, match="lock only ever lengthens"):
-        store.put_retention_rule(
+        store.set_retention_rule(
             type_ids=[shop.type_id], keep_at_least=DAY / 2, basis="X", number=number
         )
     # About something else now, and longer: what was locked stays so.
-    store.put_retention_rule(
+    store.set_retention_rule(
         entities=[("context", shop.other)], keep_at_least=2 * DAY, basis="X", number=number
     )
     locked = {("artifact", id_) for id_ in (shop.data, shop.model, shop.report, shop.unused)}
@@ -255,7 +255,7 @@ def test_a_rule_that_is_replaced_or_withdrawn_still_locks_what_it_locked(shop: S
 
 
 def test_a_hold_is_named_before_a_lock(shop: Shop) -> None:
-    shop.store.put_retention_rule(keep_at_least=DAY, basis="AI-ACT-18")
+    shop.store.set_retention_rule(keep_at_least=DAY, basis="AI-ACT-18")
     shop.store.place_hold(entities=[("artifact", shop.data)], basis="CASE-1", ticket="T-9")
     engine = shop.store._engine
     chosen = shop.versions("artifact", shop.data)
@@ -288,9 +288,9 @@ def test_a_rule_asks_for_a_second_person_for_good(shop: Shop) -> None:
     store, engine = shop.store, shop.store._engine
     chosen = shop.versions("artifact", shop.data)
     assert approval_demanded(engine.snapshot(), chosen) is None
-    number = store.put_retention_rule(kinds=["artifact"], needs_approval=True, basis="FOUR-EYES")
+    number = store.set_retention_rule(kinds=["artifact"], needs_approval=True, basis="FOUR-EYES")
     with pytest.raises(errors.FailedPreconditionError, match="stays so"):
-        store.put_retention_rule(keep_at_least=DAY, basis="X", number=number)
+        store.set_retention_rule(keep_at_least=DAY, basis="X", number=number)
     store.withdraw_retention_rule(number, ticket="T-1")
     demanded = approval_demanded(engine.snapshot(), chosen)
     assert demanded is not None
@@ -322,7 +322,7 @@ def test_a_scope_that_nothing_can_be_in_is_refused(
     with pytest.raises(errors.InvalidArgumentError, match=said):
         shop.store.place_hold(**scope, basis="CASE-1")
     with pytest.raises(errors.InvalidArgumentError, match=said):
-        shop.store.put_retention_rule(**scope, keep_at_least=DAY, basis="CASE-1")
+        shop.store.set_retention_rule(**scope, keep_at_least=DAY, basis="CASE-1")
     assert shop.store.log_position() == before
 
 
@@ -340,16 +340,16 @@ def test_a_scope_that_nothing_can_be_in_is_refused(
 )
 def test_a_rule_that_makes_no_sense_is_refused(shop: Shop, rule: dict[str, Any], said: str) -> None:
     with pytest.raises(errors.InvalidArgumentError, match=said):
-        shop.store.put_retention_rule(**rule, basis="X")
+        shop.store.set_retention_rule(**rule, basis="X")
     with pytest.raises(errors.InvalidArgumentError, match="basis is ''"):
-        shop.store.put_retention_rule(keep_at_least=DAY, basis="")
+        shop.store.set_retention_rule(keep_at_least=DAY, basis="")
 
 
 @pytest.mark.parametrize("seal", [False, True])
 def test_holds_and_rules_are_records_like_others(shop: Shop, tmp_path: Path, seal: bool) -> None:
     store = shop.store
     hold = store.place_hold(entities=[("artifact", shop.data)], basis="CASE-1")
-    rule = store.put_retention_rule(keep_at_least=DAY, basis="AI-ACT-18")
+    rule = store.set_retention_rule(keep_at_least=DAY, basis="AI-ACT-18")
     before = store.log_position()
     store.release_hold(hold, ticket="T-1")
     store.withdraw_retention_rule(rule, ticket="T-2")
@@ -372,4 +372,4 @@ def test_a_hold_or_rule_that_is_not_there_is_named(shop: Shop) -> None:
     with pytest.raises(errors.NotFoundError, match="there is no retention rule 99"):
         shop.store.withdraw_retention_rule(99, ticket="T-1")
     with pytest.raises(errors.NotFoundError, match="there is no retention rule 99"):
-        shop.store.put_retention_rule(keep_at_least=DAY, basis="X", number=99)
+        shop.store.set_retention_rule(keep_at_least=DAY, basis="X", number=99)

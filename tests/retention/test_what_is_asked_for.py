@@ -26,7 +26,7 @@ def _put_again(shop: Shop, uri: str) -> None:
 
 def test_an_approval_is_of_what_was_proposed_alone(shop: Shop) -> None:
     store = shop.store
-    store.put_retention_rule(needs_approval=True, basis="FOUR-EYES")
+    store.set_retention_rule(needs_approval=True, basis="FOUR-EYES")
     number = store.erase("artifact", shop.unused, reason="GDPR-17(1)(b)").number
     assert number is not None
     _put_again(shop, "later")
@@ -42,21 +42,6 @@ def test_an_approval_is_of_what_was_proposed_alone(shop: Shop) -> None:
         assert store.approve_erasure(again).contents_erased == 2
     (tombstone,) = store.get_artifacts_by_id([shop.unused])
     assert (tombstone.name, tombstone.uri) == ("", "")
-
-
-def test_what_is_left_of_a_redacted_version_goes_with_it(shop: Shop) -> None:
-    store = shop.store
-    _put_again(shop, "second")
-    first, second = (version.position for version in store.history("artifact", shop.unused))
-    store.erase("artifact", shop.unused, reason="R-1", redact=["owner"])
-    report = store.erase("artifact", shop.unused, reason="R-2", version=first)
-    assert report.contents_erased == 1
-    messages = {v.position: v.message for v in store.history("artifact", shop.unused)}
-    assert messages[first] is None
-    assert messages[second].uri == "second"
-    assert store.get_artifacts_by_id([shop.unused])[0].uri == "second"
-    assert store.as_of(first).get_artifacts_by_id([shop.unused])[0].name == ""
-    assert store.verify().ok
 
 
 def test_an_empty_list_is_not_all(shop: Shop) -> None:
