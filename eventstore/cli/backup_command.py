@@ -45,7 +45,8 @@ def backup_command(directory: Path, target: Path, keys: Path | None, output: Out
     be refused when it is opened, or lack what was put last.
 
     With --encrypt, TARGET has no content and no names in the clear. KEYS, which is made if need be,
-    has the keys of all encrypted backups of this store: keep it apart from them, and lose it not.
+    has the keys of all encrypted backups of this store: keep it apart from them, and do not lose
+    it.
     """
     if keys is not None:
         with opened_store(directory) as store, progress_bar("Encrypting") as progress:
