@@ -41,7 +41,7 @@ class ErasedRange(_message.Message):
     def __init__(self, first_position: _Optional[int] = ..., last_position: _Optional[int] = ..., content: bool = ..., who: bool = ..., redacted_properties: _Optional[_Iterable[str]] = ..., replaced_by: _Optional[int] = ...) -> None: ...
 
 class Erasure(_message.Message):
-    __slots__ = ["basis", "contents_erased", "files", "id", "ranges", "rule_position", "stage", "ticket", "whos_erased"]
+    __slots__ = ["basis", "contents_erased", "files", "id", "is_repeated", "ranges", "rule_position", "stage", "ticket", "whos_erased"]
     class Stage(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = []
     BASIS_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,7 @@ class Erasure(_message.Message):
     CONTENTS_ERASED_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
+    IS_REPEATED_FIELD_NUMBER: _ClassVar[int]
     PROPOSED: Erasure.Stage
     RANGES_FIELD_NUMBER: _ClassVar[int]
     REQUESTED: Erasure.Stage
@@ -62,19 +63,21 @@ class Erasure(_message.Message):
     contents_erased: int
     files: _containers.RepeatedCompositeFieldContainer[ErasedFile]
     id: int
+    is_repeated: bool
     ranges: _containers.RepeatedCompositeFieldContainer[ErasedRange]
     rule_position: int
     stage: Erasure.Stage
     ticket: str
     whos_erased: int
-    def __init__(self, id: _Optional[int] = ..., stage: _Optional[_Union[Erasure.Stage, str]] = ..., ranges: _Optional[_Iterable[_Union[ErasedRange, _Mapping]]] = ..., basis: _Optional[str] = ..., ticket: _Optional[str] = ..., rule_position: _Optional[int] = ..., contents_erased: _Optional[int] = ..., whos_erased: _Optional[int] = ..., files: _Optional[_Iterable[_Union[ErasedFile, _Mapping]]] = ...) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., stage: _Optional[_Union[Erasure.Stage, str]] = ..., ranges: _Optional[_Iterable[_Union[ErasedRange, _Mapping]]] = ..., basis: _Optional[str] = ..., ticket: _Optional[str] = ..., rule_position: _Optional[int] = ..., contents_erased: _Optional[int] = ..., whos_erased: _Optional[int] = ..., files: _Optional[_Iterable[_Union[ErasedFile, _Mapping]]] = ..., is_repeated: bool = ...) -> None: ...
 
 class Hold(_message.Message):
-    __slots__ = ["basis", "id", "needs_approval", "release_ticket", "scope", "stage", "ticket"]
+    __slots__ = ["basis", "id", "is_repeated", "needs_approval", "release_ticket", "scope", "stage", "ticket"]
     class Stage(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = []
     BASIS_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
+    IS_REPEATED_FIELD_NUMBER: _ClassVar[int]
     NEEDS_APPROVAL_FIELD_NUMBER: _ClassVar[int]
     PLACED: Hold.Stage
     RELEASED: Hold.Stage
@@ -86,12 +89,13 @@ class Hold(_message.Message):
     TICKET_FIELD_NUMBER: _ClassVar[int]
     basis: str
     id: int
+    is_repeated: bool
     needs_approval: bool
     release_ticket: str
     scope: Scope
     stage: Hold.Stage
     ticket: str
-    def __init__(self, id: _Optional[int] = ..., scope: _Optional[_Union[Scope, _Mapping]] = ..., stage: _Optional[_Union[Hold.Stage, str]] = ..., basis: _Optional[str] = ..., ticket: _Optional[str] = ..., release_ticket: _Optional[str] = ..., needs_approval: bool = ...) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., scope: _Optional[_Union[Scope, _Mapping]] = ..., stage: _Optional[_Union[Hold.Stage, str]] = ..., basis: _Optional[str] = ..., ticket: _Optional[str] = ..., release_ticket: _Optional[str] = ..., needs_approval: bool = ..., is_repeated: bool = ...) -> None: ...
 
 class RetentionRule(_message.Message):
     __slots__ = ["basis", "id", "includes_current", "is_withdrawn", "keep_at_least_seconds", "keep_at_most_seconds", "needs_approval", "scope", "ticket"]
