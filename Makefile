@@ -77,9 +77,10 @@ protos: .protoc/installed ## Generate the Python code of the .proto files
 
 oracle: .oracle/installed ## Install ml-metadata 1.17.1 apart, for differential tests
 
-engines: .spark/installed ## Install what some tests start: Spark and, as root, Java, a browser and shells
-	@missing=; for program in java:default-jre-headless chromium:chromium zsh:zsh fish:fish; do \
-		command -v $${program%%:*} >/dev/null || missing="$$missing $${program#*:}"; done; \
+engines: .spark/installed ## Install what some tests start: Spark and, as root, Java, a browser, shells and SQL servers
+	@missing=; for program in java:default-jre-headless chromium:chromium zsh:zsh fish:fish \
+		mariadbd:mariadb-server postgres:postgresql; do \
+		PATH=$$PATH:/usr/sbin:$$(echo /usr/lib/postgresql/*/bin) command -v $${program%%:*} >/dev/null || missing="$$missing $${program#*:}"; done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ]; then \
 		echo "To run all tests, install:$$missing"; exit 0; fi; \

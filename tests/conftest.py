@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 import eventstore
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.differential.oracle import ORACLE_PYTHON, Oracle
+from tests.sql_servers import Server, running
 
 _CHECKS_OFF = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
@@ -54,3 +55,24 @@ def oracle() -> Iterator[Oracle]:
     process = Oracle()
     yield process
     process.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A server of PostgreSQL, with a database for each test that asks for one."""
+    with running("postgresql") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[Server]:
+    """The same of MariaDB."""
+    with running("mariadb") as server:
+        yield server
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def sql_server(request: pytest.FixtureRequest) -> Server:
+    """A server of each kind."""
+    server: Server = request.getfixturevalue(request.param)
+    return server
