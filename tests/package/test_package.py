@@ -101,7 +101,8 @@ INSIDE_THE_LOG = {
     *("commit_ends", "concealing", "creation", "destroying", "directory", "directory_reader"),
     *("followed_directory", "followed_segment"),
     *("growing_digest", "ipc_message", "ipc_stream", "manifest", "memory", "parquet_structure"),
-    *("record_dataset", "relations", "replacing", "sealing", "segment_check", "store_files"),
+    *("record_dataset", "relations", "replacing", "sealing", "segment_check"),
+    *("segmented_reader", "store_files"),
     *("store_place", "thrift", "verification", "writers_lock"),
 }
 
