@@ -10,7 +10,7 @@ import msgspec
 class IndexLimits(msgspec.Struct, frozen=True):
     """Those of the point index."""
 
-    tail_records_max: int = 8_192
+    tail_records_max: int = 16_384
     """A tail with more records than this is written out as a run."""
 
     closing_records_min: int = 1_000
