@@ -62,13 +62,6 @@ def check_can_open(doing: str, path: Path | str) -> None:
         os.close(os.open(os.devnull, os.O_RDONLY))
 
 
-def named_path(path: str | Path) -> Path:
-    """The path of a caller's. Raises InvalidArgumentError for "", which would be this folder."""
-    if path == "":
-        raise errors.InvalidArgumentError("'' is no path: write '.' for the current folder")
-    return Path(path)
-
-
 def refuse_no_path(path: Path) -> None:
     """Raise InvalidArgumentError for a text that cannot name a store's file, whatever there is."""
     text = str(path)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eventstore.log import Progress, VerifyReport
-from eventstore.log.os_errors import named_path
+from eventstore.log.places import named_path
 from eventstore.long_work import long_work
 from eventstore.metadata_store.source import SourceMethods
 

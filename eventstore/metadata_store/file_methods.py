@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from eventstore import errors
 from eventstore.answers import SegmentAnswer, StoreInfo
 from eventstore.log import Finding, Progress, VerifyReport
-from eventstore.log.os_errors import named_path
+from eventstore.log.places import named_path
 from eventstore.metadata_store.source import SourceMethods
 from eventstore.moments import range_of
 

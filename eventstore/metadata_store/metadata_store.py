@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from eventstore import errors
 from eventstore.late_logger import late_logger
 from eventstore.log import Commit, Log, Position
-from eventstore.log.os_errors import named_path
+from eventstore.log.places import named_path, place_of
 from eventstore.metadata_store.audit_methods import AuditMethods
 from eventstore.metadata_store.calls import MAX_NUM_RESULT
 from eventstore.metadata_store.erasure_methods import ErasureMethods
@@ -23,7 +23,7 @@ from eventstore.metadata_store.history_methods import HistoryMethods
 from eventstore.metadata_store.lineage_methods import LineageMethods
 from eventstore.metadata_store.local_calls import RETRIES, LocalCalls
 from eventstore.metadata_store.notebook_methods import NotebookMethods
-from eventstore.metadata_store.opening import open_configured, open_directory
+from eventstore.metadata_store.opening import open_configured, open_place
 from eventstore.metadata_store.reader import MetadataReader
 from eventstore.metadata_store.recording_methods import RecordingMethods
 from eventstore.metadata_store.retention_methods import RetentionMethods
@@ -81,9 +81,9 @@ class MetadataStore(
     """A store of artifacts, executions, contexts and how they are connected.
 
     Takes what MLMD's takes: `ConnectionConfig` with `fake_database`, or `sqlite` whose
-    `filename_uri` names the store's directory; without it the store is in memory. Every put is one
-    atomic commit, durable when the method returns. Safe to use from several threads; any number of
-    processes may open one directory.
+    `filename_uri` names the store's directory, or a URL as `eventstore.open` takes them; without it
+    the store is in memory. Every put is one atomic commit, durable when the
+    method returns. Safe to use from several threads; any number of processes may open one store.
 
     >>> import eventstore
     >>> config = eventstore.proto.ConnectionConfig()
@@ -113,9 +113,10 @@ class MetadataStore(
                 "version: open the store's directory with ConnectionConfig.sqlite.filename_uri"
             )
         if not isinstance(config, mlmd.ConnectionConfig):
+            # What it is may have a password in it.
             raise ValueError(
-                "MetadataStore takes a ConnectionConfig or a MetadataStoreClientConfig, not "
-                f"{config!r}"
+                "MetadataStore takes a ConnectionConfig or a MetadataStoreClientConfig, not a "
+                f"{type(config).__name__}: eventstore.open takes a path or a URL"
             )
         try:
             engine = open_configured(config, upgrade=enable_upgrade_migration)
@@ -277,17 +278,28 @@ def open_store(
     read_only: bool = False,
     actor: str | None = None,
     reason: str | None = None,
+    cache_folder: str | Path | None = None,
 ) -> MetadataStore:
-    """Open the store in a directory, creating it when there is none.
+    """Open a store, creating it when there is none.
 
-    With `read_only` nothing is written, and a missing store is an error. `actor` and `reason` are
-    recorded with every put that is not in an `acting` block which says otherwise; without an actor
-    it is the user of the operating system.
+    `path` is that of a directory, or a URL: `file://`, `memory://` (a new store that is gone
+    once it is closed), or one for which a package is installed, such as `postgresql://`. In a path
+    nothing is expanded, `~` neither. No message shows a URL's password.
 
-    Raises InvalidArgumentError (an empty actor or reason), NotFoundError, PermissionDeniedError,
-    FailedPreconditionError (a path that is no store, a newer format) and DataLossError (a damaged
-    store).
+    With `read_only` nothing is written there, and a missing store is an error. `actor` and `reason`
+    are recorded with every put that is not in an `acting` block which says otherwise; without an
+    actor it is the user of the operating system. `cache_folder` is where caches of a store lie that
+    is in no directory; else they are in the user's folder for caches.
+
+    Raises InvalidArgumentError (an empty actor or reason, a scheme that nothing installed opens),
+    NotFoundError, PermissionDeniedError, FailedPreconditionError (a path that is no store, a newer
+    format, a package that is missing) and DataLossError (a damaged store).
     """
     attribution = checked_attribution(actor, reason, None)
-    engine = open_directory(named_path(path), read_only=read_only, attribution=attribution)
+    engine = open_place(
+        place_of(path),
+        read_only=read_only,
+        attribution=attribution,
+        cache_folder=None if cache_folder is None else named_path(cache_folder),
+    )
     return MetadataStore._of(engine)

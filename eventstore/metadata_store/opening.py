@@ -13,6 +13,7 @@ from eventstore import errors
 from eventstore.log import Log, MemoryLog
 from eventstore.log.os_errors import translated, translating
 from eventstore.log.packing import is_packed, unpack
+from eventstore.log.places import Place, StoreUrl, is_url, open_at, refuse_authority
 from eventstore.log.stores import is_store, open_log, settle
 from eventstore.projections import Projections
 from eventstore.projections.limits import LIMITS, Limits
@@ -23,6 +24,7 @@ from eventstore.store.attribution import Attribution
 _SQLITE_MAGIC = b"SQLite format 3\x00"
 _Mode = mlmd.SqliteMetadataSourceConfig
 _IN_MEMORY = ":memory:"
+_MEMORY_URL = StoreUrl("memory://")
 _UNABLE = "unable to open database file"
 """What programs written for MLMD look for in the error."""
 
@@ -46,8 +48,11 @@ def open_configured(config: mlmd.ConnectionConfig, *, upgrade: bool) -> Engine:
     if chosen == "fake_database" or not config.sqlite.filename_uri:
         return _engine(MemoryLog())
     path, read_only, must_exist = _parse_uri(config.sqlite.filename_uri)
-    if path is None:
-        return _engine(MemoryLog())
+    mode = config.sqlite.connection_mode
+    read_only = read_only or mode == _Mode.READONLY
+    must_exist = must_exist or mode in (_Mode.READONLY, _Mode.READWRITE)
+    if isinstance(path, StoreUrl):
+        return open_place(path, read_only=read_only, must_exist=must_exist)
     with translating("opening", path):
         has_folder = path.absolute().parent.is_dir()
     if not has_folder:
@@ -55,18 +60,12 @@ def open_configured(config: mlmd.ConnectionConfig, *, upgrade: bool) -> Engine:
             f"{_UNABLE}: there is no folder {path.absolute().parent} for the store {path.name}: "
             f"create it{', or write ~ out' if str(path).startswith('~') else ''}"
         )
-    read_only = read_only or config.sqlite.connection_mode == _Mode.READONLY
     if upgrade:
         settle(path, read_only=read_only)
         if is_packed(path):
             unpack(path)
-    mode = config.sqlite.connection_mode
     try:
-        return open_directory(
-            path,
-            read_only=read_only,
-            must_exist=must_exist or mode in (_Mode.READONLY, _Mode.READWRITE),
-        )
+        return open_directory(path, read_only=read_only, must_exist=must_exist)
     except (errors.NotFoundError, errors.PermissionDeniedError) as error:
         raise type(error)(f"{_UNABLE}: {error.message}") from error
     except errors.FailedPreconditionError as error:
@@ -80,11 +79,45 @@ def configured_path(config: mlmd.ConnectionConfig) -> Path:
     if config.WhichOneof("config") != "sqlite" or not config.sqlite.filename_uri:
         raise errors.InvalidArgumentError("the configuration names no sqlite.filename_uri")
     path = _parse_uri(config.sqlite.filename_uri)[0]
-    if path is None:
+    if path == _MEMORY_URL:
         raise errors.InvalidArgumentError(
             f"{config.sqlite.filename_uri} is a store in memory: it is gone when it is closed"
         )
+    if isinstance(path, StoreUrl):
+        raise errors.InvalidArgumentError(f"{path} is no directory: only these have versions")
     return path
+
+
+def open_place(
+    place: Place,
+    *,
+    read_only: bool,
+    must_exist: bool = False,
+    saves_caches: bool = False,
+    attribution: Attribution | None = None,
+    cache_folder: Path | None = None,
+) -> Engine:
+    """Open the store at a place, creating it when there is none and that is allowed.
+
+    `cache_folder` is where a log without a directory keeps its caches, if not where it usually
+    does. All else is as in `open_directory`.
+    """
+    if isinstance(place, StoreUrl):
+        creates = not read_only and not must_exist
+        log = open_at(place, read_only=read_only, creates=creates, cache_folder=cache_folder)
+        # Its caches are this user's own, so that who may only read the log keeps them, too.
+        return _engine(log, read_only=read_only, saves_caches=True, attribution=attribution)
+    if cache_folder is not None:
+        raise errors.InvalidArgumentError(
+            f"{place} is a directory, in which its caches are: leave cache_folder out"
+        )
+    return open_directory(
+        place,
+        read_only=read_only,
+        must_exist=must_exist,
+        saves_caches=saves_caches,
+        attribution=attribution,
+    )
 
 
 def open_directory(
@@ -149,18 +182,19 @@ def _engine(
     return engine
 
 
-def _parse_uri(filename_uri: str) -> tuple[Path | None, bool, bool]:
-    """The path that a file name or `file:` URI names, whether read-only, whether it must exist.
+def _parse_uri(filename_uri: str) -> tuple[Place, bool, bool]:
+    """The place that a file name or URL names, whether read-only, whether it must exist.
 
-    As SQLite reads it; the path is None for a store in memory.
+    Where it begins with `file:`, as SQLite reads it.
     """
-    if not filename_uri.startswith("file:"):
-        return (None if filename_uri == _IN_MEMORY else Path(filename_uri)), False, False
+    if not is_url(filename_uri):
+        in_memory = filename_uri == _IN_MEMORY
+        return (_MEMORY_URL if in_memory else Path(filename_uri)), False, False
+    url = StoreUrl(filename_uri)
+    if url.scheme != "file":
+        return url, False, False
     parts = urlsplit(filename_uri)
-    if parts.netloc not in ("", "localhost"):
-        raise errors.InvalidArgumentError(
-            f"invalid uri authority: {parts.netloc} in {filename_uri!r}: write file:///path"
-        )
+    refuse_authority(parts, url)
     mode = parse_qs(parts.query).get("mode", [""])[-1]
     if mode not in ("", "ro", "rw", "rwc", "memory"):
         raise errors.InvalidArgumentError(
@@ -168,7 +202,7 @@ def _parse_uri(filename_uri: str) -> tuple[Path | None, bool, bool]:
         )
     name = unquote(parts.path)
     if not name or name == _IN_MEMORY or mode == "memory":
-        return None, False, False
+        return _MEMORY_URL, False, False
     return Path(name), mode == "ro", mode in ("ro", "rw")
 
 
