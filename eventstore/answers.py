@@ -66,7 +66,10 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ErasedByAnswer(msgspec.Struct, frozen=True):
-    """What an erasure took of a record, who asked for it, when, and on which basis."""
+    """What an erasure took of a record, who asked for it, when, and on which basis.
+
+    Where it took two persons, `actor` is who approved it.
+    """
 
     number: int
     position: int
@@ -78,6 +81,8 @@ class ErasedByAnswer(msgspec.Struct, frozen=True):
     who: bool
     redacted: list[str]
     replaced_by: int | None
+    proposed_by: str | None
+    approved_by: str | None
 
 
 class RecordAnswer(msgspec.Struct, frozen=True):

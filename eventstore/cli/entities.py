@@ -70,10 +70,10 @@ def shown_fields(
 
 
 def shown_erasures(erasures: Iterable[ErasedBy], output: Output) -> tuple[str, ...]:
-    """A line per erasure: what it took, who asked, when, and on which basis."""
+    """A line per erasure: what it took, by whom, when, and on which basis."""
     return tuple(
         f"{mark.what} erased by erasure {mark.number}: {mark.basis}"
-        f"{f', {mark.ticket}' if mark.ticket else ''}, {mark.actor or 'somebody unnamed'}, "
+        f"{f', {mark.ticket}' if mark.ticket else ''}, {mark.by}, "
         f"{output.moment(mark.requested_at)}"
         for mark in erasures
     )

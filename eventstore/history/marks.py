@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from eventstore.log import Log
 from eventstore.projections.point_index import PointIndex
 from eventstore.proto import retention_pb2 as retention
-from eventstore.store.erasures import StoredErasure, erasures_as_of, in_effect
+from eventstore.store.erasures import StoredErasure, actor_at, erasures_as_of, in_effect
 from eventstore.times import moment_of
 
 _FIRST: Final = attrgetter("first_position")
@@ -24,8 +24,9 @@ _FIRST: Final = attrgetter("first_position")
 class ErasedBy:
     """What an erasure took of a record: its `content`, or of that what is `redacted`, and `who`.
 
-    `number` is the erasure's, `position` that of the record which asked for it, `actor` who did,
-    and `requested_at` when, in UTC. `basis` and `ticket` are the codes that were given.
+    `number` is the erasure's, `position` that of the record which put it into effect, `actor` who
+    did, and `requested_at` when, in UTC. Where it took two persons, they are `proposed_by` and
+    `approved_by`, who is the `actor`. `basis` and `ticket` are the codes that were given.
     `replaced_by` is the position of the record with what is left of redacted content.
     """
 
@@ -39,12 +40,21 @@ class ErasedBy:
     who: bool
     redacted: tuple[str, ...]
     replaced_by: int | None
+    proposed_by: str | None = None
+    approved_by: str | None = None
 
     @property
     def what(self) -> str:
         """What it took, in words: `content`, `owner and who`."""
         content = [", ".join(self.redacted) or "content"] if self.content else []
         return " and ".join([*content, *(["who"] if self.who else [])])
+
+    @property
+    def by(self) -> str:
+        """Who erased it, in words: `ana`, `proposed by ana, approved by ben`."""
+        if self.approved_by is None:
+            return self.actor or "somebody unnamed"
+        return f"proposed by {self.proposed_by}, approved by {self.approved_by}"
 
 
 class Marks:
@@ -88,7 +98,7 @@ class _Erasure:
         before = bisect_right(self._firsts, position) - 1
         if before < 0 or position > self.ranges[before].last_position:
             return None
-        planned, (requested_at, actor) = self.ranges[before], self._asked
+        planned, (requested_at, actor, proposed_by) = self.ranges[before], self._asked
         return ErasedBy(
             self._stored.number,
             self._stored.requested_at or self._stored.position,
@@ -100,13 +110,19 @@ class _Erasure:
             planned.who,
             tuple(planned.redacted_properties),
             planned.replaced_by or None,
+            proposed_by,
+            None if self._stored.proposed_at is None else actor,
         )
 
     @cached_property
-    def _asked(self) -> tuple[datetime, str | None]:
+    def _asked(self) -> tuple[datetime, str | None, str | None]:
+        log, proposed = self._log, self._stored.proposed_at
         position = self._stored.requested_at or self._stored.position
-        (batch,) = self._log.scan(position - 1, position, ["actor"])
-        return moment_of(self._log.recorded_at(position)), batch["actor"][0].as_py()
+        return (
+            moment_of(log.recorded_at(position)),
+            actor_at(log, position),
+            None if proposed is None else actor_at(log, proposed),
+        )
 
 
 _KNOWN: WeakKeyDictionary[PointIndex, tuple[int, Marks]] = WeakKeyDictionary()

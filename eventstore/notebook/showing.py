@@ -112,10 +112,7 @@ def _leading_to(subject: Key, edges: set[tuple[Key, Key]]) -> set[tuple[Key, Key
 
 def _changes(changed: Sequence[Any], erasures: Sequence[ErasedBy] = ()) -> Html:
     shown = [
-        soft(
-            f"{mark.what} erased by erasure {mark.number} ({mark.basis}), "
-            f"{mark.actor or 'somebody unnamed'}"
-        )
+        soft(f"{mark.what} erased by erasure {mark.number} ({mark.basis}), {mark.by}")
         for mark in erasures
     ]
     shown += [

@@ -9,7 +9,7 @@ import pyarrow as pa
 from eventstore.log import Log
 from eventstore.projections.point_index import PointIndex
 from eventstore.proto import retention_pb2 as retention
-from eventstore.store.erasures import StoredErasure, erasures_as_of
+from eventstore.store.erasures import StoredErasure, actor_at, erasures_as_of
 
 _TIME: Final = pa.timestamp("us", "UTC")
 _SCHEMA: Final = pa.schema(
@@ -19,6 +19,9 @@ _SCHEMA: Final = pa.schema(
         ("position", pa.int64()),
         ("recorded_at", _TIME),
         ("actor", pa.string()),
+        ("proposed_by", pa.string()),
+        ("proposed_at", _TIME),
+        ("approved_by", pa.string()),
         ("basis", pa.string()),
         ("ticket", pa.string()),
         ("contents", pa.int64()),
@@ -38,13 +41,17 @@ def erasure_rows(log: Log, index: PointIndex, as_of: int) -> pa.Table:
 def _row(log: Log, stored: StoredErasure) -> dict[str, object]:
     message, asked = stored.message, stored.requested_at or stored.position
     is_completed = message.stage == retention.Erasure.COMPLETED
-    (batch,) = log.scan(asked - 1, asked, ["actor"])
+    actor = actor_at(log, asked)
+    proposed = stored.proposed_at
     return {
         "number": stored.number,
         "stage": retention.Erasure.Stage.Name(message.stage).lower(),
         "position": asked,
         "recorded_at": log.recorded_at(asked),
-        "actor": batch["actor"][0].as_py(),
+        "actor": actor,
+        "proposed_by": None if proposed is None else actor_at(log, proposed),
+        "proposed_at": None if proposed is None else log.recorded_at(proposed),
+        "approved_by": None if None in (proposed, stored.requested_at) else actor,
         "basis": message.basis,
         "ticket": message.ticket,
         "contents": len(stored.erased.content),

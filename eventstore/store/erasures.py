@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from eventstore.log import Log
 from eventstore.log.erased import Erased, Spans
 from eventstore.log.erasure_check import IN_EFFECT
 from eventstore.log.kinds import ERASURE
@@ -22,11 +23,14 @@ class StoredErasure(msgspec.Struct, frozen=True):
     """An erasure, and where its records are.
 
     `requested_at` is the position of the record from which on it is in effect, None before.
+    `proposed_at` is that of the record by which it waited for a second person, None where it never
+    did.
     """
 
     number: int
     position: Position
     requested_at: Position | None
+    proposed_at: Position | None
     message: retention.Erasure
 
     @property
@@ -49,13 +53,22 @@ def erasures_as_of(index: PointIndex, as_of: int) -> list[StoredErasure]:
             for position, payload in index.entries(_TABLE, number, as_of)
         ]
         began = next((position for position, said in stages if said.stage in IN_EFFECT), None)
-        found.append(StoredErasure(number, stages[-1][0], began, stages[-1][1]))
+        proposals = [p for p, said in stages if said.stage == retention.Erasure.PROPOSED]
+        proposed = proposals[-1] if proposals else None
+        found.append(StoredErasure(number, stages[-1][0], began, proposed, stages[-1][1]))
     return found
 
 
 def erasure_as_of(index: PointIndex, number: int, as_of: int) -> StoredErasure | None:
     """One of them, None when there is none of this number."""
     return next((e for e in erasures_as_of(index, as_of) if e.number == number), None)
+
+
+def actor_at(log: Log, position: int) -> str | None:
+    """Who put the record of an erasure, which is never erased itself."""
+    (batch,) = log.scan(position - 1, position, ["actor"])
+    actor: str | None = batch["actor"][0].as_py()
+    return actor
 
 
 def in_effect(erasures: Iterable[StoredErasure]) -> list[StoredErasure]:

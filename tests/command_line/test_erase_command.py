@@ -145,6 +145,14 @@ def test_a_second_person_approves_or_not(directory: Path) -> None:
     assert (done.code, "needs a second person: 'ana'" in done.err) == (1, True)
     done = run("erase", directory, "--approve", 1, "--actor", "ben")
     assert (done.code, "Erasure 1, completed: 1 version" in done.out) == (0, True)
+    words = "content erased by erasure 1: GDPR-17(1)(b), proposed by ana, approved by ben, 2"
+    assert words in run("history", directory, "artifact", 1).out
+    (version,) = run("history", directory, "artifact", 1, "--json").out.splitlines()
+    (mark,) = json.loads(version)["erasures"]
+    assert (mark["proposed_by"], mark["approved_by"]) == ("ana", "ben")
+    page = directory.parent / "r.html"
+    assert run("report", directory, "artifact", 1, "--output", page).code == 0
+    assert "proposed by ana, approved by ben" in page.read_text()
     done = run("erase", directory, "--withdraw", 2)
     assert (done.code, done.out) == (0, "Erasure 2 is withdrawn\n")
     stages = run("sql", directory, "SELECT stage FROM erasures ORDER BY number").out

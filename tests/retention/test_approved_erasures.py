@@ -35,7 +35,8 @@ def test_a_proposal_erases_nothing_until_another_person_approves_it(
     assert (report.number, report.stage) == (1, "proposed")
     assert owner(store) == SUBJECT
     assert store.log_position() == before + 1
-    assert store.sql("SELECT stage FROM erasures").rows() == [("proposed",)]
+    who = "SELECT stage, actor, proposed_by, approved_by, proposed_at = recorded_at FROM erasures"
+    assert store.sql(who).rows() == [("proposed", "ana", "ana", None, True)]
     assert not store.history("artifact", 1)[0].erasures
 
     with (
@@ -50,20 +51,27 @@ def test_a_proposal_erases_nothing_until_another_person_approves_it(
     assert owner(store) == ""
     (mark,) = store.history("artifact", 1)[0].erasures
     assert (mark.actor, mark.position) == ("ben", before + 2)
+    assert (mark.proposed_by, mark.approved_by) == ("ana", "ben")
+    assert mark.by == "proposed by ana, approved by ben"
+    assert store.sql(who).rows() == [("completed", "ben", "ana", "ben", False)]
     with pytest.raises(errors.FailedPreconditionError, match="erasure 1 is completed: only a"):
         store.approve_erasure(1)
 
 
 def test_a_proposal_can_be_withdrawn(store: eventstore.MetadataStore) -> None:
     assert store.erase("artifact", 2, reason="GDPR-17").stage == "completed"
-    assert store.erase("artifact", 1, reason="GDPR-17").stage == "proposed"
-    store.withdraw_erasure(2)
+    with store.acting(actor="ana"):
+        assert store.erase("artifact", 1, reason="GDPR-17").stage == "proposed"
+    with store.acting(actor="ben"):
+        store.withdraw_erasure(2)
     with pytest.raises(errors.FailedPreconditionError, match="erasure 2 is withdrawn"):
         store.approve_erasure(2)
     assert owner(store) == SUBJECT
-    assert store.sql("SELECT stage FROM erasures ORDER BY number").rows() == [
-        ("completed",),
-        ("withdrawn",),
+    who = "SELECT stage, actor, proposed_by, approved_by FROM erasures ORDER BY number"
+    actor = store.sql("SELECT DISTINCT actor FROM commits WHERE number = 1").rows()[0][0]
+    assert store.sql(who).rows() == [
+        ("completed", actor, None, None),
+        ("withdrawn", "ben", "ana", None),
     ]
     with pytest.raises(errors.NotFoundError, match="there is no erasure 3"):
         store.withdraw_erasure(3)
