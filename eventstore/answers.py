@@ -111,7 +111,10 @@ class FieldAnswer(msgspec.Struct, frozen=True):
 
 
 class VersionAnswer(msgspec.Struct, frozen=True):
-    """A version of an entity, and what changed with it."""
+    """A version of an entity, and what changed with it.
+
+    `replaces` is the position of the redacted version that it took the place of.
+    """
 
     kind: str
     id: int
@@ -124,10 +127,11 @@ class VersionAnswer(msgspec.Struct, frozen=True):
     changes: list[FieldAnswer]
     message: Any
     erasures: list[ErasedByAnswer] | msgspec.UnsetType = msgspec.UNSET
+    replaces: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class ChangeAnswer(msgspec.Struct, frozen=True):
-    """What a commit did to an entity, which has become `message`."""
+    """What a commit did to an entity, which has become `message`; `replaces` as of a version."""
 
     kind: str
     id: int
@@ -136,6 +140,7 @@ class ChangeAnswer(msgspec.Struct, frozen=True):
     fields: list[FieldAnswer]
     message: Any
     erasures: list[ErasedByAnswer] | msgspec.UnsetType = msgspec.UNSET
+    replaces: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class CommitAnswer(msgspec.Struct, frozen=True):

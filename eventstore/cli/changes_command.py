@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from eventstore.answers import ChangeAnswer, CommitAnswer
@@ -154,6 +155,7 @@ def _show(commits: Iterable[CommitChanges], output: Output) -> None:
                             change.is_new,
                         ),
                         change.fields,
+                        change.erasures,
                     )
                 ),
             )
@@ -172,7 +174,7 @@ def _paragraphs(commit: CommitChanges, output: Output) -> Iterator[Paragraph]:
         word = "new" if change.is_new else "changed"
         yield Paragraph(
             f"  {word} {spoken(change.kind)} {change.id}",
-            shown_fields(change.fields, output, change.erasures).lines,
+            shown_fields(change.fields, output, change.erasures, change.replaces).lines,
         )
 
 
@@ -194,6 +196,7 @@ def _answer(commit: CommitChanges) -> CommitAnswer:
                 fields=field_answers(change.fields),
                 message=change.message,
                 erasures=erasure_answers(change.erasures),
+                replaces=UNSET if change.replaces is None else change.replaces,
             )
             for change in commit.changes
         ],

@@ -115,7 +115,7 @@ def diff_command(
                 row
                 for entity in found
                 for row in change_rows(
-                    (entity.kind, entity.id or None, entity.is_new), entity.fields
+                    (entity.kind, entity.id or None, entity.is_new), entity.fields, entity.erasures
                 )
             ],
         ),

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from eventstore.history import FieldChange
     from eventstore.history.marks import ErasedBy
 
-CHANGE_COLUMNS = ("field", "before", "after")
+CHANGE_COLUMNS = ("field", "before", "after", "erasures")
+"""Of CSV; `erasures` is the text of the JSON that has them."""
 
 
 def described(kind: str, message: Any) -> dict[str, object]:
@@ -51,13 +52,17 @@ def entity_table(
 
 
 def shown_fields(
-    fields: Iterable[FieldChange], output: Output, erasures: Iterable[ErasedBy] = ()
+    fields: Iterable[FieldChange],
+    output: Output,
+    erasures: Iterable[ErasedBy] = (),
+    replaces: int | None = None,
 ) -> Lines:
     """A line per field: `uri: a -> b`, `state: + LIVE` for what is new, `- LIVE` for what went.
 
-    Before them a line for each erasure.
+    Before them one for the redacted version that it took the place of, and one for each erasure.
     """
-    lines = [*shown_erasures(erasures, output)]
+    lines = [] if replaces is None else [f"takes the place of position {replaces}"]
+    lines += shown_erasures(erasures, output)
     for change in fields:
         before, after = (output.shown(value) for value in _shown_values(change))
         if change.before is None:
@@ -88,12 +93,19 @@ def erasure_answers(erasures: Iterable[ErasedBy]) -> list[ErasedByAnswer] | Unse
     return found or UNSET
 
 
+def erasure_cell(erasures: Iterable[ErasedBy]) -> list[ErasedByAnswer] | None:
+    """As CSV has them: JSON, or nothing."""
+    found = erasure_answers(erasures)
+    return None if found is UNSET else found
+
+
 def change_rows(
-    start: tuple[object, ...], fields: Iterable[FieldChange]
+    start: tuple[object, ...], fields: Iterable[FieldChange], erasures: Iterable[ErasedBy]
 ) -> Iterable[tuple[object, ...]]:
     """Rows for CSV: one per field that changed, or one without a field where none did."""
-    rows = [(*start, change.field, *_shown_values(change)) for change in fields]
-    return rows or [(*start, None, None, None)]
+    marks = erasure_cell(erasures)
+    rows = [(*start, change.field, *_shown_values(change), marks) for change in fields]
+    return rows or [(*start, None, None, None, marks)]
 
 
 def _shown_values(change: FieldChange) -> tuple[object, object]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import UNSET
 
 from eventstore.answers import VersionAnswer
 from eventstore.cli.commands import (
@@ -24,7 +25,7 @@ from eventstore.cli.entities import (
     spoken,
 )
 from eventstore.cli.moments import Moment, store_as_of
-from eventstore.cli.results import Grid, Lines, Output
+from eventstore.cli.results import Grid, Output
 from eventstore.cli.stores import opened_store
 from eventstore.log.record import ENTITY_KIND_NAMES
 
@@ -86,7 +87,7 @@ def history_command(
                     version.actor,
                     version.reason,
                     f"{spoken(version.kind)} {version.id}",
-                    _shown(version, output),
+                    shown_fields(version.changes, output, version.erasures, version.replaces),
                 )
                 for version in versions
             ],
@@ -99,7 +100,9 @@ def history_command(
                 row
                 for version in versions
                 for row in change_rows(
-                    tuple(getattr(version, name) for name in _COLUMNS), version.changes
+                    tuple(getattr(version, name) for name in _COLUMNS),
+                    version.changes,
+                    version.erasures,
                 )
             ],
         ),
@@ -119,11 +122,5 @@ def _answer(version: Version) -> VersionAnswer:
         changes=field_answers(version.changes),
         message=version.message,
         erasures=erasure_answers(version.erasures),
+        replaces=UNSET if version.replaces is None else version.replaces,
     )
-
-
-def _shown(version: Version, output: Output) -> Lines:
-    shown = shown_fields(version.changes, output, version.erasures)
-    if version.replaces is None:
-        return shown
-    return Lines((f"takes the place of position {version.replaces}", *shown.lines))

@@ -20,7 +20,7 @@ from eventstore.cli.commands import (
     output_options,
     store_argument,
 )
-from eventstore.cli.entities import erasure_answers, spoken
+from eventstore.cli.entities import erasure_answers, erasure_cell, spoken
 from eventstore.cli.moments import EXAMPLES, Moment
 from eventstore.cli.results import Grid, Output, note
 from eventstore.cli.stores import opened_store, positions_between, windows
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _COLUMNS = ("position", "commit", "recorded_at", "what", "actor")
 _FIELDS = (
     *("position", "commit", "recorded_at", "kind", "entity_id", "type_id", "previous"),
-    *("actor", "reason", "request_id", "what"),
+    *("actor", "reason", "request_id", "what", "erasures"),
 )
 
 
@@ -181,6 +181,7 @@ def _fields(record: Record, erasures: Sequence[ErasedBy]) -> tuple[object, ...]:
         *(record.position, record.commit, moment_of(record.recorded_at), record.kind),
         *(record.entity_id, record.type_id, record.previous),
         *(record.actor, record.reason, record.request_id, _summary(record, erasures)),
+        erasure_cell(erasures),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -78,7 +80,22 @@ def test_with_yes_it_is_and_every_command_says_so(directory: Path) -> None:
     assert "content" not in record
     assert record["erasures"][0]["actor"] == "dpo"
     assert words in run("changes", directory).out
+    assert "takes the place of position 13" in run("changes", directory).out
+    for shown in (("history", directory, "artifact", 1), ("changes", directory, "--since", 16)):
+        last = json.loads(run(*shown, "--json").out.splitlines()[-1])
+        put = last if shown[0] == "history" else last["changes"][0]
+        assert put["replaces"] == 13, shown
     assert run("diff", directory, 12, 15).out.count("erased by erasure") == 2
+    for shown, count in (
+        (("history", directory, "artifact", 1), 2),
+        (("changes", directory), 4),
+        (("diff", directory, 12, 15), 3),
+        (("log", directory), 3),
+    ):
+        rows = [*csv.DictReader(io.StringIO(run(*shown, "--csv").out))]
+        marked = [json.loads(row["erasures"]) for row in rows if row["erasures"]]
+        assert len(marked) == count, shown
+        assert {mark["number"] for marks in marked for mark in marks} <= {1, 2}
     page = run("report", directory, "artifact", 2, "--output", directory.parent / "r.html")
     assert page.code == 0, page.err
     html = (directory.parent / "r.html").read_text()
