@@ -38,7 +38,7 @@ from eventstore.cli.stores import (
     require_type,
     windows,
 )
-from eventstore.log.record import ENTITY_KIND_NAMES
+from eventstore.log.record import KIND_NAMES
 from eventstore.metadata_store.metadata_store import MetadataStore
 from eventstore.wording import counted
 
@@ -65,7 +65,7 @@ _COLUMNS = ("commit", "recorded_at", "actor", "reason", "request_id", "kind", "i
     "kinds",
     metavar="KIND",
     multiple=True,
-    type=Kind(ENTITY_KIND_NAMES),
+    type=Kind(KIND_NAMES),
     help="Only this kind.",
 )
 @click.option("--type", "types", multiple=True, help="Only nodes of this type, and the type.")
@@ -88,7 +88,7 @@ def changes_command(
 
     --since with a position means after it, with a day from its start. A position inside a commit
     stands for the end of the one before, so that commits are shown whole. KIND is as for
-    `eventstore history`.
+    `eventstore history`, or retention_rule, hold or erasure: these have numbers as their ids.
     """
     with opened_store(directory) as store:
         for name in types:

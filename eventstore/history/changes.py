@@ -11,7 +11,7 @@ from eventstore.history.erased import content_of, type_name, version_at
 from eventstore.history.fields import FieldChange, check_kind, field_changes
 from eventstore.history.marks import ErasedBy, Marks, marks_of
 from eventstore.log import Commit, Log, Record
-from eventstore.log.record import ENTITY_KIND_NAMES, ERASURE
+from eventstore.log.record import ERASURE, KIND_NAMES
 from eventstore.projections.point_index import PointIndex
 from eventstore.repr_html import ShownInNotebooks
 from eventstore.times import moment_of
@@ -19,7 +19,9 @@ from eventstore.times import moment_of
 
 @dataclass(frozen=True, slots=True)
 class EntityChange(ShownInNotebooks):
-    """What a commit did to an entity: `message` is what it says since, `fields` what changed.
+    """What a commit did to an entity, rule, hold or erasure.
+
+    `message` is what it says since, `fields` what changed.
 
     `message`, `erasures` and `replaces` are as of a `Version`.
     """
@@ -64,9 +66,9 @@ def changes(
     to a node of one of the types or to such a type itself, by name. Raises InvalidArgumentError for
     an unknown kind.
     """
-    kinds = ENTITY_KIND_NAMES if kinds is None else kinds
+    kinds = KIND_NAMES if kinds is None else kinds
     for kind in kinds:
-        check_kind(kind)
+        check_kind(kind, KIND_NAMES)
     marks = marks_of(log, index)
     for commit in log.commits(after, upto):
         if actors is not None and commit.who[0] not in actors:

@@ -8,8 +8,10 @@ from eventstore.history.fields import parsed
 from eventstore.log import Record
 from eventstore.log.kinds import KINDS, NodeKind
 from eventstore.projections.erased_nodes import Tombstone
-from eventstore.projections.index_tables import STORED_TABLES
+from eventstore.projections.index_tables import RETENTION_TABLES, STORED_TABLES
 from eventstore.projections.point_index import PointIndex
+
+_TABLES = STORED_TABLES | {kind.name: table for kind, table in RETENTION_TABLES.items()}
 
 
 def content_of(index: PointIndex, record: Record) -> Any:
@@ -20,8 +22,11 @@ def content_of(index: PointIndex, record: Record) -> Any:
 
 
 def version_at(index: PointIndex, kind: str, entity_id: int, position: int) -> Any:
-    """What an entity said at a position; None where it was not there, or that was erased."""
-    found = index.newest(STORED_TABLES[kind], entity_id, position)
+    """What an entity, rule, hold or erasure said at a position.
+
+    None where it was not there, or that was erased.
+    """
+    found = index.newest(_TABLES[kind], entity_id, position)
     if found is None or isinstance(found[1], Tombstone):
         return None
     return parsed(kind, found[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from eventstore.errors import InvalidArgumentError
 from eventstore.lineage.comparison import plain_value
 from eventstore.log.kinds import ENTITY_KINDS, KINDS
 from eventstore.log.readable import readable
+from eventstore.plain_json import plain
 from eventstore.plain_values import is_same
 from eventstore.proto import metadata_store_pb2 as mlmd
 
@@ -29,12 +31,10 @@ class FieldChange:
     after: Any
 
 
-def check_kind(kind: str) -> None:
-    """Raise InvalidArgumentError for a kind that no entity has."""
-    if kind not in ENTITY_KINDS:
-        raise InvalidArgumentError(
-            f"{kind!r} is no kind of entity: use one of {', '.join(ENTITY_KINDS)}"
-        )
+def check_kind(kind: str, known: Collection[str] = tuple(ENTITY_KINDS)) -> None:
+    """Raise InvalidArgumentError for a kind that is none of those known."""
+    if kind not in known:
+        raise InvalidArgumentError(f"{kind!r} is no kind of entity: use one of {', '.join(known)}")
 
 
 def parsed(kind: str, payload: bytes | None) -> Any:
@@ -68,14 +68,8 @@ def plain_fields(kind: str, message: Any) -> dict[str, Any]:
         elif field.enum_type is not None:
             values[field.name] = field.enum_type.values_by_number[value].name
         elif field.message_type is not None:
-            from google.protobuf import json_format
-
             # Only rules, holds and erasures have lists of messages.
-            values[field.name] = (
-                json_format.MessageToDict(value)
-                if isinstance(value, Message)
-                else [json_format.MessageToDict(item) for item in value]
-            )
+            values[field.name] = plain(value if isinstance(value, Message) else [*value])
         else:
             values[field.name] = value
     return values

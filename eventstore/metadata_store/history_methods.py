@@ -61,6 +61,9 @@ class HistoryMethods(SourceMethods):
         those of entities of `kinds` count, and of nodes of the `types` and of these types
         themselves, by name. Commits without such a change are left out.
 
+        Rules, holds and erasures are told as well: the kinds `retention_rule`, `hold` and
+        `erasure`, by their numbers.
+
         Raises InvalidArgumentError for moments that `as_of` refuses or that are swapped, and for an
         unknown kind.
         """

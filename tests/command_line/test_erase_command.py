@@ -83,7 +83,7 @@ def test_with_yes_it_is_and_every_command_says_so(directory: Path) -> None:
     assert "takes the place of position 13" in run("changes", directory).out
     for shown in (("history", directory, "artifact", 1), ("changes", directory, "--since", 16)):
         last = json.loads(run(*shown, "--json").out.splitlines()[-1])
-        put = last if shown[0] == "history" else last["changes"][0]
+        put = last if shown[0] == "history" else last["changes"][1]
         assert put["replaces"] == 13, shown
     assert run("diff", directory, 12, 15).out.count("erased by erasure") == 2
     for shown, count in (
@@ -149,6 +149,31 @@ def test_what_is_unfinished_is_completed(directory: Path, monkeypatch: pytest.Mo
 
 def _full(*_: Any) -> Any:
     raise errors.ResourceExhaustedError("no room on the disk")
+
+
+def test_changes_show_what_was_held_and_erased(directory: Path) -> None:
+    placing = ("--entity", "artifact:2", "--basis", "CASE-1", "--ticket", "T-1", "--actor", "ana")
+    assert run("hold", "place", directory, *placing).code == 0
+    assert run("erase", directory, "artifact", 1, *REASON, "--yes", "--actor", "dpo").code == 0
+    words = run("changes", directory, "--since", 15, "--reverse").out
+    for said in (
+        " by ana\n  new hold 1\n    basis: + CASE-1\n",
+        "    stage: + PLACED\n    ticket: + T-1\n",
+        " by dpo\n  new erasure 1\n    basis: + GDPR-17(1)(b)\n",
+        "  changed erasure 1\n",
+        "    stage: REQUESTED -> COMPLETED\n",
+    ):
+        assert said in words, words
+    (commit,) = run("changes", directory, "--kind", "hold", "--json").out.splitlines()
+    (change,) = json.loads(commit)["changes"]
+    assert (change["kind"], change["id"], change["message"]["basis"]) == ("hold", 1, "CASE-1")
+    rows = [*csv.DictReader(io.StringIO(run("changes", directory, "--since", 15, "--csv").out))]
+    stages = [(r["kind"], r["id"], r["actor"], r["after"]) for r in rows if r["field"] == "stage"]
+    assert stages == [
+        ("erasure", "1", "dpo", "COMPLETED"),
+        ("erasure", "1", "dpo", "REQUESTED"),
+        ("hold", "1", "ana", "PLACED"),
+    ]
 
 
 def test_a_second_person_approves_or_not(directory: Path) -> None:

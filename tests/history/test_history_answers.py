@@ -194,3 +194,42 @@ def test_differences_name_what_is_new_and_what_changed(store: eventstore.Metadat
     (changed,) = lineage.changed
     assert [(f.field, f.before, f.after) for f in changed.fields] == [("uri", "a", "b")]
     assert (changed.before.uri, changed.after.uri) == ("a", "b")
+
+
+def test_changes_tell_of_holds_rules_and_erasures(store: eventstore.MetadataStore) -> None:
+    before = store.log_position()
+    with store.acting(actor="ana"):
+        store.set_retention_rule(kinds=["context"], needs_approval=True, basis="FOUR-EYES")
+        store.place_hold(entities=[("artifact", 1)], basis="CASE-1", ticket="T-1")
+        store.release_hold(1, ticket="T-2")
+        store.erase("context", 1, reason="GDPR-17")
+    with store.acting(actor="ben"):
+        store.approve_erasure(1)
+    steps = [
+        (commit.actor, change.kind, change.id, change.is_new, change.message.basis)
+        for commit in store.changes(before)
+        for change in commit.changes
+    ]
+    assert steps == [
+        ("ana", "retention_rule", 1, True, "FOUR-EYES"),
+        ("ana", "hold", 1, True, "CASE-1"),
+        ("ana", "hold", 1, False, "CASE-1"),
+        ("ana", "erasure", 1, True, "GDPR-17"),
+        ("ben", "erasure", 1, False, "GDPR-17"),
+        ("ben", "erasure", 1, False, "GDPR-17"),
+    ]
+    placed, released = (commit.changes[0] for commit in store.changes(before, kinds=["hold"]))
+    assert {f.field: f.after for f in placed.fields} == {
+        "basis": "CASE-1",
+        "scope": {"entities": [{"kind": "artifact", "id": 1}]},
+        "stage": "PLACED",
+        "ticket": "T-1",
+    }
+    assert [(f.field, f.before, f.after) for f in released.fields] == [
+        ("release_ticket", None, "T-2"),
+        ("stage", "PLACED", "RELEASED"),
+    ]
+    *_, completed = store.changes(before, actors=["ben"])
+    assert completed.changes[0].fields[-1].after == "COMPLETED"
+    assert [*store.changes(before, types=["Run"])] == []
+    assert store.diff(before) == []
