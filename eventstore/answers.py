@@ -514,6 +514,24 @@ class ErasedVersion(msgspec.Struct, frozen=True):
     replaced_by: int | None = None
 
 
+class ErasedBefore(msgspec.Struct, frozen=True):
+    """A version of which an earlier erasure, of a number, took what is asked for again.
+
+    `stage` is `completed`, or `requested`: files may still have it. `replaced_by` is the position
+    of the version that has what is left of it.
+    """
+
+    kind: str
+    id: int
+    position: int
+    number: int
+    stage: str
+    content: bool
+    who: bool
+    redacted: list[str]
+    replaced_by: int | None
+
+
 class ErasedFile(msgspec.Struct, frozen=True):
     """A file of the log that is rewritten: how many bytes it has now, or its hashes after that."""
 
@@ -529,8 +547,8 @@ class ErasureReport(msgspec.Struct, frozen=True, kw_only=True):
 
     `stage` is `planned` (a dry run), `proposed` (it waits for a second person), `requested` (it is
     in effect, and files may still have what it erases), `completed`, or `nothing to erase`.
-    `number` is the erasure's, once there is one. `outside` says what the store cannot reach, and
-    `refused` what outranks the erasure, in a dry run.
+    `number` is the erasure's, once there is one. `outside` says what the store cannot reach,
+    `refused` what outranks the erasure, in a dry run, and `erased_before` what is passed over.
     """
 
     number: int | None
@@ -543,6 +561,7 @@ class ErasureReport(msgspec.Struct, frozen=True, kw_only=True):
     files: list[ErasedFile]
     outside: list[str]
     refused: list[Refusal] = []
+    erased_before: list[ErasedBefore] = []
 
 
 class ErasuresAnswer(msgspec.Struct, frozen=True):

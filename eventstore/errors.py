@@ -185,6 +185,11 @@ def make_exception(message: str, error_code: int) -> StatusError:
     return _CLASSES.get(error_code, UnknownError)(message)  # type: ignore[call-arg]
 
 
+def restated(error: StatusError, message: str) -> StatusError:
+    """An error of the same class and code that says something else."""
+    return _unpickled(type(error), message, error.error_code)
+
+
 def _unpickled(error_class: type[StatusError], message: str, error_code: int) -> StatusError:
     error = error_class.__new__(error_class)
     StatusError.__init__(error, message, error_code)

@@ -18,7 +18,7 @@ from eventstore.log.record import KIND_NAMES
 from eventstore.wording import counted, plural
 
 if TYPE_CHECKING:
-    from eventstore.answers import ErasureReport
+    from eventstore.answers import ErasedBefore, ErasedVersion, ErasureReport
 
 
 @command(
@@ -114,6 +114,20 @@ def erase_command(
         note("Nothing was erased: say --yes." if not report.refused else "It would be refused.")
     elif report.stage == "proposed":
         note(f"It takes a second person: eventstore erase {directory} --approve {report.number}")
+    elif report.number is None:
+        note("Nothing is left to erase: it was erased before.")
+    for number in sorted({b.number for b in report.erased_before if b.stage == "requested"}):
+        note(
+            f"Erasure {number} is in effect and not complete: files may still have what it erases. "
+            "Free some space if the disk is full. The next opening for writing completes it, or: "
+            f"eventstore erase {directory} --unfinished"
+        )
+    if version is not None and not (keep_content or redact):
+        for left in sorted({b.replaced_by for b in report.erased_before if b.replaced_by}):
+            note(
+                f"What is left of the version at position {version} is at position {left}: erase "
+                "that one."
+            )
 
 
 def _decide(
@@ -147,40 +161,38 @@ def _show(report: ErasureReport, output: Output) -> None:
         output.json(report)
         return
     said = report.stage if report.number is None else f"Erasure {report.number}, {report.stage}"
-    versions = Grid(
-        ("kind", "id", "position", "erased", "replaced_by"),
-        [
-            (
-                *(spoken(version.kind), version.id, version.position),
-                _what(version.content, version.who, version.redacted),
-                version.replaced_by,
-            )
-            for version in report.versions
-        ],
-        f"{said[:1].upper()}{said[1:]}: {counted(len(report.versions), 'version')}",
-    )
+    columns = ("kind", "id", "position", "erased", "replaced_by")
+    versions = [(*_cells(version), version.replaced_by) for version in report.versions]
+    before = [(*_cells(found), found.replaced_by, found.number) for found in report.erased_before]
     if output.form == "csv":
-        output.csv(versions)
+        rows = [*((*row, None) for row in versions), *before]
+        output.csv(Grid((*columns, "erased_before_by"), rows))
         return
-    if report.stage == "planned":
-        files = Grid(
-            ("segment", "file", "size"),
-            [(file.segment, file.file, f"{file.bytes or 0} bytes") for file in report.files],
-            "Files that are rewritten",
-        )
-    else:
-        files = Grid(
-            ("segment", "was", "is"),
-            [(file.segment, file.old_sha256, file.new_sha256) for file in report.files],
-            "Files that were rewritten (SHA-256)",
-        )
-    grids = [versions, files]
+    said = f"{said[:1].upper()}{said[1:]}: {counted(len(versions), 'version')}"
+    passed_over = counted(len({found.position for found in report.erased_before}), "version")
+    grids = [Grid(columns, versions, said)] if versions else []
+    if before:
+        title = f"{'Passed over' if versions else 'Nothing to erase'}: {passed_over} erased before"
+        grids.append(Grid((*columns, "by_erasure"), before, title))
+    if report.files and report.stage == "completed":
+        rewritten = [(file.segment, file.old_sha256, file.new_sha256) for file in report.files]
+        title = "Files that were rewritten (SHA-256)"
+        grids.append(Grid(("segment", "was", "is"), rewritten, title))
+    elif report.files:
+        named = [(file.segment, file.file, f"{file.bytes or 0} bytes") for file in report.files]
+        title = "Files that are rewritten"
+        grids.append(Grid(("segment", "file", "size"), named, title))
     if report.refused:
         grids.append(Grid(("refused",), [(str(found),) for found in report.refused], "Refused"))
     if report.outside:
         outside = [(what,) for what in report.outside]
         grids.append(Grid(("outside",), outside, "Not reached: look there yourself"))
     output.grids(*grids)
+
+
+def _cells(version: ErasedVersion | ErasedBefore) -> tuple[object, ...]:
+    what = _what(version.content, version.who, version.redacted)
+    return spoken(version.kind), version.id, version.position, what
 
 
 def _what(content: bool, who: bool, redacted: list[str]) -> str:

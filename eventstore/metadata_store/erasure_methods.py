@@ -159,7 +159,8 @@ class ErasureMethods:
         engine = self._engine
         choose = plan_of(engine.log, list(entities), wanted, version)
         if dry_run:
-            return planned_report(engine.log, choose(engine.snapshot()))
+            snapshot = engine.snapshot()
+            return planned_report(engine.log, snapshot.index, choose(snapshot))
         number, made = request_erasure(engine, choose)
         return self._erased(number, made, progress)
 
@@ -172,4 +173,4 @@ class ErasureMethods:
         snapshot, stored = self._engine.snapshot(), None
         if number is not None:
             stored = erasure_as_of(snapshot.index, number, snapshot.position)
-        return erasure_report(self._engine.log, made, stored)
+        return erasure_report(self._engine.log, snapshot.index, made, stored)

@@ -147,9 +147,10 @@ class RetentionMethods:
         made = request_expired(self._engine)
         complete(self._engine, progress)
         snapshot = self._engine.snapshot()
+        index = snapshot.index
         return [
             erasure_report(
-                self._engine.log, plan, erasure_as_of(snapshot.index, number, snapshot.position)
+                self._engine.log, index, plan, erasure_as_of(index, number, snapshot.position)
             )
             for number, plan in made
         ]

@@ -10,6 +10,7 @@ from eventstore.errors import (
     FailedPreconditionError,
     NotFoundError,
     StatusError,
+    restated,
 )
 from eventstore.late_logger import late_logger
 from eventstore.log import Log, Progress
@@ -26,6 +27,7 @@ from eventstore.store.engine import Engine
 from eventstore.store.erasures import StoredErasure, all_erased, erasure_as_of, erasures_as_of
 from eventstore.store.snapshot import Snapshot
 from eventstore.store.transaction import Transaction
+from eventstore.wording import are, plural
 
 if TYPE_CHECKING:
     from eventstore.log import RewrittenFile
@@ -177,19 +179,30 @@ def complete(engine: Engine, progress: Progress | None = None) -> list[int]:
     pending = [erasure for erasure in pending_erasures(engine) if _was_allowed(engine, erasure)]
     if not pending:
         return []
+    numbers = [erasure.number for erasure in pending]
     try:
         engine.log.destroy(all_erased(pending), progress)
+        engine.projections.scrub()
+        for erasure in pending:
+            # They are rewritten by now: this tells which they were.
+            files = engine.log.destroy(erasure.erased)
+            engine.put(_completed, (erasure.number, files), is_of_request=False)
     except ValueError as error:
         raise DataLossError(
             f"an erasure was recorded that no program of this kind records: {error}; nothing of it "
             "is destroyed; run `eventstore verify`"
         ) from None
-    engine.projections.scrub()
-    for erasure in pending:
-        # They are rewritten by now: this tells which they were.
-        files = engine.log.destroy(erasure.erased)
-        engine.put(_completed, (erasure.number, files), is_of_request=False)
-    return [erasure.number for erasure in pending]
+    except StatusError as error:
+        count = len(numbers)
+        erases, them = ("it erases", "it") if count == 1 else ("they erase", "them")
+        raise restated(
+            error,
+            f"{plural(count, 'erasure')} {', '.join(map(str, numbers))} {are(count)} in effect, "
+            f"but files of {engine.log.name} may still have what {erases}: {error}; once that is "
+            f"mended, the next opening for writing completes {them}, or `eventstore erase "
+            "--unfinished`",
+        ) from None
+    return numbers
 
 
 def _was_allowed(engine: Engine, erasure: StoredErasure) -> bool:
@@ -213,9 +226,7 @@ def complete_at_opening(engine: Engine) -> None:
     except (StatusError, ValueError) as error:
         # The latter for a forged one, of what is not there or never erased.
         _LOGGER.warning(
-            "what was erased may still be in files of %s: %s; run `eventstore erase --unfinished`",
-            engine.log.name,
-            error,
+            "not everything that was erased of %s is destroyed: %s", engine.log.name, error
         )
 
 

@@ -69,6 +69,8 @@ class Plan(msgspec.Struct, frozen=True):
     ranges: tuple[PlannedRange, ...]
     replacements: tuple[Replacement, ...]
     refused: tuple[Refusal, ...]
+    passed_over: tuple[ChosenVersion, ...] = ()
+    """The versions of which something that is wanted was erased before."""
 
     @property
     def erased(self) -> Erased:
@@ -152,6 +154,12 @@ def plan(log: Log, snapshot: Snapshot, versions: Sequence[ChosenVersion], wanted
         tuple(_ranges(touched, replaced)),
         tuple(replacements),
         tuple(refusals(log, snapshot, touched)),
+        tuple(
+            version
+            for version in versions
+            if (wanted.content and version.position in before.content)
+            or (wanted.who and version.position in before.who)
+        ),
     )
 
 

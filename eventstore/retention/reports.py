@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventstore.answers import ErasedFile, ErasedVersion, ErasureReport
+from eventstore.answers import ErasedBefore, ErasedFile, ErasedVersion, ErasureReport
+from eventstore.history.marks import marks_of
 from eventstore.log import Log
 from eventstore.log.erased import Erased
+from eventstore.projections.point_index import PointIndex
 from eventstore.proto import retention_pb2 as retention
 from eventstore.retention.planning import Plan
 from eventstore.store.erasures import StoredErasure
@@ -30,15 +32,19 @@ _STAGES: Final = {
 }
 
 
-def planned_report(log: Log, made: Plan) -> ErasureReport:
+def planned_report(log: Log, index: PointIndex, made: Plan) -> ErasureReport:
     """What a plan would erase."""
-    return _report(made, None, PLANNED if made.ranges else NOTHING, _files_of(log, made.erased))
+    stage = PLANNED if made.ranges else NOTHING
+    return _report(made, None, stage, _files_of(log, made.erased), _before(log, index, made, None))
 
 
-def erasure_report(log: Log, made: Plan, stored: StoredErasure | None) -> ErasureReport:
+def erasure_report(
+    log: Log, index: PointIndex, made: Plan, stored: StoredErasure | None
+) -> ErasureReport:
     """What an erasure that was made of a plan has erased, as far as it is."""
+    before = _before(log, index, made, None if stored is None else stored.number)
     if stored is None:
-        return _report(made, None, NOTHING, [])
+        return _report(made, None, NOTHING, [], before)
     message = stored.message
     if message.stage != retention.Erasure.COMPLETED:
         files = _files_of(log, stored.erased)
@@ -49,11 +55,15 @@ def erasure_report(log: Log, made: Plan, stored: StoredErasure | None) -> Erasur
             )
             for file in message.files
         ]
-    return _report(made, message, _STAGES[message.stage], files)
+    return _report(made, message, _STAGES[message.stage], files, before)
 
 
 def _report(
-    made: Plan, message: retention.Erasure | None, stage: str, files: list[ErasedFile]
+    made: Plan,
+    message: retention.Erasure | None,
+    stage: str,
+    files: list[ErasedFile],
+    before: list[ErasedBefore],
 ) -> ErasureReport:
     erased = made.erased
     return ErasureReport(
@@ -67,7 +77,34 @@ def _report(
         files=files,
         outside=list(OUTSIDE) if made.ranges else [],
         refused=list(made.refused),
+        erased_before=before,
     )
+
+
+def _before(log: Log, index: PointIndex, made: Plan, number: int | None) -> list[ErasedBefore]:
+    """What other erasures took of the versions that a plan passes over."""
+    if not made.passed_over:
+        return []
+    marks, found = marks_of(log, index), []
+    for version in made.passed_over:
+        answer = index.erasures.answer_of(version.position)
+        for mark in marks.of(version.position):
+            if mark.number != number:
+                stage = "requested" if mark.number in index.erasures.pending else "completed"
+                found.append(
+                    ErasedBefore(
+                        version.kind,
+                        version.id,
+                        version.position,
+                        mark.number,
+                        stage,
+                        mark.content,
+                        mark.who,
+                        list(mark.redacted),
+                        None if answer is None else answer[1] or None,
+                    )
+                )
+    return found
 
 
 def _versions(made: Plan, message: retention.Erasure | None) -> list[ErasedVersion]:

@@ -60,6 +60,18 @@ def test_with_yes_it_is_and_every_command_says_so(directory: Path) -> None:
     assert SUBJECT not in run("get", directory, "artifact", 1, "--json").out
     assert SUBJECT in run("get", directory, "artifact", 3, "--json").out
     assert run("erase", directory, "artifact", 1, *REASON, "--yes").code == 0
+    done = run("erase", directory, "artifact", 1, *REASON, "--version", 13, "--yes")
+    assert done.out.splitlines()[1].split() == ["artifact", "1", "13", "owner", "and", "who", "1"]
+    done = run("erase", directory, "artifact", 2, *REASON, "--version", 14)
+    assert done.err == (
+        "Nothing is left to erase: it was erased before.\n"
+        "What is left of the version at position 14 is at position 18: erase that one.\n"
+    )
+    (row,) = csv.DictReader(
+        io.StringIO(run("erase", directory, "artifact", 2, *REASON, "--version", 14, "--csv").out)
+    )
+    assert (row["position"], row["erased"], row["erased_before_by"]) == ("14", "owner and who", "1")
+    assert row["replaced_by"] == "18"
 
     words = "erased by erasure 1: GDPR-17(1)(b), P-1, dpo, 2"
     history = run("history", directory, "artifact", 1).out.splitlines()
@@ -141,7 +153,14 @@ def test_what_is_unfinished_is_completed(directory: Path, monkeypatch: pytest.Mo
         patch.setattr(DirectoryLog, "destroy", _full)
         done = run("erase", directory, "artifact", 1, *REASON, "--yes")
         assert (done.code, "no room" in done.err) == (1, True)
-        assert run("erase", directory, "--unfinished").code == 1
+        assert "erasure 1 is in effect, but files of" in done.err
+        done = run("erase", directory, "--unfinished")
+        assert (done.code, "erasure 1 is in effect, but files of" in done.err) == (1, True)
+    for form in ((), ("--json",)):
+        done = run("erase", directory, "artifact", 1, *REASON, *form)
+        assert done.code == 0
+        assert "Erasure 1 is in effect and not complete: files may still have what it" in done.err
+        assert f"eventstore erase {directory} --unfinished" in done.err
     done = run("erase", directory, "--unfinished", "--json")
     assert (done.code, done.out) == (0, '{"erasures":[1]}\n')
     assert run("sql", directory, "SELECT stage FROM erasures").out == "stage\ncompleted\n"

@@ -310,13 +310,22 @@ def test_what_cannot_be_destroyed_now_is_by_the_next_opening(
     with eventstore.open(directory) as store:
         with monkeypatch.context() as patch:
             patch.setattr(DirectoryLog, "destroy", full)
-            with pytest.raises(errors.ResourceExhaustedError):
+            said = (
+                "erasure 1 is in effect, but files of .* may still have what it erases: no room on "
+                "the disk; .*`eventstore erase --unfinished`"
+            )
+            with pytest.raises(errors.ResourceExhaustedError, match=said):
                 store.erase("artifact", 1, reason="GDPR-17")
+            report = store.erase("artifact", 1, reason="GDPR-17", dry_run=True)
+            assert report.stage == "nothing to erase"
+            (found,) = report.erased_before
+            assert (found.id, found.position, found.number) == (1, 13, 1)
+            assert (found.stage, found.content, found.replaced_by) == ("requested", True, None)
             assert "erased_by" in store.get_artifacts_by_id([1])[0].custom_properties
             with eventstore.open(directory) as other:
                 assert "erased_by" in other.get_artifacts_by_id([1])[0].custom_properties
-            assert "may still be in files" in caplog.text
-            assert "run `eventstore erase --unfinished`" in caplog.text
+            assert "may still have what it erases: no room on the disk" in caplog.text
+            assert "`eventstore erase --unfinished`" in caplog.text
         assert files_with(directory, SUBJECT.encode()) != []
     with eventstore.open(directory) as store:
         assert files_with(directory, SUBJECT.encode()) == []
