@@ -25,6 +25,16 @@ def with_article(noun: str) -> str:
     return f"{'an' if noun[:1].lower() in 'aeio' else 'a'} {noun}"
 
 
+def duration(seconds: int) -> str:
+    """`90 days`, `1 day 12 hours`."""
+    words = []
+    for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)):
+        count, seconds = divmod(seconds, length)
+        if count:
+            words.append(counted(count, unit))
+    return " ".join(words) or "0 seconds"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`, did you mean state?` for a name that is nearly a known one, else nothing.
 

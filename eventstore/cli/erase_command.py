@@ -96,6 +96,12 @@ def erase_command(
         raise click.UsageError("--version is of one ID")
     if yes and dry_run:
         raise click.UsageError("--yes and --dry-run exclude each other")
+    if keep_content and not who:
+        raise click.UsageError("--keep-content goes with --who")
+    if keep_content and redact:
+        raise click.UsageError("--keep-content and --redact exclude each other")
+    if "" in redact:
+        raise click.UsageError("--redact takes a name of a property, or name, uri or external_id")
     opened = store_to_change(directory, actor) if yes else opened_store(directory)
     with opened as store, progress_bar("Erasing") as progress:
         report = store._erase(

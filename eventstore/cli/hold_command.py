@@ -64,7 +64,7 @@ def place_command(
 
     output.check()
     if dry_run:
-        show_scope(directory, scope, output)
+        show_scope(directory, scope, basis, ticket, output)
         return
     with store_to_change(directory, actor) as store:
         number = store.place_hold(
@@ -126,13 +126,20 @@ def list_command(directory: Path, output: Output) -> None:
     output.grid(Grid(_COLUMNS, rows, f"Holds of {directory}"), objects=lambda: found)
 
 
-def show_scope(directory: Path, scope: dict[str, Any], output: Output) -> None:
-    """Count what options find now."""
-    from eventstore.retention.scopes import count_nodes, new_scope
+def show_scope(
+    directory: Path, scope: dict[str, Any], basis: str, ticket: str, output: Output
+) -> None:
+    """Count what options find now; what would be refused is refused."""
+    from eventstore.retention.codes import check_code
+    from eventstore.retention.scopes import check_scope, count_nodes, new_scope
 
+    check_code("basis", basis, is_required=True)
+    check_code("ticket", ticket)
     asked = new_scope(**scope)
     with opened_store(directory) as store:
-        counts = count_nodes(store._engine.snapshot(), asked)
+        snapshot = store._engine.snapshot()
+        check_scope(snapshot, asked)
+        counts = count_nodes(snapshot, asked)
     words = ", ".join(counted(count, kind) for kind, count in counts.items())
     output.said(
         f"{scope_in_words(asked)}: {words} now; nothing was recorded", ScopeAnswer(asked, counts)

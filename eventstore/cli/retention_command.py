@@ -23,6 +23,7 @@ from eventstore.cli.scope_options import (
     ticket_option,
 )
 from eventstore.cli.stores import opened_store, store_to_change
+from eventstore.wording import duration
 
 _COLUMNS = ("number", "keep_at_least", "keep_at_most", "scope", "says", "basis", "ticket")
 
@@ -72,8 +73,9 @@ def rule_command(
     from eventstore.retention.rules import rule
 
     output.check()
+    _check_spans(keep_at_least, keep_at_most, includes_current, needs_approval)
     if dry_run:
-        show_scope(directory, scope, output)
+        show_scope(directory, scope, basis, ticket, output)
         return
     with store_to_change(directory, actor) as store:
         recorded = store.set_retention_rule(
@@ -88,6 +90,21 @@ def rule_command(
         )
         answer = rule(store._engine.log, store._engine.snapshot(), recorded)
     output.said(f"Retention rule {recorded} is in force on {directory}", answer)
+
+
+def _check_spans(
+    keep_at_least: timedelta | None,
+    keep_at_most: timedelta | None,
+    includes_current: bool,
+    needs_approval: bool,
+) -> None:
+    if includes_current and keep_at_most is None:
+        raise click.UsageError("--includes-current goes with --keep-at-most")
+    if keep_at_least is None and keep_at_most is None and not needs_approval:
+        raise click.UsageError("say --keep-at-least, --keep-at-most or --needs-approval")
+    if keep_at_least is not None and keep_at_most is not None and keep_at_most < keep_at_least:
+        least, most = (duration(int(s.total_seconds())) for s in (keep_at_least, keep_at_most))
+        raise click.UsageError(f"--keep-at-most ({most}) is shorter than --keep-at-least ({least})")
 
 
 @command(
@@ -199,7 +216,7 @@ def _says(rule: RuleAnswer) -> str:
 
 
 def _span(seconds: int | None) -> str | None:
-    return None if seconds is None else str(timedelta(seconds=seconds)).removesuffix(", 0:00:00")
+    return None if seconds is None else duration(seconds)
 
 
 for _command in (rule_command, withdraw_command, list_command, apply_command):

@@ -21,6 +21,7 @@ _UNITS = {
     "w": timedelta(weeks=1),
     "y": timedelta(days=366),
 }
+_LONGEST = 1_000 * _UNITS["y"]
 _SPAN = re.compile(r"([0-9]{1,9})([shdwy])")
 
 
@@ -40,10 +41,10 @@ class Span(click.ParamType):  # type: ignore[type-arg, unused-ignore]
                 param,
                 ctx,
             )
-        try:
-            return int(found[1]) * _UNITS[found[2]]
-        except OverflowError:
-            self.fail(f"{shown_text(str(value))} is longer than times are", param, ctx)
+        # Not multiplied before it is known to fit.
+        if not 0 < int(found[1]) <= _LONGEST // _UNITS[found[2]]:
+            self.fail(f"{value!r} is no span to keep anything for: write 1s to 1000y", param, ctx)
+        return int(found[1]) * _UNITS[found[2]]
 
 
 class _EntityName(click.ParamType):  # type: ignore[type-arg, unused-ignore]

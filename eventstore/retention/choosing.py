@@ -104,7 +104,7 @@ def _check_kind(kind: str, wanted: Wanted) -> None:
         what = "types are names of fields" if kind.endswith("_type") else "links are ids"
         raise InvalidArgumentError(
             f"{kind.replace('_', ' ')}: content is erased of artifacts, executions and contexts "
-            f"alone, since {what} that others need; who put it can be erased (who=True)"
+            f"alone, since {what} that others need; who put it can be erased: ask for `who`"
         )
 
 

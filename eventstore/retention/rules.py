@@ -17,6 +17,7 @@ from eventstore.store import Engine
 from eventstore.store.snapshot import Snapshot
 from eventstore.store.transaction import Transaction
 from eventstore.times import moment_of
+from eventstore.wording import duration
 
 _SECONDS_MAX = 1_000 * 366 * 86_400
 
@@ -115,8 +116,8 @@ def _refuse_senseless(
         raise InvalidArgumentError("includes_current is about keep_at_most: give that, too")
     if at_least is not None and at_most is not None and at_most < at_least:
         raise InvalidArgumentError(
-            f"keep_at_most ({at_most} s) is shorter than keep_at_least ({at_least} s): nothing "
-            "could be done about both"
+            f"keep_at_most ({duration(at_most)}) is shorter than keep_at_least "
+            f"({duration(at_least)}): nothing could be done about both"
         )
 
 
@@ -135,8 +136,8 @@ def _write(
     longest = max(recorded.message.keep_at_least_seconds for recorded in known)
     if message.keep_at_least_seconds < longest:
         raise FailedPreconditionError(
-            f"retention rule {current.id} keeps records at least {longest} s, and a lock only ever "
-            "lengthens: withdraw the rule and record another one for what comes later"
+            f"retention rule {current.id} keeps records at least {duration(longest)}, and a lock "
+            "only ever lengthens: withdraw the rule and record another one for what comes later"
         )
     if current.needs_approval and not message.needs_approval:
         raise FailedPreconditionError(

@@ -100,15 +100,13 @@ def check_scope(snapshot: Snapshot, scope: Scope) -> None:
             )
     for type_id in scope.type_ids:
         if not any(_is_stored(snapshot, kind.type, type_id) for kind in NODE_KINDS):
-            raise InvalidArgumentError(f"type_ids: there is no type with id {type_id}")
+            raise InvalidArgumentError(f"there is no type with id {type_id}")
     for context_id in scope.context_ids:
         if not _is_stored(snapshot, CONTEXT, context_id):
-            raise InvalidArgumentError(f"context_ids: there is no context with id {context_id}")
+            raise InvalidArgumentError(f"there is no context with id {context_id}")
     for kind, entity_id in scope.entities:
         if not _has_entity(snapshot, ENTITY_KINDS[kind], entity_id):
-            raise InvalidArgumentError(
-                f"entities: there is no {kind.replace('_', ' ')} with id {entity_id}"
-            )
+            raise InvalidArgumentError(f"there is no {kind.replace('_', ' ')} with id {entity_id}")
     if scope.filter_query:
         refusal: InvalidArgumentError | None = None
         of_kinds = [kind for kind in NODE_KINDS if not scope.kinds or kind.name in scope.kinds]
@@ -120,9 +118,7 @@ def check_scope(snapshot: Snapshot, scope: Scope) -> None:
                 refusal = refusal or error
         if refusal is not None:
             raise refusal
-        raise InvalidArgumentError(
-            "filter_query: it finds nodes, and `kinds` names no kind of them"
-        )
+        raise InvalidArgumentError("the filter finds nodes, and the scope names no kind of them")
 
 
 def _is_stored(snapshot: Snapshot, kind: NodeKind | TypeKind, entity_id: int) -> bool:

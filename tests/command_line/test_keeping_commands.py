@@ -1,0 +1,77 @@
+"""`eventstore hold` and `eventstore retention`: what they say, in the words of the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import eventstore
+from eventstore.proto import metadata_store_pb2 as mlmd
+from tests.builders import put_types
+from tests.command_line.runner import run
+
+HOLD = ("hold", "place")
+RULE = ("retention", "rule")
+BASIS = ("--basis", "CASE-1")
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("kept") / "store"
+    with eventstore.open(directory, actor="ana") as store:
+        artifact_type, *_ = put_types(store)
+        store.put_artifacts([mlmd.Artifact(type_id=artifact_type, name="[bold]n[/bold]")])
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ((*RULE, *BASIS), 2, "say --keep-at-least, --keep-at-most or --needs-approval"),
+        ((*RULE, "--includes-current", "--needs-approval"), 2, "goes with --keep-at-most"),
+        (
+            (*RULE, "--keep-at-least", "90d", "--keep-at-most", "36h"),
+            2,
+            "--keep-at-most (1 day 12 hours) is shorter than --keep-at-least (90 days)",
+        ),
+        ((*RULE, "--keep-at-least", "0d"), 2, "'0d' is no span to keep anything for"),
+        ((*RULE, "--keep-at-most", "1001y"), 2, "'1001y' is no span to keep anything for"),
+        ((*RULE, "--needs-approval", "--basis", "she asked"), 1, "basis is 'she asked'"),
+        ((*RULE, "--needs-approval", "--type-id", 99), 1, ": there is no type with id 99"),
+        ((*HOLD, "--context", 99), 1, ": there is no context with id 99"),
+        ((*HOLD, "--entity", "artifact:99"), 1, ": there is no artifact with id 99"),
+        ((*HOLD, "--kind", "event", "--filter", "id = 1"), 1, ": the filter finds nodes"),
+        (("erase", "artifact", 1, "--keep-content"), 2, "--keep-content goes with --who"),
+        (
+            ("erase", "artifact", 1, "--keep-content", "--who", "--redact", "uri"),
+            2,
+            "--keep-content and --redact exclude each other",
+        ),
+        (("erase", "artifact", 1, "--redact", ""), 2, "--redact takes a name"),
+        (("erase", "artifact_type", 10), 1, "who put it can be erased"),
+    ],
+    ids=range(14),
+)
+def test_what_cannot_be_is_said_in_options(
+    directory: Path, words: tuple[object, ...], code: int, said: str
+) -> None:
+    group = words[:1] if words[0] == "erase" else words[:2]
+    needed = ("--reason", "GDPR-17") if words[0] == "erase" else BASIS
+    for tried in ((), ("--dry-run",)):
+        done = run(*group, directory, *needed, *words[len(group) :], *tried)
+        assert (done.code, said in done.err) == (code, True), (tried, done)
+        for python in ("=True", "=False", "timedelta", "keep_at", "_ids", "('"):
+            assert python not in done.err.split("Error: ")[-1], done.err
+
+
+def test_spans_are_told_in_days(directory: Path) -> None:
+    longer = (*RULE, directory, *BASIS, "--keep-at-least", "90d", "--keep-at-most", "100d")
+    assert run(*longer).code == 0
+    done = run(*RULE, directory, *BASIS, "--keep-at-least", "12h", "--number", 1)
+    assert (done.code, "keeps records at least 90 days" in done.err) == (1, True)
+    (row,) = run("retention", "list", directory).out.splitlines()[1:]
+    assert row.split()[1:5] == ["90", "days", "100", "days"]
+    answer = json.loads(run("retention", "list", directory, "--json").out)
+    assert answer["keep_at_least_seconds"] == 90 * 86_400
