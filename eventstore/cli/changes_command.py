@@ -25,6 +25,7 @@ from eventstore.cli.commands import (
 from eventstore.cli.entities import (
     CHANGE_COLUMNS,
     change_rows,
+    codes_of,
     erasure_answers,
     field_answers,
     shown_fields,
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 
 
 _COLUMNS = ("commit", "recorded_at", "actor", "reason", "request_id", "kind", "id", "position")
+_CODES = ("basis", "ticket")
+"""Of rules, holds and erasures, whatever of them has changed."""
 
 
 @command(
@@ -137,9 +140,9 @@ def _show(commits: Iterable[CommitChanges], output: Output) -> None:
     elif output.form == "csv":
         output.csv(
             Grid(
-                (*_COLUMNS, "is_new", *CHANGE_COLUMNS),
+                (*_COLUMNS, "is_new", *CHANGE_COLUMNS, *_CODES),
                 (
-                    row
+                    (*row, *(getattr(change.message, code, None) or None for code in _CODES))
                     for commit in commits
                     for change in commit.changes
                     for row in change_rows(
@@ -172,8 +175,9 @@ def _paragraphs(commit: CommitChanges, output: Output) -> Iterator[Paragraph]:
     yield Paragraph(f"commit {commit.number} at {output.moment(commit.recorded_at)}{actor}{said}")
     for change in commit.changes:
         word = "new" if change.is_new else "changed"
+        codes = codes_of(change.kind, change.message)
         yield Paragraph(
-            f"  {word} {spoken(change.kind)} {change.id}",
+            f"  {word} {spoken(change.kind)} {change.id}{codes and f': {codes}'}",
             shown_fields(change.fields, output, change.erasures, change.replaces).lines,
         )
 

@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from eventstore.answers import ErasedByAnswer, FieldAnswer
 from eventstore.cli.results import Grid, Lines, Output
+from eventstore.log.record import ENTITY_KIND_NAMES
 from eventstore.plain_json import moment_of_milliseconds
 from eventstore.plain_values import shown_struct
 
@@ -82,6 +83,13 @@ def shown_erasures(erasures: Iterable[ErasedBy], output: Output) -> tuple[str, .
         f"{output.moment(mark.requested_at)}"
         for mark in erasures
     )
+
+
+def codes_of(kind: str, message: Any) -> str:
+    """The basis and ticket of a rule, hold or erasure; nothing for other kinds."""
+    if kind in ENTITY_KIND_NAMES:
+        return ""
+    return ", ".join(code for code in (message.basis, message.ticket) if code)
 
 
 def erasure_answers(erasures: Iterable[ErasedBy]) -> list[ErasedByAnswer] | UnsetType:

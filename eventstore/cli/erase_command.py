@@ -186,7 +186,7 @@ def _show(report: ErasureReport, output: Output) -> None:
         grids.append(Grid(("segment", "was", "is"), rewritten, title))
     elif report.files:
         named = [(file.segment, file.file, f"{file.bytes or 0} bytes") for file in report.files]
-        title = "Files that are rewritten"
+        title = "Files that are to be rewritten"
         grids.append(Grid(("segment", "file", "size"), named, title))
     if report.refused:
         grids.append(Grid(("refused",), [(str(found),) for found in report.refused], "Refused"))

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice, starmap
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from msgspec.structs import replace
@@ -20,7 +20,7 @@ from eventstore.cli.commands import (
     output_options,
     store_argument,
 )
-from eventstore.cli.entities import erasure_answers, erasure_cell, spoken
+from eventstore.cli.entities import codes_of, erasure_answers, erasure_cell, spoken
 from eventstore.cli.moments import EXAMPLES, Moment
 from eventstore.cli.results import Grid, Output, note
 from eventstore.cli.stores import opened_store, positions_between, windows
@@ -160,7 +160,7 @@ def _summary(record: Record, erasures: Sequence[ErasedBy]) -> str:
 
     content = parsed(record.kind, record.payload)
     if record.kind not in ENTITY_KIND_NAMES:
-        return f"ticket {content.ticket}" if content.ticket else content.basis
+        return " ".join(filter(None, (_stage(content), codes_of(record.kind, content))))
     change = "new" if record.previous is None else f"replaces {record.previous}"
     if record.kind == "event":
         known = content.DESCRIPTOR.fields_by_name["type"].enum_type.values_by_number
@@ -174,6 +174,13 @@ def _summary(record: Record, erasures: Sequence[ErasedBy]) -> str:
         return f"context {content.child_id} below context {content.parent_id}"
     words = [getattr(content, "type", ""), f"'{content.name}'" if content.name else "", change]
     return " ".join(word for word in words if word)
+
+
+def _stage(content: Any) -> str:
+    """Of a hold or erasure in small letters; of a rule whether it is withdrawn."""
+    if "stage" not in content.DESCRIPTOR.fields_by_name:
+        return "withdrawn" if content.is_withdrawn else ""
+    return str(type(content).Stage.Name(content.stage)).lower().replace("_", " ")
 
 
 def _fields(record: Record, erasures: Sequence[ErasedBy]) -> tuple[object, ...]:

@@ -176,10 +176,10 @@ def test_changes_show_what_was_held_and_erased(directory: Path) -> None:
     assert run("erase", directory, "artifact", 1, *REASON, "--yes", "--actor", "dpo").code == 0
     words = run("changes", directory, "--since", 15, "--reverse").out
     for said in (
-        " by ana\n  new hold 1\n    basis: + CASE-1\n",
+        " by ana\n  new hold 1: CASE-1, T-1\n    basis: + CASE-1\n",
         "    stage: + PLACED\n    ticket: + T-1\n",
-        " by dpo\n  new erasure 1\n    basis: + GDPR-17(1)(b)\n",
-        "  changed erasure 1\n",
+        " by dpo\n  new erasure 1: GDPR-17(1)(b)\n    basis: + GDPR-17(1)(b)\n",
+        "  changed erasure 1: GDPR-17(1)(b)\n",
         "    stage: REQUESTED -> COMPLETED\n",
     ):
         assert said in words, words
@@ -187,12 +187,19 @@ def test_changes_show_what_was_held_and_erased(directory: Path) -> None:
     (change,) = json.loads(commit)["changes"]
     assert (change["kind"], change["id"], change["message"]["basis"]) == ("hold", 1, "CASE-1")
     rows = [*csv.DictReader(io.StringIO(run("changes", directory, "--since", 15, "--csv").out))]
-    stages = [(r["kind"], r["id"], r["actor"], r["after"]) for r in rows if r["field"] == "stage"]
-    assert stages == [
-        ("erasure", "1", "dpo", "COMPLETED"),
-        ("erasure", "1", "dpo", "REQUESTED"),
-        ("hold", "1", "ana", "PLACED"),
+    stages = [
+        (r["kind"], r["id"], r["actor"], r["after"], r["basis"], r["ticket"])
+        for r in rows
+        if r["field"] == "stage"
     ]
+    assert stages == [
+        ("erasure", "1", "dpo", "COMPLETED", "GDPR-17(1)(b)", ""),
+        ("erasure", "1", "dpo", "REQUESTED", "GDPR-17(1)(b)", ""),
+        ("hold", "1", "ana", "PLACED", "CASE-1", "T-1"),
+    ]
+    log = run("log", directory).out
+    assert "erasure 1: completed GDPR-17(1)(b)" in log
+    assert "hold 1: placed CASE-1, T-1" in log
 
 
 def test_a_second_person_approves_or_not(directory: Path) -> None:
