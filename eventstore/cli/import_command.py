@@ -8,7 +8,7 @@ import click
 
 from eventstore.cli.commands import command, output_options_without
 from eventstore.cli.entities import spoken
-from eventstore.cli.paths import PathName
+from eventstore.cli.paths import PathName, PathOrAddress
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Grid, Output, note
 from eventstore.cli.stores import save_projections
@@ -19,17 +19,21 @@ from eventstore.metadata_store.opening import operating_system_user
     "import",
     examples=(
         "eventstore import metadata.sqlite my-store",
-        "eventstore import /backup/mlmd.db /srv/metadata",
+        "MYSQL_PWD=… eventstore import mysql://reader@db.example.com/metadb /srv/metadata",
+        "eventstore import postgresql://reader@db.example.com/metadb /srv/metadata",
     ),
 )
-@click.argument("source", metavar="FILE", type=PathName())
+@click.argument("source", metavar="DATABASE", type=PathOrAddress())
 @click.argument("directory", metavar="STORE", type=PathName())
 @output_options_without("full", "local")
-def import_command(source: Path, directory: Path, output: Output) -> None:
-    """Make a store of an MLMD SQLite database.
+def import_command(source: str, directory: Path, output: Output) -> None:
+    """Make a store of an MLMD database.
 
-    FILE is a database of MLMD schema version 6 to 10; it is only read. STORE must not exist or be
-    an empty directory; it appears when the import is complete.
+    DATABASE is an SQLite file, or a URL: mysql://user:password@host:port/database or
+    postgresql://…, of MLMD schema version 0 to 10. It is only read, as it is at one moment. Whoever
+    may list processes sees a password in a URL: without one, MYSQL_PWD, PGPASSWORD and ~/.pgpass
+    are asked. STORE must not exist or be an empty directory; it appears when the import is
+    complete.
     """
     from eventstore.importing import import_mlmd_database
 
@@ -47,7 +51,7 @@ def import_command(source: Path, directory: Path, output: Output) -> None:
                 *((spoken(kind), count) for kind, count in report.records.items()),
                 ("all", report.position),
             ],
-            f"Imported {source} (MLMD schema {report.schema_version}) into {directory}",
+            f"Imported {report.source} (MLMD schema {report.schema_version}) into {directory}",
         ),
         objects=lambda: [report],
         csv=lambda: Grid(("kind", "count"), tuple(report.records.items())),

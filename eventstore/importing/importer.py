@@ -11,8 +11,10 @@ import msgspec
 
 from eventstore import errors
 from eventstore.importing.mlmd_database import MlmdDatabase
-from eventstore.importing.mlmd_rows import MlmdReader
+from eventstore.importing.mlmd_rows import MlmdReader, parent_context
 from eventstore.importing.oddities import oddities
+from eventstore.importing.sources import opened_source
+from eventstore.importing.timeline import Timeline
 from eventstore.log import Draft, Log, Progress
 from eventstore.log import record as kind_names
 from eventstore.log.os_errors import refuse_no_path, resolved, translated
@@ -31,10 +33,12 @@ _NO_ID = "ids are positive"
 class ImportReport(msgspec.Struct, frozen=True):
     """What an import brought in.
 
-    `records` counts by record kind; `position` is that of the store then. `warnings` are lines
-    about what MLMD let into its database and a reader of the data should know.
+    `source` is the path of the database, or its URL without the password. `records` counts by
+    record kind; `position` is that of the store then. `warnings` are lines about what MLMD let
+    into its database and a reader of the data should know.
     """
 
+    source: str
     schema_version: int
     position: int
     records: dict[str, int]
@@ -43,33 +47,37 @@ class ImportReport(msgspec.Struct, frozen=True):
 
 @long_work("Importing")
 def import_mlmd_database(
-    source: Path,
+    source: str | Path,
     store_directory: Path,
     *,
     progress: Progress | None = None,
     actor: str | None = None,
     reason: str | None = None,
 ) -> ImportReport:
-    """Make a store in `store_directory` of the MLMD database `source`, schema version 6 to 10.
+    """Make a store in `store_directory` of the MLMD database `source`, schema version 0 to 10.
 
-    Types come first, by id; nodes and links follow in the order in which they came to be (see
-    `eventstore.importing.mlmd_database`). Ids, types, properties, times and links are kept as
-    MLMD's own gets answer them. The records' recorded-at is the time of the import: what MLMD knew
-    before is not in its database. Without a `reason`, that of each commit names the source.
+    The source is the path of an SQLite database or a URL, `mysql://user:password@host/database` or
+    `postgresql://…`. Types come first, by id; nodes and links follow in the order in which they
+    came to be (see `eventstore.importing.timeline`). Ids, types, properties, times and links are
+    kept as MLMD's own gets answer them. The records' recorded-at is the time of the import: what
+    MLMD knew before is not in its database. Without a `reason`, that of each commit names the
+    source, never its password.
 
-    The database is read in one transaction and not changed; unless it is in WAL mode, its writers
-    wait meanwhile. The store appears in `store_directory`, which must not exist or be empty, when
-    it is complete; an import that fails leaves nothing. `progress` is called with (records
-    done, records in all).
+    The database is read in one transaction and not changed. Writers of an SQLite database wait
+    meanwhile unless it is in WAL mode; those of a server never do. The store appears in
+    `store_directory`, which must not exist or be empty, when it is complete; an import that fails
+    leaves nothing. `progress` is called with (records done, records in all).
 
     Raises NotFoundError without a source, AlreadyExistsError when the target is in use,
     FailedPreconditionError for a database that is not MLMD's or of another version,
-    UnavailableError while it is being written, DataLossError for a damaged one, and the errors of
-    the disk that is written to.
+    UnavailableError while it is being written or out of reach, UnauthenticatedError or
+    PermissionDeniedError where the server refuses the user, DataLossError for a damaged database,
+    and the errors of the disk that is written to.
     """
-    database = MlmdDatabase(source)
+    refuse_no_path(store_directory)
+    opened = opened_source(source)
     try:
-        refuse_no_path(store_directory)
+        database = MlmdDatabase(opened)
         target = resolved(store_directory)
         _refuse_occupied(target)
         try:
@@ -79,14 +87,13 @@ def import_mlmd_database(
                     log,
                     progress=progress,
                     actor=actor,
-                    reason=reason
-                    or f"import of {source.name}, MLMD schema version {database.schema_version}",
+                    reason=reason or f"import of {database.described}",
                 )
         except OSError as error:
             raise translated(error, "importing into", store_directory) from None
         return report
     finally:
-        database.close()
+        opened.close()
 
 
 def drafts(database: MlmdDatabase, reader: MlmdReader) -> Iterator[Draft]:
@@ -95,24 +102,34 @@ def drafts(database: MlmdDatabase, reader: MlmdReader) -> Iterator[Draft]:
     Raises DataLossError for an id that no put gives out: readers refuse a record with it.
     """
     for kind, node_type in reader.types():
-        if node_type.id < 1:
-            raise database.damaged("Type", node_type.id, _NO_ID)
-        yield Draft(kind, node_type.id, None, None, _serialized(node_type))
-    timeline = database.timeline()
+        yield draft_of(database, kind, node_type.id, node_type)
+    timeline = iter(Timeline(database))
     while chunk := list(islice(timeline, RECORDS_PER_COMMIT)):
         by_kind: dict[str, list[int]] = {}
-        for kind, row_id in chunk:
-            by_kind.setdefault(kind, []).append(row_id)
+        for kind, row_id, ends in chunk:
+            if ends is None:
+                by_kind.setdefault(kind, []).append(row_id)
         messages = {kind: reader.read(kind, ids) for kind, ids in by_kind.items()}
-        for kind, row_id in chunk:
-            message = messages[kind][row_id]
-            type_id = message.type_id if kind in _NODE_KINDS else None
-            if row_id < 1:
-                raise database.damaged(_table(kind), row_id, _NO_ID)
-            if type_id is not None and type_id < 1:
-                what = f"its type_id is {type_id}, and {_NO_ID}"
-                raise database.damaged(_table(kind), row_id, what)
-            yield Draft(kind, row_id, type_id, None, _serialized(message))
+        for kind, row_id, ends in chunk:
+            message = messages[kind][row_id] if ends is None else parent_context(*ends)
+            yield draft_of(database, kind, row_id, message)
+
+
+def draft_of(
+    database: MlmdDatabase, kind: str, row_id: int, message: Any, previous: int | None = None
+) -> Draft:
+    """The draft of a type, node or link that has a record at `previous`, if any.
+
+    Raises DataLossError for an id that no put gives out.
+    """
+    type_id = message.type_id if kind in _NODE_KINDS else None
+    if row_id < 1:
+        raise database.damaged(_table(kind), row_id, _NO_ID)
+    if type_id is not None and type_id < 1:
+        what = f"its type_id is {type_id}, and {_NO_ID}"
+        raise database.damaged(_table(kind), row_id, what)
+    payload: bytes = message.SerializeToString(deterministic=True)
+    return Draft(kind, row_id, type_id, previous, payload)
 
 
 def _import_into(
@@ -139,7 +156,7 @@ def _import_into(
     warnings += [f"{count} {words}" for words, count in sorted(reader.noticed.items())]
     if progress is not None:
         progress(total, total)
-    return ImportReport(database.schema_version, log.position, counts, warnings)
+    return ImportReport(database.name, database.schema.version, log.position, counts, warnings)
 
 
 def _commit_of(pending: Iterator[Draft]) -> list[Draft]:
@@ -155,13 +172,8 @@ def _commit_of(pending: Iterator[Draft]) -> list[Draft]:
 
 
 def _table(kind: str) -> str:
-    """The MLMD table that holds a kind of node or link."""
-    return kind.title().replace("_", "")
-
-
-def _serialized(message: Any) -> bytes:
-    payload: bytes = message.SerializeToString(deterministic=True)
-    return payload
+    """The MLMD table that holds a kind of type, node or link."""
+    return "Type" if kind.endswith("_type") else kind.title().replace("_", "")
 
 
 def _refuse_occupied(target: Path) -> None:

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
-import sqlite3
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
 from eventstore.importing.mlmd_database import MlmdDatabase
+from eventstore.importing.mlmd_source import Row
 from eventstore.log import record as kind_names
 from eventstore.proto import metadata_store_pb2 as mlmd
 
@@ -49,28 +48,10 @@ _STATES: Final = {
 }
 _EVENT_TYPES: Final = frozenset(mlmd.Event.Type.values())
 _PROPERTY_TYPES: Final = frozenset(mlmd.PropertyType.values())
-_LINKS: Final[dict[str, tuple[Any, str, str]]] = {
-    kind_names.ATTRIBUTION: (
-        mlmd.Attribution,
-        "Attribution",
-        "SELECT id, context_id, artifact_id FROM Attribution WHERE id IN",
-    ),
-    kind_names.ASSOCIATION: (
-        mlmd.Association,
-        "Association",
-        "SELECT id, context_id, execution_id FROM Association WHERE id IN",
-    ),
-    kind_names.PARENT_CONTEXT: (
-        mlmd.ParentContext,
-        "ParentContext",
-        """
-        SELECT rowid AS id, context_id AS child_id, parent_context_id AS parent_id
-        FROM ParentContext WHERE rowid IN
-        """,
-    ),
+_LINKS: Final[dict[str, tuple[Any, str]]] = {
+    kind_names.ATTRIBUTION: (mlmd.Attribution, "Attribution"),
+    kind_names.ASSOCIATION: (mlmd.Association, "Association"),
 }
-_OPTIONAL_COLUMNS: Final = frozenset(("external_id", "proto_value", "bool_value"))
-"""Columns that some of the supported schema versions lack."""
 
 
 class MlmdReader:
@@ -86,7 +67,7 @@ class MlmdReader:
 
     def types(self) -> list[tuple[str, Any]]:
         """Every type as (record kind, message), by id ascending."""
-        properties: dict[int, list[sqlite3.Row]] = {}
+        properties: dict[int, list[Row]] = {}
         for row in self._database.rows("SELECT type_id, name, data_type FROM TypeProperty"):
             properties.setdefault(row["type_id"], []).append(row)
         base_types = {
@@ -94,12 +75,14 @@ class MlmdReader:
             for row in self._database.rows(
                 """
                 SELECT link.type_id, parent.name
-                FROM ParentType AS link LEFT JOIN Type AS parent ON parent.id = link.parent_type_id
+                FROM {ParentType} AS link
+                LEFT JOIN Type AS parent ON parent.id = link.parent_type_id
                 """
             )
         }
+        self._types.clear()
         found = []
-        for row in self._database.rows("SELECT * FROM Type ORDER BY id"):
+        for row in self._database.rows(f"{self._database.table('Type')} ORDER BY id"):
             kind = _TYPE_KINDS.get(row["type_kind"])
             if kind is None:
                 raise self._database.damaged(
@@ -121,9 +104,9 @@ class MlmdReader:
             return self._nodes(kind, ids)
         if kind == kind_names.EVENT:
             return self._events(ids)
-        message_class, table, sql = _LINKS[kind]
+        message_class, table = _LINKS[kind]
         links = {}
-        for row in self._rows(sql, ids):
+        for row in self._rows(table, "id", ids):
             fields = dict(row)
             row_id = fields.pop("id")
             try:
@@ -132,12 +115,12 @@ class MlmdReader:
                 raise self._database.damaged(table, row_id, error) from None
         return links
 
-    def _type(self, kind: str, row: sqlite3.Row, properties: Iterable[sqlite3.Row]) -> Any:
+    def _type(self, kind: str, row: Row, properties: Iterable[Row]) -> Any:
         message = _TYPE_MESSAGES[kind](id=row["id"], name=row["name"])
         # An empty version is none.
         _set(message, "version", row["version"] or None)
         _set(message, "description", row["description"])
-        _set(message, "external_id", _column(row, "external_id"))
+        _set(message, "external_id", row["external_id"])
         for declared in properties:
             message.properties[declared["name"]] = (
                 self._enum_value(_PROPERTY_TYPES, declared["data_type"]) or mlmd.UNKNOWN
@@ -151,22 +134,21 @@ class MlmdReader:
     def _nodes(self, kind: str, ids: list[int]) -> dict[int, Any]:
         _, table, _ = _NODES[kind]
         nodes = {}
-        for row in self._rows(f"SELECT * FROM {table} WHERE id IN", ids):
+        for row in self._rows(table, "id", ids):
             try:
                 nodes[row["id"]] = self._node(kind, row)
             except (TypeError, ValueError) as error:
                 raise self._database.damaged(table, row["id"], error) from None
-        properties = f"SELECT *, {kind}_id AS node_id FROM {table}Property WHERE {kind}_id IN"
-        for row in self._rows(properties, ids):
+        for row in self._rows(f"{table}Property", f"{kind}_id", ids):
             try:
-                self._set_property(nodes[row["node_id"]], row)
+                self._set_property(nodes[row[f"{kind}_id"]], row)
             except (TypeError, ValueError, DecodeError) as error:
                 raise self._database.damaged(
-                    f"{table}Property", row["node_id"], f"property {row['name']!r}: {error}"
+                    f"{table}Property", row[f"{kind}_id"], f"property {row['name']!r}: {error}"
                 ) from None
         return nodes
 
-    def _node(self, kind: str, row: sqlite3.Row) -> Any:
+    def _node(self, kind: str, row: Row) -> Any:
         message_class, _, state_field = _NODES[kind]
         node = message_class(
             id=row["id"],
@@ -178,7 +160,7 @@ class MlmdReader:
         if node_type is not None:
             node.type = node_type.name
         _set(node, "name", row["name"])
-        _set(node, "external_id", _column(row, "external_id"))
+        _set(node, "external_id", row["external_id"])
         if kind == kind_names.ARTIFACT:
             _set(node, "uri", row["uri"])
         if state_field is not None and row[state_field] is not None:
@@ -187,7 +169,7 @@ class MlmdReader:
                 setattr(node, state_field, state)
         return node
 
-    def _set_property(self, node: Any, row: sqlite3.Row) -> None:
+    def _set_property(self, node: Any, row: Row) -> None:
         is_custom = bool(row["is_custom_property"])
         values = node.custom_properties if is_custom else node.properties
         value = values[row["name"]]
@@ -204,9 +186,9 @@ class MlmdReader:
                 value.string_value = text
             else:
                 value.struct_value.CopyFrom(struct)
-        elif _column(row, "proto_value") is not None:
+        elif row["proto_value"] is not None:
             value.proto_value.MergeFromString(base64.b64decode(row["proto_value"], validate=True))
-        elif _column(row, "bool_value") is not None:
+        elif row["bool_value"] is not None:
             value.bool_value = bool(row["bool_value"])
         else:
             # What a downgrade of the database leaves of kinds of values that the older schema
@@ -223,7 +205,7 @@ class MlmdReader:
 
     def _events(self, ids: list[int]) -> dict[int, Any]:
         events = {}
-        for row in self._rows("SELECT * FROM Event WHERE id IN", ids):
+        for row in self._rows("Event", "id", ids):
             try:
                 events[row["id"]] = mlmd.Event(
                     artifact_id=row["artifact_id"],
@@ -234,9 +216,7 @@ class MlmdReader:
             except (TypeError, ValueError) as error:
                 raise self._database.damaged("Event", row["id"], error) from None
         # Steps have no column that orders them: they were inserted in order.
-        for row in self._rows(
-            "SELECT * FROM EventPath WHERE event_id IN", ids, order_by="ORDER BY rowid"
-        ):
+        for row in self._rows("EventPath", "event_id", ids, self._database.source.steps_in_order):
             step = events[row["event_id"]].path.steps.add()
             try:
                 if row["is_index_step"]:
@@ -254,10 +234,14 @@ class MlmdReader:
         self.noticed[UNKNOWN_ENUM_VALUES] += 1
         return None
 
-    def _rows(self, sql: str, ids: Iterable[int], *, order_by: str = "") -> list[sqlite3.Row]:
+    def _rows(self, table: str, column: str, ids: list[int], order_by: str = "") -> Sequence[Row]:
         return self._database.rows(
-            f"{sql} (SELECT value FROM json_each(?)) {order_by}", [json.dumps(list(ids))]
+            f"{self._database.table(table)} WHERE {column} IN :ids {order_by}", ids=ids
         )
+
+
+def parent_context(child_id: int, parent_id: int) -> Any:
+    return mlmd.ParentContext(child_id=child_id, parent_id=parent_id)
 
 
 def _base_type(message: Any, name: str | None) -> int:
@@ -267,13 +251,6 @@ def _base_type(message: Any, name: str | None) -> int:
             number: int = value.number
             return number
     raise ValueError(f"its row in table ParentType names {name or 'no type'}, not a system type")
-
-
-def _column(row: sqlite3.Row, name: str) -> Any:
-    """A column's value, None in a schema that has no such column."""
-    if name in _OPTIONAL_COLUMNS and name not in row.keys():  # noqa: SIM118
-        return None
-    return row[name]
 
 
 def _set(message: Any, field: str, value: str | None) -> None:

@@ -113,7 +113,7 @@ def main():
     newest = FOLDER / "mlmd-v10.db"
     newest.unlink(missing_ok=True)
     fill(newest, newest=True)
-    for version in (9, 8, 7, 6):
+    for version in range(9, -1, -1):
         older = FOLDER / f"mlmd-v{version}.db"
         older.unlink(missing_ok=True)
         fill(older, newest=False)

@@ -42,9 +42,16 @@ class Oracle:
         """Use a database file (brought to the newest schema), or a new one in memory."""
         self._exchange({"open": None if database is None else str(database)})
 
+    def connect(self, config: mlmd.ConnectionConfig) -> None:
+        """Use a database of a server (brought to the newest schema), which may be empty."""
+        self._exchange({"connect": _text(config)})
+
+    def downgrade(self, config: mlmd.ConnectionConfig, version: int) -> None:
+        """Bring a database to an older schema, and use it no longer."""
+        self._exchange({"downgrade": _text(config), "version": version})
+
     def call(self, rpc: str, request: Any) -> Any:
-        request_text = base64.b64encode(request.SerializeToString()).decode()
-        reply = self._exchange({"rpc": rpc, "request": request_text})
+        reply = self._exchange({"rpc": rpc, "request": _text(request)})
         response = getattr(service, f"{rpc}Response")()
         response.ParseFromString(base64.b64decode(reply["response"]))
         return response
@@ -85,3 +92,7 @@ class Oracle:
         if "code" in reply:
             raise errors.make_exception(reply["message"], reply["code"])
         return reply
+
+
+def _text(message: Any) -> str:
+    return base64.b64encode(message.SerializeToString()).decode()

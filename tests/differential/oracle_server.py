@@ -13,12 +13,20 @@ from ml_metadata.proto import metadata_store_pb2, metadata_store_service_pb2
 MODULES = (metadata_store_pb2, metadata_store_service_pb2)
 
 
-def open_store(path):
+def config_of(path):
     config = metadata_store_pb2.ConnectionConfig()
     if path is None:
         config.fake_database.SetInParent()
     else:
         config.sqlite.filename_uri = path
+    return config
+
+
+def config_from(text):
+    return metadata_store_pb2.ConnectionConfig.FromString(base64.b64decode(text))
+
+
+def open_store(config):
     # What upstream aborts here it would abort again: no waiting between tries.
     config.retry_options.max_num_retries = 1
     return metadata_store.MetadataStore(config, enable_upgrade_migration=True)
@@ -42,7 +50,14 @@ def main():
         call = json.loads(line)
         try:
             if "open" in call:
-                store = open_store(call["open"])
+                store = open_store(config_of(call["open"]))
+                reply = {}
+            elif "connect" in call:
+                store = open_store(config_from(call["connect"]))
+                reply = {}
+            elif "downgrade" in call:
+                store = None
+                ml_metadata.downgrade_schema(config_from(call["downgrade"]), call["version"])
                 reply = {}
             elif "rpc" in call:
                 reply = run_rpc(store, call["rpc"], call["request"])

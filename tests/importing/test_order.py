@@ -10,6 +10,7 @@ import pytest
 from eventstore.importing.importer import drafts
 from eventstore.importing.mlmd_database import MlmdDatabase
 from eventstore.importing.mlmd_rows import MlmdReader
+from eventstore.importing.sqlite_source import SqliteSource
 from eventstore.log import Draft
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.differential.recorded import DATABASES
@@ -34,7 +35,8 @@ ENDS = {
 
 
 def drafts_of(database: Path) -> list[Draft]:
-    with closing(MlmdDatabase(database)) as opened:
+    with closing(SqliteSource(database)) as source:
+        opened = MlmdDatabase(source)
         return list(drafts(opened, MlmdReader(opened)))
 
 

@@ -162,7 +162,6 @@ def test_after_the_highest_id_there_is_none(imported) -> None:  # type: ignore[n
         ("UPDATE Context SET type_id = 0 WHERE id = 1", "table Context, id 1: its type_id is 0"),
         ("UPDATE Type SET id = -1 WHERE id = 11", "table Type, id -1: ids are positive"),
         ("UPDATE Event SET id = -4 WHERE id = 2", "table Event, id -4: ids are positive"),
-        ("UPDATE ParentContext SET rowid = -rowid", "table ParentContext, id -"),
         ("UPDATE Event SET artifact_id = 'x' WHERE id = 2", "table Event, id 2"),
         ("UPDATE Attribution SET context_id = 'x' WHERE id = 2", "table Attribution, id 2"),
         (
