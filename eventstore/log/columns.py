@@ -301,6 +301,11 @@ def _set_nothing(row: int, message: Any) -> None:
     """Rules, holds and erasures have no derived columns."""
 
 
+def no_properties(rows: int) -> pa.MapArray:
+    """The properties of records that have none: never null, see FORMAT.md."""
+    return _PropertyMaps(rows).array()
+
+
 class _PropertyMaps:
     """One map column: the entries of all rows in a flat row of lists, and how many each row has."""
 

@@ -125,7 +125,7 @@ def _without(batch: pa.RecordBatch, rows: list[int], commitment: str) -> pa.Reco
     """The batch without what a commitment stands for in some rows, and with that commitment."""
     import pyarrow as pa
 
-    from eventstore.log.columns import DERIVED_NAMES, PROPERTIES_TYPE
+    from eventstore.log.columns import DERIVED_NAMES, PROPERTIES_TYPE, no_properties
 
     is_content = commitment == "commitment"
     erased = {*_SOURCES[commitment], *(DERIVED_NAMES if is_content else ())}
@@ -134,28 +134,30 @@ def _without(batch: pa.RecordBatch, rows: list[int], commitment: str) -> pa.Reco
     arrays = []
     for field, column in zip(batch.schema, batch.columns, strict=True):
         if field.name == commitment:
-            values = pa.array(_commitments(batch, rows, commitment), field.type)
+            made = b"".join(_commitments(batch, rows, commitment))
+            values = pa.Array.from_buffers(field.type, len(rows), [None, pa.py_buffer(made)])
         elif field.name not in erased:
             arrays.append(column)
             continue
         elif field.type == PROPERTIES_TYPE:
-            # Never null, see FORMAT.md.
-            values = pa.array([[]] * len(rows), field.type)
+            values = no_properties(len(rows))
         else:
             values = pa.nulls(len(rows), field.type)
-        arrays.append(_replaced(column, rows, values))
+        arrays.append(values if len(rows) == len(column) else _replaced(column, rows, values))
     return pa.RecordBatch.from_arrays(arrays, schema=batch.schema)
 
 
 def _commitments(batch: pa.RecordBatch, rows: Sequence[int], name: str) -> list[bytes]:
     """The commitment of each row; the one that there is where the row is erased already."""
-    salts, *texts = (batch.column(source) for source in _SOURCES[name])
-    known = batch.column(name)
+    import pyarrow as pa
+
+    from eventstore.log.arrow_values import array_of
+
+    taken = batch.select([name, *_SOURCES[name]]).take(array_of(rows, pa.int64()))
     made = []
-    for row in rows:
-        salt, *values = (column[row].as_py() for column in (salts, *texts))
+    for known, salt, *values in zip(*(column.to_pylist() for column in taken), strict=True):
         if salt is None:
-            made.append(known[row].as_py())
+            made.append(known)
         else:
             stands_for: Any = values[0] if name == "commitment" else encode_attribution(*values)
             made.append(hashlib.sha256(salt + stands_for).digest())
@@ -166,7 +168,9 @@ def _replaced(column: pa.Array, rows: Sequence[int], values: pa.Array) -> pa.Arr
     """The column with other values in some rows; nothing of those that were there is kept."""
     import pyarrow as pa
 
+    from eventstore.log.arrow_values import array_of
+
     indices = [*range(len(column))]
     for place, row in enumerate(rows, len(column)):
         indices[row] = place
-    return pa.concat_arrays([column, values]).take(pa.array(indices, pa.int64()))
+    return pa.concat_arrays([column, values]).take(array_of(indices, pa.int64()))
