@@ -154,8 +154,10 @@ def main(chapters: str, ways: str, share: str) -> None:
             if chapter.name not in chapters.split(","):
                 continue
             prepared = prepare(chapter, folder)
+            operations = 0
+            if int(share) > 1:
+                operations = _struck(faults, chapter, prepared, "stops", NEVER, folder)[1]
             for way in ways.split(","):
-                operations = _struck(faults, chapter, prepared, way, NEVER, folder)[1]
                 at = -1
                 while (at := at + 1) < operations or int(share) == 1:
                     number += 1

@@ -74,10 +74,11 @@ def part(report: Report) -> Outcome:
     return outcome
 
 
-def states(chapters: list[str], at_least: int = 0) -> Iterator[State]:
-    """What is left of the chapters, in a process on the layer."""
+def states(chapters: list[str], at_least: int = 0, *, share: int = 1) -> Iterator[State]:
+    """What is left of the chapters, after every `share`-th sync, in a process on the layer."""
+    arguments = [",".join(chapters), str(at_least), str(share)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.power_loss", ",".join(chapters), str(at_least)],
+        [sys.executable, "-m", "tests.faults.power_loss", *arguments],
         stdout=subprocess.PIPE,
         env=layer.environment(),
         cwd=layer.REPOSITORY,
@@ -90,7 +91,7 @@ def states(chapters: list[str], at_least: int = 0) -> Iterator[State]:
         raise RuntimeError(f"the process on the layer died with status {process.returncode}")
 
 
-def main(chapters: str, at_least: str) -> None:
+def main(chapters: str, at_least: str, share: str) -> None:
     import_once()
     logging.disable(logging.CRITICAL)
     faults = layer.Layer()
@@ -101,7 +102,7 @@ def main(chapters: str, at_least: str) -> None:
                 continue
             prepared = prepare(chapter, folder)
             disk, events = _lived(faults, chapter, prepared, folder)
-            for state in _after_losses(chapter, disk, events, folder, int(at_least)):
+            for state in _after_losses(chapter, disk, events, folder, int(at_least), int(share)):
                 sys.stdout.buffer.write(msgspec.json.encode(state) + b"\n")
                 sys.stdout.flush()
 
@@ -129,14 +130,20 @@ def _lived(
 
 
 def _after_losses(
-    chapter: Chapter, disk: Disk, events: list[Event], folder: Path, at_least: int
+    chapter: Chapter,
+    disk: Disk,
+    events: list[Event],
+    folder: Path,
+    at_least: int,
+    share: int,
 ) -> Iterator[State]:
     chance = random.Random(chapter.name)
     chosen: dict[int, list[str]] = {}
-    for after, event in enumerate(events, start=1):
-        # Only then is there more on the disk, or more that was promised.
-        if event.kind in (Kind.SYNC, Kind.MARK):
-            chosen.setdefault(after, []).append(_SYNCED_ONLY)
+    # Only then is there more on the disk, or more that was promised.
+    kinds = Kind.SYNC, Kind.MARK
+    durable = [after for after, event in enumerate(events, start=1) if event.kind in kinds]
+    for after in durable[share - 1 :: share]:
+        chosen[after] = [_SYNCED_ONLY]
     for _ in range(at_least - len(chosen)):
         chosen.setdefault(chance.randint(1, len(events)), []).append(chance.choice([*_KEPT]))
     acknowledged = set(chapter.puts)
