@@ -38,10 +38,10 @@ from tests.builders import append, draft
 KEY = SigningKey.generate("auditor")
 
 
-@pytest.fixture
-def signed(tmp_path: Path) -> tuple[Path, Checkpoint]:
+@pytest.fixture(scope="module")
+def built_and_signed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Checkpoint]:
     """Commits 1 to 3 sealed, 4 to 6 active, and the auditor's checkpoint of all of it."""
-    directory = tmp_path / "store"
+    directory = tmp_path_factory.mktemp("signed") / "store"
     log = DirectoryLog.create(directory)
     for number in range(1, 7):
         append(log, *(draft(10 * number + n) for n in range(2)))
@@ -53,6 +53,13 @@ def signed(tmp_path: Path) -> tuple[Path, Checkpoint]:
     assert verify(directory).ok
     assert verify(directory, checkpoint).ok
     return directory, checkpoint
+
+
+@pytest.fixture
+def signed(built_and_signed: tuple[Path, Checkpoint], tmp_path: Path) -> tuple[Path, Checkpoint]:
+    """A copy of that store, to be attacked."""
+    directory, checkpoint = built_and_signed
+    return Path(shutil.copytree(directory, tmp_path / "store")), checkpoint
 
 
 def verify(directory: Path, *checkpoints: Checkpoint) -> VerifyReport:
