@@ -231,6 +231,21 @@ class CopyAnswer(msgspec.Struct, frozen=True):
     tree_head: str
 
 
+class RestoreAnswer(CopyAnswer, frozen=True):
+    """A store that was restored, and what of the register was recorded again in it.
+
+    Of the records that the register names, `elsewhere` counts those that belong to another history
+    of this store, `kept` those that are held or locked, both of which were passed over, and
+    `not_redacted` those that were erased whole instead.
+    """
+
+    erasures_repeated: int
+    releases_repeated: int
+    elsewhere: int
+    kept: int
+    not_redacted: int
+
+
 class DestroyedKeysAnswer(msgspec.Struct, frozen=True):
     """How many keys were there yet of what is erased; none of them is any more."""
 

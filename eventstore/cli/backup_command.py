@@ -1,20 +1,28 @@
-"""`eventstore backup` and `eventstore restore`."""
+"""`eventstore backup` and `eventstore restore`, and what belongs to them."""
 
 from __future__ import annotations
 
+from base64 import b64encode
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from eventstore.answers import CopyAnswer, DestroyedKeysAnswer
+from eventstore.answers import CopyAnswer, DestroyedKeysAnswer, RestoreAnswer
 from eventstore.cli.commands import command, output_options_without, store_argument
 from eventstore.cli.paths import PathName, file_option
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Grid, Output, note
+from eventstore.cli.scope_options import actor_option
 from eventstore.cli.stores import opened_store
 from eventstore.log import VerifyReport
 from eventstore.log.kinds import RETENTION_KINDS
 from eventstore.wording import counted
+
+if TYPE_CHECKING:
+    from eventstore.copies.register import RegisteredErasure, RegisteredRelease
+    from eventstore.copies.restoring import RestoreReport
 
 
 @command(
@@ -76,9 +84,15 @@ def backup_command(directory: Path, target: Path, keys: Path | None, output: Out
     "erasures",
     "What was erased of the store, as `eventstore erasures` writes it: it is erased again.",
 )
+@actor_option
 @output_options_without("full", "local")
 def restore_command(
-    backup: Path, directory: Path, keys: Path | None, erasures: Path | None, output: Output
+    backup: Path,
+    directory: Path,
+    keys: Path | None,
+    erasures: Path | None,
+    actor: str | None,
+    output: Output,
 ) -> None:
     """Make a store of a backup, and verify it.
 
@@ -86,11 +100,24 @@ def restore_command(
     whole, synced to disk and checked, and what --erasures names is erased. BACKUP is only read. An
     encrypted one takes --keys and --erasures, an empty file where nothing was ever erased.
     """
-    from eventstore.copies.restoring import restore
+    from eventstore.metadata_store.file_methods import restore
 
     with progress_bar("Restoring") as progress:
-        report = restore(backup, directory, keys=keys, erasures=erasures, progress=progress)
-    _say(output, f"Restored {backup} to {directory}", report, directory)
+        report = restore(backup, directory, progress, keys=keys, erasures=erasures, actor=actor)
+    repeated = report.repeated
+    output.said(
+        _done(f"Restored {backup} to {directory}", report),
+        RestoreAnswer(
+            *(str(directory), report.records, report.commits, report.tree_head),
+            erasures_repeated=repeated.erasures,
+            releases_repeated=repeated.releases,
+            elsewhere=repeated.elsewhere,
+            kept=repeated.kept,
+            not_redacted=repeated.not_redacted,
+        ),
+    )
+    for line in _told_of(report):
+        note(line)
     if erasures is None and _is_of_retention(directory):
         note(
             "What was erased since the backup was made is there again: say --erasures with the "
@@ -110,23 +137,19 @@ def restore_command(
 def erasures_command(directory: Path, output: Output) -> None:
     """Write the register of erasures: what `restore` erases again. Keep it apart from the store.
 
-    It names positions, codes and tickets, and nothing of what was erased. Write it after each
-    erasure; a backup that is restored without it brings back what was erased since.
+    It names positions, hashes, codes, tickets and names of properties, and nothing of what was
+    erased. Write it after each erasure; a backup that is restored without it brings back what was
+    erased since. As CSV it is for reading: `restore` takes the lines of JSON.
     """
-    from eventstore.copies.register import register_text, registered_erasures
+    if output.form != "csv":
+        with opened_store(directory) as store:
+            output.text(store.register_of_erasures())
+        return
+    from eventstore.copies.register import registered
 
     with opened_store(directory) as store:
-        found = registered_erasures(store.log, store._engine.snapshot())
-    if output.form == "csv":
-        spans = [
-            (e.number, e.position, e.recorded_at, e.basis, e.ticket, span.first, span.last)
-            for e in found
-            for span in e.ranges
-        ]
-        columns = ("number", "position", "recorded_at", "basis", "ticket", "first", "last")
-        output.csv(Grid(columns, spans))
-        return
-    output.text(register_text(found))
+        found = registered(store.log, store._engine.snapshot())
+    output.csv(Grid(_REGISTER_COLUMNS, (row for line in found for row in _register_rows(line))))
 
 
 @command("destroy-keys", examples=("eventstore destroy-keys my-store my-store.keys",))
@@ -153,9 +176,78 @@ def _is_of_retention(directory: Path) -> bool:
         return any(index.highest_id(kind.sequence) for kind in RETENTION_KINDS)
 
 
+_REGISTER_COLUMNS = (
+    *("what", "store_id", "number", "position", "leaf", "recorded_at", "basis", "ticket"),
+    *("rule_position", "first", "last", "content", "who", "redacted", "leaves"),
+    *("replaced_by", "replacement_leaf"),
+)
+
+
+def _register_rows(line: RegisteredErasure | RegisteredRelease) -> Iterator[tuple[object, ...]]:
+    """A line of the register as rows: one for each span of records, or each that was redacted."""
+    from eventstore.copies.register import LEAF_BYTES, RegisteredRelease
+
+    named = (str(line.store_id), line.number, line.record.position, _base64(line.record.leaf))
+    if isinstance(line, RegisteredRelease):
+        placed = line.placed.position, line.placed.position, None, None, None
+        yield (
+            *("release", *named, line.recorded_at, None, line.ticket, None, *placed),
+            *(_base64(line.placed.leaf), None, None),
+        )
+        return
+    rule = None if line.rule is None else line.rule.position
+    begins = ("erasure", *named, line.recorded_at, line.basis, line.ticket, rule)
+    for part in line.parts:
+        taken = (part.content, part.who, "; ".join(part.redacted) or None)
+        if part.redacted:
+            for (at, leaf), (by, other) in zip(part.records(), part.replacements(), strict=True):
+                yield *begins, at, at, *taken, _base64(leaf), by, _base64(other)
+            continue
+        start = 0
+        for first, last in part.spans:
+            end = start + (last - first + 1) * LEAF_BYTES
+            yield *begins, first, last, *taken, _base64(part.leaves[start:end]), None, None
+            start = end
+
+
+def _base64(leaves: bytes) -> str:
+    return b64encode(leaves).decode()
+
+
+def _told_of(report: RestoreReport) -> Iterator[str]:
+    """What is to be known of what the register named, a line for each."""
+    repeated = report.repeated
+    if repeated.erasures or repeated.releases:
+        yield (
+            f"Recorded again: {counted(repeated.erasures, 'erasure')} and "
+            f"{counted(repeated.releases, 'release')} of holds."
+        )
+    if repeated.elsewhere:
+        yield (
+            f"Passed over: {counted(repeated.elsewhere, 'record')} of the register, since another "
+            "history of this store has other records at their positions."
+        )
+    if repeated.kept:
+        yield (
+            f"Not erased: {counted(repeated.kept, 'record')} of the register, held or locked in "
+            "what was restored. Erase them once that has ended."
+        )
+    if repeated.not_redacted:
+        yield (
+            f"Erased whole instead of redacted: {counted(repeated.not_redacted, 'record')}, whose "
+            "content or newest version is gone."
+        )
+
+
+def _done(done: str, report: VerifyReport) -> str:
+    return (
+        f"{done}: {counted(report.records, 'record')} in {counted(report.commits, 'commit')}, "
+        f"head {report.tree_head}"
+    )
+
+
 def _say(output: Output, done: str, report: VerifyReport, path: Path) -> None:
     output.said(
-        f"{done}: {counted(report.records, 'record')} in {counted(report.commits, 'commit')}, "
-        f"head {report.tree_head}",
+        _done(done, report),
         CopyAnswer(str(path), report.records, report.commits, report.tree_head),
     )

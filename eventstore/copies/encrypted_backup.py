@@ -21,6 +21,7 @@ from eventstore import errors
 from eventstore.copies.keyring import Keyring
 from eventstore.log import Commit, Log, Position, Progress, Record
 from eventstore.log.leaf import SALT_BYTES, encode_attribution
+from eventstore.log.no_store import BACKUP_NAME
 from eventstore.log.os_errors import translating
 from eventstore.log.recreating import grouped
 from eventstore.log.regular_file import opened_to_read, read_regular
@@ -28,8 +29,6 @@ from eventstore.times import Microseconds
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-BACKUP_NAME: Final = "backup.json"
 
 _VERSION: Final = 1
 _FORMAT: Final = "eventstore-encrypted-backup"
@@ -79,12 +78,6 @@ def write_backup(
     )
     _write_durably(folder / BACKUP_NAME, msgspec.json.encode(made) + b"\n")
     return made
-
-
-def is_encrypted_backup(path: Path) -> bool:
-    """Whether a path is a folder that `write_backup` has written."""
-    # False for a path that cannot be, which whoever reads it refuses.
-    return os.path.isfile(path / BACKUP_NAME)
 
 
 def read_backup(folder: Path) -> EncryptedBackup:

@@ -3,41 +3,43 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import msgspec
 
 from eventstore import errors
 from eventstore.copies.encrypted_backup import (
     EncryptedBackup,
-    is_encrypted_backup,
     read_backup,
     read_commits,
     write_backup,
 )
 from eventstore.copies.keyring import Keyring, opened_keyring
-from eventstore.copies.register import RegisteredErasure, read_register
+from eventstore.copies.register import Register, read_register
+from eventstore.copies.repeating import Repeated, repeat
 from eventstore.log import Log, Position, Progress, VerifyReport
 from eventstore.log.backup import copy_store, new_directory
-from eventstore.log.kinds import ERASURE
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.merkle import Frontier
+from eventstore.log.no_store import is_encrypted_backup
 from eventstore.log.os_errors import refuse_no_path, resolved
 from eventstore.log.recreating import recreate
 from eventstore.log.stores import open_log, store_id_of, verify_store
 from eventstore.log.syncing import sync_directory
 from eventstore.long_work import long_work
 from eventstore.projections import Projections
-from eventstore.projections.index_tables import RETENTION_TABLES
-from eventstore.proto import retention_pb2
 from eventstore.retention.erasing import complete
 from eventstore.store import Engine
 from eventstore.store.attribution import Attribution
 from eventstore.store.erasures import all_erased, erasures_as_of, in_effect
 from eventstore.store.snapshot import Snapshot
 
-if TYPE_CHECKING:
-    from eventstore.store.transaction import Transaction
+
+class RestoreReport(VerifyReport, frozen=True):
+    """What `verify` saw of a restored store, and what was `repeated` of the register."""
+
+    repeated: Repeated = Repeated()
 
 
 @long_work("Encrypting")
@@ -75,11 +77,13 @@ def restore(
     *,
     keys: Path | None = None,
     erasures: Path | None = None,
+    actor: str | None = None,
     progress: Progress | None = None,
-) -> VerifyReport:
+) -> RestoreReport:
     """Make a store of a backup, erase again what the register says, and verify it.
 
-    The store appears when it is whole and has nothing of that any more. An encrypted backup takes
+    The store appears when it is whole and has nothing of that any more. `actor` is whose these
+    erasures are. An encrypted backup takes
     its `keys` and the register, an empty one where nothing was ever erased. What has lost its key
     stays erased. Raises AlreadyExistsError when there is anything but an empty directory at
     `target`, FailedPreconditionError without keys or register where they are needed, DataLossError
@@ -95,17 +99,17 @@ def restore(
     if keys is not None and not is_encrypted:
         raise errors.InvalidArgumentError(f"{backup} is not encrypted: leave the keys out")
     if erasures is None:
-        return copy_store(backup, target, progress)
+        return _report(copy_store(backup, target, progress), Repeated())
     with new_directory(target) as store:
         if keys is None:
             copy_store(backup, store, progress)
         else:
             _decrypt(backup, store, keys, progress)
-        _erase_again(store, read_register(erasures, store_id_of(store)))
+        repeated = _repeat(store, read_register(erasures, store_id_of(store)), actor)
         report = verify_store(store, None, after=0, upto=None, signed_heads=())
         if not report.ok:
             raise errors.DataLossError(f"{backup} cannot be restored: {report.findings[0].what}")
-    return report
+    return _report(report, repeated)
 
 
 def destroy_keys(log: Log, snapshot: Snapshot, keys: Path) -> int:
@@ -116,6 +120,10 @@ def destroy_keys(log: Log, snapshot: Snapshot, keys: Path) -> int:
     erased = all_erased(in_effect(erasures_as_of(snapshot.index, snapshot.position)))
     with opened_keyring(keys, log.store_id) as keyring:
         return keyring.destroy(erased)
+
+
+def _report(report: VerifyReport, repeated: Repeated) -> RestoreReport:
+    return RestoreReport(**msgspec.structs.asdict(report), repeated=repeated)
 
 
 def _decrypt(backup: Path, store: Path, keys: Path, progress: Progress | None) -> None:
@@ -145,37 +153,17 @@ def _check(folder: Path, said: EncryptedBackup, keyring: Keyring, tell: Any) -> 
         tell(commit.last_position)
 
 
-def _erase_again(store: Path, registered: Sequence[RegisteredErasure]) -> None:
+def _repeat(store: Path, register: Register, actor: str | None) -> Repeated:
+    """Record again in a store what a register says, and complete it."""
     with contextlib.ExitStack() as opened:
         log = open_log(store)
         opened.callback(log.close)
         projections = Projections(log)
         opened.callback(projections.close)
-        engine = Engine(log, projections, Attribution(reason="restored from a backup"))
-        for erasure in registered:
-            engine.put(_record_again, erasure)
+        engine = Engine(log, projections, Attribution(actor, "restored from a backup"))
+        repeated = repeat(engine, register)
         complete(engine)
-
-
-def _record_again(transaction: Transaction, registered: RegisteredErasure) -> None:
-    """Draft an erasure of the register that the restored log does not have."""
-    table = RETENTION_TABLES[ERASURE]
-    if any(at == registered.position for at, _ in transaction.entries(table, registered.number)):
-        return
-    erased = registered.erased.within(1, transaction.position)
-    if not erased:
-        return
-    (number,) = transaction.next_ids(ERASURE.sequence)
-    message = retention_pb2.Erasure(
-        id=number,
-        stage=retention_pb2.Erasure.REQUESTED,
-        basis=registered.basis,
-        ticket=registered.ticket,
-    )
-    for spans, part in ((erased.content, "content"), (erased.who, "who")):
-        for first, last in spans:
-            message.ranges.add(first_position=first, last_position=last, **{part: True})
-    transaction.write(ERASURE, message)
+    return repeated
 
 
 def _refuse_beside(keys: Path, *folders: Path) -> None:

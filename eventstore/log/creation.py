@@ -20,6 +20,7 @@ from eventstore.log.manifest import (
     write_durably,
     write_manifest,
 )
+from eventstore.log.no_store import refuse_encrypted_backup
 from eventstore.log.os_errors import translated
 from eventstore.log.sealing import is_temporary, remove_temporary_files
 from eventstore.log.syncing import sync_directory
@@ -107,6 +108,7 @@ def make_directory(directory: Path) -> None:
 def _refuse_occupied(directory: Path) -> None:
     if (directory / MANIFEST_NAME).exists():
         raise errors.AlreadyExistsError(f"there is a store at {directory} already: open it")
+    refuse_encrypted_backup(directory)
     names = sorted(path.name for path in directory.iterdir())
     folder = directory / LOG_FOLDER
     kept = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []

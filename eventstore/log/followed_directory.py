@@ -26,6 +26,7 @@ from eventstore.log.manifest import (
     read_manifest,
 )
 from eventstore.log.merkle import Frontier
+from eventstore.log.no_store import refuse_encrypted_backup
 from eventstore.log.os_errors import translated, translating
 from eventstore.log.record import Position
 from eventstore.log.regular_file import is_irregular, open_regular
@@ -351,6 +352,7 @@ def opened(directory: Path, open_by: Callable[[Manifest], _Answer]) -> _Answer:
         manifest = directory / MANIFEST_NAME
         is_there = manifest.is_file() or is_irregular(manifest)
     if not is_there:
+        refuse_encrypted_backup(directory)
         raise errors.NotFoundError(
             f"there is no store at {directory}: check the path, or create one"
         )

@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 
 from eventstore import errors
+from eventstore.log.no_store import refuse_encrypted_backup
 from eventstore.log.os_errors import translated
 from eventstore.log.record import LATEST
 from eventstore.log.regular_file import read_regular
@@ -113,6 +114,7 @@ def stored_manifest(directory: Path) -> Manifest:
     try:
         text = read_regular(path)
     except OSError as error:
+        refuse_encrypted_backup(directory)
         raise translated(error, "reading the manifest", path) from None
     try:
         version = msgspec.json.decode(text, type=_FormatVersion).format_version

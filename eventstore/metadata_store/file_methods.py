@@ -11,11 +11,14 @@ from eventstore import errors
 from eventstore.answers import SegmentAnswer, StoreInfo
 from eventstore.log import Finding, Progress, VerifyReport
 from eventstore.log.places import named_path
+from eventstore.metadata_store.opening import operating_system_user
 from eventstore.metadata_store.source import SourceMethods
 from eventstore.moments import range_of
+from eventstore.store.attribution import checked_attribution
 
 if TYPE_CHECKING:
     from eventstore.audit import Checkpoint, KeyRotation
+    from eventstore.copies.restoring import RestoreReport
 
 
 class FileMethods(SourceMethods):
@@ -152,11 +155,13 @@ class FileMethods(SourceMethods):
     def register_of_erasures(self) -> str:
         """What was erased, as the text that `eventstore.restore` takes: keep it apart.
 
-        A line of JSON for each erasure, with positions, codes and tickets.
+        A line of JSON for each erasure and each release of a hold, and one that ends the register.
+        They hold positions, hashes, codes, tickets and names of properties.
         """
-        from eventstore.copies.register import register_text, registered_erasures
+        from eventstore.copies.register import register_text, registered
 
-        return register_text(registered_erasures(self._source.log, self._source.snapshot()))
+        log, snapshot = self._source.log, self._source.snapshot()
+        return register_text(log.store_id, snapshot.position, registered(log, snapshot))
 
     def destroy_keys(self, keys: str | Path) -> int:
         """Destroy the keys of all that is erased, so that no encrypted backup gives it back.
@@ -181,12 +186,14 @@ def restore(
     *,
     keys: str | Path | None = None,
     erasures: str | Path | None = None,
-) -> VerifyReport:
+    actor: str | None = None,
+) -> RestoreReport:
     """Make a store at `path` of what `MetadataStore.backup` has made, and verify it.
 
     With `erasures`, a file of what `register_of_erasures` gives, all that it names is erased before
-    the store is there. An encrypted backup demands its `keys` and this file. The backup is only
-    read.
+    the store is there, by an `actor`, who is the operating system's user if none is named; the
+    report's `repeated` counts what was. An encrypted backup demands its `keys` and this file. The
+    backup is only read.
 
     Raises AlreadyExistsError when there is anything but an empty directory at `path`, DataLossError
     when a file of the backup is damaged, NotFoundError when it is none, FailedPreconditionError
@@ -194,10 +201,12 @@ def restore(
     """
     from eventstore.copies.restoring import restore
 
+    actor = checked_attribution(actor, None, None).actor or operating_system_user()
     return restore(
         named_path(backup),
         named_path(path),
         keys=None if keys is None else named_path(keys),
         erasures=None if erasures is None else named_path(erasures),
+        actor=actor,
         progress=progress,
     )

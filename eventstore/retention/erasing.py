@@ -21,7 +21,7 @@ from eventstore.proto import retention_pb2 as retention
 from eventstore.retention.approval import refuse_same_person
 from eventstore.retention.checking import what_forbade
 from eventstore.retention.choosing import chosen_versions, versions_at
-from eventstore.retention.planning import Plan, Wanted, plan
+from eventstore.retention.planning import Plan, Replacement, Wanted, plan
 from eventstore.retention.precedence import ChosenVersion, approval_demanded, refuse
 from eventstore.store.engine import Engine
 from eventstore.store.erasures import StoredErasure, all_erased, erasure_as_of, erasures_as_of
@@ -162,11 +162,16 @@ def _append(transaction: Transaction, made: Plan, proposed: StoredErasure | None
     before = transaction.newest(RETENTION_TABLES[ERASURE], number)
     erasure = made.erasure(number, retention.Erasure.REQUESTED, first)
     transaction.write(ERASURE, erasure, previous=before)
-    for kind, message, base in made.replacements:
+    write_replacements(transaction, made.replacements)
+    return number
+
+
+def write_replacements(transaction: Transaction, replacements: Iterable[Replacement]) -> None:
+    """Draft what is left of redacted versions, and the repetitions of newest ones, in order."""
+    for kind, message, base in replacements:
         transaction.rely_on(kind, message.id, base)
         before = transaction.newest(TABLES_OF[kind].stored, message.id)
         transaction.write(kind, message, previous=before)
-    return number
 
 
 @long_work("Erasing")

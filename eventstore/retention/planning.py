@@ -23,6 +23,8 @@ from eventstore.retention.redaction import redacted, without_what_others_bear
 from eventstore.store.erasures import StoredErasure, all_erased, erasures_as_of, in_effect
 from eventstore.store.snapshot import Snapshot
 
+_NOTHING: Final = Spans()
+
 _NODES: Final = {kind.name: kind for kind in NODE_KINDS}
 
 
@@ -129,7 +131,9 @@ def plan(log: Log, snapshot: Snapshot, versions: Sequence[ChosenVersion], wanted
     replaced: dict[int, tuple[tuple[str, ...], int]] = {}
     replacements: list[Replacement] = []
     if wanted.redact:
-        replaced, replacements = _redactions(snapshot, versions, wanted.redact, before)
+        names = dict.fromkeys((version.position for version in versions), wanted.redact)
+        done = _redacted_since(snapshot, wanted.redact)
+        replaced, replacements = redactions(snapshot, versions, names, before, done)
         if not replaced:
             _require_redacted(known, versions, wanted.redact)
     elif wanted.content:
@@ -151,7 +155,7 @@ def plan(log: Log, snapshot: Snapshot, versions: Sequence[ChosenVersion], wanted
     return Plan(
         wanted,
         tuple(touched),
-        tuple(_ranges(touched, replaced)),
+        tuple(planned_ranges(touched, replaced)),
         tuple(replacements),
         tuple(refusals(log, snapshot, touched)),
         tuple(
@@ -163,11 +167,19 @@ def plan(log: Log, snapshot: Snapshot, versions: Sequence[ChosenVersion], wanted
     )
 
 
-def _redactions(
-    snapshot: Snapshot, versions: Sequence[ChosenVersion], names: tuple[str, ...], before: Erased
+def redactions(
+    snapshot: Snapshot,
+    versions: Sequence[ChosenVersion],
+    names: Mapping[int, tuple[str, ...]],
+    before: Erased,
+    done: Spans = _NOTHING,
 ) -> tuple[dict[int, tuple[tuple[str, ...], int]], list[Replacement]]:
-    """By position what is redacted and the number of the replacement, and all replacements."""
-    done = _redacted_since(snapshot, names)
+    """By position what is redacted and the number of the replacement, and all replacements.
+
+    `names` are those of the properties and fields that each version loses, by position. What is
+    erased `before` is passed over; what is `done` has lost them already. Raises
+    FailedPreconditionError where the newest version of an entity is erased.
+    """
     by_entity: dict[tuple[str, int], list[int]] = defaultdict(list)
     for version in versions:
         by_entity[version.kind, version.id].append(version.position)
@@ -185,11 +197,11 @@ def _redactions(
             found = snapshot.index.newest(stored, entity_id, position)
             assert found is not None
             message = read_message(kind.message, found[1])
-            left = redacted(kind, message, names)
+            left = redacted(kind, message, names[position])
             if left is None and position in done:
                 left = message
             if left is not None:
-                replaced[position] = (names, len(replacements))
+                replaced[position] = (names[position], len(replacements))
                 left = without_what_others_bear(snapshot, kind, left)
                 replacements.append(Replacement(kind, left, found))
         if len(replacements) == count:
@@ -239,9 +251,10 @@ def _require_redacted(
         raise NotFoundError(f"no version has {asked}, so that there is nothing to redact")
 
 
-def _ranges(
+def planned_ranges(
     versions: Iterable[ChosenVersion], replaced: Mapping[int, tuple[tuple[str, ...], int]]
 ) -> list[PlannedRange]:
+    """Ranges of versions in the order of their positions; `replaced` is what `redactions` gives."""
     ranges: list[PlannedRange] = []
     for version in versions:
         position, has = version.position, (version.content, version.who)
