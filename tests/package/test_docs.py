@@ -1,6 +1,7 @@
 """The examples of the documents run as they stand, each document's in one go.
 
-Python runs in this process, shell commands between them; lines that install things are left out.
+Python runs in this process, and so do plain commands, which are slow to start; all else that is for
+a shell runs in one between them. Lines that install things are left out.
 What needs an engine that pip does not install with the rest is skipped where that is missing.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import duckdb
 import pytest
 
 import eventstore
+from tests.command_line.runner import run
 
 ROOT = Path(__file__).parents[2]
 SPARK = ROOT / ".spark"
@@ -40,6 +43,7 @@ DOCUMENTS = [
     path for path in ALL_DOCUMENTS if any(language in _TOGETHER for language, _ in blocks(path))
 ]
 
+_PLAIN_COMMAND = re.compile(r"eventstore [^|<$`;&\\]+")
 _INSTALLATION = re.compile(r"^(pip|make) .*$", re.MULTILINE)
 
 
@@ -51,7 +55,13 @@ def test_examples_run(document: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         if language == "python" and not needs_spark(text):
             exec(compile(text, document.name, "exec"), names)
         elif language == "sh":
-            _run_in_shell(_INSTALLATION.sub("", text))
+            script = _INSTALLATION.sub("", text)
+            lines = list(filter(None, script.splitlines()))
+            if all(map(_PLAIN_COMMAND.fullmatch, lines)):
+                for line in lines:
+                    _run_plain_command(line)
+            else:
+                _run_in_shell(script)
 
 
 def test_no_example_is_left_out() -> None:
@@ -131,6 +141,17 @@ def test_the_query_of_the_format_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     (query,) = (text for language, text in blocks(ROOT / "FORMAT.md") if language == "sql")
     found = duckdb.sql(query).project("name, accuracy").distinct()
     assert found.fetchall() == [("model 0.93", 0.93)]
+
+
+def _run_plain_command(line: str) -> None:
+    _, *words = shlex.split(line, comments=True)
+    file = None
+    if ">" in words:
+        *words, _, file = words
+    done = run(*words)
+    assert done.code == 0, f"{line}\n{done.out}\n{done.err}"
+    if file is not None:
+        Path(file).write_text(done.out, encoding="utf-8")
 
 
 def _run_in_shell(script: str) -> None:
