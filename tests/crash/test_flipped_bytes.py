@@ -62,7 +62,7 @@ def _commit_at(content: bytes, offset: int) -> int:
     return 3 + max(1, sum(start <= offset for start in starts) - 1)
 
 
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(data=st.data(), bit=st.integers(0, 7))
 def test_any_flipped_bit_is_found(store: Path, data: st.DataObject, bit: int) -> None:
     path = data.draw(st.sampled_from(_files(store)))

@@ -14,7 +14,7 @@ from tests.differential.programs import Generator
 from tests.differential.reads import all_reads, outcome
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_the_past_answers_as_it_did(store: eventstore.MetadataStore, seed: int) -> None:
     engine = store._engine
     generator = Generator(random.Random(seed))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from eventstore import errors
 from eventstore.lineage import Graph
 from eventstore.metadata_store.metadata_store import AsOfStore, MetadataStore
 from eventstore.proto import metadata_store_pb2 as mlmd
-from tests.builders import artifact, put_types
+from tests.builders import artifact, memory_store, put_types
 from tests.differential.programs import Generator
 
 KINDS = ("artifact", "execution", "context")
@@ -35,6 +37,24 @@ def run_program(store: MetadataStore, seed: int, calls: int = 60) -> list[int]:
     return positions
 
 
+@pytest.fixture(
+    scope="module",
+    params=product(("memory", "directory"), range(6)),
+    ids=lambda p: f"{p[0]}-{p[1]}",
+)
+def lived(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[MetadataStore, list[int], int]]:
+    """A store after a random program, the positions that its puts led to, and its seed."""
+    form, seed = request.param
+    path = tmp_path_factory.mktemp("lived") / "store"
+    with memory_store() if form == "memory" else eventstore.open(path) as store:
+        positions = run_program(store, seed)
+        if seed % 2:
+            store.seal()
+        yield store, positions, seed
+
+
 def nodes_of(store: MetadataStore | AsOfStore, kind: str) -> dict[int, Any]:
     return {node.id: node for node in getattr(store, f"get_{kind}s")()}
 
@@ -47,11 +67,10 @@ def without_times(node: Any) -> Any:
     return copy
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_versions_are_what_reads_as_of_them_give(store: MetadataStore, seed: int) -> None:
-    run_program(store, seed)
-    if seed % 2:
-        store.seal()
+def test_versions_are_what_reads_as_of_them_give(
+    lived: tuple[MetadataStore, list[int], int],
+) -> None:
+    store, _, _ = lived
     for kind in KINDS:
         for node_id, node in nodes_of(store, kind).items():
             versions = store.history(kind, node_id)
@@ -75,9 +94,10 @@ def test_versions_are_what_reads_as_of_them_give(store: MetadataStore, seed: int
         assert linked == {e.id for e in store.get_executions_by_context(context_id)}
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_changes_lead_from_nothing_to_what_is(store: MetadataStore, seed: int) -> None:
-    positions = run_program(store, seed)
+def test_changes_lead_from_nothing_to_what_is(
+    lived: tuple[MetadataStore, list[int], int],
+) -> None:
+    store, positions, _ = lived
     replayed: dict[tuple[str, int], Any] = {}
     for commit in store.changes():
         for change in commit.changes:
@@ -96,9 +116,10 @@ def test_changes_lead_from_nothing_to_what_is(store: MetadataStore, seed: int) -
     assert named >= {node.id for node in store.get_artifacts() if node.type == "T0"}
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_differences_are_those_of_all_reads(store: MetadataStore, seed: int) -> None:
-    positions = run_program(store, seed)
+def test_differences_are_those_of_all_reads(
+    lived: tuple[MetadataStore, list[int], int],
+) -> None:
+    store, positions, seed = lived
     choice = random.Random(seed)
     for _ in range(6):
         first, second = sorted(choice.sample(positions[1:], 2))
