@@ -150,7 +150,12 @@ def _differences(found: LineageDifference) -> list[EntityDifference]:
 
     new_nodes = [
         EntityDifference(
-            node.kind, node.id, None, node.message, field_changes(node.kind, None, node.message)
+            node.kind,
+            node.id,
+            None,
+            node.message,
+            field_changes(node.kind, None, node.message),
+            found.erasures.get(node.key, ()),
         )
         for node in found.new_nodes
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from eventstore.log import Log, Position
 from eventstore.log.record import ENTITY_KIND_NAMES
 from eventstore.projections import Projections
 from eventstore.projections.erased_nodes import Tombstone
-from eventstore.projections.index_tables import STORED_TABLES
+from eventstore.projections.index_tables import STORED_TABLES, Entry
 from eventstore.repr_html import ShownInNotebooks, ShownList
 from eventstore.store.snapshot import Snapshot
 
@@ -44,7 +45,8 @@ class EntityDifference(ShownInNotebooks):
 class LineageDifference(ShownInNotebooks):
     """How the lineage of a node differs: what has been added to it, and what in it has changed.
 
-    Where `after.left_out` is not 0, it is that of the nodes of `after` alone.
+    Where `after.left_out` is not 0, it is that of the nodes of `after` alone. `erasures` tells what
+    was erased of these, at either moment, by kind and id.
     """
 
     before: Graph
@@ -52,6 +54,7 @@ class LineageDifference(ShownInNotebooks):
     new_nodes: tuple[GraphNode, ...]
     new_edges: tuple[Edge, ...]
     changed: tuple[EntityDifference, ...]
+    erasures: Mapping[tuple[str, int], tuple[ErasedBy, ...]]
 
 
 def differences(
@@ -91,6 +94,7 @@ def differences(
 
 
 def lineage_difference(
+    log: Log,
     projections: Projections,
     kind: str,
     node_id: int,
@@ -113,17 +117,29 @@ def lineage_difference(
     before = part_of(Snapshot(projections, first), after, kind, node_id)
     known = {node.key: node for node in before.nodes}
     known_edges = {(e.source, e.target, e.event.type) for e in before.edges}
-    changed = []
+    changed, erasures = [], {}
+    marks = marks_of(log, projections.index)
     for node in after.nodes:
+        there: list[Entry] = []
+        if projections.index.erasures:
+            table = STORED_TABLES[node.kind]
+            entries = (projections.index.newest(table, node.id, at) for at in (first, second))
+            there = [entry for entry in entries if entry is not None]
+        found = tuple(dict.fromkeys(mark for at, _ in there for mark in marks.of(at)))
+        if found:
+            erasures[node.key] = found
         if node.key in known:
-            fields = field_changes(node.kind, known[node.key].message, node.message)
-            if fields:
-                old = known[node.key].message
-                changed.append(EntityDifference(node.kind, node.id, old, node.message, fields))
+            old = known[node.key].message
+            is_erased = any(isinstance(payload, Tombstone) for _, payload in there)
+            fields = () if is_erased else field_changes(node.kind, old, node.message)
+            if fields or (is_erased and there[0][0] != there[-1][0]):
+                difference = EntityDifference(node.kind, node.id, old, node.message, fields, found)
+                changed.append(difference)
     return LineageDifference(
         before,
         after,
         tuple(node for node in after.nodes if node.key not in known),
         tuple(e for e in after.edges if (e.source, e.target, e.event.type) not in known_edges),
         tuple(changed),
+        erasures,
     )

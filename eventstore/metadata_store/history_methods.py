@@ -114,5 +114,11 @@ class HistoryMethods(SourceMethods):
         source = self._source
         earlier = position_of(source.log, first, or_start=True)
         return lineage_difference(
-            source.projections, kind, node_id, earlier, source.position(second), max_nodes
+            source.log,
+            source.projections,
+            kind,
+            node_id,
+            earlier,
+            source.position(second),
+            max_nodes,
         )

@@ -22,7 +22,9 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("kept") / "store"
     with eventstore.open(directory, actor="ana") as store:
         artifact_type, *_ = put_types(store)
-        store.put_artifacts([mlmd.Artifact(type_id=artifact_type, name="[bold]n[/bold]")])
+        node = mlmd.Artifact(type_id=artifact_type, name="[bold]n[/bold]")
+        node.custom_properties["[u]nan[/u]"].double_value = float("nan")
+        store.put_artifacts([node])
     return directory
 
 
@@ -75,3 +77,20 @@ def test_spans_are_told_in_days(directory: Path) -> None:
     assert row.split()[1:5] == ["90", "days", "100", "days"]
     answer = json.loads(run("retention", "list", directory, "--json").out)
     assert answer["keep_at_least_seconds"] == 90 * 86_400
+
+
+def test_a_narrow_terminal_shows_markup_and_nan_as_they_are(directory: Path) -> None:
+    scope = ("--filter", "name = '[bold]n[/bold]'")
+    codes = ("--basis", "C[b]", "--ticket", "T[/b]", "--actor", "[i]ana[/i]")
+    assert run(*HOLD, directory, *scope, *codes).code == 0
+    for words, texts in (
+        (("hold", "list", directory), (scope[1], "C[b]", "T[/b]")),
+        (("changes", directory, "--limit", 1), ("by [i]ana[/i]", "new hold 1: C[b], T[/b]")),
+        (("history", directory, "artifact", 1), ("[bold]n[/bold]", "[u]nan[/u]: + NaN")),
+        (("erase", directory, "artifact", 1, "--reason", "X[b]"), ("(C[b], T[/b],",)),
+    ):
+        done = run(*words, width=40)
+        shown = " ".join(done.out.split())
+        assert done.code == 0, done.err
+        assert all(text in shown for text in texts), done.out
+        assert max(map(len, done.out.splitlines())) <= 40, done.out

@@ -176,6 +176,10 @@ def test_histories_say_who_erased_a_version_when_and_why(
     (touched,) = [d for d in store.diff(second - 1, before) if d.kind == "artifact"]
     assert (touched.fields, touched.is_new) == ((), False)
     assert {mark.number for mark in touched.erasures} == {1, 2}
+    lineage = store.lineage_diff("artifact", 1, second - 1, before)
+    assert lineage.erasures == {("artifact", 1): touched.erasures}
+    assert [(d.fields, d.erasures) for d in lineage.changed] == [((), touched.erasures)]
+    assert store.lineage_diff("artifact", 1, before).changed != ()
     # Erased nodes are found by their type, too.
     assert len([*store.changes(kinds=["artifact"], types=["DataSet"])]) == 3
 
