@@ -70,11 +70,14 @@ def rule_command(
     **scope: Any,
 ) -> None:
     """Record a rule. What it locks stays locked, even if it is replaced or withdrawn."""
-    from eventstore.retention.rules import rule
+    from eventstore.retention.rules import check_replacement, rule
 
     output.check()
     _check_spans(keep_at_least, keep_at_most, includes_current, needs_approval)
     if dry_run:
+        if number is not None:
+            with opened_store(directory) as store:
+                check_replacement(store._engine.snapshot(), number, keep_at_least, needs_approval)
         show_scope(directory, scope, basis, ticket, output)
         return
     with store_to_change(directory, actor) as store:
@@ -127,7 +130,8 @@ def withdraw_command(
     if dry_run:
         with opened_store(directory) as store:
             found = rule(store._engine.log, store._engine.snapshot(), number)
-        output.said(f"Retention rule {number} {_says(found)} {scope_in_words(found.scope)}", found)
+        said = f"Retention rule {number} of {scope_in_words(found.scope)} {_says(found)}"
+        output.said(f"{said}; nothing was recorded", found)
         return
     with store_to_change(directory, actor) as store:
         found = store.withdraw_retention_rule(number, ticket=ticket)
@@ -189,6 +193,10 @@ def apply_command(directory: Path, actor: str | None, dry_run: bool, output: Out
     )
     if not reports:
         note("Nothing has expired.")
+    for report in reports:
+        if report.stage == "proposed":
+            approving = f"eventstore erase {directory} --approve {report.number}"
+            note(f"Erasure {report.number} takes a second person: {approving}")
 
 
 def _show_expired(found: DueAnswer, directory: Path, output: Output) -> None:

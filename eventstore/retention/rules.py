@@ -127,6 +127,20 @@ def _write(
     if not known:
         transaction.write(RETENTION_RULE, message)
         return
+    _refuse_weaker(known, message.keep_at_least_seconds, message.needs_approval)
+    previous = (known[-1].position, known[-1].payload)
+    transaction.write(RETENTION_RULE, message, previous=previous)
+
+
+def check_replacement(
+    snapshot: Snapshot, number: int, keep_at_least: timedelta | None, needs_approval: bool
+) -> None:
+    """Raise what `put_rule` raises for a rule in the place of that with a number."""
+    at_least = _seconds("keep_at_least", keep_at_least)
+    _refuse_weaker(_known(snapshot, number), at_least or 0, needs_approval)
+
+
+def _refuse_weaker(known: list[Recorded], at_least: int, needs_approval: bool) -> None:
     current: retention_pb2.RetentionRule = known[-1].message
     if current.is_withdrawn:
         raise FailedPreconditionError(
@@ -134,18 +148,16 @@ def _write(
             "another one"
         )
     longest = max(recorded.message.keep_at_least_seconds for recorded in known)
-    if message.keep_at_least_seconds < longest:
+    if at_least < longest:
         raise FailedPreconditionError(
             f"retention rule {current.id} keeps records at least {duration(longest)}, and a lock "
             "only ever lengthens: withdraw the rule and record another one for what comes later"
         )
-    if current.needs_approval and not message.needs_approval:
+    if current.needs_approval and not needs_approval:
         raise FailedPreconditionError(
             f"retention rule {current.id} asks for a second person's approval, and that stays so: "
             "withdraw the rule and record another one for what comes later"
         )
-    previous = (known[-1].position, known[-1].payload)
-    transaction.write(RETENTION_RULE, message, previous=previous)
 
 
 def _known(snapshot: Snapshot, number: int) -> list[Recorded]:

@@ -71,8 +71,14 @@ def test_what_cannot_be_is_said_in_options(
 def test_spans_are_told_in_days(directory: Path) -> None:
     longer = (*RULE, directory, *BASIS, "--keep-at-least", "90d", "--keep-at-most", "100d")
     assert run(*longer).code == 0
-    done = run(*RULE, directory, *BASIS, "--keep-at-least", "12h", "--number", 1)
-    assert (done.code, "keeps records at least 90 days" in done.err) == (1, True)
+    for tried in ((), ("--dry-run",)):
+        done = run(*RULE, directory, *BASIS, "--keep-at-least", "12h", "--number", 1, *tried)
+        assert (done.code, "keeps records at least 90 days" in done.err) == (1, True)
+        done = run(*RULE, directory, *BASIS, "--keep-at-least", "12h", "--number", 9, *tried)
+        assert (done.code, "there is no retention rule 9" in done.err) == (1, True)
+    withdrawing = ("retention", "withdraw", directory, 1, "--ticket", "T", "--dry-run")
+    said = "Retention rule 1 of everything is in force; nothing was recorded\n"
+    assert run(*withdrawing).out == said
     (row,) = run("retention", "list", directory).out.splitlines()[1:]
     assert row.split()[1:5] == ["90", "days", "100", "days"]
     answer = json.loads(run("retention", "list", directory, "--json").out)
