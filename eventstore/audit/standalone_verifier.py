@@ -1010,14 +1010,35 @@ def _content(record: Record, what: str, most: int) -> Dict[str, Any]:
 
 
 _PROPOSED, _REQUESTED, _COMPLETED, _WITHDRAWN = 1, 2, 3, 4
-_RELEASED = 3
+_PLACED, _RELEASE_PROPOSED, _RELEASED = 1, 2, 3
 _INPUTS = (2, 3, 5)
 """The types of events by which an execution reads an artifact."""
 _NEXT_STAGES = {
-    0: (_PROPOSED, _REQUESTED),
-    _PROPOSED: (_PROPOSED, _REQUESTED, _WITHDRAWN),
-    _REQUESTED: (_REQUESTED, _COMPLETED),
+    "hold": {
+        0: (_PLACED,),
+        _PLACED: (_RELEASE_PROPOSED, _RELEASED),
+        _RELEASE_PROPOSED: (_RELEASED,),
+    },
+    "erasure": {
+        0: (_PROPOSED, _REQUESTED),
+        _PROPOSED: (_REQUESTED, _WITHDRAWN),
+        _REQUESTED: (_COMPLETED,),
+    },
 }
+_PROPOSALS = {"hold": (_RELEASE_PROPOSED, _RELEASED), "erasure": (_PROPOSED, _REQUESTED)}
+"""The stage that is a proposal, and the one that somebody else brings about."""
+_KEPT_SECONDS_MAX = 1_000 * 366 * 86_400
+_STAYS = {
+    "retention_rule": (
+        "scope keep_at_least_seconds keep_at_most_seconds includes_current basis needs_approval"
+    ).split(),
+    "hold": "scope basis ticket needs_approval".split(),
+    "erasure": "basis ticket rule_position".split(),
+}
+"""What stays from one record to the next; of a rule as it is withdrawn."""
+
+Said = Dict[str, Any]
+"""What a record of a rule, hold or erasure says, by the names of protos/retention.proto."""
 
 
 class ErasedRange(NamedTuple):
@@ -1027,7 +1048,7 @@ class ErasedRange(NamedTuple):
     last: int
     content: bool
     who: bool
-    redacted: Tuple[bytes, ...]
+    redacted: Tuple[str, ...]
     replaced_by: int
 
 
@@ -1039,7 +1060,6 @@ class Erasures:
         self._lacks: List[List[bool]] = []
         """By position: content, who. What it lacks, an erasure after it has to cover."""
         self._uncovered: List[set[int]] = [set(), set()]
-        self._stages: Dict[int, Tuple[int, List[ErasedRange]]] = {}
         self._replacing: Dict[int, Tuple[Tuple[str, int], int]] = {}
 
     def add(self, record: Record) -> bool:
@@ -1058,32 +1078,19 @@ class Erasures:
             raise Refused(f"the record at position {position} replaces what is of another entity")
         return expected is not None
 
-    def take_effect(self, record: Record) -> List[Tuple[int, Tuple[str, int], bool]]:
+    def take_effect(self, record: Record, said: Said) -> List[Tuple[int, Tuple[str, int], bool]]:
         """Note what a record of an erasure says; which records it covers from here on.
 
         With each: whether its content is erased.
         """
-        what = f"the erasure at position {record['position']}"
-        try:
-            stage, ranges = _erasure(record["payload"])
-        except (LookupError, TypeError, ValueError):
-            raise Refused(f"{what} is no message") from None
-        before, requested = self._stages.get(record["entity_id"], (0, []))
-        if stage not in _NEXT_STAGES.get(before, ()):
-            raise Refused(f"{what} is at a stage that does not follow the one before")
-        is_known = before == _REQUESTED
-        if is_known and ranges != requested:
-            raise Refused(f"{what} covers something else than when it was requested")
-        self._stages[record["entity_id"]] = stage, ranges
-        for given in ranges:
-            self._check_range(record, what, stage, given)
+        what, stage = f"the erasure at position {record['position']}", said["stage"]
+        for given in said["ranges"]:
+            self._check_range(what, stage, given)
         if stage == _COMPLETED:
-            self._check_destroyed(what, ranges)
-        return self._covered(ranges, record) if stage == _REQUESTED and not is_known else []
+            self._check_destroyed(what, said["ranges"])
+        return self._covered(said["ranges"], record) if stage == _REQUESTED else []
 
-    def _check_range(self, record: Record, what: str, stage: int, given: ErasedRange) -> None:
-        if not 1 <= given.first <= given.last < record["position"]:
-            raise Refused(f"{what} covers positions that are not before it")
+    def _check_range(self, what: str, stage: int, given: ErasedRange) -> None:
         if not (given.content or given.who):
             raise Refused(f"{what} covers neither content nor who of some positions")
         if stage not in (_REQUESTED, _COMPLETED):
@@ -1134,26 +1141,6 @@ class Erasures:
         if self._replacing:
             raise Refused(f"position {min(self._replacing)}, which replaces another, is missing")
 
-    def has_any(self) -> bool:
-        """Whether anything is erased."""
-        return any(stage in (_REQUESTED, _COMPLETED) for stage, _ in self._stages.values())
-
-    def pending(self) -> List[int]:
-        """The erasures whose content need not be destroyed yet."""
-        return sorted(n for n, (stage, _) in self._stages.items() if stage == _REQUESTED)
-
-
-def _erasure(payload: bytes) -> Tuple[int, List[ErasedRange]]:
-    """Stage and ranges of an Erasure of protos/retention.proto."""
-    fields = wire_fields(payload)
-    ranges = []
-    for message in _values(fields, 3, _BYTES):
-        given = wire_fields(message)
-        first, last, content, who, replaced_by = (_integer(given, n) or 0 for n in (1, 2, 3, 4, 6))
-        redacted = tuple(_values(given, 5, _BYTES))
-        ranges.append(ErasedRange(first, last, bool(content), bool(who), redacted, replaced_by))
-    return _signed(_integer(fields, 2) or 0, 32), ranges
-
 
 class Scope(NamedTuple):
     """Scope of protos/retention.proto."""
@@ -1162,7 +1149,249 @@ class Scope(NamedTuple):
     type_ids: Tuple[int, ...]
     context_ids: Tuple[int, ...]
     entities: Tuple[Tuple[str, int], ...]
-    has_filter: bool
+    filter: str
+
+
+def said_by(record: Record) -> Said:
+    """What a record of a rule, hold or erasure says."""
+    fields, kind = wire_fields(record["payload"]), record["kind"]
+
+    def number(place: int) -> Any:
+        return _integer(fields, place, 0)
+
+    def text(place: int) -> Any:
+        return _text(fields, place, "")
+
+    if kind == "retention_rule":
+        return {
+            "scope": _scope(fields),
+            "keep_at_least_seconds": number(3),
+            "keep_at_most_seconds": number(4),
+            "includes_current": bool(number(5)),
+            "basis": text(6),
+            "is_withdrawn": bool(number(8)),
+            "needs_approval": bool(number(9)),
+        }
+    if kind == "hold":
+        return {
+            "scope": _scope(fields),
+            "stage": _signed(number(3), 32),
+            "basis": text(4),
+            "ticket": text(5),
+            "release_ticket": text(6),
+            "needs_approval": bool(number(7)),
+            "is_repeated": bool(number(8)),
+        }
+    return {
+        "stage": _signed(number(2), 32),
+        "ranges": [_range(message) for message in _values(fields, 3, _BYTES)],
+        "basis": text(4),
+        "ticket": text(5),
+        "rule_position": number(6),
+        "counts": (number(7), number(8)),
+        "files": [wire_fields(message) for message in _values(fields, 9, _BYTES)],
+        "is_repeated": bool(number(10)),
+    }
+
+
+def _range(message: bytes) -> ErasedRange:
+    given = wire_fields(message)
+    first, last, content, who, replaced_by = (_integer(given, n, 0) for n in (1, 2, 3, 4, 6))
+    redacted = tuple(name.decode("utf-8", "replace") for name in _values(given, 5, _BYTES))
+    return ErasedRange(first, last, bool(content), bool(who), redacted, replaced_by)
+
+
+def _scope(fields: Fields) -> Scope:
+    asked = wire_fields(b"".join(_values(fields, 2, _BYTES)))
+    entities = [wire_fields(entity) for entity in _values(asked, 4, _BYTES)]
+    return Scope(
+        tuple(kind.decode("utf-8", "replace") for kind in _values(asked, 1, _BYTES)),
+        _integers(asked, 2),
+        _integers(asked, 3),
+        tuple((_text(entity, 1) or "", _integer(entity, 2, 0)) for entity in entities),
+        _text(asked, 5) or "",
+    )
+
+
+def _integers(fields: Fields, number: int) -> Tuple[int, ...]:
+    """A repeated field of integers, packed or not."""
+    found: List[int] = []
+    for field in fields:
+        if field[:2] == (number, _VARINT):
+            found.append(field[2])
+        elif field[:2] == (number, _BYTES):
+            place = 0
+            while place < len(field[2]):
+                value, place = _varint(field[2], place, 10)
+                found.append(_signed(value, 64))
+    return tuple(found)
+
+
+class Stages:
+    """Whether rules, holds and erasures say what can follow what they said before.
+
+    FORMAT.md, "What is kept" and "What is erased".
+    """
+
+    def __init__(self) -> None:
+        self._newest: Dict[Tuple[str, int], Tuple[Record, Said]] = {}
+        self._rules: Dict[int, Said] = {}
+
+    def add(self, record: Record) -> Tuple[Said, Said | None]:
+        """Note a record; what it says, and what the one before it says."""
+        kind, entity = record["kind"], (record["kind"], record["entity_id"])
+        what = f"the {kind.replace('_', ' ')} at position {record['position']}"
+        try:
+            said = said_by(record)
+        except (LookupError, TypeError, ValueError):
+            raise Refused(f"{what} is no message") from None
+        for given in said.get("ranges", ()):
+            if not 1 <= given.first <= given.last < record["position"]:
+                raise Refused(f"{what} covers positions that are not before it")
+        former, before = self._newest.get(entity, (None, None))
+        self._newest[entity] = record, said
+        if kind == "retention_rule":
+            self._rules[record["position"]] = said
+            faults = self._faults_of_rule(said, before)
+        else:
+            faults = self._faults_of_stage(kind, said, before)
+        for fault in faults:
+            raise Refused(f"{what} {fault}")
+        if former is not None and before is not None and self._is_second_step(kind, said, before):
+            people = former["actor"], record["actor"]
+            if None in people or people[0] == people[1]:
+                raise Refused(
+                    f"{what} was proposed at position {former['position']}, and not approved by "
+                    "somebody else"
+                )
+        return said, before
+
+    def _faults_of_rule(self, rule: Said, before: Said | None) -> Iterator[str]:
+        least, most = rule["keep_at_least_seconds"], rule["keep_at_most_seconds"]
+        if not (0 <= least <= _KEPT_SECONDS_MAX and 0 <= most <= _KEPT_SECONDS_MAX):
+            yield "keeps records for what is no span of time"
+        if not (least or most or rule["needs_approval"]) or rule["includes_current"] > bool(most):
+            yield "says nothing"
+        if 0 < most < least:
+            yield "keeps records at most shorter than at least"
+        if before is None:
+            if rule["is_withdrawn"]:
+                yield "is withdrawn by its first record"
+            return
+        if before["is_withdrawn"]:
+            yield "was withdrawn before"
+        if rule["is_withdrawn"]:
+            yield from self._faults_of_changes("retention_rule", rule, before)
+        if least < before["keep_at_least_seconds"]:
+            yield "keeps records shorter than before"
+        if before["needs_approval"] and not rule["needs_approval"]:
+            yield "asks for no second person any more"
+
+    def _faults_of_changes(self, kind: str, said: Said, before: Said) -> Iterator[str]:
+        for name in _STAYS[kind]:
+            if said[name] != before[name]:
+                yield f"has another {name.replace('_', ' ')} than before"
+
+    def _faults_of_stage(self, kind: str, said: Said, before: Said | None) -> Iterator[str]:
+        if said["stage"] not in _NEXT_STAGES[kind].get(before["stage"] if before else 0, ()):
+            yield "is at a stage that does not follow the one before"
+        if before is not None:
+            yield from self._faults_of_changes(kind, said, before)
+        faults = self._faults_of_hold if kind == "hold" else self._faults_of_erasure
+        yield from faults(said, before)
+
+    def _faults_of_hold(self, hold: Said, before: Said | None) -> Iterator[str]:
+        if hold["is_repeated"] and hold["stage"] != _RELEASED:
+            yield "is repeated, which a release alone is"
+        if bool(hold["release_ticket"]) != (hold["stage"] != _PLACED):
+            yield "has a ticket of its release before that, or none with it"
+        if before is None or hold["is_repeated"]:
+            return
+        if before["stage"] == _PLACED:
+            if hold["needs_approval"] != (hold["stage"] == _RELEASE_PROPOSED):
+                yield "is released without the second person whom it asks for, or asks for none"
+        elif hold["release_ticket"] != before["release_ticket"]:
+            yield "has another ticket of its release than was proposed"
+
+    def _faults_of_erasure(self, erasure: Said, before: Said | None) -> Iterator[str]:
+        stage, rule_position = erasure["stage"], erasure["rule_position"]
+        is_completed = stage == _COMPLETED
+        if not is_completed and (erasure["files"] or erasure["counts"] != (0, 0)):
+            yield "counts records or names files, and is not completed"
+        if is_completed and erasure["counts"] != _counts(erasure["ranges"]):
+            yield "counts other records than it covers"
+        if erasure["is_repeated"] and stage not in (_REQUESTED, _COMPLETED):
+            yield "is repeated, which one in effect alone is"
+        if rule_position:
+            rule = self._rules.get(rule_position)
+            if rule is None or rule["is_withdrawn"] or not rule["keep_at_most_seconds"]:
+                yield "names a rule's record by which nothing expires"
+        if before is None:
+            return
+        if self._is_second_step("erasure", erasure, before):
+            if not _is_within(erasure["ranges"], before["ranges"]):
+                yield "covers something else than was proposed"
+        elif (before["stage"], stage) != (_PROPOSED, _REQUESTED):
+            if erasure["ranges"] != before["ranges"]:
+                yield "covers something else than before"
+            if erasure["is_repeated"] != before["is_repeated"]:
+                yield "is repeated at one stage, and not at another"
+
+    def _is_second_step(self, kind: str, said: Said, before: Said) -> bool:
+        """Whether a record has to be a second person's, since the one before is a proposal."""
+        if kind == "retention_rule" or said["is_repeated"]:
+            return False
+        return bool((before["stage"], said["stage"]) == _PROPOSALS[kind])
+
+    def has_erasures(self) -> bool:
+        """Whether anything is erased."""
+        return any(
+            entity[0] == "erasure" and said["stage"] in (_REQUESTED, _COMPLETED)
+            for entity, (_, said) in self._newest.items()
+        )
+
+    def pending(self) -> List[int]:
+        """The erasures whose content need not be destroyed yet."""
+        return sorted(
+            entity[1]
+            for entity, (_, said) in self._newest.items()
+            if entity[0] == "erasure" and said["stage"] == _REQUESTED
+        )
+
+    def repeated(self) -> List[str]:
+        """The erasures and releases that a restoration has carried over."""
+        return [
+            f"erasure {number}" if kind == "erasure" else f"the release of hold {number}"
+            for (kind, number), (_, said) in sorted(self._newest.items(), key=lambda one: one[0])
+            if said.get("is_repeated")
+        ]
+
+
+def _counts(ranges: List[ErasedRange]) -> Tuple[int, int]:
+    """Of how many records content is covered, and of how many who."""
+    contents, whos = set[int](), set[int]()
+    for given in ranges:
+        positions = range(given.first, given.last + 1)
+        contents.update(positions if given.content else ())
+        whos.update(positions if given.who else ())
+    return len(contents), len(whos)
+
+
+def _is_within(requested: List[ErasedRange], proposed: List[ErasedRange]) -> bool:
+    """Whether nothing is requested but what was proposed; some may have been erased since."""
+
+    def parts(ranges: List[ErasedRange]) -> Dict[Tuple[Any, ...], set[int]]:
+        found: Dict[Tuple[Any, ...], set[int]] = {}
+        for given in ranges:
+            positions = range(given.first, given.last + 1)
+            if given.content:
+                found.setdefault(("content", given.redacted), set()).update(positions)
+            if given.who:
+                found.setdefault(("who",), set()).update(positions)
+        return found
+
+    known = parts(proposed)
+    return all(positions <= known.get(part, set()) for part, positions in parts(requested).items())
 
 
 class Guard(NamedTuple):
@@ -1172,11 +1401,14 @@ class Guard(NamedTuple):
     position: int
     scope: Scope
     seconds: int
+    needs_approval: bool
     ended: bool
 
 
 class Guards:
-    """Whether erasures have covered what was held or locked then: docs/retention.md.
+    """Whether erasures have covered what was held or locked, or took a second person.
+
+    docs/retention.md says what that is.
 
     What a filter had found is not known here: `filters` are the holds and rules that ask one.
     """
@@ -1192,8 +1424,8 @@ class Guards:
         self._ends: Dict[Tuple[str, int], List[Tuple[str, int]]] = {}
         self._guards: Dict[str, Dict[int, List[Guard]]] = {"hold": {}, "retention_rule": {}}
 
-    def add(self, record: Record, content: Dict[str, Any] | None) -> None:
-        """Note a record."""
+    def add(self, record: Record, content: Dict[str, Any] | None, said: Said | None) -> None:
+        """Note a record; `said` is what one of a rule or hold says."""
         kind, entity = record["kind"], (record["kind"], record["entity_id"])
         self._recorded_at.append(record["recorded_at"])
         self._entities.append(entity)
@@ -1201,9 +1433,9 @@ class Guards:
             self._type_ids[entity] = record["type_id"]
         elif kind in _LINK_FIELDS and content is not None:
             self._add_link(entity, content)
-        elif kind in self._guards:
+        elif kind in self._guards and said is not None:
             known = self._guards[kind].setdefault(record["entity_id"], [])
-            known.append(self._guard(record, known))
+            known.append(self._guard(record, said))
 
     def _add_link(self, link: Tuple[str, int], content: Dict[str, Any]) -> None:
         nodes = [
@@ -1224,30 +1456,29 @@ class Guards:
         elif link[0] != "parent_context":
             self._contexts.setdefault(nodes[0], set()).add(nodes[1][1])
 
-    def _guard(self, record: Record, known: List[Guard]) -> Guard:
-        fields, what = wire_fields(record["payload"]), f"{record['kind']} {record['entity_id']}"
-        asked = wire_fields(b"".join(_values(fields, 2, _BYTES)))
-        entities = [wire_fields(entity) for entity in _values(asked, 4, _BYTES)]
-        scope = Scope(
-            tuple(kind.decode("utf-8", "replace") for kind in _values(asked, 1, _BYTES)),
-            _integers(field[2] for field in asked if field[0] == 2),
-            _integers(field[2] for field in asked if field[0] == 3),
-            tuple((_text(entity, 1) or "", _integer(entity, 2, 0)) for entity in entities),
-            bool(_text(asked, 5)),
-        )
-        if scope.has_filter:
-            self.filters.add(what.replace("_", " "))
+    def _guard(self, record: Record, said: Said) -> Guard:
+        if said["scope"].filter:
+            self.filters.add(f"{record['kind'].replace('_', ' ')} {record['entity_id']}")
         is_hold = record["kind"] == "hold"
-        # A hold is about what it was placed on, whatever a later record says.
-        scope = known[0].scope if is_hold and known else scope
-        ended = _integer(fields, 3, 0) == _RELEASED if is_hold else bool(_integer(fields, 8, 0))
-        seconds = 0 if is_hold else _integer(fields, 3, 0)
-        return Guard(record["entity_id"], record["position"], scope, seconds, ended)
+        return Guard(
+            record["entity_id"],
+            record["position"],
+            said["scope"],
+            0 if is_hold else said["keep_at_least_seconds"],
+            said["needs_approval"],
+            said["stage"] == _RELEASED if is_hold else said["is_withdrawn"],
+        )
 
-    def check(self, record: Record, covered: List[Tuple[int, Tuple[str, int], bool]]) -> None:
-        """Raise Refused when an erasure that takes effect covers what is held or locked."""
+    def check(
+        self, record: Record, covered: List[Tuple[int, Tuple[str, int], bool]], is_agreed: bool
+    ) -> None:
+        """Raise Refused when an erasure that takes effect covers what it may not.
+
+        `is_agreed` tells whether two people have agreed to it.
+        """
         for position, entity, _ in covered:
             said = self._held(entity) or self._locked(position, entity, record["recorded_at"])
+            said = said or ("" if is_agreed else self._asked_for(position, entity))
             if said:
                 raise Refused(
                     f"the erasure at position {record['position']} covers position {position}, "
@@ -1265,17 +1496,24 @@ class Guards:
         return ""
 
     def _locked(self, position: int, entity: Tuple[str, int], now: int) -> str:
+        for rule in self._about(position, entity):
+            if self._recorded_at[position - 1] + rule.seconds * 1_000_000 > now:
+                return f"retention rule {rule.number} locked, at position {rule.position}"
+        return ""
+
+    def _asked_for(self, position: int, entity: Tuple[str, int]) -> str:
+        for rule in self._about(position, entity):
+            if rule.needs_approval:
+                return f"takes a second person by retention rule {rule.number}: nobody proposed it"
+        return ""
+
+    def _about(self, position: int, entity: Tuple[str, int]) -> Iterator[Guard]:
+        """The versions of rules that a record of an entity was there in the time of."""
         for versions in self._guards["retention_rule"].values():
             for rule, following in zip(versions, [*versions[1:], None]):
                 end = rule.position if rule.ended else following and following.position
-                until = self._recorded_at[position - 1] + rule.seconds * 1_000_000
-                if (
-                    until > now
-                    and (end is None or position < end)
-                    and self._is_in(rule.scope, entity)
-                ):
-                    return f"retention rule {rule.number} locked, at position {rule.position}"
-        return ""
+                if (end is None or position < end) and self._is_in(rule.scope, entity):
+                    yield rule
 
     def _nodes_of(self, entity: Tuple[str, int]) -> List[Tuple[str, int]]:
         """The nodes whose hold covers an entity: itself, a link's ends, or a type's nodes."""
@@ -1311,29 +1549,12 @@ class Guards:
             contexts = {id_ for of, id_ in self._ends[entity] if of == "context"}
         type_id = number if kind.endswith("_type") else self._type_ids.get(entity)
         return (
-            not scope.has_filter
+            not scope.filter
             and (not scope.kinds or kind in scope.kinds)
             and (not scope.entities or entity in scope.entities)
             and (not scope.context_ids or not contexts.isdisjoint(scope.context_ids))
             and (not scope.type_ids or type_id in scope.type_ids)
         )
-
-
-def _integers(values: Iterable[Any]) -> Tuple[int, ...]:
-    """A repeated field of integers, packed or not."""
-    found: List[int] = []
-    for value in values:
-        if isinstance(value, int):
-            found.append(value)
-            continue
-        number = shift = 0
-        for byte in value:
-            number |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                found.append(number)
-                number = shift = 0
-    return tuple(found)
 
 
 class History:
@@ -1350,6 +1571,7 @@ class History:
         self._salts: set[bytes] = set()
         self._waiting: Dict[Tuple[str, int], Tuple[str, List[Tuple[Any, ...]]]] = {}
         """What replacements bear that their own commit may replace again."""
+        self.stages = Stages()
         self.erasures = Erasures()
         self.guards = Guards()
 
@@ -1384,13 +1606,14 @@ class History:
             self._waiting[entity] = what, keys
         else:
             self._hold(entity, what, keys)
-        if kind == "erasure":
-            covered = self.erasures.take_effect(record)
-            self.guards.check(record, covered)
+        said, before = self.stages.add(record) if kind in _NEVER_ERASED else (None, None)
+        if kind == "erasure" and said is not None:
+            covered = self.erasures.take_effect(record, said)
+            self.guards.check(record, covered, before is not None or said["is_repeated"])
             for position, entity, is_content in covered:
                 if is_content:
                     self._forget((position, entity))
-        self.guards.add(record, content)
+        self.guards.add(record, content, said)
         if content is not None and kind in _NODE_FIELDS:
             self._compare_type(record, content, what)
 
@@ -1650,9 +1873,11 @@ def verify_records(records: Iterable[Record], note: str, trust: Trust) -> str:
         # Anybody who can write to the store or the file may have put them: no signature is on them.
         words = "record is" if further == 1 else "records are"
         found += f"; {further} further {words} not covered by the checkpoint"
-    for number in history.erasures.pending():
+    for number in history.stages.pending():
         found += f"; erasure {number} is not completed: what it covers may not be destroyed yet"
-    if history.guards.filters and history.erasures.has_any():
+    for what in history.stages.repeated():
+        found += f"; whether two people agreed to {what} is not checked: a restoration repeated it"
+    if history.guards.filters and history.stages.has_erasures():
         guards = ", ".join(sorted(history.guards.filters))
         found += f"; whether the filter of {guards} had found what is erased is not checked"
     return found + torn

@@ -1,35 +1,15 @@
-"""What records of erasures say: whether that can be, and what is erased by it."""
+"""What erasures cover: whether that can be, and what is erased by it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
-
-import msgspec
+from typing import Any, NamedTuple
 
 from eventstore.log.erased import Erased, Spans
+from eventstore.log.kinds import ERASURE
 from eventstore.log.log import Finding
+from eventstore.log.retention_stages import IN_EFFECT, RetentionRecord
 from eventstore.proto import retention_pb2 as retention
-
-IN_EFFECT: Final = (retention.Erasure.REQUESTED, retention.Erasure.COMPLETED)
-"""The stages of an erasure in which what it covers is erased."""
-
-_NEXT_STAGES: Final = {
-    None: (retention.Erasure.PROPOSED, retention.Erasure.REQUESTED),
-    retention.Erasure.PROPOSED: (
-        *(retention.Erasure.PROPOSED, retention.Erasure.REQUESTED),
-        retention.Erasure.WITHDRAWN,
-    ),
-    retention.Erasure.REQUESTED: (retention.Erasure.REQUESTED, retention.Erasure.COMPLETED),
-}
-
-
-class ErasureStage(msgspec.Struct, frozen=True):
-    """A record of an erasure: where it is, and its content."""
-
-    position: int
-    commit: int
-    payload: bytes
 
 
 class CoveringRange(NamedTuple):
@@ -59,31 +39,28 @@ class ErasuresInEffect(NamedTuple):
     findings: list[Finding]
 
 
-def erasures_in_effect(stages: Iterable[ErasureStage], *, after: int) -> ErasuresInEffect:
-    """What is said by the records of erasures after a position, in order."""
+def erasures_in_effect(records: Iterable[RetentionRecord]) -> ErasuresInEffect:
+    """What is said by records of erasures, in order. Others are passed over."""
     ranges: list[CoveringRange] = []
     newest: dict[int, Any] = {}
     findings: list[Finding] = []
-    for stage in stages:
-        message = retention.Erasure.FromString(stage.payload)
+    for record in records:
+        if record.kind != ERASURE.name:
+            continue
+        message = record.message()
         former: Any = newest.get(message.id)
-        is_first = former is None
         newest[message.id] = message
-        # The record before may lie before what is looked at.
-        faults = [*_faults_of_ranges(message, stage.position)]
-        if not (is_first and after):
-            faults += _faults_of_stage(message, former)
         findings += [
             Finding(
-                f"commit {stage.commit} was changed: erasure {message.id} {fault}",
-                commit=stage.commit,
-                position=stage.position,
+                f"commit {record.commit} was changed: erasure {message.id} {fault}",
+                commit=record.commit,
+                position=record.position,
             )
-            for fault in faults
+            for fault in _faults_of_ranges(message, record.position)
         ]
-        if message.stage in IN_EFFECT and (is_first or former.stage not in IN_EFFECT):
+        if message.stage in IN_EFFECT and (former is None or former.stage not in IN_EFFECT):
             requested = message.stage == retention.Erasure.REQUESTED
-            ranges += _covering(message, stage, has_replacements=requested)
+            ranges += _covering(message, record, has_replacements=requested)
     completed = {n for n, m in newest.items() if m.stage == retention.Erasure.COMPLETED}
     pending = [n for n, m in newest.items() if m.stage == retention.Erasure.REQUESTED]
     return ErasuresInEffect(
@@ -115,20 +92,14 @@ def _is_replaced_rightly(message: Any, given: Any, position: int) -> bool:
     return bool(given.redacted_properties and given.content and is_after)
 
 
-def _faults_of_stage(message: Any, former: Any) -> Iterator[str]:
-    before = None if former is None else former.stage
-    if message.stage not in _NEXT_STAGES.get(before, ()):
-        yield "is at a stage that does not follow the one before"
-    elif before in IN_EFFECT and list(message.ranges) != list(former.ranges):
-        yield "covers something else than when it was requested"
-
-
-def _covering(message: Any, stage: ErasureStage, *, has_replacements: bool) -> list[CoveringRange]:
+def _covering(
+    message: Any, record: RetentionRecord, *, has_replacements: bool
+) -> list[CoveringRange]:
     """Its ranges; without the replacements where these came before what is looked at."""
     return [
         CoveringRange(
-            stage.position,
-            stage.commit,
+            record.position,
+            record.commit,
             message.id,
             given.first_position,
             given.last_position,

@@ -6,10 +6,10 @@ from typing import Any, Final
 
 import msgspec
 
-from eventstore.log.erasure_check import ErasureStage
-from eventstore.log.kinds import ERASURE, LINK_KINDS, NODE_KINDS, RETENTION_KINDS, TYPE_KINDS
+from eventstore.log.kinds import LINK_KINDS, NODE_KINDS, RETENTION_KINDS, TYPE_KINDS
 from eventstore.log.leaf import SALT_BYTES
 from eventstore.log.record import Record
+from eventstore.log.retention_stages import RetentionRecord
 
 _COMMITMENT_BYTES: Final = 32
 _NODES: Final = frozenset(kind.name for kind in NODE_KINDS)
@@ -72,7 +72,7 @@ class ContentCheck:
     def __init__(self) -> None:
         self.fault: tuple[Record, str] | None = None
         self.types: dict[tuple[str, int], TypeUse] = {}
-        self.erasures: list[ErasureStage] = []
+        self.retention: list[RetentionRecord] = []
 
     def look_at(self, record: Record, message: Any) -> None:
         """`message` is the record's payload, parsed."""
@@ -90,9 +90,11 @@ class ContentCheck:
                 self._note(record, f"{kind} {message.id} of a type with another name, {name!r}")
         elif kind in _IDENTIFIED and message.id != record.entity_id:
             self._note(record, f"{kind.replace('_', ' ')} {message.id}")
-        if kind == ERASURE.name:
+        if kind in _NEVER_ERASED:
             assert record.payload is not None
-            self.erasures.append(ErasureStage(record.position, record.commit, record.payload))
+            self.retention.append(
+                RetentionRecord(kind, record.position, record.commit, record.actor, record.payload)
+            )
 
     def _note(self, record: Record, content: str) -> None:
         if self.fault is not None:

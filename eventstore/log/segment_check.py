@@ -30,7 +30,6 @@ from eventstore.log.columns import (
     same_values,
 )
 from eventstore.log.commit import records_of
-from eventstore.log.erasure_check import ErasureStage
 from eventstore.log.ipc_message import UndecodableError, says_more
 from eventstore.log.ipc_stream import (
     END_OF_STREAM,
@@ -56,6 +55,7 @@ from eventstore.log.os_errors import read_to_check, refuse_lack_of_threads
 from eventstore.log.parquet_structure import NOT_AS_WRITTEN, ParquetStructure, check_schema
 from eventstore.log.record import Record
 from eventstore.log.record_check import ContentCheck, TypeUse, envelope_fault
+from eventstore.log.retention_stages import RetentionRecord
 
 # What damaged values raise on their way through Arrow, protobuf and the leaf's encoding.
 _UNDECODABLE = (
@@ -91,8 +91,8 @@ class SegmentJob(msgspec.Struct, frozen=True):
 class CheckedSegment(msgspec.Struct):
     """The result of checking one segment: `head` is the tree head after it, in hexadecimal.
 
-    `types` are what its nodes say of their types, to be compared with the types; `erasures` are
-    its records of that kind.
+    `types` are what its nodes say of their types, to be compared with the types; `retention` are
+    its records of rules, holds and erasures.
     """
 
     records: int = 0
@@ -100,7 +100,7 @@ class CheckedSegment(msgspec.Struct):
     head: str = EMPTY_HEAD.hex()
     findings: list[Finding] = []
     types: list[TypeUse] = []
-    erasures: list[ErasureStage] = []
+    retention: list[RetentionRecord] = []
 
 
 def check_segment(job: SegmentJob) -> CheckedSegment:
@@ -582,7 +582,7 @@ class _SegmentCheck:
         payloads = [record.payload for record in records]
         expected = derive(kinds, payloads, visit)
         self.checked.types = [*content.types.values()]
-        self.checked.erasures = content.erasures
+        self.checked.retention = content.retention
         if content.fault is not None:
             self._find_in(*content.fault)
         for name in DERIVED_NAMES if derived else ():

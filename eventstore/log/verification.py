@@ -21,7 +21,7 @@ import msgspec
 from eventstore import errors
 from eventstore.log.checking_process import Answer
 from eventstore.log.erased import Erased
-from eventstore.log.erasure_check import ErasureStage, erasures_in_effect
+from eventstore.log.erasure_check import erasures_in_effect
 from eventstore.log.kinds import ERASURE
 from eventstore.log.log import Finding, Progress, SignedHead, VerifyReport
 from eventstore.log.manifest import Manifest, stored_manifest
@@ -34,6 +34,7 @@ from eventstore.log.relations import (
     RelationsUncheckedError,
     relation_findings,
 )
+from eventstore.log.retention_stages import RetentionRecord, repeated, stage_findings
 from eventstore.log.segment_check import CheckedSegment, SegmentJob, check_segment
 from eventstore.log.store_files import forms_with_erased, strange_files
 from eventstore.wording import counted
@@ -86,14 +87,14 @@ def verify_directory(
         end = min(end, jobs[-1].entry.last_position if jobs and jobs[-1].entry else end)
     total = CheckedSegment(findings=[])
     types: list[TypeUse] = []
-    erasures: list[ErasureStage] = []
+    retention: list[RetentionRecord] = []
     for checked in _checked_in_order(jobs):
         total.records += checked.records
         total.commits += checked.commits
         total.head = checked.head
         total.findings += checked.findings
         types += checked.types
-        erasures += checked.erasures
+        retention += checked.retention
         if progress is not None:
             progress(total.records, max(end - start, total.records))
     total.findings += strange_files(directory)
@@ -102,7 +103,8 @@ def verify_directory(
     if total.findings:
         not_checked.append(f"{_RELATIONS}: only once nothing else is wrong")
     else:
-        in_effect = erasures_in_effect(erasures, after=start)
+        total.findings += stage_findings(retention, after=start)
+        in_effect = erasures_in_effect(retention)
         is_to_end = upto is None or manifest.active.first_position <= upto
         related = Related(start, types, in_effect, is_to_end=is_to_end)
         try:
@@ -113,6 +115,10 @@ def verify_directory(
         not_checked += [
             f"whether what erasure {number} covers is destroyed: it is not completed yet"
             for number in in_effect.pending
+        ]
+        not_checked += [
+            f"whether two people agreed to {what}: it was repeated as a backup was restored"
+            for what in repeated(retention)
         ]
     position = max(end, checked_to)
     total.findings += [
@@ -156,12 +162,14 @@ def _relations(directory: Path, upto: int, related: Related) -> list[Finding]:
             """What was erased, and may be destroyed, since the records were checked."""
             log.refresh()
             later = (record for commit in log.commits(upto) for record in commit.records)
-            stages = [
-                ErasureStage(record.position, record.commit, record.payload)
+            erasures = [
+                RetentionRecord(
+                    *(record.kind, record.position, record.commit), record.actor, record.payload
+                )
                 for record in later
                 if record.kind == ERASURE.name and record.payload is not None
             ]
-            return erasures_in_effect(stages, after=upto).erased
+            return erasures_in_effect(erasures).erased
 
         try:
             records = log.scan(related.after, upto, COLUMNS)

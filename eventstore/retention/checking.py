@@ -1,4 +1,4 @@
-"""Whether erasures that were recorded have covered what was held or locked then."""
+"""Whether erasures that were recorded were allowed: by holds, locks and a second person."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import contextlib
 
 import msgspec
 
-from eventstore.answers import Refusal
+from eventstore.history.versions import records_at
 from eventstore.log import Finding, Log, VerifyReport
 from eventstore.log.kinds import ERASURE
 from eventstore.projections import Projections
 from eventstore.retention.choosing import versions_at
 from eventstore.retention.guards import holds_in_force, rule_versions
-from eventstore.retention.precedence import refusals
-from eventstore.store.erasures import StoredErasure, erasures_as_of
+from eventstore.retention.precedence import approval_demanded, refusals
+from eventstore.store.erasures import StoredErasure, erasures_as_of, in_effect
 from eventstore.store.snapshot import Snapshot
 
 
 def with_guards(report: VerifyReport, log: Log) -> VerifyReport:
-    """A report on a log that is sound, with what was erased although it was held or locked.
+    """A report on a log that is sound, with what was erased although that was not allowed.
 
     Each erasure is held against the rules and holds as of the moment before it. What a filter found
     cannot be told once that is erased; the report says so where it matters.
@@ -29,18 +29,15 @@ def with_guards(report: VerifyReport, log: Log) -> VerifyReport:
         newest = Snapshot(projections, projections.catch_up())
         findings: list[Finding] = []
         has_filters = False
-        for erasure in erasures_as_of(newest.index, newest.position):
-            if erasure.requested_at is None:
-                continue
+        for erasure in in_effect(erasures_as_of(newest.index, newest.position)):
+            before = state_before(log, projections, erasure)
             findings += [
                 Finding(
-                    f"erasure {erasure.number}, at position {erasure.requested_at}, has covered "
-                    f"what must not be erased: {refusal}",
-                    position=refusal.position,
+                    f"erasure {erasure.number}, at position {erasure.requested_at}, {why}",
+                    position=position,
                 )
-                for refusal in what_forbade(log, projections, erasure)
+                for position, why in what_forbade(log, before, erasure)
             ]
-            before = Snapshot(projections, log.commit_end(erasure.requested_at - 1))
             has_filters = has_filters or _asks_filters(before)
     if has_filters:
         report = report.without("whether filters of holds and rules had found what is erased")
@@ -49,12 +46,51 @@ def with_guards(report: VerifyReport, log: Log) -> VerifyReport:
     )
 
 
-def what_forbade(log: Log, projections: Projections, erasure: StoredErasure) -> list[Refusal]:
-    """What was held or locked as an erasure was requested, of all that it covers."""
+def state_before(log: Log, projections: Projections, erasure: StoredErasure) -> Snapshot:
+    """The state that an erasure was requested on."""
     assert erasure.requested_at is not None
-    before = Snapshot(projections, log.commit_end(erasure.requested_at - 1))
+    return Snapshot(projections, log.commit_end(erasure.requested_at - 1))
+
+
+def what_forbade(log: Log, before: Snapshot, erasure: StoredErasure) -> list[tuple[int, str]]:
+    """What forbade an erasure as it was requested, by the position that this is about.
+
+    It has covered what was held or locked, or nobody else has approved it where a rule demanded a
+    second person. Who approved one that a restoration repeats is not known.
+    """
+    assert erasure.requested_at is not None
     chosen = list(versions_at(log, erasure.erased))
-    return refusals(log, before, chosen, now=log.recorded_at(erasure.requested_at))
+    now = log.recorded_at(erasure.requested_at)
+    found = [
+        (refusal.position, f"has covered what must not be erased: {refusal}")
+        for refusal in refusals(log, before, chosen, now=now)
+    ]
+    if erasure.message.is_repeated:
+        return found
+    if erasure.proposed_at is None:
+        rule = approval_demanded(before, chosen)
+        if rule is not None:
+            found.append(
+                (
+                    erasure.requested_at,
+                    f"takes a second person by retention rule {rule.message.id}, recorded at "
+                    f"position {rule.position}, and nobody has proposed it",
+                )
+            )
+    elif not _are_two_people(log, erasure.proposed_at, erasure.requested_at):
+        found.append(
+            (
+                erasure.requested_at,
+                f"it was proposed at position {erasure.proposed_at}, and not approved by somebody "
+                "else",
+            )
+        )
+    return found
+
+
+def _are_two_people(log: Log, proposed_at: int, approved_at: int) -> bool:
+    proposal, approval = records_at(log, [proposed_at, approved_at])
+    return None not in (proposal.actor, approval.actor) and proposal.actor != approval.actor
 
 
 def _has_erasures(log: Log) -> bool:

@@ -19,7 +19,7 @@ from eventstore.long_work import long_work
 from eventstore.projections.index_tables import RETENTION_TABLES, STORED_TABLES, TABLES_OF
 from eventstore.proto import retention_pb2 as retention
 from eventstore.retention.approval import refuse_same_person
-from eventstore.retention.checking import what_forbade
+from eventstore.retention.checking import state_before, what_forbade
 from eventstore.retention.choosing import chosen_versions, versions_at
 from eventstore.retention.planning import Plan, Replacement, Wanted, plan
 from eventstore.retention.precedence import ChosenVersion, approval_demanded, refuse
@@ -212,14 +212,15 @@ def complete(engine: Engine, progress: Progress | None = None) -> list[int]:
 
 def _was_allowed(engine: Engine, erasure: StoredErasure) -> bool:
     """Whether nothing forbade an erasure as it was recorded: a forged one destroys nothing."""
-    forbidding = what_forbade(engine.log, engine.projections, erasure)
-    for refusal in forbidding:
+    before = state_before(engine.log, engine.projections, erasure)
+    forbidding = what_forbade(engine.log, before, erasure)
+    for _, why in forbidding:
         _LOGGER.error(
             "erasure %d of %s, at position %d, was not to be: %s; nothing is destroyed for it",
             erasure.number,
             engine.log.name,
             erasure.requested_at,
-            refusal,
+            why,
         )
     return not forbidding
 

@@ -9,6 +9,7 @@ from eventstore.answers import RuleAnswer, Scope
 from eventstore.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from eventstore.log import Log
 from eventstore.log.kinds import RETENTION_RULE
+from eventstore.log.retention_stages import SECONDS_MAX
 from eventstore.proto import retention_pb2
 from eventstore.retention.codes import check_code
 from eventstore.retention.guards import Recorded, all_versions, versions
@@ -18,8 +19,6 @@ from eventstore.store.snapshot import Snapshot
 from eventstore.store.transaction import Transaction
 from eventstore.times import moment_of
 from eventstore.wording import duration
-
-_SECONDS_MAX = 1_000 * 366 * 86_400
 
 
 def put_rule(
@@ -98,7 +97,7 @@ def _seconds(name: str, span: timedelta | None) -> int | None:
     if span is None:
         return None
     seconds = span // timedelta(seconds=1) if isinstance(span, timedelta) else 0
-    if not 0 < seconds <= _SECONDS_MAX:
+    if not 0 < seconds <= SECONDS_MAX:
         raise InvalidArgumentError(
             f"{name} is {span!r}: use a timedelta of a second to a thousand years"
         )

@@ -8,10 +8,10 @@ import msgspec
 
 from eventstore.log import Log
 from eventstore.log.erased import Erased, Spans
-from eventstore.log.erasure_check import IN_EFFECT
 from eventstore.log.kinds import ERASURE
 from eventstore.log.readable import read_message
 from eventstore.log.record import Position
+from eventstore.log.retention_stages import IN_EFFECT
 from eventstore.projections.index_tables import RETENTION_TABLES
 from eventstore.projections.point_index import PointIndex
 from eventstore.proto import retention_pb2 as retention
@@ -46,22 +46,23 @@ class StoredErasure(msgspec.Struct, frozen=True):
 
 def erasures_as_of(index: PointIndex, as_of: int) -> list[StoredErasure]:
     """The erasures that were known at a position, by number."""
-    found = []
-    for number in index.keys(_TABLE, as_of):
-        stages = [
-            (Position(position), read_message(retention.Erasure, payload))
-            for position, payload in index.entries(_TABLE, number, as_of)
-        ]
-        began = next((position for position, said in stages if said.stage in IN_EFFECT), None)
-        proposals = [p for p, said in stages if said.stage == retention.Erasure.PROPOSED]
-        proposed = proposals[-1] if proposals else None
-        found.append(StoredErasure(number, stages[-1][0], began, proposed, stages[-1][1]))
-    return found
+    found = (erasure_as_of(index, number, as_of) for number in index.keys(_TABLE, as_of))
+    return [erasure for erasure in found if erasure is not None]
 
 
 def erasure_as_of(index: PointIndex, number: int, as_of: int) -> StoredErasure | None:
     """One of them, None when there is none of this number."""
-    return next((e for e in erasures_as_of(index, as_of) if e.number == number), None)
+    proposed = requested = message = None
+    position = Position(0)
+    for at, payload in index.entries(_TABLE, number, as_of):
+        position, message = Position(at), read_message(retention.Erasure, payload)
+        if message.stage == retention.Erasure.PROPOSED:
+            proposed = proposed or position
+        elif message.stage in IN_EFFECT:
+            requested = requested or position
+    if message is None:
+        return None
+    return StoredErasure(number, position, requested, proposed, message)
 
 
 def actor_at(log: Log, position: int) -> str | None:

@@ -400,8 +400,12 @@ def test_an_erased_who_does_not_hide_that_a_commit_says_two_things(forged: Path)
 
 RETENTION: dict[str, Any] = {
     "retention_rule": retention.RetentionRule(id=1, keep_at_least_seconds=60, basis="17a-4"),
-    "hold": retention.Hold(id=1, stage=retention.Hold.PLACED, ticket="T-1"),
+    "hold": retention.Hold(id=1, stage=retention.Hold.RELEASED, ticket="T-1", release_ticket="T-3"),
     "erasure": retention.Erasure(id=1, stage=retention.Erasure.REQUESTED, ticket="T-2"),
+}
+BEFORE: dict[str, Any] = RETENTION | {
+    "hold": retention.Hold(id=1, stage=retention.Hold.PLACED, ticket="T-1"),
+    "erasure": retention.Erasure(id=1, stage=retention.Erasure.PROPOSED, ticket="T-2"),
 }
 
 
@@ -410,7 +414,7 @@ def with_retention(change: Callable[[Records], object] = lambda added: None) -> 
 
     def changed(records: Records) -> Records:
         added: Records = []
-        for kind, message in [*RETENTION.items(), *RETENTION.items()]:
+        for kind, message in [*BEFORE.items(), *RETENTION.items()]:
             position = len(records) + len(added) + 1
             former = next((r.position for r in added if r.kind == kind), None)
             added.append(
@@ -422,6 +426,7 @@ def with_retention(change: Callable[[Records], object] = lambda added: None) -> 
                     entity_id=1,
                     type_id=None,
                     previous=former,
+                    actor="ana" if former is None else "ben",
                     salt=hashlib.sha256(b"salt%d" % position).digest()[:16],
                     who_salt=hashlib.sha256(b"who%d" % position).digest()[:16],
                     payload=message.SerializeToString(deterministic=True),

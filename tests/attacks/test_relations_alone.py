@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 
 from eventstore.log import DirectoryLog, relations
 from eventstore.log.columns import RECORD_SCHEMA
-from eventstore.log.erasure_check import ErasureStage, erasures_in_effect
+from eventstore.log.erasure_check import erasures_in_effect
 from eventstore.log.record_check import TypeUse
 from eventstore.log.relations import (
     COLUMNS,
@@ -41,12 +40,11 @@ def found(
     rows: list[dict[str, Any]],
     *types: TypeUse,
     after: int = 0,
-    erasures: Sequence[ErasureStage] = (),
     is_to_end: bool = True,
 ) -> list[tuple[str, int | None, int | None]]:
     batches = [pa.RecordBatch.from_pylist([one], _SCHEMA) for one in rows]
-    in_effect = erasures_in_effect(erasures, after=after)
-    findings = relation_findings(batches, Related(after, types, in_effect, is_to_end=is_to_end))
+    related = Related(after, types, erasures_in_effect([]), is_to_end=is_to_end)
+    findings = relation_findings(batches, related)
     assert all(f.what.startswith(f"commit {f.commit} was changed: ") for f in findings)
     return [(f.what.partition("changed: ")[2], f.commit, f.position) for f in findings]
 
