@@ -247,13 +247,16 @@ def has_cosigned(text: str, signatures: List[Tuple[str, bytes]], key: Key) -> bo
     return bool(found)
 
 
-def open_note(note: str, trust: Trust) -> Tuple[str, str]:
-    """The text and the signer's name, once the signature or all a policy demands is verified."""
+def open_note(note: str, trust: Trust) -> Tuple[str, str, List[str]]:
+    """The text, the signer and the witnesses, once all that is demanded of them is verified.
+
+    Witnesses are those of the policy that have cosigned, by their names in it.
+    """
     text, signatures = split_note(note)
     if not isinstance(trust, Policy):
         if not has_signed(text, signatures, trust):
             raise Refused(f"not signed by {trust[0]}")
-        return text, trust[0]
+        return text, trust[0], []
     rotated = [key for rotation in trust.rotations for key in rotation[:2]]
     # A key whose name is an origin is that log's alone.
     own = [
@@ -268,17 +271,16 @@ def open_note(note: str, trust: Trust) -> Tuple[str, str]:
     if all(refusals):
         raise Refused(refusals[0])
     signers = [key[0] for key, refusal in zip(keys, refusals) if not refusal]
-    counted = {"none"}
-    for name, key in trust.witnesses.items():
-        if has_cosigned(text, signatures, key):
-            counted.add(name)
-    found = ", ".join(sorted(counted - {"none"})) or "nobody"
+    witnesses = trust.witnesses.items()
+    cosigners = [name for name, key in witnesses if has_cosigned(text, signatures, key)]
+    counted = {"none", *cosigners}
     for group, needed, members in trust.groups:  # members come before their group
         if sum(member in counted for member in members) >= needed:
             counted.add(group)
     if trust.quorum not in counted:
+        found = ", ".join(cosigners) or "nobody"
         raise Refused(f"cosigned by {found}: the policy demands more for {trust.quorum!r}")
-    return text, signers[0]
+    return text, signers[0], cosigners
 
 
 def parse_trust(text: str) -> Trust:
@@ -347,8 +349,9 @@ _CHECKPOINT = re.compile(
 
 def open_checkpoint(note: str, trust: Trust) -> dict[str, Any]:
     """What a checkpoint states, as a dictionary, once its signatures are verified."""
-    text, signer = open_note(note, trust)
-    return dict(_stated(text), signer=signer)
+    text, signer, cosigners = open_note(note, trust)
+    by = f" (cosigned by {' and '.join(cosigners)})" if cosigners else ""
+    return dict(_stated(text), signer=signer, cosigned=by)
 
 
 def _stated(text: str) -> dict[str, Any]:
@@ -1751,7 +1754,8 @@ def verify_checkpoint(note: str, trust: Trust) -> str:
     """A line that says what holds."""
     stated = open_checkpoint(note, trust)
     return (
-        f"{stated['signer']} signed on {stated['signed_at']}: store {stated['store_id']} has "
+        f"{stated['signer']} signed on {stated['signed_at']}{stated['cosigned']}: "
+        f"store {stated['store_id']} has "
         f"{stated['size']} records in {stated['commit']} commits, the last recorded on "
         f"{stated['recorded_at']}, root {stated['root'].hex()}"
     )
@@ -1795,6 +1799,7 @@ def verify_proof(text: str, trust: Trust) -> str:
     return (
         f"{in_words(record, content)}: it is one of the {stated['size']} records "
         f"of store {stated['store_id']} that {stated['signer']} signed on {stated['signed_at']}"
+        f"{stated['cosigned']}"
     )
 
 
@@ -1809,8 +1814,8 @@ def verify_consistency(text: str, older_note: str, trust: Trust) -> str:
         raise Refused(f"the proof starts from {start} records, not from the older checkpoint's")
     check_consistency(older["size"], newer["size"], older["root"], newer["root"], path)
     return (
-        f"the {newer['size']} records signed on {newer['signed_at']} begin with the "
-        f"{older['size']} signed on {older['signed_at']}"
+        f"the {newer['size']} records signed on {newer['signed_at']}{newer['cosigned']} begin "
+        f"with the {older['size']} signed on {older['signed_at']}{older['cosigned']}"
     )
 
 
@@ -1866,8 +1871,8 @@ def verify_records(records: Iterable[Record], note: str, trust: Trust) -> str:
     further = tree.size - stated["size"]
     found = (
         f"{'the first' if further else 'all'} {stated['size']} records, the last recorded on "
-        f"{recorded_at}, are those that {stated['signer']} signed on {stated['signed_at']}, "
-        "and agree with each other"
+        f"{recorded_at}, are those that {stated['signer']} signed on {stated['signed_at']}"
+        f"{stated['cosigned']}, and agree with each other"
     )
     if further:
         # Anybody who can write to the store or the file may have put them: no signature is on them.
@@ -1939,7 +1944,8 @@ def verify_tiles(source: str, trust: Trust, older_note: str | None = None) -> st
     begins = "" if older is stated else f" and begin with the {older['size']} signed before"
     return (
         f"the {stated['size']} entries of store {stated['store_id']} that are published are those "
-        f"that {stated['signer']} signed on {stated['signed_at']}{begins}"
+        f"that {stated['signer']} signed on {stated['signed_at']}"
+        f"{stated['cosigned']}{begins}"
     )
 
 

@@ -131,15 +131,14 @@ def show_scope(
 ) -> None:
     """Count what options find now; what would be refused is refused."""
     from eventstore.retention.codes import check_code
-    from eventstore.retention.scopes import check_scope, count_nodes, new_scope
+    from eventstore.retention.scope_check import count_nodes
+    from eventstore.retention.scopes import new_scope
 
     check_code("basis", basis, is_required=True)
     check_code("ticket", ticket)
     asked = new_scope(**scope)
     with opened_store(directory) as store:
-        snapshot = store._engine.snapshot()
-        check_scope(snapshot, asked)
-        counts = count_nodes(snapshot, asked)
+        counts = count_nodes(store._engine.log, store._engine.snapshot(), asked)
     words = ", ".join(counted(count, kind) for kind, count in counts.items())
     output.said(
         f"{scope_in_words(asked)}: {words} now; nothing was recorded", ScopeAnswer(asked, counts)

@@ -6,14 +6,13 @@ import contextlib
 
 import msgspec
 
-from eventstore.history.versions import records_at
 from eventstore.log import Finding, Log, VerifyReport
 from eventstore.log.kinds import ERASURE
 from eventstore.projections import Projections
 from eventstore.retention.choosing import versions_at
 from eventstore.retention.guards import holds_in_force, rule_versions
 from eventstore.retention.precedence import approval_demanded, refusals
-from eventstore.store.erasures import StoredErasure, erasures_as_of, in_effect
+from eventstore.store.erasures import StoredErasure, actor_at, erasures_as_of, in_effect
 from eventstore.store.snapshot import Snapshot
 
 
@@ -89,8 +88,8 @@ def what_forbade(log: Log, before: Snapshot, erasure: StoredErasure) -> list[tup
 
 
 def _are_two_people(log: Log, proposed_at: int, approved_at: int) -> bool:
-    proposal, approval = records_at(log, [proposed_at, approved_at])
-    return None not in (proposal.actor, approval.actor) and proposal.actor != approval.actor
+    proposer, approver = actor_at(log, proposed_at), actor_at(log, approved_at)
+    return None not in (proposer, approver) and proposer != approver
 
 
 def _has_erasures(log: Log) -> bool:

@@ -12,7 +12,8 @@ from eventstore.proto import retention_pb2
 from eventstore.retention.approval import refuse_same_person
 from eventstore.retention.codes import check_code
 from eventstore.retention.guards import Recorded, all_versions, versions
-from eventstore.retention.scopes import check_scope, message_of, scope_of
+from eventstore.retention.scope_check import check_scope
+from eventstore.retention.scopes import message_of, scope_of
 from eventstore.store import Engine
 from eventstore.store.snapshot import Snapshot
 from eventstore.store.transaction import Transaction
@@ -36,7 +37,7 @@ def place_hold(
     check_code("ticket", ticket)
 
     def put(transaction: Transaction, _: Any) -> int:
-        check_scope(transaction, scope)
+        check_scope(engine.log, transaction, scope)
         (number,) = transaction.next_ids(HOLD.sequence)
         message = retention_pb2.Hold(
             id=number,

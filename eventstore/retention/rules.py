@@ -13,7 +13,8 @@ from eventstore.log.retention_stages import SECONDS_MAX
 from eventstore.proto import retention_pb2
 from eventstore.retention.codes import check_code
 from eventstore.retention.guards import Recorded, all_versions, versions
-from eventstore.retention.scopes import check_scope, message_of, scope_of
+from eventstore.retention.scope_check import check_scope
+from eventstore.retention.scopes import message_of, scope_of
 from eventstore.store import Engine
 from eventstore.store.snapshot import Snapshot
 from eventstore.store.transaction import Transaction
@@ -46,7 +47,7 @@ def put_rule(
     _refuse_senseless(at_least, at_most, includes_current, needs_approval)
 
     def put(transaction: Transaction, _: Any) -> int:
-        check_scope(transaction, scope)
+        check_scope(engine.log, transaction, scope)
         known = [] if number is None else _known(transaction, number)
         message = retention_pb2.RetentionRule(
             id=number or transaction.next_ids(RETENTION_RULE.sequence)[0],

@@ -10,9 +10,6 @@ from eventstore.answers import Scope
 from eventstore.errors import InvalidArgumentError
 from eventstore.log.kinds import (
     CONTEXT,
-    ENTITY_KINDS,
-    NODE_KINDS,
-    Kind,
     LinkKind,
     NodeKind,
     TypeKind,
@@ -32,8 +29,6 @@ from eventstore.projections.index_tables import (
 from eventstore.projections.listing import Listing, NodeIds
 from eventstore.proto import retention_pb2
 from eventstore.store.snapshot import Snapshot
-
-_INT64_MAX = 2**63 - 1
 
 
 def new_scope(
@@ -87,52 +82,6 @@ def scope_of(message: retention_pb2.Scope) -> Scope:
     )
 
 
-def check_scope(snapshot: Snapshot, scope: Scope) -> None:
-    """Raise InvalidArgumentError for what can hold for nothing, NotFoundError never.
-
-    A kind that there is not, an id that no entity has, a filter that fits no kind of node: whoever
-    writes one would believe something to be kept that is not.
-    """
-    for kind in (*scope.kinds, *(kind for kind, _ in scope.entities)):
-        if kind not in ENTITY_KINDS:
-            raise InvalidArgumentError(
-                f"{kind!r} is no kind of entity: use some of {', '.join(ENTITY_KINDS)}"
-            )
-    for type_id in scope.type_ids:
-        if not any(_is_stored(snapshot, kind.type, type_id) for kind in NODE_KINDS):
-            raise InvalidArgumentError(f"there is no type with id {type_id}")
-    for context_id in scope.context_ids:
-        if not _is_stored(snapshot, CONTEXT, context_id):
-            raise InvalidArgumentError(f"there is no context with id {context_id}")
-    for kind, entity_id in scope.entities:
-        if not _has_entity(snapshot, ENTITY_KINDS[kind], entity_id):
-            raise InvalidArgumentError(f"there is no {kind.replace('_', ' ')} with id {entity_id}")
-    if scope.filter_query:
-        refusal: InvalidArgumentError | None = None
-        of_kinds = [kind for kind in NODE_KINDS if not scope.kinds or kind.name in scope.kinds]
-        for node_kind in of_kinds:
-            try:
-                compile_filter(scope.filter_query, node_kind.name)
-                return
-            except InvalidArgumentError as error:
-                refusal = refusal or error
-        if refusal is not None:
-            raise refusal
-        raise InvalidArgumentError("the filter finds nodes, and the scope names no kind of them")
-
-
-def _is_stored(snapshot: Snapshot, kind: NodeKind | TypeKind, entity_id: int) -> bool:
-    if not 0 < entity_id <= _INT64_MAX:
-        return False
-    return snapshot.newest(TABLES_OF[kind].stored, entity_id) is not None
-
-
-def _has_entity(snapshot: Snapshot, kind: Kind, entity_id: int) -> bool:
-    if isinstance(kind, (NodeKind, TypeKind)):
-        return _is_stored(snapshot, kind, entity_id)
-    return 0 < entity_id <= snapshot.index.highest_id(kind.sequence)
-
-
 def nodes_in_scope(
     snapshot: Snapshot, scope: Scope, kind: NodeKind, node_ids: Collection[int], since: int
 ) -> set[int]:
@@ -175,27 +124,10 @@ def _fitting(
         found = {id_ for id_ in found if not contexts.isdisjoint(_contexts(snapshot, kind, id_))}
     if scope.type_ids:
         wanted = set(scope.type_ids)
-        found = {id_ for id_ in found if _type_id(snapshot, kind, id_) in wanted}
+        found = {id_ for id_ in found if type_id_of(snapshot, kind, id_) in wanted}
     if scope.filter_query and found:
         found = _found_by_filter(snapshot, scope.filter_query, kind, found, since)
     return found
-
-
-def count_nodes(snapshot: Snapshot, scope: Scope) -> dict[str, int]:
-    """How many nodes of each kind the scope is about now. Raises what `check_scope` does."""
-    check_scope(snapshot, scope)
-    return {
-        kind.name: len(
-            nodes_in_scope(
-                snapshot,
-                scope,
-                kind,
-                set(snapshot.index.keys(TABLES_OF[kind].stored, snapshot.position)),
-                snapshot.position,
-            )
-        )
-        for kind in NODE_KINDS
-    }
 
 
 def is_link_in_scope(scope: Scope, kind: LinkKind, entity_id: int, context_ids: set[int]) -> bool:
@@ -226,7 +158,8 @@ def _contexts(snapshot: Snapshot, kind: NodeKind, node_id: int) -> Sequence[int]
     return snapshot.ids(CONTEXTS_OF[kind], node_id)
 
 
-def _type_id(snapshot: Snapshot, kind: NodeKind, node_id: int) -> int | None:
+def type_id_of(snapshot: Snapshot, kind: NodeKind, node_id: int) -> int | None:
+    """The type of a node, which stays; None where there is none of this id."""
     payload = snapshot.node_payload(kind, node_id)
     return None if payload is None else int(read_message(kind.message, payload).type_id)
 

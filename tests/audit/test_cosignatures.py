@@ -68,7 +68,11 @@ def holds(note: str, policy: str) -> bool:
         with pytest.raises(errors.InvalidArgumentError):
             Checkpoint.parse(note, Policy.parse(policy))
         return False
-    assert Checkpoint.parse(note, Policy.parse(policy)).signer == found["signer"]
+    checkpoint = Checkpoint.parse(note, Policy.parse(policy))
+    assert checkpoint.signer == found["signer"]
+    assert found["cosigned"] == (
+        f" (cosigned by {' and '.join(checkpoint.witnesses)})" if checkpoint.witnesses else ""
+    )
     return True
 
 
@@ -86,7 +90,12 @@ def test_two_of_three_witnesses() -> None:
         cosigned(CHECKPOINT, "east"),
     ):
         assert not holds(refused, TWO_OF_THREE)
-    assert holds(cosigned(CHECKPOINT, "north", "east", "south", "south"), TWO_OF_THREE)
+    note = cosigned(CHECKPOINT, "north", "east", "south", "south")
+    assert holds(note, TWO_OF_THREE)
+    found = standalone_verifier.verify_checkpoint(
+        note, standalone_verifier.parse_trust(TWO_OF_THREE)
+    )
+    assert " (cosigned by north and south): store " in found
 
 
 def test_one_who_has_a_witness_s_name_is_no_witness() -> None:

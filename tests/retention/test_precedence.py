@@ -298,6 +298,35 @@ def test_a_rule_asks_for_a_second_person_for_good(shop: Shop) -> None:
     assert approval_demanded(engine.snapshot(), shop.versions("context", 1)) is None
 
 
+def with_types(shop: Shop, scope: dict[str, Any]) -> dict[str, Any]:
+    """A scope with the ids of the shop's types in place of their names."""
+    ids = {"DATA": shop.type_id, "RUN": shop.run_type_id, "PROJECT": shop.context_type_id}
+    made = dict(scope)
+    if "type_ids" in made:
+        made["type_ids"] = [ids.get(given, given) for given in made["type_ids"]]
+    if isinstance(made.get("entities"), list):
+        made["entities"] = [(kind, ids.get(given, given)) for kind, given in made["entities"]]
+    return made
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        {"kinds": ["artifact"], "type_ids": ["DATA"], "context_ids": [1], "filter_query": "id = 1"},
+        {"kinds": ["artifact_type"], "type_ids": ["DATA"]},
+        {"kinds": ["context"], "context_ids": [1], "type_ids": ["PROJECT"]},
+        {"kinds": ["parent_context"], "context_ids": [1]},
+        {"entities": [("artifact", 1), ("event", 1)], "filter_query": "uri = 'x'"},
+        {"entities": [("attribution", 1)], "context_ids": [1, 2]},
+        # It may come into that context yet.
+        {"entities": [("artifact", 4)], "context_ids": [2], "type_ids": ["DATA"]},
+        {"entities": [("artifact_type", "DATA")], "type_ids": ["DATA", "RUN"]},
+    ],
+)
+def test_a_scope_that_something_can_be_in_is_taken(shop: Shop, scope: dict[str, Any]) -> None:
+    assert shop.store.place_hold(**with_types(shop, scope), basis="CASE-1") == 1
+
+
 @pytest.mark.parametrize(
     ("scope", "said"),
     [
@@ -312,13 +341,66 @@ def test_a_rule_asks_for_a_second_person_for_good(shop: Shop) -> None:
         ({"entities": [("artifact", "1")]}, "the scope is none"),
         ({"filter_query": "nonsense ="}, "filter"),
         ({"filter_query": "uri = 'x'", "kinds": ["context"]}, "uri"),
-        ({"filter_query": "uri = 'x'", "kinds": ["event"]}, "names no kind of them"),
+        ({"filter_query": "uri = 'x'", "kinds": ["event"]}, "the kinds .*'event'.* and the filter"),
+        ({"kinds": ["execution"], "entities": [("artifact", 1)]}, "the kinds .* the entities"),
+        ({"kinds": ["artifact_type"], "filter_query": "id = 1"}, "the kinds .* and the filter"),
+        ({"kinds": ["context"], "type_ids": ["DATA"]}, "the kinds .* the types"),
+        (
+            {"kinds": ["event", "artifact_type"], "context_ids": [1]},
+            "the kinds .* the contexts",
+        ),
+        (
+            {"type_ids": ["DATA"], "filter_query": "last_known_state = COMPLETE"},
+            "the types .* and the filter",
+        ),
+        ({"type_ids": ["RUN"], "entities": [("artifact", 1)]}, "the types .* the entities"),
+        ({"type_ids": ["RUN"], "entities": [("event", 1)]}, "the types .* the entities"),
+        (
+            {"type_ids": ["RUN"], "entities": [("artifact_type", "DATA")]},
+            "the types .* the entities",
+        ),
+        ({"context_ids": [1], "entities": [("context", 2)]}, "the contexts .* the entities"),
+        ({"context_ids": [1], "entities": [("event", 1)]}, "the contexts .* the entities"),
+        (
+            {"context_ids": [2], "entities": [("attribution", 1)]},
+            "the contexts .* the entities",
+        ),
+        ({"entities": [("event", 1)], "filter_query": "id = 1"}, "the entities .* and the filter"),
+        (
+            {"kinds": ["artifact_type"], "type_ids": ["DATA"], "context_ids": [1]},
+            "the kinds .* the contexts",
+        ),
+        (
+            {
+                "kinds": ["artifact"],
+                "type_ids": ["DATA", "RUN"],
+                "entities": [("artifact_type", "DATA"), ("execution", 1)],
+            },
+            "the kinds .* the entities",
+        ),
+        (
+            {
+                "kinds": ["artifact", "execution"],
+                "entities": [("artifact", 1), ("event", 1)],
+                "type_ids": ["RUN"],
+            },
+            "the types .* the entities",
+        ),
+        (
+            {
+                "kinds": ["attribution"],
+                "context_ids": [2],
+                "entities": [("attribution", 1), ("artifact", 1)],
+            },
+            "the kinds .*, the contexts .* the entities",
+        ),
     ],
 )
 def test_a_scope_that_nothing_can_be_in_is_refused(
     shop: Shop, scope: dict[str, Any], said: str
 ) -> None:
     before = shop.store.log_position()
+    scope = with_types(shop, scope)
     with pytest.raises(errors.InvalidArgumentError, match=said):
         shop.store.place_hold(**scope, basis="CASE-1")
     with pytest.raises(errors.InvalidArgumentError, match=said):
