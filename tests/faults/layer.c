@@ -29,6 +29,7 @@ enum kind { CREATE = 1, WRITE, SYNC, RENAME, TRUNCATE, UNLINK, MKDIR, RMDIR, MAR
 enum action { NOTHING = 0, FAIL_ONCE, FAIL_ON, FULL, STOP, TEAR };
 
 #define DESCRIPTORS 65536
+#define KINDS 65536
 #define STOPPED 77
 
 /* Shared with the parent, which reads it when the process is gone. */
@@ -37,6 +38,8 @@ struct state {
     int32_t struck_kind;
     int32_t is_struck;
     char struck_path[1024];
+    /* Of each operation by its number; of those above, nothing. */
+    uint8_t kinds[KINDS];
 };
 
 static struct state *state;
@@ -136,6 +139,7 @@ static int needs_space(enum kind kind)
 static enum verdict judge(enum kind kind, const char *path)
 {
     int64_t number = state->count++;
+    if (number < KINDS) state->kinds[number] = (uint8_t)kind;
     if (action == NOTHING || number < strike_at) return PROCEED;
     int is_first = number == strike_at;
     if (is_first) {

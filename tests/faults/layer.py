@@ -53,6 +53,7 @@ class State(ctypes.Structure):
         ("struck_kind", ctypes.c_int32),
         ("is_struck", ctypes.c_int32),
         ("struck_path", ctypes.c_char * 1024),
+        ("kinds", ctypes.c_uint8 * 65536),
     ]
 
 

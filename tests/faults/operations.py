@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import itertools
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -101,7 +103,10 @@ def part(report: Report) -> Outcome:
 
 
 def runs(chapters: list[str], ways: list[str], *, share: int = 1) -> Iterator[Run]:
-    """Every `share`-th run of every chapter in every way, in a process on the layer."""
+    """The runs of every chapter in every way, in a process on the layer.
+
+    Of the operations of each kind every `share`-th is struck, and one at least.
+    """
     arguments = [",".join(chapters), ",".join(ways), str(share)]
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.faults.operations", *arguments],
@@ -147,23 +152,31 @@ def main(chapters: str, ways: str, share: str) -> None:
     logging.disable(logging.CRITICAL)
     import_once()
     faults = layer.Layer()
-    number = 0
     with tempfile.TemporaryDirectory(prefix="eventstore-faults-") as scratch:
         folder = Path(scratch).resolve()
         for chapter in CHAPTERS:
             if chapter.name not in chapters.split(","):
                 continue
             prepared = prepare(chapter, folder)
-            operations = 0
-            if int(share) > 1:
-                operations = _struck(faults, chapter, prepared, "stops", NEVER, folder)[1]
+            assert _struck(faults, chapter, prepared, "stops", NEVER, folder) is None
+            kinds = faults.state.kinds[: faults.state.count]
+            # In the middle, since each chapter begins with an opening.
+            first = {
+                kind: min(int(share), number * len(ways.split(","))) // 2
+                for kind, number in Counter(kinds).items()
+            }
+            met = Counter[int]()
             for way in ways.split(","):
-                at = -1
-                while (at := at + 1) < operations or int(share) == 1:
-                    number += 1
-                    if number % int(share):
-                        continue
-                    run, _ = _struck(faults, chapter, prepared, way, at, folder)
+                for at in itertools.count():
+                    if at < len(kinds):
+                        kind = kinds[at]
+                        met[kind] += 1
+                        if (met[kind] - 1 - first[kind]) % int(share):
+                            continue
+                    elif int(share) > 1:
+                        break
+                    # A run may have more operations than the first one had.
+                    run = _struck(faults, chapter, prepared, way, at, folder)
                     if run is None:
                         break
                     sys.stdout.buffer.write(msgspec.json.encode(run) + b"\n")
@@ -184,8 +197,8 @@ def prepare(chapter: Chapter, folder: Path) -> Path | None:
 
 def _struck(
     faults: layer.Layer, chapter: Chapter, prepared: Path | None, way: str, at: int, folder: Path
-) -> tuple[Run | None, int]:
-    """One run, None when the chapter has no such operation; how many it had."""
+) -> Run | None:
+    """One run, None when the chapter has no such operation."""
     root, told = folder / "run", folder / "told"
     copied(prepared, root)
     told.write_bytes(b"")
@@ -208,7 +221,7 @@ def _struck(
 
     status = in_fork(act)
     state = faults.state
-    count, kind = state.count, state.struck_kind
+    kind = state.struck_kind
     path = state.struck_path.decode().removeprefix(f"{root}/")
     complaints: list[str] = []
     acknowledged = set(chapter.puts)
@@ -222,7 +235,7 @@ def _struck(
             shutil.rmtree(root)
         if status or complaints:
             raise RuntimeError(f"{chapter.name} fails without a fault: {status} {complaints}")
-        return None, count
+        return None
     if status not in (0, layer.STOPPED):
         complaints.append("it hung" if status == -signal.SIGALRM else f"it died: {status}")
 
@@ -240,7 +253,7 @@ def _struck(
     else:
         complaints += found
     shutil.rmtree(root)
-    return Run(chapter.name, way, at, Kind(kind).name.lower(), path, complaints), count
+    return Run(chapter.name, way, at, Kind(kind).name.lower(), path, complaints)
 
 
 if __name__ == "__main__":
