@@ -77,7 +77,7 @@ def _arguments() -> Any:
     return parser.parse_args()
 
 
-def _work(side: str, task: str, path: Path, size: int) -> dict[str, list[float]]:
+def _work(side: str, task: str, path: Path | str, size: int) -> dict[str, list[float]]:
     command = [PYTHONS[side], ROOT / "benchmarks" / "worker.py", side, task, path, str(size)]
     done = subprocess.run(
         command,

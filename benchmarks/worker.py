@@ -40,7 +40,10 @@ def open_store(side, path):
         mlmd = importlib.import_module("ml_metadata")
         pb = importlib.import_module("ml_metadata.proto.metadata_store_pb2")
     config = pb.ConnectionConfig()
-    config.sqlite.filename_uri = path
+    if path.startswith("{"):
+        importlib.import_module("google.protobuf.json_format").Parse(path, config)
+    else:
+        config.sqlite.filename_uri = path
     return mlmd.MetadataStore(config), pb
 
 

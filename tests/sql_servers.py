@@ -6,13 +6,14 @@ import contextlib
 import glob
 import itertools
 import os
+import pwd
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -24,6 +25,9 @@ PASSWORD = "s3cr3t/pass word"
 _STARTED_WITHIN_SECONDS = 60
 
 
+Prepare = Callable[["Server"], list[str]]
+
+
 class Server:
     """A server that is running; `url` is that of one of its databases, by the administrator."""
 
@@ -31,7 +35,7 @@ class Server:
     system_user: str
     connecting: type[Exception]
 
-    def __init__(self, options: Sequence[str] = ()) -> None:
+    def __init__(self, options: Sequence[str] = (), prepare: Prepare | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="sql-"))
         self.data = self.folder / "data"
         self.port = _free_port()
@@ -40,6 +44,8 @@ class Server:
         if os.geteuid() == 0:
             shutil.chown(self.folder, self.system_user)
         self.make()
+        if prepare is not None:
+            self.options += prepare(self)
         self.start()
 
     def make(self) -> None:
@@ -106,6 +112,11 @@ class Server:
             command, capture_output=True, text=True, cwd=self.folder, check=False, **self._as_user()
         )
         assert done.returncode == 0, done.stderr
+
+    def system_ids(self) -> tuple[int, int]:
+        """The user and group that own the server's files."""
+        user = pwd.getpwnam(self.system_user)
+        return user.pw_uid, user.pw_gid
 
     def _as_user(self) -> dict[str, str]:
         """PostgreSQL does not run as root."""
@@ -210,12 +221,17 @@ SERVERS = {"postgresql": PostgreSQL, "mariadb": MariaDB}
 
 
 @contextlib.contextmanager
-def running(name: str, options: Sequence[str] = ()) -> Iterator[Server]:
-    """A server of its own for a test; the test is skipped where it is not installed."""
+def running(
+    name: str, options: Sequence[str] = (), prepare: Prepare | None = None
+) -> Iterator[Server]:
+    """A server of its own for a test; the test is skipped where it is not installed.
+
+    `prepare` is called before the server starts, and gives further options.
+    """
     program = {"postgresql": "postgres", "mariadb": "mariadbd"}[name]
     if _find(program) is None:
         pytest.skip(f"{program} is not installed: run `make engines`")
-    server = SERVERS[name](options)
+    server = SERVERS[name](options, prepare)
     try:
         yield server
     finally:

@@ -32,8 +32,7 @@ _UNABLE = "unable to open database file"
 def open_configured(config: mlmd.ConnectionConfig, *, upgrade: bool) -> Engine:
     """Open what `config` names; a packed store only with `upgrade`, which unpacks it.
 
-    Raises `eventstore.errors` classes; InvalidArgumentError when nothing is configured,
-    UnimplementedError for MySQL and PostgreSQL.
+    Raises `eventstore.errors` classes; InvalidArgumentError when nothing is configured.
     """
     chosen = config.WhichOneof("config")
     if chosen is None:
@@ -41,10 +40,7 @@ def open_configured(config: mlmd.ConnectionConfig, *, upgrade: bool) -> Engine:
             "Unset connection config: set fake_database or sqlite.filename_uri"
         )
     if chosen in ("mysql", "postgresql"):
-        raise errors.UnimplementedError(
-            f"{chosen} is not a backend of this store: set sqlite.filename_uri to the directory of "
-            "a store"
-        )
+        return _engine(_sql_log(config))
     if chosen == "fake_database" or not config.sqlite.filename_uri:
         return _engine(MemoryLog())
     path, read_only, must_exist = _parse_uri(config.sqlite.filename_uri)
@@ -72,6 +68,19 @@ def open_configured(config: mlmd.ConnectionConfig, *, upgrade: bool) -> Engine:
         if not path.is_dir() or is_store(path):
             raise
         raise errors.FailedPreconditionError(f"{_UNABLE}: {error.message}") from error
+
+
+def _sql_log(config: mlmd.ConnectionConfig) -> Log:
+    """The log in the database of PostgreSQL or MySQL that is configured, made if it is missing."""
+    try:
+        from eventstore.log.sql import connecting, opening
+    except ImportError as error:
+        extra = config.WhichOneof("config")
+        raise errors.FailedPreconditionError(
+            f"{extra} needs a package that is missing: pip install 'mlmd-eventstore[{extra}]' "
+            f"({error})"
+        ) from None
+    return opening.open_database(connecting.of_config(config))
 
 
 def configured_path(config: mlmd.ConnectionConfig) -> Path:

@@ -16,6 +16,7 @@ from eventstore.log.columns import RECORD_SCHEMA, derive
 from eventstore.log.erased import Erased, Spans
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import append, append_erasure, draft
+from tests.contract.sql_logs import InSqlDatabases
 from tests.data.make_stores import erased as erased_record
 
 NOTHING = Erased()
@@ -224,3 +225,11 @@ class TestDirectoryLog(ErasingContract):
     def again(self, log: Log) -> Log:
         assert isinstance(log, DirectoryLog)
         return DirectoryLog.open(log.directory, read_only=True)
+
+
+class TestPostgreSQLLog(InSqlDatabases, ErasingContract):
+    server_name = "postgresql"
+
+
+class TestMariaDBLog(InSqlDatabases, ErasingContract):
+    server_name = "mariadb"

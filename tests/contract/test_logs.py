@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from eventstore import errors
 from eventstore.log import Commit, DirectoryLog, Log, MemoryLog, PositionConflictError
 from tests.builders import append, draft
+from tests.contract.sql_logs import InSqlDatabases
 
 
 class LogContract:
@@ -226,3 +227,11 @@ class TestDirectoryLog(LogContract):
         with pytest.raises(FileNotFoundError):
             log.cache_folder(make=True)
         assert log.cache_folder() == folder
+
+
+class TestPostgreSQLLog(InSqlDatabases, LogContract):
+    server_name = "postgresql"
+
+
+class TestMariaDBLog(InSqlDatabases, LogContract):
+    server_name = "mariadb"

@@ -1,0 +1,127 @@
+"""Copy a log from a SQL database into a directory: the same records, heads and segments."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from eventstore import errors
+from eventstore.log import acknowledged
+from eventstore.log.backup import new_directory
+from eventstore.log.creation import LOG_FOLDER, start_segment
+from eventstore.log.directory_reader import open_reader
+from eventstore.log.log import Progress, VerifyReport
+from eventstore.log.manifest import Manifest, write_manifest
+from eventstore.log.sql.database import Database
+from eventstore.log.sql.schema import COMMITS, LOG
+from eventstore.log.sql.sealed_segments import fetch_segment, read_segments
+from eventstore.log.syncing import sync_directory
+from eventstore.log.verification import verify_directory
+from eventstore.long_work import long_work
+from eventstore.times import Microseconds
+
+_ROWS_MAX: Final = 2_000
+
+
+@long_work("Copying")
+def back_up(
+    database: Database, store_id: UUID, target: Path, progress: Progress | None = None
+) -> VerifyReport:
+    """Copy the log into a new directory, and verify the copy: see `Log.backup`.
+
+    Each record counts twice in the progress.
+    """
+    with new_directory(target) as made:
+        made.mkdir()
+        position = copy_log(database, store_id, made)
+
+        def tell(done: int, _: int) -> None:
+            if progress is not None:
+                progress(position + min(done, position), 2 * position)
+
+        tell(0, 0)
+        report = verify_directory(made, tell)
+        if not report.ok:
+            raise errors.DataLossError(
+                f"{database.name} is damaged: {report.findings[0].what}; nothing was copied: run "
+                "`eventstore verify` on it"
+            )
+        _acknowledge(made)
+    return report
+
+
+def copy_log(database: Database, store_id: UUID, directory: Path) -> int:
+    """Write the log as a store in an empty directory, durably; its position.
+
+    What is damaged is copied as it is.
+    """
+    (created_at,) = database.rows(sa.select(LOG.c.created_at))[0]
+    segments = read_segments(database)
+    folder = directory / LOG_FOLDER
+    folder.mkdir()
+    for segment in segments:
+        fetch_segment(database, segment, folder / segment.file)
+        _sync(folder / segment.file)
+    commit, position = (
+        (segments[-1].last_commit, segments[-1].last_position) if segments else (0, 0)
+    )
+    active = start_segment(folder, store_id, len(segments) + 1, first_position=position + 1)
+    with open(folder / active.file, "ab") as file:
+        for row in commit_rows(database, after=commit):
+            file.write(row.message or b"")
+            position = row.last_position
+        file.flush()
+        os.fsync(file.fileno())
+    sync_directory(folder)
+    # Last: what has no manifest is no store.
+    write_manifest(
+        directory,
+        Manifest(
+            store_id=store_id,
+            created_at=Microseconds(created_at),
+            generation=1,
+            segments=segments,
+            active=active,
+        ),
+    )
+    sync_directory(directory)
+    return position
+
+
+def commit_rows(
+    database: Database, *, after: int, upto: int | None = None
+) -> Iterator[sa.Row[tuple[object, ...]]]:
+    """The rows of the commits whose numbers lie in (after, upto], in order."""
+    while True:
+        statement = sa.select(COMMITS).where(COMMITS.c.number > after)
+        if upto is not None:
+            statement = statement.where(COMMITS.c.number <= upto)
+        rows = database.rows(statement.order_by(COMMITS.c.number).limit(_ROWS_MAX))
+        yield from rows
+        if len(rows) < _ROWS_MAX:
+            return
+        after = rows[-1].number
+
+
+def _acknowledge(directory: Path) -> None:
+    """Say how far a sound copy goes, so that one that is cut later can be told."""
+    with contextlib.closing(open_reader(directory)) as log:
+        path = directory / LOG_FOLDER / acknowledged.FILE_NAME
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            log.acknowledge_copy(descriptor)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    sync_directory(path.parent)
+
+
+def _sync(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())

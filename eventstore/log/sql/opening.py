@@ -1,0 +1,105 @@
+"""Find or make the log of a SQL database that a URL names."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import sqlalchemy as sa
+
+from eventstore import errors
+from eventstore.log.manifest import FORMAT_VERSION
+from eventstore.log.sql.database import Database
+from eventstore.log.sql.schema import LOG, TABLES, make_tables
+from eventstore.log.sql.sql_log import SEGMENT_RECORDS_MAX, SqlLog
+from eventstore.times import now_in_microseconds
+
+_MLMD_TABLES = ("MLMDEnv", "mlmdenv")
+
+
+def open_database(
+    database: Database,
+    *,
+    read_only: bool = False,
+    creates: bool = True,
+    cache: Path | None = None,
+    segment_records_max: int = SEGMENT_RECORDS_MAX,
+) -> SqlLog:
+    """The log in a database; its tables are made where there are none and `creates` allows it.
+
+    Raises NotFoundError when there is no log, FailedPreconditionError for tables of ML Metadata
+    or a newer format, PermissionDeniedError where tables may not be made, and what `Database` does.
+    """
+    try:
+        store_id = _store_id(database)
+        if store_id is None and creates and not read_only:
+            store_id = _made(database)
+        if store_id is None:
+            raise errors.NotFoundError(
+                f"there is no store at {database.name}: check the name of the database, or create "
+                "one"
+            )
+        return SqlLog(
+            database,
+            store_id,
+            cache=cache,
+            read_only=read_only,
+            segment_records_max=segment_records_max,
+        )
+    except BaseException:
+        database.close()
+        raise
+
+
+def _store_id(database: Database) -> UUID | None:
+    """The id of the store in a database; None when there is none, or one that is being made."""
+    has_tables, has_mlmd = database.connected("opening", _tables)
+    if not has_tables:
+        if has_mlmd:
+            raise errors.FailedPreconditionError(
+                f"{database.name} has the tables of ML Metadata and no store: name another "
+                "database, or import it with `eventstore import`"
+            )
+        return None
+    rows = database.rows(sa.select(LOG.c.format_version, LOG.c.store_id))
+    if not rows:
+        return None
+    version, store_id = rows[0]
+    if version != FORMAT_VERSION:
+        reads = f"reads {'up to ' if version > FORMAT_VERSION else ''}{FORMAT_VERSION}"
+        raise errors.FailedPreconditionError(
+            f"{database.name} has format version {version}; this version {reads}: "
+            f"{'upgrade' if version > FORMAT_VERSION else 'use an older'} mlmd-eventstore"
+        )
+    return UUID(str(store_id))
+
+
+def _tables(connection: sa.Connection) -> tuple[bool, bool]:
+    """Whether a database has the tables of a log, and those of ML Metadata."""
+    names = set(sa.inspect(connection).get_table_names())
+    return all(table.name in names for table in TABLES), not names.isdisjoint(_MLMD_TABLES)
+
+
+def _made(database: Database) -> UUID | None:
+    """Make the tables, and a store in them; its id, or that of the one that another has made."""
+    row = {
+        "id": 1,
+        "format_version": FORMAT_VERSION,
+        "store_id": uuid4(),
+        "created_at": now_in_microseconds(),
+    }
+
+    def make(connection: sa.Connection) -> None:
+        try:
+            make_tables(connection)
+        except (sa.exc.ProgrammingError, sa.exc.OperationalError, sa.exc.IntegrityError):
+            # Another process may have been faster.
+            if not _tables(connection)[0]:
+                raise
+        if connection.execute(sa.select(LOG.c.id)).first() is None:
+            with contextlib.suppress(sa.exc.IntegrityError):
+                connection.execute(LOG.insert(), row)
+
+    database.connected("making tables in", make)
+    return _store_id(database)

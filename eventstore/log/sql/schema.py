@@ -1,0 +1,75 @@
+"""The tables of a log in a SQL database. FORMAT.md has them column by column."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+
+PART_BYTES: Final = 1024 * 1024
+"""A sealed segment is stored in parts of so many bytes, which every server takes in a statement."""
+
+_BYTES: Final = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
+_METADATA: Final = sa.MetaData()
+
+
+def _number(name: str, *, is_key: bool = False) -> sa.Column[int]:
+    """A 64-bit integer, whose values the log itself gives."""
+    return sa.Column(name, sa.BigInteger, primary_key=is_key, autoincrement=False, nullable=False)
+
+
+LOG: Final = sa.Table(
+    "eventstore_log",
+    _METADATA,
+    _number("id", is_key=True),
+    _number("format_version"),
+    sa.Column("store_id", sa.Uuid(as_uuid=True, native_uuid=False), nullable=False),
+    _number("created_at"),
+    mysql_engine="InnoDB",
+)
+"""One row, whose id is 1."""
+
+COMMITS: Final = sa.Table(
+    "eventstore_commits",
+    _METADATA,
+    # The key refuses the second writer.
+    _number("number", is_key=True),
+    _number("first_position"),
+    _number("last_position"),
+    _number("recorded_at"),
+    sa.Column("tree_head", _BYTES, nullable=False),
+    sa.Column("message", _BYTES),
+    mysql_engine="InnoDB",
+)
+"""A row for each commit; its message is as in an active segment, or null once it has erased records
+and only its sealed segment has them."""
+
+SEGMENTS: Final = sa.Table(
+    "eventstore_segments",
+    _METADATA,
+    _number("number", is_key=True),
+    _number("rewriting", is_key=True),
+    sa.Column("entry", _BYTES, nullable=False),
+    mysql_engine="InnoDB",
+)
+"""A row for each sealed segment: its entry as in a manifest, as JSON. A segment that an erasure has
+rewritten so many times has a row of its own, in the place of the one before."""
+
+PARTS: Final = sa.Table(
+    "eventstore_segment_parts",
+    _METADATA,
+    _number("number", is_key=True),
+    _number("rewriting", is_key=True),
+    _number("part", is_key=True),
+    sa.Column("content", _BYTES, nullable=False),
+    mysql_engine="InnoDB",
+)
+"""The Parquet files of these, in parts."""
+
+TABLES: Final = (LOG, COMMITS, SEGMENTS, PARTS)
+
+
+def make_tables(connection: sa.Connection) -> None:
+    """Make those of the tables that are missing."""
+    _METADATA.create_all(connection)

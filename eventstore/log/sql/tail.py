@@ -1,0 +1,191 @@
+"""The newest commits of a log in a SQL database: those after its newest segment."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from eventstore import errors
+from eventstore.log.commit import has_valid_checksum
+from eventstore.log.commit_ends import no_commits
+from eventstore.log.ipc_message import UndecodableError, message_envelope
+from eventstore.log.ipc_stream import Messages
+from eventstore.log.manifest import Segment
+from eventstore.log.record import LATEST
+from eventstore.times import Microseconds
+
+_MESSAGES_MAX: Final = 512
+_MESSAGES_BYTES_MAX: Final = 4 * 1024 * 1024
+"""How many commits are read at a time."""
+
+_KEPT_BYTES_MAX: Final = 64 * 1024 * 1024
+"""More is read again from the database; it is reached only where nobody seals."""
+
+
+class CommitRow(NamedTuple):
+    """A commit as the database has it."""
+
+    number: int
+    first_position: int
+    last_position: int
+    recorded_at: Microseconds
+    tree_head: bytes
+    message: bytes
+
+
+class SqlTail:
+    """Where the commits end that follow a segment, and the messages of the newest of them.
+
+    Where it is changed or asked for messages, its owner holds a lock. `read_again` gives the
+    messages of commits by number, the first and the last.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        before: Segment | None,
+        read_again: Callable[[int, int], Sequence[bytes]],
+    ) -> None:
+        self.path = path
+        self._name = name
+        self._read_again = read_again
+        self.first_commit = before.last_commit + 1 if before else 1
+        self.first_position = before.last_position + 1 if before else 1
+        self._before_at = before.last_recorded_at if before else Microseconds(0)
+        self.newest = (self.first_commit - 1, bytes.fromhex(before.tree_head) if before else b"")
+        """The number of the newest commit and its tree head, which another thread may read."""
+        self._ends = no_commits()
+        self._messages: list[bytes] = []
+        self._kept_bytes = 0
+        self.message_bytes = 0
+        """Of all messages of the tail, kept or not."""
+
+    @property
+    def last_position(self) -> int:
+        return self._ends.positions[-1] if self._ends.positions else self.first_position - 1
+
+    @property
+    def last_commit(self) -> int:
+        return self.first_commit + len(self._ends.positions) - 1
+
+    @property
+    def last_recorded_at(self) -> Microseconds:
+        return (
+            Microseconds(self._ends.recorded_ats[-1]) if self._ends.positions else self._before_at
+        )
+
+    def add(self, row: CommitRow) -> None:
+        """Take the next commit. Raises DataLossError unless it can be that."""
+        message = memoryview(row.message)
+        try:
+            envelope = message_envelope(message) if has_valid_checksum(message) else None
+        except UndecodableError:
+            envelope = None
+        told = (row.number, row.last_position, row.recorded_at, row.first_position)
+        if (
+            envelope is None
+            or tuple(envelope) != told
+            or row.number != self.last_commit + 1
+            or row.first_position != self.last_position + 1
+            or not self.last_recorded_at <= row.recorded_at <= LATEST
+        ):
+            raise self._damaged(row.number)
+        self.take(row)
+
+    def take(self, row: CommitRow) -> None:
+        """Take the next commit, which this process has made."""
+        self.message_bytes += len(row.message)
+        self._kept_bytes += len(row.message)
+        self._messages.append(row.message)
+        self._ends.add(self.message_bytes, row.last_position, row.recorded_at)
+        self.newest = (row.number, row.tree_head)
+        if self._kept_bytes > _KEPT_BYTES_MAX and len(self._messages) > 1:
+            del self._messages[: len(self._messages) // 2]
+            self._kept_bytes = sum(map(len, self._messages))
+
+    def after(self, segment: Segment) -> SqlTail:
+        """The tail without the commits of a segment that they have become, and those before it."""
+        if segment.last_commit < self.first_commit:
+            return self
+        rest = SqlTail(self.path, self._name, segment, self._read_again)
+        ends, messages = self._ends, self._messages
+        count = segment.last_commit - self.first_commit + 1
+        if count < len(ends.positions):
+            for place in range(count, len(ends.positions)):
+                rest._ends.add(
+                    ends.offsets[place] - ends.offsets[count - 1],
+                    ends.positions[place],
+                    Microseconds(ends.recorded_ats[place]),
+                )
+            rest._messages = messages[max(count - len(ends.positions) + len(messages), 0) :]
+            rest._kept_bytes = sum(map(len, rest._messages))
+            rest.message_bytes = rest._ends.offsets[-1]
+            rest.newest = self.newest
+        return rest
+
+    def messages(self, after: int, upto: int) -> Messages:
+        """The first of the commits that have records in (after, upto], of which there are some."""
+        offsets, positions = self._ends.offsets, self._ends.positions
+        first = bisect.bisect_right(positions, after)
+        start = offsets[first - 1] if first else 0
+        end = min(
+            bisect.bisect_left(positions, upto) + 1,
+            first + _MESSAGES_MAX,
+            max(bisect.bisect_right(offsets, start + _MESSAGES_BYTES_MAX), first + 1),
+            len(positions),
+        )
+        return self._joined(first, end)
+
+    def upto_commit(self, number: int) -> Messages:
+        """All commits up to one."""
+        return self._joined(0, number - self.first_commit + 1)
+
+    def upto_size(self, records_max: int, bytes_max: int) -> int:
+        """The number of the last commit that a segment of so many records or bytes would have."""
+        positions, offsets = self._ends.positions, self._ends.offsets
+        by_records = bisect.bisect_left(positions, self.first_position + records_max - 1)
+        by_bytes = bisect.bisect_left(offsets, bytes_max)
+        return self.first_commit + min(by_records, by_bytes, len(positions) - 1)
+
+    def _joined(self, first: int, end: int) -> Messages:
+        kept_from = len(self._ends.positions) - len(self._messages)
+        if first >= kept_from:
+            some = [self._messages[place - kept_from] for place in range(first, end)]
+        else:
+            some = [*self._read_again(self.first_commit + first, self.first_commit + end - 1)]
+            for place, message in enumerate(some, self.first_commit + first):
+                if not has_valid_checksum(memoryview(message)):
+                    raise self._damaged(place)
+        ends = [*accumulate(map(len, some))]
+        return Messages(
+            memoryview(b"".join(some)),
+            ends,
+            self._ends.positions[end - 1],
+            first,
+            lambda index, reason: self._damaged(self.first_commit + index, reason),
+        )
+
+    def commit_end(self, position: int) -> int | None:
+        """The last position of the newest commit that ends at or before `position`."""
+        index = bisect.bisect_right(self._ends.positions, position) - 1
+        return self._ends.positions[index] if index >= 0 else None
+
+    def position_at(self, recorded_at: Microseconds) -> int | None:
+        """The last position of the newest commit recorded at or before a moment (µs)."""
+        index = bisect.bisect_right(self._ends.recorded_ats, recorded_at) - 1
+        return self._ends.positions[index] if index >= 0 else None
+
+    def recorded_at(self, position: int) -> Microseconds:
+        """When the record at one of its positions was recorded (µs)."""
+        index = bisect.bisect_left(self._ends.positions, position)
+        return Microseconds(self._ends.recorded_ats[index])
+
+    def _damaged(self, number: int, reason: str = "") -> errors.DataLossError:
+        return errors.DataLossError(
+            f"{self._name}: commit {number} is damaged{reason and f' ({reason})'}; run `eventstore "
+            "verify` and restore it from a backup"
+        )
