@@ -49,6 +49,16 @@ def test_a_store_is_opened_by_url_and_by_configuration(sql_server: Server) -> No
         assert log.verify().ok
 
 
+def test_a_store_is_opened_by_eventstore_open(sql_server: Server) -> None:
+    url = sql_server.url(sql_server.new_database())
+    with eventstore.open(url, actor="somebody") as store:
+        type_ids = put_types(store)
+        assert PASSWORD not in repr(store)
+    with eventstore.open(url, read_only=True) as store:
+        assert store.get_artifact_type("DataSet").id == type_ids[0]
+        assert {commit.actor for commit in store.changes()} >= {"somebody"}
+
+
 def test_a_database_is_made_unless_that_is_to_be_skipped(sql_server: Server) -> None:
     config = config_of(sql_server, "made-by config")
     (chosen,) = (config.mysql, config.postgresql)[sql_server.scheme != "mysql" :][:1]

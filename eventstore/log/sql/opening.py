@@ -10,6 +10,8 @@ import sqlalchemy as sa
 
 from eventstore import errors
 from eventstore.log.manifest import FORMAT_VERSION
+from eventstore.log.places import StoreUrl
+from eventstore.log.sql.connecting import of_url
 from eventstore.log.sql.database import Database
 from eventstore.log.sql.schema import LOG, TABLES, make_tables
 from eventstore.log.sql.sql_log import SEGMENT_RECORDS_MAX, SqlLog
@@ -18,12 +20,21 @@ from eventstore.times import now_in_microseconds
 _MLMD_TABLES = ("MLMDEnv", "mlmdenv")
 
 
+def open_url(url: StoreUrl, *, read_only: bool, creates: bool, cache_folder: Path | None) -> SqlLog:
+    """The log at a URL, as `eventstore.log.places.OpensLog` describes it.
+
+    Raises what `connecting.of_url` and `open_database` do.
+    """
+    database = of_url(url.revealed())
+    return open_database(database, read_only=read_only, creates=creates, cache_folder=cache_folder)
+
+
 def open_database(
     database: Database,
     *,
     read_only: bool = False,
     creates: bool = True,
-    cache: Path | None = None,
+    cache_folder: Path | None = None,
     segment_records_max: int = SEGMENT_RECORDS_MAX,
 ) -> SqlLog:
     """The log in a database; its tables are made where there are none and `creates` allows it.
@@ -43,7 +54,7 @@ def open_database(
         return SqlLog(
             database,
             store_id,
-            cache=cache,
+            cache=None if cache_folder is None else cache_folder / str(store_id),
             read_only=read_only,
             segment_records_max=segment_records_max,
         )
