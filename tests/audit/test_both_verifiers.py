@@ -41,13 +41,20 @@ SIGNER = SigningKey("signer", bytes(range(32)))
 SIGNER_APART = standalone_verifier.parse_key(str(SIGNER.verifier_key))
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def rewritten(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of one sealed segment, as the Arrow that is there writes it."""
-    shutil.copytree(GOLDEN / "erased", tmp_path / "store")
-    forge(tmp_path / "store", lambda records: records)
-    assert standalone_refusal(tmp_path / "store") == ""
-    return tmp_path / "store"
+    directory = tmp_path_factory.mktemp("rewritten") / "store"
+    shutil.copytree(GOLDEN / "erased", directory)
+    forge(directory, lambda records: records)
+    assert standalone_refusal(directory) == ""
+    return directory
+
+
+@pytest.fixture
+def store(rewritten: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be forged."""
+    return Path(shutil.copytree(rewritten, tmp_path / "store"))
 
 
 def standalone_refusal(directory: Path) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +34,25 @@ from eventstore.projections.tables import Tables
 from tests.builders import ARTIFACTS, append, draft, wait_until_written
 
 
-@pytest.fixture
-def log(tmp_path: Path) -> Iterator[DirectoryLog]:
-    """Twenty-four records in three runs."""
-    made = DirectoryLog.create(tmp_path / "store")
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of a log of twenty-four records in three runs."""
+    made = DirectoryLog.create(tmp_path_factory.mktemp("built") / "store")
     index = PointIndex(made, folder_of(made), IndexLimits(tail_records_max=7, run_records_max=8))
     for number in range(1, 25):
         index.add(append(made, draft(number)))
         wait_until_written(index)
     index.close()
     assert len(runs_of(made)) == 3
-    yield made
     made.close()
+    return made.directory
+
+
+@pytest.fixture
+def log(built: Path, tmp_path: Path) -> Iterator[DirectoryLog]:
+    """The log of a copy of it."""
+    with closing(DirectoryLog.open(Path(shutil.copytree(built, tmp_path / "store")))) as opened:
+        yield opened
 
 
 def folder_of(log: DirectoryLog) -> Path:
