@@ -11,7 +11,9 @@ from typing import Final
 
 from eventstore.late_logger import late_logger
 from eventstore.log import Log
+from eventstore.log.cache_file import UnwantedFileError
 from eventstore.log.forking import no_fork_in_libraries, renew_in_children
+from eventstore.projections.erased_records import ErasedRecords
 from eventstore.projections.limits import Limits
 
 _LOGGER = late_logger("eventstore.projections")
@@ -39,6 +41,7 @@ class BackgroundFolding:
         path: Path | None,
         limits: Limits,
         note_progress: Callable[[], None] = lambda: None,
+        erased: ErasedRecords | None = None,
     ) -> None:
         """Begin at a position that is a multiple of the limit; never without a path."""
         every_records = limits.background_records
@@ -46,6 +49,7 @@ class BackgroundFolding:
         self._path = path
         self._limits = limits
         self._note_progress = note_progress
+        self._erased = erased
         self._look_every = max(1, every_records // _LOOKS_PER_ROUND)
         self._next_look = (log.position // every_records + 1) * every_records
         self._folded = 0
@@ -126,7 +130,7 @@ class BackgroundFolding:
                 from eventstore.projections.tables import Tables
             while (end := self._next_end()) > self._folded:
                 # Closed after each: what DuckDB took for one it would keep besides.
-                tables = Tables(self._log, self._path)
+                tables = Tables(self._log, self._path, erased=self._erased)
                 try:
                     self._folded = tables.fold_in_file(end, partial(self._go_on, end))
                 finally:
@@ -135,7 +139,8 @@ class BackgroundFolding:
                 if self._folded < end:
                     # Another process has it.
                     return
-        except _HaltedError:
+        except (_HaltedError, UnwantedFileError):
+            # Of what others have erased meanwhile, a query folds nothing.
             pass
         except Exception as error:
             _LOGGER.warning("folding into %s failed, a query does it: %s", self._path, error)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from eventstore.log import Log
 from eventstore.log.erased import Spans
+from eventstore.log.forking import renew_in_children
 from eventstore.log.kinds import ERASURE, NODE_KINDS, NodeKind
 from eventstore.projections.erasures import NONE_KNOWN, Erasures
 
@@ -34,12 +36,14 @@ def positions_in(spans: Spans) -> pa.Array:
     return pa.concat_arrays([pa.nulls(0, pa.int64()), *parts])
 
 
-def erasure_records(log: Log, after: int) -> list[tuple[int, bytes]]:
-    """The records of erasures after a position: their positions and payloads."""
+def erasure_records(log: Log, after: int, upto: int | None = None) -> list[tuple[int, bytes]]:
+    """The records of erasures after a position, and up to one: their positions and payloads."""
+    import pyarrow.compute as compute
+
     found = []
-    for batch in log.scan(after, None, ["position", "kind"]):
-        rows = zip(batch["position"].to_pylist(), batch["kind"].to_pylist(), strict=True)
-        found += [position for position, kind in rows if kind == ERASURE.name]
+    for batch in log.scan(after, upto, ["position", "kind"]):
+        is_erasure = compute.equal(batch["kind"], ERASURE.name)
+        found += batch["position"].filter(is_erasure).to_pylist()
     return [
         (position, batch["payload"][0].as_py())
         for position in found
@@ -60,11 +64,42 @@ class ErasedRecords:
         self.erasures = erasures
         self._seen = 0
         """How far the log has been read ahead."""
+        self._all, self._all_to = erasures, erasures.position
+        """All erasures up to a position; those read ahead may lack one that comes before."""
+        self._mutex = threading.RLock()
+        renew_in_children(self)
 
-    def learn(self, erasures: Erasures) -> None:
-        """Know more than before, unless it was read ahead already."""
-        if erasures.position > self.erasures.position:
-            self.erasures = erasures
+    def after_fork_in_child(self) -> None:
+        self._mutex = threading.RLock()
+
+    def learn(self, erasures: Erasures, folded: int) -> None:
+        """Know all erasures up to the position that is folded, unless they were read already."""
+        with self._mutex:
+            if erasures.position >= self._all.position:
+                self._all = erasures
+            self._all_to = max(self._all_to, folded, erasures.position)
+            if erasures.position > self.erasures.position:
+                self.erasures = erasures
+                self._log.conceal(erasures.all_pending())
+
+    def note_folded(self, position: int) -> None:
+        """Know that there is no erasure up to a position that was not learned."""
+        self._all_to = max(self._all_to, position)
+
+    def all_by_now(self) -> Erasures:
+        """All erasures that anybody has recorded by now; the log is read as they say from here."""
+        self._log.refresh()
+        with self._mutex:
+            end = self._log.position
+            if end > self._all_to:
+                found = erasure_records(self._log, self._all_to, end)
+                # Others may have learned them meanwhile.
+                found = [record for record in found if record[0] > self._all.position]
+                if found:
+                    self._all = self.erasures = self._all.with_records(found)
+                    self._log.conceal(self.erasures.all_pending())
+                self._all_to = max(self._all_to, end)
+            return self._all
 
     def is_erased(self, position: int) -> bool:
         """Whether the content of a record is erased, as far as is known."""
@@ -142,11 +177,12 @@ class ErasedRecords:
 
     def _look_ahead_of(self, position: int) -> None:
         """Read the erasures that come after a record, unless they are known."""
-        if self.is_erased(position) or self._seen >= self._log.position:
-            return
-        after, self._seen = max(position, self.erasures.position), self._log.position
-        self.erasures = self.erasures.with_records(erasure_records(self._log, after))
-        self._log.conceal(self.erasures.all_pending())
+        with self._mutex:
+            if self.is_erased(position) or self._seen >= self._log.position:
+                return
+            after, self._seen = max(position, self.erasures.position), self._log.position
+            self.erasures = self.erasures.with_records(erasure_records(self._log, after))
+            self._log.conceal(self.erasures.all_pending())
 
 
 def _replaced(

@@ -14,12 +14,12 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from eventstore.errors import DataLossError, StatusError
 from eventstore.late_logger import late_logger
 from eventstore.log import Commit, Log, Position, Progress, content_id
-from eventstore.log.cache_file import make_cache_folder
+from eventstore.log.cache_file import UnwantedFileError, make_cache_folder, written_whole
 from eventstore.log.forking import no_fork_in_libraries, renew_in_children
 from eventstore.log.kinds import ERASURE
 from eventstore.log.os_errors import translated, translating
@@ -36,7 +36,9 @@ from eventstore.projections.index_tables import (
     as_sequence,
 )
 from eventstore.projections.index_tail import Tail
+from eventstore.projections.late_writing import writing_in
 from eventstore.projections.limits import IndexLimits
+from eventstore.projections.run_file import RunMetadata
 from eventstore.projections.run_folder import run_path, usable_runs
 from eventstore.projections.run_merging import merge_runs, mergeable
 from eventstore.projections.run_table import DamagedRunError
@@ -69,18 +71,20 @@ class PointIndex(LevelLookUps):
         limits: IndexLimits,
         on_erasure: Callable[[Erasures], None] = lambda _: None,
         note_progress: Callable[[], None] = lambda: None,
+        erased: ErasedRecords | None = None,
         *,
         read_only: bool = False,
     ) -> None:
         """`on_erasure` is called before anybody is answered what an erasure has changed.
 
-        `note_progress` is called when what puts may wait for has been written.
+        `note_progress` is called when what puts may wait for has been written. `erased` is what all
+        projections of the log know together.
         """
         self._log = log
         self._on_erasure = on_erasure
         self.erasures = NONE_KNOWN
         """Those of the log up to the index's position."""
-        self._erased_records = ErasedRecords(log)
+        self._erased_records = ErasedRecords(log) if erased is None else erased
         self._folder = None if read_only else folder
         self._read_folder = folder
         self._temporary: TemporaryFolder | None = None
@@ -140,6 +144,7 @@ class PointIndex(LevelLookUps):
             self._learn([entry for found in asked.values() for entry in as_sequence(found)])
             self._tail.add(commit, entries)
             self._refold_tails()
+        self._erased_records.note_folded(self.position)
         if self._tail.records > self._limits.tail_records_max and self._read_folder is not None:
             self._freeze_tail()
 
@@ -226,14 +231,14 @@ class PointIndex(LevelLookUps):
         numbers, known = [*self.keys(_ERASURES, self.position)], self.erasures.position
         found = [e for number in numbers for e in self.entries(_ERASURES, number, self.position)]
         self._learn([entry for entry in found if entry[0] > known])
+        self._erased_records.learn(self.erasures, self.position)
         self._tail.erasures_known = self.erasures.position
 
     def _learn(self, records: Sequence[Entry]) -> None:
         """Answer as erased what records of erasures ask for."""
         if records:
             erasures = self.erasures.with_records(sorted(records))
-            self._log.conceal(erasures.all_pending())
-            self._erased_records.learn(erasures)
+            self._erased_records.learn(erasures, self.position)
             self.erasures = erasures
             self._erased = ErasedAnswers(self._log, erasures)
             self._on_erasure(erasures)
@@ -247,6 +252,9 @@ class PointIndex(LevelLookUps):
             first, last, known = tail.first_position, tail.last_position, tail.erasures_known
             if not is_changed(self._log, erasures, first, last, known):
                 tail.erasures_known = erasures.position
+                if tail is not self._tail:
+                    # What was being written of it may have been removed.
+                    self._writer.submit(self._write_out, tail)
                 continue
             made = refolded(self._log, tail, self._erased_records)
             with self._swap:
@@ -260,7 +268,7 @@ class PointIndex(LevelLookUps):
 
     def _note_outdated(self) -> None:
         """Have runs that hold what is erased built again in the background."""
-        if self._folder is not None and self.erasures:
+        if (self._folder is not None or self._temporary is not None) and self.erasures:
             from eventstore.projections.scrubbing import is_outdated
 
             if any(is_outdated(self.erasures, run.metadata) for run in self._runs()):
@@ -308,7 +316,8 @@ class PointIndex(LevelLookUps):
 
         before = [other for other in self._runs() if other.last_position < run.first_position]
         highest_before, erased = before[-1].highest_ids if before else {}, self._erased_records
-        runs = rebuilt_runs(self._log, folder, run, highest_before, self._limits, erased)
+        limits, write = self._limits, self._write_run
+        runs = rebuilt_runs(self._log, folder, run, highest_before, limits, erased, write)
         if run.path.parent == folder and run.path != runs[-1].path:
             run.path.unlink(missing_ok=True)
         return runs
@@ -333,7 +342,7 @@ class PointIndex(LevelLookUps):
         first, known, highest_ids = before.last_position + 1, self._content_id, before.highest_ids
         limits, erased = self._limits, self._erased_records
         stretch = first, last_position, highest_ids
-        run = built_run(self._log, known, folder, *stretch, limits, erased)
+        run = built_run(self._log, known, folder, *stretch, limits, erased, self._write_run)
         if before.records:
             self._freeze_tail()
         tail = Tail(last_position, run.metadata.last_recorded_at, run.highest_ids)
@@ -371,11 +380,19 @@ class PointIndex(LevelLookUps):
             return
         with self._failures_noted(folder):
             # What was adopted meanwhile may cover it.
-            if frozen is not None and frozen in self._levels:
+            while frozen is not None and frozen in self._levels:
                 with no_fork_in_libraries():
                     from eventstore.projections.run_building import tail_run
 
-                self._replace([frozen], [tail_run(self._content_id, folder, frozen, self._limits)])
+                given = self._content_id, folder, frozen, self._limits, self._write_run
+                try:
+                    self._replace([frozen], [tail_run(*given)])
+                except UnwantedFileError:
+                    all_erased = self._erased_records.all_by_now()
+                    changed = all_erased.changed_since(frozen.erasures_known)
+                    if changed.within(frozen.first_position, frozen.last_position):
+                        # It is folded again once the erasure is noticed.
+                        break
         self._merger.submit(self._merge, folder)
 
     def _merge(self, folder: Path) -> None:
@@ -384,10 +401,13 @@ class PointIndex(LevelLookUps):
             while merging := mergeable(self._runs(), self._limits.run_records_max):
                 path = run_path(folder, merging[0].first_position, merging[-1].last_position)
                 try:
-                    merged = merge_runs(merging, path, self._limits)
+                    merged = merge_runs(merging, path, self._limits, self._write_run)
                 except DamagedRunError as error:
                     self._repair(error)
                     continue
+                except UnwantedFileError:
+                    # They are built again once the erasure is noticed, and merged at the next run.
+                    break
                 self._replace(merging, [merged])
                 used = {run.path for run in self._runs()}
                 for run in (*merging, merged):
@@ -416,6 +436,27 @@ class PointIndex(LevelLookUps):
                 return False
             self._levels = (*self._levels[:first], *runs, *self._levels[end:])
             return True
+
+    def _write_run(
+        self, path: Path, metadata: RunMetadata, fill: Callable[[IO[bytes]], None]
+    ) -> IO[bytes] | None:
+        """Write a run's file, unless it has what anybody has erased: raises UnwantedFileError."""
+        if self._folder is None:
+            from eventstore.projections.run_writing import write_unnamed
+
+            return write_unnamed(path, metadata, fill)
+        with written_whole(path, lambda: self._written_in_time(path.parent, metadata)) as file:
+            fill(file)
+        return None
+
+    @contextlib.contextmanager
+    def _written_in_time(self, folder: Path, metadata: RunMetadata) -> Iterator[None]:
+        from eventstore.projections.scrubbing import is_outdated
+
+        with writing_in(folder.parent):
+            if is_outdated(self._erased_records.all_by_now(), metadata):
+                raise UnwantedFileError(f"{folder}: what is being written was erased")
+            yield
 
     def _run_folder_if_any(self) -> Path | None:
         """Where to write runs; None when there is no such place, and all stays in memory."""

@@ -20,6 +20,7 @@ from eventstore.log.record import ENTITY_KIND_NAMES
 from eventstore.long_work import long_work
 from eventstore.projections.background_folding import BackgroundFolding
 from eventstore.projections.base_check import Base, BaseCheck
+from eventstore.projections.erased_records import ErasedRecords
 from eventstore.projections.erasures import Erasures
 from eventstore.projections.index_tables import (
     LINK_TABLES,
@@ -27,6 +28,7 @@ from eventstore.projections.index_tables import (
     TABLES_OF,
     PendingEntries,
 )
+from eventstore.projections.late_writing import wait_for_writers
 from eventstore.projections.limits import LIMITS, Limits
 from eventstore.projections.point_index import PointIndex
 
@@ -80,7 +82,9 @@ class Projections:
             remove_abandoned(self._folder)
         written = None if read_only else _below(self._folder, TABLES_NAME)
         self.pacing = Pacing(weakref.WeakMethod(self._pressure))
-        self._background = BackgroundFolding(log, written, limits, self.pacing.note_progress)
+        self._erased = ErasedRecords(log)
+        note_progress = self.pacing.note_progress
+        self._background = BackgroundFolding(log, written, limits, note_progress, self._erased)
         self.index = self._opened_index()
         renew_in_children(self)
 
@@ -116,6 +120,7 @@ class Projections:
             self._limits.index,
             on_erasure,
             self.pacing.note_progress,
+            self._erased,
             read_only=not self.saves,
         )
 
@@ -295,22 +300,27 @@ class Projections:
     def scrub(self, progress: Progress | None = None) -> None:
         """Leave nothing in the files of the caches of what is erased by now.
 
-        Other processes see to what they have in memory, or write late, as they notice the erasure.
-        The progress is of records of the point index. Raises ResourceExhaustedError when the disk
-        is full.
+        Other processes see to what they have in memory as they notice the erasure, and write none
+        of it any more. The progress is of records of the point index. Raises ResourceExhaustedError
+        when the disk is full, UnavailableError when another process is writing and does not go on.
         """
         self.catch_up()
+        if self._folder is not None and not self._read_only:
+            with translating("waiting for who is writing into", self._folder):
+                wait_for_writers(self._folder)
         self.index.scrub(progress)
         path = _below(self._folder, TABLES_NAME)
         if path is None or self._read_only:
             return
+        from eventstore.log.temporary_folder import remove_abandoned_folders
         from eventstore.projections.table_copying import scrub_file
 
+        remove_abandoned_folders()
         with self._background.halted():
             # What it may have folded apart is in a file, too.
             self.opened_tables().close()
             with translating("writing", path):
-                scrub_file(self._log, path, self._requested)
+                scrub_file(self._log, path, self._requested, self._erased)
 
     def _rebuild_index(self, progress: Progress, doubted: PointIndex | None = None) -> None:
         """Fold the whole log into a new index, unless another thread has replaced a doubted one."""
@@ -370,7 +380,12 @@ class Projections:
                 path = _below(self._folder, TABLES_NAME)
                 paused = self._background.paused
                 self._tables = Tables(
-                    self._log, path, paused, read_only=self._read_only, saves=self.saves
+                    self._log,
+                    path,
+                    paused,
+                    self._erased,
+                    read_only=self._read_only,
+                    saves=self.saves,
                 )
                 self._tables.required_position = self._requested
             return self._tables

@@ -6,6 +6,7 @@ record by record, some ten times as fast.
 
 from __future__ import annotations
 
+import contextlib
 from array import array
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from xxhash import xxh3_64_intdigest
 from eventstore.errors import DataLossError
 from eventstore.log import Log, kinds
 from eventstore.log.arrow_values import scalar_of
+from eventstore.log.cache_file import UnwantedFileError
 from eventstore.log.columns import one_batch
 from eventstore.log.forking import no_fork_in_libraries
 from eventstore.projections.erased_records import ErasedRecords
@@ -29,7 +31,7 @@ from eventstore.projections.limits import LIMITS, IndexLimits
 from eventstore.projections.run_batches import sorted_batch
 from eventstore.projections.run_file import RUN_FORMAT_VERSION, RunMetadata, known_up_to
 from eventstore.projections.run_folder import run_path
-from eventstore.projections.run_writing import write_run
+from eventstore.projections.run_writing import WriteRun, write_named, write_run
 from eventstore.projections.sorted_run import SortedRun
 
 _RULES: Final = [rule for rules in RULES.values() for rule in rules]
@@ -55,7 +57,13 @@ def sealed_stretches(log: Log, after: int, limits: IndexLimits) -> Iterator[int]
         yield last_position
 
 
-def tail_run(content_id: UUID, folder: Path, tail: Tail, limits: IndexLimits) -> SortedRun:
+def tail_run(
+    content_id: UUID,
+    folder: Path,
+    tail: Tail,
+    limits: IndexLimits,
+    write: WriteRun = write_named,
+) -> SortedRun:
     """A run of what a tail holds."""
     with no_fork_in_libraries():
         tables = tail.tables()
@@ -64,6 +72,7 @@ def tail_run(content_id: UUID, folder: Path, tail: Tail, limits: IndexLimits) ->
         folder,
         tables,
         limits,
+        write,
         first_position=tail.first_position,
         last_position=tail.last_position,
         preceding_recorded_at=tail.preceding_recorded_at,
@@ -82,29 +91,32 @@ def built_run(
     highest_before: Mapping[str, int],
     limits: IndexLimits = LIMITS.index,
     erased: ErasedRecords | None = None,
+    write: WriteRun = write_named,
 ) -> SortedRun:
     """A run of the records at these positions; `highest_before` are the ids given out before."""
     after = first_position - 1
     erased = ErasedRecords(log) if erased is None else erased
     while True:
-        known = erased.erasures.position
+        known = erased.all_by_now().position
         records = one_batch(log.scan(after, last_position, INDEXED_COLUMNS))
         tables = run_tables(records, erased)
-        if erased.erasures.position == known:
-            break
-        # Of what turned out to be erased some had been read before.
-    return _written(
-        content_id,
-        folder,
-        tables,
-        limits,
-        first_position=first_position,
-        last_position=last_position,
-        preceding_recorded_at=log.recorded_at(after) if after else 0,
-        last_recorded_at=log.recorded_at(last_position),
-        highest_ids=highest_ids(records, highest_before),
-        erasures_known=known_up_to(last_position, known),
-    )
+        if erased.erasures.position != known:
+            # Of what turned out to be erased some had been read before.
+            continue
+        with contextlib.suppress(UnwantedFileError):
+            return _written(
+                content_id,
+                folder,
+                tables,
+                limits,
+                write,
+                first_position=first_position,
+                last_position=last_position,
+                preceding_recorded_at=log.recorded_at(after) if after else 0,
+                last_recorded_at=log.recorded_at(last_position),
+                highest_ids=highest_ids(records, highest_before),
+                erasures_known=known_up_to(last_position, known),
+            )
 
 
 def _written(
@@ -112,11 +124,12 @@ def _written(
     folder: Path,
     tables: Mapping[int, pa.RecordBatch],
     limits: IndexLimits,
+    write: WriteRun,
     **said: Any,
 ) -> SortedRun:
     metadata = RunMetadata(format_version=RUN_FORMAT_VERSION, content_id=content_id, **said)
     path = run_path(folder, metadata.first_position, metadata.last_position)
-    return write_run(path, metadata, tables, limits)
+    return write_run(path, metadata, tables, limits, write)
 
 
 def rebuilt_runs(
@@ -126,6 +139,7 @@ def rebuilt_runs(
     highest_before: Mapping[str, int],
     limits: IndexLimits,
     erased: ErasedRecords | None = None,
+    write: WriteRun = write_named,
 ) -> list[SortedRun]:
     """Runs in place of one: several when it holds too many records for one."""
     runs: list[SortedRun] = []
@@ -136,8 +150,8 @@ def rebuilt_runs(
             # Runs end where commits do, unless one commit is longer than a run.
             end = log.commit_end(first + records_max - 1)
             last = end if end >= first else last
-        content_id = damaged.metadata.content_id
-        runs.append(built_run(log, content_id, folder, first, last, highest_before, limits, erased))
+        stretch = damaged.metadata.content_id, folder, first, last, highest_before
+        runs.append(built_run(log, *stretch, limits, erased, write))
         first, highest_before = last + 1, runs[-1].highest_ids
     return runs
 

@@ -27,7 +27,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 from uuid import UUID
 
 import msgspec
@@ -100,12 +100,15 @@ class Footer(msgspec.Struct, frozen=True, kw_only=True):
 class RunFile:
     """A run's file: mapped, unless it is short enough to be copied into memory."""
 
-    def __init__(self, path: Path, limits: IndexLimits) -> None:
-        """Raises UnusableRunError when the file is missing or is no whole run of this format."""
+    def __init__(self, path: Path, limits: IndexLimits, opened: IO[bytes] | None = None) -> None:
+        """`opened` is the file where it has no name, and no more than would be at `path`.
+
+        Raises UnusableRunError when the file is missing or is no whole run of this format.
+        """
         self.path = path
         try:
             # Kept open: asking for the file's size this way takes half as long as in other ways.
-            opened = opened_to_read(path)
+            opened = opened_to_read(path) if opened is None else opened
             self._opened, self.descriptor = opened, opened.fileno()
             status = os.fstat(self.descriptor)
             self.size = status.st_size

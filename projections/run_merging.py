@@ -25,7 +25,7 @@ from eventstore.projections.sorted_run import SortedRun
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from eventstore.projections.run_writing import Rows
+    from eventstore.projections.run_writing import Rows, WriteRun
 
 _MERGE_RATIO: Final = 4
 
@@ -49,10 +49,12 @@ def mergeable(runs: Sequence[SortedRun], records_max: int) -> list[SortedRun]:
     return merging if len(merging) > 1 else []
 
 
-def merge_runs(runs: Sequence[SortedRun], path: Path, limits: IndexLimits) -> SortedRun:
+def merge_runs(
+    runs: Sequence[SortedRun], path: Path, limits: IndexLimits, write: WriteRun | None = None
+) -> SortedRun:
     """One run of neighbours, oldest first."""
     with no_fork_in_libraries():
-        from eventstore.projections.run_writing import write_tables
+        from eventstore.projections.run_writing import write_named, write_tables
 
     metadata = msgspec.structs.replace(
         runs[-1].metadata,
@@ -60,8 +62,10 @@ def merge_runs(runs: Sequence[SortedRun], path: Path, limits: IndexLimits) -> So
         preceding_recorded_at=runs[0].metadata.preceding_recorded_at,
         erasures_known=known_together(run.metadata for run in runs),
     )
-    write_tables(path, metadata, _merged(runs, limits.written_rows_max), limits)
-    return SortedRun(path, limits)
+    merged = _merged(runs, limits.written_rows_max)
+    return SortedRun(
+        path, limits, write_tables(path, metadata, merged, limits, write or write_named)
+    )
 
 
 def _merged(runs: Sequence[SortedRun], at_once: int) -> Iterator[tuple[int, Rows]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice, pairwise
@@ -49,20 +50,43 @@ class Rows(NamedTuple):
     part: Callable[[int, int], tuple[pa.Array, pa.Array]]
 
 
+WriteRun = Callable[[Path, RunMetadata, Callable[[IO[bytes]], None]], IO[bytes] | None]
+"""Makes the file of a run, which is then filled; gives it if it has no name."""
+
+
+def write_named(path: Path, _: RunMetadata, fill: Callable[[IO[bytes]], None]) -> None:
+    """Write a file that is at the path once it is whole."""
+    with written_whole(path) as file:
+        fill(file)
+
+
+def write_unnamed(path: Path, _: RunMetadata, fill: Callable[[IO[bytes]], None]) -> IO[bytes]:
+    """Write a file that nobody else finds, and that goes with this process however it ends."""
+    file = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115
+    try:
+        fill(file)
+        file.flush()
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
 def write_run_file(
     path: Path,
     metadata: RunMetadata,
     tables: Mapping[int, pa.RecordBatch],
     limits: IndexLimits = LIMITS.index,
+    write: WriteRun = write_named,
     *,
     seed: int | None = None,
-) -> None:
+) -> IO[bytes] | None:
     """Write one sorted batch of RUN_SCHEMA a table; tables not given are empty.
 
-    With the same `seed` the same entries make the same file.
+    With the same `seed` the same entries make the same file. It is given back if it has no name.
     """
     rows = ((table, _rows(tables[table])) for table in sorted(tables))
-    write_tables(path, metadata, rows, limits, seed)
+    return write_tables(path, metadata, rows, limits, write, seed)
 
 
 def write_run(
@@ -70,10 +94,10 @@ def write_run(
     metadata: RunMetadata,
     tables: Mapping[int, pa.RecordBatch],
     limits: IndexLimits = LIMITS.index,
+    write: WriteRun = write_named,
 ) -> SortedRun:
     """The run that `write_run_file` writes."""
-    write_run_file(path, metadata, tables, limits)
-    return SortedRun(path, limits)
+    return SortedRun(path, limits, write_run_file(path, metadata, tables, limits, write))
 
 
 def write_tables(
@@ -81,13 +105,15 @@ def write_tables(
     metadata: RunMetadata,
     tables: Iterable[tuple[int, Rows]],
     limits: IndexLimits,
+    write: WriteRun = write_named,
     seed: int | None = None,
-) -> None:
+) -> IO[bytes] | None:
     """Write tables in the order of their numbers, of which one at a time is in memory."""
     seed = int.from_bytes(os.urandom(8)) >> 1 if seed is None else seed
     in_order = dict(sorted(metadata.highest_ids.items()))
     metadata = msgspec.structs.replace(metadata, highest_ids=in_order)
-    with written_whole(path) as file:
+
+    def fill(file: IO[bytes]) -> None:
         layouts = {}
         for table, rows in tables:
             if rows.keys:
@@ -96,7 +122,10 @@ def write_tables(
             del rows
         footer = msgspec.json.encode(Footer(metadata=metadata, seed=seed, tables=layouts))
         file.write(footer + ENDING.pack(_checksum(footer), len(footer), MAGIC))
+
+    written = write(path, metadata, fill)
     release_unused()
+    return written
 
 
 def _rows(batch: pa.RecordBatch) -> Rows:

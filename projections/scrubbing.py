@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from eventstore.log import Log
-from eventstore.log.cache_file import remove_abandoned
+from eventstore.log.cache_file import TEMPORARY_SUFFIX
 from eventstore.projections.erased_records import ErasedRecords, positions_in
 from eventstore.projections.erasures import Erasures
 from eventstore.projections.index_entries import commit_entries
@@ -56,7 +56,10 @@ def runs_to_build(log: Log, erasures: Erasures, runs: Sequence[SortedRun]) -> li
 
 def remove_outdated(folder: Path, erasures: Erasures, used: Collection[Path]) -> None:
     """Remove files of a folder of runs that hold what is erased, but for those that are used."""
-    remove_abandoned(folder)
+    for path in folder.glob(f"*{TEMPORARY_SUFFIX}"):
+        # Also of those who live: they may have begun it before the erasure.
+        if not path.is_dir():
+            path.unlink(missing_ok=True)
     for path in {*folder.glob("*.run")}.difference(used):
         try:
             is_useless = is_outdated(erasures, SortedRun(path).metadata)

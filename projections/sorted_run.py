@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from os import SEEK_END, lseek
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from xxhash import xxh3_64_intdigest
 
@@ -34,10 +34,12 @@ class SortedRun:
     Its answers are checked as they are read: where the file has changed, DamagedRunError is raised.
     """
 
-    def __init__(self, path: Path, limits: IndexLimits = LIMITS.index) -> None:
-        """Raises UnusableRunError when the file is missing or is no whole run of this format."""
+    def __init__(
+        self, path: Path, limits: IndexLimits = LIMITS.index, opened: IO[bytes] | None = None
+    ) -> None:
+        """See `RunFile`."""
         self.path = path
-        file = RunFile(path, limits)
+        file = RunFile(path, limits, opened)
         self.file = file
         self._tables = file.tables
         self._refuse_cut = file.refuse_cut

@@ -11,7 +11,9 @@ from typing import Final
 import duckdb
 
 from eventstore.log import Log
-from eventstore.log.cache_file import TEMPORARY_SUFFIX
+from eventstore.log.cache_file import TEMPORARY_SUFFIX, UnwantedFileError
+from eventstore.log.folder_tree import remove_tree
+from eventstore.projections.erased_records import ErasedRecords
 from eventstore.projections.tables import Tables
 from eventstore.projections.tables_file import (
     OpenedTables,
@@ -26,18 +28,23 @@ _NAMES: Final = "SELECT table_name FROM system.main.duckdb_tables() ORDER BY ALL
 _ROWS_AT_ONCE: Final = 65_536
 
 
-def scrub_file(log: Log, path: Path, requested: int) -> None:
+def scrub_file(log: Log, path: Path, requested: int, erased: ErasedRecords) -> None:
     """Leave nothing in a file of what is erased, that was asked for up to a position.
 
     It is copied, or removed where that cannot be. Who has it open keeps what he has. Raises what
     the operating system says.
     """
+    for beside in path.parent.glob(f"{path.name}.*{TEMPORARY_SUFFIX}"):
+        # A copy that another process is making: it may have begun it before the erasure.
+        beside.unlink(missing_ok=True)
+    # What queries had no memory for, of processes that were killed.
+    remove_tree(path.with_name(f"{path.name}.tmp"), ignore_errors=True)
     if not os.path.lexists(path):
         return
-    tables = Tables(log, path)
+    tables = Tables(log, path, erased=erased)
     try:
         # What fails is removed below.
-        with contextlib.suppress(duckdb.Error):
+        with contextlib.suppress(duckdb.Error, UnwantedFileError):
             tables.fold_in_file(requested, lambda _done, _in_all: None)
     finally:
         tables.close()

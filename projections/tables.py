@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -19,10 +19,13 @@ import pyarrow as pa
 
 from eventstore.errors import DeadlineExceededError, InternalError, InvalidArgumentError
 from eventstore.log import Log, Progress
+from eventstore.log.cache_file import UnwantedFileError
 from eventstore.log.forking import made_in_steps, no_fork_in_libraries, renew_in_children
 from eventstore.log.os_errors import translating
 from eventstore.long_work import long_work
 from eventstore.projections.ending import answer_in_time
+from eventstore.projections.erased_records import ErasedRecords
+from eventstore.projections.late_writing import writing_in
 from eventstore.projections.listing import Listing
 from eventstore.projections.listing_sql import listing_sql
 from eventstore.projections.table_changes import FOLDED_COLUMNS
@@ -66,6 +69,9 @@ _UNDEFINED: Final = (duckdb.CatalogException, duckdb.BinderException)
 
 _OPENINGS_MAX: Final = 5
 
+_IN_MEMORY_ROWS_MAX: Final = 131_072
+"""About how many more records tables apart keep in memory before they go to their file."""
+
 _MOVE_FOLDED_POSITION: Final = """
 UPDATE folded_position SET position = $position, recorded_at = $recorded_at WHERE position = $before
 """
@@ -87,6 +93,7 @@ class Tables:
         log: Log,
         path: Path | None,
         alone: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+        erased: ErasedRecords | None = None,
         *,
         read_only: bool = False,
         saves: bool = False,
@@ -94,6 +101,7 @@ class Tables:
         """`alone` keeps others of this process from folding the same records for nothing."""
         self._log = log
         self._alone = alone
+        self._erased = ErasedRecords(log) if erased is None else erased
         self._path = path
         self._read_only = read_only
         self._saves = saves
@@ -105,6 +113,7 @@ class Tables:
         self._promised = 0
         """What callers know to be folded: it is folded again if the tables are made anew."""
         self._folds_seen = -1
+        self._on_disk = 0
         self._statements: dict[str, duckdb.Statement] = {}
         renew_in_children(self)
 
@@ -146,14 +155,24 @@ class Tables:
             opening = open_tables(self._log, self._path) if self._saves else None
             self._take(opening or open_tables_apart(self._log))
         try:
-            self._fold_log(upto, progress)
+            self._fold_what_is_left(upto, progress)
         except duckdb.Error as error:
             self._start_over_after(error)
             try:
-                self._fold_log(upto, progress)
+                self._fold_what_is_left(upto, progress)
             except duckdb.Error as again:
                 raise failed(again, None) from None
         self._let_others_read()
+
+    def _fold_what_is_left(self, upto: int, progress: Progress | None) -> None:
+        """Fold up to a position, without what others erase meanwhile."""
+        while True:
+            try:
+                return self._fold_log(upto, progress)
+            except UnwantedFileError:
+                # They may have removed the file, too.
+                self.close()
+                self._connection()
 
     def fold_in_file(self, upto: int, progress: Progress) -> int:
         """Fold up to a position and no further, but nowhere else than in the file.
@@ -329,7 +348,7 @@ class Tables:
             self._folded_position = folded_position_of(connection, self._log) or 0
 
     def _take(self, opened: OpenedTables) -> duckdb.DuckDBPyConnection:
-        self._opened = opened
+        self._opened, self._on_disk = opened, 0
         self._statements.clear()
         self._folded_position = folded_position_of(opened.connection, self._log) or 0
         return opened.connection
@@ -368,9 +387,10 @@ class Tables:
         if end - start > FOLDED_ROWS_MAX:
             _LOGGER.info("folding positions %d to %d into the projections", start + 1, end)
         while self._folded_position < upto:
+            erased = self._erased_by_now()
             found = self._log.scan(self._folded_position, end, FOLDED_COLUMNS)
             for batch in made_in_steps(merged(found)):
-                if not self._fold_batch(batch):
+                if not self._fold_batch(batch, erased):
                     # Another object of this process was faster.
                     before = self._folded_position
                     self._folded_position = folded_position_of(self._connection(), self._log) or 0
@@ -380,6 +400,7 @@ class Tables:
                             "rebuild`"
                         )
                     break
+                self._move_to_disk()
                 if progress is not None:
                     progress(self._folded_position - start, end - start)
                 # Before the next one is read.
@@ -391,8 +412,42 @@ class Tables:
             # large batches it would keep until then.
             self.close()
 
-    def _fold_batch(self, batch: pa.RecordBatch) -> bool:
-        """Fold the batch after the position that is folded; False when that position has moved."""
+    def _erased_by_now(self) -> int:
+        """The newest request for an erasure, which is not to get into the file; 0 without one."""
+        is_kept = self._opened is not None and self._opened.path is not None
+        return self._erased.all_by_now().requested if is_kept else 0
+
+    def _move_to_disk(self) -> None:
+        """Write what is folded to a file without a log beside it; it would stay in memory."""
+        is_apart = self._opened is not None and self._opened.temporary is not None
+        if is_apart and self._folded_position - self._on_disk >= _IN_MEMORY_ROWS_MAX:
+            # While others ask, it may be refused: it is done later then.
+            with contextlib.suppress(duckdb.TransactionException):
+                self._connection().execute("CHECKPOINT")
+                self._on_disk = self._folded_position
+
+    @contextlib.contextmanager
+    def _writing_in_time(self, erased: int) -> Iterator[None]:
+        """Held while the file is written to. Raises UnwantedFileError when more is erased."""
+        path = None if self._opened is None else self._opened.path
+        if path is None:
+            yield
+            return
+        try:
+            lock = writing_in(path.parent)
+        except OSError as error:
+            # Where no lock can be made, no table is written either.
+            raise duckdb.IOException(str(error)) from None
+        with lock:
+            if self._erased_by_now() != erased:
+                raise UnwantedFileError(f"{path}: what is being folded was erased")
+            yield
+
+    def _fold_batch(self, batch: pa.RecordBatch, erased: int) -> bool:
+        """Fold the batch after the position that is folded; False when that position has moved.
+
+        Raises UnwantedFileError when more is erased by now than when the batch was read.
+        """
         last_position = batch["position"][-1].as_py()
         moved = {
             "before": self._folded_position,
@@ -403,21 +458,24 @@ class Tables:
         with writing_to(path), no_fork_in_libraries():
             folds.start()
             try:
-                is_moved = self._fold_in_transaction(batch, moved)
+                is_moved = self._fold_in_transaction(batch, moved, erased)
             finally:
                 folds.finish()
         if is_moved:
             self._folded_position = last_position
         return is_moved
 
-    def _fold_in_transaction(self, batch: pa.RecordBatch, moved: dict[str, int]) -> bool:
+    def _fold_in_transaction(
+        self, batch: pa.RecordBatch, moved: dict[str, int], erased: int
+    ) -> bool:
         self._execute("BEGIN")
         try:
             # First, so that of two folds of the same positions one stops before it adds rows.
             is_moved = self._execute(_MOVE_FOLDED_POSITION, moved).fetchall() == [(1,)]
             if is_moved:
                 apply_batch(self._log, batch, self._connection(), self._execute)
-            self._execute("COMMIT")
+            with self._writing_in_time(erased):
+                self._execute("COMMIT")
         except BaseException:
             with contextlib.suppress(duckdb.Error):
                 self._execute("ROLLBACK")

@@ -34,6 +34,9 @@ IN_MEMORY_RECORDS_MAX: Final = 131_072
 ONE_THREAD_RECORDS_MAX: Final = 131_072
 """On tables of up to this many records, sharing a query out takes longer than running it."""
 
+_USE_APART: Final = "USE apart"
+"""For each cursor on tables whose file has no name."""
+
 _FOLDED_POSITION: Final = """
 SELECT format_version::INTEGER, store_id::VARCHAR, position::BIGINT, recorded_at::BIGINT
 FROM folded_position LIMIT 2
@@ -86,6 +89,8 @@ class OpenedTables:
         """A cursor, which is good to the end of the block."""
         try:
             with contextlib.closing(self.connection.cursor()) as cursor:
+                if self.temporary is not None:
+                    cursor.execute(_USE_APART)
                 yield cursor
         finally:
             with self._counting:
@@ -217,10 +222,13 @@ def open_tables_apart(log: Log, failure: errors.StatusError | None = None) -> Op
         return OpenedTables(_created(log, ":memory:"), failure=failure)
     temporary = TemporaryFolder()
     try:
-        connection = _created(log, str(temporary.path / "tables.duckdb"))
+        connection = _filled(_connected_apart(log, temporary.path), log)
     except duckdb.Error as error:
         temporary.close()
         raise failed(error, temporary.path.parent) from None
+    except OSError as error:
+        temporary.close()
+        raise translated(error, "folding into", temporary.path.parent) from None
     return OpenedTables(connection, None, temporary, failure)
 
 
@@ -358,7 +366,11 @@ def is_in_use(error: Exception) -> bool:
 
 
 def _created(log: Log, database: str) -> duckdb.DuckDBPyConnection:
-    connection = _connected(log, database)
+    return _filled(_connected(log, database), log)
+
+
+def _filled(connection: duckdb.DuckDBPyConnection, log: Log) -> duckdb.DuckDBPyConnection:
+    """A connection to an empty database, once it has the tables; closed when that fails."""
     try:
         connection.execute("BEGIN")
         connection.execute(SCHEMA)
@@ -384,11 +396,42 @@ def _connected(log: Log, database: str, *, read_only: bool = False) -> duckdb.Du
         with contextlib.suppress(duckdb.InvalidInputException):
             if log.position <= ONE_THREAD_RECORDS_MAX and database != ":memory:":
                 connection.execute("SET threads = 1")
-            # Times are instants, and their texts the same on every machine.
-            connection.execute("SET GLOBAL TimeZone = 'UTC'")
-            avoid_misleading_statistics(connection)
-            connection.execute("SET lock_configuration = true")
+            _set_for_good(connection)
         return connection
+
+
+def _connected_apart(log: Log, folder: Path) -> duckdb.DuckDBPyConnection:
+    """An empty database for this process alone, whose file goes with it however it ends.
+
+    For it has no name, and no log beside it. What does not fit in memory goes into the folder.
+    """
+    configuration = _CONFIGURATION | {
+        "enable_external_access": True,
+        "memory_limit": f"{memory_limit_bytes() // 2**20}MiB",
+        "temp_directory": str(folder / "spilled"),
+    }
+    path = folder / "tables.duckdb"
+    with no_fork_in_libraries():
+        check_can_open("folding", log.name)
+        connection = duckdb.connect(":memory:", config=configuration)
+        try:
+            named = str(path).replace("'", "''")
+            connection.execute(f"ATTACH '{named}' AS apart (RECOVERY_MODE no_wal_writes)")
+            path.unlink()
+            connection.execute(_USE_APART)
+            connection.execute("SET enable_external_access = false")
+            _set_for_good(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _set_for_good(connection: duckdb.DuckDBPyConnection) -> None:
+    # Times are instants, and their texts the same on every machine.
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    avoid_misleading_statistics(connection)
+    connection.execute("SET lock_configuration = true")
 
 
 @cache

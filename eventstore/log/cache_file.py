@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Final
 
@@ -14,6 +14,10 @@ from eventstore.log.regular_file import is_irregular, opened_to_read
 
 TEMPORARY_SUFFIX: Final = ".tmp"
 """How the name of a file ends while it is written."""
+
+
+class UnwantedFileError(OSError):
+    """A file is not to take its place: it holds what was erased since, or somebody removed it."""
 
 
 def make_cache_folder(folder: Path, log: Log) -> None:
@@ -31,15 +35,21 @@ def make_cache_folder(folder: Path, log: Log) -> None:
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[IO[bytes]]:
+def written_whole(
+    path: Path,
+    named: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
+) -> Iterator[IO[bytes]]:
     """A file to write, which takes its place once it is complete and on the disk.
 
-    It is locked meanwhile: one that is not locked was left by a process that died.
+    It is locked meanwhile: one that is not locked was left by a process that died. It is made, and
+    takes its place, in a `named` context. Raises UnwantedFileError when somebody has removed it.
     """
     # Not named by process or thread: containers that share a folder have equal numbers.
     temporary = path.with_name(f"{path.name}.{os.urandom(8).hex()}{TEMPORARY_SUFFIX}")
     try:
-        with temporary.open("xb") as file:
+        with named():
+            opened = temporary.open("xb")
+        with opened as file:
             # Where files cannot be locked, nobody removes them either.
             with contextlib.suppress(OSError):
                 try_exclusive(file.fileno())
@@ -47,10 +57,20 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             # A file that was renamed but not written would be noticed only at a look-up.
             os.fsync(file.fileno())
-            os.replace(temporary, path)
+            with named():
+                _take_place(temporary, path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _take_place(temporary: Path, path: Path) -> None:
+    try:
+        os.replace(temporary, path)
+    except FileNotFoundError as error:
+        if not path.parent.is_dir():
+            raise
+        raise UnwantedFileError(error.errno, error.strerror, os.fspath(temporary)) from None
 
 
 def remove_abandoned(folder: Path) -> None:

@@ -32,12 +32,21 @@ def exclusive(path: Path, *, wait: bool = True) -> io.FileIO:
     this waited locks nobody out: then the new one is locked. Raises OSError, and without `wait`
     BlockingIOError when the file is locked.
     """
+    return _locked_file(path, "r+", fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+def shared(path: Path) -> io.FileIO:
+    """The same for many at once, while nobody has it `exclusive`: a user may only read the file."""
+    return _locked_file(path, "r", fcntl.LOCK_SH)
+
+
+def _locked_file(path: Path, mode: str, operation: int) -> io.FileIO:
     for _ in range(_OPENINGS_MAX):
         with no_fork():
-            file = io.FileIO(path, "r+", opener=_made)
+            file = io.FileIO(path, mode, opener=_made)
             _locked.add(file)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(file, operation)
             if is_at(path, file.fileno()):
                 return file
         except BaseException:

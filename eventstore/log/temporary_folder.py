@@ -32,7 +32,7 @@ class TemporaryFolder:
     """
 
     def __init__(self) -> None:
-        _remove_abandoned()
+        remove_abandoned_folders()
         try:
             self.path, descriptor = _made()
         except OSError as error:
@@ -97,8 +97,8 @@ def _remove(path: Path, descriptor: int, owner: int) -> None:
         close_locked(descriptor)
 
 
-def _remove_abandoned() -> None:
-    """Remove the folders of processes that were killed."""
+def remove_abandoned_folders() -> None:
+    """Remove the folders of this user's processes that were killed."""
     with contextlib.suppress(OSError):
         for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
             with contextlib.suppress(OSError):

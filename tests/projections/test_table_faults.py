@@ -213,7 +213,7 @@ def test_tables_apart_that_cannot_be_made_leave_no_folder(
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     monkeypatch.setattr(tables_file, "IN_MEMORY_RECORDS_MAX", log.position - 1)
-    monkeypatch.setattr(tables_file, "_created", refused)
+    monkeypatch.setattr(tables_file, "_connected_apart", refused)
     with pytest.raises(errors.ResourceExhaustedError, match=re.escape(str(folder))):
         tables_file.open_tables_apart(log)
     assert not [*folder.rglob("*.duckdb")]
