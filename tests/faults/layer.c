@@ -38,7 +38,7 @@ struct state {
     int32_t struck_kind;
     int32_t is_struck;
     char struck_path[1024];
-    /* Of each operation by its number; of those above, nothing. */
+    /* Of the first operations, by number. */
     uint8_t kinds[KINDS];
 };
 

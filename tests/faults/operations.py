@@ -160,7 +160,7 @@ def main(chapters: str, ways: str, share: str) -> None:
             prepared = prepare(chapter, folder)
             assert _struck(faults, chapter, prepared, "stops", NEVER, folder) is None
             kinds = faults.state.kinds[: faults.state.count]
-            # In the middle, since each chapter begins with an opening.
+            # Which of a kind is struck first: one in the middle, since all chapters begin alike.
             first = {
                 kind: min(int(share), number * len(ways.split(","))) // 2
                 for kind, number in Counter(kinds).items()
