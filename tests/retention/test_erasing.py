@@ -131,6 +131,17 @@ def test_an_erased_node_takes_links_and_no_puts_and_its_name_is_free(
     assert store.verify().ok
 
 
+def test_a_property_alone_makes_no_tombstone(
+    store: eventstore.MetadataStore, survey: mlmd.Artifact
+) -> None:
+    survey.custom_properties["erased_by"].int_value = 7
+    store.put_artifacts([survey])
+    survey.custom_properties["owner"].string_value = "Ben"
+    store.put_artifacts([survey])
+    assert store.sql("SELECT erased_by FROM artifacts").rows() == [(None,)]
+    assert [version.erasures for version in store.history("artifact", 1)] == [()] * 4
+
+
 def test_histories_say_who_erased_a_version_when_and_why(
     store: eventstore.MetadataStore, survey: mlmd.Artifact
 ) -> None:
