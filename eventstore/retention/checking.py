@@ -8,6 +8,7 @@ import msgspec
 
 from eventstore.log import Finding, Log, VerifyReport
 from eventstore.log.kinds import ERASURE
+from eventstore.log.record import Position
 from eventstore.projections import Projections
 from eventstore.retention.choosing import versions_at
 from eventstore.retention.guards import holds_in_force, rule_versions
@@ -29,7 +30,7 @@ def with_guards(report: VerifyReport, log: Log) -> VerifyReport:
         findings: list[Finding] = []
         has_filters = False
         for erasure in in_effect(erasures_as_of(newest.index, newest.position)):
-            before = state_before(log, projections, erasure)
+            before = state_before(projections, erasure)
             findings += [
                 Finding(
                     f"erasure {erasure.number}, at position {erasure.requested_at}, {why}",
@@ -45,10 +46,10 @@ def with_guards(report: VerifyReport, log: Log) -> VerifyReport:
     )
 
 
-def state_before(log: Log, projections: Projections, erasure: StoredErasure) -> Snapshot:
-    """The state that an erasure was requested on."""
+def state_before(projections: Projections, erasure: StoredErasure) -> Snapshot:
+    """The state that an erasure was requested on, which may lie within a commit."""
     assert erasure.requested_at is not None
-    return Snapshot(projections, log.commit_end(erasure.requested_at - 1))
+    return Snapshot(projections, Position(erasure.requested_at - 1))
 
 
 def what_forbade(log: Log, before: Snapshot, erasure: StoredErasure) -> list[tuple[int, str]]:

@@ -212,7 +212,7 @@ def complete(engine: Engine, progress: Progress | None = None) -> list[int]:
 
 def _was_allowed(engine: Engine, erasure: StoredErasure) -> bool:
     """Whether nothing forbade an erasure as it was recorded: a forged one destroys nothing."""
-    before = state_before(engine.log, engine.projections, erasure)
+    before = state_before(engine.projections, erasure)
     forbidding = what_forbade(engine.log, before, erasure)
     for _, why in forbidding:
         _LOGGER.error(

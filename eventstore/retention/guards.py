@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from eventstore.log.kinds import HOLD, RETENTION_RULE, RetentionKind
+from eventstore.log.readable import read_message
 from eventstore.projections.index_tables import RETENTION_TABLES
 from eventstore.proto import retention_pb2
 from eventstore.store.snapshot import Snapshot
@@ -30,7 +31,7 @@ def versions(snapshot: Snapshot, kind: RetentionKind, number: int) -> list[Recor
     found = snapshot.entries(RETENTION_TABLES[kind], number)
     ends = [*(position for position, _ in found), None][1:]
     return [
-        Recorded(position, payload, kind.message.FromString(payload), replaced_at)
+        Recorded(position, payload, read_message(kind.message, payload), replaced_at)
         for (position, payload), replaced_at in zip(found, ends, strict=True)
     ]
 

@@ -84,6 +84,12 @@ SOUND: dict[str, Commits] = {
     ],
     "of what no rule asks for": [*ASKED, ("ana", [erasure(of(2))])],
     "asked for later": [*TWO, ("ana", [erasure(OF_1)]), ("ana", [ASKING])],
+    "asked for later, in the same commit": [*TWO, ("ana", [node(3), erasure(OF_1), ASKING])],
+    "released before, in the same commit": [
+        *TWO,
+        ("ana", [hold("PLACED")]),
+        ("ana", [node(3), hold("RELEASED", 3, **RELEASE), erasure(of(2))]),
+    ],
     "of what came after the rule's end": [
         *TWO,
         ("ana", [rule(needs_approval=True, scope=retention.Scope(kinds=["artifact"]))]),
@@ -363,6 +369,11 @@ FORGED: dict[str, Commits] = {
         ("ben", [hold("RELEASED", 4, needs_approval=True, basis="X", **RELEASE)]),
     ],
     "repeated as it is placed": [*TWO, ("ana", [hold("PLACED", is_repeated=True)])],
+    "released after an erasure, in its commit": [
+        *TWO,
+        ("ana", [hold("PLACED")]),
+        ("ana", [node(3, name="c"), erasure(of(2)), hold("RELEASED", 3, **RELEASE)]),
+    ],
     "a rule that shrinks": [
         *TWO,
         ("ana", [rule(keep_at_least_seconds=60)]),
