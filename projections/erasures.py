@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from eventstore.log.erased import Erased, Spans
+from eventstore.log.readable import read_message
 from eventstore.proto import retention_pb2 as retention
 
 _FIRST, _LAST = itemgetter(0), itemgetter(1)
@@ -95,7 +96,7 @@ class Erasures(msgspec.Struct, frozen=True):
         pending, sources = dict(self.pending), dict(self.sources)
         spans, requests, erased = list(self.spans), list(self.requests), [self.erased]
         for position, payload in records:
-            erasure = retention.Erasure.FromString(payload)
+            erasure = read_message(retention.Erasure, payload)
             if erasure.stage == retention.Erasure.COMPLETED:
                 pending.pop(erasure.id, None)
             elif erasure.stage == retention.Erasure.REQUESTED:

@@ -13,6 +13,7 @@ from eventstore.log import Log
 from eventstore.log.arrow_values import scalar_of
 from eventstore.log.columns import VALUE_TYPE
 from eventstore.log.erased import Spans
+from eventstore.log.readable import read_message
 from eventstore.log.record import ERASURE
 from eventstore.projections.erased_nodes import ERASED_BY
 from eventstore.projections.erasures import requested_spans
@@ -102,7 +103,7 @@ def apply_erasures(connection: duckdb.DuckDBPyConnection, log: Log, batch: pa.Re
     is_erasure = compute.equal(batch["kind"], scalar_of(ERASURE, pa.utf8()))
     for position in batch["position"].filter(is_erasure).to_pylist():
         (found,) = log.scan(position - 1, position, ["payload"])
-        erasure = retention.Erasure.FromString(found["payload"][0].as_py())
+        erasure = read_message(retention.Erasure, found["payload"][0].as_py())
         if erasure.stage == retention.Erasure.REQUESTED:
             _apply_erasure(connection, log, position, erasure)
 

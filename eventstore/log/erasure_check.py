@@ -112,7 +112,9 @@ def _covering(
 
 
 def _covered(ranges: Sequence[CoveringRange]) -> Erased:
+    """What they cover together; one that cannot be covers nothing, however long it is."""
+    sound = [r for r in ranges if 1 <= r.first <= r.last < r.position]
     return Erased(
-        Spans.of((r.first, r.last) for r in ranges if r.content and r.first <= r.last),
-        Spans.of((r.first, r.last) for r in ranges if r.who and r.first <= r.last),
+        Spans.of((r.first, r.last) for r in sound if r.content),
+        Spans.of((r.first, r.last) for r in sound if r.who),
     )

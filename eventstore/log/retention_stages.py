@@ -246,10 +246,6 @@ def _is_within(requested: Any, proposed: Any) -> bool:
 
 def _count(erasure: Any, what: str) -> int:
     """How many records lose their content, or who put them."""
-    return len(
-        Spans.of(
-            (given.first_position, given.last_position)
-            for given in erasure.ranges
-            if getattr(given, what) and given.first_position <= given.last_position
-        )
-    )
+    ranges = (given for given in erasure.ranges if getattr(given, what))
+    spans = Spans.of((given.first_position, given.last_position) for given in ranges)
+    return sum(max(last - first + 1, 0) for first, last in spans)

@@ -45,6 +45,11 @@ def proposed(*ranges: dict[str, Any], **fields: Any) -> Draft:
     return erasure(*ranges, stage="PROPOSED", **fields)
 
 
+def odd(made: Draft, added: bytes, previous: int | None = None) -> Draft:
+    """With fields added to its payload, as no put writes them."""
+    return Draft(made.kind, made.entity_id, None, previous, made.payload + added)
+
+
 TWO: Commits = [("ana", [node(1, name="a"), node(2, name="b")])]
 ASKING = rule(needs_approval=True)
 ASKED: Commits = [*TWO, ("ana", [ASKING])]
@@ -89,6 +94,26 @@ SOUND: dict[str, Commits] = {
         *TWO,
         ("ana", [hold("PLACED")]),
         ("ana", [node(3), hold("RELEASED", 3, **RELEASE), erasure(of(2))]),
+    ],
+    "what is no text": [
+        *TWO,
+        ("ana", [odd(rule(needs_approval=True), b"\x32\x02\xff\xfe")]),
+        ("ana", [odd(hold("PLACED"), b"\x22\x02\xff\xfe")]),
+        ("ana", [odd(erasure(OF_BOTH, stage="PROPOSED"), b"\x22\x02\xff\xfe")]),
+        ("ben", [odd(erasure(OF_BOTH), b"\x22\x02\xff\xfe", previous=5)]),
+    ],
+    "a scope in parts": [
+        *ASKED,
+        (
+            "ana",
+            [
+                odd(
+                    rule(needs_approval=True, is_withdrawn=True, scope=None),
+                    b"\x12\x00\x12\x0e\x22\x0c\x0a\x08artifact\x10\x01",
+                    previous=3,
+                )
+            ],
+        ),
     ],
     "of what came after the rule's end": [
         *TWO,
@@ -369,6 +394,32 @@ FORGED: dict[str, Commits] = {
         ("ben", [hold("RELEASED", 4, needs_approval=True, basis="X", **RELEASE)]),
     ],
     "repeated as it is placed": [*TWO, ("ana", [hold("PLACED", is_repeated=True)])],
+    "of all there can be": [*TWO, ("ana", [erasure(of(1, 2**63 - 1))])],
+    "completed of all there can be": [
+        *TWO,
+        ("ana", [erasure(of(-(2**63), 2**63 - 1))]),
+        ("ana", [odd(erasure(of(-(2**63), 2**63 - 1)), b"\x10\x03", previous=3)]),
+    ],
+    "proposed of all there can be": [
+        *TWO,
+        ("ana", [proposed(of(1, 2**63 - 1))]),
+        ("ben", [erasure(of(1, 2**63 - 1), previous=3)]),
+    ],
+    "released by one, in a stage that is cut to its bits": [
+        *PLACED,
+        (
+            "ana",
+            [
+                odd(
+                    hold("PLACED", needs_approval=True, **RELEASE),
+                    b"\x18\x83\x80\x80\x80\x10",
+                    previous=3,
+                )
+            ],
+        ),
+    ],
+    "a message in it that is none": [*TWO, ("ana", [odd(hold("PLACED"), b"\x12\x01\x08")])],
+    "a file in it that is none": [*TWO, ("ana", [odd(erasure(OF_1), b"\x4a\x01\x08")])],
     "released after an erasure, in its commit": [
         *TWO,
         ("ana", [hold("PLACED")]),
