@@ -139,30 +139,30 @@ class Database:
 
     def insert_once(
         self, insert: sa.Insert, row: Mapping[str, Any], *, is_there: sa.Select[Any]
-    ) -> bool:
+    ) -> bool | None:
         """Insert a row whose key may be taken; whether it is there afterwards, and nobody else's.
 
-        `is_there` has a row when it is. Where the connection is lost meanwhile, the same row is
-        inserted again: the key tells then whether the first time has succeeded. Raises
-        OutcomeUnknownError when that cannot be asked, ResourceExhaustedError when the row is longer
-        than the server takes.
+        None when a condition of the statement did not hold. `is_there` has a row when it is there.
+        Where the connection is lost meanwhile, the same row is inserted again: the key tells then
+        whether the first time has succeeded. Raises OutcomeUnknownError when that cannot be asked,
+        ResourceExhaustedError when the row is longer than the server takes.
         """
         is_sent = False
 
-        def put() -> bool:
+        def put() -> bool | None:
             nonlocal is_sent
             connection = self._connection()
             self._refuse_too_long(row)
             was_sent, is_sent = is_sent, True
             try:
-                self._run(insert, row)
+                is_inserted = self._run(insert, row).rowcount == 1
             except self._driver.IntegrityError:
                 is_sent = was_sent
                 return was_sent and connection.execute(is_there).first() is not None
             except self._driver.Error as error:
                 is_sent = was_sent or is_passing(error)
                 raise
-            return True
+            return True if is_inserted else None
 
         try:
             return self._retried("putting in", put)
@@ -173,6 +173,10 @@ class Database:
                 f"{error.message}; whether the commit was kept is not known: look for it before "
                 "you put it once more"
             ) from None
+
+    def ask(self, statement: sa.Select[Any]) -> Any:
+        """The only value of the only row of a statement."""
+        return self._retried("asking", lambda: self._connection().execute(statement).scalar_one())
 
     @contextmanager
     def transaction(self, doing: str) -> Iterator[sa.Connection]:

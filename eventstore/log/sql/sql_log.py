@@ -33,6 +33,7 @@ from eventstore.log.merkle import Frontier
 from eventstore.log.record import ERASURE, Commit, Draft, Position
 from eventstore.log.segmented_reader import SegmentedReader, Tail
 from eventstore.log.sql.database import Database
+from eventstore.log.sql.reservation import Reservation
 from eventstore.log.sql.schema import COMMITS
 from eventstore.log.sql.sealed_segments import FetchedSegments, read_segments
 from eventstore.log.sql.sealing import frontier_after, seal_commits
@@ -55,7 +56,6 @@ _KNOWN: Final = ("_commits", "_known", "_closed", "_folder", "_frontier", "_is_b
 """What a log knows of the database, which a forked child has to learn again."""
 
 _NEWEST: Final = sa.select(sa.func.max(COMMITS.c.number))
-_INSERT: Final = COMMITS.insert()
 _ERASURE: Final = ERASURE.encode()
 
 
@@ -84,6 +84,7 @@ class SqlLog(SegmentedReader):
         self.name = database.name
         self.read_only = read_only
         self._database = database
+        self._reservation = Reservation(database, store_id)
         self._cache = cache
         self._segment_records_max = segment_records_max
         self._mutex = threading.RLock()
@@ -169,7 +170,7 @@ class SqlLog(SegmentedReader):
             return has_news
 
     def reserved(self, do: Callable[[], Answer]) -> Answer:
-        return do()
+        return self._reservation.hold(do)
 
     def append(
         self,
@@ -393,7 +394,11 @@ class SqlLog(SegmentedReader):
         # Until it is known: an interrupt may come after it was sent.
         was_behind, self._is_behind = self._is_behind, True
         try:
-            is_inserted = self._database.insert_once(_INSERT, row._asdict(), is_there=is_there)
+            is_inserted = self._database.insert_once(
+                self._reservation.inserting, row._asdict(), is_there=is_there
+            )
+            if is_inserted is None:
+                self._reservation.wait()
         except errors.OutcomeUnknownError:
             raise
         except errors.StatusError:
