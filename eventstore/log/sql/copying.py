@@ -14,13 +14,14 @@ import sqlalchemy as sa
 from eventstore import errors
 from eventstore.log import acknowledged
 from eventstore.log.backup import new_directory
+from eventstore.log.closed_segments import SegmentMovedError
 from eventstore.log.creation import LOG_FOLDER, start_segment
 from eventstore.log.directory_reader import open_reader
 from eventstore.log.log import Progress, VerifyReport
-from eventstore.log.manifest import Manifest, write_manifest
+from eventstore.log.manifest import Manifest, Segment, write_manifest
 from eventstore.log.sql.database import Database
 from eventstore.log.sql.schema import COMMITS, LOG
-from eventstore.log.sql.sealed_segments import fetch_segment, read_segments
+from eventstore.log.sql.sealed_segments import damaged, fetch_segment, read_segments
 from eventstore.log.syncing import sync_directory
 from eventstore.log.verification import verify_directory
 from eventstore.long_work import long_work
@@ -59,15 +60,12 @@ def back_up(
 def copy_log(database: Database, store_id: UUID, directory: Path) -> int:
     """Write the log as a store in an empty directory, durably; its position.
 
-    What is damaged is copied as it is.
+    What is damaged is copied as it is. Raises DataLossError where a segment is missing.
     """
     (created_at,) = database.rows(sa.select(LOG.c.created_at))[0]
-    segments = read_segments(database)
     folder = directory / LOG_FOLDER
     folder.mkdir()
-    for segment in segments:
-        fetch_segment(database, segment, folder / segment.file)
-        _sync(folder / segment.file)
+    segments = _fetched(database, folder)
     commit, position = (
         (segments[-1].last_commit, segments[-1].last_position) if segments else (0, 0)
     )
@@ -92,6 +90,31 @@ def copy_log(database: Database, store_id: UUID, directory: Path) -> int:
     )
     sync_directory(directory)
     return position
+
+
+def _fetched(database: Database, folder: Path) -> tuple[Segment, ...]:
+    """Fetch the files of all segments, durably; their entries."""
+    missing = None
+    while True:
+        segments = read_segments(database)
+        try:
+            for segment in segments:
+                path = folder / segment.file
+                if not path.exists():
+                    fetch_segment(database, segment, path)
+                    with open(path, "rb") as file:
+                        os.fsync(file.fileno())
+        except SegmentMovedError as error:
+            # An erasure may have replaced it since its entry was read.
+            if error.segment == missing:
+                raise damaged(database, error.segment, "it has no file") from None
+            missing = error.segment
+            continue
+        names = {segment.file for segment in segments}
+        for path in folder.iterdir():
+            if path.name not in names:
+                path.unlink()
+        return segments
 
 
 def commit_rows(
@@ -120,8 +143,3 @@ def _acknowledge(directory: Path) -> None:
         finally:
             os.close(descriptor)
     sync_directory(path.parent)
-
-
-def _sync(path: Path) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())

@@ -39,7 +39,7 @@ def read_segments(database: Database) -> tuple[Segment, ...]:
             or not 0 < segment.last_commit - commit <= segment.last_position - position
             or len(segment.frontier) != segment.last_position.bit_count()
         ):
-            raise _damaged(database, number, "its entry cannot follow on the one before")
+            raise damaged(database, segment, "its entry cannot follow on the one before")
         position, commit = segment.last_position, segment.last_commit
     return tuple(found.values())
 
@@ -124,9 +124,7 @@ class FetchedSegments(ClosedSegments):
         try:
             super().check(segment)
         except errors.DataLossError:
-            raise _damaged(
-                self._database, segment.number, "its file does not match its SHA-256"
-            ) from None
+            raise damaged(self._database, segment, "its file does not match its SHA-256") from None
 
     def keep_only(self, segments: Iterable[Segment]) -> None:
         """Remove the files of what was rewritten, which may hold what is erased."""
@@ -135,6 +133,11 @@ class FetchedSegments(ClosedSegments):
             for path in self._folder.glob("*.parquet"):
                 if path.name not in names:
                     path.unlink(missing_ok=True)
+
+
+def damaged(database: Database, segment: Segment, what: str) -> errors.DataLossError:
+    """The error to raise for a segment that is not as it was stored."""
+    return _damaged(database, segment.number, what)
 
 
 def _damaged(database: Database, number: int, what: str) -> errors.DataLossError:

@@ -11,12 +11,13 @@ from uuid import UUID
 import msgspec
 
 from eventstore import errors
-from eventstore.log.closed_segments import ClosedSegments, SegmentMovedError
+from eventstore.log.closed_segments import ClosedSegments
 from eventstore.log.commit import commits_of, has_valid_checksum
 from eventstore.log.creation import LOG_FOLDER
 from eventstore.log.ipc_message import UndecodableError, commit_of_message, message_envelope
 from eventstore.log.log import Finding, Progress, SignedHead, VerifyReport
 from eventstore.log.manifest import Manifest, Segment, read_manifest
+from eventstore.log.merkle import EMPTY_HEAD
 from eventstore.log.record import Commit, Record
 from eventstore.log.sql.copying import commit_rows, copy_log
 from eventstore.log.sql.database import Database
@@ -44,8 +45,8 @@ def verify_database(
         directory.mkdir()
         try:
             copy_log(database, store_id, directory)
-        except (errors.DataLossError, SegmentMovedError) as error:
-            return VerifyReport(False, 0, 0, 0, "", [Finding(str(error))])
+        except errors.DataLossError as error:
+            return VerifyReport(False, 0, 0, 0, EMPTY_HEAD.hex(), [Finding(error.message)])
         report = verify_directory(
             directory, progress, after=after, upto=upto, signed_heads=signed_heads
         )
