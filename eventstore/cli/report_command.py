@@ -75,9 +75,12 @@ def report_command(
         store = store_as_of(opened, as_of, output)
         verification = None
         if verify:
+            from eventstore.retention.checking import with_guards
+
             signed = [] if checkpoint is None else [checkpoint.of_store(opened.log.store_id)]
             with progress_bar("Verifying") as progress:
                 verification = opened.log.verify(progress, signed_heads=signed)
+            verification = with_guards(verification, opened.log)
             verification = verification.without("the caches, from which this report was made")
         html = store.report(
             kind,

@@ -73,7 +73,7 @@ def verify_command(
     With --since, what comes before it is believed.
     """
     from eventstore.audit.compared_caches import DISAGREES, with_caches
-    from eventstore.retention.checking import with_guards
+    from eventstore.retention.checking import GUARDS, with_guards
 
     checkpoints = _checkpoints(directory, checkpoint_files, key_file, policy_file, rotation_files)
     # What a key signed last must hold even where an older one of its checkpoints is shown.
@@ -98,7 +98,7 @@ def verify_command(
     if damage is not None and report.ok:
         report = msgspec.structs.replace(report, ok=False, findings=[Finding(damage.message)])
     if since is not None or until is not None or not report.ok:
-        report = report.without("the caches")
+        report = report.without(GUARDS, "the caches")
     else:
         log = open_log(directory, read_only=True)
         with contextlib.closing(log), progress_bar("Comparing caches") as progress:

@@ -55,13 +55,13 @@ class FileMethods(SourceMethods):
             upto=None if until is None else upto,
             signed_heads=[checkpoint.of_store(log.store_id) for checkpoint in checkpoints],
         )
-        if since is None and until is None:
-            from eventstore.retention.checking import with_guards
+        from eventstore.retention.checking import GUARDS, with_guards
 
-            report = with_guards(report, log)
+        is_whole = since is None and until is None
+        report = with_guards(report, log) if is_whole else report.without(GUARDS)
         if report.findings:
             raise errors.DataLossError(f"the store is damaged: {_first(report.findings)}")
-        if since is not None or until is not None or not caches:
+        if not (is_whole and caches):
             return report.without("the caches")
         from eventstore.audit.compared_caches import DISAGREES, with_caches
 

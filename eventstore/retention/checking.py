@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Final
 
 import msgspec
 
@@ -15,6 +16,9 @@ from eventstore.retention.guards import holds_in_force, rule_versions
 from eventstore.retention.precedence import approval_demanded, refusals
 from eventstore.store.erasures import StoredErasure, actor_at, erasures_as_of, in_effect
 from eventstore.store.snapshot import Snapshot
+
+GUARDS: Final = "whether a hold, a lock or a missing second person forbade erasures"
+"""What is checked here, as a report says where it was not."""
 
 
 def with_guards(report: VerifyReport, log: Log) -> VerifyReport:

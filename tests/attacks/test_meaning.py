@@ -536,11 +536,12 @@ def test_a_range_says_what_it_did_not_look_at(tmp_path: Path) -> None:
         ends = [segment.last_position for segment in store.log.segments()]
         whole = store.verify()
         assert (whole.not_checked, whole.records) == ([], ends[-1])
-        (before, caches) = store.verify(since=ends[0]).not_checked
+        (before, guards, caches) = store.verify(since=ends[0]).not_checked
         assert before.startswith(f"records 1 to {ends[0]}, which were believed")
+        assert guards.startswith("whether a hold, a lock or a missing second person")
         assert caches.startswith("the caches")
-        (after, _) = store.verify(until=ends[1]).not_checked
+        (after, *_) = store.verify(until=ends[1]).not_checked
         assert after == f"records after {ends[1]}"
         between = store.verify(since=ends[0], until=ends[1])
-        assert len(between.not_checked) == 3
+        assert len(between.not_checked) == 4
         assert between.records == ends[1] - ends[0]

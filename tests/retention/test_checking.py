@@ -189,6 +189,9 @@ def test_verify_of_a_store_tells_it(shop: Shop, tmp_path: Path) -> None:
     done = run("verify", tmp_path / "store", "--no-caches")
     assert done.code == EXIT_DAMAGED
     assert "is held by hold 1" in done.out
+    page = tmp_path / "report.html"
+    run("report", tmp_path / "store", "artifact", shop.data, "--output", page)
+    assert "is held by hold 1" in page.read_text()
 
 
 def test_what_was_held_is_not_destroyed_by_a_forged_erasure(shop: Shop, tmp_path: Path) -> None:
