@@ -62,14 +62,15 @@ class Spans(msgspec.Struct, frozen=True):
         """The positions that are in either."""
         if not (self and other):
             return self or other
-        return Spans.of([*self, *other])
+        return Spans.of([*iter(self), *iter(other)])
 
     def without(self, other: Spans) -> Spans:
         """Those of the positions that another set has not."""
         kept: list[tuple[int, int]] = []
         for first, last in self:
             cuts = other.within(first, last)
-            ends = [(first - 1, first - 1), *cuts, (last + 1, last + 1)]
+            # Its length counts positions, which is no hint at how many spans there are.
+            ends = [(first - 1, first - 1), *iter(cuts), (last + 1, last + 1)]
             kept += [
                 (end + 1, start - 1) for (_, end), (start, _) in pairwise(ends) if end + 1 < start
             ]
