@@ -9,26 +9,21 @@ without going through a tail.
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
 
-from eventstore.errors import DataLossError, StatusError
 from eventstore.late_logger import late_logger
-from eventstore.log import Commit, Log, Position, Progress, content_id
-from eventstore.log.cache_file import UnwantedFileError, make_cache_folder, written_whole
+from eventstore.log import Commit, Log, Position, Progress
+from eventstore.log.cache_file import UnwantedFileError
 from eventstore.log.forking import no_fork_in_libraries, renew_in_children
 from eventstore.log.kinds import ERASURE
-from eventstore.log.os_errors import translated, translating
+from eventstore.log.os_errors import translating
 from eventstore.log.worker import Worker
 from eventstore.projections.erased_nodes import ErasedAnswers
 from eventstore.projections.erased_records import ErasedRecords
 from eventstore.projections.erasures import NONE_KNOWN, Erasures
 from eventstore.projections.index_entries import commit_entries
-from eventstore.projections.index_look_ups import Level, LevelLookUps
 from eventstore.projections.index_tables import (
     RETENTION_TABLES,
     Entry,
@@ -36,16 +31,10 @@ from eventstore.projections.index_tables import (
     as_sequence,
 )
 from eventstore.projections.index_tail import Tail
-from eventstore.projections.late_writing import writing_in
+from eventstore.projections.kept_runs import KeptRuns
 from eventstore.projections.limits import IndexLimits
-from eventstore.projections.run_file import RunMetadata
-from eventstore.projections.run_folder import run_path, usable_runs
-from eventstore.projections.run_merging import merge_runs, mergeable
-from eventstore.projections.run_table import DamagedRunError
+from eventstore.projections.run_folder import usable_runs
 from eventstore.projections.sorted_run import SortedRun
-
-if TYPE_CHECKING:
-    from eventstore.log.temporary_folder import TemporaryFolder
 
 _LOGGER = late_logger("eventstore.projections")
 
@@ -54,10 +43,8 @@ _FROZEN_TAILS_MAX = 4
 _RUNS_MAX = 16
 """Puts rest where there are more runs and some are being merged: a look-up asks each."""
 
-_REPAIRS_MAX = 4
 
-
-class PointIndex(LevelLookUps):
+class PointIndex(KeptRuns):
     """Entries (table, key) -> (position, value) of every record up to `position`.
 
     One thread at a time may add; any number may read meanwhile. Without a folder, what is added
@@ -80,44 +67,33 @@ class PointIndex(LevelLookUps):
         `note_progress` is called when what puts may wait for has been written. `erased` is what all
         projections of the log know together.
         """
-        self._log = log
+        runs = usable_runs(folder, log, limits, remove_useless=not read_only) if folder else []
+        # The last level is the tail that takes commits.
+        self._tail = _tail_after(runs)
+        own_folder = None if read_only else folder
+        super().__init__(log, own_folder, (*runs, self._tail), limits, erased)
+        self._read_folder = folder
         self._on_erasure = on_erasure
         self.erasures = NONE_KNOWN
         """Those of the log up to the index's position."""
-        self._erased_records = ErasedRecords(log) if erased is None else erased
-        self._folder = None if read_only else folder
-        self._read_folder = folder
-        self._temporary: TemporaryFolder | None = None
         self.known_type_ids: dict[tuple[int, str, str], tuple[int, int]] = {}
         """By table of names, name and version of a type: its id, and a position it is there at."""
-        self._swap = threading.Lock()
-        self._repairing = threading.Lock()
         self._scrubbing = threading.Lock()
-        self._repairs: Counter[int] = Counter()
         self._writer = Worker("eventstore-index", note_progress)
         # Apart, since a long merge would have tails wait, and puts for them.
         self._merger = Worker("eventstore-merge", note_progress)
         self.content_epoch = log.content_epoch
         """That of the log before anything was folded here."""
-        self._content_id = content_id(log)
-        runs = usable_runs(folder, log, limits, remove_useless=not read_only) if folder else []
-        self._tail = _tail_after(runs)
-        # The last one is the tail that takes commits.
-        super().__init__((*runs, self._tail), limits)
         self._learn_erasures()
         self._note_outdated()
         renew_in_children(self)
 
     def after_fork_in_child(self) -> None:
-        """Threads do not survive a fork; what the parent was writing stays in memory here."""
-        self._swap = threading.Lock()
-        self._repairing = threading.Lock()
+        """Threads do not survive a fork."""
+        super().after_fork_in_child()
         self._scrubbing = threading.Lock()
         self._writer.leave_to_the_parent()
         self._merger.leave_to_the_parent()
-        if self._temporary is not None:
-            self._temporary.leave_to_the_parent()
-            self._temporary = None
 
     @property
     def position(self) -> Position:
@@ -223,9 +199,6 @@ class PointIndex(LevelLookUps):
             is_merging * len(runs) / _RUNS_MAX,
         )
 
-    def _runs(self) -> list[SortedRun]:
-        return [level for level in self._levels if isinstance(level, SortedRun)]
-
     def _learn_erasures(self) -> None:
         """Take notice of the erasures that runs were found to hold."""
         numbers, known = [*self.keys(_ERASURES, self.position)], self.erasures.position
@@ -310,18 +283,6 @@ class PointIndex(LevelLookUps):
             remove_outdated(folder, self.erasures, [run.path for run in self._runs()])
         return bool(found)
 
-    def _built_anew(self, folder: Path, run: SortedRun) -> list[SortedRun]:
-        """Runs of the same records, built from the log."""
-        from eventstore.projections.run_building import rebuilt_runs
-
-        before = [other for other in self._runs() if other.last_position < run.first_position]
-        highest_before, erased = before[-1].highest_ids if before else {}, self._erased_records
-        limits, write = self._limits, self._write_run
-        runs = rebuilt_runs(self._log, folder, run, highest_before, limits, erased, write)
-        if run.path.parent == folder and run.path != runs[-1].path:
-            run.path.unlink(missing_ok=True)
-        return runs
-
     def _freeze_tail(self) -> None:
         frozen = self._tail
         known = frozen.erasures_known
@@ -350,29 +311,6 @@ class PointIndex(LevelLookUps):
             # In place of a tail that is empty.
             self._levels, self._tail = (*self._levels[:-1], run, tail), tail
 
-    def _repair(self, error: DamagedRunError) -> None:
-        """Build a run again that was found damaged, unless another thread has done so.
-
-        Raises DataLossError when that did not help.
-        """
-        with self._repairing:
-            damaged = next((run for run in self._runs() if run.file is error.file), None)
-            if damaged is None:
-                return
-            self._repairs[damaged.first_position] += 1
-            if self._repairs[damaged.first_position] > _REPAIRS_MAX:
-                raise DataLossError(
-                    f"{error}, though it was built {_REPAIRS_MAX} times again: check the disk and "
-                    "the memory of this machine"
-                ) from None
-            _LOGGER.warning("%s: building it again from the log", error)
-            folder = self._run_folder()
-            try:
-                runs = self._built_anew(folder, damaged)
-            except OSError as failure:
-                raise translated(failure, "building the point index in", folder) from None
-            self._replace([damaged], runs)
-
     def _write_out(self, frozen: Tail | None) -> None:
         """Replace a frozen tail by a run, and have runs merged. Runs in the background."""
         folder = self._run_folder_if_any()
@@ -394,89 +332,6 @@ class PointIndex(LevelLookUps):
                         # It is folded again once the erasure is noticed.
                         break
         self._merger.submit(self._merge, folder)
-
-    def _merge(self, folder: Path) -> None:
-        """Merge runs until none of like size are neighbours. Runs in the background."""
-        with self._failures_noted(folder):
-            while merging := mergeable(self._runs(), self._limits.run_records_max):
-                path = run_path(folder, merging[0].first_position, merging[-1].last_position)
-                try:
-                    merged = merge_runs(merging, path, self._limits, self._write_run)
-                except DamagedRunError as error:
-                    self._repair(error)
-                    continue
-                except UnwantedFileError:
-                    # They are built again once the erasure is noticed, and merged at the next run.
-                    break
-                self._replace(merging, [merged])
-                used = {run.path for run in self._runs()}
-                for run in (*merging, merged):
-                    if run.path.parent == folder and run.path not in used:
-                        run.path.unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def _failures_noted(self, folder: Path) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            # A full disk or the like: no fault of the program.
-            _LOGGER.warning("writing the point index in %s failed: %s", folder, error)
-        except Exception:
-            # The frozen tail keeps answering; the next process folds the log again.
-            _LOGGER.exception("writing the point index of %s failed", self._log.name)
-
-    def _replace(self, replaced: Sequence[Level], runs: Sequence[SortedRun]) -> bool:
-        """Replace levels by runs; False when the levels are no longer there."""
-        with self._swap:
-            if replaced[0] not in self._levels:
-                return False
-            first = self._levels.index(replaced[0])
-            end = first + len(replaced)
-            if self._levels[first:end] != tuple(replaced):
-                return False
-            self._levels = (*self._levels[:first], *runs, *self._levels[end:])
-            return True
-
-    def _write_run(
-        self, path: Path, metadata: RunMetadata, fill: Callable[[IO[bytes]], None]
-    ) -> IO[bytes] | None:
-        """Write a run's file, unless it has what anybody has erased: raises UnwantedFileError."""
-        if self._folder is None:
-            from eventstore.projections.run_writing import write_unnamed
-
-            return write_unnamed(path, metadata, fill)
-        with written_whole(path, lambda: self._written_in_time(path.parent, metadata)) as file:
-            fill(file)
-        return None
-
-    @contextlib.contextmanager
-    def _written_in_time(self, folder: Path, metadata: RunMetadata) -> Iterator[None]:
-        from eventstore.projections.scrubbing import is_outdated
-
-        with writing_in(folder.parent):
-            if is_outdated(self._erased_records.all_by_now(), metadata):
-                raise UnwantedFileError(f"{folder}: what is being written was erased")
-            yield
-
-    def _run_folder_if_any(self) -> Path | None:
-        """Where to write runs; None when there is no such place, and all stays in memory."""
-        try:
-            return self._run_folder()
-        except StatusError as error:
-            _LOGGER.warning("%s; keeping the point index in memory", error)
-            return None
-
-    def _run_folder(self) -> Path:
-        if self._folder is not None:
-            with translating("making", self._folder):
-                make_cache_folder(self._folder, self._log)
-            return self._folder
-        with self._swap:
-            if self._temporary is None:
-                from eventstore.log.temporary_folder import TemporaryFolder
-
-                self._temporary = TemporaryFolder()
-            return self._temporary.path
 
 
 def _tail_after(runs: Sequence[SortedRun]) -> Tail:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import threading
@@ -21,7 +20,8 @@ from eventstore.log.cache_file import make_cache_folder
 from eventstore.log.forking import no_fork_in_libraries
 from eventstore.log.os_errors import check_can_open, resolved, translated
 from eventstore.log.regular_file import is_irregular
-from eventstore.log.temporary_folder import TemporaryFolder, temporary_directory
+from eventstore.log.temporary_folder import TemporaryFolder
+from eventstore.projections.duckdb_errors import failed, is_in_use, write_failure
 from eventstore.projections.duckdb_faults import avoid_misleading_statistics
 from eventstore.projections.table_changes import SCHEMA, TABLES_FORMAT_VERSION
 from eventstore.projections.tables_check import has_tables_as_made, others_in
@@ -51,21 +51,6 @@ _left_paths: Final[set[Path]] = set()
 
 _opening = threading.RLock()
 """Otherwise one thread takes what another is making for a useless file."""
-
-_WRITE_ERRORS: Final = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-)
-_DAMAGE: Final = (
-    duckdb.IOException,
-    duckdb.FatalException,
-    duckdb.InternalException,
-    duckdb.SerializationException,
-)
 
 
 @dataclass(eq=False)
@@ -277,56 +262,6 @@ def folded_position_of(connection: duckdb.DuckDBPyConnection, log: Log) -> int |
     return position
 
 
-def write_failure(error: duckdb.Error, path: Path | None) -> errors.StatusError | None:
-    """The error to raise for one that says that the disk is full; None for any other."""
-    text = str(error)
-    where = path or temporary_directory()
-    for number in _WRITE_ERRORS:
-        if os.strerror(number) in text:
-            return translated(OSError(number, os.strerror(number)), "folding into", where)
-    if isinstance(error, duckdb.TransactionException) or "fsync failed" in text:
-        return errors.UnavailableError(f"folding into {where} failed: {error}")
-    return None
-
-
-def failed(error: duckdb.Error, path: Path | None) -> errors.StatusError:
-    """What to raise for an error of the tables for which there is no way on."""
-    if isinstance(error, duckdb.OutOfMemoryException):
-        return errors.ResourceExhaustedError(
-            f"this needs more memory than it may take; ask for less of it: {error}"
-        )
-    return write_failure(error, path) or errors.InternalError(
-        f"the projections' tables fail: {error}; run `eventstore rebuild`"
-    )
-
-
-def as_duckdb_error(error: Exception) -> duckdb.Error:
-    """DuckDB's error; while rows are handed over it comes as one of Arrow's, named in its text."""
-    if isinstance(error, duckdb.Error):
-        return error
-    text = str(error)
-    for beginning, found in _NAMED.items():
-        if text.startswith(beginning):
-            return found(text)
-    return duckdb.InvalidInputException(text)
-
-
-def is_damage(error: duckdb.Error) -> bool:
-    """Whether the error of a user's query says that the database itself is unsound."""
-    # A block whose checksum is wrong raises the base class itself.
-    return type(error) is duckdb.Error or isinstance(error, _DAMAGE)
-
-
-_NAMED: Final[dict[str, type[duckdb.Error]]] = {
-    "Corrupt database file": duckdb.Error,
-    "IO Error": duckdb.IOException,
-    "FATAL Error": duckdb.FatalException,
-    "INTERNAL Error": duckdb.InternalException,
-    "Serialization Error": duckdb.SerializationException,
-    "Out of Memory Error": duckdb.OutOfMemoryException,
-}
-
-
 def _persisted(log: Log, path: Path) -> OpenedTables | None:
     """The tables in an existing file; None when it holds none of this log and format."""
     connection = None
@@ -358,11 +293,6 @@ def _is_usable(connection: duckdb.DuckDBPyConnection, log: Log, path: Path) -> b
         _LOGGER.info("%s is of another log or format: building it again", path)
         return False
     return True
-
-
-def is_in_use(error: Exception) -> bool:
-    """Whether another process has a file, or this one with another configuration."""
-    return isinstance(error, duckdb.ConnectionException) or "set lock on file" in str(error)
 
 
 def _created(log: Log, database: str) -> duckdb.DuckDBPyConnection:

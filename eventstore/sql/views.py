@@ -24,8 +24,9 @@ from eventstore.errors import (
 from eventstore.log import Log, Position, has_lost_files
 from eventstore.log.record import LATEST
 from eventstore.projections import Projections
+from eventstore.projections.duckdb_errors import as_duckdb_error, is_damage
 from eventstore.projections.table_changes import NODE_TABLES
-from eventstore.projections.tables_file import as_duckdb_error, is_damage, memory_limit_bytes
+from eventstore.projections.tables_file import memory_limit_bytes
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.sql.check import LOG_RECORDS, STORED_ERASURES, checked_query
 from eventstore.sql.erasures import erasure_rows

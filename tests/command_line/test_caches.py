@@ -22,9 +22,9 @@ def folds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counted: list[int] = []
     fold_batch = tables.Tables._fold_batch
 
-    def counting(self: tables.Tables, batch: object) -> bool:
+    def counting(self: tables.Tables, batch: object, erased: int) -> bool:
         counted.append(batch.num_rows)  # type: ignore[attr-defined]
-        return fold_batch(self, batch)  # type: ignore[arg-type]
+        return fold_batch(self, batch, erased)  # type: ignore[arg-type]
 
     monkeypatch.setattr(tables.Tables, "_fold_batch", counting)
     return counted

@@ -35,6 +35,7 @@ _WATCHED = (
     "eventstore/log/writers_lock.py",
     "projections/held_values.py",
     "projections/index_tail.py",
+    "projections/kept_runs.py",
     "projections/planning.py",
     "projections/point_index.py",
     "projections/projections.py",

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from eventstore import errors
 from eventstore.log import DirectoryLog
-from eventstore.projections import point_index, run_building
+from eventstore.projections import kept_runs, run_building
 from eventstore.projections.column_reads import TableColumns
 from eventstore.projections.index_tables import ARTIFACT_URIS, decode_id, hash64
 from eventstore.projections.limits import IndexLimits
@@ -223,7 +223,7 @@ def test_damage_found_by_a_merge_is_repaired_and_merged(
             raise DamagedRunError(damaged.file, "a bit has changed")
         return whole(runs, *arguments)
 
-    monkeypatch.setattr(point_index, "merge_runs", merging)
+    monkeypatch.setattr(kept_runs, "merge_runs", merging)
     index._merge(index._run_folder())
     assert found == [1]
     (merged,) = index._runs()

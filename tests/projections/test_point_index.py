@@ -17,7 +17,7 @@ from eventstore.log.cache_file import written_whole
 from eventstore.log.columns import one_batch
 from eventstore.projections import (
     index_tail,
-    point_index,
+    kept_runs,
     run_building,
     run_folder,
     run_writing,
@@ -205,14 +205,14 @@ def test_adopting_keeps_open_runs_and_writes_no_tail_that_they_cover(
 
 
 def test_a_put_does_not_wait_for_a_merge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    is_merging, may_merge, whole = threading.Event(), threading.Event(), point_index.merge_runs
+    is_merging, may_merge, whole = threading.Event(), threading.Event(), kept_runs.merge_runs
 
     def merging(*given: Any) -> SortedRun:
         is_merging.set()
         assert may_merge.wait(30)
         return whole(*given)
 
-    monkeypatch.setattr(point_index, "merge_runs", merging)
+    monkeypatch.setattr(kept_runs, "merge_runs", merging)
     log = DirectoryLog.create(tmp_path / "store")
     index = opened(log)
     # Many more tails than may wait to be written out.

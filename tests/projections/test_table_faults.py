@@ -13,7 +13,7 @@ import pytest
 
 from eventstore import errors
 from eventstore.log import DirectoryLog
-from eventstore.projections import table_queries, table_writing, tables_file
+from eventstore.projections import duckdb_errors, table_queries, table_writing, tables_file
 from eventstore.projections.tables import Tables
 from tests.builders import append, draft
 
@@ -47,10 +47,10 @@ def path_of(log: DirectoryLog) -> Path:
 def test_an_error_in_arrows_words_is_duckdbs(
     text: str, kind: type[Exception], is_damage: bool
 ) -> None:
-    found = tables_file.as_duckdb_error(pa.ArrowInvalid(text))
+    found = duckdb_errors.as_duckdb_error(pa.ArrowInvalid(text))
     assert (type(found), str(found)) == (kind, text)
-    assert tables_file.as_duckdb_error(found) is found
-    assert tables_file.is_damage(found) is is_damage
+    assert duckdb_errors.as_duckdb_error(found) is found
+    assert duckdb_errors.is_damage(found) is is_damage
 
 
 def test_damage_that_stays_is_said_and_how_to_mend_it(log: DirectoryLog) -> None:

@@ -71,7 +71,9 @@ def test_what_a_reader_folds_for_itself_is_in_no_file_that_has_a_name(stage: Sta
     shutil.rmtree(stage.store / "projections")
     # The log itself has it still.
     kept = stage.left()
-    reader = stage.actor("tables_file.IN_MEMORY_RECORDS_MAX = 0", "tables._IN_MEMORY_ROWS_MAX = 1")
+    reader = stage.actor(
+        "tables_file.IN_MEMORY_RECORDS_MAX = 0", "folded_tables._IN_MEMORY_ROWS_MAX = 1"
+    )
     reader.do(_OPEN_TO_READ.format(path=str(stage.store)), _SEE, _ASK, "assert len(rows) == 9")
     reader.do("index = store._engine.projections.index", "wait_until_written()")
     reader.do("assert index._temporary is not None and len(index._runs()) > 0")
@@ -102,11 +104,11 @@ def ask(writer: Actor) -> None:
         ("stop_at(point_index.PointIndex, '_write_run')", go_on),
         ("stop_at(cache_file.os, 'fsync')", go_on),
         ("stop_at(cache_file.os, 'fsync')", Actor.kill),
-        ("stop_at(point_index, 'merge_runs')", go_on),
+        ("stop_at(kept_runs, 'merge_runs')", go_on),
         # Before tables are written to, before their file is locked.
-        ("stop_at(tables.Tables, '_fold_in_transaction')", ask),
-        ("stop_at(tables.Tables, '_writing_in_time')", ask),
-        ("stop_at(tables.Tables, '_writing_in_time')", Actor.kill),
+        ("stop_at(folded_tables.FoldedTables, '_fold_in_transaction')", ask),
+        ("stop_at(folded_tables.FoldedTables, '_writing_in_time')", ask),
+        ("stop_at(folded_tables.FoldedTables, '_writing_in_time')", Actor.kill),
     ],
 )
 def test_what_is_being_written_when_others_erase_it_is_not_kept(
@@ -139,7 +141,7 @@ def test_what_is_being_written_when_others_erase_it_is_not_kept(
     [
         ("stop_at(cache_file, '_take_place')", Actor.go_on),
         ("stop_at(cache_file, '_take_place')", Actor.kill),
-        ("stop_at(tables, 'writing_in', is_after=True)", Actor.go_on),
+        ("stop_at(folded_tables, 'writing_in', is_after=True)", Actor.go_on),
     ],
 )
 def test_who_is_stopped_amid_writing_keeps_an_erasure_from_being_complete(
