@@ -7,13 +7,15 @@ side, and they take turns as in `python -m benchmarks`. Both sides have their se
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from typing import Any
 
+from google.protobuf.json_format import MessageToJson
+
 from benchmarks.__main__ import _compared, _work
 from benchmarks.results import markdown, print_table
-from tests.sql_servers import PASSWORD, SERVERS, Server, running
+from tests.differential.mlmd_servers import new_config
+from tests.sql_servers import SERVERS, Server, running
 
 DURABLE = {
     "postgresql": ["fsync=on", "shared_buffers=128MB"],
@@ -38,7 +40,7 @@ def main() -> None:
 
 def _compare(name: str, server: Server, arguments: Any) -> None:
     size = arguments.size
-    configs = {side: _config(server) for side in ("peer", "ours")}
+    configs = {side: MessageToJson(new_config(server)[1]) for side in ("peer", "ours")}
     for side, config in configs.items():
         _work(side, "fill", config, size)
     times: dict[str, dict[str, list[float]]] = {"peer": {}, "ours": {}}
@@ -50,14 +52,6 @@ def _compare(name: str, server: Server, arguments: Any) -> None:
     results = [result for result in _compared(times) if result.peer]
     print_table(f"{name}, {size:,} artifacts, medians in ms", results)
     sys.stdout.write(markdown(results))
-
-
-def _config(server: Server) -> str:
-    """MLMD's configuration of a new database, as JSON."""
-    database = server.new_database()
-    who = {"host": "127.0.0.1", "port": str(server.port), "user": "admin", "password": PASSWORD}
-    of_database = {"mysql": "database", "postgresql": "dbname"}[server.scheme]
-    return json.dumps({server.scheme: who | {of_database: database}})
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import eventstore
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 config = json_format.Parse(sys.argv[1], mlmd.ConnectionConfig())
-ended = threading.Event()
+ended, telling = threading.Event(), threading.Lock()
 with eventstore.MetadataStore(config) as store:
     type_id = store.put_artifact_type(mlmd.ArtifactType(name="Data"))
 
@@ -36,7 +36,8 @@ with eventstore.MetadataStore(config) as store:
                 assert store.get_artifacts_by_id([id_])[0].uri == uri
             except eventstore.errors.OutcomeUnknownError:
                 id_ = None
-            print(json.dumps([uri, id_]), flush=True)
+            with telling:
+                print(json.dumps([uri, id_]), flush=True)
 
     threads = [threading.Thread(target=put, args=(n,)) for n in range(2)]
     for thread in threads:
