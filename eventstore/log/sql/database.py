@@ -222,16 +222,24 @@ class Database:
             raise errors.FailedPreconditionError(f"the store {self.name} is closed: open it again")
         if self._held is None:
             connection = self._engine.connect()
-            if self.is_mysql:
-                statement = sa.text("SELECT @@max_allowed_packet")
-                self._statement_bytes_max = int(connection.execute(statement).scalar_one())
-            else:
-                connection.execute(_SYNCHRONOUS)
-            if self.on_connect is not None:
-                self.on_connect(connection)
+            try:
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
             self._cursor = connection.connection.cursor()
             self._held = connection
         return self._held
+
+    def _prepare(self, connection: sa.Connection) -> None:
+        """Learn from a new connection what is to be known before it is used."""
+        if self.is_mysql:
+            statement = sa.text("SELECT @@max_allowed_packet")
+            self._statement_bytes_max = int(connection.execute(statement).scalar_one())
+        else:
+            connection.execute(_SYNCHRONOUS)
+        if self.on_connect is not None:
+            self.on_connect(connection)
 
     def _refuse_too_long(self, row: Mapping[str, Any]) -> None:
         if not self._statement_bytes_max:

@@ -70,7 +70,7 @@ def _store_id(database: Database) -> UUID | None:
         if has_mlmd:
             raise errors.FailedPreconditionError(
                 f"{database.name} has the tables of ML Metadata and no store: name another "
-                "database, or import it with `eventstore import`"
+                "database, or read it with `eventstore import` into a directory"
             )
         return None
     rows = database.rows(sa.select(LOG.c.format_version, LOG.c.store_id))
