@@ -53,7 +53,7 @@ def back_up_encrypted(
     there is anything but an empty directory at `target`, InvalidArgumentError for keys within the
     backup or the store, and what `opened_keyring` does.
     """
-    _refuse_beside(keys, target, Path(log.name))
+    _refuse_beside(keys, *filter(None, (target, log.directory)))
 
     def tell(done: int, _: int) -> None:
         if progress is not None:

@@ -20,6 +20,7 @@ from eventstore.log.manifest import (
 )
 from eventstore.log.os_errors import translating
 from eventstore.log.segmented_reader import SegmentedReader, Tail
+from eventstore.times import Microseconds
 
 
 class DirectoryReader(FollowedDirectory, SegmentedReader):
@@ -64,6 +65,12 @@ class DirectoryReader(FollowedDirectory, SegmentedReader):
         if manifest.store_id != self.store_id:
             raise self._replaced(manifest)
         return sealed_files(self._folder, manifest.segments)
+
+    def now(self) -> Microseconds:
+        from eventstore.log.file_clock import trusted_now
+
+        with translating("asking for the time", self.directory):
+            return trusted_now(self.cache_folder(make=True))
 
     def cache_folder(self, *, make: bool = False) -> Path:
         folder = self.directory / CACHE_FOLDER

@@ -61,7 +61,6 @@ class FollowedDirectory:
     """
 
     directory: Path
-    first_position = 1
     content_epoch = 0
 
     def __init__(

@@ -27,20 +27,31 @@ class PositionConflictError(Exception):
 
 
 class SegmentInfo(msgspec.Struct, frozen=True):
-    """`state` is `active`, `closed` (no more commits, not yet Parquet) or `sealed` (Parquet)."""
+    """`state` is `active`, `closed` (no more commits, not yet Parquet) or `sealed` (Parquet).
+
+    `path` is that of its file, or the URL of an object; None where it is kept in neither.
+    """
 
     number: int
     state: str
     first_position: int
     last_position: int
     file_bytes: int
-    path: Path | None
+    path: Path | str | None
+
+    @property
+    def file_name(self) -> str | None:
+        """The last part of its path."""
+        return None if self.path is None else str(self.path).rpartition("/")[2]
 
 
 class SealedFile(NamedTuple):
-    """A Parquet file of records; `file_sha256` is of the whole file, in hexadecimal."""
+    """A Parquet file of records; `file_sha256` is of the whole file, in hexadecimal.
 
-    path: Path
+    `path` is what other tools open: the path of a file, or the URL of an object.
+    """
+
+    path: Path | str
     file_bytes: int
     file_sha256: str
     first_position: int
@@ -108,7 +119,10 @@ Progress = Callable[[int, int], None]
 
 
 class Log(Protocol):
-    """An append-only log of commits. Positions start at 1 and are dense."""
+    """An append-only log of commits. Positions start at 1 and are dense.
+
+    docs/logs.md tells what another one has to do, and what it may leave out.
+    """
 
     store_id: UUID
 
@@ -125,8 +139,8 @@ class Log(Protocol):
         """Where the log is kept, for messages."""
 
     @property
-    def first_position(self) -> int:
-        """The first position whose record is still there; 1, empty or not, as long as all are."""
+    def directory(self) -> Path | None:
+        """The directory of this machine that has the log, and nothing else; None without one."""
 
     @property
     def position(self) -> Position:
@@ -138,6 +152,14 @@ class Log(Protocol):
 
     def refresh(self) -> bool:
         """Notice what other processes have appended; whether the position moved."""
+
+    def now(self) -> Microseconds:
+        """The time that locks go by: the earlier of this process's clock and the log's own.
+
+        That of what keeps the log, such as a file system or a server, so that moving the clock of a
+        process on frees nothing. Raises `eventstore.errors` classes where it is not told: one clock
+        alone is not believed.
+        """
 
     def is_still_at(self, position: Position, content_epoch: int) -> bool:
         """Whether the newest record is at a position, and content is that of an epoch.
@@ -185,13 +207,13 @@ class Log(Protocol):
         """When the record at `position` was recorded, in microseconds since the epoch."""
 
     def segments(self) -> list[SegmentInfo]:
-        """The files that the log consists of, oldest first: to show, not to decide by."""
+        """What the log consists of, oldest first: to show, not to decide by."""
 
     def sealed_files(self) -> list[SealedFile]:
         """The Parquet files that the log consists of by now, unchecked, oldest first.
 
         What was put since the last `seal` may be in none of them. Raises FailedPreconditionError
-        for a log that has no files.
+        for a log that keeps no files which other tools could open.
         """
 
     def dense_ends(self, after: int = 0) -> Iterator[tuple[int, int]]:
@@ -261,7 +283,7 @@ class Log(Protocol):
         """Copy the log to `path`, even while others write to it, and verify the copy.
 
         Raises AlreadyExistsError when there is anything but an empty directory, DataLossError when
-        a file is damaged, FailedPreconditionError for a log that has no files.
+        the log is damaged, FailedPreconditionError for a log that cannot be copied.
         """
 
     def close(self) -> None:
@@ -270,13 +292,14 @@ class Log(Protocol):
 
 def has_lost_files(dataset: pyarrow.dataset.Dataset) -> bool:
     """Whether a file that a dataset of a log reads was rewritten, so that reading it may fail."""
-    files = [file for part in getattr(dataset, "children", ()) for file in _files(part)]
-    return any(not os.path.exists(file) for file in (*_files(dataset), *files))
+    parts = [dataset, *getattr(dataset, "children", ())]
+    return any(not os.path.exists(file) for part in parts for file in _files(part))
 
 
 def _files(dataset: pyarrow.dataset.Dataset) -> list[str]:
-    files: list[str] = getattr(dataset, "files", [])
-    return files
+    """The files of this machine that a dataset reads, not those of object storage."""
+    is_here = getattr(getattr(dataset, "filesystem", None), "type_name", "") == "local"
+    return list(dataset.files) if is_here else []
 
 
 def content_id(log: Log) -> UUID:

@@ -44,7 +44,7 @@ class MemoryLog:
     """A log that is gone with its process. Safe to use from several threads."""
 
     name = "in memory"
-    first_position = 1
+    directory = None
     content_epoch = 0
 
     def __init__(self) -> None:
@@ -75,6 +75,9 @@ class MemoryLog:
 
     def refresh(self) -> bool:
         return False
+
+    def now(self) -> Microseconds:
+        return now_in_microseconds()
 
     def is_still_at(self, position: Position, content_epoch: int) -> bool:
         return (self.position, self.content_epoch) == (position, content_epoch)

@@ -109,18 +109,20 @@ class FileMethods(SourceMethods):
                     segment.first_position,
                     segment.last_position,
                     segment.file_bytes,
-                    None if segment.path is None else segment.path.name,
+                    segment.file_name,
                 )
                 for segment in segments
             ],
         )
 
-    def segment_files(self) -> list[Path]:
+    def segment_files(self) -> list[Path | str]:
         """The Parquet files that the store consists of, for other tools to read, oldest first.
+
+        They are paths, and URLs where the store is in object storage.
 
         A pattern such as `log/*.parquet` would also find what does not belong to the store. What
         was put since the last `seal` may be in none of them. Raises FailedPreconditionError for a
-        store in memory, which has no files.
+        store that has no such files, as one in memory.
         """
         return [file.path for file in self._source.log.sealed_files()]
 

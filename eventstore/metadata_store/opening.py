@@ -42,7 +42,7 @@ def open_configured(config: mlmd.ConnectionConfig, *, upgrade: bool) -> Engine:
     if chosen in ("mysql", "postgresql"):
         return _engine(_sql_log(config))
     if chosen == "fake_database" or not config.sqlite.filename_uri:
-        return _engine(MemoryLog())
+        return engine_of(MemoryLog())
     path, read_only, must_exist = _parse_uri(config.sqlite.filename_uri)
     mode = config.sqlite.connection_mode
     read_only = read_only or mode == _Mode.READONLY
@@ -115,7 +115,7 @@ def open_place(
         creates = not read_only and not must_exist
         log = open_at(place, read_only=read_only, creates=creates, cache_folder=cache_folder)
         # Its caches are this user's own, so that who may only read the log keeps them, too.
-        return _engine(log, read_only=read_only, saves_caches=True, attribution=attribution)
+        return engine_of(log, read_only=read_only, saves_caches=True, attribution=attribution)
     if cache_folder is not None:
         raise errors.InvalidArgumentError(
             f"{place} is a directory, in which its caches are: leave cache_folder out"
@@ -150,7 +150,7 @@ def open_directory(
             raise _not_a_directory(path)
         log = open_log(path, read_only=read_only, creates=not read_only and not must_exist)
     saves = saves_caches and _is_own(path)
-    return _engine(
+    return engine_of(
         log, read_only=read_only, saves_caches=saves, attribution=attribution, limits=limits
     )
 
@@ -162,7 +162,7 @@ def _is_own(path: Path) -> bool:
         return False
 
 
-def _engine(
+def engine_of(
     log: Log,
     *,
     read_only: bool = False,
@@ -170,6 +170,7 @@ def _engine(
     attribution: Attribution | None = None,
     limits: Limits = LIMITS,
 ) -> Engine:
+    """What answers the calls of a store over a log, which it closes in the end."""
     if "IPython" in sys.modules:
         from eventstore.notebook import register
 

@@ -13,7 +13,6 @@ from eventstore.log.kinds import ARTIFACT, EXECUTION, NODE_KINDS, RETENTION_RULE
 from eventstore.projections.index_tables import EVENTS_OF, TABLES_OF
 from eventstore.projections.lineage import INPUTS
 from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.retention.clock import trusted_now
 from eventstore.retention.guards import Recorded, all_versions
 from eventstore.retention.precedence import ChosenVersion, refusals
 from eventstore.retention.scopes import nodes_in_scope, scope_of
@@ -42,7 +41,7 @@ def due(log: Log, snapshot: Snapshot) -> DueAnswer:
     made of it, unless that goes, too.
     """
     found: dict[int, _Expired] = {}
-    now = trusted_now(log)
+    now = log.now()
     erased = all_erased(in_effect(erasures_as_of(snapshot.index, snapshot.position)))
     for rule in _rules(snapshot):
         for expired in _expired(log, snapshot, rule, now, erased):

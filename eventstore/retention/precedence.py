@@ -24,7 +24,6 @@ from eventstore.log.record import LATEST
 from eventstore.projections.index_tables import TABLES_OF
 from eventstore.projections.listing import Listing
 from eventstore.proto import retention_pb2
-from eventstore.retention.clock import trusted_now
 from eventstore.retention.downstream import Downstream
 from eventstore.retention.guards import Recorded, holds_in_force, rule_versions
 from eventstore.retention.scopes import (
@@ -71,7 +70,7 @@ def refusals(
 ) -> list[Refusal]:
     """What forbids the erasure of these records: one refusal a record, a hold before a lock.
 
-    Locks end by the time that is `trusted_now`, or by another one that is given.
+    Locks end by the time that is `Log.now`, or by another one that is given.
     """
     if not chosen:
         return []
@@ -105,7 +104,7 @@ def _locked(
         if not seconds:
             continue
         if now is None:
-            now = trusted_now(log)
+            now = log.now()
         ends = {
             one.position: _last_recorded_at(log, snapshot, rule, one) + seconds * _MICROSECONDS
             for one in chosen

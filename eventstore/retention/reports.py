@@ -132,7 +132,7 @@ def _files_of(log: Log, erased: Erased) -> list[ErasedFile]:
     return [
         ErasedFile(
             segment.number,
-            None if segment.path is None else segment.path.name,
+            segment.file_name,
             segment.file_bytes,
         )
         for segment in log.segments()

@@ -11,29 +11,20 @@ from uuid import UUID
 import pytest
 
 import eventstore
-from eventstore.log import Commit, DirectoryLog, Log
+from eventstore.log import Commit, Log
 from eventstore.log.user_cache import make_user_cache_folder, user_cache_folder
 from eventstore.metadata_store import opening
 from eventstore.projections.limits import IndexLimits, Limits
 from eventstore.projections.point_index import PointIndex
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import wait_until_written
+from tests.elsewhere import LogElsewhere
 from tests.own_process import assert_runs
-
-
-class LogElsewhere(DirectoryLog):
-    """A log that could be anywhere: this process knows no directory of its own for caches."""
-
-    def cache_folder(self, *, make: bool = False) -> Path | None:  # type: ignore[override]
-        folder = user_cache_folder(self.store_id)
-        if make and folder is not None:
-            make_user_cache_folder(folder)
-        return folder
 
 
 def opened(log: Log, *, read_only: bool = False) -> eventstore.MetadataStore:
     limits = Limits(index=IndexLimits(tail_records_max=4))
-    engine = opening._engine(log, read_only=read_only, saves_caches=True, limits=limits)
+    engine = opening.engine_of(log, read_only=read_only, saves_caches=True, limits=limits)
     return eventstore.MetadataStore._of(engine)
 
 

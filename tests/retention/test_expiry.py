@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import eventstore
+from eventstore.log import DirectoryLog
 from eventstore.metadata_store.metadata_store import MetadataStore
 from eventstore.proto import retention_pb2
 from eventstore.times import Microseconds
@@ -32,8 +33,7 @@ def days_later(monkeypatch: pytest.MonkeyPatch, shop: Shop) -> dict[str, timedel
     def now(_: object) -> Microseconds:
         return Microseconds(log.recorded_at(log.position) + later["by"] // _MICROSECOND)
 
-    for module in ("expiry", "precedence"):
-        monkeypatch.setattr(f"eventstore.retention.{module}.trusted_now", now)
+    monkeypatch.setattr(DirectoryLog, "now", now)
     return later
 
 

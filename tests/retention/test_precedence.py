@@ -13,8 +13,8 @@ import pytest
 
 import eventstore
 from eventstore import MetadataStore, errors
+from eventstore.log import DirectoryLog, file_clock
 from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.retention import clock
 from eventstore.retention.choosing import chosen_versions
 from eventstore.retention.planning import Wanted
 from eventstore.retention.precedence import ChosenVersion, approval_demanded, refusals
@@ -192,9 +192,7 @@ def test_a_version_by_which_a_filter_locks_a_later_one_is_kept_with_it(
         (log.recorded_at(first.position) + day, 2),
         (log.recorded_at(second.position) + day, 0),
     ):
-        monkeypatch.setattr(
-            "eventstore.retention.precedence.trusted_now", lambda _, now=now: Microseconds(now)
-        )
+        monkeypatch.setattr(DirectoryLog, "now", lambda _, now=now: Microseconds(now))
         assert len(shop.refusing("artifact", shop.unused)) == locked
 
 
@@ -218,9 +216,7 @@ def test_a_lock_ends_by_age_alone(shop: Shop, monkeypatch: pytest.MonkeyPatch) -
     )
     at = Microseconds(recorded_at + DAY // timedelta(microseconds=1))
     for now, kept in ((at - 1, [("lock", 1)]), (at, [])):
-        monkeypatch.setattr(
-            "eventstore.retention.precedence.trusted_now", lambda _, now=now: Microseconds(now)
-        )
+        monkeypatch.setattr(DirectoryLog, "now", lambda _, now=now: Microseconds(now))
         assert shop.refusing("artifact", shop.data) == kept
 
 
@@ -228,8 +224,8 @@ def test_the_clock_of_one_process_moved_on_frees_nothing(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop.store.set_retention_rule(keep_at_least=DAY, basis="AI-ACT-18")
-    moved = Microseconds(clock.now_in_microseconds() + 10 * (DAY // timedelta(microseconds=1)))
-    monkeypatch.setattr(clock, "now_in_microseconds", lambda: moved)
+    moved = Microseconds(file_clock.now_in_microseconds() + 10 * (DAY // timedelta(microseconds=1)))
+    monkeypatch.setattr(file_clock, "now_in_microseconds", lambda: moved)
     assert shop.refusing("artifact", shop.data) == [("lock", 1)]
 
 

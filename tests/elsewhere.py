@@ -1,0 +1,51 @@
+"""A log as a package could bring it, for URLs with `elsewhere://`, and its installation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from eventstore.log import DirectoryLog
+from eventstore.log.places import StoreUrl
+from eventstore.log.stores import is_store
+from eventstore.log.user_cache import make_user_cache_folder, user_cache_folder
+
+
+class LogElsewhere(DirectoryLog):
+    """A log that could be anywhere: nobody is told of a directory, and caches are the user's."""
+
+    chosen: Path | None = None
+    name = "elsewhere"
+
+    def cache_folder(self, *, make: bool = False) -> Path | None:  # type: ignore[override]
+        folder = user_cache_folder(self.store_id, self.chosen)
+        if make and folder is not None:
+            make_user_cache_folder(folder)
+        return folder
+
+
+def open_log(
+    url: StoreUrl, *, read_only: bool, creates: bool, cache_folder: Path | None
+) -> LogElsewhere:
+    path = Path(urlsplit(url.revealed()).path)
+    made = creates and not is_store(path)
+    log = LogElsewhere.create(path) if made else LogElsewhere.open(path, read_only=read_only)
+    log.chosen = cache_folder
+    log.name = str(url)
+    return log
+
+
+def install(folder: Path, patched: pytest.MonkeyPatch) -> None:
+    """Have the package installed, by what an installation leaves in a folder, and caches there."""
+    about = folder / "elsewhere-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: elsewhere\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(
+        "[eventstore.logs]\n"
+        "elsewhere = tests.elsewhere:open_log\n"
+        "lacking = tests.no_such_module:open_log [fast,safe]\n"
+    )
+    patched.syspath_prepend(folder)
+    patched.setenv("EVENTSTORE_CACHE", str(folder / "caches"))
