@@ -40,7 +40,7 @@ def open_configured(config: mlmd.ConnectionConfig, *, upgrade: bool) -> Engine:
             "Unset connection config: set fake_database or sqlite.filename_uri"
         )
     if chosen in ("mysql", "postgresql"):
-        return _engine(_sql_log(config))
+        return engine_of(_sql_log(config))
     if chosen == "fake_database" or not config.sqlite.filename_uri:
         return engine_of(MemoryLog())
     path, read_only, must_exist = _parse_uri(config.sqlite.filename_uri)

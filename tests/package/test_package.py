@@ -89,6 +89,7 @@ ABOVE_ALL = {
     "cli": set(LAYERS) | {"__init__", "demo"},
     "demo": {"__init__", "answers", "proto", "plain_json", "wording"},
     "startup": {"alias"},
+    "testing": {"errors", "proto", "log", "metadata_store", "times"},
     "benchmarks": {"__init__", "proto", "metadata_store", "importing", "log"},
 }
 

@@ -20,6 +20,7 @@ from eventstore.log.sql.database_errors import (
     is_taken,
     translated,
 )
+from eventstore.times import Microseconds
 
 _LOGGER = late_logger("eventstore.log")
 _Answer = TypeVar("_Answer")
@@ -132,6 +133,12 @@ class Database:
             return self._run(statement, {}).fetchone()[0]
 
         return self._retried("reading", ask)
+
+    def now(self) -> Microseconds:
+        """The time by the server's clock."""
+        seconds = "unix_timestamp(now(6))" if self.is_mysql else "extract(epoch FROM now())"
+        found = self.first_value(sa.select(sa.literal_column(seconds)))
+        return Microseconds(int(found * 1_000_000))
 
     def rows(self, statement: sa.Select[Any]) -> Sequence[Any]:
         """All rows of a statement."""

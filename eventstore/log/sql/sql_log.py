@@ -41,7 +41,7 @@ from eventstore.log.sql.tail import CommitRow, SqlTail
 from eventstore.log.temporary_folder import TemporaryFolder
 from eventstore.log.worker import Worker
 from eventstore.long_work import long_work
-from eventstore.times import now_in_microseconds
+from eventstore.times import Microseconds, now_in_microseconds
 
 _LOGGER = late_logger("eventstore.log")
 
@@ -66,7 +66,7 @@ class SqlLog(SegmentedReader):
     projections are kept for later processes; without it nothing is.
     """
 
-    first_position = 1
+    directory = None
     content_epoch = 0
     _closed: FetchedSegments
 
@@ -146,6 +146,9 @@ class SqlLog(SegmentedReader):
     @property
     def commit_number(self) -> int:
         return self._commits.last_commit
+
+    def now(self) -> Microseconds:
+        return min(now_in_microseconds(), self._database.now())
 
     def is_still_at(self, position: Position, content_epoch: int) -> bool:
         if (

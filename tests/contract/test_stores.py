@@ -1,0 +1,18 @@
+"""Stores over the logs of this project answer and keep as every store has to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from eventstore.log import DirectoryLog, Log, MemoryLog
+from eventstore.testing import StoreContract
+
+
+class TestMemoryLog(StoreContract):
+    def made(self, folder: Path) -> Log:
+        return MemoryLog()
+
+
+class TestDirectoryLog(StoreContract):
+    def made(self, folder: Path) -> Log:
+        return DirectoryLog.create(folder / "store", segment_records_max=4)
