@@ -18,6 +18,8 @@ from eventstore.cli.scope_options import actor_option
 from eventstore.cli.stores import opened_store
 from eventstore.log import VerifyReport
 from eventstore.log.kinds import RETENTION_KINDS
+from eventstore.log.places import Place
+from eventstore.log.stores import back_up
 from eventstore.wording import counted
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     help="Encrypt each record with a key of its own, and keep the keys in this file.",
 )
 @output_options_without("full", "local")
-def backup_command(directory: Path, target: Path, keys: Path | None, output: Output) -> None:
+def backup_command(place: Place, target: Path, keys: Path | None, output: Output) -> None:
     """Copy a store, also while others write to it, and verify the copy.
 
     TARGET must not exist, or be an empty directory. It appears when the copy is whole: all that was
@@ -57,15 +59,13 @@ def backup_command(directory: Path, target: Path, keys: Path | None, output: Out
     it.
     """
     if keys is not None:
-        with opened_store(directory) as store, progress_bar("Encrypting") as progress:
+        with opened_store(place) as store, progress_bar("Encrypting") as progress:
             report = store.backup(target, progress, keys=keys)
-        _say(output, f"Backed up {directory} to {target}, encrypted", report, target)
+        _say(output, f"Backed up {place} to {target}, encrypted", report, target)
         return
-    from eventstore.log.backup import copy_store
-
     with progress_bar("Backing up") as progress:
-        report = copy_store(directory, target, progress)
-    _say(output, f"Backed up {directory} to {target}", report, target)
+        report = back_up(place, target, progress)
+    _say(output, f"Backed up {place} to {target}", report, target)
 
 
 @command(
@@ -134,7 +134,7 @@ def restore_command(
 )
 @store_argument
 @output_options_without("full", "local")
-def erasures_command(directory: Path, output: Output) -> None:
+def erasures_command(place: Place, output: Output) -> None:
     """Write the register of erasures: what `restore` erases again. Keep it apart from the store.
 
     It names positions, hashes, codes, tickets and names of properties, and nothing of what was
@@ -142,12 +142,12 @@ def erasures_command(directory: Path, output: Output) -> None:
     erased since. As CSV it is for reading: `restore` takes the lines of JSON.
     """
     if output.form != "csv":
-        with opened_store(directory) as store:
+        with opened_store(place) as store:
             output.text(store.register_of_erasures())
         return
     from eventstore.copies.register import registered
 
-    with opened_store(directory) as store:
+    with opened_store(place) as store:
         found = registered(store.log, store._engine.snapshot())
     output.csv(Grid(_REGISTER_COLUMNS, (row for line in found for row in _register_rows(line))))
 
@@ -156,12 +156,12 @@ def erasures_command(directory: Path, output: Output) -> None:
 @store_argument
 @click.argument("keys", metavar="KEYS", type=PathName())
 @output_options_without("full", "local")
-def destroy_keys_command(directory: Path, keys: Path, output: Output) -> None:
+def destroy_keys_command(place: Place, keys: Path, output: Output) -> None:
     """Destroy the keys of all that is erased, so that no encrypted backup gives it back.
 
     Do so after each erasure, on every copy of KEYS: what one still has, a backup still gives.
     """
-    with opened_store(directory) as store:
+    with opened_store(place) as store:
         destroyed = store.destroy_keys(keys)
     output.said(
         f"Destroyed {counted(destroyed, 'key')} in {keys}",
@@ -169,9 +169,9 @@ def destroy_keys_command(directory: Path, keys: Path, output: Output) -> None:
     )
 
 
-def _is_of_retention(directory: Path) -> bool:
+def _is_of_retention(place: Place) -> bool:
     """Whether a store has rules, holds or erasures."""
-    with opened_store(directory) as store:
+    with opened_store(place) as store:
         index = store._engine.snapshot().index
         return any(index.highest_id(kind.sequence) for kind in RETENTION_KINDS)
 

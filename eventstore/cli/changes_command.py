@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -39,6 +38,7 @@ from eventstore.cli.stores import (
     require_type,
     windows,
 )
+from eventstore.log.places import Place
 from eventstore.log.record import KIND_NAMES
 from eventstore.metadata_store.metadata_store import MetadataStore
 from eventstore.wording import counted
@@ -77,7 +77,7 @@ _CODES = ("basis", "ticket")
 @click.option("--reverse", is_flag=True, help="The oldest commit first.")
 @output_options
 def changes_command(
-    directory: Path,
+    place: Place,
     since: Moment | None,
     until: Moment | None,
     kinds: tuple[str, ...],
@@ -93,7 +93,7 @@ def changes_command(
     stands for the end of the one before, so that commits are shown whole. KIND is as for
     `eventstore history`, or retention_rule, hold or erasure: these have numbers as their ids.
     """
-    with opened_store(directory) as store:
+    with opened_store(place) as store:
         for name in types:
             require_type(store, NODE_KINDS, name)
         after, upto = positions_between(store, since, until)
@@ -215,13 +215,13 @@ def _answer(commit: CommitChanges) -> CommitAnswer:
 @click.option("--after", type=int, help="Begin after this position; at the end without it.")
 @click.option("--commits", type=click.IntRange(min=1), help="Stop after so many commits.")
 @output_options
-def tail_command(directory: Path, after: int | None, commits: int | None, output: Output) -> None:
+def tail_command(place: Place, after: int | None, commits: int | None, output: Output) -> None:
     """Show commits as they come, whoever puts them, until interrupted.
 
     A file of --output is there from the start, and has each commit as soon as it came.
     """
     output = replace(output, grows=True)
-    with opened_store(directory) as store:
+    with opened_store(place) as store:
 
         def found() -> Iterator[CommitChanges]:
             for commit in islice(store.follow(after), commits and min(commits, sys.maxsize)):

@@ -23,6 +23,7 @@ from eventstore.cli.stores import opened_store
 from eventstore.cli.trust import checkpoint_of, rotated, rotation_option
 from eventstore.errors import AlreadyExistsError, InvalidArgumentError
 from eventstore.log.os_errors import translated
+from eventstore.log.places import Place
 
 if TYPE_CHECKING:
     from eventstore.audit import CosigningKey, SigningKey
@@ -153,7 +154,7 @@ def rotate_command(file: Path, key_file: Path, new_key_file: Path, output: Outpu
 @as_of_option
 @output_options_without("full")
 def checkpoint_command(
-    directory: Path,
+    place: Place,
     key_file: Path,
     previous_file: Path | None,
     rotation_files: tuple[Path, ...],
@@ -172,7 +173,7 @@ def checkpoint_command(
     previous = None
     if previous_file is not None:
         previous = checkpoint_of(previous_file, trust)
-    with opened_store(directory) as opened, progress_bar("Hashing") as progress:
+    with opened_store(place) as opened, progress_bar("Hashing") as progress:
         store = store_as_of(opened, as_of, output)
         signed = store.checkpoint(key, previous=previous, progress=progress)
     # By the rotations, a key that was replaced signs no more.

@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 
 from eventstore.cli.help import Command, nearest
 from eventstore.cli.moments import EXAMPLES, parsed_moment, refuse_unknown_zone
-from eventstore.cli.paths import PathName
+from eventstore.cli.paths import PathName, PlaceName
 from eventstore.cli.results import Output
 from eventstore.shown_text import shown_text
 
@@ -64,7 +64,7 @@ class Choice(click.Choice):  # type: ignore[type-arg, unused-ignore]
         return str(value)
 
 
-store_argument = click.argument("directory", metavar="STORE", type=PathName())
+store_argument = click.argument("place", metavar="STORE", type=PlaceName())
 
 
 def kind_argument(kinds: Sequence[str]) -> Callable[[Any], Any]:

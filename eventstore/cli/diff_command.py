@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -20,6 +19,7 @@ from eventstore.cli.entities import (
 from eventstore.cli.moments import Moment, said_back
 from eventstore.cli.results import Grid, Output, note
 from eventstore.cli.stores import opened_store
+from eventstore.log.places import Place
 from eventstore.moments import position_of
 from eventstore.wording import are, counted
 
@@ -56,7 +56,7 @@ _NODES: Final = 100
 )
 @output_options
 def diff_command(
-    directory: Path,
+    place: Place,
     first: Moment,
     second: Moment | None,
     lineage: tuple[str, int] | None,
@@ -70,7 +70,7 @@ def diff_command(
     if limit is not None and lineage is None:
         raise click.UsageError("--limit goes with --lineage")
     left_out = ""
-    with opened_store(directory) as store:
+    with opened_store(place) as store:
         moments = first.upto(), None if second is None else second.upto()
         for moment in (first, second):
             if moment is not None:
@@ -106,7 +106,7 @@ def diff_command(
                 )
                 for entity in found
             ],
-            f"Differences in {directory}",
+            f"Differences in {place}",
         ),
         objects=lambda: map(_answer, found),
         csv=lambda: Grid(

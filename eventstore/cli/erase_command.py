@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -10,10 +9,11 @@ import click
 from eventstore.answers import ErasuresAnswer
 from eventstore.cli.commands import Kind, command, output_options_without
 from eventstore.cli.entities import spoken
-from eventstore.cli.paths import PathName
+from eventstore.cli.paths import PlaceName
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Grid, Output, note
 from eventstore.cli.stores import opened_store, store_to_change
+from eventstore.log.places import Place
 from eventstore.log.record import KIND_NAMES
 from eventstore.wording import counted, plural
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         "eventstore erase my-store --unfinished",
     ),
 )
-@click.argument("directory", metavar="STORE", type=PathName())
+@click.argument("place", metavar="STORE", type=PlaceName())
 @click.argument("kind", metavar="[KIND]", type=Kind(KIND_NAMES), required=False)
 @click.argument("ids", metavar="[ID ...]", type=int, nargs=-1)
 @click.option("--reason", metavar="CODE", help="The code of the legal basis. It is kept for ever.")
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 @click.option("--unfinished", is_flag=True, help="Complete the erasures that were interrupted.")
 @output_options_without("full", "local")
 def erase_command(
-    directory: Path,
+    place: Place,
     kind: str | None,
     ids: tuple[int, ...],
     reason: str | None,
@@ -84,9 +84,9 @@ def erase_command(
         if sum(others) > 1 or kind is not None or reason is not None:
             raise click.UsageError("--approve, --withdraw and --unfinished go alone")
         if unfinished:
-            _complete(directory, output)
+            _complete(place, output)
         else:
-            _decide(directory, approve, withdraw or 0, actor, output)
+            _decide(place, approve, withdraw or 0, actor, output)
         return
     if kind is None or not ids or reason is None:
         raise click.UsageError(
@@ -102,7 +102,7 @@ def erase_command(
         raise click.UsageError("--keep-content and --redact exclude each other")
     if "" in redact:
         raise click.UsageError("--redact takes a name of a property, or name, uri or external_id")
-    opened = store_to_change(directory, actor) if yes else opened_store(directory)
+    opened = store_to_change(place, actor) if yes else opened_store(place)
     with opened as store, progress_bar("Erasing") as progress:
         report = store._erase(
             [(kind, entity_id) for entity_id in ids],
@@ -119,14 +119,14 @@ def erase_command(
     if report.stage == "planned":
         note("Nothing was erased: say --yes." if not report.refused else "It would be refused.")
     elif report.stage == "proposed":
-        note(f"It takes a second person: eventstore erase {directory} --approve {report.number}")
+        note(f"It takes a second person: eventstore erase {place} --approve {report.number}")
     elif report.number is None:
         note("Nothing is left to erase: it was erased before.")
     for number in sorted({b.number for b in report.erased_before if b.stage == "requested"}):
         note(
             f"Erasure {number} is in effect and not complete: files may still have what it erases. "
             "Free some space if the disk is full. The next opening for writing completes it, or: "
-            f"eventstore erase {directory} --unfinished"
+            f"eventstore erase {place} --unfinished"
         )
     if version is not None and not (keep_content or redact):
         for left in sorted({b.replaced_by for b in report.erased_before if b.replaced_by}):
@@ -137,9 +137,9 @@ def erase_command(
 
 
 def _decide(
-    directory: Path, approved: int | None, withdrawn: int, actor: str | None, output: Output
+    place: Place, approved: int | None, withdrawn: int, actor: str | None, output: Output
 ) -> None:
-    with store_to_change(directory, actor) as store, progress_bar("Erasing") as progress:
+    with store_to_change(place, actor) as store, progress_bar("Erasing") as progress:
         if approved is None:
             store.withdraw_erasure(withdrawn)
         else:
@@ -150,11 +150,11 @@ def _decide(
         _show(report, output)
 
 
-def _complete(directory: Path, output: Output) -> None:
-    with opened_store(directory) as store:
+def _complete(place: Place, output: Output) -> None:
+    with opened_store(place) as store:
         numbers = sorted(store._source.snapshot().index.erasures.pending)
     if numbers:
-        with store_to_change(directory, None) as store, progress_bar("Erasing") as progress:
+        with store_to_change(place, None) as store, progress_bar("Erasing") as progress:
             # Opening has done so, unless it could not.
             store.complete_erasures(progress)
     done = f"{plural(len(numbers), 'erasure')} {', '.join(map(str, numbers))}"

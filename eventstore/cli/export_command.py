@@ -21,6 +21,7 @@ from eventstore.cli.paths import PathName
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output
 from eventstore.cli.stores import opened_store
+from eventstore.log.places import Place
 
 
 @command(
@@ -35,9 +36,7 @@ from eventstore.cli.stores import opened_store
 @click.argument("file", metavar="[FILE]", required=False, type=PathName())
 @as_of_option
 @output_options_without("full")
-def export_command(
-    directory: Path, file: Path | None, as_of: Moment | None, output: Output
-) -> None:
+def export_command(place: Place, file: Path | None, as_of: Moment | None, output: Output) -> None:
     """Write every record into FILE, a line of JSON each, for the stand-alone verifier.
 
     FORMAT.md has the members. Salts are written as well: with them contents can be proved. FILE may
@@ -55,7 +54,7 @@ def export_command(
             f"FILE, of which --{output.form} tells"
         )
     output.check()
-    with opened_store(directory) as opened:
+    with opened_store(place) as opened:
         end = store_as_of(opened, as_of, output).log_position()
 
         def lines() -> Iterator[bytes]:

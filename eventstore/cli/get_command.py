@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -27,6 +26,7 @@ from eventstore.cli.moments import Moment, store_as_of
 from eventstore.cli.results import Grid, Lines, Output, note
 from eventstore.cli.stores import opened_store, require_type
 from eventstore.errors import NotFoundError
+from eventstore.log.places import Place
 from eventstore.metadata_store.metadata_store import AsOfStore, MetadataStore
 from eventstore.projections.filter import compile_filter
 from eventstore.shown_text import shown_text
@@ -50,7 +50,7 @@ _LIST_COLUMNS = ("id", "type", "name", "state", "uri", "created_at", "updated_at
 @as_of_option
 @output_options
 def get_command(
-    directory: Path, kind: str, words: tuple[str, ...], as_of: Moment | None, output: Output
+    place: Place, kind: str, words: tuple[str, ...], as_of: Moment | None, output: Output
 ) -> None:
     """Show one artifact, execution, context or type, as it is or as it was.
 
@@ -63,7 +63,7 @@ def get_command(
         form = "its id, or its name and version" if is_type else "its id, or its type and name"
         said = " ".join(shown_text(word) for word in words)
         raise click.UsageError(f"{said!r} names no {spoken(kind)}: say {form}")
-    with opened_store(directory) as opened:
+    with opened_store(place) as opened:
         store = store_as_of(opened, as_of, output)
         if len(words) == 1 and _is_id(words[0]):
             found, named = _by_id(store, kind, int(words[0])), f"id {int(words[0])}"
@@ -136,7 +136,7 @@ def _type_by_name(
 @as_of_option
 @output_options
 def list_command(
-    directory: Path,
+    place: Place,
     kind: str,
     type_name: str | None,
     filter_query: str | None,
@@ -165,7 +165,7 @@ def list_command(
         is_asc=not descending,
         filter_query=where,
     )
-    with opened_store(directory) as opened:
+    with opened_store(place) as opened:
         store = store_as_of(opened, as_of, output)
         if type_name is not None:
             require_type(store, (kind,), type_name)
@@ -187,7 +187,7 @@ def list_command(
                 (*(entity.get(name) for name in columns), _properties(entity, output))
                 for entity in entities
             ],
-            f"{kind.capitalize()}s of {directory}",
+            f"{kind.capitalize()}s of {place}",
         ),
         objects=lambda: shown,
         csv=lambda: entity_table(entities, columns),

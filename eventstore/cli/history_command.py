@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -27,6 +26,7 @@ from eventstore.cli.entities import (
 from eventstore.cli.moments import Moment, store_as_of
 from eventstore.cli.results import Grid, Output
 from eventstore.cli.stores import opened_store
+from eventstore.log.places import Place
 from eventstore.log.record import ENTITY_KIND_NAMES
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ _COLUMNS = ("kind", "id", "position", "commit", "recorded_at", "actor", "reason"
 @as_of_option
 @output_options
 def history_command(
-    directory: Path,
+    place: Place,
     kind: str,
     entity_id: int,
     touching: bool,
@@ -69,7 +69,7 @@ def history_command(
     """
     if touching and kind != "context":
         raise click.UsageError("--touching is for contexts")
-    with opened_store(directory) as opened:
+    with opened_store(place) as opened:
         store = store_as_of(opened, as_of, output)
         if touching:
             versions = store.context_history(entity_id)

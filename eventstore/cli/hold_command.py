@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -19,6 +18,7 @@ from eventstore.cli.scope_options import (
     ticket_option,
 )
 from eventstore.cli.stores import opened_store, store_to_change
+from eventstore.log.places import Place
 from eventstore.wording import counted
 
 _COLUMNS = ("number", "stage", "placed_at", "scope", "basis", "ticket", "release_ticket")
@@ -50,7 +50,7 @@ def hold_command() -> None:
 @click.option("--dry-run", is_flag=True, help="Only count the nodes that are in scope now.")
 @output_options_without("full", "local")
 def place_command(
-    directory: Path,
+    place: Place,
     basis: str,
     ticket: str,
     needs_approval: bool,
@@ -64,14 +64,14 @@ def place_command(
 
     output.check()
     if dry_run:
-        show_scope(directory, scope, basis, ticket, output)
+        show_scope(place, scope, basis, ticket, output)
         return
-    with store_to_change(directory, actor) as store:
+    with store_to_change(place, actor) as store:
         number = store.place_hold(
             **scope, basis=basis, ticket=ticket, needs_approval=needs_approval
         )
         placed = hold(store._engine.log, store._engine.snapshot(), number)
-    output.said(f"Hold {number} is in force on {directory}", placed)
+    output.said(f"Hold {number} is in force on {place}", placed)
 
 
 @command(
@@ -88,18 +88,18 @@ def place_command(
 @click.option("--dry-run", is_flag=True, help="Only say how it stands.")
 @output_options_without("full", "local")
 def release_command(
-    directory: Path, number: int, ticket: str, actor: str | None, dry_run: bool, output: Output
+    place: Place, number: int, ticket: str, actor: str | None, dry_run: bool, output: Output
 ) -> None:
     """End a hold, or propose its end where a second person has to agree, who runs this again."""
     from eventstore.retention.holds import hold
 
     output.check()
     if dry_run:
-        with opened_store(directory) as store:
+        with opened_store(place) as store:
             found = hold(store._engine.log, store._engine.snapshot(), number)
         output.said(_in_words(found), found)
         return
-    with store_to_change(directory, actor) as store:
+    with store_to_change(place, actor) as store:
         found = store.release_hold(number, ticket=ticket)
     output.said(_in_words(found), found)
 
@@ -107,9 +107,9 @@ def release_command(
 @command("list", examples=("eventstore hold list my-store", "eventstore hold list my-store --json"))
 @store_argument
 @output_options_without()
-def list_command(directory: Path, output: Output) -> None:
+def list_command(place: Place, output: Output) -> None:
     """List all holds, those that were released, too."""
-    with opened_store(directory) as store:
+    with opened_store(place) as store:
         found = store.holds()
     rows = [
         (
@@ -123,11 +123,11 @@ def list_command(directory: Path, output: Output) -> None:
         )
         for h in found
     ]
-    output.grid(Grid(_COLUMNS, rows, f"Holds of {directory}"), objects=lambda: found)
+    output.grid(Grid(_COLUMNS, rows, f"Holds of {place}"), objects=lambda: found)
 
 
 def show_scope(
-    directory: Path, scope: dict[str, Any], basis: str, ticket: str, output: Output
+    place: Place, scope: dict[str, Any], basis: str, ticket: str, output: Output
 ) -> None:
     """Count what options find now; what would be refused is refused."""
     from eventstore.retention.codes import check_code
@@ -137,7 +137,7 @@ def show_scope(
     check_code("basis", basis, is_required=True)
     check_code("ticket", ticket)
     asked = new_scope(**scope)
-    with opened_store(directory) as store:
+    with opened_store(place) as store:
         counts = count_nodes(store._engine.log, store._engine.snapshot(), asked)
     words = ", ".join(counted(count, kind) for kind, count in counts.items())
     output.said(

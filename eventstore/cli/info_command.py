@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from msgspec.structs import asdict
 
@@ -11,14 +10,15 @@ from eventstore.cli.commands import command, output_options_without, store_argum
 from eventstore.cli.entities import spoken
 from eventstore.cli.results import Grid, Output
 from eventstore.cli.stores import opened_store
+from eventstore.log.places import Place
 
 
 @command("info", examples=("eventstore info my-store", "eventstore info my-store --json"))
 @store_argument
 @output_options_without("full")
-def info_command(directory: Path, output: Output) -> None:
+def info_command(place: Place, output: Output) -> None:
     """Show a store's position, what it holds, and the files that it consists of."""
-    with opened_store(directory) as store:
+    with opened_store(place) as store:
         found = store.info()
     if output.form == "json":
         output.json(found)
@@ -37,7 +37,7 @@ def info_command(directory: Path, output: Output) -> None:
                 ("log", _shown_bytes(found.log_bytes)),
                 ("projections (a cache)", _shown_bytes(found.projections_bytes)),
             ],
-            f"Store {directory}",
+            f"Store {place}",
         ),
         Grid(
             ("kind", "count"),

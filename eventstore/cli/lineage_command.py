@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -22,6 +21,7 @@ from eventstore.cli.commands import (
 from eventstore.cli.moments import Moment, store_as_of
 from eventstore.cli.results import Grid, Output, note
 from eventstore.cli.stores import opened_store
+from eventstore.log.places import Place
 from eventstore.plain_json import moment_of_milliseconds
 from eventstore.wording import are, counted
 
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 @as_of_option
 @output_options
 def lineage_command(
-    directory: Path,
+    place: Place,
     kind: str,
     node_id: int,
     direction: str | None,
@@ -89,7 +89,7 @@ def lineage_command(
     if events and output.form != "csv":
         raise click.UsageError("--events is for --csv: every other form has the events, too")
     direction = direction or "upstream"
-    with opened_store(directory) as opened:
+    with opened_store(place) as opened:
         store = store_as_of(opened, as_of, output)
         if kind == "context":
             graph = store.context_graph(node_id, max_nodes=limit or None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice, starmap
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,6 +26,7 @@ from eventstore.cli.stores import opened_store, positions_between, windows
 from eventstore.errors import InvalidArgumentError
 from eventstore.log import Log, Record
 from eventstore.log.commit import records_of
+from eventstore.log.places import Place
 from eventstore.log.record import ENTITY_KIND_NAMES, KIND_NAMES
 from eventstore.times import moment_of
 
@@ -61,7 +61,7 @@ _FIELDS = (
 @click.option("--reverse", is_flag=True, help="The oldest record first.")
 @output_options
 def log_command(
-    directory: Path,
+    place: Place,
     kind: str | None,
     entity_id: int | None,
     actor: str | None,
@@ -79,7 +79,7 @@ def log_command(
     stands for the end of the one before, as for `eventstore changes`; with --after and --upto it
     stands for itself. KIND is as for `eventstore history`.
     """
-    with opened_store(directory) as store:
+    with opened_store(place) as store:
         _check(store.log_position(), after, upto)
         begins, ends = positions_between(store, since, until)
         start, end = max(begins, after), ends if upto is None else min(ends, upto)
@@ -109,7 +109,7 @@ def log_command(
                 yield record, () if is_whole else marks_of(store.log, index).of(record.position)
 
         output.grid(
-            Grid(_COLUMNS, starmap(_row, marked()), f"Records of {directory}"),
+            Grid(_COLUMNS, starmap(_row, marked()), f"Records of {place}"),
             objects=lambda: starmap(_answer, marked()),
             csv=lambda: Grid(_FIELDS, starmap(_fields, marked())),
         )

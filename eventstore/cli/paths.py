@@ -11,6 +11,7 @@ import click
 
 from eventstore.errors import DataLossError, InvalidArgumentError, NotFoundError
 from eventstore.log.os_errors import translated
+from eventstore.log.places import is_url, place_of
 
 
 class PathName(click.Path):  # type: ignore[type-arg, unused-ignore]
@@ -28,7 +29,27 @@ class PathName(click.Path):  # type: ignore[type-arg, unused-ignore]
         if value == "":
             # It would be taken for the current folder.
             self.fail("an empty text is no path: write . for the current folder", param, ctx)
+        if isinstance(value, str) and is_url(value):
+            # It would be taken for a folder, perhaps with a password in its name.
+            self.fail("a URL is no path: name a file or directory of this machine", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class PlaceName(PathName):
+    """The path of a store's directory, or its URL; a `Place`."""
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:
+        if not (isinstance(value, str) and is_url(value)):
+            return super().convert(value, param, ctx)
+        try:
+            return place_of(value)
+        except InvalidArgumentError as error:
+            return self.fail(error.message, param, ctx)
 
 
 class PathOrAddress(PathName):

@@ -10,11 +10,12 @@ import click
 from eventstore.answers import ConsistencyAnswer, InclusionAnswer, ProofAnswer
 from eventstore.cli.commands import command, output_options
 from eventstore.cli.entities import spoken
-from eventstore.cli.paths import PathName, checked, file_option, naming, text_of
+from eventstore.cli.paths import PlaceName, checked, file_option, naming, text_of
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output, Paragraph, note
 from eventstore.cli.stores import opened_store
 from eventstore.cli.trust import checkpoint_of, cosigned_words, trust_of, trust_options
+from eventstore.log.places import Place
 from eventstore.plain_values import shown_struct
 from eventstore.times import moment_of
 from eventstore.wording import counted
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
         "eventstore prove --check history.proof --since old --policy policy.txt",
     ),
 )
-@click.argument("directory", metavar="[STORE]", required=False, type=PathName())
+@click.argument("place", metavar="[STORE]", required=False, type=PlaceName())
 @click.argument("position", metavar="[POSITION]", required=False, type=int)
 @file_option("--checkpoint", "checkpoint_file", "The signed checkpoint to prove against.")
 @file_option(
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 @trust_options
 @output_options
 def prove_command(
-    directory: Path | None,
+    place: Place | None,
     position: int | None,
     checkpoint_file: Path | None,
     older_file: Path | None,
@@ -62,15 +63,15 @@ def prove_command(
     """
     trust = trust_of(key_file, policy_file, rotation_files)
     if proof_file is not None:
-        if (directory, position, checkpoint_file) != (None, None, None):
+        if (place, position, checkpoint_file) != (None, None, None):
             raise click.UsageError("--check takes --key or --policy, and --since")
         _check(proof_file, older_file, trust, output)
         return
-    if directory is None or checkpoint_file is None or (position is None) == (older_file is None):
+    if place is None or checkpoint_file is None or (position is None) == (older_file is None):
         raise click.UsageError("say STORE, --checkpoint, and either POSITION or --since")
     checkpoint = checkpoint_of(checkpoint_file, trust)
     erasures: tuple[ErasedBy, ...] = ()
-    with opened_store(directory) as store, progress_bar("Hashing") as progress:
+    with opened_store(place) as store, progress_bar("Hashing") as progress:
         if older_file is not None:
             older = checkpoint_of(older_file, trust)
             proof = store.prove_consistency(older, checkpoint, progress).to_text()

@@ -13,6 +13,7 @@ from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output, refuse_inside_of_store
 from eventstore.cli.stores import opened_store
 from eventstore.cli.trust import checkpoint_of, trust_of, trust_options
+from eventstore.log.places import Place
 from eventstore.wording import counted
 
 
@@ -32,7 +33,7 @@ from eventstore.wording import counted
 @output_options_without("full", "local")
 def publish_command(
     what: str,  # noqa: ARG001
-    directory: Path,
+    place: Place,
     folder: Path,
     checkpoint_file: Path,
     key_file: Path | None,
@@ -50,10 +51,10 @@ def publish_command(
     output.check()
     refuse_inside_of_store(folder / CHECKPOINT_NAME)
     checkpoint = checkpoint_of(checkpoint_file, trust_of(key_file, policy_file, rotation_files))
-    with opened_store(directory) as store, progress_bar("Publishing") as progress:
+    with opened_store(place) as store, progress_bar("Publishing") as progress:
         done = store.publish_tiles(folder, checkpoint, progress)
     output.said(
-        f"{folder} has {counted(done.records, 'record')} of {directory}, "
+        f"{folder} has {counted(done.records, 'record')} of {place}, "
         f"{done.records - done.records_before} of them new: "
         f"{counted(done.files_written, 'file')} written",
         PublishAnswer(str(folder), done.records, done.records_before, done.files_written),

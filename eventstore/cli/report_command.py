@@ -21,6 +21,7 @@ from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Output
 from eventstore.cli.stores import opened_store
 from eventstore.cli.trust import checkpoint_of, trust_of, trust_options
+from eventstore.log.places import Place
 
 
 @command(
@@ -45,7 +46,7 @@ from eventstore.cli.trust import checkpoint_of, trust_of, trust_options
 @limit_option("Nodes of the lineage: origins, ways to them, the nearest; 0 for all.")
 @output_options_without("full")
 def report_command(
-    directory: Path,
+    place: Place,
     kind: str,
     node_id: int,
     as_of: Moment | None,
@@ -71,7 +72,7 @@ def report_command(
     checkpoint = None
     if checkpoint_file is not None:
         checkpoint = checkpoint_of(checkpoint_file, trust_of(key_file, policy_file, rotation_files))
-    with opened_store(directory) as opened:
+    with opened_store(place) as opened:
         store = store_as_of(opened, as_of, output)
         verification = None
         if verify:

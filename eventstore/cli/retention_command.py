@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import click
@@ -23,6 +22,7 @@ from eventstore.cli.scope_options import (
     ticket_option,
 )
 from eventstore.cli.stores import opened_store, store_to_change
+from eventstore.log.places import Place
 from eventstore.wording import duration
 
 _COLUMNS = ("number", "keep_at_least", "keep_at_most", "scope", "says", "basis", "ticket")
@@ -56,7 +56,7 @@ def retention_command() -> None:
 @click.option("--dry-run", is_flag=True, help="Only count the nodes that are in scope now.")
 @output_options_without("full", "local")
 def rule_command(
-    directory: Path,
+    place: Place,
     keep_at_least: timedelta | None,
     keep_at_most: timedelta | None,
     includes_current: bool,
@@ -76,11 +76,11 @@ def rule_command(
     _check_spans(keep_at_least, keep_at_most, includes_current, needs_approval)
     if dry_run:
         if number is not None:
-            with opened_store(directory) as store:
+            with opened_store(place) as store:
                 check_replacement(store._engine.snapshot(), number, keep_at_least, needs_approval)
-        show_scope(directory, scope, basis, ticket, output)
+        show_scope(place, scope, basis, ticket, output)
         return
-    with store_to_change(directory, actor) as store:
+    with store_to_change(place, actor) as store:
         recorded = store.set_retention_rule(
             **scope,
             keep_at_least=keep_at_least,
@@ -92,7 +92,7 @@ def rule_command(
             number=number,
         )
         answer = rule(store._engine.log, store._engine.snapshot(), recorded)
-    output.said(f"Retention rule {recorded} is in force on {directory}", answer)
+    output.said(f"Retention rule {recorded} is in force on {place}", answer)
 
 
 def _check_spans(
@@ -121,19 +121,19 @@ def _check_spans(
 @click.option("--dry-run", is_flag=True, help="Only show the rule.")
 @output_options_without("full", "local")
 def withdraw_command(
-    directory: Path, number: int, ticket: str, actor: str | None, dry_run: bool, output: Output
+    place: Place, number: int, ticket: str, actor: str | None, dry_run: bool, output: Output
 ) -> None:
     """End a rule: nothing expires by it any more, and what comes later is not locked by it."""
     from eventstore.retention.rules import rule
 
     output.check()
     if dry_run:
-        with opened_store(directory) as store:
+        with opened_store(place) as store:
             found = rule(store._engine.log, store._engine.snapshot(), number)
         said = f"Retention rule {number} of {scope_in_words(found.scope)} {_says(found)}"
         output.said(f"{said}; nothing was recorded", found)
         return
-    with store_to_change(directory, actor) as store:
+    with store_to_change(place, actor) as store:
         found = store.withdraw_retention_rule(number, ticket=ticket)
     output.said(f"Retention rule {number} is withdrawn; what it has locked stays locked", found)
 
@@ -141,9 +141,9 @@ def withdraw_command(
 @command("list", examples=("eventstore retention list my-store",))
 @store_argument
 @output_options_without()
-def list_command(directory: Path, output: Output) -> None:
+def list_command(place: Place, output: Output) -> None:
     """List all rules, those that were withdrawn, too."""
-    with opened_store(directory) as store:
+    with opened_store(place) as store:
         found = store.retention_rules()
     rows = [
         (
@@ -157,7 +157,7 @@ def list_command(directory: Path, output: Output) -> None:
         )
         for r in found
     ]
-    output.grid(Grid(_COLUMNS, rows, f"Retention rules of {directory}"), objects=lambda: found)
+    output.grid(Grid(_COLUMNS, rows, f"Retention rules of {place}"), objects=lambda: found)
 
 
 @command(
@@ -171,23 +171,23 @@ def list_command(directory: Path, output: Output) -> None:
 @actor_option
 @click.option("--dry-run", is_flag=True, help="Only list what has expired, and what keeps it.")
 @output_options_without("full", "local")
-def apply_command(directory: Path, actor: str | None, dry_run: bool, output: Output) -> None:
+def apply_command(place: Place, actor: str | None, dry_run: bool, output: Output) -> None:
     """Erase what has expired by the rules: an erasure for each. A timer may do so every night.
 
     What is held or locked stays, and so does a current version of which something else was made.
     """
     output.check()
     if dry_run:
-        with opened_store(directory) as store:
-            _show_expired(store.expired(), directory, output)
+        with opened_store(place) as store:
+            _show_expired(store.expired(), place, output)
         return
-    with store_to_change(directory, actor) as store, progress_bar("Erasing") as progress:
+    with store_to_change(place, actor) as store, progress_bar("Erasing") as progress:
         reports = store.apply_retention(progress)
     output.grid(
         Grid(
             ("number", "stage", "basis", "versions"),
             [(r.number, r.stage, r.basis, len(r.versions)) for r in reports],
-            f"Erasures of {directory}",
+            f"Erasures of {place}",
         ),
         objects=lambda: reports,
     )
@@ -195,18 +195,18 @@ def apply_command(directory: Path, actor: str | None, dry_run: bool, output: Out
         note("Nothing has expired.")
     for report in reports:
         if report.stage == "proposed":
-            approving = f"eventstore erase {directory} --approve {report.number}"
+            approving = f"eventstore erase {place} --approve {report.number}"
             note(f"Erasure {report.number} takes a second person: {approving}")
 
 
-def _show_expired(found: DueAnswer, directory: Path, output: Output) -> None:
+def _show_expired(found: DueAnswer, place: Place, output: Output) -> None:
     rows = [
         *(("goes", d.kind, d.id, d.position, f"retention rule {d.rule}") for d in found.due),
         *(("stays", r.kind, r.id, r.position, str(r)) for r in found.refused),
         *(("stays", p.kind, p.id, None, _pinned_by(p)) for p in found.pinned),
     ]
     columns = ("what", "kind", "id", "position", "because")
-    output.grid(Grid(columns, rows, f"Expired in {directory}"), objects=lambda: [found])
+    output.grid(Grid(columns, rows, f"Expired in {place}"), objects=lambda: [found])
     note("Nothing was erased." if rows else "Nothing has expired.")
 
 

@@ -24,6 +24,7 @@ from eventstore.cli.results import Grid, Output, note
 from eventstore.cli.stores import opened_store
 from eventstore.errors import InvalidArgumentError
 from eventstore.log.os_errors import translating
+from eventstore.log.places import Place
 from eventstore.shown_text import shown_lines
 from eventstore.wording import counted
 
@@ -62,7 +63,7 @@ _SHOWN_ROWS_MAX: Final = 1_000
 )
 @output_options
 def sql_command(
-    directory: Path,
+    place: Place,
     query: str | None,
     query_file: Path | None,
     as_of: Moment | None,
@@ -83,7 +84,7 @@ def sql_command(
     if output_format in ("json", "csv"):
         output = replace(output, form=output_format)
     text = _query(query, query_file)
-    with opened_store(directory) as opened:
+    with opened_store(place) as opened:
         store = store_as_of(opened, as_of, output)
         try:
             result = store.sql(text)

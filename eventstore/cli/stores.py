@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from eventstore.cli.help import nearest
 from eventstore.cli.moments import Moment
 from eventstore.errors import NotFoundError
 from eventstore.log import Position, Progress
+from eventstore.log.places import Place
 from eventstore.log.stores import open_log
 from eventstore.metadata_store.metadata_store import AsOfStore, MetadataStore
-from eventstore.metadata_store.opening import open_directory
+from eventstore.metadata_store.opening import open_place
 from eventstore.moments import range_of
 from eventstore.projections import Projections
 from eventstore.shown_text import shown_text
@@ -20,18 +20,18 @@ from eventstore.store.attribution import checked_attribution
 
 
 @contextmanager
-def opened_store(directory: Path) -> Iterator[MetadataStore]:
+def opened_store(place: Place) -> Iterator[MetadataStore]:
     """The store to read from; what is folded for it is saved, so that no later call does."""
-    engine = open_directory(directory, read_only=True, saves_caches=True)
+    engine = open_place(place, read_only=True, saves_caches=True)
     with MetadataStore._of(engine) as store:
         yield store
 
 
 @contextmanager
-def store_to_change(directory: Path, actor: str | None) -> Iterator[MetadataStore]:
+def store_to_change(place: Place, actor: str | None) -> Iterator[MetadataStore]:
     """The store to put records into, which has to exist; they are put by an actor."""
     attribution = checked_attribution(actor, None, None)
-    engine = open_directory(directory, read_only=False, must_exist=True, attribution=attribution)
+    engine = open_place(place, read_only=False, must_exist=True, attribution=attribution)
     with MetadataStore._of(engine) as store:
         yield store
 
@@ -71,10 +71,10 @@ def windows(after: int, upto: int) -> Iterator[tuple[int, int]]:
         upto, size = start, min(2 * size, 32_768)
 
 
-def save_projections(directory: Path, progress: Progress) -> int:
+def save_projections(place: Place, progress: Progress) -> int:
     """Fold the caches of a store anew and save them; the position that they are folded to."""
     # The log to read only: opening a store to write would put what it lacks, or make one.
-    log = open_log(directory, read_only=True)
+    log = open_log(place, read_only=True)
     try:
         projections = Projections(log)
         try:

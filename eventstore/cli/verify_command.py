@@ -29,6 +29,7 @@ from eventstore.cli.trust import (
 )
 from eventstore.errors import DataLossError
 from eventstore.log import Finding, VerifyReport
+from eventstore.log.places import Place
 from eventstore.log.stores import open_log, store_id_of, verify_store
 from eventstore.times import moment_of
 from eventstore.wording import counted
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 @click.option("--no-caches", is_flag=True, help="Check the log alone, not what is folded from it.")
 @output_options
 def verify_command(
-    directory: Path,
+    place: Place,
     checkpoint_files: tuple[Path, ...],
     key_file: Path | None,
     policy_file: Path | None,
@@ -75,18 +76,18 @@ def verify_command(
     from eventstore.audit.compared_caches import DISAGREES, with_caches
     from eventstore.retention.checking import GUARDS, with_guards
 
-    checkpoints = _checkpoints(directory, checkpoint_files, key_file, policy_file, rotation_files)
+    checkpoints = _checkpoints(place, checkpoint_files, key_file, policy_file, rotation_files)
     # What a key signed last must hold even where an older one of its checkpoints is shown.
     rotations = rotations_of(rotation_files) if checkpoints else []
     damage = None
     try:
-        after, upto = _range(directory, since, until)
+        after, upto = _range(place, since, until)
     except DataLossError as error:
         # It cannot be told where the range lies: damage is looked for everywhere.
         damage, after, upto = error, 0, None
     with progress_bar("Verifying") as progress:
         report = verify_store(
-            directory,
+            place,
             progress,
             after=after,
             upto=upto,
@@ -100,7 +101,7 @@ def verify_command(
     if since is not None or until is not None or not report.ok:
         report = report.without(GUARDS, "the caches")
     else:
-        log = open_log(directory, read_only=True)
+        log = open_log(place, read_only=True)
         with contextlib.closing(log), progress_bar("Comparing caches") as progress:
             report = with_guards(report, log)
             report = (
@@ -110,31 +111,31 @@ def verify_command(
         output.json(_answer(report, checkpoints))
     elif output.form == "text" and report.ok:
         sentence = (
-            f"{directory} is sound: {counted(report.records, 'record')} in "
+            f"{place} is sound: {counted(report.records, 'record')} in "
             f"{counted(report.commits, 'commit')}, "
             f"tree head {report.tree_head} ({_root(report.tree_head)})"
         )
         output.paragraphs([Paragraph(sentence), *_held(checkpoints, output)])
     else:
-        output.grid(_findings(directory, report))
+        output.grid(_findings(place, report))
     for words in report.not_checked:
         note(f"not checked: {words}")
     if report.findings:
-        note(f"{directory} is damaged: {counted(len(report.findings), 'finding')}")
+        note(f"{place} is damaged: {counted(len(report.findings), 'finding')}")
         sys.exit(EXIT_DAMAGED)
     if report.cache_findings:
-        note(f"{DISAGREES}run `eventstore rebuild {directory}`")
+        note(f"{DISAGREES}run `eventstore rebuild {place}`")
         sys.exit(EXIT_CACHE_DISAGREES)
 
 
-def _findings(directory: Path, report: VerifyReport) -> Grid:
+def _findings(place: Place, report: VerifyReport) -> Grid:
     return Grid(
         ("commit", "position", "file", "what"),
         [
             (finding.commit, finding.position, finding.file, finding.what)
             for finding in (*report.findings, *report.cache_findings)
         ],
-        f"{directory} is damaged" if report.findings else f"caches of {directory}",
+        f"{place} is damaged" if report.findings else f"caches of {place}",
     )
 
 
@@ -181,7 +182,7 @@ def _root(head: str) -> str:
 
 
 def _checkpoints(
-    directory: Path,
+    place: Place,
     checkpoint_files: tuple[Path, ...],
     key_file: Path | None,
     policy_file: Path | None,
@@ -192,17 +193,17 @@ def _checkpoints(
             raise click.UsageError("say --checkpoint, too: a key or policy checks nothing else")
         return []
     trust = trust_of(key_file, policy_file, rotation_files)
-    store_id = store_id_of(directory)
+    store_id = store_id_of(place)
     checkpoints = [checkpoint_of(file, trust) for file in checkpoint_files]
     for checkpoint in checkpoints:
         checkpoint.of_store(store_id)
     return checkpoints
 
 
-def _range(directory: Path, since: Moment | None, until: Moment | None) -> tuple[int, int | None]:
+def _range(place: Place, since: Moment | None, until: Moment | None) -> tuple[int, int | None]:
     """The positions between two moments, for which alone the store is opened."""
     if since is None and until is None:
         return 0, None
-    with opened_store(directory) as store:
+    with opened_store(place) as store:
         after, upto = positions_between(store, since, until)
         return after, None if until is None else upto

@@ -1,4 +1,4 @@
-"""A store in a directory, by its path: whether it is there, opened, made, and seen unopened."""
+"""A store by its place: whether it is there, opened, made, and seen unopened."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from eventstore import errors
 from eventstore.log.closed_segments import sealed_files
 from eventstore.log.creation import LOG_FOLDER, make_directory
 from eventstore.log.directory import DirectoryLog
-from eventstore.log.log import Progress, SealedFile, SignedHead, VerifyReport
+from eventstore.log.log import Log, Progress, SealedFile, SignedHead, VerifyReport
 from eventstore.log.manifest import (
     MANIFEST_NAME,
     read_manifest,
     stored_manifest,
 )
 from eventstore.log.os_errors import refuse_no_path, resolved, translating
+from eventstore.log.places import Place, StoreUrl, open_at
 from eventstore.log.replacing import made_beside, refuse_unsettled
 from eventstore.log.replacing import settle as settle_replacing
 from eventstore.log.syncing import sync_directory
@@ -29,11 +30,14 @@ def is_store(path: Path) -> bool:
     return os.path.lexists(path / MANIFEST_NAME) and os.path.isdir(path / LOG_FOLDER)
 
 
-def open_log(path: Path, *, read_only: bool = False, creates: bool = False) -> DirectoryLog:
+def open_log(place: Place, *, read_only: bool = False, creates: bool = False) -> Log:
     """Open the log of a store, which with `creates` is made where there is none.
 
-    Raises what `DirectoryLog.open` and `DirectoryLog.create` do.
+    Raises what `DirectoryLog.open` and `DirectoryLog.create` do, or `open_at`.
     """
+    if isinstance(place, StoreUrl):
+        return open_at(place, read_only=read_only, creates=creates)
+    path = place
     if creates and not (path / MANIFEST_NAME).exists():
         # Another process may be faster to create it.
         with contextlib.suppress(errors.AlreadyExistsError):
@@ -75,26 +79,55 @@ def settle(path: Path, *, read_only: bool = False) -> None:
                 sync_directory(path.parent)
 
 
-def store_id_of(path: Path) -> UUID:
+def store_id_of(place: Place) -> UUID:
     """The id of a store that is to be verified."""
-    return stored_manifest(path).store_id
+    if isinstance(place, StoreUrl):
+        with _opened(place) as log:
+            return log.store_id
+    return stored_manifest(place).store_id
 
 
-def sealed_files_of(path: Path) -> list[SealedFile]:
-    """`Log.sealed_files` of a store that is not opened."""
-    manifest = read_manifest(path)
-    return sealed_files(path / LOG_FOLDER, manifest.segments)
+def sealed_files_of(place: Place) -> list[SealedFile]:
+    """`Log.sealed_files` of a store; one in a directory is not opened for it."""
+    if isinstance(place, StoreUrl):
+        with _opened(place) as log:
+            return log.sealed_files()
+    manifest = read_manifest(place)
+    return sealed_files(place / LOG_FOLDER, manifest.segments)
+
+
+def back_up(place: Place, target: Path, progress: Progress | None = None) -> VerifyReport:
+    """`Log.backup` of a store; one in a directory is not opened for it."""
+    if isinstance(place, StoreUrl):
+        with _opened(place) as log:
+            return log.backup(target, progress)
+    from eventstore.log.backup import copy_store
+
+    return copy_store(place, target, progress)
 
 
 def verify_store(
-    path: Path,
+    place: Place,
     progress: Progress | None,
     *,
     after: int,
     upto: int | None,
     signed_heads: Sequence[SignedHead],
 ) -> VerifyReport:
-    """`Log.verify` of a store that need not be sound enough to be opened."""
+    """`Log.verify` of a store; in a directory it need not be sound enough to be opened."""
+    if isinstance(place, StoreUrl):
+        with _opened(place) as log:
+            return log.verify(progress, after=after, upto=upto, signed_heads=signed_heads)
     from eventstore.log.verification import verify_directory
 
-    return verify_directory(path, progress, after=after, upto=upto, signed_heads=signed_heads)
+    return verify_directory(place, progress, after=after, upto=upto, signed_heads=signed_heads)
+
+
+@contextlib.contextmanager
+def _opened(url: StoreUrl) -> Iterator[Log]:
+    """A log to read."""
+    log = open_at(url, read_only=True)
+    try:
+        yield log
+    finally:
+        log.close()
