@@ -50,6 +50,7 @@ def import_mlmd_database(
     source: str | Path,
     store_directory: Path,
     *,
+    copies: bool = False,
     progress: Progress | None = None,
     actor: str | None = None,
     reason: str | None = None,
@@ -64,7 +65,8 @@ def import_mlmd_database(
     source, never its password.
 
     The database is read in one transaction and not changed. Writers of an SQLite database wait
-    meanwhile unless it is in WAL mode; those of a server never do. The store appears in
+    meanwhile unless it is in WAL mode, with `copies` only until it is copied; those of a server
+    never do. The store appears in
     `store_directory`, which must not exist or be empty, when it is complete; an import that fails
     leaves nothing. `progress` is called with (records done, records in all).
 
@@ -75,7 +77,7 @@ def import_mlmd_database(
     and the errors of the disk that is written to.
     """
     refuse_no_path(store_directory)
-    opened = opened_source(source)
+    opened = opened_source(source, copies=copies)
     try:
         database = MlmdDatabase(opened)
         target = resolved(store_directory)
@@ -143,8 +145,7 @@ def _import_into(
     reader = MlmdReader(database)
     counts = dict.fromkeys(kind_names.ENTITY_KIND_NAMES, 0)
     total = database.count()
-    pending = drafts(database, reader)
-    while chunk := _commit_of(pending):
+    for chunk in commits_of(drafts(database, reader)):
         refuse_unreadable(chunk)
         log.append(chunk, expected_position=log.position, actor=actor, reason=reason)
         for draft in chunk:
@@ -159,16 +160,18 @@ def _import_into(
     return ImportReport(database.name, database.schema.version, log.position, counts, warnings)
 
 
-def _commit_of(pending: Iterator[Draft]) -> list[Draft]:
-    """The drafts of the next commit: as many as a commit takes, or fewer when they are long."""
+def commits_of(pending: Iterator[Draft]) -> Iterator[list[Draft]]:
+    """The drafts of each commit: as many as a commit takes, or fewer when they are long."""
     chunk: list[Draft] = []
     size = 0
     for draft in pending:
         chunk.append(draft)
         size += len(draft.payload)
         if len(chunk) == RECORDS_PER_COMMIT or size >= BYTES_PER_COMMIT:
-            break
-    return chunk
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 def _table(kind: str) -> str:

@@ -6,12 +6,14 @@ import json
 import os
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import cast
 
 from eventstore import errors
 from eventstore.importing.mlmd_source import Row
 from eventstore.log.os_errors import refuse_no_path, translating
+from eventstore.log.temporary_folder import TemporaryFolder
 
 
 class SqliteSource:
@@ -25,8 +27,11 @@ class SqliteSource:
     hidden = ""
     steps_in_order = "ORDER BY rowid"
 
-    def __init__(self, path: Path) -> None:
-        """Raises NotFoundError, or FailedPreconditionError when it is no database to import."""
+    def __init__(self, path: Path, *, copies: bool = False) -> None:
+        """With `copies` a copy is read, which keeps writers waiting only while it is made.
+
+        Raises NotFoundError, or FailedPreconditionError when it is no database to import.
+        """
         refuse_no_path(path)
         with translating("opening", path):
             if path.is_dir():
@@ -39,27 +44,32 @@ class SqliteSource:
         self.path = path
         self.name = str(path)
         self.short_name = path.name
-        try:
-            self._connection = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None
-            )
-        except sqlite3.Error as error:
-            raise self._translated(error) from None
-        self._connection.row_factory = sqlite3.Row
+        self._copies = copies
+        self._folder: TemporaryFolder | None = None
+        self._connection: sqlite3.Connection | None = None
 
     def begin(self) -> None:
         try:
+            # Each time anew: another file may have taken its place.
+            self._connection = _connected(self._copy() if self._copies else self.path)
+            self._connection.row_factory = sqlite3.Row
             # Taken by the first statement that reads: all others then see the same state.
             self._connection.execute("BEGIN")
             self._connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
         except sqlite3.Error as error:
+            self.end()
             raise self._translated(error) from None
 
     def end(self) -> None:
-        if self._connection.in_transaction:
-            self._connection.rollback()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if self._folder is not None:
+            self._folder.close()
+            self._folder = None
 
     def rows(self, sql: str, parameters: Mapping[str, int | Sequence[int]]) -> Sequence[Row]:
+        assert self._connection is not None, "begin comes first"
         bound: dict[str, int | str] = {}
         for name, value in parameters.items():
             if isinstance(value, int):
@@ -96,11 +106,24 @@ class SqliteSource:
         return {row["name"]: row["seq"] for row in self.rows("SELECT * FROM sqlite_sequence", {})}
 
     def close(self) -> None:
-        self._connection.close()
+        self.end()
+
+    def _copy(self) -> Path:
+        self._folder = TemporaryFolder()
+        copy = self._folder.path / "copy"
+        with closing(_connected(self.path)) as source, closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+        return copy
 
     def _translated(self, error: sqlite3.Error) -> errors.StatusError:
         # The extended result codes carry the primary one in their lowest byte.
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+        extended = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+        code = extended & 0xFF
+        if extended == sqlite3.SQLITE_READONLY_ROLLBACK:
+            return errors.UnavailableError(
+                f"{self.path} was left in the middle of a write ({error}): open it with MLMD, "
+                "which takes that back, and try again"
+            )
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return errors.UnavailableError(
                 f"{self.path} is being written by another process ({error}): try again"
@@ -123,3 +146,7 @@ class SqliteSource:
             f"{self.path} is damaged: {error}; restore it from a backup, or with `.recover` of "
             "SQLite's shell, and import again"
         )
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)

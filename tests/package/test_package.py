@@ -74,7 +74,7 @@ LAYERS = {
         *("answers", "late_logger", "plain_json", "repr_html", "retention", "times"),
         "copies",
     },
-    "importing": {"errors", "proto", "log", "long_work", "wording"},
+    "importing": {"errors", "proto", "log", "long_work", "times", "wording"},
 }
 
 # What `import eventstore` and `import ml_metadata` reach.
