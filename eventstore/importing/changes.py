@@ -130,8 +130,8 @@ class Comparison:
         for kind, message in reader.types():
             found.add(message.id)
             before = known.types.get(message.id)
-            if before is not None and before.kind != kind:
-                raise self._another("type", message.id, "of another kind")
+            if before is not None and (before.kind, before.name) != (kind, message.name):
+                raise self._another("type", message.id, "of another kind or name")
             previous = before.position if before else known.gone.get((kind, message.id))
             draft = draft_of(self._database, kind, message.id, message, previous)
             if before is None or before.digest != digest_of(draft.payload):

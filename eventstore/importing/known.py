@@ -14,6 +14,7 @@ import xxhash
 
 from eventstore.log import Commit, Draft, Log
 from eventstore.log import record as kind_names
+from eventstore.log.kinds import KINDS
 from eventstore.log.record import Record
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import retention_pb2 as retention
@@ -45,9 +46,10 @@ _NO_POSITIONS: Final = array("q", [0]) * BLOCK_IDS
 
 
 class KnownType(NamedTuple):
-    """`kind` and `position` are those of its newest record, `digest` of the message in it."""
+    """`position` is that of its newest record, `digest` of the message in it."""
 
     kind: str
+    name: str
     position: int
     digest: int
 
@@ -135,8 +137,10 @@ class Known:
                 self.prune(commit.recorded_at)
         if is_first and self.position:
             self.prune(self._log.recorded_at(self.position))
-            # Nobody has watched them since they were recorded.
-            self.recent = dict.fromkeys(self.recent, now_in_microseconds())
+            # Nobody has watched them since they were recorded, nor what was imported.
+            self.recent = dict.fromkeys(
+                [*self.recent, *self._updated_last()], now_in_microseconds()
+            )
 
     def prune(self, now: int) -> None:
         """Forget which nodes were recent a minute ago."""
@@ -178,13 +182,21 @@ class Known:
         )
         return Draft(row["kind"], row["entity_id"], row["type_id"], position, row["payload"])
 
+    def _updated_last(self) -> Iterator[tuple[str, int]]:
+        """The nodes of the last minute before the newest update, by the clock of MLMD."""
+        after = self._newest_update - _RECENT_MILLISECONDS
+        for kind in _NODES:
+            for block in self._blocks[kind].values():
+                yield from ((kind, each) for each in block.ids() if block.value(each) > after)
+
     def _take_entity(self, record: Record, payload: bytes, *, is_gone: bool) -> None:
         kind, entity_id = record.kind, record.entity_id
         digest = digest_of(payload)
         if kind in _TYPES:
             self.types.pop(entity_id, None)
             if not is_gone:
-                self.types[entity_id] = KnownType(kind, record.position, digest)
+                name = KINDS[kind].message.FromString(payload).name
+                self.types[entity_id] = KnownType(kind, name, record.position, digest)
         elif kind == kind_names.PARENT_CONTEXT:
             link = mlmd.ParentContext.FromString(payload)
             self.parents[link.child_id, link.parent_id] = entity_id
@@ -199,8 +211,7 @@ class Known:
                 value = node.last_update_time_since_epoch
                 block.put(entity_id, record.position, value, digest, identity_of(node))
                 self._newest_update = max(self._newest_update, value)
-                is_followed = (record.reason or "").startswith(SEEN)
-                if is_followed or value > self._newest_update - _RECENT_MILLISECONDS:
+                if (record.reason or "").startswith(SEEN):
                     self.recent[kind, entity_id] = record.recorded_at
         self.gone.pop((kind, entity_id), None)
         if is_gone:

@@ -44,6 +44,22 @@ def new_config(server: Server) -> tuple[str, mlmd.ConnectionConfig]:
     return database, config
 
 
+def reader_url(server: Server, database: str) -> str:
+    """The URL for a user who may read the tables that are there, and nothing else."""
+    name = f"reader_of_{database}"
+    if server.scheme == "mysql":
+        server.execute(
+            f"CREATE USER {name} IDENTIFIED BY '{WORD}'", f"GRANT SELECT ON {database}.* TO {name}"
+        )
+    else:
+        server.execute(
+            f"CREATE USER {name} PASSWORD '{WORD}'",
+            f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}",
+            database=database,
+        )
+    return server.url(database, user=name, password=WORD)
+
+
 def random_puts(oracle: Oracle, seed: int, number: int) -> None:
     """Run puts, most of which succeed, on what the oracle has open."""
     generator = Generator(random.Random(seed))

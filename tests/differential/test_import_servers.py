@@ -9,7 +9,13 @@ import pytest
 
 import eventstore
 from eventstore.importing import import_mlmd_database
-from tests.differential.mlmd_servers import downgrade, new_config, put_odd_values, random_puts
+from tests.differential.mlmd_servers import (
+    downgrade,
+    new_config,
+    put_odd_values,
+    random_puts,
+    reader_url,
+)
 from tests.differential.oracle import Oracle
 from tests.differential.reads import all_reads, outcome
 from tests.sql_servers import Server
@@ -49,7 +55,7 @@ def test_imported_database_reads_as_upstream_reads_it(
     oracle.connect(config)
     put_odd_values(oracle, sql_server, database)
     random_puts(oracle, seed=7, number=60)
-    report = import_mlmd_database(sql_server.url(database), tmp_path / "store")
+    report = import_mlmd_database(reader_url(sql_server, database), tmp_path / "store")
     assert report.schema_version == 10
     assert report.records["event"] > 3
     assert_reads_alike(oracle, tmp_path / "store", is_mysql=sql_server.scheme == "mysql")
