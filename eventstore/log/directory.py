@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,7 +21,7 @@ from eventstore.log.creation import create_store, start_segment
 from eventstore.log.destroying import rewrite_segments
 from eventstore.log.directory_reader import DirectoryReader
 from eventstore.log.erased import Erased
-from eventstore.log.file_lock import exclusive, is_at
+from eventstore.log.file_lock import exclusive, exclusive_in_time, is_at
 from eventstore.log.followed_directory import opened
 from eventstore.log.followed_segment import Held
 from eventstore.log.forking import no_fork_in_libraries
@@ -58,6 +59,9 @@ _UNHASHED_BYTES_MAX = 4 * 1024 * 1024
 background first. What others appended was not hashed here."""
 
 _SEALING_LOCK_NAME = "sealing.lock"
+SEALING_SECONDS_MAX = 60.0
+"""How long a process that seals or erases is waited for while no file of the log changes: to read
+one back takes some seconds."""
 _ROTATIONS_MAX = 1_000
 
 
@@ -228,7 +232,7 @@ class DirectoryLog(DirectoryReader):
         with (
             translating("erasing in", self._folder),
             self._sealing_mutex,
-            exclusive(self.directory / _SEALING_LOCK_NAME),
+            self._alone_in_sealing(),
         ):
             rewritten = rewrite_segments(self.directory, erased, self._put_in_place, progress)
             self._write(self._remove_leftovers)
@@ -507,12 +511,32 @@ class DirectoryLog(DirectoryReader):
         with (
             translating("sealing in", self._folder),
             self._sealing_mutex,
-            exclusive(self.directory / _SEALING_LOCK_NAME),
+            self._alone_in_sealing(),
         ):
             for segment in read_manifest(self.directory).segments:
                 if not segment.sealed:
                     self._seal_segment(segment)
             self._write(self._remove_leftovers)
+
+    def _alone_in_sealing(self) -> io.FileIO:
+        """The lock of who seals or erases. Raises UnavailableError when its holder hangs."""
+        return exclusive_in_time(
+            self.directory / _SEALING_LOCK_NAME,
+            f"sealing segments of {self.directory} or erasing from them, and nothing has changed",
+            SEALING_SECONDS_MAX,
+            self._sizes,
+        )
+
+    def _sizes(self) -> dict[str, int]:
+        """How long the files of the log are that puts do not write to."""
+        sizes = {}
+        with os.scandir(self._folder) as found:
+            for entry in found:
+                # One that is gone by now is no matter.
+                with contextlib.suppress(FileNotFoundError):
+                    if not entry.name.endswith(".arrows"):
+                        sizes[entry.name] = entry.stat().st_size
+        return sizes
 
     def _remove_leftovers(self) -> None:
         sealing.remove_leftovers(self._folder, read_manifest(self.directory))

@@ -6,9 +6,11 @@ import contextlib
 import fcntl
 import io
 import os
+import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 from eventstore import errors
 from eventstore.log.forking import no_fork
@@ -16,7 +18,8 @@ from eventstore.log.os_errors import translating
 from eventstore.log.regular_file import open_regular
 
 _OPENINGS_MAX = 100
-
+_TRIED_EVERY_SECONDS: Final = 0.01
+_LOCKS: Final = Path("/proc/locks")
 
 _held: set[int] = set()
 """The descriptors of the files that are locked, or about to be."""
@@ -33,6 +36,44 @@ def exclusive(path: Path, *, wait: bool = True) -> io.FileIO:
     BlockingIOError when the file is locked.
     """
     return _locked_file(path, "r+", fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+def exclusive_in_time(
+    path: Path, doing: str, seconds: float, progress: Callable[[], object] = lambda: None
+) -> io.FileIO:
+    """The same, but for a holder that does not go on, such as a stopped process.
+
+    It goes on as long as what `progress` gives changes. Raises UnavailableError, which says who has
+    been `doing` so for some seconds without that.
+    """
+    seen, since = progress(), time.monotonic()
+    while True:
+        try:
+            return exclusive(path, wait=False)
+        except BlockingIOError:
+            if (now := progress()) != seen:
+                seen, since = now, time.monotonic()
+            elif time.monotonic() - since > seconds:
+                numbers = ", ".join(map(str, _processes_with(path)))
+                raise errors.UnavailableError(
+                    f"{f'process {numbers}' if numbers else 'another process'} has been {doing} "
+                    f"for {seconds:.0f} s: see whether it was stopped or hangs"
+                ) from None
+            time.sleep(_TRIED_EVERY_SECONDS)
+
+
+def _processes_with(path: Path) -> list[int]:
+    """Who has a file locked, as far as the operating system tells."""
+    found = set()
+    with contextlib.suppress(OSError, ValueError):
+        status = os.stat(path)
+        device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+        for line in _LOCKS.read_text().splitlines():
+            words = line.split()
+            # One that waits has an arrow first.
+            if device in words and words[1] == "FLOCK":
+                found.add(int(words[4]))
+    return sorted(found)
 
 
 def shared(path: Path) -> io.FileIO:

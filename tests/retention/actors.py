@@ -15,7 +15,7 @@ import os, signal, sys, threading
 from pathlib import Path
 import eventstore
 from eventstore import errors
-from eventstore.log import cache_file
+from eventstore.log import cache_file, sealing
 from eventstore.projections import folded_tables, kept_runs, late_writing, point_index, tables_file
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import open_with

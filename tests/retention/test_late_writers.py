@@ -11,6 +11,7 @@ import pytest
 
 import eventstore
 from eventstore import errors
+from eventstore.log import directory
 from eventstore.projections import late_writing
 from tests.builders import open_with
 from tests.retention.actors import Actor
@@ -160,5 +161,23 @@ def test_who_is_stopped_amid_writing_keeps_an_erasure_from_being_complete(
             erase(eraser)
     assert [node.name for node in eraser.get_artifacts() if node.name == _MARKER] == []
     end(writer)
+    assert eraser.complete_erasures() == [1]
+    assert stage.left() == []
+
+
+def test_who_is_stopped_amid_sealing_keeps_an_erasure_from_being_complete(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, eraser = stage.writer, stage.eraser()
+    writer.do(_PUT_MARKED, "stop_at(sealing, 'write_parquet')")
+    writer.begin("store.seal()")
+    writer.await_stop()
+    with monkeypatch.context() as patched:
+        patched.setattr(directory, "SEALING_SECONDS_MAX", 0.1)
+        with pytest.raises(errors.UnavailableError, match=f"process {writer.number} has been seal"):
+            erase(eraser)
+    assert [node.name for node in eraser.get_artifacts() if node.name == _MARKER] == []
+    writer.go_on()
+    writer.end()
     assert eraser.complete_erasures() == [1]
     assert stage.left() == []
