@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 
 # Pytest imports it when it is told of garbage, and comes to grief if that import collects some.
 import tracemalloc  # noqa: F401
@@ -26,6 +27,10 @@ settings.register_profile(
 settings.register_profile(
     "long", max_examples=1_000, deadline=None, suppress_health_check=_CHECKS_OFF
 )
+# What tests fold of logs without a directory does not outlive them.
+_CACHES = tempfile.TemporaryDirectory(prefix="caches-")
+os.environ["EVENTSTORE_CACHE"] = _CACHES.name
+
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 # Programs started in the background ignore SIGINT, and so do their children. Tests send it.

@@ -15,6 +15,7 @@ from eventstore.log.sql.connecting import of_url
 from eventstore.log.sql.database import Database
 from eventstore.log.sql.schema import LOG, TABLES, make_tables
 from eventstore.log.sql.sql_log import SEGMENT_RECORDS_MAX, SqlLog
+from eventstore.log.user_cache import user_cache_folder
 from eventstore.times import now_in_microseconds
 
 _MLMD_TABLES = ("MLMDEnv", "mlmdenv")
@@ -39,6 +40,8 @@ def open_database(
 ) -> SqlLog:
     """The log in a database; its tables are made where there are none and `creates` allows it.
 
+    Its caches lie below `cache_folder`, or where the user's usually do.
+
     Raises NotFoundError when there is no log, FailedPreconditionError for tables of ML Metadata
     or a newer format, PermissionDeniedError where tables may not be made, and what `Database` does.
     """
@@ -54,7 +57,7 @@ def open_database(
         return SqlLog(
             database,
             store_id,
-            cache=None if cache_folder is None else cache_folder / str(store_id),
+            cache=user_cache_folder(store_id, cache_folder),
             read_only=read_only,
             segment_records_max=segment_records_max,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -39,6 +40,7 @@ from eventstore.log.sql.sealed_segments import FetchedSegments, read_segments
 from eventstore.log.sql.sealing import frontier_after, seal_commits
 from eventstore.log.sql.tail import CommitRow, SqlTail
 from eventstore.log.temporary_folder import TemporaryFolder
+from eventstore.log.user_cache import make_user_cache_folder
 from eventstore.log.worker import Worker
 from eventstore.long_work import long_work
 from eventstore.times import Microseconds, now_in_microseconds
@@ -63,7 +65,7 @@ class SqlLog(SegmentedReader):
     """A log in tables of a SQL database. Safe to use from several threads and processes at once.
 
     Its sealed segments are copied into a folder when they are read: `cache` is where that and the
-    projections are kept for later processes; without it nothing is.
+    projections are kept for later processes, see `user_cache_folder`; without it nothing is.
     """
 
     directory = None
@@ -102,11 +104,7 @@ class SqlLog(SegmentedReader):
 
     def _open(self) -> None:
         """Read what there is, as if nothing were known of it."""
-        folder = self._cache
-        if folder is None:
-            self._temporary = TemporaryFolder()
-            folder = self._temporary.path
-        self._folder = folder / "segments"
+        self._folder = self._place_for_files() / "segments"
         self._closed = FetchedSegments(self._folder, self._database)
         self._database.on_connect = None
         self._known: tuple[Segment, ...] = ()
@@ -118,6 +116,21 @@ class SqlLog(SegmentedReader):
         self._take_segments()
         self._catch_up()
         self._database.on_connect = self._refuse_lost
+
+    def _place_for_files(self) -> Path:
+        """A folder to keep files in: the user's, or one that goes with this log."""
+        if self._cache is not None:
+            try:
+                make_user_cache_folder(self._cache)
+                if os.access(self._cache, os.W_OK):
+                    return self._cache
+                reason = "it cannot be written to"
+            except OSError as error:
+                reason = str(error.strerror)
+            _LOGGER.warning("keeping no caches of %s in %s: %s", self.name, self._cache, reason)
+            self._cache = None
+        self._temporary = TemporaryFolder()
+        return self._temporary.path
 
     def after_fork_in_child(self) -> None:
         """Forget what is known, which another thread may have been changing."""
@@ -250,12 +263,9 @@ class SqlLog(SegmentedReader):
         return sealed_files(self._folder, self._known)
 
     def cache_folder(self, *, make: bool = False) -> Path | None:
-        if self._cache is None:
-            return None
-        folder = self._cache / "projections"
-        if make:
-            folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        if make and self._cache is not None:
+            make_user_cache_folder(self._cache)
+        return self._cache
 
     def seal(self) -> None:
         self._refuse_read_only("seal")
