@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from functools import partial
+from typing import Any, Literal
+from uuid import UUID
 
 import pytest
+from sqlalchemy import Insert
 
 from eventstore.log import Log
 from eventstore.log.sql import SqlLog, connecting
@@ -40,6 +44,32 @@ def config_of(server: Server, name: str, *, port: int | None = None) -> mlmd.Con
     return config
 
 
+def opened(config: bytes) -> SqlLog:
+    """The log that a configuration names: for other processes, too."""
+    database = connecting.of_config(mlmd.ConnectionConfig.FromString(config))
+    return open_database(database, segment_records_max=40)
+
+
+@contextmanager
+def losing(where: Literal["before", "after"], times: int) -> Iterator[None]:
+    """So many insertions of commits lose their connection before or after they are done."""
+    run, left = Database._run, times
+
+    def lose(self: Database, statement: Any, parameters: Any) -> Any:
+        nonlocal left
+        is_lost = isinstance(statement, Insert) and left > 0
+        if not is_lost or where == "after":
+            found = run(self, statement, parameters)
+        if is_lost:
+            left -= 1
+            raise self._driver.OperationalError(2013, "the connection was cut")
+        return found
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Database, "_run", lose)
+        yield
+
+
 class InSqlDatabases:
     """Makes logs, each in a database of its own, and closes them."""
 
@@ -48,7 +78,7 @@ class InSqlDatabases:
     @pytest.fixture(autouse=True)
     def _server(self, request: pytest.FixtureRequest) -> Iterator[None]:
         self.server: Server = request.getfixturevalue(self.server_name)
-        self.names: dict[int, str] = {}
+        self.names: dict[UUID, str] = {}
         with ExitStack() as self.opened:
             yield
 
@@ -56,10 +86,20 @@ class InSqlDatabases:
         return self.open(self.server.new_database())
 
     def again(self, log: Log) -> Log:
-        return self.open(self.names[id(log)], read_only=True)
+        return self.open(self.names[log.store_id], read_only=True)
+
+    def opens(self, log: Log) -> Callable[[], Log]:
+        config = config_of(self.server, self.names[log.store_id])
+        config.retry_options.max_num_retries = 2
+        return partial(opened, config.SerializeToString())
+
+    def faults(self) -> Iterator[AbstractContextManager[object]]:
+        for times in (1, 9):
+            yield losing("before", times)
+            yield losing("after", times)
 
     def open(self, name: str, *, read_only: bool = False) -> SqlLog:
         database = database_of(self.server, name)
         log = open_database(database, read_only=read_only, segment_records_max=4)
-        self.names[id(log)] = name
+        self.names[log.store_id] = name
         return self.opened.enter_context(closing(log))

@@ -17,6 +17,7 @@ from eventstore.log.active_segment import ActiveSegmentFile
 from eventstore.log.followed_segment import FollowedSegment
 from eventstore.testing import SharedLogContract
 from eventstore.testing.shared_contract import Opens
+from tests.contract.sql_logs import InSqlDatabases
 
 
 def _fail(*_: Any) -> None:
@@ -63,3 +64,11 @@ class TestDirectoryLog(SharedLogContract):
         yield _unsynced()
         for part in (0, 50, None):
             yield _written_in_part(part)
+
+
+class TestPostgreSQLLog(InSqlDatabases, SharedLogContract):
+    server_name = "postgresql"
+
+
+class TestMariaDBLog(InSqlDatabases, SharedLogContract):
+    server_name = "mariadb"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from eventstore.log import DirectoryLog, Log, MemoryLog
 from eventstore.testing import StoreContract
+from tests.contract.sql_logs import InSqlDatabases
 
 
 class TestMemoryLog(StoreContract):
@@ -16,3 +17,11 @@ class TestMemoryLog(StoreContract):
 class TestDirectoryLog(StoreContract):
     def made(self, folder: Path) -> Log:
         return DirectoryLog.create(folder / "store", segment_records_max=4)
+
+
+class TestPostgreSQLLog(InSqlDatabases, StoreContract):
+    server_name = "postgresql"
+
+
+class TestMariaDBLog(InSqlDatabases, StoreContract):
+    server_name = "mariadb"
