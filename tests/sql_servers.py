@@ -179,6 +179,8 @@ class MariaDB(Server):
         self.run(
             *(_program("mariadb-install-db"), "--no-defaults", f"--datadir={self.data}"),
             *("--auth-root-authentication-method=normal", "--skip-test-db", *_SMALL),
+            # Where others are installing they remove each other's temporary files.
+            f"--tmpdir={self.folder}",
         )
         escaped = PASSWORD.replace("'", "''")
         (self.folder / "first.sql").write_text(
@@ -192,7 +194,7 @@ class MariaDB(Server):
             *(f"--port={self.port}", "--bind-address=127.0.0.1"),
             *(f"--socket={self.folder / 'socket'}", f"--pid-file={self.folder / 'pid'}"),
             *(f"--init-file={self.folder / 'first.sql'}", "--skip-name-resolve"),
-            *(*_SMALL, *self.options),
+            *(f"--tmpdir={self.folder}", *_SMALL, *self.options),
         ]
 
     def execute(self, *statements: str, database: str = "") -> list[tuple[object, ...]]:
