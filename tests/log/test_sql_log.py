@@ -13,9 +13,9 @@ from eventstore import errors
 from eventstore.log import Commit, DirectoryLog
 from eventstore.log.sql import SqlLog, tail
 from eventstore.log.sql.opening import open_database
+from eventstore.testing.drafts import erased_of
 from tests.builders import append, append_erasure, draft
 from tests.contract.sql_logs import database_of
-from tests.contract.test_erasing import erased_of
 from tests.sql_servers import Server
 
 

@@ -13,8 +13,8 @@ from eventstore import errors
 from eventstore.log.sql import SqlLog, connecting
 from eventstore.log.sql.opening import open_database
 from eventstore.log.sql.schema import TABLES
+from eventstore.testing.drafts import as_erased, erased_of
 from tests.builders import append, append_erasure, draft
-from tests.contract.test_erasing import as_erased, erased_of
 from tests.sql_servers import Server
 
 _DOCUMENT = Path(__file__).parents[2] / "docs" / "sql-databases.md"
