@@ -167,7 +167,7 @@ def _answered_by(content: Spans, sources: Mapping[int, tuple[int, ...]]) -> Span
     if not sources:
         return Spans()
     if len(content) <= len(sources):
-        replaced = [p for first, last in content for p in range(first, last + 1) if p in sources]
+        replaced = [position for position in content.positions() if position in sources]
     else:
         replaced = [position for position in sources if position in content]
     return Spans.of((source, source) for position in replaced for source in sources[position])

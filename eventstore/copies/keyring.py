@@ -16,7 +16,7 @@ from typing import Final
 from uuid import UUID
 
 from eventstore import errors
-from eventstore.log.erased import Erased, Spans
+from eventstore.log.erased import Erased
 from eventstore.log.file_lock import exclusive
 from eventstore.log.os_errors import translating
 from eventstore.log.regular_file import read_between
@@ -72,7 +72,7 @@ class Keyring:
         """Overwrite the keys of what is erased, durably; how many were there yet."""
         destroyed = 0
         for spans, start in ((erased.content, 0), (erased.who, KEY_BYTES)):
-            for position in _positions(spans.within(1, self.positions)):
+            for position in spans.within(1, self.positions).positions():
                 at = _offset(position) + start
                 if read_between(self._descriptor, at, at + KEY_BYTES) != _DESTROYED:
                     _write(self._descriptor, _DESTROYED, at)
@@ -129,8 +129,3 @@ def _offset(position: int) -> int:
 
 def _if_there(key: bytes) -> bytes | None:
     return None if key == _DESTROYED else key
-
-
-def _positions(spans: Spans) -> Iterator[int]:
-    for first, last in spans:
-        yield from range(first, last + 1)

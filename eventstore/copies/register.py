@@ -22,7 +22,7 @@ from uuid import UUID
 import msgspec
 
 from eventstore import errors
-from eventstore.log import Log, Record
+from eventstore.log import Log, Record, by_stretch
 from eventstore.log.commit import records_of
 from eventstore.log.erased import Spans
 from eventstore.log.kinds import HOLD
@@ -226,17 +226,12 @@ def with_leaves(log: Log, spans: Spans, upto: int) -> Iterator[tuple[Record, byt
 
     from eventstore.log.arrow_values import array_of
 
-    left = spans.within(1, upto)
-    while left:
-        first = left.firsts[0]
-        _, end = log.stretch_of(first)
-        here = left.within(first, end)
-        wanted = array_of([p for first, last in here for p in range(first, last + 1)], pa.int64())
-        for batch in log.scan(first - 1, here.lasts[-1], Record.__struct_fields__):
+    for here in by_stretch(log, spans.within(1, upto)):
+        wanted = array_of([*here.positions()], pa.int64())
+        for batch in log.scan(here.firsts[0] - 1, here.lasts[-1], Record.__struct_fields__):
             records = [*records_of(batch.filter(compute.is_in(batch["position"], wanted)))]
             for record, leaf in zip(records, leaf_hashes(log.store_id, records), strict=True):
                 yield record, leaf[:LEAF_BYTES]
-        left = left.within(end + 1, upto)
 
 
 def _split(leaves: bytes) -> Iterator[bytes]:
@@ -280,7 +275,7 @@ def _erasure(log: Log, erasure: StoredErasure, leaves: Mapping[int, bytes]) -> R
                 who,
                 redacted,
                 tuple(spans),
-                b"".join(leaves[p] for first, last in spans for p in range(first, last + 1)),
+                b"".join(leaves[position] for position in spans.positions()),
                 replaced_by,
                 b"".join(leaves[position] for position in replaced_by),
             )

@@ -11,6 +11,7 @@ from eventstore.log.log import (
     SegmentInfo,
     SignedHead,
     VerifyReport,
+    by_stretch,
     content_id,
     has_lost_files,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "SegmentInfo",
     "SignedHead",
     "VerifyReport",
+    "by_stretch",
     "content_id",
     "has_lost_files",
 ]

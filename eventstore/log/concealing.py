@@ -11,6 +11,7 @@ import msgspec
 from eventstore.log.erased import Erased, Spans
 from eventstore.log.kinds import NODE_KINDS, RETENTION_KINDS
 from eventstore.log.leaf import encode_attribution
+from eventstore.log.log import by_stretch
 from eventstore.log.record import Commit, Record
 
 if TYPE_CHECKING:
@@ -37,16 +38,12 @@ def refuse_what_stays(log: Log, erased: Erased) -> None:
             f"there are no positions {both.firsts[0]} to {both.lasts[-1]}: the log has 1 to "
             f"{log.position}"
         )
-    while both:
-        _, end = log.stretch_of(both.firsts[0])
-        here = both.within(1, end)
+    for here in by_stretch(log, both):
         kinds: list[str] = []
         for batch in log.scan(here.firsts[0] - 1, here.lasts[-1], ["kind"]):
             kinds += batch["kind"].to_pylist()
-        for first, last in here:
-            for position in range(first, last + 1):
-                _refuse_kind(position, kinds[position - here.firsts[0]], erased)
-        both = both.within(end + 1, log.position)
+        for position in here.positions():
+            _refuse_kind(position, kinds[position - here.firsts[0]], erased)
 
 
 def _refuse_kind(position: int, kind: str, erased: Erased) -> None:
@@ -116,9 +113,7 @@ def concealed_batches(
 
 
 def _rows(spans: Spans, first_position: int) -> list[int]:
-    return [
-        position - first_position for first, last in spans for position in range(first, last + 1)
-    ]
+    return [position - first_position for position in spans.positions()]
 
 
 def _without(batch: pa.RecordBatch, rows: list[int], commitment: str) -> pa.RecordBatch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import msgspec
 
@@ -46,6 +46,10 @@ class Spans(msgspec.Struct, frozen=True):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """The (first, last) of each span, ascending."""
         return zip(self.firsts, self.lasts, strict=True)
+
+    def positions(self) -> Iterator[int]:
+        """Each position, ascending."""
+        return chain.from_iterable(range(first, last + 1) for first, last in self)
 
     def within(self, first: int, last: int) -> Spans:
         """Those of the positions that lie from `first` to `last`."""

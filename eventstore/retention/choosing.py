@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from eventstore.errors import InvalidArgumentError, NotFoundError
-from eventstore.log import Log
+from eventstore.log import Log, by_stretch
 from eventstore.log.erased import Erased
 from eventstore.log.kinds import ENTITY_KINDS, LINK_KINDS, NODE_KINDS, RETENTION_KINDS
 from eventstore.projections.index_tables import STORED_TABLES
@@ -71,13 +71,10 @@ def chosen_versions(
 def versions_at(log: Log, erased: Erased) -> Iterator[ChosenVersion]:
     """The records at positions, with the nodes that links lead from and to."""
     columns = ["position", "kind", "entity_id", *_END_COLUMNS]
-    left = erased.content.union(erased.who)
-    while left:
-        first = left.firsts[0]
-        _, end = log.stretch_of(first)
-        for batch in log.scan(first - 1, end, columns):
+    for here in by_stretch(log, erased.content.union(erased.who)):
+        for batch in log.scan(here.firsts[0] - 1, here.lasts[-1], columns):
             for row in batch.to_pylist():
-                if row["position"] in left:
+                if row["position"] in here:
                     kind = ENTITY_KINDS[row["kind"]]
                     yield ChosenVersion(
                         kind.name,
@@ -87,7 +84,6 @@ def versions_at(log: Log, erased: Erased) -> Iterator[ChosenVersion]:
                         who=row["position"] in erased.who,
                         ends=_ends_of(row),
                     )
-        left = left.within(end + 1, log.position)
 
 
 def _check_kind(kind: str, wanted: Wanted) -> None:
