@@ -31,7 +31,7 @@ from eventstore.log.os_errors import translating
 from eventstore.log.regular_file import read_regular
 from eventstore.proto import retention_pb2
 from eventstore.retention.guards import Recorded, all_versions
-from eventstore.store.erasures import StoredErasure, erasures_as_of, in_effect
+from eventstore.store.erasures import StoredErasure, in_effect
 from eventstore.store.snapshot import Snapshot
 from eventstore.times import moment_of
 
@@ -149,7 +149,7 @@ Register: TypeAlias = list[RegisteredLine]
 
 def registered(log: Log, snapshot: Snapshot) -> Register:
     """The erasures that are in effect as of a snapshot and the holds released, by position."""
-    erasures = in_effect(erasures_as_of(snapshot.index, snapshot.position))
+    erasures = in_effect(snapshot.index, snapshot.position)
     released = [
         known
         for known in all_versions(snapshot, HOLD)

@@ -33,7 +33,7 @@ from eventstore.retention.guards import all_versions, versions
 from eventstore.retention.planning import Plan, Wanted, planned_ranges, redactions
 from eventstore.retention.precedence import ChosenVersion, refusals
 from eventstore.store import Engine
-from eventstore.store.erasures import all_erased, erasures_as_of, in_effect
+from eventstore.store.erasures import erased_as_of
 from eventstore.store.snapshot import Snapshot
 from eventstore.store.transaction import Transaction
 
@@ -180,7 +180,7 @@ def _fates(found: _Found, snapshot: Snapshot, lines: Sequence[RegisteredErasure]
                 fates.whole[position] = family.line
             else:
                 fates.redacted[position] = tuple(family.redacted), family.line
-    before = all_erased(in_effect(erasures_as_of(snapshot.index, snapshot.position)))
+    before = erased_as_of(snapshot.index, snapshot.position)
     for by_position in (fates.whole, fates.redacted):
         _drop(by_position, lambda position: position in before.content)
     _drop(fates.who, lambda position: position in before.who)
@@ -212,7 +212,7 @@ def _erase_again(log: Log, transaction: Transaction, fates: _Fates, found: _Foun
     """Draft the erasures, and after them what is left of redacted versions."""
     chosen, kept = _allowed(log, transaction, fates, found)
     whole = {one.position for one in chosen if one.position in fates.whole}
-    before = all_erased(in_effect(erasures_as_of(transaction.index, transaction.position)))
+    before = erased_as_of(transaction.index, transaction.position)
     names = {p: fates.redacted[p][0] for one in chosen if (p := one.position) in fates.redacted}
     _drop(names, lambda position: position in found.bare)
     for one in chosen:

@@ -32,7 +32,7 @@ from eventstore.projections import Projections
 from eventstore.retention.erasing import complete
 from eventstore.store import Engine
 from eventstore.store.attribution import Attribution
-from eventstore.store.erasures import all_erased, erasures_as_of, in_effect
+from eventstore.store.erasures import erased_as_of
 from eventstore.store.snapshot import Snapshot
 
 
@@ -83,11 +83,14 @@ def restore(
     """Make a store of a backup, erase again what the register says, and verify it.
 
     The store appears when it is whole and has nothing of that any more. `actor` is whose these
-    erasures are. An encrypted backup takes
-    its `keys` and the register, an empty one where nothing was ever erased. What has lost its key
-    stays erased. Raises AlreadyExistsError when there is anything but an empty directory at
-    `target`, FailedPreconditionError without keys or register where they are needed, DataLossError
-    for what is damaged and for a record without its key that no erasure is of.
+    erasures are. An encrypted backup takes its `keys` and the register, an empty one where nothing
+    was ever erased. What has lost its key stays erased.
+
+    Raises AlreadyExistsError when there is anything but an empty directory at `target`,
+    InvalidArgumentError for keys of a backup that is not encrypted, FailedPreconditionError without
+    keys or register where they are needed, DataLossError for what is damaged and for a record
+    without its key that no erasure is of, and what `opened_keyring`, `read_register` and `repeat`
+    do.
     """
     refuse_no_path(backup)
     is_encrypted = is_encrypted_backup(backup)
@@ -117,9 +120,8 @@ def destroy_keys(log: Log, snapshot: Snapshot, keys: Path) -> int:
 
     Raises what `opened_keyring` does.
     """
-    erased = all_erased(in_effect(erasures_as_of(snapshot.index, snapshot.position)))
     with opened_keyring(keys, log.store_id) as keyring:
-        return keyring.destroy(erased)
+        return keyring.destroy(erased_as_of(snapshot.index, snapshot.position))
 
 
 def _report(report: VerifyReport, repeated: Repeated) -> RestoreReport:

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from eventstore.log import Log
 from eventstore.projections.point_index import PointIndex
 from eventstore.proto import retention_pb2 as retention
-from eventstore.store.erasures import StoredErasure, actor_at, erasures_as_of, in_effect
+from eventstore.store.erasures import StoredErasure, actor_at, in_effect
 from eventstore.times import moment_of
 
 _FIRST: Final = attrgetter("first_position")
@@ -134,6 +134,6 @@ def marks_of(log: Log, index: PointIndex) -> Marks:
     newest = index.erasures.position
     known = _KNOWN.get(index)
     if known is None or known[0] != newest:
-        made = Marks(log, in_effect(erasures_as_of(index, index.position)))
+        made = Marks(log, in_effect(index, index.position))
         known = _KNOWN[index] = newest, made
     return known[1]

@@ -167,10 +167,6 @@ class ErasureMethods:
     def _erased(self, number: int | None, made: Plan, progress: Progress | None) -> ErasureReport:
         from eventstore.retention.erasing import complete
         from eventstore.retention.reports import erasure_report
-        from eventstore.store.erasures import erasure_as_of
 
         complete(self._engine, progress)
-        snapshot, stored = self._engine.snapshot(), None
-        if number is not None:
-            stored = erasure_as_of(snapshot.index, number, snapshot.position)
-        return erasure_report(self._engine.log, snapshot.index, made, stored)
+        return erasure_report(self._engine.log, self._engine.snapshot().index, made, number)

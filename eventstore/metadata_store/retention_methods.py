@@ -142,15 +142,8 @@ class RetentionMethods:
         from eventstore.retention.applying import request_expired
         from eventstore.retention.erasing import complete
         from eventstore.retention.reports import erasure_report
-        from eventstore.store.erasures import erasure_as_of
 
         made = request_expired(self._engine)
         complete(self._engine, progress)
-        snapshot = self._engine.snapshot()
-        index = snapshot.index
-        return [
-            erasure_report(
-                self._engine.log, index, plan, erasure_as_of(index, number, snapshot.position)
-            )
-            for number, plan in made
-        ]
+        log, index = self._engine.log, self._engine.snapshot().index
+        return [erasure_report(log, index, plan, number) for number, plan in made]

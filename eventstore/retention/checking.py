@@ -14,7 +14,7 @@ from eventstore.projections import Projections
 from eventstore.retention.choosing import versions_at
 from eventstore.retention.guards import holds_in_force, rule_versions
 from eventstore.retention.precedence import approval_demanded, refusals
-from eventstore.store.erasures import StoredErasure, actor_at, erasures_as_of, in_effect
+from eventstore.store.erasures import StoredErasure, actor_at, in_effect
 from eventstore.store.snapshot import Snapshot
 
 GUARDS: Final = "whether a hold, a lock or a missing second person forbade erasures"
@@ -33,7 +33,7 @@ def with_guards(report: VerifyReport, log: Log) -> VerifyReport:
         newest = Snapshot(projections, projections.catch_up())
         findings: list[Finding] = []
         has_filters = False
-        for erasure in in_effect(erasures_as_of(newest.index, newest.position)):
+        for erasure in in_effect(newest.index, newest.position):
             before = state_before(projections, erasure)
             findings += [
                 Finding(

@@ -16,7 +16,7 @@ from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.retention.guards import Recorded, all_versions
 from eventstore.retention.precedence import ChosenVersion, refusals
 from eventstore.retention.scopes import nodes_in_scope, scope_of
-from eventstore.store.erasures import all_erased, erasures_as_of, in_effect
+from eventstore.store.erasures import erased_as_of
 from eventstore.store.snapshot import Snapshot
 from eventstore.times import Microseconds, moment_of
 
@@ -42,7 +42,7 @@ def due(log: Log, snapshot: Snapshot) -> DueAnswer:
     """
     found: dict[int, _Expired] = {}
     now = log.now()
-    erased = all_erased(in_effect(erasures_as_of(snapshot.index, snapshot.position)))
+    erased = erased_as_of(snapshot.index, snapshot.position)
     for rule in _rules(snapshot):
         for expired in _expired(log, snapshot, rule, now, erased):
             known = found.get(expired.version.position)

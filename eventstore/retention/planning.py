@@ -20,7 +20,7 @@ from eventstore.proto import retention_pb2 as retention
 from eventstore.retention.codes import check_code
 from eventstore.retention.precedence import ChosenVersion, refusals
 from eventstore.retention.redaction import redacted, without_what_others_bear
-from eventstore.store.erasures import StoredErasure, all_erased, erasures_as_of, in_effect
+from eventstore.store.erasures import StoredErasure, all_erased, in_effect
 from eventstore.store.snapshot import Snapshot
 
 _NOTHING: Final = Spans()
@@ -125,7 +125,7 @@ def plan(log: Log, snapshot: Snapshot, versions: Sequence[ChosenVersion], wanted
     Raises NotFoundError when none has anything of what is to be redacted, FailedPreconditionError
     where that cannot be.
     """
-    known = in_effect(erasures_as_of(snapshot.index, snapshot.position))
+    known = in_effect(snapshot.index, snapshot.position)
     before = all_erased(known)
     whole: set[int] = set()
     replaced: dict[int, tuple[tuple[str, ...], int]] = {}
@@ -227,7 +227,7 @@ def _redacted_since(snapshot: Snapshot, names: tuple[str, ...]) -> Spans:
         return Spans()
     return Spans.of(
         (planned.first_position, planned.last_position)
-        for erasure in in_effect(erasures_as_of(snapshot.index, snapshot.index.position))
+        for erasure in in_effect(snapshot.index, snapshot.index.position)
         if erasure.requested_at is not None and erasure.requested_at > snapshot.position
         for planned in erasure.message.ranges
         if tuple(planned.redacted_properties) == names

@@ -11,7 +11,7 @@ from eventstore.log.erased import Erased
 from eventstore.projections.point_index import PointIndex
 from eventstore.proto import retention_pb2 as retention
 from eventstore.retention.planning import Plan
-from eventstore.store.erasures import StoredErasure
+from eventstore.store.erasures import erasure_as_of
 
 OUTSIDE: Final = (
     "exports, proofs and reports that were made before",
@@ -38,11 +38,13 @@ def planned_report(log: Log, index: PointIndex, made: Plan) -> ErasureReport:
     return _report(made, None, stage, _files_of(log, made.erased), _before(log, index, made, None))
 
 
-def erasure_report(
-    log: Log, index: PointIndex, made: Plan, stored: StoredErasure | None
-) -> ErasureReport:
-    """What an erasure that was made of a plan has erased, as far as it is."""
-    before = _before(log, index, made, None if stored is None else stored.number)
+def erasure_report(log: Log, index: PointIndex, made: Plan, number: int | None) -> ErasureReport:
+    """What the erasure that a plan was recorded as has erased by now.
+
+    Its number is None where nothing was left to erase.
+    """
+    before = _before(log, index, made, number)
+    stored = None if number is None else erasure_as_of(index, number, index.position)
     if stored is None:
         return _report(made, None, NOTHING, [], before)
     message = stored.message

@@ -72,9 +72,14 @@ def actor_at(log: Log, position: int) -> str | None:
     return actor
 
 
-def in_effect(erasures: Iterable[StoredErasure]) -> list[StoredErasure]:
-    """Those of some erasures that erase what they are of."""
-    return [erasure for erasure in erasures if erasure.requested_at is not None]
+def in_effect(index: PointIndex, as_of: int) -> list[StoredErasure]:
+    """The erasures that were in effect at a position, by number."""
+    return [e for e in erasures_as_of(index, as_of) if e.requested_at is not None]
+
+
+def erased_as_of(index: PointIndex, as_of: int) -> Erased:
+    """What they erase together."""
+    return all_erased(in_effect(index, as_of))
 
 
 def all_erased(erasures: Iterable[StoredErasure]) -> Erased:
