@@ -34,6 +34,7 @@ READ_AT_ONCE: Final = 5_000
 """How many nodes or links are read of one snapshot: an SQLite database is locked meanwhile."""
 COMPARED_IN_TURN: Final = 1_000
 _IDS_AT_ONCE: Final = 1_000
+_GONE_AT_ONCE_MAX: Final = 1_000
 
 _NODES: Final = {
     kind_names.CONTEXT: "Context",
@@ -121,8 +122,9 @@ class Comparison:
             drafts += islice(link_drafts, READ_AT_ONCE)
             is_part = next(link_drafts, None) is not None
             drafts += parents
-        for kind in _NODES:
-            gone += by_kind[kind].gone
+        gone_nodes = [position for kind in _NODES for position in by_kind[kind].gone]
+        self._refuse_emptied(len(gone_nodes))
+        gone += gone_nodes
         return Changes(drafts, sorted(gone), gone_links, is_part)
 
     def _type_changes(self, reader: MlmdReader) -> tuple[list[Draft], list[int]]:
@@ -274,6 +276,14 @@ class Comparison:
         new, self._gone_parents = gone - self._gone_parents, gone
         self._parents_with_some_gone = None if drafts else sums
         return drafts, max(0, new)
+
+    def _refuse_emptied(self, gone: int) -> None:
+        """Raise FailedPreconditionError for what is likelier a database that was made anew."""
+        if gone > _GONE_AT_ONCE_MAX and 2 * gone > (count := self._known.node_count()):
+            raise errors.FailedPreconditionError(
+                f"{self._database.name} has {gone} of {count} nodes no longer: if it was made anew "
+                "or restored, import it into another store"
+            )
 
     def _another(self, kind: str, row_id: int, what: str) -> errors.FailedPreconditionError:
         return errors.FailedPreconditionError(

@@ -23,7 +23,7 @@ from eventstore.log import Draft, Log, Position
 from eventstore.log.log import PositionConflictError
 from eventstore.log.readable import refuse_unreadable
 from eventstore.log.stores import open_log
-from eventstore.times import moment_of
+from eventstore.times import moment_of, now_in_microseconds
 from eventstore.wording import counted
 
 _PAUSE_SECONDS_MAX: Final = 60.0
@@ -108,6 +108,7 @@ class Follower:
     def look(self) -> Changes:
         """What has changed in the database since the newest record of the log."""
         self._known.catch_up()
+        began_at = now_in_microseconds()
         try:
             if self._database is None or self._comparison is None:
                 self._database = MlmdDatabase(self._source)
@@ -115,6 +116,7 @@ class Follower:
             else:
                 self._database.look_again()
             changes = self._comparison.changes()
+            self._known.prune(began_at)
             self.has_looked = True
             return changes
         finally:

@@ -171,6 +171,9 @@ class Known:
         """The first ids of the blocks of which something is known."""
         return self._blocks[kind]
 
+    def node_count(self) -> int:
+        return sum(block.count for kind in _NODES for block in self._blocks[kind].values())
+
     def again(self, position: int) -> Draft:
         """A draft that says again what a record says."""
         (row,) = (

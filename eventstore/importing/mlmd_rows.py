@@ -139,7 +139,7 @@ class MlmdReader:
                 nodes[row["id"]] = self._node(kind, row)
             except (TypeError, ValueError) as error:
                 raise self._database.damaged(table, row["id"], error) from None
-        for row in self._rows(f"{table}Property", f"{kind}_id", ids):
+        for row in self._rows(f"{table}Property", f"{kind}_id", list(nodes)):
             try:
                 self._set_property(nodes[row[f"{kind}_id"]], row)
             except (TypeError, ValueError, DecodeError) as error:

@@ -23,7 +23,7 @@ class _Kind(NamedTuple):
     name: str
     driver: str
     extra: str
-    path_order: str
+    steps_in_order: str
     schema: str
     """The schema that holds the tables, in SQL."""
 
@@ -72,7 +72,7 @@ _MYSQL: Final = _Kind(
     driver="pymysql",
     extra="mysql",
     # InnoDB has no number of a row to ask for, and gives those of an index in their order.
-    path_order="",
+    steps_in_order="",
     schema="database()",
     last_ids="""
         SELECT table_name AS name, auto_increment - 1 AS last FROM information_schema.tables
@@ -90,7 +90,7 @@ _POSTGRESQL: Final = _Kind(
     name="a PostgreSQL database",
     driver="psycopg",
     extra="postgresql",
-    path_order="ORDER BY ctid",
+    steps_in_order="ORDER BY ctid",
     schema="current_schema()",
     last_ids="""
         SELECT replace(sequencename, '_id_seq', '') AS name, last_value AS last FROM pg_sequences
@@ -125,7 +125,7 @@ class ServerSource:
         scheme = url.partition(":")[0]
         self._kind = KINDS[scheme]
         self.kind = self._kind.name
-        self.steps_in_order = self._kind.path_order
+        self.steps_in_order = self._kind.steps_in_order
         alchemy = _required("sqlalchemy", self._kind.extra)
         _required(self._kind.driver, self._kind.extra)
         try:
@@ -237,7 +237,14 @@ class ServerSource:
             return found.error(f"{self.name}: {found.what} ({said})")
         if isinstance(error, self._sqlalchemy.exc.DataError | UnicodeError):
             return errors.DataLossError(f"{self.name} cannot be read: {said}")
-        if isinstance(error, self._sqlalchemy.exc.OperationalError):
+        known = self._sqlalchemy.exc
+        if isinstance(
+            error,
+            known.OperationalError
+            | known.InterfaceError
+            | known.InternalError
+            | known.InvalidRequestError,
+        ):
             # The connection cannot be used any more, or may not be.
             self._disconnect()
             return errors.UnavailableError(

@@ -140,11 +140,23 @@ def test_nodes_beyond_what_is_compared_in_turn(
     changed_by(source, *(f"{ARTIFACT} VALUES ({n}, 11, 'x', 5, 5)" for n in range(100, 120)))
     with following(source, store) as look:
         assert look() == 20
-        # Nobody tells of this one. A minute later it is not recent, but its turn comes.
-        changed_by(source, "UPDATE Artifact SET uri = 'silent' WHERE id = 110")
+        # A minute later they are recent no more, but their turn comes.
         monkeypatch.setattr("eventstore.importing.known._RECENT_MICROSECONDS", 0)
-        assert sum(look() for _ in range(20)) == 1
+        look()
+        changed_by(source, "UPDATE Artifact SET uri = 'silent' WHERE id = 110")
+        found = [look() for _ in range(20)]
+        assert sum(found) == 1
     assert in_log(store) == in_database(source)
+
+
+def test_a_database_that_was_made_anew_is_refused(
+    source: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventstore.importing.changes._GONE_AT_ONCE_MAX", 2)
+    changed_by(source, *(f"DELETE FROM {table}" for table in ("Artifact", "Execution", "Context")))
+    with following(source, store) as look, pytest.raises(errors.FailedPreconditionError) as raised:
+        look()
+    assert "has 8 of 8 nodes no longer" in raised.value.message
 
 
 def test_what_is_gone_is_recorded_with_the_reason(source: Path, store: Path) -> None:
