@@ -73,6 +73,21 @@ class Server:
         return name
 
     def start(self) -> None:
+        self._begin()
+        until = time.monotonic() + _STARTED_WITHIN_SECONDS
+        while True:
+            try:
+                self.execute("SELECT 1")
+                return
+            except self.connecting:
+                assert time.monotonic() < until, self.log()
+                time.sleep(0.02)
+                if self.process.poll() is not None:
+                    # Processes of the one that was killed may be about to end.
+                    time.sleep(0.2)
+                    self._begin()
+
+    def _begin(self) -> None:
         with open(self.folder / "server.log", "ab") as log:
             self.process = subprocess.Popen(
                 self.command(),
@@ -83,15 +98,6 @@ class Server:
                 start_new_session=True,
                 **self._as_user(),
             )
-        until = time.monotonic() + _STARTED_WITHIN_SECONDS
-        while True:
-            try:
-                self.execute("SELECT 1")
-                return
-            except self.connecting:
-                assert self.process.poll() is None, self.log()
-                assert time.monotonic() < until, self.log()
-                time.sleep(0.02)
 
     def kill(self) -> None:
         """End the server at once, as a loss of power would, but for the disk."""
