@@ -21,6 +21,7 @@ from eventstore.proto import retention_pb2 as retention
 from eventstore.retention.approval import refuse_same_person
 from eventstore.retention.checking import state_before, what_forbade
 from eventstore.retention.choosing import chosen_versions, versions_at
+from eventstore.retention.guards import refuse_other_guards
 from eventstore.retention.planning import Plan, Replacement, Wanted, plan
 from eventstore.retention.precedence import ChosenVersion, approval_demanded, refuse
 from eventstore.store.engine import Engine
@@ -68,6 +69,7 @@ def request_erasure(engine: Engine, choose: Choice) -> tuple[int | None, Plan]:
         transaction.write(ERASURE, made.erasure(number, retention.Erasure.PROPOSED, None))
         return number, made
 
+    refuse_other_guards(engine.log, engine.snapshot())
     answer: tuple[int | None, Plan] = engine.put(put, None)
     return answer
 
@@ -104,6 +106,7 @@ def approve_erasure(engine: Engine, number: int) -> Plan:
         _append(transaction, made, proposed)
         return made
 
+    refuse_other_guards(engine.log, engine.snapshot())
     answer: Plan = engine.put(put, None)
     return answer
 
@@ -181,7 +184,10 @@ def complete(engine: Engine, progress: Progress | None = None) -> list[int]:
     May be interrupted at any moment, and called again. `progress` is called with (records done, in
     all). Raises `eventstore.errors` classes, such as ResourceExhaustedError on a full disk.
     """
-    pending = [erasure for erasure in pending_erasures(engine) if _was_allowed(engine, erasure)]
+    pending = pending_erasures(engine)
+    if pending:
+        refuse_other_guards(engine.log, engine.snapshot())
+        pending = [erasure for erasure in pending if _was_allowed(engine, erasure)]
     if not pending:
         return []
     numbers = [erasure.number for erasure in pending]

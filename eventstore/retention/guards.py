@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from eventstore.errors import FailedPreconditionError
+from eventstore.log import Log
 from eventstore.log.kinds import HOLD, RETENTION_RULE, RetentionKind
 from eventstore.log.readable import read_message
 from eventstore.projections.index_tables import RETENTION_TABLES
@@ -53,3 +55,48 @@ def holds_in_force(snapshot: Snapshot) -> Iterator[tuple[Recorded, Recorded]]:
     for of_hold in all_versions(snapshot, HOLD):
         if of_hold[-1].message.stage != retention_pb2.Hold.RELEASED:
             yield of_hold[0], of_hold[-1]
+
+
+def refuse_other_guards(log: Log, snapshot: Snapshot) -> None:
+    """Raise FailedPreconditionError unless the index has the rules and holds of the log.
+
+    A cache that lacks a hold, since it was put there from another history of the store, is not to
+    be a way out of it.
+    """
+    # What is in memory came from the log.
+    upto = min(snapshot.position, snapshot.index.last_stored_position)
+    known = {
+        (recorded.position, recorded.payload)
+        for kind in (HOLD, RETENTION_RULE)
+        for of_guard in all_versions(snapshot, kind)
+        for recorded in of_guard
+        if recorded.position <= upto
+    }
+    other = known.symmetric_difference(_guards_of(log, upto))
+    if other:
+        raise FailedPreconditionError(
+            f"nothing was erased: the point index of {log.name} and the log disagree about the "
+            f"rule or hold at position {min(position for position, _ in other)}; run "
+            "`eventstore rebuild`"
+        )
+
+
+def _guards_of(log: Log, upto: int) -> Iterator[tuple[int, bytes]]:
+    """Position and payload of the records of rules and holds up to a position."""
+    import pyarrow as pa
+    import pyarrow.compute as compute
+
+    from eventstore.log.arrow_values import array_of
+
+    names = array_of([HOLD.name, RETENTION_RULE.name], pa.string())
+    after = 0
+    for batch in log.scan(0, upto, ["kind"]):
+        is_guard = compute.is_in(batch["kind"].cast(pa.string()), value_set=names)
+        rows = compute.indices_nonzero(is_guard).to_pylist()
+        if rows:
+            found = log.scan(after + rows[0], after + rows[-1] + 1, ["position", "payload"])
+            positions = {after + row + 1 for row in rows}
+            for part in found:
+                both = zip(part["position"].to_pylist(), part["payload"].to_pylist(), strict=True)
+                yield from ((at, payload) for at, payload in both if at in positions)
+        after += batch.num_rows

@@ -152,8 +152,9 @@ def _held(snapshot: Snapshot, chosen: Sequence[ChosenVersion]) -> Iterable[Refus
                 )
             }
         )
+        named = _named(scope, chosen)
         for one in chosen:
-            if not held.isdisjoint(nodes[one.position]) or _is_named(scope, one):
+            if one.position in named or not held.isdisjoint(nodes[one.position]):
                 yield _refusal(current, one)
 
 
@@ -188,16 +189,22 @@ def _in_scope(
         for kind in NODE_KINDS
         for id_ in nodes_in_scope(snapshot, scope, kind, node_ids[kind.name], since)
     }
-    return [one for one in chosen if (one.kind, one.id) in nodes or _is_named(scope, one)]
+    named = _named(scope, chosen)
+    return [one for one in chosen if (one.kind, one.id) in nodes or one.position in named]
 
 
-def _is_named(scope: Scope, chosen: ChosenVersion) -> bool:
-    """Whether a scope is about a link or a type by itself."""
+def _named(scope: Scope, chosen: Iterable[ChosenVersion]) -> set[int]:
+    """The positions of those records of links and types that a scope is about by themselves."""
+    entities = frozenset(scope.entities)
+    return {one.position for one in chosen if _is_named(scope, entities, one)}
+
+
+def _is_named(scope: Scope, entities: frozenset[tuple[str, int]], chosen: ChosenVersion) -> bool:
     kind = ENTITY_KINDS[chosen.kind]
     if isinstance(kind, LinkKind):
         context_ids = {id_ for of_kind, id_ in chosen.ends if of_kind == CONTEXT.name}
-        return is_link_in_scope(scope, kind, chosen.id, context_ids)
-    return isinstance(kind, TypeKind) and is_type_in_scope(scope, kind, chosen.id)
+        return is_link_in_scope(scope, entities, kind, chosen.id, context_ids)
+    return isinstance(kind, TypeKind) and is_type_in_scope(scope, entities, kind, chosen.id)
 
 
 def _refusal(guard: Recorded, chosen: ChosenVersion, until: datetime | None = None) -> Refusal:

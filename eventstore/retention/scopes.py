@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import pairwise
 
 import msgspec
 
@@ -130,22 +132,33 @@ def _fitting(
     return found
 
 
-def is_link_in_scope(scope: Scope, kind: LinkKind, entity_id: int, context_ids: set[int]) -> bool:
-    """Whether the scope is about a link by itself; `context_ids` are those that it leads to."""
+def is_link_in_scope(
+    scope: Scope,
+    entities: AbstractSet[tuple[str, int]],
+    kind: LinkKind,
+    entity_id: int,
+    context_ids: set[int],
+) -> bool:
+    """Whether the scope is about a link by itself; `context_ids` are those that it leads to.
+
+    `entities` are the scope's: there may be very many.
+    """
     return (
         (not scope.kinds or kind.name in scope.kinds)
-        and (not scope.entities or (kind.name, entity_id) in scope.entities)
+        and (not entities or (kind.name, entity_id) in entities)
         and (not scope.context_ids or not context_ids.isdisjoint(scope.context_ids))
         and not scope.type_ids
         and not scope.filter_query
     )
 
 
-def is_type_in_scope(scope: Scope, kind: TypeKind, type_id: int) -> bool:
-    """Whether the scope is about a type by itself."""
+def is_type_in_scope(
+    scope: Scope, entities: AbstractSet[tuple[str, int]], kind: TypeKind, type_id: int
+) -> bool:
+    """Whether the scope, with these entities, is about a type by itself."""
     return (
         (not scope.kinds or kind.name in scope.kinds)
-        and (not scope.entities or (kind.name, type_id) in scope.entities)
+        and (not entities or (kind.name, type_id) in entities)
         and (not scope.type_ids or type_id in scope.type_ids)
         and not scope.context_ids
         and not scope.filter_query
@@ -175,11 +188,29 @@ def _found_by_filter(
     found: set[int] = set()
     for position in (snapshot.position, min(since, snapshot.position)):
         found |= _holding(snapshot, where, kind, node_ids - found, position)
-    for node_id in sorted(node_ids - found):
-        for position in _turning_points(snapshot, kind, node_id, since):
-            if _holding(snapshot, where, kind, {node_id}, position):
-                found.add(node_id)
-                break
+    for position, ids in _moments(snapshot, kind, node_ids - found, since).items():
+        found |= _holding(snapshot, where, kind, ids - found, position)
+    return found
+
+
+def _moments(
+    snapshot: Snapshot, kind: NodeKind, node_ids: Collection[int], since: int
+) -> dict[int, set[int]]:
+    """As few positions as there can be at which to look at nodes, to see each as it ever was.
+
+    How it was at `since` and how it is now are left out.
+    """
+    stretches = sorted(
+        (after - 1, first, node_id)
+        for node_id in node_ids
+        for first, after in pairwise(_turning_points(snapshot, kind, node_id, since))
+    )
+    found: dict[int, set[int]] = {}
+    position = 0
+    for last, first, node_id in stretches:
+        if first > position:
+            position = last
+        found.setdefault(position, set()).add(node_id)
     return found
 
 
@@ -194,8 +225,13 @@ def _holding(
     try:
         return {node_id for node_id, _ in snapshot.projections.planner.find(listing).rows}
     except InvalidArgumentError:
-        # Such as an overflow. It is not to be a way out of a hold.
-        return node_ids
+        # Such as an overflow of one of them. It is not to be a way out of a hold.
+        if len(node_ids) == 1:
+            return node_ids
+        half = len(node_ids) // 2
+        return _holding(snapshot, where, kind, {*among.node_ids[:half]}, position) | _holding(
+            snapshot, where, kind, {*among.node_ids[half:]}, position
+        )
 
 
 def _turning_points(snapshot: Snapshot, kind: NodeKind, node_id: int, since: int) -> Iterable[int]:

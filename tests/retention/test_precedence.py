@@ -13,12 +13,14 @@ import pytest
 
 import eventstore
 from eventstore import MetadataStore, errors
-from eventstore.log import DirectoryLog, file_clock
+from eventstore.log import DirectoryLog, directory, file_clock
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.retention import scopes
 from eventstore.retention.choosing import chosen_versions
 from eventstore.retention.planning import Wanted
 from eventstore.retention.precedence import ChosenVersion, approval_demanded, refusals
 from eventstore.times import Microseconds
+from tests.builders import open_with
 
 DAY = timedelta(days=1)
 
@@ -451,3 +453,54 @@ def test_a_hold_or_rule_that_is_not_there_is_named(shop: Shop) -> None:
         shop.store.withdraw_retention_rule(99, ticket="T-1")
     with pytest.raises(errors.NotFoundError, match="there is no retention rule 99"):
         shop.store.set_retention_rule(keep_at_least=DAY, basis="X", number=99)
+
+
+def test_caches_of_another_history_free_nothing(tmp_path: Path) -> None:
+    held, other = tmp_path / "held", tmp_path / "other"
+
+    def fill(path: Path, chosen: int) -> None:
+        with open_with(path, tail_records_max=4) as store:
+            store.place_hold(entities=[("artifact", chosen)], basis="CASE-1")
+            store.put_artifacts([mlmd.Artifact(type_id=type_id) for _ in range(8)])
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(directory, "now_in_microseconds", lambda: Microseconds(10**15))
+        with open_with(held, tail_records_max=4) as store:
+            type_id = store.put_artifact_type(mlmd.ArtifactType(name="Data"))
+            first, second = store.put_artifacts([mlmd.Artifact(type_id=type_id) for _ in range(2)])
+        shutil.copytree(held, other)
+        fill(held, first)
+        fill(other, second)
+    shutil.rmtree(held / "projections")
+    shutil.copytree(other / "projections", held / "projections")
+    with open_with(held, tail_records_max=4) as store:
+        with pytest.raises(errors.FailedPreconditionError, match="disagree about the rule or hold"):
+            store.erase("artifact", first, reason="TEST")
+        store.rebuild()
+        with pytest.raises(errors.FailedPreconditionError, match="is held by hold 1"):
+            store.erase("artifact", first, reason="TEST")
+        assert store.verify().ok
+
+
+def test_a_filter_is_asked_about_many_nodes_at_once(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, many = shop.store, 20
+    store.place_hold(filter_query="properties.owner.string_value = 'bo'", basis="CASE-1")
+    ids = store.put_artifacts([shop.artifact(f"n{i}") for i in range(many)])
+    for owner in ("bo", "cy"):
+        nodes = store.get_artifacts_by_id(ids)
+        # One comes before another, so that each is seen once as it was.
+        for node in nodes[: many // 2]:
+            node.properties["owner"].string_value = owner
+        store.put_artifacts(nodes)
+    asked: list[int] = []
+    holding = scopes._holding
+    monkeypatch.setattr(
+        scopes, "_holding", lambda *given: asked.append(given[-1]) or holding(*given)
+    )
+    engine = store._engine
+    versions = [version for id_ in ids for version in shop.versions("artifact", id_)]
+    found = refusals(engine.log, engine.snapshot(), versions)
+    assert {refusal.id for refusal in found} == {*ids[: many // 2]}
+    assert len(asked) <= 8
