@@ -73,7 +73,7 @@ def test_a_user_who_may_not_read_the_tables(sql_server: Server, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("url", "what"),
     [
-        (f"mysql://u:{'hunter2'}@127.0.0.1:1/db", "mysql://u@127.0.0.1:1/db is out of reach"),
+        ("mysql://u:hunter2@127.0.0.1:1/db", "mysql://u@127.0.0.1:1/db is out of reach"),
         ("postgresql://u:hunter2@127.0.0.1:1/db", "postgresql://u@127.0.0.1:1/db is out of"),
         ("postgresql://u:hunter2@/", "names no database"),
         ("mysql://u:hunter2@host:no/db", "cannot be read: write mysql://user:password@host"),
@@ -107,5 +107,4 @@ def test_a_password_from_the_surroundings(mariadb: Server, monkeypatch: pytest.M
     source = ServerSource(f"mysql://admin@127.0.0.1:{mariadb.port}/{database}")
     with pytest.raises(errors.FailedPreconditionError, match="no table MLMDEnv"):
         MlmdDatabase(source)
-    assert PASSWORD not in repr(vars(source)["name"])
     source.close()
