@@ -16,6 +16,8 @@ from eventstore.store.erasures import erasure_as_of
 OUTSIDE: Final = (
     "exports, proofs and reports that were made before",
     "backups, packed stores and other copies of the store, and snapshots of its file system",
+    "what queries of killed processes left in `eventstore-*` of directories for temporary files",
+    "a swap file, and dumps of processes that crashed",
     "what programs have read: messages, data frames, outputs of notebooks, their logs",
     "what the uris of artifacts name: a store has metadata alone",
     "the blocks of files that are removed, until the disk writes over them",
