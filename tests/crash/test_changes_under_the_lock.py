@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from eventstore import errors
-from eventstore.log import DirectoryLog
-from eventstore.log import directory as directory_module
+from eventstore.log import DirectoryLog, directory_writer
 from eventstore.log.acknowledged import FILE_NAME
 from tests.builders import append, draft
 from tests.crash.locks import is_locked
@@ -211,7 +210,7 @@ def _dying_writer(directory: Path, child: Callable[[], None]) -> None:
                 os._exit(0)
         os._exit(0)
 
-    directory_module.write_manifest = forking  # type: ignore[assignment]
+    directory_writer.write_manifest = forking  # type: ignore[assignment]
     append(log, draft(2))
 
 

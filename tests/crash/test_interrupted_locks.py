@@ -26,6 +26,7 @@ _WATCHED = (
     "eventstore/log/active_segment.py",
     "eventstore/log/followed_segment.py",
     "eventstore/log/directory.py",
+    "eventstore/log/directory_writer.py",
     "eventstore/log/file_lock.py",
     "eventstore/log/writers_lock.py",
 )

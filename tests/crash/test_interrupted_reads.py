@@ -30,6 +30,7 @@ _WATCHED = (
     "eventstore/log/commit_ends.py",
     "eventstore/log/directory.py",
     "eventstore/log/directory_reader.py",
+    "eventstore/log/directory_writer.py",
     "eventstore/log/followed_directory.py",
     "eventstore/log/manifest.py",
     "eventstore/log/writers_lock.py",

@@ -10,7 +10,7 @@ import pytest
 
 import eventstore
 from eventstore import errors
-from eventstore.log import directory
+from eventstore.log import directory_writer
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 
@@ -45,7 +45,7 @@ def test_what_comes_after_it_is_kept(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         with monkeypatch.context() as patched:
-            patched.setattr(directory, "start_segment", full)
+            patched.setattr(directory_writer, "start_segment", full)
             with pytest.raises(errors.ResourceExhaustedError):
                 one.seal()
         assert names(other) == names(reader) == ["first"]

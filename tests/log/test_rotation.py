@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from eventstore import errors
-from eventstore.log import DirectoryLog, directory, ipc_stream, sealing, turns
+from eventstore.log import DirectoryLog, directory_writer, ipc_stream, sealing, turns
 from eventstore.log import growing_digest as digests
 from eventstore.log.commit import records_of
 from eventstore.log.manifest import Segment, read_manifest
@@ -124,7 +124,7 @@ def filled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_pieces: None
 ) -> Iterator[DirectoryLog]:
     """A log whose active segment is full, by what others put."""
-    monkeypatch.setattr(directory, "_UNHASHED_BYTES_MAX", 10_000)
+    monkeypatch.setattr(directory_writer, "_UNHASHED_BYTES_MAX", 10_000)
     other = DirectoryLog.create(tmp_path / "store")
     for number in range(1, 61):
         append(other, draft(number))
@@ -207,7 +207,7 @@ def test_the_digest_of_a_segment_whose_closing_failed(
         raise OSError(28, os.strerror(28))
 
     with monkeypatch.context() as patched:
-        patched.setattr("eventstore.log.directory.start_segment", refused)
+        patched.setattr("eventstore.log.directory_writer.start_segment", refused)
         with pytest.raises(errors.ResourceExhaustedError):
             log.seal()
     ftruncate, calls = os.ftruncate, []

@@ -100,7 +100,7 @@ REACHED_UP = {"repr_html": {"notebook"}}
 INSIDE_THE_LOG = {
     *("acknowledged", "active_segment", "checking_process", "closed_segments"),
     *("commit_ends", "concealing", "creation", "destroying", "directory", "directory_reader"),
-    *("followed_directory", "followed_segment"),
+    *("directory_writer", "followed_directory", "followed_segment"),
     *("growing_digest", "ipc_message", "ipc_stream", "manifest", "memory", "parquet_structure"),
     *("record_dataset", "relations", "replacing", "sealing", "segment_check"),
     *("segmented_reader", "store_files"),

@@ -11,7 +11,7 @@ import pytest
 
 import eventstore
 from eventstore import errors
-from eventstore.log import directory
+from eventstore.log import directory_writer
 from eventstore.projections import late_writing
 from tests.builders import open_with
 from tests.retention.actors import Actor
@@ -173,7 +173,7 @@ def test_who_is_stopped_amid_sealing_keeps_an_erasure_from_being_complete(
     writer.begin("store.seal()")
     writer.await_stop()
     with monkeypatch.context() as patched:
-        patched.setattr(directory, "SEALING_SECONDS_MAX", 0.1)
+        patched.setattr(directory_writer, "SEALING_SECONDS_MAX", 0.1)
         with pytest.raises(errors.UnavailableError, match=f"process {writer.number} has been seal"):
             erase(eraser)
     assert [node.name for node in eraser.get_artifacts() if node.name == _MARKER] == []
