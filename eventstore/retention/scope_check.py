@@ -80,7 +80,7 @@ def check_scope(log: Log, snapshot: Snapshot, scope: Scope) -> None:
         for names in combinations(members, count):
             together = reduce(_meet, (members[name] for name in names))
             if not any(_may_be(log, snapshot, kind, some) for kind, some in together.items()):
-                *first, last = (f"{_WORDS[n]} ({_shown(getattr(scope, n))})" for n in names)
+                *first, last = (f"{_WORDS[n]} {_shown(getattr(scope, n))}" for n in names)
                 raise InvalidArgumentError(
                     f"nothing can ever fit {', '.join(first)} and {last} together: leave one of "
                     "them out, or choose what has something in common"

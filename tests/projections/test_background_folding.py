@@ -79,9 +79,9 @@ def during_the_first_batch(monkeypatch: pytest.MonkeyPatch, do: Callable[[], obj
     fold_batch, calls = Tables._fold_batch, iter([do])
     monkeypatch.setattr(table_writing, "FOLDED_ROWS_MAX", 1)
 
-    def fold(tables: Tables, batch: Any) -> bool:
+    def fold(tables: Tables, batch: Any, erased: int) -> bool:
         next(calls, bool)()
-        return fold_batch(tables, batch)
+        return fold_batch(tables, batch, erased)
 
     monkeypatch.setattr(Tables, "_fold_batch", fold)
 
@@ -179,9 +179,9 @@ def test_a_query_does_not_fold_what_is_being_folded(
     folds: list[int] = []
     apply = Tables._fold_in_transaction
 
-    def fold(tables: Tables, batch: Any, moved: dict[str, int]) -> bool:
+    def fold(tables: Tables, batch: Any, moved: dict[str, int], erased: int) -> bool:
         folds.append(moved["position"])
-        return apply(tables, batch, moved)
+        return apply(tables, batch, moved, erased)
 
     monkeypatch.setattr(Tables, "_fold_in_transaction", fold)
     asking.start()
@@ -492,13 +492,13 @@ from tests.builders import append, draft
 fold_batch, began = Tables._fold_batch, threading.Event()
 table_writing.FOLDED_ROWS_MAX = 1
 
-def fold(tables, batch):
+def fold(tables, batch, erased):
     if began.is_set() and sys.argv[2] == "is killed":
         os.kill(os.getpid(), signal.SIGKILL)
     began.set()
     while threading.main_thread().is_alive() and sys.argv[2] == "ends":
         os.sched_yield()
-    return fold_batch(tables, batch)
+    return fold_batch(tables, batch, erased)
 
 Tables._fold_batch = fold
 log = DirectoryLog.open(Path(sys.argv[1]), segment_records_max=2)
