@@ -12,7 +12,7 @@ from eventstore.log.kinds import ERASURE
 from eventstore.log.record import Position
 from eventstore.projections import Projections
 from eventstore.retention.choosing import versions_at
-from eventstore.retention.guards import holds_in_force, rule_versions
+from eventstore.retention.guards import holds_in_force, other_guard, rule_versions
 from eventstore.retention.precedence import approval_demanded, refusals
 from eventstore.store.erasures import StoredErasure, actor_at, in_effect
 from eventstore.store.snapshot import Snapshot
@@ -31,6 +31,8 @@ def with_guards(report: VerifyReport, log: Log) -> VerifyReport:
         return report
     with contextlib.closing(Projections(log, read_only=True)) as projections:
         newest = Snapshot(projections, projections.catch_up())
+        if other_guard(log, newest) is not None:
+            return report.without(f"{GUARDS}, since the point index has other holds or rules")
         findings: list[Finding] = []
         has_filters = False
         for erasure in in_effect(newest.index, newest.position):

@@ -63,6 +63,16 @@ def refuse_other_guards(log: Log, snapshot: Snapshot) -> None:
     A cache that lacks a hold, since it was put there from another history of the store, is not to
     be a way out of it.
     """
+    position = other_guard(log, snapshot)
+    if position is not None:
+        raise FailedPreconditionError(
+            f"nothing was erased: the point index of {log.name} and the log disagree about the "
+            f"rule or hold at position {position}; run `eventstore rebuild`"
+        )
+
+
+def other_guard(log: Log, snapshot: Snapshot) -> int | None:
+    """The first position at which the index and the log have another rule or hold."""
     # What is in memory came from the log.
     upto = min(snapshot.position, snapshot.index.last_stored_position)
     known = {
@@ -73,12 +83,7 @@ def refuse_other_guards(log: Log, snapshot: Snapshot) -> None:
         if recorded.position <= upto
     }
     other = known.symmetric_difference(_guards_of(log, upto))
-    if other:
-        raise FailedPreconditionError(
-            f"nothing was erased: the point index of {log.name} and the log disagree about the "
-            f"rule or hold at position {min(position for position, _ in other)}; run "
-            "`eventstore rebuild`"
-        )
+    return min((position for position, _ in other), default=None)
 
 
 def _guards_of(log: Log, upto: int) -> Iterator[tuple[int, bytes]]:

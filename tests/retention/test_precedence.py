@@ -467,7 +467,9 @@ def test_caches_of_another_history_free_nothing(tmp_path: Path) -> None:
         patched.setattr(directory, "now_in_microseconds", lambda: Microseconds(10**15))
         with open_with(held, tail_records_max=4) as store:
             type_id = store.put_artifact_type(mlmd.ArtifactType(name="Data"))
-            first, second = store.put_artifacts([mlmd.Artifact(type_id=type_id) for _ in range(2)])
+            nodes = [mlmd.Artifact(type_id=type_id) for _ in range(3)]
+            first, second, third = store.put_artifacts(nodes)
+            store.erase("artifact", third, reason="TEST")
         shutil.copytree(held, other)
         fill(held, first)
         fill(other, second)
@@ -476,6 +478,7 @@ def test_caches_of_another_history_free_nothing(tmp_path: Path) -> None:
     with open_with(held, tail_records_max=4) as store:
         with pytest.raises(errors.FailedPreconditionError, match="disagree about the rule or hold"):
             store.erase("artifact", first, reason="TEST")
+        assert any("other holds or rules" in w for w in store.verify(caches=False).not_checked)
         store.rebuild()
         with pytest.raises(errors.FailedPreconditionError, match="is held by hold 1"):
             store.erase("artifact", first, reason="TEST")
