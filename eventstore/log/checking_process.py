@@ -7,7 +7,8 @@ import sys
 import msgspec
 
 from eventstore.errors import StatusError, make_exception
-from eventstore.log.segment_check import CheckedSegment, SegmentJob, check_segment
+from eventstore.log.rows_check import CheckedSegment
+from eventstore.log.segment_check import SegmentJob, check_segment
 
 
 class Answer(msgspec.Struct):

@@ -1,4 +1,4 @@
-"""Check one segment of a store: its file, checksums, hashes and derived columns.
+"""Check one segment of a store: its file, and by `rows_check` the records in it.
 
 It is checked from the Merkle frontier that the manifest states for its start, and must end at the
 frontier that it states for its end.
@@ -8,28 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import struct
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as parquet
-from google.protobuf.message import DecodeError
 
 from eventstore.log.acknowledged import FILE_NAME, parsed_acknowledged
-from eventstore.log.columns import (
-    ACTIVE_SCHEMA,
-    DERIVED_NAMES,
-    decodes,
-    derive,
-    same_values,
-)
-from eventstore.log.commit import records_of
+from eventstore.log.columns import ACTIVE_SCHEMA
 from eventstore.log.ipc_message import UndecodableError, says_more
 from eventstore.log.ipc_stream import (
     END_OF_STREAM,
@@ -40,8 +30,7 @@ from eventstore.log.ipc_stream import (
     starts_like_a_message,
     walk_messages,
 )
-from eventstore.log.leaf import leaf_hashes
-from eventstore.log.log import Finding, SignedHead
+from eventstore.log.log import SignedHead
 from eventstore.log.manifest import (
     FORMAT_VERSION,
     HEADER_BYTES_MAX,
@@ -50,24 +39,9 @@ from eventstore.log.manifest import (
     file_name,
     stored_manifest,
 )
-from eventstore.log.merkle import EMPTY_HEAD, Frontier
 from eventstore.log.os_errors import read_to_check, refuse_lack_of_threads
 from eventstore.log.parquet_structure import NOT_AS_WRITTEN, ParquetStructure, check_schema
-from eventstore.log.record import Record
-from eventstore.log.record_check import ContentCheck, TypeUse, envelope_fault
-from eventstore.log.retention_stages import RetentionRecord
-
-# What damaged values raise on their way through Arrow, protobuf and the leaf's encoding.
-_UNDECODABLE = (
-    pa.ArrowException,
-    DecodeError,
-    AssertionError,
-    KeyError,
-    OverflowError,
-    ValueError,
-    struct.error,
-)
-
+from eventstore.log.rows_check import CheckedSegment, RowsCheck, stated_frontier
 
 _TRUE_OF_THEMSELVES: dict[bytes, None] = {}
 """By SHA-256 of the bytes just read: the files whose footers and pages this process has checked."""
@@ -88,21 +62,6 @@ class SegmentJob(msgspec.Struct, frozen=True):
     signed_heads: tuple[SignedHead, ...] = ()
 
 
-class CheckedSegment(msgspec.Struct):
-    """The result of checking one segment: `head` is the tree head after it, in hexadecimal.
-
-    `types` are what its nodes say of their types, to be compared with the types; `retention` are
-    its records of rules, holds and erasures.
-    """
-
-    records: int = 0
-    commits: int = 0
-    head: str = EMPTY_HEAD.hex()
-    findings: list[Finding] = []
-    types: list[TypeUse] = []
-    retention: list[RetentionRecord] = []
-
-
 def check_segment(job: SegmentJob) -> CheckedSegment:
     """Check the segment. Damage is reported; raised is what keeps a file from being read."""
     if job.entry is not None:
@@ -111,11 +70,15 @@ def check_segment(job: SegmentJob) -> CheckedSegment:
     return _check_active(job, job.active)
 
 
+def _check_of(job: SegmentJob, path: Path, number: int) -> _SegmentCheck:
+    return _SegmentCheck(job.store_id, path, number, job.previous, job.signed_heads)
+
+
 def _check_closed(job: SegmentJob, segment: Segment) -> CheckedSegment:
     """Check one closed or sealed segment against its file and its entry in the manifest."""
     directory = Path(job.directory)
     path = directory / "log" / segment.file
-    check = _SegmentCheck(job, path, segment.number)
+    check = _check_of(job, path, segment.number)
     named = file_name(segment)
     if segment.file != named:
         check.find(
@@ -159,7 +122,7 @@ def _check_closed(job: SegmentJob, segment: Segment) -> CheckedSegment:
 def _check_active(job: SegmentJob, entry: ActiveSegment) -> CheckedSegment:
     directory = Path(job.directory)
     path = directory / "log" / entry.file
-    check = _SegmentCheck(job, path, entry.number)
+    check = _check_of(job, path, entry.number)
     acknowledged = None
     with contextlib.suppress(OSError):
         # Without it, what is lost at the end would pass for a write that was cut off.
@@ -211,42 +174,8 @@ def _closed_meanwhile(directory: Path, number: int, file: str) -> Segment | None
     return next((s for s in segments if s.number == number and s.sealed and s.file != file), None)
 
 
-def _stated_frontier(segment: Segment) -> Frontier:
-    try:
-        return Frontier(
-            segment.last_position, [bytes.fromhex(subtree) for subtree in segment.frontier]
-        )
-    except ValueError:
-        return Frontier()
-
-
-class _SegmentCheck:
-    """The running state of one segment's check: what comes next, and what was found."""
-
-    def __init__(self, job: SegmentJob, path: Path, number: int) -> None:
-        previous = job.previous
-        start = Frontier() if previous is None else _stated_frontier(previous)
-        self.checked = CheckedSegment(head=start.head().hex())
-        self._store_id = job.store_id
-        self._path = path
-        self._number = number
-        self._frontier = start
-        self._signed_heads = job.signed_heads
-        self._signed_sizes = {signed.size for signed in job.signed_heads}
-        self._tree_is_sound = True
-        self.next_position = start.size + 1
-        self.next_commit = previous.last_commit + 1 if previous else 1
-        self._recorded_at = previous.last_recorded_at if previous else 0
-        self.expected_number = previous.number + 1 if previous else 1
-        self.first_position = self.next_position
-        self._first_commit = self.next_commit
-        self._first_recorded_at: int | None = None
-        self._content = ContentCheck()
-        self._commit_time: int | None = None
-        self._who: tuple[str | None, ...] | None = None
-
-    def find(self, what: str, *, commit: int | None = None, position: int | None = None) -> None:
-        self.checked.findings.append(Finding(what, str(self._path), self._number, commit, position))
+class _SegmentCheck(RowsCheck):
+    """The check of one segment's file, in either form, and of what the manifest says of it."""
 
     def parquet_file(self, data: bytes, segment: Segment) -> None:
         """Check a sealed segment row group by row group."""
@@ -275,7 +204,7 @@ class _SegmentCheck:
                 self._unreadable_group(data, group, str(error), segment)
                 return
             first_commit, first_position = self.next_commit, self.next_position
-            self._rows(table, derived=True)
+            self.rows(table, derived=True)
             if self.checked.findings or digest in _TRUE_OF_THEMSELVES:
                 continue
             try:
@@ -292,7 +221,7 @@ class _SegmentCheck:
             _TRUE_OF_THEMSELVES[digest] = None
             if len(_TRUE_OF_THEMSELVES) > _TRUE_OF_THEMSELVES_MAX:
                 _TRUE_OF_THEMSELVES.pop(next(iter(_TRUE_OF_THEMSELVES)))
-        self._expect_whole_commits()
+        self.expect_whole_commits()
 
     def _metadata(self, number: int) -> dict[str, str]:
         return {
@@ -320,7 +249,7 @@ class _SegmentCheck:
             batches = read_batches(data, ends, header_bytes)
         if batches:
             table = pa.Table.from_batches(batches, ACTIVE_SCHEMA)
-            self._rows(table, derived=False)
+            self.rows(table, derived=False)
             self._expect_a_commit_each(table, [len(batch) for batch in batches])
         if undecodable:
             if not self.checked.findings:
@@ -388,7 +317,7 @@ class _SegmentCheck:
                     position=segment.first_position,
                 )
                 return
-        if segment.tree_head != self._frontier.head().hex() or _stated_frontier(
+        if segment.tree_head != self._frontier.head().hex() or stated_frontier(
             segment
         ).subtrees != (self._frontier.subtrees):
             self.find(
@@ -405,7 +334,7 @@ class _SegmentCheck:
         try:
             file = parquet.ParquetFile(pa.py_buffer(data))
             commits = file.read_row_group(group, columns=["commit"])["commit"].to_pylist()
-            self._rows(file.read_row_group(group), derived=True)
+            self.rows(file.read_row_group(group), derived=True)
         except (pa.ArrowException, OSError, ValueError, AssertionError):
             pass
         if any(finding.commit is not None for finding in self.checked.findings):
@@ -417,103 +346,6 @@ class _SegmentCheck:
             commit=first,
             position=position,
         )
-
-    def _rows(self, table: pa.Table, *, derived: bool) -> None:
-        """Check consecutive records. Records of one commit may lie in two calls."""
-        records: list[Record] = []
-        try:
-            records = self._check_records(table)
-            if not self.checked.findings:
-                self._check_contents(table, records, derived=derived)
-        except _UNDECODABLE as error:
-            commit, position = self.next_commit, self.next_position
-            undecodable = next(
-                (record for record in records if not decodes(record.kind, record.payload)), None
-            )
-            if undecodable is not None:
-                commit, position = undecodable.commit, undecodable.position
-            self.find(
-                f"commit {commit} was changed: it does not decode ({error!r})",
-                commit=commit,
-                position=position,
-            )
-            self._tree_is_sound = False
-
-    def _check_records(self, table: pa.Table) -> list[Record]:
-        heads = table["tree_head"].to_pylist()
-        records = list(records_of(table))
-        leaves = leaf_hashes(self._store_id, records)
-        for record, head in zip(records, heads, strict=True):
-            if (
-                record.position != self.next_position
-                or record.commit != self.next_commit
-                or record.recorded_at < self._recorded_at
-                or (record.previous is not None and not 0 < record.previous < record.position)
-            ):
-                self.find(
-                    f"commit {record.commit} at position {record.position} is out of order: commit "
-                    f"{self.next_commit} at position {self.next_position} was to come",
-                    commit=self.next_commit,
-                    position=self.next_position,
-                )
-                self._tree_is_sound = False
-                return records
-            self._compare_with_commit(record, ends_commit=head is not None)
-            fault = envelope_fault(record)
-            if fault is not None:
-                self._find_in(record, fault)
-            self._frontier.append(next(leaves))
-            self.checked.records += 1
-            self.next_position += 1
-            self._recorded_at = record.recorded_at
-            if self._first_recorded_at is None:
-                self._first_recorded_at = record.recorded_at
-            if record.position in self._signed_sizes and self._tree_is_sound:
-                self._against_checkpoints(record, ends_commit=head is not None)
-            if head is None:
-                continue
-            self.checked.commits += 1
-            self.next_commit += 1
-            if self._tree_is_sound and head != self._frontier.head():
-                self.find(
-                    f"commit {record.commit} was changed: its records do not give its tree head",
-                    commit=record.commit,
-                    position=record.position,
-                )
-                self._tree_is_sound = False
-        if self._tree_is_sound:
-            self.checked.head = self._frontier.head().hex()
-        return records
-
-    def _compare_with_commit(self, record: Record, *, ends_commit: bool) -> None:
-        """Records of a commit agree in when and, as far as it is not erased, in who and why."""
-        who = (record.actor, record.reason, record.request_id)
-        is_erased = record.who_commitment is not None
-        if (self._commit_time is not None and self._commit_time != record.recorded_at) or (
-            self._who is not None and self._who != who and not is_erased
-        ):
-            self._find_in(record, "its commit says two times, actors, reasons or request ids")
-        self._commit_time = None if ends_commit else record.recorded_at
-        if ends_commit:
-            self._who = None
-        elif not is_erased:
-            self._who = who
-
-    def _find_in(self, record: Record, fault: str) -> None:
-        self.find(
-            f"commit {record.commit} was changed: of the record at position {record.position}, "
-            f"{fault}",
-            commit=record.commit,
-            position=record.position,
-        )
-
-    def _expect_whole_commits(self) -> None:
-        if self._commit_time is not None and not self.checked.findings:
-            self.find(
-                f"commit {self.next_commit} has no end: its last record lacks a tree head",
-                commit=self.next_commit,
-                position=self.next_position - 1,
-            )
 
     def _expect_a_commit_each(self, table: pa.Table, rows: Sequence[int]) -> None:
         """A message is a commit: its last row, and no other, has tree head and checksum."""
@@ -556,45 +388,3 @@ class _SegmentCheck:
                 commit=self.next_commit,
                 position=self.first_position,
             )
-
-    def _against_checkpoints(self, record: Record, *, ends_commit: bool) -> None:
-        found = (self._frontier.head().hex(), record.commit, record.recorded_at)
-        for signed in self._signed_heads:
-            if signed.size == record.position and (
-                not ends_commit or found != (signed.head, signed.commit, signed.recorded_at)
-            ):
-                self.find(
-                    f"history up to commit {record.commit} is not what {signed.signed}: the "
-                    f"records up to position {signed.size} were changed since, though they agree "
-                    "with each other",
-                    commit=record.commit,
-                    position=signed.size,
-                )
-
-    def _check_contents(self, table: pa.Table, records: Sequence[Record], *, derived: bool) -> None:
-        """Compare the contents with the columns, and with the derived ones where they are."""
-        content = self._content
-
-        def visit(row: int, message: Any) -> None:
-            content.look_at(records[row], message)
-
-        kinds = [record.kind for record in records]
-        payloads = [record.payload for record in records]
-        expected = derive(kinds, payloads, visit)
-        self.checked.types = [*content.types.values()]
-        self.checked.retention = content.retention
-        if content.fault is not None:
-            self._find_in(*content.fault)
-        for name in DERIVED_NAMES if derived else ():
-            stored = table[name].combine_chunks()
-            if same_values(stored, expected[name]):
-                continue
-            for row in range(len(table)):
-                if not same_values(stored.slice(row, 1), expected[name].slice(row, 1)):
-                    self.find(
-                        f"commit {records[row].commit} was changed: column {name} does not agree "
-                        "with the payload",
-                        commit=records[row].commit,
-                        position=records[row].position,
-                    )
-                    break

@@ -35,7 +35,8 @@ from eventstore.log.relations import (
     relation_findings,
 )
 from eventstore.log.retention_stages import RetentionRecord, repeated, stage_findings
-from eventstore.log.segment_check import CheckedSegment, SegmentJob, check_segment
+from eventstore.log.rows_check import CheckedSegment
+from eventstore.log.segment_check import SegmentJob, check_segment
 from eventstore.log.store_files import forms_with_erased, strange_files
 from eventstore.wording import counted
 

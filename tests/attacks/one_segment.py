@@ -11,7 +11,8 @@ import msgspec
 from eventstore.log import DirectoryLog
 from eventstore.log.ipc_stream import schema_message_bytes
 from eventstore.log.manifest import read_manifest, write_manifest
-from eventstore.log.segment_check import CheckedSegment, SegmentJob, check_segment
+from eventstore.log.rows_check import CheckedSegment
+from eventstore.log.segment_check import SegmentJob, check_segment
 from tests.builders import append, draft, rotate
 
 Found = list[tuple[str, int | None, int | None]]

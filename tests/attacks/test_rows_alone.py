@@ -13,13 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from eventstore.log import DirectoryLog, Record, segment_check
+from eventstore.log import DirectoryLog, Record
 from eventstore.log.checking_process import Answer
 from eventstore.log.columns import RECORD_SCHEMA, derive
 from eventstore.log.commit import records_of
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.log import SignedHead
 from eventstore.log.manifest import read_manifest, write_manifest
+from eventstore.log.rows_check import RowsCheck, stated_frontier
 from eventstore.log.segment_check import SegmentJob, check_segment
 from eventstore.log.thrift import read_struct
 from eventstore.log.verification import _worker_process
@@ -55,7 +56,7 @@ def records(directory: Path) -> list[Record]:
 def heads_of(asked: SegmentJob, rows: Sequence[Record], ends: Sequence[int]) -> list[bytes | None]:
     """The true tree head on each of `ends`."""
     assert asked.previous is not None
-    frontier = segment_check._stated_frontier(asked.previous)
+    frontier = stated_frontier(asked.previous)
     heads: list[bytes | None] = []
     for number, record in enumerate(rows):
         try:
@@ -88,11 +89,12 @@ def table_of(
     return pa.Table.from_arrays(arrays, schema=RECORD_SCHEMA)
 
 
-def check_of(directory: Path, table: pa.Table, *signed: SignedHead) -> segment_check._SegmentCheck:
-    asked = msgspec.structs.replace(job(directory), signed_heads=signed)
-    check = segment_check._SegmentCheck(asked, directory / "log" / "0000000002.parquet", 2)
-    check._rows(table, derived=True)
-    check._expect_whole_commits()
+def check_of(directory: Path, table: pa.Table, *signed: SignedHead) -> RowsCheck:
+    asked = job(directory)
+    path = directory / "log" / "0000000002.parquet"
+    check = RowsCheck(asked.store_id, path, 2, asked.previous, signed)
+    check.rows(table, derived=True)
+    check.expect_whole_commits()
     return check
 
 

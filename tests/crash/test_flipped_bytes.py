@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pyarrow.parquet import ParquetFile
 
 from eventstore.log import DirectoryLog, verification
-from eventstore.log.segment_check import CheckedSegment, SegmentJob, check_segment
+from eventstore.log.rows_check import CheckedSegment
+from eventstore.log.segment_check import SegmentJob, check_segment
 from eventstore.log.verification import verify_directory
 from tests.builders import append, draft
 

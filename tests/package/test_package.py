@@ -102,7 +102,7 @@ INSIDE_THE_LOG = {
     *("commit_ends", "concealing", "creation", "destroying", "directory", "directory_reader"),
     *("directory_writer", "followed_directory", "followed_segment"),
     *("growing_digest", "ipc_message", "ipc_stream", "manifest", "memory", "parquet_structure"),
-    *("record_dataset", "relations", "replacing", "sealing", "segment_check"),
+    *("record_dataset", "relations", "replacing", "rows_check", "sealing", "segment_check"),
     *("segmented_reader", "store_files"),
     *("store_place", "thrift", "verification", "writers_lock"),
 }
