@@ -394,7 +394,7 @@ def test_connecting(tmp_path: Path) -> None:
         eventstore.MetadataStore(mlmd.ConnectionConfig())
     config = mlmd.ConnectionConfig()
     config.mysql.host = "db"
-    with pytest.raises(RuntimeError, match="set mysql.database"):
+    with pytest.raises(RuntimeError, match=r"set mysql\.database"):
         eventstore.MetadataStore(config)
     with pytest.raises(RuntimeError, match="server"):
         eventstore.MetadataStore(mlmd.MetadataStoreClientConfig(host="h", port=1))
