@@ -135,11 +135,7 @@ def _written(
             columns[name].append(getattr(record, name))
         for name, value in _sealed(store_id, record, keys).items():
             columns[name].append(value)
-    columns["tree_head"] = [
-        commit.tree_head if record is commit.records[-1] else None
-        for commit in commits
-        for record in commit.records
-    ]
+    columns["tree_head"] = [head for commit in commits for head in commit.tree_heads]
     path = folder / f"{number:010d}.parquet"
     table = pa.Table.from_pydict(columns, schema=_schema())
     parquet.write_table(table, path, compression="zstd", write_page_checksum=True)

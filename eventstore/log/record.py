@@ -96,6 +96,11 @@ class Commit(msgspec.Struct, frozen=True):
     records: tuple[Record, ...]
 
     @property
+    def tree_heads(self) -> list[bytes | None]:
+        """The column `tree_head` of its records: the last one has it."""
+        return [*([None] * (len(self.records) - 1)), self.tree_head]
+
+    @property
     def who(self) -> tuple[str | None, str | None, str | None]:
         """Actor, reason and request id, which its records have in common.
 

@@ -112,11 +112,7 @@ def _batch(commits: Sequence[Commit]) -> pa.RecordBatch:
     from eventstore.log.columns import DERIVED_NAMES, RECORD_SCHEMA
 
     records = list(chain.from_iterable(commit.records for commit in commits))
-    heads = [
-        commit.tree_head if record is commit.records[-1] else None
-        for commit in commits
-        for record in commit.records
-    ]
+    heads = [head for commit in commits for head in commit.tree_heads]
     fields = [field for field in RECORD_SCHEMA if field.name not in DERIVED_NAMES]
     arrays = [
         pa.array(
