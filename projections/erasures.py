@@ -1,4 +1,4 @@
-"""What is erased of a log: the register of the erasures that are in effect."""
+"""What is erased of a log, by the erasures that are in effect."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Erasures(msgspec.Struct, frozen=True):
         return _united(self.pending.values())
 
     def with_records(self, records: Iterable[tuple[int, bytes]]) -> Erasures:
-        """The register with further records of erasures: their positions and payloads, in order."""
+        """These with further records of erasures: their positions and payloads, in order."""
         position, requested = self.position, self.requested
         pending, sources = dict(self.pending), dict(self.sources)
         spans, requests, erased = list(self.spans), list(self.requests), [self.erased]

@@ -61,8 +61,9 @@ class Repeated(msgspec.Struct, frozen=True):
 def repeat(engine: Engine, register: Register) -> Repeated:
     """Record again what a register has and a store has not; the erasures are not completed yet.
 
-    Raises DataLossError for a register that names what is never erased, FailedPreconditionError for
-    a record whose key is destroyed although it is held or locked.
+    Raises DataLossError for a register that names what is never erased or another hold than was
+    placed, FailedPreconditionError for a record whose key is destroyed although it is held or
+    locked.
     """
     releases = [line for line in register if isinstance(line, RegisteredRelease)]
     erasures = [line for line in register if isinstance(line, RegisteredErasure)]

@@ -1,4 +1,4 @@
-"""Tells a folder that is taken for a store from one: an encrypted backup."""
+"""Tells an encrypted backup from a store, for which its folder may be taken."""
 
 from __future__ import annotations
 

@@ -125,7 +125,8 @@ class ErasureMethods:
     def complete_erasures(self, progress: Progress | None = None) -> list[int]:
         """Destroy what is erased and still in files, as every opening does; numbers of erasures.
 
-        For a store whose opening or last erasure could not, since the disk was full.
+        For a store whose opening or last erasure could not, since the disk was full. Raises
+        `eventstore.errors` classes, such as ResourceExhaustedError, when it still cannot.
         """
         from eventstore.retention.erasing import complete
 

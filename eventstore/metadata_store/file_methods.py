@@ -141,8 +141,9 @@ class FileMethods(SourceMethods):
         of its own: docs/backup.md.
 
         Raises AlreadyExistsError when there is anything but an empty directory at `path`,
-        DataLossError when a file of the store is damaged, FailedPreconditionError for a store in
-        memory, InvalidArgumentError for keys within the backup or the store.
+        DataLossError when a file of the store or that of the keys is damaged,
+        FailedPreconditionError for a store in memory and for keys of another store,
+        InvalidArgumentError for keys within the backup or the store.
         """
         if keys is None:
             return self._source.log.backup(named_path(path), progress)
@@ -169,7 +170,8 @@ class FileMethods(SourceMethods):
         """Destroy the keys of all that is erased, so that no encrypted backup gives it back.
 
         How many were there yet. Raises NotFoundError when there is no file of keys,
-        FailedPreconditionError for those of another store.
+        FailedPreconditionError for those of another store, DataLossError for a file of anything
+        else.
         """
         from eventstore.copies.restoring import destroy_keys
 
@@ -198,8 +200,10 @@ def restore(
     backup is only read.
 
     Raises AlreadyExistsError when there is anything but an empty directory at `path`, DataLossError
-    when a file of the backup is damaged, NotFoundError when it is none, FailedPreconditionError
-    without keys or erasures where they are demanded.
+    when a file of the backup, the keys or the erasures is damaged, NotFoundError when the backup is
+    none or the file of keys is not there, FailedPreconditionError without keys or erasures where
+    they are demanded and for those of another store, InvalidArgumentError for keys of a backup that
+    is not encrypted.
     """
     from eventstore.copies.restoring import restore
 

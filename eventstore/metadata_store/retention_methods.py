@@ -57,7 +57,8 @@ class RetentionMethods:
         """End a hold, or propose its end where that needs approval: another actor calls this again.
 
         Raises NotFoundError for an unknown hold, FailedPreconditionError for one that was released
-        before and for whoever would approve what they proposed.
+        before and for whoever would approve what they proposed, InvalidArgumentError for a `ticket`
+        that is no code.
         """
         from eventstore.retention.holds import release_hold
 
@@ -94,7 +95,8 @@ class RetentionMethods:
         What a rule locks stays locked when the rule is replaced or withdrawn. Raises
         InvalidArgumentError for a rule that says nothing or contradicts itself, and for a scope or
         codes as `place_hold` does; NotFoundError for an unknown number; FailedPreconditionError for
-        a shorter lock than before.
+        a shorter lock than before, for one that asks for a second person no more, and in the place
+        of a rule that was withdrawn.
         """
         from eventstore.retention.rules import put_rule
         from eventstore.retention.scopes import new_scope
@@ -114,7 +116,8 @@ class RetentionMethods:
     def withdraw_retention_rule(self, number: int, *, ticket: str) -> RuleAnswer:
         """End a rule: nothing expires by it any more, and it locks nothing that is put from now on.
 
-        Raises NotFoundError for an unknown rule, FailedPreconditionError for one withdrawn before.
+        Raises NotFoundError for an unknown rule, FailedPreconditionError for one withdrawn before,
+        InvalidArgumentError for a `ticket` that is no code.
         """
         from eventstore.retention.rules import withdraw_rule
 

@@ -58,7 +58,7 @@ def release_hold(engine: Engine, number: int, *, ticket: str) -> HoldAnswer:
     """End a hold, or propose it where a second person has to agree, who calls this again.
 
     Raises NotFoundError for an unknown hold, FailedPreconditionError for one that was released, and
-    for whoever would approve what he proposed.
+    for whoever would approve what they proposed, InvalidArgumentError for a ticket that is no code.
     """
     check_code("ticket", ticket, is_required=True)
 

@@ -38,7 +38,8 @@ def put_rule(
 
     What an earlier version of the rule locks stays locked, so the lock only ever lengthens. Raises
     InvalidArgumentError for a rule that says nothing or contradicts itself, NotFoundError for an
-    unknown number, FailedPreconditionError for a shorter lock or a rule that was withdrawn.
+    unknown number, FailedPreconditionError for a shorter lock, for a rule that asks for a second
+    person no more, and for one that was withdrawn.
     """
     check_code("basis", basis, is_required=True)
     check_code("ticket", ticket)
@@ -69,7 +70,8 @@ def put_rule(
 def withdraw_rule(engine: Engine, number: int, *, ticket: str) -> RuleAnswer:
     """End a rule: nothing expires by it any more, and what is recorded later is not locked by it.
 
-    Raises NotFoundError for an unknown rule, FailedPreconditionError for one withdrawn before.
+    Raises NotFoundError for an unknown rule, FailedPreconditionError for one withdrawn before,
+    InvalidArgumentError for a ticket that is no code.
     """
     check_code("ticket", ticket, is_required=True)
 
