@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Final
 from eventstore.log import Log
 from eventstore.log.erased import Spans
 from eventstore.log.forking import renew_in_children
-from eventstore.log.kinds import ERASURE, NODE_KINDS, NodeKind
+from eventstore.log.kinds import ERASURE, NODE_KINDS_BY_NAME, NodeKind
 from eventstore.projections.erasures import NONE_KNOWN, Erasures
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_NODE_KINDS: Final = {kind.name: kind for kind in NODE_KINDS}
 _KEYS: Final = ("name", "external_id", "uri")
 """The columns of nodes that others are found by."""
 
@@ -126,14 +125,17 @@ class ErasedRecords:
         from eventstore.log.arrow_values import array_of, scalar_of
 
         if records["payload"].null_count:
-            names = array_of([*_NODE_KINDS], records["kind"].type)
+            names = array_of([*NODE_KINDS_BY_NAME], records["kind"].type)
             is_node = compute.is_in(records["kind"], value_set=names)
             is_bare = compute.and_(is_node, records["payload"].is_null())
             bare = records.filter(is_bare)
             if bare.num_rows:
                 records = self._with_keys(records, bare)
                 of_each = (bare[name].to_pylist() for name in ("kind", "entity_id", "type_id"))
-                stubs = [stub(_NODE_KINDS[kind], *ids) for kind, *ids in zip(*of_each, strict=True)]
+                stubs = [
+                    stub(NODE_KINDS_BY_NAME[kind], *ids)
+                    for kind, *ids in zip(*of_each, strict=True)
+                ]
                 records = _replaced(records, "payload", is_bare, stubs)
         if not self.erasures:
             return records

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
@@ -24,7 +24,7 @@ from eventstore.copies.register import (
 )
 from eventstore.log import Log
 from eventstore.log.erased import Erased, Spans
-from eventstore.log.kinds import ERASURE, HOLD, NODE_KINDS, RETENTION_KINDS
+from eventstore.log.kinds import ERASURE, HOLD, NODE_KINDS_BY_NAME, RETENTION_KINDS
 from eventstore.projections.index_tables import STORED_TABLES
 from eventstore.proto import retention_pb2
 from eventstore.retention.choosing import versions_at
@@ -36,8 +36,6 @@ from eventstore.store import Engine
 from eventstore.store.erasures import erased_as_of
 from eventstore.store.snapshot import Snapshot
 from eventstore.store.transaction import Transaction
-
-_NODES: Final = frozenset(kind.name for kind in NODE_KINDS)
 
 _Name: TypeAlias = tuple[int, bytes]
 """A record's position and the beginning of its leaf."""
@@ -272,7 +270,7 @@ def _allowed(
     }
     wrong = [position for position in never if position in erased.content or position in erased.who]
     chosen = [] if wrong else [*versions_at(log, erased)]
-    wrong += [one.position for one in chosen if one.content and one.kind not in _NODES]
+    wrong += [one.position for one in chosen if one.content and one.kind not in NODE_KINDS_BY_NAME]
     if wrong:
         raise errors.DataLossError(
             f"the register names the record at position {min(wrong)}, which is never erased: take "

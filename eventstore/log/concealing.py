@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from eventstore.log.erased import Erased, Spans
-from eventstore.log.kinds import NODE_KINDS, RETENTION_KINDS
+from eventstore.log.kinds import NODE_KINDS_BY_NAME, RETENTION_KINDS
 from eventstore.log.leaf import encode_attribution
 from eventstore.log.log import by_stretch
 from eventstore.log.record import Commit, Record
@@ -26,7 +26,6 @@ _SOURCES: Final = {
 }
 """By commitment, what it is made of."""
 
-_NODES: Final = frozenset(kind.name for kind in NODE_KINDS)
 _NEVER_ERASED: Final = frozenset(kind.name for kind in RETENTION_KINDS)
 
 
@@ -49,7 +48,7 @@ def refuse_what_stays(log: Log, erased: Erased) -> None:
 def _refuse_kind(position: int, kind: str, erased: Erased) -> None:
     if kind in _NEVER_ERASED:
         raise ValueError(f"the record at position {position}, of kind {kind}, is never erased")
-    if kind not in _NODES and position in erased.content:
+    if kind not in NODE_KINDS_BY_NAME and position in erased.content:
         raise ValueError(
             f"the content of the record at position {position}, of kind {kind}, is never erased"
         )

@@ -112,6 +112,8 @@ TYPE_KINDS: Final = (ARTIFACT_TYPE, EXECUTION_TYPE, CONTEXT_TYPE)
 LINK_KINDS: Final = (EVENT, ATTRIBUTION, ASSOCIATION, PARENT_CONTEXT)
 RETENTION_KINDS: Final = (RETENTION_RULE, HOLD, ERASURE)
 
+NODE_KINDS_BY_NAME: Final[Mapping[str, NodeKind]] = {kind.name: kind for kind in NODE_KINDS}
+
 ENTITY_KINDS: Final[Mapping[str, Kind]] = {
     kind.name: kind for kind in (*TYPE_KINDS, *NODE_KINDS, *LINK_KINDS)
 }

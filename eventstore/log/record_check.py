@@ -6,13 +6,12 @@ from typing import Any, Final
 
 import msgspec
 
-from eventstore.log.kinds import LINK_KINDS, NODE_KINDS, RETENTION_KINDS, TYPE_KINDS
+from eventstore.log.kinds import LINK_KINDS, NODE_KINDS_BY_NAME, RETENTION_KINDS, TYPE_KINDS
 from eventstore.log.leaf import SALT_BYTES
 from eventstore.log.record import Record
 from eventstore.log.retention_stages import RetentionRecord
 
 _COMMITMENT_BYTES: Final = 32
-_NODES: Final = frozenset(kind.name for kind in NODE_KINDS)
 _TYPES: Final = frozenset(kind.name for kind in TYPE_KINDS)
 _LINKS: Final = frozenset(kind.name for kind in LINK_KINDS)
 _NEVER_ERASED: Final = frozenset(kind.name for kind in RETENTION_KINDS)
@@ -56,7 +55,7 @@ def envelope_fault(record: Record) -> str | None:
         return "it is erased, which records of its kind never are"
     if record.entity_id < 1:
         return f"its entity id is {record.entity_id}"
-    if record.kind in _NODES:
+    if record.kind in NODE_KINDS_BY_NAME:
         if record.type_id is None or record.type_id < 1:
             return f"its type id is {record.type_id}"
     elif record.type_id is not None:
@@ -77,7 +76,7 @@ class ContentCheck:
     def look_at(self, record: Record, message: Any) -> None:
         """`message` is the record's payload, parsed."""
         kind = record.kind
-        if kind in _NODES:
+        if kind in NODE_KINDS_BY_NAME:
             if message.id != record.entity_id or message.type_id != record.type_id:
                 self._note(record, f"{kind} {message.id} of type {message.type_id}")
             name = message.type if message.HasField("type") else None

@@ -8,7 +8,7 @@ from typing import Any, Final
 from eventstore.errors import InvalidArgumentError, NotFoundError
 from eventstore.log import Log, by_stretch
 from eventstore.log.erased import Erased
-from eventstore.log.kinds import ENTITY_KINDS, LINK_KINDS, NODE_KINDS, RETENTION_KINDS
+from eventstore.log.kinds import ENTITY_KINDS, LINK_KINDS, NODE_KINDS_BY_NAME, RETENTION_KINDS
 from eventstore.projections.index_tables import STORED_TABLES
 from eventstore.retention.planning import Wanted
 from eventstore.retention.precedence import ChosenVersion
@@ -23,8 +23,6 @@ _END_COLUMNS: Final = {
     if column.endswith("_id")
 }
 """The columns of links that hold ids, and the kinds of nodes that these are of."""
-
-_NODES: Final = frozenset(kind.name for kind in NODE_KINDS)
 
 
 def chosen_versions(
@@ -96,7 +94,7 @@ def _check_kind(kind: str, wanted: Wanted) -> None:
         raise InvalidArgumentError(
             f"{kind!r} is no kind of entity: use one of {', '.join(ENTITY_KINDS)}"
         )
-    if kind not in _NODES and (wanted.redact or not wanted.who):
+    if kind not in NODE_KINDS_BY_NAME and (wanted.redact or not wanted.who):
         what = "types are names of fields" if kind.endswith("_type") else "links are ids"
         raise InvalidArgumentError(
             f"{kind.replace('_', ' ')}: content is erased of artifacts, executions and contexts "

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from eventstore.answers import DueAnswer, DueVersion, PinnedNode
 from eventstore.log import Log
 from eventstore.log.erased import Erased
-from eventstore.log.kinds import ARTIFACT, EXECUTION, NODE_KINDS, RETENTION_RULE
+from eventstore.log.kinds import ARTIFACT, EXECUTION, NODE_KINDS, NODE_KINDS_BY_NAME, RETENTION_RULE
 from eventstore.projections.index_tables import EVENTS_OF, TABLES_OF
 from eventstore.projections.lineage import INPUTS
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -21,7 +21,6 @@ from eventstore.store.snapshot import Snapshot
 from eventstore.times import Microseconds, moment_of
 
 _MICROSECONDS = 1_000_000
-_KINDS = {kind.name: kind for kind in NODE_KINDS}
 _COLUMNS = ["position", "kind", "entity_id", "previous", "recorded_at"]
 
 Node = tuple[str, int]
@@ -118,7 +117,7 @@ def _overdue(
         moments = batch["recorded_at"].view("int64").to_pylist()
         rows = zip(*(batch[name].to_pylist() for name in _COLUMNS[:-1]), moments, strict=True)
         for position, kind, entity_id, previous, recorded_at in rows:
-            if kind not in _KINDS:
+            if kind not in NODE_KINDS_BY_NAME:
                 continue
             if previous is not None and previous not in erased.content:
                 yield ChosenVersion(kind, entity_id, previous), recorded_at, True
@@ -145,7 +144,7 @@ def _pinned(snapshot: Snapshot, erased: Erased, going: Iterable[ChosenVersion]) 
 
 def _made_of(snapshot: Snapshot, node: Node, erased: Erased) -> Sequence[Node]:
     """What is directly downstream of a node and still there."""
-    kind = _KINDS[node[0]]
+    kind = NODE_KINDS_BY_NAME[node[0]]
     if kind not in EVENTS_OF:
         return ()
     found = set()
@@ -159,5 +158,5 @@ def _made_of(snapshot: Snapshot, node: Node, erased: Erased) -> Sequence[Node]:
 
 
 def _is_erased(snapshot: Snapshot, node: Node, erased: Erased) -> bool:
-    newest = snapshot.newest(TABLES_OF[_KINDS[node[0]]].stored, node[1])
+    newest = snapshot.newest(TABLES_OF[NODE_KINDS_BY_NAME[node[0]]].stored, node[1])
     return newest is None or newest[0] in erased.content

@@ -13,7 +13,7 @@ from eventstore.answers import Refusal
 from eventstore.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from eventstore.log import Log
 from eventstore.log.erased import Erased, Spans
-from eventstore.log.kinds import NODE_KINDS, Node, NodeKind
+from eventstore.log.kinds import NODE_KINDS_BY_NAME, Node, NodeKind
 from eventstore.log.readable import read_message
 from eventstore.projections.index_tables import TABLES_OF
 from eventstore.proto import retention_pb2 as retention
@@ -24,8 +24,6 @@ from eventstore.store.erasures import StoredErasure, all_erased, in_effect
 from eventstore.store.snapshot import Snapshot
 
 _NOTHING: Final = Spans()
-
-_NODES: Final = {kind.name: kind for kind in NODE_KINDS}
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,7 +136,9 @@ def plan(log: Log, snapshot: Snapshot, versions: Sequence[ChosenVersion], wanted
             _require_redacted(known, versions, wanted.redact)
     elif wanted.content:
         whole = {
-            v.position for v in versions if v.kind in _NODES and v.position not in before.content
+            v.position
+            for v in versions
+            if v.kind in NODE_KINDS_BY_NAME and v.position not in before.content
         }
     who = (
         {v.position for v in versions if v.position not in before.who} if wanted.who else set[int]()
@@ -186,7 +186,7 @@ def redactions(
     replaced: dict[int, tuple[tuple[str, ...], int]] = {}
     replacements: list[Replacement] = []
     for (kind_name, entity_id), positions in by_entity.items():
-        kind = _NODES[kind_name]
+        kind = NODE_KINDS_BY_NAME[kind_name]
         stored = TABLES_OF[kind].stored
         newest = snapshot.newest(stored, entity_id)
         assert newest is not None
