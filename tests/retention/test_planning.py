@@ -99,7 +99,11 @@ def test_who_alone_of_types_and_links(store: eventstore.MetadataStore) -> None:
 @pytest.mark.parametrize(
     ("kind", "wanted", "match"),
     [
-        ("event", {}, "content is erased of artifacts, executions and contexts alone.*who=True"),
+        (
+            "event",
+            {},
+            "content is erased of artifacts, executions and contexts.*ask for `who`",
+        ),
         ("event", {"redact": ("path",), "who": True}, "content is erased of"),
         ("artifact_type", {}, "types are names of fields"),
         ("hold", {"who": True}, "a record of a hold is never erased"),
