@@ -22,7 +22,7 @@ from eventstore.retention.approval import refuse_same_person
 from eventstore.retention.checking import state_before, what_forbade
 from eventstore.retention.choosing import chosen_versions, versions_at
 from eventstore.retention.guards import refuse_other_guards
-from eventstore.retention.planning import Plan, Replacement, Wanted, plan
+from eventstore.retention.planning import Plan, Replacement, Wanted, plan, require_names
 from eventstore.retention.precedence import ChosenVersion, approval_demanded, refuse
 from eventstore.store.engine import Engine
 from eventstore.store.erasures import StoredErasure, all_erased, erasure_as_of, erasures_as_of
@@ -46,6 +46,7 @@ def plan_of(
 
     def choose(snapshot: Snapshot) -> Plan:
         versions = chosen_versions(log, snapshot, entities, wanted, version)
+        require_names(snapshot, versions, wanted.redact)
         return plan(log, snapshot, versions, wanted)
 
     return choose

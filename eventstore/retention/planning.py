@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -19,11 +20,14 @@ from eventstore.projections.index_tables import TABLES_OF
 from eventstore.proto import retention_pb2 as retention
 from eventstore.retention.codes import check_code
 from eventstore.retention.precedence import ChosenVersion, refusals
-from eventstore.retention.redaction import redacted, without_what_others_bear
-from eventstore.store.erasures import StoredErasure, all_erased, in_effect
+from eventstore.retention.redaction import has, redacted, without_what_others_bear
+from eventstore.store.erasures import all_erased, in_effect
 from eventstore.store.snapshot import Snapshot
 
 _NOTHING: Final = Spans()
+
+_NAMED_MAX: Final = 5
+"""How many entities an error names."""
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,11 +124,9 @@ def check_wanted(wanted: Wanted) -> None:
 def plan(log: Log, snapshot: Snapshot, versions: Sequence[ChosenVersion], wanted: Wanted) -> Plan:
     """What is erased of these records, which exist; what is erased already is passed over.
 
-    Raises NotFoundError when none has anything of what is to be redacted, FailedPreconditionError
-    where that cannot be.
+    Raises FailedPreconditionError where what is to be redacted cannot be.
     """
-    known = in_effect(snapshot.index, snapshot.position)
-    before = all_erased(known)
+    before = all_erased(in_effect(snapshot.index, snapshot.position))
     whole: set[int] = set()
     replaced: dict[int, tuple[tuple[str, ...], int]] = {}
     replacements: list[Replacement] = []
@@ -132,8 +134,6 @@ def plan(log: Log, snapshot: Snapshot, versions: Sequence[ChosenVersion], wanted
         names = dict.fromkeys((version.position for version in versions), wanted.redact)
         done = _redacted_since(snapshot, wanted.redact)
         replaced, replacements = redactions(snapshot, versions, names, before, done)
-        if not replaced:
-            _require_redacted(known, versions, wanted.redact)
     elif wanted.content:
         whole = {
             v.position
@@ -234,21 +234,43 @@ def _redacted_since(snapshot: Snapshot, names: tuple[str, ...]) -> Spans:
     )
 
 
-def _require_redacted(
-    known: Sequence[StoredErasure], versions: Sequence[ChosenVersion], names: tuple[str, ...]
+def require_names(
+    snapshot: Snapshot, versions: Sequence[ChosenVersion], names: Iterable[str]
 ) -> None:
-    """Raise NotFoundError for names that no version has, unless they were redacted before."""
-    positions = sorted(v.position for v in versions)
-    done = {
-        name
-        for erasure in known
-        for planned in erasure.message.ranges
-        if any(planned.first_position <= p <= planned.last_position for p in positions)
-        for name in planned.redacted_properties
-    }
-    if not done.issuperset(names):
-        asked = ", ".join(repr(name) for name in names if name not in done)
-        raise NotFoundError(f"no version has {asked}, so that there is nothing to redact")
+    """Raise NotFoundError for names that no version has, unless they were redacted before.
+
+    The erasure would say of them that they are erased: a mistyped name would look like a done one.
+    """
+    missing = dict.fromkeys(names)
+    if not missing:
+        return
+    # Those after the snapshot, too: one may have answered this request, which was sent again.
+    known = in_effect(snapshot.index, snapshot.index.position)
+    positions = sorted(version.position for version in versions)
+    for erasure in known:
+        for planned in erasure.message.ranges:
+            at = bisect_left(positions, planned.first_position)
+            if at < len(positions) and positions[at] <= planned.last_position:
+                for name in planned.redacted_properties:
+                    missing.pop(name, None)
+    before = all_erased(known).content
+    for version in versions:
+        if not missing:
+            return
+        if version.position not in before:
+            kind = NODE_KINDS_BY_NAME[version.kind]
+            found = snapshot.index.newest(TABLES_OF[kind].stored, version.id, version.position)
+            assert found is not None
+            message = read_message(kind.message, found[1])
+            missing = {name: None for name in missing if not has(kind, message, name)}
+    if missing:
+        entities = list(dict.fromkeys(f"{version.kind} {version.id}" for version in versions))
+        more = len(entities) - _NAMED_MAX
+        of = ", ".join(entities[:_NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
+        raise NotFoundError(
+            f"no version that was chosen of {of} has {', '.join(map(repr, missing))}: nothing was "
+            "erased; redact names that one of them has"
+        )
 
 
 def planned_ranges(

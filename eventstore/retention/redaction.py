@@ -16,7 +16,7 @@ _MAPS: Final = ("properties", "custom_properties")
 
 def redacted(kind: NodeKind, node: Node, names: Collection[str]) -> Node | None:
     """A copy of a node without what is named; None when it has nothing of that."""
-    if not any(_has(kind, node, name) for name in names):
+    if not any(has(kind, node, name) for name in names):
         return None
     copy: Node = kind.message()
     copy.CopyFrom(node)
@@ -32,7 +32,8 @@ def redacted(kind: NodeKind, node: Node, names: Collection[str]) -> Node | None:
     return copy
 
 
-def _has(kind: NodeKind, node: Node, name: str) -> bool:
+def has(kind: NodeKind, node: Node, name: str) -> bool:
+    """Whether a node has a property of a name, or a field that can be redacted."""
     if any(name in getattr(node, properties) for properties in _MAPS):
         return True
     is_field = name in FIELDS and name in kind.message.DESCRIPTOR.fields_by_name

@@ -128,7 +128,7 @@ def test_what_cannot_be_asked(directory: Path) -> None:
         (("artifact", 1, "--reason", "she asked"), 1, "use a code such as"),
         (("artifact", 9, *REASON), 1, "no artifact has id 9"),
         (("event", 1, *REASON), 1, "who put it can be erased"),
-        (("artifact", 1, *REASON, "--redact", "nothing"), 1, "no version has 'nothing'"),
+        (("artifact", 1, *REASON, "--redact", "nothing"), 1, "of artifact 1 has 'nothing'"),
     ):
         done = run("erase", directory, *words)
         assert (done.code, said in done.err) == (code, True), (words, done.err)

@@ -19,7 +19,8 @@ MAPS = ("properties", "custom_properties")
 class Version:
     """A version of a node as it was put.
 
-    `erased_by` is the erasure that took its content, `replaced_by` the position of what is left.
+    `erased_by` is the erasure that took its content, `replaced_by` the position of what is left,
+    `lost` what was named to be redacted.
     """
 
     kind: str
@@ -28,6 +29,7 @@ class Version:
     message: Any
     erased_by: int = 0
     replaced_by: int = 0
+    lost: tuple[str, ...] = ()
 
     @property
     def has_content(self) -> bool:
@@ -75,6 +77,18 @@ class ErasureModel:
                 if who:
                     self.who_erased.setdefault(version.position, number)
 
+    def missing(self, entities: Sequence[tuple[str, int]], names: Sequence[str]) -> list[str]:
+        """Those of the names that no version has or has lost."""
+        versions = [version for entity in entities for version in self.versions[entity]]
+        return [
+            name
+            for name in names
+            if not any(
+                name in v.lost or (v.has_content and redacted(v, [name]) is not None)
+                for v in versions
+            )
+        ]
+
     def redact(
         self, number: int, entities: Sequence[tuple[str, int]], names: Sequence[str], commit: Commit
     ) -> None:
@@ -95,6 +109,7 @@ class ErasureModel:
                         message.ClearField(name)
                 assert KINDS[record.kind].message.FromString(record.payload) == message
                 version.erased_by, version.replaced_by = number, record.position
+                version.lost = tuple(names)
             if touched and newest.has_content:
                 # What is put last is what the entity is from then on.
                 record = next(put)

@@ -162,9 +162,32 @@ def test_a_redaction_replaces_each_version_that_has_it_and_repeats_the_newest(
     assert not replacement.message.properties
 
 
-def test_a_name_that_no_version_has_is_no_redaction(store: eventstore.MetadataStore) -> None:
-    with pytest.raises(errors.NotFoundError, match="no version has 'onwer'"):
-        planned(store, ("artifact", 1), redact=("onwer",))
+def test_each_name_is_found_in_a_version_or_was_redacted_before(
+    store: eventstore.MetadataStore,
+) -> None:
+    some, end = positions(store, "artifact", 1), store.log_position()
+    both = (("artifact", 1), ("artifact", 2))
+    for entities, version, names, missing in (
+        (both[:1], None, ("onwer",), "artifact 1 has 'onwer'"),
+        (
+            both,
+            None,
+            ("owner", "note", "name", "memo"),
+            "artifact 1, artifact 2 has 'note', 'memo'",
+        ),
+        # Versions before it have that.
+        (both[:1], some[3], ("uri", "owner"), "artifact 1 has 'owner'"),
+        ((("execution", 1),), None, ("name", "uri"), "execution 1 has 'uri'"),
+    ):
+        wanted = Wanted(basis="GDPR-17", redact=names, who=True)
+        with pytest.raises(errors.NotFoundError, match=missing):
+            request_erasure(store._engine, plan_of(store.log, entities, wanted, version))
+    assert store.log_position() == end
+    assert store.erase("artifact", 1, reason="GDPR-17", redact=["owner"]).number == 1
+    assert store.erase("artifact", 1, reason="GDPR-17", redact=["owner"]).number is None
+    assert store.erase("artifact", 1, reason="GDPR-17", redact=["owner", "uri"]).number == 2
+    with pytest.raises(errors.NotFoundError, match="artifact 1 has 'note'"):
+        planned(store, ("artifact", 1), redact=("owner", "note"))
 
 
 def test_a_replacement_does_not_bear_what_has_gone_to_another(
