@@ -184,5 +184,6 @@ def _answers(log: Log, commits: list[Commit]) -> None:
         (record.position, record.entity_id) for record in records
     ]
     if dense_end < last:
+        # More, if some was sealed meanwhile.
         some = log.dataset(dense_end, ["position"]).to_table()["position"].to_pylist()
-        assert some == list(range(1, dense_end + 1))
+        assert some == list(range(1, max(dense_end, len(some)) + 1))

@@ -16,7 +16,7 @@ import pytest
 
 import eventstore
 from eventstore.log import DirectoryLog
-from eventstore.metadata_store.opening import _engine
+from eventstore.metadata_store.opening import engine_of
 from eventstore.projections.held_values import TOUCHED_MAX
 from eventstore.projections.tables import Tables
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -80,7 +80,7 @@ class _Interrupting:
 def _opened(path: Path) -> eventstore.MetadataStore:
     log = DirectoryLog.open(path, segment_records_max=20)
     log._seal_closed_in_background = lambda: None  # type: ignore[method-assign]
-    return eventstore.MetadataStore._of(_engine(log))
+    return eventstore.MetadataStore._of(engine_of(log))
 
 
 def _put(store: eventstore.MetadataStore, number: int) -> None:

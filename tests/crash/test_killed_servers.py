@@ -71,9 +71,12 @@ class Writer:
             self.acknowledged[uri] = id_
 
     def end(self) -> None:
-        rest, _ = self._process.communicate()
-        assert self._process.returncode == 0
-        self.acknowledged |= dict(map(json.loads, rest.splitlines()))
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        # By the reader that has read lines: it may hold some.
+        self.acknowledged |= dict(map(json.loads, self._process.stdout))
+        assert self._process.wait() == 0
 
 
 @pytest.mark.parametrize("name", ["postgresql", "mariadb"])

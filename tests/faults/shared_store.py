@@ -15,7 +15,7 @@ from typing import Any
 
 import eventstore
 from eventstore.log import DirectoryLog
-from eventstore.metadata_store.opening import _engine
+from eventstore.metadata_store.opening import engine_of
 from eventstore.projections.limits import IndexLimits, Limits
 from eventstore.proto import metadata_store_pb2 as mlmd
 
@@ -36,7 +36,7 @@ _LIMITS = Limits(index=IndexLimits(tail_records_max=250, closing_records_min=1))
 def opened(path: Path, *, read_only: bool = False) -> eventstore.MetadataStore:
     """A store that goes on to another segment every few puts."""
     log = DirectoryLog.open(path, read_only=read_only, segment_records_max=_SEGMENT_RECORDS)
-    engine = _engine(log, read_only=read_only, saves_caches=not read_only, limits=_LIMITS)
+    engine = engine_of(log, read_only=read_only, saves_caches=not read_only, limits=_LIMITS)
     return eventstore.MetadataStore._of(engine)
 
 

@@ -21,7 +21,7 @@ from eventstore import errors
 from eventstore.audit import SigningKey, subtree_heads
 from eventstore.importing import import_mlmd_database
 from eventstore.log import DirectoryLog
-from eventstore.metadata_store.opening import _engine
+from eventstore.metadata_store.opening import engine_of
 from eventstore.projections.limits import LIMITS
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.faults.layer import REPOSITORY
@@ -303,7 +303,7 @@ def _rotate(life: Life) -> None:
 
     def open_small() -> None:
         log = DirectoryLog.open(life.path, segment_records_max=16)
-        opened.append(eventstore.MetadataStore._of(_engine(log)))
+        opened.append(eventstore.MetadataStore._of(engine_of(log)))
 
     if not life.attempt("opening", open_small):
         return

@@ -13,6 +13,7 @@ import eventstore
 from eventstore import errors
 from eventstore.log import MemoryLog
 from eventstore.log.places import StoreUrl, named_path, open_at, place_of
+from eventstore.log.sql import database
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 OTHERS = """
@@ -117,6 +118,8 @@ def test_no_password_is_shown_and_no_folder_made(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    # Nobody is there, however often it is tried.
+    monkeypatch.setattr(database, "_FIRST_WAIT_SECONDS", 0)
     uses: list[Callable[[], object]] = [
         lambda: eventstore.open(text),
         lambda: eventstore.open(Path(text)),

@@ -18,7 +18,7 @@ from eventstore.errors import (
 from eventstore.log import DirectoryLog, Draft, MemoryLog
 from eventstore.log import record as kind_names
 from eventstore.log.kinds import ARTIFACT
-from eventstore.projections import Projections, tables_file
+from eventstore.projections import Projections, folded_tables, tables_file
 from eventstore.projections import tables as tables_module
 from eventstore.projections.filter import compile_filter
 from eventstore.projections.listing import Listing
@@ -191,7 +191,7 @@ def test_a_long_fold_is_told_in_positions(
     log: DirectoryLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "eventstore.projections")
-    monkeypatch.setattr(tables_module, "FOLDED_ROWS_MAX", 4)
+    monkeypatch.setattr(folded_tables, "FOLDED_ROWS_MAX", 4)
     tables = Tables(log, None)
     tables.fold(6)
     append(log, *(draft(entity_id) for entity_id in range(6, 11)))
@@ -261,7 +261,7 @@ def test_small_tables_are_queried_by_one_thread_until_they_grow(
     tables = Tables(log, database(log))
     tables.fold(log.position)
     assert tables.query(threads, {}) == [(1,)]
-    for module in (tables_file, tables_module):
+    for module in (tables_file, folded_tables):
         monkeypatch.setattr(module, "ONE_THREAD_RECORDS_MAX", log.position)
     append(log, draft(2))
     tables.fold(log.position)
