@@ -122,6 +122,11 @@ def verify_command(
         note(f"not checked: {words}")
     if report.findings:
         note(f"{place} is damaged: {counted(len(report.findings), 'finding')}")
+        if any(finding.commit is not None for finding in report.findings):
+            note(
+                "The log itself is damaged: leave its files where they are, restore the store from "
+                "a backup, and verify that with --checkpoint."
+            )
         sys.exit(EXIT_DAMAGED)
     if report.cache_findings:
         note(f"{DISAGREES}run `eventstore rebuild {place}`")

@@ -36,6 +36,7 @@ _HAS_ERASED: Final = (
 )
 _CACHES: Final = "projections"
 _LOG: Final = frozenset((acknowledged.FILE_NAME, commit_ends.FILE_NAME))
+_SEGMENT_FILE: Final = re.compile(r"[0-9]{10}(\.[^.]+)?\.(arrows|parquet)")
 _TEMPORARY: Final = re.compile(r"(manifest\.json|[0-9]{10}\.(arrows|parquet))\..+\.tmp")
 """What a writer writes under before it renames; one that dies leaves it for the next to remove."""
 
@@ -47,7 +48,7 @@ def strange_files(directory: Path) -> list[Finding]:
         beside = _entries(directory)
     except OSError as error:
         return [_unreadable(error, directory)]
-    strange = [(entry, why) for entry in beside if (why := _strange_beside_it(entry)) is not None]
+    findings = [_strange(entry, why) for entry in beside if (why := _strange_beside_it(entry))]
     try:
         inside = _entries(directory / "log")
     except OSError as error:
@@ -55,13 +56,24 @@ def strange_files(directory: Path) -> list[Finding]:
     # A writer that has gone on since names files that the first manifest does not know.
     manifests = [before, stored_manifest(directory)]
     for entry in inside:
-        why = _strange_in_log(directory, entry, manifests)
-        if why is not None:
-            strange.append((entry, why))
-    return [
-        Finding(f"{entry.path} belongs to nothing: {why}; move it out of the store", entry.path)
-        for entry, why in strange
-    ]
+        finding = _strange_in_log(directory, entry, manifests)
+        if finding is not None:
+            findings.append(finding)
+    return findings
+
+
+def _strange(entry: os.DirEntry[str], why: str) -> Finding:
+    advice = "move it out of the store"
+    return Finding(f"{entry.path} belongs to nothing: {why}; {advice}", entry.path)
+
+
+def _perhaps_newer(entry: os.DirEntry[str], why: str) -> Finding:
+    """What may be of the log: a manifest that was put back does not name what came after it."""
+    advice = (
+        "leave it there, since the manifest may be older than it: restore the store from a backup, "
+        "and verify that with your newest checkpoint"
+    )
+    return Finding(f"{entry.path} belongs to nothing: {why}; {advice}", entry.path)
 
 
 def _unreadable(error: OSError, folder: Path) -> Finding:
@@ -87,12 +99,12 @@ def _strange_beside_it(entry: os.DirEntry[str]) -> str | None:
 
 def _strange_in_log(
     directory: Path, entry: os.DirEntry[str], manifests: list[Manifest]
-) -> str | None:
-    """Why a file is none of the log's, None when it is one."""
+) -> Finding | None:
+    """What is wrong with a file that is none of the log's, None when it is one."""
     if entry.is_dir(follow_symlinks=False):
-        return "a log has no folders"
+        return _strange(entry, "a log has no folders")
     if is_irregular(Path(entry.path)):
-        return f"it is {IRREGULAR}"
+        return _strange(entry, f"it is {IRREGULAR}")
     if entry.name in _LOG or _TEMPORARY.fullmatch(entry.name):
         return None
     for manifest in manifests:
@@ -102,13 +114,45 @@ def _strange_in_log(
     manifest = manifests[-1]
     if entry.name == closed_name(manifest.active.number + 1):
         # A rotation writes the header of the next segment before the manifest names it.
-        return _unless_gone(entry, _is_not_a_header(Path(entry.path)))
+        why = _unless_gone(entry, _is_not_a_header(Path(entry.path)))
+        return None if why is None else _perhaps_newer(entry, why)
     previous: Segment | None = None
     for segment in manifest.segments:
         if _rewritings(entry.name, segment) is not None:
-            return _unless_gone(entry, _differs(directory, entry.name, segment, previous, manifest))
+            return _other_form(directory, entry, segment, previous, manifest)
         previous = segment
-    return "the manifest does not name it"
+    why = "the manifest does not name it"
+    if _SEGMENT_FILE.fullmatch(entry.name):
+        return _perhaps_newer(entry, why)
+    return _strange(entry, why)
+
+
+def _other_form(
+    directory: Path,
+    entry: os.DirEntry[str],
+    segment: Segment,
+    previous: Segment | None,
+    manifest: Manifest,
+) -> Finding | None:
+    """What is wrong with a form of a segment that the manifest does not name.
+
+    It may be all that is left of the segment, as in a copy that was made while this was sealed.
+    """
+    why = _unless_gone(entry, _differs(directory, entry.name, segment, previous, manifest))
+    if why is None:
+        return None
+    job = SegmentJob(str(directory), manifest.store_id, segment, None, previous)
+    if not check_segment(job).findings:
+        return _strange(entry, why)
+    return Finding(
+        f"{entry.path} is damaged, and so is {segment.file}, which the manifest names for segment "
+        f"{segment.number}: {why}; leave both there, restore the store from a backup, and verify "
+        "that with a checkpoint",
+        entry.path,
+        segment.number,
+        segment.first_commit,
+        segment.first_position,
+    )
 
 
 def _rewritings(name: str, segment: Segment) -> int | None:

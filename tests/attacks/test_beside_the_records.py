@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import shutil
 import struct
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
@@ -16,7 +18,7 @@ import pytest
 import eventstore
 from eventstore import errors
 from eventstore.audit import SigningKey, standalone_verifier
-from eventstore.log.manifest import read_manifest
+from eventstore.log.manifest import read_manifest, write_manifest
 from eventstore.log.parquet_structure import ParquetStructure, check_schema
 from eventstore.log.thrift import read_struct
 from eventstore.log.verification import verify_directory
@@ -278,6 +280,82 @@ def test_both_forms_of_a_segment_are_sound_when_they_are_the_same(
     shutil.move(directory / "log" / "0000000007.parquet", directory / "log" / "old.parquet")
     with pytest.raises(standalone_verifier.Refused, match="belongs to nothing"):
         standalone()
+
+
+@pytest.mark.parametrize("place", [0.0, 0.3, 0.6, 0.999])
+@pytest.mark.parametrize("form", ["arrows", "parquet", "2.parquet"])
+def test_one_byte_changed_in_the_file_that_the_manifest_names(
+    both_forms: tuple[Path, Path], place: float, form: str
+) -> None:
+    """Nothing says to move the log away, be it closed, sealed or rewritten."""
+    directory, stream = both_forms
+    if form == "arrows":
+        sealed_path(directory).unlink()
+        name_closed_form(directory, stream)
+    else:
+        stream.unlink()
+    if form == "2.parquet":
+        with eventstore.open(directory) as store:
+            (type_,) = store.get_artifact_types()
+            artifact = eventstore.proto.Artifact(type_id=type_.id, name="a")
+            (erased,) = store.put_artifacts([artifact])
+            store.seal()
+            store.erase("artifact", erased, reason="LAW-1")
+            store.seal()
+    for segment in read_manifest(directory).segments:
+        path = directory / "log" / segment.file
+        kept = path.read_bytes()
+        content = bytearray(kept)
+        content[int(len(content) * place)] ^= 1
+        path.write_bytes(content)
+        report = verify_directory(directory)
+        assert not report.ok
+        assert {finding.file for finding in report.findings} == {str(path)}
+        assert not any("move" in finding.what for finding in report.findings)
+        path.write_bytes(kept)
+
+
+@pytest.mark.parametrize("stream_is", ["gone", "damaged", "sound"])
+def test_a_damaged_form_may_be_moved_only_where_the_named_one_is_sound(
+    both_forms: tuple[Path, Path], stream_is: str
+) -> None:
+    """As in a copy whose manifest was taken before the segment was sealed, its file after that."""
+    directory, stream = both_forms
+    path = sealed_path(directory)
+    name_closed_form(directory, stream)
+    if stream_is == "gone":
+        stream.unlink()
+    elif stream_is == "damaged":
+        flip_middle(stream)
+    flip_middle(path)
+    (what,) = [f.what for f in verify_directory(directory).findings if f.file == str(path)]
+    if stream_is == "sound":
+        assert "belongs to nothing" in what
+        assert what.endswith("move it out of the store")
+    else:
+        assert f"{path} is damaged, and so is {stream.name}" in what
+        assert "leave both there, restore the store from a backup" in what
+
+
+def flip_middle(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def name_closed_form(directory: Path, stream: Path) -> None:
+    """Have the manifest name the first segment's stream, as before it was sealed."""
+    manifest = read_manifest(directory)
+    content = stream.read_bytes()
+    first = msgspec.structs.replace(
+        manifest.segments[0],
+        sealed=False,
+        file=stream.name,
+        file_bytes=len(content),
+        file_sha256=hashlib.sha256(content).hexdigest(),
+    )
+    segments = (first, *manifest.segments[1:])
+    write_manifest(directory, msgspec.structs.replace(manifest, segments=segments))
 
 
 def test_the_header_of_the_next_segment_is_no_finding(store: Path) -> None:

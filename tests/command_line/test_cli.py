@@ -111,6 +111,7 @@ def test_verify_names_the_damaged_commit(small_store: Path) -> None:
     done = process("verify", small_store)
     assert done.returncode == 3
     assert "commit 6 is damaged" in done.stdout.replace("\n", " ")
+    assert "leave its files where they are" in done.stderr.replace("\n", " ")
     report = json.loads(process("verify", small_store, "--json").stdout)
     assert (report["ok"], report["findings"][0]["commit"]) == (False, 6)
     assert process("info", small_store).returncode == 3
