@@ -189,10 +189,10 @@ def _show(report: ErasureReport, output: Output) -> None:
         title = "Files that are to be rewritten"
         grids.append(Grid(("segment", "file", "size"), named, title))
     if report.refused:
-        grids.append(Grid(("refused",), [(str(found),) for found in report.refused], "Refused"))
+        grids.append(Grid(("",), [(str(found),) for found in report.refused], "Refused"))
     if report.outside:
         outside = [(what,) for what in report.outside]
-        grids.append(Grid(("outside",), outside, "Not reached: look there yourself"))
+        grids.append(Grid(("",), outside, "Not reached: look there yourself"))
     output.grids(*grids)
 
 

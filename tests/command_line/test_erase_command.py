@@ -140,6 +140,7 @@ def test_what_is_held_is_named(directory: Path) -> None:
     done = run("erase", directory, "artifact", 1, *REASON)
     assert (done.code, done.err) == (0, "It would be refused.\n")
     assert "artifact 1 at position 13 is held by hold 1 (CASE-1" in done.out
+    assert "refused" not in done.out
     done = run("erase", directory, "artifact", 1, 2, *REASON, "--yes")
     assert done.code == 1
     assert "nothing was erased: artifact 1 at position 13 is held by hold 1" in done.err
