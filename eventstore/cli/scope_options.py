@@ -122,10 +122,10 @@ basis_option = click.option(
 def ticket_option(*, required: bool) -> Callable[[Any], Any]:
     return click.option(
         "--ticket",
-        metavar="NUMBER",
+        metavar="CODE",
         default=None if required else "",
         required=required,
-        help="The number of the ticket. It is kept for ever: name nobody.",
+        help="The code of the ticket. It is kept for ever: name nobody.",
     )
 
 

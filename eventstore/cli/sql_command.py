@@ -72,8 +72,9 @@ def sql_command(
 ) -> None:
     """Run one SQL query over views of the store.
 
-    They are types, artifacts, executions, contexts, properties, events, links, records and commits,
-    and type_versions, artifact_versions, execution_versions, context_versions, property_versions.
+    They are types, artifacts, executions, contexts, properties, events, links, records, commits and
+    erasures, and type_versions, artifact_versions, execution_versions, context_versions,
+    property_versions.
     `DESCRIBE artifacts` shows a view's columns. QUERY may be - for standard input, which is also
     read when there is neither a query nor a file.
     """
