@@ -405,8 +405,8 @@ class DemoAnswer(msgspec.Struct, frozen=True, rename={"examples": "try"}):
 class Refusal(msgspec.Struct, frozen=True):
     """Why a record may not be erased.
 
-    `number` is that of the hold or rule, `recorded_at_position` where the log says so, and `until`
-    when a lock ends.
+    `number` is that of the hold or rule, `recorded_at_position` where the log says so, `until` when
+    a lock ends, and `release_proposed_at` the position where a hold's release is proposed.
     """
 
     by: Literal["hold", "lock"]
@@ -418,15 +418,18 @@ class Refusal(msgspec.Struct, frozen=True):
     basis: str
     ticket: str
     until: datetime | None = None
+    release_proposed_at: int | None = None
 
     def __str__(self) -> str:
         what = f"{self.kind.replace('_', ' ')} {self.id} at position {self.position}"
         by = f"{'hold' if self.by == 'hold' else 'retention rule'} {self.number}"
         said = ", ".join(filter(None, (self.basis, self.ticket)))
         until = "" if self.until is None else f" until {self.until:%Y-%m-%d %H:%M:%S} UTC"
+        release = f"; its release is proposed at position {self.release_proposed_at}"
         return (
             f"{what} is {'held' if self.by == 'hold' else 'locked'} by {by}{until} "
-            f"({said + ', ' if said else ''}recorded at position {self.recorded_at_position})"
+            f"({said + ', ' if said else ''}recorded at position {self.recorded_at_position}"
+            f"{release if self.release_proposed_at else ''})"
         )
 
 
@@ -456,7 +459,7 @@ class ScopeAnswer(msgspec.Struct, frozen=True):
 class HoldAnswer(msgspec.Struct, frozen=True):
     """A legal hold: `stage` is `placed`, `release proposed` (it still holds) or `released`.
 
-    `position` is of the record that says so, `placed_at` in UTC when it began.
+    `position` is of its record for that, `placed_at_position` and `placed_at` (UTC) of the first.
     """
 
     number: int
@@ -467,6 +470,7 @@ class HoldAnswer(msgspec.Struct, frozen=True):
     release_ticket: str
     needs_approval: bool
     placed_at: datetime
+    placed_at_position: int
     position: int
 
 
@@ -557,13 +561,23 @@ class ErasedFile(msgspec.Struct, frozen=True):
     new_sha256: str | None = None
 
 
+class SecondPerson(msgspec.Struct, frozen=True):
+    """The rule by which an erasure takes a second person, and where the log has it."""
+
+    rule: int
+    recorded_at_position: int
+    basis: str
+    ticket: str
+
+
 class ErasureReport(msgspec.Struct, frozen=True, kw_only=True):
     """What an erasure erases, or would.
 
     `stage` is `planned` (a dry run), `proposed` (it waits for a second person), `requested` (it is
     in effect, and files may still have what it erases), `completed`, or `nothing to erase`.
     `number` is the erasure's, once there is one. `outside` says what the store cannot reach,
-    `refused` what outranks the erasure, in a dry run, and `erased_before` what is passed over.
+    `refused` what outranks the erasure and `second_person` by which rule it would only be proposed,
+    both in a dry run, and `erased_before` what is passed over.
     """
 
     number: int | None
@@ -576,6 +590,7 @@ class ErasureReport(msgspec.Struct, frozen=True, kw_only=True):
     files: list[ErasedFile]
     outside: list[str]
     refused: list[Refusal] = []
+    second_person: SecondPerson | None = None
     erased_before: list[ErasedBefore] = []
 
 

@@ -118,6 +118,13 @@ def erase_command(
     _show(report, output)
     if report.stage == "planned":
         note("Nothing was erased: say --yes." if not report.refused else "It would be refused.")
+        if report.second_person is not None:
+            rule = report.second_person
+            codes = ", ".join(filter(None, (rule.basis, rule.ticket)))
+            note(
+                f"It takes a second person by retention rule {rule.rule} ({codes}, recorded at "
+                f"position {rule.recorded_at_position}): --yes only proposes it."
+            )
     elif report.stage == "proposed":
         note(f"It takes a second person: eventstore erase {place} --approve {report.number}")
     elif report.number is None:

@@ -97,7 +97,7 @@ def release_command(
     if dry_run:
         with opened_store(place) as store:
             found = hold(store._engine.log, store._engine.snapshot(), number)
-        output.said(_in_words(found), found)
+        output.said(f"{_in_words(found)}{_demand(found)}; nothing was recorded", found)
         return
     with store_to_change(place, actor) as store:
         found = store.release_hold(number, ticket=ticket)
@@ -151,6 +151,14 @@ def _in_words(found: HoldAnswer) -> str:
     if found.stage == "released":
         return f"Hold {found.number} is released"
     return f"The release of hold {found.number} is proposed: somebody else has to approve it"
+
+
+def _demand(found: HoldAnswer) -> str:
+    if found.stage != "placed" or not found.needs_approval:
+        return ""
+    return (
+        f"; its release takes a second person, by its record at position {found.placed_at_position}"
+    )
 
 
 for _command in (place_command, release_command, list_command):

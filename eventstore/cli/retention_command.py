@@ -183,13 +183,14 @@ def apply_command(place: Place, actor: str | None, dry_run: bool, output: Output
         return
     with store_to_change(place, actor) as store, progress_bar("Erasing") as progress:
         reports = store.apply_retention(progress)
+        kept = [] if reports else [store.expired()]
     output.grid(
         Grid(
             ("number", "stage", "basis", "versions"),
             [(r.number, r.stage, r.basis, len(r.versions)) for r in reports],
             f"Erasures of {place}",
         ),
-        objects=lambda: reports,
+        objects=lambda: reports or kept,
     )
     if not reports:
         note("Nothing has expired.")

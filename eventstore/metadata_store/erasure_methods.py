@@ -161,7 +161,7 @@ class ErasureMethods:
         choose = plan_of(engine.log, list(entities), wanted, version)
         if dry_run:
             snapshot = engine.snapshot()
-            return planned_report(engine.log, snapshot.index, choose(snapshot))
+            return planned_report(engine.log, snapshot, choose(snapshot))
         number, made = request_erasure(engine, choose)
         return self._erased(number, made, progress)
 

@@ -57,8 +57,8 @@ class RetentionMethods:
         """End a hold, or propose its end where that needs approval: another actor calls this again.
 
         Raises NotFoundError for an unknown hold, FailedPreconditionError for one that was released
-        before and for whoever would approve what they proposed, InvalidArgumentError for a `ticket`
-        that is no code.
+        before, for whoever would approve what they proposed, and for another ticket than the
+        proposal has, InvalidArgumentError for a `ticket` that is no code.
         """
         from eventstore.retention.holds import release_hold
 

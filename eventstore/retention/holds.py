@@ -57,8 +57,9 @@ def place_hold(
 def release_hold(engine: Engine, number: int, *, ticket: str) -> HoldAnswer:
     """End a hold, or propose it where a second person has to agree, who calls this again.
 
-    Raises NotFoundError for an unknown hold, FailedPreconditionError for one that was released, and
-    for whoever would approve what they proposed, InvalidArgumentError for a ticket that is no code.
+    Raises NotFoundError for an unknown hold, FailedPreconditionError for one that was released, for
+    whoever would approve what they proposed or has another ticket, InvalidArgumentError for a
+    ticket that is no code.
     """
     check_code("ticket", ticket, is_required=True)
 
@@ -80,7 +81,12 @@ def release_hold(engine: Engine, number: int, *, ticket: str) -> HoldAnswer:
             else:
                 what = f"the release of hold {number}"
                 refuse_same_person(engine, known[-1].position, what)
-                message.release_ticket = current.release_ticket
+                if ticket != current.release_ticket:
+                    raise FailedPreconditionError(
+                        f"{what} was proposed with the ticket {current.release_ticket!r}, at "
+                        f"position {known[-1].position}, and {ticket!r} is another one: approve it "
+                        "with the ticket it was proposed with"
+                    )
         previous = (known[-1].position, known[-1].payload)
         transaction.write(HOLD, message, previous=previous)
 
@@ -116,5 +122,6 @@ def _answer(log: Log, known: list[Recorded]) -> HoldAnswer:
         release_ticket=current.release_ticket,
         needs_approval=known[0].message.needs_approval,
         placed_at=moment_of(log.recorded_at(known[0].position)),
+        placed_at_position=known[0].position,
         position=known[-1].position,
     )

@@ -143,6 +143,7 @@ def _held(snapshot: Snapshot, chosen: Sequence[ChosenVersion]) -> Iterable[Refus
     downstream = Downstream(snapshot, chain.from_iterable(nodes.values()))
     for first, current in holds:
         scope = scope_of(first.message.scope)
+        proposed_at = None if current is first else current.position
         held = downstream.leading_to(
             {
                 (kind.name, id_)
@@ -155,7 +156,7 @@ def _held(snapshot: Snapshot, chosen: Sequence[ChosenVersion]) -> Iterable[Refus
         named = _named(scope, chosen)
         for one in chosen:
             if one.position in named or not held.isdisjoint(nodes[one.position]):
-                yield _refusal(current, one)
+                yield _refusal(first, one, release_proposed_at=proposed_at)
 
 
 def _nodes_of(
@@ -207,7 +208,12 @@ def _is_named(scope: Scope, entities: frozenset[tuple[str, int]], chosen: Chosen
     return isinstance(kind, TypeKind) and is_type_in_scope(scope, entities, kind, chosen.id)
 
 
-def _refusal(guard: Recorded, chosen: ChosenVersion, until: datetime | None = None) -> Refusal:
+def _refusal(
+    guard: Recorded,
+    chosen: ChosenVersion,
+    until: datetime | None = None,
+    release_proposed_at: int | None = None,
+) -> Refusal:
     is_rule = isinstance(guard.message, retention_pb2.RetentionRule)
     return Refusal(
         by="lock" if is_rule else "hold",
@@ -219,4 +225,5 @@ def _refusal(guard: Recorded, chosen: ChosenVersion, until: datetime | None = No
         basis=guard.message.basis,
         ticket=guard.message.ticket,
         until=until,
+        release_proposed_at=release_proposed_at,
     )

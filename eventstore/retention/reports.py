@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventstore.answers import ErasedBefore, ErasedFile, ErasedVersion, ErasureReport
+from msgspec.structs import replace
+
+from eventstore.answers import (
+    ErasedBefore,
+    ErasedFile,
+    ErasedVersion,
+    ErasureReport,
+    SecondPerson,
+)
 from eventstore.history.marks import marks_of
 from eventstore.log import Log
 from eventstore.log.erased import Erased
 from eventstore.projections.point_index import PointIndex
 from eventstore.proto import retention_pb2 as retention
 from eventstore.retention.planning import Plan
+from eventstore.retention.precedence import approval_demanded
 from eventstore.store.erasures import erasure_as_of
+from eventstore.store.snapshot import Snapshot
 
 OUTSIDE: Final = (
     "exports, proofs and reports that were made before",
@@ -34,10 +44,17 @@ _STAGES: Final = {
 }
 
 
-def planned_report(log: Log, index: PointIndex, made: Plan) -> ErasureReport:
-    """What a plan would erase."""
+def planned_report(log: Log, snapshot: Snapshot, made: Plan) -> ErasureReport:
+    """What a plan would erase, and by which rule a second person would have to agree."""
     stage = PLANNED if made.ranges else NOTHING
-    return _report(made, None, stage, _files_of(log, made.erased), _before(log, index, made, None))
+    before = _before(log, snapshot.index, made, None)
+    report = _report(made, None, stage, _files_of(log, made.erased), before)
+    rule = approval_demanded(snapshot, made.versions)
+    if rule is None:
+        return report
+    said = rule.message
+    demanded = SecondPerson(said.id, rule.position, said.basis, said.ticket)
+    return replace(report, second_person=demanded)
 
 
 def erasure_report(log: Log, index: PointIndex, made: Plan, number: int | None) -> ErasureReport:

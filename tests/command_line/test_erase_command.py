@@ -206,6 +206,11 @@ def test_changes_show_what_was_held_and_erased(directory: Path) -> None:
 def test_a_second_person_approves_or_not(directory: Path) -> None:
     with eventstore.open(directory) as store:
         store.set_retention_rule(needs_approval=True, basis="FOUR-EYES")
+        at = store.log_position()
+    done = run("erase", directory, "artifact", 1, *REASON, "--json")
+    assert json.loads(done.out)["second_person"]["recorded_at_position"] == at
+    said = f"second person by retention rule 1 (FOUR-EYES, recorded at position {at}): --yes only"
+    assert said in done.err
     for number in (1, 2):
         done = run("erase", directory, "artifact", number, *REASON, "--yes", "--actor", "ana")
         assert f"Erasure {number}, proposed: 1 version" in done.out

@@ -99,3 +99,29 @@ def test_a_narrow_terminal_shows_markup_and_nan_as_they_are(directory: Path) -> 
         shown = " ".join(done.out.split())
         assert done.code == 0, done.err
         assert all(text in shown for text in texts), done.out
+
+
+def test_a_dry_run_of_a_release_says_by_which_record_it_takes_a_second_person(
+    tmp_path: Path,
+) -> None:
+    directory = tmp_path / "store"
+    with eventstore.open(directory, actor="ana") as store:
+        put_types(store)
+        store.place_hold(basis="CASE-1", needs_approval=True)
+        at = store.log_position()
+    releasing = ("hold", "release", directory, 1, "--ticket", "END")
+    assert run(*releasing, "--dry-run").out == (
+        f"Hold 1 is in force; its release takes a second person, by its record at position {at}; "
+        "nothing was recorded\n"
+    )
+    answer = json.loads(run(*releasing, "--dry-run", "--json").out)
+    assert (answer["needs_approval"], answer["placed_at_position"]) == (True, at)
+    assert run(*releasing, "--actor", "ana").code == 0
+    proposed = "The release of hold 1 is proposed: somebody else has to approve it"
+    assert run(*releasing, "--dry-run").out == f"{proposed}; nothing was recorded\n"
+
+
+def test_nothing_that_has_expired_is_told_as_an_object(directory: Path) -> None:
+    for tried in ((), ("--dry-run",)):
+        done = run("retention", "apply", directory, "--json", *tried)
+        assert json.loads(done.out) == {"due": [], "refused": [], "pinned": []}

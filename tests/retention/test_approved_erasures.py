@@ -6,6 +6,7 @@ import pytest
 
 import eventstore
 from eventstore import errors
+from eventstore.answers import SecondPerson
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import put_types
 
@@ -30,6 +31,9 @@ def test_a_proposal_erases_nothing_until_another_person_approves_it(
     store: eventstore.MetadataStore,
 ) -> None:
     before = store.log_position()
+    demanded = store.erase("artifact", 1, reason="GDPR-17", dry_run=True).second_person
+    assert demanded == SecondPerson(1, before, "FOUR-EYES", "")
+    assert store.erase("artifact", 2, reason="GDPR-17", dry_run=True).second_person is None
     with store.acting(actor="ana"):
         report = store.erase("artifact", 1, reason="GDPR-17", redact=["owner"])
     assert (report.number, report.stage) == (1, "proposed")

@@ -271,11 +271,23 @@ def test_a_second_person_releases_a_hold(shop: Shop) -> None:
         entities=[("artifact", shop.data)], basis="CASE-1", needs_approval=True
     )
     assert store.release_hold(number, ticket="T-1").stage == "release proposed"
-    assert shop.kept()
+    proposed_at = store.log_position()
+    (refusal,) = store.erase("artifact", shop.data, reason="R", dry_run=True).refused
+    assert (refusal.recorded_at_position, refusal.release_proposed_at) == (
+        proposed_at - 1,
+        proposed_at,
+    )
+    assert str(refusal).endswith(
+        f"(CASE-1, recorded at position {proposed_at - 1}; its release is proposed at position "
+        f"{proposed_at})"
+    )
     with pytest.raises(errors.FailedPreconditionError, match="'ana' proposed it"):
         store.release_hold(number, ticket="T-1")
     with store.acting(actor="bo"):
-        assert store.release_hold(number, ticket="T-2").stage == "released"
+        with pytest.raises(errors.FailedPreconditionError, match=r"'T-1', .* 'T-2' is another"):
+            store.release_hold(number, ticket="T-2")
+        assert store.log_position() == proposed_at
+        assert store.release_hold(number, ticket="T-1").release_ticket == "T-1"
     assert not shop.kept()
     with pytest.raises(errors.FailedPreconditionError, match="was released before"):
         store.release_hold(number, ticket="T-3")
