@@ -18,7 +18,7 @@ from uuid import UUID
 from eventstore import errors
 from eventstore.log.erased import Erased
 from eventstore.log.file_lock import exclusive
-from eventstore.log.os_errors import translating
+from eventstore.log.os_errors import taking
 from eventstore.log.regular_file import read_between
 
 KEY_BYTES: Final = 32
@@ -86,10 +86,10 @@ def opened_keyring(path: Path, store_id: UUID, *, makes: bool = False) -> Iterat
     """The keys of a store's backups, for one process at a time; with `makes` a new file if need be.
 
     Raises NotFoundError when there is no file, FailedPreconditionError when it is of another store,
-    DataLossError when it is none of keys.
+    DataLossError when it is none of keys, InvalidArgumentError for a pipe, socket or device.
     """
     header = (_MAGIC + store_id.bytes).ljust(_HEADER_BYTES, b"\0")
-    with translating("opening", path):
+    with taking("opening", path, "the file of keys that the backup was made with"):
         if makes and not os.path.lexists(path):
             _make(path, header)
         if not path.exists():

@@ -27,7 +27,7 @@ from eventstore.log.commit import records_of
 from eventstore.log.erased import Spans
 from eventstore.log.kinds import HOLD
 from eventstore.log.leaf import leaf_hashes
-from eventstore.log.os_errors import translating
+from eventstore.log.os_errors import taking
 from eventstore.log.regular_file import read_regular
 from eventstore.proto import retention_pb2
 from eventstore.retention.guards import Recorded, all_versions
@@ -174,10 +174,11 @@ def read_register(path: Path, store_id: UUID) -> Register:
     """What was recorded first comes first, each line once, of a store in a register.
 
     It may have other stores, too, and several registers of this one. Raises DataLossError for a
-    line that is none and for a register that was cut, and FailedPreconditionError where there are
-    other stores' alone: to pass over a line would bring back what was erased.
+    line that is none and for a register that was cut, InvalidArgumentError for what is no file, and
+    FailedPreconditionError where there are other stores' alone: to pass over a line would bring
+    back what was erased.
     """
-    with translating("reading", path):
+    with taking("reading", path, "one (an empty file if nothing was ever erased)"):
         text = read_regular(path)
     found: dict[NamedRecord, RegisteredLine] = {}
     ends: list[RegisterEnd] = []

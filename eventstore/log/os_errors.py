@@ -32,6 +32,23 @@ def translating(doing: str, path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def taking(doing: str, path: Path, expected: str) -> Iterator[None]:
+    """As `translating`, around the use of a file that somebody has named and that is no store's.
+
+    Raises InvalidArgumentError for a pipe, socket or device; it says what is `expected`.
+    """
+    with translating(doing, path):
+        try:
+            yield
+        except NotRegularFileError as error:
+            if error.filename != str(path):
+                raise
+            raise errors.InvalidArgumentError(
+                f"{path} is no ordinary file: name {expected}"
+            ) from None
+
+
+@contextlib.contextmanager
 def starting_thread() -> Iterator[None]:
     """Raise ResourceExhaustedError where the system lets no thread begin; Python's is bare."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,6 +87,20 @@ def test_a_record_without_key_needs_an_erasure(store: MetadataStore, tmp_path: P
     with pytest.raises(errors.DataLossError, match="cannot be restored"):
         eventstore.restore(tmp_path / "backup", tmp_path / "restored", erasures=empty, **given)
     assert not (tmp_path / "restored").exists()
+
+
+@pytest.mark.parametrize("name", ["erasures", "keys"])
+def test_a_pipe_is_neither_register_nor_keys(
+    store: MetadataStore, tmp_path: Path, name: str
+) -> None:
+    given = _backed_up(store, tmp_path, encrypts=True)
+    given["erasures"] = _register(store, tmp_path)
+    given[name] = tmp_path / "pipe"
+    os.mkfifo(given[name])
+    with pytest.raises(errors.InvalidArgumentError, match="pipe is no ordinary file: name ") as told:
+        eventstore.restore(tmp_path / "backup", tmp_path / "restored", **given)
+    assert "move" not in str(told.value)
+    assert ("an empty file if nothing was ever erased" in str(told.value)) == (name == "erasures")
 
 
 def test_a_key_is_destroyed_in_place(store: MetadataStore, tmp_path: Path) -> None:
