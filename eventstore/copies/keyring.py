@@ -16,7 +16,7 @@ from typing import Final
 from uuid import UUID
 
 from eventstore import errors
-from eventstore.log.erased import Erased
+from eventstore.log.erased import Erased, Spans
 from eventstore.log.file_lock import exclusive
 from eventstore.log.os_errors import taking
 from eventstore.log.regular_file import read_between
@@ -58,6 +58,17 @@ class Keyring:
             content = entries[at : at + KEY_BYTES]
             who = entries[at + KEY_BYTES : at + _ENTRY_BYTES]
             yield _if_there(content), _if_there(who)
+
+    def destroyed(self, position: int) -> Erased:
+        """What has lost its key, of the records up to a position. Raises what `keys` does."""
+        parts: tuple[list[tuple[int, int]], ...] = ([], [])
+        for start in range(1, position + 1, _POSITIONS_AT_ONCE):
+            some = self.keys(start, min(start + _POSITIONS_AT_ONCE - 1, position))
+            for at, keys in enumerate(some, start):
+                for found, key in zip(parts, keys, strict=True):
+                    if key is None:
+                        found.append((at, at))
+        return Erased(*map(Spans.of, parts))
 
     def make_up_to(self, position: int) -> None:
         """Make the keys that lack for records up to a position, durably."""

@@ -20,6 +20,7 @@ from eventstore.copies.register import Register, read_register
 from eventstore.copies.repeating import Repeated, repeat
 from eventstore.log import Log, Position, Progress, VerifyReport
 from eventstore.log.backup import copy_store, new_directory
+from eventstore.log.erased import Erased
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.merkle import Frontier
 from eventstore.log.no_store import is_encrypted_backup
@@ -34,6 +35,7 @@ from eventstore.store import Engine
 from eventstore.store.attribution import Attribution
 from eventstore.store.erasures import erased_as_of
 from eventstore.store.snapshot import Snapshot
+from eventstore.wording import counted
 
 
 class RestoreReport(VerifyReport, frozen=True):
@@ -104,11 +106,24 @@ def restore(
     if erasures is None:
         return _report(copy_store(backup, target, progress), Repeated())
     with new_directory(target) as store:
+        destroyed = Erased()
         if keys is None:
             copy_store(backup, store, progress)
         else:
-            _decrypt(backup, store, keys, progress)
-        repeated = _repeat(store, read_register(erasures, store_id_of(store)), actor)
+            destroyed = _decrypt(backup, store, keys, progress)
+        register = read_register(erasures, store_id_of(store))
+        repeated, erased = _repeat(store, register, actor)
+        lost = [
+            *destroyed.content.without(erased.content).positions(),
+            *destroyed.who.without(erased.who).positions(),
+        ]
+        if lost:
+            raise errors.DataLossError(
+                f"{backup} cannot be restored: keys of {counted(len({*lost}), 'record')}, position "
+                f"{min(lost)} the first, are destroyed, and {erasures} does not name an erasure of "
+                "that; take the newest register of erasures, or a copy of the keys that still has "
+                "them"
+            )
         report = verify_store(store, None, after=0, upto=None, signed_heads=())
         if not report.ok:
             raise errors.DataLossError(f"{backup} cannot be restored: {report.findings[0].what}")
@@ -128,7 +143,8 @@ def _report(report: VerifyReport, repeated: Repeated) -> RestoreReport:
     return RestoreReport(**msgspec.structs.asdict(report), repeated=repeated)
 
 
-def _decrypt(backup: Path, store: Path, keys: Path, progress: Progress | None) -> None:
+def _decrypt(backup: Path, store: Path, keys: Path, progress: Progress | None) -> Erased:
+    """Make a store of an encrypted backup; what has lost its key is erased in it, and returned."""
     said = read_backup(backup)
     store.mkdir()
     with opened_keyring(keys, said.store_id) as keyring:
@@ -141,6 +157,7 @@ def _decrypt(backup: Path, store: Path, keys: Path, progress: Progress | None) -
                     progress(commit.last_position, said.position)
 
         recreate(store, said.store_id, said.created_at, told())
+        return keyring.destroyed(said.position)
 
 
 def _check(folder: Path, said: EncryptedBackup, keyring: Keyring, tell: Any) -> None:
@@ -155,8 +172,8 @@ def _check(folder: Path, said: EncryptedBackup, keyring: Keyring, tell: Any) -> 
         tell(commit.last_position)
 
 
-def _repeat(store: Path, register: Register, actor: str | None) -> Repeated:
-    """Record again in a store what a register says, and complete it."""
+def _repeat(store: Path, register: Register, actor: str | None) -> tuple[Repeated, Erased]:
+    """Record again in a store what a register says, and complete it; all that is erased then."""
     with contextlib.ExitStack() as opened:
         log = open_log(store)
         opened.callback(log.close)
@@ -165,7 +182,8 @@ def _repeat(store: Path, register: Register, actor: str | None) -> Repeated:
         engine = Engine(log, projections, Attribution(actor, "restored from a backup"))
         repeated = repeat(engine, register)
         complete(engine)
-    return repeated
+        snapshot = engine.snapshot()
+        return repeated, erased_as_of(snapshot.index, snapshot.position)
 
 
 def _refuse_beside(keys: Path, *folders: Path) -> None:
