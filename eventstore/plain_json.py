@@ -1,8 +1,9 @@
 """Values and messages as JSON: one way for all commands, valid at every edge.
 
 Numbers are numbers, int64 whole. NaN and the infinities, for which JSON has no number, are the
-texts that protobuf's JSON has for them: "NaN", "Infinity", "-Infinity". Times are ISO 8601 in UTC,
-bytes are base64, enums are names, and fields have the names of the .proto files.
+texts that protobuf's JSON has for them: "NaN", "Infinity", "-Infinity". Times are ISO 8601 in
+UTC, bytes are base64, hashes hexadecimal, enums are names, and fields have the names of the .proto
+files.
 """
 
 from __future__ import annotations
@@ -143,6 +144,6 @@ def _field(field: Any, value: Any) -> Any:
 
 def _single(field: Any, value: Any) -> Any:
     if field.enum_type is None:
-        return plain(value)
+        return value.hex() if field.name.endswith("_sha256") else plain(value)
     known = field.enum_type.values_by_number.get(value)
     return value if known is None else known.name

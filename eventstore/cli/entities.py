@@ -12,6 +12,7 @@ from eventstore.cli.results import Grid, Lines, Output
 from eventstore.log.record import ENTITY_KIND_NAMES
 from eventstore.plain_json import moment_of_milliseconds
 from eventstore.plain_values import shown_struct
+from eventstore.wording import taken
 
 if TYPE_CHECKING:
     from eventstore.history import FieldChange
@@ -65,7 +66,9 @@ def shown_fields(
     lines = [] if replaces is None else [f"takes the place of position {replaces}"]
     lines += shown_erasures(erasures, output)
     for change in fields:
-        before, after = (output.shown(value) for value in _shown_values(change))
+        before, after = (
+            output.shown(_parts_of_erasure(change.field, value)) for value in _shown_values(change)
+        )
         if change.before is None:
             lines.append(f"{change.field}: + {after}")
         elif change.after is None:
@@ -73,6 +76,29 @@ def shown_fields(
         else:
             lines.append(f"{change.field}: {before} -> {after}")
     return Lines(tuple(lines))
+
+
+def _parts_of_erasure(field: str, value: Any) -> object:
+    """What an erasure says of positions and files, as text; other values as they are."""
+    if not isinstance(value, list):
+        return value
+    if field == "ranges":
+        return "; ".join(map(_range_words, value))
+    if field == "files":
+        return "; ".join(
+            f"segment {file['segment']} was {file['old_sha256']}, "
+            f"{'is ' + file['new_sha256'] if 'new_sha256' in file else 'is dropped'}"
+            for file in value
+        )
+    return value
+
+
+def _range_words(found: dict[str, Any]) -> str:
+    first, last = found["first_position"], found["last_position"]
+    where = f"position {first}" if first == last else f"positions {first} to {last}"
+    redacted = found.get("redacted_properties", ())
+    by = f", replaced by position {found['replaced_by']}" if "replaced_by" in found else ""
+    return f"{where}: {taken('content' in found, 'who' in found, redacted)}{by}"
 
 
 def shown_erasures(erasures: Iterable[ErasedBy], output: Output) -> tuple[str, ...]:

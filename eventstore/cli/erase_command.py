@@ -15,7 +15,7 @@ from eventstore.cli.results import Grid, Output, note
 from eventstore.cli.stores import opened_store, store_to_change
 from eventstore.log.places import Place
 from eventstore.log.record import KIND_NAMES
-from eventstore.wording import counted, plural
+from eventstore.wording import counted, plural, taken
 
 if TYPE_CHECKING:
     from eventstore.answers import ErasedBefore, ErasedVersion, ErasureReport
@@ -204,10 +204,5 @@ def _show(report: ErasureReport, output: Output) -> None:
 
 
 def _cells(version: ErasedVersion | ErasedBefore) -> tuple[object, ...]:
-    what = _what(version.content, version.who, version.redacted)
+    what = taken(version.content, version.who, version.redacted)
     return spoken(version.kind), version.id, version.position, what
-
-
-def _what(content: bool, who: bool, redacted: list[str]) -> str:
-    words = [", ".join(redacted) or "content"] if content else []
-    return " and ".join([*words, *(["who"] if who else [])])

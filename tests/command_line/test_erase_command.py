@@ -92,6 +92,18 @@ def test_with_yes_it_is_and_every_command_says_so(directory: Path) -> None:
     assert "content" not in record
     assert record["erasures"][0]["actor"] == "dpo"
     assert words in run("changes", directory).out
+    files = [
+        f"segment {file['segment']} was {file['old_sha256']}, is {file['new_sha256']}"
+        for file in report["files"]
+    ]
+    assert f"files: + {'; '.join(files)}\n" in run("changes", directory).out
+    replaced = "ranges: + position 13: owner and who, replaced by position 17; position 14: owner"
+    assert replaced in run("changes", directory).out
+    completed = json.loads(run("changes", directory, "--json", "--since", 18).out.splitlines()[-1])
+    (told,) = [f["after"] for f in completed["changes"][0]["fields"] if f["field"] == "files"]
+    assert [(f["old_sha256"], f["new_sha256"]) for f in told] == [
+        (file["old_sha256"], file["new_sha256"]) for file in report["files"]
+    ]
     assert "takes the place of position 13" in run("changes", directory).out
     for shown in (("history", directory, "artifact", 1), ("changes", directory, "--since", 16)):
         last = json.loads(run(*shown, "--json").out.splitlines()[-1])

@@ -99,7 +99,9 @@ def test_a_pipe_is_neither_register_nor_keys(
     given["erasures"] = _register(store, tmp_path)
     given[name] = tmp_path / "pipe"
     os.mkfifo(given[name])
-    with pytest.raises(errors.InvalidArgumentError, match="pipe is no ordinary file: name ") as told:
+    with pytest.raises(
+        errors.InvalidArgumentError, match="pipe is no ordinary file: name "
+    ) as told:
         eventstore.restore(tmp_path / "backup", tmp_path / "restored", **given)
     assert "move" not in str(told.value)
     assert ("an empty file if nothing was ever erased" in str(told.value)) == (name == "erasures")
