@@ -15,12 +15,6 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {plural(number, noun)}"
 
 
-def taken(content: bool, who: bool, redacted: Iterable[str]) -> str:
-    """What an erasure took of a record: `content`, `owner and who`."""
-    words = [", ".join(redacted) or "content"] if content else []
-    return " and ".join([*words, *(["who"] if who else [])])
-
-
 def are(number: int) -> str:
     """`is` for one, else `are`."""
     return "is" if number == 1 else "are"

@@ -12,7 +12,6 @@ from eventstore.cli.results import Grid, Lines, Output
 from eventstore.log.record import ENTITY_KIND_NAMES
 from eventstore.plain_json import moment_of_milliseconds
 from eventstore.plain_values import shown_struct
-from eventstore.wording import taken
 
 if TYPE_CHECKING:
     from eventstore.history import FieldChange
@@ -99,6 +98,12 @@ def _range_words(found: dict[str, Any]) -> str:
     redacted = found.get("redacted_properties", ())
     by = f", replaced by position {found['replaced_by']}" if "replaced_by" in found else ""
     return f"{where}: {taken('content' in found, 'who' in found, redacted)}{by}"
+
+
+def taken(content: bool, who: bool, redacted: Iterable[str]) -> str:
+    """What an erasure takes of a record: `content`, `owner and who`."""
+    words = [", ".join(redacted) or "content"] if content else []
+    return " and ".join([*words, *(["who"] if who else [])])
 
 
 def shown_erasures(erasures: Iterable[ErasedBy], output: Output) -> tuple[str, ...]:

@@ -8,14 +8,14 @@ import click
 
 from eventstore.answers import ErasuresAnswer
 from eventstore.cli.commands import Kind, command, output_options_without
-from eventstore.cli.entities import spoken
+from eventstore.cli.entities import spoken, taken
 from eventstore.cli.paths import PlaceName
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Grid, Output, note
 from eventstore.cli.stores import opened_store, store_to_change
 from eventstore.log.places import Place
 from eventstore.log.record import KIND_NAMES
-from eventstore.wording import counted, plural, taken
+from eventstore.wording import counted, plural
 
 if TYPE_CHECKING:
     from eventstore.answers import ErasedBefore, ErasedVersion, ErasureReport

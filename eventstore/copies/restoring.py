@@ -35,7 +35,6 @@ from eventstore.store import Engine
 from eventstore.store.attribution import Attribution
 from eventstore.store.erasures import erased_as_of
 from eventstore.store.snapshot import Snapshot
-from eventstore.wording import counted
 
 
 class RestoreReport(VerifyReport, frozen=True):
@@ -119,8 +118,8 @@ def restore(
         ]
         if lost:
             raise errors.DataLossError(
-                f"{backup} cannot be restored: keys of {counted(len({*lost}), 'record')}, position "
-                f"{min(lost)} the first, are destroyed, and {erasures} does not name an erasure of "
+                f"{backup} cannot be restored: keys of records are destroyed, that at position "
+                f"{min(lost)} the first, and {erasures} does not name an erasure of "
                 "that; take the newest register of erasures, or a copy of the keys that still has "
                 "them"
             )

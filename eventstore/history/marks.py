@@ -16,7 +16,6 @@ from eventstore.projections.point_index import PointIndex
 from eventstore.proto import retention_pb2 as retention
 from eventstore.store.erasures import StoredErasure, actor_at, in_effect
 from eventstore.times import moment_of
-from eventstore.wording import taken
 
 _FIRST: Final = attrgetter("first_position")
 
@@ -47,7 +46,8 @@ class ErasedBy:
     @property
     def what(self) -> str:
         """What it took, in words: `content`, `owner and who`."""
-        return taken(self.content, self.who, self.redacted)
+        content = [", ".join(self.redacted) or "content"] if self.content else []
+        return " and ".join([*content, *(["who"] if self.who else [])])
 
     @property
     def by(self) -> str:

@@ -84,7 +84,7 @@ def test_a_record_without_key_needs_an_erasure(store: MetadataStore, tmp_path: P
     store.destroy_keys(given["keys"])
     empty = tmp_path / "empty"
     empty.write_text("")
-    with pytest.raises(errors.DataLossError, match="cannot be restored: keys of 1 record") as told:
+    with pytest.raises(errors.DataLossError, match="cannot be restored: keys of records") as told:
         eventstore.restore(tmp_path / "backup", tmp_path / "restored", erasures=empty, **given)
     assert "take the newest register of erasures, or a copy of the keys" in str(told.value)
     assert "changed" not in str(told.value)
