@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         "eventstore erase my-store artifact 7 --reason 'GDPR-17(1)(b)' --yes",
         "eventstore erase my-store artifact 7 8 --redact uri --who --reason PRIV-214 --yes",
         "eventstore erase my-store event 12 --who --reason PRIV-214 --yes --json",
-        "eventstore erase my-store --approve 3 --actor ben",
+        "eventstore erase my-store --approve 3 --actor ben --yes",
         "eventstore erase my-store --unfinished",
     ),
 )
@@ -49,7 +49,9 @@ if TYPE_CHECKING:
 @click.option("--actor", help="Who asks; the user of the operating system without it.")
 @click.option("--yes", is_flag=True, help="Erase. Without it, the command says what it would do.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
-@click.option("--approve", type=int, metavar="NUMBER", help="Erase what another one has proposed.")
+@click.option(
+    "--approve", type=int, metavar="NUMBER", help="With --yes: erase what another proposed."
+)
 @click.option("--withdraw", type=int, metavar="NUMBER", help="End an erasure that is proposed.")
 @click.option("--unfinished", is_flag=True, help="Complete the erasures that were interrupted.")
 @output_options_without("full", "local")
@@ -83,10 +85,12 @@ def erase_command(
     if any(others):
         if sum(others) > 1 or kind is not None or reason is not None:
             raise click.UsageError("--approve, --withdraw and --unfinished go alone")
+        if dry_run and (yes or approve is None):
+            raise click.UsageError("--dry-run goes with KIND or --approve, and without --yes")
         if unfinished:
             _complete(place, output)
         else:
-            _decide(place, approve, withdraw or 0, actor, output)
+            _decide(place, approve, withdraw or 0, actor, yes, output)
         return
     if kind is None or not ids or reason is None:
         raise click.UsageError(
@@ -126,7 +130,7 @@ def erase_command(
                 f"position {rule.recorded_at_position}): --yes only proposes it."
             )
     elif report.stage == "proposed":
-        note(f"It takes a second person: eventstore erase {place} --approve {report.number}")
+        note(f"It takes a second person: eventstore erase {place} --approve {report.number} --yes")
     elif report.number is None:
         note("Nothing is left to erase: it was erased before.")
     for number in sorted({b.number for b in report.erased_before if b.stage == "requested"}):
@@ -144,8 +148,11 @@ def erase_command(
 
 
 def _decide(
-    place: Place, approved: int | None, withdrawn: int, actor: str | None, output: Output
+    place: Place, approved: int | None, withdrawn: int, actor: str | None, yes: bool, output: Output
 ) -> None:
+    if approved is not None and not yes:
+        _show_proposed(place, approved, output)
+        return
     with store_to_change(place, actor) as store, progress_bar("Erasing") as progress:
         if approved is None:
             store.withdraw_erasure(withdrawn)
@@ -155,6 +162,20 @@ def _decide(
         output.said(f"Erasure {withdrawn} is withdrawn", ErasuresAnswer([withdrawn]))
     else:
         _show(report, output)
+
+
+def _show_proposed(place: Place, number: int, output: Output) -> None:
+    from eventstore.retention.erasing import plan_proposed
+    from eventstore.retention.reports import planned_report
+
+    with opened_store(place) as store:
+        log, snapshot = store._engine.log, store._engine.snapshot()
+        report = planned_report(log, snapshot, plan_proposed(log, snapshot, number))
+    _show(report, output)
+    if report.refused:
+        note("It would be refused.")
+    else:
+        note("Nothing was erased: say --yes, as another actor than who proposed it.")
 
 
 def _complete(place: Place, output: Output) -> None:

@@ -196,7 +196,7 @@ def apply_command(place: Place, actor: str | None, dry_run: bool, output: Output
         note("Nothing has expired.")
     for report in reports:
         if report.stage == "proposed":
-            approving = f"eventstore erase {place} --approve {report.number}"
+            approving = f"eventstore erase {place} --approve {report.number} --yes"
             note(f"Erasure {report.number} takes a second person: {approving}")
 
 

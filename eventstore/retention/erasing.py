@@ -86,30 +86,35 @@ def approve_erasure(engine: Engine, number: int) -> Plan:
     def put(transaction: Transaction, _: None) -> Plan:
         proposed = _proposed(transaction, number)
         refuse_same_person(engine, proposed.position, f"erasure {number}")
-        ranges = proposed.message.ranges
-        redacted = (tuple(r.redacted_properties) for r in ranges if r.redacted_properties)
-        wanted = Wanted(
-            basis=proposed.message.basis,
-            ticket=proposed.message.ticket,
-            content=any(planned.content for planned in ranges),
-            who=any(planned.who for planned in ranges),
-            redact=next(redacted, ()),
-            rule_position=proposed.message.rule_position,
-        )
-        versions = [*versions_at(engine.log, proposed.erased)]
-        _refuse_further_versions(transaction, proposed, versions)
-        made = plan(engine.log, transaction, versions, wanted)
+        made = plan_proposed(engine.log, transaction, number)
         refuse(made.refused)
-        if not made.ranges:
-            raise FailedPreconditionError(
-                f"nothing of erasure {number} is left to erase: withdraw it"
-            )
         _append(transaction, made, proposed)
         return made
 
     refuse_other_guards(engine.log, engine.snapshot())
     answer: Plan = engine.put(put, None)
     return answer
+
+
+def plan_proposed(log: Log, snapshot: Snapshot, number: int) -> Plan:
+    """What the approval of a proposed erasure would erase now, by whomever; raises as that does."""
+    proposed = _proposed(snapshot, number)
+    ranges = proposed.message.ranges
+    redacted = (tuple(r.redacted_properties) for r in ranges if r.redacted_properties)
+    wanted = Wanted(
+        basis=proposed.message.basis,
+        ticket=proposed.message.ticket,
+        content=any(planned.content for planned in ranges),
+        who=any(planned.who for planned in ranges),
+        redact=next(redacted, ()),
+        rule_position=proposed.message.rule_position,
+    )
+    versions = [*versions_at(log, proposed.erased)]
+    _refuse_further_versions(snapshot, proposed, versions)
+    made = plan(log, snapshot, versions, wanted)
+    if not made.ranges:
+        raise FailedPreconditionError(f"nothing of erasure {number} is left to erase: withdraw it")
+    return made
 
 
 def _refuse_further_versions(
@@ -144,8 +149,8 @@ def withdraw_erasure(engine: Engine, number: int) -> None:
     engine.put(put, None)
 
 
-def _proposed(transaction: Transaction, number: int) -> StoredErasure:
-    known = erasure_as_of(transaction.index, number, transaction.position)
+def _proposed(snapshot: Snapshot, number: int) -> StoredErasure:
+    known = erasure_as_of(snapshot.index, number, snapshot.position)
     if known is None:
         raise NotFoundError(f"there is no erasure {number}")
     if known.message.stage != retention.Erasure.PROPOSED:

@@ -227,9 +227,14 @@ def test_a_second_person_approves_or_not(directory: Path) -> None:
         done = run("erase", directory, "artifact", number, *REASON, "--yes", "--actor", "ana")
         assert f"Erasure {number}, proposed: 1 version" in done.out
         assert f"--approve {number}" in done.err
-    done = run("erase", directory, "--approve", 1, "--actor", "ana")
+    done = run("erase", directory, "--approve", 1, "--actor", "ana", "--yes")
     assert (done.code, "needs a second person: 'ana'" in done.err) == (1, True)
-    done = run("erase", directory, "--approve", 1, "--actor", "ben")
+    for tried in ((), ("--dry-run",)):
+        done = run("erase", directory, "--approve", 1, "--actor", "ben", *tried)
+        assert (done.code, "Planned: 1 version" in done.out) == (0, True)
+        assert "Nothing was erased: say --yes" in done.err
+    assert run("erase", directory, "--withdraw", 2, "--dry-run").code == 2
+    done = run("erase", directory, "--approve", 1, "--actor", "ben", "--yes")
     assert (done.code, "Erasure 1, completed: 1 version" in done.out) == (0, True)
     words = "content erased by erasure 1: GDPR-17(1)(b), proposed by ana, approved by ben, 2"
     assert words in run("history", directory, "artifact", 1).out
