@@ -104,7 +104,7 @@ def test_a_query_that_no_interrupt_reaches_is_left(
     store: MetadataStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ending, "ENDING_SECONDS", 0.1)
-    slow = "SELECT levenshtein(repeat('a', 20000), repeat('b', 20000))"
+    slow = "SELECT levenshtein(repeat('a', 40000), repeat('b', 40000))"
     with pytest.raises(errors.DeadlineExceededError):
         store.sql(slow, timeout_seconds=0.5)
     monkeypatch.setattr(ending, "LEFT_MAX", 1)
