@@ -459,7 +459,7 @@ class ScopeAnswer(msgspec.Struct, frozen=True):
 class HoldAnswer(msgspec.Struct, frozen=True):
     """A legal hold: `stage` is `placed`, `release proposed` (it still holds) or `released`.
 
-    `position` is of its record for that, `placed_at_position` and `placed_at` (UTC) of the first.
+    `position` is of its last record, `placed_at_position` and `placed_at` (UTC) are of its first.
     """
 
     number: int

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from eventstore.log.columns import RECORD_SCHEMA, derive
 from eventstore.log.erased import Erased, Spans
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.testing.drafts import append, append_erasure, as_erased, draft, erased_of
+from eventstore.testing.log_contract import MadeLog
 
 NOTHING = Erased()
 
@@ -40,23 +40,8 @@ def rows_of(records: Sequence[Record], heads: dict[int, bytes]) -> list[dict[str
 NAMES = [name for name in RECORD_SCHEMA.names if name != "recorded_at"]
 
 
-class ErasingContract:
+class ErasingContract(MadeLog):
     """Erasing in one log. Inherit it, and say how a log is made, as for `LogContract`."""
-
-    def made(self, folder: Path) -> Log:
-        """A new and empty log, for which there is an empty folder of this machine."""
-        raise NotImplementedError
-
-    def again(self, log: Log) -> Log:
-        """The same log, opened once more to read; the log itself where it cannot be."""
-        return log
-
-    @pytest.fixture
-    def log(self, tmp_path: Path) -> Iterator[Log]:
-        """A new log."""
-        made = self.made(tmp_path)
-        yield made
-        made.close()
 
     def filled(self, log: Log) -> list[Commit]:
         """Sealed, closed and active records, in commits of three."""

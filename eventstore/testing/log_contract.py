@@ -17,8 +17,8 @@ from eventstore.testing.drafts import append, draft
 from eventstore.times import Microseconds
 
 
-class LogContract:
-    """Appends, reads and verification of one log. Inherit it, and say how a log is made."""
+class MadeLog:
+    """How a contract's log is made: who inherits a contract says so."""
 
     def made(self, folder: Path) -> Log:
         """A new and empty log, for which there is an empty folder of this machine."""
@@ -34,6 +34,10 @@ class LogContract:
         made = self.made(tmp_path)
         yield made
         made.close()
+
+
+class LogContract(MadeLog):
+    """Appends, reads and verification of one log. Inherit it, and say how a log is made."""
 
     def test_positions_are_dense_and_commits_are_whole(self, log: Log) -> None:
         append(log, draft(1), draft(2))
