@@ -37,11 +37,15 @@ def positions_in(spans: Spans) -> pa.Array:
 
 def erasure_records(log: Log, after: int, upto: int | None = None) -> list[tuple[int, bytes]]:
     """The records of erasures after a position, and up to one: their positions and payloads."""
+    import pyarrow as pa
     import pyarrow.compute as compute
 
+    from eventstore.log.arrow_values import scalar_of
+
+    erasure = scalar_of(ERASURE.name, pa.string())
     found = []
     for batch in log.scan(after, upto, ["position", "kind"]):
-        is_erasure = compute.equal(batch["kind"], ERASURE.name)
+        is_erasure = compute.equal(batch["kind"], erasure)
         found += batch["position"].filter(is_erasure).to_pylist()
     return [
         (position, batch["payload"][0].as_py())

@@ -123,6 +123,17 @@ class KeptRuns(LevelLookUps):
                 raise translated(failure, "building the point index in", folder) from None
             self._replace([damaged], runs)
 
+    def _without_erased(self, folder: Path, run: SortedRun) -> list[SortedRun]:
+        """Runs of the same records, without what is erased."""
+        from eventstore.projections.run_patching import patched_run
+
+        with contextlib.suppress(DamagedRunError):
+            given = self._limits, self._erased_records, self._write_run
+            patched = patched_run(self._log, run, *given)
+            if patched is not None:
+                return [patched]
+        return self._built_anew(folder, run)
+
     def _built_anew(self, folder: Path, run: SortedRun) -> list[SortedRun]:
         """Runs of the same records, built from the log."""
         from eventstore.projections.run_building import rebuilt_runs

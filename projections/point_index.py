@@ -277,7 +277,7 @@ class PointIndex(KeptRuns):
             own = [run for run in self._runs() if run.path.parent == folder]
             found = runs_to_build(self._log, self.erasures, own)
             for number, run in enumerate(found, 1):
-                self._replace([run], self._built_anew(folder, run))
+                self._replace([run], self._without_erased(folder, run))
                 if progress is not None:
                     progress(sum(done.records for done in found[:number]), self.position)
             remove_outdated(folder, self.erasures, [run.path for run in self._runs()])

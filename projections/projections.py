@@ -308,7 +308,11 @@ class Projections:
         if self._folder is not None and not self._read_only:
             with translating("waiting for who is writing into", self._folder):
                 wait_for_writers(self._folder)
+        # Runs of the index are being built again in the background since the erasure was noticed.
+        self._scrub_tables()
         self.index.scrub(progress)
+
+    def _scrub_tables(self) -> None:
         path = _below(self._folder, TABLES_NAME)
         if path is None or self._read_only:
             return

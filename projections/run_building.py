@@ -170,7 +170,7 @@ def run_tables(records: pa.RecordBatch, erased: ErasedRecords) -> dict[int, pa.R
     records = erased.completed(records)
     records = records.filter(records["payload"].is_valid())
     for kind, rules in RULES.items():
-        of_kind = records.filter(compute.equal(records["kind"], kind.name))
+        of_kind = records.filter(compute.equal(records["kind"], scalar_of(kind.name, pa.string())))
         for rule in rules:
             adding = _adding(rule, of_kind)
             if adding.num_rows:

@@ -72,7 +72,7 @@ def _merged(runs: Sequence[SortedRun], at_once: int) -> Iterator[tuple[int, Rows
     for table in TABLES:
         having = [run.file for run in runs if table in run.file.tables.layouts]
         if having:
-            copied = [_CopiedTable(file, table) for file in having]
+            copied = [CopiedTable(file, table) for file in having]
             with no_fork_in_libraries():
                 rows = _merged_rows(copied, at_once)
             yield table, rows
@@ -82,7 +82,7 @@ def _merged(runs: Sequence[SortedRun], at_once: int) -> Iterator[tuple[int, Rows
                 each.check()
 
 
-def _merged_rows(copied: Sequence[_CopiedTable], at_once: int) -> Rows:
+def _merged_rows(copied: Sequence[CopiedTable], at_once: int) -> Rows:
     """Of all rows their keys are in memory, and of which table each is; the rest part by part."""
     import pyarrow as pa
     import pyarrow.compute as compute
@@ -111,7 +111,7 @@ def _merged_rows(copied: Sequence[_CopiedTable], at_once: int) -> Rows:
     return Rows(keys, all(each.has_inline_values for each in copied), part)
 
 
-class _CopiedTable:
+class CopiedTable:
     """A table of a run that is read from its file: all keys, then rows from first to last.
 
     Raises DamagedRunError, at the latest when it is asked to `check` what was read.
@@ -127,20 +127,29 @@ class _CopiedTable:
         self._entries, self._values = xxh3_64(seed=self._seed), xxh3_64(seed=self._seed)
 
     def keys(self, at_once: int) -> pa.Array:
+        """The key of each row (int64)."""
+        return self._column(0, at_once)
+
+    def positions(self, at_once: int) -> pa.Array:
+        """The position of each row (int64)."""
+        return self._column(1, at_once)
+
+    def _column(self, number: int, at_once: int) -> pa.Array:
         import pyarrow as pa
 
-        keys, checksum = array("q"), xxh3_64(seed=self._seed)
+        found, checksum = array("q"), xxh3_64(seed=self._seed)
         at, end = self._layout.entries, self._layout.checksums
         while at < end:
-            found = self._file.read(at, min(at + self._row_bytes * at_once, end))
-            checksum.update(found)
-            keys.frombytes(memoryview(found).cast("q")[:: self._numbers].tobytes())
-            at += len(found)
+            read = self._file.read(at, min(at + self._row_bytes * at_once, end))
+            checksum.update(read)
+            found.frombytes(memoryview(read).cast("q")[number :: self._numbers].tobytes())
+            at += len(read)
         self._refuse_other(checksum, self._layout.entries_checksum, "entries")
         # The first row is a dummy.
-        return pa.Array.from_buffers(pa.int64(), self.rows, [None, pa.py_buffer(keys)], offset=1)
+        return pa.Array.from_buffers(pa.int64(), self.rows, [None, pa.py_buffer(found)], offset=1)
 
     def next_rows(self, count: int) -> pa.RecordBatch:
+        """The rows after those that were asked for before, as a batch of RUN_SCHEMA."""
         import pyarrow as pa
 
         from eventstore.projections.run_batches import RUN_SCHEMA, int64_array

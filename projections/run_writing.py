@@ -85,7 +85,7 @@ def write_run_file(
 
     With the same `seed` the same entries make the same file. It is given back if it has no name.
     """
-    rows = ((table, _rows(tables[table])) for table in sorted(tables))
+    rows = ((table, rows_of(tables[table])) for table in sorted(tables))
     return write_tables(path, metadata, rows, limits, write, seed)
 
 
@@ -128,10 +128,11 @@ def write_tables(
     return written
 
 
-def _rows(batch: pa.RecordBatch) -> Rows:
+def rows_of(batch: pa.RecordBatch) -> Rows:
+    """The rows of a batch of RUN_SCHEMA that is sorted by key."""
     keys, positions, values = batch.columns
     return Rows(
-        keys, _are_numbers(values), lambda start, end: (positions[start:end], values[start:end])
+        keys, are_numbers(values), lambda start, end: (positions[start:end], values[start:end])
     )
 
 
@@ -157,8 +158,8 @@ def _write_table(file: IO[bytes], rows: Rows, seed: int, at_once: int) -> Layout
             positions, found = rows.part(start, end)
             offsets, values = _binary_buffers(found)
             numbers = memoryview(array("q", [0]) * (width * (end - start)))
-            numbers[::width] = _int64s(keys[start:end])
-            numbers[1::width] = _int64s(positions)
+            numbers[::width] = int64s(keys[start:end])
+            numbers[1::width] = int64s(positions)
             if rows.are_ids:
                 numbers[2::width] = values.cast("q")
             else:
@@ -249,7 +250,7 @@ def _value_checksums(
     seeds = compute.if_else(is_superseded, _int64(seed ^ SUPERSEDED), seeds)
     mixed = compute.bit_wise_xor(compute.shift_left(keys, _int64(32)), positions)
     seeds = compute.multiply(mixed, seeds)
-    places, sums = zip(pairwise(offsets), _int64s(seeds), strict=True), array("Q")
+    places, sums = zip(pairwise(offsets), int64s(seeds), strict=True), array("Q")
     while some := [
         _checksum(found[first:last], mixed)
         for (first, last), mixed in islice(places, _ROWS_PER_TURN)
@@ -317,7 +318,7 @@ def _divided(keys: pa.Array, lowest: int, shift: int) -> pa.Array:
     return compute.shift_right(distances, scalar_of(shift, pa.uint64()))
 
 
-def _are_numbers(values: pa.Array) -> bool:
+def are_numbers(values: pa.Array) -> bool:
     """Whether all values have the length of an int64."""
     lengths: dict[str, int] = compute.min_max(compute.binary_length(values)).as_py()
     return lengths["min"] == lengths["max"] == NUMBER_BYTES
@@ -327,7 +328,7 @@ def _int64(number: int) -> pa.Scalar:
     return scalar_of(number, pa.int64())
 
 
-def _int64s(array: pa.Array) -> memoryview:
+def int64s(array: pa.Array) -> memoryview:
     return memoryview(array.buffers()[1]).cast("q")[array.offset : array.offset + len(array)]
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from eventstore.log import Log
 from eventstore.log.cache_file import TEMPORARY_SUFFIX
+from eventstore.log.erased import Spans
 from eventstore.projections.erased_records import ErasedRecords, positions_in
 from eventstore.projections.erasures import Erasures
 from eventstore.projections.index_entries import commit_entries
@@ -21,17 +22,30 @@ def is_changed(log: Log, erasures: Erasures, first: int, last: int, known: int) 
     Erased ones have, and those that come right after the erased version of a node.
     """
     changed = erasures.changed_since(known)
-    if not changed or first > last:
-        return False
-    if changed.within(first, last):
-        return True
+    return bool(changed.within(first, last)) or any(_after(log, changed, first, last))
+
+
+def changed_positions(log: Log, erasures: Erasures, run: RunMetadata) -> Spans:
+    """The records of a run that have other entries since erasures that it does not know."""
+    found: list[tuple[int, int]] = []
+    for first, last, known in parts(run):
+        changed = erasures.changed_since(known)
+        found += changed.within(first, last)
+        found += [(position, position) for position in _after(log, changed, first, last)]
+    return Spans.of(found)
+
+
+def _after(log: Log, changed: Spans, first: int, last: int) -> Iterator[int]:
+    """The records at these positions that come right after a changed version of a node."""
+    after = max(first - 1, changed.firsts[0]) if changed else last
+    if after >= last:
+        return
     import pyarrow.compute as compute
 
-    erased = positions_in(changed)
-    return any(
-        compute.any(compute.is_in(batch["previous"], value_set=erased)).as_py()
-        for batch in log.scan(first - 1, last, ["previous"])
-    )
+    earlier = positions_in(changed)
+    for batch in log.scan(after, last, ["position", "previous"]):
+        is_after = compute.is_in(batch["previous"], value_set=earlier)
+        yield from batch["position"].filter(is_after).to_pylist()
 
 
 def is_outdated(erasures: Erasures, run: RunMetadata) -> bool:

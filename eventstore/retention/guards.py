@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -82,20 +83,31 @@ def other_guard(log: Log, snapshot: Snapshot) -> int | None:
         for recorded in of_guard
         if recorded.position <= upto
     }
-    other = known.symmetric_difference(_guards_of(log, upto))
-    return min((position for position, _ in other), default=None)
+    recorded = {guard for guard in _guards_of(log, upto) if guard[0] <= upto}
+    return min((position for position, _ in known ^ recorded), default=None)
 
 
-def _guards_of(log: Log, upto: int) -> Iterator[tuple[int, bytes]]:
-    """Position and payload of the records of rules and holds up to a position."""
+_read: Final[WeakKeyDictionary[Log, tuple[int, frozenset[tuple[int, bytes]]]]] = WeakKeyDictionary()
+"""By log, how far it was read for its guards, and those: their records never change."""
+
+
+def _guards_of(log: Log, upto: int) -> frozenset[tuple[int, bytes]]:
+    """Position and payload of the records of rules and holds, at least those up to a position."""
+    after, guards = _read.get(log, (0, frozenset()))
+    if upto > after:
+        guards = guards.union(_guards_between(log, after, upto))
+        _read[log] = upto, guards
+    return guards
+
+
+def _guards_between(log: Log, after: int, upto: int) -> Iterator[tuple[int, bytes]]:
     import pyarrow as pa
     import pyarrow.compute as compute
 
     from eventstore.log.arrow_values import array_of
 
     names = array_of([HOLD.name, RETENTION_RULE.name], pa.string())
-    after = 0
-    for batch in log.scan(0, upto, ["kind"]):
+    for batch in log.scan(after, upto, ["kind"]):
         is_guard = compute.is_in(batch["kind"].cast(pa.string()), value_set=names)
         rows = compute.indices_nonzero(is_guard).to_pylist()
         if rows:

@@ -191,14 +191,14 @@ def test_a_merge_reads_nothing_beyond_the_values(
     tables = {1: run_batch([*range(3)], [1] * 3, [b"value %d" % n for n in range(3)])}
     runs = [write_run(tmp_path / f"{n}.run", metadata(n, n), tables, MAPPED) for n in (1, 2)]
     layout, content = runs[0].file.tables.layouts[1], runs[0].path.read_bytes()
-    keys, changed = run_merging._CopiedTable.keys, content
+    keys, changed = run_merging.CopiedTable.keys, content
 
     def changing(copied: Any, at_once: int) -> Any:
         found = keys(copied, at_once)
         runs[0].path.write_bytes(changed)
         return found
 
-    monkeypatch.setattr(run_merging._CopiedTable, "keys", changing)
+    monkeypatch.setattr(run_merging.CopiedTable, "keys", changing)
     for row in range(1, 5):
         for start in (-1, 5, 1 << 40, -(1 << 63), (1 << 63) - 1):
             at = layout.entries + row * ENTRY_BYTES + 16
