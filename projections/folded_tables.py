@@ -347,6 +347,10 @@ class FoldedTables:
             # Where no lock can be made, no table is written either.
             raise duckdb.IOException(str(error)) from None
         with lock:
+            try:
+                self._log.cache_folder(make=True)
+            except OSError as error:
+                raise duckdb.IOException(str(error)) from None
             if self._erased_by_now() != erased:
                 raise UnwantedFileError(f"{path}: what is being folded was erased")
             yield

@@ -163,6 +163,7 @@ class KeptRuns(LevelLookUps):
         from eventstore.projections.scrubbing import is_outdated
 
         with writing_in(folder.parent):
+            self._log.cache_folder(make=True)
             if is_outdated(self._erased_records.all_by_now(), metadata):
                 raise UnwantedFileError(f"{folder}: what is being written was erased")
             yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -10,7 +11,7 @@ import pytest
 from eventstore.log import DirectoryLog
 from eventstore.log.places import StoreUrl
 from eventstore.log.stores import is_store
-from eventstore.log.user_cache import make_user_cache_folder, user_cache_folder
+from eventstore.log.user_cache import UserCaches, open_user_caches
 
 
 class LogElsewhere(DirectoryLog):
@@ -19,11 +20,19 @@ class LogElsewhere(DirectoryLog):
     chosen: Path | None = None
     name = "elsewhere"
 
+    @cached_property
+    def caches(self) -> UserCaches | None:
+        return open_user_caches(self.store_id, str(self.directory), self.head_of, self.chosen)
+
+    def head_of(self, number: int) -> bytes | None:
+        return next((found.tree_head for found in self.commits() if found.number == number), None)
+
     def cache_folder(self, *, make: bool = False) -> Path | None:  # type: ignore[override]
-        folder = user_cache_folder(self.store_id, self.chosen)
-        if make and folder is not None:
-            make_user_cache_folder(folder)
-        return folder
+        if self.caches is None:
+            return None
+        if make and (head := self.head_of(number := self.commit_number)) is not None:
+            self.caches.note(number, head)
+        return self.caches.folder
 
 
 def open_log(

@@ -90,7 +90,7 @@ class Server:
     def _begin(self) -> None:
         with open(self.folder / "server.log", "ab") as log:
             self.process = subprocess.Popen(
-                self.command(),
+                [*_DIES_WITH_PARENT, *self.command()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -224,6 +224,9 @@ _SMALL = (
     *("--innodb-buffer-pool-size=32M", "--innodb-log-file-size=16M"),
     *("--innodb-flush-log-at-trx-commit=2", "--loose-innodb-doublewrite=0"),
 )
+
+# Not by a signal handler: what is killed has no time to end its servers.
+_DIES_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpriv") else ()
 
 SERVERS = {"postgresql": PostgreSQL, "mariadb": MariaDB}
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
 from eventstore.log import Log, Progress, Record, content_id
-from eventstore.log.cache_file import make_cache_folder, written_whole
+from eventstore.log.cache_file import written_whole
 from eventstore.log.commit import records_of
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.merkle import tree_head
@@ -80,7 +80,7 @@ class SubtreeHeads:
         if self._path is None or self._read_only:
             return
         try:
-            make_cache_folder(self._path.parent, self._log)
+            self._log.cache_folder(make=True)
             with written_whole(self._path) as file:
                 file.write(self._stamp() + b"".join(self._blocks))
         except OSError as error:

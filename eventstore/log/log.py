@@ -239,9 +239,10 @@ class Log(Protocol):
     def cache_folder(self, *, make: bool = False) -> Path | None:
         """Where caches of this log are kept for later processes; None when nowhere.
 
-        With `make` the folder is there then. Raises OSError when that cannot be, FileNotFoundError
-        where the store was moved or removed: a new one could not be made in its place if there
-        were caches.
+        With `make` the folder is there then, and caches may be written of all that the log has by
+        now: so it is asked before each is. Raises OSError when that cannot be, FileNotFoundError
+        where the store was moved or removed, since a new one could not be made in its place if
+        there were caches, or where another process has thrown away what is kept there.
         """
 
     def seal(self) -> None:

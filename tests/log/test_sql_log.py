@@ -11,6 +11,7 @@ import pytest
 
 from eventstore import errors
 from eventstore.log import Commit, DirectoryLog
+from eventstore.log.file_lock import try_exclusive
 from eventstore.log.sql import SqlLog, tail
 from eventstore.log.sql.opening import open_database
 from eventstore.testing.drafts import erased_of
@@ -42,6 +43,12 @@ def opened(server: Server, name: str, cache: Path | None = None) -> Iterator[Sql
         yield log
 
 
+def segments_of(log: SqlLog) -> Path:
+    folder = log.cache_folder()
+    assert folder is not None
+    return folder / "segments"
+
+
 def test_a_backup_has_the_same_commits_and_segments(log: SqlLog, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     report = log.backup(tmp_path / "copy", lambda done, of: told.append((done, of)))
@@ -65,7 +72,8 @@ def test_segments_are_fetched_once_and_again_when_they_are_damaged(
     commits = [*log.commits()]
     for _ in range(2):
         with opened(sql_server, name, tmp_path) as other:
-            folder = tmp_path / str(log.store_id) / "segments"
+            folder = segments_of(other)
+            assert folder.is_relative_to(tmp_path)
             assert [*other.commits(8)] == commits[8:]
             assert [*other.commits()] == commits
             (first, second) = sorted(folder.iterdir())
@@ -75,12 +83,27 @@ def test_segments_are_fetched_once_and_again_when_they_are_damaged(
             assert other.verify().ok
 
 
+def test_what_the_dead_were_writing_is_removed(
+    sql_server: Server, name: str, log: SqlLog, tmp_path: Path
+) -> None:
+    with opened(sql_server, name, tmp_path) as other:
+        folder = segments_of(other)
+        folder.mkdir()
+        for owner in ("dead", "alive"):
+            (folder / f"0000000001.parquet.{owner}.tmp").touch()
+        with open(folder / "0000000001.parquet.alive.tmp", "rb") as file:
+            assert try_exclusive(file.fileno())
+            with opened(sql_server, name, tmp_path):
+                assert [path.name for path in folder.iterdir()] == ["0000000001.parquet.alive.tmp"]
+        assert len([*other.commits()]) == 11
+
+
 def test_what_others_seal_and_erase_leaves_no_copy_behind(
     sql_server: Server, name: str, log: SqlLog, tmp_path: Path
 ) -> None:
     with opened(sql_server, name, tmp_path) as other:
         assert len([*other.commits()]) == 11
-        folder = tmp_path / str(log.store_id) / "segments"
+        folder = segments_of(other)
         before = {path.name for path in folder.iterdir()}
         log.destroy(erased_of([2, 10]))
         append_erasure(log, erased_of([2, 10]))
@@ -95,6 +118,14 @@ def test_what_others_seal_and_erase_leaves_no_copy_behind(
         "SELECT number FROM eventstore_commits WHERE message IS NULL ORDER BY number", database=name
     )
     assert kept == [(number,) for number in (1, 2, 3, 4, 9, 10, 11)]
+
+
+def test_parts_without_an_entry_are_not_sealed_over_for_ever(
+    sql_server: Server, name: str, log: SqlLog
+) -> None:
+    sql_server.execute("DELETE FROM eventstore_segments WHERE number = 2", database=name)
+    with opened(sql_server, name) as other, pytest.raises(errors.DataLossError, match="no entry"):
+        other.seal()
 
 
 def test_messages_that_are_not_kept_are_read_again(

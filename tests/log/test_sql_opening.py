@@ -7,13 +7,14 @@ import logging
 import sys
 import traceback
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
 
 import eventstore
 from eventstore import errors
-from eventstore.log.sql import connecting
+from eventstore.log.sql import connecting, database
 from eventstore.log.sql.opening import open_database
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import put_types
@@ -101,6 +102,17 @@ def test_a_server_that_is_not_there_is_waited_for_as_often_as_is_configured(
 ) -> None:
     with pytest.raises(errors.UnavailableError, match="refused"):
         open_database(database_of(sql_server, "any", port=1, retries_max=1))
+
+
+def test_a_mistyped_address_is_answered_at_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "time", SimpleNamespace(sleep=pytest.fail))
+    for scheme in ("postgresql", "mysql"):
+        for host in ("127.0.0.1:1", "no-such-host.invalid"):
+            met = refusal(f"{scheme}://u:an0ther@{host}/name", caplog)
+            assert isinstance(met, errors.UnavailableError)
+            assert host.partition(":")[0] in met.message
 
 
 def test_tables_of_others_and_of_newer_versions_are_refused(

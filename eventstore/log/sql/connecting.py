@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 import sqlalchemy as sa
 
 from eventstore import errors
-from eventstore.log.sql.database import RETRIES_DEFAULT, Database
+from eventstore.log.sql.database import Database
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 _POSTGRESQL_OPTIONS: Final = frozenset(
@@ -80,7 +80,7 @@ def of_config(config: mlmd.ConnectionConfig) -> Database:
     It is made where it is missing, unless `skip_db_creation` says not to. Raises
     InvalidArgumentError when no database is named, and what `Database` does.
     """
-    retries = RETRIES_DEFAULT
+    retries = None
     if config.retry_options.HasField("max_num_retries"):
         retries = max(config.retry_options.max_num_retries, 0)
     if config.WhichOneof("config") == "mysql":
@@ -93,7 +93,7 @@ def of_config(config: mlmd.ConnectionConfig) -> Database:
     return database
 
 
-def _of_mysql(config: mlmd.MySQLDatabaseConfig, retries: int) -> Database:
+def _of_mysql(config: mlmd.MySQLDatabaseConfig, retries: int | None) -> Database:
     _refuse_unnamed(config.database, "mysql.database")
     url = sa.URL.create(
         "mysql",
@@ -108,7 +108,7 @@ def _of_mysql(config: mlmd.MySQLDatabaseConfig, retries: int) -> Database:
     return _mysql(url, options, chosen, retries)
 
 
-def _of_postgresql(config: mlmd.PostgreSQLDatabaseConfig, retries: int) -> Database:
+def _of_postgresql(config: mlmd.PostgreSQLDatabaseConfig, retries: int | None) -> Database:
     _refuse_unnamed(config.dbname, "postgresql.dbname")
     if config.port and not config.port.isdecimal():
         raise errors.InvalidArgumentError(f"postgresql.port is {config.port!r}: write a number")
@@ -130,16 +130,14 @@ def _refuse_unnamed(name: str, field: str) -> None:
         raise errors.InvalidArgumentError(f"the configuration names no database: set {field}")
 
 
-def _postgresql(
-    url: sa.URL, options: Mapping[str, str], retries: int = RETRIES_DEFAULT
-) -> Database:
+def _postgresql(url: sa.URL, options: Mapping[str, str], retries: int | None = None) -> Database:
     return _database(
         url.set(drivername="postgresql+psycopg"), _POSTGRESQL_DEFAULTS | dict(options), retries
     )
 
 
 def _mysql(
-    url: sa.URL, options: Mapping[str, str], tls: Mapping[str, str], retries: int = RETRIES_DEFAULT
+    url: sa.URL, options: Mapping[str, str], tls: Mapping[str, str], retries: int | None = None
 ) -> Database:
     given: dict[str, Any] = dict(_MYSQL_DEFAULTS)
     for name, value in options.items():
@@ -154,7 +152,7 @@ def _mysql(
     return _database(url.set(drivername="mysql+pymysql"), given, retries)
 
 
-def _database(url: sa.URL, options: Mapping[str, Any], retries: int) -> Database:
+def _database(url: sa.URL, options: Mapping[str, Any], retries: int | None) -> Database:
     try:
         return Database(url, options, retries_max=retries)
     except ImportError as error:

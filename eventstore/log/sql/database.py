@@ -16,6 +16,7 @@ from eventstore.late_logger import late_logger
 from eventstore.log.forking import renew_in_children
 from eventstore.log.sql.database_errors import (
     is_missing_database,
+    is_nobody_there,
     is_passing,
     is_taken,
     translated,
@@ -35,6 +36,9 @@ _STATEMENT_BYTES: Final = 1_024
 _ESCAPED: Final = (b"\0", b"\n", b"\r", b"\x1a", b'"', b"'", b"\\")
 """Bytes that take two in a statement of MySQL."""
 
+_OPTIONS_OF_PLACE: Final = ("hostaddr", "options", "service", "unix_socket")
+"""Those that may lead to another server or schema."""
+
 _SYNCHRONOUS: Final = sa.text(
     "SELECT set_config('synchronous_commit', 'on', false) "
     "WHERE current_setting('synchronous_commit') = 'off'"
@@ -49,7 +53,8 @@ class Database:
     """A database on a server. Safe to use from several threads.
 
     One connection is held, for what is asked often; other work gets connections of its own. What
-    meets a connection that is lost is tried again, `retries_max` times, with growing pauses.
+    meets a connection that is lost is tried again, `retries_max` times, with growing pauses. Where
+    that is not given, a server that has never answered is not waited for: it may be mistyped.
     """
 
     def __init__(
@@ -57,11 +62,15 @@ class Database:
         url: sa.URL,
         connect_options: Mapping[str, Any] | None = None,
         *,
-        retries_max: int = RETRIES_DEFAULT,
+        retries_max: int | None = None,
     ) -> None:
         self.name = _shown(url)
+        self.place = _place(url, connect_options or {})
+        """The same and what else tells it from other databases; no password."""
         self.is_mysql = url.get_backend_name() in ("mysql", "mariadb")
-        self._retries_max = retries_max
+        self._retries_max = RETRIES_DEFAULT if retries_max is None else retries_max
+        self._was_there = retries_max is not None
+        """Whether a server is waited for that is not there."""
         self._is_closed = False
         self._mutex = threading.RLock()
         self._held: sa.Connection | None = None
@@ -206,6 +215,7 @@ class Database:
 
         def connect() -> _Answer:
             with self._engine.connect() as connection:
+                self._was_there = True
                 return ask(connection)
 
         return self._retried(doing, connect)
@@ -229,6 +239,7 @@ class Database:
             raise errors.FailedPreconditionError(f"the store {self.name} is closed: open it again")
         if self._held is None:
             connection = self._engine.connect()
+            self._was_there = True
             try:
                 self._prepare(connection)
             except BaseException:
@@ -286,7 +297,10 @@ class Database:
                     met = _met(error)
                     # Of others nothing is known, such as whether an answer is still to come.
                     self._let_go()
-                    if retry == self._retries_max or not is_passing(met):
+                    is_in_vain = not is_passing(met) or (
+                        not self._was_there and is_nobody_there(met)
+                    )
+                    if retry == self._retries_max or is_in_vain:
                         raise translated(met, doing, self.name) from None
                 except BaseException:
                     # An interrupt may come between a question and its answer.
@@ -302,6 +316,11 @@ def _met(error: Exception) -> Exception:
     met = error.orig if isinstance(error, sa.exc.DBAPIError) else error
     assert isinstance(met, Exception)
     return met
+
+
+def _place(url: sa.URL, options: Mapping[str, Any]) -> str:
+    told = [f"{name}={options[name]}" for name in _OPTIONS_OF_PLACE if name in options]
+    return " ".join((_shown(url), *told))
 
 
 def _shown(url: sa.URL) -> str:

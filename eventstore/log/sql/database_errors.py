@@ -21,6 +21,11 @@ _PASSING_NUMBERS: Final = frozenset(
 
 _WRONG_PASSWORD: Final = ("password authentication failed", "no password supplied")
 _NO_DATABASE: Final = ('database "', " does not exist")
+_NOBODY_THERE: Final = (
+    *("Connection refused", "No such file or directory", "failed to resolve host"),
+    *("could not translate host name", "name resolution", "Name or service not known"),
+    *("nodename nor servname", "No address associated with hostname"),
+)
 _REFUSED_BY_POSTGRESQL: Final = (
     *("no pg_hba.conf entry", "is not permitted to log in", "certificate", "SSL", "root.crt"),
     *("permission denied for database", "authentication failed"),
@@ -41,6 +46,11 @@ def is_passing(error: Exception) -> bool:
     is_told = type(error).__name__ in ("OperationalError", "InterfaceError")
     known = (*_WRONG_PASSWORD, *_REFUSED_BY_POSTGRESQL)
     return is_told and not (_names_no_database(text) or any(words in text for words in known))
+
+
+def is_nobody_there(error: Exception) -> bool:
+    """Whether there is no such host, or nothing takes connections at its port or socket."""
+    return any(words in str(error) for words in _NOBODY_THERE)
 
 
 def is_missing_database(error: Exception) -> bool:

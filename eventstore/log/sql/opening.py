@@ -15,7 +15,6 @@ from eventstore.log.sql.connecting import of_url
 from eventstore.log.sql.database import Database
 from eventstore.log.sql.schema import LOG, TABLES, make_tables
 from eventstore.log.sql.sql_log import SEGMENT_RECORDS_MAX, SqlLog
-from eventstore.log.user_cache import user_cache_folder
 from eventstore.times import now_in_microseconds
 
 _MLMD_TABLES = ("MLMDEnv", "mlmdenv")
@@ -57,7 +56,7 @@ def open_database(
         return SqlLog(
             database,
             store_id,
-            cache=user_cache_folder(store_id, cache_folder),
+            cache_folder=cache_folder,
             read_only=read_only,
             segment_records_max=segment_records_max,
         )

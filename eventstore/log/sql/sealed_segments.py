@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +11,7 @@ import msgspec
 import sqlalchemy as sa
 
 from eventstore import errors
+from eventstore.log.cache_file import written_whole
 from eventstore.log.closed_segments import ClosedSegments, SegmentMovedError
 from eventstore.log.manifest import Segment
 from eventstore.log.os_errors import translating
@@ -85,16 +85,10 @@ def fetch_segment(database: Database, segment: Segment, path: Path) -> None:
     parts = database.connected("reading", lambda connection: connection.scalars(statement).all())
     if not parts:
         raise SegmentMovedError(segment)
-    temporary = path.with_name(f"{path.name}.{os.urandom(8).hex()}.tmp")
     with translating("writing", path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "wb") as file:
-                file.writelines(parts)
-            os.replace(temporary, path)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        with written_whole(path) as file:
+            file.writelines(parts)
 
 
 class FetchedSegments(ClosedSegments):

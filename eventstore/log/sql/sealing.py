@@ -12,7 +12,9 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from eventstore import errors
+from eventstore.log.cache_file import TEMPORARY_SUFFIX
 from eventstore.log.commit import records_of
+from eventstore.log.file_lock import try_exclusive
 from eventstore.log.ipc_message import UndecodableError, message_envelope
 from eventstore.log.ipc_stream import Messages
 from eventstore.log.leaf import leaf_hashes
@@ -38,37 +40,41 @@ def seal_commits(
     number = before.number + 1 if before else 1
     name = sealed_name(number)
     frontier = frontier_after(before)
-    path = folder / f"{name}.{os.urandom(8).hex()}.tmp"
+    path = folder / f"{name}.{os.urandom(8).hex()}{TEMPORARY_SUFFIX}"
     with translating("writing", path):
         folder.mkdir(parents=True, exist_ok=True)
     try:
-        write_parquet(_groups(messages, store_id, frontier), path, store_id, number)
-        starts = [0, *messages.ends]
-        first = message_envelope(messages.data[: starts[1]])
-        last = message_envelope(messages.data[starts[-2] :])
-        entry = Segment(
-            number=number,
-            sealed=True,
-            file=name,
-            file_bytes=path.stat().st_size,
-            file_sha256=file_sha256(path),
-            first_position=first.first_position,
-            last_position=last.last_position,
-            first_commit=first.number,
-            last_commit=last.number,
-            first_recorded_at=first.recorded_at,
-            last_recorded_at=last.recorded_at,
-            tree_head=frontier.head().hex(),
-            frontier=tuple(subtree.hex() for subtree in frontier.subtrees),
-        )
-        try:
-            with database.transaction("sealing in") as connection:
-                store_segment(connection, entry, path)
-        except sa.exc.IntegrityError:
-            return
-        # Spares fetching it.
-        with translating("moving into place", path):
-            os.replace(path, folder / name)
+        with translating("writing", path), open(path, "xb") as held:
+            # As `written_whole` does.
+            with contextlib.suppress(OSError):
+                try_exclusive(held.fileno())
+            write_parquet(_groups(messages, store_id, frontier), path, store_id, number)
+            starts = [0, *messages.ends]
+            first = message_envelope(messages.data[: starts[1]])
+            last = message_envelope(messages.data[starts[-2] :])
+            entry = Segment(
+                number=number,
+                sealed=True,
+                file=name,
+                file_bytes=path.stat().st_size,
+                file_sha256=file_sha256(path),
+                first_position=first.first_position,
+                last_position=last.last_position,
+                first_commit=first.number,
+                last_commit=last.number,
+                first_recorded_at=first.recorded_at,
+                last_recorded_at=last.recorded_at,
+                tree_head=frontier.head().hex(),
+                frontier=tuple(subtree.hex() for subtree in frontier.subtrees),
+            )
+            try:
+                with database.transaction("sealing in") as connection:
+                    store_segment(connection, entry, path)
+            except sa.exc.IntegrityError:
+                return
+            # Spares fetching it.
+            with translating("moving into place", path):
+                os.replace(path, folder / name)
     finally:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)

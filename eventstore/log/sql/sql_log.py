@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import sqlalchemy as sa
 
 from eventstore import errors
 from eventstore.late_logger import late_logger
+from eventstore.log.cache_file import remove_abandoned
 from eventstore.log.closed_segments import sealed_files
 from eventstore.log.commit import encode_commit, in_sequence, make_commit
 from eventstore.log.concealing import refuse_what_stays
@@ -40,7 +40,7 @@ from eventstore.log.sql.sealed_segments import FetchedSegments, read_segments
 from eventstore.log.sql.sealing import frontier_after, seal_commits
 from eventstore.log.sql.tail import CommitRow, SqlTail
 from eventstore.log.temporary_folder import TemporaryFolder
-from eventstore.log.user_cache import make_user_cache_folder
+from eventstore.log.user_cache import UserCaches, open_user_caches
 from eventstore.log.worker import Worker
 from eventstore.long_work import long_work
 from eventstore.times import Microseconds, now_in_microseconds
@@ -64,8 +64,8 @@ _ERASURE: Final = ERASURE.encode()
 class SqlLog(SegmentedReader):
     """A log in tables of a SQL database. Safe to use from several threads and processes at once.
 
-    Its sealed segments are copied into a folder when they are read: `cache` is where that and the
-    projections are kept for later processes, see `user_cache_folder`; without it nothing is.
+    Its sealed segments are copied into a folder when they are read. That and the projections are
+    kept for later processes below `cache_folder`, or where the user's caches usually are.
     """
 
     directory = None
@@ -77,7 +77,7 @@ class SqlLog(SegmentedReader):
         database: Database,
         store_id: UUID,
         *,
-        cache: Path | None = None,
+        cache_folder: Path | None = None,
         read_only: bool = False,
         segment_records_max: int = SEGMENT_RECORDS_MAX,
     ) -> None:
@@ -87,7 +87,8 @@ class SqlLog(SegmentedReader):
         self.read_only = read_only
         self._database = database
         self._reservation = Reservation(database, store_id)
-        self._cache = cache
+        self._chosen = cache_folder
+        self._caches: UserCaches | None = None
         self._segment_records_max = segment_records_max
         self._mutex = threading.RLock()
         self._sealing_mutex = threading.Lock()
@@ -105,6 +106,7 @@ class SqlLog(SegmentedReader):
     def _open(self) -> None:
         """Read what there is, as if nothing were known of it."""
         self._folder = self._place_for_files() / "segments"
+        remove_abandoned(self._folder)
         self._closed = FetchedSegments(self._folder, self._database)
         self._database.on_connect = None
         self._known: tuple[Segment, ...] = ()
@@ -119,16 +121,11 @@ class SqlLog(SegmentedReader):
 
     def _place_for_files(self) -> Path:
         """A folder to keep files in: the user's, or one that goes with this log."""
-        if self._cache is not None:
-            try:
-                make_user_cache_folder(self._cache)
-                if os.access(self._cache, os.W_OK):
-                    return self._cache
-                reason = "it cannot be written to"
-            except OSError as error:
-                reason = str(error.strerror)
-            _LOGGER.warning("keeping no caches of %s in %s: %s", self.name, self._cache, reason)
-            self._cache = None
+        self._caches = open_user_caches(
+            self.store_id, self._database.place, self._head_of, self._chosen
+        )
+        if self._caches is not None:
+            return self._caches.folder
         self._temporary = TemporaryFolder()
         return self._temporary.path
 
@@ -263,9 +260,11 @@ class SqlLog(SegmentedReader):
         return sealed_files(self._folder, self._known)
 
     def cache_folder(self, *, make: bool = False) -> Path | None:
-        if make and self._cache is not None:
-            make_user_cache_folder(self._cache)
-        return self._cache
+        if self._caches is None:
+            return None
+        if make:
+            self._caches.note(*self._commits.newest)
+        return self._caches.folder
 
     def seal(self) -> None:
         self._refuse_read_only("seal")
@@ -447,13 +446,17 @@ class SqlLog(SegmentedReader):
         self._frontier = frontier
         return frontier
 
+    def _head_of(self, number: int) -> bytes | None:
+        """The tree head of a commit; None where the database does not have it."""
+        found = self._database.rows(_head_of(number))
+        return bytes(found[0][0]) if found else None
+
     def _refuse_lost(self, connection: sa.Connection) -> None:
         """Raise DataLossError unless the database still has the newest commit that was read."""
         number, head = self._commits.newest
         if not number:
             return
-        statement = sa.select(COMMITS.c.tree_head).where(COMMITS.c.number == number)
-        found = connection.execute(statement).first()
+        found = connection.execute(_head_of(number)).first()
         if found is None or bytes(found[0]) != head:
             raise self._missing(number)
 
@@ -502,6 +505,13 @@ class SqlLog(SegmentedReader):
             before = self._known[-1] if self._known else None
         seal_commits(self._database, self.store_id, messages, before, self._folder)
         self._take_segments()
+        if self._known[-1:] == (() if before is None else (before,)):
+            # Else it would be tried for ever.
+            number = before.number + 1 if before else 1
+            raise errors.DataLossError(
+                f"{self.name}: segment {number} has parts and no entry: run `eventstore verify` "
+                "and restore it from a backup"
+            )
 
     # What a reader of segments asks
 
@@ -522,3 +532,8 @@ class SqlLog(SegmentedReader):
                 f"{self.name}: segment {moved.number} (positions {moved.first_position} to "
                 f"{moved.last_position}) is missing; restore it from a backup"
             )
+
+
+def _head_of(number: int) -> sa.Select[Any]:
+    """The tree head of a commit."""
+    return sa.select(COMMITS.c.tree_head).where(COMMITS.c.number == number)
