@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from eventstore import errors, proto
     from eventstore.alias import install_as_ml_metadata
     from eventstore.metadata_store.downgrading import downgrade_schema
-    from eventstore.metadata_store.file_methods import restore
+    from eventstore.metadata_store.file_methods import copy, restore
     from eventstore.metadata_store.metadata_store import MetadataStore
     from eventstore.metadata_store.metadata_store import open_store as open
     from eventstore.metadata_store.options import ListOptions, OrderByField
@@ -21,6 +21,7 @@ __all__ = [
     "MetadataStore",
     "OrderByField",
     "__version__",
+    "copy",
     "downgrade_schema",
     "errors",
     "install_as_ml_metadata",
@@ -33,6 +34,7 @@ _EXPORTS = {
     "ListOptions": ("eventstore.metadata_store.options", "ListOptions"),
     "MetadataStore": ("eventstore.metadata_store.metadata_store", "MetadataStore"),
     "OrderByField": ("eventstore.metadata_store.options", "OrderByField"),
+    "copy": ("eventstore.metadata_store.file_methods", "copy"),
     "downgrade_schema": ("eventstore.metadata_store.downgrading", "downgrade_schema"),
     "errors": ("eventstore.errors", None),
     "install_as_ml_metadata": ("eventstore.alias", "install_as_ml_metadata"),

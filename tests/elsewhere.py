@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import pytest
 
@@ -36,11 +37,19 @@ class LogElsewhere(DirectoryLog):
 
 
 def open_log(
-    url: StoreUrl, *, read_only: bool, creates: bool, cache_folder: Path | None
+    url: StoreUrl,
+    *,
+    read_only: bool,
+    creates: bool,
+    cache_folder: Path | None,
+    store_id: UUID | None = None,
 ) -> LogElsewhere:
     path = Path(urlsplit(url.revealed()).path)
     made = creates and not is_store(path)
-    log = LogElsewhere.create(path) if made else LogElsewhere.open(path, read_only=read_only)
+    if made:
+        log = LogElsewhere.create(path, store_id=store_id)
+    else:
+        log = LogElsewhere.open(path, read_only=read_only)
     log.chosen = cache_folder
     log.name = str(url)
     return log

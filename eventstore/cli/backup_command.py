@@ -24,7 +24,7 @@ from eventstore.wording import counted
 
 if TYPE_CHECKING:
     from eventstore.copies.register import RegisteredErasure, RegisteredRelease
-    from eventstore.copies.restoring import RestoreReport
+    from eventstore.copies.repeating import Repeated
 
 
 @command(
@@ -116,9 +116,9 @@ def restore_command(
             not_redacted=repeated.not_redacted,
         ),
     )
-    for line in _told_of(report):
+    for line in told_of(report.repeated):
         note(line)
-    if erasures is None and _is_of_retention(directory):
+    if erasures is None and is_of_retention(directory):
         note(
             "What was erased since the backup was made is there again: say --erasures with the "
             "register, if there is one."
@@ -169,7 +169,7 @@ def destroy_keys_command(place: Place, keys: Path, output: Output) -> None:
     )
 
 
-def _is_of_retention(place: Place) -> bool:
+def is_of_retention(place: Place) -> bool:
     """Whether a store has rules, holds or erasures."""
     with opened_store(place) as store:
         index = store._engine.snapshot().index
@@ -214,9 +214,8 @@ def _base64(leaves: bytes) -> str:
     return b64encode(leaves).decode()
 
 
-def _told_of(report: RestoreReport) -> Iterator[str]:
-    """What is to be known of what the register named, a line for each."""
-    repeated = report.repeated
+def told_of(repeated: Repeated) -> Iterator[str]:
+    """What is to be known of what a register named, a line for each."""
     if repeated.erasures or repeated.releases:
         yield (
             f"Recorded again: {counted(repeated.erasures, 'erasure')} and "

@@ -23,7 +23,7 @@ from eventstore.log import Commit, Log, Position, Progress, Record
 from eventstore.log.leaf import SALT_BYTES, encode_attribution
 from eventstore.log.no_store import BACKUP_NAME
 from eventstore.log.os_errors import translating
-from eventstore.log.recreating import grouped
+from eventstore.log.recorded import grouped
 from eventstore.log.regular_file import opened_to_read, read_regular
 from eventstore.times import Microseconds
 

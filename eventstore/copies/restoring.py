@@ -111,7 +111,8 @@ def restore(
         else:
             destroyed = _decrypt(backup, store, keys, progress)
         register = read_register(erasures, store_id_of(store))
-        repeated, erased = _repeat(store, register, actor)
+        with contextlib.closing(open_log(store)) as log:
+            repeated, erased = repeat_and_complete(log, register, actor)
         lost = [
             *destroyed.content.without(erased.content).positions(),
             *destroyed.who.without(erased.who).positions(),
@@ -171,13 +172,12 @@ def _check(folder: Path, said: EncryptedBackup, keyring: Keyring, tell: Any) -> 
         tell(commit.last_position)
 
 
-def _repeat(store: Path, register: Register, actor: str | None) -> tuple[Repeated, Erased]:
-    """Record again in a store what a register says, and complete it; all that is erased then."""
-    with contextlib.ExitStack() as opened:
-        log = open_log(store)
-        opened.callback(log.close)
-        projections = Projections(log)
-        opened.callback(projections.close)
+def repeat_and_complete(log: Log, register: Register, actor: str | None) -> tuple[Repeated, Erased]:
+    """Record again in a store what a register says, and complete it; all that is erased then.
+
+    Raises what `repeat` does.
+    """
+    with contextlib.closing(Projections(log)) as projections:
         engine = Engine(log, projections, Attribution(actor, "restored from a backup"))
         repeated = repeat(engine, register)
         complete(engine)

@@ -89,6 +89,12 @@ class ActiveSegmentFile(FollowedSegment):
             raise translated(error, "closing", self.path) from None
         self.is_ended = True
 
+    def take_back_end_of_stream(self) -> None:
+        """Remove the marker, for commits to follow. Raises UnavailableError where that fails."""
+        if not self._take_back():
+            raise errors.UnavailableError(f"cutting {self.path} back failed; nothing was put")
+        self.is_ended = False
+
     @property
     def unhashed_bytes(self) -> int:
         """How much of the file `sha256` has to read."""

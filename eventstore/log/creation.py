@@ -31,8 +31,10 @@ CACHE_FOLDER: Final = "projections"
 LOCK_NAME: Final = "lock"
 
 
-def create_store(directory: Path) -> Manifest:
+def create_store(directory: Path, store_id: UUID | None = None) -> Manifest:
     """Make an empty store in a directory that does not exist or is empty; its manifest.
+
+    It is a copy of another store where that one's id is given.
 
     Raises AlreadyExistsError when there is a store, DataLossError when it lacks its manifest,
     FailedPreconditionError when there is anything else.
@@ -49,7 +51,7 @@ def create_store(directory: Path) -> Manifest:
             _refuse_occupied(directory)
             remove_temporary_files(directory, folder)
             folder.mkdir(exist_ok=True)
-            store_id = uuid4()
+            store_id = store_id or uuid4()
             manifest = Manifest(
                 store_id=store_id,
                 created_at=now_in_microseconds(),

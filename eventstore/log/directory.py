@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from uuid import UUID
 
 from eventstore import errors
 from eventstore.log.active_segment import ActiveSegmentFile
@@ -16,6 +17,7 @@ from eventstore.log.directory_writer import SEGMENT_RECORDS_MAX, DirectoryWriter
 from eventstore.log.erased import Erased
 from eventstore.log.followed_directory import opened
 from eventstore.log.followed_segment import Held
+from eventstore.log.ipc_message import Envelope
 from eventstore.log.log import (
     PositionConflictError,
     Progress,
@@ -26,6 +28,7 @@ from eventstore.log.log import (
 from eventstore.log.merkle import Frontier
 from eventstore.log.os_errors import translated, translating
 from eventstore.log.record import Commit, Draft, Position
+from eventstore.log.recorded import take_leaves, written_segment
 from eventstore.long_work import long_work
 from eventstore.times import now_in_microseconds
 
@@ -39,14 +42,20 @@ class DirectoryLog(DirectoryWriter):
 
     @classmethod
     def create(
-        cls, directory: Path, *, segment_records_max: int = SEGMENT_RECORDS_MAX
+        cls,
+        directory: Path,
+        *,
+        store_id: UUID | None = None,
+        segment_records_max: int = SEGMENT_RECORDS_MAX,
     ) -> DirectoryLog:
         """Make an empty log in a directory that does not exist or is empty.
+
+        It gets an id of its own, unless it is to be a copy of the store that has one.
 
         Raises AlreadyExistsError when there is a store, FailedPreconditionError when there is
         anything else.
         """
-        manifest = create_store(directory)
+        manifest = create_store(directory, store_id)
         return cls(directory, manifest, segment_records_max=segment_records_max)
 
     @classmethod
@@ -107,6 +116,41 @@ class DirectoryLog(DirectoryWriter):
             return self._write(do)
         except OSError as error:
             raise translated(error, "appending in", self._folder) from None
+
+    def append_recorded(self, commits: Sequence[Commit], *, expected_position: Position) -> None:
+        if not commits:
+            raise ValueError("there are no commits to append")
+        self._refuse_read_only("copy into it")
+
+        def edge() -> tuple[Frontier, Envelope, int]:
+            """Where the log ends, which is at the end of a closed segment then."""
+            if self.position != expected_position:
+                raise PositionConflictError(
+                    f"the log is at position {self.position}, not {expected_position}"
+                )
+            self._rotate_what_is_new()
+            return self._current_frontier().copy(), self._newest_commit(), self._active.number
+
+        with (
+            translating("copying into", self._folder),
+            self._sealing_mutex,
+            self._alone_in_sealing(),
+        ):
+            frontier, newest, number = self._write(edge)
+            take_leaves(
+                *(self.store_id, commits, frontier),
+                number=newest.number,
+                recorded_at=newest.recorded_at,
+            )
+            # A stream has no columns for what is erased.
+            prepared, entry = written_segment(
+                self._folder, self.store_id, number, commits, frontier
+            )
+            try:
+                self._write(lambda: self._add_sealed(entry, prepared, frontier))
+            finally:
+                with contextlib.suppress(OSError):
+                    prepared.unlink(missing_ok=True)
 
     def _refuse_read_only(self, doing: str) -> None:
         if self.read_only:

@@ -22,7 +22,7 @@ from eventstore.log.erased import Erased
 from eventstore.log.file_lock import exclusive, exclusive_in_time, is_at
 from eventstore.log.followed_segment import Held
 from eventstore.log.forking import no_fork_in_libraries
-from eventstore.log.log import Answer, Progress, RewrittenFile
+from eventstore.log.log import Answer, PositionConflictError, Progress, RewrittenFile
 from eventstore.log.manifest import (
     Manifest,
     Segment,
@@ -191,7 +191,10 @@ class DirectoryWriter(DirectoryReader):
             return False
         self._refuse_moved(is_lock_opened)
         locked.cut_torn_tail()
-        if locked.is_ended:
+        if locked.is_ended and locked.newest is None:
+            # Who was to put a sealed segment in its place did not get to it.
+            locked.take_back_end_of_stream()
+        elif locked.is_ended:
             locked.append_end_of_stream()
             self._start_next_segment()
         return True
@@ -260,11 +263,7 @@ class DirectoryWriter(DirectoryReader):
 
     def _start_next_segment(self) -> None:
         active = self._active
-        if active.newest is None:
-            raise errors.DataLossError(
-                f"segment {active.number}, {active.path}, has ended without a commit, which no "
-                "store does; run `eventstore verify` and restore the file from a backup"
-            )
+        assert active.newest is not None
         frontier = self._current_frontier()
         first = active.messages(active.first_position - 1, active.first_position).batches()[0]
         closed = Segment(
@@ -282,18 +281,23 @@ class DirectoryWriter(DirectoryReader):
             tree_head=frontier.head().hex(),
             frontier=tuple(subtree.hex() for subtree in frontier.subtrees),
         )
+        self._go_on_after(closed, frontier)
+
+    def _go_on_after(self, entry: Segment, frontier: Frontier) -> None:
+        """Start the active segment after one, which the manifest names from then on."""
+        active = self._active
         started = start_segment(
             self._folder,
             self.store_id,
-            active.number + 1,
-            first_position=active.last_position + 1,
+            entry.number + 1,
+            first_position=entry.last_position + 1,
         )
         # Another process may have sealed an older segment: its manifest is the one to build on.
         current = read_manifest(self.directory)
         manifest = msgspec.structs.replace(
             current,
             generation=current.generation + 1,
-            segments=(*current.segments, closed),
+            segments=(*current.segments, entry),
             active=started,
         )
         successor = ActiveSegmentFile(self._folder, manifest, read_only=False)
@@ -309,6 +313,17 @@ class DirectoryWriter(DirectoryReader):
         self._manifest, self._active = manifest, successor
         active.close()
         self._acknowledge(frontier)
+
+    def _add_sealed(self, entry: Segment, prepared: Path, frontier: Frontier) -> None:
+        """Let a segment, written durably, take the place of the active one, which is empty."""
+        active = self._active
+        if (active.number, active.newest) != (entry.number, None):
+            raise PositionConflictError(f"the log is further on than at {entry.first_position - 1}")
+        sealing.move_into_place(prepared, self._folder / entry.file)
+        # Whoever has it open looks into the manifest from now on.
+        active.append_end_of_stream()
+        self._go_on_after(entry, frontier)
+        active.path.unlink(missing_ok=True)
 
     # Sealing and rewriting, by one thread of one process at a time
 

@@ -189,6 +189,15 @@ class Log(Protocol):
         appended then, unless OutcomeUnknownError is raised.
         """
 
+    def append_recorded(self, commits: Sequence[Commit], *, expected_position: Position) -> None:
+        """Append commits as another log of the same store has recorded them, durably.
+
+        Their numbers, times, salts and heads stay, and records may be erased. Where this is broken
+        off, the first of them may be there, each whole. Raises PositionConflictError when the log
+        is not at `expected_position`, ValueError without commits, DataLossError for those that
+        cannot follow, or whose records do not give their tree heads; nothing was appended then.
+        """
+
     def commits(self, after: int = 0, upto: int | None = None) -> Iterator[Commit]:
         """The commits all of whose records lie in (after, upto], in order."""
 

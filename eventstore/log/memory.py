@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from eventstore import errors
 from eventstore.log.commit import make_commit
@@ -29,6 +29,7 @@ from eventstore.log.log import (
 from eventstore.log.merkle import Frontier
 from eventstore.log.record import Commit, Draft, Position
 from eventstore.log.record_dataset import record_dataset
+from eventstore.log.recorded import take_leaves
 from eventstore.long_work import long_work
 from eventstore.times import Microseconds, now_in_microseconds
 from eventstore.wording import counted
@@ -47,8 +48,8 @@ class MemoryLog:
     directory = None
     content_epoch = 0
 
-    def __init__(self) -> None:
-        self.store_id = uuid4()
+    def __init__(self, store_id: UUID | None = None) -> None:
+        self.store_id = store_id or uuid4()
         self._concealed = Erased()
         self._frontier = Frontier()
         self._commits: list[Commit] = []
@@ -118,6 +119,23 @@ class MemoryLog:
             # Last, because readers and forked children go by it.
             self._last_positions.append(Position(commit.last_position))
             return commit
+
+    def append_recorded(self, commits: Sequence[Commit], *, expected_position: Position) -> None:
+        if not commits:
+            raise ValueError("there are no commits to append")
+        with self._mutex:
+            if self.position != expected_position:
+                raise PositionConflictError(
+                    f"the log is at position {self.position}, not {expected_position}"
+                )
+            before = self._commits[-1].recorded_at if self._commits else Microseconds(0)
+            frontier = self._frontier.copy()
+            number = len(self._commits)
+            take_leaves(self.store_id, commits, frontier, number=number, recorded_at=before)
+            self._frontier = frontier
+            for commit in commits:
+                self._commits.append(commit)
+                self._last_positions.append(Position(commit.last_position))
 
     def commits(self, after: int = 0, upto: int | None = None) -> Iterator[Commit]:
         upto = self.position if upto is None else upto

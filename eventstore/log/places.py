@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 from urllib.parse import SplitResult, unquote, urlsplit
+from uuid import UUID
 
 from eventstore import errors
 from eventstore.log.log import Log
@@ -58,9 +59,18 @@ class OpensLog(Protocol):
     """What an entry point names; docs/logs.md says what it has to do."""
 
     def __call__(
-        self, url: StoreUrl, *, read_only: bool, creates: bool, cache_folder: Path | None
+        self,
+        url: StoreUrl,
+        *,
+        read_only: bool,
+        creates: bool,
+        cache_folder: Path | None,
+        store_id: UUID | None = None,
     ) -> Log:
-        """Open the log at a URL, which with `creates` is made where there is none."""
+        """Open the log at a URL, which with `creates` is made where there is none.
+
+        It gets this id then; without one, a new one.
+        """
 
 
 def place_of(place: str | Path) -> Place:
@@ -117,9 +127,11 @@ def open_at(
     read_only: bool = False,
     creates: bool = False,
     cache_folder: Path | None = None,
+    store_id: UUID | None = None,
 ) -> Log:
     """Open the log at a URL, which with `creates` is made where there is none.
 
+    It is a copy of another store where that one's id is given.
     `cache_folder` is where a log without a directory keeps caches, if not where it usually does.
 
     Raises InvalidArgumentError for a scheme that nobody has registered, FailedPreconditionError
@@ -133,7 +145,13 @@ def open_at(
     for entry in entry_points(group=GROUP, name=url.scheme):
         try:
             opens: OpensLog = entry.load()
-            return opens(url, read_only=read_only, creates=creates, cache_folder=cache_folder)
+            return opens(
+                url,
+                read_only=read_only,
+                creates=creates,
+                cache_folder=cache_folder,
+                store_id=store_id,
+            )
         except ImportError as error:
             of = entry.dist.name if entry.dist is not None else entry.module
             extra = f"[{','.join(entry.extras)}]" if entry.extras else ""

@@ -358,6 +358,8 @@ def _leftovers(folder: Path, manifest: Manifest) -> Iterator[Path]:
         # Were another file named, the segment's only form would be taken for superseded.
         if segment.file == file_name(segment)
     }
+    # A copy may have died before the manifest named the sealed segment that takes its place.
+    forms[manifest.active.number] = folder / manifest.active.file
     for path in folder.iterdir():
         if path.name in named:
             continue

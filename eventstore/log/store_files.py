@@ -122,6 +122,8 @@ def _strange_in_log(
             return _other_form(directory, entry, segment, previous, manifest)
         previous = segment
     why = "the manifest does not name it"
+    if entry.name == sealed_name(manifest.active.number):
+        why += " (where a copy to this store was broken off, go on with that, which removes it)"
     if _SEGMENT_FILE.fullmatch(entry.name):
         return _perhaps_newer(entry, why)
     return _strange(entry, why)

@@ -30,18 +30,21 @@ def is_store(path: Path) -> bool:
     return os.path.lexists(path / MANIFEST_NAME) and os.path.isdir(path / LOG_FOLDER)
 
 
-def open_log(place: Place, *, read_only: bool = False, creates: bool = False) -> Log:
+def open_log(
+    place: Place, *, read_only: bool = False, creates: bool = False, store_id: UUID | None = None
+) -> Log:
     """Open the log of a store, which with `creates` is made where there is none.
 
+    It is a copy of another store where that one's id is given.
     Raises what `DirectoryLog.open` and `DirectoryLog.create` do, or `open_at`.
     """
     if isinstance(place, StoreUrl):
-        return open_at(place, read_only=read_only, creates=creates)
+        return open_at(place, read_only=read_only, creates=creates, store_id=store_id)
     path = place
     if creates and not (path / MANIFEST_NAME).exists():
         # Another process may be faster to create it.
         with contextlib.suppress(errors.AlreadyExistsError):
-            return DirectoryLog.create(path)
+            return DirectoryLog.create(path, store_id=store_id)
     return DirectoryLog.open(path, read_only=read_only)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from eventstore import errors
 from eventstore.answers import SegmentAnswer, StoreInfo
 from eventstore.log import Finding, Progress, VerifyReport
-from eventstore.log.places import named_path
+from eventstore.log.places import named_path, place_of
 from eventstore.metadata_store.opening import operating_system_user
 from eventstore.metadata_store.source import SourceMethods
 from eventstore.moments import range_of
@@ -18,6 +18,7 @@ from eventstore.store.attribution import checked_attribution
 
 if TYPE_CHECKING:
     from eventstore.audit import Checkpoint, KeyRotation
+    from eventstore.copies.copying import CopyReport
     from eventstore.copies.restoring import RestoreReport
 
 
@@ -155,6 +156,25 @@ class FileMethods(SourceMethods):
         )
         return VerifyReport(True, made.position, made.commits, made.position, made.tree_head, [])
 
+    def copy_to(
+        self,
+        target: str | Path,
+        progress: Progress | None = None,
+        *,
+        erasures: str | Path | None = None,
+        actor: str | None = None,
+    ) -> CopyReport:
+        """Copy this store to a path or URL, or what it has more than the copy there: see `copy`."""
+        from eventstore.copies.copying import copy_log
+
+        return copy_log(
+            self._source.log,
+            place_of(target),
+            progress,
+            erasures=None if erasures is None else named_path(erasures),
+            actor=who_repeats(actor),
+        )
+
     def register_of_erasures(self) -> str:
         """What was erased, as the text that `eventstore.restore` takes: keep it apart.
 
@@ -183,6 +203,37 @@ def _first(findings: Sequence[Finding]) -> str:
     return f"{found} (and {len(findings) - 3} more)" if len(findings) > 3 else found
 
 
+def copy(
+    source: str | Path,
+    target: str | Path,
+    progress: Progress | None = None,
+    *,
+    erasures: str | Path | None = None,
+    actor: str | None = None,
+) -> CopyReport:
+    """Copy a store from one path or URL to another: the same records, heads and proofs.
+
+    A target that has what the source begins with gets what it lacks; what was broken off is
+    continued so. Each commit is verified before it is appended. What is erased is not copied, and
+    is destroyed in the target. With `erasures`, for a source that is a backup, all that this
+    register names is erased in the target, by an `actor`, as `restore` does. See docs/copying.md.
+
+    Raises FailedPreconditionError for a target with anything else, DataLossError for a damaged
+    source, once all before that is copied, AbortedError when somebody else puts or copies into the
+    target, NotFoundError without a source, InvalidArgumentError for a target in memory or within
+    the source, and for the register what `restore` does.
+    """
+    from eventstore.copies.copying import copy_store
+
+    return copy_store(
+        place_of(source),
+        place_of(target),
+        progress,
+        erasures=None if erasures is None else named_path(erasures),
+        actor=who_repeats(actor),
+    )
+
+
 def restore(
     backup: str | Path,
     path: str | Path,
@@ -207,12 +258,16 @@ def restore(
     """
     from eventstore.copies.restoring import restore
 
-    actor = checked_attribution(actor, None, None).actor or operating_system_user()
     return restore(
         named_path(backup),
         named_path(path),
         keys=None if keys is None else named_path(keys),
         erasures=None if erasures is None else named_path(erasures),
-        actor=actor,
+        actor=who_repeats(actor),
         progress=progress,
     )
+
+
+def who_repeats(actor: str | None) -> str | None:
+    """Whose erasures are that are recorded again: the operating system's user's by default."""
+    return checked_attribution(actor, None, None).actor or operating_system_user()

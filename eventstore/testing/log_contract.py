@@ -7,13 +7,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventstore import errors
-from eventstore.log import Commit, Log, Position, PositionConflictError
-from eventstore.testing.drafts import append, draft
+from eventstore.log import Commit, Log, MemoryLog, Position, PositionConflictError
+from eventstore.testing.drafts import append, draft, erased_of
 from eventstore.times import Microseconds
 
 
@@ -49,6 +50,25 @@ class LogContract(MadeLog):
         assert positions == [1, 2, 3, 4, 5, 6]
         assert [commit.number for commit in log.commits(after=2, upto=3)] == [2]
         assert (log.position, log.commit_number) == (6, 3)
+
+    def test_commits_of_another_log_are_appended_if_they_follow(self, log: Log) -> None:
+        source = MemoryLog(log.store_id)
+        commits = [append(source, draft(2 * n + 1), draft(2 * n + 2)) for n in range(3)]
+        for refused in (commits[1:], [msgspec.structs.replace(commits[0], tree_head=bytes(32))]):
+            with pytest.raises(errors.DataLossError):
+                log.append_recorded(refused, expected_position=Position(0))
+        with pytest.raises(PositionConflictError):
+            log.append_recorded(commits[1:], expected_position=Position(2))
+        with pytest.raises(ValueError, match="no commits"):
+            log.append_recorded([], expected_position=Position(0))
+        assert log.position == 0
+        log.append_recorded(commits[:2], expected_position=Position(0))
+        source.destroy(erased_of([5], [6]))
+        log.append_recorded([*source.commits(4)], expected_position=Position(4))
+        assert list(log.commits()) == list(source.commits())
+        assert list(self.again(log).commits()) == list(source.commits())
+        last = append(log, draft(7))
+        assert (last.number, last.first_position) == (4, 7)
 
     def test_scan_gives_typed_columns(self, log: Log) -> None:
         append(log, draft(1, name="one"), draft(2))

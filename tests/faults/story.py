@@ -390,6 +390,18 @@ def _import(life: Life) -> None:
     life.close(store)
 
 
+def _copy(life: Life) -> None:
+    with eventstore.open("memory://") as source:
+        put_types(source)
+        for numbers in ((1, 2), (3,)):
+            for number in numbers:
+                put(source, number)
+                life.numbers.append(number)
+            if life.attempt("copying", lambda: source.copy_to(life.path)):
+                for number in numbers:
+                    life.tell(number)
+
+
 def _pack(life: Life) -> None:
     life.attempt("packing", lambda: eventstore.downgrade_schema(life.config(), 0))
     store = life.opened(upgrade=True)
@@ -409,6 +421,7 @@ CHAPTERS = (
     Chapter("sign", _sign, _prepared_with_small_runs, (1, 2)),
     Chapter("erase", _erase, _prepared_to_erase, (1, 2)),
     Chapter("import", _import),
+    Chapter("copy", _copy),
     Chapter("pack", _pack, _prepared_long, (1, 2)),
 )
 

@@ -19,6 +19,7 @@ _SHARES = {
     "sign": 79,
     "erase": 1301,
     "import": 163,
+    "copy": 293,
     "pack": 181,
 }
 """Of how many operations of a kind one is struck, and one of each kind at least."""

@@ -20,13 +20,26 @@ from eventstore.times import now_in_microseconds
 _MLMD_TABLES = ("MLMDEnv", "mlmdenv")
 
 
-def open_url(url: StoreUrl, *, read_only: bool, creates: bool, cache_folder: Path | None) -> SqlLog:
+def open_url(
+    url: StoreUrl,
+    *,
+    read_only: bool,
+    creates: bool,
+    cache_folder: Path | None,
+    store_id: UUID | None = None,
+) -> SqlLog:
     """The log at a URL, as `eventstore.log.places.OpensLog` describes it.
 
     Raises what `connecting.of_url` and `open_database` do.
     """
     database = of_url(url.revealed())
-    return open_database(database, read_only=read_only, creates=creates, cache_folder=cache_folder)
+    return open_database(
+        database,
+        read_only=read_only,
+        creates=creates,
+        cache_folder=cache_folder,
+        new_id=store_id,
+    )
 
 
 def open_database(
@@ -35,11 +48,13 @@ def open_database(
     read_only: bool = False,
     creates: bool = True,
     cache_folder: Path | None = None,
+    new_id: UUID | None = None,
     segment_records_max: int = SEGMENT_RECORDS_MAX,
 ) -> SqlLog:
     """The log in a database; its tables are made where there are none and `creates` allows it.
 
-    Its caches lie below `cache_folder`, or where the user's usually do.
+    `new_id` is the store's id then, else a new one. Its caches lie below `cache_folder`, or where
+    the user's usually do.
 
     Raises NotFoundError when there is no log, FailedPreconditionError for tables of ML Metadata
     or a newer format, PermissionDeniedError where tables may not be made, and what `Database` does.
@@ -47,7 +62,7 @@ def open_database(
     try:
         store_id = _store_id(database)
         if store_id is None and creates and not read_only:
-            store_id = _made(database)
+            store_id = _made(database, new_id or uuid4())
         if store_id is None:
             raise errors.NotFoundError(
                 f"there is no store at {database.name}: check the name of the database, or create "
@@ -94,12 +109,12 @@ def _tables(connection: sa.Connection) -> tuple[bool, bool]:
     return all(table.name in names for table in TABLES), not names.isdisjoint(_MLMD_TABLES)
 
 
-def _made(database: Database) -> UUID | None:
+def _made(database: Database, new_id: UUID) -> UUID | None:
     """Make the tables, and a store in them; its id, or that of the one that another has made."""
     row = {
         "id": 1,
         "format_version": FORMAT_VERSION,
-        "store_id": uuid4(),
+        "store_id": new_id,
         "created_at": now_in_microseconds(),
     }
 

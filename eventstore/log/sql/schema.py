@@ -42,8 +42,8 @@ COMMITS: Final = sa.Table(
     sa.Column("message", _BYTES),
     mysql_engine="InnoDB",
 )
-"""A row for each commit; its message is as in an active segment, or null once it has erased records
-and only its sealed segment has them."""
+"""A row for each commit; its message is as in an active segment, or null where only its sealed
+segment has the records: some are erased, or they were copied from another log."""
 
 SEGMENTS: Final = sa.Table(
     "eventstore_segments",

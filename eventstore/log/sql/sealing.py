@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -18,12 +18,17 @@ from eventstore.log.file_lock import try_exclusive
 from eventstore.log.ipc_message import UndecodableError, message_envelope
 from eventstore.log.ipc_stream import Messages
 from eventstore.log.leaf import leaf_hashes
+from eventstore.log.log import PositionConflictError
 from eventstore.log.manifest import Segment, sealed_name
 from eventstore.log.merkle import Frontier
 from eventstore.log.os_errors import translating
+from eventstore.log.record import Commit
+from eventstore.log.recorded import take_leaves, written_segment
 from eventstore.log.sealing import derived_batches, file_sha256, grouped_batches, write_parquet
 from eventstore.log.sql.database import Database
+from eventstore.log.sql.schema import COMMITS
 from eventstore.log.sql.sealed_segments import store_segment
+from eventstore.times import Microseconds
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -78,6 +83,49 @@ def seal_commits(
     finally:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
+
+
+def add_recorded(
+    database: Database,
+    store_id: UUID,
+    commits: Sequence[Commit],
+    before: Segment | None,
+    folder: Path,
+) -> None:
+    """Store commits that another log has recorded as a segment, after the one before, and no more.
+
+    Their rows have no messages. Raises PositionConflictError when somebody else was faster, and
+    what `take_leaves` does.
+    """
+    frontier = frontier_after(before)
+    number, recorded_at = (before.last_commit, before.last_recorded_at) if before else (0, 0)
+    take_leaves(
+        *(store_id, commits, frontier), number=number, recorded_at=Microseconds(recorded_at)
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    segment = before.number + 1 if before else 1
+    prepared, entry = written_segment(folder, store_id, segment, commits, frontier)
+    rows = [
+        {
+            "number": commit.number,
+            "first_position": commit.first_position,
+            "last_position": commit.last_position,
+            "recorded_at": commit.recorded_at,
+            "tree_head": commit.tree_head,
+            "message": None,
+        }
+        for commit in commits
+    ]
+    try:
+        with database.transaction("copying into") as connection:
+            connection.execute(COMMITS.insert(), rows)
+            store_segment(connection, entry, prepared)
+        os.replace(prepared, folder / entry.file)
+    except sa.exc.IntegrityError:
+        raise PositionConflictError(f"{database.name} is further on than commit {number}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            prepared.unlink(missing_ok=True)
 
 
 def frontier_after(segment: Segment | None) -> Frontier:

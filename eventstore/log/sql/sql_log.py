@@ -31,13 +31,14 @@ from eventstore.log.log import (
 )
 from eventstore.log.manifest import Segment
 from eventstore.log.merkle import Frontier
+from eventstore.log.os_errors import translating
 from eventstore.log.record import ERASURE, Commit, Draft, Position
 from eventstore.log.segmented_reader import SegmentedReader, Tail
 from eventstore.log.sql.database import Database
 from eventstore.log.sql.reservation import Reservation
 from eventstore.log.sql.schema import COMMITS
 from eventstore.log.sql.sealed_segments import FetchedSegments, read_segments
-from eventstore.log.sql.sealing import frontier_after, seal_commits
+from eventstore.log.sql.sealing import add_recorded, frontier_after, seal_commits
 from eventstore.log.sql.tail import CommitRow, SqlTail
 from eventstore.log.temporary_folder import TemporaryFolder
 from eventstore.log.user_cache import UserCaches, open_user_caches
@@ -225,6 +226,21 @@ class SqlLog(SegmentedReader):
             if self._is_full():
                 self._sealer.submit(self._seal_in_background)
             return commit
+
+    def append_recorded(self, commits: Sequence[Commit], *, expected_position: Position) -> None:
+        if not commits:
+            raise ValueError("there are no commits to append")
+        self._refuse_read_only("copy into it")
+        self.seal()
+        with self._sealing_mutex, translating("writing", self._folder):
+            with self._mutex:
+                if self.position != expected_position or self._size() or self._is_behind:
+                    raise self._conflict(expected_position)
+                before = self._known[-1] if self._known else None
+            try:
+                add_recorded(self._database, self.store_id, commits, before, self._folder)
+            finally:
+                self._take_segments()
 
     def segments(self) -> list[SegmentInfo]:
         with self._mutex:
