@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from eventstore.log import Log
 from eventstore.log.kinds import NODE_KINDS, NodeKind
 from eventstore.log.readable import read_message
-from eventstore.projections.erased_records import positions_in
+from eventstore.log.scattered import positions_in
 from eventstore.projections.erasures import Erasures
 from eventstore.projections.index_tables import TABLES_OF, Entry
 

@@ -6,10 +6,11 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from eventstore.log import Log
+from eventstore.log import Log, records_at
 from eventstore.log.erased import Spans
 from eventstore.log.forking import renew_in_children
 from eventstore.log.kinds import ERASURE, NODE_KINDS_BY_NAME, NodeKind
+from eventstore.log.scattered import positions_in
 from eventstore.projections.erasures import NONE_KNOWN, Erasures
 
 if TYPE_CHECKING:
@@ -23,16 +24,6 @@ def stub(kind: NodeKind, node_id: int, type_id: int | None) -> bytes:
     """What the index holds of a node whose content the log no longer has."""
     payload: bytes = kind.message(id=node_id, type_id=type_id).SerializeToString(deterministic=True)
     return payload
-
-
-def positions_in(spans: Spans) -> pa.Array:
-    """Positions as a column (int64)."""
-    import pyarrow as pa
-
-    from eventstore.log.arrow_values import array_of
-
-    parts = [array_of(range(first, last + 1), pa.int64()) for first, last in spans]
-    return pa.concat_arrays([pa.nulls(0, pa.int64()), *parts])
 
 
 def erasure_records(log: Log, after: int, upto: int | None = None) -> list[tuple[int, bytes]]:
@@ -176,9 +167,9 @@ class ErasedRecords:
         """By position the keys of records."""
         wanted = {*positions}
         found = {position: dict.fromkeys(_KEYS) for position in wanted}
-        for first, last in Spans.of((position, position) for position in wanted):
-            for batch in self._log.scan(first - 1, last, ["position", *_KEYS]):
-                found |= {row.pop("position"): row for row in batch.to_pylist()}
+        spans = Spans.of((position, position) for position in wanted)
+        for batch in records_at(self._log, spans, ["position", *_KEYS]):
+            found |= {row.pop("position"): row for row in batch.to_pylist()}
         return found
 
     def _look_ahead_of(self, position: int) -> None:

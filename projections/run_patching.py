@@ -6,18 +6,18 @@ import contextlib
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
 from typing import Final
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as compute
 
-from eventstore.log import Log
+from eventstore.log import Log, records_at
 from eventstore.log.cache_file import UnwantedFileError
 from eventstore.log.columns import one_batch
 from eventstore.log.erased import Spans
-from eventstore.projections.erased_records import ErasedRecords, positions_in
+from eventstore.log.scattered import positions_in
+from eventstore.projections.erased_records import ErasedRecords
 from eventstore.projections.index_tables import TABLES
 from eventstore.projections.limits import IndexLimits
 from eventstore.projections.run_batches import run_batch
@@ -36,7 +36,7 @@ from eventstore.projections.scrubbing import changed_positions
 from eventstore.projections.sorted_run import SortedRun
 
 _SPANS_MAX: Final = 256
-"""Of more, each read on its own, building the run from the log is the shorter way."""
+"""Of more, building the run from the log is the shorter way."""
 
 _COPIED: Final = "copied"
 _DROPPED: Final = "dropped"
@@ -57,9 +57,8 @@ def patched_run(
         changed = changed_positions(log, erasures, run.metadata)
         if len(changed.firsts) > _SPANS_MAX:
             return None
-        spans = [log.scan(start - 1, end, INDEXED_COLUMNS) for start, end in changed]
-        records = one_batch(chain.from_iterable(spans)) if spans else None
-        tables = {} if records is None else run_tables(records, erased)
+        records = [*records_at(log, changed, INDEXED_COLUMNS)]
+        tables = run_tables(one_batch(records), erased) if records else {}
         if erased.erasures.position != erasures.position:
             # What was read before may be erased by now.
             continue

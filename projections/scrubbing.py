@@ -8,7 +8,8 @@ from pathlib import Path
 from eventstore.log import Log
 from eventstore.log.cache_file import TEMPORARY_SUFFIX
 from eventstore.log.erased import Spans
-from eventstore.projections.erased_records import ErasedRecords, positions_in
+from eventstore.log.scattered import positions_in
+from eventstore.projections.erased_records import ErasedRecords
 from eventstore.projections.erasures import Erasures
 from eventstore.projections.index_entries import commit_entries
 from eventstore.projections.index_tail import Tail

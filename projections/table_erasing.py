@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as compute
 
-from eventstore.log import Log
+from eventstore.log import Log, records_at
 from eventstore.log.arrow_values import scalar_of
 from eventstore.log.columns import VALUE_TYPE
 from eventstore.log.erased import Spans
@@ -163,30 +163,28 @@ def _erased(log: Log, answers: Mapping[int, tuple[int, int]]) -> dict[str, list[
     """By kind the nodes' records at some positions."""
     found: dict[str, list[_Erased]] = {}
     columns = ["kind", "position", "entity_id", "recorded_at"]
-    for first, last in Spans.of((position, position) for position in answers):
-        for batch in log.scan(first - 1, last, columns):
-            instants = batch["recorded_at"].view(pa.int64()).to_pylist()
-            for kind, position, entity_id, recorded_at in zip(
-                *(batch[name].to_pylist() for name in columns[:3]), instants, strict=True
-            ):
-                if kind in NODE_TABLES:
-                    one = _Erased(position, entity_id, recorded_at // 1_000, *answers[position])
-                    found.setdefault(kind, []).append(one)
+    for batch in records_at(log, Spans.of((at, at) for at in answers), columns):
+        instants = batch["recorded_at"].view(pa.int64()).to_pylist()
+        for kind, position, entity_id, recorded_at in zip(
+            *(batch[name].to_pylist() for name in columns[:3]), instants, strict=True
+        ):
+            if kind in NODE_TABLES:
+                one = _Erased(position, entity_id, recorded_at // 1_000, *answers[position])
+                found.setdefault(kind, []).append(one)
     return found
 
 
 def _replacements(log: Log, positions: Collection[int]) -> dict[int, _Replacement]:
     """By position what nodes' records hold that take the place of others' content."""
     found: dict[int, _Replacement] = {}
-    for first, last in Spans.of((position, position) for position in positions):
-        for batch in log.scan(first - 1, last, FOLDED_COLUMNS):
-            properties: dict[int, list[dict[str, Any]]] = {}
-            for value in property_entries(batch).to_pylist():
-                properties.setdefault(value.pop("row"), []).append(value)
-            said = [*_CONTENT, "position", "kind", "entity_id"]
-            for number, row in enumerate(batch.select(said).to_pylist()):
-                columns = {name: row[name] for name in _CONTENT}
-                found[row["position"]] = _Replacement(
-                    row["kind"], row["entity_id"], columns, properties.get(number, [])
-                )
+    for batch in records_at(log, Spans.of((at, at) for at in positions), FOLDED_COLUMNS):
+        properties: dict[int, list[dict[str, Any]]] = {}
+        for value in property_entries(batch).to_pylist():
+            properties.setdefault(value.pop("row"), []).append(value)
+        said = [*_CONTENT, "position", "kind", "entity_id"]
+        for number, row in enumerate(batch.select(said).to_pylist()):
+            columns = {name: row[name] for name in _CONTENT}
+            found[row["position"]] = _Replacement(
+                row["kind"], row["entity_id"], columns, properties.get(number, [])
+            )
     return found

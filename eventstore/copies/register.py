@@ -22,7 +22,7 @@ from uuid import UUID
 import msgspec
 
 from eventstore import errors
-from eventstore.log import Log, Record, by_stretch
+from eventstore.log import Log, Record, records_at
 from eventstore.log.commit import records_of
 from eventstore.log.erased import Spans
 from eventstore.log.kinds import HOLD
@@ -222,17 +222,10 @@ def read_register(path: Path, store_id: UUID) -> Register:
 
 def with_leaves(log: Log, spans: Spans, upto: int) -> Iterator[tuple[Record, bytes]]:
     """The records of a log at some positions up to one, and the beginnings of their leaves."""
-    import pyarrow as pa
-    import pyarrow.compute as compute
-
-    from eventstore.log.arrow_values import array_of
-
-    for here in by_stretch(log, spans.within(1, upto)):
-        wanted = array_of([*here.positions()], pa.int64())
-        for batch in log.scan(here.firsts[0] - 1, here.lasts[-1], Record.__struct_fields__):
-            records = [*records_of(batch.filter(compute.is_in(batch["position"], wanted)))]
-            for record, leaf in zip(records, leaf_hashes(log.store_id, records), strict=True):
-                yield record, leaf[:LEAF_BYTES]
+    for batch in records_at(log, spans.within(1, upto), Record.__struct_fields__):
+        records = [*records_of(batch)]
+        for record, leaf in zip(records, leaf_hashes(log.store_id, records), strict=True):
+            yield record, leaf[:LEAF_BYTES]
 
 
 def _split(leaves: bytes) -> Iterator[bytes]:

@@ -11,13 +11,13 @@ from eventstore.log.log import (
     SegmentInfo,
     SignedHead,
     VerifyReport,
-    by_stretch,
     content_id,
     has_lost_files,
 )
 from eventstore.log.manifest import FORMAT_VERSION
 from eventstore.log.memory import MemoryLog
 from eventstore.log.record import Commit, Draft, Position, Record
+from eventstore.log.scattered import records_at
 
 __all__ = [
     "FORMAT_VERSION",
@@ -36,7 +36,7 @@ __all__ = [
     "SegmentInfo",
     "SignedHead",
     "VerifyReport",
-    "by_stretch",
     "content_id",
     "has_lost_files",
+    "records_at",
 ]

@@ -11,8 +11,8 @@ import msgspec
 from eventstore.log.erased import Erased, Spans
 from eventstore.log.kinds import NODE_KINDS_BY_NAME, RETENTION_KINDS
 from eventstore.log.leaf import encode_attribution
-from eventstore.log.log import by_stretch
 from eventstore.log.record import Commit, Record
+from eventstore.log.scattered import by_stretch
 
 if TYPE_CHECKING:
     import pyarrow as pa

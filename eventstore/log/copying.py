@@ -10,10 +10,11 @@ from eventstore.log.concealing import concealed_commit
 from eventstore.log.erased import Erased, Spans
 from eventstore.log.erasure_check import erasures_in_effect
 from eventstore.log.kinds import ERASURE
-from eventstore.log.log import Log, PositionConflictError, by_stretch
+from eventstore.log.log import Log, PositionConflictError
 from eventstore.log.record import Commit, Position
 from eventstore.log.recorded import grouped
 from eventstore.log.retention_stages import RetentionRecord
+from eventstore.log.scattered import records_at
 
 
 def copy_commits(
@@ -132,16 +133,15 @@ def _left(log: Log, erased: Erased) -> Erased:
     here = erased.within(1, log.position)
     content: list[tuple[int, int]] = []
     who: list[tuple[int, int]] = []
-    for spans in by_stretch(log, here.content.union(here.who)):
-        columns = ["position", "salt", "who_salt"]
-        for batch in log.scan(spans.firsts[0] - 1, spans.lasts[-1], columns):
-            for position, salt, who_salt in zip(
-                *(batch[name].to_pylist() for name in columns), strict=True
-            ):
-                if salt is not None and position in here.content:
-                    content.append((position, position))
-                if who_salt is not None and position in here.who:
-                    who.append((position, position))
+    columns = ["position", "salt", "who_salt"]
+    for batch in records_at(log, here.content.union(here.who), columns):
+        for position, salt, who_salt in zip(
+            *(batch[name].to_pylist() for name in columns), strict=True
+        ):
+            if salt is not None and position in here.content:
+                content.append((position, position))
+            if who_salt is not None and position in here.who:
+                who.append((position, position))
     return Erased(Spans.of(content), Spans.of(who))
 
 

@@ -10,7 +10,7 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from eventstore.log.erased import Erased, Spans
+from eventstore.log.erased import Erased
 from eventstore.log.record import Commit, Draft, Position
 from eventstore.repr_html import ShownInNotebooks
 from eventstore.times import Microseconds
@@ -310,14 +310,6 @@ def _files(dataset: pyarrow.dataset.Dataset) -> list[str]:
     """The files of this machine that a dataset reads, not those of object storage."""
     is_here = getattr(getattr(dataset, "filesystem", None), "type_name", "") == "local"
     return list(dataset.files) if is_here else []
-
-
-def by_stretch(log: Log, spans: Spans) -> Iterator[Spans]:
-    """Positions of a log in parts, ascending, each no dearer to scan than one of its records."""
-    while spans:
-        _, end = log.stretch_of(spans.firsts[0])
-        yield spans.within(1, end)
-        spans = spans.within(end + 1, spans.lasts[-1])
 
 
 def content_id(log: Log) -> UUID:

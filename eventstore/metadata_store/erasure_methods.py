@@ -158,7 +158,7 @@ class ErasureMethods:
         wanted = Wanted(basis=reason, ticket=ticket, content=content, who=who, redact=names)
         check_wanted(wanted)
         engine = self._engine
-        choose = plan_of(engine.log, list(entities), wanted, version)
+        choose = plan_of(engine.log, _pairs(entities), wanted, version)
         if dry_run:
             snapshot = engine.snapshot()
             return planned_report(engine.log, snapshot, choose(snapshot))
@@ -171,3 +171,14 @@ class ErasureMethods:
 
         complete(self._engine, progress)
         return erasure_report(self._engine.log, self._engine.snapshot().index, made, number)
+
+
+def _pairs(entities: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Kinds and ids. Raises InvalidArgumentError for what is no pair."""
+    try:
+        return [(kind, entity_id) for kind, entity_id in entities]
+    except (TypeError, ValueError):
+        raise InvalidArgumentError(
+            f"{entities!r} names no entities: use pairs of a kind and an id, such as "
+            "[('artifact', 7)]"
+        ) from None

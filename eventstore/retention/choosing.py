@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from eventstore.errors import InvalidArgumentError, NotFoundError
-from eventstore.log import Log, by_stretch
+from eventstore.log import Log, records_at
 from eventstore.log.erased import Erased
 from eventstore.log.kinds import ENTITY_KINDS, LINK_KINDS, NODE_KINDS_BY_NAME, RETENTION_KINDS
 from eventstore.projections.index_tables import STORED_TABLES
@@ -37,11 +37,12 @@ def chosen_versions(
     Raises InvalidArgumentError for a kind that does not have it, NotFoundError for an unknown
     entity or version.
     """
-    asked = dict.fromkeys(entities)
-    for kind, entity_id in asked:
+    asked: dict[tuple[str, int], None] = {}
+    for kind, entity_id in entities:
         _check_kind(kind, wanted)
         if type(entity_id) is not int or not 0 < entity_id < 2**63:
             raise InvalidArgumentError(f"{entity_id!r} is no id of an entity: use a number")
+        asked[kind, entity_id] = None
     links = {entity for entity in asked if entity[0] not in STORED_TABLES}
     of_links = _links(log, snapshot.position, links) if links else {}
     found = []
@@ -69,28 +70,25 @@ def chosen_versions(
 def versions_at(log: Log, erased: Erased) -> Iterator[ChosenVersion]:
     """The records at positions, with the nodes that links lead from and to."""
     columns = ["position", "kind", "entity_id", *_END_COLUMNS]
-    for here in by_stretch(log, erased.content.union(erased.who)):
-        for batch in log.scan(here.firsts[0] - 1, here.lasts[-1], columns):
-            for row in batch.to_pylist():
-                if row["position"] in here:
-                    kind = ENTITY_KINDS[row["kind"]]
-                    yield ChosenVersion(
-                        kind.name,
-                        row["entity_id"],
-                        row["position"],
-                        content=row["position"] in erased.content,
-                        who=row["position"] in erased.who,
-                        ends=_ends_of(row),
-                    )
+    for batch in records_at(log, erased.content.union(erased.who), columns):
+        for row in batch.to_pylist():
+            yield ChosenVersion(
+                ENTITY_KINDS[row["kind"]].name,
+                row["entity_id"],
+                row["position"],
+                content=row["position"] in erased.content,
+                who=row["position"] in erased.who,
+                ends=_ends_of(row),
+            )
 
 
 def _check_kind(kind: str, wanted: Wanted) -> None:
-    if kind in {of.name for of in RETENTION_KINDS}:
+    if kind in [of.name for of in RETENTION_KINDS]:
         raise InvalidArgumentError(
             f"a record of {'an' if kind == 'erasure' else 'a'} {kind.replace('_', ' ')} is never "
             "erased: it says what was kept and what was erased"
         )
-    if kind not in ENTITY_KINDS:
+    if not isinstance(kind, str) or kind not in ENTITY_KINDS:
         raise InvalidArgumentError(
             f"{kind!r} is no kind of entity: use one of {', '.join(ENTITY_KINDS)}"
         )

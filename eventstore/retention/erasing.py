@@ -192,7 +192,8 @@ def complete(engine: Engine, progress: Progress | None = None) -> list[int]:
     """
     pending = pending_erasures(engine)
     if pending:
-        refuse_other_guards(engine.log, engine.snapshot())
+        so = "nothing of what is erased was destroyed yet"
+        refuse_other_guards(engine.log, engine.snapshot(), so)
         pending = [erasure for erasure in pending if _was_allowed(engine, erasure)]
     if not pending:
         return []

@@ -58,7 +58,7 @@ def holds_in_force(snapshot: Snapshot) -> Iterator[tuple[Recorded, Recorded]]:
             yield of_hold[0], of_hold[-1]
 
 
-def refuse_other_guards(log: Log, snapshot: Snapshot) -> None:
+def refuse_other_guards(log: Log, snapshot: Snapshot, so: str = "nothing was erased") -> None:
     """Raise FailedPreconditionError unless the index has the rules and holds of the log.
 
     A cache that lacks a hold, since it was put there from another history of the store, is not to
@@ -67,7 +67,7 @@ def refuse_other_guards(log: Log, snapshot: Snapshot) -> None:
     position = other_guard(log, snapshot)
     if position is not None:
         raise FailedPreconditionError(
-            f"nothing was erased: the point index of {log.name} and the log disagree about the "
+            f"{so}: the point index of {log.name} and the log disagree about the "
             f"rule or hold at position {position}; run `eventstore rebuild`"
         )
 

@@ -400,7 +400,19 @@ def test_a_forged_erasure_of_what_is_never_erased_destroys_nothing(
             store.complete_erasures()
 
 
-@pytest.mark.parametrize("entity_id", ["1", None, 0, -1, 2**63, True])
+@pytest.mark.parametrize("entity_id", ["1", None, 0, -1, 2**63, True, [1]])
 def test_what_is_no_id(store: eventstore.MetadataStore, entity_id: Any) -> None:
     with pytest.raises(errors.InvalidArgumentError, match="is no id of an entity"):
         store.erase("artifact", entity_id, reason="GDPR-17")
+
+
+@pytest.mark.parametrize("kind", ["artefact", "", None, ["artifact"], 3])
+def test_what_is_no_kind(store: eventstore.MetadataStore, kind: Any) -> None:
+    with pytest.raises(errors.InvalidArgumentError, match="is no kind of entity"):
+        store.erase(kind, 1, reason="GDPR-17")
+
+
+@pytest.mark.parametrize("entities", [[5], [("artifact",)], "artifact", 5])
+def test_what_is_no_pair(store: eventstore.MetadataStore, entities: Any) -> None:
+    with pytest.raises(errors.InvalidArgumentError, match="use pairs of a kind and an id"):
+        store.erase_many(entities, reason="GDPR-17")
