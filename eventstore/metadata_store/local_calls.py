@@ -23,7 +23,7 @@ from eventstore.store.node_reads import (
     nodes_by_external_ids,
     nodes_by_id,
 )
-from eventstore.store.snapshot import distinct_ids
+from eventstore.store.snapshot import Snapshot, distinct_ids
 
 if TYPE_CHECKING:
     from eventstore.metadata_store.options import ListOptions
@@ -43,39 +43,61 @@ class LocalCalls(Calls):
     """
 
     def __init__(
-        self, engine: Engine, *, as_of: Position | None = None, retries: int = RETRIES
+        self,
+        engine: Engine,
+        *,
+        as_of: Position | None = None,
+        retries: int = RETRIES,
+        seen: Snapshot | None = None,
     ) -> None:
+        """With a state that was `seen` its reads ask the log for no newer one."""
         self._engine = engine
         self._as_of = as_of
         self._retries = retries
+        self._seen = seen
+        self._snapshot: Callable[[], Snapshot] = partial(engine.snapshot, as_of=as_of)
+        if seen is not None:
+            self._snapshot = lambda: seen
 
     def send(self, rpc: str, request: Any) -> Any:
-        return self._retried(partial(self._engine.call, rpc, request, as_of=self._as_of))
+        call = partial(self._engine.call, rpc, request, as_of=self._as_of, seen=self._seen)
+        return self._retried(call)
+
+    def _at_once(self) -> LocalCalls:
+        """The same as of now, for what is put together from several: the log is asked once."""
+        return LocalCalls(
+            self._engine, as_of=self._as_of, retries=self._retries, seen=self._snapshot()
+        )
+
+    def lineage_subgraph(
+        self, query_options: mlmd.LineageSubgraphQueryOptions, mask_paths: Sequence[str] | None
+    ) -> mlmd.LineageGraph:
+        return Calls.lineage_subgraph(self._at_once(), query_options, mask_paths)
 
     def nodes_by_id(self, kind: NodeKind, node_ids: Iterable[int]) -> list[Node]:
-        return nodes_by_id(self._engine.snapshot(as_of=self._as_of), kind, node_ids)
+        return nodes_by_id(self._snapshot(), kind, node_ids)
 
     def nodes_by_external_ids(self, kind: NodeKind, external_ids: Iterable[str]) -> list[Node]:
         given = [] if external_ids is None else [*external_ids]
         if not _are_texts(*given):
             return super().nodes_by_external_ids(kind, given)
-        return nodes_by_external_ids(self._engine.snapshot(as_of=self._as_of), kind, given)
+        return nodes_by_external_ids(self._snapshot(), kind, given)
 
     def node_by_type_and_name(
         self, kind: NodeKind, type_name: str, type_version: str | None, name: str
     ) -> Node | None:
         if not _are_texts(type_name, type_version or "", name):
             return super().node_by_type_and_name(kind, type_name, type_version, name)
-        snapshot = self._engine.snapshot(as_of=self._as_of)
+        snapshot = self._snapshot()
         return node_by_type_and_name(snapshot, kind, type_name, type_version, name)
 
     def artifacts_by_uri(self, uri: str) -> list[mlmd.Artifact]:
         if not _are_texts(uri):
             return super().artifacts_by_uri(uri)
-        return artifacts_by_uri(self._engine.snapshot(as_of=self._as_of), uri)
+        return artifacts_by_uri(self._snapshot(), uri)
 
     def events_of(self, kind: NodeKind, node_ids: Iterable[int]) -> list[mlmd.Event]:
-        return events_of_nodes(self._engine.snapshot(as_of=self._as_of), kind, node_ids)
+        return events_of_nodes(self._snapshot(), kind, node_ids)
 
     def nodes(
         self, kind: NodeKind, list_options: ListOptions | None, context_id: int | None = None
@@ -85,7 +107,7 @@ class LocalCalls(Calls):
         if context_id is not None:
             [context_id] = distinct_ids([as_integer(context_id)])
         limit, options = checked_limit(list_options), list_operation(list_options)
-        snapshot = self._engine.snapshot(as_of=self._as_of)
+        snapshot = self._snapshot()
         return list_nodes(snapshot, kind, options, limit=limit, context_id=context_id)
 
     def put_nodes(

@@ -168,6 +168,35 @@ class MetadataStore(
         """The position of the newest record, other processes' included."""
         return self._source.position()
 
+    @property
+    def max_staleness(self) -> float:
+        """For how many seconds reads may miss what others have put; 0 unless it was set.
+
+        With 0 each read asks the log what is new, so that it sees all that was acknowledged before
+        it began, wherever that was. Else a read asks only if nobody has asked through this store
+        for so long. What is put by this store is always read. Raises InvalidArgumentError for what
+        is no number of seconds.
+        """
+        return self._engine.max_staleness
+
+    @max_staleness.setter
+    def max_staleness(self, seconds: float) -> None:
+        self._engine.max_staleness = checked_seconds(seconds, "max_staleness")
+
+    def wait_for(self, position: int, *, timeout: float | None = None) -> Position:
+        """Wait until reads of this store see a position; the newest that they see then.
+
+        For a process that was told of a position by whoever put. What this store puts ends the wait
+        at once; what others put is looked for after 5 ms, then with pauses that grow to 1 s.
+
+        Raises InvalidArgumentError for what is no position or no number of seconds, and
+        DeadlineExceededError when `timeout` seconds are over; without it waits for ever.
+        """
+        if isinstance(position, bool) or not isinstance(position, int) or position < 0:
+            raise errors.InvalidArgumentError(f"{position!r} is no position: pass a whole number")
+        seconds = threading.TIMEOUT_MAX if timeout is None else checked_seconds(timeout, "timeout")
+        return self._engine.wait_for(position, seconds)
+
     def as_of(self, moment: int | datetime) -> AsOfStore:
         """A read-only store that answers every get as of a moment.
 
@@ -279,6 +308,7 @@ def open_store(
     actor: str | None = None,
     reason: str | None = None,
     cache_folder: str | Path | None = None,
+    max_staleness: float = 0.0,
 ) -> MetadataStore:
     """Open a store, creating it when there is none.
 
@@ -289,17 +319,31 @@ def open_store(
     With `read_only` nothing is written there, and a missing store is an error. `actor` and `reason`
     are recorded with every put that is not in an `acting` block which says otherwise; without an
     actor it is the user of the operating system. `cache_folder` is where caches of a store lie that
-    is in no directory; else they are in the user's folder for caches.
+    is in no directory; else they are in the user's folder for caches. `max_staleness` is for how
+    many seconds reads may miss what others have put: see `MetadataStore.max_staleness`.
 
     Raises InvalidArgumentError (an empty actor or reason, a scheme that nothing installed opens),
     NotFoundError, PermissionDeniedError, FailedPreconditionError (a path that is no store, a newer
     format, a package that is missing) and DataLossError (a damaged store).
     """
     attribution = checked_attribution(actor, reason, None)
+    staleness = checked_seconds(max_staleness, "max_staleness")
     engine = open_place(
         place_of(path),
         read_only=read_only,
         attribution=attribution,
         cache_folder=None if cache_folder is None else named_path(cache_folder),
     )
+    engine.max_staleness = staleness
     return MetadataStore._of(engine)
+
+
+def checked_seconds(seconds: float, said: str) -> float:
+    """A time that somebody gives. Raises InvalidArgumentError for what is none."""
+    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    # NaN is in no range.
+    if not is_number or not 0 <= seconds <= threading.TIMEOUT_MAX:
+        raise errors.InvalidArgumentError(
+            f"{said} is {seconds!r}: use a number of seconds, from 0 to {threading.TIMEOUT_MAX:.0f}"
+        )
+    return float(seconds)

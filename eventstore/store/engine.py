@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
 
-from eventstore.errors import AbortedError, FailedPreconditionError, UnimplementedError
+from eventstore.errors import (
+    AbortedError,
+    DeadlineExceededError,
+    FailedPreconditionError,
+    UnimplementedError,
+)
 from eventstore.log import Log, PositionConflictError
 from eventstore.log.forking import renew_in_children
 from eventstore.log.readable import UNREADABLE, refuse_unreadable, unreadable_request
@@ -28,6 +35,9 @@ MAX_CONFLICTS = 100
 _CONFLICTS_BEFORE_RESERVING = 3
 """After how many conflicts a put keeps others from appending until it is done."""
 
+_FIRST_PAUSE_SECONDS = 0.005
+_LONGEST_PAUSE_SECONDS = 1.0
+
 
 class Engine:
     """One log with its projections. Safe to use from several threads."""
@@ -40,6 +50,12 @@ class Engine:
         self.projections = projections
         self._attribution = attribution or Attribution()
         self._put_lock = threading.Lock()
+        self.max_staleness = 0.0
+        """For how many seconds after it was asked the log need not be asked again by reads."""
+        self._asked_at = -math.inf
+        self._appended = threading.Condition()
+        self._appends = 0
+        """How many commits this engine has appended, of which those are told who wait."""
         self._newest: Snapshot | None = None
         """The newest state that was asked for, which is mostly asked for again.
 
@@ -48,8 +64,10 @@ class Engine:
         renew_in_children(self)
 
     def after_fork_in_child(self) -> None:
-        """Take a new lock: a thread of the parent may have been putting."""
+        """Take new locks: a thread of the parent may have been putting."""
         self._put_lock = threading.Lock()
+        self._appended = threading.Condition()
+        self._asked_at = -math.inf
 
     @property
     def attribution(self) -> Attribution:
@@ -60,11 +78,19 @@ class Engine:
         """Put the system types that the store lacks, as every connect of MLMD does."""
         self.put(put_system_types, None)
 
-    def call(self, rpc: str, request: Any, *, as_of: Position | None = None) -> Any:
+    def call(
+        self,
+        rpc: str,
+        request: Any,
+        *,
+        as_of: Position | None = None,
+        seen: Snapshot | None = None,
+    ) -> Any:
         """Run one RPC by name and return its response.
 
         A put is one commit, durable when this returns; one that changes nothing appends nothing.
-        A read sees the newest position, or `as_of`. Raises the classes of `eventstore.errors`.
+        A read sees the newest position, `as_of`, or what was `seen` before. Raises the classes of
+        `eventstore.errors`.
         """
         # Not at the top: what is asked for without a request needs none of them.
         from eventstore.store.rpcs import GETS, PUTS
@@ -79,7 +105,7 @@ class Engine:
         if rpc not in GETS:
             raise UnimplementedError(f"there is no RPC {rpc!r}")
         try:
-            return GETS[rpc](self.snapshot(as_of=as_of), request)
+            return GETS[rpc](self.snapshot(as_of=as_of) if seen is None else seen, request)
         except UNREADABLE as error:
             raise unreadable_request(error) from None
 
@@ -99,6 +125,9 @@ class Engine:
             attribution = replace(attribution, request_id=None)
         response, records = self._put_in_turn(put, request, attribution)
         if records:
+            with self._appended:
+                self._appends += 1
+                self._appended.notify_all()
             # Only now, when nothing is held any more that others could wait for.
             self.projections.pacing.rest(records)
         return response
@@ -130,7 +159,7 @@ class Engine:
         attribution: Attribution,
         is_built_again: bool,
     ) -> tuple[Any, int]:
-        position = self.projections.catch_up()
+        position = self._catch_up()
         if attribution.request_id is not None:
             known = commit_of_request(self.log, self.projections, attribution.request_id)
             if known is not None:
@@ -156,12 +185,23 @@ class Engine:
         return response, len(transaction.drafts)
 
     def snapshot(self, *, as_of: Position | None = None) -> Snapshot:
-        """The state at the newest position, other processes' commits included, or `as_of`."""
+        """The state at the newest position, other processes' commits included, or `as_of`.
+
+        What others have appended within `max_staleness` may be missing.
+        """
         if as_of is not None:
             # What others have erased since is not answered any more, however early the moment.
-            self.projections.catch_up()
+            if not self._is_fresh():
+                self._catch_up()
             return Snapshot(self.projections, as_of)
         newest = self._newest
+        if self.max_staleness:
+            if not self._is_fresh():
+                self._catch_up()
+            index = self.projections.index
+            if newest is None or newest.index is not index or newest.position != index.position:
+                newest = self._newest = Snapshot(self.projections, index.position)
+            return newest
         if (
             newest is None
             or newest.index is not self.projections.index
@@ -170,6 +210,41 @@ class Engine:
         ):
             newest = self._newest = Snapshot(self.projections, self.projections.catch_up())
         return newest
+
+    def _is_fresh(self) -> bool:
+        """Whether reads need not ask the log. What this engine has put is folded in any case."""
+        return self.max_staleness > 0 and time.monotonic() < self._asked_at + self.max_staleness
+
+    def _catch_up(self) -> Position:
+        """Fold what anybody has acknowledged by now; the position that is reached."""
+        asked_at = time.monotonic()
+        position = self.projections.catch_up()
+        self._asked_at = asked_at
+        return position
+
+    def wait_for(self, position: int, seconds: float) -> Position:
+        """The newest position once it is not before another; reads see that from then on.
+
+        A commit of this engine ends the wait; others are looked for with growing pauses. Raises
+        DeadlineExceededError when the seconds are over.
+        """
+        until, pause = time.monotonic() + seconds, _FIRST_PAUSE_SECONDS
+        while True:
+            appends, reached = self._appends, self.projections.index.position
+            if reached < position:
+                reached = self._catch_up()
+            if reached >= position:
+                return reached
+            left = until - time.monotonic()
+            if left <= 0:
+                raise DeadlineExceededError(
+                    f"the log is at position {reached} and did not reach {position} within "
+                    f"{seconds:g} s: wait for longer, or see whether it is still put to"
+                )
+            with self._appended:
+                if self._appends == appends:
+                    self._appended.wait(min(pause, left))
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     def close(self) -> None:
         """Release files and threads. Nothing is lost without it: puts are durable at once."""
