@@ -74,9 +74,12 @@ def copy_log(
     _refuse_place(source, target)
     register = None if erasures is None else read_register(erasures, source.store_id)
     # Opened for writing, it would be changed where a writer of its own has died.
-    with contextlib.suppress(errors.NotFoundError), _opened(target, read_only=True) as log:
+    with (
+        contextlib.suppress(errors.NotFoundError),
+        _opened(target, read_only=True, copy_of=source) as log,
+    ):
         _refuse_other(source, log, register)
-    with _opened(target, read_only=False, store_id_of=source) as log:
+    with _opened(target, read_only=False, copy_of=source) as log:
         before = log.position
         if register is None or not _has_all(log, source):
             left = copy_commits(
@@ -129,15 +132,15 @@ def _newest_head(log: Log) -> str:
 
 
 @contextlib.contextmanager
-def _opened(place: Place, *, read_only: bool, store_id_of: Log | None = None) -> Iterator[Log]:
-    """The log at a place; it is made as a copy of a store where there is none."""
+def _opened(place: Place, *, read_only: bool, copy_of: Log | None = None) -> Iterator[Log]:
+    """The log at a place; to write, it is made as a copy of a store where there is none."""
     if isinstance(place, Path):
         settle(place, read_only=read_only)
     log = open_log(
         place,
         read_only=read_only,
-        creates=store_id_of is not None,
-        store_id=None if store_id_of is None else store_id_of.store_id,
+        creates=not read_only,
+        store_id=None if copy_of is None else copy_of.store_id,
     )
     with contextlib.closing(log):
         yield log

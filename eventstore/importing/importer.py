@@ -84,7 +84,7 @@ def import_mlmd_database(
         _refuse_occupied(target)
         try:
             with new_store(target) as log:
-                report = _import_into(
+                report = import_into(
                     database,
                     log,
                     progress=progress,
@@ -134,7 +134,7 @@ def draft_of(
     return Draft(kind, row_id, type_id, previous, payload)
 
 
-def _import_into(
+def import_into(
     database: MlmdDatabase,
     log: Log,
     *,
@@ -142,6 +142,7 @@ def _import_into(
     actor: str | None,
     reason: str,
 ) -> ImportReport:
+    """Append to an empty log what a database holds, and seal it."""
     reader = MlmdReader(database)
     counts = dict.fromkeys(kind_names.ENTITY_KIND_NAMES, 0)
     total = database.count()

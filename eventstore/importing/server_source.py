@@ -120,9 +120,14 @@ class ServerSource:
 
     hidden = " that this user may read"
 
-    def __init__(self, url: str) -> None:
-        """Connects with `begin`. Raises FailedPreconditionError without the driver."""
-        scheme = url.partition(":")[0]
+    def __init__(
+        self, url: str | sqlalchemy.URL, options: Mapping[str, object] | None = None
+    ) -> None:
+        """Connects with `begin`, by the driver's `options` as well.
+
+        Raises FailedPreconditionError without the driver.
+        """
+        scheme = url.partition(":")[0] if isinstance(url, str) else url.get_backend_name()
         self._kind = KINDS[scheme]
         self.kind = self._kind.name
         self.steps_in_order = self._kind.steps_in_order
@@ -141,7 +146,7 @@ class ServerSource:
                 f"the URL of {parsed.host or scheme} names no database: put its name at the end, "
                 f"as in {scheme}://user@host/metadb"
             )
-        self.name = parsed._replace(password=None, query={}).render_as_string()
+        self.name = parsed._replace(drivername=scheme, password=None, query={}).render_as_string()
         self.short_name = self.name
         dialect = "mysql+pymysql" if self._kind is _MYSQL else "postgresql+psycopg"
         if parsed.password is None and self._kind is _MYSQL and "MYSQL_PWD" in os.environ:
@@ -150,7 +155,7 @@ class ServerSource:
         self._sqlalchemy = alchemy
         self._engine = alchemy.create_engine(
             parsed.set(drivername=dialect),
-            connect_args=self._kind.connect_arguments,
+            connect_args={**(options or {}), **self._kind.connect_arguments},
             isolation_level="REPEATABLE READ",
             poolclass=alchemy.NullPool,
             hide_parameters=True,

@@ -100,7 +100,8 @@ class MetadataStore(
     ) -> None:
         """Open the store that `config` names, creating it when there is none.
 
-        `enable_upgrade_migration` unpacks a store that `downgrade_schema` has packed.
+        `enable_upgrade_migration` unpacks a store that `downgrade_schema` has packed, and makes a
+        store of what ML Metadata has in a database of MySQL or PostgreSQL that has none.
 
         Raises ValueError for anything but the two configurations, RuntimeError when the store
         cannot be opened.

@@ -30,7 +30,9 @@ _UNABLE = "unable to open database file"
 
 
 def open_configured(config: mlmd.ConnectionConfig, *, upgrade: bool) -> Engine:
-    """Open what `config` names; a packed store only with `upgrade`, which unpacks it.
+    """Open what `config` names; only with `upgrade` what that has to make a store of.
+
+    That is a packed store, and a database on a server that has ML Metadata's tables alone.
 
     Raises `eventstore.errors` classes; InvalidArgumentError when nothing is configured.
     """
@@ -40,7 +42,7 @@ def open_configured(config: mlmd.ConnectionConfig, *, upgrade: bool) -> Engine:
             "Unset connection config: set fake_database or sqlite.filename_uri"
         )
     if chosen in ("mysql", "postgresql"):
-        return engine_of(_sql_log(config))
+        return engine_of(_sql_log(config, upgrade=upgrade))
     if chosen == "fake_database" or not config.sqlite.filename_uri:
         return engine_of(MemoryLog())
     path, read_only, must_exist = _parse_uri(config.sqlite.filename_uri)
@@ -70,8 +72,11 @@ def open_configured(config: mlmd.ConnectionConfig, *, upgrade: bool) -> Engine:
         raise errors.FailedPreconditionError(f"{_UNABLE}: {error.message}") from error
 
 
-def _sql_log(config: mlmd.ConnectionConfig) -> Log:
-    """The log in the database of PostgreSQL or MySQL that is configured, made if it is missing."""
+def _sql_log(config: mlmd.ConnectionConfig, *, upgrade: bool) -> Log:
+    """The log in the database of PostgreSQL or MySQL that is configured, made if it is missing.
+
+    With `upgrade` it is made of what ML Metadata has there, if anything.
+    """
     try:
         from eventstore.log.sql import connecting, opening
     except ImportError as error:
@@ -80,7 +85,16 @@ def _sql_log(config: mlmd.ConnectionConfig) -> Log:
             f"{extra} needs a package that is missing: pip install 'mlmd-eventstore[{extra}]' "
             f"({error})"
         ) from None
-    return opening.open_database(connecting.of_config(config))
+    database = connecting.of_config(config)
+    try:
+        if upgrade and opening.has_mlmd_alone(database):
+            from eventstore.importing.in_place import import_in_place
+
+            import_in_place(database, actor=operating_system_user())
+    except BaseException:
+        database.close()
+        raise
+    return opening.open_database(database)
 
 
 def configured_path(config: mlmd.ConnectionConfig) -> Path:

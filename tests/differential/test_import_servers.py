@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 import eventstore
+from eventstore import errors
 from eventstore.importing import import_mlmd_database
+from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.differential.mlmd_servers import (
     downgrade,
     new_config,
@@ -36,8 +38,11 @@ def _in_any_order(answer: Any) -> Any:
     return answer
 
 
-def assert_reads_alike(oracle: Oracle, directory: Path, *, is_mysql: bool) -> None:
-    with eventstore.open(directory) as store:
+def assert_reads_alike(
+    oracle: Oracle, place: Path | mlmd.ConnectionConfig, *, is_mysql: bool
+) -> None:
+    is_path = isinstance(place, Path)
+    with eventstore.open(place) if is_path else eventstore.MetadataStore(place) as store:
         for rpc, request in all_reads(oracle.call):
             if is_mysql and rpc == "GetArtifactsByURI":
                 # MySQL takes texts for equal that differ in case, or in spaces at the end.
@@ -59,6 +64,20 @@ def test_imported_database_reads_as_upstream_reads_it(
     assert report.schema_version == 10
     assert report.records["event"] > 3
     assert_reads_alike(oracle, tmp_path / "store", is_mysql=sql_server.scheme == "mysql")
+
+
+def test_what_is_imported_in_place_reads_as_upstream_reads_it(
+    sql_server: Server, oracle: Oracle
+) -> None:
+    """Side by side: upstream's own tables are as they were, and it goes on with them."""
+    _, config = new_config(sql_server)
+    oracle.connect(config)
+    random_puts(oracle, seed=11, number=60)
+    eventstore.MetadataStore(config, enable_upgrade_migration=True).close()
+    assert_reads_alike(oracle, config, is_mysql=sql_server.scheme == "mysql")
+    oracle.method("put_artifact_type", mlmd.ArtifactType(name="Later"))
+    with eventstore.MetadataStore(config) as store, pytest.raises(errors.NotFoundError):
+        store.get_artifact_type("Later")
 
 
 @pytest.mark.parametrize("version", [9, 1])

@@ -72,9 +72,9 @@ LAYERS = {
         *("errors", "proto", "log", "projections", "store", "lineage", "history", "audit"),
         *("report", "recording", "notebook", "long_work", "moments", "pandas_frames", "sql"),
         *("answers", "late_logger", "plain_json", "repr_html", "retention", "times"),
-        "copies",
+        *("copies", "importing"),
     },
-    "importing": {"errors", "proto", "log", "long_work", "times", "wording"},
+    "importing": {"errors", "late_logger", "proto", "log", "long_work", "times", "wording"},
 }
 
 # What `import eventstore` and `import ml_metadata` reach.

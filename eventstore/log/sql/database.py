@@ -67,6 +67,7 @@ class Database:
         self.name = _shown(url)
         self.place = _place(url, connect_options or {})
         """The same and what else tells it from other databases; no password."""
+        self.url = url
         self.is_mysql = url.get_backend_name() in ("mysql", "mariadb")
         self._retries_max = RETRIES_DEFAULT if retries_max is None else retries_max
         self._was_there = retries_max is not None
@@ -79,10 +80,11 @@ class Database:
         """How long a statement may be; 0 where nothing limits it."""
         self.on_connect: Callable[[sa.Connection], None] | None = None
         """Called with each connection that is to be held."""
-        self._connect_options = dict(connect_options or {})
+        self.connect_options = dict(connect_options or {})
+        """With the URL, how a driver connects."""
         self._engine = sa.create_engine(
             url,
-            connect_args=self._connect_options,
+            connect_args=self.connect_options,
             poolclass=sa.NullPool,
             isolation_level="AUTOCOMMIT",
             # Closing says it to the server, if it is there.
@@ -123,7 +125,7 @@ class Database:
         name = self._engine.dialect.identifier_preparer.quote_identifier(str(url.database))
         elsewhere = sa.create_engine(
             url.set(database="" if self.is_mysql else "postgres"),
-            connect_args=self._connect_options,
+            connect_args=self.connect_options,
             poolclass=sa.NullPool,
             isolation_level="AUTOCOMMIT",
         )

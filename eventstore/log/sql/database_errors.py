@@ -65,6 +65,12 @@ def is_taken(error: Exception) -> bool:
     return number == 1007 or state in ("42P04", "23505")
 
 
+def is_locked(error: Exception) -> bool:
+    """Whether others kept a lock for longer than the server waits."""
+    number, state, _ = _told(error)
+    return number == 1205 or state == "55P03"
+
+
 def translated(error: Exception, doing: str, name: str) -> errors.StatusError:
     """The error to raise for one that was met while `doing` something (a verb in -ing)."""
     number, state, text = _told(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
@@ -13,11 +14,9 @@ from eventstore.log.manifest import FORMAT_VERSION
 from eventstore.log.places import StoreUrl
 from eventstore.log.sql.connecting import of_url
 from eventstore.log.sql.database import Database
-from eventstore.log.sql.schema import LOG, TABLES, make_tables
+from eventstore.log.sql.making import log_row
+from eventstore.log.sql.schema import LOG, make_tables, tables_there
 from eventstore.log.sql.sql_log import SEGMENT_RECORDS_MAX, SqlLog
-from eventstore.times import now_in_microseconds
-
-_MLMD_TABLES = ("MLMDEnv", "mlmdenv")
 
 
 def open_url(
@@ -61,6 +60,12 @@ def open_database(
     """
     try:
         store_id = _store_id(database)
+        if store_id is None and new_id is None and has_mlmd_alone(database):
+            raise errors.FailedPreconditionError(
+                f"{database.name} has the tables of ML Metadata and no store: open it by "
+                "ConnectionConfig.mysql or .postgresql with enable_upgrade_migration=True, which "
+                "imports what they hold, or name another database"
+            )
         if store_id is None and creates and not read_only:
             store_id = _made(database, new_id or uuid4())
         if store_id is None:
@@ -80,20 +85,25 @@ def open_database(
         raise
 
 
-def _store_id(database: Database) -> UUID | None:
-    """The id of the store in a database; None when there is none, or one that is being made."""
-    has_tables, has_mlmd = database.connected("opening", _tables)
-    if not has_tables:
-        if has_mlmd:
-            raise errors.FailedPreconditionError(
-                f"{database.name} has the tables of ML Metadata and no store: name another "
-                "database, or read it with `eventstore import` into a directory"
-            )
+def has_mlmd_alone(database: Database) -> bool:
+    """Whether a database has the tables of ML Metadata, and no store."""
+    return database.connected("opening", tables_there)[1] and _stored(database) is None
+
+
+def _stored(database: Database) -> Any:
+    """The format's version and the id of the store in a database, if there is one."""
+    if not database.connected("opening", tables_there)[0]:
         return None
     rows = database.rows(sa.select(LOG.c.format_version, LOG.c.store_id))
-    if not rows:
+    return rows[0] if rows else None
+
+
+def _store_id(database: Database) -> UUID | None:
+    """The id of the store in a database; None when there is none, or one that is being made."""
+    row = _stored(database)
+    if row is None:
         return None
-    version, store_id = rows[0]
+    version, store_id = row
     if version != FORMAT_VERSION:
         reads = f"reads {'up to ' if version > FORMAT_VERSION else ''}{FORMAT_VERSION}"
         raise errors.FailedPreconditionError(
@@ -103,31 +113,14 @@ def _store_id(database: Database) -> UUID | None:
     return UUID(str(store_id))
 
 
-def _tables(connection: sa.Connection) -> tuple[bool, bool]:
-    """Whether a database has the tables of a log, and those of ML Metadata."""
-    names = set(sa.inspect(connection).get_table_names())
-    return all(table.name in names for table in TABLES), not names.isdisjoint(_MLMD_TABLES)
-
-
 def _made(database: Database, new_id: UUID) -> UUID | None:
     """Make the tables, and a store in them; its id, or that of the one that another has made."""
-    row = {
-        "id": 1,
-        "format_version": FORMAT_VERSION,
-        "store_id": new_id,
-        "created_at": now_in_microseconds(),
-    }
 
     def make(connection: sa.Connection) -> None:
-        try:
-            make_tables(connection)
-        except (sa.exc.ProgrammingError, sa.exc.OperationalError, sa.exc.IntegrityError):
-            # Another process may have been faster.
-            if not _tables(connection)[0]:
-                raise
+        make_tables(connection)
         if connection.execute(sa.select(LOG.c.id)).first() is None:
             with contextlib.suppress(sa.exc.IntegrityError):
-                connection.execute(LOG.insert(), row)
+                connection.execute(LOG.insert(), log_row(new_id))
 
     database.connected("making tables in", make)
     return _store_id(database)

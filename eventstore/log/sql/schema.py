@@ -70,6 +70,22 @@ PARTS: Final = sa.Table(
 TABLES: Final = (LOG, COMMITS, SEGMENTS, PARTS)
 
 
+_MLMD_TABLES: Final = ({"mlmdenv"}, {"typeproperty", "artifactproperty"})
+"""Any of these are there; the first since MLMD's schema has versions."""
+
+
+def tables_there(connection: sa.Connection) -> tuple[bool, bool]:
+    """Whether a database has the tables of a log, and those of ML Metadata."""
+    names = set(sa.inspect(connection).get_table_names())
+    lower = {name.lower() for name in names}
+    return all(table.name in names for table in TABLES), any(m <= lower for m in _MLMD_TABLES)
+
+
 def make_tables(connection: sa.Connection) -> None:
     """Make those of the tables that are missing."""
-    _METADATA.create_all(connection)
+    try:
+        _METADATA.create_all(connection)
+    except (sa.exc.ProgrammingError, sa.exc.OperationalError, sa.exc.IntegrityError):
+        # Another process may have been faster.
+        if not tables_there(connection)[0]:
+            raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -105,6 +105,21 @@ def add_recorded(
     folder.mkdir(parents=True, exist_ok=True)
     segment = before.number + 1 if before else 1
     prepared, entry = written_segment(folder, store_id, segment, commits, frontier)
+    try:
+        with database.transaction("copying into") as connection:
+            insert_recorded(connection, commits, entry, prepared)
+        os.replace(prepared, folder / entry.file)
+    except sa.exc.IntegrityError:
+        raise PositionConflictError(f"{database.name} is further on than commit {number}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            prepared.unlink(missing_ok=True)
+
+
+def insert_recorded(
+    connection: sa.Connection, commits: Iterable[Commit], entry: Segment, path: Path
+) -> None:
+    """Insert a segment, and rows of its commits, which have no messages. Raises IntegrityError."""
     rows = [
         {
             "number": commit.number,
@@ -116,16 +131,8 @@ def add_recorded(
         }
         for commit in commits
     ]
-    try:
-        with database.transaction("copying into") as connection:
-            connection.execute(COMMITS.insert(), rows)
-            store_segment(connection, entry, prepared)
-        os.replace(prepared, folder / entry.file)
-    except sa.exc.IntegrityError:
-        raise PositionConflictError(f"{database.name} is further on than commit {number}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            prepared.unlink(missing_ok=True)
+    connection.execute(COMMITS.insert(), rows)
+    store_segment(connection, entry, path)
 
 
 def frontier_after(segment: Segment | None) -> Frontier:
