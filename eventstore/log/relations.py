@@ -93,7 +93,8 @@ _HOLDERS: Final = """
 
 _UNCOVERED: Final = """
     SELECT commit, position, replace(kind, '_', ' ') || ' ' || entity_id
-        || ' is without {what}, and no erasure after it covers that'
+        || ' is without {what}, and no erasure after it covers that: where a copy was broken off '
+        || 'here, go on with it'
     FROM (SELECT * FROM records WHERE {salt} IS NULL) AS erased
     ASOF LEFT JOIN {spans} ON erased.position >= {spans}.first
     WHERE coalesce({spans}.last, 0) < erased.position

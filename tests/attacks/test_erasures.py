@@ -286,14 +286,17 @@ def test_what_cannot_be(tmp_path: Path, name: str) -> None:
         standalone(directory, report)
 
 
+BROKEN_OFF = "where a copy was broken off here, go on with it"
+
+
 def test_a_finding_names_the_erasure_or_what_lacks_one(tmp_path: Path) -> None:
     commits = [[draft(1), link()], [draft(2)], [erasure(of(1, 2))]]
     directory = made(tmp_path / "store", commits, {1: "content", 3: "both"})
     report = verify_directory(directory)
     assert [(f.what.partition(": ")[2], f.position) for f in report.findings] == [
         ("erasure 1 covers the content of what is never erased, event 1", 4),
-        ("artifact 2 is without content, and no erasure after it covers that", 3),
-        ("artifact 2 is without who put it, and no erasure after it covers that", 3),
+        (f"artifact 2 is without content, and no erasure after it covers that: {BROKEN_OFF}", 3),
+        (f"artifact 2 is without who put it, and no erasure after it covers that: {BROKEN_OFF}", 3),
     ]
 
 

@@ -480,20 +480,33 @@ def test_what_is_held_is_not_destroyed_by_a_forged_erasure(
     assert _files(tmp_path / "copy" / "log") == before
 
 
+@pytest.mark.parametrize("kind", KINDS[1:3])
 def test_what_was_erased_since_a_backup_does_not_come_back(
-    store: MetadataStore, tmp_path: Path
+    store: MetadataStore,
+    tmp_path: Path,
+    kind: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("EVENTSTORE_CACHE", str(tmp_path / "copy" / "caches"))
     store.backup(tmp_path / "backup")
     store.erase("artifact", 1, reason="GDPR-17(1)(b)", who=True)
     register = tmp_path / "register"
     register.write_text(store.register_of_erasures())
-    names = (str(tmp_path / "backup"), str(tmp_path / "copy"))
+    target = str(tmp_path / "copy")
+    if kind == "postgresql":
+        server: Server = request.getfixturevalue(kind)
+        target = server.url(server.new_database())
+    names = (str(tmp_path / "backup"), target)
     done = run("copy", *names, "--erasures", str(register), "--json")
     said = json.loads(done.out)
     assert (said["erasures_repeated"], said["copied"]) == (1, said["records"] - 2)
     assert "Recorded again: 1 erasure" in done.err
+    if kind == "postgresql":
+        # With all that the database has.
+        eventstore.copy(target, tmp_path / "copy" / "of it")
     assert files_with(tmp_path / "copy", MARKER.encode()) == []
-    with eventstore.open(tmp_path / "copy", read_only=True) as copy:
+    with eventstore.open(target, read_only=True) as copy:
         assert [artifact.name for artifact in copy.get_artifacts()] == ["", "other"]
         assert copy.verify().ok
     # Once more, as after a break.

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from eventstore import errors
+from eventstore.log import MemoryLog
+from eventstore.log.copying import copy_commits
 from eventstore.log.sql import SqlLog, connecting
 from eventstore.log.sql.opening import open_database
 from eventstore.log.sql.schema import TABLES
@@ -92,6 +94,17 @@ def test_erasing_runs_under_another_role(sql_server: Server, name: str) -> None:
         "SELECT message FROM eventstore_commits WHERE number IN (2, 5)", database=name
     )
     assert kept == [(None,), (None,)]
+
+
+def test_who_may_only_add_copies_into_it(sql_server: Server, name: str) -> None:
+    with opened_by("pipeline", sql_server, name) as log:
+        source = MemoryLog(log.store_id)
+        for number in range(1, 4):
+            append(source, draft(number))
+        assert not copy_commits(source, log)
+        append(log, draft(4))
+        assert [*log.commits(0, 3)] == [*source.commits()]
+        assert log.verify().ok
 
 
 def test_who_may_only_read_reads_all(sql_server: Server, name: str) -> None:
