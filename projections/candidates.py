@@ -100,7 +100,10 @@ class CandidateFinder:
                     if count > self._limits.sorted_max:
                         raise NoneFoundError(f"{reason}: {count:,} are too many to put in order")
                     parts = [*map(sorted, parts)]
-                return self._among(reason, parts)
+                in_all = self._index.highest_id(listing.kind.sequence)
+                limits = self._limits
+                nodes_max = limits.held_min + in_all // limits.held_share
+                return self._among(reason, parts, nodes_max=min(nodes_max, limits.nodes_max))
 
     def _few(
         self, reason: str, node_ids: Collection[int], neighbours_of: NeighboursOf | None = None
@@ -114,12 +117,16 @@ class CandidateFinder:
         reason: str,
         parts: Sequence[Sequence[int]],
         neighbours_of: NeighboursOf | None = None,
+        *,
+        nodes_max: int | None = None,
     ) -> Candidates:
         """The nodes of sequences of ids, each ascending, which are not walked to their ends."""
         listing, limits = self._listing, self._limits
+        if nodes_max is None:
+            nodes_max = limits.nodes_max
         count = sum(map(len, parts))
         is_cut = listing.order_by == "id" and listing.limit is not None
-        if count > limits.nodes_max and not is_cut:
+        if count > nodes_max and not is_cut:
             raise NoneFoundError(f"{reason}: {count:,} are too many to judge")
         parts = [ids[::-1] if listing.descending else ids for ids in parts if ids]
         merged = merge(*parts, reverse=listing.descending) if len(parts) > 1 else chain(*parts)
@@ -130,7 +137,7 @@ class CandidateFinder:
             node_ids = dropwhile(is_passed, node_ids)
         if neighbours_of is None:
             neighbours_of = neighbours_in_index(self._index, listing, limits.neighbours_max)
-        return Candidates(reason, count, node_ids, limits.nodes_max, limits.at_once, neighbours_of)
+        return Candidates(reason, count, node_ids, nodes_max, limits.at_once, neighbours_of)
 
     def _in_contexts(
         self, look_up: ContextLookUp, values: list[Any]

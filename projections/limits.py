@@ -40,6 +40,11 @@ class CandidateLimits(msgspec.Struct, frozen=True):
     """How much is looked up or judged before a query is the cheaper way."""
 
     nodes_max: int = 2_000
+    held_min: int = 256
+    held_share: int = 100
+    """Nodes that come by value: at most `held_min`, and one in so many of all nodes, are judged. To
+    scan the tables, which the values came from, takes no longer where there are few nodes."""
+
     sorted_max: int = 8_192
     """More ids that come by value are not put in order, even where the first of them may do."""
 

@@ -173,6 +173,19 @@ def test_a_wide_range_is_not_put_in_order(store: eventstore.MetadataStore) -> No
         assert plan.reason == f"held values of property 'n'{reason}"
 
 
+def test_fewer_nodes_of_a_small_store_are_judged_in_vain(store: eventstore.MetadataStore) -> None:
+    for nodes_max, share, reason in ((100, 6, " 8 are too many"), (100, 5, ""), (7, 1, " 8 are")):
+        planner = limited_planner(
+            store._engine.projections, nodes_max=nodes_max, held_min=2, held_share=share
+        )
+        listing = asked(store, "custom_properties.n.int_value = 2")
+        for _ in range(4):
+            assert len(planner.find(listing).rows) == 8
+        plan = planner.plan(listing)
+        assert isinstance(plan, Scan) == bool(reason)
+        assert reason in plan.reason
+
+
 @pytest.mark.parametrize(
     ("said", "within"),
     [
