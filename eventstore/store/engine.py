@@ -39,6 +39,10 @@ _FIRST_PAUSE_SECONDS = 0.005
 _LONGEST_PAUSE_SECONDS = 1.0
 
 
+class _StaleStateError(Exception):
+    """A put has to be tried again on the newest state: what it found may be of an older one."""
+
+
 class Engine:
     """One log with its projections. Safe to use from several threads."""
 
@@ -50,6 +54,10 @@ class Engine:
         self.projections = projections
         self._attribution = attribution or Attribution()
         self._put_lock = threading.Lock()
+        self._is_alone = False
+        """Whether nobody else has appended between the last puts of this engine."""
+        self._appended_to = Position(-1)
+        """Where its last commit ends."""
         self.max_staleness = 0.0
         """For how many seconds after it was asked the log need not be asked again by reads."""
         self._asked_at = -math.inf
@@ -138,6 +146,11 @@ class Engine:
         """The response of `put`, and how many records it appended."""
         with self._put_lock:
             is_built_again = False
+            if self._is_alone:
+                try:
+                    return self._put_once(put, request, attribution, is_built_again, asks=False)
+                except (PositionConflictError, _StaleStateError):
+                    self._is_alone = False
             for conflicts in range(MAX_CONFLICTS):
                 try:
                     put_once = partial(self._put_once, put, request, attribution, is_built_again)
@@ -158,8 +171,20 @@ class Engine:
         request: Any,
         attribution: Attribution,
         is_built_again: bool,
+        *,
+        asks: bool = True,
     ) -> tuple[Any, int]:
-        position = self._catch_up()
+        """The response of `put`, and how many records it appended.
+
+        Unless it `asks` what others have appended, the log tells as it refuses the commit; for what
+        appends nothing it is asked afterwards. Raises _StaleStateError when others have.
+        """
+        asked_at = time.monotonic()
+        if asks:
+            position = self._catch_up()
+            self._is_alone = position == self._appended_to
+        else:
+            position = self.projections.index.position
         if attribution.request_id is not None:
             known = commit_of_request(self.log, self.projections, attribution.request_id)
             if known is not None:
@@ -167,8 +192,14 @@ class Engine:
         transaction = Transaction(self.projections, position)
         try:
             response = put(transaction, request)
-        except UNREADABLE as error:
-            raise unreadable_request(error) from None
+        except Exception as error:
+            if not asks and self._catch_up() != position:
+                raise _StaleStateError from None
+            if isinstance(error, UNREADABLE):
+                raise unreadable_request(error) from None
+            raise
+        if not asks and not transaction.drafts and self._catch_up() != position:
+            raise _StaleStateError
         if transaction.drafts:
             refuse_unreadable(transaction.drafts)
             self.projections.check_bases(
@@ -181,6 +212,7 @@ class Engine:
                 reason=attribution.reason,
                 request_id=attribution.request_id,
             )
+            self._appended_to, self._asked_at = Position(commit.last_position), asked_at
             self.projections.add(commit, transaction.pending)
         return response, len(transaction.drafts)
 

@@ -43,16 +43,27 @@ class Reservation:
             is_free = sa.func.pg_try_advisory_xact_lock_shared(key) == sa.true()
             self._take = sa.func.pg_try_advisory_lock(key)
             self._give_back = sa.func.pg_advisory_unlock(key)
-        given = [sa.bindparam(column.name, type_=column.type) for column in COMMITS.columns]
-        names = [column.name for column in COMMITS.columns]
-        self._unless_held = COMMITS.insert().from_select(names, sa.select(*given).where(is_free))
-        self._at_once = COMMITS.insert()
+        before = COMMITS.alias("before")
+        is_next = sa.exists().where(
+            before.c.number == sa.bindparam("before_number", type_=before.c.number.type),
+            before.c.tree_head == sa.bindparam("before_head", type_=before.c.tree_head.type),
+        )
+        self._inserting = {
+            (is_first, is_held): _inserting_if(
+                *([] if is_first else [is_next]), *([] if is_held else [is_free])
+            )
+            for is_first in (True, False)
+            for is_held in (True, False)
+        }
         self._is_held = False
 
-    @property
-    def inserting(self) -> sa.Insert:
-        """Inserts a commit, unless somebody else has reserved that."""
-        return self._at_once if self._is_held else self._unless_held
+    def inserting(self, number: int) -> sa.Insert:
+        """Inserts a commit, unless somebody else has reserved that.
+
+        The one `before_number`, whose tree head is `before_head`, has to be there: in a database
+        that was set back nothing is put on top.
+        """
+        return self._inserting[number == 1, self._is_held]
 
     def hold(self, do: Callable[[], _Answer]) -> _Answer:
         """The answer of `do`, called while others wait with their appends."""
@@ -78,3 +89,9 @@ class Reservation:
             if time.monotonic() > until:
                 return False
             time.sleep(_LOOKED_EVERY_SECONDS)
+
+
+def _inserting_if(*conditions: sa.ColumnElement[bool]) -> sa.Insert:
+    given = [sa.bindparam(column.name, type_=column.type) for column in COMMITS.columns]
+    names = [column.name for column in COMMITS.columns]
+    return COMMITS.insert().from_select(names, sa.select(*given).where(*conditions))

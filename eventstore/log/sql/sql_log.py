@@ -177,6 +177,9 @@ class SqlLog(SegmentedReader):
             try:
                 if self._is_behind:
                     self._catch_up()
+                    if self.position == before:
+                        # Others were to have more: the database may have been set back.
+                        self._has_more()
             finally:
                 # Told by the next call if this one fails.
                 self._has_news = self._has_news or self.position != before
@@ -419,11 +422,14 @@ class SqlLog(SegmentedReader):
         is_there = sa.select(columns.number).where(
             columns.number == row.number, columns.tree_head == row.tree_head
         )
+        before = self._commits.newest
         # Until it is known: an interrupt may come after it was sent.
         was_behind, self._is_behind = self._is_behind, True
         try:
             is_inserted = self._database.insert_once(
-                self._reservation.inserting, row._asdict(), is_there=is_there
+                self._reservation.inserting(row.number),
+                row._asdict() | {"before_number": before[0], "before_head": before[1]},
+                is_there=is_there,
             )
             if is_inserted is None:
                 self._reservation.wait()
