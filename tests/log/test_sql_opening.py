@@ -11,11 +11,14 @@ from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
+from sqlalchemy import Connection, MetaData
+from sqlalchemy.exc import ProgrammingError
 
 import eventstore
 from eventstore import errors
 from eventstore.log.sql import connecting, database
 from eventstore.log.sql.opening import open_database
+from eventstore.log.sql.schema import TABLES
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import put_types
 from tests.contract.sql_logs import config_of, database_of
@@ -113,6 +116,21 @@ def test_a_mistyped_address_is_answered_at_once(
             met = refusal(f"{scheme}://u:an0ther@{host}/name", caplog)
             assert isinstance(met, errors.UnavailableError)
             assert host.partition(":")[0] in met.message
+
+
+def test_a_store_is_opened_that_another_process_is_making(sql_server: Server) -> None:
+    create_all = MetaData.create_all
+    others = [*TABLES]
+
+    def overtaken(self: MetaData, connection: Connection) -> None:
+        if others:
+            others.pop(0).create(connection)
+            raise ProgrammingError("CREATE TABLE", {}, Exception("it exists"))
+        create_all(self, connection)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(MetaData, "create_all", overtaken)
+        open_url(sql_server.url(sql_server.new_database()))
 
 
 def test_tables_of_others_and_of_newer_versions_are_refused(
