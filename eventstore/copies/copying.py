@@ -68,8 +68,8 @@ def copy_log(
     `erasures` all that it names is erased in the target once it is copied, by an `actor`; a target
     where that was done and nothing else is continued, too, while the source has nothing new.
 
-    Raises InvalidArgumentError for a target in memory or within the source, and what `copy_commits`
-    and `read_register` do, and `repeat`.
+    Raises InvalidArgumentError for a target in memory or within the source,
+    FailedPreconditionError for a file, and what `copy_commits`, `read_register` and `repeat` do.
     """
     _refuse_place(source, target)
     register = None if erasures is None else read_register(erasures, source.store_id)
@@ -153,6 +153,10 @@ def _refuse_place(source: Log, target: Place) -> None:
                 "a copy in memory would be gone when this is done: name a directory or another URL"
             )
         return
+    if target.is_file():
+        raise errors.FailedPreconditionError(
+            f"{target} is a file, and a store is a directory: choose another path"
+        )
     directory = source.directory
     if directory is not None and resolved(directory) in (
         resolved(target),

@@ -149,7 +149,8 @@ class ServerSource:
         self.name = parsed._replace(drivername=scheme, password=None, query={}).render_as_string()
         self.short_name = self.name
         dialect = "mysql+pymysql" if self._kind is _MYSQL else "postgresql+psycopg"
-        if parsed.password is None and self._kind is _MYSQL and "MYSQL_PWD" in os.environ:
+        is_asked = isinstance(url, str) and parsed.password is None and self._kind is _MYSQL
+        if is_asked and "MYSQL_PWD" in os.environ:
             parsed = parsed.set(password=os.environ["MYSQL_PWD"])
         self._secret = str(parsed.password or "")
         self._sqlalchemy = alchemy

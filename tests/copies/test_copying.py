@@ -227,6 +227,7 @@ def test_other_targets_are_refused_and_stay_as_they_are(tmp_path: Path) -> None:
         ("late", "they part at position 7,"),
         ("other", "has another store"),
         ("full", "neither empty nor a store"),
+        ("full/notes", "is a file, and a store is a directory"),
     ):
         before = _files(tmp_path / name)
         with pytest.raises(errors.FailedPreconditionError, match=reason):
