@@ -18,6 +18,7 @@ from eventstore.log.erased import Erased
 from eventstore.log.followed_directory import opened
 from eventstore.log.followed_segment import Held
 from eventstore.log.ipc_message import Envelope
+from eventstore.log.leaf import leaf_hashes
 from eventstore.log.log import (
     PositionConflictError,
     Progress,
@@ -28,7 +29,7 @@ from eventstore.log.log import (
 from eventstore.log.merkle import Frontier
 from eventstore.log.os_errors import translated, translating
 from eventstore.log.record import Commit, Draft, Position
-from eventstore.log.recorded import take_leaves, written_segment
+from eventstore.log.recorded import are_few, take_leaves, written_segment
 from eventstore.long_work import long_work
 from eventstore.times import now_in_microseconds
 
@@ -91,10 +92,7 @@ class DirectoryLog(DirectoryWriter):
             )
 
         def do() -> Commit:
-            if self.position != expected_position:
-                raise PositionConflictError(
-                    f"the log is at position {self.position}, not {expected_position}"
-                )
+            self._refuse_other_position(expected_position)
             if self._is_full():
                 self._rotate_without_waiting()
             frontier = self._current_frontier().copy()
@@ -121,13 +119,14 @@ class DirectoryLog(DirectoryWriter):
         if not commits:
             raise ValueError("there are no commits to append")
         self._refuse_read_only("copy into it")
+        if are_few(commits):
+            with translating("copying into", self._folder):
+                self._write(lambda: self._append_few(commits, expected_position))
+            return
 
         def edge() -> tuple[Frontier, Envelope, int]:
             """Where the log ends, which is at the end of a closed segment then."""
-            if self.position != expected_position:
-                raise PositionConflictError(
-                    f"the log is at position {self.position}, not {expected_position}"
-                )
+            self._refuse_other_position(expected_position)
             self._rotate_what_is_new()
             return self._current_frontier().copy(), self._newest_commit(), self._active.number
 
@@ -142,7 +141,6 @@ class DirectoryLog(DirectoryWriter):
                 number=newest.number,
                 recorded_at=newest.recorded_at,
             )
-            # A stream has no columns for what is erased.
             prepared, entry = written_segment(
                 self._folder, self.store_id, number, commits, frontier
             )
@@ -151,6 +149,27 @@ class DirectoryLog(DirectoryWriter):
             finally:
                 with contextlib.suppress(OSError):
                     prepared.unlink(missing_ok=True)
+
+    def _append_few(self, commits: Sequence[Commit], expected_position: Position) -> None:
+        self._refuse_other_position(expected_position)
+        newest, frontier = self._newest_commit(), self._current_frontier()
+        take_leaves(
+            *(self.store_id, commits, frontier.copy()),
+            number=newest.number,
+            recorded_at=newest.recorded_at,
+        )
+        for commit in commits:
+            if self._is_full():
+                self._rotate_without_waiting()
+            frontier = frontier.copy()
+            frontier.extend(leaf_hashes(self.store_id, commit.records))
+            self._append(commit, frontier)
+
+    def _refuse_other_position(self, expected_position: Position) -> None:
+        if self.position != expected_position:
+            raise PositionConflictError(
+                f"the log is at position {self.position}, not {expected_position}"
+            )
 
     def _refuse_read_only(self, doing: str) -> None:
         if self.read_only:

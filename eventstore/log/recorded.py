@@ -25,6 +25,10 @@ _GROUP_RECORDS: Final = 65_536
 
 _GROUP_BYTES: Final = 32 * 1024 * 1024
 
+_FEW_COMMITS: Final = 100
+_FEW_BYTES: Final = 1024 * 1024
+"""Up to so many commits, no longer than that, are no segment of their own."""
+
 
 def grouped(commits: Iterable[Commit]) -> Iterator[list[Commit]]:
     """The commits in groups, each of about so many records that it makes a segment."""
@@ -39,6 +43,19 @@ def grouped(commits: Iterable[Commit]) -> Iterator[list[Commit]]:
             some, records, size = [], 0, 0
     if some:
         yield some
+
+
+def are_few(commits: Sequence[Commit]) -> bool:
+    """Whether commits are to be appended as puts are, one by one, rather than as a segment.
+
+    A stream has no columns for what is erased of any of them.
+    """
+    records = [*chain.from_iterable(commit.records for commit in commits)]
+    return (
+        len(commits) <= _FEW_COMMITS
+        and all(record.salt is not None and record.who_salt is not None for record in records)
+        and sum(len(record.payload or b"") for record in records) <= _FEW_BYTES
+    )
 
 
 def take_leaves(

@@ -24,7 +24,14 @@ import eventstore
 from eventstore import errors
 from eventstore.audit import SigningKey
 from eventstore.copies import copying
-from eventstore.log import DirectoryLog, Log, MemoryLog, Position, PositionConflictError
+from eventstore.log import (
+    DirectoryLog,
+    Log,
+    MemoryLog,
+    Position,
+    PositionConflictError,
+    recorded,
+)
 from eventstore.log.copying import copy_commits
 from eventstore.log.erased import Erased
 from eventstore.log.places import StoreUrl
@@ -98,9 +105,16 @@ def _sealed_rows(log: Log) -> list[dict[str, Any]]:
         ),
         min_size=3,
         max_size=8,
-    )
+    ),
 )
-def test_copies_from_log_to_log_are_alike_and_go_on(make: Make, steps: list[Any]) -> None:
+@pytest.mark.parametrize("few", [1, 100])
+def test_copies_from_log_to_log_are_alike_and_go_on(make: Make, few: int, steps: list[Any]) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(recorded, "_FEW_COMMITS", few)
+        _assert_copies_alike(make, steps)
+
+
+def _assert_copies_alike(make: Make, steps: list[Any]) -> None:
     source = make("memory")
     chain = [source, *(make(kind, source) for kind in (*KINDS[1:], "directory"))]
     numbers, puts, erased = itertools.count(1), set[int](), Erased()
@@ -250,7 +264,7 @@ def test_a_copy_that_is_killed_at_any_step_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The target has what is erased by then, and somebody reads it all the time."""
-    monkeypatch.setattr("eventstore.log.recorded._GROUP_RECORDS", 4)
+    monkeypatch.setattr(recorded, "_GROUP_RECORDS", 4)
     source = DirectoryLog.create(tmp_path / "source", segment_records_max=4)
     append(source, draft(1, name=MARKER), draft(2))
     copying.copy_log(source, tmp_path / "before")
@@ -285,7 +299,8 @@ def test_a_copy_that_is_killed_at_any_step_goes_on(
 def test_a_copy_into_a_database_that_is_killed_at_any_statement_goes_on(
     request: pytest.FixtureRequest, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventstore.log.recorded._GROUP_RECORDS", 2)
+    monkeypatch.setattr(recorded, "_GROUP_RECORDS", 2)
+    monkeypatch.setattr(recorded, "_FEW_COMMITS", 0)
     server: Server = request.getfixturevalue(kind)
     source = MemoryLog()
     for number in range(1, 4):
@@ -364,7 +379,7 @@ def test_of_two_copies_at_once_one_is_refused(
     source = MemoryLog()
     for number in range(1, 9):
         append(source, draft(number))
-    monkeypatch.setattr("eventstore.log.recorded._GROUP_RECORDS", 4)
+    monkeypatch.setattr(recorded, "_GROUP_RECORDS", 4)
     append_recorded, refused = DirectoryLog.append_recorded, []
 
     def overtaken(log: DirectoryLog, *arguments: Any, **named: Any) -> None:

@@ -20,7 +20,7 @@ import eventstore
 from eventstore import errors
 from eventstore.audit import SigningKey, subtree_heads
 from eventstore.importing import import_mlmd_database
-from eventstore.log import DirectoryLog
+from eventstore.log import DirectoryLog, recorded
 from eventstore.metadata_store.opening import engine_of
 from eventstore.projections.limits import LIMITS
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -393,10 +393,12 @@ def _import(life: Life) -> None:
 def _copy(life: Life) -> None:
     with eventstore.open("memory://") as source:
         put_types(source)
-        for numbers in ((1, 2), (3,)):
+        # As a segment, and then as commits.
+        for numbers, few in (((1, 2), 0), ((3,), 100)):
             for number in numbers:
                 put(source, number)
                 life.numbers.append(number)
+            recorded._FEW_COMMITS = few  # type: ignore[misc]
             if life.attempt("copying", lambda: source.copy_to(life.path)):
                 for number in numbers:
                     life.tell(number)

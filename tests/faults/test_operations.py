@@ -19,7 +19,7 @@ _SHARES = {
     "sign": 79,
     "erase": 1301,
     "import": 163,
-    "copy": 293,
+    "copy": 601,
     "pack": 181,
 }
 """Of how many operations of a kind one is struck, and one of each kind at least."""

@@ -33,6 +33,7 @@ from eventstore.log.manifest import Segment
 from eventstore.log.merkle import Frontier
 from eventstore.log.os_errors import translating
 from eventstore.log.record import ERASURE, Commit, Draft, Position
+from eventstore.log.recorded import are_few, take_leaves
 from eventstore.log.segmented_reader import SegmentedReader, Tail
 from eventstore.log.sql.database import Database
 from eventstore.log.sql.reservation import Reservation
@@ -215,25 +216,17 @@ class SqlLog(SegmentedReader):
                 reason=reason,
                 request_id=request_id,
             )
-            row = CommitRow(
-                commit.number,
-                commit.first_position,
-                commit.last_position,
-                commit.recorded_at,
-                commit.tree_head,
-                encode_commit(commit),
-            )
-            self._insert(row, expected_position)
-            self._commits.take(row)
-            self._frontier = frontier
-            if self._is_full():
-                self._sealer.submit(self._seal_in_background)
+            self._put(commit, frontier)
             return commit
 
     def append_recorded(self, commits: Sequence[Commit], *, expected_position: Position) -> None:
         if not commits:
             raise ValueError("there are no commits to append")
         self._refuse_read_only("copy into it")
+        if are_few(commits):
+            with self._mutex:
+                self._append_few(commits, expected_position)
+            return
         self.seal()
         with self._sealing_mutex, translating("writing", self._folder):
             with self._mutex:
@@ -244,6 +237,36 @@ class SqlLog(SegmentedReader):
                 add_recorded(self._database, self.store_id, commits, before, self._folder)
             finally:
                 self._take_segments()
+
+    def _append_few(self, commits: Sequence[Commit], expected_position: Position) -> None:
+        if self.position != expected_position or self._is_behind:
+            raise self._conflict(expected_position)
+        frontier = self._current_frontier()
+        take_leaves(
+            *(self.store_id, commits, frontier.copy()),
+            number=self._commits.last_commit,
+            recorded_at=Microseconds(self._commits.last_recorded_at),
+        )
+        for commit in commits:
+            frontier = frontier.copy()
+            frontier.extend(leaf_hashes(self.store_id, commit.records))
+            self._put(commit, frontier)
+
+    def _put(self, commit: Commit, frontier: Frontier) -> None:
+        """Append a commit, at whose end the frontier is."""
+        row = CommitRow(
+            commit.number,
+            commit.first_position,
+            commit.last_position,
+            commit.recorded_at,
+            commit.tree_head,
+            encode_commit(commit),
+        )
+        self._insert(row, commit.first_position - 1)
+        self._commits.take(row)
+        self._frontier = frontier
+        if self._is_full():
+            self._sealer.submit(self._seal_in_background)
 
     def segments(self) -> list[SegmentInfo]:
         with self._mutex:
