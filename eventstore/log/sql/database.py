@@ -160,7 +160,8 @@ class Database:
     ) -> bool | None:
         """Insert a row whose key may be taken; whether it is there afterwards, and nobody else's.
 
-        None when a condition of the statement did not hold. `is_there` has a row when it is there.
+        None when a condition of the statement did not hold. `is_there` has a row when it is there;
+        its parameters are values of the row.
         Where the connection is lost meanwhile, the same row is inserted again: the key tells then
         whether the first time has succeeded. Raises OutcomeUnknownError when that cannot be asked,
         ResourceExhaustedError when the row is longer than the server takes.
@@ -176,7 +177,7 @@ class Database:
                 is_inserted = self._run(insert, row).rowcount == 1
             except self._driver.IntegrityError:
                 is_sent = was_sent
-                return was_sent and connection.execute(is_there).first() is not None
+                return was_sent and connection.execute(is_there, row).first() is not None
             except self._driver.Error as error:
                 is_sent = was_sent or is_passing(error)
                 raise

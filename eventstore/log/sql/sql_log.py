@@ -60,6 +60,11 @@ _KNOWN: Final = ("_commits", "_known", "_closed", "_folder", "_frontier", "_is_b
 """What a log knows of the database, which a forked child has to learn again."""
 
 _NEWEST: Final = sa.select(sa.func.max(COMMITS.c.number))
+_IS_THERE: Final = sa.select(COMMITS.c.number).where(
+    COMMITS.c.number == sa.bindparam("number"), COMMITS.c.tree_head == sa.bindparam("tree_head")
+)
+"""Finds the row of a commit, and no other's of its number."""
+
 _ERASURE: Final = ERASURE.encode()
 
 
@@ -441,10 +446,6 @@ class SqlLog(SegmentedReader):
         return found
 
     def _insert(self, row: CommitRow, expected_position: int) -> None:
-        columns = COMMITS.c
-        is_there = sa.select(columns.number).where(
-            columns.number == row.number, columns.tree_head == row.tree_head
-        )
         before = self._commits.newest
         # Until it is known: an interrupt may come after it was sent.
         was_behind, self._is_behind = self._is_behind, True
@@ -452,7 +453,7 @@ class SqlLog(SegmentedReader):
             is_inserted = self._database.insert_once(
                 self._reservation.inserting(row.number),
                 row._asdict() | {"before_number": before[0], "before_head": before[1]},
-                is_there=is_there,
+                is_there=_IS_THERE,
             )
             if is_inserted is None:
                 self._reservation.wait()
