@@ -483,6 +483,26 @@ def test_a_copy_with_caches_loses_what_is_erased(store: MetadataStore, tmp_path:
         assert copy.verify().ok
 
 
+def test_what_was_read_of_a_copy_that_was_broken_off_does_not_stay(
+    store: MetadataStore, tmp_path: Path
+) -> None:
+    """Its caches were folded before the erasure was there, and what takes the place of a record."""
+    store.erase("artifact", 1, reason="GDPR-17(1)(b)", redact=["name"])
+    commits = [*store.log.commits()]
+    erased = next(n for n, c in enumerate(commits, 1) if any(r.salt is None for r in c.records))
+    for number in (erased, len(commits) - 1):
+        target = tmp_path / f"copy-{number}"
+        with closing(DirectoryLog.create(target, store_id=store.log.store_id)) as log:
+            log.append_recorded(commits[:number], expected_position=Position(0))
+            if number == erased:
+                assert "where a copy was broken off" in log.verify().findings[0].what
+        assert run("rebuild", str(target)).code == 0
+        store.copy_to(target)
+        with eventstore.open(target, read_only=True) as copy:
+            assert copy.get_artifacts() == store.get_artifacts()
+            assert copy.verify().ok
+
+
 def test_what_is_held_is_not_destroyed_by_a_forged_erasure(
     store: MetadataStore, tmp_path: Path
 ) -> None:
