@@ -12,7 +12,8 @@ import pytest
 from eventstore import errors
 from eventstore.log import Commit, DirectoryLog
 from eventstore.log.file_lock import try_exclusive
-from eventstore.log.sql import SqlLog, tail
+from eventstore.log.remote import tail
+from eventstore.log.sql import SqlLog
 from eventstore.log.sql.opening import open_database
 from eventstore.testing.drafts import erased_of
 from tests.builders import append, append_erasure, draft
@@ -208,3 +209,17 @@ def test_a_forked_child_has_a_connection_of_its_own(log: SqlLog) -> None:
     append(log, draft(13))
     assert log.commit_number == 13
     assert [*log.commits()][:11] == commits
+
+
+def test_a_writer_goes_on_where_others_have_sealed(
+    sql_server: Server, name: str, log: SqlLog
+) -> None:
+    with opened(sql_server, name) as other:
+        append(other, draft(12))
+        append(other, draft(13))
+        log.refresh()
+        other.seal()
+        # It learns of the segment, which has more than it had put itself.
+        assert len(log.sealed_files()) == 3
+        append(log, draft(14))
+        assert log.verify().ok

@@ -17,8 +17,8 @@ from eventstore.log.log import Log
 from eventstore.log.manifest import FORMAT_VERSION
 from eventstore.log.sql.database import Database
 from eventstore.log.sql.database_errors import is_locked
+from eventstore.log.sql.keeper import insert_recorded
 from eventstore.log.sql.schema import LOG, make_tables
-from eventstore.log.sql.sealing import insert_recorded
 from eventstore.log.temporary_folder import TemporaryFolder
 from eventstore.times import now_in_microseconds
 

@@ -12,11 +12,12 @@ import sqlalchemy as sa
 from eventstore import errors
 from eventstore.log.manifest import FORMAT_VERSION
 from eventstore.log.places import StoreUrl
+from eventstore.log.remote.remote_log import SEGMENT_RECORDS_MAX
 from eventstore.log.sql.connecting import of_url
 from eventstore.log.sql.database import Database
 from eventstore.log.sql.making import log_row
 from eventstore.log.sql.schema import LOG, make_tables, tables_there
-from eventstore.log.sql.sql_log import SEGMENT_RECORDS_MAX, SqlLog
+from eventstore.log.sql.sql_log import SqlLog
 
 
 def open_url(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -11,53 +10,16 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from eventstore import errors
-from eventstore.late_logger import late_logger
-from eventstore.log.cache_file import remove_abandoned
-from eventstore.log.closed_segments import sealed_files
-from eventstore.log.commit import encode_commit, in_sequence, make_commit
-from eventstore.log.concealing import refuse_what_stays
-from eventstore.log.erased import Erased
-from eventstore.log.forking import no_fork_in_libraries, open_at_first_use, renew_in_children
-from eventstore.log.leaf import leaf_hashes
-from eventstore.log.log import (
-    Answer,
-    PositionConflictError,
-    Progress,
-    RewrittenFile,
-    SealedFile,
-    SegmentInfo,
-    SignedHead,
-    VerifyReport,
-)
-from eventstore.log.manifest import Segment
-from eventstore.log.merkle import Frontier
-from eventstore.log.os_errors import translating
-from eventstore.log.record import ERASURE, Commit, Draft, Position
-from eventstore.log.recorded import are_few, take_leaves
-from eventstore.log.segmented_reader import SegmentedReader, Tail
+from eventstore.log.log import Answer
+from eventstore.log.remote.keeper import CommitRow
+from eventstore.log.remote.remote_log import SEGMENT_RECORDS_MAX, RemoteLog, is_of_erasure
 from eventstore.log.sql.database import Database
+from eventstore.log.sql.keeper import SqlKeeper
 from eventstore.log.sql.reservation import Reservation
 from eventstore.log.sql.schema import COMMITS
-from eventstore.log.sql.sealed_segments import FetchedSegments, read_segments
-from eventstore.log.sql.sealing import add_recorded, frontier_after, seal_commits
-from eventstore.log.sql.tail import CommitRow, SqlTail
-from eventstore.log.temporary_folder import TemporaryFolder
-from eventstore.log.user_cache import UserCaches, open_user_caches
-from eventstore.log.worker import Worker
-from eventstore.long_work import long_work
-from eventstore.times import Microseconds, now_in_microseconds
-
-_LOGGER = late_logger("eventstore.log")
-
-SEGMENT_BYTES_MAX: Final = 32 * 1024 * 1024
-SEGMENT_RECORDS_MAX: Final = 65_536
-"""The commits after the newest segment are sealed once they have reached either."""
 
 _ROWS_MAX: Final = 2_000
 """So many commits are fetched in a statement."""
-
-_KNOWN: Final = ("_commits", "_known", "_closed", "_folder", "_frontier", "_is_behind")
-"""What a log knows of the database, which a forked child has to learn again."""
 
 _NEWEST: Final = sa.select(sa.func.max(COMMITS.c.number))
 _IS_THERE: Final = sa.select(COMMITS.c.number).where(
@@ -65,19 +27,11 @@ _IS_THERE: Final = sa.select(COMMITS.c.number).where(
 )
 """Finds the row of a commit, and no other's of its number."""
 
-_ERASURE: Final = ERASURE.encode()
 
+class SqlLog(RemoteLog):
+    """A log in tables of a SQL database."""
 
-class SqlLog(SegmentedReader):
-    """A log in tables of a SQL database. Safe to use from several threads and processes at once.
-
-    Its sealed segments are copied into a folder when they are read. That and the projections are
-    kept for later processes below `cache_folder`, or where the user's caches usually are.
-    """
-
-    directory = None
-    content_epoch = 0
-    _closed: FetchedSegments
+    _kept_in = "database"
 
     def __init__(
         self,
@@ -89,295 +43,25 @@ class SqlLog(SegmentedReader):
         segment_records_max: int = SEGMENT_RECORDS_MAX,
     ) -> None:
         """Of a store that is there: see `opening` for how one is found or made."""
-        self.store_id = store_id
-        self.name = database.name
-        self.read_only = read_only
         self._database = database
         self._reservation = Reservation(database, store_id)
-        self._chosen = cache_folder
-        self._caches: UserCaches | None = None
-        self._segment_records_max = segment_records_max
-        self._mutex = threading.RLock()
-        self._sealing_mutex = threading.Lock()
-        self._sealer = Worker("eventstore-sealer", lambda: None)
-        self._temporary: TemporaryFolder | None = None
-        self._has_news = False
-        """Whether a writer of this process read what others appended, and no reader did yet."""
-        try:
-            self._open()
-        except BaseException:
-            self.close()
-            raise
-        renew_in_children(self)
+        super().__init__(
+            SqlKeeper(database),
+            store_id,
+            cache_folder=cache_folder,
+            read_only=read_only,
+            segment_records_max=segment_records_max,
+        )
 
     def _open(self) -> None:
-        """Read what there is, as if nothing were known of it."""
-        self._folder = self._place_for_files() / "segments"
-        remove_abandoned(self._folder)
-        self._closed = FetchedSegments(self._folder, self._database)
         self._database.on_connect = None
-        self._known: tuple[Segment, ...] = ()
-        self._commits = SqlTail(self._folder, self.name, None, self._messages_again)
-        self._frontier: Frontier | None = None
-        self._is_behind = False
-        """Whether the database is known to have more than was read."""
-        self._asks_again_at = self._segment_records_max
-        self._take_segments()
-        self._catch_up()
+        super()._open()
         self._database.on_connect = self._refuse_lost
-
-    def _place_for_files(self) -> Path:
-        """A folder to keep files in: the user's, or one that goes with this log."""
-        self._caches = open_user_caches(
-            self.store_id, self._database.place, self._head_of, self._chosen
-        )
-        if self._caches is not None:
-            return self._caches.folder
-        self._temporary = TemporaryFolder()
-        return self._temporary.path
-
-    def after_fork_in_child(self) -> None:
-        """Forget what is known, which another thread may have been changing."""
-        self._mutex = threading.RLock()
-        self._sealing_mutex = threading.Lock()
-        self._sealer.leave_to_the_parent()
-        if self._temporary is not None:
-            self._temporary.leave_to_the_parent()
-        for name in _KNOWN:
-            self.__dict__.pop(name, None)
-        open_at_first_use(self)
-
-    def open_missing(self, name: str) -> Any:
-        """Read the log of a forked child, which does so at its first use."""
-        if name not in _KNOWN:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        with self._mutex:
-            if name not in self.__dict__:
-                self._open()
-            return self.__dict__[name]
-
-    @property
-    def position(self) -> Position:
-        return Position(self._commits.last_position)
-
-    @property
-    def commit_number(self) -> int:
-        return self._commits.last_commit
-
-    def now(self) -> Microseconds:
-        return min(now_in_microseconds(), self._database.now())
-
-    def is_still_at(self, position: Position, content_epoch: int) -> bool:
-        if (
-            self._commits.last_position != position
-            or content_epoch != self.content_epoch
-            or self._has_news
-        ):
-            return False
-        return not self._has_more()
-
-    def refresh(self) -> bool:
-        with self._mutex:
-            self._is_behind = self._is_behind or self._has_more()
-            before = self.position
-            try:
-                if self._is_behind:
-                    self._catch_up()
-                    if self.position == before:
-                        # Others were to have more: the database may have been set back.
-                        self._has_more()
-            finally:
-                # Told by the next call if this one fails.
-                self._has_news = self._has_news or self.position != before
-            has_news, self._has_news = self._has_news, False
-            return has_news
 
     def reserved(self, do: Callable[[], Answer]) -> Answer:
         return self._reservation.hold(do)
 
-    def append(
-        self,
-        drafts: Sequence[Draft],
-        *,
-        expected_position: Position,
-        actor: str | None = None,
-        reason: str | None = None,
-        request_id: str | None = None,
-    ) -> Commit:
-        if not drafts:
-            raise ValueError("a commit needs at least one draft")
-        self._refuse_read_only("put")
-        with self._mutex:
-            if self.position != expected_position or self._is_behind:
-                raise self._conflict(expected_position)
-            frontier = self._current_frontier().copy()
-            commit = make_commit(
-                self.store_id,
-                drafts,
-                frontier,
-                number=self._commits.last_commit + 1,
-                recorded_at=max(now_in_microseconds(), self._commits.last_recorded_at),
-                actor=actor,
-                reason=reason,
-                request_id=request_id,
-            )
-            self._put(commit, frontier)
-            return commit
-
-    def append_recorded(self, commits: Sequence[Commit], *, expected_position: Position) -> None:
-        if not commits:
-            raise ValueError("there are no commits to append")
-        self._refuse_read_only("copy into it")
-        if are_few(commits):
-            with self._mutex:
-                self._append_few(commits, expected_position)
-            return
-        self.seal()
-        with self._sealing_mutex, translating("writing", self._folder):
-            with self._mutex:
-                if self.position != expected_position or self._size() or self._is_behind:
-                    raise self._conflict(expected_position)
-                before = self._known[-1] if self._known else None
-            try:
-                add_recorded(self._database, self.store_id, commits, before, self._folder)
-            finally:
-                self._take_segments()
-
-    def _append_few(self, commits: Sequence[Commit], expected_position: Position) -> None:
-        if self.position != expected_position or self._is_behind:
-            raise self._conflict(expected_position)
-        frontier = self._current_frontier()
-        take_leaves(
-            *(self.store_id, commits, frontier.copy()),
-            number=self._commits.last_commit,
-            recorded_at=Microseconds(self._commits.last_recorded_at),
-        )
-        for commit in commits:
-            frontier = frontier.copy()
-            frontier.extend(leaf_hashes(self.store_id, commit.records))
-            self._put(commit, frontier)
-
-    def _put(self, commit: Commit, frontier: Frontier) -> None:
-        """Append a commit, at whose end the frontier is."""
-        row = CommitRow(
-            commit.number,
-            commit.first_position,
-            commit.last_position,
-            commit.recorded_at,
-            commit.tree_head,
-            encode_commit(commit),
-        )
-        self._insert(row, commit.first_position - 1)
-        self._commits.take(row)
-        self._frontier = frontier
-        if self._is_full():
-            self._sealer.submit(self._seal_in_background)
-
-    def segments(self) -> list[SegmentInfo]:
-        with self._mutex:
-            sealed = [
-                SegmentInfo(
-                    segment.number,
-                    "sealed",
-                    segment.first_position,
-                    segment.last_position,
-                    segment.file_bytes,
-                    self._place_of(segment),
-                )
-                for segment in self._known
-            ]
-            tail = self._commits
-            return [
-                *sealed,
-                SegmentInfo(
-                    len(sealed) + 1,
-                    "active",
-                    tail.first_position,
-                    tail.last_position,
-                    tail.message_bytes,
-                    None,
-                ),
-            ]
-
-    def sealed_files(self) -> list[SealedFile]:
-        # Another process may have sealed some.
-        self._take_segments()
-        for segment in self._known:
-            self._in_segment(segment.first_position, self._closed.check)
-        return sealed_files(self._folder, self._known)
-
-    def cache_folder(self, *, make: bool = False) -> Path | None:
-        if self._caches is None:
-            return None
-        if make:
-            self._caches.note(*self._commits.newest)
-        return self._caches.folder
-
-    def seal(self) -> None:
-        self._refuse_read_only("seal")
-        self.refresh()
-        with self._sealing_mutex:
-            self._take_segments()
-            upto = self._commits.last_commit
-            while self._commits.first_commit <= upto:
-                self._seal_some(upto)
-
-    @long_work("Erasing")
-    def destroy(self, erased: Erased, progress: Progress | None = None) -> list[RewrittenFile]:
-        from eventstore.log.sql.destroying import rewrite_in_database
-
-        self._refuse_read_only("erase")
-        self.refresh()
-        if erased.within(self._commits.first_position, self.position):
-            self.seal()
-        refuse_what_stays(self, erased)
-        with self._sealing_mutex:
-            self._take_segments()
-            try:
-                return rewrite_in_database(
-                    self._database, self.store_id, self._known, erased, progress
-                )
-            finally:
-                self._take_segments()
-
-    @long_work("Verifying")
-    def verify(
-        self,
-        progress: Progress | None = None,
-        *,
-        after: int = 0,
-        upto: int | None = None,
-        signed_heads: Sequence[SignedHead] = (),
-    ) -> VerifyReport:
-        from eventstore.log.sql.verification import verify_database
-
-        return verify_database(
-            self._database,
-            self.store_id,
-            progress,
-            after=after,
-            upto=upto,
-            signed_heads=signed_heads,
-        )
-
-    def backup(self, path: Path, progress: Progress | None = None) -> VerifyReport:
-        from eventstore.log.sql.copying import back_up
-
-        return back_up(self._database, self.store_id, path, progress)
-
-    def close(self) -> None:
-        self._sealer.close()
-        self._database.close()
-        if self._temporary is not None:
-            self._temporary.close()
-
-    # What the database has
-
     def _has_more(self) -> bool:
-        """Whether the database has commits that are not known, when that is asked.
-
-        Raises DataLossError when it does not even have those that are.
-        """
         # First: another thread may append meanwhile.
         known = self._commits.last_commit
         newest: int = self._database.first_value(_NEWEST) or 0
@@ -387,7 +71,6 @@ class SqlLog(SegmentedReader):
         return newest > known
 
     def _catch_up(self) -> None:
-        """Read the commits that follow on those that are known."""
         rows = _ROWS_MAX
         while rows == _ROWS_MAX:
             known = self._commits.last_commit
@@ -409,39 +92,22 @@ class SqlLog(SegmentedReader):
                     rows = _ROWS_MAX
                     break
                 message = bytes(row.message)
-                is_erasing = is_erasing or _ERASURE in message
+                is_erasing = is_erasing or is_of_erasure(message)
                 self._commits.add(
                     CommitRow(*row)._replace(tree_head=bytes(row.tree_head), message=message)
                 )
-            if is_erasing or self._size() >= self._asks_again_at:
-                self._take_segments()
-                self._asks_again_at = self._size() + self._segment_records_max
+            self._look_for_segments(is_erasing=is_erasing)
         self._is_behind = False
 
-    def _size(self) -> int:
-        return self._commits.last_position - self._commits.first_position + 1
-
-    def _take_segments(self) -> None:
-        """Learn which segments there are, and keep nothing that they have taken the place of."""
-        segments = read_segments(self._database)
-        with self._mutex:
-            if segments == self._known:
-                return
-            self._known = segments
-            if segments:
-                if segments[-1].last_commit > self._commits.last_commit:
-                    self._frontier = None
-                self._commits = self._commits.after(segments[-1])
-        self._closed.keep_only(segments)
-
-    def _messages_again(self, first: int, last: int) -> list[bytes]:
+    def _messages_again(self, first: int, first_positions: Sequence[int]) -> list[bytes]:
+        last = first + len(first_positions) - 1
         statement = (
             sa.select(COMMITS.c.message)
             .where(COMMITS.c.number.between(first, last))
             .order_by(COMMITS.c.number)
         )
         found = [bytes(row[0] or b"") for row in self._database.rows(statement)]
-        if len(found) != last - first + 1:
+        if len(found) != len(first_positions):
             raise self._missing(first)
         return found
 
@@ -466,35 +132,8 @@ class SqlLog(SegmentedReader):
             raise self._conflict(expected_position)
         self._is_behind = was_behind
 
-    def _conflict(self, expected_position: int) -> PositionConflictError:
-        at = "further on" if self._is_behind else f"at position {self.position}"
-        return PositionConflictError(f"the log is {at}, not at {expected_position}")
-
-    def _current_frontier(self) -> Frontier:
-        """The edge of the tree after the newest commit, whose head is that of the commit.
-
-        Raises DataLossError where the records give another: nothing can be built on them.
-        """
-        frontier = self._frontier
-        if frontier is None:
-            frontier = frontier_after(self._known[-1] if self._known else None)
-        elif frontier.size == self.position:
-            return frontier
-        while frontier.size < self.position:
-            messages = self._commits.messages(frontier.size, self.position)
-            for commit in in_sequence(messages.commits()):
-                frontier.extend(leaf_hashes(self.store_id, commit.records))
-        if frontier.size and frontier.head() != self._commits.newest[1]:
-            raise errors.DataLossError(
-                f"{self.name}: the records up to commit {self.commit_number} do not give its tree "
-                "head: nothing was put; run `eventstore verify`"
-            )
-        self._frontier = frontier
-        return frontier
-
-    def _head_of(self, number: int) -> bytes | None:
-        """The tree head of a commit; None where the database does not have it."""
-        found = self._database.rows(_head_of(number))
+    def _head_of(self, known_by: int) -> bytes | None:
+        found = self._database.rows(_head_of(known_by))
         return bytes(found[0][0]) if found else None
 
     def _refuse_lost(self, connection: sa.Connection) -> None:
@@ -505,79 +144,6 @@ class SqlLog(SegmentedReader):
         found = connection.execute(_head_of(number)).first()
         if found is None or bytes(found[0]) != head:
             raise self._missing(number)
-
-    def _missing(self, number: int) -> errors.DataLossError:
-        return errors.DataLossError(
-            f"{self.name}: commit {number}, which was there before, is missing or another one: the "
-            "database was restored, or another server has taken its place; open the store again, "
-            "and verify it"
-        )
-
-    def _refuse_read_only(self, doing: str) -> None:
-        if self.read_only:
-            raise errors.FailedPreconditionError(
-                f"the store {self.name} was opened to read only: open it for writing to {doing}"
-            )
-
-    # Sealing
-
-    def _is_full(self) -> bool:
-        size, tail = self._size(), self._commits
-        is_full = size >= self._segment_records_max or tail.message_bytes >= SEGMENT_BYTES_MAX
-        return is_full and not self._sealer.is_busy()
-
-    def _seal_in_background(self) -> None:
-        try:
-            with no_fork_in_libraries():
-                import pyarrow.parquet  # noqa: F401
-
-                import eventstore.log.columns  # noqa: F401
-            with self._sealing_mutex:
-                self._take_segments()
-                while self._size() >= self._segment_records_max or (
-                    self._commits.message_bytes >= SEGMENT_BYTES_MAX
-                ):
-                    self._seal_some(self._commits.last_commit)
-        except Exception as error:
-            # The commits are there as they were; the next put tries again.
-            _LOGGER.warning("sealing in %s failed: %s", self.name, error)
-
-    def _seal_some(self, upto: int) -> None:
-        """Make a segment of the first commits of the tail, up to one, if there are enough."""
-        with self._mutex:
-            tail = self._commits
-            last = min(upto, tail.upto_size(self._segment_records_max, SEGMENT_BYTES_MAX))
-            messages = tail.upto_commit(last)
-            before = self._known[-1] if self._known else None
-        seal_commits(self._database, self.store_id, messages, before, self._folder)
-        self._take_segments()
-        if self._known[-1:] == (() if before is None else (before,)):
-            # Else it would be tried for ever.
-            number = before.number + 1 if before else 1
-            raise errors.DataLossError(
-                f"{self.name}: segment {number} has parts and no entry: run `eventstore verify` "
-                "and restore it from a backup"
-            )
-
-    # What a reader of segments asks
-
-    @property
-    def _tail(self) -> Tail:
-        return self._commits
-
-    def _segments(self) -> tuple[Segment, ...]:
-        return self._known
-
-    def _place_of(self, segment: Segment) -> Path:
-        return self._folder / segment.file
-
-    def _follow(self, moved: Segment) -> None:
-        self._take_segments()
-        if moved in self._known:
-            raise errors.DataLossError(
-                f"{self.name}: segment {moved.number} (positions {moved.first_position} to "
-                f"{moved.last_position}) is missing; restore it from a backup"
-            )
 
 
 def _head_of(number: int) -> sa.Select[Any]:

@@ -1,4 +1,4 @@
-"""Rewrite the sealed segments of a SQL database without what is erased."""
+"""Rewrite the sealed segments that a server keeps without what is erased."""
 
 from __future__ import annotations
 
@@ -13,30 +13,26 @@ from eventstore.log.destroying import rewrite_segments
 from eventstore.log.erased import Erased
 from eventstore.log.log import Progress, RewrittenFile
 from eventstore.log.manifest import Manifest, Segment, read_manifest, write_manifest
-from eventstore.log.sql.database import Database
-from eventstore.log.sql.sealed_segments import fetch_segment, replace_segment
+from eventstore.log.remote.keeper import Keeper
 from eventstore.log.temporary_folder import TemporaryFolder
 from eventstore.times import Microseconds
 
 
-def rewrite_in_database(
-    database: Database,
+def rewrite_kept(
+    keeper: Keeper,
     store_id: UUID,
     segments: Sequence[Segment],
     erased: Erased,
     progress: Progress | None,
 ) -> list[RewrittenFile]:
-    """Rewrite each segment that still has any of it, in a folder first: see `Log.destroy`.
-
-    In the database a segment is replaced at once, together with the messages of its commits.
-    """
+    """Rewrite each segment that still has any of it, in a folder first: see `Log.destroy`."""
     with TemporaryFolder() as temporary:
         directory = temporary / "store"
         folder = directory / LOG_FOLDER
         folder.mkdir(parents=True)
         for segment in segments:
             if erased.within(segment.first_position, segment.last_position):
-                fetch_segment(database, segment, folder / segment.file)
+                keeper.fetch(segment, folder / segment.file)
         last = segments[-1].last_position if segments else 0
         active = start_segment(folder, store_id, len(segments) + 1, first_position=last + 1)
         write_manifest(
@@ -51,8 +47,7 @@ def rewrite_in_database(
         )
 
         def replace(before: Segment, entry: Segment, prepared: Path) -> None:
-            with database.transaction("erasing in") as connection:
-                replace_segment(connection, before, entry, prepared)
+            keeper.replace_segment(before, entry, prepared)
             prepared.rename(folder / entry.file)
             manifest = read_manifest(directory)
             known = tuple(entry if s == before else s for s in manifest.segments)

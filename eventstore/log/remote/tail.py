@@ -1,4 +1,4 @@
-"""The newest commits of a log in a SQL database: those after its newest segment."""
+"""The newest commits of a log that a server keeps: those after its newest segment."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import bisect
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from eventstore import errors
 from eventstore.log.commit import has_valid_checksum
 from eventstore.log.commit_ends import no_commits
-from eventstore.log.ipc_message import UndecodableError, message_envelope
+from eventstore.log.ipc_message import (
+    Envelope,
+    UndecodableError,
+    commit_of_message,
+    message_envelope,
+)
 from eventstore.log.ipc_stream import Messages
 from eventstore.log.manifest import Segment
 from eventstore.log.record import LATEST
+from eventstore.log.remote.keeper import CommitRow
 from eventstore.times import Microseconds
 
 _MESSAGES_MAX: Final = 512
@@ -22,25 +28,14 @@ _MESSAGES_BYTES_MAX: Final = 4 * 1024 * 1024
 """How many commits are read at a time."""
 
 _KEPT_BYTES_MAX: Final = 64 * 1024 * 1024
-"""More is read again from the database; it is reached only where nobody seals."""
+"""More is read again; it is reached only where nobody seals."""
 
 
-class CommitRow(NamedTuple):
-    """A commit as the database has it."""
-
-    number: int
-    first_position: int
-    last_position: int
-    recorded_at: Microseconds
-    tree_head: bytes
-    message: bytes
-
-
-class SqlTail:
+class RemoteTail:
     """Where the commits end that follow a segment, and the messages of the newest of them.
 
     Where it is changed or asked for messages, its owner holds a lock. `read_again` gives the
-    messages of commits by number, the first and the last.
+    messages of consecutive commits, by the number of the first and the first position of each.
     """
 
     def __init__(
@@ -48,7 +43,7 @@ class SqlTail:
         path: Path,
         name: str,
         before: Segment | None,
-        read_again: Callable[[int, int], Sequence[bytes]],
+        read_again: Callable[[int, Sequence[int]], Sequence[bytes]],
     ) -> None:
         self.path = path
         self._name = name
@@ -56,13 +51,19 @@ class SqlTail:
         self.first_commit = before.last_commit + 1 if before else 1
         self.first_position = before.last_position + 1 if before else 1
         self._before_at = before.last_recorded_at if before else Microseconds(0)
-        self.newest = (self.first_commit - 1, bytes.fromhex(before.tree_head) if before else b"")
-        """The number of the newest commit and its tree head, which another thread may read."""
+        head = bytes.fromhex(before.tree_head) if before else b""
+        self._newest = (self.first_commit - 1, head, b"")
         self._ends = no_commits()
         self._messages: list[bytes] = []
         self._kept_bytes = 0
         self.message_bytes = 0
         """Of all messages of the tail, kept or not."""
+
+    @property
+    def newest(self) -> tuple[int, bytes]:
+        """The number of the newest commit and its tree head, which another thread may read."""
+        number, head, message = self._newest
+        return number, head or head_in(message)
 
     @property
     def last_position(self) -> int:
@@ -80,21 +81,40 @@ class SqlTail:
 
     def add(self, row: CommitRow) -> None:
         """Take the next commit. Raises DataLossError unless it can be that."""
-        message = memoryview(row.message)
-        try:
-            envelope = message_envelope(message) if has_valid_checksum(message) else None
-        except UndecodableError:
-            envelope = None
         told = (row.number, row.last_position, row.recorded_at, row.first_position)
-        if (
-            envelope is None
-            or tuple(envelope) != told
-            or row.number != self.last_commit + 1
-            or row.first_position != self.last_position + 1
-            or not self.last_recorded_at <= row.recorded_at <= LATEST
-        ):
+        if self._envelope(row.message) != told:
             raise self._damaged(row.number)
         self.take(row)
+
+    def add_message(self, first_position: int, message: bytes) -> None:
+        """Take the next commit, kept under its first position. Raises what `add` does."""
+        envelope = self._envelope(message)
+        if envelope is None or envelope.first_position != first_position:
+            raise self._damaged(self.last_commit + 1)
+        self.take(
+            CommitRow(
+                envelope.number,
+                first_position,
+                envelope.last_position,
+                envelope.recorded_at,
+                b"",
+                message,
+            )
+        )
+
+    def _envelope(self, message: bytes) -> Envelope | None:
+        """What the message of the next commit says of it; None unless it can be that."""
+        data = memoryview(message)
+        try:
+            envelope = message_envelope(data) if has_valid_checksum(data) else None
+        except UndecodableError:
+            return None
+        follows = envelope is not None and (
+            envelope.number == self.last_commit + 1
+            and envelope.first_position == self.last_position + 1
+            and self.last_recorded_at <= envelope.recorded_at <= LATEST
+        )
+        return envelope if follows else None
 
     def take(self, row: CommitRow) -> None:
         """Take the next commit, which this process has made."""
@@ -102,16 +122,16 @@ class SqlTail:
         self._kept_bytes += len(row.message)
         self._messages.append(row.message)
         self._ends.add(self.message_bytes, row.last_position, row.recorded_at)
-        self.newest = (row.number, row.tree_head)
+        self._newest = (row.number, row.tree_head, row.message)
         if self._kept_bytes > _KEPT_BYTES_MAX and len(self._messages) > 1:
             del self._messages[: len(self._messages) // 2]
             self._kept_bytes = sum(map(len, self._messages))
 
-    def after(self, segment: Segment) -> SqlTail:
+    def after(self, segment: Segment) -> RemoteTail:
         """The tail without the commits of a segment that they have become, and those before it."""
         if segment.last_commit < self.first_commit:
             return self
-        rest = SqlTail(self.path, self._name, segment, self._read_again)
+        rest = RemoteTail(self.path, self._name, segment, self._read_again)
         ends, messages = self._ends, self._messages
         count = segment.last_commit - self.first_commit + 1
         if count < len(ends.positions):
@@ -124,7 +144,7 @@ class SqlTail:
             rest._messages = messages[max(count - len(ends.positions) + len(messages), 0) :]
             rest._kept_bytes = sum(map(len, rest._messages))
             rest.message_bytes = rest._ends.offsets[-1]
-            rest.newest = self.newest
+            rest._newest = self._newest
         return rest
 
     def messages(self, after: int, upto: int) -> Messages:
@@ -156,7 +176,8 @@ class SqlTail:
         if first >= kept_from:
             some = [self._messages[place - kept_from] for place in range(first, end)]
         else:
-            some = [*self._read_again(self.first_commit + first, self.first_commit + end - 1)]
+            firsts = [self.first_position_of(place) for place in range(first, end)]
+            some = [*self._read_again(self.first_commit + first, firsts)]
             for place, message in enumerate(some, self.first_commit + first):
                 if not has_valid_checksum(memoryview(message)):
                     raise self._damaged(place)
@@ -168,6 +189,15 @@ class SqlTail:
             first,
             lambda index, reason: self._damaged(self.first_commit + index, reason),
         )
+
+    @property
+    def newest_first_position(self) -> int:
+        """Where its newest commit begins, or would begin the one before it is not known."""
+        return self.first_position_of(max(len(self._ends.positions) - 1, 0))
+
+    def first_position_of(self, place: int) -> int:
+        """The first position of one of its commits, counted from 0."""
+        return self._ends.positions[place - 1] + 1 if place else self.first_position
 
     def commit_end(self, position: int) -> int | None:
         """The last position of the newest commit that ends at or before `position`."""
@@ -189,3 +219,9 @@ class SqlTail:
             f"{self._name}: commit {number} is damaged{reason and f' ({reason})'}; run `eventstore "
             "verify` and restore it from a backup"
         )
+
+
+def head_in(message: bytes) -> bytes:
+    """The tree head that a commit's message has; b"" for what is none."""
+    commit = commit_of_message(message) if message else None
+    return commit.tree_head if commit is not None else b""

@@ -1,15 +1,11 @@
-"""Copy a log from a SQL database into a directory: the same records, heads and segments."""
+"""Copy a log from what keeps it into a directory: the same records, heads and segments."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 from uuid import UUID
-
-import sqlalchemy as sa
 
 from eventstore import errors
 from eventstore.log import acknowledged
@@ -17,22 +13,19 @@ from eventstore.log.backup import new_directory
 from eventstore.log.closed_segments import SegmentMovedError
 from eventstore.log.creation import LOG_FOLDER, start_segment
 from eventstore.log.directory_reader import open_reader
+from eventstore.log.ipc_message import UndecodableError, message_envelope
 from eventstore.log.log import Progress, VerifyReport
 from eventstore.log.manifest import Manifest, Segment, write_manifest
-from eventstore.log.sql.database import Database
-from eventstore.log.sql.schema import COMMITS, LOG
-from eventstore.log.sql.sealed_segments import damaged, fetch_segment, read_segments
+from eventstore.log.remote.keeper import Keeper
+from eventstore.log.remote.sealed_segments import damaged
 from eventstore.log.syncing import sync_directory
 from eventstore.log.verification import verify_directory
 from eventstore.long_work import long_work
-from eventstore.times import Microseconds
-
-_ROWS_MAX: Final = 2_000
 
 
 @long_work("Copying")
 def back_up(
-    database: Database, store_id: UUID, target: Path, progress: Progress | None = None
+    keeper: Keeper, store_id: UUID, target: Path, progress: Progress | None = None
 ) -> VerifyReport:
     """Copy the log into a new directory, and verify the copy: see `Log.backup`.
 
@@ -40,7 +33,7 @@ def back_up(
     """
     with new_directory(target) as made:
         made.mkdir()
-        position = copy_log(database, store_id, made)
+        position = copy_log(keeper, store_id, made)
 
         def tell(done: int, _: int) -> None:
             if progress is not None:
@@ -50,30 +43,30 @@ def back_up(
         report = verify_directory(made, tell)
         if not report.ok:
             raise errors.DataLossError(
-                f"{database.name} is damaged: {report.findings[0].what}; nothing was copied: run "
+                f"{keeper.name} is damaged: {report.findings[0].what}; nothing was copied: run "
                 "`eventstore verify` on it"
             )
         _acknowledge(made)
     return report
 
 
-def copy_log(database: Database, store_id: UUID, directory: Path) -> int:
+def copy_log(keeper: Keeper, store_id: UUID, directory: Path) -> int:
     """Write the log as a store in an empty directory, durably; its position.
 
     What is damaged is copied as it is. Raises DataLossError where a segment is missing.
     """
-    (created_at,) = database.rows(sa.select(LOG.c.created_at))[0]
+    created_at = keeper.created_at()
     folder = directory / LOG_FOLDER
     folder.mkdir()
-    segments = _fetched(database, folder)
-    commit, position = (
-        (segments[-1].last_commit, segments[-1].last_position) if segments else (0, 0)
-    )
+    segments = _fetched(keeper, folder)
+    newest = segments[-1] if segments else None
+    position = newest.last_position if newest else 0
     active = start_segment(folder, store_id, len(segments) + 1, first_position=position + 1)
     with open(folder / active.file, "ab") as file:
-        for row in commit_rows(database, after=commit):
-            file.write(row.message or b"")
-            position = row.last_position
+        for message in keeper.messages_after(newest):
+            file.write(message)
+            with contextlib.suppress(UndecodableError):
+                position = message_envelope(memoryview(message)).last_position
         file.flush()
         os.fsync(file.fileno())
     sync_directory(folder)
@@ -82,7 +75,7 @@ def copy_log(database: Database, store_id: UUID, directory: Path) -> int:
         directory,
         Manifest(
             store_id=store_id,
-            created_at=Microseconds(created_at),
+            created_at=created_at,
             generation=1,
             segments=segments,
             active=active,
@@ -92,22 +85,22 @@ def copy_log(database: Database, store_id: UUID, directory: Path) -> int:
     return position
 
 
-def _fetched(database: Database, folder: Path) -> tuple[Segment, ...]:
+def _fetched(keeper: Keeper, folder: Path) -> tuple[Segment, ...]:
     """Fetch the files of all segments, durably; their entries."""
     missing = None
     while True:
-        segments = read_segments(database)
+        segments = keeper.segments()
         try:
             for segment in segments:
                 path = folder / segment.file
                 if not path.exists():
-                    fetch_segment(database, segment, path)
+                    keeper.fetch(segment, path)
                     with open(path, "rb") as file:
                         os.fsync(file.fileno())
         except SegmentMovedError as error:
             # An erasure may have replaced it since its entry was read.
             if error.segment == missing:
-                raise damaged(database, error.segment, "it has no file") from None
+                raise damaged(keeper.name, error.segment, "it has no file") from None
             missing = error.segment
             continue
         names = {segment.file for segment in segments}
@@ -115,21 +108,6 @@ def _fetched(database: Database, folder: Path) -> tuple[Segment, ...]:
             if path.name not in names:
                 path.unlink()
         return segments
-
-
-def commit_rows(
-    database: Database, *, after: int, upto: int | None = None
-) -> Iterator[sa.Row[tuple[object, ...]]]:
-    """The rows of the commits whose numbers lie in (after, upto], in order."""
-    while True:
-        statement = sa.select(COMMITS).where(COMMITS.c.number > after)
-        if upto is not None:
-            statement = statement.where(COMMITS.c.number <= upto)
-        rows = database.rows(statement.order_by(COMMITS.c.number).limit(_ROWS_MAX))
-        yield from rows
-        if len(rows) < _ROWS_MAX:
-            return
-        after = rows[-1].number
 
 
 def _acknowledge(directory: Path) -> None:
