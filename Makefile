@@ -12,6 +12,9 @@ BIN := .venv/bin
 PROGRAMS ?= 1000
 # The newest that runs on Java 17; it stands apart, so that every environment finds it.
 SPARK_VERSION := 4.3.0
+# Servers of object storage, for tests.
+MOTO_VERSION := 5.2.5
+AZURITE_VERSION := 3.35.0
 
 .PHONY: help demo test lint site bench fuzz torture mutants protos oracle engines lock clean
 
@@ -77,7 +80,7 @@ protos: .protoc/installed ## Generate the Python code of the .proto files
 
 oracle: .oracle/installed ## Install ml-metadata 1.17.1 apart, for differential tests
 
-engines: .spark/installed ## Install what some tests start: Spark and, as root, Java, a browser, shells and SQL servers
+engines: .spark/installed .moto/installed .azurite/installed ## Install what some tests start: Spark, servers of object storage and, as root, Java, a browser, shells and SQL servers
 	@missing=; for program in java:default-jre-headless chromium:chromium zsh:zsh fish:fish \
 		mariadbd:mariadb-server postgres:postgresql; do \
 		PATH=$$PATH:/usr/sbin:$$(echo /usr/lib/postgresql/*/bin) command -v $${program%%:*} >/dev/null || missing="$$missing $${program#*:}"; done; \
@@ -103,7 +106,7 @@ lock: .venv/developing ## Resolve the versions of requirements*.txt anew
 		--output-file requirements-docs.txt
 
 clean: ## Remove the environments and caches
-	rm -rf .venv .oracle .oldest .tfx .spark .protoc .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .oracle .oldest .tfx .spark .moto .azurite .protoc .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
 .venv/made:
 	@if [ -z "$(PYTHON)" ]; then \
@@ -136,6 +139,19 @@ clean: ## Remove the environments and caches
 .spark/installed: .venv/made
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade --target .spark pyspark==$(SPARK_VERSION)
 	@touch $@
+
+# Apart: what it needs holds back versions of what the tests need.
+.moto/installed:
+	$(PYTHON) -m venv .moto
+	.moto/bin/pip install --quiet --disable-pip-version-check 'moto[server]==$(MOTO_VERSION)'
+	@touch $@
+
+.azurite/installed:
+	@if ! command -v npm >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		apt-get update -qq >/dev/null 2>&1; \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends npm >/dev/null 2>&1; fi; \
+	if command -v npm >/dev/null && npm install --silent --no-fund --no-audit --prefix .azurite azurite@$(AZURITE_VERSION); \
+	then touch $@; else echo "Azurite could not be installed: its tests will be skipped."; fi
 
 .protoc/installed:
 	$(ORACLE_PYTHON) -m venv .protoc

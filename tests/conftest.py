@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 import eventstore
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.differential.oracle import ORACLE_PYTHON, Oracle
+from tests.object_servers import Azurite, Moto, ObjectServer, running_objects
 from tests.sql_servers import Server, running
 
 _CHECKS_OFF = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
@@ -81,3 +82,17 @@ def sql_server(request: pytest.FixtureRequest) -> Server:
     """A server of each kind."""
     server: Server = request.getfixturevalue(request.param)
     return server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[ObjectServer]:
+    """A server of S3, with a prefix for each test that asks for one."""
+    with running_objects(Moto) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azure() -> Iterator[ObjectServer]:
+    """The same of Azure."""
+    with running_objects(Azurite) as server:
+        yield server

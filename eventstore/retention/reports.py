@@ -25,7 +25,8 @@ from eventstore.store.snapshot import Snapshot
 
 OUTSIDE: Final = (
     "exports, proofs and reports that were made before",
-    "backups, packed stores and other copies of the store, and snapshots of its file system",
+    "backups, packed stores and other copies of the store, snapshots of its file system, and older "
+    "versions of objects in a bucket",
     "what queries of killed processes left in `eventstore-*` of directories for temporary files",
     "a swap file, and dumps of processes that crashed",
     "what programs have read: messages, data frames, outputs of notebooks, their logs",

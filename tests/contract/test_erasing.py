@@ -6,6 +6,7 @@ from pathlib import Path
 
 from eventstore.log import DirectoryLog, Log, MemoryLog
 from eventstore.testing import ErasingContract
+from tests.contract.object_logs import InObjectStorage
 from tests.contract.sql_logs import InSqlDatabases
 
 
@@ -29,3 +30,11 @@ class TestPostgreSQLLog(InSqlDatabases, ErasingContract):
 
 class TestMariaDBLog(InSqlDatabases, ErasingContract):
     server_name = "mariadb"
+
+
+class TestS3Log(InObjectStorage, ErasingContract):
+    server_name = "s3"
+
+
+class TestAzureLog(InObjectStorage, ErasingContract):
+    server_name = "azure"

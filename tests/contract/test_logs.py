@@ -10,6 +10,7 @@ from eventstore import errors
 from eventstore.log import DirectoryLog, Log, MemoryLog
 from eventstore.testing import LogContract
 from tests.builders import append, draft
+from tests.contract.object_logs import InObjectStorage
 from tests.contract.sql_logs import InSqlDatabases
 
 
@@ -73,3 +74,11 @@ class TestPostgreSQLLog(InSqlDatabases, LogContract):
 
 class TestMariaDBLog(InSqlDatabases, LogContract):
     server_name = "mariadb"
+
+
+class TestS3Log(InObjectStorage, LogContract):
+    server_name = "s3"
+
+
+class TestAzureLog(InObjectStorage, LogContract):
+    server_name = "azure"

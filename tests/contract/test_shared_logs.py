@@ -17,6 +17,7 @@ from eventstore.log.active_segment import ActiveSegmentFile
 from eventstore.log.followed_segment import FollowedSegment
 from eventstore.testing import SharedLogContract
 from eventstore.testing.shared_contract import Opens
+from tests.contract.object_logs import InObjectStorage
 from tests.contract.sql_logs import InSqlDatabases
 
 
@@ -72,3 +73,11 @@ class TestPostgreSQLLog(InSqlDatabases, SharedLogContract):
 
 class TestMariaDBLog(InSqlDatabases, SharedLogContract):
     server_name = "mariadb"
+
+
+class TestS3Log(InObjectStorage, SharedLogContract):
+    server_name = "s3"
+
+
+class TestAzureLog(InObjectStorage, SharedLogContract):
+    server_name = "azure"

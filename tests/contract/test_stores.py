@@ -6,6 +6,7 @@ from pathlib import Path
 
 from eventstore.log import DirectoryLog, Log, MemoryLog
 from eventstore.testing import StoreContract
+from tests.contract.object_logs import InObjectStorage
 from tests.contract.sql_logs import InSqlDatabases
 
 
@@ -25,3 +26,11 @@ class TestPostgreSQLLog(InSqlDatabases, StoreContract):
 
 class TestMariaDBLog(InSqlDatabases, StoreContract):
     server_name = "mariadb"
+
+
+class TestS3Log(InObjectStorage, StoreContract):
+    server_name = "s3"
+
+
+class TestAzureLog(InObjectStorage, StoreContract):
+    server_name = "azure"

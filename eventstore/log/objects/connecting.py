@@ -1,0 +1,193 @@
+"""From a URL of S3, Google or Azure to a bucket."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from configparser import ConfigParser
+from configparser import Error as ConfigError
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from obstore.exceptions import BaseError
+from obstore.store import AzureStore, GCSStore, S3Store
+
+from eventstore import errors
+from eventstore.log.objects.bucket import Bucket
+
+_OPTIONS: Final = {
+    "s3": ("endpoint", "region", "allow_http", "profile", "virtual_hosted_style_request"),
+    "gs": ("endpoint", "allow_http"),
+    "az": ("account", "endpoint", "allow_http"),
+}
+_TRUE: Final = frozenset(("1", "true", "yes", "on"))
+
+_CONNECT_TIMEOUT: Final = "4s"
+_SMALL: Final = {"connect_timeout": _CONNECT_TIMEOUT, "timeout": "10s"}
+_LARGE: Final = {"connect_timeout": _CONNECT_TIMEOUT, "timeout": "300s"}
+
+_CONNECTION_STRING: Final = "AZURE_STORAGE_CONNECTION_STRING"
+
+
+def of_url(text: str) -> Bucket:
+    """The bucket and prefix that a URL names: `s3://bucket/prefix?options`, `gs://` or `az://`.
+
+    Credentials are those of the environment, as each cloud's own tools find them. Raises
+    InvalidArgumentError for what cannot be read, and for options that there are not.
+    """
+    parts = urlsplit(text)
+    scheme = parts.scheme
+    if "@" in parts.netloc:
+        raise errors.InvalidArgumentError(
+            f"credentials do not belong into {scheme} URLs: leave out what stands before the @"
+        )
+    prefix = unquote(parts.path).strip("/")
+    if not parts.netloc or "//" in prefix:
+        raise errors.InvalidArgumentError(
+            f"this {scheme} URL names no bucket: write {scheme}://bucket/prefix"
+        )
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    unknown = options.keys() - set(_OPTIONS[scheme])
+    if unknown:
+        raise errors.InvalidArgumentError(
+            f"there is no option {min(unknown)} of {scheme} URLs: they have "
+            f"{', '.join(_OPTIONS[scheme])}"
+        )
+    of, config, clock = {"s3": _s3, "gs": _google, "az": _azure}[scheme](options)
+    name = f"{scheme}://{parts.netloc}" + (f"/{prefix}" if prefix else "")
+    allows_http = _is_true(options.get("allow_http", ""))
+    try:
+        small, large = (
+            of(
+                parts.netloc,
+                prefix=prefix or None,
+                # Else AWS_ALLOW_HTTP and its kin say it.
+                client_options=times | ({"allow_http": True} if allows_http else {}),
+                retry_config={"max_retries": 0},
+                **config,
+            )
+            for times in (_SMALL, _LARGE)
+        )
+    except (BaseError, ValueError, OSError) as error:
+        # Its words may have what the environment says.
+        raise errors.InvalidArgumentError(
+            f"the options of {name} cannot be used ({type(error).__name__}): check them and the "
+            "environment"
+        ) from None
+    return Bucket(name, small, large, clock)
+
+
+def _is_true(text: str) -> bool:
+    return text.lower() in _TRUE
+
+
+def _s3(options: Mapping[str, str]) -> tuple[Any, dict[str, Any], str]:
+    config: dict[str, Any] = {
+        name: options[name] for name in ("endpoint", "region") if name in options
+    }
+    if "virtual_hosted_style_request" in options:
+        config["virtual_hosted_style_request"] = _is_true(options["virtual_hosted_style_request"])
+    config |= _of_profile(options.get("profile") or os.environ.get("AWS_PROFILE"))
+    region = (
+        config.get("region")
+        or os.environ.get("AWS_REGION")
+        or os.environ.get("AWS_DEFAULT_REGION")
+        or "us-east-1"
+    )
+    endpoint = (
+        config.get("endpoint")
+        or os.environ.get("AWS_ENDPOINT_URL_S3")
+        or os.environ.get("AWS_ENDPOINT_URL")
+        or os.environ.get("AWS_ENDPOINT")
+        or f"https://s3.{region}.amazonaws.com"
+    )
+    return S3Store, config | {"region": region}, endpoint
+
+
+def _of_profile(profile: str | None) -> dict[str, Any]:
+    """The credentials of a profile, or of the default one where the environment has none.
+
+    Of boto3 where it is installed, which knows all kinds; else the keys that the file has.
+    """
+    if profile is None and ("AWS_ACCESS_KEY_ID" in os.environ or not _aws_file().is_file()):
+        return {}
+    try:
+        import boto3
+        from obstore.auth.boto3 import Boto3CredentialProvider
+    except ImportError:
+        return _keys_of_profile(profile)
+    try:
+        provider = Boto3CredentialProvider(boto3.Session(profile_name=profile))
+    except Exception as error:
+        # Of botocore; its words may have what the files say.
+        raise errors.UnauthenticatedError(
+            f"there are no credentials of the AWS profile {profile or 'default'} "
+            f"({type(error).__name__}): check the files in ~/.aws"
+        ) from None
+    return {"credential_provider": provider, **provider.config}
+
+
+def _keys_of_profile(profile: str | None) -> dict[str, Any]:
+    path, name = _aws_file(), profile or "default"
+    parser = ConfigParser(interpolation=None)
+    try:
+        parser.read(path, "utf-8")
+        found = dict(parser[name])
+    except (OSError, ConfigError, KeyError, UnicodeDecodeError):
+        found = {}
+    if "aws_access_key_id" not in found or "aws_secret_access_key" not in found:
+        if profile is None:
+            return {}
+        raise errors.UnauthenticatedError(
+            f"{path} has no keys of the profile {name}: add them, or install boto3, which knows "
+            "profiles of other kinds"
+        )
+    config = {
+        "access_key_id": found["aws_access_key_id"],
+        "secret_access_key": found["aws_secret_access_key"],
+    }
+    if "aws_session_token" in found:
+        config["session_token"] = found["aws_session_token"]
+    return config
+
+
+def _aws_file() -> Path:
+    named = os.environ.get("AWS_SHARED_CREDENTIALS_FILE")
+    return Path(named) if named else Path("~/.aws/credentials").expanduser()
+
+
+def _google(options: Mapping[str, str]) -> tuple[Any, dict[str, Any], str]:
+    config = {"base_url": options["endpoint"]} if "endpoint" in options else {}
+    return GCSStore, config, options.get("endpoint") or "https://storage.googleapis.com"
+
+
+def _azure(options: Mapping[str, str]) -> tuple[Any, dict[str, Any], str]:
+    config: dict[str, Any] = {}
+    told = os.environ.get(_CONNECTION_STRING, "")
+    said = dict(part.split("=", 1) for part in told.split(";") if "=" in part)
+    for name, key in (
+        ("account_name", "AccountName"),
+        ("account_key", "AccountKey"),
+        ("sas_key", "SharedAccessSignature"),
+        ("endpoint", "BlobEndpoint"),
+    ):
+        if key in said:
+            config[name] = said[key].rstrip("/") if name == "endpoint" else said[key]
+    if "account" in options:
+        config["account_name"] = options["account"]
+    if "endpoint" in options:
+        config["endpoint"] = options["endpoint"]
+    account = config.get("account_name") or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
+    if not account:
+        raise errors.InvalidArgumentError(
+            "this az URL names no storage account: say account= in it, or set "
+            "AZURE_STORAGE_ACCOUNT_NAME"
+        )
+    endpoint = (
+        config.get("endpoint")
+        or os.environ.get("AZURE_STORAGE_ENDPOINT")
+        or os.environ.get("AZURE_ENDPOINT")
+        or f"https://{account}.blob.{said.get('EndpointSuffix', 'core.windows.net')}"
+    )
+    return AzureStore, config, endpoint

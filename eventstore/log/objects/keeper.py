@@ -1,0 +1,325 @@
+"""The commits and sealed segments of a log, as objects of a bucket."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+
+from eventstore import errors
+from eventstore.log.closed_segments import ClosedSegments, SegmentMovedError
+from eventstore.log.commit import has_valid_checksum
+from eventstore.log.ipc_message import (
+    Envelope,
+    UndecodableError,
+    commit_of_message,
+    message_envelope,
+)
+from eventstore.log.log import Finding
+from eventstore.log.manifest import Manifest, Segment
+from eventstore.log.objects.bucket import Bucket
+from eventstore.log.objects.keys import (
+    POSITIONS_PER_FOLDER,
+    SEGMENTS,
+    commit_folder,
+    commit_key,
+    entry_key,
+    file_key,
+    number_of_entry,
+    position_of,
+)
+from eventstore.log.record import Commit
+from eventstore.log.remote.sealed_segments import damaged, fetching, in_order, read_entry
+from eventstore.log.remote.sealing import entry_of
+from eventstore.log.temporary_folder import TemporaryFolder
+from eventstore.times import Microseconds
+from eventstore.wording import counted
+
+
+class ObjectKeeper:
+    """What `Keeper` describes, below the prefix of a bucket.
+
+    Nothing is ever removed. Only erasing overwrites: commits with nothing, and files of segments
+    that were rewritten with a file of no records, so that nobody can make them once more.
+    """
+
+    def __init__(self, bucket: Bucket, store_id: UUID, created_at: Microseconds) -> None:
+        self.bucket = bucket
+        self.name = bucket.name
+        self.place = bucket.place
+        self._store_id = store_id
+        self._created_at = created_at
+        self._entries: dict[str, tuple[str, Segment]] = {}
+        """By key, the tag of an entry that was read."""
+
+    def now(self) -> Microseconds:
+        return self.bucket.now()
+
+    def created_at(self) -> Microseconds:
+        return self._created_at
+
+    def segments(self) -> tuple[Segment, ...]:
+        listed = {
+            one.key: one.tag
+            for one in self.bucket.list(SEGMENTS)
+            if number_of_entry(one.key) is not None
+        }
+        known = self._entries
+        unread = [key for key, tag in listed.items() if not tag or known.get(key, ("",))[0] != tag]
+        found = {key: entry for key, entry in known.items() if key in listed}
+        for key, content in self.bucket.get_many(unread):
+            number = number_of_entry(key)
+            assert number is not None
+            found[key] = (listed[key], read_entry(self.name, number, content or b""))
+        self._entries = found
+        return in_order(self.name, (found[key][1] for key in sorted(found)))
+
+    def messages_after(self, segment: Segment | None) -> Iterator[bytes]:
+        for position, message in self.commits_after(segment.last_position if segment else 0):
+            if not message:
+                raise errors.DataLossError(
+                    f"{self.name}: the object {commit_key(position)} is empty, and no segment has "
+                    "it: where a copy to this store was broken off, go on with that"
+                )
+            self._refuse_misplaced(position, message)
+            yield message
+
+    def commits_after(self, position: int) -> Iterator[tuple[int, bytes]]:
+        """The first positions and messages of all commits that begin after one, in order."""
+        while True:
+            folder = commit_folder(position + 1)
+            keys = [one.key for one in self.bucket.list(folder, after=commit_key(position))]
+            for key, message in self.bucket.get_many(filter(position_of, keys)):
+                first, message = position_of(key), message or b""
+                yield first, message
+                envelope = _envelope(message)
+                position = envelope.last_position if envelope else first
+            # The next one may be in the next folder.
+            if not keys or commit_folder(position + 1) == folder:
+                return
+
+    def fetch(self, segment: Segment, path: Path) -> None:
+        content = self.bucket.get(file_key(segment), is_file=True)
+        if content is None:
+            raise SegmentMovedError(segment)
+        with fetching(path) as file:
+            file.write(content)
+
+    def add_segment(self, entry: Segment, path: Path) -> bool:
+        """Where its file was made by another process, which may have died, that is the segment."""
+        found = self.bucket.create(file_key(entry), path.read_bytes(), is_file=True)
+        if found is not None:
+            if self.bucket.get(entry_key(entry.number)) is not None:
+                return False
+            entry = self._adopted(entry, found)
+        self.bucket.create(entry_key(entry.number), msgspec.json.encode(entry))
+        return found is None
+
+    def add_recorded(
+        self,
+        commits: Sequence[Commit],  # noqa: ARG002
+        entry: Segment,
+        path: Path,
+    ) -> bool:
+        """Of the commits only the first has an object, which is empty.
+
+        Nobody else can come to the positions of the others: who knows them has the segment.
+        """
+        content = path.read_bytes()
+        if self.bucket.create(commit_key(entry.first_position), b""):
+            return False
+        if self.bucket.create(file_key(entry), content, is_file=True) is not None:
+            if self.bucket.get(entry_key(entry.number)) is not None:
+                return False
+            # Of a copy that was broken off.
+            self.bucket.overwrite(file_key(entry), content, is_file=True)
+        return self.bucket.create(entry_key(entry.number), msgspec.json.encode(entry)) is None
+
+    def replace_segment(self, before: Segment, entry: Segment, path: Path) -> None:
+        self.bucket.create(file_key(entry), path.read_bytes(), is_file=True)
+        encoded = (msgspec.json.encode(before), msgspec.json.encode(entry))
+        if not self.bucket.replace(entry_key(entry.number), *encoded):
+            raise errors.AbortedError(
+                f"another process erases in {self.name}: nothing of segment {entry.number} was "
+                "erased: try again"
+            )
+
+    def finish_erasing(self, segments: Iterable[Segment], first_positions: Iterable[int]) -> None:
+        named = {file_key(segment) for segment in segments}
+        numbers = {f"{segment.number:010d}" for segment in segments}
+        for one in self.bucket.list(SEGMENTS):
+            if (
+                _number_in(one.key) in numbers
+                and one.key not in named
+                and one.size != len(no_records())
+            ):
+                self.bucket.overwrite(one.key, no_records())
+        keys = sorted({commit_key(position) for position in first_positions})
+        sizes = {
+            one.key: one.size
+            for folder in sorted({key.rpartition("/")[0] for key in keys})
+            for one in self.bucket.list(folder)
+        }
+        self.bucket.overwrite_many([key for key in keys if sizes.get(key)], b"")
+
+    def faults(
+        self, closed: ClosedSegments, manifest: Manifest, tell: Callable[[str], None]
+    ) -> Iterator[Finding]:
+        """Of commits that segments have as well, the newest in each is read, and tells of all."""
+        yield from self._other_files(manifest)
+        unread = 0
+        for segment in manifest.segments:
+            erased_by_first = _commits_in(closed, segment)
+            sizes = self._sizes(segment)
+            expected = {commit_key(first) for first in erased_by_first}
+            if not sizes.get(commit_key(segment.first_position), 1):
+                # Copied from another log, perhaps.
+                expected = {*sizes} & expected
+            for key in sorted(sizes.keys() ^ expected):
+                is_there = key in sizes
+                what = "is of no commit" if is_there else "is missing"
+                yield Finding(f"the object {key} {what}", segment=segment.number)
+            left = [
+                first
+                for first, is_erased in erased_by_first.items()
+                if is_erased and sizes.get(commit_key(first))
+            ]
+            for first in left:
+                yield Finding(
+                    f"the object {commit_key(first)} still has what was erased: open the store to "
+                    "write, which goes on with it",
+                    segment=segment.number,
+                    position=first,
+                )
+            kept = [first for first in erased_by_first if sizes.get(commit_key(first))]
+            unread += len(kept)
+            if kept:
+                unread -= 1
+                yield from self._fault_of(kept[-1], closed, segment)
+        if unread:
+            tell(
+                f"{counted(unread, 'object')} of commits that sealed segments have as well: of "
+                "each segment the newest was compared, whose tree head covers the others"
+            )
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _sizes(self, segment: Segment) -> dict[str, int]:
+        """By key, how long the objects of commits are that begin in a segment."""
+        first, last = segment.first_position, segment.last_position
+        found: dict[str, int] = {}
+        position = first
+        while position <= last:
+            folder = commit_folder(position)
+            for one in self.bucket.list(folder, after=commit_key(position - 1)):
+                if first <= position_of(one.key) <= last or not position_of(one.key):
+                    found[one.key] = one.size
+            position += POSITIONS_PER_FOLDER - position % POSITIONS_PER_FOLDER
+        return found
+
+    def _fault_of(self, first: int, closed: ClosedSegments, segment: Segment) -> Iterator[Finding]:
+        """What is wrong with the object of a commit that a segment has."""
+        columns = ["position", "commit", "tree_head"]
+        head = None
+        for batch in closed.batches(
+            segment, first - 1, segment.last_position, columns, derived=False
+        ):
+            head = next(filter(None, batch["tree_head"].to_pylist()), None)
+            if head is not None:
+                break
+        if self.head_of(first) != head:
+            yield Finding(
+                f"the object {commit_key(first)} has something else than its sealed segment",
+                segment=segment.number,
+                position=first,
+            )
+
+    def _other_files(self, manifest: Manifest) -> Iterator[Finding]:
+        """Files of rewritten segments that have records yet."""
+        named = {file_key(segment) for segment in manifest.segments}
+        numbers = {f"{segment.number:010d}" for segment in manifest.segments}
+        for one in self.bucket.list(SEGMENTS):
+            is_other = _number_in(one.key) in numbers and one.key not in named
+            if is_other and one.size != len(no_records()):
+                yield Finding(
+                    f"the object {one.key} is of no segment: open the store to write, which goes "
+                    "on with an erasure that was interrupted"
+                )
+
+    def head_of(self, first: int) -> bytes | None:
+        """The tree head that the object of a commit has; None where it is damaged or empty."""
+        message = self.bucket.get(commit_key(first)) or b""
+        if not has_valid_checksum(memoryview(message)):
+            return None
+        commit = commit_of_message(message)
+        return commit.tree_head if commit and commit.first_position == first else None
+
+    def _adopted(self, entry: Segment, content: bytes) -> Segment:
+        """The entry of a file that was made in the place of one. Raises DataLossError."""
+        with TemporaryFolder() as temporary:
+            path = temporary / "found.parquet"
+            path.write_bytes(content)
+            before = next((s for s in self.segments() if s.number == entry.number - 1), None)
+            adopted, first = entry_of(path, self._store_id, entry.number, before)
+        if self.head_of(first) != bytes.fromhex(adopted.tree_head):
+            raise damaged(
+                self.name, entry, f"{file_key(entry)} is not what commits say: remove that object"
+            )
+        return adopted
+
+    def _refuse_misplaced(self, position: int, message: bytes) -> None:
+        """Raise DataLossError for a commit that is not the one that its key says."""
+        envelope = _envelope(message)
+        if envelope is None or envelope.first_position != position:
+            raise errors.DataLossError(
+                f"{self.name}: the object {commit_key(position)} is damaged, or that of another "
+                "commit; restore it from a backup or an older version"
+            )
+
+
+@cache
+def no_records() -> bytes:
+    """A sealed segment's file without records, which adds nothing to whoever reads all files."""
+    import pyarrow.parquet as parquet
+
+    from eventstore.log.columns import RECORD_SCHEMA
+
+    sink = io.BytesIO()
+    with parquet.ParquetWriter(sink, RECORD_SCHEMA):
+        pass
+    return sink.getvalue()
+
+
+def _envelope(message: bytes) -> Envelope | None:
+    """What the message of a commit says of it; None where it is damaged or empty."""
+    try:
+        data = memoryview(message)
+        return message_envelope(data) if has_valid_checksum(data) else None
+    except UndecodableError:
+        return None
+
+
+def _number_in(key: str) -> str:
+    """The digits of the segment's number in the key of a Parquet file; "" for other keys."""
+    name = key.rpartition("/")[2]
+    return name[:10] if name.endswith(".parquet") else ""
+
+
+def _commits_in(closed: ClosedSegments, segment: Segment) -> dict[int, bool]:
+    """The first positions of a segment's commits, and whether any of each is erased."""
+    found: dict[int, bool] = {}
+    after, number, first = segment.first_position - 1, 0, 0
+    columns = ["position", "commit", "commitment", "who_commitment"]
+    for batch in closed.batches(segment, after, segment.last_position, columns, derived=False):
+        rows = zip(*(batch[name].to_pylist() for name in columns), strict=True)
+        for position, commit, commitment, who_commitment in rows:
+            if commit != number:
+                number, first = commit, position
+                found[first] = False
+            found[first] |= commitment is not None or who_commitment is not None
+    return found

@@ -1,0 +1,197 @@
+"""A log in object storage: one object a commit, made only if there is none of its position."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from eventstore import errors
+from eventstore.log.log import SealedFile, SegmentInfo
+from eventstore.log.manifest import Segment
+from eventstore.log.objects.bucket import Bucket
+from eventstore.log.objects.keeper import ObjectKeeper
+from eventstore.log.objects.keys import commit_key, entry_key, file_key
+from eventstore.log.remote.keeper import CommitRow
+from eventstore.log.remote.remote_log import SEGMENT_RECORDS_MAX, RemoteLog, is_of_erasure
+from eventstore.times import Microseconds
+
+SEGMENT_COMMITS_MAX: Final = 4_096
+"""A machine that has nothing yet reads each commit after the newest segment by a request."""
+
+_ONE_BY_ONE_MAX: Final = 4
+"""After so many new commits it is asked for a list of them."""
+
+_LOOKED_EVERY_SECONDS: Final = 60.0
+
+
+class ObjectLog(RemoteLog):
+    """A log below a prefix of a bucket."""
+
+    _kept_in = "bucket"
+    _segment_commits_max = SEGMENT_COMMITS_MAX
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        store_id: UUID,
+        created_at: Microseconds,
+        *,
+        cache_folder: Path | None = None,
+        read_only: bool = False,
+        segment_records_max: int = SEGMENT_RECORDS_MAX,
+    ) -> None:
+        """Of a store that is there: see `opening` for how one is found or made."""
+        self._bucket = bucket
+        self._objects = ObjectKeeper(bucket, store_id, created_at)
+        self._ahead: tuple[int, bytes] | None = None
+        """The first position and message of a commit that was noticed and not yet taken."""
+        self._looked_at = time.monotonic()
+        super().__init__(
+            self._objects,
+            store_id,
+            cache_folder=cache_folder,
+            read_only=read_only,
+            segment_records_max=segment_records_max,
+        )
+
+    def _open(self) -> None:
+        self._ahead = None
+        super()._open()
+
+    def segments(self) -> list[SegmentInfo]:
+        urls = {segment.number: self._url_of(segment) for segment in self._segments()}
+        return [
+            SegmentInfo(
+                info.number,
+                info.state,
+                info.first_position,
+                info.last_position,
+                info.file_bytes,
+                urls.get(info.number),
+            )
+            for info in super().segments()
+        ]
+
+    def sealed_files(self) -> list[SealedFile]:
+        # Another process may have sealed some.
+        self._take_segments()
+        return [
+            SealedFile(
+                self._url_of(segment),
+                segment.file_bytes,
+                segment.file_sha256,
+                segment.first_position,
+                segment.last_position,
+            )
+            for segment in self._segments()
+        ]
+
+    def _url_of(self, segment: Segment) -> str:
+        return f"{self.name}/{file_key(segment)}"
+
+    def _newest(self) -> tuple[int, bytes]:
+        """By the first position of a commit, or by the last one of a segment."""
+        number, head = self._commits.newest
+        if number < self._commits.first_commit:
+            return self._commits.last_position, head
+        return self._commits.newest_first_position, head
+
+    def _head_of(self, known_by: int) -> bytes | None:
+        head = self._objects.head_of(known_by)
+        if head is not None:
+            return head
+        segments = self._objects.segments()
+        found = [s.tree_head for s in segments if s.last_position == known_by]
+        return bytes.fromhex(found[0]) if found else None
+
+    def _has_more(self) -> bool:
+        position = self._commits.last_position
+        ahead = self._ahead
+        if ahead is None or ahead[0] != position + 1:
+            message = self._bucket.get(commit_key(position + 1))
+            if message is None:
+                return False
+            self._ahead = (position + 1, message)
+        # Another thread may have put it.
+        self._is_behind = self._is_behind or position == self._commits.last_position
+        return True
+
+    def _catch_up(self) -> None:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[0] == self._commits.last_position + 1:
+            message: bytes | None = ahead[1]
+            for _ in range(_ONE_BY_ONE_MAX):
+                if message is None or not self._take(self._commits.last_position + 1, message):
+                    self._is_behind = False
+                    return
+                message = self._bucket.get(commit_key(self._commits.last_position + 1))
+            # Others may have sealed what follows.
+            self._take_segments()
+        is_whole = False
+        while not is_whole:
+            is_whole = True
+            for position, message in self._objects.commits_after(self._commits.last_position):
+                # An erased one does not tell where the next is.
+                is_whole = is_whole and bool(message)
+                if position > self._commits.last_position and not self._take(position, message):
+                    is_whole = True
+                    break
+        self._is_behind = False
+
+    def _take(self, first_position: int, message: bytes) -> bool:
+        """Take a commit, or the segment that has it, once it was erased from; whether it is there.
+
+        Where neither is, a copy was broken off, and what is there of that is nothing yet.
+        """
+        if message:
+            self._commits.add_message(first_position, message)
+        self._look_for_segments(is_erasing=not message or is_of_erasure(message))
+        return self._commits.last_position >= first_position
+
+    def _messages_again(self, first: int, first_positions: Sequence[int]) -> list[bytes]:
+        found = [
+            message or b"" for _, message in self._bucket.get_many(map(commit_key, first_positions))
+        ]
+        if not all(found):
+            raise self._missing(first)
+        return found
+
+    def _insert(self, row: CommitRow, expected_position: int) -> None:
+        self._refuse_lost()
+        # Until it is known: an interrupt may come after it was sent.
+        was_behind, self._is_behind = self._is_behind, True
+        try:
+            other = self._bucket.create(commit_key(row.first_position), row.message)
+        except errors.OutcomeUnknownError:
+            raise
+        except errors.StatusError:
+            self._is_behind = was_behind
+            raise
+        if other == b"":
+            self._take_segments()
+            if self._commits.last_position < row.first_position:
+                raise errors.FailedPreconditionError(
+                    f"a copy to {self.name} was broken off: go on with it; nothing was put"
+                )
+        if other is not None:
+            self._ahead = (row.first_position, other)
+            raise self._conflict(expected_position)
+        self._is_behind = was_behind
+
+    def _refuse_lost(self) -> None:
+        """Raise DataLossError where the newest commit is gone: once a minute, before a put."""
+        position = self._commits.last_position
+        if not position or time.monotonic() < self._looked_at + _LOOKED_EVERY_SECONDS:
+            return
+        is_in_segment = self._commits.last_commit < self._commits.first_commit
+        key = (
+            entry_key(self._known[-1].number)
+            if is_in_segment
+            else commit_key(self._commits.newest_first_position)
+        )
+        if self._bucket.get(key) is None:
+            raise self._missing(self._commits.last_commit)
+        self._looked_at = time.monotonic()

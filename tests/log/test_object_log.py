@@ -1,0 +1,390 @@
+"""What a log in object storage keeps, overwrites and finds wrong, beyond what every log does."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import obstore
+import pyarrow.parquet as parquet
+import pytest
+
+from eventstore import errors
+from eventstore.log import DirectoryLog, PositionConflictError
+from eventstore.log.objects import ObjectLog, bucket, object_log
+from eventstore.log.objects.keys import commit_key, file_key
+from eventstore.testing.drafts import erased_of
+from tests.builders import append, append_erasure, draft
+from tests.contract.object_logs import Fates, opened
+from tests.lossy_proxy import LossyProxy
+from tests.object_servers import ObjectServer
+
+
+@pytest.fixture
+def server(s3: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> ObjectServer:
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3
+
+
+@pytest.fixture
+def url(server: ObjectServer) -> str:
+    return server.url(server.new_prefix())
+
+
+@pytest.fixture
+def log(url: str) -> Iterator[ObjectLog]:
+    """Two sealed segments of four commits each, and three commits after them."""
+    with contextlib.closing(opened(url)) as log:
+        for number in range(1, 12):
+            append(log, draft(number))
+            if number in (4, 8):
+                log.seal()
+        yield log
+
+
+def stored(log: ObjectLog) -> dict[str, int]:
+    """All objects of a log, and how long they are."""
+    return {one.key: one.size for one in log._bucket.list("")}
+
+
+def records_in(log: ObjectLog, key: str) -> int:
+    content = log._bucket.get(key)
+    assert content is not None
+    return int(parquet.read_metadata(io.BytesIO(content)).num_rows)
+
+
+class Requests:
+    """Counts what is asked of the library."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.made: list[str] = []
+        for name in ("get", "put", "list"):
+            monkeypatch.setattr(bucket.obstore, name, self._counted(name, getattr(obstore, name)))
+
+    def _counted(self, name, do):
+        def count(*given, **named):
+            self.made.append(name)
+            return do(*given, **named)
+
+        return count
+
+    def __call__(self) -> str:
+        made, self.made = " ".join(self.made), []
+        return made
+
+
+def test_what_a_put_and_a_read_ask_for(
+    log: ObjectLog, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with contextlib.closing(opened(url)) as other:
+        requests = Requests(monkeypatch)
+        append(log, draft(12))
+        assert requests() == "put"
+        assert not other.is_still_at(other.position, 0)
+        assert other.refresh()
+        assert requests() == "get get"
+        assert other.is_still_at(other.position, 0)
+        assert requests() == "get"
+        append(log, draft(13))
+        with pytest.raises(PositionConflictError):
+            append(other, draft(13))
+        # What others have put there is known then.
+        assert requests() == "put put get"
+        assert other.refresh()
+        assert requests() == "get"
+        for number in range(14, 24):
+            append(log, draft(number))
+        requests()
+        assert other.refresh()
+        assert requests().split().count("list") == 2
+        assert [*other.commits()] == [*log.commits()]
+
+
+def test_the_keys_of_commits_follow_their_positions(log: ObjectLog) -> None:
+    assert [key for key in sorted(stored(log)) if key.startswith("commits/")] == [
+        f"commits/000000000000000/{number:020d}" for number in range(1, 12)
+    ]
+    assert commit_key(123_456_789) == "commits/000000000001234/00000000000123456789"
+
+
+def test_commits_in_several_folders_are_found(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from eventstore.log.objects import keys
+
+    monkeypatch.setattr(keys, "POSITIONS_PER_FOLDER", 3)
+    with contextlib.closing(opened(url)) as log:
+        for number in (1, 2, 7, 1, 1):
+            append(log, *(draft(log.position + n) for n in range(1, number + 1)))
+        with contextlib.closing(opened(url)) as other:
+            assert [*other.commits()] == [*log.commits()]
+        assert log.verify().ok
+
+
+def test_a_backup_has_the_same_commits_and_segments(log: ObjectLog, tmp_path: Path) -> None:
+    report = log.backup(tmp_path / "copy")
+    assert report.ok
+    with contextlib.closing(DirectoryLog.open(tmp_path / "copy")) as copy:
+        assert copy.store_id == log.store_id
+        assert [*copy.commits()] == [*log.commits()]
+        assert [f.file_sha256 for f in copy.sealed_files()] == [
+            f.file_sha256 for f in log.sealed_files()
+        ]
+
+
+def test_sealed_files_are_told_by_url(log: ObjectLog) -> None:
+    assert [file.path for file in log.sealed_files()] == [
+        f"{log.name}/segments/{number:010d}.parquet" for number in (1, 2)
+    ]
+    assert [segment.path for segment in log.segments()] == [
+        *(file.path for file in log.sealed_files()),
+        None,
+    ]
+
+
+def test_erasing_overwrites_and_removes_nothing(log: ObjectLog, url: str) -> None:
+    before = stored(log)
+    files = log.destroy(erased_of([2, 10]))
+    append_erasure(log, erased_of([2, 10]))
+    after = stored(log)
+    assert before.keys() <= after.keys()
+    emptied = {key for key in before if key.startswith("commits/") and not after[key]}
+    assert emptied == {commit_key(2), commit_key(10)}
+    assert len(files) == 2
+    # Whoever reads all files has each record once.
+    names = sorted(key for key in after if key.endswith(".parquet"))
+    assert sum(records_in(log, key) for key in names) == 11
+    assert log.verify().ok
+    with contextlib.closing(opened(url)) as other:
+        assert [*other.commits()] == [*log.commits()]
+        with pytest.raises(PositionConflictError):
+            other.append([draft(9)], expected_position=log.position - 1)
+
+
+@pytest.mark.parametrize("step", [2, 3, 5, 7])
+def test_an_erasure_that_is_interrupted_is_finished_by_the_next(
+    log: ObjectLog, url: str, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, left = obstore.put, step
+
+    def stop(*given, **named):
+        nonlocal left
+        left -= 1
+        if not left:
+            raise KeyboardInterrupt
+        return put(*given, **named)
+
+    append_erasure(log, erased_of([2, 6], [6]))
+    commits = [*log.commits()]
+    with monkeypatch.context() as patched:
+        patched.setattr(bucket.obstore, "put", stop)
+        with contextlib.suppress(KeyboardInterrupt):
+            log.destroy(erased_of([2, 6], [6]))
+    with contextlib.closing(opened(url)) as other:
+        assert [c.tree_head for c in other.commits()] == [c.tree_head for c in commits]
+        other.destroy(erased_of([2, 6], [6]))
+        assert other.verify().ok
+        assert [r.position for c in other.commits() for r in c.records if r.payload is None] == [
+            2,
+            6,
+        ]
+        sizes = stored(other)
+        assert not sizes[commit_key(2)] + sizes[commit_key(6)]
+        names = [key for key in sizes if key.endswith(".parquet")]
+        assert sum(records_in(other, key) for key in names) == 8
+
+
+def test_a_file_that_a_killed_sealer_left_becomes_the_segment(
+    log: ObjectLog, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = bucket.Bucket.create
+
+    def stop(self, key, *given, **named):
+        if key.endswith(".json"):
+            raise KeyboardInterrupt
+        return create(self, key, *given, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bucket.Bucket, "create", stop)
+        with pytest.raises(KeyboardInterrupt):
+            log.seal()
+    append(log, draft(12))
+    with contextlib.closing(opened(url)) as other:
+        other.seal()
+        assert [(f.first_position, f.last_position) for f in other.sealed_files()] == [
+            (1, 4),
+            (5, 8),
+            (9, 11),
+            (12, 12),
+        ]
+        assert other.verify().ok
+        assert [*other.commits()] == [*log.commits()]
+
+
+def test_two_seal_at_once(log: ObjectLog, url: str) -> None:
+    with contextlib.closing(opened(url)) as other:
+        threads = [threading.Thread(target=one.seal) for one in (log, other)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert other.sealed_files() == log.sealed_files()
+        assert other.verify().ok
+
+
+@pytest.mark.parametrize(
+    ("key", "content", "found"),
+    [
+        (commit_key(4), b"changed", "something else than its sealed segment"),
+        (commit_key(10), b"changed", "is damaged"),
+        (commit_key(10), None, "commit 10 at position 10 was to come"),
+        ("commits/000000000000000/what", b"", "is of no commit"),
+        (commit_key(2), None, "is missing"),
+        ("segments/0000000001-2-0123.parquet", b"records", "is of no segment"),
+        ("segments/0000000001.parquet", b"changed", "commits 1 to 4"),
+        ("segments/0000000001.json", b"{}", "segment 1"),
+    ],
+)
+def test_verify_finds_what_was_changed(
+    log: ObjectLog, key: str, content: bytes | None, found: str
+) -> None:
+    if content is None:
+        obstore.delete(log._bucket._small, key)
+    else:
+        log._bucket.overwrite(key, content)
+    report = log.verify()
+    assert not report.ok
+    assert found in report.findings[0].what, report.findings
+
+
+def test_verify_says_what_it_did_not_compare(log: ObjectLog) -> None:
+    report = log.verify()
+    assert report.ok
+    assert [what for what in report.not_checked if "6 objects" in what]
+
+
+def test_a_bucket_that_was_emptied_takes_no_put(
+    log: ObjectLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_log, "_LOOKED_EVERY_SECONDS", 0.0)
+    for key in stored(log):
+        obstore.delete(log._bucket._small, key)
+    with pytest.raises(errors.DataLossError, match="the bucket was restored"):
+        append(log, draft(12))
+
+
+def test_a_commit_is_there_once_whatever_becomes_of_its_connection(
+    server: ObjectServer, log: ObjectLog
+) -> None:
+    prefix = log.name.partition("history/")[2]
+    with (
+        LossyProxy(server.port) as proxy,
+        contextlib.closing(opened(server.url(prefix, port=proxy.port))) as other,
+    ):
+        for fates in (["unanswered"], ["lost", "unanswered"], ["unanswered", "lost", "lost"]):
+            proxy.fate = told = Fates(*fates)
+            append(other, draft(100 + len(fates)))
+            assert told.left == []
+        log.refresh()
+        assert [*other.commits()] == [*log.commits()]
+        assert log.position == 14
+        assert log.verify().ok
+
+
+def test_another_writer_was_faster_while_the_connection_was_lost(
+    server: ObjectServer, log: ObjectLog
+) -> None:
+    prefix = log.name.partition("history/")[2]
+    with (
+        LossyProxy(server.port) as proxy,
+        contextlib.closing(opened(server.url(prefix, port=proxy.port))) as other,
+    ):
+
+        def lose_once(data: bytes) -> str:
+            if not data.startswith(b"PUT "):
+                return "passed"
+            proxy.fate = Fates()
+            append(log, draft(7))
+            return "lost"
+
+        proxy.fate = lose_once
+        with pytest.raises(PositionConflictError):
+            append(other, draft(8))
+        assert other.refresh()
+        append(other, draft(8))
+        log.refresh()
+        assert [c.records[0].entity_id for c in log.commits(11)] == [7, 8]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_child_is_told_instead_of_waiting_for_ever(log: ObjectLog) -> None:
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            append(log, draft(12))
+        except errors.FailedPreconditionError:
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    append(log, draft(12))
+
+
+def _put(url: str, process: int) -> None:
+    with contextlib.closing(opened(url)) as log:
+
+        def put(thread: int) -> None:
+            for number in range(5):
+                while True:
+                    try:
+                        # The id tells who put it.
+                        append(log, draft(1_000 * process + 100 * thread + number + 1))
+                        break
+                    except PositionConflictError:
+                        log.refresh()
+
+        threads = [threading.Thread(target=put, args=(n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_writer_goes_on_where_others_have_sealed(log: ObjectLog, url: str) -> None:
+    with contextlib.closing(opened(url)) as other:
+        append(other, draft(12))
+        append(other, draft(13))
+        log.refresh()
+        other.seal()
+        # It learns of the segment, which has more than it had put itself.
+        assert len(log.sealed_files()) == 3
+        append(log, draft(14))
+        assert log.verify().ok
+
+
+def test_processes_and_threads_put_at_once(url: str) -> None:
+    with contextlib.closing(opened(url)) as log:
+        context = multiprocessing.get_context("spawn")
+        processes = [context.Process(target=_put, args=(url, n)) for n in range(4)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+            assert process.exitcode == 0
+        log.refresh()
+        records = [record for commit in log.commits() for record in commit.records]
+        assert [record.position for record in records] == [*range(1, 81)]
+        assert len({record.entity_id for record in records}) == 80
+        assert log.verify().ok
+
+
+def test_the_key_of_a_rewritten_file_has_what_is_in_it(log: ObjectLog) -> None:
+    log.destroy(erased_of([1]))
+    (first, *_) = log._segments()
+    assert file_key(first) == f"segments/0000000001-2-{first.file_sha256[:16]}.parquet"
