@@ -61,6 +61,7 @@ _COMMANDS = {
     "restore": "eventstore.cli.backup_command:restore_command",
     "rotate": "eventstore.cli.checkpoint_command:rotate_command",
     "run": "eventstore.cli.run_command:run_command",
+    "serve": "eventstore.cli.serve_command:serve_command",
     "sql": "eventstore.cli.sql_command:sql_command",
     "tail": "eventstore.cli.changes_command:tail_command",
     "timestamp": "eventstore.cli.timestamp_command:timestamp_command",
@@ -86,6 +87,7 @@ _EXAMPLES = (
     "eventstore changes my-store --since yesterday",
     "eventstore lineage my-store artifact 7 --format mermaid",
     'eventstore sql my-store "SELECT type, count(*) FROM artifacts GROUP BY type"',
+    "eventstore serve my-store",
     "eventstore verify my-store",
     "eventstore backup my-store /backup/my-store-2026-11-20",
 )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from eventstore import errors
 from eventstore.log.kinds import Node, NodeKind
 from eventstore.log.record import Position
 from eventstore.metadata_store.calls import Calls, as_integer, checked_limit, list_operation
+from eventstore.metadata_store.retrying import RETRIES, retried
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store import Engine
 from eventstore.store.link_puts import put_all_events
@@ -27,10 +26,6 @@ from eventstore.store.snapshot import Snapshot, distinct_ids
 
 if TYPE_CHECKING:
     from eventstore.metadata_store.options import ListOptions
-
-RETRIES = 5
-"""How often at most a put that lost against other writers is tried, as MLMD's options say it."""
-_MEAN_DELAY_SECONDS = 2.0
 
 _Answer = TypeVar("_Answer")
 
@@ -127,17 +122,7 @@ class LocalCalls(Calls):
         return answer
 
     def _retried(self, call: Callable[[], _Answer]) -> _Answer:
-        remaining = self._retries
-        while True:
-            try:
-                return call()
-            except errors.AbortedError:
-                remaining -= 1
-                if remaining <= 0:
-                    raise
-                import random
-
-                time.sleep(random.expovariate(1 / _MEAN_DELAY_SECONDS))
+        return retried(call, self._retries)
 
 
 def _are_texts(*values: object) -> bool:

@@ -16,17 +16,19 @@ from eventstore.late_logger import late_logger
 from eventstore.log import Commit, Log, Position
 from eventstore.log.places import named_path, place_of
 from eventstore.metadata_store.audit_methods import AuditMethods
+from eventstore.metadata_store.behind_server import BehindServer
 from eventstore.metadata_store.calls import MAX_NUM_RESULT
 from eventstore.metadata_store.erasure_methods import ErasureMethods
 from eventstore.metadata_store.file_methods import FileMethods
 from eventstore.metadata_store.history_methods import HistoryMethods
 from eventstore.metadata_store.lineage_methods import LineageMethods
-from eventstore.metadata_store.local_calls import RETRIES, LocalCalls
+from eventstore.metadata_store.local_calls import LocalCalls
 from eventstore.metadata_store.notebook_methods import NotebookMethods
 from eventstore.metadata_store.opening import open_configured, open_place
 from eventstore.metadata_store.reader import MetadataReader
 from eventstore.metadata_store.recording_methods import RecordingMethods
 from eventstore.metadata_store.retention_methods import RetentionMethods
+from eventstore.metadata_store.retrying import RETRIES
 from eventstore.metadata_store.source import Source, SourceMethods
 from eventstore.metadata_store.sql_methods import SqlMethods
 from eventstore.metadata_store.writer import MetadataWriter
@@ -38,6 +40,7 @@ from eventstore.store.attribution import acting_for, checked_attribution
 if TYPE_CHECKING:
     from eventstore.metadata_store.downgrading import downgrade_schema
     from eventstore.metadata_store.options import ExtraOptions, ListOptions, OrderByField
+    from eventstore.metadata_store.remote_calls import RemoteCalls
 
 __all__ = [
     "MAX_NUM_RESULT",
@@ -93,6 +96,8 @@ class MetadataStore(
     9
     """
 
+    _remote: RemoteCalls | None = None
+
     def __init__(
         self,
         config: mlmd.ConnectionConfig | mlmd.MetadataStoreClientConfig,
@@ -101,18 +106,20 @@ class MetadataStore(
         """Open the store that `config` names, creating it when there is none.
 
         `enable_upgrade_migration` unpacks a store that `downgrade_schema` has packed, and makes a
-        store of what ML Metadata has in a database of MySQL or PostgreSQL that has none.
+        store of what ML Metadata has in a database of MySQL or PostgreSQL that has none. A
+        server is asked for nothing yet: the first call raises UnavailableError if it cannot be
+        reached.
 
-        Raises ValueError for anything but the two configurations, RuntimeError when the store
-        cannot be opened.
+        Raises ValueError for anything but the two configurations, and for a migration behind a
+        server; RuntimeError when the store cannot be opened.
         """
         if isinstance(config, mlmd.MetadataStoreClientConfig):
             if enable_upgrade_migration:
-                raise ValueError("enable_upgrade_migration cannot be used with a server")
-            raise RuntimeError(
-                f"a store behind a server ({config.host}:{config.port}) cannot be opened by this "
-                "version: open the store's directory with ConnectionConfig.sqlite.filename_uri"
-            )
+                raise ValueError(
+                    "enable_upgrade_migration cannot be used with a server: migrate there"
+                )
+            self._connect(config)
+            return
         if not isinstance(config, mlmd.ConnectionConfig):
             # What it is may have a password in it.
             raise ValueError(
@@ -139,7 +146,25 @@ class MetadataStore(
         MetadataWriter.__init__(self, LocalCalls(engine, retries=retries))
         SourceMethods.__init__(self, Source(engine))
 
+    def _connect(self, config: mlmd.MetadataStoreClientConfig) -> None:
+        # Not at the top: a store in this process needs no gRPC.
+        try:
+            from eventstore.metadata_store.remote_calls import RemoteCalls
+        except ImportError as error:
+            raise RuntimeError(
+                "a client of a server needs a package that is missing: pip install "
+                f"'mlmd-eventstore[server]' ({error})"
+            ) from None
+        calls = RemoteCalls(config)
+        self._remote = calls
+        behind: Any = BehindServer(calls.address)
+        self._engine = behind
+        MetadataWriter.__init__(self, calls)
+        SourceMethods.__init__(self, behind)
+
     def __repr__(self) -> str:
+        if self._remote is not None:
+            return f"<MetadataStore behind {self._remote.address}>"
         log = self._engine.log
         return f"<MetadataStore {log.name}, position {log.position}>"
 
@@ -155,8 +180,14 @@ class MetadataStore(
         self.close()
 
     def close(self) -> None:
-        """Release files and threads. Puts are durable without it; a later opening is faster."""
-        self._engine.close()
+        """Release files and threads, or the connection to a server.
+
+        Puts are durable without it; a later opening is faster.
+        """
+        if self._remote is not None:
+            self._remote.close()
+        else:
+            self._engine.close()
 
     @property
     def pipeline_asset(self) -> None:
@@ -245,6 +276,8 @@ class MetadataStore(
         [1]
         """
         attribution = checked_attribution(actor, reason, request_id)
+        if isinstance(self._engine, BehindServer):
+            self._engine.refuse()
         with acting_for(self._engine, attribution):
             yield
 

@@ -46,6 +46,10 @@ class Oracle:
         """Use a database of a server (brought to the newest schema), which may be empty."""
         self._exchange({"connect": _text(config)})
 
+    def dial(self, port: int) -> None:
+        """Use a server on this machine, as a client."""
+        self._exchange({"dial": port})
+
     def downgrade(self, config: mlmd.ConnectionConfig, version: int) -> None:
         """Bring a database to an older schema, and use it no longer."""
         self._exchange({"downgrade": _text(config), "version": version})

@@ -32,6 +32,11 @@ def open_store(config):
     return metadata_store.MetadataStore(config, enable_upgrade_migration=True)
 
 
+def dialled(port):
+    config = metadata_store_pb2.MetadataStoreClientConfig(host="127.0.0.1", port=port)
+    return metadata_store.MetadataStore(config)
+
+
 def run_rpc(store, rpc, request):
     request_class = getattr(metadata_store_service_pb2, rpc + "Request")
     response = getattr(metadata_store_service_pb2, rpc + "Response")()
@@ -54,6 +59,9 @@ def main():
                 reply = {}
             elif "connect" in call:
                 store = open_store(config_from(call["connect"]))
+                reply = {}
+            elif "dial" in call:
+                store = dialled(call["dial"])
                 reply = {}
             elif "downgrade" in call:
                 store = None

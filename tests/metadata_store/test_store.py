@@ -396,8 +396,9 @@ def test_connecting(tmp_path: Path) -> None:
     config.mysql.host = "db"
     with pytest.raises(RuntimeError, match=r"set mysql\.database"):
         eventstore.MetadataStore(config)
-    with pytest.raises(RuntimeError, match="server"):
-        eventstore.MetadataStore(mlmd.MetadataStoreClientConfig(host="h", port=1))
+    client = mlmd.MetadataStoreClientConfig(host="h", port=1)
+    with pytest.raises(ValueError, match="server"):
+        eventstore.MetadataStore(client, enable_upgrade_migration=True)
     missing = mlmd.ConnectionConfig()
     missing.sqlite.filename_uri = str(tmp_path / "missing")
     missing.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READWRITE

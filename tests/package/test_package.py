@@ -75,6 +75,7 @@ LAYERS = {
         *("copies", "importing"),
     },
     "importing": {"errors", "late_logger", "proto", "log", "long_work", "times", "wording"},
+    "server": {"errors", "proto", "log", "store", "late_logger"},
 }
 
 # What `import eventstore` and `import ml_metadata` reach.

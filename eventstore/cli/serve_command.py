@@ -1,0 +1,169 @@
+"""`eventstore serve`: MLMD's gRPC service on a store."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from queue import SimpleQueue
+from typing import Any
+
+import click
+
+from eventstore.cli.paths import PlaceName
+from eventstore.cli.results import note
+from eventstore.cli.upstream_flags import Configured, FlaggedCommand, configured, upstream_flags
+from eventstore.log.places import Place, StoreUrl
+from eventstore.metadata_store.opening import open_configured, open_place
+from eventstore.server.configuration import MEBIBYTE, Listening, parsed_channel_arguments
+from eventstore.store import Engine
+
+_HERE = ("127.0.0.1", "::1", "localhost")
+_IN_MEMORY = StoreUrl("memory://")
+
+
+@click.command(
+    "serve",
+    cls=FlaggedCommand,
+    examples=(
+        "eventstore serve my-store",
+        "eventstore serve my-store --grpc_host=0.0.0.0 --grpc_port=8080",
+        "eventstore serve postgresql://recorder@db.example.com/metadata",
+        "eventstore serve --metadata_store_server_config_file=server.pbtxt",
+        "eventstore serve --mysql_config_host=mysql --mysql_config_port=3306 "
+        "--mysql_config_database=metadata --mysql_config_user=root",
+    ),
+    epilog="SIGTERM and SIGINT end it: calls that are being answered are, no new one is taken, and "
+    "the exit code is 0. Flags with underscores are those of MLMD's server, in gflags' forms, too.",
+)
+@click.argument("place", metavar="[STORE]", type=PlaceName(), required=False)
+@click.option(
+    "--grpc_host",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address to listen on; 0.0.0.0 is every one of this machine.",
+)
+@click.option(
+    "--grpc_port",
+    type=click.IntRange(0, 65_535),
+    default=8080,
+    show_default=True,
+    help="The port; 0 is any free one.",
+)
+@click.option(
+    "--grpc_channel_arguments",
+    default="",
+    help="Arguments of gRPC's own: name=value,name=value.",
+)
+@click.option(
+    "--max-message-mib",
+    type=click.IntRange(1, 2047),
+    default=100,
+    show_default=True,
+    help="How long a request and an answer may be.",
+)
+@click.option(
+    "--max-calls",
+    type=click.IntRange(min=1),
+    default=1_000,
+    show_default=True,
+    help="How many calls may wait or be answered at once; more are refused.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    help="How many calls are answered at once.",
+)
+@click.option(
+    "--grace-seconds",
+    type=click.FloatRange(min=0),
+    default=25.0,
+    show_default=True,
+    help="How long calls may take that are being answered when it ends.",
+)
+@upstream_flags
+def serve_command(
+    place: Place | None,
+    grpc_host: str,
+    grpc_port: int,
+    grpc_channel_arguments: str,
+    max_message_mib: int,
+    max_calls: int,
+    threads: int,
+    grace_seconds: float,
+    **flags: Any,
+) -> None:
+    """Serve a store to clients of MLMD over gRPC, which change the address and nothing else.
+
+    STORE is the path or URL of a store, which is made if there is none. Flags of MLMD's server can
+    name it instead. Where nothing does, the store is in memory, and gone when this ends.
+
+    It listens on this machine alone unless --grpc_host says otherwise. Nobody is asked who they
+    are: whoever reaches the port can read and change the store.
+    """
+    from eventstore.server.server import Server
+
+    asked = configured(flags, names_store=place is not None)
+    listening = Listening(
+        host=grpc_host,
+        port=grpc_port,
+        tls=asked.tls,
+        channel_arguments=parsed_channel_arguments(grpc_channel_arguments),
+        message_bytes_max=max_message_mib * MEBIBYTE,
+        threads=threads,
+        calls_max=max_calls,
+    )
+    for line in asked.notes:
+        note(line)
+    with contextlib.ExitStack() as opened:
+        server = Server(listening)
+        # Without a call it stops at once, and lets go of the port.
+        opened.callback(server.stop, 0)
+        engine = _opened(place, asked)
+        opened.callback(engine.close)
+        with _asked_to_end() as ended:
+            server.start(engine)
+            click.echo(f"Serving {engine.log.name} on {server.address}")
+            for line in _warnings(place, asked, listening):
+                note(line)
+            ended.get()
+        server.stop(grace_seconds)
+
+
+def _opened(place: Place | None, asked: Configured) -> Engine:
+    if asked.connection is not None:
+        return open_configured(asked.connection, upgrade=asked.upgrades)
+    return open_place(_IN_MEMORY if place is None else place, read_only=False)
+
+
+def _warnings(place: Place | None, asked: Configured, listening: Listening) -> Iterator[str]:
+    if place is None and asked.connection is None:
+        yield "No store is named: this one is in memory, and gone when the server ends."
+    if listening.host in _HERE:
+        yield "Only this machine reaches it: --grpc_host=0.0.0.0 serves others, too."
+    elif listening.tls is None:
+        yield "Whoever reaches it can read and change the store, and nothing is encrypted."
+    elif not listening.tls.client_verify:
+        yield "Whoever reaches it can read and change the store: ssl_config has no client_verify."
+
+
+@contextlib.contextmanager
+def _asked_to_end() -> Iterator[SimpleQueue[int]]:
+    """A queue that gets the first signal to end; after the block a second one ends at once."""
+    # Its put may interrupt any other call of it, unlike that of an event.
+    received = SimpleQueue[int]()
+    # One that is ignored stays so, as in a script's background.
+    caught = {
+        number: before
+        for number in (signal.SIGTERM, signal.SIGINT)
+        if (before := signal.getsignal(number)) is not signal.SIG_IGN
+    }
+    for number in caught:
+        signal.signal(number, lambda number, _: received.put(number))
+    try:
+        yield received
+    finally:
+        for number, before in caught.items():
+            signal.signal(number, before)

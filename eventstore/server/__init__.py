@@ -1,0 +1,1 @@
+"""MLMD's gRPC service on a store."""

@@ -1,0 +1,92 @@
+"""How a server listens: where, with which certificate, and within which limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, TypeAlias
+
+from msgspec import Struct
+
+from eventstore.errors import InvalidArgumentError
+from eventstore.proto import metadata_store_pb2 as mlmd
+
+MEBIBYTE: Final = 1024 * 1024
+
+ChannelArguments: TypeAlias = Mapping[str, int | str]
+"""Arguments of gRPC's own by name, such as `grpc.max_connection_age_ms`."""
+
+
+class Listening(Struct, frozen=True):
+    """Where a server listens, and how.
+
+    Port 0 is any free one. With `tls` nothing is answered in plain text. A message may have
+    `message_bytes_max`, unless an argument of gRPC's own says otherwise. Calls are answered by
+    `threads`; beyond `calls_max` they are refused.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    tls: mlmd.MetadataStoreServerConfig.SSLConfig | None = None
+    channel_arguments: ChannelArguments = {}
+    message_bytes_max: int = 100 * MEBIBYTE
+    threads: int = 32
+    calls_max: int = 1_000
+
+    def address(self) -> str:
+        """The host and the port, as gRPC takes them."""
+        return joined(self.host, self.port)
+
+    def options(self) -> dict[str, int | str]:
+        """All arguments of gRPC's own."""
+        return {
+            "grpc.max_receive_message_length": self.message_bytes_max,
+            "grpc.max_send_message_length": self.message_bytes_max,
+            # Else a second server would share the port, and get some of the calls.
+            "grpc.so_reuseport": 0,
+            **self.channel_arguments,
+        }
+
+
+def joined(host: str, port: int) -> str:
+    """A host and a port as one text; the colons of an IPv6 address are set apart."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def parsed_channel_arguments(text: str) -> dict[str, int | str]:
+    """What `name=value,name=value` says; a value that reads as a whole number is one.
+
+    Raises InvalidArgumentError for a part that is not of this form.
+    """
+    found: dict[str, int | str] = {}
+    for part in filter(None, text.split(",")):
+        name, equals, value = part.partition("=")
+        if not (name and equals and value):
+            raise InvalidArgumentError(
+                f"the channel argument {part!r} is not of the form name=value, such as "
+                "grpc.max_connection_age_ms=2000"
+            )
+        try:
+            found[name] = int(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
+def parsed_server_config(text: str) -> mlmd.MetadataStoreServerConfig:
+    """The message that a text of protobuf's says.
+
+    Raises InvalidArgumentError for any other, which says where and shows none of it: there may be
+    a password.
+    """
+    from google.protobuf import text_format
+
+    config = mlmd.MetadataStoreServerConfig()
+    try:
+        text_format.Parse(text, config)
+    except text_format.ParseError as error:
+        raise InvalidArgumentError(
+            f"this is no MetadataStoreServerConfig as text (line {error.GetLine()}, column "
+            f"{error.GetColumn()}): write connection_config {{ ... }} and ssl_config {{ ... }}, "
+            "with MLMD's fields"
+        ) from None
+    return config

@@ -1,0 +1,54 @@
+"""Lets calls in, and knows when the last one is out.
+
+gRPC's own way to stop leaves a call that comes just then without an answer until all others have
+theirs, and cancels it in the end: MLMD's clients try again only what is UNAVAILABLE.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Final
+
+from eventstore.errors import UnavailableError
+
+_QUIET_SECONDS: Final = 0.05
+_UNQUIET_SECONDS_MAX: Final = 1.0
+
+
+class Gate:
+    """Open until it is closed for good. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+        self._is_open = True
+        self._came_at = 0.0
+
+    def enter(self) -> None:
+        """Let a call in, which has to `leave`. Raises UnavailableError once the gate is closed."""
+        with self._changed:
+            self._came_at = time.monotonic()
+            if not self._is_open:
+                raise UnavailableError("the server is stopping, and nothing was done: try again")
+            self._inside += 1
+
+    def leave(self) -> None:
+        """Let a call out, once its client has the answer."""
+        with self._changed:
+            self._inside -= 1
+            self._changed.notify_all()
+
+    def close(self, seconds: float) -> None:
+        """Refuse further calls; return when those inside are out, or after some seconds.
+
+        Then wait, for a second at most, until none has come for a moment: who comes by now is told,
+        and who comes after gRPC has stopped finds no server.
+        """
+        with self._changed:
+            self._is_open = False
+            self._came_at = time.monotonic()
+            self._changed.wait_for(lambda: not self._inside, seconds)
+        until = time.monotonic() + _UNQUIET_SECONDS_MAX
+        while time.monotonic() < min(until, self._came_at + _QUIET_SECONDS):
+            time.sleep(_QUIET_SECONDS)

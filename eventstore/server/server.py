@@ -1,0 +1,121 @@
+"""A gRPC server: listens, answers, and stops without leaving a call unanswered."""
+
+from __future__ import annotations
+
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+
+from eventstore.errors import InvalidArgumentError, UnavailableError
+from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.server.answering import rpc_handlers
+from eventstore.server.configuration import Listening, joined
+from eventstore.server.gate import Gate
+from eventstore.store import Engine
+
+
+class Server:
+    """Answers the calls of MLMD's service on one store, which it leaves open when it stops."""
+
+    def __init__(self, listening: Listening) -> None:
+        """Take the port; calls wait until `start`.
+
+        Raises UnavailableError for an address that cannot be listened on, InvalidArgumentError for
+        a certificate that cannot be used.
+        """
+        self._listening = listening
+        _refuse_taken(listening)
+        self._options = listening.options()
+        self._gate = Gate()
+        self._pool = ThreadPoolExecutor(listening.threads, thread_name_prefix="answers")
+        self._server = grpc.server(
+            self._pool,
+            options=[*self._options.items()],
+            maximum_concurrent_rpcs=listening.calls_max,
+        )
+        self._port = _bound(self._server, listening)
+
+    @property
+    def address(self) -> str:
+        """The host and the port that it listens on."""
+        return joined(self._listening.host, self.port)
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on, which was free if port 0 was asked for."""
+        return self._port
+
+    def start(self, engine: Engine) -> None:
+        """Answer calls from now on. No answer is longer than gRPC is told to send at most."""
+        answer_bytes_max = self._options["grpc.max_send_message_length"]
+        assert isinstance(answer_bytes_max, int)
+        self._server.add_generic_rpc_handlers((rpc_handlers(engine, self._gate, answer_bytes_max),))
+        self._server.start()
+
+    def stop(self, grace_seconds: float) -> None:
+        """Refuse new calls (UNAVAILABLE), and return once those that have begun are answered.
+
+        After `grace_seconds` their clients are told that they are cancelled. Whatever has begun is
+        done in any case when this returns.
+        """
+        self._gate.close(grace_seconds)
+        self._server.stop(0).wait()
+        self._pool.shutdown()
+
+
+def _refuse_taken(listening: Listening) -> None:
+    """Raise UnavailableError if the address cannot be listened on: gRPC would not say why."""
+    try:
+        found = socket.getaddrinfo(
+            listening.host, listening.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, protocol, _, address = found[0]
+        with socket.socket(family, kind, protocol) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(address)
+            tried.listen()
+    except OSError as error:
+        raise UnavailableError(
+            f"cannot listen on {listening.address()}: {error.strerror}: choose another port, or 0 "
+            "for any free one, and an address of this machine"
+        ) from None
+
+
+def _bound(server: Any, listening: Listening) -> int:
+    if listening.tls is not None:
+        return _bound_with_tls(server, listening.address(), listening.tls)
+    try:
+        port: int = server.add_insecure_port(listening.address())
+    except RuntimeError as error:
+        raise UnavailableError(f"cannot listen on {listening.address()}: {error}") from None
+    if not port:
+        raise UnavailableError(f"cannot listen on {listening.address()}: choose another port")
+    return port
+
+
+def _bound_with_tls(
+    server: Any, address: str, tls: mlmd.MetadataStoreServerConfig.SSLConfig
+) -> int:
+    if tls.client_verify and not tls.custom_ca:
+        raise InvalidArgumentError(
+            "ssl_config.client_verify is true, and no custom_ca says which certificates of clients "
+            "are accepted: add it"
+        )
+    pair = tls.server_key.encode(), tls.server_cert.encode()
+    ca = tls.custom_ca.encode() or None
+    try:
+        port: int = server.add_secure_port(
+            address,
+            grpc.ssl_server_credentials([pair], ca, require_client_auth=tls.client_verify),
+        )
+    except RuntimeError:
+        port = 0
+    if not port:
+        # The address has just been found free.
+        raise InvalidArgumentError(
+            "ssl_config cannot be used: server_key and server_cert have to be the texts of a PEM "
+            "key without a password and of its certificate, not the paths of files"
+        )
+    return port

@@ -1,0 +1,31 @@
+"""One server for the tests of a module, with certificates beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import eventstore
+from eventstore import MetadataStore
+from eventstore.server.server import Server
+from tests.server.serving import client_config, serving
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[MetadataStore]:
+    """The store that is served, where it is."""
+    with eventstore.open("memory://", actor="home") as store:
+        yield store
+
+
+@pytest.fixture(scope="module")
+def server(home: MetadataStore) -> Iterator[Server]:
+    with serving(home._engine) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[MetadataStore]:
+    with MetadataStore(client_config(server.port)) as store:
+        yield store

@@ -1,0 +1,276 @@
+"""`eventstore serve`: its flags, in all forms that gflags has, and a process that is ended."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import click
+import pytest
+
+import eventstore
+from eventstore import MetadataStore, errors
+from eventstore.cli import upstream_flags
+from eventstore.cli.serve_command import serve_command
+from eventstore.cli.upstream_flags import Configured, configured
+from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.server.server import Server
+from tests.command_line.runner import ENVIRONMENT, program, run
+from tests.server.certificates import Authority
+from tests.server.serving import client_config
+
+KUBEFLOW = (
+    "--grpc_port=8080",
+    "--mysql_config_database=metadb",
+    "--mysql_config_host=mysql",
+    "--mysql_config_port=3306",
+    "--mysql_config_user=root",
+    "--mysql_config_password=",
+    "--enable_database_upgrade=true",
+)
+"""As Kubeflow's manifest has them."""
+
+
+def parsed(*arguments: str) -> dict[str, Any]:
+    """What the command gets of its arguments."""
+    with mock.patch.object(serve_command, "callback"):
+        return serve_command.make_context("serve", [*arguments]).params
+
+
+def configured_by(*arguments: str) -> Configured:
+    given = parsed(*arguments)
+    return configured(given, names_store=given["place"] is not None)
+
+
+def test_kubeflows_manifest() -> None:
+    assert parsed(*KUBEFLOW)["grpc_port"] == 8080
+    asked = configured_by(*KUBEFLOW)
+    expected = mlmd.ConnectionConfig()
+    mysql = expected.mysql
+    mysql.host, mysql.port, mysql.database, mysql.user = "mysql", 3306, "metadb", "root"
+    mysql.password = ""
+    expected.retry_options.max_num_retries = 5
+    assert asked.connection == expected
+    assert asked.upgrades
+    assert asked.tls is None
+    assert asked.notes == ()
+
+
+def test_the_examples_of_its_help() -> None:
+    for example in serve_command.examples:
+        with suppress(errors.NotFoundError):
+            configured_by(*shlex.split(example)[2:])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--grpc_port=5", "--mysql_config_host=h", "--enable_database_upgrade=true"),
+        ("--grpc_port", "5", "--mysql_config_host", "h", "--enable_database_upgrade"),
+        ("-grpc_port=5", "-mysql_config_host", "h", "-enable_database_upgrade"),
+        ("--enable_database_upgrade=T", "--grpc_port=5", "--mysql_config_host=h"),
+        ("--noenable_database_upgrade=0", "--grpc_port=5", "--mysql_config_host=h"),
+        ("--enable_database_upgrade=yes", "--grpc_port=4", "--grpc_port=5", "-mysql_config_host=h"),
+    ],
+)
+def test_flags_are_written_as_gflags_has_them(arguments: tuple[str, ...]) -> None:
+    given = parsed(*arguments, "my-store")
+    assert given["grpc_port"] == 5
+    assert given["mysql_config_host"] == "h"
+    assert given["enable_database_upgrade"] is True
+    assert str(given["place"]) == "my-store"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--noenable_database_upgrade",),
+        ("--enable_database_upgrade=false",),
+        ("--enable_database_upgrade", "--noenable_database_upgrade"),
+        ("--noenable_database_upgrade=true",),
+    ],
+)
+def test_what_is_on_can_be_off(arguments: tuple[str, ...]) -> None:
+    assert parsed(*arguments)["enable_database_upgrade"] is False
+
+
+def test_a_value_is_a_value_whatever_it_looks_like() -> None:
+    given = parsed("--mysql_config_password", "--grpc_port", "--mysql_config_user=a=b", "--", "-x")
+    assert given["mysql_config_password"] == "--grpc_port"
+    assert given["mysql_config_user"] == "a=b"
+    assert given["grpc_port"] == 8080
+    assert str(given["place"]) == "-x"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--enable_database_upgrade=perhaps",),
+        ("--enable_database_upgrade", "--downgrade_db_schema_version=7"),
+        ("--mysql_config_host=h",),
+        ("--mysql_config_host=h", "--mysql_config_port=1"),
+        ("--metadata_source_config_type=mysql",),
+        ("--metadata_source_config_type=config_file",),
+        ("--metadata_source_config_type=postgresql", "--postgres_config_host=h"),
+        (
+            "--metadata_source_config_type=postgresql",
+            *("--postgres_config_port=1", "--postgres_config_dbname=d", "--postgres_config_user=u"),
+        ),
+        (*KUBEFLOW, "my-store"),
+        ("--grpc_port=70000",),
+        ("--grpc_prot=1",),
+    ],
+)
+def test_flags_that_contradict_each_other(arguments: tuple[str, ...]) -> None:
+    with pytest.raises(click.UsageError):
+        configured_by(*arguments)
+
+
+def test_postgresql() -> None:
+    asked = configured_by(
+        *("--metadata_source_config_type=postgresql", "--postgres_config_host=h"),
+        *("--postgres_config_port=5432", "--postgres_config_dbname=d", "--postgres_config_user=u"),
+        *("--postgres_config_skip_db_creation=true", "--postgres_config_sslmode=require"),
+        "--metadata_store_connection_retries=2",
+    )
+    expected = mlmd.ConnectionConfig()
+    postgresql = expected.postgresql
+    postgresql.host, postgresql.port, postgresql.dbname, postgresql.user = "h", "5432", "d", "u"
+    postgresql.skip_db_creation, postgresql.ssloption.sslmode = True, "require"
+    expected.retry_options.max_num_retries = 2
+    assert asked.connection == expected
+
+
+def test_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "server.pbtxt"
+    file.write_text(
+        'connection_config { sqlite { filename_uri: "s" } retry_options { max_num_retries: 9 } }\n'
+        "migration_options { enable_upgrade_migration: true }\n"
+        'ssl_config { server_key: "k" server_cert: "c" client_verify: true }'
+    )
+    by_file = f"--metadata_store_server_config_file={file}"
+    asked = configured_by(by_file, *KUBEFLOW[1:-1])
+    assert asked.connection is not None
+    assert asked.connection.sqlite.filename_uri == "s"
+    assert asked.connection.retry_options.max_num_retries == 9
+    assert asked.upgrades
+    assert asked.tls is not None
+    assert asked.tls.client_verify
+    assert "--mysql_config_* are passed over" in asked.notes[0]
+    file.write_text('ssl_config { server_key: "k" server_cert: "c" }')
+    asked = configured_by(by_file, "my-store")
+    assert asked.connection is None
+    assert asked.tls is not None
+    file.write_text('connection_config { mysql { password: "secret } }')
+    with pytest.raises(errors.InvalidArgumentError, match=r"server\.pbtxt.*line 1") as raised:
+        configured_by(by_file)
+    assert "secret" not in raised.value.message
+    with pytest.raises(errors.NotFoundError):
+        configured_by(f"{by_file}.missing")
+    nothing = configured_by("--metadata_store_server_config_file=", "--mysql_config_host=")
+    assert nothing == Configured(None, None, False, ())
+
+
+def test_what_does_nothing_here_is_said() -> None:
+    asked = configured_by("--downgrade_db_schema_version", "7", "--logtostderr", "--v=2", "s")
+    asked_again = configured_by("--enable_database_upgrade", "s")
+    assert asked_again.notes[0].startswith("--enable_database_upgrade does nothing")
+    said = [note.partition(" does nothing")[0] for note in asked.notes]
+    assert said == ["--downgrade_db_schema_version=7", "--logtostderr", "--v"]
+
+
+def test_every_flag_of_upstreams_server_is_known() -> None:
+    mysql = [f"mysql_config_{name}" for name in ("host", "port", "database", "user", "password")]
+    postgresql = [f"postgres_config_{name}" for name in _OF_POSTGRESQL]
+    others = (
+        *("grpc_port", "grpc_channel_arguments", "metadata_source_config_type"),
+        *("metadata_store_server_config_file", "metadata_store_connection_retries"),
+        *("enable_database_upgrade", "downgrade_db_schema_version"),
+    )
+    known = {parameter.name for parameter in serve_command.params}
+    assert {*mysql, *postgresql, *others} <= known
+    assert {*upstream_flags._OF_LOGGING} <= known
+
+
+_OF_POSTGRESQL = (
+    *("host", "hostaddr", "port", "user", "password", "passfile", "dbname", "skip_db_creation"),
+    *("sslmode", "sslcert", "sslkey", "sslpassword", "sslrootcert"),
+)
+
+
+@contextmanager
+def served(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A process that serves, and its port."""
+    with subprocess.Popen(
+        program("serve", "--grpc_port=0", *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line.startswith("Serving "), line + (process.stderr or process.stdout).read()
+            yield process, int(line.rpartition(":")[2])
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_is_ended_by_a_signal(tmp_path: Path, number: signal.Signals) -> None:
+    """Clients are told UNAVAILABLE and nothing else; what was acknowledged is there afterwards."""
+    path = tmp_path / "store"
+    with served(path) as (process, port):
+        client = MetadataStore(client_config(port))
+        type_id = client.put_artifact_type(mlmd.ArtifactType(name="T"))
+        made = list[int]()
+        with suppress(errors.UnavailableError):
+            while True:
+                made += client.put_artifacts([mlmd.Artifact(type_id=type_id)])
+                if len(made) == 20:
+                    process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0
+        assert out == ""
+        assert err == "Only this machine reaches it: --grpc_host=0.0.0.0 serves others, too.\n"
+    with eventstore.open(path) as store:
+        assert [node.id for node in store.get_artifacts_by_id(made)] == made
+
+
+def test_a_store_in_memory_behind_tls(tmp_path: Path) -> None:
+    authority = Authority()
+    config = mlmd.MetadataStoreServerConfig()
+    config.ssl_config.server_key, config.ssl_config.server_cert = authority.pair("server")
+    file = tmp_path / "server.pbtxt"
+    file.write_text(str(config))
+    arguments = ("--grpc_host", "0.0.0.0", "--metadata_store_server_config_file", file)
+    with served(*arguments) as (process, port):
+        client = client_config(port, "localhost")
+        client.ssl_config.custom_ca = authority.certificate
+        assert MetadataStore(client).get_artifact_types() == []
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0
+    assert "No store is named: this one is in memory" in err
+    assert "ssl_config has no client_verify" in err
+
+
+def test_a_port_in_use_leaves_no_store_behind(tmp_path: Path, server: Server) -> None:
+    done = run("serve", tmp_path / "store", f"--grpc_port={server.port}")
+    assert done.code == 1
+    assert f"cannot listen on 127.0.0.1:{server.port}" in done.err
+    assert not (tmp_path / "store").exists()
+
+
+def test_channel_arguments() -> None:
+    for wrong in ("x", "=1", "x=", "a=1,b"):
+        done = run("serve", "memory://", f"--grpc_channel_arguments={wrong}")
+        assert done.code == 1
+        assert "is not of the form name=value" in done.err
