@@ -188,9 +188,9 @@ def test_an_installed_log_is_opened_by_its_scheme(
     read_only.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READONLY
     eventstore.MetadataStore(read_only).close()
     assert [how for _, how in others] == [
-        {"read_only": False, "creates": True, "cache_folder": Path("caches")},
-        {"read_only": False, "creates": True, "cache_folder": None},
-        {"read_only": True, "creates": False, "cache_folder": None},
+        {"read_only": False, "creates": True, "cache_folder": Path("caches"), "store_id": None},
+        {"read_only": False, "creates": True, "cache_folder": None, "store_id": None},
+        {"read_only": True, "creates": False, "cache_folder": None, "store_id": None},
     ]
     assert {str(url) for url, _ in others} == {"others://u:***@h/db"}
 
