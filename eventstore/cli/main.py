@@ -76,6 +76,8 @@ _EXTRAS = {
     "polars": "analytics",
     "rfc3161_client": "timestamp",
     "grpc": "server",
+    "grpc_health": "server",
+    "grpc_reflection": "server",
 }
 
 _EXAMPLES = (

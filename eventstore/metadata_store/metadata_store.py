@@ -143,6 +143,8 @@ class MetadataStore(
 
     def _set_up(self, engine: Engine, retries: int) -> None:
         self._engine = engine
+        # Under this name, which tests of MLMD's ask for.
+        self._max_num_retries = retries
         MetadataWriter.__init__(self, LocalCalls(engine, retries=retries))
         SourceMethods.__init__(self, Source(engine))
 
@@ -157,6 +159,7 @@ class MetadataStore(
             ) from None
         calls = RemoteCalls(config)
         self._remote = calls
+        self._max_num_retries = RETRIES
         behind: Any = BehindServer(calls.address)
         self._engine = behind
         MetadataWriter.__init__(self, calls)

@@ -10,9 +10,10 @@ import grpc
 
 from eventstore.errors import InvalidArgumentError, UnavailableError
 from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.server.answering import rpc_handlers
+from eventstore.server.answering import SERVICE, rpc_handlers
 from eventstore.server.configuration import Listening, joined
 from eventstore.server.gate import Gate
+from eventstore.server.health import Health
 from eventstore.store import Engine
 
 
@@ -29,6 +30,7 @@ class Server:
         _refuse_taken(listening)
         self._options = listening.options()
         self._gate = Gate()
+        self._health = Health(SERVICE)
         self._pool = ThreadPoolExecutor(listening.threads, thread_name_prefix="answers")
         self._server = grpc.server(
             self._pool,
@@ -51,7 +53,8 @@ class Server:
         """Answer calls from now on. No answer is longer than gRPC is told to send at most."""
         answer_bytes_max = self._options["grpc.max_send_message_length"]
         assert isinstance(answer_bytes_max, int)
-        self._server.add_generic_rpc_handlers((rpc_handlers(engine, self._gate, answer_bytes_max),))
+        answering = rpc_handlers(engine, self._gate, answer_bytes_max)
+        self._server.add_generic_rpc_handlers((answering, *self._health.handlers()))
         self._server.start()
 
     def stop(self, grace_seconds: float) -> None:
@@ -60,9 +63,11 @@ class Server:
         After `grace_seconds` their clients are told that they are cancelled. Whatever has begun is
         done in any case when this returns.
         """
+        self._health.say_not_serving()
         self._gate.close(grace_seconds)
         self._server.stop(0).wait()
         self._pool.shutdown()
+        self._health.close()
 
 
 def _refuse_taken(listening: Listening) -> None:

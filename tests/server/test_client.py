@@ -104,6 +104,7 @@ def test_it_shows_where_it_is(client: MetadataStore, server: Server) -> None:
     assert repr(client) == f"<MetadataStore behind 127.0.0.1:{server.port}>"
     assert client._repr_html_() is None
     assert client.pipeline_asset is None
+    assert client._max_num_retries == 5
 
 
 def test_runs_are_recorded(client: MetadataStore, home: MetadataStore) -> None:
