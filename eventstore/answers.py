@@ -456,24 +456,6 @@ class ScopeAnswer(msgspec.Struct, frozen=True):
     counts: dict[str, int]
 
 
-class HoldAnswer(msgspec.Struct, frozen=True):
-    """A legal hold: `stage` is `placed`, `release proposed` (it still holds) or `released`.
-
-    `position` is of its last record, `placed_at_position` and `placed_at` (UTC) are of its first.
-    """
-
-    number: int
-    stage: str
-    scope: Scope
-    basis: str
-    ticket: str
-    release_ticket: str
-    needs_approval: bool
-    placed_at: datetime
-    placed_at_position: int
-    position: int
-
-
 class RuleAnswer(msgspec.Struct, frozen=True):
     """A retention rule as it is now: `position` and `recorded_at` (UTC) are of its last record."""
 

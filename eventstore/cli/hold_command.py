@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from eventstore.answers import HoldAnswer, ScopeAnswer
+from eventstore.answers import ScopeAnswer
 from eventstore.cli.commands import command, output_options_without, store_argument
 from eventstore.cli.help import CommandGroup
 from eventstore.cli.results import Grid, Output
@@ -21,7 +21,23 @@ from eventstore.cli.stores import opened_store, store_to_change
 from eventstore.log.places import Place
 from eventstore.wording import counted
 
-_COLUMNS = ("number", "stage", "placed_at", "scope", "basis", "ticket", "release_ticket")
+if TYPE_CHECKING:
+    from eventstore.retention.holds import HoldAnswer
+
+_COLUMNS = (
+    "number",
+    "stage",
+    "scope",
+    "basis",
+    "ticket",
+    "placed_at",
+    "placed_by",
+    "release_proposed_at",
+    "release_proposed_by",
+    "released_at",
+    "released_by",
+    "release_ticket",
+)
 
 
 @click.group("hold", cls=CommandGroup)
@@ -108,17 +124,22 @@ def release_command(
 @store_argument
 @output_options_without()
 def list_command(place: Place, output: Output) -> None:
-    """List all holds, those that were released, too."""
+    """List all holds, those that were released, too: who placed and released them, and when."""
     with opened_store(place) as store:
         found = store.holds()
     rows = [
         (
             h.number,
             h.stage,
-            h.placed_at,
             scope_in_words(h.scope),
             h.basis,
             h.ticket,
+            h.placed_at,
+            h.placed_by,
+            h.release_proposed_at,
+            h.release_proposed_by,
+            h.released_at,
+            h.released_by,
             h.release_ticket,
         )
         for h in found

@@ -7,8 +7,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from eventstore.answers import DueAnswer, ErasureReport, HoldAnswer, RuleAnswer
+    from eventstore.answers import DueAnswer, ErasureReport, RuleAnswer
     from eventstore.log import Progress
+    from eventstore.retention.holds import HoldAnswer
     from eventstore.store import Engine
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
-from eventstore.answers import HoldAnswer, Scope
+import msgspec
+
+from eventstore.answers import Scope
 from eventstore.errors import FailedPreconditionError, NotFoundError
 from eventstore.log import Log
 from eventstore.log.kinds import HOLD
@@ -15,6 +18,7 @@ from eventstore.retention.guards import Recorded, all_versions, versions
 from eventstore.retention.scope_check import check_scope
 from eventstore.retention.scopes import message_of, scope_of
 from eventstore.store import Engine
+from eventstore.store.erasures import actor_at
 from eventstore.store.snapshot import Snapshot
 from eventstore.store.transaction import Transaction
 from eventstore.times import moment_of
@@ -24,6 +28,31 @@ _STAGES = {
     retention_pb2.Hold.RELEASE_PROPOSED: "release proposed",
     retention_pb2.Hold.RELEASED: "released",
 }
+
+
+class HoldAnswer(msgspec.Struct, frozen=True):
+    """A legal hold: `stage` is `placed`, `release proposed` (it still holds) or `released`.
+
+    `position` is of its last record, `placed_at_position`, `placed_at` (UTC) and `placed_by` are of
+    its first. What did not come is None: a proposal, which only a hold that needs approval has, or
+    the release. So is who did it where no actor was given.
+    """
+
+    number: int
+    stage: str
+    scope: Scope
+    basis: str
+    ticket: str
+    release_ticket: str
+    needs_approval: bool
+    placed_at: datetime
+    placed_at_position: int
+    placed_by: str | None
+    release_proposed_at: datetime | None
+    release_proposed_by: str | None
+    released_at: datetime | None
+    released_by: str | None
+    position: int
 
 
 def place_hold(
@@ -113,6 +142,10 @@ def _known(snapshot: Snapshot, number: int) -> list[Recorded]:
 
 def _answer(log: Log, known: list[Recorded]) -> HoldAnswer:
     current: retention_pb2.Hold = known[-1].message
+    steps = {_STAGES[step.message.stage]: _step(log, step.position) for step in known[1:]}
+    placed_at, placed_by = _step(log, known[0].position)
+    proposed_at, proposed_by = steps.get("release proposed", (None, None))
+    released_at, released_by = steps.get("released", (None, None))
     return HoldAnswer(
         number=current.id,
         stage=_STAGES[current.stage],
@@ -121,7 +154,17 @@ def _answer(log: Log, known: list[Recorded]) -> HoldAnswer:
         ticket=current.ticket,
         release_ticket=current.release_ticket,
         needs_approval=known[0].message.needs_approval,
-        placed_at=moment_of(log.recorded_at(known[0].position)),
+        placed_at=placed_at,
         placed_at_position=known[0].position,
+        placed_by=placed_by,
+        release_proposed_at=proposed_at,
+        release_proposed_by=proposed_by,
+        released_at=released_at,
+        released_by=released_by,
         position=known[-1].position,
     )
+
+
+def _step(log: Log, position: int) -> tuple[datetime, str | None]:
+    """When the record at a position was put, and by whom."""
+    return moment_of(log.recorded_at(position)), actor_at(log, position)

@@ -66,7 +66,7 @@ def erasure_as_of(index: PointIndex, number: int, as_of: int) -> StoredErasure |
 
 
 def actor_at(log: Log, position: int) -> str | None:
-    """Who put the record of an erasure, which is never erased itself."""
+    """Who put the record of an erasure, hold or rule, which is never erased itself."""
     (batch,) = log.scan(position - 1, position, ["actor"])
     actor: str | None = batch["actor"][0].as_py()
     return actor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -119,6 +120,35 @@ def test_a_dry_run_of_a_release_says_by_which_record_it_takes_a_second_person(
     assert run(*releasing, "--actor", "ana").code == 0
     proposed = "The release of hold 1 is proposed: somebody else has to approve it"
     assert run(*releasing, "--dry-run").out == f"{proposed}; nothing was recorded\n"
+
+
+def test_holds_are_listed_with_who_placed_and_released_them(tmp_path: Path) -> None:
+    directory = tmp_path / "store"
+    eventstore.open(directory).close()
+    releasing = ("hold", "release", directory, 2, "--ticket", "T")
+    assert run(*HOLD, directory, *BASIS, "--actor", "[i]ana[/i]").code == 0
+    assert run(*HOLD, directory, *BASIS, "--actor", "ana", "--needs-approval").code == 0
+    assert run(*releasing, "--actor", "bo").code == 0
+    _, proposed = map(json.loads, run("hold", "list", directory, "--json").out.splitlines())
+    assert (proposed["release_proposed_by"], proposed["released_at"]) == ("bo", None)
+    assert run(*releasing, "--actor", "cleo").code == 0
+
+    with eventstore.open(directory, read_only=True) as store:
+        held, released = store.holds()
+    assert held.placed_by == "[i]ana[/i]"
+    assert held.release_proposed_at is held.release_proposed_by is None
+    assert held.released_at is held.released_by is None
+    by = (released.placed_by, released.release_proposed_by, released.released_by)
+    assert by == ("ana", "bo", "cleo")
+    at = (released.placed_at, released.release_proposed_at, released.released_at)
+    assert None not in at
+    assert list(at) == sorted(at)
+    rows = list(csv.DictReader(run("hold", "list", directory, "--csv").out.splitlines()))
+    assert [row["placed_by"] for row in rows] == ["[i]ana[/i]", "ana"]
+    assert [row["released_by"] for row in rows] == ["", "cleo"]
+    for width in (40, 200, None):
+        shown = run("hold", "list", directory, width=width).out
+        assert all(name in shown for name in ("[i]ana[/i]", "bo", "cleo")), shown
 
 
 def test_nothing_that_has_expired_is_told_as_an_object(directory: Path) -> None:
