@@ -100,10 +100,10 @@ def read_backup(folder: Path) -> EncryptedBackup:
 def read_commits(folder: Path, backup: EncryptedBackup, keyring: Keyring) -> Iterator[Commit]:
     """The commits of a backup; what has no key is erased in them.
 
-    Raises DataLossError for what is damaged or was encrypted with other keys.
+    Raises DataLossError for what is missing, damaged or was encrypted with other keys.
     """
     pending: list[Record] = []
-    position = 0
+    position, commits, last_head = 0, 0, hashlib.sha256(b"").digest()
     for entry in backup.files:
         if entry.first_position != position + 1 or "/" in entry.file:
             raise errors.DataLossError(
@@ -116,9 +116,15 @@ def read_commits(folder: Path, backup: EncryptedBackup, keyring: Keyring) -> Ite
             pending.append(record)
             if head is not None:
                 yield Commit(record.commit, record.recorded_at, head, tuple(pending))
-                pending = []
+                pending, commits, last_head = [], record.commit, head
     if pending or position != backup.position:
         raise errors.DataLossError(f"{folder} ends before its last commit, at position {position}")
+    if (commits, last_head.hex()) != (backup.commits, backup.tree_head):
+        raise _damaged(
+            folder / BACKUP_NAME,
+            f"it says {backup.commits} commits with the tree head {backup.tree_head}, and its "
+            f"files have {commits} with {last_head.hex()}",
+        )
 
 
 def _written(
@@ -183,7 +189,11 @@ def _read(
     import pyarrow.parquet as parquet
 
     with translating("reading", path):
-        if _sha256(path) != entry.sha256:
+        try:
+            digest = _sha256(path)
+        except FileNotFoundError:
+            raise _damaged(path, "it is missing") from None
+        if digest != entry.sha256:
             raise _damaged(path, "it does not match its SHA-256")
     try:
         table = parquet.read_table(path, schema=_schema(), page_checksum_verification=True)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import eventstore
@@ -158,3 +159,20 @@ def test_a_plain_backup_is_restored_with_a_register(
     with eventstore.open(tmp_path / "restored") as again:
         assert [*again.log.commits()] == [*store.log.commits()]
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_what_a_backup_says_of_itself_is_compared_with_its_files(
+    store: MetadataStore, tmp_path: Path, register: Path
+) -> None:
+    keys, backup = tmp_path / "keys", tmp_path / "backup"
+    store.backup(backup, keys=keys)
+    path, said = backup / "backup.json", read_backup(backup)
+    for field, value in (("tree_head", said.tree_head[::-1]), ("commits", said.commits + 1)):
+        path.write_bytes(msgspec.json.encode(msgspec.structs.replace(said, **{field: value})))
+        with pytest.raises(errors.DataLossError, match="damaged: it says"):
+            eventstore.restore(backup, tmp_path / "restored", keys=keys, erasures=register)
+    path.write_bytes(msgspec.json.encode(said))
+    (backup / said.files[0].file).unlink()
+    with pytest.raises(errors.DataLossError, match="damaged: it is missing"):
+        eventstore.restore(backup, tmp_path / "restored", keys=keys, erasures=register)
+    assert not (tmp_path / "restored").exists()
