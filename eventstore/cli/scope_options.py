@@ -120,12 +120,13 @@ basis_option = click.option(
 
 
 def ticket_option(*, required: bool) -> Callable[[Any], Any]:
+    # A default of None would be taken for what was said.
+    otherwise: dict[str, Any] = {"required": True} if required else {"default": ""}
     return click.option(
         "--ticket",
         metavar="CODE",
-        default=None if required else "",
-        required=required,
         help="The code of the ticket. It is kept for ever: name nobody.",
+        **otherwise,
     )
 
 

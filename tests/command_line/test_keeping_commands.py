@@ -151,6 +151,13 @@ def test_holds_are_listed_with_who_placed_and_released_them(tmp_path: Path) -> N
         assert all(name in shown for name in ("[i]ana[/i]", "bo", "cleo")), shown
 
 
+def test_what_takes_a_ticket_says_so(directory: Path) -> None:
+    for words in (("hold", "release"), ("retention", "withdraw")):
+        for tried in ((), ("--dry-run",)):
+            done = run(*words, directory, 1, *tried)
+            assert (done.code, "Missing option '--ticket'" in done.err) == (2, True), done.err
+
+
 def test_nothing_that_has_expired_is_told_as_an_object(directory: Path) -> None:
     for tried in ((), ("--dry-run",)):
         done = run("retention", "apply", directory, "--json", *tried)
