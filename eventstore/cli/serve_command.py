@@ -16,6 +16,7 @@ from eventstore.cli.upstream_flags import Configured, FlaggedCommand, configured
 from eventstore.log.places import Place, StoreUrl
 from eventstore.metadata_store.opening import open_configured, open_place
 from eventstore.server.configuration import MEBIBYTE, Listening, parsed_channel_arguments
+from eventstore.shown_text import shown_text
 from eventstore.store import Engine
 
 _HERE = ("127.0.0.1", "::1", "localhost")
@@ -107,7 +108,7 @@ def serve_command(
 
     asked = configured(flags, names_store=place is not None)
     listening = Listening(
-        host=grpc_host,
+        host=grpc_host.removeprefix("[").removesuffix("]"),
         port=grpc_port,
         tls=asked.tls,
         channel_arguments=parsed_channel_arguments(grpc_channel_arguments),
@@ -125,11 +126,12 @@ def serve_command(
         opened.callback(engine.close)
         with _asked_to_end() as ended:
             server.start(engine)
-            click.echo(f"Serving {engine.log.name} on {server.address}")
+            # Whatever ends it, calls that have begun are answered before the store is closed.
+            opened.callback(server.stop, grace_seconds)
+            click.echo(shown_text(f"Serving {engine.log.name} on {server.address}"))
             for line in _warnings(place, asked, listening):
                 note(line)
             ended.get()
-        server.stop(grace_seconds)
 
 
 def _opened(place: Place | None, asked: Configured) -> Engine:

@@ -12,6 +12,9 @@ from eventstore.proto import metadata_store_pb2 as mlmd
 
 MEBIBYTE: Final = 1024 * 1024
 
+_REQUEST_BYTES_MAX: Final = "grpc.max_receive_message_length"
+_ANSWER_BYTES_MAX: Final = "grpc.max_send_message_length"
+
 ChannelArguments: TypeAlias = Mapping[str, int | str]
 """Arguments of gRPC's own by name, such as `grpc.max_connection_age_ms`."""
 
@@ -39,16 +42,22 @@ class Listening(Struct, frozen=True):
     def options(self) -> dict[str, int | str]:
         """All arguments of gRPC's own."""
         return {
-            "grpc.max_receive_message_length": self.message_bytes_max,
-            "grpc.max_send_message_length": self.message_bytes_max,
+            _REQUEST_BYTES_MAX: self.message_bytes_max,
+            _ANSWER_BYTES_MAX: self.message_bytes_max,
             # Else a second server would share the port, and get some of the calls.
             "grpc.so_reuseport": 0,
             **self.channel_arguments,
         }
 
+    def answer_bytes_max(self) -> int:
+        """How long an answer may be; -1 where nothing limits it."""
+        most = self.options()[_ANSWER_BYTES_MAX]
+        assert isinstance(most, int)
+        return most
+
 
 def joined(host: str, port: int) -> str:
-    """A host and a port as one text; the colons of an IPv6 address are set apart."""
+    """A host and a port as one text; an IPv6 address has brackets around it."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -68,6 +77,10 @@ def parsed_channel_arguments(text: str) -> dict[str, int | str]:
         try:
             found[name] = int(value)
         except ValueError:
+            if name in (_REQUEST_BYTES_MAX, _ANSWER_BYTES_MAX):
+                raise InvalidArgumentError(
+                    f"the channel argument {name} is {value!r}: write a number of bytes, -1 for any"
+                ) from None
             found[name] = value
     return found
 

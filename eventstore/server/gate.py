@@ -39,8 +39,8 @@ class Gate:
             self._inside -= 1
             self._changed.notify_all()
 
-    def close(self, seconds: float) -> None:
-        """Refuse further calls; return when those inside are out, or after some seconds.
+    def close(self, seconds: float) -> bool:
+        """Refuse further calls, and wait for those inside, at most some seconds; whether all left.
 
         Then wait, for a second at most, until none has come for a moment: who comes by now is told,
         and who comes after gRPC has stopped finds no server.
@@ -48,7 +48,8 @@ class Gate:
         with self._changed:
             self._is_open = False
             self._came_at = time.monotonic()
-            self._changed.wait_for(lambda: not self._inside, seconds)
+            is_empty = self._changed.wait_for(lambda: not self._inside, seconds)
         until = time.monotonic() + _UNQUIET_SECONDS_MAX
         while time.monotonic() < min(until, self._came_at + _QUIET_SECONDS):
             time.sleep(_QUIET_SECONDS)
+        return is_empty

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Final
 
 import grpc
 
@@ -15,6 +15,8 @@ from eventstore.server.configuration import Listening, joined
 from eventstore.server.gate import Gate
 from eventstore.server.health import Health
 from eventstore.store import Engine
+
+_GOING_SECONDS: Final = 0.5
 
 
 class Server:
@@ -28,13 +30,12 @@ class Server:
         """
         self._listening = listening
         _refuse_taken(listening)
-        self._options = listening.options()
         self._gate = Gate()
         self._health = Health(SERVICE)
         self._pool = ThreadPoolExecutor(listening.threads, thread_name_prefix="answers")
         self._server = grpc.server(
             self._pool,
-            options=[*self._options.items()],
+            options=[*listening.options().items()],
             maximum_concurrent_rpcs=listening.calls_max,
         )
         self._port = _bound(self._server, listening)
@@ -51,9 +52,7 @@ class Server:
 
     def start(self, engine: Engine) -> None:
         """Answer calls from now on. No answer is longer than gRPC is told to send at most."""
-        answer_bytes_max = self._options["grpc.max_send_message_length"]
-        assert isinstance(answer_bytes_max, int)
-        answering = rpc_handlers(engine, self._gate, answer_bytes_max)
+        answering = rpc_handlers(engine, self._gate, self._listening.answer_bytes_max())
         self._server.add_generic_rpc_handlers((answering, *self._health.handlers()))
         self._server.start()
 
@@ -64,8 +63,9 @@ class Server:
         done in any case when this returns.
         """
         self._health.say_not_serving()
-        self._gate.close(grace_seconds)
-        self._server.stop(0).wait()
+        is_empty = self._gate.close(grace_seconds)
+        # Clients hear that it goes, and do not take what they sent just then for cancelled.
+        self._server.stop(_GOING_SECONDS if is_empty else 0).wait()
         self._pool.shutdown()
         self._health.close()
 

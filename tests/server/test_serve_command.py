@@ -22,8 +22,11 @@ from eventstore.cli.upstream_flags import Configured, configured
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.server.server import Server
 from tests.command_line.runner import ENVIRONMENT, program, run
+from tests.differential.oracle import Oracle
 from tests.server.certificates import Authority
 from tests.server.serving import client_config
+from tests.sql_servers import PASSWORD
+from tests.sql_servers import Server as Database
 
 KUBEFLOW = (
     "--grpc_port=8080",
@@ -274,3 +277,37 @@ def test_channel_arguments() -> None:
         done = run("serve", "memory://", f"--grpc_channel_arguments={wrong}")
         assert done.code == 1
         assert "is not of the form name=value" in done.err
+    done = run("serve", "--grpc_channel_arguments=grpc.max_send_message_length=much")
+    assert done.code == 1
+    assert "write a number of bytes" in done.err
+
+
+def test_what_is_no_store_ends_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    done = run("serve", tmp_path / "file", "--grpc_port=0")
+    assert done.code == 1
+    assert "is a file" in done.err
+
+
+def test_kubeflows_manifest_serves_what_mlmd_has_recorded(
+    mariadb: Database, oracle: Oracle
+) -> None:
+    name = mariadb.new_database()
+    config = mlmd.ConnectionConfig()
+    mysql = config.mysql
+    mysql.host, mysql.port, mysql.database = "127.0.0.1", mariadb.port, name
+    mysql.user, mysql.password = "admin", PASSWORD
+    oracle.connect(config)
+    type_id = oracle.method("put_artifact_type", mlmd.ArtifactType(name="system.Dataset"))
+    oracle.start_over()
+    flags = [f"--mysql_config_{field.name}={value}" for field, value in mysql.ListFields()]
+    with served(*flags, "--enable_database_upgrade=true") as (process, port):
+        with MetadataStore(client_config(port)) as client:
+            assert client.get_artifact_type("system.Dataset").id == type_id
+            made = client.put_artifacts([mlmd.Artifact(type_id=type_id)])
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0
+    assert PASSWORD not in err
+    with eventstore.open(mariadb.url(name)) as store:
+        assert store.get_artifacts_by_id(made)[0].type == "system.Dataset"
