@@ -15,9 +15,11 @@ import pyarrow.parquet as parquet
 import pytest
 
 from eventstore import errors
-from eventstore.log import DirectoryLog, PositionConflictError
+from eventstore.log import DirectoryLog, Position, PositionConflictError
 from eventstore.log.objects import ObjectLog, bucket, object_log
 from eventstore.log.objects.keys import commit_key, file_key
+from eventstore.log.objects.opening import open_url
+from eventstore.log.places import StoreUrl
 from eventstore.testing.drafts import erased_of
 from tests.builders import append, append_erasure, draft
 from tests.contract.object_logs import Fates, opened
@@ -388,3 +390,50 @@ def test_the_key_of_a_rewritten_file_has_what_is_in_it(log: ObjectLog) -> None:
     log.destroy(erased_of([1]))
     (first, *_) = log._segments()
     assert file_key(first) == f"segments/0000000001-2-{first.file_sha256[:16]}.parquet"
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_copy_that_was_broken_off_goes_on(
+    url: str, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, left = obstore.put, step
+
+    def stop(*given, **named):
+        nonlocal left
+        left -= 1
+        if not left:
+            raise KeyboardInterrupt
+        return put(*given, **named)
+
+    with contextlib.closing(DirectoryLog.create(tmp_path / "store")) as source:
+        for number in range(1, 6):
+            append(source, draft(number), draft(10 * number))
+        erased = erased_of([3, 4], [7])
+        append_erasure(source, erased)
+        source.destroy(erased)
+        commits = [*source.commits()]
+        open_url(
+            StoreUrl(url),
+            read_only=False,
+            creates=True,
+            cache_folder=None,
+            store_id=source.store_id,
+        ).close()
+    with contextlib.closing(opened(url)) as log, monkeypatch.context() as patched:
+        patched.setattr(bucket.obstore, "put", stop)
+        with pytest.raises(KeyboardInterrupt):
+            log.append_recorded(commits, expected_position=Position(0))
+    with contextlib.closing(opened(url)) as log:
+        assert log.position == 0
+        if step > 1:
+            with pytest.raises(errors.FailedPreconditionError, match="was broken off"):
+                append(log, draft(1))
+            report = log.verify()
+            assert "was broken off" in report.findings[0].what
+        log.append_recorded(commits, expected_position=Position(0))
+        assert [*log.commits()] == commits
+        assert log.verify().ok
+        append(log, draft(99))
+        with contextlib.closing(opened(url)) as other:
+            assert [*other.commits()] == [*log.commits()]
+            assert other.verify().ok

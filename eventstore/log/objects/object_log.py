@@ -112,7 +112,7 @@ class ObjectLog(RemoteLog):
         ahead = self._ahead
         if ahead is None or ahead[0] != position + 1:
             message = self._bucket.get(commit_key(position + 1))
-            if message is None:
+            if message is None or self._is_of_broken_copy(position + 1, message):
                 return False
             self._ahead = (position + 1, message)
         # Another thread may have put it.
@@ -151,6 +151,13 @@ class ObjectLog(RemoteLog):
         self._look_for_segments(is_erasing=not message or is_of_erasure(message))
         return self._commits.last_position >= first_position
 
+    def _is_of_broken_copy(self, first_position: int, message: bytes) -> bool:
+        """Whether what is there of a commit is empty, and no segment has it."""
+        if message:
+            return False
+        segments = self._objects.segments()
+        return not segments or segments[-1].last_position < first_position
+
     def _messages_again(self, first: int, first_positions: Sequence[int]) -> list[bytes]:
         found = [
             message or b"" for _, message in self._bucket.get_many(map(commit_key, first_positions))
@@ -170,12 +177,12 @@ class ObjectLog(RemoteLog):
         except errors.StatusError:
             self._is_behind = was_behind
             raise
-        if other == b"":
-            self._take_segments()
-            if self._commits.last_position < row.first_position:
-                raise errors.FailedPreconditionError(
-                    f"a copy to {self.name} was broken off: go on with it; nothing was put"
-                )
+        if other is not None and self._is_of_broken_copy(row.first_position, other):
+            self._is_behind = was_behind
+            raise errors.FailedPreconditionError(
+                f"a copy to {self.name} is under way, or was broken off: go on with it; nothing "
+                "was put"
+            )
         if other is not None:
             self._ahead = (row.first_position, other)
             raise self._conflict(expected_position)
