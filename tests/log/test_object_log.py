@@ -437,3 +437,37 @@ def test_a_copy_that_was_broken_off_goes_on(
         with contextlib.closing(opened(url)) as other:
             assert [*other.commits()] == [*log.commits()]
             assert other.verify().ok
+
+
+def test_a_copy_goes_on_after_the_file_of_a_shorter_one(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with contextlib.closing(DirectoryLog.create(tmp_path / "store")) as source:
+        for number in range(1, 6):
+            append(source, draft(number))
+        source.destroy(erased_of([1, 5]))
+        append_erasure(source, erased_of([1, 5]))
+        commits, store_id = [*source.commits()], source.store_id
+    open_url(
+        StoreUrl(url), read_only=False, creates=True, cache_folder=None, store_id=store_id
+    ).close()
+    create = bucket.Bucket.create
+
+    def stop(self, key, *given, **named):
+        if key.endswith(".json"):
+            raise KeyboardInterrupt
+        return create(self, key, *given, **named)
+
+    with contextlib.closing(opened(url)) as log:
+        with monkeypatch.context() as patched:
+            patched.setattr(bucket.Bucket, "create", stop)
+            with pytest.raises(KeyboardInterrupt):
+                log.append_recorded(commits[:3], expected_position=Position(0))
+        # What that one had come to is kept; the next run goes on from there.
+        with pytest.raises(PositionConflictError):
+            log.append_recorded(commits, expected_position=Position(0))
+        log.refresh()
+        assert [*log.commits()] == commits[:3]
+        log.append_recorded(commits[3:], expected_position=Position(3))
+        assert [*log.commits()] == commits
+        assert log.verify().ok

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import obstore
 import pytest
 
 import eventstore
@@ -148,6 +149,21 @@ def test_another_format_is_refused(server: ObjectServer, caplog: pytest.LogCaptu
         met = refusal(server.url(prefix), caplog)
         assert isinstance(met, errors.FailedPreconditionError)
         assert said in met.message
+
+
+def test_a_service_that_knows_no_conditions_is_refused(
+    server: ObjectServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    put, url = obstore.put, server.url(server.new_prefix())
+
+    def put_anyway(*given, mode="overwrite", **named):
+        return put(*given, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bucket.obstore, "put", put_anyway)
+        assert "If-None-Match" in refusal(url, caplog).message
+    # Not by another opening either.
+    assert "is not that of a store" in refusal(url, caplog).message
 
 
 def test_a_wrong_key_is_refused(

@@ -124,6 +124,18 @@ class Bucket:
             time.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
 
+    def writes_over(self, key: str, content: bytes) -> bool:
+        """Whether an object that is there takes this content, though it must not be made anew."""
+
+        def ask() -> bool:
+            try:
+                obstore.put(self._small, key, content, mode="create", use_multipart=False)
+            except (AlreadyExistsError, PreconditionError):
+                return False
+            return True
+
+        return self._retried("asking", ask)
+
     def replace(self, key: str, before: bytes, content: bytes) -> bool:
         """Give an object other content; whether it has that now, which else had changed meanwhile.
 
@@ -149,12 +161,11 @@ class Bucket:
 
         return self._retried("erasing in", ask)
 
-    def overwrite(self, key: str, content: bytes, *, is_file: bool = False) -> None:
+    def overwrite(self, key: str, content: bytes) -> None:
         """Give an object this content, whether it was there or not."""
 
         def ask() -> None:
-            store = self._large if is_file else self._small
-            obstore.put(store, key, content, use_multipart=False)
+            obstore.put(self._small, key, content, use_multipart=False)
 
         self._retried("erasing in", ask)
 

@@ -121,23 +121,29 @@ class ObjectKeeper:
 
     def add_recorded(
         self,
-        commits: Sequence[Commit],  # noqa: ARG002
+        commits: Sequence[Commit],
         entry: Segment,
         path: Path,
     ) -> bool:
         """Of the commits only the first has an object, which is empty.
 
-        Nobody else can come to the positions of the others: who knows them has the segment.
+        Nobody else can come to the positions of the others: who knows them has the segment. The
+        file of a copy that was broken off, which may have fewer of them, is the segment then.
         """
-        content = path.read_bytes()
         if self.bucket.create(commit_key(entry.first_position), b""):
             return False
-        if self.bucket.create(file_key(entry), content, is_file=True) is not None:
+        kept = entry
+        found = self.bucket.create(file_key(entry), path.read_bytes(), is_file=True)
+        if found is not None:
             if self.bucket.get(entry_key(entry.number)) is not None:
                 return False
-            # Of a copy that was broken off.
-            self.bucket.overwrite(file_key(entry), content, is_file=True)
-        return self.bucket.create(entry_key(entry.number), msgspec.json.encode(entry)) is None
+            kept, _ = self._entry_of(entry, found)
+            heads = {commit.last_position: commit.tree_head.hex() for commit in commits}
+            if heads.get(kept.last_position) != kept.tree_head:
+                raise self._strange(entry)
+        if self.bucket.create(entry_key(entry.number), msgspec.json.encode(kept)) is not None:
+            return False
+        return kept.last_position == entry.last_position
 
     def replace_segment(self, before: Segment, entry: Segment, path: Path) -> None:
         self.bucket.create(file_key(entry), path.read_bytes(), is_file=True)
@@ -261,16 +267,22 @@ class ObjectKeeper:
 
     def _adopted(self, entry: Segment, content: bytes) -> Segment:
         """The entry of a file that was made in the place of one. Raises DataLossError."""
+        adopted, first = self._entry_of(entry, content)
+        if self.head_of(first) != bytes.fromhex(adopted.tree_head):
+            raise self._strange(entry)
+        return adopted
+
+    def _entry_of(self, entry: Segment, content: bytes) -> tuple[Segment, int]:
+        """The entry of such a file, and where its last commit begins. Raises DataLossError."""
         with TemporaryFolder() as temporary:
             path = temporary / "found.parquet"
             path.write_bytes(content)
             before = next((s for s in self.segments() if s.number == entry.number - 1), None)
-            adopted, first = entry_of(path, self._store_id, entry.number, before)
-        if self.head_of(first) != bytes.fromhex(adopted.tree_head):
-            raise damaged(
-                self.name, entry, f"{file_key(entry)} is not what commits say: remove that object"
-            )
-        return adopted
+            return entry_of(path, self._store_id, entry.number, before)
+
+    def _strange(self, entry: Segment) -> errors.DataLossError:
+        what = f"{file_key(entry)} is not what commits say: remove that object"
+        return damaged(self.name, entry, what)
 
     def _refuse_misplaced(self, position: int, message: bytes) -> None:
         """Raise DataLossError for a commit that is not the one that its key says."""

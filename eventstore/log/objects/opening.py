@@ -64,8 +64,9 @@ def open_bucket(
     `new_id` is the store's id then, else a new one. Its caches lie below `cache_folder`, or where
     the user's usually do.
 
-    Raises NotFoundError when there is no log, FailedPreconditionError for other objects or a newer
-    format, PermissionDeniedError where it may not be made, and what `Bucket` does.
+    Raises NotFoundError when there is no log, FailedPreconditionError for other objects, a newer
+    format or a service that knows no conditions, PermissionDeniedError where it may not be made,
+    and what `Bucket` does.
     """
     store = _store(bucket)
     if store is None and creates and not read_only:
@@ -115,4 +116,9 @@ def _made(bucket: Bucket, new_id: UUID) -> _Store | None:
         return found
     store = _Store(format_version=FORMAT_VERSION, store_id=new_id, created_at=now_in_microseconds())
     bucket.create(STORE, msgspec.json.encode(store))
+    if bucket.writes_over(STORE, b"null"):
+        raise errors.FailedPreconditionError(
+            f"{bucket.name} writes over objects that are to be made only if there are none "
+            "(If-None-Match), so that two writers could have one position: use another service"
+        )
     return _store(bucket)
