@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
+import time
 from collections.abc import Iterator
 from queue import SimpleQueue
 from typing import Any
@@ -118,6 +120,7 @@ def serve_command(
     )
     for line in asked.notes:
         note(line)
+    _log_to_standard_error()
     with contextlib.ExitStack() as opened:
         server = Server(listening)
         # Without a call it stops at once, and lets go of the port.
@@ -138,6 +141,15 @@ def _opened(place: Place | None, asked: Configured) -> Engine:
     if asked.connection is not None:
         return open_configured(asked.connection, upgrade=asked.upgrades)
     return open_place(_IN_MEMORY if place is None else place, read_only=False)
+
+
+def _log_to_standard_error() -> None:
+    """With the time in UTC, and with where a fault was."""
+    form = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+    form.converter = time.gmtime
+    handler = logging.StreamHandler()
+    handler.setFormatter(form)
+    logging.getLogger().addHandler(handler)
 
 
 def _warnings(place: Place | None, asked: Configured, listening: Listening) -> Iterator[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,7 +23,7 @@ from eventstore.cli.serve_command import serve_command
 from eventstore.cli.upstream_flags import Configured, configured
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.server.server import Server
-from tests.command_line.runner import ENVIRONMENT, program, run
+from tests.command_line.runner import ENVIRONMENT, run
 from tests.differential.oracle import Oracle
 from tests.server.certificates import Authority
 from tests.server.serving import client_config
@@ -208,10 +210,11 @@ _OF_POSTGRESQL = (
 
 
 @contextmanager
-def served(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A process that serves, and its port."""
+def served(*arguments: object, before: str = "pass") -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A process that serves, once it has run some code, and its port."""
+    starting = f"{before}; from eventstore.cli.main import main; main()"
     with subprocess.Popen(
-        program("serve", "--grpc_port=0", *arguments),
+        [sys.executable, "-c", starting, "serve", "--grpc_port=0", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -263,6 +266,18 @@ def test_a_store_in_memory_behind_tls(tmp_path: Path) -> None:
         assert process.returncode == 0
     assert "No store is named: this one is in memory" in err
     assert "ssl_config has no client_verify" in err
+
+
+def test_a_fault_is_logged_with_where_it_was() -> None:
+    failing = "from eventstore.store import Engine; Engine.call = lambda *_: 1 / 0"
+    with served(before=failing) as (process, port):
+        with MetadataStore(client_config(port)) as client, pytest.raises(errors.InternalError):
+            client.get_artifact_types()
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+    assert re.search(r"^\d{4}-\d\d-\d\dT[\d:]+Z ERROR GetArtifactTypes failed$", err, re.MULTILINE)
+    assert "Traceback" in err
+    assert "ZeroDivisionError: division by zero" in err
 
 
 def test_a_port_in_use_leaves_no_store_behind(tmp_path: Path, server: Server) -> None:
