@@ -296,6 +296,7 @@ def test_a_connection_string_of_azure_is_read(
     [
         ("s3://", "names no bucket"),
         ("s3://user:wr0ng@bucket/x", "credentials do not belong"),
+        ("s3://bucket/x?endpoint=http://user:wr0ng@minio", "do not belong into the endpoint"),
         ("s3://bucket/x?secret_access_key=wr0ng", "there is no option secret_access_key"),
         ("gs://bucket/x?region=wr0ng", "there is no option region"),
     ],

@@ -54,7 +54,13 @@ def of_url(text: str) -> Bucket:
             f"there is no option {min(unknown)} of {scheme} URLs: they have "
             f"{', '.join(_OPTIONS[scheme])}"
         )
-    of, config, clock = {"s3": _s3, "gs": _google, "az": _azure}[scheme](options)
+    of, config, endpoint = {"s3": _s3, "gs": _google, "az": _azure}[scheme](options)
+    if "@" in endpoint:
+        # It is told in the folder for caches.
+        raise errors.InvalidArgumentError(
+            f"credentials do not belong into the endpoint of {scheme}: leave out what stands "
+            "before the @"
+        )
     name = f"{scheme}://{parts.netloc}" + (f"/{prefix}" if prefix else "")
     allows_http = _is_true(options.get("allow_http", ""))
     try:
@@ -75,7 +81,7 @@ def of_url(text: str) -> Bucket:
             f"the options of {name} cannot be used ({type(error).__name__}): check them and the "
             "environment"
         ) from None
-    return Bucket(name, small, large, clock)
+    return Bucket(name, small, large, endpoint)
 
 
 def _is_true(text: str) -> bool:
