@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -71,21 +72,31 @@ class Server:
 
 
 def _refuse_taken(listening: Listening) -> None:
-    """Raise UnavailableError if the address cannot be listened on: gRPC would not say why."""
+    """Raise UnavailableError if the address cannot be listened on: gRPC would not say why.
+
+    A name may stand for several addresses: none of them may be taken, and one has to be there.
+    """
+    met = list[OSError]()
     try:
         found = socket.getaddrinfo(
             listening.host, listening.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        family, kind, protocol, _, address = found[0]
-        with socket.socket(family, kind, protocol) as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tried.bind(address)
-            tried.listen()
     except OSError as error:
+        found, met = [], [error]
+    for family, kind, protocol, _, address in found:
+        try:
+            with socket.socket(family, kind, protocol) as tried:
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                tried.bind(address)
+                tried.listen()
+        except OSError as error:
+            met.append(error)
+    taken = [error for error in met if error.errno == errno.EADDRINUSE]
+    if taken or len(met) >= max(len(found), 1):
         raise UnavailableError(
-            f"cannot listen on {listening.address()}: {error.strerror}: choose another port, or 0 "
-            "for any free one, and an address of this machine"
-        ) from None
+            f"cannot listen on {listening.address()}: {(taken or met)[0].strerror}: choose another "
+            "port, or 0 for any free one, and an address of this machine"
+        )
 
 
 def _bound(server: Any, listening: Listening) -> int:

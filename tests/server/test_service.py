@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -226,5 +227,20 @@ def test_more_calls_than_are_allowed_are_refused(monkeypatch: pytest.MonkeyPatch
 def test_a_port_in_use(server: Server) -> None:
     with pytest.raises(errors.UnavailableError, match=rf"127\.0\.0\.1:{server.port}.* in use"):
         Server(Listening(port=server.port))
-    with pytest.raises(errors.UnavailableError, match="cannot listen on 192"):
-        Server(Listening(host="192.0.2.1", port=0))
+    for elsewhere in ("192.0.2.1", "nowhere.invalid", "2001:db8::1"):
+        with pytest.raises(errors.UnavailableError, match=r"cannot listen on .*this machine"):
+            Server(Listening(host=elsewhere, port=0))
+
+
+def test_one_address_of_a_name_is_enough(
+    home: MetadataStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve = socket.getaddrinfo
+
+    def with_another(host: str, *arguments: Any, **named: Any) -> Any:
+        found = resolve(host, *arguments, **named)
+        return [(*found[0][:4], ("192.0.2.1", 0)), *found]
+
+    monkeypatch.setattr(socket, "getaddrinfo", with_another)
+    with serving(home._engine) as server, MetadataStore(client_config(server.port)) as client:
+        client.get_artifact_types()
