@@ -98,6 +98,8 @@ _POSTGRESQL: Final = _Kind(
     """,
     set_up="SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
     connect_arguments={
+        # Whatever the server's is: psycopg decodes no texts of SQL_ASCII.
+        "client_encoding": "UTF8",
         "connect_timeout": _CONNECT_SECONDS,
         "keepalives_idle": 60,
         "keepalives_interval": 15,
@@ -156,7 +158,16 @@ class ServerSource:
         self._sqlalchemy = alchemy
         self._engine = alchemy.create_engine(
             parsed.set(drivername=dialect),
-            connect_args={**(options or {}), **self._kind.connect_arguments},
+            connect_args={
+                **(options or {}),
+                **self._kind.connect_arguments,
+                # PyMySQL would encode a text in Latin-1.
+                **(
+                    {"password": self._secret.encode(errors="surrogateescape")}
+                    if self._kind is _MYSQL
+                    else {}
+                ),
+            },
             isolation_level="REPEATABLE READ",
             poolclass=alchemy.NullPool,
             hide_parameters=True,

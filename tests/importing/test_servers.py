@@ -56,12 +56,12 @@ def test_a_user_who_may_not_read_the_tables(sql_server: Server, tmp_path: Path) 
     database = sql_server.new_database()
     sql_server.execute("CREATE TABLE MLMDEnv (schema_version INT)", database=database)
     if sql_server.scheme == "mysql":
-        sql_server.execute("CREATE USER nobody IDENTIFIED BY 'nobody'")
+        sql_server.execute("CREATE USER nobody IDENTIFIED BY 'niemand-ä密'")
         grant = f"GRANT {{}} ON {database}.* TO nobody"
     else:
-        sql_server.execute("CREATE USER nobody PASSWORD 'nobody'")
+        sql_server.execute("CREATE USER nobody PASSWORD 'niemand-ä密'")
         grant = "GRANT {} ON MLMDEnv TO nobody"
-    url = sql_server.url(database, user="nobody", password="nobody")
+    url = sql_server.url(database, user="nobody", password="niemand-ä密")
     if sql_server.scheme == "postgresql":
         assert "no table MLMDEnv that this user may read" in refused(url, tmp_path).message
     sql_server.execute(grant.format("INSERT"), database=database)
@@ -99,6 +99,11 @@ def test_a_driver_that_is_missing_is_named(
     monkeypatch.setitem(sys.modules, module, None)
     error = refused(url, tmp_path)
     assert f"the package {module}: pip install 'mlmd-eventstore[{extra}]'" in error.message
+
+
+def test_a_database_of_any_encoding_is_read(postgresql: Server, tmp_path: Path) -> None:
+    postgresql.execute("CREATE DATABASE bytes ENCODING SQL_ASCII TEMPLATE template0")
+    assert "it has no table MLMDEnv" in refused(postgresql.url("bytes"), tmp_path).message
 
 
 def test_a_password_from_the_surroundings(mariadb: Server, monkeypatch: pytest.MonkeyPatch) -> None:

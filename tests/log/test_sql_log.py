@@ -185,10 +185,12 @@ def test_a_commit_that_is_longer_than_the_server_takes_is_refused(
     mariadb: Server,
 ) -> None:
     with opened(mariadb, mariadb.new_database()) as log:
-        payload = os.urandom(1 << 24)
-        with pytest.raises(errors.ResourceExhaustedError, match="max_allowed_packet"):
-            append(log, draft(1).__class__("artifact", 1, 10, None, payload))
-        assert log.position == 0
+        for size in (1 << 23, 1 << 24):
+            payload = os.urandom(size)
+            with pytest.raises(errors.ResourceExhaustedError, match="max_allowed_packet"):
+                append(log, draft(1).__class__("artifact", 1, 10, None, payload))
+            assert log.position == 0
+        append(log, draft(1).__class__("artifact", 1, 10, None, payload[: (1 << 23) - 4096]))
         append(log, draft(1))
 
 

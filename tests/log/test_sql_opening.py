@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import socket
 import sys
+import threading
 import traceback
 from pathlib import Path
 from types import SimpleNamespace
@@ -100,6 +102,31 @@ def test_what_is_wrong_with_the_address_is_said_in_a_line(
         eventstore.MetadataStore(config)
 
 
+def test_a_password_may_have_any_characters(
+    sql_server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    name, password = sql_server.new_database(), "an0ther-pässwort-密-😀"
+    if sql_server.scheme == "mysql":
+        sql_server.execute(f"CREATE USER wide IDENTIFIED BY '{password}'")
+        sql_server.execute(f"GRANT ALL ON {name}.* TO wide")
+    else:
+        sql_server.execute(f"CREATE USER wide PASSWORD '{password}'")
+        sql_server.execute(f"ALTER DATABASE {name} OWNER TO wide")
+    open_url(sql_server.url(name, user="wide", password=password))
+    met = refusal(sql_server.url(name, user="wide", password=f"{password}!"), caplog)
+    assert isinstance(met, errors.UnauthenticatedError)
+
+
+def test_a_database_has_any_encoding(postgresql: Server) -> None:
+    for encoding in ("SQL_ASCII", "LATIN1"):
+        postgresql.execute(f"CREATE DATABASE {encoding} ENCODING {encoding} TEMPLATE template0")
+        with eventstore.open(postgresql.url(encoding.lower())) as store:
+            store.put_artifact_type(mlmd.ArtifactType(name="密"))
+        with eventstore.open(postgresql.url(encoding.lower()), read_only=True) as store:
+            assert store.get_artifact_type("密").id
+            assert store.verify().ok
+
+
 def test_a_server_that_is_not_there_is_waited_for_as_often_as_is_configured(
     sql_server: Server,
 ) -> None:
@@ -110,12 +137,51 @@ def test_a_server_that_is_not_there_is_waited_for_as_often_as_is_configured(
 def test_a_mistyped_address_is_answered_at_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "time", SimpleNamespace(sleep=pytest.fail))
+    monkeypatch.setattr(database, "time", SimpleNamespace(sleep=pytest.fail, monotonic=lambda: 0.0))
     for scheme in ("postgresql", "mysql"):
         for host in ("127.0.0.1:1", "no-such-host.invalid"):
             met = refusal(f"{scheme}://u:an0ther@{host}/name", caplog)
             assert isinstance(met, errors.UnavailableError)
             assert host.partition(":")[0] in met.message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://u:an0ther@127.0.0.1:99999/name",
+        "postgresql://u:an0ther@127.0.0.1:99999/name",
+        "postgresql://u:an0ther@127.0.0.1/name?sslmode=sure",
+        "postgresql://u:an0ther@127.0.0.1/name?connect_timeout=soon",
+    ],
+)
+def test_what_no_server_could_take_is_refused_at_once(
+    url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "time", SimpleNamespace(sleep=pytest.fail, monotonic=lambda: 0.0))
+    assert isinstance(refusal(url, caplog), errors.InvalidArgumentError)
+
+
+@pytest.mark.parametrize("scheme", ["mysql", "postgresql"])
+def test_what_listens_and_is_no_such_server_is_not_waited_for(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 1_000, 60))
+    monkeypatch.setattr(
+        database, "time", SimpleNamespace(sleep=pytest.fail, monotonic=lambda: next(clock))
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def hang_up() -> None:
+            while True:
+                try:
+                    listening.accept()[0].close()
+                except OSError:
+                    return
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        with pytest.raises(errors.UnavailableError):
+            open_url(f"{scheme}://u:p@127.0.0.1:{listening.getsockname()[1]}/name")
+        listening.shutdown(socket.SHUT_RDWR)
 
 
 def test_a_store_is_opened_that_another_process_is_making(sql_server: Server) -> None:

@@ -24,6 +24,8 @@ _POSTGRESQL_OPTIONS: Final = frozenset(
 )
 _POSTGRESQL_DEFAULTS: Final = {
     "application_name": "eventstore",
+    # Whatever the server's is: psycopg decodes no texts of SQL_ASCII.
+    "client_encoding": "UTF8",
     "connect_timeout": "10",
     # A server that is gone without a word is noticed.
     "keepalives_idle": "30",
@@ -147,12 +149,17 @@ def _mysql(
             given[name] = int(value)
         else:
             raise errors.InvalidArgumentError(f"{name} is {value!r}: write a number of seconds")
+    if url.password:
+        # PyMySQL would encode a text in Latin-1.
+        given["password"] = url.password.encode()
     if tls:
         given["ssl"] = _tls_context(tls)
     return _database(url.set(drivername="mysql+pymysql"), given, retries)
 
 
 def _database(url: sa.URL, options: Mapping[str, Any], retries: int | None) -> Database:
+    if url.port is not None and not 0 < url.port < 65_536:
+        raise errors.InvalidArgumentError(f"there is no port {url.port}: write 1 to 65535")
     try:
         return Database(url, options, retries_max=retries)
     except ImportError as error:

@@ -30,11 +30,11 @@ RETRIES_DEFAULT: Final = 10
 _FIRST_WAIT_SECONDS: Final = 0.05
 _LONGEST_WAIT_SECONDS: Final = 2.0
 
+_NEVER_THERE_SECONDS: Final = 10.0
+"""A server that has never answered is asked no more after that time."""
+
 _STATEMENT_BYTES: Final = 1_024
 """The words and numbers of an insertion are shorter."""
-
-_ESCAPED: Final = (b"\0", b"\n", b"\r", b"\x1a", b'"', b"'", b"\\")
-"""Bytes that take two in a statement of MySQL."""
 
 _OPTIONS_OF_PLACE: Final = ("hostaddr", "options", "service", "unix_socket")
 """Those that may lead to another server or schema."""
@@ -266,16 +266,13 @@ class Database:
         if not self._statement_bytes_max:
             return
         size = sum(len(value) for value in row.values() if isinstance(value, bytes))
-        # Each byte may take two in the statement.
+        # PyMySQL writes bytes in hexadecimal.
         if 2 * size > self._statement_bytes_max - _STATEMENT_BYTES:
-            values = [value for value in row.values() if isinstance(value, bytes)]
-            size += sum(value.count(byte) for value in values for byte in _ESCAPED)
-            if size > self._statement_bytes_max - _STATEMENT_BYTES:
-                raise errors.ResourceExhaustedError(
-                    f"the commit has {size} bytes, and {self.name} takes "
-                    f"{self._statement_bytes_max} in a statement; nothing was put: put less at a "
-                    "time, or raise max_allowed_packet of the server"
-                )
+            raise errors.ResourceExhaustedError(
+                f"the commit has {size} bytes, which take two each in a statement, and {self.name} "
+                f"takes {self._statement_bytes_max}; nothing was put: put less at a time, or raise "
+                "max_allowed_packet of the server"
+            )
 
     def _let_go(self) -> None:
         """Close the held connection, whatever state it is in."""
@@ -291,6 +288,7 @@ class Database:
         """The answer of `ask`, asked again while the connection is lost."""
         wait = _FIRST_WAIT_SECONDS
         with self._mutex:
+            began = time.monotonic()
             for retry in range(self._retries_max + 1):
                 try:
                     return ask()
@@ -301,7 +299,10 @@ class Database:
                     # Of others nothing is known, such as whether an answer is still to come.
                     self._let_go()
                     is_in_vain = not is_passing(met) or (
-                        not self._was_there and is_nobody_there(met)
+                        not self._was_there
+                        and (
+                            is_nobody_there(met) or time.monotonic() - began > _NEVER_THERE_SECONDS
+                        )
                     )
                     if retry == self._retries_max or is_in_vain:
                         raise translated(met, doing, self.name) from None

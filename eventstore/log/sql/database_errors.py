@@ -26,6 +26,14 @@ _NOBODY_THERE: Final = (
     *("could not translate host name", "name resolution", "Name or service not known"),
     *("nodename nor servname", "No address associated with hostname"),
 )
+_UNUSABLE: Final = (
+    *("invalid sslmode value", "invalid integer value", "invalid channel_binding value"),
+    *("invalid gssencmode value", "invalid target_session_attrs value", "invalid sslnegotiation"),
+    *("invalid require_auth", "invalid ssl_min_protocol_version", 'weak sslmode "'),
+    "bad value for connect_timeout",
+)
+"""What libpq says of options before it connects."""
+
 _REFUSED_BY_POSTGRESQL: Final = (
     *("no pg_hba.conf entry", "is not permitted to log in", "certificate", "SSL", "root.crt"),
     *("permission denied for database", "authentication failed"),
@@ -44,7 +52,7 @@ def is_passing(error: Exception) -> bool:
         return state.startswith(_PASSING_STATES)
     # Of a connection that could not be made there is nothing but a text.
     is_told = type(error).__name__ in ("OperationalError", "InterfaceError")
-    known = (*_WRONG_PASSWORD, *_REFUSED_BY_POSTGRESQL)
+    known = (*_WRONG_PASSWORD, *_REFUSED_BY_POSTGRESQL, *_UNUSABLE)
     return is_told and not (_names_no_database(text) or any(words in text for words in known))
 
 
@@ -77,13 +85,15 @@ def translated(error: Exception, doing: str, name: str) -> errors.StatusError:
     what = f"{doing} {name} failed: {text}"
     if number == 1045 or state in ("28P01", "28000") or any(w in text for w in _WRONG_PASSWORD):
         return errors.UnauthenticatedError(f"{what}; check the user and the password")
+    if number is None and any(words in text for words in _UNUSABLE):
+        return errors.InvalidArgumentError(f"{what}; mend that option")
     if is_missing_database(error):
         return errors.NotFoundError(f"{what}; check its name, or have it made")
     if number in (1044, 1142, 1143, 1227, 1370) or state == "42501":
         return errors.PermissionDeniedError(f"{what}; have the server's administrator grant it")
     if number in (1290, 1792, 1836) or state == "25006":
         return errors.FailedPreconditionError(f"{what}; connect to the server that takes writes")
-    if number in (1021, 1041, 1114) or state in ("53100", "53200", "54000"):
+    if number in (1021, 1041, 1114, 1153) or state in ("53100", "53200", "54000"):
         return errors.ResourceExhaustedError(what)
     if is_passing(error):
         return errors.UnavailableError(what)
