@@ -221,6 +221,8 @@ class DirectoryLog(DirectoryWriter):
     @long_work("Erasing")
     def destroy(self, erased: Erased, progress: Progress | None = None) -> list[RewrittenFile]:
         self._refuse_read_only("erase")
+        if not erased:
+            return []
         if erased.within(self._active.first_position, self.position):
             self.seal()
         elif any(

@@ -268,7 +268,8 @@ class Log(Protocol):
 
         Everything else stays, proofs included. Others may append and read meanwhile. What was
         interrupted is finished by another call, which passes over what is done. Given are the files
-        that were rewritten for it, by this call or before, oldest first.
+        that were rewritten for it, by this call or before, oldest first. Where nothing is to be
+        erased, it only says what would forbid to, as far as that is known.
 
         Raises ValueError for positions that there are not, for records of kinds that are never
         erased, and for the content of records other than nodes.

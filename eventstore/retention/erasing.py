@@ -14,6 +14,7 @@ from eventstore.errors import (
 )
 from eventstore.late_logger import late_logger
 from eventstore.log import Log, Progress
+from eventstore.log.erased import Erased
 from eventstore.log.kinds import ERASURE
 from eventstore.long_work import long_work
 from eventstore.projections.index_tables import RETENTION_TABLES, STORED_TABLES, TABLES_OF
@@ -56,7 +57,8 @@ def request_erasure(engine: Engine, choose: Choice) -> tuple[int | None, Plan]:
     """Record an erasure, which is in effect then; its number and plan.
 
     Where a rule demands a second person it is proposed, and nothing is erased. The number is None
-    where nothing is left to erase. Raises FailedPreconditionError when anything outranks it.
+    where nothing is left to erase. Raises FailedPreconditionError when anything outranks it, and
+    PermissionDeniedError where nothing may be destroyed.
     """
 
     def put(transaction: Transaction, _: None) -> tuple[int | None, Plan]:
@@ -65,6 +67,7 @@ def request_erasure(engine: Engine, choose: Choice) -> tuple[int | None, Plan]:
         if not made.ranges:
             return None, made
         if approval_demanded(transaction, made.versions) is None:
+            engine.log.destroy(Erased())
             return _append(transaction, made, None), made
         (number,) = transaction.next_ids(ERASURE.sequence)
         transaction.write(ERASURE, made.erasure(number, retention.Erasure.PROPOSED, None))
@@ -88,6 +91,7 @@ def approve_erasure(engine: Engine, number: int) -> Plan:
         refuse_same_person(engine, proposed.position, f"erasure {number}")
         made = plan_proposed(engine.log, transaction, number)
         refuse(made.refused)
+        engine.log.destroy(Erased())
         _append(transaction, made, proposed)
         return made
 

@@ -13,6 +13,7 @@ import pytest
 import eventstore
 from eventstore import errors
 from eventstore.log import DirectoryLog
+from eventstore.log.erased import Erased
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import put_types
 from tests.command_line.runner import run
@@ -179,8 +180,9 @@ def test_what_is_unfinished_is_completed(directory: Path, monkeypatch: pytest.Mo
     assert run("sql", directory, "SELECT stage FROM erasures").out == "stage\ncompleted\n"
 
 
-def _full(*_: Any) -> Any:
-    raise errors.ResourceExhaustedError("no room on the disk")
+def _full(_log: DirectoryLog, erased: Erased, *_: Any) -> Any:
+    if erased:
+        raise errors.ResourceExhaustedError("no room on the disk")
 
 
 def test_changes_show_what_was_held_and_erased(directory: Path) -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+import eventstore
 from eventstore import errors
 from eventstore.log import MemoryLog
 from eventstore.log.copying import copy_commits
 from eventstore.log.sql import SqlLog, connecting
 from eventstore.log.sql.opening import open_database
 from eventstore.log.sql.schema import TABLES
+from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.testing.drafts import as_erased, erased_of
 from tests.builders import append, append_erasure, draft
 from tests.sql_servers import Server
@@ -94,6 +96,18 @@ def test_erasing_runs_under_another_role(sql_server: Server, name: str) -> None:
         "SELECT message FROM eventstore_commits WHERE number IN (2, 5)", database=name
     )
     assert kept == [(None,), (None,)]
+
+
+def test_who_may_only_add_begins_no_erasure(sql_server: Server, name: str) -> None:
+    url = sql_server.url(name, user=f"pipeline_{name}", password=_PASSWORD)
+    with eventstore.open(url) as store:
+        type_id = store.put_artifact_type(mlmd.ArtifactType(name="T"))
+        (artifact_id,) = store.put_artifacts([mlmd.Artifact(type_id=type_id, name="kept")])
+        before = store.log_position()
+        with pytest.raises(errors.PermissionDeniedError, match="denied"):
+            store.erase("artifact", artifact_id, reason="GDPR-17")
+        assert store.log_position() == before
+        assert store.get_artifacts_by_id([artifact_id])[0].name == "kept"
 
 
 def test_who_may_only_add_copies_into_it(sql_server: Server, name: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 import eventstore
 from eventstore import errors
 from eventstore.log import DirectoryLog, Draft
+from eventstore.log.erased import Erased
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import retention_pb2 as retention
 from eventstore.retention import erasing
@@ -319,8 +320,9 @@ def test_another_process_answers_it_no_more(directory: Path, opened: str) -> Non
 def test_what_cannot_be_destroyed_now_is_by_the_next_opening(
     directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def full(*_: Any) -> Any:
-        raise errors.ResourceExhaustedError("no room on the disk")
+    def full(_log: DirectoryLog, erased: Erased, *_: Any) -> Any:
+        if erased:
+            raise errors.ResourceExhaustedError("no room on the disk")
 
     with eventstore.open(directory) as store:
         with monkeypatch.context() as patch:

@@ -154,6 +154,9 @@ class ObjectKeeper:
                 "erased: try again"
             )
 
+    def refuse_no_right(self) -> None:
+        """The right to overwrite shows as something is overwritten."""
+
     def finish_erasing(self, segments: Iterable[Segment], first_positions: Iterable[int]) -> None:
         named = {file_key(segment) for segment in segments}
         numbers = {f"{segment.number:010d}" for segment in segments}

@@ -65,6 +65,9 @@ class Keeper(Protocol):
     def replace_segment(self, before: Segment, entry: Segment, path: Path) -> None:
         """Let a rewritten segment take the place of one."""
 
+    def refuse_no_right(self) -> None:
+        """Raise PermissionDeniedError where it is known, and nothing may be erased."""
+
     def finish_erasing(self, segments: Sequence[Segment], first_positions: Iterable[int]) -> None:
         """Empty what is left beside rewritten segments, of the commits that begin there."""
 

@@ -317,6 +317,9 @@ class RemoteLog(SegmentedReader):
         from eventstore.log.remote.destroying import rewrite_kept
 
         self._refuse_read_only("erase")
+        if not erased:
+            self._keeper.refuse_no_right()
+            return []
         self.refresh()
         if erased.within(self._commits.first_position, self.position):
             self.seal()

@@ -102,6 +102,13 @@ class SqlKeeper:
                 .values(message=None)
             )
 
+    def refuse_no_right(self) -> None:
+        with self.database.transaction("erasing in") as connection:
+            # There are none of these.
+            connection.execute(COMMITS.update().where(COMMITS.c.number < 0).values(message=None))
+            for table in (PARTS, SEGMENTS):
+                connection.execute(table.delete().where(table.c.number < 0))
+
     def finish_erasing(self, segments: Sequence[Segment], first_positions: Iterable[int]) -> None:
         """Nothing is left: what is replaced is so at once."""
 
