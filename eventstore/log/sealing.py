@@ -18,6 +18,7 @@ from eventstore import errors
 from eventstore.log.forking import made_in_steps, no_fork_in_libraries
 from eventstore.log.ipc_message import UndecodableError
 from eventstore.log.ipc_stream import (
+    END_OF_STREAM,
     Ending,
     read_batches,
     schema_message_bytes,
@@ -358,8 +359,7 @@ def _leftovers(folder: Path, manifest: Manifest) -> Iterator[Path]:
         # Were another file named, the segment's only form would be taken for superseded.
         if segment.file == file_name(segment)
     }
-    # A copy may have died before the manifest named the sealed segment that takes its place.
-    forms[manifest.active.number] = folder / manifest.active.file
+    active = folder / manifest.active.file
     for path in folder.iterdir():
         if path.name in named:
             continue
@@ -367,9 +367,25 @@ def _leftovers(folder: Path, manifest: Manifest) -> Iterator[Path]:
         is_number = stem.isascii() and stem.isdecimal()
         number, _ = (int(stem), 0) if is_number else rewriting_of(path.name) or (0, 0)
         form = forms.get(number)
+        if number == manifest.active.number and not _has_commits(active):
+            # A copy died before the manifest named the sealed segment that was to take its place.
+            form = active
         # Where the form that the manifest names is missing, the other may be all that is left.
         if path.suffix == ".tmp" or (form is not None and form.exists()):
             yield path
+
+
+def _has_commits(path: Path) -> bool:
+    """Whether more than its end or room follows the header of an active segment."""
+    try:
+        with opened_to_read(path) as file:
+            header = file.read(len(END_OF_STREAM))
+            file.seek(len(header) + int.from_bytes(header[4:], "little"))
+            following = file.read(len(END_OF_STREAM))
+    except OSError:
+        # Then nothing is known of it.
+        return True
+    return following != END_OF_STREAM and any(following)
 
 
 def remove_temporary_files(directory: Path, folder: Path) -> None:
