@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
@@ -89,7 +90,8 @@ class Server:
 
     def _begin(self) -> None:
         with open(self.folder / "server.log", "ab") as log:
-            self.process = subprocess.Popen(
+            begun = _STARTER.submit(
+                subprocess.Popen,
                 [*_DIES_WITH_PARENT, *self.command()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -98,6 +100,7 @@ class Server:
                 start_new_session=True,
                 **self._as_user(),
             )
+            self.process = begun.result()
 
     def kill(self) -> None:
         """End the server at once, as a loss of power would, but for the disk."""
@@ -226,6 +229,9 @@ _SMALL = (
 )
 
 # Not by a signal handler: what is killed has no time to end its servers.
+_STARTER = ThreadPoolExecutor(1)
+"""A server ends with the thread that began it: this one lives as long as the process."""
+
 _DIES_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpriv") else ()
 
 SERVERS = {"postgresql": PostgreSQL, "mariadb": MariaDB}
