@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 import eventstore
-from eventstore.log.sql import sql_log
+from eventstore.log.remote import remote_log
 from eventstore.log.sql.opening import open_database
 from eventstore.log.sql.schema import TABLES
 from eventstore.metadata_store import opening
@@ -68,7 +68,7 @@ def copied(server: Server, name: str) -> str:
 @pytest.fixture(autouse=True)
 def _stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Times tell nothing: a machine's clock may be behind that of the newest commit."""
-    monkeypatch.setattr(sql_log, "now_in_microseconds", lambda: 1)
+    monkeypatch.setattr(remote_log, "now_in_microseconds", lambda: 1)
 
 
 def test_two_copies_that_part_share_no_caches(sql_server: Server, tmp_path: Path) -> None:
