@@ -12,7 +12,7 @@ from eventstore.log.erased import Erased, Spans
 from eventstore.log.kinds import NODE_KINDS_BY_NAME, RETENTION_KINDS
 from eventstore.log.leaf import encode_attribution
 from eventstore.log.record import Commit, Record
-from eventstore.log.scattered import by_stretch
+from eventstore.log.scattered import records_at
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,12 +37,10 @@ def refuse_what_stays(log: Log, erased: Erased) -> None:
             f"there are no positions {both.firsts[0]} to {both.lasts[-1]}: the log has 1 to "
             f"{log.position}"
         )
-    for here in by_stretch(log, both):
-        kinds: list[str] = []
-        for batch in log.scan(here.firsts[0] - 1, here.lasts[-1], ["kind"]):
-            kinds += batch["kind"].to_pylist()
-        for position in here.positions():
-            _refuse_kind(position, kinds[position - here.firsts[0]], erased)
+    for batch in records_at(log, both, ["position", "kind"]):
+        kinds = batch["kind"].to_pylist()
+        for position, kind in zip(batch["position"].to_pylist(), kinds, strict=True):
+            _refuse_kind(position, kind, erased)
 
 
 def _refuse_kind(position: int, kind: str, erased: Erased) -> None:

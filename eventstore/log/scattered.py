@@ -12,14 +12,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def by_stretch(log: Log, spans: Spans) -> Iterator[Spans]:
-    """Positions of a log in parts, ascending, each no dearer to scan than one of its records."""
-    while spans:
-        _, end = log.stretch_of(spans.firsts[0])
-        yield spans.within(1, end)
-        spans = spans.within(end + 1, spans.lasts[-1])
-
-
 def records_at(log: Log, spans: Spans, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """The records at some positions, ascending, in batches of what `Log.scan` gives.
 
@@ -27,7 +19,11 @@ def records_at(log: Log, spans: Spans, columns: Sequence[str]) -> Iterator[pa.Re
     """
     import pyarrow.compute as compute
 
-    for here in by_stretch(log, spans):
+    while spans:
+        _, end = log.stretch_of(spans.firsts[0])
+        # No dearer to scan than one of its records.
+        here = spans.within(1, end)
+        spans = spans.within(end + 1, spans.lasts[-1])
         wanted = positions_in(here)
         for batch in log.scan(here.firsts[0] - 1, here.lasts[-1], columns):
             yield batch.filter(compute.is_in(batch["position"], value_set=wanted))
