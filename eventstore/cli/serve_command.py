@@ -106,6 +106,7 @@ def serve_command(
     It listens on this machine alone unless --grpc_host says otherwise. Nobody is asked who they
     are: whoever reaches the port can read and change the store.
     """
+    from eventstore.server.caller import Callers
     from eventstore.server.server import Server
 
     asked = configured(flags, names_store=place is not None)
@@ -128,7 +129,7 @@ def serve_command(
         engine = _opened(place, asked)
         opened.callback(engine.close)
         with _asked_to_end() as ended:
-            server.start(engine)
+            server.start(Callers(engine))
             # Whatever ends it, calls that have begun are answered before the store is closed.
             opened.callback(server.stop, grace_seconds)
             click.echo(shown_text(f"Serving {engine.log.name} on {server.address}"))

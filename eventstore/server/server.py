@@ -11,17 +11,19 @@ import grpc
 
 from eventstore.errors import InvalidArgumentError, UnavailableError
 from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.server.answering import SERVICE, rpc_handlers
+from eventstore.server.answering import Answering
+from eventstore.server.caller import Callers
 from eventstore.server.configuration import Listening, joined
 from eventstore.server.gate import Gate
 from eventstore.server.health import Health
-from eventstore.store import Engine
+from eventstore.server.over_grpc import unary_handlers
+from eventstore.server.roles import MLMD_SERVICE, NEEDED
 
 _GOING_SECONDS: Final = 0.5
 
 
 class Server:
-    """Answers the calls of MLMD's service on one store, which it leaves open when it stops."""
+    """Answers the calls of MLMD's service on stores, which it leaves open when it stops."""
 
     def __init__(self, listening: Listening) -> None:
         """Take the port; calls wait until `start`.
@@ -32,7 +34,7 @@ class Server:
         self._listening = listening
         _refuse_taken(listening)
         self._gate = Gate()
-        self._health = Health(SERVICE)
+        self._health = Health(MLMD_SERVICE)
         self._pool = ThreadPoolExecutor(listening.threads, thread_name_prefix="answers")
         self._server = grpc.server(
             self._pool,
@@ -51,10 +53,11 @@ class Server:
         """The port that it listens on, which was free if port 0 was asked for."""
         return self._port
 
-    def start(self, engine: Engine) -> None:
+    def start(self, callers: Callers) -> None:
         """Answer calls from now on. No answer is longer than gRPC is told to send at most."""
-        answering = rpc_handlers(engine, self._gate, self._listening.answer_bytes_max())
-        self._server.add_generic_rpc_handlers((answering, *self._health.handlers()))
+        answering = Answering(callers, self._gate, self._listening.answer_bytes_max())
+        rpcs = unary_handlers(MLMD_SERVICE, NEEDED[MLMD_SERVICE], answering.answer)
+        self._server.add_generic_rpc_handlers((rpcs, *self._health.handlers()))
         self._server.start()
 
     def stop(self, grace_seconds: float) -> None:

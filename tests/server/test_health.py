@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 import eventstore
 from eventstore.proto import metadata_store_service_pb2 as service
-from eventstore.server.answering import SERVICE
+from eventstore.server.roles import MLMD_SERVICE
 from eventstore.server.server import Server
 from eventstore.store import Engine
 from tests.server.serving import started
@@ -29,7 +29,7 @@ def channel(server: Server) -> Iterator[grpc.Channel]:
         yield opened
 
 
-@pytest.mark.parametrize("name", ["", SERVICE])
+@pytest.mark.parametrize("name", ["", MLMD_SERVICE])
 def test_it_is_well(channel: grpc.Channel, name: str) -> None:
     stub = health_pb2_grpc.HealthStub(channel)
     assert stub.Check(health_pb2.HealthCheckRequest(service=name)).status == SERVING
@@ -41,7 +41,7 @@ def test_who_watches_is_told_of_the_end() -> None:
     with eventstore.open("memory://") as store:
         server = started(store._engine)
         with grpc.insecure_channel(server.address) as channel:
-            asked = health_pb2.HealthCheckRequest(service=SERVICE)
+            asked = health_pb2.HealthCheckRequest(service=MLMD_SERVICE)
             told = health_pb2_grpc.HealthStub(channel).Watch(asked)
             assert next(told).status == SERVING
             stopping = threading.Thread(target=server.stop, args=(60,))
@@ -61,7 +61,7 @@ def test_it_answers_while_every_call_waits(monkeypatch: pytest.MonkeyPatch) -> N
     with eventstore.open("memory://") as store:
         server = started(store._engine)
         with grpc.insecure_channel(server.address) as channel:
-            get = channel.unary_unary(f"/{SERVICE}/GetArtifactTypes")
+            get = channel.unary_unary(f"/{MLMD_SERVICE}/GetArtifactTypes")
             # It has four threads.
             waiting = [get.future(b"") for _ in range(6)]
             stub = health_pb2_grpc.HealthStub(channel)
@@ -74,13 +74,13 @@ def test_it_answers_while_every_call_waits(monkeypatch: pytest.MonkeyPatch) -> N
 def test_it_tells_what_it_offers(channel: grpc.Channel) -> None:
     asked = [
         reflection_pb2.ServerReflectionRequest(list_services=""),
-        reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol=MLMD_SERVICE),
     ]
     stub = reflection_pb2_grpc.ServerReflectionStub(channel)
     listed, found = stub.ServerReflectionInfo(iter(asked))
     assert [each.name for each in listed.list_services_response.service] == [
         *("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"),
-        SERVICE,
+        MLMD_SERVICE,
     ]
     serialized, *_ = found.file_descriptor_response.file_descriptor_proto
     assert FileDescriptorProto.FromString(serialized).name == service.DESCRIPTOR.name

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from eventstore import MetadataStore
-from eventstore.server.answering import SERVICE
+from eventstore.server.roles import MLMD_SERVICE
 from eventstore.store.rpcs import GETS, PUTS
 from tests.differential.raw_requests import RawGenerator
 from tests.server.serving import client_config, serving
@@ -35,7 +35,7 @@ def test_no_bytes_bring_a_fault_about(home: MetadataStore, seed: int) -> None:
                 rpc, content = rng.choice(RPCS), rng.randbytes(rng.randrange(40))
             else:
                 content = mutated(request.SerializeToString(), rng)
-            answer = channel.unary_unary(f"/{SERVICE}/{rpc}").future(content)
+            answer = channel.unary_unary(f"/{MLMD_SERVICE}/{rpc}").future(content)
             counts[answer.code()] += 1
             assert answer.code() in TOLD, (rpc, content, answer.details())
     assert counts[grpc.StatusCode.OK]

@@ -269,7 +269,7 @@ def test_a_store_in_memory_behind_tls(tmp_path: Path) -> None:
 
 
 def test_a_fault_is_logged_with_where_it_was() -> None:
-    failing = "from eventstore.store import Engine; Engine.call = lambda *_: 1 / 0"
+    failing = "from eventstore.store import Engine; Engine.call = lambda *_, **__: 1 / 0"
     with served(before=failing) as (process, port):
         with MetadataStore(client_config(port)) as client, pytest.raises(errors.InternalError):
             client.get_artifact_types()

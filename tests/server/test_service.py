@@ -18,9 +18,12 @@ from eventstore import MetadataStore, errors
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.proto.metadata_store_service_pb2_grpc import MetadataStoreServiceStub
-from eventstore.server.answering import SERVICE, rpc_handlers
+from eventstore.server.answering import Answering
+from eventstore.server.caller import Callers
 from eventstore.server.configuration import Listening
 from eventstore.server.gate import Gate
+from eventstore.server.over_grpc import unary_handlers
+from eventstore.server.roles import MLMD_SERVICE
 from eventstore.server.server import Server
 from eventstore.store import Engine
 from tests.own_process import assert_runs
@@ -203,8 +206,9 @@ def test_what_a_gone_client_has_left_waiting_is_not_done() -> None:
             raise LookupError(code, details)
 
     with eventstore.open("memory://") as store:
-        handlers = rpc_handlers(store._engine, Gate(), -1)
-        put = handlers.service(mock.Mock(method=f"/{SERVICE}/PutArtifactType")).unary_unary
+        answering = Answering(Callers(store._engine), Gate(), -1)
+        handlers = unary_handlers(MLMD_SERVICE, ["PutArtifactType"], answering.answer)
+        put = handlers.service(mock.Mock(method=f"/{MLMD_SERVICE}/PutArtifactType")).unary_unary
         request = service.PutArtifactTypeRequest(artifact_type=mlmd.ArtifactType(name="T"))
         with pytest.raises(LookupError, match=r"CANCELLED.*client is gone"):
             put(request.SerializeToString(), Gone())

@@ -1,0 +1,49 @@
+"""A call as it came, whatever carried it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from msgspec import Struct
+
+Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
+"""What was sent beside a request: lower-case names, in order; bytes where a name ends in `-bin`."""
+
+
+class Peer(Struct, frozen=True):
+    """The other end of a connection.
+
+    `address` is its IP address, "" where it has none. `names` are those of its certificate, which
+    an authority that is trusted here has signed.
+    """
+
+    address: str = ""
+    names: tuple[str, ...] = ()
+
+
+class Incoming(ABC):
+    """One call. `service` and `rpc` are the two parts of its method's name."""
+
+    def __init__(self, service: str, rpc: str) -> None:
+        self.service = service
+        self.rpc = rpc
+
+    @abstractmethod
+    def metadata(self) -> Metadata: ...
+
+    @abstractmethod
+    def peer(self) -> Peer: ...
+
+    @abstractmethod
+    def seconds_left(self) -> float | None:
+        """Until its deadline; None without one."""
+
+    @abstractmethod
+    def is_wanted(self) -> bool:
+        """Whether its client is still there, and its deadline not over."""
+
+    @abstractmethod
+    def when_ended(self, call_back: Callable[[], None]) -> bool:
+        """Call back once its client has the whole answer, or is gone; False if it is gone now."""

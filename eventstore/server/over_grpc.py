@@ -1,0 +1,96 @@
+"""Calls that come over gRPC: what gRPC's server runs for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Final, NoReturn, TypeAlias
+
+import grpc
+
+from eventstore.errors import StatusError
+from eventstore.server.incoming import Incoming, Metadata, Peer
+
+Answer: TypeAlias = Callable[[Incoming, bytes], bytes]
+
+DETAILS_BYTES_MAX: Final = 4096
+"""How long a status may be on the wire: clients refuse answers whose headers are much longer."""
+
+_STATUS_BY_CODE: Final = {status.value[0]: status for status in grpc.StatusCode}
+
+_PLAIN: Final = frozenset(range(0x20, 0x7F)) - {ord("%")}
+"""The bytes of a status that the wire has as they are; it has three for each other."""
+
+
+class GrpcIncoming(Incoming):
+    """A call of which gRPC's server has a context."""
+
+    def __init__(self, service: str, rpc: str, context: Any) -> None:
+        super().__init__(service, rpc)
+        self._context = context
+
+    def metadata(self) -> Metadata:
+        found: Metadata = self._context.invocation_metadata() or ()
+        return found
+
+    def peer(self) -> Peer:
+        names = [*(self._context.peer_identities() or ())]
+        return Peer(_ip_address(self._context.peer()), tuple(map(_text, names)))
+
+    def seconds_left(self) -> float | None:
+        left: float | None = self._context.time_remaining()
+        return left
+
+    def is_wanted(self) -> bool:
+        wanted: bool = self._context.is_active()
+        return wanted
+
+    def when_ended(self, call_back: Callable[[], None]) -> bool:
+        is_there: bool = self._context.add_callback(call_back)
+        return is_there
+
+
+def unary_handlers(service: str, rpcs: Iterable[str], answer: Answer) -> Any:
+    """What gRPC's server finds the RPCs of a service in, if each has one request and one answer."""
+    handlers = {
+        rpc: grpc.unary_unary_rpc_method_handler(partial(_answered, answer, service, rpc))
+        for rpc in rpcs
+    }
+    return grpc.method_handlers_generic_handler(service, handlers)
+
+
+def aborted(context: Any, error: StatusError) -> NoReturn:
+    """End a call with the status of an error."""
+    context.abort(_STATUS_BY_CODE[error.error_code], _shortened(error.message))
+    raise AssertionError("abort raises")
+
+
+def _answered(answer: Answer, service: str, rpc: str, content: bytes, context: Any) -> bytes:
+    try:
+        return answer(GrpcIncoming(service, rpc, context), content)
+    except StatusError as error:
+        aborted(context, error)
+
+
+def _ip_address(peer: str) -> str:
+    """That of what gRPC says of a peer, such as `ipv4:127.0.0.1:80` or `ipv6:%5B::1%5D:80`."""
+    kind, _, rest = peer.partition(":")
+    if kind not in ("ipv4", "ipv6"):
+        return ""
+    host = rest.rpartition(":")[0]
+    return host.replace("%5B", "").replace("%5D", "").strip("[]")
+
+
+def _text(name: bytes | str) -> str:
+    return name if isinstance(name, str) else name.decode("utf-8", "replace")
+
+
+def _shortened(message: str) -> str:
+    """A message that fits into a status: its beginning, if it is too long."""
+    content = message.encode("utf-8", "replace")
+    length = 0
+    for at, byte in enumerate(content):
+        length += 1 if byte in _PLAIN else 3
+        if length > DETAILS_BYTES_MAX:
+            return content[:at].decode("utf-8", "ignore") + "..."
+    return content.decode("utf-8")

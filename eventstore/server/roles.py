@@ -1,0 +1,41 @@
+"""What a caller may do with a store, and what each RPC needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Final
+
+from eventstore.proto import metadata_store_service_pb2 as service
+from eventstore.store.rpcs import GETS, PUTS
+
+MLMD_SERVICE: Final = service.DESCRIPTOR.services_by_name["MetadataStoreService"].full_name
+
+
+class Role(Enum):
+    """What one may do. `READ` is part of all others, and `ADMIN` has them all."""
+
+    READ = "read"
+    WRITE = "write"
+    AUDIT = "audit"
+    ADMIN = "admin"
+
+
+ALL_ROLES: Final = frozenset(Role)
+
+_IMPLIED: Final = {
+    Role.READ: frozenset({Role.READ}),
+    Role.WRITE: frozenset({Role.READ, Role.WRITE}),
+    Role.AUDIT: frozenset({Role.READ, Role.AUDIT}),
+    Role.ADMIN: ALL_ROLES,
+}
+
+NEEDED: Final[Mapping[str, Mapping[str, Role]]] = {
+    MLMD_SERVICE: {**dict.fromkeys(GETS, Role.READ), **dict.fromkeys(PUTS, Role.WRITE)},
+}
+"""The role that each RPC needs, by service. What is not here is not answered."""
+
+
+def with_implied(role: Role) -> frozenset[Role]:
+    """A role, and those that are part of it."""
+    return _IMPLIED[role]
