@@ -255,7 +255,10 @@ def sealed_batches(
 
     with (
         _undamaged(path),
-        parquet.ParquetFile(path, metadata=footer, page_checksum_verification=True) as file,
+        # A thread that reads ahead costs more than one row group takes.
+        parquet.ParquetFile(
+            path, metadata=footer, pre_buffer=False, page_checksum_verification=True
+        ) as file,
     ):
         found = file.schema_arrow
         for name in columns:
