@@ -22,10 +22,15 @@ class LossyProxy:
     def __init__(self, server_port: int) -> None:
         self.fate: Callable[[bytes], Fate] = lambda data: "passed"
         self._server_port = server_port
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listening.getsockname()[1]
+        self.port = 0
         self._open: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.start()
+
+    def start(self) -> None:
+        """Listen, at the same port as before `close`."""
+        self._listening = socket.create_server(("127.0.0.1", self.port))
+        self.port = self._listening.getsockname()[1]
+        threading.Thread(target=self._accept, args=[self._listening], daemon=True).start()
 
     def __enter__(self) -> LossyProxy:
         return self
@@ -43,16 +48,20 @@ class LossyProxy:
         with contextlib.suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
-        for one in self._open:
-            _cut(one)
+        while self._open:
+            _cut(self._open.pop())
 
-    def _accept(self) -> None:
+    def _accept(self, listening: socket.socket) -> None:
         while True:
             try:
-                client, _ = self._listening.accept()
+                client, _ = listening.accept()
             except OSError:
                 return
-            server = socket.create_connection(("127.0.0.1", self._server_port))
+            try:
+                server = socket.create_connection(("127.0.0.1", self._server_port))
+            except OSError:
+                _cut(client)
+                continue
             self._open += [client, server]
             is_unanswered = threading.Event()
             for one, other in ((client, server), (server, client)):

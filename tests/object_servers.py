@@ -43,6 +43,11 @@ class ObjectServer:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self._prefixes = itertools.count(1)
+        self.start()
+        self.make_bucket()
+
+    def start(self) -> None:
+        """Start the server, and wait until it listens."""
         with open(self.folder / "server.log", "ab") as log:
             self.process = subprocess.Popen(
                 [str(self.program), *self.options()],
@@ -57,7 +62,6 @@ class ObjectServer:
             assert time.monotonic() < until, self.log()
             assert self.process.poll() is None, self.log()
             time.sleep(0.02)
-        self.make_bucket()
 
     def options(self) -> list[str]:
         raise NotImplementedError
@@ -124,7 +128,11 @@ class Azurite(ObjectServer):
     def options(self) -> list[str]:
         port = str(self.port)
         quiet = ["--silent", "--skipApiVersionCheck", "--disableTelemetry"]
-        return ["--blobHost", "127.0.0.1", "--blobPort", port, "--inMemoryPersistence", *quiet]
+        return ["--blobHost", "127.0.0.1", "--blobPort", port, *self.kept(), *quiet]
+
+    def kept(self) -> list[str]:
+        """Where the blobs are kept."""
+        return ["--inMemoryPersistence"]
 
     def environment_of_server(self) -> dict[str, str]:
         return {"AZURITE_ACCOUNTS": f"tests:{SECRET}"}
@@ -149,6 +157,18 @@ class Azurite(ObjectServer):
         address = f"{self.endpoint()}/{_BUCKET}?restype=container"
         request = urllib.request.Request(address, method="PUT", headers=headers)
         urllib.request.urlopen(request).close()
+
+
+class AzuriteOnDisk(Azurite):
+    """The same on disk, where it writes its index as it stops, and else every five seconds."""
+
+    def kept(self) -> list[str]:
+        return ["--location", str(self.folder / "blobs")]
+
+    def stop(self) -> None:
+        """End it, once it has written its index."""
+        self.process.terminate()
+        self.process.wait()
 
 
 @contextlib.contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -26,20 +28,33 @@ _COUNTED: Final = {
 class Check:
     """The store after all have ended, compared with what they have told."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(
+        self, root: Path, opens: Callable[[], eventstore.MetadataStore] | None = None
+    ) -> None:
+        """Of the store in a folder, or of what `opens` opens."""
         self.root = root
+        self._opens = opens or (lambda: opened(root / "store"))
         self.outcome = Outcome()
         self.complain = self.outcome.complaints.append
-        self.lines = [line for path in (root / "told").iterdir() for line in told_in(path)]
+        self.read_told()
+
+    def read_told(self) -> None:
+        """Read what was told by now."""
+        self.lines = [line for path in (self.root / "told").iterdir() for line in told_in(path)]
 
     def all(self) -> None:
+        self.store()
+        self._look_for_leftovers()
+
+    def store(self) -> None:
+        """What it holds and answers, now and once it is sealed."""
         for line in self.lines:
             if "complaint" in line:
                 self.complain(line["complaint"])
             for told, what in _COUNTED.items():
                 if told in line:
                     self.outcome.count(what or line[told])
-        with contextlib.closing(opened(self.root / "store")) as store:
+        with contextlib.closing(self._opens()) as store:
             self._hold_log(store)
             self._hold_reads(store)
             self._verify(store)
@@ -48,15 +63,16 @@ class Check:
                 self.complain("a put afterwards is not seen")
             store.seal()
             self._verify(store)
-        with contextlib.closing(opened(self.root / "store")) as store:
+        with contextlib.closing(self._opens()) as store:
             self._hold_reads(store)
             self._verify(store)
-        self._look_for_leftovers()
 
     def _hold_log(self, store: eventstore.MetadataStore) -> None:
         """Every record once, every put in one commit, every name once."""
         position = 0
         names: dict[tuple[str, int | None, str], int] = {}
+        self.uris: Counter[str] = Counter()
+        """How many nodes without a name have a uri."""
         commits: dict[str, set[int]] = {}
         for commit in store.log.commits():
             self.outcome.count("commits in the end")
@@ -64,8 +80,10 @@ class Check:
                 position += 1
                 if one.position != position:
                     self.complain(f"position {one.position} stands at {position}")
-                name = getattr(KINDS[one.kind].message.FromString(one.payload), "name", "")
+                message = KINDS[one.kind].message.FromString(one.payload)
+                name = getattr(message, "name", "")
                 if not name:
+                    self.uris[getattr(message, "uri", "")] += 1
                     continue
                 if one.previous is None and (one.kind, one.type_id, name) in names:
                     self.complain(f"{one.kind} {name} is there twice")

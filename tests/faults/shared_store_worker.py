@@ -223,12 +223,15 @@ class Turns:
             self._look_at_many()
 
     def _put_whole(self) -> None:
-        # A child and its parent would number alike.
-        self._number += 1
-        key = f"{self.name}-{self._number}-{os.getpid()}"
+        key = self.next_key()
         ids = put_whole(self.store, self.worker.types, key)
         self.worker.told.tell(put=key, ids=ids)
         self._expect(key, ids)
+
+    def next_key(self) -> str:
+        # A child and its parent would number alike.
+        self._number += 1
+        return f"{self.name}-{self._number}-{os.getpid()}"
 
     def _claim(self) -> None:
         """Put what others put at the same time under the same name; one of all may."""
