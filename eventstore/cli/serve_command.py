@@ -15,13 +15,13 @@ import click
 from eventstore.cli.paths import PlaceName
 from eventstore.cli.results import note
 from eventstore.cli.upstream_flags import Configured, FlaggedCommand, configured, upstream_flags
+from eventstore.cli.web_options import web_listening, web_options
 from eventstore.log.places import Place, StoreUrl
 from eventstore.metadata_store.opening import open_configured, open_place
 from eventstore.server.configuration import MEBIBYTE, Listening, parsed_channel_arguments
 from eventstore.shown_text import shown_text
 from eventstore.store import Engine
 
-_HERE = ("127.0.0.1", "::1", "localhost")
 _IN_MEMORY = StoreUrl("memory://")
 
 
@@ -86,6 +86,7 @@ _IN_MEMORY = StoreUrl("memory://")
     show_default=True,
     help="How long calls may take that are being answered when it ends.",
 )
+@web_options
 @upstream_flags
 def serve_command(
     place: Place | None,
@@ -96,6 +97,8 @@ def serve_command(
     max_calls: int,
     threads: int,
     grace_seconds: float,
+    grpc_web_port: int | None,
+    grpc_web_origins: tuple[str, ...],
     **flags: Any,
 ) -> None:
     """Serve a store to clients of MLMD over gRPC, which change the address and nothing else.
@@ -119,11 +122,12 @@ def serve_command(
         threads=threads,
         calls_max=max_calls,
     )
+    web = web_listening(grpc_web_port, grpc_web_origins)
     for line in asked.notes:
         note(line)
     _log_to_standard_error()
     with contextlib.ExitStack() as opened:
-        server = Server(listening)
+        server = Server(listening, web)
         # Without a call it stops at once, and lets go of the port.
         opened.callback(server.stop, 0)
         engine = _opened(place, asked)
@@ -133,6 +137,8 @@ def serve_command(
             # Whatever ends it, calls that have begun are answered before the store is closed.
             opened.callback(server.stop, grace_seconds)
             click.echo(shown_text(f"Serving {engine.log.name} on {server.address}"))
+            if server.web is not None:
+                click.echo(f"gRPC-Web on {server.web.address}")
             for line in _warnings(place, asked, listening):
                 note(line)
             ended.get()
@@ -156,7 +162,7 @@ def _log_to_standard_error() -> None:
 def _warnings(place: Place | None, asked: Configured, listening: Listening) -> Iterator[str]:
     if place is None and asked.connection is None:
         yield "No store is named: this one is in memory, and gone when the server ends."
-    if listening.host in _HERE:
+    if listening.is_here():
         yield "Only this machine reaches it: --grpc_host=0.0.0.0 serves others, too."
     elif listening.tls is None:
         yield "Whoever reaches it can read and change the store, and nothing is encrypted."

@@ -12,6 +12,8 @@ from eventstore.proto import metadata_store_pb2 as mlmd
 
 MEBIBYTE: Final = 1024 * 1024
 
+_HERE: Final = ("127.0.0.1", "::1", "localhost")
+
 _REQUEST_BYTES_MAX: Final = "grpc.max_receive_message_length"
 _ANSWER_BYTES_MAX: Final = "grpc.max_send_message_length"
 
@@ -49,11 +51,32 @@ class Listening(Struct, frozen=True):
             **self.channel_arguments,
         }
 
+    def is_here(self) -> bool:
+        """Whether it listens on this machine alone."""
+        return self.host in _HERE
+
+    def request_bytes_max(self) -> int:
+        """How long a request may be; -1 where nothing limits it."""
+        return self._bytes_max(_REQUEST_BYTES_MAX)
+
     def answer_bytes_max(self) -> int:
         """How long an answer may be; -1 where nothing limits it."""
-        most = self.options()[_ANSWER_BYTES_MAX]
+        return self._bytes_max(_ANSWER_BYTES_MAX)
+
+    def _bytes_max(self, name: str) -> int:
+        most = self.options()[name]
         assert isinstance(most, int)
         return most
+
+
+class WebListening(Struct, frozen=True):
+    """The port for gRPC-Web, 0 for any free one, and the origins whose pages may call from afar.
+
+    All else is as for gRPC.
+    """
+
+    port: int
+    origins: frozenset[str] = frozenset()
 
 
 def joined(host: str, port: int) -> str:

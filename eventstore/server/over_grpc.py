@@ -10,16 +10,11 @@ import grpc
 
 from eventstore.errors import StatusError
 from eventstore.server.incoming import Incoming, Metadata, Peer
+from eventstore.server.status_text import shortened
 
 Answer: TypeAlias = Callable[[Incoming, bytes], bytes]
 
-DETAILS_BYTES_MAX: Final = 4096
-"""How long a status may be on the wire: clients refuse answers whose headers are much longer."""
-
 _STATUS_BY_CODE: Final = {status.value[0]: status for status in grpc.StatusCode}
-
-_PLAIN: Final = frozenset(range(0x20, 0x7F)) - {ord("%")}
-"""The bytes of a status that the wire has as they are; it has three for each other."""
 
 
 class GrpcIncoming(Incoming):
@@ -61,7 +56,7 @@ def unary_handlers(service: str, rpcs: Iterable[str], answer: Answer) -> Any:
 
 def aborted(context: Any, error: StatusError) -> NoReturn:
     """End a call with the status of an error."""
-    context.abort(_STATUS_BY_CODE[error.error_code], _shortened(error.message))
+    context.abort(_STATUS_BY_CODE[error.error_code], shortened(error.message))
     raise AssertionError("abort raises")
 
 
@@ -83,14 +78,3 @@ def _ip_address(peer: str) -> str:
 
 def _text(name: bytes | str) -> str:
     return name if isinstance(name, str) else name.decode("utf-8", "replace")
-
-
-def _shortened(message: str) -> str:
-    """A message that fits into a status: its beginning, if it is too long."""
-    content = message.encode("utf-8", "replace")
-    length = 0
-    for at, byte in enumerate(content):
-        length += 1 if byte in _PLAIN else 3
-        if length > DETAILS_BYTES_MAX:
-            return content[:at].decode("utf-8", "ignore") + "..."
-    return content.decode("utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
@@ -13,20 +13,26 @@ from eventstore.errors import InvalidArgumentError, UnavailableError
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.server.answering import Answering
 from eventstore.server.caller import Callers
-from eventstore.server.configuration import Listening, joined
+from eventstore.server.configuration import Listening, WebListening, joined
 from eventstore.server.gate import Gate
 from eventstore.server.health import Health
 from eventstore.server.over_grpc import unary_handlers
 from eventstore.server.roles import MLMD_SERVICE, NEEDED
 
+if TYPE_CHECKING:
+    from eventstore.server.web_server import WebServer
+
 _GOING_SECONDS: Final = 0.5
+
+_LENGTH_MAX: Final = 2**31 - 1
+"""No message of protobuf is longer."""
 
 
 class Server:
     """Answers the calls of MLMD's service on stores, which it leaves open when it stops."""
 
-    def __init__(self, listening: Listening) -> None:
-        """Take the port; calls wait until `start`.
+    def __init__(self, listening: Listening, web: WebListening | None = None) -> None:
+        """Take the ports, of which that for gRPC-Web may be None; calls wait until `start`.
 
         Raises UnavailableError for an address that cannot be listened on, InvalidArgumentError for
         a certificate that cannot be used.
@@ -42,6 +48,9 @@ class Server:
             maximum_concurrent_rpcs=listening.calls_max,
         )
         self._port = _bound(self._server, listening)
+        self._origins = web.origins if web is not None else frozenset[str]()
+        self.web = None if web is None else _web_server(listening, web)
+        """Where it listens for gRPC-Web."""
 
     @property
     def address(self) -> str:
@@ -59,6 +68,8 @@ class Server:
         rpcs = unary_handlers(MLMD_SERVICE, NEEDED[MLMD_SERVICE], answering.answer)
         self._server.add_generic_rpc_handlers((rpcs, *self._health.handlers()))
         self._server.start()
+        if self.web is not None:
+            self._start_web(self.web, answering)
 
     def stop(self, grace_seconds: float) -> None:
         """Refuse new calls (UNAVAILABLE), and return once those that have begun are answered.
@@ -70,8 +81,30 @@ class Server:
         is_empty = self._gate.close(grace_seconds)
         # Clients hear that it goes, and do not take what they sent just then for cancelled.
         self._server.stop(_GOING_SECONDS if is_empty else 0).wait()
+        if self.web is not None:
+            self.web.stop()
         self._pool.shutdown()
         self._health.close()
+
+    def _start_web(self, web: WebServer, answering: Answering) -> None:
+        from eventstore.server.over_grpc_web import GrpcWeb
+
+        most = self._listening.request_bytes_max()
+        calls = GrpcWeb(
+            {MLMD_SERVICE: answering.answer},
+            self._pool,
+            message_bytes_max=most if most >= 0 else _LENGTH_MAX,
+            origins=self._origins,
+            is_here=self._listening.is_here(),
+        )
+        web.start(calls)
+
+
+def _web_server(listening: Listening, web: WebListening) -> WebServer:
+    # It takes long to import, and most servers need none.
+    from eventstore.server.web_server import WebServer
+
+    return WebServer(listening.host, web.port, listening.tls, listening.calls_max)
 
 
 def _refuse_taken(listening: Listening) -> None:

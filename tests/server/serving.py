@@ -11,16 +11,16 @@ from eventstore.metadata_store.metadata_store import MetadataStore
 from eventstore.metadata_store.reader import MetadataReader
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.server.caller import Callers
-from eventstore.server.configuration import Listening
+from eventstore.server.configuration import Listening, WebListening
 from eventstore.server.server import Server
 from eventstore.store import Engine
 from tests.differential.clients import OurStore
 from tests.differential.oracle import Oracle
 
 
-def started(engine: Engine, **listening: Any) -> Server:
+def started(engine: Engine, *, web: WebListening | None = None, **listening: Any) -> Server:
     """A server that answers calls, on a free port."""
-    server = Server(Listening(port=0, threads=4, **listening))
+    server = Server(Listening(port=0, threads=4, **listening), web)
     server.start(Callers(engine))
     return server
 

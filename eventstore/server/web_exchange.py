@@ -1,0 +1,146 @@
+"""A request that comes and an answer that goes over HTTP: within memory, and not for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, TypeAlias
+
+from eventstore.errors import DeadlineExceededError, ResourceExhaustedError
+from eventstore.server.status_text import in_percents, shortened
+from eventstore.server.web_frames import as_text, message_frame, trailers_frame
+
+_PATIENCE_SECONDS: Final = 30.0
+_SLOWEST_BYTES_A_SECOND: Final = 16 * 1024
+"""Whoever is slower than this, after the first seconds, is not waited for."""
+
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+Scope: TypeAlias = Mapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, Any]]]
+Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class GoneError(Exception):
+    """Nobody waits for an answer any more."""
+
+
+class Room:
+    """How many bytes may be on their way at once. It belongs to one event loop."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._left = bytes_max
+
+    @contextmanager
+    def claimed(self) -> Iterator[Callable[[int], None]]:
+        """What claims bytes until the block ends, or raises ResourceExhaustedError."""
+        held = 0
+
+        def claim(count: int) -> None:
+            nonlocal held
+            if count > self._left:
+                raise ResourceExhaustedError(
+                    "too much is on its way to and from this server at once: try again later"
+                )
+            self._left -= count
+            held += count
+
+        try:
+            yield claim
+        finally:
+            self._left += held
+
+
+async def body_of(receive: Receive, bytes_max: int, claim: Callable[[int], None]) -> bytearray:
+    """The body of a request.
+
+    Raises ResourceExhaustedError for one that is too long, DeadlineExceededError if the client is
+    too slow, GoneError if it is gone.
+    """
+    body, came, clock = bytearray(), 0, _Clock()
+    is_complete = False
+    # What is too long is read on for a while: who still sends does not read why it is refused.
+    while not is_complete and came <= 2 * bytes_max:
+        try:
+            async with clock.until(came):
+                event = await receive()
+        except TimeoutError:
+            raise DeadlineExceededError(
+                f"the request was too slow: {came:,} bytes of it came in {clock.seconds():.0f} "
+                "seconds"
+            ) from None
+        if event["type"] == "http.disconnect":
+            raise GoneError
+        is_complete = not event.get("more_body", False)
+        piece = event.get("body", b"")
+        came += len(piece)
+        if came <= bytes_max:
+            claim(len(piece))
+            body += piece
+    if came > bytes_max:
+        raise ResourceExhaustedError(
+            f"the body of the request is longer than the {bytes_max:,} bytes that this server "
+            "takes at most: put fewer nodes at once, or start it with a greater --max-message-mib"
+        )
+    return body
+
+
+class Response:
+    """The answer to a call, as gRPC-Web has it: messages, then the status."""
+
+    def __init__(self, scope: Scope, send: Send, headers: Headers, *, is_text: bool) -> None:
+        """Nothing is sent yet. The connection that `scope` has is cut if the client is too slow."""
+        self._cut = scope.get("state", {}).get("cut")
+        self._send = send
+        self._headers = headers
+        self._is_text = is_text
+        self._clock: _Clock | None = None
+        self._sent = 0
+
+    async def message(self, content: bytes) -> None:
+        """Send a message."""
+        await self._begin(closes=False)
+        for piece in message_frame(content):
+            await self._body(piece)
+
+    async def end(self, code: int, message: str, *, closes: bool = False) -> None:
+        """Send the status, and close the connection if that is said before any message."""
+        await self._begin(closes=closes)
+        told = {"grpc-status": str(code), "grpc-message": in_percents(shortened(message))}
+        await self._body(trailers_frame(told), is_last=True)
+
+    async def _begin(self, *, closes: bool) -> None:
+        if self._clock is None:
+            self._clock = _Clock()
+            closing = [(b"connection", b"close")] if closes else []
+            start = {"type": "http.response.start", "status": 200}
+            await self._send({**start, "headers": [*self._headers, *closing]})
+
+    async def _body(self, piece: bytes, *, is_last: bool = False) -> None:
+        assert self._clock is not None
+        content = as_text(piece) if self._is_text else piece
+        try:
+            async with self._clock.until(self._sent):
+                await self._send(
+                    {"type": "http.response.body", "body": content, "more_body": not is_last}
+                )
+        except TimeoutError:
+            if self._cut is not None:
+                self._cut()
+            raise GoneError from None
+        self._sent += len(content)
+
+
+class _Clock:
+    """How long something may take that moves bytes."""
+
+    def __init__(self) -> None:
+        self._time = asyncio.get_running_loop().time
+        self._began = self._time()
+
+    def seconds(self) -> float:
+        return self._time() - self._began
+
+    def until(self, moved: int) -> asyncio.Timeout:
+        """Raises TimeoutError from its block, once it has taken too long for what has moved."""
+        return asyncio.timeout_at(self._began + _PATIENCE_SECONDS + moved / _SLOWEST_BYTES_A_SECOND)

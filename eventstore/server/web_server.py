@@ -1,0 +1,195 @@
+"""Listens for HTTP with uvicorn, in a thread, and keeps nobody waiting for a client that stalls."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import ssl
+import tempfile
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from eventstore.errors import InvalidArgumentError, UnavailableError
+from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.server.configuration import joined
+
+_HEAD_SECONDS: Final = 30.0
+"""How long a client may take to connect, and for the head of each request once that has begun."""
+
+_IDLE_SECONDS: Final = 75
+_HEAD_BYTES_MAX: Final = 64 * 1024
+_GOING_SECONDS: Final = 1
+
+
+class WebServer:
+    """Serves an ASGI application on a port, with TLS if there is a certificate."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        tls: mlmd.MetadataStoreServerConfig.SSLConfig | None,
+        connections_max: int,
+    ) -> None:
+        """Take the port; whoever connects waits until `start`.
+
+        Raises UnavailableError for an address that cannot be listened on, InvalidArgumentError for
+        a certificate that cannot be used.
+        """
+        self._tls = None if tls is None else tls_context(tls)
+        self._sockets = _bound(host, port)
+        self._connections_max = connections_max
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+        self.address = joined(host, self.port)
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on, which was free if port 0 was asked for."""
+        port: int = self._sockets[0].getsockname()[1]
+        return port
+
+    def start(self, application: Callable[..., Any]) -> None:
+        """Answer requests from now on."""
+        config = uvicorn.Config(
+            application,
+            loop="asyncio",
+            http=_Connection,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            # Below are the faults of clients.
+            log_level="error",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=self._connections_max,
+            timeout_keep_alive=_IDLE_SECONDS,
+            timeout_graceful_shutdown=_GOING_SECONDS,
+            h11_max_incomplete_event_size=_HEAD_BYTES_MAX,
+        )
+        config.load()
+        config.ssl = self._tls
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve()), name="web", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let go of the port and of all connections, a second after the last answer at most."""
+        if self._server is not None and self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join()
+        for each in self._sockets:
+            each.close()
+
+    async def _serve(self) -> None:
+        assert self._server is not None
+        await self._server.serve(self._sockets)
+        for connection in [*self._server.server_state.connections]:
+            connection.transport.abort()
+
+
+class _Connection(H11Protocol):
+    """A connection that ends if a client is silent where it should speak, or listen.
+
+    What it serves finds in the scope's `state` how to `cut` it, and the client's `certificate` as
+    a mapping, if it was asked for one and an authority has signed it.
+    """
+
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        most = self.limit_concurrency
+        if most is not None and len(self.connections) > most:
+            transport.abort()
+            return
+        secured = transport.get_extra_info("ssl_object")
+        certificate = secured.getpeercert() if secured is not None else None
+        self.app_state = {"cut": transport.abort, "certificate": certificate}
+        self._wait_for_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        is_head_there = self.conn.their_state is not h11.IDLE
+        if is_head_there:
+            self._stop_waiting_for_head()
+        elif self._head_timer is None:
+            self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting_for_head()
+        super().connection_lost(exc)
+
+    def timeout_keep_alive_handler(self) -> None:
+        # Closing waits for who does not take the answer.
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _wait_for_head(self) -> None:
+        self._head_timer = self.loop.call_later(_HEAD_SECONDS, self.transport.abort)
+
+    def _stop_waiting_for_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+def tls_context(tls: mlmd.MetadataStoreServerConfig.SSLConfig) -> ssl.SSLContext:
+    """What a configuration says, for HTTP/1.1. Raises InvalidArgumentError if it cannot be used."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        # The library takes keys from files alone; this one only its owner can read.
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
+            file.write(f"{tls.server_key}\n{tls.server_cert}")
+            file.flush()
+            context.load_cert_chain(file.name, password="")
+        if tls.client_verify:
+            context.load_verify_locations(cadata=tls.custom_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (ssl.SSLError, ValueError):
+        raise InvalidArgumentError(
+            "ssl_config cannot be used: server_key, server_cert and custom_ca have to be the texts "
+            "of a PEM key without a password and of certificates, not the paths of files"
+        ) from None
+    return context
+
+
+def _bound(host: str, port: int) -> list[socket.socket]:
+    """Sockets on the addresses of a host that are there, with one port; none of them is taken."""
+    opened, missing = list[socket.socket](), list[OSError]()
+    with contextlib.ExitStack() as failing:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            for family, _, _, _, address in found:
+                taken = opened[0].getsockname()[1] if opened else port
+                try:
+                    opened.append(socket.create_server((address[0], taken), family=family))
+                    failing.callback(opened[-1].close)
+                except OSError as error:
+                    if error.errno == errno.EADDRINUSE:
+                        raise
+                    missing.append(error)
+            if not opened:
+                raise missing[0]
+        except OSError as error:
+            raise UnavailableError(
+                f"cannot listen on {joined(host, port)}: {error.strerror}: choose another port, or "
+                "0 for any free one, and an address of this machine"
+            ) from None
+        failing.pop_all()
+    return opened
