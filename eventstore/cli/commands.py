@@ -11,7 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from eventstore.cli.help import Command, nearest
-from eventstore.cli.moments import EXAMPLES, parsed_moment, refuse_unknown_zone
+from eventstore.cli.moments import EXAMPLES, given_moment, refuse_unknown_zone
 from eventstore.cli.paths import PathName, PlaceName
 from eventstore.cli.results import Output
 from eventstore.shown_text import shown_text
@@ -145,7 +145,7 @@ def _with_options(run: Callable[..., None], without: set[str]) -> Callable[..., 
         )
         for name in _MOMENTS:
             if isinstance(others.get(name), str):
-                others[name] = parsed_moment(others[name], local=local)
+                others[name] = given_moment(others[name], local=local)
         run(*arguments, output=output, **others)
 
     wrapped_run: Callable[..., None] = with_output

@@ -279,9 +279,7 @@ class MetadataStore(
         [1]
         """
         attribution = checked_attribution(actor, reason, request_id)
-        if isinstance(self._engine, BehindServer):
-            self._engine.refuse()
-        with acting_for(self._engine, attribution):
+        with acting_for(self._remote or self._engine, attribution):
             yield
 
     def follow(

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import time
+import uuid
 from functools import partial
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 import grpc
+from msgspec.structs import replace
 
-from eventstore import errors
+from eventstore import call_metadata, errors
+from eventstore.call_metadata import APPLIES_ONCE
 from eventstore.log.kinds import Node, NodeKind
 from eventstore.log.readable import UNREADABLE, unreadable_request
 from eventstore.metadata_store.calls import Calls, service
 from eventstore.metadata_store.options import ListOptions, OrderByField
 from eventstore.metadata_store.retrying import RETRIES, retried
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.store.attribution import Attribution, current_attribution
+
+Metadata: TypeAlias = list[tuple[str, str | bytes]]
+
+_PATIENCE_SECONDS: Final = 60.0
+"""For how long a server that was there before is looked for again."""
+
+_FIRST_PAUSE_SECONDS: Final = 0.05
+_LONGEST_PAUSE_SECONDS: Final = 1.0
 
 
 class RemoteCalls(Calls):
@@ -23,6 +36,11 @@ class RemoteCalls(Calls):
         self.address = f"{config.host}:{config.port}"
         self._timeout = config.client_timeout_sec if config.HasField("client_timeout_sec") else None
         self._channel = _channel(self.address, config)
+        self._patience = _PATIENCE_SECONDS
+        if self._timeout is not None:
+            self._patience = min(self._timeout, self._patience)
+        self._applies_once = False
+        """Whether it is known that the server applies a put once that is sent twice."""
         self._senders: dict[str, Any] = {}
         self._path = f"/{service().DESCRIPTOR.services_by_name['MetadataStoreService'].full_name}/"
 
@@ -31,7 +49,7 @@ class RemoteCalls(Calls):
             content = request.SerializeToString()
         except UNREADABLE as error:
             raise unreadable_request(error) from None
-        answer = retried(partial(self._sent, rpc, content), RETRIES)
+        answer = self._answered(rpc, content)
         return getattr(service(), f"{rpc}Response").FromString(answer)
 
     def nodes(
@@ -55,7 +73,34 @@ class RemoteCalls(Calls):
         """Let go of the connection."""
         self._channel.close()
 
-    def _sent(self, rpc: str, content: bytes) -> bytes:
+    def _answered(self, rpc: str, content: bytes) -> bytes:
+        """The answer to a request, which is sent again while its server cannot be reached.
+
+        But not to a server that could apply a put twice: whether it does is known from its answers.
+        """
+        is_put = rpc.startswith("Put")
+        attribution = self._attribution(is_put)
+        send = partial(self._sent, rpc, content, _metadata(attribution))
+        until, pause = time.monotonic() + self._patience, _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return retried(send, RETRIES)
+            except errors.UnavailableError as error:
+                if not self._applies_once:
+                    raise
+                if time.monotonic() + pause > until:
+                    raise _given_up(error, attribution if is_put else None) from error
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    def _attribution(self, is_put: bool) -> Attribution:
+        """Who puts, why, and under which request id: a new one, unless a block says another."""
+        said = current_attribution(self, Attribution())
+        if not is_put or said.request_id is not None:
+            return said
+        return replace(said, request_id=str(uuid.uuid4()))
+
+    def _sent(self, rpc: str, content: bytes, metadata: Metadata) -> bytes:
         sender = self._senders.get(rpc)
         if sender is None:
             sender = self._senders[rpc] = self._channel.unary_unary(self._path + rpc)
@@ -65,8 +110,14 @@ class RemoteCalls(Calls):
                 f"client_timeout_sec is {self._timeout:g}: no time is left for {rpc}"
             )
         try:
-            answer: bytes = sender(content, timeout=self._timeout)
+            answer: bytes
+            if self._applies_once:
+                answer = sender(content, timeout=self._timeout, metadata=metadata)
+                return answer
+            answer, call = sender.with_call(content, timeout=self._timeout, metadata=metadata)
+            self._applies_once = APPLIES_ONCE in (call.trailing_metadata() or ())
         except grpc.RpcError as error:
+            self._applies_once |= APPLIES_ONCE in (error.trailing_metadata() or ())
             raise errors.make_exception(error.details() or "", error.code().value[0]) from error
         except ValueError:
             raise errors.FailedPreconditionError(
@@ -75,9 +126,32 @@ class RemoteCalls(Calls):
         return answer
 
 
+def _metadata(attribution: Attribution) -> Metadata:
+    said = (
+        (call_metadata.ACTOR, attribution.actor),
+        (call_metadata.REASON, attribution.reason),
+        (call_metadata.REQUEST_ID, attribution.request_id),
+    )
+    return [call_metadata.written(name, text) for name, text in said if text is not None]
+
+
+def _given_up(error: errors.StatusError, put: Attribution | None) -> errors.StatusError:
+    if put is None:
+        return error
+    return errors.OutcomeUnknownError(
+        f"{error.message}; whether it was put is not known: to find out, put the same again within "
+        f"store.acting(request_id={put.request_id!r})"
+    )
+
+
 def _channel(address: str, config: mlmd.MetadataStoreClientConfig) -> Any:
     # gRPC would refuse answers of more than 4 MiB.
-    options: dict[str, int] = {"grpc.max_receive_message_length": -1}
+    options: dict[str, int] = {
+        "grpc.max_receive_message_length": -1,
+        # A server that starts again is soon found.
+        "grpc.initial_reconnect_backoff_ms": 100,
+        "grpc.max_reconnect_backoff_ms": 1_000,
+    }
     arguments = config.channel_arguments
     if arguments.HasField("max_receive_message_length"):
         options["grpc.max_receive_message_length"] = arguments.max_receive_message_length

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from eventstore.errors import (
     CancelledError,
     InternalError,
+    OutcomeUnknownError,
     ResourceExhaustedError,
     StatusError,
+    UnknownError,
 )
 from eventstore.late_logger import late_logger
 from eventstore.log.readable import UNREADABLE, unreadable_request
@@ -65,8 +67,11 @@ class Answering:
             request = getattr(service, f"{rpc}Request").FromString(content)
         except UNREADABLE as error:
             raise unreadable_request(error) from None
-        with caller.acting():
-            response = caller.engine.call(rpc, request, as_of=caller.as_of)
+        try:
+            with caller.acting():
+                response = caller.engine.call(rpc, request, as_of=caller.as_of)
+        except OutcomeUnknownError as error:
+            raise _unknown(error, rpc, caller) from error
         answer: bytes = response.SerializeToString()
         # What a put has done cannot be taken back, and its answer is short.
         if 0 <= self._answer_bytes_max < len(answer) and rpc in GETS:
@@ -86,6 +91,19 @@ def as_statuses(rpc: str) -> Iterator[None]:
         raise InternalError(
             f"{rpc} failed in the server ({type(error).__name__}); its log says more"
         ) from None
+
+
+def _unknown(error: OutcomeUnknownError, rpc: str, caller: Caller) -> StatusError:
+    """What is told of a call that may have been done.
+
+    Clients make a call again that is UNAVAILABLE: that is right for a put with a request id alone.
+    """
+    if rpc in GETS or caller.attribution.request_id is not None:
+        return error
+    return UnknownError(
+        f"{error.message}; look whether it was put before you put it again, or send "
+        "eventstore-request-id with every put, and the same when you try again"
+    )
 
 
 def _too_long(rpc: str, size: int, most: int) -> StatusError:

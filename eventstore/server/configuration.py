@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 
 from msgspec import Struct
 
+from eventstore.call_metadata import BYTES_MAX
 from eventstore.errors import InvalidArgumentError
 from eventstore.proto import metadata_store_pb2 as mlmd
 
@@ -46,6 +47,9 @@ class Listening(Struct, frozen=True):
         return {
             _REQUEST_BYTES_MAX: self.message_bytes_max,
             _ANSWER_BYTES_MAX: self.message_bytes_max,
+            # gRPC would refuse 16 KiB.
+            "grpc.max_metadata_size": BYTES_MAX,
+            "grpc.absolute_max_metadata_size": BYTES_MAX,
             # Else a second server would share the port, and get some of the calls.
             "grpc.so_reuseport": 0,
             **self.channel_arguments,

@@ -8,6 +8,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 
+from eventstore.call_metadata import APPLIES_ONCE
 from eventstore.errors import StatusError
 from eventstore.server.incoming import Incoming, Metadata, Peer
 from eventstore.server.status_text import shortened
@@ -61,6 +62,7 @@ def aborted(context: Any, error: StatusError) -> NoReturn:
 
 
 def _answered(answer: Answer, service: str, rpc: str, content: bytes, context: Any) -> bytes:
+    context.set_trailing_metadata((APPLIES_ONCE,))
     try:
         return answer(GrpcIncoming(service, rpc, context), content)
     except StatusError as error:

@@ -34,6 +34,8 @@ LAYERS = {
     "times": set[str](),
     "wording": set[str](),
     "moments": {"errors", "log", "plain_json", "times"},
+    "moment_texts": {"errors"},
+    "call_metadata": {"errors"},
     "log": {
         *("errors", "late_logger", "proto", "long_work", "plain_values", "repr_html", "times"),
         "wording",
@@ -72,10 +74,13 @@ LAYERS = {
         *("errors", "proto", "log", "projections", "store", "lineage", "history", "audit"),
         *("report", "recording", "notebook", "long_work", "moments", "pandas_frames", "sql"),
         *("answers", "late_logger", "plain_json", "repr_html", "retention", "times"),
-        *("copies", "importing"),
+        *("call_metadata", "copies", "importing"),
     },
     "importing": {"errors", "late_logger", "proto", "log", "long_work", "times", "wording"},
-    "server": {"errors", "proto", "log", "store", "late_logger"},
+    "server": {
+        *("call_metadata", "errors", "proto", "log", "store", "late_logger", "moment_texts"),
+        "moments",
+    },
 }
 
 # What `import eventstore` and `import ml_metadata` reach.

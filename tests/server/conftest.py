@@ -8,8 +8,15 @@ import pytest
 
 import eventstore
 from eventstore import MetadataStore
+from eventstore.metadata_store import remote_calls
 from eventstore.server.server import Server
 from tests.server.serving import client_config, serving
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients do not look for a server that has gone, unless a test says otherwise."""
+    monkeypatch.setattr(remote_calls, "_PATIENCE_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="module")

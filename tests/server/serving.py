@@ -20,7 +20,7 @@ from tests.differential.oracle import Oracle
 
 def started(engine: Engine, *, web: WebListening | None = None, **listening: Any) -> Server:
     """A server that answers calls, on a free port."""
-    server = Server(Listening(port=0, threads=4, **listening), web)
+    server = Server(Listening(**{"port": 0, "threads": 4, **listening}), web)
     server.start(Callers(engine))
     return server
 

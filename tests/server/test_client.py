@@ -19,7 +19,6 @@ from tests.server.certificates import Authority
 from tests.server.serving import client_config, serving
 
 BEYOND: dict[str, tuple[Any, ...]] = {
-    "acting": (),
     "apply_retention": (),
     "approve_erasure": (1,),
     "as_of": (datetime(2026, 11, 20, tzinfo=timezone.utc),),
@@ -74,7 +73,7 @@ NAMED = {
     "entities": [("artifact", 1)],
     "keep_at_least": timedelta(days=1),
 }
-OVER_REQUESTS = {"close", "run", "pipeline_asset"}
+OVER_REQUESTS = {"acting", "close", "run", "pipeline_asset"}
 PROPERTIES = {"log", "max_staleness"}
 
 

@@ -202,6 +202,9 @@ def test_what_a_gone_client_has_left_waiting_is_not_done() -> None:
         def add_callback(self, _: Any) -> bool:
             return False
 
+        def set_trailing_metadata(self, _: Any) -> None:
+            pass
+
         def abort(self, code: grpc.StatusCode, details: str) -> None:
             raise LookupError(code, details)
 
