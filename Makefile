@@ -15,6 +15,8 @@ SPARK_VERSION := 4.3.0
 # Servers of object storage, for tests.
 MOTO_VERSION := 5.2.5
 AZURITE_VERSION := 3.35.0
+# Clients of gRPC that are not ours, for tests.
+NODE_CLIENTS := @grpc/grpc-js@1.14.7 @grpc/proto-loader@0.8.1 grpc-web@2.1.1 xhr2@0.2.1
 
 .PHONY: help demo test lint site bench fuzz torture mutants protos oracle engines lock clean
 
@@ -46,6 +48,7 @@ bench: .venv/developing .oracle/installed ## Compare speed with ml-metadata
 fuzz: .venv/developing oracle ## Run the property and differential tests for longer
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest -n 2 tests/property
 	$(BIN)/python -m tests.differential.run --programs 1000
+	$(BIN)/python -m tests.differential.run --programs 1000 --server
 	$(BIN)/python -m tests.differential.queries --filters 20000 --lineage 5000
 	$(BIN)/python -m tests.differential.texts --texts 20000
 
@@ -80,7 +83,7 @@ protos: .protoc/installed ## Generate the Python code of the .proto files
 
 oracle: .oracle/installed ## Install ml-metadata 1.17.1 apart, for differential tests
 
-engines: .spark/installed .moto/installed .azurite/installed ## Install what some tests start: Spark, servers of object storage and, as root, Java, a browser, shells and SQL servers
+engines: .spark/installed .moto/installed .azurite/installed .node/installed ## Install what some tests start: Spark, servers of object storage, Node's clients of gRPC and, as root, Java, a browser, shells and SQL servers
 	@missing=; for program in java:default-jre-headless chromium:chromium zsh:zsh fish:fish \
 		mariadbd:mariadb-server postgres:postgresql; do \
 		PATH=$$PATH:/usr/sbin:$$(echo /usr/lib/postgresql/*/bin) command -v $${program%%:*} >/dev/null || missing="$$missing $${program#*:}"; done; \
@@ -106,7 +109,7 @@ lock: .venv/developing ## Resolve the versions of requirements*.txt anew
 		--output-file requirements-docs.txt
 
 clean: ## Remove the environments and caches
-	rm -rf .venv .oracle .oldest .tfx .spark .moto .azurite .protoc .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .oracle .oldest .tfx .spark .moto .azurite .node .protoc .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
 .venv/made:
 	@if [ -z "$(PYTHON)" ]; then \
@@ -152,6 +155,10 @@ clean: ## Remove the environments and caches
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends npm >/dev/null 2>&1; fi; \
 	if command -v npm >/dev/null && npm install --silent --no-fund --no-audit --prefix .azurite azurite@$(AZURITE_VERSION); \
 	then touch $@; else echo "Azurite could not be installed: its tests will be skipped."; fi
+
+.node/installed: | .azurite/installed
+	@if command -v npm >/dev/null && npm install --silent --no-fund --no-audit --prefix .node $(NODE_CLIENTS); \
+	then touch $@; else echo "Node's clients of gRPC could not be installed: their tests will be skipped."; fi
 
 .protoc/installed:
 	$(ORACLE_PYTHON) -m venv .protoc

@@ -14,6 +14,7 @@ from tests.differential.clients import Client, OurStore
 from tests.differential.minimising import minimised
 from tests.differential.oracle import Oracle
 from tests.differential.programs import run_program
+from tests.server.serving import ServedStore
 
 
 def main() -> int:
@@ -27,6 +28,9 @@ def main() -> int:
         action="store_true",
         help="hold ml-metadata against itself: any difference is this harness's own",
     )
+    parser.add_argument(
+        "--server", action="store_true", help="reach our stores through a client and a server"
+    )
     arguments = parser.parse_args()
     console = Console()
     oracle = Oracle()
@@ -34,7 +38,7 @@ def main() -> int:
     counts: Counter[str] = Counter()
     seeds = range(arguments.seed, arguments.seed + arguments.programs)
     for seed in track(seeds, description="Programs", console=Console(stderr=True)):
-        ours: Client = other or store_for(seed)
+        ours: Client = other or store_for(seed, served=arguments.server)
         difference = run_program(seed, arguments.calls, oracle, ours, counts)
         if difference is not None:
             console.print(f"seed {seed}:", markup=False)
@@ -48,9 +52,10 @@ def main() -> int:
     return 0
 
 
-def store_for(seed: int) -> OurStore:
+def store_for(seed: int, *, served: bool = False) -> OurStore:
     """Every third program runs in a directory, which is slower, the others in memory."""
-    return OurStore(in_directory=seed % 3 == 0)
+    in_directory = seed % 3 == 0
+    return ServedStore(in_directory=in_directory) if served else OurStore(in_directory=in_directory)
 
 
 def coverage(counts: Counter[str]) -> Table:

@@ -41,8 +41,8 @@ def client_config(port: int, host: str = "127.0.0.1") -> mlmd.MetadataStoreClien
 class ServedStore(OurStore):
     """A store that its calls reach through a server; it is asked for the past at home."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, in_directory: bool = False) -> None:
+        super().__init__(in_directory=in_directory)
         self._server: Server | None = None
         self._client: MetadataStore | None = None
 
@@ -55,12 +55,20 @@ class ServedStore(OurStore):
         self._server = started(self._store._engine)
         self._client = eventstore.MetadataStore(client_config(self._server.port))
 
+    def reopen(self) -> None:
+        if self._folder is not None:
+            self._stop()
+        super().reopen()
+
     def close(self) -> None:
+        self._stop()
+        super().close()
+
+    def _stop(self) -> None:
         if self._server is not None and self._client is not None:
             self._client.close()
             self._server.stop(0)
         self._server = self._client = None
-        super().close()
 
 
 class UpstreamClient(Oracle):
