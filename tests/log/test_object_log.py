@@ -20,6 +20,7 @@ from eventstore.log.objects import ObjectLog, bucket, object_log
 from eventstore.log.objects.keys import commit_key, file_key
 from eventstore.log.objects.opening import open_url
 from eventstore.log.places import StoreUrl
+from eventstore.log.stores import verify_store
 from eventstore.testing.drafts import erased_of
 from tests.builders import append, append_erasure, draft
 from tests.contract.object_logs import Fates, opened
@@ -252,7 +253,7 @@ def test_two_seal_at_once(log: ObjectLog, url: str) -> None:
     ],
 )
 def test_verify_finds_what_was_changed(
-    log: ObjectLog, key: str, content: bytes | None, found: str
+    log: ObjectLog, url: str, key: str, content: bytes | None, found: str
 ) -> None:
     if content is None:
         obstore.delete(log._bucket._small, key)
@@ -261,6 +262,10 @@ def test_verify_finds_what_was_changed(
     report = log.verify()
     assert not report.ok
     assert found in report.findings[0].what, report.findings
+    if key.endswith("1.parquet"):
+        assert report.findings[0].file == key
+    # Also where it is too damaged to be opened for anything else.
+    assert verify_store(StoreUrl(url), None, after=0, upto=None, signed_heads=()) == report
 
 
 def test_verify_says_what_it_did_not_compare(log: ObjectLog) -> None:

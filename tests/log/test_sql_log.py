@@ -12,9 +12,11 @@ import pytest
 from eventstore import errors
 from eventstore.log import Commit, DirectoryLog
 from eventstore.log.file_lock import try_exclusive
+from eventstore.log.places import StoreUrl
 from eventstore.log.remote import tail
 from eventstore.log.sql import SqlLog
 from eventstore.log.sql.opening import open_database
+from eventstore.log.stores import verify_store
 from eventstore.testing.drafts import erased_of
 from tests.builders import append, append_erasure, draft
 from tests.contract.sql_logs import database_of
@@ -168,6 +170,9 @@ def test_verify_finds_what_was_changed(
     report = log.verify()
     assert not report.ok
     assert found in report.findings[0].what, report.findings
+    # Also where it is too damaged to be opened for anything else.
+    url = StoreUrl(sql_server.url(name))
+    assert verify_store(url, None, after=0, upto=None, signed_heads=()) == report
 
 
 def test_a_changed_row_is_not_read(sql_server: Server, name: str, log: SqlLog) -> None:

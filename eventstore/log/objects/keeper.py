@@ -102,6 +102,9 @@ class ObjectKeeper:
             if not keys or commit_folder(position + 1) == folder:
                 return
 
+    def file_of(self, segment: Segment) -> str:
+        return file_key(segment)
+
     def fetch(self, segment: Segment, path: Path) -> None:
         content = self.bucket.get(file_key(segment), is_file=True)
         if content is None:

@@ -50,6 +50,9 @@ class Keeper(Protocol):
     def messages_after(self, segment: Segment | None) -> Iterator[bytes]:
         """The messages of all commits that follow a segment, in order; b"" for emptied ones."""
 
+    def file_of(self, segment: Segment) -> str:
+        """What has a segment's file there, for messages."""
+
     def fetch(self, segment: Segment, path: Path) -> None:
         """Write a segment's file. Raises SegmentMovedError where it is kept no more."""
 

@@ -50,7 +50,7 @@ SEGMENT_RECORDS_MAX: Final = 65_536
 """The commits after the newest segment are sealed once they have reached either."""
 
 _KNOWN: Final = ("_commits", "_known", "_closed", "_folder", "_frontier", "_is_behind")
-"""What a log knows of its keeper, which a forked child has to learn again."""
+"""What a log knows of its keeper: a forked child has to learn it again."""
 
 _ERASURE: Final = ERASURE.encode()
 
@@ -81,7 +81,11 @@ class RemoteLog(SegmentedReader):
         read_only: bool = False,
         segment_records_max: int = SEGMENT_RECORDS_MAX,
     ) -> None:
-        """Of a store that is there: see `opening` for how one is found or made."""
+        """Of a store that is there: see `opening` for how one is found or made.
+
+        Of one that is damaged and opened to read only, `verify` tells what is wrong; all else
+        raises DataLossError.
+        """
         self.store_id = store_id
         self.name = keeper.name
         self.read_only = read_only
@@ -97,9 +101,11 @@ class RemoteLog(SegmentedReader):
         """Whether a writer of this process read what others appended, and no reader did yet."""
         try:
             self._open()
-        except BaseException:
-            self.close()
-            raise
+        except BaseException as error:
+            if not isinstance(error, errors.DataLossError) or not read_only:
+                self.close()
+                raise
+            self._forget()
         renew_in_children(self)
 
     def _open(self) -> None:
@@ -133,12 +139,16 @@ class RemoteLog(SegmentedReader):
         self._sealer.leave_to_the_parent()
         if self._temporary is not None:
             self._temporary.leave_to_the_parent()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Know nothing of the keeper, until something is asked."""
         for name in _KNOWN:
             self.__dict__.pop(name, None)
         open_at_first_use(self)
 
     def open_missing(self, name: str) -> Any:
-        """Read the log of a forked child, which does so at its first use."""
+        """Read the log at its first use."""
         if name not in _KNOWN:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         with self._mutex:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from uuid import UUID
 
 import msgspec
@@ -47,7 +46,15 @@ def verify_kept(
         report = verify_directory(
             directory, progress, after=after, upto=upto, signed_heads=signed_heads
         )
-        findings = [_without_folder(finding, directory, keeper) for finding in report.findings]
+        files = {s.number: keeper.file_of(s) for s in read_manifest(directory).segments}
+        findings = [
+            msgspec.structs.replace(
+                finding,
+                what=finding.what.replace(str(directory), keeper.name),
+                file=files.get(finding.segment or 0),
+            )
+            for finding in report.findings
+        ]
         not_checked = report.not_checked
         if not findings:
             closed, manifest = ClosedSegments(directory / LOG_FOLDER), read_manifest(directory)
@@ -63,9 +70,3 @@ def commits_in(closed: ClosedSegments, segment: Segment) -> Iterator[Commit]:
     """The commits of a sealed segment, for `Keeper.faults` to compare with."""
     after, upto = segment.first_position - 1, segment.last_position
     return commits_of(closed.batches(segment, after, upto, _COLUMNS, derived=False))
-
-
-def _without_folder(finding: Finding, directory: Path, keeper: Keeper) -> Finding:
-    """The finding without names of files that were made for the check alone."""
-    what = finding.what.replace(str(directory), keeper.name)
-    return msgspec.structs.replace(finding, what=what, file=None)

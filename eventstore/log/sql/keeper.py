@@ -54,6 +54,9 @@ class SqlKeeper:
         for row in self._rows(segment.last_commit if segment is not None else 0):
             yield bytes(row.message or b"")
 
+    def file_of(self, segment: Segment) -> str:
+        return f"{PARTS.name}, number {segment.number}"
+
     def fetch(self, segment: Segment, path: Path) -> None:
         statement = (
             sa.select(PARTS.c.content)
