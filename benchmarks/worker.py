@@ -451,4 +451,5 @@ def main():
     json.dump(tasks[task](side, path, int(size)), sys.stdout)
 
 
-main()
+if __name__ == "__main__":
+    main()
