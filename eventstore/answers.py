@@ -268,6 +268,14 @@ class KeyAnswer(msgspec.Struct, frozen=True):
     file: str
 
 
+class TokenAnswer(msgspec.Struct, frozen=True):
+    """A token that was made, and its line for a token file."""
+
+    actor: str
+    token: str
+    line: str
+
+
 class RotationAnswer(msgspec.Struct, frozen=True):
     """That a key signs in place of another after `size` records; `text` is all of the rotation."""
 

@@ -65,6 +65,7 @@ _COMMANDS = {
     "sql": "eventstore.cli.sql_command:sql_command",
     "tail": "eventstore.cli.changes_command:tail_command",
     "timestamp": "eventstore.cli.timestamp_command:timestamp_command",
+    "token": "eventstore.cli.token_command:token_command",
     "verify": "eventstore.cli.verify_command:verify_command",
 }
 
@@ -75,6 +76,7 @@ _EXTRAS = {
     "pandas": "analytics",
     "polars": "analytics",
     "rfc3161_client": "timestamp",
+    "jwt": "jwt",
     "grpc": "server",
     "grpc_health": "server",
     "grpc_reflection": "server",

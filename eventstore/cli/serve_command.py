@@ -7,11 +7,13 @@ import logging
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import click
 
+from eventstore.cli.access_options import Admission, access_options, admission
 from eventstore.cli.paths import PlaceName
 from eventstore.cli.results import note
 from eventstore.cli.upstream_flags import Configured, FlaggedCommand, configured, upstream_flags
@@ -86,6 +88,7 @@ _IN_MEMORY = StoreUrl("memory://")
     show_default=True,
     help="How long calls may take that are being answered when it ends.",
 )
+@access_options
 @web_options
 @upstream_flags
 def serve_command(
@@ -99,6 +102,12 @@ def serve_command(
     grace_seconds: float,
     grpc_web_port: int | None,
     grpc_web_origins: tuple[str, ...],
+    named_stores: tuple[tuple[str, Place], ...],
+    token_file: Path | None,
+    access_file: Path | None,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
     **flags: Any,
 ) -> None:
     """Serve a store to clients of MLMD over gRPC, which change the address and nothing else.
@@ -106,17 +115,24 @@ def serve_command(
     STORE is the path or URL of a store, which is made if there is none. Flags of MLMD's server can
     name it instead. Where nothing does, the store is in memory, and gone when this ends.
 
-    It listens on this machine alone unless --grpc_host says otherwise. Nobody is asked who they
-    are: whoever reaches the port can read and change the store.
+    It listens on this machine alone unless --grpc_host says otherwise. Without --token-file,
+    --access-file or --tls-client-ca nobody is asked who they are: whoever reaches the port can read
+    and change the store.
     """
     from eventstore.server.caller import Callers
     from eventstore.server.server import Server
 
     asked = configured(flags, names_store=place is not None)
+    admitted = admission(
+        named_stores, token_file, access_file, tls_certificate, tls_key, tls_client_ca
+    )
+    if admitted.tls is not None and asked.tls is not None:
+        raise click.UsageError("ssl_config and --tls-certificate exclude each other")
     listening = Listening(
         host=grpc_host.removeprefix("[").removesuffix("]"),
         port=grpc_port,
-        tls=asked.tls,
+        tls=asked.tls if admitted.tls is None else admitted.tls.now(),
+        tls_now=admitted.tls,
         channel_arguments=parsed_channel_arguments(grpc_channel_arguments),
         message_bytes_max=max_message_mib * MEBIBYTE,
         threads=threads,
@@ -130,24 +146,38 @@ def serve_command(
         server = Server(listening, web)
         # Without a call it stops at once, and lets go of the port.
         opened.callback(server.stop, 0)
-        engine = _opened(place, asked)
-        opened.callback(engine.close)
+        engines = dict[str, Engine]()
+        for name, engine in _opened(place, asked, admitted):
+            engines[name] = engine
+            opened.callback(engine.close)
         with _asked_to_end() as ended:
-            server.start(Callers(engine))
+            server.start(Callers(engines, admitted.access))
             # Whatever ends it, calls that have begun are answered before the store is closed.
             opened.callback(server.stop, grace_seconds)
-            click.echo(shown_text(f"Serving {engine.log.name} on {server.address}"))
+            names = ", ".join(engine.log.name for engine in engines.values())
+            click.echo(shown_text(f"Serving {names} on {server.address}"))
             if server.web is not None:
                 click.echo(f"gRPC-Web on {server.web.address}")
-            for line in _warnings(place, asked, listening):
+            for line in _warnings(place, asked, admitted, listening):
                 note(line)
             ended.get()
 
 
-def _opened(place: Place | None, asked: Configured) -> Engine:
+def _opened(
+    place: Place | None, asked: Configured, admitted: Admission
+) -> Iterator[tuple[str, Engine]]:
+    """The stores by name, each open before the next is."""
+    from eventstore.server.known import DEFAULT_STORE
+
+    has_default = asked.connection is not None or place is not None
+    if has_default and DEFAULT_STORE in admitted.stores:
+        raise click.UsageError(f"{DEFAULT_STORE} is the name of STORE: use another for --store")
     if asked.connection is not None:
-        return open_configured(asked.connection, upgrade=asked.upgrades)
-    return open_place(_IN_MEMORY if place is None else place, read_only=False)
+        yield DEFAULT_STORE, open_configured(asked.connection, upgrade=asked.upgrades)
+    elif place is not None or not admitted.stores:
+        yield DEFAULT_STORE, open_place(_IN_MEMORY if place is None else place, read_only=False)
+    for name, named in admitted.stores.items():
+        yield name, open_place(named, read_only=False)
 
 
 def _log_to_standard_error() -> None:
@@ -159,15 +189,23 @@ def _log_to_standard_error() -> None:
     logging.getLogger().addHandler(handler)
 
 
-def _warnings(place: Place | None, asked: Configured, listening: Listening) -> Iterator[str]:
-    if place is None and asked.connection is None:
+def _warnings(
+    place: Place | None, asked: Configured, admitted: Admission, listening: Listening
+) -> Iterator[str]:
+    if place is None and asked.connection is None and not admitted.stores:
         yield "No store is named: this one is in memory, and gone when the server ends."
+    asks = admitted.asks(listening.tls)
     if listening.is_here():
         yield "Only this machine reaches it: --grpc_host=0.0.0.0 serves others, too."
+    elif listening.tls is None and asks:
+        yield "Nothing is encrypted, tokens neither: use TLS, or a proxy or mesh that does."
     elif listening.tls is None:
         yield "Whoever reaches it can read and change the store, and nothing is encrypted."
-    elif not listening.tls.client_verify:
-        yield "Whoever reaches it can read and change the store: ssl_config has no client_verify."
+    elif not asks:
+        yield (
+            "Whoever reaches it can read and change the store: there are no tokens, and clients "
+            "need no certificate (ssl_config.client_verify, or --tls-client-ca)."
+        )
 
 
 @contextlib.contextmanager

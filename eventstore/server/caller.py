@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from eventstore import call_metadata
-from eventstore.errors import PermissionDeniedError, UnimplementedError
+from eventstore.errors import InvalidArgumentError, PermissionDeniedError, UnimplementedError
 from eventstore.log import Position
 from eventstore.moment_texts import parsed_moment
 from eventstore.moments import position_of
+from eventstore.server.access import Credentials, NoCredentials
 from eventstore.server.incoming import Incoming
-from eventstore.server.roles import ALL_ROLES, NEEDED, Role
+from eventstore.server.known import DEFAULT_STORE, Known
+from eventstore.server.roles import NEEDED, Role
 from eventstore.store import Engine
 from eventstore.store.attribution import Attribution, acting_for, checked_attribution
 
@@ -38,39 +40,70 @@ class Caller(Struct, frozen=True):
 
 
 class Callers:
-    """Tells who calls. Here it is anybody, and there is one store."""
+    """Tells who calls, and which of the stores that are served here they call."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._anybody = Caller("", engine, ALL_ROLES, Attribution())
+    def __init__(
+        self, stores: Mapping[str, Engine], credentials: Credentials | None = None
+    ) -> None:
+        """Without credentials nobody is asked for them, and may do everything."""
+        self._stores = stores
+        self._credentials = credentials or NoCredentials()
 
     def of(self, incoming: Incoming) -> Caller:
         """The caller, who has the role that the RPC needs.
 
-        Raises UnauthenticatedError, PermissionDeniedError, InvalidArgumentError.
+        Of a store in which the caller has no role nothing is told, not even whether it is there.
+        Raises UnauthenticatedError, PermissionDeniedError, InvalidArgumentError, and
+        UnavailableError if it cannot be found out now who it is.
         """
         needed = NEEDED.get(incoming.service, {}).get(incoming.rpc)
         if needed is None:
             raise UnimplementedError("Method not found!")
-        caller = self._anybody
+        known = self._credentials.known(incoming)
         said = call_metadata.texts_of(incoming.metadata())
-        if said:
-            caller = replace(
-                caller,
-                attribution=checked_attribution(
-                    *map(
-                        said.get,
-                        (call_metadata.ACTOR, call_metadata.REASON, call_metadata.REQUEST_ID),
-                    )
-                ),
-                as_of=_position(caller.engine, said.get(call_metadata.AS_OF)),
+        store = self._store(known, said.get(call_metadata.STORE))
+        roles = known.roles_in(store)
+        if needed not in roles:
+            mine = ", ".join(role.value for role in Role if role in roles)
+            raise PermissionDeniedError(
+                f"{incoming.rpc} needs the role {needed.value}, and you have {mine}"
             )
-        if needed not in caller.roles:
-            raise PermissionDeniedError(f"{incoming.rpc} needs the role {needed.value}")
-        return caller
+        engine = self._stores[store]
+        return Caller(store, engine, roles, _attribution(known, said), _position(engine, said))
+
+    def _store(self, known: Known, name: str | None) -> str:
+        """The store that is asked for, or the only one, or the one without a name."""
+        if name is not None:
+            if name in self._stores and known.roles_in(name):
+                return name
+            raise PermissionDeniedError(f"there is no store {name!r} that you may use")
+        mine = [store for store in self._stores if known.roles_in(store)]
+        if not mine:
+            raise PermissionDeniedError("there is no store that you may use")
+        if len(mine) == 1:
+            return mine[0]
+        if DEFAULT_STORE in mine:
+            return DEFAULT_STORE
+        raise InvalidArgumentError(
+            f"say which store with {call_metadata.STORE}: you may use {', '.join(mine)}"
+        )
 
 
-def _position(engine: Engine, moment: str | None) -> Position | None:
-    """The position of a moment as a text. Raises InvalidArgumentError."""
+def _attribution(known: Known, said: Mapping[str, str]) -> Attribution:
+    """Who puts, why, and on which request. Raises PermissionDeniedError for another's name."""
+    actor = said.get(call_metadata.ACTOR)
+    if known.actor is not None and actor not in (None, known.actor):
+        raise PermissionDeniedError(
+            f"you are {known.actor!r}, and put as nobody else: leave {call_metadata.ACTOR} out"
+        )
+    return checked_attribution(
+        known.actor or actor, said.get(call_metadata.REASON), said.get(call_metadata.REQUEST_ID)
+    )
+
+
+def _position(engine: Engine, said: Mapping[str, str]) -> Position | None:
+    """The position as of which the call asks. Raises InvalidArgumentError."""
+    moment = said.get(call_metadata.AS_OF)
     if moment is None:
         return None
     position = position_of(engine.log, parsed_moment(moment).upto())

@@ -10,6 +10,8 @@ from msgspec import Struct
 from eventstore.call_metadata import BYTES_MAX
 from eventstore.errors import InvalidArgumentError
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.server.reloading import Reloaded
+from eventstore.server.tls import SslConfig
 
 MEBIBYTE: Final = 1024 * 1024
 
@@ -25,20 +27,20 @@ ChannelArguments: TypeAlias = Mapping[str, int | str]
 class Listening(Struct, frozen=True):
     """Where a server listens, and how.
 
-    Port 0 is any free one. With `tls` nothing is answered in plain text. A message may have
+    Port 0 is any free one. With `tls` nothing is answered in plain text; `tls_now` is what
+    that has become, where it may change. A message may have
     `message_bytes_max`, unless an argument of gRPC's own says otherwise. Calls are answered by
-    `threads`; beyond `calls_max` they are refused. A client that has begun a call has
-    `message_seconds` for its request.
+    `threads`; beyond `calls_max` they are refused.
     """
 
     host: str = "127.0.0.1"
     port: int = 8080
-    tls: mlmd.MetadataStoreServerConfig.SSLConfig | None = None
+    tls: SslConfig | None = None
+    tls_now: Reloaded[SslConfig] | None = None
     channel_arguments: ChannelArguments = {}
     message_bytes_max: int = 100 * MEBIBYTE
     threads: int = 32
     calls_max: int = 1_000
-    message_seconds: float = 120
 
     def address(self) -> str:
         """The host and the port, as gRPC takes them."""

@@ -15,12 +15,12 @@ Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 class Peer(Struct, frozen=True):
     """The other end of a connection.
 
-    `address` is its IP address, "" where it has none. `names` are those of its certificate, which
-    an authority that is trusted here has signed.
+    `address` is its IP address, `name` that of its certificate, which an authority that is trusted
+    here has signed: the common name, and without one the first alternative. "" where it has none.
     """
 
     address: str = ""
-    names: tuple[str, ...] = ()
+    name: str = ""
 
 
 class Incoming(ABC):

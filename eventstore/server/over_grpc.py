@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 
 from eventstore.call_metadata import APPLIES_ONCE
-from eventstore.errors import CancelledError, StatusError
-from eventstore.server.answering import Answer
-from eventstore.server.arrivals import Arrivals
+from eventstore.errors import StatusError
 from eventstore.server.incoming import Incoming, Metadata, Peer
 from eventstore.server.status_text import shortened
+
+Answer: TypeAlias = Callable[[Incoming, bytes], bytes]
 
 _STATUS_BY_CODE: Final = {status.value[0]: status for status in grpc.StatusCode}
 
@@ -30,8 +30,9 @@ class GrpcIncoming(Incoming):
         return found
 
     def peer(self) -> Peer:
-        names = [*(self._context.peer_identities() or ())]
-        return Peer(_ip_address(self._context.peer()), tuple(map(_text, names)))
+        said = self._context.auth_context()
+        names = said.get("x509_common_name") or said.get("x509_subject_alternative_name") or [b""]
+        return Peer(_ip_address(self._context.peer()), _text(names[0]))
 
     def seconds_left(self) -> float | None:
         left: float | None = self._context.time_remaining()
@@ -46,15 +47,10 @@ class GrpcIncoming(Incoming):
         return is_there
 
 
-def unary_handlers(service: str, rpcs: Iterable[str], answer: Answer, arrivals: Arrivals) -> Any:
-    """What gRPC's server finds the RPCs of a service in, if each has one request and one answer.
-
-    For gRPC requests are streams, since it would wait for a single one without an end.
-    """
+def unary_handlers(service: str, rpcs: Iterable[str], answer: Answer) -> Any:
+    """What gRPC's server finds the RPCs of a service in, if each has one request and one answer."""
     handlers = {
-        rpc: grpc.stream_unary_rpc_method_handler(
-            partial(_answered, answer, arrivals, service, rpc)
-        )
+        rpc: grpc.unary_unary_rpc_method_handler(partial(_answered, answer, service, rpc))
         for rpc in rpcs
     }
     return grpc.method_handlers_generic_handler(service, handlers)
@@ -66,19 +62,9 @@ def aborted(context: Any, error: StatusError) -> NoReturn:
     raise AssertionError("abort raises")
 
 
-def _answered(
-    answer: Answer,
-    arrivals: Arrivals,
-    service: str,
-    rpc: str,
-    messages: Iterator[bytes],
-    context: Any,
-) -> bytes:
+def _answered(answer: Answer, service: str, rpc: str, content: bytes, context: Any) -> bytes:
     context.set_trailing_metadata((APPLIES_ONCE,))
-    content = arrivals.message(messages, context)
     try:
-        if content is None:
-            raise CancelledError(f"{rpc} takes one message, and none came; nothing was done")
         return answer(GrpcIncoming(service, rpc, context), content)
     except StatusError as error:
         aborted(context, error)

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from eventstore.errors import InvalidArgumentError, UnavailableError
-from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.server.answering import Answer, Answering, in_turn
-from eventstore.server.arrivals import Arrivals
+from eventstore.server.answering import Answering
 from eventstore.server.caller import Callers
 from eventstore.server.configuration import Listening, WebListening, joined
 from eventstore.server.gate import Gate
 from eventstore.server.health import Health
 from eventstore.server.over_grpc import unary_handlers
+from eventstore.server.reloading import Reloaded
 from eventstore.server.roles import MLMD_SERVICE, NEEDED
+from eventstore.server.tls import SslConfig
 
 if TYPE_CHECKING:
     from eventstore.server.web_server import WebServer
@@ -41,10 +41,8 @@ class Server:
         self._listening = listening
         _refuse_taken(listening)
         self._gate = Gate()
-        self._arrivals = Arrivals(listening.message_seconds)
-        self._health = Health(MLMD_SERVICE, self._arrivals)
-        # Each call waits for its message in a thread; few of them are answered at once.
-        self._pool = ThreadPoolExecutor(listening.calls_max, thread_name_prefix="calls")
+        self._health = Health(MLMD_SERVICE)
+        self._pool = ThreadPoolExecutor(listening.threads, thread_name_prefix="answers")
         self._server = grpc.server(
             self._pool,
             options=[*listening.options().items()],
@@ -68,13 +66,11 @@ class Server:
     def start(self, callers: Callers) -> None:
         """Answer calls from now on. No answer is longer than gRPC is told to send at most."""
         answering = Answering(callers, self._gate, self._listening.answer_bytes_max())
-        answer = in_turn(answering.answer, self._listening.threads)
-        rpcs = unary_handlers(MLMD_SERVICE, NEEDED[MLMD_SERVICE], answer, self._arrivals)
+        rpcs = unary_handlers(MLMD_SERVICE, NEEDED[MLMD_SERVICE], answering.answer)
         self._server.add_generic_rpc_handlers((rpcs, *self._health.handlers()))
-        self._arrivals.start()
         self._server.start()
         if self.web is not None:
-            self._start_web(self.web, answer)
+            self._start_web(self.web, answering)
 
     def stop(self, grace_seconds: float) -> None:
         """Refuse new calls (UNAVAILABLE), and return once those that have begun are answered.
@@ -89,15 +85,14 @@ class Server:
         if self.web is not None:
             self.web.stop()
         self._pool.shutdown()
-        self._arrivals.close()
         self._health.close()
 
-    def _start_web(self, web: WebServer, answer: Answer) -> None:
+    def _start_web(self, web: WebServer, answering: Answering) -> None:
         from eventstore.server.over_grpc_web import GrpcWeb
 
         most = self._listening.request_bytes_max()
         calls = GrpcWeb(
-            {MLMD_SERVICE: answer},
+            {MLMD_SERVICE: answering.answer},
             self._pool,
             message_bytes_max=most if most >= 0 else _LENGTH_MAX,
             origins=self._origins,
@@ -110,7 +105,9 @@ def _web_server(listening: Listening, web: WebListening) -> WebServer:
     # It takes long to import, and most servers need none.
     from eventstore.server.web_server import WebServer
 
-    return WebServer(listening.host, web.port, listening.tls, listening.calls_max)
+    return WebServer(
+        listening.host, web.port, listening.tls, listening.calls_max, listening.tls_now
+    )
 
 
 def _refuse_taken(listening: Listening) -> None:
@@ -143,7 +140,7 @@ def _refuse_taken(listening: Listening) -> None:
 
 def _bound(server: Any, listening: Listening) -> int:
     if listening.tls is not None:
-        return _bound_with_tls(server, listening.address(), listening.tls)
+        return _bound_with_tls(server, listening.address(), listening.tls, listening.tls_now)
     try:
         port: int = server.add_insecure_port(listening.address())
     except RuntimeError as error:
@@ -154,20 +151,15 @@ def _bound(server: Any, listening: Listening) -> int:
 
 
 def _bound_with_tls(
-    server: Any, address: str, tls: mlmd.MetadataStoreServerConfig.SSLConfig
+    server: Any, address: str, tls: SslConfig, tls_now: Reloaded[SslConfig] | None
 ) -> int:
     if tls.client_verify and not tls.custom_ca:
         raise InvalidArgumentError(
             "ssl_config.client_verify is true, and no custom_ca says which certificates of clients "
             "are accepted: add it"
         )
-    pair = tls.server_key.encode(), tls.server_cert.encode()
-    ca = tls.custom_ca.encode() or None
     try:
-        port: int = server.add_secure_port(
-            address,
-            grpc.ssl_server_credentials([pair], ca, require_client_auth=tls.client_verify),
-        )
+        port: int = server.add_secure_port(address, _credentials(tls, tls_now))
     except RuntimeError:
         port = 0
     if not port:
@@ -177,3 +169,30 @@ def _bound_with_tls(
             "key without a password and of its certificate, not the paths of files"
         )
     return port
+
+
+def _credentials(tls: SslConfig, tls_now: Reloaded[SslConfig] | None) -> Any:
+    """What gRPC needs, which asks at each handshake if that may have changed."""
+    if tls_now is None:
+        pair, ca = _pair_and_ca(tls)
+        return grpc.ssl_server_credentials([pair], ca, require_client_auth=tls.client_verify)
+    used = tls
+
+    def renew() -> Any:
+        nonlocal used
+        now = tls_now.now()
+        # None is for what it has.
+        return None if now is used else _configuration(used := now)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(tls), renew, require_client_authentication=tls.client_verify
+    )
+
+
+def _configuration(tls: SslConfig) -> Any:
+    pair, ca = _pair_and_ca(tls)
+    return grpc.ssl_server_certificate_configuration([pair], ca)
+
+
+def _pair_and_ca(tls: SslConfig) -> tuple[tuple[bytes, bytes], bytes | None]:
+    return (tls.server_key.encode(), tls.server_cert.encode()), tls.custom_ca.encode() or None

@@ -7,7 +7,6 @@ import contextlib
 import errno
 import socket
 import ssl
-import tempfile
 import threading
 from collections.abc import Callable
 from typing import Any, Final
@@ -16,9 +15,10 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from eventstore.errors import InvalidArgumentError, UnavailableError
-from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.errors import UnavailableError
 from eventstore.server.configuration import joined
+from eventstore.server.reloading import Reloaded
+from eventstore.server.tls import SslConfig, tls_context
 
 _HEAD_SECONDS: Final = 30.0
 """How long a client may take to connect, and for the head of each request once that has begun."""
@@ -35,15 +35,20 @@ class WebServer:
         self,
         host: str,
         port: int,
-        tls: mlmd.MetadataStoreServerConfig.SSLConfig | None,
+        tls: SslConfig | None,
         connections_max: int,
+        tls_now: Reloaded[SslConfig] | None = None,
     ) -> None:
         """Take the port; whoever connects waits until `start`.
+
+        `tls_now` is what `tls` has become, where it may change.
 
         Raises UnavailableError for an address that cannot be listened on, InvalidArgumentError for
         a certificate that cannot be used.
         """
         self._tls = None if tls is None else tls_context(tls)
+        if self._tls is not None and tls_now is not None:
+            _keep_new(self._tls, tls_now)
         self._sockets = _bound(host, port)
         self._connections_max = connections_max
         self._server: uvicorn.Server | None = None
@@ -147,26 +152,18 @@ class _Connection(H11Protocol):
             self._head_timer = None
 
 
-def tls_context(tls: mlmd.MetadataStoreServerConfig.SSLConfig) -> ssl.SSLContext:
-    """What a configuration says, for HTTP/1.1. Raises InvalidArgumentError if it cannot be used."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        # The library takes keys from files alone; this one only its owner can read.
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
-            file.write(f"{tls.server_key}\n{tls.server_cert}")
-            file.flush()
-            context.load_cert_chain(file.name, password="")
-        if tls.client_verify:
-            context.load_verify_locations(cadata=tls.custom_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (ssl.SSLError, ValueError):
-        raise InvalidArgumentError(
-            "ssl_config cannot be used: server_key, server_cert and custom_ca have to be the texts "
-            "of a PEM key without a password and of certificates, not the paths of files"
-        ) from None
-    return context
+def _keep_new(context: ssl.SSLContext, tls_now: Reloaded[SslConfig]) -> None:
+    """Have each handshake use the certificates of its time."""
+    used = tls_now.now(), context
+
+    def renew(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        nonlocal used
+        now = tls_now.now()
+        if now is not used[0]:
+            used = now, tls_context(now)
+        connection.context = used[1]
+
+    context.sni_callback = renew
 
 
 def _bound(host: str, port: int) -> list[socket.socket]:

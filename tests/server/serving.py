@@ -12,6 +12,7 @@ from eventstore.metadata_store.reader import MetadataReader
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.server.caller import Callers
 from eventstore.server.configuration import Listening, WebListening
+from eventstore.server.known import DEFAULT_STORE
 from eventstore.server.server import Server
 from eventstore.store import Engine
 from tests.differential.clients import OurStore
@@ -21,7 +22,7 @@ from tests.differential.oracle import Oracle
 def started(engine: Engine, *, web: WebListening | None = None, **listening: Any) -> Server:
     """A server that answers calls, on a free port."""
     server = Server(Listening(**{"port": 0, "threads": 4, **listening}), web)
-    server.start(Callers(engine))
+    server.start(Callers({DEFAULT_STORE: engine}))
     return server
 
 

@@ -20,6 +20,7 @@ from eventstore.server import web_exchange, web_server
 from eventstore.server.caller import Caller, Callers
 from eventstore.server.configuration import Listening, WebListening
 from eventstore.server.incoming import Incoming
+from eventstore.server.known import DEFAULT_STORE
 from eventstore.server.roles import MLMD_SERVICE
 from eventstore.server.server import Server
 from eventstore.server.web_origins import checked_origin
@@ -218,7 +219,7 @@ class _Noting(Callers):
     """Keeps what came with each call."""
 
     def __init__(self, engine: Engine) -> None:
-        super().__init__(engine)
+        super().__init__({DEFAULT_STORE: engine})
         self.seen = list[Incoming]()
 
     def of(self, incoming: Incoming) -> Caller:
@@ -258,7 +259,7 @@ def test_a_certificate_and_metadata_reach_it_as_over_grpc(home: MetadataStore) -
         server.stop(0)
     by_grpc, by_web = callers.seen
     assert by_web.peer() == by_grpc.peer()
-    assert by_web.peer().names
+    assert by_web.peer().name
     assert (by_web.service, by_web.rpc) == (by_grpc.service, by_grpc.rpc)
     for name in ("eventstore-actor", "x-bin"):
         assert dict(by_web.metadata())[name] == dict(by_grpc.metadata())[name]
@@ -279,7 +280,7 @@ class _Waiting(Callers):
     """Keeps each call until it is let go."""
 
     def __init__(self, engine: Engine) -> None:
-        super().__init__(engine)
+        super().__init__({DEFAULT_STORE: engine})
         self.came, self.may_go = threading.Semaphore(0), threading.Event()
         self.seen = list[Incoming]()
 

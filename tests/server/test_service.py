@@ -19,10 +19,10 @@ from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.proto.metadata_store_service_pb2_grpc import MetadataStoreServiceStub
 from eventstore.server.answering import Answering
-from eventstore.server.arrivals import Arrivals
 from eventstore.server.caller import Callers
 from eventstore.server.configuration import Listening
 from eventstore.server.gate import Gate
+from eventstore.server.known import DEFAULT_STORE
 from eventstore.server.over_grpc import unary_handlers
 from eventstore.server.roles import MLMD_SERVICE
 from eventstore.server.server import Server
@@ -210,12 +210,12 @@ def test_what_a_gone_client_has_left_waiting_is_not_done() -> None:
             raise LookupError(code, details)
 
     with eventstore.open("memory://") as store:
-        answering = Answering(Callers(store._engine), Gate(), -1)
-        handlers = unary_handlers(MLMD_SERVICE, ["PutArtifactType"], answering.answer, Arrivals(60))
-        put = handlers.service(mock.Mock(method=f"/{MLMD_SERVICE}/PutArtifactType")).stream_unary
+        answering = Answering(Callers({DEFAULT_STORE: store._engine}), Gate(), -1)
+        handlers = unary_handlers(MLMD_SERVICE, ["PutArtifactType"], answering.answer)
+        put = handlers.service(mock.Mock(method=f"/{MLMD_SERVICE}/PutArtifactType")).unary_unary
         request = service.PutArtifactTypeRequest(artifact_type=mlmd.ArtifactType(name="T"))
         with pytest.raises(LookupError, match=r"CANCELLED.*client is gone"):
-            put(iter([request.SerializeToString()]), Gone())
+            put(request.SerializeToString(), Gone())
         assert store.get_artifact_types() == []
 
 

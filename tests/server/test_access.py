@@ -1,0 +1,333 @@
+"""Who may call: tokens, stores that are each for somebody, and what is told to others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta, timezone
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+import eventstore
+from eventstore import MetadataStore
+from eventstore.errors import InvalidArgumentError
+from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.proto import metadata_store_service_pb2 as service
+from eventstore.server.access import Access
+from eventstore.server.caller import Callers
+from eventstore.server.configuration import Listening
+from eventstore.server.known import DEFAULT_STORE
+from eventstore.server.reloading import Reloaded
+from eventstore.server.roles import MLMD_SERVICE, NEEDED, Role
+from eventstore.server.server import Server
+from eventstore.server.token_file import line_of, new_token, read_tokens
+from tests.command_line.runner import run
+
+Said = Sequence[tuple[str, str | bytes]]
+UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
+DENIED = grpc.StatusCode.PERMISSION_DENIED
+
+
+def bearer(token: str, store: str | None = None) -> list[tuple[str, str | bytes]]:
+    said: list[tuple[str, str | bytes]] = [("authorization", f"Bearer {token}")]
+    return said if store is None else [*said, ("eventstore-store", store)]
+
+
+class Asker:
+    """Calls a server by bytes: an answer, or a status and its message."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._channel = channel
+
+    def __call__(
+        self, rpc: str, said: Said = (), request: Any = None
+    ) -> bytes | tuple[grpc.StatusCode, str]:
+        content = b"" if request is None else request.SerializeToString()
+        try:
+            answer: bytes = self._channel.unary_unary(f"/{MLMD_SERVICE}/{rpc}")(
+                content, metadata=said, timeout=60
+            )
+        except grpc.RpcError as error:
+            return error.code(), error.details()
+        return answer
+
+    def code(self, rpc: str, said: Said = (), request: Any = None) -> grpc.StatusCode:
+        answer = self(rpc, said, request)
+        return grpc.StatusCode.OK if isinstance(answer, bytes) else answer[0]
+
+
+@contextmanager
+def asking(
+    stores: dict[str, MetadataStore], access: Access | None, **listening: Any
+) -> Iterator[Asker]:
+    server = Server(Listening(port=0, threads=4, **listening))
+    server.start(Callers({name: store._engine for name, store in stores.items()}, access))
+    try:
+        with grpc.insecure_channel(server.address) as channel:
+            yield Asker(channel)
+    finally:
+        server.stop(0)
+
+
+TOKENS = {
+    "reader": ["a=read"],
+    "writer": ["a=write"],
+    "auditor": ["a=audit"],
+    "admin": ["a=admin"],
+    "both": ["a=write", "b=read"],
+    "all": ["*=write"],
+    "other": ["b=write"],
+    "nowhere": ["c=admin"],
+}
+
+
+@pytest.fixture(scope="module")
+def tokens() -> dict[str, str]:
+    return {actor: new_token() for actor in TOKENS}
+
+
+@pytest.fixture(scope="module")
+def token_file(tokens: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("tokens") / "tokens"
+    lines = [line_of(tokens[actor], actor, grants, None) for actor, grants in TOKENS.items()]
+    file.write_text("# who may call\n\n" + "\n".join(lines) + "\n")
+    return file
+
+
+@pytest.fixture(scope="module")
+def stores() -> Iterator[dict[str, MetadataStore]]:
+    with ExitStack() as opened:
+        yield {
+            name: opened.enter_context(eventstore.open("memory://", actor="home")) for name in "ab"
+        }
+
+
+@pytest.fixture(scope="module")
+def ask(stores: dict[str, MetadataStore], token_file: Path) -> Iterator[Asker]:
+    tokens = Reloaded([token_file], partial(read_tokens, token_file))
+    with asking(stores, Access(tokens)) as asker:
+        yield asker
+
+
+def a_type(name: str) -> service.PutArtifactTypeRequest:
+    return service.PutArtifactTypeRequest(artifact_type=mlmd.ArtifactType(name=name))
+
+
+@pytest.mark.parametrize("holder", ["reader", "writer", "auditor", "admin"])
+def test_each_rpc_needs_its_role(ask: Asker, tokens: dict[str, str], holder: str) -> None:
+    for rpc, needed in NEEDED[MLMD_SERVICE].items():
+        may = needed is Role.READ or holder in ("writer", "admin")
+        assert (ask.code(rpc, bearer(tokens[holder])) is DENIED) is not may, rpc
+    assert ask("PutTypes", bearer(tokens["auditor"])) == (
+        DENIED,
+        "PutTypes needs the role write, and you have read, audit",
+    )
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [],
+        [("authorization", "")],
+        [("authorization", "Bearer")],
+        [("authorization", "Bearer ")],
+        [("authorization", "Basic YTpi")],
+        bearer("evs_" + "x" * 43),
+        bearer("x" * 20_000),
+        bearer("%00 ~"),
+        [("authorization-bin", b"Bearer \xff")],
+        [("kubeflow-userid", "ana")],
+    ],
+)
+def test_without_a_token_nothing_is_told(ask: Asker, said: Said) -> None:
+    for store in (None, "a", "b", "c"):
+        named = [*said] if store is None else [*said, ("eventstore-store", store)]
+        assert ask.code("GetArtifactTypes", named) is UNAUTHENTICATED
+
+
+def test_a_token_comes_once_and_whole(ask: Asker, tokens: dict[str, str]) -> None:
+    good = tokens["writer"]
+    assert ask.code("GetArtifactTypes", bearer(good)) is grpc.StatusCode.OK
+    assert ask.code("GetArtifactTypes", [("authorization", f"bearer  {good}")]) is (
+        grpc.StatusCode.OK
+    )
+    for wrong in (good[:-1], good + "x", good.upper(), good.removeprefix("evs_")):
+        assert ask.code("GetArtifactTypes", bearer(wrong)) is UNAUTHENTICATED
+    assert ask.code("GetArtifactTypes", bearer(good) * 2) is UNAUTHENTICATED
+
+
+def test_the_token_says_who_puts(
+    ask: Asker, stores: dict[str, MetadataStore], tokens: dict[str, str]
+) -> None:
+    said = bearer(tokens["writer"])
+    request = a_type("By a token")
+    assert ask("PutArtifactType", [*said, ("eventstore-actor", "ana")], request) == (
+        DENIED,
+        "you are 'writer', and put as nobody else: leave eventstore-actor out",
+    )
+    assert stores["a"].get_artifact_types() == []
+    named = [*said, ("eventstore-actor", "writer"), ("eventstore-reason", "told to")]
+    answer = ask("PutArtifactType", named, request)
+    assert isinstance(answer, bytes)
+    type_id = service.PutArtifactTypeResponse.FromString(answer).type_id
+    [version] = stores["a"].history("artifact_type", type_id)
+    assert (version.actor, version.reason) == ("writer", "told to")
+
+
+def test_the_store_is_chosen_by_name_or_by_token(
+    ask: Asker, stores: dict[str, MetadataStore], tokens: dict[str, str]
+) -> None:
+    def put(holder: str, store: str | None) -> str:
+        name = f"{holder} {store}"
+        ask("PutArtifactType", bearer(tokens[holder], store), a_type(name))
+        for place, opened in stores.items():
+            if name in {each.name for each in opened.get_artifact_types()}:
+                return place
+        return ""
+
+    assert put("writer", None) == put("writer", "a") == put("both", "a") == put("all", "a") == "a"
+    assert put("other", None) == put("other", "b") == put("all", "b") == "b"
+    assert put("writer", "b") == put("both", "b") == put("both", None) == put("nowhere", "c") == ""
+    assert ask("GetArtifactTypes", bearer(tokens["both"])) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "say which store with eventstore-store: you may use a, b",
+    )
+
+
+def test_a_store_of_others_is_as_if_it_were_not_there(ask: Asker, tokens: dict[str, str]) -> None:
+    for rpc in ("GetArtifactTypes", "PutArtifactType"):
+        for holder in ("reader", "writer", "nowhere"):
+            said = bearer(tokens[holder], "b")
+            there, missing = ask(rpc, said), ask(rpc, bearer(tokens[holder], "x"))
+            assert there == (DENIED, "there is no store 'b' that you may use")
+            assert missing == (DENIED, "there is no store 'x' that you may use")
+            # Whatever else is said.
+            moment = [*said, ("eventstore-as-of", "99999")]
+            assert ask(rpc, moment) == there
+    nowhere = bearer(tokens["nowhere"])
+    assert ask("GetArtifactTypes", nowhere) == (DENIED, "there is no store that you may use")
+    assert ask("GetArtifactTypes", bearer(tokens["nowhere"], "c"))[0] is DENIED
+
+
+def test_the_store_without_a_name_is_meant_where_there_are_several(
+    stores: dict[str, MetadataStore],
+) -> None:
+    served = {DEFAULT_STORE: stores["a"], "b": stores["b"]}
+    stores["a"].put_artifact_type(mlmd.ArtifactType(name="Default"))
+    with asking(served, None) as ask:
+        assert b"Default" in ask("GetArtifactTypes")
+        assert ask("GetArtifactTypes", [("eventstore-store", "b")]) != ask("GetArtifactTypes")
+        assert ask.code("GetArtifactTypes", [("eventstore-store", "a")]) is DENIED
+
+
+def test_a_token_ends_and_is_taken_back(
+    stores: dict[str, MetadataStore], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "tokens"
+    made = iter(range(100))
+
+    def written(*lines: str) -> None:
+        # By another file in its place, as Kubernetes does it, or in the same.
+        target = tmp_path / f"{next(made)}" if next(made) % 3 else file
+        target.write_text("\n".join(lines) + "\n")
+        target.replace(file)
+
+    past, future, good = (new_token() for _ in range(3))
+    now = datetime.now(timezone.utc)
+    lines = [
+        line_of(past, "past", ["a=read"], now - timedelta(seconds=1)),
+        line_of(future, "future", ["a=read"], now + timedelta(days=1)),
+        line_of(good, "Ånne of Ghent", ["a=read", "a=write"], None),
+    ]
+    written(*lines)
+    with asking(stores, Access(Reloaded([file], partial(read_tokens, file)))) as ask:
+
+        def codes() -> list[grpc.StatusCode]:
+            return [ask.code("GetArtifactTypes", bearer(each)) for each in (past, future, good)]
+
+        ok = grpc.StatusCode.OK
+        assert codes() == [UNAUTHENTICATED, ok, ok]
+        assert "was good until" in ask("GetArtifactTypes", bearer(past))[1]
+        written(*lines[:2])
+        assert codes() == [UNAUTHENTICATED, ok, UNAUTHENTICATED]
+        written(*lines)
+        assert codes() == [UNAUTHENTICATED, ok, ok]
+        for broken in ("sha256:abc", lines[0] + "\n" + lines[0], "\xff"):
+            caplog.clear()
+            written(broken)
+            assert codes() == [UNAUTHENTICATED, ok, ok]
+            assert codes() == [UNAUTHENTICATED, ok, ok]
+            [record] = caplog.records
+            assert "WHAT CHANGED IS NOT IN USE" in record.message
+            assert good not in record.message
+        file.unlink()
+        assert codes() == [UNAUTHENTICATED, ok, ok]
+        written("")
+        assert codes() == [UNAUTHENTICATED] * 3
+
+
+H = "sha256:" + "0" * 64
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("x", "64 hexadecimal digits"),
+        ("sha256:" + "0" * 63 + " a=read ana", "64 hexadecimal digits"),
+        (H, "who the actor is"),
+        (f"{H} a=read", "who the actor is"),
+        (f"{H} a=read until=2027-01-31", "who the actor is"),
+        (f"{H} a=rad ana", "'a=rad' grants nothing"),
+        (f"{H} a=read, ana", "'' grants nothing"),
+        (f"{H} a/b=read ana", "'a/b' is no name of a store"),
+        (f"{H} a=read until=soon ana", "'soon' is no time"),
+        (f"{H} a=read ana\n{H} a=read bob", "line 2: the token has a line already"),
+    ],
+)
+def test_a_line_that_is_none(tmp_path: Path, line: str, said: str) -> None:
+    (tmp_path / "tokens").write_text(line)
+    with pytest.raises(InvalidArgumentError) as raised:
+        read_tokens(tmp_path / "tokens")
+    assert said in raised.value.message
+    assert "line " in raised.value.message
+
+
+@pytest.mark.parametrize("actor", ["", " ana", "ana ", "a\nb", "until=x", "a\u2028b"])
+def test_an_actor_that_a_line_cannot_have(actor: str) -> None:
+    with pytest.raises(InvalidArgumentError):
+        line_of(new_token(), actor, ["read"], None)
+
+
+def test_tokens_are_made_by_a_command(tmp_path: Path, stores: dict[str, MetadataStore]) -> None:
+    file = tmp_path / "tokens"
+    made = [
+        run("token", f"actor {n}", "--grant", "a=write", "--grant=b=read", "--file", file)
+        for n in range(2)
+    ]
+    assert [each.code for each in made] == [0, 0]
+    assert file.stat().st_mode & 0o777 == 0o600
+    held = [each.out.strip() for each in made]
+    shown = run("token", "third", "--grant", "*=admin", "--until", "2999-01-31")
+    token, line = shown.out.splitlines()
+    # An editor may leave the last line without its end.
+    file.write_text(file.read_text() + "\n# by hand:\n" + line)
+    last = run("token", "fourth", "--grant", "read", "--file", file).out.strip()
+    assert all(each not in file.read_text() for each in (*held, token, last))
+    known = [entry.known for entry in read_tokens(file).values()]
+    assert [each.actor for each in known] == ["actor 0", "actor 1", "third", "fourth"]
+    assert known[0].roles_in("b") == {Role.READ}
+    assert known[2].roles_in("x") == {*Role}
+    assert known[3].roles_in(DEFAULT_STORE) == {Role.READ}
+    assert known[3].roles_in("a") == set()
+    with asking(stores, Access(Reloaded([file], partial(read_tokens, file)))) as ask:
+        for each in (held[0], held[1], token):
+            assert ask.code("GetArtifactTypes", bearer(each, "a")) is grpc.StatusCode.OK
+    for wrong in (("--grant", "x"), ("--grant", "read", "--until", "17"), ()):
+        done = run("token", "x", *wrong, "--file", tmp_path / "none")
+        assert done.code != 0
+        assert done.out == ""
+    assert not (tmp_path / "none").exists()
