@@ -10,6 +10,7 @@ ORACLE_PYTHON ?= $(shell for candidate in python3.11 python3.10 python3.9 python
 	2>/dev/null; then echo $$candidate; break; fi; done)
 BIN := .venv/bin
 PROGRAMS ?= 1000
+UPSTREAM ?= https://github.com/google/ml-metadata
 # The newest that runs on Java 17; it stands apart, so that every environment finds it.
 SPARK_VERSION := 4.3.0
 # Servers of object storage, for tests.
@@ -18,7 +19,7 @@ AZURITE_VERSION := 3.35.0
 # Clients of gRPC that are not ours, for tests.
 NODE_CLIENTS := @grpc/grpc-js@1.14.7 @grpc/proto-loader@0.8.1 grpc-web@2.1.1 xhr2@0.2.1
 
-.PHONY: help demo test lint site bench fuzz torture mutants protos oracle engines lock clean
+.PHONY: help demo test lint site bench fuzz torture mutants upstream protos oracle engines lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/\1\t\2/' | expand -t 10
@@ -78,6 +79,9 @@ tfx: .venv/developing ## Run the tests with the versions that TFX 1.21 allows
 		--editable '.[audit,jwt,lineage,server,timestamp]' --group dev
 	.tfx/bin/python -m pytest -n 2 --dist worksteal
 
+upstream: .venv/developing .upstream/installed ## Run ML Metadata's own tests through our client and our server
+	$(BIN)/python -m tests.upstream .upstream/source --packages .upstream/packages
+
 protos: .protoc/installed ## Generate the Python code of the .proto files
 	.protoc/bin/python protos/generate.py
 
@@ -109,7 +113,7 @@ lock: .venv/developing ## Resolve the versions of requirements*.txt anew
 		--output-file requirements-docs.txt
 
 clean: ## Remove the environments and caches
-	rm -rf .venv .oracle .oldest .tfx .spark .moto .azurite .node .protoc .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .oracle .oldest .tfx .spark .moto .azurite .node .upstream .protoc .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
 .venv/made:
 	@if [ -z "$(PYTHON)" ]; then \
@@ -159,6 +163,11 @@ clean: ## Remove the environments and caches
 .node/installed: | .azurite/installed
 	@if command -v npm >/dev/null && npm install --silent --no-fund --no-audit --prefix .node $(NODE_CLIENTS); \
 	then touch $@; else echo "Node's clients of gRPC could not be installed: their tests will be skipped."; fi
+
+.upstream/installed: .venv/made
+	git clone --quiet --depth 1 $(UPSTREAM) .upstream/source
+	$(BIN)/pip install --quiet --disable-pip-version-check --target .upstream/packages absl-py
+	@touch $@
 
 .protoc/installed:
 	$(ORACLE_PYTHON) -m venv .protoc

@@ -28,7 +28,7 @@ from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.sql_servers import PASSWORD, SERVERS, Server, running
 
 CALLS = 1_000
-LONG_CALLS = 20
+LONG_CALLS = 100
 ALLOWED = 1.5
 """So many round trips more than on disk are a read's share."""
 

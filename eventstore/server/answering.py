@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import BoundedSemaphore
+from typing import TypeAlias
 
 from eventstore.errors import (
     CancelledError,
@@ -22,6 +24,10 @@ from eventstore.server.incoming import Incoming
 from eventstore.store.rpcs import GETS
 
 _LOGGER = late_logger("eventstore.server")
+
+
+Answer: TypeAlias = Callable[[Incoming, bytes], bytes]
+"""Answers a message by one; raises the classes of `eventstore.errors`."""
 
 
 def _to_nobody(caller: Caller) -> None:
@@ -77,6 +83,17 @@ class Answering:
         if 0 <= self._answer_bytes_max < len(answer) and rpc in GETS:
             raise _too_long(rpc, len(answer), self._answer_bytes_max)
         return answer
+
+
+def in_turn(answer: Answer, calls_max: int) -> Answer:
+    """The same, but so many calls at once at most; others wait."""
+    turns = BoundedSemaphore(calls_max)
+
+    def run(incoming: Incoming, content: bytes) -> bytes:
+        with turns:
+            return answer(incoming, content)
+
+    return run
 
 
 @contextmanager

@@ -30,7 +30,8 @@ class Listening(Struct, frozen=True):
     Port 0 is any free one. With `tls` nothing is answered in plain text; `tls_now` is what
     that has become, where it may change. A message may have
     `message_bytes_max`, unless an argument of gRPC's own says otherwise. Calls are answered by
-    `threads`; beyond `calls_max` they are refused.
+    `threads`; beyond `calls_max` they are refused. A client that has begun a call has
+    `message_seconds` for its request.
     """
 
     host: str = "127.0.0.1"
@@ -41,6 +42,7 @@ class Listening(Struct, frozen=True):
     message_bytes_max: int = 100 * MEBIBYTE
     threads: int = 32
     calls_max: int = 1_000
+    message_seconds: float = 120
 
     def address(self) -> str:
         """The host and the port, as gRPC takes them."""

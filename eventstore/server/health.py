@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,18 +10,21 @@ import grpc
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-_THREADS = 4
+from eventstore.server.arrivals import Arrivals
+
+_THREADS = 64
 
 
 class Health:
     """The services `grpc.health.v1.Health` and `grpc.reflection.v1alpha.ServerReflection`.
 
     They have threads of their own: however many calls wait, a server that is well says so, and
-    whoever looks at what it offers keeps nobody waiting.
+    whoever looks at what it offers keeps nobody waiting. Who asks nothing is not waited for.
     """
 
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, arrivals: Arrivals) -> None:
         """Both are about one service; the server as a whole, "", is as well as that."""
+        self._arrivals = arrivals
         self._health = health.HealthServicer()
         self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         self._service = service
@@ -31,20 +34,21 @@ class Health:
         """What gRPC's server finds the RPCs in."""
         names = (self._service, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflecting = reflection.ReflectionServicer(names)
-        watch = self._apart(self._health.Watch)
+        watch = self._apart(self._asked_once(self._health.Watch))
         # Who watches takes no thread meanwhile.
         watch.experimental_non_blocking = True
         asked = health_pb2.HealthCheckRequest.FromString
         told = health_pb2.HealthCheckResponse.SerializeToString
         of_health = {
-            "Check": grpc.unary_unary_rpc_method_handler(
-                self._apart(self._health.Check), asked, told
+            # Requests are streams, so that they are waited for with an end.
+            "Check": grpc.stream_unary_rpc_method_handler(
+                self._apart(self._asked_once(self._health.Check)), asked, told
             ),
-            "Watch": grpc.unary_stream_rpc_method_handler(watch, asked, told),
+            "Watch": grpc.stream_stream_rpc_method_handler(watch, asked, told),
         }
         of_reflection = {
             "ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(
-                self._apart(reflecting.ServerReflectionInfo),
+                self._apart(self._asked_often(reflecting.ServerReflectionInfo)),
                 reflection_pb2.ServerReflectionRequest.FromString,
                 reflection_pb2.ServerReflectionResponse.SerializeToString,
             )
@@ -61,6 +65,22 @@ class Health:
     def close(self) -> None:
         """End the threads, once gRPC's server has stopped."""
         self._pool.shutdown()
+
+    def _asked_once(self, answer: Callable[..., Any]) -> Callable[..., Any]:
+        def run(messages: Iterator[Any], context: Any, *others: Any) -> Any:
+            message = self._arrivals.message(messages, context)
+            if message is None:
+                context.abort(grpc.StatusCode.CANCELLED, "it takes one message, and none came")
+            return answer(message, context, *others)
+
+        return run
+
+    def _asked_often(self, answer: Callable[..., Any]) -> Callable[..., Any]:
+        def run(messages: Iterator[Any], context: Any) -> Any:
+            arriving = iter(lambda: self._arrivals.message(messages, context), None)
+            return answer(arriving, context)
+
+        return run
 
     def _apart(self, answer: Callable[..., Any]) -> Any:
         """The same, run by threads of its own."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Any, Final, NoReturn
 
 import grpc
 
 from eventstore.call_metadata import APPLIES_ONCE
-from eventstore.errors import StatusError
+from eventstore.errors import CancelledError, StatusError
+from eventstore.server.answering import Answer
+from eventstore.server.arrivals import Arrivals
 from eventstore.server.incoming import Incoming, Metadata, Peer
 from eventstore.server.status_text import shortened
-
-Answer: TypeAlias = Callable[[Incoming, bytes], bytes]
 
 _STATUS_BY_CODE: Final = {status.value[0]: status for status in grpc.StatusCode}
 
@@ -47,10 +47,15 @@ class GrpcIncoming(Incoming):
         return is_there
 
 
-def unary_handlers(service: str, rpcs: Iterable[str], answer: Answer) -> Any:
-    """What gRPC's server finds the RPCs of a service in, if each has one request and one answer."""
+def unary_handlers(service: str, rpcs: Iterable[str], answer: Answer, arrivals: Arrivals) -> Any:
+    """What gRPC's server finds the RPCs of a service in, if each has one request and one answer.
+
+    For gRPC requests are streams, since it would wait for a single one without an end.
+    """
     handlers = {
-        rpc: grpc.unary_unary_rpc_method_handler(partial(_answered, answer, service, rpc))
+        rpc: grpc.stream_unary_rpc_method_handler(
+            partial(_answered, answer, arrivals, service, rpc)
+        )
         for rpc in rpcs
     }
     return grpc.method_handlers_generic_handler(service, handlers)
@@ -62,9 +67,19 @@ def aborted(context: Any, error: StatusError) -> NoReturn:
     raise AssertionError("abort raises")
 
 
-def _answered(answer: Answer, service: str, rpc: str, content: bytes, context: Any) -> bytes:
+def _answered(
+    answer: Answer,
+    arrivals: Arrivals,
+    service: str,
+    rpc: str,
+    messages: Iterator[bytes],
+    context: Any,
+) -> bytes:
     context.set_trailing_metadata((APPLIES_ONCE,))
+    content = arrivals.message(messages, context)
     try:
+        if content is None:
+            raise CancelledError(f"{rpc} takes one message, and none came; nothing was done")
         return answer(GrpcIncoming(service, rpc, context), content)
     except StatusError as error:
         aborted(context, error)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from typing import Final, TypeAlias
+from typing import Final
 
 from eventstore.errors import (
     OK,
@@ -20,6 +20,7 @@ from eventstore.errors import (
     StatusError,
     UnimplementedError,
 )
+from eventstore.server.answering import Answer
 from eventstore.server.incoming import Incoming, Metadata, Peer
 from eventstore.server.web_exchange import (
     GoneError,
@@ -46,9 +47,6 @@ _OF_NAMES: Final = frozenset({"DNS", "URI", "email", "IP Address"})
 
 _LONGEST_AT_ONCE: Final = 4
 """How many messages of the greatest length may be in memory, on their way here or back."""
-
-Answer: TypeAlias = Callable[[Incoming, bytes], bytes]
-"""Answers a message by one, in a thread; raises the classes of `eventstore.errors`."""
 
 
 class WebIncoming(Incoming):

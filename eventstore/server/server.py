@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from eventstore.errors import InvalidArgumentError, UnavailableError
-from eventstore.server.answering import Answering
+from eventstore.server.answering import Answer, Answering, in_turn
+from eventstore.server.arrivals import Arrivals
 from eventstore.server.caller import Callers
 from eventstore.server.configuration import Listening, WebListening, joined
 from eventstore.server.gate import Gate
@@ -41,8 +42,10 @@ class Server:
         self._listening = listening
         _refuse_taken(listening)
         self._gate = Gate()
-        self._health = Health(MLMD_SERVICE)
-        self._pool = ThreadPoolExecutor(listening.threads, thread_name_prefix="answers")
+        self._arrivals = Arrivals(listening.message_seconds)
+        self._health = Health(MLMD_SERVICE, self._arrivals)
+        # Each call waits for its message in a thread; few of them are answered at once.
+        self._pool = ThreadPoolExecutor(listening.calls_max, thread_name_prefix="calls")
         self._server = grpc.server(
             self._pool,
             options=[*listening.options().items()],
@@ -66,11 +69,13 @@ class Server:
     def start(self, callers: Callers) -> None:
         """Answer calls from now on. No answer is longer than gRPC is told to send at most."""
         answering = Answering(callers, self._gate, self._listening.answer_bytes_max())
-        rpcs = unary_handlers(MLMD_SERVICE, NEEDED[MLMD_SERVICE], answering.answer)
+        answer = in_turn(answering.answer, self._listening.threads)
+        rpcs = unary_handlers(MLMD_SERVICE, NEEDED[MLMD_SERVICE], answer, self._arrivals)
         self._server.add_generic_rpc_handlers((rpcs, *self._health.handlers()))
+        self._arrivals.start()
         self._server.start()
         if self.web is not None:
-            self._start_web(self.web, answering)
+            self._start_web(self.web, answer)
 
     def stop(self, grace_seconds: float) -> None:
         """Refuse new calls (UNAVAILABLE), and return once those that have begun are answered.
@@ -85,14 +90,15 @@ class Server:
         if self.web is not None:
             self.web.stop()
         self._pool.shutdown()
+        self._arrivals.close()
         self._health.close()
 
-    def _start_web(self, web: WebServer, answering: Answering) -> None:
+    def _start_web(self, web: WebServer, answer: Answer) -> None:
         from eventstore.server.over_grpc_web import GrpcWeb
 
         most = self._listening.request_bytes_max()
         calls = GrpcWeb(
-            {MLMD_SERVICE: answering.answer},
+            {MLMD_SERVICE: answer},
             self._pool,
             message_bytes_max=most if most >= 0 else _LENGTH_MAX,
             origins=self._origins,

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
+from eventstore.call_metadata import APPLIES_ONCE
 from eventstore.errors import DeadlineExceededError, ResourceExhaustedError
 from eventstore.server.status_text import in_percents, shortened
 from eventstore.server.web_frames import as_text, message_frame, trailers_frame
@@ -107,7 +108,7 @@ class Response:
         """Send the status, and close the connection if that is said before any message."""
         await self._begin(closes=closes)
         told = {"grpc-status": str(code), "grpc-message": in_percents(shortened(message))}
-        await self._body(trailers_frame(told), is_last=True)
+        await self._body(trailers_frame(told | dict([APPLIES_ONCE])), is_last=True)
 
     async def _begin(self, *, closes: bool) -> None:
         if self._clock is None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection
 from typing import Final
 
+from eventstore.call_metadata import ACTOR, AS_OF, REASON, REQUEST_ID, STORE
 from eventstore.errors import InvalidArgumentError
 
 ANY: Final = "*"
@@ -18,8 +19,12 @@ _MAY_SEND: Final = (
     *("custom-header-1", "x-accept-content-transfer-encoding", "x-accept-response-streaming"),
     *("x-user-agent", "x-grpc-web", "grpc-timeout"),
     # The above is what Envoy lets through in Kubeflow.
-    *("authorization", "eventstore-as-of", "eventstore-store", "eventstore-actor"),
-    *("eventstore-reason", "eventstore-request-id"),
+    "authorization",
+    *(
+        f"{name}{form}"
+        for name in (STORE, AS_OF, ACTOR, REASON, REQUEST_ID)
+        for form in ("", "-bin")
+    ),
 )
 _MAY_READ: Final = ("custom-header-1", "grpc-status", "grpc-message")
 _KNOWN_FOR_SECONDS: Final = 86_400

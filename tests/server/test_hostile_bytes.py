@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import socket
+import threading
 from collections import Counter
+from collections.abc import Iterator
 
 import grpc
 import pytest
@@ -16,6 +18,8 @@ from tests.differential.raw_requests import RawGenerator
 from tests.server.serving import client_config, serving
 
 CALLS = 300
+HEALTH = "grpc.health.v1.Health"
+REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
 TOLD = {
     *(grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND),
     *(grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.FAILED_PRECONDITION),
@@ -50,6 +54,50 @@ def mutated(content: bytes, rng: random.Random) -> bytes:
         until = at + rng.randrange(1, 5)
         changed[at:until] = rng.choice((b"", rng.randbytes(3), 2 * changed[at:until]))
     return bytes(changed)
+
+
+def test_calls_without_a_message_keep_nobody_waiting(home: MetadataStore) -> None:
+    """Whoever they ask, there are more of them than calls that are answered at once."""
+    may_end = threading.Event()
+
+    def nothing() -> Iterator[bytes]:
+        may_end.wait()
+        yield from ()
+
+    with serving(home._engine) as server, grpc.insecure_channel(server.address) as channel:
+        waiting = [
+            channel.stream_unary(f"/{service}/{rpc}").future(nothing())
+            for service, rpc in ((MLMD_SERVICE, "GetArtifactTypes"), (HEALTH, "Check"))
+            for _ in range(8)
+        ]
+        with MetadataStore(client_config(server.port)) as client:
+            client.get_artifact_types()
+        check = grpc.insecure_channel(server.address).unary_unary(f"/{HEALTH}/Check")
+        assert check(b"", timeout=60)
+        may_end.set()
+        assert {call.code() for call in waiting} == {grpc.StatusCode.CANCELLED}
+
+
+def test_calls_without_a_message_end(home: MetadataStore) -> None:
+    never = threading.Event()
+
+    def nothing() -> Iterator[bytes]:
+        never.wait()
+        yield from ()
+
+    with (
+        serving(home._engine, message_seconds=0.1) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        waiting = [
+            channel.stream_unary(f"/{MLMD_SERVICE}/GetArtifactTypes").future(nothing()),
+            channel.stream_unary(f"/{HEALTH}/Check").future(nothing()),
+        ]
+        watching = channel.stream_stream(f"/{HEALTH}/Watch")(nothing())
+        looking = channel.stream_stream(f"/{REFLECTION}/ServerReflectionInfo")(nothing())
+        for call in (*waiting, watching, looking):
+            assert call.code() == grpc.StatusCode.CANCELLED
+        never.set()
 
 
 @pytest.mark.parametrize(

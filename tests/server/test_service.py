@@ -19,6 +19,7 @@ from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.proto.metadata_store_service_pb2_grpc import MetadataStoreServiceStub
 from eventstore.server.answering import Answering
+from eventstore.server.arrivals import Arrivals
 from eventstore.server.caller import Callers
 from eventstore.server.configuration import Listening
 from eventstore.server.gate import Gate
@@ -211,11 +212,11 @@ def test_what_a_gone_client_has_left_waiting_is_not_done() -> None:
 
     with eventstore.open("memory://") as store:
         answering = Answering(Callers({DEFAULT_STORE: store._engine}), Gate(), -1)
-        handlers = unary_handlers(MLMD_SERVICE, ["PutArtifactType"], answering.answer)
-        put = handlers.service(mock.Mock(method=f"/{MLMD_SERVICE}/PutArtifactType")).unary_unary
+        handlers = unary_handlers(MLMD_SERVICE, ["PutArtifactType"], answering.answer, Arrivals(60))
+        put = handlers.service(mock.Mock(method=f"/{MLMD_SERVICE}/PutArtifactType")).stream_unary
         request = service.PutArtifactTypeRequest(artifact_type=mlmd.ArtifactType(name="T"))
         with pytest.raises(LookupError, match=r"CANCELLED.*client is gone"):
-            put(request.SerializeToString(), Gone())
+            put(iter([request.SerializeToString()]), Gone())
         assert store.get_artifact_types() == []
 
 

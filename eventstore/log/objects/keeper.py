@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from uuid import UUID
 
@@ -19,9 +20,10 @@ from eventstore.log.ipc_message import (
     commit_of_message,
     message_envelope,
 )
+from eventstore.log.ipc_stream import walk_messages
 from eventstore.log.log import Finding
 from eventstore.log.manifest import Manifest, Segment
-from eventstore.log.objects.bucket import Bucket
+from eventstore.log.objects.bucket import Bucket, Listed
 from eventstore.log.objects.keys import (
     POSITIONS_PER_FOLDER,
     SEGMENTS,
@@ -79,24 +81,25 @@ class ObjectKeeper:
         return in_order(self.name, (found[key][1] for key in sorted(found)))
 
     def messages_after(self, segment: Segment | None) -> Iterator[bytes]:
-        for position, message in self.commits_after(segment.last_position if segment else 0):
-            if not message:
+        for position, content in self.commits_after(segment.last_position if segment else 0):
+            if not content:
                 raise errors.DataLossError(
                     f"{self.name}: the object {commit_key(position)} is empty, and no segment has "
                     "it: where a copy to this store was broken off, go on with that"
                 )
-            self._refuse_misplaced(position, message)
-            yield message
+            messages = messages_of(content)
+            self._refuse_misplaced(position, messages)
+            yield from messages
 
     def commits_after(self, position: int) -> Iterator[tuple[int, bytes]]:
-        """The first positions and messages of all commits that begin after one, in order."""
+        """The positions and contents of all objects of commits after one, in order."""
         while True:
             folder = commit_folder(position + 1)
             keys = [one.key for one in self.bucket.list(folder, after=commit_key(position))]
-            for key, message in self.bucket.get_many(filter(position_of, keys)):
-                first, message = position_of(key), message or b""
-                yield first, message
-                envelope = _envelope(message)
+            for key, content in self.bucket.get_many(filter(position_of, keys)):
+                first, content = position_of(key), content or b""
+                yield first, content
+                envelope = _envelope(messages_of(content)[-1]) if content else None
                 position = envelope.last_position if envelope else first
             # The next one may be in the next folder.
             if not keys or commit_folder(position + 1) == folder:
@@ -170,48 +173,56 @@ class ObjectKeeper:
                 and one.size != len(no_records())
             ):
                 self.bucket.overwrite(one.key, no_records())
-        keys = sorted({commit_key(position) for position in first_positions})
-        sizes = {
-            one.key: one.size
-            for folder in sorted({key.rpartition("/")[0] for key in keys})
-            for one in self.bucket.list(folder)
-        }
-        self.bucket.overwrite_many([key for key in keys if sizes.get(key)], b"")
+        listed: dict[str, list[Listed]] = {}
+        found = {self._object_with(position, listed) for position in first_positions}
+        self.bucket.overwrite_many(sorted(one.key for one in found if one and one.size), b"")
 
     def faults(
         self, closed: ClosedSegments, manifest: Manifest, tell: Callable[[str], None]
     ) -> Iterator[Finding]:
-        """Of commits that segments have as well, the newest in each is read, and tells of all."""
+        """Of commits that segments have as well, the newest in each is read, and tells of all.
+
+        And those that were put together, since only their object tells of which one it is.
+        """
         yield from self._other_files(manifest)
         unread = 0
         for segment in manifest.segments:
             erased_by_first = _commits_in(closed, segment)
             sizes = self._sizes(segment)
-            expected = {commit_key(first) for first in erased_by_first}
-            if not sizes.get(commit_key(segment.first_position), 1):
-                # Copied from another log, perhaps.
-                expected = {*sizes} & expected
-            for key in sorted(sizes.keys() ^ expected):
-                is_there = key in sizes
-                what = "is of no commit" if is_there else "is missing"
-                yield Finding(f"the object {key} {what}", segment=segment.number)
-            left = [
-                first
-                for first, is_erased in erased_by_first.items()
-                if is_erased and sizes.get(commit_key(first))
-            ]
-            for first in left:
-                yield Finding(
-                    f"the object {commit_key(first)} still has what was erased: open the store to "
-                    "write, which goes on with it",
-                    segment=segment.number,
-                    position=first,
-                )
-            kept = [first for first in erased_by_first if sizes.get(commit_key(first))]
-            unread += len(kept)
-            if kept:
+            for key in sorted(sizes.keys() - set(map(commit_key, erased_by_first))):
+                yield Finding(f"the object {key} is of no commit", segment=segment.number)
+            # The first positions of the commits that each object has.
+            kept: dict[int, list[int]] = {}
+            together: list[int] = []
+            for first in erased_by_first:
+                if commit_key(first) in sizes or first == segment.first_position:
+                    together = kept[first] = []
+                together.append(first)
+            for begin, firsts in kept.items():
+                size = sizes.get(commit_key(begin))
+                found = self._firsts_in(begin) if size and len(firsts) > 1 else {*firsts}
+                if not found:
+                    yield self._differs(begin, segment)
+                elif size is None:
+                    what = f"the object {commit_key(begin)} is missing"
+                    yield Finding(what, segment=segment.number)
+                elif found != {*firsts}:
+                    first = min(found ^ {*firsts})
+                    what = "is of no commit" if first in found else "is missing"
+                    what = f"the object {commit_key(first)} {what}"
+                    yield Finding(what, segment=segment.number)
+                if size and any(erased_by_first[first] for first in firsts):
+                    yield Finding(
+                        f"the object {commit_key(begin)} still has what was erased: open the store "
+                        "to write, which goes on with it",
+                        segment=segment.number,
+                        position=begin,
+                    )
+            full = [begin for begin in kept if sizes.get(commit_key(begin))]
+            unread += len(full)
+            if full:
                 unread -= 1
-                yield from self._fault_of(kept[-1], closed, segment)
+                yield from self._fault_of(full[-1], kept[full[-1]][-1], closed, segment)
         if unread:
             tell(
                 f"{counted(unread, 'object')} of commits that sealed segments have as well: of "
@@ -234,8 +245,30 @@ class ObjectKeeper:
             position += POSITIONS_PER_FOLDER - position % POSITIONS_PER_FOLDER
         return found
 
-    def _fault_of(self, first: int, closed: ClosedSegments, segment: Segment) -> Iterator[Finding]:
-        """What is wrong with the object of a commit that a segment has."""
+    def _object_with(self, position: int, listed: dict[str, list[Listed]]) -> Listed | None:
+        """The object that has the commit which begins at a position; `listed` is by folder."""
+        begin = position
+        while begin >= 0:
+            folder = commit_folder(begin)
+            if folder not in listed:
+                listed[folder] = [one for one in self.bucket.list(folder) if position_of(one.key)]
+            before = [one for one in listed[folder] if position_of(one.key) <= position]
+            if before:
+                return before[-1]
+            begin = begin // POSITIONS_PER_FOLDER * POSITIONS_PER_FOLDER - 1
+        return None
+
+    def _firsts_in(self, begin: int) -> set[int]:
+        """The first positions of the commits in the object that begins at one; none if damaged."""
+        messages = messages_of(self.bucket.get(commit_key(begin)) or b"")
+        if not _begins_at(begin, messages):
+            return set()
+        return {envelope.first_position for envelope in map(_envelope, messages) if envelope}
+
+    def _fault_of(
+        self, begin: int, first: int, closed: ClosedSegments, segment: Segment
+    ) -> Iterator[Finding]:
+        """What is wrong with an object that a segment has the commits of; where the last begins."""
         columns = ["position", "commit", "tree_head"]
         head = None
         for batch in closed.batches(
@@ -244,12 +277,15 @@ class ObjectKeeper:
             head = next(filter(None, batch["tree_head"].to_pylist()), None)
             if head is not None:
                 break
-        if self.head_of(first) != head:
-            yield Finding(
-                f"the object {commit_key(first)} has something else than its sealed segment",
-                segment=segment.number,
-                position=first,
-            )
+        if self.head_of(begin) != head:
+            yield self._differs(begin, segment)
+
+    def _differs(self, begin: int, segment: Segment) -> Finding:
+        return Finding(
+            f"the object {commit_key(begin)} has something else than its sealed segment",
+            segment=segment.number,
+            position=begin,
+        )
 
     def _other_files(self, manifest: Manifest) -> Iterator[Finding]:
         """Files of rewritten segments that have records yet."""
@@ -263,18 +299,22 @@ class ObjectKeeper:
                     "on with an erasure that was interrupted"
                 )
 
-    def head_of(self, first: int) -> bytes | None:
-        """The tree head that the object of a commit has; None where it is damaged or empty."""
-        message = self.bucket.get(commit_key(first)) or b""
-        if not has_valid_checksum(memoryview(message)):
-            return None
-        commit = commit_of_message(message)
-        return commit.tree_head if commit and commit.first_position == first else None
+    def head_of(self, begin: int) -> bytes | None:
+        """The newest tree head in the object that begins at a position.
+
+        None where it is damaged or empty.
+        """
+        messages = messages_of(self.bucket.get(commit_key(begin)) or b"")
+        commit = commit_of_message(messages[-1]) if _begins_at(begin, messages) else None
+        return commit.tree_head if commit else None
 
     def _adopted(self, entry: Segment, content: bytes) -> Segment:
         """The entry of a file that was made in the place of one. Raises DataLossError."""
         adopted, first = self._entry_of(entry, content)
-        if self.head_of(first) != bytes.fromhex(adopted.tree_head):
+        found = self._object_with(first, {})
+        if found is None or self.head_of(position_of(found.key)) != bytes.fromhex(
+            adopted.tree_head
+        ):
             raise self._strange(entry)
         return adopted
 
@@ -290,10 +330,9 @@ class ObjectKeeper:
         what = f"{file_key(entry)} is not what commits say: remove that object"
         return damaged(self.name, entry, what)
 
-    def _refuse_misplaced(self, position: int, message: bytes) -> None:
-        """Raise DataLossError for a commit that is not the one that its key says."""
-        envelope = _envelope(message)
-        if envelope is None or envelope.first_position != position:
+    def _refuse_misplaced(self, position: int, messages: Sequence[bytes]) -> None:
+        """Raise DataLossError for commits that are not those that their key says."""
+        if not _begins_at(position, messages):
             raise errors.DataLossError(
                 f"{self.name}: the object {commit_key(position)} is damaged, or that of another "
                 "commit; restore it from a backup or an older version"
@@ -311,6 +350,20 @@ def no_records() -> bytes:
     with parquet.ParquetWriter(sink, RECORD_SCHEMA):
         pass
     return sink.getvalue()
+
+
+def messages_of(content: bytes) -> list[bytes]:
+    """The messages of the commits that an object has; what is damaged comes last, as it is."""
+    data = memoryview(content)
+    walk = walk_messages(data)
+    found = [bytes(data[start:end]) for start, end in pairwise([0, *walk.ends])]
+    return [*found, bytes(data[walk.stopped_at :])] if walk.stopped_at < len(data) else found
+
+
+def _begins_at(position: int, messages: Sequence[bytes]) -> bool:
+    """Whether sound messages begin at a position."""
+    found = [envelope.first_position for envelope in map(_envelope, messages) if envelope]
+    return len(found) == len(messages) and found[:1] == [position]
 
 
 def _envelope(message: bytes) -> Envelope | None:

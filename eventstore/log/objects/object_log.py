@@ -1,4 +1,4 @@
-"""A log in object storage: one object a commit, made only if there is none of its position."""
+"""A log in object storage: commits in objects that are made only if there is none of a position."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from eventstore import errors
 from eventstore.log.log import SealedFile, SegmentInfo
 from eventstore.log.manifest import Segment
 from eventstore.log.objects.bucket import Bucket
-from eventstore.log.objects.keeper import ObjectKeeper
+from eventstore.log.objects.keeper import ObjectKeeper, messages_of
 from eventstore.log.objects.keys import commit_key, entry_key, file_key
 from eventstore.log.remote.keeper import CommitRow
 from eventstore.log.remote.remote_log import SEGMENT_RECORDS_MAX, RemoteLog, is_of_erasure
@@ -31,6 +31,7 @@ class ObjectLog(RemoteLog):
     """A log below a prefix of a bucket."""
 
     _kept_in = "bucket"
+    _keeps_together = True
     _segment_commits_max = SEGMENT_COMMITS_MAX
 
     def __init__(
@@ -47,7 +48,7 @@ class ObjectLog(RemoteLog):
         self._bucket = bucket
         self._objects = ObjectKeeper(bucket, store_id, created_at)
         self._ahead: tuple[int, bytes] | None = None
-        """The first position and message of a commit that was noticed and not yet taken."""
+        """The first position and content of an object that was noticed and not yet taken."""
         self._looked_at = time.monotonic()
         super().__init__(
             self._objects,
@@ -93,11 +94,9 @@ class ObjectLog(RemoteLog):
         return f"{self.name}/{file_key(segment)}"
 
     def _newest(self) -> tuple[int, bytes]:
-        """By the first position of a commit, or by the last one of a segment."""
-        number, head = self._commits.newest
-        if number < self._commits.first_commit:
-            return self._commits.last_position, head
-        return self._commits.newest_first_position, head
+        """By the first position of an object of commits, or by the last one of a segment."""
+        together = self._commits.newest_together
+        return together or (self._commits.last_position, self._commits.newest[1])
 
     def _head_of(self, known_by: int) -> bytes | None:
         head = self._objects.head_of(known_by)
@@ -141,14 +140,14 @@ class ObjectLog(RemoteLog):
                     break
         self._is_behind = False
 
-    def _take(self, first_position: int, message: bytes) -> bool:
-        """Take a commit, or the segment that has it, once it was erased from; whether it is there.
+    def _take(self, first_position: int, content: bytes) -> bool:
+        """Take an object of commits, or the segment that has them; whether they are there.
 
         Where neither is, a copy was broken off, and what is there of that is nothing yet.
         """
-        if message:
-            self._commits.add_message(first_position, message)
-        self._look_for_segments(is_erasing=not message or is_of_erasure(message))
+        if content:
+            self._commits.add_messages(first_position, messages_of(content))
+        self._look_for_segments(is_erasing=not content or is_of_erasure(content))
         return self._commits.last_position >= first_position
 
     def _is_of_broken_copy(self, first_position: int, message: bytes) -> bool:
@@ -159,32 +158,34 @@ class ObjectLog(RemoteLog):
         return not segments or segments[-1].last_position < first_position
 
     def _messages_again(self, first: int, first_positions: Sequence[int]) -> list[bytes]:
-        found = [
-            message or b"" for _, message in self._bucket.get_many(map(commit_key, first_positions))
-        ]
-        if not all(found):
-            raise self._missing(first)
+        found: list[bytes] = []
+        for _, content in self._bucket.get_many(map(commit_key, first_positions)):
+            if not content:
+                raise self._missing(first)
+            found += messages_of(content)
         return found
 
-    def _insert(self, row: CommitRow, expected_position: int) -> None:
+    def _insert(self, rows: Sequence[CommitRow], expected_position: int) -> None:
         self._refuse_lost()
+        first_position = rows[0].first_position
+        content = b"".join(row.message for row in rows)
         # Until it is known: an interrupt may come after it was sent.
         was_behind, self._is_behind = self._is_behind, True
         try:
-            other = self._bucket.create(commit_key(row.first_position), row.message)
+            other = self._bucket.create(commit_key(first_position), content)
         except errors.OutcomeUnknownError:
             raise
         except errors.StatusError:
             self._is_behind = was_behind
             raise
-        if other is not None and self._is_of_broken_copy(row.first_position, other):
+        if other is not None and self._is_of_broken_copy(first_position, other):
             self._is_behind = was_behind
             raise errors.FailedPreconditionError(
                 f"a copy to {self.name} is under way, or was broken off: go on with it; nothing "
                 "was put"
             )
         if other is not None:
-            self._ahead = (row.first_position, other)
+            self._ahead = (first_position, other)
             raise self._conflict(expected_position)
         self._is_behind = was_behind
 
@@ -193,12 +194,8 @@ class ObjectLog(RemoteLog):
         position = self._commits.last_position
         if not position or time.monotonic() < self._looked_at + _LOOKED_EVERY_SECONDS:
             return
-        is_in_segment = self._commits.last_commit < self._commits.first_commit
-        key = (
-            entry_key(self._known[-1].number)
-            if is_in_segment
-            else commit_key(self._commits.newest_first_position)
-        )
+        together = self._commits.newest_together
+        key = commit_key(together[0]) if together else entry_key(self._known[-1].number)
         if self._bucket.get(key) is None:
             raise self._missing(self._commits.last_commit)
         self._looked_at = time.monotonic()

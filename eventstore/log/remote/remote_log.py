@@ -221,7 +221,7 @@ class RemoteLog(SegmentedReader):
                 reason=reason,
                 request_id=request_id,
             )
-            self._put(commit, frontier)
+            self._put([commit], frontier)
             return commit
 
     def append_recorded(self, commits: Sequence[Commit], *, expected_position: Position) -> None:
@@ -252,23 +252,27 @@ class RemoteLog(SegmentedReader):
             number=self._commits.last_commit,
             recorded_at=Microseconds(self._commits.last_recorded_at),
         )
-        for commit in commits:
+        for some in [commits] if self._keeps_together else [[commit] for commit in commits]:
             frontier = frontier.copy()
-            frontier.extend(leaf_hashes(self.store_id, commit.records))
-            self._put(commit, frontier)
+            for commit in some:
+                frontier.extend(leaf_hashes(self.store_id, commit.records))
+            self._put(some, frontier)
 
-    def _put(self, commit: Commit, frontier: Frontier) -> None:
-        """Append a commit, at whose end the frontier is."""
-        row = CommitRow(
-            commit.number,
-            commit.first_position,
-            commit.last_position,
-            commit.recorded_at,
-            commit.tree_head,
-            encode_commit(commit),
-        )
-        self._insert(row, commit.first_position - 1)
-        self._commits.take(row)
+    def _put(self, commits: Sequence[Commit], frontier: Frontier) -> None:
+        """Append commits together, at whose end the frontier is."""
+        rows = [
+            CommitRow(
+                commit.number,
+                commit.first_position,
+                commit.last_position,
+                commit.recorded_at,
+                commit.tree_head,
+                encode_commit(commit),
+            )
+            for commit in commits
+        ]
+        self._insert(rows, rows[0].first_position - 1)
+        self._commits.take(rows)
         self._frontier = frontier
         if self._is_full() and not self._sealer.is_busy():
             self._sealer.submit(self._seal_in_background)
@@ -475,6 +479,7 @@ class RemoteLog(SegmentedReader):
                 *(upto, tail.first_commit + self._segment_commits_max - 1),
                 tail.upto_size(self._segment_records_max, SEGMENT_BYTES_MAX),
             )
+            last = tail.end_of_together(last)
             messages = tail.upto_commit(last)
             before = self._known[-1] if self._known else None
         seal_commits(self._keeper, self.store_id, messages, before, self._folder)
@@ -512,6 +517,9 @@ class RemoteLog(SegmentedReader):
     _kept_in: str
     """What keeps it, as a word."""
 
+    _keeps_together = False
+    """Whether several commits can be kept at once."""
+
     _segment_commits_max = SEGMENT_RECORDS_MAX
     """So many commits are sealed, however few records they have."""
 
@@ -535,11 +543,11 @@ class RemoteLog(SegmentedReader):
         raise NotImplementedError
 
     def _messages_again(self, first: int, first_positions: Sequence[int]) -> list[bytes]:
-        """The messages of consecutive commits, by the number of the first and all positions."""
+        """The messages of consecutive commits: see `RemoteTail`."""
         raise NotImplementedError
 
-    def _insert(self, row: CommitRow, expected_position: int) -> None:
-        """Keep a commit. Raises what `append` does.
+    def _insert(self, rows: Sequence[CommitRow], expected_position: int) -> None:
+        """Keep commits, all or none: several only if it keeps them together. As for `append`.
 
         It is behind from before this is tried until it is known how it ended.
         """

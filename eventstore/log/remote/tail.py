@@ -35,7 +35,8 @@ class RemoteTail:
     """Where the commits end that follow a segment, and the messages of the newest of them.
 
     Where it is changed or asked for messages, its owner holds a lock. `read_again` gives the
-    messages of consecutive commits, by the number of the first and the first position of each.
+    messages of consecutive commits, by the number of the first one, and where those begin that were
+    not kept together with the one before.
     """
 
     def __init__(
@@ -52,8 +53,10 @@ class RemoteTail:
         self.first_position = before.last_position + 1 if before else 1
         self._before_at = before.last_recorded_at if before else Microseconds(0)
         head = bytes.fromhex(before.tree_head) if before else b""
-        self._newest = (self.first_commit - 1, head, b"")
+        self._newest = (self.first_commit - 1, head, b"", 0)
         self._ends = no_commits()
+        self._begins: list[int] = []
+        """The places of commits that were not kept together with the one before, ascending."""
         self._messages: list[bytes] = []
         self._kept_bytes = 0
         self.message_bytes = 0
@@ -62,8 +65,14 @@ class RemoteTail:
     @property
     def newest(self) -> tuple[int, bytes]:
         """The number of the newest commit and its tree head, which another thread may read."""
-        number, head, message = self._newest
+        number, head, message, _ = self._newest
         return number, head or head_in(message)
+
+    @property
+    def newest_together(self) -> tuple[int, bytes] | None:
+        """Where what was kept together last begins, and the newest tree head; None without any."""
+        _, head, message, first_position = self._newest
+        return (first_position, head or head_in(message)) if first_position else None
 
     @property
     def last_position(self) -> int:
@@ -82,47 +91,54 @@ class RemoteTail:
     def add(self, row: CommitRow) -> None:
         """Take the next commit. Raises DataLossError unless it can be that."""
         told = (row.number, row.last_position, row.recorded_at, row.first_position)
-        if self._envelope(row.message) != told:
+        if self._envelope(row.message, *self._last) != told:
             raise self._damaged(row.number)
-        self.take(row)
+        self.take([row])
 
-    def add_message(self, first_position: int, message: bytes) -> None:
-        """Take the next commit, kept under its first position. Raises what `add` does."""
-        envelope = self._envelope(message)
-        if envelope is None or envelope.first_position != first_position:
-            raise self._damaged(self.last_commit + 1)
-        self.take(
-            CommitRow(
-                envelope.number,
-                first_position,
-                envelope.last_position,
-                envelope.recorded_at,
-                b"",
-                message,
-            )
-        )
+    def add_messages(self, first_position: int, messages: Sequence[bytes]) -> None:
+        """Take the next commits, kept together under a position. Raises what `add` does."""
+        number, position, recorded_at = self._last
+        rows: list[CommitRow] = []
+        for message in messages:
+            envelope = self._envelope(message, number, position, recorded_at)
+            if envelope is None:
+                break
+            number, position, recorded_at, first = envelope
+            rows.append(CommitRow(number, first, position, recorded_at, b"", message))
+        if not rows or len(rows) < len(messages) or rows[0].first_position != first_position:
+            raise self._damaged(self.last_commit + 1 + len(rows))
+        self.take(rows)
 
-    def _envelope(self, message: bytes) -> Envelope | None:
-        """What the message of the next commit says of it; None unless it can be that."""
+    @property
+    def _last(self) -> tuple[int, int, Microseconds]:
+        """The newest commit's number, last position and time."""
+        return self.last_commit, self.last_position, self.last_recorded_at
+
+    def _envelope(
+        self, message: bytes, number: int, position: int, recorded_at: Microseconds
+    ) -> Envelope | None:
+        """What the message of a commit says of it; None unless it can follow on another one."""
         data = memoryview(message)
         try:
             envelope = message_envelope(data) if has_valid_checksum(data) else None
         except UndecodableError:
             return None
         follows = envelope is not None and (
-            envelope.number == self.last_commit + 1
-            and envelope.first_position == self.last_position + 1
-            and self.last_recorded_at <= envelope.recorded_at <= LATEST
+            envelope.number == number + 1
+            and envelope.first_position == position + 1
+            and recorded_at <= envelope.recorded_at <= LATEST
         )
         return envelope if follows else None
 
-    def take(self, row: CommitRow) -> None:
-        """Take the next commit, which this process has made."""
-        self.message_bytes += len(row.message)
-        self._kept_bytes += len(row.message)
-        self._messages.append(row.message)
-        self._ends.add(self.message_bytes, row.last_position, row.recorded_at)
-        self._newest = (row.number, row.tree_head, row.message)
+    def take(self, rows: Sequence[CommitRow]) -> None:
+        """Take the next commits, which this process has made, and which are kept together."""
+        self._begins.append(len(self._ends.positions))
+        for row in rows:
+            self.message_bytes += len(row.message)
+            self._kept_bytes += len(row.message)
+            self._messages.append(row.message)
+            self._ends.add(self.message_bytes, row.last_position, row.recorded_at)
+        self._newest = (row.number, row.tree_head, row.message, rows[0].first_position)
         if self._kept_bytes > _KEPT_BYTES_MAX and len(self._messages) > 1:
             del self._messages[: len(self._messages) // 2]
             self._kept_bytes = sum(map(len, self._messages))
@@ -141,6 +157,7 @@ class RemoteTail:
                     ends.positions[place],
                     Microseconds(ends.recorded_ats[place]),
                 )
+            rest._begins = [place - count for place in self._begins if place >= count]
             rest._messages = messages[max(count - len(ends.positions) + len(messages), 0) :]
             rest._kept_bytes = sum(map(len, rest._messages))
             rest.message_bytes = rest._ends.offsets[-1]
@@ -171,13 +188,27 @@ class RemoteTail:
         by_bytes = bisect.bisect_left(offsets, bytes_max)
         return self.first_commit + min(by_records, by_bytes, len(positions) - 1)
 
+    def end_of_together(self, number: int) -> int:
+        """The number of the last commit that is kept together with one."""
+        return self.first_commit + self._end_of_together(number - self.first_commit) - 1
+
+    def _end_of_together(self, place: int) -> int:
+        after = bisect.bisect_right(self._begins, place)
+        return self._begins[after] if after < len(self._begins) else len(self._ends.positions)
+
     def _joined(self, first: int, end: int) -> Messages:
         kept_from = len(self._ends.positions) - len(self._messages)
         if first >= kept_from:
             some = [self._messages[place - kept_from] for place in range(first, end)]
         else:
-            firsts = [self.first_position_of(place) for place in range(first, end)]
-            some = [*self._read_again(self.first_commit + first, firsts)]
+            begins = bisect.bisect_right(self._begins, first) - 1
+            start, upto = self._begins[begins], self._end_of_together(end - 1)
+            places = self._begins[begins : bisect.bisect_left(self._begins, upto)]
+            firsts = [self.first_position_of(place) for place in places]
+            found = self._read_again(self.first_commit + start, firsts)
+            if len(found) != upto - start:
+                raise self._damaged(self.first_commit + first)
+            some = [*found[first - start : end - start]]
             for place, message in enumerate(some, self.first_commit + first):
                 if not has_valid_checksum(memoryview(message)):
                     raise self._damaged(place)
@@ -189,11 +220,6 @@ class RemoteTail:
             first,
             lambda index, reason: self._damaged(self.first_commit + index, reason),
         )
-
-    @property
-    def newest_first_position(self) -> int:
-        """Where its newest commit begins, or would begin the one before it is not known."""
-        return self.first_position_of(max(len(self._ends.positions) - 1, 0))
 
     def first_position_of(self, place: int) -> int:
         """The first position of one of its commits, counted from 0."""

@@ -111,7 +111,8 @@ class SqlLog(RemoteLog):
             raise self._missing(first)
         return found
 
-    def _insert(self, row: CommitRow, expected_position: int) -> None:
+    def _insert(self, rows: Sequence[CommitRow], expected_position: int) -> None:
+        (row,) = rows
         before = self._commits.newest
         # Until it is known: an interrupt may come after it was sent.
         was_behind, self._is_behind = self._is_behind, True
