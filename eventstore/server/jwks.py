@@ -31,6 +31,8 @@ _ASKING_AGAIN_SECONDS: Final = 15.0
 _TIMEOUT_SECONDS: Final = 5.0
 _BYTES_MAX: Final = 1024 * 1024
 
+_now = time.monotonic
+
 _LOGGER = late_logger("eventstore.server")
 
 
@@ -119,10 +121,10 @@ class WebKeys:
         return self._set
 
     def _is_older(self, seconds: float) -> bool:
-        return time.monotonic() - self._asked_at >= seconds
+        return _now() - self._asked_at >= seconds
 
     def _ask(self) -> None:
-        self._asked_at = time.monotonic()
+        self._asked_at = _now()
         try:
             self._set = KeySet(_fetched(self._address))
         except (OSError, StatusError) as error:
