@@ -52,6 +52,7 @@ fuzz: .venv/developing oracle ## Run the property and differential tests for lon
 	$(BIN)/python -m tests.differential.run --programs 1000 --server
 	$(BIN)/python -m tests.differential.queries --filters 20000 --lineage 5000
 	$(BIN)/python -m tests.differential.texts --texts 20000
+	$(BIN)/python -m tests.server.fuzz --seconds 600
 
 torture: .venv/developing ## Fail, stop, lose power and kill at every operation, and print the counts
 	$(BIN)/python -m tests.faults

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -119,6 +120,8 @@ def serve_command(
     --access-file or --tls-client-ca nobody is asked who they are: whoever reaches the port can read
     and change the store.
     """
+    # Else its library writes to standard error, as it comes, what strangers send.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from eventstore.server.caller import Callers
     from eventstore.server.server import Server
 

@@ -136,6 +136,16 @@ class _Connection(H11Protocol):
         self._stop_waiting_for_head()
         super().connection_lost(exc)
 
+    def send_400_response(self, msg: str) -> None:
+        # What came before it may be about to be answered, and takes this for its end.
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.abort()
+
     def timeout_keep_alive_handler(self) -> None:
         # Closing waits for who does not take the answer.
         if self.transport.get_write_buffer_size():

@@ -395,6 +395,29 @@ def test_who_stops_in_the_middle_is_not_waited_for(
             assert ended(stalling)
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"no HTTP\r\n\r\n",
+        HEAD + b"Content-Length: x\r\n\r\n",
+        HEAD + b"Content-Length: 5\r\n\r\n\0\0\0\0\0no HTTP\r\n\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\nno length\r\n",
+        HEAD.replace(b"localhost", b"elsewhere") + b"Transfer-Encoding: chunked\r\n\r\nx\r\n",
+        HEAD + b"a: " + b"x" * 100_000,
+    ],
+)
+def test_what_is_no_http_ends_its_connection(
+    web: Server, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, sent: bytes
+) -> None:
+    assert web.web is not None
+    with socket.create_connection(("127.0.0.1", web.web.port)) as stranger:
+        stranger.settimeout(60)
+        stranger.sendall(sent)
+        assert ended(stranger)
+    assert not caplog.records
+    assert capfd.readouterr().err == ""
+
+
 def test_a_slow_request_is_told_so(home: MetadataStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web_exchange, "_PATIENCE_SECONDS", 0.05)
     with serving(home._engine, web=WebListening(0)) as server:

@@ -2,58 +2,32 @@
 
 from __future__ import annotations
 
-import random
 import socket
 import threading
-from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 
 import grpc
 import pytest
 
 from eventstore import MetadataStore
 from eventstore.server.roles import MLMD_SERVICE
-from eventstore.store.rpcs import GETS, PUTS
-from tests.differential.raw_requests import RawGenerator
+from tests.server import fuzz
 from tests.server.serving import client_config, serving
 
-CALLS = 300
 HEALTH = "grpc.health.v1.Health"
 REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
-TOLD = {
-    *(grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND),
-    *(grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.FAILED_PRECONDITION),
-    *(grpc.StatusCode.ABORTED, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.OUT_OF_RANGE),
-}
-RPCS = (*PUTS, *GETS)
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_no_bytes_bring_a_fault_about(home: MetadataStore, seed: int) -> None:
-    generator, rng = RawGenerator(random.Random(seed)), random.Random(seed)
-    counts = Counter[grpc.StatusCode]()
-    with serving(home._engine) as server, grpc.insecure_channel(server.address) as channel:
-        for _ in range(CALLS):
-            rpc, request = generator.next_raw_call()
-            if rng.random() < 0.2:
-                rpc, content = rng.choice(RPCS), rng.randbytes(rng.randrange(40))
-            else:
-                content = mutated(request.SerializeToString(), rng)
-            answer = channel.unary_unary(f"/{MLMD_SERVICE}/{rpc}").future(content)
-            counts[answer.code()] += 1
-            assert answer.code() in TOLD, (rpc, content, answer.details())
-    assert counts[grpc.StatusCode.OK]
-    assert counts[grpc.StatusCode.INVALID_ARGUMENT]
-
-
-def mutated(content: bytes, rng: random.Random) -> bytes:
-    """Bytes with a few of them changed, left out or repeated; sometimes none."""
-    changed = bytearray(content)
-    for _ in range(rng.choice((0, 1, 1, 2, 8))):
-        at = rng.randrange(len(changed) + 1)
-        until = at + rng.randrange(1, 5)
-        changed[at:until] = rng.choice((b"", rng.randbytes(3), 2 * changed[at:until]))
-    return bytes(changed)
+def test_no_bytes_bring_a_fault_about() -> None:
+    """`python -m tests.server.fuzz` sends more of them."""
+    with fuzz.served() as server:
+        before = server.peak_mib()
+        with closing(fuzz.Fuzzer(server, 0)) as fuzzer:
+            fuzzer.round()
+            fuzz.check(server, before)
+        assert fuzzer.counts["gRPC OK"]
+        assert fuzzer.counts["web 0"]
 
 
 def test_calls_without_a_message_keep_nobody_waiting(home: MetadataStore) -> None:
