@@ -43,6 +43,7 @@ TOLD = {
     *(grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND),
     *(grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.FAILED_PRECONDITION),
     *(grpc.StatusCode.ABORTED, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.OUT_OF_RANGE),
+    grpc.StatusCode.PERMISSION_DENIED,
 }
 _CODES_TOLD = {status.value[0] for status in TOLD}
 _HTTP_TOLD = {200, 204, 400, 403, 405, 415}
