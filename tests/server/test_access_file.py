@@ -25,12 +25,13 @@ from eventstore.errors import (
 )
 from eventstore.server import jwks
 from eventstore.server.access import Access
-from eventstore.server.incoming import Incoming, Metadata, Peer
+from eventstore.server.incoming import Metadata, Peer
 from eventstore.server.known import Known
 from eventstore.server.reloading import Reloaded
-from eventstore.server.roles import MLMD_SERVICE, Role
+from eventstore.server.roles import Role
 from eventstore.server.rules import read_rules
 from eventstore.server.token_file import line_of, new_token, read_tokens
+from tests.server.calls_by_hand import Came
 from tests.server.certificates import Authority
 
 RSA, OTHER_RSA = (rsa.generate_private_key(65537, 2048) for _ in range(2))
@@ -54,29 +55,6 @@ store = "*"
 role = "audit"
 claims = { "realm.roles" = "auditor", email_verified = "yes" }
 """
-
-
-class Came(Incoming):
-    """A call that came with this, and nothing else."""
-
-    def __init__(self, metadata: Metadata = (), peer: Peer | None = None) -> None:
-        super().__init__(MLMD_SERVICE, "GetArtifactTypes")
-        self._metadata, self._peer = metadata, peer or Peer()
-
-    def metadata(self) -> Metadata:
-        return self._metadata
-
-    def peer(self) -> Peer:
-        return self._peer
-
-    def seconds_left(self) -> None:
-        return None
-
-    def is_wanted(self) -> bool:
-        return True
-
-    def when_ended(self, call_back: Any) -> bool:
-        return True
 
 
 def public_key(key: Any, key_id: str | None, algorithm: str, **others: Any) -> dict[str, Any]:
