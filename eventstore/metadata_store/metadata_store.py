@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from eventstore.log.places import named_path, place_of
 from eventstore.metadata_store.audit_methods import AuditMethods
 from eventstore.metadata_store.behind_server import BehindServer
 from eventstore.metadata_store.calls import MAX_NUM_RESULT
+from eventstore.metadata_store.credentials import Credentials, credentials_of
 from eventstore.metadata_store.erasure_methods import ErasureMethods
 from eventstore.metadata_store.file_methods import FileMethods
 from eventstore.metadata_store.history_methods import HistoryMethods
@@ -102,13 +104,18 @@ class MetadataStore(
         self,
         config: mlmd.ConnectionConfig | mlmd.MetadataStoreClientConfig,
         enable_upgrade_migration: bool = False,
+        *,
+        token: str | Path | None = None,
+        store: str | None = None,
     ) -> None:
         """Open the store that `config` names, creating it when there is none.
 
         `enable_upgrade_migration` unpacks a store that `downgrade_schema` has packed, and makes a
         store of what ML Metadata has in a database of MySQL or PostgreSQL that has none. A
         server is asked for nothing yet: the first call raises UnavailableError if it cannot be
-        reached.
+        reached. `token` says to a server who calls, or names a file that does, which is read again
+        when it changes; `store` is the one that is meant, of several. Without them they are those
+        of `EVENTSTORE_TOKEN`, `EVENTSTORE_TOKEN_FILE` and `EVENTSTORE_STORE` in the environment.
 
         Raises ValueError for anything but the two configurations, and for a migration behind a
         server; RuntimeError when the store cannot be opened.
@@ -118,8 +125,10 @@ class MetadataStore(
                 raise ValueError(
                     "enable_upgrade_migration cannot be used with a server: migrate there"
                 )
-            self._connect(config)
+            self._connect(config, credentials_of(token, store, os.environ))
             return
+        if token is not None or store is not None:
+            raise ValueError("token and store are for a server: a ConnectionConfig names the store")
         if not isinstance(config, mlmd.ConnectionConfig):
             # What it is may have a password in it.
             raise ValueError(
@@ -148,7 +157,7 @@ class MetadataStore(
         MetadataWriter.__init__(self, LocalCalls(engine, retries=retries))
         SourceMethods.__init__(self, Source(engine))
 
-    def _connect(self, config: mlmd.MetadataStoreClientConfig) -> None:
+    def _connect(self, config: mlmd.MetadataStoreClientConfig, credentials: Credentials) -> None:
         # Not at the top: a store in this process needs no gRPC.
         try:
             from eventstore.metadata_store.remote_calls import RemoteCalls
@@ -157,7 +166,7 @@ class MetadataStore(
                 "a client of a server needs a package that is missing: pip install "
                 f"'mlmd-eventstore[server]' ({error})"
             ) from None
-        calls = RemoteCalls(config)
+        calls = RemoteCalls(config, credentials)
         self._remote = calls
         self._max_num_retries = RETRIES
         behind: Any = BehindServer(calls.address)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import grpc
 from msgspec.structs import replace
@@ -15,12 +15,11 @@ from eventstore.call_metadata import APPLIES_ONCE
 from eventstore.log.kinds import Node, NodeKind
 from eventstore.log.readable import UNREADABLE, unreadable_request
 from eventstore.metadata_store.calls import Calls, service
+from eventstore.metadata_store.credentials import Credentials, Metadata
 from eventstore.metadata_store.options import ListOptions, OrderByField
 from eventstore.metadata_store.retrying import RETRIES, retried
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.attribution import Attribution, current_attribution
-
-Metadata: TypeAlias = list[tuple[str, str | bytes]]
 
 _PATIENCE_SECONDS: Final = 60.0
 """For how long a server that was there before is looked for again."""
@@ -32,8 +31,11 @@ _LONGEST_PAUSE_SECONDS: Final = 1.0
 class RemoteCalls(Calls):
     """Calls of a server: this one's, or MLMD's own. It is asked for nothing before the first."""
 
-    def __init__(self, config: mlmd.MetadataStoreClientConfig) -> None:
+    def __init__(
+        self, config: mlmd.MetadataStoreClientConfig, credentials: Credentials | None = None
+    ) -> None:
         self.address = f"{config.host}:{config.port}"
+        self._credentials = credentials or Credentials(None, None)
         self._timeout = config.client_timeout_sec if config.HasField("client_timeout_sec") else None
         self._channel = _channel(self.address, config)
         self._patience = _PATIENCE_SECONDS
@@ -80,7 +82,8 @@ class RemoteCalls(Calls):
         """
         is_put = rpc.startswith("Put")
         attribution = self._attribution(is_put)
-        send = partial(self._sent, rpc, content, _metadata(attribution))
+        metadata = [*self._credentials.metadata(), *_said(attribution)]
+        send = partial(self._sent, rpc, content, metadata)
         until, pause = time.monotonic() + self._patience, _FIRST_PAUSE_SECONDS
         while True:
             try:
@@ -126,7 +129,7 @@ class RemoteCalls(Calls):
         return answer
 
 
-def _metadata(attribution: Attribution) -> Metadata:
+def _said(attribution: Attribution) -> Metadata:
     said = (
         (call_metadata.ACTOR, attribution.actor),
         (call_metadata.REASON, attribution.reason),

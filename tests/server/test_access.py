@@ -14,7 +14,7 @@ import pytest
 
 import eventstore
 from eventstore import MetadataStore
-from eventstore.errors import InvalidArgumentError
+from eventstore.errors import InvalidArgumentError, NotFoundError, PermissionDeniedError
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.server.access import Access
@@ -26,6 +26,7 @@ from eventstore.server.roles import MLMD_SERVICE, NEEDED, Role
 from eventstore.server.server import Server
 from eventstore.server.token_file import line_of, new_token, read_tokens
 from tests.command_line.runner import run
+from tests.server.serving import client_config
 
 Said = Sequence[tuple[str, str | bytes]]
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
@@ -331,3 +332,54 @@ def test_tokens_are_made_by_a_command(tmp_path: Path, stores: dict[str, Metadata
         assert done.code != 0
         assert done.out == ""
     assert not (tmp_path / "none").exists()
+
+
+def test_the_client_sends_a_token_and_names_a_store(
+    stores: dict[str, MetadataStore],
+    tokens: dict[str, str],
+    token_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    served = {name: store._engine for name, store in stores.items()}
+    server = Server(Listening(port=0, threads=4))
+    server.start(Callers(served, Access(Reloaded([token_file], partial(read_tokens, token_file)))))
+    config, held = client_config(server.port), tmp_path / "token"
+
+    def named(name: str, **given: Any) -> str:
+        """In which store a type is that is put so."""
+        with MetadataStore(config, **given) as client:
+            client.put_artifact_type(mlmd.ArtifactType(name=name))
+        [found] = (
+            place
+            for place, store in stores.items()
+            if name in {each.name for each in store.get_artifact_types()}
+        )
+        return found
+
+    try:
+        assert named("1", token=tokens["other"]) == "b"
+        assert named("2", token=tokens["all"], store="a") == "a"
+        monkeypatch.setenv("EVENTSTORE_TOKEN_FILE", str(held))
+        monkeypatch.setenv("EVENTSTORE_STORE", "b")
+        held.write_text(tokens["all"] + "\n")
+        assert named("3") == "b"
+        assert named("4", store="a") == "a"
+        monkeypatch.setenv("EVENTSTORE_TOKEN", tokens["other"])
+        assert named("5") == "b"
+        # A file has another token after a while.
+        with MetadataStore(config, token=held, store="a") as client:
+            client.get_artifact_types()
+            held.write_text(tokens["other"])
+            with pytest.raises(PermissionDeniedError):
+                client.get_artifact_types()
+            held.unlink()
+            with pytest.raises(NotFoundError):
+                client.get_artifact_types()
+    finally:
+        server.stop(0)
+    for wrong in ("", "a b", "ä"):
+        with pytest.raises(InvalidArgumentError, match="has no token"):
+            MetadataStore(config, token=wrong)
+    with pytest.raises(ValueError, match="are for a server"):
+        MetadataStore(mlmd.ConnectionConfig(), store="a")
