@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from eventstore import errors
 from eventstore.late_logger import late_logger
 from eventstore.log.acknowledged import read_acknowledged
+from eventstore.log.commit import encode_commit
 from eventstore.log.commit_ends import BLOCK_COMMITS, write_commit_ends
 from eventstore.log.followed_segment import SUSPECT, FollowedSegment
 from eventstore.log.growing_digest import GrowingDigest
@@ -41,15 +42,16 @@ class ActiveSegmentFile(FollowedSegment):
         self._digest = GrowingDigest()
         """Of commits that are durable."""
 
-    def append(self, message: bytes, commit: Commit) -> None:
-        """Write one commit and make it durable. On failure no commit was added.
+    def append(self, commits: Sequence[Commit]) -> None:
+        """Write commits and make them durable together. On failure none was added.
 
         Raises ResourceExhaustedError when the disk is full, OutcomeUnknownError when it is not
-        known whether the commit will be there.
+        known whether they will be there.
         """
+        messages = [encode_commit(commit) for commit in commits]
         try:
-            self._make_room(len(message))
-            self._write(message)
+            self._make_room(messages)
+            self._write(b"".join(messages))
         except OSError as error:
             if self._take_back():
                 raise translated(error, "appending to", self.path) from None
@@ -63,16 +65,17 @@ class ActiveSegmentFile(FollowedSegment):
                     "reopen the store before the next put"
                 ) from None
             raise self._outcome_unknown("syncing", error) from None
-        self.end += len(message)
-        self._note_checksum(message)
-        first, last = commit.first_position, commit.last_position
-        self._note(self.end, Envelope(commit.number, last, commit.recorded_at, first))
-        if len(self._ends.offsets) % BLOCK_COMMITS == 0:
-            # Without it the next opening takes longer, and nothing else.
-            with contextlib.suppress(OSError):
-                write_commit_ends(self.path.parent, self.number, self._ends)
-        # Now, so that the put which closes the segment need not wait for all of it.
-        self._digest.note_appended(self._descriptor, len(message), self.end)
+        for message, commit in zip(messages, commits, strict=True):
+            self.end += len(message)
+            self._note_checksum(message)
+            first, last = commit.first_position, commit.last_position
+            self._note(self.end, Envelope(commit.number, last, commit.recorded_at, first))
+            if len(self._ends.offsets) % BLOCK_COMMITS == 0:
+                # Without it the next opening takes longer, and nothing else.
+                with contextlib.suppress(OSError):
+                    write_commit_ends(self.path.parent, self.number, self._ends)
+            # Now, so that the put which closes the segment need not wait for all of it.
+            self._digest.note_appended(self._descriptor, len(message), self.end)
 
     def append_end_of_stream(self) -> None:
         """Mark that no commit follows: readers then look into the manifest for the next segment.
@@ -156,10 +159,10 @@ class ActiveSegmentFile(FollowedSegment):
         self.newest = envelope
         self._ends.add(end, envelope.last_position, envelope.recorded_at)
 
-    def _make_room(self, message_bytes: int) -> None:
-        """Make room for a message, if it is a short one."""
-        size = self.file_bytes()
-        if self.end + message_bytes > size and message_bytes <= _ROOM_MESSAGE_BYTES_MAX:
+    def _make_room(self, messages: Sequence[bytes]) -> None:
+        """Make room for messages, if they are short ones."""
+        size, needed = self.file_bytes(), sum(map(len, messages))
+        if self.end + needed > size and needed <= _ROOM_MESSAGE_BYTES_MAX * len(messages):
             # Without it an append takes longer, and nothing else.
             with contextlib.suppress(OSError):
                 self._room_end = size + os.pwrite(self._descriptor, _ROOM, size)

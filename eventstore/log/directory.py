@@ -10,7 +10,7 @@ from uuid import UUID
 
 from eventstore import errors
 from eventstore.log.active_segment import ActiveSegmentFile
-from eventstore.log.commit import encode_commit, make_commit
+from eventstore.log.commit import make_commit
 from eventstore.log.concealing import refuse_what_stays
 from eventstore.log.creation import create_store
 from eventstore.log.directory_writer import SEGMENT_RECORDS_MAX, DirectoryWriter
@@ -22,16 +22,17 @@ from eventstore.log.leaf import leaf_hashes
 from eventstore.log.log import (
     PositionConflictError,
     Progress,
+    Put,
     RewrittenFile,
     SignedHead,
     VerifyReport,
 )
 from eventstore.log.merkle import Frontier
 from eventstore.log.os_errors import translated, translating
-from eventstore.log.record import Commit, Draft, Position
+from eventstore.log.record import LATEST, Commit, Draft, Position
 from eventstore.log.recorded import are_few, take_leaves, written_segment
 from eventstore.long_work import long_work
-from eventstore.times import now_in_microseconds
+from eventstore.times import Microseconds, now_in_microseconds
 
 
 class DirectoryLog(DirectoryWriter):
@@ -82,7 +83,17 @@ class DirectoryLog(DirectoryWriter):
         reason: str | None = None,
         request_id: str | None = None,
     ) -> Commit:
-        if not drafts:
+        put = Put(drafts, actor, reason, request_id)
+        return self.append_together([put], expected_position=expected_position)[0]
+
+    def append_together(
+        self,
+        puts: Sequence[Put],
+        *,
+        expected_position: Position,
+        kept: list[Commit] | None = None,
+    ) -> list[Commit]:
+        if not puts or not all(put.drafts for put in puts):
             raise ValueError("a commit needs at least one draft")
         self._refuse_read_only("put")
         if self._has_failed:
@@ -91,24 +102,29 @@ class DirectoryLog(DirectoryWriter):
                 "again"
             )
 
-        def do() -> Commit:
+        def do() -> list[Commit]:
             self._refuse_other_position(expected_position)
             if self._is_full():
                 self._rotate_without_waiting()
             frontier = self._current_frontier().copy()
             newest = self._newest_commit()
-            commit = make_commit(
-                self.store_id,
-                drafts,
-                frontier,
-                number=newest.number + 1,
-                recorded_at=max(now_in_microseconds(), newest.recorded_at),
-                actor=actor,
-                reason=reason,
-                request_id=request_id,
-            )
-            self._append(commit, frontier)
-            return commit
+            # The same for what is written together, and for nothing else: see FORMAT.md.
+            recorded_at = max(now_in_microseconds(), min(newest.recorded_at + 1, LATEST))
+            commits = [
+                make_commit(
+                    self.store_id,
+                    put.drafts,
+                    frontier,
+                    number=number,
+                    recorded_at=Microseconds(recorded_at),
+                    actor=put.actor,
+                    reason=put.reason,
+                    request_id=put.request_id,
+                )
+                for number, put in enumerate(puts, start=newest.number + 1)
+            ]
+            self._append(commits, frontier, kept)
+            return commits
 
         try:
             return self._write(do)
@@ -163,7 +179,7 @@ class DirectoryLog(DirectoryWriter):
                 self._rotate_without_waiting()
             frontier = frontier.copy()
             frontier.extend(leaf_hashes(self.store_id, commit.records))
-            self._append(commit, frontier)
+            self._append([commit], frontier)
 
     def _refuse_other_position(self, expected_position: Position) -> None:
         if self.position != expected_position:
@@ -178,9 +194,11 @@ class DirectoryLog(DirectoryWriter):
                 f"{doing}"
             )
 
-    def _append(self, commit: Commit, frontier: Frontier) -> None:
+    def _append(
+        self, commits: Sequence[Commit], frontier: Frontier, kept: list[Commit] | None = None
+    ) -> None:
         try:
-            self._active.append(encode_commit(commit), commit)
+            self._active.append(commits)
             self._frontier = frontier
             self._acknowledge(frontier)
         except errors.UnavailableError:
@@ -201,6 +219,8 @@ class DirectoryLog(DirectoryWriter):
                     f"a put into {self.directory} was broken off ({interruption!r}); whether the "
                     "commit was kept is not known: reopen the store before the next put"
                 ) from error
+            if kept is not None:
+                kept += [commit for commit in commits if commit.last_position <= self.position]
             raise
 
     def _read_active_again(self) -> None:

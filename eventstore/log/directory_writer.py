@@ -87,6 +87,13 @@ class DirectoryWriter(DirectoryReader):
         # The append finds out why.
         return do()
 
+    def is_being_written(self) -> bool:
+        try:
+            self._lock.hold(self._active.path, lambda _: None, wait=False)
+        except NotLockedError as error:
+            return isinstance(error.reason, BlockingIOError)
+        return False
+
     def _write(self, do: Callable[[], Answer], *, wait: bool = True) -> Answer:
         """The answer of `do`, called under the writers' lock.
 

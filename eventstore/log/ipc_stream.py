@@ -23,6 +23,7 @@ from eventstore.log.ipc_message import (
     commit_of_message,
     is_compressed,
     lacks_values,
+    message_envelope,
     says_more,
 )
 from eventstore.log.record import Commit
@@ -111,21 +112,19 @@ def can_be_torn(data: memoryview, walk: Walk, start: int) -> bool:
     """Whether what a walk over the file from byte `start` on stopped at can be a torn write.
 
     A write that a crash interrupted leaves a short message, or zeros where a sector of it did not
-    reach the disk, and no valid message after it. Anything else was damaged afterwards.
+    reach the disk, and no valid message after it but those that were written together with it.
+    Anything else was damaged afterwards.
     """
     offset = walk.stopped_at
-    if _has_valid_message(data, offset + _ALIGNMENT):
-        return False
+    following = [*_valid_messages(data, offset + _ALIGNMENT)]
+    if following:
+        return _can_be_of_one_write(data, offset, following, start)
     end = _message_end(data, offset)
     if walk.ending is Ending.INCOMPLETE or end is None:
         return True
     if data[end - CHECKSUM_BYTES : end] == _NO_CHECKSUM:
         return True
-    # The sectors of the file, as they lie in the data, that the message is in.
-    sectors = range(offset - (start + offset) % _SECTOR_BYTES, end, _SECTOR_BYTES)
-    return any(
-        is_zero(data[max(sector, offset) : min(sector + _SECTOR_BYTES, end)]) for sector in sectors
-    )
+    return _lacks_a_sector(data, offset, end, start)
 
 
 def starts_like_a_message(data: memoryview, offset: int) -> bool:
@@ -139,16 +138,46 @@ def is_zero(data: memoryview) -> bool:
     return bytes(data) == bytes(len(data))
 
 
-def _has_valid_message(data: memoryview, offset: int) -> bool:
-    """Whether a whole and valid message starts anywhere at or after `offset`."""
+def _can_be_of_one_write(
+    data: memoryview, offset: int, following: list[tuple[int, int]], start: int
+) -> bool:
+    """Whether one write can have held what lies from an offset on, of which sectors are lacking.
+
+    The commits of a write have one time, and those of the next one a later one. So whole messages
+    that follow a torn one tell it from damage.
+    """
+    try:
+        moments = {message_envelope(data[first:end]).recorded_at for first, end in following}
+    except UndecodableError:
+        return False
+    if len(moments) > 1:
+        return False
+    for first, end in following:
+        if offset < first and not _lacks_a_sector(data, offset, first, start):
+            return False
+        offset = end
+    return True
+
+
+def _lacks_a_sector(data: memoryview, first: int, end: int, start: int) -> bool:
+    """Whether a sector of the file is zero, as far as it is in a part of the data."""
+    sectors = range(first - (start + first) % _SECTOR_BYTES, end, _SECTOR_BYTES)
+    return any(
+        is_zero(data[max(sector, first) : min(sector + _SECTOR_BYTES, end)]) for sector in sectors
+    )
+
+
+def _valid_messages(data: memoryview, offset: int) -> Iterator[tuple[int, int]]:
+    """Where whole and valid messages start and end, at or after `offset`."""
     content = bytes(data)
     start = content.find(_CONTINUATION_BYTES, offset)
     while start >= 0:
         end = _message_end(data, start) if start % _ALIGNMENT == 0 else None
         if end is not None and end <= len(data) and has_valid_checksum(data[start:end]):
-            return True
-        start = content.find(_CONTINUATION_BYTES, start + 1)
-    return False
+            yield start, end
+            start = content.find(_CONTINUATION_BYTES, end)
+        else:
+            start = content.find(_CONTINUATION_BYTES, start + 1)
 
 
 def read_batches(data: memoryview, ends: list[int], start: int) -> list[pa.RecordBatch]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, runtime_checkable
 from uuid import UUID, uuid5
 
 import msgspec
@@ -24,6 +24,15 @@ Answer = TypeVar("Answer")
 
 class PositionConflictError(Exception):
     """The log is no longer at the position that the writer expected: catch up and try again."""
+
+
+class Put(msgspec.Struct, frozen=True):
+    """What becomes one commit, and who puts it, why, and on which request."""
+
+    drafts: Sequence[Draft]
+    actor: str | None = None
+    reason: str | None = None
+    request_id: str | None = None
 
 
 class SegmentInfo(msgspec.Struct, frozen=True):
@@ -299,6 +308,27 @@ class Log(Protocol):
 
     def close(self) -> None:
         """Release files and threads."""
+
+
+@runtime_checkable
+class AppendsTogether(Protocol):
+    """A log that makes several commits durable at once: one need not wait for the other's disk."""
+
+    def append_together(
+        self,
+        puts: Sequence[Put],
+        *,
+        expected_position: Position,
+        kept: list[Commit] | None = None,
+    ) -> list[Commit]:
+        """Append a commit for each put, in order; all are durable when this returns.
+
+        Raises what `append` does, and then none was appended, unless OutcomeUnknownError is raised.
+        One that is interrupted adds to `kept` those that are there all the same.
+        """
+
+    def is_being_written(self) -> bool:
+        """Whether somebody else is appending just now; nobody is waited for."""
 
 
 def has_lost_files(dataset: pyarrow.dataset.Dataset) -> bool:

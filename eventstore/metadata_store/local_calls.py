@@ -118,7 +118,7 @@ class LocalCalls(Calls):
         return self._put(put_all_events, events)
 
     def _put(self, put: Callable[[Any, Any], _Answer], given: object) -> _Answer:
-        answer: _Answer = self._retried(partial(self._engine.put, put, given))
+        answer: _Answer = self._retried(partial(self._engine.put, put, given, shares=True))
         return answer
 
     def _retried(self, call: Callable[[], _Answer]) -> _Answer:

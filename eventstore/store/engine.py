@@ -5,59 +5,38 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
 
 from eventstore.errors import (
-    AbortedError,
     DeadlineExceededError,
     FailedPreconditionError,
     UnimplementedError,
 )
-from eventstore.log import Log, PositionConflictError
+from eventstore.log import Log
 from eventstore.log.forking import renew_in_children
-from eventstore.log.readable import UNREADABLE, refuse_unreadable, unreadable_request
+from eventstore.log.readable import UNREADABLE, unreadable_request
 from eventstore.log.record import Position
 from eventstore.projections import Projections
-from eventstore.projections.projections import IndexBuiltAgainError
 from eventstore.store.attribution import Attribution, current_attribution
-from eventstore.store.repetition import acknowledged_again, commit_of_request
+from eventstore.store.putting import Putting, RunPut
 from eventstore.store.snapshot import Snapshot
 from eventstore.store.system_types import put_system_types
-from eventstore.store.transaction import Transaction
-
-MAX_CONFLICTS = 100
-"""How often a put starts over because another process appended first before it gives up."""
-
-_CONFLICTS_BEFORE_RESERVING = 3
-"""After how many conflicts a put keeps others from appending until it is done."""
 
 _FIRST_PAUSE_SECONDS = 0.005
 _LONGEST_PAUSE_SECONDS = 1.0
 
 
-class _StaleStateError(Exception):
-    """A put has to be tried again on the newest state: what it found may be of an older one."""
-
-
-class Engine:
+class Engine(Putting):
     """One log with its projections. Safe to use from several threads."""
 
     def __init__(
         self, log: Log, projections: Projections, attribution: Attribution | None = None
     ) -> None:
         """`attribution` is that of puts outside of any `acting_for` this engine."""
-        self.log = log
-        self.projections = projections
+        super().__init__(log, projections)
         self._attribution = attribution or Attribution()
-        self._put_lock = threading.Lock()
-        self._is_alone = False
-        """Whether nobody else has appended between the last puts of this engine."""
-        self._appended_to = Position(-1)
-        """Where its last commit ends."""
         self.max_staleness = 0.0
         """For how many seconds after it was asked the log need not be asked again by reads."""
         self._asked_at = -math.inf
@@ -73,7 +52,7 @@ class Engine:
 
     def after_fork_in_child(self) -> None:
         """Take new locks: a thread of the parent may have been putting."""
-        self._put_lock = threading.Lock()
+        super().after_fork_in_child()
         self._appended = threading.Condition()
         self._asked_at = -math.inf
 
@@ -109,7 +88,7 @@ class Engine:
                     f"{rpc}: a store as of position {as_of} takes no puts; put to the store that "
                     "as_of was called on"
                 )
-            return self.put(PUTS[rpc], request)
+            return self.put(PUTS[rpc], request, shares=True)
         if rpc not in GETS:
             raise UnimplementedError(f"there is no RPC {rpc!r}")
         try:
@@ -119,19 +98,23 @@ class Engine:
 
     def put(
         self,
-        put: Callable[[Transaction, Any], Any],
+        put: RunPut,
         request: Any,
         *,
         is_of_request: bool = True,
+        shares: bool = False,
     ) -> Any:
         """The response of `put`; its drafts become one commit, durable when this returns.
+
+        One that `shares` reads by the transaction alone: it may be run on top of others' drafts,
+        and by another thread.
 
         One that is not `is_of_request` follows from another put, and does not have its request id.
         """
         attribution = self.attribution
         if not is_of_request:
             attribution = replace(attribution, request_id=None)
-        response, records = self._put_in_turn(put, request, attribution)
+        response, records = self._put_in_turn(put, request, attribution, shares=shares)
         if records:
             with self._appended:
                 self._appends += 1
@@ -139,82 +122,6 @@ class Engine:
             # Only now, when nothing is held any more that others could wait for.
             self.projections.pacing.rest(records)
         return response
-
-    def _put_in_turn(
-        self, put: Callable[[Transaction, Any], Any], request: Any, attribution: Attribution
-    ) -> tuple[Any, int]:
-        """The response of `put`, and how many records it appended."""
-        with self._put_lock:
-            is_built_again = False
-            if self._is_alone:
-                try:
-                    return self._put_once(put, request, attribution, is_built_again, asks=False)
-                except (PositionConflictError, _StaleStateError):
-                    self._is_alone = False
-            for conflicts in range(MAX_CONFLICTS):
-                try:
-                    put_once = partial(self._put_once, put, request, attribution, is_built_again)
-                    if conflicts < _CONFLICTS_BEFORE_RESERVING:
-                        return put_once()
-                    return self.log.reserved(put_once)
-                except IndexBuiltAgainError:
-                    is_built_again = True
-                except PositionConflictError:
-                    continue
-        raise AbortedError(
-            f"other writers appended first {MAX_CONFLICTS} times in a row; nothing was put: retry"
-        )
-
-    def _put_once(
-        self,
-        put: Callable[[Transaction, Any], Any],
-        request: Any,
-        attribution: Attribution,
-        is_built_again: bool,
-        *,
-        asks: bool = True,
-    ) -> tuple[Any, int]:
-        """The response of `put`, and how many records it appended.
-
-        Unless it `asks` what others have appended, the log tells as it refuses the commit; for what
-        appends nothing it is asked afterwards. Raises _StaleStateError when others have.
-        """
-        asked_at = time.monotonic()
-        if asks:
-            position = self._catch_up()
-            self._is_alone = position == self._appended_to
-        else:
-            position = self.projections.index.position
-        if attribution.request_id is not None:
-            known = commit_of_request(self.log, self.projections, attribution.request_id)
-            if known is not None:
-                return acknowledged_again(self.projections, put, request, known), 0
-        transaction = Transaction(self.projections, position)
-        try:
-            response = put(transaction, request)
-        except Exception as error:
-            if not asks and self._catch_up() != position:
-                raise _StaleStateError from None
-            if isinstance(error, UNREADABLE):
-                raise unreadable_request(error) from None
-            raise
-        if not asks and not transaction.drafts and self._catch_up() != position:
-            raise _StaleStateError
-        if transaction.drafts:
-            refuse_unreadable(transaction.drafts)
-            self.projections.check_bases(
-                transaction.index, transaction.bases.values(), is_built_again=is_built_again
-            )
-            commit = self.log.append(
-                transaction.drafts,
-                expected_position=transaction.position,
-                actor=attribution.actor,
-                reason=attribution.reason,
-                request_id=attribution.request_id,
-            )
-            self._appended_to, self._asked_at = Position(commit.last_position), asked_at
-            self.projections.add(commit, transaction.pending)
-        return response, len(transaction.drafts)
 
     def snapshot(self, *, as_of: Position | None = None) -> Snapshot:
         """The state at the newest position, other processes' commits included, or `as_of`.
@@ -253,6 +160,12 @@ class Engine:
         position = self.projections.catch_up()
         self._asked_at = asked_at
         return position
+
+    def _now(self) -> float:
+        return time.monotonic()
+
+    def _note_appended(self, asked_at: float) -> None:
+        self._asked_at = asked_at
 
     def wait_for(self, position: int, seconds: float) -> Position:
         """The newest position once it is not before another; reads see that from then on.

@@ -55,7 +55,8 @@ class Transaction(Snapshot):
         """By position, what the drafts take content from."""
         self._absent: dict[int, set[int]] = {}
         self._found: dict[int, set[int]] = defaultdict(set)
-        self._last_ids = dict(last_ids or {})
+        self.last_ids = dict(last_ids or {})
+        """The last id that was taken of each sequence."""
 
     def newest(self, table: int, key: int) -> tuple[int, bytes] | None:
         pending = self.pending[table].get(key)
@@ -88,11 +89,14 @@ class Transaction(Snapshot):
     def note_known(self, table: int, keys: Collection[int]) -> None:
         """Note which of many keys there are, so that `exists` and `may_be_known` find them."""
         wanted = set(keys)
-        known = self.index.known_keys(table, wanted)
-        self._absent[table] = wanted - known
+        known = self._known_keys(table, wanted)
+        self._absent[table] = wanted.difference(known)
         # The index may know more than the snapshot only where a put is run again.
-        if self.position == self.index.position:
+        if self.position >= self.index.position:
             self._found[table].update(known)
+
+    def _known_keys(self, table: int, keys: set[int]) -> Collection[int]:
+        return self.index.known_keys(table, keys)
 
     def exists(self, kind: NodeKind, node_id: int) -> bool:
         return node_id in self._found[TABLES_OF[kind].stored] or super().exists(kind, node_id)
@@ -114,7 +118,7 @@ class Transaction(Snapshot):
 
         Ids of a put that fails are not burned: the next put takes them again, as on SQLite.
         """
-        last = self._last_ids.get(sequence)
+        last = self.last_ids.get(sequence)
         if last is None:
             last = self.index.highest_id(sequence)
         if last + count > _ID_MAX:
@@ -122,7 +126,7 @@ class Transaction(Snapshot):
                 f"no id is left for another {sequence.replace('_', ' ')}: {last} is taken, and "
                 f"{_ID_MAX} is the highest"
             )
-        self._last_ids[sequence] = last + count
+        self.last_ids[sequence] = last + count
         return range(last + 1, last + count + 1)
 
     def write(self, kind: Kind, message: Any, *, previous: tuple[int, bytes] | None = None) -> None:

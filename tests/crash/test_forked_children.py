@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ import eventstore
 from eventstore.log import DirectoryLog, MemoryLog
 from eventstore.log.file_lock import exclusive
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.store import Engine
 from tests.builders import append, draft, memory_store
 from tests.crash.locks import is_locked
 from tests.own_process import assert_runs
@@ -43,7 +45,7 @@ def _in_child(work: Callable[[], None]) -> None:
 
 
 @contextlib.contextmanager
-def _held(lock: threading.Lock) -> Iterator[None]:
+def _held(lock: contextlib.AbstractContextManager[object]) -> Iterator[None]:
     """A lock held by another thread, as at the moment of a fork."""
     is_held, done = threading.Event(), threading.Event()
 
@@ -60,6 +62,19 @@ def _held(lock: threading.Lock) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
+
+
+class _Leading:
+    """A put of which others wait for the end."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._leading = engine._leading
+
+    def __enter__(self) -> None:
+        self._leading["leader"] = self  # type: ignore[assignment]
+
+    def __exit__(self, *_: object) -> None:
+        del self._leading["leader"]
 
 
 def _work(store: eventstore.MetadataStore, name: str) -> None:
@@ -90,7 +105,7 @@ def test_a_child_does_all_that_its_parent_does(store: eventstore.MetadataStore) 
 @pytest.mark.parametrize(
     "lock_of",
     [
-        lambda s: s._engine._put_lock,
+        lambda s: _Leading(s._engine),
         lambda s: s._engine.projections._mutex,
         lambda s: s._engine.projections.opened_tables()._mutex,
         lambda s: s._engine.projections.index._swap,
@@ -101,7 +116,7 @@ def test_a_child_does_all_that_its_parent_does(store: eventstore.MetadataStore) 
     ],
 )
 def test_no_lock_of_the_parents_threads_stops_a_child(
-    tmp_path: Path, lock_of: Callable[[eventstore.MetadataStore], threading.Lock]
+    tmp_path: Path, lock_of: Callable[[eventstore.MetadataStore], Any]
 ) -> None:
     with eventstore.open(tmp_path / "store") as store:
         _work(store, "before")
@@ -262,6 +277,7 @@ import os, signal, sys, threading, time, types
 import eventstore
 from eventstore.log import forking
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.store import Engine
 
 is_importing, is_waited_for = threading.Event(), threading.Event()
 

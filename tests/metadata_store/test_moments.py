@@ -14,7 +14,7 @@ from eventstore import errors, moments
 from eventstore.log import PositionConflictError
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
-from eventstore.store import engine
+from eventstore.store import putting
 from tests.builders import memory_store
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -189,7 +189,7 @@ def test_following_begins_within_the_log(store: eventstore.MetadataStore) -> Non
 def test_a_put_gives_up_after_many_conflicts(
     store: eventstore.MetadataStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "MAX_CONFLICTS", 5)
+    monkeypatch.setattr(putting, "MAX_CONFLICTS", 5)
     log, reserved, tried = store._engine.log, list[int](), list[int]()
 
     def conflict(*_: Any, **__: Any) -> Any:
@@ -211,9 +211,9 @@ def test_a_put_gives_up_after_many_conflicts(
 
 
 def test_puts_of_one_process_come_one_after_the_other(store: eventstore.MetadataStore) -> None:
-    lock = store._engine._put_lock
-    assert store._engine.put(lambda *_: lock.locked(), None)
-    assert not lock.locked()
+    engine = store._engine
+    assert engine.put(lambda *_: bool(engine._leading), None)
+    assert not engine._leading
 
 
 def test_requests_that_nobody_serves(store: eventstore.MetadataStore) -> None:

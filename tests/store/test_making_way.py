@@ -9,14 +9,14 @@ import pytest
 
 import eventstore
 from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.store import engine
+from eventstore.store import putting
 
 
 @pytest.mark.parametrize("conflicts_before_reserving", [3, 0])
 def test_a_put_that_rests_keeps_nobody_from_putting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conflicts_before_reserving: int
 ) -> None:
-    monkeypatch.setattr(engine, "_CONFLICTS_BEFORE_RESERVING", conflicts_before_reserving)
+    monkeypatch.setattr(putting, "_CONFLICTS_BEFORE_RESERVING", conflicts_before_reserving)
     path = tmp_path / "store"
     with eventstore.open(path) as store, eventstore.open(path) as other:
         kind, rests = mlmd.ArtifactType(name="T"), list[int]()
