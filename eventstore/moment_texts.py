@@ -10,6 +10,8 @@ from msgspec import Struct
 from eventstore.errors import InvalidArgumentError
 
 _AGO = re.compile(r"(\d+) (second|minute|hour|day|week)s? ago")
+_DIGITS_MAX = 18
+_SHOWN = 100
 _MICROSECOND = timedelta(microseconds=1)
 
 EXAMPLES = "1200, 2026-11-20, 2026-11-20T08:00Z, yesterday, '3 hours ago'"
@@ -49,7 +51,7 @@ def parsed_moment(text: str, *, local: bool = False) -> MomentText:
     Raises InvalidArgumentError for what is no moment.
     """
     words = " ".join(text.split())
-    if words.isascii() and words.isdigit():
+    if len(words) <= _DIGITS_MAX and words.isascii() and words.isdigit():
         return MomentText(words, number=int(words))
     zone = None if local else timezone.utc
     now = datetime.now(zone).astimezone(zone)
@@ -71,7 +73,7 @@ def parsed_moment(text: str, *, local: bool = False) -> MomentText:
         moment = moment.astimezone(timezone.utc)
     except (ValueError, OverflowError, OSError):
         raise InvalidArgumentError(
-            f"{text!r} is no moment: write a position, a day or a time, such as {EXAMPLES}"
+            f"{text[:_SHOWN]!r} is no moment: write a position, a day or a time, such as {EXAMPLES}"
         ) from None
     return MomentText(words, start=moment, end=moment)
 

@@ -81,6 +81,9 @@ def test_an_unchanged_client_reads_the_past(
         ("2999-01-01T00:00Z", "in the future"),
         ("0", "no commit"),
         ("", "'' is no moment"),
+        ("9" * 5_000, "is no moment"),
+        ("9" * 30, "is no moment"),
+        ("9" * 18, "in the future"),
     ],
 )
 def test_a_moment_that_is_none(stub: MetadataStoreServiceStub, moment: str, said: str) -> None:
