@@ -18,7 +18,7 @@ microseconds.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -109,7 +109,24 @@ def signed_checkpoint(
     previous: Checkpoint | None = None,
     progress: Progress | None = None,
 ) -> Checkpoint:
-    """Sign the log's tree as of a position, which ends a commit.
+    """Sign the log's tree as of a position: what `statement_of` states."""
+    return signed(statement_of(log, position, previous=previous, progress=progress), key)
+
+
+def signed(statement: Statement, key: SigningKey) -> Checkpoint:
+    """The checkpoint of a statement, signed now."""
+    text = str(replace(statement, signed_at=moment_of(now_in_microseconds())))
+    return Checkpoint.parse(key.signed(text), key.verifier_key)
+
+
+def statement_of(
+    log: Log,
+    position: int,
+    *,
+    previous: Checkpoint | None = None,
+    progress: Progress | None = None,
+) -> Statement:
+    """What a checkpoint of the log as of a position, which ends a commit, is to state.
 
     All records up to there are hashed: whoever can write the files can change a head that is stored
     or cached. `progress` counts records.
@@ -132,7 +149,7 @@ def signed_checkpoint(
     tree.refuse_other(
         SignedHead(position, newest.tree_head.hex(), newest.number, newest.recorded_at, stored)
     )
-    statement = Statement(
+    return Statement(
         log.store_id,
         position,
         newest.tree_head,
@@ -140,7 +157,6 @@ def signed_checkpoint(
         moment_of(newest.recorded_at),
         moment_of(now_in_microseconds()),
     )
-    return Checkpoint.parse(key.signed(str(statement)), key.verifier_key)
 
 
 def _stated_before(log: Log, position: int, previous: Checkpoint) -> SignedHead:

@@ -73,6 +73,17 @@ class InclusionProof:
                 f"the proof is of leaf {parsed.index}, its record that of leaf "
                 f"{record.position - 1}"
             )
+        proof = cls(record, parsed.path, checkpoint)
+        proof.refuse_broken()
+        return proof
+
+    def refuse_broken(self) -> None:
+        """Check the record and the path, wherever they come from; the checkpoint is believed.
+
+        Raises InvalidArgumentError for what cannot be a record's, DataLossError when the record is
+        not part of what the checkpoint states.
+        """
+        record, checkpoint = self.record, self.checkpoint
         if record.kind not in KINDS:
             raise InvalidArgumentError(f"the proof's record has no kind of record: {record.kind!r}")
         if not _has_content_or_commitment(record):
@@ -88,13 +99,12 @@ class InclusionProof:
         if (fault := _fault(record)) is not None:
             raise DataLossError(f"the record of the proof is none that a put writes: {fault}")
         leaf = _leaf(checkpoint.store_id, record)
-        if not includes(leaf, record.position - 1, checkpoint.size, parsed.path, checkpoint.root):
+        if not includes(leaf, record.position - 1, checkpoint.size, self.path, checkpoint.root):
             raise DataLossError(
                 f"the record at position {record.position} is not part of the history that the "
                 f"checkpoint of {moment_text(checkpoint.signed_at)} states"
             )
         _refuse_later(record, checkpoint)
-        return cls(record, parsed.path, checkpoint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +140,21 @@ class ConsistencyProof:
                 f"the proof starts from {counted(parsed.older, 'record')}, the older checkpoint "
                 f"states {older.size}: use the checkpoint that the proof was made for"
             )
-        if not is_consistent(older.size, newer.size, parsed.path, older.root, newer.root):
+        proof = cls(older, newer, parsed.path)
+        proof.refuse_broken()
+        return proof
+
+    def refuse_broken(self) -> None:
+        """Check the path, wherever it comes from; both checkpoints are believed.
+
+        Raises DataLossError when history was changed between them.
+        """
+        older, newer = self.older, self.newer
+        if not is_consistent(older.size, newer.size, self.path, older.root, newer.root):
             raise DataLossError(
                 f"the history of {counted(newer.size, 'record')} does not begin with that of "
                 f"{older.size}: what the older checkpoint states was changed, or the proof was"
             )
-        return cls(older, newer, parsed.path)
 
 
 def prove_inclusion(

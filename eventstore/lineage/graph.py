@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from eventstore.errors import FailedPreconditionError
 from eventstore.log.kinds import ARTIFACT, EXECUTION
@@ -17,6 +17,11 @@ from eventstore.store.snapshot import Snapshot
 
 if TYPE_CHECKING:
     import networkx
+
+    Traced: TypeAlias = mlmd.Artifact | mlmd.Execution
+else:
+    # What reads a node back may tell one type by name, and finds out about two.
+    Traced = Any
 
 _OUTPUTS = frozenset(
     (
@@ -35,7 +40,7 @@ class GraphNode:
 
     kind: str
     id: int
-    message: mlmd.Artifact | mlmd.Execution
+    message: Traced
 
     @property
     def key(self) -> tuple[str, int]:

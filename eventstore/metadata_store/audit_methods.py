@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eventstore.errors import DataLossError
 from eventstore.log import Progress, VerifyReport
 from eventstore.log.places import named_path
 from eventstore.long_work import long_work
+from eventstore.metadata_store.served import served, where_the_store_is
 from eventstore.metadata_store.source import SourceMethods
 
 if TYPE_CHECKING:
     from eventstore.audit import Checkpoint, ConsistencyProof, InclusionProof, SigningKey
+    from eventstore.audit.statement import Statement
     from eventstore.audit.tile_publication import Publication
 
 
@@ -37,15 +40,20 @@ class AuditMethods(SourceMethods):
         were appended or that `previous` states, NotFoundError when that is another store's,
         InvalidArgumentError when it states more records than are to be signed.
         """
-        from eventstore.audit import signed_checkpoint
+        from eventstore.audit.checkpoint import signed
 
-        return signed_checkpoint(
-            self._source.log,
-            self._source.position(),
-            key,
-            previous=previous,
-            progress=progress,
-        )
+        made = signed(self._statement(previous, progress), key)
+        if previous is not None and not self._source.is_here:
+            # Only a server has looked at the records, and it could say anything.
+            self.prove_consistency(previous, made)
+        return made
+
+    @served("audit", rpc="Statement")
+    def _statement(self, previous: Checkpoint | None, progress: Progress | None) -> Statement:
+        from eventstore.audit.checkpoint import statement_of
+
+        source = self._source
+        return statement_of(source.log, source.position(), previous=previous, progress=progress)
 
     @long_work("Hashing")
     def prove(
@@ -58,6 +66,23 @@ class AuditMethods(SourceMethods):
         NotFoundError for a checkpoint of another store, DataLossError when the log is no longer
         what was signed.
         """
+        proof = self._proof(position, checkpoint, progress)
+        if self._source.is_here:
+            return proof
+        from dataclasses import replace
+
+        proof = replace(proof, checkpoint=checkpoint)
+        if proof.record.position != position:
+            raise DataLossError(
+                f"the server proves the record at position {proof.record.position}, not {position}"
+            )
+        proof.refuse_broken()
+        return proof
+
+    @served("audit", rpc="Prove")
+    def _proof(
+        self, position: int, checkpoint: Checkpoint, progress: Progress | None
+    ) -> InclusionProof:
         from eventstore.audit import prove_inclusion
         from eventstore.audit.subtree_heads import heads_of
 
@@ -74,6 +99,19 @@ class AuditMethods(SourceMethods):
         Raises InvalidArgumentError when they are swapped, NotFoundError for a checkpoint of another
         store, DataLossError when the log is no longer what was signed.
         """
+        proof = self._consistency_proof(older, newer, progress)
+        if self._source.is_here:
+            return proof
+        from dataclasses import replace
+
+        proof = replace(proof, older=older, newer=newer)
+        proof.refuse_broken()
+        return proof
+
+    @served("audit", rpc="ProveConsistency")
+    def _consistency_proof(
+        self, older: Checkpoint, newer: Checkpoint, progress: Progress | None
+    ) -> ConsistencyProof:
         from eventstore.audit import prove_consistency
         from eventstore.audit.subtree_heads import heads_of
 
@@ -82,6 +120,7 @@ class AuditMethods(SourceMethods):
         return prove_consistency(log, heads, older, newer, progress)
 
     @long_work("Publishing")
+    @where_the_store_is
     def publish_tiles(
         self, folder: str | Path, checkpoint: Checkpoint, progress: Progress | None = None
     ) -> Publication:
@@ -100,6 +139,7 @@ class AuditMethods(SourceMethods):
 
         return publish_tiles(self._source.log, checkpoint, named_path(folder), progress)
 
+    @served("audit")
     def report(
         self,
         kind: str,

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 from eventstore.errors import InvalidArgumentError
 from eventstore.log import Progress
+from eventstore.metadata_store.served import served
+from eventstore.metadata_store.source import SourceMethods
 
 if TYPE_CHECKING:
     from eventstore.answers import ErasureReport
     from eventstore.retention.planning import Plan
-    from eventstore.store import Engine
 
 
-class ErasureMethods:
+class ErasureMethods(SourceMethods):
     """Erasures, each a record of the log."""
 
-    _engine: Engine
-
+    @served("admin")
     def erase(
         self,
         kind: str,
@@ -74,6 +74,7 @@ class ErasureMethods:
             progress=progress,
         )
 
+    @served("admin")
     def erase_many(
         self,
         entities: Iterable[tuple[str, int]],
@@ -102,6 +103,7 @@ class ErasureMethods:
             progress=progress,
         )
 
+    @served("admin")
     def approve_erasure(self, number: int, progress: Progress | None = None) -> ErasureReport:
         """Erase what another actor has proposed, where a rule demands two persons.
 
@@ -111,8 +113,9 @@ class ErasureMethods:
         """
         from eventstore.retention.erasing import approve_erasure
 
-        return self._erased(number, approve_erasure(self._engine, number), progress)
+        return self._erased(number, approve_erasure(self._source.engine, number), progress)
 
+    @served("admin")
     def withdraw_erasure(self, number: int) -> None:
         """End an erasure that is proposed.
 
@@ -120,8 +123,9 @@ class ErasureMethods:
         """
         from eventstore.retention.erasing import withdraw_erasure
 
-        withdraw_erasure(self._engine, number)
+        withdraw_erasure(self._source.engine, number)
 
+    @served("admin")
     def complete_erasures(self, progress: Progress | None = None) -> list[int]:
         """Destroy what is erased and still in files, as every opening does; numbers of erasures.
 
@@ -130,7 +134,7 @@ class ErasureMethods:
         """
         from eventstore.retention.erasing import complete
 
-        return complete(self._engine, progress)
+        return complete(self._source.engine, progress)
 
     def _erase(
         self,
@@ -157,7 +161,7 @@ class ErasureMethods:
         names = () if redact is None else tuple(redact)
         wanted = Wanted(basis=reason, ticket=ticket, content=content, who=who, redact=names)
         check_wanted(wanted)
-        engine = self._engine
+        engine = self._source.engine
         choose = plan_of(engine.log, _pairs(entities), wanted, version)
         if dry_run:
             snapshot = engine.snapshot()
@@ -169,8 +173,10 @@ class ErasureMethods:
         from eventstore.retention.erasing import complete
         from eventstore.retention.reports import erasure_report
 
-        complete(self._engine, progress)
-        return erasure_report(self._engine.log, self._engine.snapshot().index, made, number)
+        complete(self._source.engine, progress)
+        return erasure_report(
+            self._source.engine.log, self._source.engine.snapshot().index, made, number
+        )
 
 
 def _pairs(entities: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from eventstore import errors
 from eventstore.answers import SegmentAnswer, StoreInfo
-from eventstore.log import Finding, Progress, VerifyReport
+from eventstore.log import Finding, Progress, SignedHead, VerifyReport
 from eventstore.log.places import named_path, place_of
 from eventstore.metadata_store.opening import operating_system_user
+from eventstore.metadata_store.served import served, where_the_store_is
 from eventstore.metadata_store.source import SourceMethods
-from eventstore.moments import range_of
+from eventstore.moments import Moment, range_of
 from eventstore.store.attribution import checked_attribution
 
 if TYPE_CHECKING:
@@ -48,13 +50,26 @@ class FileMethods(SourceMethods):
         it anew), NotFoundError for a checkpoint of another store, InvalidArgumentError for moments
         that `as_of` refuses or that are swapped, and for checkpoints together with a range.
         """
+        heads = list[SignedHead]()
+        if checkpoints:
+            store_id = UUID(self.info().store_id)
+            heads = [checkpoint.of_store(store_id) for checkpoint in checkpoints]
+        return self._verified(progress, since=since, until=until, heads=heads, caches=caches)
+
+    @served("audit", rpc="Verify")
+    def _verified(
+        self,
+        progress: Progress | None,
+        *,
+        since: Moment | None,
+        until: Moment | None,
+        heads: Sequence[SignedHead],
+        caches: bool,
+    ) -> VerifyReport:
         log = self._source.log
         after, upto = range_of(log, since, until)
         report = log.verify(
-            progress,
-            after=after,
-            upto=None if until is None else upto,
-            signed_heads=[checkpoint.of_store(log.store_id) for checkpoint in checkpoints],
+            progress, after=after, upto=None if until is None else upto, signed_heads=heads
         )
         from eventstore.retention.checking import GUARDS, with_guards
 
@@ -73,10 +88,12 @@ class FileMethods(SourceMethods):
             )
         return report
 
+    @served("admin")
     def seal(self) -> None:
         """Turn what was put so far into Parquet, which any analytics tool reads."""
         self._source.log.seal()
 
+    @served("admin")
     def rebuild(self, progress: Progress | None = None) -> None:
         """Throw away what was folded from the log to answer reads, and fold it anew.
 
@@ -85,6 +102,7 @@ class FileMethods(SourceMethods):
         """
         self._source.projections.rebuild(progress)
 
+    @served("read")
     def info(self) -> StoreInfo:
         """Position, counts, segments and sizes (in bytes).
 
@@ -116,6 +134,7 @@ class FileMethods(SourceMethods):
             ],
         )
 
+    @where_the_store_is
     def segment_files(self) -> list[Path | str]:
         """The Parquet files that the store consists of, for other tools to read, oldest first.
 
@@ -127,6 +146,7 @@ class FileMethods(SourceMethods):
         """
         return [file.path for file in self._source.log.sealed_files()]
 
+    @where_the_store_is
     def backup(
         self,
         path: str | Path,
@@ -156,6 +176,7 @@ class FileMethods(SourceMethods):
         )
         return VerifyReport(True, made.position, made.commits, made.position, made.tree_head, [])
 
+    @where_the_store_is
     def copy_to(
         self,
         target: str | Path,
@@ -175,6 +196,7 @@ class FileMethods(SourceMethods):
             actor=who_repeats(actor),
         )
 
+    @served("audit")
     def register_of_erasures(self) -> str:
         """What was erased, as the text that `eventstore.restore` takes: keep it apart.
 
@@ -186,6 +208,7 @@ class FileMethods(SourceMethods):
         log, snapshot = self._source.log, self._source.snapshot()
         return register_text(log.store_id, snapshot.position, registered(log, snapshot))
 
+    @where_the_store_is
     def destroy_keys(self, keys: str | Path) -> int:
         """Destroy the keys of all that is erased, so that no encrypted backup gives it back.
 

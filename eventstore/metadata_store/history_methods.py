@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
+from eventstore.metadata_store.served import served
 from eventstore.metadata_store.source import SourceMethods
 from eventstore.moments import Moment, position_of, range_of
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 class HistoryMethods(SourceMethods):
     """Versions, changes and differences. A moment is a position, datetime or milliseconds."""
 
+    @served("read")
     def history(self, kind: str, entity_id: int) -> list[Version]:
         """Every version of an entity, the oldest first: when, by whom, why, and what changed.
 
@@ -36,6 +38,7 @@ class HistoryMethods(SourceMethods):
 
         return history(self._source.log, self._source.snapshot(), kind, entity_id)
 
+    @served("read")
     def context_history(self, context_id: int) -> list[Version]:
         """Everything that touched a context, in order: its versions, and links from and to it.
 
@@ -45,6 +48,7 @@ class HistoryMethods(SourceMethods):
 
         return context_history(self._source.log, self._source.snapshot(), context_id)
 
+    @served("read")
     def changes(
         self,
         since: Moment | None = None,
@@ -82,6 +86,7 @@ class HistoryMethods(SourceMethods):
             actors=actors,
         )
 
+    @served("read")
     def diff(self, first: Moment, second: Moment | None = None) -> list[EntityDifference]:
         """What is new or different at a second moment (now), by kind and id, field by field.
 
@@ -93,6 +98,7 @@ class HistoryMethods(SourceMethods):
         earlier = position_of(source.log, first, or_start=True)
         return differences(source.log, source.projections, earlier, source.position(second))
 
+    @served("read")
     def lineage_diff(
         self,
         kind: str,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from eventstore.metadata_store.served import served
 from eventstore.metadata_store.source import SourceMethods
 from eventstore.proto import metadata_store_pb2 as mlmd
 
@@ -18,6 +19,7 @@ _FINISHED = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
 class LineageMethods(SourceMethods):
     """Closures, the graph of a context, reuse and comparison; all of one position of the log."""
 
+    @served("read")
     def lineage(
         self,
         kind: str,
@@ -69,6 +71,7 @@ class LineageMethods(SourceMethods):
             kind, node_id, direction="downstream", max_hops=max_hops, max_nodes=max_nodes
         )
 
+    @served("read")
     def context_graph(self, context_id: int, *, max_nodes: int | None = None) -> Graph:
         """The executions of a context with all their inputs and outputs.
 
@@ -79,6 +82,7 @@ class LineageMethods(SourceMethods):
 
         return context_graph(self._source.snapshot(), context_id, max_nodes)
 
+    @served("read")
     def find_runs(
         self,
         execution_type: str,
@@ -134,6 +138,7 @@ class LineageMethods(SourceMethods):
         )
         return bool(found)
 
+    @served("read")
     def compare(self, kind: str, left_id: int, right_id: int) -> Comparison:
         """Two artifacts, executions or contexts of one type, side by side.
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from eventstore import errors
 from eventstore.late_logger import late_logger
 from eventstore.log import Commit, Log, Position
 from eventstore.log.places import named_path, place_of
 from eventstore.metadata_store.audit_methods import AuditMethods
-from eventstore.metadata_store.behind_server import BehindServer
-from eventstore.metadata_store.calls import MAX_NUM_RESULT
+from eventstore.metadata_store.calls import MAX_NUM_RESULT, Calls
 from eventstore.metadata_store.credentials import Credentials, credentials_of
 from eventstore.metadata_store.erasure_methods import ErasureMethods
 from eventstore.metadata_store.file_methods import FileMethods
@@ -31,10 +31,11 @@ from eventstore.metadata_store.reader import MetadataReader
 from eventstore.metadata_store.recording_methods import RecordingMethods
 from eventstore.metadata_store.retention_methods import RetentionMethods
 from eventstore.metadata_store.retrying import RETRIES
+from eventstore.metadata_store.served import served
 from eventstore.metadata_store.source import Source, SourceMethods
 from eventstore.metadata_store.sql_methods import SqlMethods
 from eventstore.metadata_store.writer import MetadataWriter
-from eventstore.moments import position_of
+from eventstore.moments import Moment, position_of
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store import Engine
 from eventstore.store.attribution import acting_for, checked_attribution
@@ -56,6 +57,9 @@ __all__ = [
 ]
 
 _LOGGER = late_logger("eventstore")
+
+_WAIT_SECONDS: Final = 5.0
+"""How long a server is asked to wait at once."""
 
 _IMPORTED_LATE = {
     "ExtraOptions": "options",
@@ -160,6 +164,7 @@ class MetadataStore(
     def _connect(self, config: mlmd.MetadataStoreClientConfig, credentials: Credentials) -> None:
         # Not at the top: a store in this process needs no gRPC.
         try:
+            from eventstore.metadata_store.behind_server import RemoteSource
             from eventstore.metadata_store.remote_calls import RemoteCalls
         except ImportError as error:
             raise RuntimeError(
@@ -169,16 +174,15 @@ class MetadataStore(
         calls = RemoteCalls(config, credentials)
         self._remote = calls
         self._max_num_retries = RETRIES
-        behind: Any = BehindServer(calls.address)
-        self._engine = behind
+        source: Any = RemoteSource(calls)
+        self._engine = source.engine
         MetadataWriter.__init__(self, calls)
-        SourceMethods.__init__(self, behind)
+        SourceMethods.__init__(self, source)
 
     def __repr__(self) -> str:
-        if self._remote is not None:
-            return f"<MetadataStore behind {self._remote.address}>"
-        log = self._engine.log
-        return f"<MetadataStore {log.name}, position {log.position}>"
+        # Not even a server is asked for it.
+        at = f", position {self._engine.log.position}" if self._source.is_here else ""
+        return f"<MetadataStore {self._source.name}{at}>"
 
     def __enter__(self) -> MetadataStore:
         return self
@@ -208,6 +212,7 @@ class MetadataStore(
 
     # Positions and moments, and who puts
 
+    @served("read")
     def log_position(self) -> Position:
         """The position of the newest record, other processes' included."""
         return self._source.position()
@@ -221,7 +226,7 @@ class MetadataStore(
         for so long. What is put by this store is always read. Raises InvalidArgumentError for what
         is no number of seconds.
         """
-        return self._engine.max_staleness
+        return self._engine.max_staleness if self._source.is_here else 0.0
 
     @max_staleness.setter
     def max_staleness(self, seconds: float) -> None:
@@ -239,7 +244,26 @@ class MetadataStore(
         if isinstance(position, bool) or not isinstance(position, int) or position < 0:
             raise errors.InvalidArgumentError(f"{position!r} is no position: pass a whole number")
         seconds = threading.TIMEOUT_MAX if timeout is None else checked_seconds(timeout, "timeout")
-        return self._engine.wait_for(position, seconds)
+        if self._source.is_here:
+            return self._engine.wait_for(position, seconds)
+        until = time.monotonic() + seconds
+        while True:
+            left = max(until - time.monotonic(), 0.0)
+            reached = self._reached(position, min(left, _WAIT_SECONDS))
+            if reached >= position:
+                return reached
+            if not left:
+                raise errors.DeadlineExceededError(
+                    f"the log is at position {reached} and did not reach {position} within "
+                    f"{seconds:g} s: wait for longer, or see whether it is still put to"
+                )
+
+    @served("read", rpc="WaitFor")
+    def _reached(self, position: int, seconds: float) -> Position:
+        """The newest position, once it is not before another, or after some seconds."""
+        with suppress(errors.DeadlineExceededError):
+            return self._engine.wait_for(position, min(seconds, _WAIT_SECONDS))
+        return self._source.position()
 
     def as_of(self, moment: int | datetime) -> AsOfStore:
         """A read-only store that answers every get as of a moment.
@@ -259,10 +283,21 @@ class MetadataStore(
         >>> store.as_of(then).get_artifacts_by_id([1])[0].state == dataset.LIVE
         True
         """
+        position = self._position_of(moment)
+        if self._remote is None:
+            return AsOfStore._of(self._engine, position)
+        from eventstore.metadata_store.behind_server import RemoteSource
+
+        calls = self._remote.as_of(position)
+        source: Any = RemoteSource(calls)
+        return AsOfStore(calls, source, position)
+
+    @served("read", rpc="PositionOf")
+    def _position_of(self, moment: Moment) -> Position:
         position = position_of(self._source.log, moment)
         # Another thread may have just appended it. An answer must not change once it is seen.
         self._source.projections.catch_up()
-        return AsOfStore(self._engine, position)
+        return position
 
     @contextmanager
     def acting(
@@ -291,6 +326,7 @@ class MetadataStore(
         with acting_for(self._remote or self._engine, attribution):
             yield
 
+    @served("read")
     def follow(
         self,
         after: int | None = None,
@@ -315,7 +351,7 @@ class MetadataStore(
 
     @property
     def log(self) -> Log:
-        """The log itself: records and commits as they were appended."""
+        """The log itself: records and commits as they were appended. A server has no such thing."""
         return self._source.log
 
 
@@ -324,13 +360,17 @@ class AsOfStore(
 ):
     """The gets of a store as of one position. A put fails with FailedPreconditionError."""
 
-    def __init__(self, engine: Engine, position: Position) -> None:
-        MetadataReader.__init__(self, LocalCalls(engine, as_of=position))
-        SourceMethods.__init__(self, Source(engine, position))
+    def __init__(self, calls: Calls, source: Source, position: Position) -> None:
+        MetadataReader.__init__(self, calls)
+        SourceMethods.__init__(self, source)
         self._position = position
 
+    @classmethod
+    def _of(cls, engine: Engine, position: Position) -> AsOfStore:
+        return cls(LocalCalls(engine, as_of=position), Source(engine, position), position)
+
     def __repr__(self) -> str:
-        return f"<AsOfStore {self._source.log.name}, as of position {self._position}>"
+        return f"<AsOfStore {self._source.name}, as of position {self._position}>"
 
     def log_position(self) -> Position:
         """The position that this store answers as of."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
 from functools import partial
 from typing import Any, Final
 
@@ -14,10 +17,13 @@ from eventstore import call_metadata, errors
 from eventstore.call_metadata import APPLIES_ONCE
 from eventstore.log.kinds import Node, NodeKind
 from eventstore.log.readable import UNREADABLE, unreadable_request
+from eventstore.log.record import Position
 from eventstore.metadata_store.calls import Calls, service
 from eventstore.metadata_store.credentials import Credentials, Metadata
 from eventstore.metadata_store.options import ListOptions, OrderByField
 from eventstore.metadata_store.retrying import RETRIES, retried
+from eventstore.metadata_store.served import OWN_SERVICE, Served
+from eventstore.proto import eventstore_service_pb2 as own
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.attribution import Attribution, current_attribution
 
@@ -43,6 +49,9 @@ class RemoteCalls(Calls):
             self._patience = min(self._timeout, self._patience)
         self._applies_once = False
         """Whether it is known that the server applies a put once that is sent twice."""
+        self._as_of: Position | None = None
+        self._acts_as: RemoteCalls = self
+        """What blocks of `acting` are for."""
         self._senders: dict[str, Any] = {}
         self._path = f"/{service().DESCRIPTOR.services_by_name['MetadataStoreService'].full_name}/"
 
@@ -75,6 +84,25 @@ class RemoteCalls(Calls):
         """Let go of the connection."""
         self._channel.close()
 
+    def as_of(self, position: Position) -> RemoteCalls:
+        """The same as of a position, over the same connection."""
+        calls = copy(self)
+        calls._as_of = position
+        return calls
+
+    def parts(self, method: Served, content: bytes) -> Parts:
+        """What the service beyond MLMD's answers to a method's arguments."""
+        self._refuse_without_time(method.rpc)
+        metadata = self._metadata(self._attribution(is_put=False))
+        # What is read lazily takes as long as its reader.
+        timeout = None if method.is_lazy else self._timeout
+        path = f"/{OWN_SERVICE}/{method.rpc}"
+        try:
+            call = self._channel.unary_stream(path)(content, timeout=timeout, metadata=metadata)
+        except ValueError:
+            raise self._closed() from None
+        return Parts(call, self.address)
+
     def _answered(self, rpc: str, content: bytes) -> bytes:
         """The answer to a request, which is sent again while its server cannot be reached.
 
@@ -82,8 +110,7 @@ class RemoteCalls(Calls):
         """
         is_put = rpc.startswith("Put")
         attribution = self._attribution(is_put)
-        metadata = [*self._credentials.metadata(), *_said(attribution)]
-        send = partial(self._sent, rpc, content, metadata)
+        send = partial(self._sent, rpc, content, self._metadata(attribution))
         until, pause = time.monotonic() + self._patience, _FIRST_PAUSE_SECONDS
         while True:
             try:
@@ -98,7 +125,7 @@ class RemoteCalls(Calls):
 
     def _attribution(self, is_put: bool) -> Attribution:
         """Who puts, why, and under which request id: a new one, unless a block says another."""
-        said = current_attribution(self, Attribution())
+        said = current_attribution(self._acts_as, Attribution())
         if not is_put or said.request_id is not None:
             return said
         return replace(said, request_id=str(uuid.uuid4()))
@@ -107,11 +134,7 @@ class RemoteCalls(Calls):
         sender = self._senders.get(rpc)
         if sender is None:
             sender = self._senders[rpc] = self._channel.unary_unary(self._path + rpc)
-        if self._timeout is not None and self._timeout <= 0:
-            # gRPC would sometimes be faster.
-            raise errors.DeadlineExceededError(
-                f"client_timeout_sec is {self._timeout:g}: no time is left for {rpc}"
-            )
+        self._refuse_without_time(rpc)
         try:
             answer: bytes
             if self._applies_once:
@@ -123,19 +146,76 @@ class RemoteCalls(Calls):
             self._applies_once |= APPLIES_ONCE in (error.trailing_metadata() or ())
             raise errors.make_exception(error.details() or "", error.code().value[0]) from error
         except ValueError:
-            raise errors.FailedPreconditionError(
-                f"the connection to {self.address} is closed: open the store again"
-            ) from None
+            raise self._closed() from None
         return answer
 
+    def _metadata(self, attribution: Attribution) -> Metadata:
+        said = (
+            (call_metadata.ACTOR, attribution.actor),
+            (call_metadata.REASON, attribution.reason),
+            (call_metadata.REQUEST_ID, attribution.request_id),
+            (call_metadata.AS_OF, None if self._as_of is None else str(self._as_of)),
+        )
+        written = [call_metadata.written(name, text) for name, text in said if text is not None]
+        return [*self._credentials.metadata(), *written]
 
-def _said(attribution: Attribution) -> Metadata:
-    said = (
-        (call_metadata.ACTOR, attribution.actor),
-        (call_metadata.REASON, attribution.reason),
-        (call_metadata.REQUEST_ID, attribution.request_id),
-    )
-    return [call_metadata.written(name, text) for name, text in said if text is not None]
+    def _refuse_without_time(self, rpc: str) -> None:
+        if self._timeout is not None and self._timeout <= 0:
+            # gRPC would sometimes be faster.
+            raise errors.DeadlineExceededError(
+                f"client_timeout_sec is {self._timeout:g}: no time is left for {rpc}"
+            )
+
+    def _closed(self) -> errors.StatusError:
+        return errors.FailedPreconditionError(
+            f"the connection to {self.address} is closed: open the store again"
+        )
+
+
+class Parts:
+    """The parts of an answer as they come; leaving its block ends the call."""
+
+    def __init__(self, call: Any, address: str) -> None:
+        self._call = call
+        self._address = address
+
+    def __iter__(self) -> Parts:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return own.AnswerPart.FromString(next(self._call))
+        except grpc.RpcError as error:
+            code = error.code().value[0]
+            if code == errors.UNIMPLEMENTED and error.details() == "Method not found!":
+                raise errors.UnimplementedError(
+                    f"the server at {self._address} answers MLMD's API alone, and this goes beyond "
+                    "it: open the store itself, with eventstore.open"
+                ) from error
+            raise errors.make_exception(error.details() or "", code) from error
+
+    def __enter__(self) -> Parts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """A block that ends the call only if it raises."""
+        try:
+            yield
+        except BaseException:
+            self.end()
+            raise
+
+    def end(self) -> None:
+        """Let the server know that nobody reads any more."""
+        self._call.cancel()
+
+    def is_over(self) -> bool:
+        """Whether the call has ended."""
+        return not self._call.is_active()
 
 
 def _given_up(error: errors.StatusError, put: Attribution | None) -> errors.StatusError:

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from eventstore.metadata_store.served import served
+from eventstore.metadata_store.source import SourceMethods
+
 if TYPE_CHECKING:
     from eventstore.answers import DueAnswer, ErasureReport, RuleAnswer
     from eventstore.log import Progress
     from eventstore.retention.holds import HoldAnswer
-    from eventstore.store import Engine
 
 
-class RetentionMethods:
+class RetentionMethods(SourceMethods):
     """Legal holds and retention rules. Each is a record of the log, and so is each change of one.
 
     What a hold or a rule is about is said by `kinds` (of records), `type_ids` (of nodes),
@@ -23,8 +25,7 @@ class RetentionMethods:
     kept for ever: let them name nobody.
     """
 
-    _engine: Engine
-
+    @served("admin")
     def place_hold(
         self,
         *,
@@ -51,9 +52,10 @@ class RetentionMethods:
 
         scope = new_scope(kinds, type_ids, context_ids, entities, filter_query)
         return place_hold(
-            self._engine, scope, basis=basis, ticket=ticket, needs_approval=needs_approval
+            self._source.engine, scope, basis=basis, ticket=ticket, needs_approval=needs_approval
         )
 
+    @served("admin")
     def release_hold(self, number: int, *, ticket: str) -> HoldAnswer:
         """End a hold, or propose its end where that needs approval: another actor calls this again.
 
@@ -63,14 +65,16 @@ class RetentionMethods:
         """
         from eventstore.retention.holds import release_hold
 
-        return release_hold(self._engine, number, ticket=ticket)
+        return release_hold(self._source.engine, number, ticket=ticket)
 
+    @served("audit")
     def holds(self) -> list[HoldAnswer]:
         """All holds, by number, those that were released, too."""
         from eventstore.retention.holds import holds
 
-        return holds(self._engine.log, self._engine.snapshot())
+        return holds(self._source.engine.log, self._source.engine.snapshot())
 
+    @served("admin")
     def set_retention_rule(
         self,
         *,
@@ -103,7 +107,7 @@ class RetentionMethods:
         from eventstore.retention.scopes import new_scope
 
         return put_rule(
-            self._engine,
+            self._source.engine,
             new_scope(kinds, type_ids, context_ids, entities, filter_query),
             keep_at_least=keep_at_least,
             keep_at_most=keep_at_most,
@@ -114,6 +118,7 @@ class RetentionMethods:
             number=number,
         )
 
+    @served("admin")
     def withdraw_retention_rule(self, number: int, *, ticket: str) -> RuleAnswer:
         """End a rule: nothing expires by it any more, and it locks nothing that is put from now on.
 
@@ -122,20 +127,23 @@ class RetentionMethods:
         """
         from eventstore.retention.rules import withdraw_rule
 
-        return withdraw_rule(self._engine, number, ticket=ticket)
+        return withdraw_rule(self._source.engine, number, ticket=ticket)
 
+    @served("audit")
     def retention_rules(self) -> list[RuleAnswer]:
         """All rules, by number, those that were withdrawn, too."""
         from eventstore.retention.rules import rules
 
-        return rules(self._engine.log, self._engine.snapshot())
+        return rules(self._source.engine.log, self._source.engine.snapshot())
 
+    @served("audit")
     def expired(self) -> DueAnswer:
         """What has expired by the rules, what of it is held or locked, and what is in use."""
         from eventstore.retention.expiry import due
 
-        return due(self._engine.log, self._engine.snapshot())
+        return due(self._source.engine.log, self._source.engine.snapshot())
 
+    @served("admin")
     def apply_retention(self, progress: Progress | None = None) -> list[ErasureReport]:
         """Erase what has expired by the rules, as `expired` tells: an erasure for each rule.
 
@@ -147,7 +155,7 @@ class RetentionMethods:
         from eventstore.retention.erasing import complete
         from eventstore.retention.reports import erasure_report
 
-        made = request_expired(self._engine)
-        complete(self._engine, progress)
-        log, index = self._engine.log, self._engine.snapshot().index
+        made = request_expired(self._source.engine)
+        complete(self._source.engine, progress)
+        log, index = self._source.engine.log, self._source.engine.snapshot().index
         return [erasure_report(log, index, plan, number) for number, plan in made]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from eventstore.log.record import Position
 from eventstore.moments import Moment, position_of
 from eventstore.store import Engine
@@ -11,15 +13,18 @@ from eventstore.store.snapshot import Snapshot
 class Source:
     """A store in this process, now or as of a position: its log and what is folded from it."""
 
+    is_here: ClassVar = True
+
     def __init__(self, engine: Engine, as_of: Position | None = None) -> None:
+        self.name = engine.log.name
         self.log = engine.log
         self.projections = engine.projections
-        self._engine = engine
+        self.engine = engine
         self._as_of = as_of
 
     def snapshot(self) -> Snapshot:
         """The state now, other processes' commits included, or as of the position."""
-        return self._engine.snapshot(as_of=self._as_of)
+        return self.engine.snapshot(as_of=self._as_of)
 
     def position(self, moment: Moment | None = None) -> Position:
         """The newest position to answer from, or that of a moment, if that is older.

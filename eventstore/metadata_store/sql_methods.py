@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from eventstore.errors import FailedPreconditionError, InvalidArgumentError, OutOfRangeError
 from eventstore.log.kinds import CONTEXT, NODE_KINDS
 from eventstore.metadata_store.calls import as_integer, checked_limit, list_operation
+from eventstore.metadata_store.served import served
 from eventstore.metadata_store.source import SourceMethods
 
 if TYPE_CHECKING:
@@ -20,11 +21,30 @@ if TYPE_CHECKING:
     from eventstore.metadata_store.options import ListOptions
 
 
+_BATCH_ROWS: Final = 16_384
+
+
 class SqlResult:
     """The rows of a query, in whichever form the caller works with."""
 
     def __init__(self, table: pa.Table) -> None:
         self._table = table
+
+    @classmethod
+    def of_stream(cls, file: BinaryIO) -> SqlResult:
+        """Read what `write_stream` has written."""
+        import pyarrow as pa
+
+        with pa.ipc.open_stream(pa.PythonFile(file, "r")) as reader:
+            return cls(reader.read_all())
+
+    def write_stream(self, file: BinaryIO) -> None:
+        """Write the rows in Arrow's IPC format for streams, in batches of a moderate length."""
+        import pyarrow as pa
+
+        sink = pa.PythonFile(file, "w")
+        with pa.ipc.new_stream(sink, self._table.schema) as writer:
+            writer.write_table(self._table, max_chunksize=_BATCH_ROWS)
 
     @property
     def columns(self) -> list[str]:
@@ -116,6 +136,7 @@ class SqlResult:
 class SqlMethods(SourceMethods):
     """SQL on the store, now or as of a moment."""
 
+    @served("read")
     def sql(
         self,
         query: str,
@@ -151,6 +172,7 @@ class SqlMethods(SourceMethods):
             run_sql(source.log, source.projections, query, parameters, position, timeout_seconds)
         )
 
+    @served("read")
     def explain(
         self, list_options: ListOptions, *, kind: str = "artifact", context_id: int | None = None
     ) -> Explanation:

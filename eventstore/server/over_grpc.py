@@ -61,6 +61,22 @@ def unary_handlers(service: str, rpcs: Iterable[str], answer: Answer, arrivals: 
     return grpc.method_handlers_generic_handler(service, handlers)
 
 
+def streaming_handlers(
+    service: str,
+    rpcs: Iterable[str],
+    answer: Callable[[Incoming, bytes, Callable[[bytes], None]], None],
+    arrivals: Arrivals,
+) -> Any:
+    """The same, if each has one request, and answers in parts that are sent."""
+    handlers = {}
+    for rpc in rpcs:
+        run: Any = partial(_answered_in_parts, answer, arrivals, service, rpc)
+        # It sends by itself, while it is at work.
+        run.experimental_non_blocking = True
+        handlers[rpc] = grpc.stream_stream_rpc_method_handler(run)
+    return grpc.method_handlers_generic_handler(service, handlers)
+
+
 def aborted(context: Any, error: StatusError) -> NoReturn:
     """End a call with the status of an error."""
     context.abort(_STATUS_BY_CODE[error.error_code], shortened(error.message))
@@ -76,13 +92,40 @@ def _answered(
     context: Any,
 ) -> bytes:
     context.set_trailing_metadata((APPLIES_ONCE,))
-    content = arrivals.message(messages, context)
     try:
-        if content is None:
-            raise CancelledError(f"{rpc} takes one message, and none came; nothing was done")
+        content = _message(arrivals, rpc, messages, context)
         return answer(GrpcIncoming(service, rpc, context), content)
     except StatusError as error:
         aborted(context, error)
+
+
+def _answered_in_parts(
+    answer: Callable[[Incoming, bytes, Callable[[bytes], None]], None],
+    arrivals: Arrivals,
+    service: str,
+    rpc: str,
+    messages: Iterator[bytes],
+    context: Any,
+    send_or_end: Callable[[bytes | None], None],
+) -> None:
+    def send(part: bytes) -> None:
+        send_or_end(part)
+        if not context.is_active():
+            raise CancelledError(f"{rpc}: the client is gone")
+
+    try:
+        content = _message(arrivals, rpc, messages, context)
+        answer(GrpcIncoming(service, rpc, context), content, send)
+    except StatusError as error:
+        aborted(context, error)
+    send_or_end(None)
+
+
+def _message(arrivals: Arrivals, rpc: str, messages: Iterator[bytes], context: Any) -> bytes:
+    content = arrivals.message(messages, context)
+    if content is None:
+        raise CancelledError(f"{rpc} takes one message, and none came; nothing was done")
+    return content
 
 
 def _ip_address(peer: str) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Final
 
+from eventstore.metadata_store.metadata_store import MetadataStore
+from eventstore.metadata_store.served import OWN_SERVICE, served_by
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.store.rpcs import GETS, PUTS
 
@@ -30,7 +32,11 @@ _IMPLIED: Final = {
     Role.ADMIN: ALL_ROLES,
 }
 
+METHODS: Final = served_by(MetadataStore)
+"""What is served beyond MLMD's service, by RPC."""
+
 NEEDED: Final[Mapping[str, Mapping[str, Role]]] = {
+    OWN_SERVICE: {rpc: Role(method.need) for rpc, method in METHODS.items()},
     MLMD_SERVICE: {**dict.fromkeys(GETS, Role.READ), **dict.fromkeys(PUTS, Role.WRITE)},
 }
 """The role that each RPC needs, by service. What is not here is not answered."""

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from eventstore.errors import InvalidArgumentError, UnavailableError
+from eventstore.metadata_store.served import OWN_SERVICE
 from eventstore.server.answering import Answer, Answering, in_turn
 from eventstore.server.arrivals import Arrivals
+from eventstore.server.beyond_mlmd import BeyondMlmd
 from eventstore.server.caller import Callers
 from eventstore.server.configuration import Listening, WebListening, joined
 from eventstore.server.gate import Gate
 from eventstore.server.health import Health
-from eventstore.server.over_grpc import unary_handlers
+from eventstore.server.over_grpc import streaming_handlers, unary_handlers
 from eventstore.server.reloading import Reloaded
 from eventstore.server.roles import MLMD_SERVICE, NEEDED
 from eventstore.server.tls import SslConfig
@@ -51,6 +53,7 @@ class Server:
             options=[*listening.options().items()],
             maximum_concurrent_rpcs=listening.calls_max,
         )
+        self._beyond: BeyondMlmd | None = None
         self._port = _bound(self._server, listening)
         self._origins = web.origins if web is not None else frozenset[str]()
         self.web = None if web is None else _web_server(listening, web)
@@ -71,7 +74,11 @@ class Server:
         answering = Answering(callers, self._gate, self._listening.answer_bytes_max())
         answer = in_turn(answering.answer, self._listening.threads)
         rpcs = unary_handlers(MLMD_SERVICE, NEEDED[MLMD_SERVICE], answer, self._arrivals)
-        self._server.add_generic_rpc_handlers((rpcs, *self._health.handlers()))
+        self._beyond = BeyondMlmd(answering, self._listening.threads)
+        own = streaming_handlers(
+            OWN_SERVICE, NEEDED[OWN_SERVICE], self._beyond.answer, self._arrivals
+        )
+        self._server.add_generic_rpc_handlers((rpcs, own, *self._health.handlers()))
         self._arrivals.start()
         self._server.start()
         if self.web is not None:
@@ -84,6 +91,8 @@ class Server:
         done in any case when this returns.
         """
         self._health.say_not_serving()
+        if self._beyond is not None:
+            self._beyond.end_following()
         is_empty = self._gate.close(grace_seconds)
         # Clients hear that it goes, and do not take what they sent just then for cancelled.
         self._server.stop(_GOING_SECONDS if is_empty else 0).wait()

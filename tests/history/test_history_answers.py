@@ -11,12 +11,15 @@ import pytest
 import eventstore
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import memory_store
+from tests.server.serving import WHERE, asked_at
 
 START = 1_700_000_000_000
 
 
-@pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[eventstore.MetadataStore]:
+@pytest.fixture(params=WHERE)
+def store(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[eventstore.MetadataStore]:
     """Two types, a node of each kind, links between them, and a change by another actor."""
     now = [START]
 
@@ -43,11 +46,11 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[eventstore.MetadataStore]
         with made.acting(actor="bob"):
             made.put_artifacts([mlmd.Artifact(id=1, uri="b")])
             made.put_contexts([mlmd.Context(id=1, name="t")])
-        yield made
+        yield from asked_at(made, request.param)
 
 
 def told(store: eventstore.MetadataStore, **chosen: Any) -> list[list[tuple[str, int, bool]]]:
-    since = store.log.commit_end(9)
+    since = store.as_of(9).log_position()
     return [
         [(change.kind, change.id, change.is_new) for change in commit.changes]
         for commit in store.changes(since, **chosen)

@@ -12,6 +12,7 @@ import eventstore
 from eventstore import errors
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import memory_store
+from tests.server.serving import WHERE, asked_at
 
 Event = mlmd.Event
 
@@ -29,8 +30,8 @@ def event(artifact: int, execution: int, kind: mlmd.Event.Type, *path: int | str
     return made
 
 
-@pytest.fixture(scope="module")
-def store() -> Iterator[eventstore.MetadataStore]:
+@pytest.fixture(scope="module", params=WHERE)
+def store(request: pytest.FixtureRequest) -> Iterator[eventstore.MetadataStore]:
     """Raw data, split into two by one execution, each part used for training."""
     with memory_store() as made:
         data = made.put_artifact_type(mlmd.ArtifactType(name="Data"))
@@ -74,7 +75,7 @@ def store() -> Iterator[eventstore.MetadataStore]:
                 event(4, 4, Event.PENDING_OUTPUT, "model"),
             ]
         )
-        yield made
+        yield from asked_at(made, request.param)
 
 
 def keys(nodes: Any) -> list[tuple[str, int]]:

@@ -2,6 +2,7 @@
 
 Python runs in this process, and so do plain commands, which are slow to start; all else that is for
 a shell runs in one between them. Lines that install things are left out.
+The server that docs/server.md speaks of is there, on another port.
 What needs an engine that pip does not install with the rest is skipped where that is missing.
 """
 
@@ -19,7 +20,9 @@ import duckdb
 import pytest
 
 import eventstore
+from tests.builders import memory_store
 from tests.command_line.runner import run
+from tests.server.serving import serving
 
 ROOT = Path(__file__).parents[2]
 SPARK = ROOT / ".spark"
@@ -50,10 +53,18 @@ _INSTALLATION = re.compile(r"^(pip|make) .*$", re.MULTILINE)
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_examples_run(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    if document.name == "server.md":
+        with memory_store() as store, serving(store._engine) as server:
+            _run(document, f"port={server.port}")
+    else:
+        _run(document)
+
+
+def _run(document: Path, port: str = "port=8080") -> None:
     names: dict[str, object] = {"__name__": "__main__"}
     for language, text in blocks(document):
         if language == "python" and not needs_spark(text):
-            exec(compile(text, document.name, "exec"), names)
+            exec(compile(text.replace("port=8080", port), document.name, "exec"), names)
         elif language == "sh":
             script = _INSTALLATION.sub("", text)
             lines = list(filter(None, script.splitlines()))

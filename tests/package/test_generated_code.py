@@ -11,6 +11,7 @@ from google.protobuf import descriptor_pb2
 
 import eventstore.proto
 from eventstore.proto import (
+    eventstore_service_pb2,
     metadata_store_pb2,
     metadata_store_service_pb2,
     retention_pb2,
@@ -33,7 +34,10 @@ def test_generated_code_is_fresh(tmp_path: Path) -> None:
     folder = Path(eventstore.proto.__file__).parent
     compiled = _generator().compile_sources(folder, tmp_path, with_code=False)
     files = descriptor_pb2.FileDescriptorSet.FromString(compiled.read_bytes()).file
-    modules = (metadata_store_pb2, metadata_store_service_pb2, simple_types_pb2, retention_pb2)
+    modules = (
+        *(metadata_store_pb2, metadata_store_service_pb2, simple_types_pb2, retention_pb2),
+        eventstore_service_pb2,
+    )
     generated = {module.DESCRIPTOR.name: module.DESCRIPTOR for module in modules}
     assert {file.name for file in files} == set(generated)
     for file in files:

@@ -78,6 +78,7 @@ LAYERS = {
     },
     "importing": {"errors", "late_logger", "proto", "log", "long_work", "times", "wording"},
     "server": {
+        "metadata_store",
         *("call_metadata", "errors", "proto", "log", "store", "late_logger", "moment_texts"),
         "moments",
     },

@@ -35,6 +35,20 @@ def serving(engine: Engine, **listening: Any) -> Iterator[Server]:
         server.stop(0)
 
 
+def asked_at(made: MetadataStore, where: str) -> Iterator[MetadataStore]:
+    """A store as it is, or through a server: what a test asks of it is answered alike."""
+    if where == "here":
+        yield made
+        return
+    with serving(made._engine) as server:
+        client = eventstore.MetadataStore(client_config(server.port))
+        yield client
+        client.close()
+
+
+WHERE = ("here", "behind a server")
+
+
 def client_config(port: int, host: str = "127.0.0.1") -> mlmd.MetadataStoreClientConfig:
     return mlmd.MetadataStoreClientConfig(host=host, port=port)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -18,90 +16,9 @@ from eventstore.store import Engine
 from tests.server.certificates import Authority
 from tests.server.serving import client_config, serving
 
-BEYOND: dict[str, tuple[Any, ...]] = {
-    "apply_retention": (),
-    "approve_erasure": (1,),
-    "as_of": (datetime(2026, 11, 20, tzinfo=timezone.utc),),
-    "backup": ("copy",),
-    "changes": (1, 2),
-    "checkpoint": ("key",),
-    "compare": ("artifact", 1, 2),
-    "complete_erasures": (),
-    "context_graph": (1,),
-    "context_history": (1,),
-    "copy_to": ("copy",),
-    "destroy_keys": ("keys",),
-    "diff": (1, 2),
-    "downstream": ("artifact", 1),
-    "erase": ("artifact", 1),
-    "erase_many": (),
-    "expired": (),
-    "explain": (ListOptions(),),
-    "find_runs": ("Train", [1]),
-    "follow": (),
-    "has_run": ("Train", [1]),
-    "history": ("artifact", 1),
-    "holds": (),
-    "info": (),
-    "lineage": ("artifact", 1),
-    "lineage_diff": ("artifact", 1, 1),
-    "log_position": (),
-    "place_hold": (),
-    "prove": (1, None),
-    "prove_consistency": (None, None),
-    "publish_tiles": ("tiles", None),
-    "rebuild": (),
-    "register_of_erasures": (),
-    "release_hold": (1,),
-    "report": ("artifact", 1),
-    "retention_rules": (),
-    "seal": (),
-    "segment_files": (),
-    "set_retention_rule": (),
-    "sql": ("FROM artifacts",),
-    "upstream": ("artifact", 1),
-    "verify": (),
-    "wait_for": (1,),
-    "withdraw_erasure": (1,),
-    "withdraw_retention_rule": (1,),
-}
-"""Methods that go beyond MLMD, by what they are given here."""
-NAMED = {
-    "reason": "GDPR-17(1)(b)",
-    "basis": "AB-1",
-    "ticket": "T-1",
-    "entities": [("artifact", 1)],
-    "keep_at_least": timedelta(days=1),
-}
-OVER_REQUESTS = {"acting", "close", "run", "pipeline_asset"}
-PROPERTIES = {"log", "max_staleness"}
-
-
-def test_all_that_goes_beyond_mlmd_is_known_here() -> None:
-    public = {name for name in dir(MetadataStore) if not name.startswith(("_", "get_", "put_"))}
-    assert public == {*BEYOND} | OVER_REQUESTS | PROPERTIES
-
-
-@pytest.mark.parametrize("name", BEYOND)
-def test_what_goes_beyond_mlmd_is_refused_in_one_way(client: MetadataStore, name: str) -> None:
-    method = getattr(client, name)
-    taken = inspect.signature(method).parameters
-    named = {name: value for name, value in NAMED.items() if name in taken}
-    with pytest.raises(errors.UnimplementedError, match=r"beyond MLMD's API.*eventstore\.open"):
-        # A block begins only then.
-        method(*BEYOND[name], **named).__enter__()
-
-
-def test_properties_are_refused_alike(client: MetadataStore) -> None:
-    with pytest.raises(errors.UnimplementedError, match="beyond MLMD"):
-        client.log  # noqa: B018
-    with pytest.raises(errors.UnimplementedError, match="beyond MLMD"):
-        client.max_staleness = 1.0
-
 
 def test_it_shows_where_it_is(client: MetadataStore, server: Server) -> None:
     assert repr(client) == f"<MetadataStore behind 127.0.0.1:{server.port}>"
-    assert client._repr_html_() is None
     assert client.pipeline_asset is None
     assert client._max_num_retries == 5
 
