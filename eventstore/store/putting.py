@@ -267,7 +267,7 @@ class Putting:
         """Read what others put while they go on, and not while they would wait for it."""
         if log.is_being_written():
             time.sleep(_OTHERS_TURN_SECONDS)
-        self._catch_up()
+            self._catch_up()
 
     def _put_once(
         self, group: Sequence[_Waiting], is_built_again: bool, *, asks: bool = True

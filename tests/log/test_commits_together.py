@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 
 import obstore
 import pytest
 
+import eventstore
 from eventstore import errors
-from eventstore.log import MemoryLog, Position, PositionConflictError
-from eventstore.log.objects import ObjectLog, connecting, keys
+from eventstore.log import Commit, MemoryLog, Position, PositionConflictError
+from eventstore.log.log import Put
+from eventstore.log.objects import ObjectLog, bucket, connecting, keys
 from eventstore.log.objects.keys import commit_key
 from eventstore.log.objects.opening import open_bucket
 from eventstore.log.remote import tail
+from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.testing.drafts import erased_of
 from tests.builders import append, append_erasure, draft
 from tests.contract.object_logs import opened
+from tests.log.test_object_log import Requests
 from tests.object_servers import ObjectServer
 
 
@@ -129,3 +134,101 @@ def test_an_object_of_which_any_commit_is_damaged_is_not_read(log: ObjectLog, ur
         pass
     (finding,) = log.verify().findings
     assert commit_key(9) in finding.what
+
+
+PUTS = [Put([draft(n)], actor=f"actor {n}") for n in range(101, 104)]
+
+
+def test_puts_that_are_appended_together_are_one_object(log: ObjectLog, url: str) -> None:
+    made = log.append_together(PUTS, expected_position=log.position)
+    assert sorted(objects(log)) == [commit_key(begin) for begin in [*BEGINS, 21]]
+    assert [commit.who[0] for commit in made] == ["actor 101", "actor 102", "actor 103"]
+    with contextlib.closing(opened(url)) as other:
+        assert [*other.commits(20)] == [*log.commits(20)] == made
+        append(other, draft(99))
+    with pytest.raises(PositionConflictError):
+        log.append_together(PUTS, expected_position=Position(23))
+    log.refresh()
+    assert log.position == 24
+    assert log.verify().ok
+
+
+@pytest.mark.parametrize("when", ["before", "after", "after, and nobody answers"])
+def test_an_interrupted_append_tells_what_was_kept(
+    log: ObjectLog, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, get = obstore.put, obstore.get
+
+    def interrupted(*given, **named):
+        if when != "before":
+            put(*given, **named)
+        raise KeyboardInterrupt
+
+    def silent(*given, **named):
+        raise obstore.exceptions.PermissionDeniedError("nothing is told")
+
+    kept: list[Commit] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(bucket.obstore, "put", interrupted)
+        patched.setattr(bucket.obstore, "get", silent if "nobody" in when else get)
+        raised = errors.OutcomeUnknownError if "nobody" in when else KeyboardInterrupt
+        with pytest.raises(raised):
+            log.append_together(PUTS, expected_position=log.position, kept=kept)
+    with pytest.raises(PositionConflictError):
+        log.append_together(PUTS, expected_position=Position(20))
+    log.refresh()
+    assert log.position == (20 if when == "before" else 23)
+    assert kept == ([*log.commits(20)] if when == "after" else [])
+    append(log, draft(99))
+    assert log.verify().ok
+
+
+def test_puts_that_wait_for_one_become_one_object(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, is_under_way, goes_on = obstore.put, threading.Event(), threading.Event()
+
+    def waiting(*given, **named):
+        is_under_way.set()
+        goes_on.wait()
+        return put(*given, **named)
+
+    with eventstore.open(url) as store:
+        type_id = store.put_artifact_type(mlmd.ArtifactType(name="Model"))
+        before = objects(store.log)
+        names = [f"model {number}" for number in range(8)]
+        threads = [
+            threading.Thread(
+                target=store.put_artifacts, args=([mlmd.Artifact(type_id=type_id, name=name)],)
+            )
+            for name in names
+        ]
+        with monkeypatch.context() as patched:
+            patched.setattr(bucket.obstore, "put", waiting)
+            threads[0].start()
+            is_under_way.wait()
+            for thread in threads[1:]:
+                thread.start()
+            while len(store._engine._waiting) < len(threads) - 1:
+                threading.Event().wait(0.001)
+            goes_on.set()
+            for thread in threads:
+                thread.join()
+        assert len(objects(store.log).keys() - before.keys()) == 2
+        assert sorted(artifact.name for artifact in store.get_artifacts()) == names
+        assert store.verify().ok
+
+
+def test_who_meets_others_asks_once_more(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with eventstore.open(url) as one, eventstore.open(url) as other:
+        type_id = one.put_artifact_type(mlmd.ArtifactType(name="Model"))
+        for store in (one, other) * 2:
+            store.put_artifacts([mlmd.Artifact(type_id=type_id)])
+        requests = Requests(monkeypatch)
+        one.put_artifacts([mlmd.Artifact(type_id=type_id)])
+        # What the other one put, that nothing follows, and the put.
+        assert requests() == "get get put"
+        one.put_artifacts([mlmd.Artifact(type_id=type_id)])
+        requests()
+        one.put_artifacts([mlmd.Artifact(type_id=type_id)])
+        assert requests() == "put"

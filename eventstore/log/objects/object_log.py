@@ -9,11 +9,12 @@ from typing import Final
 from uuid import UUID
 
 from eventstore import errors
-from eventstore.log.log import SealedFile, SegmentInfo
+from eventstore.log.log import Put, SealedFile, SegmentInfo
 from eventstore.log.manifest import Segment
 from eventstore.log.objects.bucket import Bucket
 from eventstore.log.objects.keeper import ObjectKeeper, messages_of
 from eventstore.log.objects.keys import commit_key, entry_key, file_key
+from eventstore.log.record import Commit, Position
 from eventstore.log.remote.keeper import CommitRow
 from eventstore.log.remote.remote_log import SEGMENT_RECORDS_MAX, RemoteLog, is_of_erasure
 from eventstore.times import Microseconds
@@ -62,6 +63,19 @@ class ObjectLog(RemoteLog):
         self._ahead = None
         super()._open()
 
+    def append_together(
+        self,
+        puts: Sequence[Put],
+        *,
+        expected_position: Position,
+        kept: list[Commit] | None = None,
+    ) -> list[Commit]:
+        return self._append(puts, expected_position, kept)
+
+    def is_being_written(self) -> bool:
+        """Nobody waits for a lock."""
+        return False
+
     def segments(self) -> list[SegmentInfo]:
         urls = {segment.number: self._url_of(segment) for segment in self._segments()}
         return [
@@ -97,6 +111,9 @@ class ObjectLog(RemoteLog):
         """By the first position of an object of commits, or by the last one of a segment."""
         together = self._commits.newest_together
         return together or (self._commits.last_position, self._commits.newest[1])
+
+    def _known_by(self, commits: Sequence[Commit]) -> int:
+        return commits[0].first_position
 
     def _head_of(self, known_by: int) -> bytes | None:
         head = self._objects.head_of(known_by)

@@ -21,6 +21,7 @@ from eventstore.log.log import (
     Answer,
     PositionConflictError,
     Progress,
+    Put,
     RewrittenFile,
     SealedFile,
     SegmentInfo,
@@ -204,25 +205,57 @@ class RemoteLog(SegmentedReader):
         reason: str | None = None,
         request_id: str | None = None,
     ) -> Commit:
-        if not drafts:
+        put = Put(drafts, actor, reason, request_id)
+        return self._append([put], expected_position)[0]
+
+    def _append(
+        self,
+        puts: Sequence[Put],
+        expected_position: Position,
+        kept: list[Commit] | None = None,
+    ) -> list[Commit]:
+        """Append a commit for each put: see `AppendsTogether`."""
+        if not puts or not all(put.drafts for put in puts):
             raise ValueError("a commit needs at least one draft")
         self._refuse_read_only("put")
         with self._mutex:
             if self.position != expected_position or self._is_behind:
                 raise self._conflict(expected_position)
             frontier = self._current_frontier().copy()
-            commit = make_commit(
-                self.store_id,
-                drafts,
-                frontier,
-                number=self._commits.last_commit + 1,
-                recorded_at=max(now_in_microseconds(), self._commits.last_recorded_at),
-                actor=actor,
-                reason=reason,
-                request_id=request_id,
-            )
-            self._put([commit], frontier)
-            return commit
+            recorded_at = max(now_in_microseconds(), self._commits.last_recorded_at)
+            commits = [
+                make_commit(
+                    self.store_id,
+                    put.drafts,
+                    frontier,
+                    number=number,
+                    recorded_at=recorded_at,
+                    actor=put.actor,
+                    reason=put.reason,
+                    request_id=put.request_id,
+                )
+                for number, put in enumerate(puts, start=self._commits.last_commit + 1)
+            ]
+            try:
+                self._put(commits, frontier)
+            except Exception:
+                raise
+            except BaseException as interruption:
+                if kept is not None:
+                    kept += self._kept_of(commits, interruption)
+                raise
+            return commits
+
+    def _kept_of(self, commits: Sequence[Commit], interruption: BaseException) -> Sequence[Commit]:
+        """Those of commits that are kept, though putting them was interrupted: all or none."""
+        try:
+            is_kept = self._head_of(self._known_by(commits)) == commits[-1].tree_head
+        except errors.StatusError as error:
+            raise errors.OutcomeUnknownError(
+                f"a put was broken off ({interruption!r}), and then {error.message}; whether the "
+                "commit was kept is not known: look for it before you put it once more"
+            ) from interruption
+        return commits if is_kept else []
 
     def append_recorded(self, commits: Sequence[Commit], *, expected_position: Position) -> None:
         if not commits:
@@ -526,6 +559,10 @@ class RemoteLog(SegmentedReader):
     def _newest(self) -> tuple[int, bytes]:
         """What the newest commit is known by, for `_head_of`, and its tree head."""
         return self._commits.newest
+
+    def _known_by(self, commits: Sequence[Commit]) -> int:
+        """What commits that were put together are known by, for `_head_of`."""
+        return commits[-1].number
 
     def _head_of(self, known_by: int) -> bytes | None:
         """The tree head of a commit; None where it is not kept."""
