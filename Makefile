@@ -45,6 +45,8 @@ lint: .venv/developing ## Check style and types
 
 bench: .venv/developing .oracle/installed ## Compare speed with ml-metadata
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.writers
+	$(BIN)/python -m benchmarks.kubeflow
 
 fuzz: .venv/developing oracle ## Run the property and differential tests for longer
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest -n 2 tests/property

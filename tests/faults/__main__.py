@@ -10,7 +10,7 @@ import argparse
 import sys
 import time
 
-from tests.faults import damage, many_processes, operations, power_loss, storm
+from tests.faults import clients, damage, many_processes, operations, power_loss, storm
 from tests.faults.part import Part
 
 PARTS: dict[str, Part] = {
@@ -19,6 +19,8 @@ PARTS: dict[str, Part] = {
     "damage": damage.part,
     "kills": many_processes.kills,
     "stress": many_processes.stress,
+    "clients": clients.load,
+    "restarts": clients.restarts,
     "storm": storm.storm,
 }
 
