@@ -17,6 +17,8 @@ ACTOR: Final = "eventstore-actor"
 REASON: Final = "eventstore-reason"
 REQUEST_ID: Final = "eventstore-request-id"
 
+_NAMES: Final = frozenset({STORE, AS_OF, ACTOR, REASON, REQUEST_ID})
+
 APPLIES_ONCE: Final = ("eventstore-applies-once", "1")
 """What a server answers that applies a put once, however often it comes under one request id."""
 
@@ -38,10 +40,15 @@ def written(name: str, text: str) -> tuple[str, str | bytes]:
 def texts_of(metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
     """The texts that are named `eventstore-…`, by name.
 
-    Raises InvalidArgumentError for one that comes twice, and for bytes that are not UTF-8.
+    Raises InvalidArgumentError for one that comes twice, for bytes that are not UTF-8, and for a
+    name that is not known: with a slip of the pen in it a call would not do what it is to do.
     """
     found = dict[str, str]()
     for name, text in _ours(metadata):
+        if name not in _NAMES:
+            raise InvalidArgumentError(
+                f"{name} says nothing to this server: it knows {', '.join(sorted(_NAMES))}"
+            )
         if name in found:
             raise InvalidArgumentError(f"{name} comes twice in the call's metadata: send it once")
         found[name] = text

@@ -114,7 +114,7 @@ def output_options(run: Callable[..., None]) -> Callable[..., None]:
 
 
 def output_options_without(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The same without options that would do nothing: `full` for short values, or `local`."""
+    """The same without options that would do nothing, or what should not be done."""
     assert set(names) <= set(_OUTPUT_OPTIONS), names
     return lambda run: _with_options(run, set(names))
 
@@ -125,8 +125,8 @@ def _with_options(run: Callable[..., None], without: set[str]) -> Callable[..., 
         *arguments: Any,
         as_json: bool,
         as_csv: bool,
-        output_file: Path | None,
-        force: bool,
+        output_file: Path | None = None,
+        force: bool = False,
         full: bool = False,
         local: bool = False,
         **others: Any,

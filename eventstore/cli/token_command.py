@@ -37,7 +37,8 @@ from eventstore.log.os_errors import translating
     "--until", metavar="TIME", help="The time when it ends, or the last day on which it is good."
 )
 @click.option("--file", type=PathName(dir_okay=False), help="The token file, which gets its line.")
-@output_options_without("full", "local")
+# Whatever has the token should be readable by one user alone: that is for the shell to say.
+@output_options_without("full", "local", "output", "force")
 def token_command(
     actor: str, grants: tuple[str, ...], until: Moment | None, file: Path | None, output: Output
 ) -> None:

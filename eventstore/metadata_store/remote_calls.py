@@ -115,10 +115,11 @@ class RemoteCalls(Calls):
         while True:
             try:
                 return retried(send, RETRIES)
-            except errors.UnavailableError as error:
+            except (errors.UnavailableError, errors.DeadlineExceededError) as error:
                 if not self._applies_once:
                     raise
-                if time.monotonic() + pause > until:
+                is_over = isinstance(error, errors.DeadlineExceededError)
+                if is_over or time.monotonic() + pause > until:
                     raise _given_up(error, attribution if is_put else None) from error
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
@@ -221,10 +222,13 @@ class Parts:
 def _given_up(error: errors.StatusError, put: Attribution | None) -> errors.StatusError:
     if put is None:
         return error
-    return errors.OutcomeUnknownError(
+    message = (
         f"{error.message}; whether it was put is not known: to find out, put the same again within "
         f"store.acting(request_id={put.request_id!r})"
     )
+    if isinstance(error, errors.UnavailableError):
+        return errors.OutcomeUnknownError(message)
+    return errors.restated(error, message)
 
 
 def _channel(address: str, config: mlmd.MetadataStoreClientConfig) -> Any:

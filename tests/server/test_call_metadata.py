@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -121,6 +122,8 @@ def test_who_puts_and_why_is_recorded(
         [("eventstore-actor-bin", b"\xff")],
         [("eventstore-reason-bin", b"x" * 65_537)],
         [("eventstore-request-id", "")],
+        [("eventstore-asof", "12")],
+        [("eventstore-reasons-bin", b"x")],
     ],
 )
 def test_what_cannot_be_recorded_is_refused(
@@ -368,8 +371,44 @@ def test_a_client_that_gives_up_says_how_to_find_out(
         lossy.left = 1
         with pytest.raises(errors.OutcomeUnknownError, match=r"within store\.acting\(") as raised:
             client.put_artifact_type(artifact_type)
-        request_id = raised.value.message.split("'")[-2]
-        after = home.log_position()
-        with client.acting(request_id=request_id):
-            client.put_artifact_type(artifact_type)
+        assert_can_be_found_out(client, home, artifact_type, raised.value)
+
+
+def test_a_deadline_says_how_to_find_out(
+    home: MetadataStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact_type = mlmd.ArtifactType(name="Too late")
+    call, may_go, gone = Engine.call, threading.Event(), threading.Event()
+
+    def late(*arguments: Any, **named: Any) -> Any:
+        answer = call(*arguments, **named)
+        may_go.wait(60)
+        gone.set()
+        return answer
+
+    config = client_config(0)
+    config.client_timeout_sec = 1
+    with serving(home._engine) as server:
+        config.port = server.port
+        with MetadataStore(config) as client:
+            client.get_artifact_types()
+            with monkeypatch.context() as patch:
+                patch.setattr(Engine, "call", late)
+                with pytest.raises(errors.DeadlineExceededError, match="was put") as raised:
+                    client.put_artifact_type(artifact_type)
+                may_go.set()
+                gone.wait(60)
+            assert_can_be_found_out(client, home, artifact_type, raised.value)
+
+
+def assert_can_be_found_out(
+    client: MetadataStore,
+    home: MetadataStore,
+    artifact_type: mlmd.ArtifactType,
+    error: errors.StatusError,
+) -> None:
+    after = home.log_position()
+    assert home.get_artifact_type(artifact_type.name)
+    with client.acting(request_id=error.message.split("'")[-2]):
+        client.put_artifact_type(artifact_type)
     assert home.log_position() == after
