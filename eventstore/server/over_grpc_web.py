@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import concurrent.futures
 import ipaddress
 import re
 import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from typing import Final
+from typing import Final, TypeAlias
 
 from eventstore.errors import (
     OK,
+    CancelledError,
     DeadlineExceededError,
     InvalidArgumentError,
     StatusError,
@@ -47,6 +49,10 @@ _OF_NAMES: Final = frozenset({"DNS", "URI", "email", "IP Address"})
 
 _LONGEST_AT_ONCE: Final = 4
 """How many messages of the greatest length may be in memory, on their way here or back."""
+
+
+AnswerInParts: TypeAlias = Callable[[Incoming, bytes, Callable[[bytes], None]], None]
+"""Answers a message by several, which it sends; raises the classes of `eventstore.errors`."""
 
 
 class WebIncoming(Incoming):
@@ -96,7 +102,7 @@ class GrpcWeb:
 
     def __init__(
         self,
-        answers: Mapping[str, Answer],
+        answers: Mapping[str, AnswerInParts],
         pool: Executor,
         *,
         message_bytes_max: int,
@@ -166,28 +172,26 @@ class GrpcWeb:
                 await response.end(error.error_code, error.message, closes=True)
                 return
             try:
-                answered = await self._answered(answer, incoming, body, receive, is_text=is_text)
-                claim(len(answered))
-                await response.message(answered)
+                send = self._sender(response, incoming)
+                await self._run(
+                    lambda: answer(incoming, message_in(body, is_text=is_text), send),
+                    incoming,
+                    receive,
+                )
                 await response.end(OK, "")
             except StatusError as error:
                 await response.end(error.error_code, error.message)
             finally:
                 incoming.end()
 
-    async def _answered(
-        self,
-        answer: Answer,
-        incoming: WebIncoming,
-        body: bytearray,
-        receive: Receive,
-        *,
-        is_text: bool,
-    ) -> bytes:
-        loop = asyncio.get_running_loop()
-        answering = loop.run_in_executor(
-            self._pool, lambda: answer(incoming, message_in(body, is_text=is_text))
-        )
+    async def _run(
+        self, answer: Callable[[], None], incoming: WebIncoming, receive: Receive
+    ) -> None:
+        """Have a thread answer, and wait for it as long as the client does.
+
+        Raises what `answer` does, GoneError and DeadlineExceededError.
+        """
+        answering = asyncio.get_running_loop().run_in_executor(self._pool, answer)
         # Nothing more comes of a request but that its client is gone.
         leaving = asyncio.ensure_future(receive())
         try:
@@ -197,7 +201,8 @@ class GrpcWeb:
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if answering.done():
-                return answering.result()
+                answering.result()
+                return
             if leaving.done():
                 raise GoneError
             raise DeadlineExceededError(
@@ -206,6 +211,38 @@ class GrpcWeb:
         finally:
             leaving.cancel()
             answering.cancel()
+
+    def _sender(self, response: Response, incoming: WebIncoming) -> Callable[[bytes], None]:
+        """What sends a message from a thread, and returns once there is room for the next.
+
+        It raises CancelledError once the client is gone.
+        """
+        loop = asyncio.get_running_loop()
+
+        async def deliver(content: bytes) -> None:
+            with self._room.claimed() as claim:
+                claim(len(content))
+                await response.message(content)
+
+        def send(content: bytes) -> None:
+            try:
+                if incoming.is_wanted():
+                    asyncio.run_coroutine_threadsafe(deliver(content), loop).result()
+                    return
+            except (GoneError, concurrent.futures.CancelledError):
+                pass
+            raise CancelledError(f"{incoming.rpc}: the client is gone")
+
+        return send
+
+
+def in_one_part(answer: Answer) -> AnswerInParts:
+    """The same for what answers by one message."""
+
+    def run(incoming: Incoming, content: bytes, send: Callable[[bytes], None]) -> None:
+        send(answer(incoming, content))
+
+    return run
 
 
 def _metadata(headers: Headers) -> Metadata:

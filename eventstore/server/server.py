@@ -82,7 +82,7 @@ class Server:
         self._arrivals.start()
         self._server.start()
         if self.web is not None:
-            self._start_web(self.web, answer)
+            self._start_web(self.web, answer, self._beyond)
 
     def stop(self, grace_seconds: float) -> None:
         """Refuse new calls (UNAVAILABLE), and return once those that have begun are answered.
@@ -102,12 +102,12 @@ class Server:
         self._arrivals.close()
         self._health.close()
 
-    def _start_web(self, web: WebServer, answer: Answer) -> None:
-        from eventstore.server.over_grpc_web import GrpcWeb
+    def _start_web(self, web: WebServer, answer: Answer, beyond: BeyondMlmd) -> None:
+        from eventstore.server.over_grpc_web import GrpcWeb, in_one_part
 
         most = self._listening.request_bytes_max()
         calls = GrpcWeb(
-            {MLMD_SERVICE: answer},
+            {MLMD_SERVICE: in_one_part(answer), OWN_SERVICE: beyond.answer},
             self._pool,
             message_bytes_max=most if most >= 0 else _LENGTH_MAX,
             origins=self._origins,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
@@ -95,41 +95,47 @@ class Response:
         self._send = send
         self._headers = headers
         self._is_text = is_text
-        self._clock: _Clock | None = None
-        self._sent = 0
+        self._has_begun = self._is_over = False
+        # A message may be on its way when the deadline is over.
+        self._turn = asyncio.Lock()
 
     async def message(self, content: bytes) -> None:
-        """Send a message."""
-        await self._begin(closes=False)
-        for piece in message_frame(content):
-            await self._body(piece)
+        """Send a message. Raises GoneError if the client takes it too slowly, or has the status."""
+        async with self._turn:
+            if self._is_over:
+                raise GoneError
+            await self._begin(closes=False)
+            await self._frame(message_frame(content))
 
     async def end(self, code: int, message: str, *, closes: bool = False) -> None:
         """Send the status, and close the connection if that is said before any message."""
-        await self._begin(closes=closes)
         told = {"grpc-status": str(code), "grpc-message": in_percents(shortened(message))}
-        await self._body(trailers_frame(told | dict([APPLIES_ONCE])), is_last=True)
+        async with self._turn:
+            self._is_over = True
+            await self._begin(closes=closes)
+            await self._frame([trailers_frame(told | dict([APPLIES_ONCE]))], is_last=True)
 
     async def _begin(self, *, closes: bool) -> None:
-        if self._clock is None:
-            self._clock = _Clock()
+        if not self._has_begun:
+            self._has_begun = True
             closing = [(b"connection", b"close")] if closes else []
             start = {"type": "http.response.start", "status": 200}
             await self._send({**start, "headers": [*self._headers, *closing]})
 
-    async def _body(self, piece: bytes, *, is_last: bool = False) -> None:
-        assert self._clock is not None
-        content = as_text(piece) if self._is_text else piece
-        try:
-            async with self._clock.until(self._sent):
-                await self._send(
-                    {"type": "http.response.body", "body": content, "more_body": not is_last}
-                )
-        except TimeoutError:
-            if self._cut is not None:
-                self._cut()
-            raise GoneError from None
-        self._sent += len(content)
+    async def _frame(self, pieces: Iterable[bytes], *, is_last: bool = False) -> None:
+        # Between messages a client may wait for as long as it likes.
+        clock, sent = _Clock(), 0
+        for piece in pieces:
+            content = as_text(piece) if self._is_text else piece
+            event = {"type": "http.response.body", "body": content, "more_body": not is_last}
+            try:
+                async with clock.until(sent):
+                    await self._send(event)
+            except TimeoutError:
+                if self._cut is not None:
+                    self._cut()
+                raise GoneError from None
+            sent += len(content)
 
 
 class _Clock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.server.access import Access
 from eventstore.server.caller import Callers
-from eventstore.server.configuration import Listening
+from eventstore.server.configuration import Listening, WebListening
 from eventstore.server.known import DEFAULT_STORE
 from eventstore.server.reloading import Reloaded
 from eventstore.server.roles import MLMD_SERVICE, NEEDED, Role
@@ -27,6 +27,7 @@ from eventstore.server.server import Server
 from eventstore.server.token_file import line_of, new_token, read_tokens
 from tests.command_line.runner import run
 from tests.server.serving import client_config
+from tests.server.web_calls import asked, connection, framed
 
 Said = Sequence[tuple[str, str | bytes]]
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
@@ -61,15 +62,31 @@ class Asker:
         return grpc.StatusCode.OK if isinstance(answer, bytes) else answer[0]
 
 
+class WebAsker(Asker):
+    """The same over gRPC-Web."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    def __call__(
+        self, rpc: str, said: Said = (), request: Any = None
+    ) -> bytes | tuple[grpc.StatusCode, str]:
+        content = b"" if request is None else request.SerializeToString()
+        with closing(connection(self._port)) as to:
+            answered = asked(to, rpc, framed(content), said)
+        return answered.messages[0] if answered.code == 0 else (answered.status, answered.message)
+
+
 @contextmanager
 def asking(
-    stores: dict[str, MetadataStore], access: Access | None, **listening: Any
+    stores: dict[str, MetadataStore], access: Access | None, carrier: str = "gRPC", **listening: Any
 ) -> Iterator[Asker]:
-    server = Server(Listening(port=0, threads=4, **listening))
+    server = Server(Listening(port=0, threads=4, **listening), WebListening(0))
     server.start(Callers({name: store._engine for name, store in stores.items()}, access))
     try:
         with grpc.insecure_channel(server.address) as channel:
-            yield Asker(channel)
+            assert server.web is not None
+            yield Asker(channel) if carrier == "gRPC" else WebAsker(server.web.port)
     finally:
         server.stop(0)
 
@@ -99,8 +116,14 @@ def token_file(tokens: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
     return file
 
 
+@pytest.fixture(scope="module", params=["gRPC", "gRPC-Web"])
+def carrier(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
 @pytest.fixture(scope="module")
-def stores() -> Iterator[dict[str, MetadataStore]]:
+def stores(carrier: str) -> Iterator[dict[str, MetadataStore]]:
     with ExitStack() as opened:
         yield {
             name: opened.enter_context(eventstore.open("memory://", actor="home")) for name in "ab"
@@ -108,9 +131,9 @@ def stores() -> Iterator[dict[str, MetadataStore]]:
 
 
 @pytest.fixture(scope="module")
-def ask(stores: dict[str, MetadataStore], token_file: Path) -> Iterator[Asker]:
+def ask(stores: dict[str, MetadataStore], token_file: Path, carrier: str) -> Iterator[Asker]:
     tokens = Reloaded([token_file], partial(read_tokens, token_file))
-    with asking(stores, Access(tokens)) as asker:
+    with asking(stores, Access(tokens), carrier) as asker:
         yield asker
 
 

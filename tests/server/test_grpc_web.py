@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import ssl
@@ -14,6 +15,9 @@ import grpc
 import pytest
 
 from eventstore import MetadataStore, errors
+from eventstore.metadata_store.passed_values import packed
+from eventstore.metadata_store.served import OWN_SERVICE
+from eventstore.proto import eventstore_service_pb2 as own
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.server import web_exchange, web_server
@@ -83,6 +87,64 @@ def test_long_answers_come_whole(
     assert "ask in pages" in answered.message
 
 
+def test_answers_come_in_parts_as_over_grpc(home: MetadataStore) -> None:
+    type_id = home.put_artifact_type(mlmd.ArtifactType(name="in parts"))
+    for _ in range(20):
+        home.put_artifacts([mlmd.Artifact(type_id=type_id, uri="x" * 40_000)])
+    with (
+        serving(home._engine, web=WebListening(0)) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        assert server.web is not None
+        for rpc, given, parts in (
+            ("Changes", {"since": 0}, 4),
+            ("Sql", {"query": "SELECT id FROM artifacts ORDER BY id"}, 1),
+            ("History", {"kind": "artifact_type", "entity_id": 99}, 0),
+            ("History", {"kind": "nonsense", "entity_id": 1}, 0),
+            ("History", {"wrong": 1}, 0),
+            ("Nothing", {}, 0),
+        ):
+            content = own.Arguments(values=packed(given)).SerializeToString()
+            call = channel.unary_stream(f"/{OWN_SERVICE}/{rpc}")(content, timeout=60)
+            expected = list[bytes]()
+            with contextlib.suppress(grpc.RpcError):
+                expected += call
+            assert len(expected) >= parts
+            for kind in (BINARY, TEXT):
+                with closing(connection(server.web.port)) as to:
+                    answered = asked(to, rpc, framed(content), kind=kind, of=OWN_SERVICE)
+                assert answered.status is call.code(), rpc
+                assert answered.message == call.details()
+                assert answered.messages == expected
+
+
+def test_whoever_follows_may_leave(home: MetadataStore) -> None:
+    with serving(home._engine, web=WebListening(0)) as server:
+        assert server.web is not None
+        with closing(connection(server.web.port)) as to:
+            content = own.Arguments(values=packed({})).SerializeToString()
+            path, headers = f"/{OWN_SERVICE}/Follow", {"Content-Type": BINARY}
+            to.request("POST", path, framed(content), headers)
+            response = to.getresponse()
+            home.put_artifact_type(mlmd.ArtifactType(name="followed"))
+            assert response.read(5)[0] == 0
+            assert server._gate._inside == 1
+        # It is not waited for.
+        while server._gate._inside:
+            threading.Event().wait(0.01)
+
+
+def test_whoever_follows_is_told_of_the_end(home: MetadataStore) -> None:
+    server = started(home._engine, web=WebListening(0))
+    assert server.web is not None
+    with closing(connection(server.web.port)) as to:
+        content = own.Arguments(values=packed({})).SerializeToString()
+        to.request("POST", f"/{OWN_SERVICE}/Follow", framed(content), {"Content-Type": BINARY})
+        response = to.getresponse()
+        server.stop(60)
+        assert answer_of(response).code == errors.UNAVAILABLE
+
+
 @pytest.mark.parametrize(
     ("body", "code", "told"),
     [
@@ -126,7 +188,7 @@ def test_what_is_no_base64(line: http.client.HTTPConnection) -> None:
 def test_headers(
     line: http.client.HTTPConnection, headers: dict[str, str], code: int, told: str
 ) -> None:
-    answered = asked(line, "GetArtifactTypes", framed(b""), headers)
+    answered = asked(line, "GetArtifactTypes", framed(b""), headers.items())
     assert answered.code == code
     assert told in answered.message
 
@@ -254,7 +316,7 @@ def test_a_certificate_and_metadata_reach_it_as_over_grpc(home: MetadataStore) -
         _with_pair(context, key, certificate)
         with closing(connection(server.web.port, context)) as known:
             headers = {"eventstore-actor": "ana", "x-bin": "AGE=", "grpc-timeout": "1M"}
-            assert asked(known, "GetArtifactTypes", framed(b""), headers).code == 0
+            assert asked(known, "GetArtifactTypes", framed(b""), headers.items()).code == 0
     finally:
         server.stop(0)
     by_grpc, by_web = callers.seen
@@ -305,7 +367,7 @@ def test_a_deadline_is_kept(waiting: tuple[Server, _Waiting]) -> None:
     server, callers = waiting
     assert server.web is not None
     with closing(connection(server.web.port)) as to:
-        answered = asked(to, "GetArtifactTypes", framed(b""), {"grpc-timeout": "50m"})
+        answered = asked(to, "GetArtifactTypes", framed(b""), [("grpc-timeout", "50m")])
         assert answered.code == errors.DEADLINE_EXCEEDED
         assert not callers.seen[0].is_wanted()
 

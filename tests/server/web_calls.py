@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import http.client
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 from urllib.parse import unquote
+
+import grpc
 
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.server.roles import MLMD_SERVICE
@@ -22,6 +24,10 @@ class Answered(NamedTuple):
     messages: list[bytes]
     code: int
     message: str
+
+    @property
+    def status(self) -> grpc.StatusCode:
+        return next(status for status in grpc.StatusCode if status.value[0] == self.code)
 
 
 def framed(content: bytes, flags: int = 0) -> bytes:
@@ -54,14 +60,20 @@ def asked(
     to: http.client.HTTPConnection,
     rpc: str,
     body: bytes,
-    headers: Mapping[str, str] = {},
+    said: Iterable[tuple[str, str | bytes]] = (),
     *,
     kind: str = BINARY,
     of: str = MLMD_SERVICE,
 ) -> Answered:
-    """Send a body as it is, in base64 if it is text; what is answered with status 200."""
+    """Send a body as it is, in base64 if it is text; what is answered with status 200.
+
+    Metadata goes along as it is said, in base64 if it is bytes.
+    """
     content = base64.b64encode(body) if kind.startswith(TEXT) else body
-    to.request("POST", f"/{of}/{rpc}", content, {"Content-Type": kind, **headers})
+    to.putrequest("POST", f"/{of}/{rpc}")
+    for name, value in (("Content-Type", kind), ("Content-Length", str(len(content))), *said):
+        to.putheader(name, base64.b64encode(value) if isinstance(value, bytes) else value)
+    to.endheaders(content)
     return answer_of(to.getresponse(), kind)
 
 
