@@ -9,6 +9,7 @@ does not end it, nobody waits for it any more, and it ends by itself.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 import time
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from eventstore.errors import DeadlineExceededError, ResourceExhaustedError
 from eventstore.log.os_errors import starting_thread
+from eventstore.waiting import check_wanted, current_waiter
 
 if TYPE_CHECKING:
     # Not at run time: what a thread refers to outlives DuckDB, which complains at exit.
@@ -45,12 +47,15 @@ class _Query:
         self._kept = kept
         self._ask = ask
         self._ends = time.monotonic() + seconds
+        self._waiter = current_waiter()
         self._future: Future[Any] = Future()
         self.interrupt: Callable[[], None] | None = None
 
     @property
     def is_over(self) -> bool:
-        return time.monotonic() >= self._ends
+        """Whether its time is over, or nobody waits for it any more."""
+        is_unwanted = self._waiter is not None and self._waiter.is_gone
+        return is_unwanted or time.monotonic() >= self._ends
 
     def answer(self) -> Any:
         """The answer, in this thread."""
@@ -69,7 +74,8 @@ class _Query:
             _watch.check_left()
             with starting_thread():
                 thread.start()
-            self.ends_by(self._ends)
+            while not (self._future.done() or self.is_over):
+                self.ends_by(time.monotonic() + _LOOKED_EVERY_SECONDS)
             return self._future.result(0)
         except BaseException:
             self._end(thread)
@@ -183,18 +189,19 @@ def answer_in_time(
 ) -> _Answer:
     """The answer of a query on a cursor, which is opened for it, in at most `seconds`.
 
-    Raises DeadlineExceededError after them, and ResourceExhaustedError when no thread can be had
-    or too many were left of those that may be. Whatever it raises, `kept` is entered and left, if
-    only by a left query.
+    Raises DeadlineExceededError after them, what `check_wanted` raises, and ResourceExhaustedError
+    when no thread can be had or too many were left of those that may be. Whatever it raises, `kept`
+    is entered and left, if only by a left query.
     """
-    if seconds is None:
+    if seconds is None and current_waiter() is None:
         with kept as cursor:
             return ask(cursor)
-    query = _Query(kept, ask, seconds)
+    query = _Query(kept, ask, math.inf if seconds is None else seconds)
     try:
         answer: _Answer = query.answer_apart() if may_be_left else query.answer()
     except Exception:
         if not query.is_over:
             raise
+        check_wanted()
         raise DeadlineExceededError("the query takes longer than its timeout") from None
     return answer

@@ -15,6 +15,7 @@ from eventstore.projections.listing import Listing, NodeIds
 from eventstore.projections.point_index import PointIndex
 from eventstore.projections.projections import Projections
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.waiting import check_wanted
 
 if TYPE_CHECKING:
     from eventstore.projections.filter import FilterSql
@@ -126,11 +127,11 @@ def events_of(
     index: PointIndex, as_of: Position, kind: NodeKind, ids: Iterable[int]
 ) -> list[mlmd.Event]:
     """The events of artifacts by artifact id, execution id and type, or of executions as put."""
-    events = [
-        mlmd.Event.FromString(payload)
-        for node_id in ids
-        for _, payload in index.entries(EVENTS_OF[kind], node_id, as_of)
-    ]
+    events = list[mlmd.Event]()
+    for node_id in ids:
+        check_wanted()
+        found = index.entries(EVENTS_OF[kind], node_id, as_of)
+        events += [mlmd.Event.FromString(payload) for _, payload in found]
     if kind is ARTIFACT:
         events.sort(key=lambda event: (event.artifact_id, event.execution_id, event.type))
     return events

@@ -33,6 +33,7 @@ from eventstore.projections.table_queries import (
 )
 from eventstore.projections.table_writing import folds
 from eventstore.projections.tables_file import OpenedTables, open_tables_apart
+from eventstore.waiting import check_wanted
 
 _OPENINGS_MAX: Final = 5
 
@@ -59,6 +60,7 @@ class Tables(FoldedTables):
         try:
             return self.asked(rows, self._promised, STATEMENT_SECONDS_MAX, may_be_left=not is_fast)
         except DeadlineExceededError:
+            check_wanted()
             raise too_slow() from None
 
     def scanned(self, listing: Listing) -> list[tuple[int, int]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import BoundedSemaphore
 from typing import TypeAlias
 
 from eventstore.errors import (
@@ -21,7 +21,9 @@ from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.server.caller import Caller, Callers
 from eventstore.server.gate import Gate
 from eventstore.server.incoming import Incoming
+from eventstore.server.turns import Turns
 from eventstore.store.rpcs import GETS
+from eventstore.waiting import Waiter, waited_for_by
 
 _LOGGER = late_logger("eventstore.server")
 
@@ -37,11 +39,18 @@ def _to_nobody(caller: Caller) -> None:
 class Answering:
     """Lets calls in and answers them. Safe to use from several threads."""
 
-    def __init__(self, callers: Callers, gate: Gate, answer_bytes_max: int) -> None:
-        """No answer is longer than a maximum, if that is not -1."""
+    def __init__(
+        self,
+        callers: Callers,
+        gate: Gate,
+        answer_bytes_max: int,
+        call_seconds_max: float = math.inf,
+    ) -> None:
+        """No answer is longer than a maximum, if that is not -1; no call takes more seconds."""
         self._callers = callers
         self._gate = gate
         self._answer_bytes_max = answer_bytes_max
+        self._call_seconds_max = call_seconds_max
 
     def answer(
         self, incoming: Incoming, content: bytes, tell: Callable[[Caller], None] = _to_nobody
@@ -53,7 +62,24 @@ class Answering:
         with as_statuses(incoming.rpc):
             caller = self.admitted(incoming)
             tell(caller)
-            return self._run(caller, incoming.rpc, content)
+            with self.waited_for(incoming):
+                return self._run(caller, incoming.rpc, content)
+
+    @contextmanager
+    def waited_for(self, incoming: Incoming) -> Iterator[None]:
+        """A block whose work ends when the call's client is gone, or its time is over."""
+        most = self._answer_bytes_max
+        is_get = incoming.rpc in GETS
+        waiter = Waiter(
+            seconds_max=self._call_seconds_max,
+            bytes_max=most if is_get and most >= 0 else math.inf,
+            too_long=lambda: _too_long(incoming.rpc, most),
+        )
+        if not incoming.when_ended(waiter.leave):
+            waiter.leave()
+        with waited_for_by(waiter):
+            waiter.check()
+            yield
 
     def admitted(self, incoming: Incoming) -> Caller:
         """Who calls; the server stops only after the call has ended.
@@ -81,16 +107,16 @@ class Answering:
         answer: bytes = response.SerializeToString()
         # What a put has done cannot be taken back, and its answer is short.
         if 0 <= self._answer_bytes_max < len(answer) and rpc in GETS:
-            raise _too_long(rpc, len(answer), self._answer_bytes_max)
+            raise _too_long(rpc, self._answer_bytes_max)
         return answer
 
 
 def in_turn(answer: Answer, calls_max: int) -> Answer:
     """The same, but so many calls at once at most; others wait."""
-    turns = BoundedSemaphore(calls_max)
+    turns = Turns(calls_max)
 
     def run(incoming: Incoming, content: bytes) -> bytes:
-        with turns:
+        with turns.turn(incoming):
             return answer(incoming, content)
 
     return run
@@ -123,9 +149,9 @@ def _unknown(error: OutcomeUnknownError, rpc: str, caller: Caller) -> StatusErro
     )
 
 
-def _too_long(rpc: str, size: int, most: int) -> StatusError:
+def _too_long(rpc: str, most: int) -> StatusError:
     return ResourceExhaustedError(
-        f"the answer to {rpc} is {size:,} bytes long, and this server sends {most:,} at most: ask "
-        "in pages (options.max_result_size and next_page_token) or for fewer ids, or start the "
-        "server with a greater --max-message-mib; a client has a limit of its own, too"
+        f"the answer to {rpc} is too long: this server sends {most:,} bytes at most: ask in pages "
+        "(options.max_result_size and next_page_token) or for fewer ids, or start the server with "
+        "a greater --max-message-mib; a client has a limit of its own, too"
     )

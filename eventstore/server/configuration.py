@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
@@ -31,7 +32,7 @@ class Listening(Struct, frozen=True):
     that has become, where it may change. A message may have
     `message_bytes_max`, unless an argument of gRPC's own says otherwise. Calls are answered by
     `threads`; beyond `calls_max` they are refused. A client that has begun a call has
-    `message_seconds` for its request.
+    `message_seconds` for its request, and its answer may take `call_seconds_max`.
     """
 
     host: str = "127.0.0.1"
@@ -43,6 +44,7 @@ class Listening(Struct, frozen=True):
     threads: int = 32
     calls_max: int = 1_000
     message_seconds: float = 120
+    call_seconds_max: float = math.inf
 
     def address(self) -> str:
         """The host and the port, as gRPC takes them."""

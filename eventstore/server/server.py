@@ -71,7 +71,12 @@ class Server:
 
     def start(self, callers: Callers) -> None:
         """Answer calls from now on. No answer is longer than gRPC is told to send at most."""
-        answering = Answering(callers, self._gate, self._listening.answer_bytes_max())
+        answering = Answering(
+            callers,
+            self._gate,
+            self._listening.answer_bytes_max(),
+            self._listening.call_seconds_max,
+        )
         answer = in_turn(answering.answer, self._listening.threads)
         rpcs = unary_handlers(MLMD_SERVICE, NEEDED[MLMD_SERVICE], answer, self._arrivals)
         self._beyond = BeyondMlmd(answering, self._listening.threads)

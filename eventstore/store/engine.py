@@ -23,6 +23,7 @@ from eventstore.store.attribution import Attribution, current_attribution
 from eventstore.store.putting import Putting, RunPut
 from eventstore.store.snapshot import Snapshot
 from eventstore.store.system_types import put_system_types
+from eventstore.waiting import check_wanted
 
 _FIRST_PAUSE_SECONDS = 0.005
 _LONGEST_PAUSE_SECONDS = 1.0
@@ -180,6 +181,7 @@ class Engine(Putting):
                 reached = self._catch_up()
             if reached >= position:
                 return reached
+            check_wanted()
             left = until - time.monotonic()
             if left <= 0:
                 raise DeadlineExceededError(

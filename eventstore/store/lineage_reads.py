@@ -14,6 +14,7 @@ from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.snapshot import Snapshot
 from eventstore.store.type_reads import type_payloads
 from eventstore.store.wire import fill_repeated
+from eventstore.waiting import check_wanted
 
 if TYPE_CHECKING:
     from eventstore.proto import metadata_store_service_pb2 as service
@@ -57,6 +58,7 @@ def get_lineage_subgraph(
         for node_id in sorted(node_ids):
             if kind.plural in wanted:
                 getattr(graph, kind.plural).add(id=node_id)
+            check_wanted()
             for context_id in snapshot.linked_ids(CONTEXTS_OF[kind], node_id):
                 context_ids.add(context_id)
                 if links in wanted:

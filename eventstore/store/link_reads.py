@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 from eventstore.errors import InvalidArgumentError, NotFoundError
 from eventstore.log.kinds import CONTEXT, NodeKind
@@ -12,11 +13,21 @@ from eventstore.projections.lineage import events_of
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.snapshot import Snapshot, distinct_ids
 from eventstore.store.wire import fill_repeated
+from eventstore.waiting import current_waiter
+
+_IDS_AT_ONCE: Final = 1024
 
 
 def get_events(snapshot: Snapshot, kind: NodeKind, request: Any, response: Any) -> None:
     node_ids = getattr(request, f"{kind.name}_ids")
-    response.events.extend(events_of_nodes(snapshot, kind, node_ids))
+    waiter = current_waiter()
+    remaining = iter(distinct_ids(node_ids))
+    # Some at a time, so that what is too long is noticed before all of it is in memory.
+    while ids := [*islice(remaining, _IDS_AT_ONCE)]:
+        events = events_of(snapshot.index, snapshot.position, kind, ids)
+        if waiter is not None:
+            waiter.take(sum(event.ByteSize() for event in events))
+        response.events.extend(events)
 
 
 def get_contexts_of(snapshot: Snapshot, kind: NodeKind, request: Any, response: Any) -> None:

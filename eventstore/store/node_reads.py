@@ -18,6 +18,7 @@ from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.pages import Page, list_page, listing_of
 from eventstore.store.snapshot import Snapshot, distinct_ids
 from eventstore.store.wire import fill_repeated, fill_repeated_from_columns
+from eventstore.waiting import current_waiter
 
 if TYPE_CHECKING:
     from eventstore.proto import metadata_store_service_pb2 as service
@@ -146,8 +147,13 @@ def get_artifacts_by_uri(
         raise InvalidArgumentError(
             "The request contains deprecated field `uri` (number 1): use `uris` (number 2)"
         )
+    waiter = current_waiter()
     for uri in dict.fromkeys(request.uris):
-        response.artifacts.extend(artifacts_by_uri(snapshot, uri))
+        artifacts = artifacts_by_uri(snapshot, uri)
+        if waiter is not None:
+            waiter.check()
+            waiter.take(sum(artifact.ByteSize() for artifact in artifacts))
+        response.artifacts.extend(artifacts)
 
 
 def _fill_page(snapshot: Snapshot, kind: NodeKind, page: Page, response: Any) -> None:

@@ -26,6 +26,7 @@ from eventstore.store.attribution import Attribution
 from eventstore.store.repetition import acknowledged_again, commit_of_request
 from eventstore.store.staged import Ahead, StagedTransaction
 from eventstore.store.transaction import Transaction
+from eventstore.waiting import check_wanted, current_waiter, waited_for_by
 
 MAX_CONFLICTS = 100
 """How often a put starts over because another process appended first before it gives up."""
@@ -70,6 +71,7 @@ class _Waiting:
         "request",
         "response",
         "shares",
+        "waiter",
     )
 
     def __init__(self, put: RunPut, request: Any, attribution: Attribution, shares: bool) -> None:
@@ -78,6 +80,7 @@ class _Waiting:
         self.request = request
         self.attribution = attribution
         self.shares = shares
+        self.waiter = current_waiter()
         self.response: Any = None
         self.error: BaseException | None = None
         self.records = 0
@@ -355,7 +358,11 @@ class Putting:
             transaction = Transaction(self.projections, position)
         else:
             transaction = StagedTransaction(self.projections, ahead)
-        response = put(transaction, request)
+        # Another thread may run it than that of who waits for it.
+        with waited_for_by(waiting.waiter):
+            response = put(transaction, request)
+            # From here on it is done, whether anybody hears of it or not.
+            check_wanted()
         if transaction.drafts:
             refuse_unreadable(transaction.drafts)
             self.projections.check_bases(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from google.protobuf.message import Message
 
 from eventstore.log.readable import UNREADABLE, mended, varint
+from eventstore.waiting import current_waiter, taken
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,7 +30,7 @@ _MANY = 8_192
 def fill_repeated(response: Response, field: str, payloads: Iterable[bytes]) -> Response:
     """Fill the repeated `field` of `response`, which is empty, with serialized messages."""
     heads = _heads(response.DESCRIPTOR.fields_by_name[field].number)
-    parts = [part for payload in payloads for part in (heads[len(payload)], payload)]
+    parts = [part for payload in taken(payloads) for part in (heads[len(payload)], payload)]
     try:
         response.MergeFromString(b"".join(parts))
     except UNREADABLE:
@@ -47,7 +48,11 @@ def fill_repeated_from_columns(
     from eventstore.log.arrow_values import array_of, scalar_of
 
     heads = _heads(response.DESCRIPTOR.fields_by_name[field].number)
+    waiter = current_waiter()
     for some in payloads:
+        if waiter is not None:
+            waiter.check()
+            waiter.take(some.nbytes)
         lengths = compute.binary_length(some)
         distinct = compute.unique(lengths)
         head_of_each = array_of([heads[n] for n in distinct.to_pylist()], pa.large_binary())

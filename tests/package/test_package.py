@@ -30,6 +30,7 @@ LAYERS = {
     "plain_json": {"shown_text", "plain_values"},
     "proto": set[str](),
     "long_work": set[str](),
+    "waiting": {"errors"},
     "repr_html": set[str](),
     "times": set[str](),
     "wording": set[str](),
@@ -41,9 +42,9 @@ LAYERS = {
         "wording",
     },
     "projections": {
-        *("answers", "errors", "late_logger", "proto", "log", "long_work", "wording"),
+        *("answers", "errors", "late_logger", "proto", "log", "long_work", "waiting", "wording"),
     },
-    "store": {"errors", "proto", "log", "projections", "times", "wording"},
+    "store": {"errors", "proto", "log", "projections", "times", "waiting", "wording"},
     "sql": {"errors", "proto", "log", "projections", "store", "wording"},
     "copies": {
         *("errors", "proto", "log", "projections", "store", "retention", "long_work", "times"),
@@ -80,7 +81,7 @@ LAYERS = {
     "server": {
         "metadata_store",
         *("call_metadata", "errors", "proto", "log", "store", "late_logger", "moment_texts"),
-        "moments",
+        *("moments", "shown_text", "waiting"),
     },
 }
 
