@@ -190,7 +190,7 @@ def test_puts_that_wait_for_one_become_one_object(
 
     def waiting(*given, **named):
         is_under_way.set()
-        goes_on.wait()
+        assert goes_on.wait(60)
         return put(*given, **named)
 
     with eventstore.open(url) as store:
@@ -206,14 +206,14 @@ def test_puts_that_wait_for_one_become_one_object(
         with monkeypatch.context() as patched:
             patched.setattr(bucket.obstore, "put", waiting)
             threads[0].start()
-            is_under_way.wait()
+            assert is_under_way.wait(60)
             for thread in threads[1:]:
                 thread.start()
             while len(store._engine._waiting) < len(threads) - 1:
                 threading.Event().wait(0.001)
             goes_on.set()
             for thread in threads:
-                thread.join()
+                thread.join(60)
         assert len(objects(store.log).keys() - before.keys()) == 2
         assert sorted(artifact.name for artifact in store.get_artifacts()) == names
         assert store.verify().ok
