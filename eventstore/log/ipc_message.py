@@ -8,10 +8,10 @@ schema but for lengths and offsets at fixed places, and a body of buffers.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate, pairwise
-from operator import le
+from operator import itemgetter, le
 from typing import Any, Final, NamedTuple
 
 from eventstore.log.record import KIND_NAMES, Commit, Record
@@ -225,6 +225,9 @@ def _expect(is_ours: bool) -> None:
 
 def _read_commit(message: bytes) -> Commit:
     body = len(_METADATA)
+    layout = _layout_of_one(message[:body])
+    if layout is not None:
+        return layout.read(message)
     rows, nulls, buffers = _read_metadata(message[:body])
     _expect(rows > 0 and not any(nulls[:_NEVER_NULL]))
     _expect(len(message) == (buffers[-1].stop + 7) & -8)
@@ -248,6 +251,91 @@ def _read_commit(message: bytes) -> Commit:
     columns[12:13] = [nothing_erased, columns[12], nothing_erased]
     records = tuple(map(Record, *columns[:15]))
     return Commit(numbers[0], moments[0], heads[-1], records)
+
+
+class _LayoutOfOne(NamedTuple):
+    """Where everything is in the messages of one record with the same metadata.
+
+    Of all that `unpack_from` reads, `constants` are as `expected` in every such message. `columns`
+    takes the values of the columns, and None from behind the last one.
+    """
+
+    unpack_from: Callable[[bytes, int], tuple[Any, ...]]
+    constants: Callable[[tuple[Any, ...]], tuple[Any, ...]]
+    expected: tuple[Any, ...]
+    columns: Callable[[tuple[Any, ...]], tuple[Any, ...]]
+    message_bytes: int
+
+    def read(self, message: bytes) -> Commit:
+        _expect(len(message) == self.message_bytes)
+        values = self.unpack_from(message, len(_METADATA))
+        _expect(self.constants(values) == self.expected)
+        position, number, moment, kind, entity_id, type_id, previous, *more = self.columns(
+            (*values, None)
+        )
+        actor, reason, request_id, salt, payload, who_salt, head, _ = more
+        record = Record(
+            position,
+            number,
+            moment,
+            _KIND_NAMES[kind],
+            entity_id,
+            type_id,
+            previous,
+            None if actor is None else actor.decode(),
+            None if reason is None else reason.decode(),
+            None if request_id is None else request_id.decode(),
+            salt,
+            payload,
+            None,
+            who_salt,
+            None,
+        )
+        return Commit(number, moment, head, (record,))
+
+
+@lru_cache(maxsize=256)
+def _layout_of_one(metadata: bytes) -> _LayoutOfOne | None:
+    """That of messages with these metadata; None where they are not of one record.
+
+    Puts of one program look alike, and most have one record.
+    """
+    rows, nulls, buffers = _read_metadata(metadata)
+    if rows != 1:
+        return None
+    _expect(not any((*nulls[:_NEVER_NULL], *nulls[-2:])) and max(nulls) <= 1)
+    lengths = [buffer.stop - buffer.start for buffer in buffers]
+    formats, expected, columns = list[str](), dict[int, Any](), list[int]()
+
+    def held(form: str, size: int) -> int:
+        """The place of the next value, which has as many bytes as its buffer."""
+        _expect(lengths.pop(0) == size)
+        formats.append(f"{form}{-size & 7}x")
+        return len(formats) - 1
+
+    for width, missing in zip(_WIDTHS, nulls, strict=True):
+        if missing:
+            columns.append(-1)
+            for part in _absent(width, 1):
+                expected[held(f"{len(part)}s", len(part))] = part
+            continue
+        _expect(lengths.pop(0) == 0)
+        if width == _INT64:
+            columns.append(held("q", 8))
+        elif width == _VARIABLE:
+            size = lengths[1]
+            # Two offsets of 32 bits: 0, and where the value ends.
+            expected[held("q", 8)] = size << 32
+            columns.append(held(f"{size}s", size))
+        else:
+            columns.append(held(f"{width}s", width))
+    return _LayoutOfOne(
+        struct.Struct("<" + "".join(formats)).unpack_from,
+        itemgetter(*expected),
+        tuple(expected.values()),
+        itemgetter(*columns),
+        (buffers[-1].stop + 7) & -8,
+    )
 
 
 def _read_metadata(metadata: bytes) -> tuple[int, tuple[int, ...], list[slice]]:
