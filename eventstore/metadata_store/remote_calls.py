@@ -30,6 +30,13 @@ from eventstore.store.attribution import Attribution, current_attribution
 _PATIENCE_SECONDS: Final = 60.0
 """For how long a server that was there before is looked for again."""
 
+_UNANSWERED: Final = (
+    errors.UnavailableError,
+    errors.DeadlineExceededError,
+    # What a server says that ends, of calls that it leaves; nobody cancels one here.
+    errors.CancelledError,
+)
+
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 1.0
 
@@ -115,7 +122,7 @@ class RemoteCalls(Calls):
         while True:
             try:
                 return retried(send, RETRIES)
-            except (errors.UnavailableError, errors.DeadlineExceededError) as error:
+            except _UNANSWERED as error:
                 if not self._applies_once:
                     raise
                 is_over = isinstance(error, errors.DeadlineExceededError)

@@ -274,7 +274,11 @@ def test_each_put_of_the_client_has_a_request_id(
 class Lossy:
     """Loses the answers of some calls that were made."""
 
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self,
+        patch: pytest.MonkeyPatch,
+        error: type[errors.UnavailableError | errors.CancelledError] = errors.UnavailableError,
+    ) -> None:
         self.left = 0
         answer = Answering.answer
 
@@ -282,18 +286,22 @@ class Lossy:
             answered = answer(*arguments, **named)
             if self.left:
                 self.left -= 1
-                raise errors.UnavailableError("Socket closed")
+                raise error("Socket closed")
             return answered
 
         patch.setattr(Answering, "answer", lost)
 
 
+@pytest.mark.parametrize("error", [errors.UnavailableError, errors.CancelledError])
 @pytest.mark.parametrize("is_known", [True, False])
 def test_an_answer_that_was_lost_is_asked_for_again(
-    home: MetadataStore, monkeypatch: pytest.MonkeyPatch, is_known: bool
+    home: MetadataStore,
+    monkeypatch: pytest.MonkeyPatch,
+    is_known: bool,
+    error: type[errors.UnavailableError | errors.CancelledError],
 ) -> None:
     monkeypatch.setattr(remote_calls, "_PATIENCE_SECONDS", 60.0)
-    lossy = Lossy(monkeypatch)
+    lossy = Lossy(monkeypatch, error)
     with serving(home._engine) as server, MetadataStore(client_config(server.port)) as client:
         type_id = client.put_artifact_type(mlmd.ArtifactType(name="Lost"))
         client.close()
