@@ -44,6 +44,7 @@ _IMPORTED_LATE: Final = {
         ("DueAnswer", "ErasureReport", "Explanation", "RuleAnswer", "StoreInfo"),
         "eventstore.answers",
     ),
+    "Progress": "eventstore.log",
     "HoldAnswer": "eventstore.retention.holds",
     "ListOptions": "eventstore.metadata_store.options",
 }

@@ -14,7 +14,7 @@ from eventstore.server.web_frames import as_text, message_frame, trailers_frame
 
 _PATIENCE_SECONDS: Final = 30.0
 _SLOWEST_BYTES_A_SECOND: Final = 16 * 1024
-"""Whoever is slower than this, after the first seconds, is not waited for."""
+"""Whoever is slower than this for so many seconds is not waited for."""
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 Scope: TypeAlias = Mapping[str, Any]
@@ -63,7 +63,7 @@ async def body_of(receive: Receive, bytes_max: int, claim: Callable[[int], None]
     # What is too long is read on for a while: who still sends does not read why it is refused.
     while not is_complete and came <= 2 * bytes_max:
         try:
-            async with clock.until(came):
+            async with clock.patience():
                 event = await receive()
         except TimeoutError:
             raise DeadlineExceededError(
@@ -75,6 +75,7 @@ async def body_of(receive: Receive, bytes_max: int, claim: Callable[[int], None]
         is_complete = not event.get("more_body", False)
         piece = event.get("body", b"")
         came += len(piece)
+        clock.moved(len(piece))
         if came <= bytes_max:
             claim(len(piece))
             body += piece
@@ -124,30 +125,37 @@ class Response:
 
     async def _frame(self, pieces: Iterable[bytes], *, is_last: bool = False) -> None:
         # Between messages a client may wait for as long as it likes.
-        clock, sent = _Clock(), 0
+        clock = _Clock()
         for piece in pieces:
             content = as_text(piece) if self._is_text else piece
             event = {"type": "http.response.body", "body": content, "more_body": not is_last}
             try:
-                async with clock.until(sent):
+                async with clock.patience():
                     await self._send(event)
             except TimeoutError:
                 if self._cut is not None:
                     self._cut()
                 raise GoneError from None
-            sent += len(content)
+            clock.moved(len(content))
 
 
 class _Clock:
-    """How long something may take that moves bytes."""
+    """How long a client is waited for. It gains time by moving bytes, and can save little of it."""
 
     def __init__(self) -> None:
         self._time = asyncio.get_running_loop().time
         self._began = self._time()
+        self._until = self._began + _PATIENCE_SECONDS
 
     def seconds(self) -> float:
+        """Since the beginning."""
         return self._time() - self._began
 
-    def until(self, moved: int) -> asyncio.Timeout:
-        """Raises TimeoutError from its block, once it has taken too long for what has moved."""
-        return asyncio.timeout_at(self._began + _PATIENCE_SECONDS + moved / _SLOWEST_BYTES_A_SECOND)
+    def patience(self) -> asyncio.Timeout:
+        """Raises TimeoutError from its block, once the client has been too slow."""
+        return asyncio.timeout_at(self._until)
+
+    def moved(self, count: int) -> None:
+        """So many bytes have come, or gone."""
+        earned = self._until + count / _SLOWEST_BYTES_A_SECOND
+        self._until = min(earned, self._time() + _PATIENCE_SECONDS)

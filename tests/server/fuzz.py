@@ -27,14 +27,21 @@ from typing import NamedTuple
 import grpc
 
 from eventstore.call_metadata import ACTOR, AS_OF, REASON, REQUEST_ID, STORE
+from eventstore.metadata_store.passed_values import packed
+from eventstore.metadata_store.served import OWN_SERVICE
+from eventstore.proto import eventstore_service_pb2 as own
 from eventstore.proto import metadata_store_service_pb2 as service
-from eventstore.server.roles import MLMD_SERVICE
+from eventstore.server.roles import METHODS, MLMD_SERVICE
 from eventstore.store.rpcs import GETS, PUTS
 from tests.command_line.runner import ENVIRONMENT
 from tests.differential.raw_requests import RawGenerator
 from tests.server.web_calls import BINARY, TEXT, answer_of, framed
 
-RPCS = (*PUTS, *GETS)
+PATHS = (
+    *(f"/{MLMD_SERVICE}/{rpc}" for rpc in (*PUTS, *GETS)),
+    *(f"/{OWN_SERVICE}/{rpc}" for rpc in METHODS if rpc != "Follow"),
+)
+"""Of all RPCs that end by themselves."""
 
 GROWTH_MIB_MAX = 256
 """How much more memory a server may have taken at the end than after its first call."""
@@ -47,6 +54,25 @@ TOLD = {
 }
 _CODES_TOLD = {status.value[0] for status in TOLD}
 _HTTP_TOLD = {200, 204, 400, 403, 405, 415}
+
+_VALUES = (
+    None,
+    True,
+    0,
+    1,
+    -1,
+    2**63,
+    1.5,
+    "",
+    "artifact",
+    "x",
+    "SELECT 1",
+    [],
+    [1],
+    ["x"],
+    {},
+    b"x",
+)
 
 _HELD = 40
 """How many connections are left open in the middle of something."""
@@ -134,25 +160,27 @@ class Fuzzer:
 
     def round(self) -> None:
         """Twice each RPC by each door, and as many connections with something else."""
-        for rpc in RPCS:
+        for path in PATHS:
             for _ in range(2):
-                self.call(rpc)
-                self.call_web(rpc)
-            self.send(self._server.port, self._http2(rpc))
-            self.send(self._server.web_port, self._http1(rpc))
+                self.call(path)
+                self.call_web(path)
+            self.send(self._server.port, self._http2(path))
+            self.send(self._server.web_port, self._http1(path))
 
-    def call(self, rpc: str) -> None:
-        content = self._content(rpc)
+    def call(self, path: str) -> None:
+        content = self._content(path)
         metadata = self._metadata()
-        call = self._channel.unary_unary(f"/{MLMD_SERVICE}/{rpc}")
-        answer = call.future(content, metadata=metadata, timeout=60)
+        answer = self._channel.unary_stream(path)(content, metadata=metadata, timeout=60)
+        with contextlib.suppress(grpc.RpcError):
+            for _ in answer:
+                pass
         self.counts[f"gRPC {answer.code().name}"] += 1
-        assert answer.code() in TOLD, (rpc, content, metadata, answer.code(), answer.details())
+        assert answer.code() in TOLD, (path, content, metadata, answer.code(), answer.details())
 
-    def call_web(self, rpc: str) -> None:
+    def call_web(self, path: str) -> None:
         rng = self._rng
         kind = rng.choice((BINARY, TEXT))
-        body = framed(self._content(rpc))
+        body = framed(self._content(path))
         is_whole = rng.random() < 0.5
         if not is_whole:
             body = mutated(bytes([rng.choice((0, 0, 1, 0x80))]) + body[1:], rng)
@@ -161,10 +189,10 @@ class Fuzzer:
             body = body if is_whole else mutated(body, rng)
         headers = {name: value for name, value in self._metadata() if isinstance(value, str)}
         with closing(self._connection()) as to:
-            to.request("POST", f"/{MLMD_SERVICE}/{rpc}", body, {**headers, "Content-Type": kind})
+            to.request("POST", path, body, {**headers, "Content-Type": kind})
             answer = answer_of(to.getresponse(), kind)
         self.counts[f"web {answer.code}"] += 1
-        assert answer.code in _CODES_TOLD, (rpc, kind, body, headers, answer)
+        assert answer.code in _CODES_TOLD, (path, kind, body, headers, answer)
 
     def send(self, port: int, content: bytes) -> None:
         """Send bytes, and leave the connection open, or read what comes and close it."""
@@ -182,10 +210,15 @@ class Fuzzer:
                     self.counts[f"HTTP {status}"] += 1
                     assert status in _HTTP_TOLD, (content, answer)
 
-    def _content(self, rpc: str) -> bytes:
+    def _content(self, path: str) -> bytes:
         rng = self._rng
+        _, of, rpc = path.split("/")
         if rng.random() < 0.2:
             return rng.randbytes(rng.randrange(40))
+        if of == OWN_SERVICE:
+            names = [*METHODS[rpc].arguments]
+            given = {name: rng.choice(_VALUES) for name in names if rng.random() < 0.5}
+            return mutated(own.Arguments(values=packed(given)).SerializeToString(), rng)
         made, request = self._generator.next_raw_call()
         if made != rpc and rng.random() < 0.5:
             request = getattr(service, f"{rpc}Request")()
@@ -203,7 +236,7 @@ class Fuzzer:
                 found.append((name, rng.choice(texts)))
         return found
 
-    def _http2(self, rpc: str) -> bytes:
+    def _http2(self, path: str) -> bytes:
         """A beginning of HTTP/2, right or wrong."""
         rng = self._rng
         if rng.random() < 0.2:
@@ -213,26 +246,24 @@ class Fuzzer:
             fields = {
                 ":method": "POST",
                 ":scheme": "http",
-                ":path": f"/{MLMD_SERVICE}/{rpc}",
+                ":path": path,
                 ":authority": "localhost",
                 "te": "trailers",
                 "content-type": "application/grpc",
             }
             block = b"".join(map(_field, fields, fields.values()))
             sent += _frame(1, 4, 1, mutated(block, rng))
-            message = mutated(framed(self._content(rpc), rng.choice((0, 0, 1))), rng)
+            message = mutated(framed(self._content(path), rng.choice((0, 0, 1))), rng)
             sent += _frame(0, rng.choice((0, 1)), 1, message)
         for _ in range(rng.randrange(20)):
             kind, flags, stream = rng.randrange(12), rng.randrange(256), rng.choice((0, 1, 2, 3))
             sent += _frame(kind, flags, stream, rng.randbytes(rng.randrange(64)))
         return mutated(sent, rng)[: rng.choice((len(sent), rng.randrange(1, len(sent))))]
 
-    def _http1(self, rpc: str) -> bytes:
+    def _http1(self, path: str) -> bytes:
         rng = self._rng
-        body = framed(self._content(rpc))
-        head = (
-            f"POST /{MLMD_SERVICE}/{rpc} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {BINARY}\r\n"
-        )
+        body = framed(self._content(path))
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {BINARY}\r\n"
         if rng.random() < 0.5:
             length = rng.choice((len(body), len(body), 0, 2**31, -1))
             sent = f"{head}Content-Length: {length}\r\n\r\n".encode() + body

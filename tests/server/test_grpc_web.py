@@ -494,6 +494,28 @@ def test_a_slow_request_is_told_so(home: MetadataStore, monkeypatch: pytest.Monk
     assert "2 bytes of it came" in answered.message
 
 
+def test_who_was_fast_before_is_not_waited_for_longer(
+    home: MetadataStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte now and then buys no time, nor do those that came before."""
+    monkeypatch.setattr(web_exchange, "_PATIENCE_SECONDS", 0.2)
+    with serving(home._engine, web=WebListening(0)) as server:
+        assert server.web is not None
+        address = ("127.0.0.1", server.web.port)
+        with socket.create_connection(address) as stalling, pytest.raises(ConnectionError):
+            drip(stalling, HEAD + b"Content-Length: 5000000\r\n\r\n" + b"\0" * 4_000_000)
+
+
+def drip(to: socket.socket, content: bytes) -> None:
+    """Send something at once, and then a byte now and then, for ever."""
+    to.sendall(content)
+    to.settimeout(0.05)
+    while True:
+        to.send(b"\0")
+        with contextlib.suppress(TimeoutError):
+            to.recv(65536)
+
+
 def test_who_takes_no_answer_is_not_waited_for(
     home: MetadataStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
