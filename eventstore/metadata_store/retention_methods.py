@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from eventstore.log import Progress
 from eventstore.metadata_store.served import served
 from eventstore.metadata_store.source import SourceMethods
 
 if TYPE_CHECKING:
     from eventstore.answers import DueAnswer, ErasureReport, RuleAnswer
-    from eventstore.log import Progress
     from eventstore.retention.holds import HoldAnswer
 
 

@@ -103,7 +103,7 @@ class Answering:
             with caller.acting():
                 response = caller.engine.call(rpc, request, as_of=caller.as_of)
         except OutcomeUnknownError as error:
-            raise _unknown(error, rpc, caller) from error
+            raise (error if rpc in GETS else outcome_told(error, caller)) from error
         answer: bytes = response.SerializeToString()
         # What a put has done cannot be taken back, and its answer is short.
         if 0 <= self._answer_bytes_max < len(answer) and rpc in GETS:
@@ -136,12 +136,12 @@ def as_statuses(rpc: str) -> Iterator[None]:
         ) from None
 
 
-def _unknown(error: OutcomeUnknownError, rpc: str, caller: Caller) -> StatusError:
-    """What is told of a call that may have been done.
+def outcome_told(error: OutcomeUnknownError, caller: Caller) -> StatusError:
+    """What is told of a put that may have happened.
 
     Clients make a call again that is UNAVAILABLE: that is right for a put with a request id alone.
     """
-    if rpc in GETS or caller.attribution.request_id is not None:
+    if caller.attribution.request_id is not None:
         return error
     return UnknownError(
         f"{error.message}; look whether it was put before you put it again, or send "

@@ -15,6 +15,7 @@ from eventstore.errors import (
     CancelledError,
     FailedPreconditionError,
     InvalidArgumentError,
+    OutcomeUnknownError,
     ResourceExhaustedError,
     UnavailableError,
 )
@@ -23,7 +24,7 @@ from eventstore.metadata_store.metadata_store import AsOfStore, MetadataStore
 from eventstore.metadata_store.passed_values import packed, unpacked
 from eventstore.metadata_store.served import Served
 from eventstore.proto import eventstore_service_pb2 as own
-from eventstore.server.answering import Answering, as_statuses
+from eventstore.server.answering import Answering, as_statuses, outcome_told
 from eventstore.server.caller import Caller
 from eventstore.server.incoming import Incoming
 from eventstore.server.roles import METHODS
@@ -69,7 +70,11 @@ class BeyondMlmd:
                     arguments = _arguments(method, content, parts)
                     if method.rpc == "Sql":
                         _limit_time(arguments, incoming)
-                    parts.send_answer(method, method.function(store, **arguments))
+                    try:
+                        answer = method.function(store, **arguments)
+                    except OutcomeUnknownError as error:
+                        raise outcome_told(error, caller) from error
+                    parts.send_answer(method, answer)
 
     def end_following(self) -> None:
         """End calls that would go on for ever, and begin none: the server is stopping."""

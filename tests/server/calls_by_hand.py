@@ -9,12 +9,16 @@ from eventstore.server.roles import MLMD_SERVICE
 
 
 class Came(Incoming):
-    """A call of MLMD's service that came with this, and nothing else."""
+    """A call that came with this, and nothing else."""
 
     def __init__(
-        self, metadata: Metadata = (), peer: Peer | None = None, rpc: str = "GetArtifactTypes"
+        self,
+        metadata: Metadata = (),
+        peer: Peer | None = None,
+        rpc: str = "GetArtifactTypes",
+        service: str = MLMD_SERVICE,
     ) -> None:
-        super().__init__(MLMD_SERVICE, rpc)
+        super().__init__(service, rpc)
         self._metadata, self._peer = metadata, peer or Peer()
 
     def metadata(self) -> Metadata:

@@ -63,6 +63,13 @@ def test_the_service_has_an_rpc_for_every_method() -> None:
     }
 
 
+@pytest.mark.parametrize("rpc", METHODS)
+def test_the_types_of_all_parameters_are_known(rpc: str) -> None:
+    assert {*METHODS[rpc].arguments} == {*METHODS[rpc].signature.parameters} - {
+        *("self", "progress", "stop")
+    }
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_files_are_worked_on_where_they_are(
     client: MetadataStore, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

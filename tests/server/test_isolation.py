@@ -14,11 +14,15 @@ from typing import Any
 import pytest
 
 import eventstore
-from eventstore.errors import OK, PERMISSION_DENIED, UNAUTHENTICATED, StatusError
+from eventstore.errors import INTERNAL, OK, PERMISSION_DENIED, UNAUTHENTICATED, StatusError
+from eventstore.metadata_store.passed_values import packed
+from eventstore.metadata_store.served import OWN_SERVICE
+from eventstore.proto import eventstore_service_pb2 as own
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.server.access import Access
 from eventstore.server.answering import Answering
+from eventstore.server.beyond_mlmd import BeyondMlmd
 from eventstore.server.caller import Callers
 from eventstore.server.gate import Gate
 from eventstore.server.reloading import Reloaded
@@ -34,11 +38,49 @@ A, B = new_token(), new_token()
 Said = list[tuple[str, str | bytes]]
 
 
+ASKED_BEYOND: Sequence[tuple[str, dict[str, Any]]] = (
+    ("LogPosition", {}),
+    ("Changes", {}),
+    *(
+        ("History", {"kind": kind, "entity_id": n})
+        for kind in ("artifact", "context")
+        for n in (1, 3)
+    ),
+    *(("Lineage", {"kind": "artifact", "node_id": n}) for n in (1, 2, 3)),
+    ("Diff", {"first": 9}),
+    ("ContextGraph", {"context_id": 1}),
+    ("FindRuns", {"execution_type": "T0", "inputs": []}),
+    ("Holds", {}),
+    ("RetentionRules", {}),
+    ("Expired", {}),
+    ("Erase", {"kind": "artifact", "entity_id": 3, "reason": "GDPR-17(1)(b)", "dry_run": True}),
+    ("PlaceHold", {"basis": "C", "entities": [("artifact", 3)]}),
+    *(
+        ("Sql", {"query": query})
+        for query in (
+            "SELECT name FROM artifacts ORDER BY id",
+            "SELECT count(*) FROM records",
+            "FROM duckdb_databases()",
+            "FROM duckdb_memory()",
+            "FROM duckdb_temporary_files()",
+            "SELECT current_setting('temp_directory')",
+            "FROM pragma_database_list",
+            "FROM sqlite_master",
+            "FROM information_schema.tables",
+            "FROM read_text('/etc/hostname')",
+            "FROM b.artifacts",
+        )
+    ),
+)
+"""Calls of our own service, whose answers do not depend on which store it is."""
+
+
 class World:
     """A server of two stores, asked without a network."""
 
     def __init__(self, answering: Answering) -> None:
         self._answering = answering
+        self._beyond = BeyondMlmd(answering, 4)
 
     def __call__(self, rpc: str, request: Any, said: Said) -> tuple[int, bytes | str]:
         try:
@@ -46,6 +88,16 @@ class World:
         except StatusError as error:
             return error.error_code, error.message
         return OK, answer
+
+    def beyond(self, rpc: str, said: Said, **arguments: Any) -> tuple[int, bytes | str]:
+        content = own.Arguments(values=packed(arguments)).SerializeToString()
+        parts = list[bytes]()
+        try:
+            came = Came(said, rpc=rpc, service=OWN_SERVICE)
+            self._beyond.answer(came, content, parts.append)
+        except StatusError as error:
+            return error.error_code, error.message
+        return OK, b"".join(parts)
 
 
 @contextmanager
@@ -120,6 +172,15 @@ def test_nothing_of_another_store_is_told(
             by_b: Said = [("authorization", f"Bearer {B}")]
             filled(rpc, request, [*by_b, ("eventstore-request-id", str(number % 9))])
             filled(*others.next_raw_call(), by_b)
+        for rpc, arguments in ASKED_BEYOND:
+            said = [("authorization", f"Bearer {A}")]
+            answered = empty.beyond(rpc, said, **arguments)
+            assert filled.beyond(rpc, said, **arguments) == answered, (rpc, arguments)
+            assert SECRET not in str(answered)
+            assert answered[0] not in (INTERNAL, PERMISSION_DENIED)
+            said.append(("eventstore-store", "b"))
+            assert empty.beyond(rpc, said, **arguments)[0] == PERMISSION_DENIED
+            assert filled.beyond(rpc, said, **arguments) == empty.beyond(rpc, said, **arguments)
     assert counts[OK] > CALLS / 5
     assert counts[PERMISSION_DENIED] > CALLS / 30
     assert counts[UNAUTHENTICATED] > CALLS / 30
