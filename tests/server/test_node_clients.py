@@ -12,11 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import grpc
 import pytest
 
 from eventstore import MetadataStore, errors
+from eventstore.metadata_store.passed_values import packed
+from eventstore.metadata_store.served import OWN_SERVICE
+from eventstore.proto import eventstore_service_pb2 as own
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
+from eventstore.proto.generate import SOURCES
 from tests.command_line.runner import ENVIRONMENT
 from tests.server.serving import client_config
 
@@ -40,9 +45,14 @@ def protos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not shutil.which("node") or not _MODULES.is_dir():
         pytest.skip("Node's clients of gRPC are not installed: run `make engines`")
     folder: Path = tmp_path_factory.mktemp("protos")
-    (folder / "ml_metadata" / "proto").mkdir(parents=True)
-    for name in ("metadata_store.proto", "metadata_store_service.proto"):
-        shutil.copy(_ROOT / "protos" / name, folder / "ml_metadata" / "proto")
+    for name in (
+        "metadata_store.proto",
+        "metadata_store_service.proto",
+        "eventstore_service.proto",
+    ):
+        into = folder / SOURCES[name]
+        into.mkdir(parents=True, exist_ok=True)
+        shutil.copy(_ROOT / "protos" / name, into)
     return folder
 
 
@@ -131,6 +141,23 @@ def test_what_kubeflows_ui_asks(
         asked.add(rpc)
     assert len(asked) == 13
     assert len(lines) > 20
+
+
+@pytest.mark.parametrize("kind", ["grpc", "grpc-web-text"])
+def test_what_has_changed_comes_in_parts(
+    protos: Path, addresses: Addresses, store: MetadataStore, kind: str
+) -> None:
+    type_id = store.put_artifact_type(mlmd.ArtifactType(name="in parts"))
+    since = store.log_position()
+    for _ in range(10):
+        store.put_artifacts([mlmd.Artifact(type_id=type_id, uri="x" * 50_000)])
+    given = packed({"since": since, "until": store.log_position()})
+    lines = printed("changes.js", kind, addresses, protos, base64.b64encode(given).decode())
+    with grpc.insecure_channel(addresses.grpc) as channel:
+        call = channel.unary_stream(f"/{OWN_SERVICE}/Changes")
+        expected = [*call(own.Arguments(values=given).SerializeToString())]
+    assert [base64.b64decode(line) for line in lines.splitlines()] == expected
+    assert len(expected) > 1
 
 
 def record_run(store: MetadataStore, name: str) -> None:

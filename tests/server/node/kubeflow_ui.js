@@ -2,7 +2,7 @@
 // its request and the response as it was read, both serialized again.
 'use strict';
 
-const { client, methods } = require('./stubs.js');
+const { client, methods, say } = require('./stubs.js');
 
 const [kind, address, folder, run] = process.argv.slice(2);
 
@@ -12,7 +12,7 @@ async function main() {
 
   async function ask(rpc, request) {
     const response = await store[rpc](request);
-    console.log([
+    say([
       rpc,
       known[rpc].requestSerialize(request).toString('base64'),
       known[rpc].responseSerialize(response).toString('base64'),

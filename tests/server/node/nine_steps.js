@@ -1,7 +1,7 @@
 // The nine steps of MLMD's guide, and three mistakes; what is answered goes out as one JSON object.
 'use strict';
 
-const { client } = require('./stubs.js');
+const { client, say } = require('./stubs.js');
 
 const [kind, address, folder, experimentName] = process.argv.slice(2);
 
@@ -104,7 +104,7 @@ async function main() {
       told.mistakes.push([error.code, error.details]);
     }
   }
-  console.log(JSON.stringify(told));
+  say(JSON.stringify(told));
 }
 
 main().then(() => process.exit(0), (error) => {

@@ -1,6 +1,7 @@
 // Clients of MLMD's service, by its .proto files: over gRPC, and over gRPC-Web as in a browser.
 'use strict';
 
+const fs = require('fs');
 const grpc = require('@grpc/grpc-js');
 const loader = require('@grpc/proto-loader');
 const web = require('grpc-web');
@@ -8,6 +9,7 @@ const web = require('grpc-web');
 global.XMLHttpRequest = require('xhr2');
 
 const SERVICE = 'ml_metadata.MetadataStoreService';
+const OWN_SERVICE = 'eventstore.EventStoreService';
 
 // The folder has the sources by the names under which they import each other.
 function methods(folder) {
@@ -46,4 +48,28 @@ function client(kind, address, folder) {
   return made;
 }
 
-module.exports = { client, methods };
+// The parts of an answer of the service of this project's own, as they come.
+function streamed(kind, address, folder, rpc, request) {
+  const file = 'eventstore/proto/eventstore_service.proto';
+  const service = loader.loadSync(file, { keepCase: true, includeDirs: [folder] })[OWN_SERVICE];
+  const method = service[rpc];
+  const serialize = method.responseSerialize;
+  if (kind === 'grpc') {
+    const Stub = grpc.makeGenericClientConstructor(service, OWN_SERVICE);
+    const stub = new Stub(address, grpc.credentials.createInsecure());
+    return { parts: stub[rpc](request), serialize };
+  }
+  const base = new web.GrpcWebClientBase({ format: 'text' });
+  const described = new web.MethodDescriptor(
+    method.path, web.MethodType.SERVER_STREAMING, Object, Object,
+    method.requestSerialize, method.responseDeserialize);
+  const url = `http://${address}${method.path}`;
+  return { parts: base.serverStreaming(url, request, {}, described), serialize };
+}
+
+// A line of output. It is out when this returns: a program that ends does not wait for its pipe.
+function say(line) {
+  fs.writeSync(1, `${line}\n`);
+}
+
+module.exports = { client, methods, say, streamed };
