@@ -14,7 +14,13 @@ import pytest
 
 import eventstore
 from eventstore import MetadataStore
-from eventstore.errors import InvalidArgumentError, NotFoundError, PermissionDeniedError
+from eventstore.errors import (
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+    UnimplementedError,
+)
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.server.access import Access
@@ -26,7 +32,9 @@ from eventstore.server.roles import MLMD_SERVICE, NEEDED, Role
 from eventstore.server.server import Server
 from eventstore.server.token_file import line_of, new_token, read_tokens
 from tests.command_line.runner import run
+from tests.server.calls_by_hand import Came
 from tests.server.serving import client_config
+from tests.server.test_serve_command import served
 from tests.server.web_calls import asked, connection, framed
 
 Said = Sequence[tuple[str, str | bytes]]
@@ -150,6 +158,29 @@ def test_each_rpc_needs_its_role(ask: Asker, tokens: dict[str, str], holder: str
         DENIED,
         "PutTypes needs the role write, and you have read, audit",
     )
+
+
+@pytest.mark.parametrize("holder", ["reader", "writer", "auditor", "admin"])
+def test_each_rpc_of_each_service_needs_its_role(
+    stores: dict[str, MetadataStore], tokens: dict[str, str], token_file: Path, holder: str
+) -> None:
+    access = Access(Reloaded([token_file], partial(read_tokens, token_file)))
+    callers = Callers({name: store._engine for name, store in stores.items()}, access)
+    mine = {"reader": "", "writer": "write", "auditor": "audit", "admin": "write audit admin"}
+    refused = set[Role]()
+    for service_name, rpcs in NEEDED.items():
+        for rpc, needed in rpcs.items():
+            came = Came(bearer(tokens[holder]), rpc=rpc, service=service_name)
+            if needed is Role.READ or needed.value in mine[holder].split():
+                assert callers.of(came).actor == holder
+            else:
+                with pytest.raises(PermissionDeniedError, match=f"needs the role {needed.value}"):
+                    callers.of(came)
+                refused.add(needed)
+    assert len(refused) == 3 - len(mine[holder].split())
+    for service_name, rpc in ((MLMD_SERVICE, "PutNothing"), ("x", "GetArtifacts")):
+        with pytest.raises(UnimplementedError):
+            callers.of(Came(bearer(tokens[holder]), rpc=rpc, service=service_name))
 
 
 @pytest.mark.parametrize(
@@ -406,3 +437,44 @@ def test_the_client_sends_a_token_and_names_a_store(
             MetadataStore(config, token=wrong)
     with pytest.raises(ValueError, match="are for a server"):
         MetadataStore(mlmd.ConnectionConfig(), store="a")
+
+
+def test_the_command_asks_for_tokens(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    token = run("token", "ana", "--grant", "write", "--file", file).out.strip()
+    with served("--token-file", file, "--grpc_host=0.0.0.0", tmp_path / "s") as (process, port):
+        with MetadataStore(client_config(port)) as nobody, pytest.raises(UnauthenticatedError):
+            nobody.get_artifact_types()
+        with MetadataStore(client_config(port), token=token) as client:
+            client.put_artifact_type(mlmd.ArtifactType(name="T"))
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+    assert err.startswith("Nothing is encrypted, tokens neither: use TLS")
+    with eventstore.open(tmp_path / "s") as store:
+        [version] = store.history("artifact_type", store.get_artifact_type("T").id)
+    assert version.actor == "ana"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--store", "default=x", "my-store"), "default is the name of STORE"),
+        (("--store", "a=x", "--store", "a=y"), "the store a is named twice"),
+        (("--store", "a/b=x"), "'a/b' is no name of a store"),
+        (("--store", "a"), "not of the form NAME=PLACE"),
+        (("--store", "a="), "not of the form NAME=PLACE"),
+        (("--store", "=x"), "'' is no name of a store"),
+        (("--store", "a=ftp://x:secret@y/z"), "ftp"),
+        (("--token-file", "missing"), "missing"),
+        (("--tls-client-ca", "."), "is a directory"),
+    ],
+)
+def test_options_that_make_no_sense(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("serve", "--grpc_port=0", *arguments)
+    assert done.code != 0
+    assert said in " ".join(done.err.split())
+    assert "secret" not in done.err
+    assert not [*tmp_path.iterdir()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.server
 import json
+import re
 import ssl
 import threading
 import time
@@ -412,3 +413,13 @@ def test_stores_are_beside_the_file(tmp_path: Path) -> None:
     assert access.rules is not None
     places = access.rules.now().stores
     assert [*map(str, places.values())] == [str(tmp_path / "stores/a"), "memory://", "/c"]
+
+
+def test_the_example_of_the_document_is_one(tmp_path: Path) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "access.md").read_text()
+    [text] = re.findall(r"```\n(\[jwt\].*?)```", document, re.DOTALL)
+    access = access_of(tmp_path, text)
+    assert access.rules is not None
+    assert [*access.rules.now().stores] == ["team-a"]
+    ana = access.known(Came([("kubeflow-userid", "ana@example.com")], Peer("10.1.0.7")))
+    assert ana.grants == {"team-a": {Role.READ}}
