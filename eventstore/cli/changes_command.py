@@ -130,7 +130,8 @@ def _newest_first(
 ) -> Iterator[CommitChanges]:
     for start, end in windows(after, upto):
         # Whole commits: one belongs to the part that it ends in.
-        commits = list(between(max(after, store.log.commit_end(start)), store.log.commit_end(end)))
+        first, last = (store._position_of(at, or_start=True) for at in (start, end))
+        commits = list(between(max(after, first), last))
         yield from reversed(commits)
 
 

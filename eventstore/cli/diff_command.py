@@ -20,7 +20,6 @@ from eventstore.cli.moments import Moment, said_back
 from eventstore.cli.results import Grid, Output, note
 from eventstore.cli.stores import opened_store
 from eventstore.log.places import Place
-from eventstore.moments import position_of
 from eventstore.wording import are, counted
 
 if TYPE_CHECKING:
@@ -75,11 +74,9 @@ def diff_command(
         for moment in (first, second):
             if moment is not None:
                 said = moment.text if moment.number is None else None
-                position = position_of(
-                    store.log, moment.upto(), or_start=moment is first, said=said
-                )
+                position = store._position_of(moment.upto(), or_start=moment is first, said=said)
                 if position:
-                    said_back(store.log, moment, position, output)
+                    said_back(store, moment, position, output)
         if lineage is None:
             found = store.diff(*moments)
         else:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from datetime import datetime, timedelta, timezone
 
 import click
 
 from eventstore.cli.help import nearest
 from eventstore.cli.results import Output, note
 from eventstore.errors import InvalidArgumentError
-from eventstore.log import Log
 from eventstore.metadata_store.metadata_store import AsOfStore, MetadataStore
 from eventstore.moment_texts import EXAMPLES, MomentText, parsed_moment
 
@@ -57,21 +55,16 @@ def store_as_of(
     if moment is None:
         return store
     then = store.as_of(moment.upto())
-    said_back(store.log, moment, then.log_position(), output)
+    said_back(store, moment, then.log_position(), output)
     return then
 
 
-def said_back(log: Log, moment: Moment, position: int, output: Output) -> None:
+def said_back(store: MetadataStore, moment: Moment, position: int, output: Output) -> None:
     """Say what a moment was taken for, unless it is a position that ends a commit."""
     if moment.number == position:
         return
-    recorded_at = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(
-        microseconds=log.recorded_at(position)
-    )
-    note(
-        f"As of {_meaning(moment, output)}: position {position}, recorded at "
-        f"{output.moment(recorded_at)}"
-    )
+    recorded_at = output.moment(store._recorded_at(position))
+    note(f"As of {_meaning(moment, output)}: position {position}, recorded at {recorded_at}")
 
 
 def _meaning(moment: Moment, output: Output) -> str:

@@ -9,21 +9,23 @@ from eventstore.cli.help import nearest
 from eventstore.cli.moments import Moment
 from eventstore.errors import NotFoundError
 from eventstore.log import Position, Progress
-from eventstore.log.places import Place
+from eventstore.log.places import Place, is_server
 from eventstore.log.stores import open_log
 from eventstore.metadata_store.metadata_store import AsOfStore, MetadataStore
 from eventstore.metadata_store.opening import open_place
-from eventstore.moments import range_of
 from eventstore.projections import Projections
 from eventstore.shown_text import shown_text
-from eventstore.store.attribution import checked_attribution
+from eventstore.store.attribution import Attribution, checked_attribution
 
 
 @contextmanager
 def opened_store(place: Place) -> Iterator[MetadataStore]:
     """The store to read from; what is folded for it is saved, so that no later call does."""
-    engine = open_place(place, read_only=True, saves_caches=True)
-    with MetadataStore._of(engine) as store:
+    if is_server(place):
+        opened = MetadataStore._at(place, Attribution())
+    else:
+        opened = MetadataStore._of(open_place(place, read_only=True, saves_caches=True))
+    with opened as store:
         yield store
 
 
@@ -31,8 +33,12 @@ def opened_store(place: Place) -> Iterator[MetadataStore]:
 def store_to_change(place: Place, actor: str | None) -> Iterator[MetadataStore]:
     """The store to put records into, which has to exist; they are put by an actor."""
     attribution = checked_attribution(actor, None, None)
-    engine = open_place(place, read_only=False, must_exist=True, attribution=attribution)
-    with MetadataStore._of(engine) as store:
+    if is_server(place):
+        opened = MetadataStore._at(place, attribution)
+    else:
+        engine = open_place(place, read_only=False, must_exist=True, attribution=attribution)
+        opened = MetadataStore._of(engine)
+    with opened as store:
         yield store
 
 
@@ -54,8 +60,7 @@ def positions_between(
     Raises InvalidArgumentError for moments beyond the log, in the wrong order, and for `until`
     before the first commit.
     """
-    return range_of(
-        store.log,
+    return store._range_of(
         None if since is None else since.before(),
         None if until is None else until.upto(),
         said=(None if since is None else since.text, None if until is None else until.text),

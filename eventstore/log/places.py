@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias, TypeGuard
 from urllib.parse import SplitResult, unquote, urlsplit
 from uuid import UUID
 
@@ -85,6 +85,11 @@ def place_of(place: str | Path) -> Place:
     return _file_path(url) if url.scheme == "file" else url
 
 
+def is_server(place: Place) -> TypeGuard[StoreUrl]:
+    """Whether a store is behind a server of this project's, which is no log."""
+    return isinstance(place, StoreUrl) and place.scheme in ("grpc", "grpcs")
+
+
 def is_url(place: str | Path) -> bool:
     """Whether a text is a URL: a Path is none."""
     found = _SCHEME.match(place) if isinstance(place, str) else None
@@ -137,6 +142,10 @@ def open_at(
     Raises InvalidArgumentError for a scheme that nobody has registered, FailedPreconditionError
     where a package is missing that it needs, and what the log raises.
     """
+    if is_server(url):
+        raise errors.UnimplementedError(
+            f"this needs the store itself, and {url} is a server: run it where the store is"
+        )
     if url.scheme == "memory":
         return _in_memory(url, creates=creates and not read_only)
     # Opening a directory needs none of it.

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from io import BufferedReader, RawIOBase
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from eventstore.errors import InternalError, StatusError, UnimplementedError
+from msgspec import Raw
+
+from eventstore.errors import InternalError, InvalidArgumentError, StatusError, UnimplementedError
 from eventstore.metadata_store.passed_values import packed, typed, unpacked
 from eventstore.proto import eventstore_service_pb2 as own
 from eventstore.repr_html import ShownInNotebooks, ShownList
@@ -36,8 +38,8 @@ class BehindServer:
 
     def _refuse(self, name: str) -> NoReturn:
         raise UnimplementedError(
-            f"{name} is not answered by a server, and the store is behind one ({self._address}): "
-            "open the store itself, with eventstore.open"
+            f"this needs the log itself ({name}), and the store is behind a server "
+            f"({self._address}): open the store itself, where it is"
         )
 
 
@@ -53,15 +55,17 @@ class RemoteSource:
         self.log = self.projections = self.engine = behind
         self._calls = calls
 
+    def __getattr__(self, name: str) -> Any:
+        # What else a source has is refused alike.
+        return getattr(BehindServer(self.address), name)
+
     def ask(self, method: Served, given: Mapping[str, Any]) -> Any:
         """What a method answers to arguments.
 
         Raises `eventstore.errors` classes: those that it raises, and those of the connection.
         """
         values = {
-            name: typed(value) if name == "parameters" else value
-            for name, value in given.items()
-            if name in method.arguments
+            name: _sent(name, value) for name, value in given.items() if name in method.arguments
         }
         progress = given.get("progress")
         request = own.Arguments(values=packed(values), wants_progress=progress is not None)
@@ -70,6 +74,13 @@ class RemoteSource:
             return _lazy(parts, method.element, given.get("stop"), given.get("poll_seconds", 0.2))
         with parts:
             return _whole(method, _with_progress(parts, progress))
+
+
+def _sent(name: str, value: object) -> Raw:
+    try:
+        return Raw(packed(typed(value) if name == "parameters" else value))
+    except ValueError as error:
+        raise InvalidArgumentError(f"{name} cannot be sent to a server: {error}") from None
 
 
 def _whole(method: Served, parts: Iterator[Any]) -> Any:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from eventstore import errors
 from eventstore.late_logger import late_logger
 from eventstore.log import Commit, Log, Position
-from eventstore.log.places import named_path, place_of
+from eventstore.log.places import StoreUrl, is_server, named_path, place_of
 from eventstore.metadata_store.audit_methods import AuditMethods
 from eventstore.metadata_store.calls import MAX_NUM_RESULT, Calls
 from eventstore.metadata_store.credentials import Credentials, credentials_of
@@ -35,10 +35,11 @@ from eventstore.metadata_store.served import served
 from eventstore.metadata_store.source import Source, SourceMethods
 from eventstore.metadata_store.sql_methods import SqlMethods
 from eventstore.metadata_store.writer import MetadataWriter
-from eventstore.moments import Moment, position_of
+from eventstore.moments import Moment, position_of, range_of
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store import Engine
-from eventstore.store.attribution import acting_for, checked_attribution
+from eventstore.store.attribution import Attribution, acting_for, checked_attribution
+from eventstore.times import moment_of
 
 if TYPE_CHECKING:
     from eventstore.metadata_store.downgrading import downgrade_schema
@@ -129,7 +130,8 @@ class MetadataStore(
                 raise ValueError(
                     "enable_upgrade_migration cannot be used with a server: migrate there"
                 )
-            self._connect(config, credentials_of(token, store, os.environ))
+            credentials = credentials_of(token, store, os.environ)
+            self._connect(config, credentials, Attribution())
             return
         if token is not None or store is not None:
             raise ValueError("token and store are for a server: a ConnectionConfig names the store")
@@ -154,6 +156,16 @@ class MetadataStore(
         store._set_up(engine, RETRIES)
         return store
 
+    @classmethod
+    def _at(cls, url: StoreUrl, attribution: Attribution) -> MetadataStore:
+        """The store behind a server, as whose user or whoever is named."""
+        from eventstore.metadata_store.server_urls import server_of
+
+        config, name = server_of(url, os.environ)
+        store = cls.__new__(cls)
+        store._connect(config, credentials_of(None, name, os.environ), attribution)
+        return store
+
     def _set_up(self, engine: Engine, retries: int) -> None:
         self._engine = engine
         # Under this name, which tests of MLMD's ask for.
@@ -161,7 +173,12 @@ class MetadataStore(
         MetadataWriter.__init__(self, LocalCalls(engine, retries=retries))
         SourceMethods.__init__(self, Source(engine))
 
-    def _connect(self, config: mlmd.MetadataStoreClientConfig, credentials: Credentials) -> None:
+    def _connect(
+        self,
+        config: mlmd.MetadataStoreClientConfig,
+        credentials: Credentials,
+        attribution: Attribution,
+    ) -> None:
         # Not at the top: a store in this process needs no gRPC.
         try:
             from eventstore.metadata_store.behind_server import RemoteSource
@@ -171,7 +188,7 @@ class MetadataStore(
                 "a client of a server needs a package that is missing: pip install "
                 f"'mlmd-eventstore[server]' ({error})"
             ) from None
-        calls = RemoteCalls(config, credentials)
+        calls = RemoteCalls(config, credentials, attribution)
         self._remote = calls
         self._max_num_retries = RETRIES
         source: Any = RemoteSource(calls)
@@ -293,11 +310,27 @@ class MetadataStore(
         return AsOfStore(calls, source, position)
 
     @served("read", rpc="PositionOf")
-    def _position_of(self, moment: Moment) -> Position:
-        position = position_of(self._source.log, moment)
+    def _position_of(
+        self, moment: Moment, *, or_start: bool = False, said: str | None = None
+    ) -> Position:
+        position = position_of(self._source.log, moment, or_start=or_start, said=said)
         # Another thread may have just appended it. An answer must not change once it is seen.
         self._source.projections.catch_up()
         return position
+
+    @served("read", rpc="RangeOf")
+    def _range_of(
+        self,
+        since: Moment | None,
+        until: Moment | None,
+        *,
+        said: tuple[str | None, str | None] = (None, None),
+    ) -> tuple[Position, Position]:
+        return range_of(self._source.log, since, until, said=said)
+
+    @served("read", rpc="RecordedAt")
+    def _recorded_at(self, position: int) -> datetime:
+        return moment_of(self._source.log.recorded_at(position))
 
     @contextmanager
     def acting(
@@ -398,7 +431,9 @@ def open_store(
 
     `path` is that of a directory, or a URL: `file://`, `memory://` (a new store that is gone
     once it is closed), or one for which a package is installed, such as `postgresql://`. In a path
-    nothing is expanded, `~` neither. No message shows a URL's password.
+    nothing is expanded, `~` neither. No message shows a URL's password. `grpc://host:port` is the
+    store behind a server, `grpcs://` with TLS, and `grpc://host:port/name` one of several; the
+    environment says who calls: see docs/server.md. It takes `actor` and `reason` alone.
 
     With `read_only` nothing is written there, and a missing store is an error. `actor` and `reason`
     are recorded with every put that is not in an `acting` block which says otherwise; without an
@@ -412,8 +447,16 @@ def open_store(
     """
     attribution = checked_attribution(actor, reason, None)
     staleness = checked_seconds(max_staleness, "max_staleness")
+    place = place_of(path)
+    if is_server(place):
+        if read_only or cache_folder is not None or staleness:
+            raise errors.InvalidArgumentError(
+                f"{place} is a server: read_only, cache_folder and max_staleness are for a store "
+                "that is opened here"
+            )
+        return MetadataStore._at(place, attribution)
     engine = open_place(
-        place_of(path),
+        place,
         read_only=read_only,
         attribution=attribution,
         cache_folder=None if cache_folder is None else named_path(cache_folder),

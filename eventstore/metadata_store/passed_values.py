@@ -15,7 +15,6 @@ from typing import Any, Final
 import msgspec
 from google.protobuf.message import DecodeError, Message
 
-from eventstore.errors import InvalidArgumentError
 from eventstore.log.kinds import KINDS
 
 _CODES: Final = {kind.message: kind.number for kind in KINDS.values()}
@@ -29,17 +28,11 @@ _WHOLE_NUMBER: Final = re.compile(r"-?[0-9]{1,100}")
 
 
 def packed(value: object) -> bytes:
-    """A value as bytes.
-
-    Raises InvalidArgumentError for what has no such form, which only a caller's arguments can be.
-    """
+    """A value as bytes. Raises ValueError for what has no such form."""
     try:
         return _ENCODER.encode(value)
-    except (OverflowError, RecursionError, TypeError, UnicodeError, ValueError) as error:
-        raise InvalidArgumentError(
-            f"an argument cannot be sent to a server ({error}): use numbers, texts and what the "
-            "method's documentation names"
-        ) from None
+    except (OverflowError, RecursionError, TypeError) as error:
+        raise ValueError(str(error)) from None
 
 
 def unpacked(content: bytes, type_: Any) -> Any:

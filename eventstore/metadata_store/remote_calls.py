@@ -45,10 +45,14 @@ class RemoteCalls(Calls):
     """Calls of a server: this one's, or MLMD's own. It is asked for nothing before the first."""
 
     def __init__(
-        self, config: mlmd.MetadataStoreClientConfig, credentials: Credentials | None = None
+        self,
+        config: mlmd.MetadataStoreClientConfig,
+        credentials: Credentials,
+        attribution: Attribution,
     ) -> None:
+        """Puts outside of any `acting_for` these calls have an attribution."""
         self.address = f"{config.host}:{config.port}"
-        self._credentials = credentials or Credentials(None, None)
+        self._credentials = credentials
         self._timeout = config.client_timeout_sec if config.HasField("client_timeout_sec") else None
         self._channel = _channel(self.address, config)
         self._patience = _PATIENCE_SECONDS
@@ -57,6 +61,7 @@ class RemoteCalls(Calls):
         self._applies_once = False
         """Whether it is known that the server applies a put once that is sent twice."""
         self._as_of: Position | None = None
+        self._default = attribution
         self._acts_as: RemoteCalls = self
         """What blocks of `acting` are for."""
         self._senders: dict[str, Any] = {}
@@ -133,7 +138,7 @@ class RemoteCalls(Calls):
 
     def _attribution(self, is_put: bool) -> Attribution:
         """Who puts, why, and under which request id: a new one, unless a block says another."""
-        said = current_attribution(self._acts_as, Attribution())
+        said = current_attribution(self._acts_as, self._default)
         if not is_put or said.request_id is not None:
             return said
         return replace(said, request_id=str(uuid.uuid4()))

@@ -20,13 +20,15 @@ import pytest
 import eventstore
 from eventstore import ListOptions, MetadataStore, errors
 from eventstore.audit import Checkpoint, SigningKey
-from eventstore.metadata_store.passed_values import packed
+from eventstore.metadata_store.passed_values import packed, unpacked
 from eventstore.metadata_store.served import OWN_SERVICE
 from eventstore.proto import eventstore_service_pb2 as own
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.server.roles import METHODS, Role
 from eventstore.server.server import Server
+from tests.command_line.runner import run
 from tests.differential.generator import Generator
+from tests.server.certificates import Authority
 from tests.server.serving import client_config, serving
 
 KEY = SigningKey.generate("auditor")
@@ -83,8 +85,10 @@ def test_files_are_worked_on_where_they_are(
 
 
 def test_the_log_itself_is_not_there(client: MetadataStore) -> None:
-    with pytest.raises(errors.UnimplementedError, match=r"eventstore\.open"):
+    with pytest.raises(errors.UnimplementedError, match="open the store itself"):
         client.log.scan(0, 1, [])
+    with pytest.raises(errors.UnimplementedError, match="snapshot"):
+        client._source.snapshot()
     with pytest.raises(errors.UnimplementedError, match="max_staleness"):
         client.max_staleness = 1.0
     assert client.max_staleness == 0
@@ -410,6 +414,14 @@ def test_a_server_that_has_mlmds_service_alone() -> None:
         server.stop(0).wait()
 
 
+@pytest.mark.parametrize("rpc", METHODS)
+def test_what_signatures_name_can_be_made(rpc: str) -> None:
+    method = METHODS[rpc]
+    for type_ in (*method.arguments.values(), method.element):
+        with suppress(ValueError):
+            unpacked(b"\xc1", type_)
+
+
 def test_no_bytes_bring_a_fault_about(server: Server) -> None:
     rng = random.Random(17)
     arguments = {"kind": "artifact", "entity_id": 1, "node_id": 1, "query": "FROM artifacts"}
@@ -438,3 +450,90 @@ ODD: list[Any] = [
     *(None, True, -1, 0, 2**63, 1.5, float("nan"), "", "artifact", "\0", b"\xff", [], {}, ["x"]),
     *([[1]], {"a": 1}, [("artifact", 1)], mlmd.Artifact(id=1), datetime.now(timezone.utc)),
 ]
+
+
+# By URL
+
+
+def test_a_server_has_a_url(server: Server, home: MetadataStore) -> None:
+    with eventstore.open(f"grpc://127.0.0.1:{server.port}", actor="ana", reason="audit") as store:
+        assert store.log_position() == home.log_position()
+        store.put_artifact_type(mlmd.ArtifactType(name=f"By URL {home.log_position()}"))
+        [*_, last] = home.changes()
+        assert (last.actor, last.reason) == ("ana", "audit")
+    with pytest.raises(errors.InvalidArgumentError, match="read_only"):
+        eventstore.open(f"grpc://127.0.0.1:{server.port}", read_only=True)
+    named = eventstore.open(f"grpc://127.0.0.1:{server.port}/team-a")
+    with named, pytest.raises(errors.PermissionDeniedError, match="no store 'team-a'"):
+        named.log_position()
+
+
+@pytest.mark.parametrize("rest", ["", ":8080", "h:x", "h:99999", "ana:secret@h", "h?token=secret"])
+def test_no_url_of_a_server(rest: str) -> None:
+    with pytest.raises(errors.InvalidArgumentError, match=r"write grpc://host:port") as raised:
+        eventstore.open(f"grpc://{rest}")
+    assert "secret" not in raised.value.message
+
+
+def test_certificates_are_in_files_that_the_environment_names(
+    home: MetadataStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority()
+    tls = mlmd.MetadataStoreServerConfig.SSLConfig(client_verify=True)
+    tls.custom_ca = authority.certificate
+    tls.server_key, tls.server_cert = authority.pair("server")
+    key, certificate = authority.pair("ana")
+    for name, text in (("CA", tls.custom_ca), ("KEY", key), ("CERTIFICATE", certificate)):
+        (tmp_path / name).write_text(text)
+        monkeypatch.setenv(f"EVENTSTORE_TLS_{name}", str(tmp_path / name))
+    with (
+        serving(home._engine, tls=tls) as server,
+        eventstore.open(f"grpcs://localhost:{server.port}") as store,
+    ):
+        assert store.log_position() == home.log_position()
+    monkeypatch.setenv("EVENTSTORE_TLS_CA", str(tmp_path / "missing"))
+    with pytest.raises(errors.NotFoundError, match="missing"):
+        eventstore.open("grpcs://localhost")
+
+
+@pytest.fixture(scope="module")
+def served_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """The folder of a store, and the URL of its server."""
+    folder = tmp_path_factory.mktemp("served") / "store"
+    with eventstore.open(folder, actor="home") as store:
+        data = store.put_artifact_type(mlmd.ArtifactType(name="Data"))
+        for name in ("a", "b", "c"):
+            store.put_artifacts([mlmd.Artifact(type_id=data, name=name, uri=name)])
+        store.place_hold(entities=[("artifact", 1)], basis="CASE-1")
+        with serving(store._engine) as server:
+            yield folder, f"grpc://127.0.0.1:{server.port}"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "info STORE --format json",
+        "history STORE artifact 1",
+        "get STORE artifact 2 --as-of 11",
+        "get STORE artifact 2 --as-of 2030-01-01",
+        "changes STORE --since 3 --until 12",
+        "changes STORE --limit 3 --format json",
+        "changes STORE --type Nothing",
+        "diff STORE 9 --format csv",
+        "lineage STORE artifact 1",
+        "sql STORE FROM/**/artifacts --as-of 11",
+    ],
+)
+def test_commands_take_the_url(served_folder: tuple[Path, str], arguments: str) -> None:
+    here, there = (
+        run(*(place if part == "STORE" else part for part in arguments.split()))
+        for place in served_folder
+    )
+    assert there == here
+
+
+def test_a_command_that_needs_the_log_says_so(served_folder: tuple[Path, str]) -> None:
+    for command, said in (("log", "open the store itself"), ("verify", "run it where the store")):
+        done = run(command, served_folder[1])
+        assert done.code == 1
+        assert said in done.err
