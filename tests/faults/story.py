@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -298,6 +300,35 @@ def _put(life: Life) -> None:
     life.close(store)
 
 
+def _together(life: Life) -> None:
+    store = life.opened()
+    if store is not None:
+        life.put(store, 3)
+        put_together(life, store, range(4, 8))
+        life.put(store, 8)
+        life.close(store)
+
+
+def put_together(life: Life, store: eventstore.MetadataStore, numbers: Iterable[int]) -> None:
+    """Put from a thread each, when all of them wait: they are appended together."""
+    engine: Any = store._engine
+    # As if another put were under way.
+    engine._leading["leader"] = None
+    threads: list[threading.Thread] = []
+    for number in numbers:
+        before = len(engine._waiting)
+        threads.append(threading.Thread(target=life.put, args=(store, number)))
+        threads[-1].start()
+        # One by one, so that all operations come in the same order in each run.
+        while len(engine._waiting) == before and threads[-1].is_alive():
+            time.sleep(0.001)
+    engine._leading.clear()
+    if engine._waiting:
+        engine._waiting[0].wake()
+    for thread in threads:
+        thread.join()
+
+
 def _rotate(life: Life) -> None:
     opened: list[eventstore.MetadataStore] = []
 
@@ -416,6 +447,7 @@ def _pack(life: Life) -> None:
 CHAPTERS = (
     Chapter("create", _create),
     Chapter("put", _put, _prepared_almost_a_block, (1, 2)),
+    Chapter("together", _together, _prepared, (1, 2)),
     Chapter("rotate", _rotate, _prepared, (1, 2)),
     Chapter("seal", _seal, _prepared, (1, 2)),
     Chapter("query", _query, _prepared_long, (1, 2)),

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.skipif(layer.why_not() is not None, reason=str(layer.wh
 _SHARES = {
     "create": 37,
     "put": 13,
+    "together": 23,
     "rotate": 293,
     "seal": 293,
     "query": 23,
