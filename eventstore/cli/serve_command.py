@@ -123,6 +123,7 @@ def serve_command(
     # Else its library writes to standard error, as it comes, what strangers send.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from eventstore.server.caller import Callers
+    from eventstore.server.known import DEFAULT_STORE
     from eventstore.server.server import Server
 
     asked = configured(flags, names_store=place is not None)
@@ -157,7 +158,10 @@ def serve_command(
             server.start(Callers(engines, admitted.access))
             # Whatever ends it, calls that have begun are answered before the store is closed.
             opened.callback(server.stop, grace_seconds)
-            names = ", ".join(engine.log.name for engine in engines.values())
+            names = ", ".join(
+                engine.log.name if name == DEFAULT_STORE else f"{name}={engine.log.name}"
+                for name, engine in engines.items()
+            )
             click.echo(shown_text(f"Serving {names} on {server.address}"))
             if server.web is not None:
                 click.echo(f"gRPC-Web on {server.web.address}")

@@ -8,6 +8,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol
 
@@ -47,7 +48,7 @@ class KeySet:
         """Raises InvalidArgumentError for what is no JWKS."""
         try:
             self._keys = msgspec.json.decode(content, type=_Jwks).keys
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise InvalidArgumentError(f"no JWKS: {error}") from None
         self._made = dict[tuple[int, str], Any]()
 
@@ -127,7 +128,7 @@ class WebKeys:
         self._asked_at = _now()
         try:
             self._set = KeySet(_fetched(self._address))
-        except (OSError, StatusError) as error:
+        except (OSError, HTTPException, StatusError) as error:
             _LOGGER.error("%s: the keys of tokens could not be had: %s", self._address, error)
 
 

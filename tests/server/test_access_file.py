@@ -210,6 +210,9 @@ def test_the_keys_in_a_file_change(tmp_path: Path, caplog: pytest.LogCaptureFixt
         known(access, old)
 
 
+CUT, GARBLED = 201, 0
+
+
 class Issuer:
     """Answers with keys over TLS, counts how often, and fails when it is told to."""
 
@@ -222,10 +225,14 @@ class Issuer:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 issuer.asked += 1
+                if issuer.status == GARBLED:
+                    self.wfile.write(b"no HTTP")
+                    return
                 content = json.dumps({"keys": issuer.keys}).encode()
                 self.send_response(issuer.status)
                 self.send_header("Location", "/elsewhere")
-                self.send_header("Content-Length", str(len(content)))
+                missing = 9 if issuer.status == CUT else 0
+                self.send_header("Content-Length", str(len(content) + missing))
                 self.end_headers()
                 self.wfile.write(content)
 
@@ -289,11 +296,11 @@ def test_the_keys_at_an_address_change(
     with pytest.raises(UnauthenticatedError):
         known(access, old)
     # An issuer that is gone, or whose keys are elsewhere, leaves those that were there.
-    for status in (500, 302):
+    for status in (500, 302, CUT, GARBLED):
         issuer.status = status
         clock.now += 300
         assert known(access, new).actor
-    assert issuer.asked == 5
+    assert issuer.asked == 7
 
 
 @pytest.mark.parametrize("user", ["ana@example.com", "accounts.google.com:ana"])
