@@ -46,7 +46,7 @@ _LEADER: Final = "leader"
 _GATHERING_SECONDS_MAX: Final = 0.0005
 """How long a put waits for others to come along, where some did last."""
 
-_OTHERS_TURN_SECONDS: Final = 0.004
+_OTHERS_TURN_SECONDS: Final = 0.01
 """How long another process that is appending is left alone before it is asked for its lock.
 
 To change hands after each commit would cost more than the commit."""

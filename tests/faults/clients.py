@@ -174,8 +174,12 @@ def run(
         under_load = threading.Event()
         under_load.wait(seconds)
         for number in range(1, restarts + 1):
-            under_load.wait(chance.uniform(0.2, 1.5))
             ended = (signal.SIGTERM, signal.SIGKILL)[number % 2]
+            # Clients come back by and by: not before most of them have put again.
+            enough, until = len(under.acknowledged) + clients, time.monotonic() + _UP_SECONDS_MAX
+            while len(under.acknowledged) < enough and time.monotonic() < until:
+                under_load.wait(0.01)
+            under_load.wait(chance.uniform(0, 0.1))
             before = len(under.acknowledged)
             status = served.end(ended)
             if status != (0 if ended is signal.SIGTERM else -ended):
