@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from io import BufferedWriter, RawIOBase
 from typing import Any, Final, TypeAlias
 
@@ -70,8 +70,12 @@ class BeyondMlmd:
                     arguments = _arguments(method, content, parts)
                     if method.rpc == "Sql":
                         _limit_time(arguments, incoming)
+                    # What changes something goes on, and what is read lazily ends as it is sent.
+                    is_given_up = method.need != "admin" and not method.is_lazy
+                    waited = self._answering.waited_for(incoming) if is_given_up else nullcontext()
                     try:
-                        answer = method.function(store, **arguments)
+                        with waited:
+                            answer = method.function(store, **arguments)
                     except OutcomeUnknownError as error:
                         raise outcome_told(error, caller) from error
                     parts.send_answer(method, answer)

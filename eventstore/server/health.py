@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,17 +22,18 @@ class Health:
     whoever looks at what it offers keeps nobody waiting. Who asks nothing is not waited for.
     """
 
-    def __init__(self, service: str, arrivals: Arrivals) -> None:
-        """Both are about one service; the server as a whole, "", is as well as that."""
+    def __init__(self, services: Sequence[str], arrivals: Arrivals) -> None:
+        """Both are about some services; the server as a whole, "", is as well as these."""
         self._arrivals = arrivals
         self._health = health.HealthServicer()
-        self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-        self._service = service
+        for service in services:
+            self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        self._services = services
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="health")
 
     def handlers(self) -> tuple[Any, ...]:
         """What gRPC's server finds the RPCs in."""
-        names = (self._service, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflecting = reflection.ReflectionServicer(names)
         watch = self._apart(self._asked_once(self._health.Watch))
         # Who watches takes no thread meanwhile.

@@ -45,7 +45,7 @@ class Server:
         _refuse_taken(listening)
         self._gate = Gate()
         self._arrivals = Arrivals(listening.message_seconds)
-        self._health = Health(MLMD_SERVICE, self._arrivals)
+        self._health = Health((MLMD_SERVICE, OWN_SERVICE), self._arrivals)
         # Each call waits for its message in a thread; few of them are answered at once.
         self._pool = ThreadPoolExecutor(listening.calls_max, thread_name_prefix="calls")
         self._server = grpc.server(

@@ -26,6 +26,7 @@ from eventstore.proto import eventstore_service_pb2 as own
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.server.roles import METHODS, Role
 from eventstore.server.server import Server
+from eventstore.waiting import check_wanted
 from tests.command_line.runner import run
 from tests.differential.generator import Generator
 from tests.server.certificates import Authority
@@ -355,6 +356,28 @@ def test_a_long_answer_is_read_as_it_is_needed(
     assert made[0] < 1_000
     commits.close()  # type: ignore[attr-defined]
     assert ended.wait(60)
+
+
+def test_work_for_nobody_is_given_up(
+    client: MetadataStore, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, ended = threading.Event(), threading.Event()
+
+    def endless(*_: Any, **__: Any) -> None:
+        began.set()
+        try:
+            while not ended.wait(0.01):
+                check_wanted()
+        finally:
+            ended.set()
+
+    answer_with(monkeypatch, "Sql", endless)
+    with grpc.insecure_channel(server.address) as channel:
+        content = own.Arguments(values=packed({"query": "FROM types"})).SerializeToString()
+        call = channel.unary_stream(f"/{OWN_SERVICE}/Sql")(content)
+        assert began.wait(60)
+        call.cancel()
+        assert ended.wait(60)
 
 
 def test_values_longer_than_a_part_arrive_whole(

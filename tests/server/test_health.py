@@ -79,6 +79,7 @@ def test_it_tells_what_it_offers(channel: grpc.Channel) -> None:
     stub = reflection_pb2_grpc.ServerReflectionStub(channel)
     listed, found = stub.ServerReflectionInfo(iter(asked))
     assert [each.name for each in listed.list_services_response.service] == [
+        "eventstore.EventStoreService",
         *("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"),
         MLMD_SERVICE,
     ]
