@@ -16,11 +16,15 @@ AS_OF: Final = "eventstore-as-of"
 ACTOR: Final = "eventstore-actor"
 REASON: Final = "eventstore-reason"
 REQUEST_ID: Final = "eventstore-request-id"
+MIN_POSITION: Final = "eventstore-min-position"
 
-_NAMES: Final = frozenset({STORE, AS_OF, ACTOR, REASON, REQUEST_ID})
+_NAMES: Final = frozenset({STORE, AS_OF, ACTOR, REASON, REQUEST_ID, MIN_POSITION})
 
 APPLIES_ONCE: Final = ("eventstore-applies-once", "1")
 """What a server answers that applies a put once, however often it comes under one request id."""
+
+POSITION: Final = "eventstore-position"
+"""What a put is answered beside the response: a position from which on it is seen."""
 
 BYTES_MAX: Final = 320 * 1024
 """How much of it a server takes: three texts of 64 KiB in base64, and some more."""

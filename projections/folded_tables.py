@@ -122,6 +122,10 @@ class FoldedTables:
             self._promised = max(self._promised, self._folded_position)
             return self._folded_position
 
+    def known_position(self) -> int:
+        """The position up to which they are folded, as far as it is known without waiting."""
+        return self._folded_position
+
     def fold(self, upto: int, progress: Progress | None = None) -> None:
         """Fold the whole log, if the tables do not reach to a position of it yet."""
         with self._mutex:

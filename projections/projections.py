@@ -373,6 +373,10 @@ class Projections:
             if progress is not None:
                 progress(commit.last_position - start, end - start)
 
+    def tables_position(self) -> int | None:
+        """As `Tables.known_position`; None where nothing has needed the tables yet."""
+        return None if self._tables is None else self._tables.known_position()
+
     def opened_tables(self) -> Tables:
         """The DuckDB tables, as far as they are folded."""
         self.refold_if_changed()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
@@ -15,8 +13,14 @@ from typing import Any
 import click
 
 from eventstore.cli.access_options import Admission, access_options, admission
+from eventstore.cli.operations_options import (
+    Operations,
+    begin_log,
+    observers,
+    operations_options,
+    tell,
+)
 from eventstore.cli.paths import PlaceName
-from eventstore.cli.results import note
 from eventstore.cli.upstream_flags import Configured, FlaggedCommand, configured, upstream_flags
 from eventstore.cli.web_options import web_listening, web_options
 from eventstore.log.places import Place, StoreUrl
@@ -90,6 +94,7 @@ _IN_MEMORY = StoreUrl("memory://")
     help="How long calls may take that are being answered when it ends.",
 )
 @access_options
+@operations_options
 @web_options
 @upstream_flags
 def serve_command(
@@ -109,6 +114,7 @@ def serve_command(
     tls_certificate: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
+    operations: Operations,
     **flags: Any,
 ) -> None:
     """Serve a store to clients of MLMD over gRPC, which change the address and nothing else.
@@ -141,21 +147,30 @@ def serve_command(
         message_bytes_max=max_message_mib * MEBIBYTE,
         threads=threads,
         calls_max=max_calls,
+        call_seconds_max=operations.call_seconds_max,
     )
     web = web_listening(grpc_web_port, grpc_web_origins)
+    begin_log(operations)
     for line in asked.notes:
-        note(line)
-    _log_to_standard_error()
+        tell(operations, line)
     with contextlib.ExitStack() as opened:
         server = Server(listening, web)
         # Without a call it stops at once, and lets go of the port.
         opened.callback(server.stop, 0)
         engines = dict[str, Engine]()
-        for name, engine in _opened(place, asked, admitted):
+        for name, engine in _opened(place, asked, admitted, operations):
+            engine.max_staleness = operations.max_staleness
             engines[name] = engine
             opened.callback(engine.close)
         with _asked_to_end() as ended:
-            server.start(Callers(engines, admitted.access))
+            callers = Callers(
+                engines,
+                admitted.access,
+                wait_seconds_max=operations.max_wait_seconds,
+                is_replica=operations.read_only,
+            )
+            observing = opened.enter_context(observers(operations, engines))
+            server.start(callers, observing.observers)
             # Whatever ends it, calls that have begun are answered before the store is closed.
             opened.callback(server.stop, grace_seconds)
             names = ", ".join(
@@ -165,35 +180,32 @@ def serve_command(
             click.echo(shown_text(f"Serving {names} on {server.address}"))
             if server.web is not None:
                 click.echo(f"gRPC-Web on {server.web.address}")
+            if observing.metrics_address is not None:
+                click.echo(f"Metrics on {observing.metrics_address}")
             for line in _warnings(place, asked, admitted, listening):
-                note(line)
+                tell(operations, line)
             ended.get()
 
 
 def _opened(
-    place: Place | None, asked: Configured, admitted: Admission
+    place: Place | None, asked: Configured, admitted: Admission, operations: Operations
 ) -> Iterator[tuple[str, Engine]]:
     """The stores by name, each open before the next is."""
     from eventstore.server.known import DEFAULT_STORE
 
+    read_only = operations.read_only
     has_default = asked.connection is not None or place is not None
     if has_default and DEFAULT_STORE in admitted.stores:
         raise click.UsageError(f"{DEFAULT_STORE} is the name of STORE: use another for --store")
     if asked.connection is not None:
-        yield DEFAULT_STORE, open_configured(asked.connection, upgrade=asked.upgrades)
+        yield (
+            DEFAULT_STORE,
+            open_configured(asked.connection, upgrade=asked.upgrades, read_only=read_only),
+        )
     elif place is not None or not admitted.stores:
-        yield DEFAULT_STORE, open_place(_IN_MEMORY if place is None else place, read_only=False)
+        yield DEFAULT_STORE, open_place(_IN_MEMORY if place is None else place, read_only=read_only)
     for name, named in admitted.stores.items():
-        yield name, open_place(named, read_only=False)
-
-
-def _log_to_standard_error() -> None:
-    """With the time in UTC, and with where a fault was."""
-    form = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
-    form.converter = time.gmtime
-    handler = logging.StreamHandler()
-    handler.setFormatter(form)
-    logging.getLogger().addHandler(handler)
+        yield name, open_place(named, read_only=read_only)
 
 
 def _warnings(

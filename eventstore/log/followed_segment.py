@@ -45,6 +45,7 @@ from eventstore.log.manifest import IF_COPIED, ActiveSegment, Manifest
 from eventstore.log.os_errors import translated, translating
 from eventstore.log.record import LATEST
 from eventstore.log.regular_file import open_regular, read_between
+from eventstore.log.syncing import sync_content
 from eventstore.times import Microseconds
 
 _LOGGER = late_logger("eventstore.log")
@@ -458,10 +459,7 @@ class FollowedSegment:
 
     def _sync(self) -> None:
         """Make what was written durable."""
-        if hasattr(os, "fdatasync"):
-            os.fdatasync(self._descriptor)
-        else:
-            os.fsync(self._descriptor)
+        sync_content(self._descriptor)
 
 
 def _newest_before(manifest: Manifest) -> Envelope:

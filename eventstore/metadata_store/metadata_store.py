@@ -112,6 +112,7 @@ class MetadataStore(
         *,
         token: str | Path | None = None,
         store: str | None = None,
+        replica: mlmd.MetadataStoreClientConfig | None = None,
     ) -> None:
         """Open the store that `config` names, creating it when there is none.
 
@@ -121,6 +122,8 @@ class MetadataStore(
         reached. `token` says to a server who calls, or names a file that does, which is read again
         when it changes; `store` is the one that is meant, of several. Without them they are those
         of `EVENTSTORE_TOKEN`, `EVENTSTORE_TOKEN_FILE` and `EVENTSTORE_STORE` in the environment.
+        Gets of MLMD's API are answered by a `replica` of the server, if there is one; what was put
+        through this store is seen there.
 
         Raises ValueError for anything but the two configurations, and for a migration behind a
         server; RuntimeError when the store cannot be opened.
@@ -131,10 +134,12 @@ class MetadataStore(
                     "enable_upgrade_migration cannot be used with a server: migrate there"
                 )
             credentials = credentials_of(token, store, os.environ)
-            self._connect(config, credentials, Attribution())
+            self._connect(config, credentials, Attribution(), replica)
             return
-        if token is not None or store is not None:
-            raise ValueError("token and store are for a server: a ConnectionConfig names the store")
+        if not (token is store is replica is None):
+            raise ValueError(
+                "token, store and replica are for a server: a ConnectionConfig names the store"
+            )
         if not isinstance(config, mlmd.ConnectionConfig):
             # What it is may have a password in it.
             raise ValueError(
@@ -178,6 +183,7 @@ class MetadataStore(
         config: mlmd.MetadataStoreClientConfig,
         credentials: Credentials,
         attribution: Attribution,
+        replica: mlmd.MetadataStoreClientConfig | None = None,
     ) -> None:
         # Not at the top: a store in this process needs no gRPC.
         try:
@@ -188,7 +194,7 @@ class MetadataStore(
                 "a client of a server needs a package that is missing: pip install "
                 f"'mlmd-eventstore[server]' ({error})"
             ) from None
-        calls = RemoteCalls(config, credentials, attribution)
+        calls = RemoteCalls(config, credentials, attribution, replica)
         self._remote = calls
         self._max_num_retries = RETRIES
         source: Any = RemoteSource(calls)

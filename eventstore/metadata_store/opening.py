@@ -29,7 +29,9 @@ _UNABLE = "unable to open database file"
 """What programs written for MLMD look for in the error."""
 
 
-def open_configured(config: mlmd.ConnectionConfig, *, upgrade: bool) -> Engine:
+def open_configured(
+    config: mlmd.ConnectionConfig, *, upgrade: bool, read_only: bool = False
+) -> Engine:
     """Open what `config` names; only with `upgrade` what that has to make a store of.
 
     That is a packed store, and a database on a server that has ML Metadata's tables alone.
@@ -42,13 +44,14 @@ def open_configured(config: mlmd.ConnectionConfig, *, upgrade: bool) -> Engine:
             "Unset connection config: set fake_database or sqlite.filename_uri"
         )
     if chosen in ("mysql", "postgresql"):
-        return engine_of(_sql_log(config, upgrade=upgrade))
+        log = _sql_log(config, upgrade=upgrade and not read_only, read_only=read_only)
+        return engine_of(log, read_only=read_only, saves_caches=read_only)
     if chosen == "fake_database" or not config.sqlite.filename_uri:
         return engine_of(MemoryLog())
-    path, read_only, must_exist = _parse_uri(config.sqlite.filename_uri)
+    path, is_uri_read_only, must_exist = _parse_uri(config.sqlite.filename_uri)
     mode = config.sqlite.connection_mode
-    read_only = read_only or mode == _Mode.READONLY
-    must_exist = must_exist or mode in (_Mode.READONLY, _Mode.READWRITE)
+    read_only = read_only or is_uri_read_only or mode == _Mode.READONLY
+    must_exist = must_exist or read_only or mode in (_Mode.READONLY, _Mode.READWRITE)
     if isinstance(path, StoreUrl):
         return open_place(path, read_only=read_only, must_exist=must_exist)
     with translating("opening", path):
@@ -72,7 +75,7 @@ def open_configured(config: mlmd.ConnectionConfig, *, upgrade: bool) -> Engine:
         raise errors.FailedPreconditionError(f"{_UNABLE}: {error.message}") from error
 
 
-def _sql_log(config: mlmd.ConnectionConfig, *, upgrade: bool) -> Log:
+def _sql_log(config: mlmd.ConnectionConfig, *, upgrade: bool, read_only: bool) -> Log:
     """The log in the database of PostgreSQL or MySQL that is configured, made if it is missing.
 
     With `upgrade` it is made of what ML Metadata has there, if anything.
@@ -94,7 +97,7 @@ def _sql_log(config: mlmd.ConnectionConfig, *, upgrade: bool) -> Log:
     except BaseException:
         database.close()
         raise
-    return opening.open_database(database)
+    return opening.open_database(database, read_only=read_only, creates=not read_only)
 
 
 def configured_path(config: mlmd.ConnectionConfig) -> Path:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from copy import copy
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import grpc
 from msgspec.structs import replace
@@ -18,7 +18,13 @@ from eventstore.call_metadata import APPLIES_ONCE
 from eventstore.log.kinds import Node, NodeKind
 from eventstore.log.readable import UNREADABLE, unreadable_request
 from eventstore.log.record import Position
-from eventstore.metadata_store.calls import Calls, service
+from eventstore.metadata_store.calls import (
+    MAX_NUM_RESULT,
+    Calls,
+    as_ids,
+    list_operation,
+    service,
+)
 from eventstore.metadata_store.credentials import Credentials, Metadata
 from eventstore.metadata_store.options import ListOptions, OrderByField
 from eventstore.metadata_store.retrying import RETRIES, retried
@@ -26,6 +32,8 @@ from eventstore.metadata_store.served import OWN_SERVICE, Served
 from eventstore.proto import eventstore_service_pb2 as own
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.attribution import Attribution, current_attribution
+
+_Answer = TypeVar("_Answer")
 
 _PATIENCE_SECONDS: Final = 60.0
 """For how long a server that was there before is looked for again."""
@@ -49,8 +57,12 @@ class RemoteCalls(Calls):
         config: mlmd.MetadataStoreClientConfig,
         credentials: Credentials,
         attribution: Attribution,
+        replica: mlmd.MetadataStoreClientConfig | None = None,
     ) -> None:
-        """Puts outside of any `acting_for` these calls have an attribution."""
+        """Puts outside of any `acting_for` these calls have an attribution.
+
+        Gets are sent to a replica, if there is one, and to the server if that has no answer.
+        """
         self.address = f"{config.host}:{config.port}"
         self._credentials = credentials
         self._timeout = config.client_timeout_sec if config.HasField("client_timeout_sec") else None
@@ -65,6 +77,11 @@ class RemoteCalls(Calls):
         self._acts_as: RemoteCalls = self
         """What blocks of `acting` are for."""
         self._senders: dict[str, Any] = {}
+        self._replica = None
+        if replica is not None:
+            self._replica = RemoteCalls(replica, credentials, attribution)
+        self._put_position = 0
+        """From which position on all is seen that was put here."""
         self._path = f"/{service().DESCRIPTOR.services_by_name['MetadataStoreService'].full_name}/"
 
     def send(self, rpc: str, request: Any) -> Any:
@@ -92,9 +109,58 @@ class RemoteCalls(Calls):
         )
         return super().nodes(kind, same_order, context_id)
 
+    def nodes_by_id(self, kind: NodeKind, node_ids: Iterable[int]) -> list[Node]:
+        """As `Calls.nodes_by_id`; by fewer ids at once if one answer would be too long."""
+        return _in_parts(partial(super().nodes_by_id, kind), as_ids(f"{kind.name}_ids", node_ids))
+
+    def events_of(self, kind: NodeKind, node_ids: Iterable[int]) -> list[mlmd.Event]:
+        """As `Calls.events_of`, and as `nodes_by_id`."""
+        return _in_parts(partial(super().events_of, kind), as_ids(f"{kind.name}_ids", node_ids))
+
+    def artifacts_and_types(
+        self, artifact_ids: Iterable[int] | None
+    ) -> tuple[list[mlmd.Artifact], list[mlmd.ArtifactType]]:
+        """As `Calls.artifacts_and_types`, and as `nodes_by_id`."""
+        types = dict[int, mlmd.ArtifactType]()
+
+        def ask(ids: list[int]) -> list[mlmd.Artifact]:
+            artifacts, found = super(RemoteCalls, self).artifacts_and_types(ids)
+            for each in found:
+                types.setdefault(each.id, each)
+            return artifacts
+
+        ids = [] if artifact_ids is None else as_ids("artifact_ids", artifact_ids)
+        return _in_parts(ask, ids), [*types.values()]
+
+    def nodes_by_type(self, kind: NodeKind, type_name: str, type_version: str | None) -> list[Node]:
+        """As `Calls.nodes_by_type`; page by page if one answer would be too long."""
+        try:
+            return super().nodes_by_type(kind, type_name, type_version)
+        except errors.ResourceExhaustedError:
+            return self._pages_by_type(kind, type_name, type_version)
+
+    def _pages_by_type(
+        self, kind: NodeKind, type_name: str, type_version: str | None
+    ) -> list[Node]:
+        rpc = f"Get{kind.plural.capitalize()}ByType"
+        options = list_operation(ListOptions(order_by=OrderByField.ID))
+        options.max_result_size = MAX_NUM_RESULT
+        request = getattr(service(), f"{rpc}Request")(
+            type_name=type_name, type_version=type_version or None, options=options
+        )
+        found = list[Node]()
+        while True:
+            response = self.send(rpc, request)
+            found += getattr(response, kind.plural)
+            if not response.next_page_token:
+                return found
+            request.options.next_page_token = response.next_page_token
+
     def close(self) -> None:
         """Let go of the connection."""
         self._channel.close()
+        if self._replica is not None:
+            self._replica.close()
 
     def as_of(self, position: Position) -> RemoteCalls:
         """The same as of a position, over the same connection."""
@@ -121,6 +187,9 @@ class RemoteCalls(Calls):
         But not to a server that could apply a put twice: whether it does is known from its answers.
         """
         is_put = rpc.startswith("Put")
+        if self._replica is not None and not is_put:
+            with suppress(errors.UnavailableError, errors.UnimplementedError):
+                return self._replica._sent(rpc, content, self._metadata_of_replica())
         attribution = self._attribution(is_put)
         send = partial(self._sent, rpc, content, self._metadata(attribution))
         until, pause = time.monotonic() + self._patience, _FIRST_PAUSE_SECONDS
@@ -150,11 +219,15 @@ class RemoteCalls(Calls):
         self._refuse_without_time(rpc)
         try:
             answer: bytes
-            if self._applies_once:
+            if self._applies_once and (self._replica is None or not rpc.startswith("Put")):
                 answer = sender(content, timeout=self._timeout, metadata=metadata)
                 return answer
             answer, call = sender.with_call(content, timeout=self._timeout, metadata=metadata)
-            self._applies_once = APPLIES_ONCE in (call.trailing_metadata() or ())
+            trailing = call.trailing_metadata() or ()
+            self._applies_once = APPLIES_ONCE in trailing
+            for name, value in trailing:
+                if name == call_metadata.POSITION:
+                    self._put_position = max(self._put_position, int(value))
         except grpc.RpcError as error:
             self._applies_once |= APPLIES_ONCE in (error.trailing_metadata() or ())
             raise errors.make_exception(error.details() or "", error.code().value[0]) from error
@@ -172,6 +245,11 @@ class RemoteCalls(Calls):
         written = [call_metadata.written(name, text) for name, text in said if text is not None]
         return [*self._credentials.metadata(), *written]
 
+    def _metadata_of_replica(self) -> Metadata:
+        position = max(self._put_position, self._as_of or 0)
+        said = self._metadata(self._attribution(is_put=False))
+        return [*said, (call_metadata.MIN_POSITION, str(position))]
+
     def _refuse_without_time(self, rpc: str) -> None:
         if self._timeout is not None and self._timeout <= 0:
             # gRPC would sometimes be faster.
@@ -183,6 +261,18 @@ class RemoteCalls(Calls):
         return errors.FailedPreconditionError(
             f"the connection to {self.address} is closed: open the store again"
         )
+
+
+def _in_parts(ask: Callable[[list[int]], list[_Answer]], ids: list[int]) -> list[_Answer]:
+    """What is answered for ids, which are given in halves if the answer would be too long."""
+    try:
+        return ask(ids)
+    except errors.ResourceExhaustedError:
+        distinct = sorted({*ids})
+        if len(distinct) < 2:
+            raise
+    middle = len(distinct) // 2
+    return _in_parts(ask, distinct[:middle]) + _in_parts(ask, distinct[middle:])
 
 
 class Parts:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
 
+from eventstore import call_metadata
 from eventstore.errors import (
     CancelledError,
     InternalError,
@@ -32,10 +33,6 @@ Answer: TypeAlias = Callable[[Incoming, bytes], bytes]
 """Answers a message by one; raises the classes of `eventstore.errors`."""
 
 
-def _to_nobody(caller: Caller) -> None:
-    pass
-
-
 class Answering:
     """Lets calls in and answers them. Safe to use from several threads."""
 
@@ -52,18 +49,15 @@ class Answering:
         self._answer_bytes_max = answer_bytes_max
         self._call_seconds_max = call_seconds_max
 
-    def answer(
-        self, incoming: Incoming, content: bytes, tell: Callable[[Caller], None] = _to_nobody
-    ) -> bytes:
-        """The answer to a call of MLMD's service. `tell` is told who calls, once that is known.
+    def answer(self, incoming: Incoming, content: bytes) -> bytes:
+        """The answer to a call of MLMD's service.
 
         Raises the classes of `eventstore.errors` and nothing else.
         """
         with as_statuses(incoming.rpc):
             caller = self.admitted(incoming)
-            tell(caller)
             with self.waited_for(incoming):
-                return self._run(caller, incoming.rpc, content)
+                return self._run(caller, incoming, content)
 
     @contextmanager
     def waited_for(self, incoming: Incoming) -> Iterator[None]:
@@ -92,9 +86,11 @@ class Answering:
             # The call has waited for longer than its client.
             self._gate.leave()
             raise CancelledError(f"{incoming.rpc}: the client is gone; nothing was done")
-        return self._callers.of(incoming)
+        caller = incoming.caller = self._callers.of(incoming)
+        return caller
 
-    def _run(self, caller: Caller, rpc: str, content: bytes) -> bytes:
+    def _run(self, caller: Caller, incoming: Incoming, content: bytes) -> bytes:
+        rpc = incoming.rpc
         try:
             request = getattr(service, f"{rpc}Request").FromString(content)
         except UNREADABLE as error:
@@ -104,6 +100,9 @@ class Answering:
                 response = caller.engine.call(rpc, request, as_of=caller.as_of)
         except OutcomeUnknownError as error:
             raise (error if rpc in GETS else outcome_told(error, caller)) from error
+        if rpc not in GETS:
+            position = caller.engine.projections.index.position
+            incoming.told.append((call_metadata.POSITION, str(position)))
         answer: bytes = response.SerializeToString()
         # What a put has done cannot be taken back, and its answer is short.
         if 0 <= self._answer_bytes_max < len(answer) and rpc in GETS:

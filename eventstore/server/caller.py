@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from typing import Final
 
 from msgspec import Struct
 
 from eventstore import call_metadata
-from eventstore.errors import InvalidArgumentError, PermissionDeniedError, UnimplementedError
+from eventstore.errors import (
+    DeadlineExceededError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    PermissionDeniedError,
+    UnavailableError,
+    UnimplementedError,
+)
 from eventstore.log import Position
 from eventstore.moment_texts import parsed_moment
 from eventstore.moments import position_of
@@ -18,6 +27,9 @@ from eventstore.server.known import DEFAULT_STORE, Known
 from eventstore.server.roles import NEEDED, Role
 from eventstore.store import Engine
 from eventstore.store.attribution import Attribution, acting_for, checked_attribution
+from eventstore.waiting import Waiter, waited_for_by
+
+_POSITION: Final = re.compile("[0-9]{1,18}", re.ASCII)
 
 
 class Caller(Struct, frozen=True):
@@ -43,9 +55,20 @@ class Callers:
     """Tells who calls, and which of the stores that are served here they call."""
 
     def __init__(
-        self, stores: Mapping[str, Engine], credentials: Credentials | None = None
+        self,
+        stores: Mapping[str, Engine],
+        credentials: Credentials | None = None,
+        *,
+        wait_seconds_max: float = 10.0,
+        is_replica: bool = False,
     ) -> None:
-        """Without credentials nobody is asked for them, and may do everything."""
+        """Without credentials nobody is asked for them, and may do everything.
+
+        A call may wait for some seconds for the position that it asks for. A replica takes gets
+        alone: others write its stores.
+        """
+        self._wait_seconds_max = wait_seconds_max
+        self._is_replica = is_replica
         self._stores = stores
         self._credentials = credentials or NoCredentials()
 
@@ -68,8 +91,34 @@ class Callers:
             raise PermissionDeniedError(
                 f"{incoming.rpc} needs the role {needed.value}, and you have {mine}"
             )
+        if self._is_replica and needed not in (Role.READ, Role.AUDIT):
+            raise FailedPreconditionError(
+                f"{incoming.rpc}: this server is a replica, which only reads (--read-only): send "
+                "puts to the primary, the server that writes this store"
+            )
         engine = self._stores[store]
+        if call_metadata.MIN_POSITION in said:
+            self._wait(incoming, engine, said[call_metadata.MIN_POSITION])
         return Caller(store, engine, roles, _attribution(known, said), _position(engine, said))
+
+    def _wait(self, incoming: Incoming, engine: Engine, text: str) -> None:
+        """Wait until the store is seen up to a position. UnavailableError when that takes long."""
+        if not _POSITION.fullmatch(text):
+            raise InvalidArgumentError(
+                f"{call_metadata.MIN_POSITION} is {text!r}: send what a put was answered as "
+                f"{call_metadata.POSITION}"
+            )
+        waiter = Waiter()
+        if not incoming.when_ended(waiter.leave):
+            waiter.leave()
+        try:
+            with waited_for_by(waiter):
+                engine.wait_for(int(text), self._wait_seconds_max)
+        except DeadlineExceededError:
+            raise UnavailableError(
+                f"position {text} is not seen here yet, after {self._wait_seconds_max:g} s: try "
+                "again, or ask the primary, the server that writes this store"
+            ) from None
 
     def _store(self, known: Known, name: str | None) -> str:
         """The store that is asked for, or the only one, or the one without a name."""

@@ -12,6 +12,8 @@ from typing import Final
 
 from eventstore.errors import UnavailableError
 
+STOPPING: Final = "the server is stopping, and nothing was done: try again"
+
 _QUIET_SECONDS: Final = 0.05
 _UNQUIET_SECONDS_MAX: Final = 1.0
 
@@ -30,7 +32,7 @@ class Gate:
         with self._changed:
             self._came_at = time.monotonic()
             if not self._is_open:
-                raise UnavailableError("the server is stopping, and nothing was done: try again")
+                raise UnavailableError(STOPPING)
             self._inside += 1
 
     def leave(self) -> None:

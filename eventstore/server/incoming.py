@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec import Struct
+
+if TYPE_CHECKING:
+    from eventstore.server.caller import Caller
 
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 """What was sent beside a request: lower-case names, in order; bytes where a name ends in `-bin`."""
@@ -29,6 +32,10 @@ class Incoming(ABC):
     def __init__(self, service: str, rpc: str) -> None:
         self.service = service
         self.rpc = rpc
+        self.caller: Caller | None = None
+        """Who calls, once that is known."""
+        self.told: list[tuple[str, str]] = []
+        """What is said beside the answer."""
 
     @abstractmethod
     def metadata(self) -> Metadata: ...

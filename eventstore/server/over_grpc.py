@@ -94,7 +94,11 @@ def _answered(
     context.set_trailing_metadata((APPLIES_ONCE,))
     try:
         content = _message(arrivals, rpc, messages, context)
-        return answer(GrpcIncoming(service, rpc, context), content)
+        incoming = GrpcIncoming(service, rpc, context)
+        answered = answer(incoming, content)
+        if incoming.told:
+            context.set_trailing_metadata((APPLIES_ONCE, *incoming.told))
+        return answered
     except StatusError as error:
         aborted(context, error)
 

@@ -178,7 +178,7 @@ class GrpcWeb:
                     incoming,
                     receive,
                 )
-                await response.end(OK, "")
+                await response.end(OK, "", beside=incoming.told)
             except StatusError as error:
                 await response.end(error.error_code, error.message)
             finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,13 @@ from eventstore.server.caller import Callers
 from eventstore.server.configuration import Listening, WebListening, joined
 from eventstore.server.gate import Gate
 from eventstore.server.health import Health
+from eventstore.server.observing import (
+    AnswerInParts,
+    Observer,
+    Observing,
+    observed,
+    observed_in_parts,
+)
 from eventstore.server.over_grpc import streaming_handlers, unary_handlers
 from eventstore.server.reloading import Reloaded
 from eventstore.server.roles import MLMD_SERVICE, NEEDED
@@ -69,25 +77,28 @@ class Server:
         """The port that it listens on, which was free if port 0 was asked for."""
         return self._port
 
-    def start(self, callers: Callers) -> None:
-        """Answer calls from now on. No answer is longer than gRPC is told to send at most."""
+    def start(self, callers: Callers, observers: Sequence[Observer] = ()) -> None:
+        """Answer calls from now on, and tell observers of each.
+
+        No answer is longer than gRPC is told to send at most.
+        """
+        observing = Observing(observers)
         answering = Answering(
             callers,
             self._gate,
             self._listening.answer_bytes_max(),
             self._listening.call_seconds_max,
         )
-        answer = in_turn(answering.answer, self._listening.threads)
+        answer = observed(in_turn(answering.answer, self._listening.threads), observing)
         rpcs = unary_handlers(MLMD_SERVICE, NEEDED[MLMD_SERVICE], answer, self._arrivals)
         self._beyond = BeyondMlmd(answering, self._listening.threads)
-        own = streaming_handlers(
-            OWN_SERVICE, NEEDED[OWN_SERVICE], self._beyond.answer, self._arrivals
-        )
+        in_parts = observed_in_parts(self._beyond.answer, observing)
+        own = streaming_handlers(OWN_SERVICE, NEEDED[OWN_SERVICE], in_parts, self._arrivals)
         self._server.add_generic_rpc_handlers((rpcs, own, *self._health.handlers()))
         self._arrivals.start()
         self._server.start()
         if self.web is not None:
-            self._start_web(self.web, answer, self._beyond)
+            self._start_web(self.web, answer, in_parts)
 
     def stop(self, grace_seconds: float) -> None:
         """Refuse new calls (UNAVAILABLE), and return once those that have begun are answered.
@@ -107,12 +118,12 @@ class Server:
         self._arrivals.close()
         self._health.close()
 
-    def _start_web(self, web: WebServer, answer: Answer, beyond: BeyondMlmd) -> None:
+    def _start_web(self, web: WebServer, answer: Answer, in_parts: AnswerInParts) -> None:
         from eventstore.server.over_grpc_web import GrpcWeb, in_one_part
 
         most = self._listening.request_bytes_max()
         calls = GrpcWeb(
-            {MLMD_SERVICE: in_one_part(answer), OWN_SERVICE: beyond.answer},
+            {MLMD_SERVICE: in_one_part(answer), OWN_SERVICE: in_parts},
             self._pool,
             message_bytes_max=most if most >= 0 else _LENGTH_MAX,
             origins=self._origins,

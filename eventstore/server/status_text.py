@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
+STATUS_NAMES: Final = (
+    *("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND"),
+    *("ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION"),
+    *("ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"),
+    "UNAUTHENTICATED",
+)
+"""By code."""
+
 BYTES_MAX: Final = 4096
 """How long a message may be on the wire: clients refuse answers whose headers are much longer."""
 

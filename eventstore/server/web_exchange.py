@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
@@ -108,13 +108,20 @@ class Response:
             await self._begin(closes=False)
             await self._frame(message_frame(content))
 
-    async def end(self, code: int, message: str, *, closes: bool = False) -> None:
+    async def end(
+        self,
+        code: int,
+        message: str,
+        *,
+        closes: bool = False,
+        beside: Sequence[tuple[str, str]] = (),
+    ) -> None:
         """Send the status, and close the connection if that is said before any message."""
         told = {"grpc-status": str(code), "grpc-message": in_percents(shortened(message))}
         async with self._turn:
             self._is_over = True
             await self._begin(closes=closes)
-            await self._frame([trailers_frame(told | dict([APPLIES_ONCE]))], is_last=True)
+            await self._frame([trailers_frame(told | dict([APPLIES_ONCE, *beside]))], is_last=True)
 
     async def _begin(self, *, closes: bool) -> None:
         if not self._has_begun:

@@ -6,7 +6,15 @@ import re
 from collections.abc import Collection
 from typing import Final
 
-from eventstore.call_metadata import ACTOR, AS_OF, REASON, REQUEST_ID, STORE
+from eventstore.call_metadata import (
+    ACTOR,
+    AS_OF,
+    MIN_POSITION,
+    POSITION,
+    REASON,
+    REQUEST_ID,
+    STORE,
+)
 from eventstore.errors import InvalidArgumentError
 
 ANY: Final = "*"
@@ -22,11 +30,11 @@ _MAY_SEND: Final = (
     "authorization",
     *(
         f"{name}{form}"
-        for name in (STORE, AS_OF, ACTOR, REASON, REQUEST_ID)
+        for name in (STORE, AS_OF, ACTOR, REASON, REQUEST_ID, MIN_POSITION)
         for form in ("", "-bin")
     ),
 )
-_MAY_READ: Final = ("custom-header-1", "grpc-status", "grpc-message")
+_MAY_READ: Final = ("custom-header-1", "grpc-status", "grpc-message", POSITION)
 _KNOWN_FOR_SECONDS: Final = 86_400
 
 

@@ -81,7 +81,7 @@ LAYERS = {
     "server": {
         "metadata_store",
         *("call_metadata", "errors", "proto", "log", "store", "late_logger", "moment_texts"),
-        *("moments", "shown_text", "waiting"),
+        *("moments", "shown_text", "version", "waiting"),
     },
 }
 

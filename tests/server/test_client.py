@@ -10,6 +10,7 @@ import pytest
 from eventstore import ListOptions, MetadataStore, errors
 from eventstore.metadata_store import retrying
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.server.configuration import Listening
 from eventstore.server.server import Server
 from eventstore.store import Engine
@@ -48,8 +49,9 @@ def test_a_long_listing_comes_in_pages(home: MetadataStore) -> None:
         in_context = client.get_executions_by_context(context)
         assert in_context == home.get_executions_by_context(context)
         assert len(in_context) == 250
+        assert client.get_artifacts_by_type("Long") == home.get_artifacts_by_type("Long")
         with pytest.raises(errors.ResourceExhaustedError) as raised:
-            client.get_artifacts_by_type("Long")
+            client._remote.send("GetArtifacts", service.GetArtifactsRequest())
         assert "in pages" in raised.value.message
         assert len(client.get_artifacts(ListOptions(limit=3))) == 3
 

@@ -275,7 +275,9 @@ def test_a_fault_is_logged_with_where_it_was() -> None:
             client.get_artifact_types()
         process.terminate()
         _, err = process.communicate(timeout=60)
-    assert re.search(r"^\d{4}-\d\d-\d\dT[\d:]+Z ERROR GetArtifactTypes failed$", err, re.MULTILINE)
+    assert re.search(
+        r"^\d{4}-\d\d-\d\dT[\d:]+\.\d{3}Z ERROR GetArtifactTypes failed$", err, re.MULTILINE
+    )
     assert "Traceback" in err
     assert "ZeroDivisionError: division by zero" in err
 

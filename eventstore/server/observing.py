@@ -1,0 +1,121 @@
+"""What is told of each call, whatever carried it: to the log, to metrics and to traces."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from eventstore.errors import OK, StatusError
+from eventstore.server.answering import Answer
+from eventstore.server.incoming import Incoming
+
+
+class Ended(Struct, frozen=True):
+    """A call that has been answered, if by an error.
+
+    `code` is gRPC's number of its status; `message` is that of an error. It took `seconds` from
+    when its request was there. `store` and `actor` are None where it is not known who calls.
+    """
+
+    service: str
+    rpc: str
+    code: int
+    message: str
+    store: str | None
+    actor: str | None
+    request_id: str | None
+    client: str
+    seconds: float
+    request_bytes: int
+    answer_bytes: int
+
+
+Observer: TypeAlias = Callable[[Incoming], Callable[[Ended], None]]
+"""Is told of a call before it is answered; what it returns is told how it ended, in its thread."""
+
+Send: TypeAlias = Callable[[bytes], None]
+AnswerInParts: TypeAlias = Callable[[Incoming, bytes, Send], None]
+
+Count: TypeAlias = Callable[[int], None]
+"""Is told how many bytes of an answer were made."""
+
+
+class Observing:
+    """Tells observers of calls."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = observers
+
+    @contextmanager
+    def call(self, incoming: Incoming, request_bytes: int) -> Iterator[Count]:
+        """A block in which a call is answered."""
+        endings = [begin(incoming) for begin in self._observers]
+        sizes = list[int]()
+        code, message, began = OK, "", time.perf_counter()
+        try:
+            yield sizes.append
+        except StatusError as error:
+            code, message = error.error_code, error.message
+            raise
+        finally:
+            if endings:
+                seconds = time.perf_counter() - began
+                ended = _ended(incoming, code, message, seconds, request_bytes, sum(sizes))
+                for end in endings:
+                    end(ended)
+
+
+def _ended(
+    incoming: Incoming,
+    code: int,
+    message: str,
+    seconds: float,
+    request_bytes: int,
+    answer_bytes: int,
+) -> Ended:
+    caller = incoming.caller
+    said = None if caller is None else caller.attribution
+    return Ended(
+        service=incoming.service,
+        rpc=incoming.rpc,
+        code=code,
+        message=message,
+        store=None if caller is None else caller.store,
+        actor=None if said is None else said.actor,
+        request_id=None if said is None else said.request_id,
+        client=incoming.peer().address,
+        seconds=seconds,
+        request_bytes=request_bytes,
+        answer_bytes=answer_bytes,
+    )
+
+
+def observed(answer: Answer, observing: Observing) -> Answer:
+    """The same, and it is told."""
+
+    def run(incoming: Incoming, content: bytes) -> bytes:
+        with observing.call(incoming, len(content)) as count:
+            answered = answer(incoming, content)
+            count(len(answered))
+            return answered
+
+    return run
+
+
+def observed_in_parts(answer: AnswerInParts, observing: Observing) -> AnswerInParts:
+    """The same for an answer in parts."""
+
+    def run(incoming: Incoming, content: bytes, send: Send) -> None:
+        with observing.call(incoming, len(content)) as count:
+
+            def sent(part: bytes) -> None:
+                send(part)
+                count(len(part))
+
+            answer(incoming, content, sent)
+
+    return run
