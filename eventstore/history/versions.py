@@ -105,6 +105,9 @@ def records_at(log: Log, positions: Iterable[int]) -> list[Record]:
 def _positions_of_link(log: Log, upto: int, kind: str, entity_id: int) -> list[int]:
     import pyarrow.compute as compute
 
+    if not 0 < entity_id < 2**63:
+        # Arrow could not compare it.
+        return []
     found: list[int] = []
     for batch in log.scan(0, upto, ["position", "kind", "entity_id"]):
         is_it = compute.and_(

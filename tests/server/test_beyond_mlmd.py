@@ -173,6 +173,7 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "history of another kind": lambda s: s.history("x", 1),
     "history of nothing": lambda s: s.history("artifact", 10**9),
     "event": lambda s: s.history("event", 1),
+    "event of an impossible id": lambda s: s.history("event", 2**64 - 1),
     "hold": lambda s: [c for c in s.changes() if c.changes[0].kind in ("hold", "erasure")],
     "graph": lambda s: s.lineage("artifact", 1),
     "upstream": lambda s: s.upstream("execution", 1, max_hops=1, max_nodes=3),
