@@ -206,7 +206,10 @@ def test_what_is_too_long_is_noticed_before_it_is_built(
     assert answering(store, 100_000).answer(Call(rpc), given)
 
 
-def _without_a_look_at_the_end(self: Answering, caller: Any, rpc: str, content: bytes) -> bytes:
+def _without_a_look_at_the_end(
+    self: Answering, caller: Any, incoming: Incoming, content: bytes
+) -> bytes:
+    rpc = incoming.rpc
     request = getattr(service, f"{rpc}Request").FromString(content)
     answer: bytes = caller.engine.call(rpc, request).SerializeToString()
     return answer
