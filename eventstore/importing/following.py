@@ -60,8 +60,9 @@ def follow_mlmd_database(
     that is no longer there is recorded as it last was, and `no longer in` is the reason; of links
     that go only `notice` hears.
 
-    It may be ended at any moment and begun again. While the database is out of reach it tries
-    again, and has `notice` called with a line about it.
+    It may be ended at any moment and begun again, and a second one beside it does no harm: each
+    change is recorded once. While the database is out of reach it tries again, from the first look
+    on, and has `notice` called with a line about it.
 
     Raises FailedPreconditionError where the database is not the one that the store was imported
     from, what `opened_source` does, and the errors of the store.
@@ -74,8 +75,6 @@ def follow_mlmd_database(
             try:
                 changes = follower.look()
             except errors.UnavailableError as error:
-                if not follower.has_looked:
-                    raise
                 if not lost:
                     notice(f"{error}; trying again")
                 pause = min(interval_seconds * 2**lost, max(interval_seconds, _PAUSE_SECONDS_MAX))
@@ -103,7 +102,6 @@ class Follower:
         self._known = Known(log)
         self._database: MlmdDatabase | None = None
         self._comparison: Comparison | None = None
-        self.has_looked = False
 
     def look(self) -> Changes:
         """What has changed in the database since the newest record of the log."""
@@ -117,7 +115,6 @@ class Follower:
                 self._database.look_again()
             changes = self._comparison.changes()
             self._known.prune(began_at)
-            self.has_looked = True
             return changes
         finally:
             self._source.end()

@@ -231,6 +231,49 @@ def test_followers_that_are_killed(source: Path, store: Path) -> None:
         assert opened.verify().ok
 
 
+def test_two_followers_record_each_change_once(source: Path, store: Path) -> None:
+    with closing(open_log(store)) as log, closing(open_log(store)) as other_log:
+        sources = opened_source(source), opened_source(source)
+        with closing(sources[0]), closing(sources[1]):
+            first = Follower(log, sources[0], "first")
+            second = Follower(other_log, sources[1], "second")
+            for number in range(3):
+                changed_by(source, f"UPDATE Artifact SET uri = '{number}' WHERE id = 1")
+                found = first.look(), second.look()
+                brought = first.append(found[0]), second.append(found[1])
+                assert brought[0] is not None
+                assert brought[1] is None
+                first, second = second, first
+            assert not first.look().drafts
+            assert not second.look().drafts
+    assert in_log(store) == in_database(source)
+    with closing(open_log(store, read_only=True)) as log:
+        kinds = [[r.kind for r in c.records] for c in log.commits()]
+    assert kinds[-3:] == [["artifact"]] * 3
+
+
+def test_a_file_that_is_locked_as_it_begins(source: Path, store: Path) -> None:
+    changed_by(source, "UPDATE Artifact SET uri = 'new' WHERE id = 1")
+    said: list[str] = []
+    with closing(sqlite3.connect(source, isolation_level=None)) as writer:
+        writer.execute("BEGIN EXCLUSIVE")
+
+        def notice(sentence: str) -> None:
+            said.append(sentence)
+            if writer.in_transaction:
+                writer.execute("COMMIT")
+
+        stop = threading.Event()
+        looks = follow_mlmd_database(
+            source, store, interval_seconds=0.01, stop=stop, notice=notice
+        )
+        assert next(looks).records == {"artifact": 1}
+        stop.set()
+        assert list(looks) == []
+    assert said[0].endswith("trying again")
+    assert said[1].endswith("is in reach again")
+
+
 def test_a_server_that_restarts(sql_server: Server, tmp_path: Path) -> None:
     from tests.importing.minimal import make_database
 
