@@ -23,10 +23,10 @@ from eventstore.log.backup import copy_store, new_directory
 from eventstore.log.erased import Erased
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.merkle import Frontier
-from eventstore.log.no_store import is_encrypted_backup
+from eventstore.log.no_store import BACKUP_NAME, is_encrypted_backup
 from eventstore.log.os_errors import refuse_no_path, resolved
 from eventstore.log.recreating import recreate
-from eventstore.log.stores import open_log, store_id_of, verify_store
+from eventstore.log.stores import is_store, open_log, store_id_of, verify_store
 from eventstore.log.syncing import sync_directory
 from eventstore.long_work import long_work
 from eventstore.projections import Projections
@@ -88,10 +88,10 @@ def restore(
     was ever erased. What has lost its key stays erased.
 
     Raises AlreadyExistsError when there is anything but an empty directory at `target`,
-    InvalidArgumentError for keys of a backup that is not encrypted, FailedPreconditionError without
-    keys or register where they are needed, DataLossError for what is damaged and for a record
-    without its key that no erasure is of, and what `opened_keyring`, `read_register` and `repeat`
-    do.
+    InvalidArgumentError for keys of a backup that is not encrypted, NotFoundError for keys of a
+    folder that is no backup, FailedPreconditionError without keys or register where they are
+    needed, DataLossError for what is damaged and for a record without its key that no erasure is
+    of, and what `opened_keyring`, `read_register` and `repeat` do.
     """
     refuse_no_path(backup)
     is_encrypted = is_encrypted_backup(backup)
@@ -101,6 +101,11 @@ def restore(
             "empty file if nothing was ever erased), which `eventstore erasures` writes"
         )
     if keys is not None and not is_encrypted:
+        if backup.is_dir() and not is_store(backup):
+            raise errors.NotFoundError(
+                f"there is no {BACKUP_NAME} in {backup}, which an encrypted backup has: check the "
+                "path, or take another copy of the backup"
+            )
         raise errors.InvalidArgumentError(f"{backup} is not encrypted: leave the keys out")
     if erasures is None:
         return _report(copy_store(backup, target, progress), Repeated())

@@ -60,6 +60,17 @@ def test_a_restored_store_is_the_same_log(
         assert again.verify().ok
 
 
+def test_a_backup_that_has_lost_what_describes_it(
+    store: MetadataStore, tmp_path: Path, register: Path
+) -> None:
+    keys, backup = tmp_path / "keys", tmp_path / "backup"
+    store.backup(backup, keys=keys)
+    (backup / "backup.json").unlink()
+    with pytest.raises(errors.NotFoundError, match=r"there is no backup\.json in "):
+        eventstore.restore(backup, tmp_path / "restored", keys=keys, erasures=register)
+    assert not (tmp_path / "restored").exists()
+
+
 def test_nothing_of_what_was_put_is_readable_without_the_keys(
     store: MetadataStore, tmp_path: Path
 ) -> None:

@@ -264,9 +264,7 @@ def test_a_file_that_is_locked_as_it_begins(source: Path, store: Path) -> None:
                 writer.execute("COMMIT")
 
         stop = threading.Event()
-        looks = follow_mlmd_database(
-            source, store, interval_seconds=0.01, stop=stop, notice=notice
-        )
+        looks = follow_mlmd_database(source, store, interval_seconds=0.01, stop=stop, notice=notice)
         assert next(looks).records == {"artifact": 1}
         stop.set()
         assert list(looks) == []
