@@ -199,6 +199,29 @@ def test_a_commit_that_is_longer_than_the_server_takes_is_refused(
         append(log, draft(1))
 
 
+def test_sealing_on_a_server_with_narrow_settings(mariadb: Server) -> None:
+    narrow = {"max_allowed_packet": 1 << 20, "completion_type": 2}
+    usual = {name: mariadb.execute(f"SELECT @@GLOBAL.{name}")[0][0] for name in narrow}
+
+    def set_up(settings: dict[str, object]) -> None:
+        pairs = (
+            (name, f"'{value}'" if isinstance(value, str) else value)
+            for name, value in settings.items()
+        )
+        mariadb.execute(*(f"SET GLOBAL {name} = {value}" for name, value in pairs))
+
+    set_up({**narrow})
+    try:
+        with opened(mariadb, mariadb.new_database()) as log:
+            for number in range(1, 6):
+                append(log, draft(number, name=os.urandom(200_000).hex()))
+            log.seal()
+            append(log, draft(6))
+            assert log.verify().ok
+    finally:
+        set_up(usual)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_has_a_connection_of_its_own(log: SqlLog) -> None:

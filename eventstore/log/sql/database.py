@@ -39,6 +39,9 @@ _STATEMENT_BYTES: Final = 1_024
 _OPTIONS_OF_PLACE: Final = ("hostaddr", "options", "service", "unix_socket")
 """Those that may lead to another server or schema."""
 
+_OF_MYSQL: Final = {"init_command": "SET SESSION completion_type = 'NO_CHAIN'"}
+"""A server may be set to close a connection as it commits."""
+
 _SYNCHRONOUS: Final = sa.text(
     "SELECT set_config('synchronous_commit', 'on', false) "
     "WHERE current_setting('synchronous_commit') = 'off'"
@@ -82,6 +85,8 @@ class Database:
         """Called with each connection that is to be held."""
         self.connect_options = dict(connect_options or {})
         """With the URL, how a driver connects."""
+        if self.is_mysql and "init_command" not in url.query:
+            self.connect_options = _OF_MYSQL | self.connect_options
         self._engine = sa.create_engine(
             url,
             connect_args=self.connect_options,

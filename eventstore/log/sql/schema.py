@@ -7,8 +7,11 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-PART_BYTES: Final = 1024 * 1024
-"""A sealed segment is stored in parts of so many bytes, which every server takes in a statement."""
+PART_BYTES: Final = 480 * 1024
+"""A sealed segment is stored in parts of so many bytes.
+
+PyMySQL writes bytes in hexadecimal, and some servers take a statement of 1 MiB at most.
+"""
 
 _BYTES: Final = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 _METADATA: Final = sa.MetaData()
