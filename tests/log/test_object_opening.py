@@ -299,6 +299,12 @@ def test_a_connection_string_of_azure_is_read(
         ("s3://bucket/x?endpoint=http://user:wr0ng@minio", "do not belong into the endpoint"),
         ("s3://bucket/x?secret_access_key=wr0ng", "there is no option secret_access_key"),
         ("gs://bucket/x?region=wr0ng", "there is no option region"),
+        ("s3://bucket/a//b", "an empty part"),
+        ("gs://bucket/a/../b", "the part '..'"),
+        ("s3://bucket/%2E/b", "the part '.'"),
+        ("s3://bucket/x?allow_http=maybe", "allow_http has to be true or false"),
+        ("gs://bucket/x?allow_http=", "allow_http has to be true or false"),
+        ("s3://bucket/x?virtual_hosted_style_request=2", "has to be true or false"),
     ],
 )
 def test_what_cannot_be_a_url_is_refused(

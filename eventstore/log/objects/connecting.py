@@ -22,6 +22,7 @@ _OPTIONS: Final = {
     "az": ("account", "endpoint", "allow_http"),
 }
 _TRUE: Final = frozenset(("1", "true", "yes", "on"))
+_FALSE: Final = frozenset(("0", "false", "no", "off"))
 
 _CONNECT_TIMEOUT: Final = "4s"
 _SMALL: Final = {"connect_timeout": _CONNECT_TIMEOUT, "timeout": "10s"}
@@ -43,10 +44,17 @@ def of_url(text: str) -> Bucket:
             f"credentials do not belong into {scheme} URLs: leave out what stands before the @"
         )
     prefix = unquote(parts.path).strip("/")
-    if not parts.netloc or "//" in prefix:
+    if not parts.netloc:
         raise errors.InvalidArgumentError(
             f"this {scheme} URL names no bucket: write {scheme}://bucket/prefix"
         )
+    for part in prefix.split("/") if prefix else ():
+        if part in ("", ".", ".."):
+            raise errors.InvalidArgumentError(
+                f"the prefix of this {scheme} URL has "
+                + (f"the part {part!r}" if part else "an empty part")
+                + ", which no prefix can have: leave it out"
+            )
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     unknown = options.keys() - set(_OPTIONS[scheme])
     if unknown:
@@ -62,7 +70,7 @@ def of_url(text: str) -> Bucket:
             "before the @"
         )
     name = f"{scheme}://{parts.netloc}" + (f"/{prefix}" if prefix else "")
-    allows_http = _is_true(options.get("allow_http", ""))
+    allows_http = _is_true(options, "allow_http")
     try:
         small, large = (
             of(
@@ -84,8 +92,14 @@ def of_url(text: str) -> Bucket:
     return Bucket(name, small, large, endpoint)
 
 
-def _is_true(text: str) -> bool:
-    return text.lower() in _TRUE
+def _is_true(options: Mapping[str, str], name: str) -> bool:
+    """Whether the option is said and true. Raises InvalidArgumentError if it is neither."""
+    text = options.get(name, "false").lower()
+    if text not in _TRUE | _FALSE:
+        raise errors.InvalidArgumentError(
+            f"the option {name} has to be true or false: write {name}=true, or leave it out"
+        )
+    return text in _TRUE
 
 
 def _s3(options: Mapping[str, str]) -> tuple[Any, dict[str, Any], str]:
@@ -93,7 +107,7 @@ def _s3(options: Mapping[str, str]) -> tuple[Any, dict[str, Any], str]:
         name: options[name] for name in ("endpoint", "region") if name in options
     }
     if "virtual_hosted_style_request" in options:
-        config["virtual_hosted_style_request"] = _is_true(options["virtual_hosted_style_request"])
+        config["virtual_hosted_style_request"] = _is_true(options, "virtual_hosted_style_request")
     config |= _of_profile(options.get("profile") or os.environ.get("AWS_PROFILE"))
     region = (
         config.get("region")
