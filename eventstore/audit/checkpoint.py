@@ -155,7 +155,8 @@ def statement_of(
         newest.tree_head,
         newest.number,
         moment_of(newest.recorded_at),
-        moment_of(now_in_microseconds()),
+        # Until it is signed.
+        moment_of(newest.recorded_at),
     )
 
 

@@ -30,7 +30,7 @@ _BLOCK = re.compile(r"^```(\S*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _TOGETHER = ("python", "sh")
 """What runs in one go; the other languages that are run have a test of their own."""
 _RUN_APART = ("bash", "zsh", "fish", "sql")
-_NOT_RUN = ("{eval-rst}", "")
+_NOT_RUN = ("{eval-rst}", "", "yaml")
 
 
 def blocks(document: Path) -> list[tuple[str, str]]:

@@ -68,7 +68,8 @@ def claims(**changed: Any) -> dict[str, Any]:
     base = {
         "iss": ISSUER,
         "aud": AUDIENCE,
-        "exp": now + 600,
+        # Some are made as the module is imported, long before they are used.
+        "exp": now + 86_400,
         "email": "ana@example.com",
         "groups": ["team-a", "team-x"],
     }

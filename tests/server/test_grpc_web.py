@@ -259,7 +259,7 @@ def test_pages_of_other_sites_are_let_in_by_name(
         assert response.headers["access-control-allow-origin"] == (PAGE if is_allowed else None)
         if is_allowed:
             exposed = response.headers["access-control-expose-headers"]
-            assert exposed == "custom-header-1, grpc-status, grpc-message"
+            assert exposed == "custom-header-1, grpc-status, grpc-message, eventstore-position"
         assert answer_of(response).code == 0
 
 
