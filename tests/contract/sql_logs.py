@@ -16,6 +16,7 @@ from eventstore.log.sql import SqlLog, connecting
 from eventstore.log.sql.database import Database
 from eventstore.log.sql.opening import open_database
 from eventstore.proto import metadata_store_pb2 as mlmd
+from tests.object_servers import ObjectServer
 from tests.sql_servers import PASSWORD, Server
 
 
@@ -74,6 +75,8 @@ class InSqlDatabases:
     """Makes logs, each in a database of its own, and closes them."""
 
     server_name: str
+    segments: str | None = None
+    """Where in object storage their segments lie."""
 
     @pytest.fixture(autouse=True)
     def _server(self, request: pytest.FixtureRequest) -> Iterator[None]:
@@ -100,6 +103,20 @@ class InSqlDatabases:
 
     def open(self, name: str, *, read_only: bool = False) -> SqlLog:
         database = database_of(self.server, name)
-        log = open_database(database, read_only=read_only, segment_records_max=4)
+        log = open_database(
+            database, read_only=read_only, segment_records_max=4, segments=self.segments
+        )
         self.names[log.store_id] = name
         return self.opened.enter_context(closing(log))
+
+
+class InPostgreSQLAndS3(InSqlDatabases):
+    """In databases of PostgreSQL, with sealed segments in S3."""
+
+    server_name = "postgresql"
+
+    @pytest.fixture(autouse=True)
+    def _segments(self, s3: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name, value in s3.environment.items():
+            monkeypatch.setenv(name, value)
+        self.segments = s3.url(s3.new_prefix())

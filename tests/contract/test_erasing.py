@@ -7,7 +7,7 @@ from pathlib import Path
 from eventstore.log import DirectoryLog, Log, MemoryLog
 from eventstore.testing import ErasingContract
 from tests.contract.object_logs import InObjectStorage
-from tests.contract.sql_logs import InSqlDatabases
+from tests.contract.sql_logs import InPostgreSQLAndS3, InSqlDatabases
 
 
 class TestMemoryLog(ErasingContract):
@@ -26,6 +26,10 @@ class TestDirectoryLog(ErasingContract):
 
 class TestPostgreSQLLog(InSqlDatabases, ErasingContract):
     server_name = "postgresql"
+
+
+class TestPostgreSQLLogWithSegmentsInS3(InPostgreSQLAndS3, ErasingContract):
+    """The rows in a database, the files of segments in a bucket."""
 
 
 class TestMariaDBLog(InSqlDatabases, ErasingContract):

@@ -11,7 +11,7 @@ from eventstore.log import DirectoryLog, Log, MemoryLog
 from eventstore.testing import LogContract
 from tests.builders import append, draft
 from tests.contract.object_logs import InObjectStorage
-from tests.contract.sql_logs import InSqlDatabases
+from tests.contract.sql_logs import InPostgreSQLAndS3, InSqlDatabases
 
 
 class TestMemoryLog(LogContract):
@@ -70,6 +70,10 @@ class TestDirectoryLog(LogContract):
 
 class TestPostgreSQLLog(InSqlDatabases, LogContract):
     server_name = "postgresql"
+
+
+class TestPostgreSQLLogWithSegmentsInS3(InPostgreSQLAndS3, LogContract):
+    """The rows in a database, the files of segments in a bucket."""
 
 
 class TestMariaDBLog(InSqlDatabases, LogContract):

@@ -18,7 +18,7 @@ from eventstore.log.followed_segment import FollowedSegment
 from eventstore.testing import SharedLogContract
 from eventstore.testing.shared_contract import Opens
 from tests.contract.object_logs import InObjectStorage
-from tests.contract.sql_logs import InSqlDatabases
+from tests.contract.sql_logs import InPostgreSQLAndS3, InSqlDatabases
 
 
 def _fail(*_: Any) -> None:
@@ -69,6 +69,10 @@ class TestDirectoryLog(SharedLogContract):
 
 class TestPostgreSQLLog(InSqlDatabases, SharedLogContract):
     server_name = "postgresql"
+
+
+class TestPostgreSQLLogWithSegmentsInS3(InPostgreSQLAndS3, SharedLogContract):
+    """The rows in a database, the files of segments in a bucket."""
 
 
 class TestMariaDBLog(InSqlDatabases, SharedLogContract):

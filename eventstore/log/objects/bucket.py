@@ -161,11 +161,25 @@ class Bucket:
 
         return self._retried("erasing in", ask)
 
-    def overwrite(self, key: str, content: bytes) -> None:
+    def overwrite(
+        self, key: str, content: bytes, *, doing: str = "erasing in", is_file: bool = False
+    ) -> None:
         """Give an object this content, whether it was there or not."""
 
         def ask() -> None:
-            obstore.put(self._small, key, content, use_multipart=False)
+            store = self._large if is_file else self._small
+            obstore.put(store, key, content, use_multipart=False)
+
+        self._retried(doing, ask)
+
+    def remove(self, key: str) -> None:
+        """Remove an object, which may not be there."""
+
+        def ask() -> None:
+            try:
+                obstore.delete(self._small, key)
+            except FileNotFoundError as error:
+                self._refuse_missing(error, "erasing in")
 
         self._retried("erasing in", ask)
 

@@ -108,6 +108,9 @@ class ObjectKeeper:
     def file_of(self, segment: Segment) -> str:
         return file_key(segment)
 
+    def url_of(self, segment: Segment) -> str:
+        return f"{self.name}/{file_key(segment)}"
+
     def fetch(self, segment: Segment, path: Path) -> None:
         content = self.bucket.get(file_key(segment), is_file=True)
         if content is None:

@@ -9,11 +9,10 @@ from typing import Final
 from uuid import UUID
 
 from eventstore import errors
-from eventstore.log.log import Put, SealedFile, SegmentInfo
-from eventstore.log.manifest import Segment
+from eventstore.log.log import Put
 from eventstore.log.objects.bucket import Bucket
 from eventstore.log.objects.keeper import ObjectKeeper, messages_of
-from eventstore.log.objects.keys import commit_key, entry_key, file_key
+from eventstore.log.objects.keys import commit_key, entry_key
 from eventstore.log.record import Commit, Position
 from eventstore.log.remote.keeper import CommitRow
 from eventstore.log.remote.remote_log import SEGMENT_RECORDS_MAX, RemoteLog, is_of_erasure
@@ -75,37 +74,6 @@ class ObjectLog(RemoteLog):
     def is_being_written(self) -> bool:
         """Nobody waits for a lock."""
         return False
-
-    def segments(self) -> list[SegmentInfo]:
-        urls = {segment.number: self._url_of(segment) for segment in self._segments()}
-        return [
-            SegmentInfo(
-                info.number,
-                info.state,
-                info.first_position,
-                info.last_position,
-                info.file_bytes,
-                urls.get(info.number),
-            )
-            for info in super().segments()
-        ]
-
-    def sealed_files(self) -> list[SealedFile]:
-        # Another process may have sealed some.
-        self._take_segments()
-        return [
-            SealedFile(
-                self._url_of(segment),
-                segment.file_bytes,
-                segment.file_sha256,
-                segment.first_position,
-                segment.last_position,
-            )
-            for segment in self._segments()
-        ]
-
-    def _url_of(self, segment: Segment) -> str:
-        return f"{self.name}/{file_key(segment)}"
 
     def _newest(self) -> tuple[int, bytes]:
         """By the first position of an object of commits, or by the last one of a segment."""

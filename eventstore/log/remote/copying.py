@@ -100,7 +100,9 @@ def _fetched(keeper: Keeper, folder: Path) -> tuple[Segment, ...]:
         except SegmentMovedError as error:
             # An erasure may have replaced it since its entry was read.
             if error.segment == missing:
-                raise damaged(keeper.name, error.segment, "it has no file") from None
+                raise damaged(
+                    keeper.name, error.segment, f"{keeper.file_of(error.segment)} is missing"
+                ) from None
             missing = error.segment
             continue
         names = {segment.file for segment in segments}

@@ -53,6 +53,9 @@ class Keeper(Protocol):
     def file_of(self, segment: Segment) -> str:
         """What has a segment's file there, for messages."""
 
+    def url_of(self, segment: Segment) -> str | None:
+        """The URL at which other tools read a segment's file; None where they cannot."""
+
     def fetch(self, segment: Segment, path: Path) -> None:
         """Write a segment's file. Raises SegmentMovedError where it is kept no more."""
 

@@ -319,7 +319,7 @@ class RemoteLog(SegmentedReader):
                     segment.first_position,
                     segment.last_position,
                     segment.file_bytes,
-                    self._place_of(segment),
+                    self._keeper.url_of(segment) or self._place_of(segment),
                 )
                 for segment in self._known
             ]
@@ -339,9 +339,14 @@ class RemoteLog(SegmentedReader):
     def sealed_files(self) -> list[SealedFile]:
         # Another process may have sealed some.
         self._take_segments()
-        for segment in self._known:
-            self._in_segment(segment.first_position, self._closed.check)
-        return sealed_files(self._folder, self._known)
+        segments = self._known
+        urls = [url for segment in segments if (url := self._keeper.url_of(segment))]
+        if segments and not urls:
+            for segment in segments:
+                self._in_segment(segment.first_position, self._closed.check)
+            return sealed_files(self._folder, self._known)
+        files = sealed_files(self._folder, segments)
+        return [file._replace(path=url) for file, url in zip(files, urls, strict=True)]
 
     def cache_folder(self, *, make: bool = False) -> Path | None:
         if self._caches is None:

@@ -41,6 +41,15 @@ _MYSQL_DEFAULTS: Final = {"connect_timeout": 10, "read_timeout": 120, "write_tim
 _TRUE: Final = frozenset(("1", "true", "yes", "on"))
 
 
+def parted(text: str) -> tuple[str, str | None]:
+    """A URL without its option `segments`, and that: where in object storage segments are kept."""
+    address, mark, query = text.partition("?")
+    options = query.split("&") if mark else []
+    kept = [option for option in options if option.partition("=")[0] != "segments"]
+    rest = f"{address}?{'&'.join(kept)}" if kept else address
+    return rest, dict(parse_qsl(query, keep_blank_values=True)).get("segments")
+
+
 def of_url(text: str) -> Database:
     """The database that a URL names: `postgresql://user:password@host:port/name?options`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import sqlalchemy as sa
@@ -22,14 +22,21 @@ from eventstore.log.sql.database import Database
 from eventstore.log.sql.schema import COMMITS, LOG, PART_BYTES, PARTS, SEGMENTS
 from eventstore.times import Microseconds
 
+if TYPE_CHECKING:
+    from eventstore.log.sql.segment_bucket import SegmentBucket
+
 _ROWS_MAX: Final = 2_000
 
 
 class SqlKeeper:
-    """What `Keeper` describes, in a database that has the tables."""
+    """What `Keeper` describes, in a database that has the tables.
 
-    def __init__(self, database: Database) -> None:
+    Where segments have a bucket, their files are put there before there are rows that name them.
+    """
+
+    def __init__(self, database: Database, bucket: SegmentBucket | None = None) -> None:
         self.database = database
+        self._bucket = bucket
         self.name = database.name
         self.place = database.place
 
@@ -55,9 +62,15 @@ class SqlKeeper:
             yield bytes(row.message or b"")
 
     def file_of(self, segment: Segment) -> str:
-        return f"{PARTS.name}, number {segment.number}"
+        return self.url_of(segment) or f"{PARTS.name}, number {segment.number}"
+
+    def url_of(self, segment: Segment) -> str | None:
+        return self._bucket.url_of(segment) if self._bucket is not None else None
 
     def fetch(self, segment: Segment, path: Path) -> None:
+        if self._bucket is not None:
+            self._bucket.fetch(segment, path)
+            return
         statement = (
             sa.select(PARTS.c.content)
             .where(
@@ -73,25 +86,28 @@ class SqlKeeper:
             file.writelines(parts)
 
     def add_segment(self, entry: Segment, path: Path) -> bool:
+        parts = self._parts_of(entry, path)
         try:
             with self.database.transaction("sealing in") as connection:
-                store_segment(connection, entry, path)
+                store_segment(connection, entry, parts)
         except sa.exc.IntegrityError:
             return False
         return True
 
     def add_recorded(self, commits: Sequence[Commit], entry: Segment, path: Path) -> bool:
+        parts = self._parts_of(entry, path)
         try:
             with self.database.transaction("copying into") as connection:
-                insert_recorded(connection, commits, entry, path)
+                insert_recorded(connection, commits, entry, parts)
         except sa.exc.IntegrityError:
             return False
         return True
 
     def replace_segment(self, before: Segment, entry: Segment, path: Path) -> None:
         """At once, together with the messages of its commits."""
+        parts = self._parts_of(entry, path)
         with self.database.transaction("erasing in") as connection:
-            store_segment(connection, entry, path)
+            store_segment(connection, entry, parts)
             for table in (PARTS, SEGMENTS):
                 connection.execute(
                     table.delete().where(
@@ -111,16 +127,22 @@ class SqlKeeper:
             connection.execute(COMMITS.update().where(COMMITS.c.number < 0).values(message=None))
             for table in (PARTS, SEGMENTS):
                 connection.execute(table.delete().where(table.c.number < 0))
+        if self._bucket is not None:
+            self._bucket.refuse_no_right()
 
-    def finish_erasing(self, segments: Sequence[Segment], first_positions: Iterable[int]) -> None:
-        """Nothing is left: what is replaced is so at once."""
+    def finish_erasing(self, segments: Sequence[Segment], first_positions: Iterable[int]) -> None:  # noqa: ARG002
+        """In the database nothing is left: what is replaced is so at once."""
+        if self._bucket is not None:
+            self._bucket.remove_others(segments)
 
     def faults(
         self,
         closed: ClosedSegments,
         manifest: Manifest,
-        tell: Callable[[str], None],  # noqa: ARG002
+        tell: Callable[[str], None],
     ) -> Iterator[Finding]:
+        if self._bucket is not None:
+            yield from _faults_of_others(self._bucket, manifest, tell)
         commit = 0
         for segment in manifest.segments:
             commit = segment.last_commit
@@ -142,6 +164,13 @@ class SqlKeeper:
     def close(self) -> None:
         self.database.close()
 
+    def _parts_of(self, entry: Segment, path: Path) -> Path | None:
+        """A segment's file if it is to be kept in parts, None once it is put elsewhere."""
+        if self._bucket is None:
+            return path
+        self._bucket.put(entry, path)
+        return None
+
     def _rows(self, after: int, upto: int | None = None) -> Iterator[sa.Row[tuple[object, ...]]]:
         """The rows of the commits whose numbers lie in (after, upto], in order."""
         while True:
@@ -156,9 +185,9 @@ class SqlKeeper:
 
 
 def insert_recorded(
-    connection: sa.Connection, commits: Iterable[Commit], entry: Segment, path: Path
+    connection: sa.Connection, commits: Iterable[Commit], entry: Segment, parts: Path | None
 ) -> None:
-    """Insert a segment, and rows of its commits, which have no messages. Raises IntegrityError."""
+    """Insert a segment, and rows of its commits, which have no messages: as `store_segment`."""
     rows = [
         {
             "number": commit.number,
@@ -171,18 +200,37 @@ def insert_recorded(
         for commit in commits
     ]
     connection.execute(COMMITS.insert(), rows)
-    store_segment(connection, entry, path)
+    store_segment(connection, entry, parts)
 
 
-def store_segment(connection: sa.Connection, entry: Segment, path: Path) -> None:
-    """Insert a segment's entry and file. Raises IntegrityError when there is one of its number."""
+def store_segment(connection: sa.Connection, entry: Segment, parts: Path | None) -> None:
+    """Insert a segment's entry, and a file in parts. IntegrityError when its number is taken."""
     key = {"number": entry.number, "rewriting": len(entry.rewritten_from)}
     connection.execute(SEGMENTS.insert(), key | {"entry": msgspec.json.encode(entry)})
-    with open(path, "rb") as file:
+    if parts is None:
+        return
+    with open(parts, "rb") as file:
         part = 0
         while content := file.read(PART_BYTES):
             part += 1
             connection.execute(PARTS.insert(), key | {"part": part, "content": content})
+
+
+def _faults_of_others(
+    bucket: SegmentBucket, manifest: Manifest, tell: Callable[[str], None]
+) -> Iterator[Finding]:
+    """Objects that no row names. In the place of rewritten ones they may have what is erased."""
+    for key, segment in bucket.others(manifest.segments):
+        if segment.rewritten_from:
+            yield Finding(
+                f"the object {bucket.name}/{key} is of no segment: open the store to write, which "
+                "goes on with an erasure that was interrupted",
+                segment=segment.number,
+            )
+        else:
+            tell(
+                f"the object {bucket.name}/{key}, which nothing names: the next erasing removes it"
+            )
 
 
 def _fault(row: Any, stored: Commit | None) -> str | None:

@@ -43,9 +43,10 @@ def make_filled(database: Database, fill: Callable[[Log], None]) -> bool:
     return True
 
 
-def log_row(store_id: UUID) -> dict[str, Any]:
+def log_row(store_id: UUID, segments_at: str | None = None) -> dict[str, Any]:
     """The row that makes a database with our tables a store."""
-    return {
+    place = {"segments_at": segments_at} if segments_at is not None else {}
+    return place | {
         "id": 1,
         "format_version": FORMAT_VERSION,
         "store_id": store_id,

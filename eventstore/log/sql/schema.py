@@ -29,9 +29,11 @@ LOG: Final = sa.Table(
     _number("format_version"),
     sa.Column("store_id", sa.Uuid(as_uuid=True, native_uuid=False), nullable=False),
     _number("created_at"),
+    sa.Column("segments_at", sa.Text()),
     mysql_engine="InnoDB",
 )
-"""One row, whose id is 1."""
+"""One row, whose id is 1. `segments_at` is the URL of the place in object storage that has the
+files of sealed segments, null where the database has them."""
 
 COMMITS: Final = sa.Table(
     "eventstore_commits",
@@ -68,7 +70,7 @@ PARTS: Final = sa.Table(
     sa.Column("content", _BYTES, nullable=False),
     mysql_engine="InnoDB",
 )
-"""The Parquet files of these, in parts."""
+"""The Parquet files of these, in parts; none where they lie in object storage."""
 
 TABLES: Final = (LOG, COMMITS, SEGMENTS, PARTS)
 

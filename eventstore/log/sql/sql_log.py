@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -17,6 +17,9 @@ from eventstore.log.sql.database import Database
 from eventstore.log.sql.keeper import SqlKeeper
 from eventstore.log.sql.reservation import Reservation
 from eventstore.log.sql.schema import COMMITS
+
+if TYPE_CHECKING:
+    from eventstore.log.sql.segment_bucket import SegmentBucket
 
 _ROWS_MAX: Final = 2_000
 """So many commits are fetched in a statement."""
@@ -41,12 +44,16 @@ class SqlLog(RemoteLog):
         cache_folder: Path | None = None,
         read_only: bool = False,
         segment_records_max: int = SEGMENT_RECORDS_MAX,
+        bucket: SegmentBucket | None = None,
     ) -> None:
-        """Of a store that is there: see `opening` for how one is found or made."""
+        """Of a store that is there: see `opening` for how one is found or made.
+
+        `bucket` has the files of its sealed segments, else the database.
+        """
         self._database = database
         self._reservation = Reservation(database, store_id)
         super().__init__(
-            SqlKeeper(database),
+            SqlKeeper(database, bucket),
             store_id,
             cache_folder=cache_folder,
             read_only=read_only,
