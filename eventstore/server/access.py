@@ -33,7 +33,7 @@ class NoCredentials(Struct, frozen=True):
     """Whoever comes may do everything. A certificate's name is the actor, where there is one."""
 
     def known(self, incoming: Incoming) -> Known:
-        name = incoming.peer().name
+        name = incoming.certificate_name()
         return Known(name, _EVERYTHING) if name else ANYBODY
 
 

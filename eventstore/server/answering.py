@@ -54,10 +54,14 @@ class Answering:
 
         Raises the classes of `eventstore.errors` and nothing else.
         """
-        with as_statuses(incoming.rpc):
+        try:
             caller = self.admitted(incoming)
             with self.waited_for(incoming):
                 return self._run(caller, incoming, content)
+        except StatusError:
+            raise
+        except Exception as error:
+            raise _fault(incoming.rpc, error) from None
 
     @contextmanager
     def waited_for(self, incoming: Incoming) -> Iterator[None]:
@@ -96,8 +100,11 @@ class Answering:
         except UNREADABLE as error:
             raise unreadable_request(error) from None
         try:
-            with caller.acting():
+            if rpc in GETS:
                 response = caller.engine.call(rpc, request, as_of=caller.as_of)
+            else:
+                with caller.acting():
+                    response = caller.engine.call(rpc, request, as_of=caller.as_of)
         except OutcomeUnknownError as error:
             raise (error if rpc in GETS else outcome_told(error, caller)) from error
         if rpc not in GETS:
@@ -129,10 +136,13 @@ def as_statuses(rpc: str) -> Iterator[None]:
     except StatusError:
         raise
     except Exception as error:
-        _LOGGER.exception("%s failed", rpc)
-        raise InternalError(
-            f"{rpc} failed in the server ({type(error).__name__}); its log says more"
-        ) from None
+        raise _fault(rpc, error) from None
+
+
+def _fault(rpc: str, error: Exception) -> InternalError:
+    """What is told of an error that nobody has foreseen, and which is logged."""
+    _LOGGER.error("%s failed", rpc, exc_info=error)
+    return InternalError(f"{rpc} failed in the server ({type(error).__name__}); its log says more")
 
 
 def outcome_told(error: OutcomeUnknownError, caller: Caller) -> StatusError:

@@ -39,7 +39,8 @@ class Gate:
         """Let a call out, once its client has the answer."""
         with self._changed:
             self._inside -= 1
-            self._changed.notify_all()
+            if not self._is_open:
+                self._changed.notify_all()
 
     def close(self, seconds: float) -> bool:
         """Refuse further calls, and wait for those inside, at most some seconds; whether all left.

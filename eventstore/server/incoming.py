@@ -43,6 +43,10 @@ class Incoming(ABC):
     @abstractmethod
     def peer(self) -> Peer: ...
 
+    def certificate_name(self) -> str:
+        """That of `peer`, without the cost of its address."""
+        return self.peer().name
+
     @abstractmethod
     def seconds_left(self) -> float | None:
         """Until its deadline; None without one."""

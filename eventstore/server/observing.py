@@ -18,20 +18,44 @@ class Ended(Struct, frozen=True):
     """A call that has been answered, if by an error.
 
     `code` is gRPC's number of its status; `message` is that of an error. It took `seconds` from
-    when its request was there. `store` and `actor` are None where it is not known who calls.
+    when its request was there. What is said of who called is looked up only if it is asked for:
+    `store` and `actor` are None where it is not known who calls.
     """
 
-    service: str
-    rpc: str
+    incoming: Incoming
     code: int
     message: str
-    store: str | None
-    actor: str | None
-    request_id: str | None
-    client: str
     seconds: float
     request_bytes: int
     answer_bytes: int
+
+    @property
+    def service(self) -> str:
+        return self.incoming.service
+
+    @property
+    def rpc(self) -> str:
+        return self.incoming.rpc
+
+    @property
+    def store(self) -> str | None:
+        caller = self.incoming.caller
+        return None if caller is None else caller.store
+
+    @property
+    def actor(self) -> str | None:
+        caller = self.incoming.caller
+        return None if caller is None else caller.attribution.actor
+
+    @property
+    def request_id(self) -> str | None:
+        caller = self.incoming.caller
+        return None if caller is None else caller.attribution.request_id
+
+    @property
+    def client(self) -> str:
+        """Its IP address."""
+        return self.incoming.peer().address
 
 
 Observer: TypeAlias = Callable[[Incoming], Callable[[Ended], None]]
@@ -64,34 +88,9 @@ class Observing:
         finally:
             if endings:
                 seconds = time.perf_counter() - began
-                ended = _ended(incoming, code, message, seconds, request_bytes, sum(sizes))
+                ended = Ended(incoming, code, message, seconds, request_bytes, sum(sizes))
                 for end in endings:
                     end(ended)
-
-
-def _ended(
-    incoming: Incoming,
-    code: int,
-    message: str,
-    seconds: float,
-    request_bytes: int,
-    answer_bytes: int,
-) -> Ended:
-    caller = incoming.caller
-    said = None if caller is None else caller.attribution
-    return Ended(
-        service=incoming.service,
-        rpc=incoming.rpc,
-        code=code,
-        message=message,
-        store=None if caller is None else caller.store,
-        actor=None if said is None else said.actor,
-        request_id=None if said is None else said.request_id,
-        client=incoming.peer().address,
-        seconds=seconds,
-        request_bytes=request_bytes,
-        answer_bytes=answer_bytes,
-    )
 
 
 def observed(answer: Answer, observing: Observing) -> Answer:

@@ -21,18 +21,25 @@ _STATUS_BY_CODE: Final = {status.value[0]: status for status in grpc.StatusCode}
 class GrpcIncoming(Incoming):
     """A call of which gRPC's server has a context."""
 
-    def __init__(self, service: str, rpc: str, context: Any) -> None:
+    def __init__(self, service: str, rpc: str, context: Any, *, has_tls: bool = True) -> None:
+        """Without TLS nobody has a certificate, and none is looked for."""
         super().__init__(service, rpc)
         self._context = context
+        self._has_tls = has_tls
 
     def metadata(self) -> Metadata:
         found: Metadata = self._context.invocation_metadata() or ()
         return found
 
     def peer(self) -> Peer:
+        return Peer(_ip_address(self._context.peer()), self.certificate_name())
+
+    def certificate_name(self) -> str:
+        if not self._has_tls:
+            return ""
         said = self._context.auth_context()
         names = said.get("x509_common_name") or said.get("x509_subject_alternative_name") or [b""]
-        return Peer(_ip_address(self._context.peer()), _text(names[0]))
+        return _text(names[0])
 
     def seconds_left(self) -> float | None:
         left: float | None = self._context.time_remaining()
@@ -47,14 +54,21 @@ class GrpcIncoming(Incoming):
         return is_there
 
 
-def unary_handlers(service: str, rpcs: Iterable[str], answer: Answer, arrivals: Arrivals) -> Any:
+def unary_handlers(
+    service: str,
+    rpcs: Iterable[str],
+    answer: Answer,
+    arrivals: Arrivals,
+    *,
+    has_tls: bool = True,
+) -> Any:
     """What gRPC's server finds the RPCs of a service in, if each has one request and one answer.
 
     For gRPC requests are streams, since it would wait for a single one without an end.
     """
     handlers = {
         rpc: grpc.stream_unary_rpc_method_handler(
-            partial(_answered, answer, arrivals, service, rpc)
+            partial(_answered, answer, arrivals, has_tls, service, rpc)
         )
         for rpc in rpcs
     }
@@ -66,11 +80,13 @@ def streaming_handlers(
     rpcs: Iterable[str],
     answer: Callable[[Incoming, bytes, Callable[[bytes], None]], None],
     arrivals: Arrivals,
+    *,
+    has_tls: bool = True,
 ) -> Any:
     """The same, if each has one request, and answers in parts that are sent."""
     handlers = {}
     for rpc in rpcs:
-        run: Any = partial(_answered_in_parts, answer, arrivals, service, rpc)
+        run: Any = partial(_answered_in_parts, answer, arrivals, has_tls, service, rpc)
         # It sends by itself, while it is at work.
         run.experimental_non_blocking = True
         handlers[rpc] = grpc.stream_stream_rpc_method_handler(run)
@@ -86,6 +102,7 @@ def aborted(context: Any, error: StatusError) -> NoReturn:
 def _answered(
     answer: Answer,
     arrivals: Arrivals,
+    has_tls: bool,
     service: str,
     rpc: str,
     messages: Iterator[bytes],
@@ -94,7 +111,7 @@ def _answered(
     context.set_trailing_metadata((APPLIES_ONCE,))
     try:
         content = _message(arrivals, rpc, messages, context)
-        incoming = GrpcIncoming(service, rpc, context)
+        incoming = GrpcIncoming(service, rpc, context, has_tls=has_tls)
         answered = answer(incoming, content)
         if incoming.told:
             context.set_trailing_metadata((APPLIES_ONCE, *incoming.told))
@@ -106,6 +123,7 @@ def _answered(
 def _answered_in_parts(
     answer: Callable[[Incoming, bytes, Callable[[bytes], None]], None],
     arrivals: Arrivals,
+    has_tls: bool,
     service: str,
     rpc: str,
     messages: Iterator[bytes],
@@ -119,7 +137,7 @@ def _answered_in_parts(
 
     try:
         content = _message(arrivals, rpc, messages, context)
-        answer(GrpcIncoming(service, rpc, context), content, send)
+        answer(GrpcIncoming(service, rpc, context, has_tls=has_tls), content, send)
     except StatusError as error:
         aborted(context, error)
     send_or_end(None)

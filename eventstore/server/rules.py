@@ -90,7 +90,7 @@ class Rules:
             users = [value for key, value in incoming.metadata() if key == name]
             if users:
                 return self._by_header(self._header, users, incoming.peer())
-        certificate = incoming.peer().name
+        certificate = incoming.certificate_name()
         if not certificate:
             return None
         return self._granted(certificate, lambda grant: _is_among(certificate, grant.certificates))

@@ -90,10 +90,15 @@ class Server:
             self._listening.call_seconds_max,
         )
         answer = observed(in_turn(answering.answer, self._listening.threads), observing)
-        rpcs = unary_handlers(MLMD_SERVICE, NEEDED[MLMD_SERVICE], answer, self._arrivals)
+        has_tls = self._listening.tls is not None
+        rpcs = unary_handlers(
+            MLMD_SERVICE, NEEDED[MLMD_SERVICE], answer, self._arrivals, has_tls=has_tls
+        )
         self._beyond = BeyondMlmd(answering, self._listening.threads)
         in_parts = observed_in_parts(self._beyond.answer, observing)
-        own = streaming_handlers(OWN_SERVICE, NEEDED[OWN_SERVICE], in_parts, self._arrivals)
+        own = streaming_handlers(
+            OWN_SERVICE, NEEDED[OWN_SERVICE], in_parts, self._arrivals, has_tls=has_tls
+        )
         self._server.add_generic_rpc_handlers((rpcs, own, *self._health.handlers()))
         self._arrivals.start()
         self._server.start()

@@ -27,11 +27,16 @@ _CARRIED: Final = ("traceparent", "tracestate")
 
 
 def call_tracing(tracer: Tracer | None = None) -> Observer | None:
-    """Makes spans by a tracer, if not by that of the process; None without OpenTelemetry."""
+    """Makes spans by a tracer, if not by that of the process.
+
+    None where nothing becomes of them: without OpenTelemetry, or if nobody has set it up.
+    """
     try:
         from opentelemetry import context, trace
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
     except ImportError:
+        return None
+    if tracer is None and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return None
     spans = tracer or trace.get_tracer("eventstore.server")
     propagator = TraceContextTextMapPropagator()
