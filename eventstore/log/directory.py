@@ -108,20 +108,22 @@ class DirectoryLog(DirectoryWriter):
                 self._rotate_without_waiting()
             frontier = self._current_frontier().copy()
             newest = self._newest_commit()
-            # The same for what is written together, and for nothing else: see FORMAT.md.
-            recorded_at = max(now_in_microseconds(), min(newest.recorded_at + 1, LATEST))
+            first = newest.number + 1
+            began_at = max(now_in_microseconds(), newest.recorded_at + 1)
+            # An even number, and one more for what is written with the first: see FORMAT.md.
+            began_at += began_at % 2
             commits = [
                 make_commit(
                     self.store_id,
                     put.drafts,
                     frontier,
                     number=number,
-                    recorded_at=Microseconds(recorded_at),
+                    recorded_at=Microseconds(min(began_at + (number > first), LATEST)),
                     actor=put.actor,
                     reason=put.reason,
                     request_id=put.request_id,
                 )
-                for number, put in enumerate(puts, start=newest.number + 1)
+                for number, put in enumerate(puts, start=first)
             ]
             self._append(commits, frontier, kept)
             return commits

@@ -143,14 +143,14 @@ def _can_be_of_one_write(
 ) -> bool:
     """Whether one write can have held what lies from an offset on, of which sectors are lacking.
 
-    The commits of a write have one time, and those of the next one a later one. So whole messages
-    that follow a torn one tell it from damage.
+    The first commit of a write has an even time, and the others one more. What was synced before a
+    write began cannot have been torn: if a whole message that follows begins one, it is damage.
     """
     try:
         moments = {message_envelope(data[first:end]).recorded_at for first, end in following}
     except UndecodableError:
         return False
-    if len(moments) > 1:
+    if len(moments) > 1 or any(moment % 2 == 0 for moment in moments):
         return False
     for first, end in following:
         if offset < first and not _lacks_a_sector(data, offset, first, start):

@@ -86,6 +86,26 @@ def test_commits_of_another_write_make_it_damage(tmp_path: Path) -> None:
     assert not verify_directory(store).ok
 
 
+def test_what_was_acknowledged_before_the_last_write_is_not_cut(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    log = DirectoryLog.create(store)
+    append(log, draft(1), draft(2))
+    (segment,) = log.segments()
+    start = segment.file_bytes
+    append(log, draft(3))
+    append(log, draft(4))
+    log.close()
+    path = segment.path
+    assert isinstance(path, Path)
+    path.with_name(FILE_NAME).unlink()
+    whole = path.read_bytes()
+    sector = start // _SECTOR * _SECTOR + _SECTOR
+    path.write_bytes(whole[:sector] + bytes(_SECTOR) + whole[sector + _SECTOR :])
+    with pytest.raises(errors.DataLossError, match="position 3"):
+        DirectoryLog.open(store)
+    assert not verify_directory(store).ok
+
+
 def test_a_flipped_bit_in_a_write_of_several_is_damage(
     written: tuple[Path, Path, int, bytes],
 ) -> None:
