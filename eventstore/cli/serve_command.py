@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from eventstore.cli.access_options import Admission, access_options, admission
+from eventstore.cli.exit_codes import EXIT_FAILED
 from eventstore.cli.operations_options import (
     Operations,
     begin_log,
@@ -23,6 +24,13 @@ from eventstore.cli.operations_options import (
 from eventstore.cli.paths import PlaceName
 from eventstore.cli.upstream_flags import Configured, FlaggedCommand, configured, upstream_flags
 from eventstore.cli.web_options import web_listening, web_options
+from eventstore.cli.workers_option import (
+    as_worker,
+    refuse_in_memory,
+    run_workers,
+    told_to_end,
+    workers_option,
+)
 from eventstore.log.places import Place, StoreUrl
 from eventstore.metadata_store.opening import open_configured, open_place
 from eventstore.server.configuration import MEBIBYTE, Listening, parsed_channel_arguments
@@ -38,6 +46,9 @@ _IN_MEMORY = StoreUrl("memory://")
     examples=(
         "eventstore serve my-store",
         "eventstore serve my-store --grpc_host=0.0.0.0 --grpc_port=8080",
+        "eventstore serve my-store --workers=4 --metrics-port=9464 --log-format=json",
+        "eventstore serve my-store --read-only --grpc_port=8081",
+        "eventstore serve my-store --token-file=tokens --tls-certificate=tls.crt --tls-key=tls.key",
         "eventstore serve postgresql://recorder@db.example.com/metadata",
         "eventstore serve --metadata_store_server_config_file=server.pbtxt",
         "eventstore serve --mysql_config_host=mysql --mysql_config_port=3306 "
@@ -93,6 +104,7 @@ _IN_MEMORY = StoreUrl("memory://")
     show_default=True,
     help="How long calls may take that are being answered when it ends.",
 )
+@workers_option
 @access_options
 @operations_options
 @web_options
@@ -106,6 +118,7 @@ def serve_command(
     max_calls: int,
     threads: int,
     grace_seconds: float,
+    workers: int,
     grpc_web_port: int | None,
     grpc_web_origins: tuple[str, ...],
     named_stores: tuple[tuple[str, Place], ...],
@@ -131,6 +144,7 @@ def serve_command(
     from eventstore.server.caller import Callers
     from eventstore.server.known import DEFAULT_STORE
     from eventstore.server.server import Server
+    from eventstore.server.workers import report_serving, this_worker, when_left_alone
 
     asked = configured(flags, names_store=place is not None)
     admitted = admission(
@@ -150,9 +164,19 @@ def serve_command(
         call_seconds_max=operations.call_seconds_max,
     )
     web = web_listening(grpc_web_port, grpc_web_origins)
+    worker = this_worker()
     begin_log(operations)
-    for line in asked.notes:
-        tell(operations, line)
+    if worker is None:
+        for line in asked.notes:
+            tell(operations, line)
+        if workers > 1:
+            for line in _warnings(place, asked, admitted, listening):
+                tell(operations, line)
+            if not run_workers(workers, listening, web, operations):
+                raise click.exceptions.Exit(EXIT_FAILED)
+            return
+    else:
+        listening, web, operations = as_worker(worker, listening, web, operations)
     with contextlib.ExitStack() as opened:
         server = Server(listening, web)
         # Without a call it stops at once, and lets go of the port.
@@ -162,7 +186,11 @@ def serve_command(
             engine.max_staleness = operations.max_staleness
             engines[name] = engine
             opened.callback(engine.close)
-        with _asked_to_end() as ended:
+            if worker is not None:
+                refuse_in_memory(engine)
+        # Its put may interrupt any other call of it, unlike that of an event.
+        ended = SimpleQueue[int]()
+        with told_to_end(ended.put):
             callers = Callers(
                 engines,
                 admitted.access,
@@ -177,13 +205,18 @@ def serve_command(
                 engine.log.name if name == DEFAULT_STORE else f"{name}={engine.log.name}"
                 for name, engine in engines.items()
             )
-            click.echo(shown_text(f"Serving {names} on {server.address}"))
+            lines = [shown_text(f"Serving {names} on {server.address}")]
             if server.web is not None:
-                click.echo(f"gRPC-Web on {server.web.address}")
+                lines.append(f"gRPC-Web on {server.web.address}")
             if observing.metrics_address is not None:
-                click.echo(f"Metrics on {observing.metrics_address}")
-            for line in _warnings(place, asked, admitted, listening):
-                tell(operations, line)
+                lines.append(f"Metrics on {observing.metrics_address}")
+            if worker is not None:
+                when_left_alone(lambda: ended.put(signal.SIGTERM))
+                report_serving(lines)
+            else:
+                click.echo("\n".join(lines))
+                for line in _warnings(place, asked, admitted, listening):
+                    tell(operations, line)
             ended.get()
 
 
@@ -225,23 +258,3 @@ def _warnings(
             "Whoever reaches it can read and change the store: there are no tokens, and clients "
             "need no certificate (ssl_config.client_verify, or --tls-client-ca)."
         )
-
-
-@contextlib.contextmanager
-def _asked_to_end() -> Iterator[SimpleQueue[int]]:
-    """A queue that gets the first signal to end; after the block a second one ends at once."""
-    # Its put may interrupt any other call of it, unlike that of an event.
-    received = SimpleQueue[int]()
-    # One that is ignored stays so, as in a script's background.
-    caught = {
-        number: before
-        for number in (signal.SIGTERM, signal.SIGINT)
-        if (before := signal.getsignal(number)) is not signal.SIG_IGN
-    }
-    for number in caught:
-        signal.signal(number, lambda number, _: received.put(number))
-    try:
-        yield received
-    finally:
-        for number, before in caught.items():
-            signal.signal(number, before)

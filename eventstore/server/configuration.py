@@ -32,7 +32,8 @@ class Listening(Struct, frozen=True):
     that has become, where it may change. A message may have
     `message_bytes_max`, unless an argument of gRPC's own says otherwise. Calls are answered by
     `threads`; beyond `calls_max` they are refused. A client that has begun a call has
-    `message_seconds` for its request, and its answer may take `call_seconds_max`.
+    `message_seconds` for its request, and its answer may take `call_seconds_max`. With
+    `shares_port` other processes of the same user may listen there, too.
     """
 
     host: str = "127.0.0.1"
@@ -45,6 +46,7 @@ class Listening(Struct, frozen=True):
     calls_max: int = 1_000
     message_seconds: float = 120
     call_seconds_max: float = math.inf
+    shares_port: bool = False
 
     def address(self) -> str:
         """The host and the port, as gRPC takes them."""
@@ -59,7 +61,7 @@ class Listening(Struct, frozen=True):
             "grpc.max_metadata_size": BYTES_MAX,
             "grpc.absolute_max_metadata_size": BYTES_MAX,
             # Else a second server would share the port, and get some of the calls.
-            "grpc.so_reuseport": 0,
+            "grpc.so_reuseport": int(self.shares_port),
             **self.channel_arguments,
         }
 

@@ -50,7 +50,8 @@ class Server:
         a certificate that cannot be used.
         """
         self._listening = listening
-        _refuse_taken(listening)
+        if not listening.shares_port:
+            refuse_taken(listening)
         self._gate = Gate()
         self._arrivals = Arrivals(listening.message_seconds)
         self._health = Health((MLMD_SERVICE, OWN_SERVICE), self._arrivals)
@@ -142,11 +143,16 @@ def _web_server(listening: Listening, web: WebListening) -> WebServer:
     from eventstore.server.web_server import WebServer
 
     return WebServer(
-        listening.host, web.port, listening.tls, listening.calls_max, listening.tls_now
+        listening.host,
+        web.port,
+        listening.tls,
+        listening.calls_max,
+        listening.tls_now,
+        shares_port=listening.shares_port,
     )
 
 
-def _refuse_taken(listening: Listening) -> None:
+def refuse_taken(listening: Listening) -> None:
     """Raise UnavailableError if the address cannot be listened on: gRPC would not say why.
 
     A name may stand for several addresses: none of them may be taken, and one has to be there.

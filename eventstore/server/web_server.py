@@ -38,10 +38,13 @@ class WebServer:
         tls: SslConfig | None,
         connections_max: int,
         tls_now: Reloaded[SslConfig] | None = None,
+        *,
+        shares_port: bool = False,
     ) -> None:
         """Take the port; whoever connects waits until `start`.
 
-        `tls_now` is what `tls` has become, where it may change.
+        `tls_now` is what `tls` has become, where it may change. With `shares_port` other processes
+        of the same user may listen there, too.
 
         Raises UnavailableError for an address that cannot be listened on, InvalidArgumentError for
         a certificate that cannot be used.
@@ -49,7 +52,7 @@ class WebServer:
         self._tls = None if tls is None else tls_context(tls)
         if self._tls is not None and tls_now is not None:
             _keep_new(self._tls, tls_now)
-        self._sockets = _bound(host, port)
+        self._sockets = _bound(host, port, shares_port=shares_port)
         self._connections_max = connections_max
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -176,8 +179,11 @@ def _keep_new(context: ssl.SSLContext, tls_now: Reloaded[SslConfig]) -> None:
     context.sni_callback = renew
 
 
-def _bound(host: str, port: int) -> list[socket.socket]:
-    """Sockets on the addresses of a host that are there, with one port; none of them is taken."""
+def _bound(host: str, port: int, *, shares_port: bool) -> list[socket.socket]:
+    """Sockets on the addresses of a host that are there, with one port; none of them is taken.
+
+    With `shares_port` they may be, by processes that share it.
+    """
     opened, missing = list[socket.socket](), list[OSError]()
     with contextlib.ExitStack() as failing:
         try:
@@ -185,7 +191,11 @@ def _bound(host: str, port: int) -> list[socket.socket]:
             for family, _, _, _, address in found:
                 taken = opened[0].getsockname()[1] if opened else port
                 try:
-                    opened.append(socket.create_server((address[0], taken), family=family))
+                    opened.append(
+                        socket.create_server(
+                            (address[0], taken), family=family, reuse_port=shares_port
+                        )
+                    )
                     failing.callback(opened[-1].close)
                 except OSError as error:
                     if error.errno == errno.EADDRINUSE:
