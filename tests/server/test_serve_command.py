@@ -67,7 +67,10 @@ def test_kubeflows_manifest() -> None:
     assert asked.notes == ()
 
 
-def test_the_examples_of_its_help() -> None:
+def test_the_examples_of_its_help(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ("tokens", "tls.crt", "tls.key"):
+        Path(file).touch()
     for example in serve_command.examples:
         with suppress(errors.NotFoundError):
             configured_by(*shlex.split(example)[2:])
