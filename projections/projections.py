@@ -20,6 +20,7 @@ from eventstore.log.record import ENTITY_KIND_NAMES
 from eventstore.long_work import long_work
 from eventstore.projections.background_folding import BackgroundFolding
 from eventstore.projections.base_check import Base, BaseCheck
+from eventstore.projections.commit_list import CommitList, CommitListKeeper
 from eventstore.projections.erased_records import ErasedRecords
 from eventstore.projections.erasures import Erasures
 from eventstore.projections.index_tables import (
@@ -76,6 +77,7 @@ class Projections:
         self._tables: Tables | None = None
         self._planner: Planner | None = None
         self._bases = BaseCheck(log)
+        self._commits = CommitListKeeper(log)
         self._requested = 0
         """The newest record that asks for an erasure."""
         if self._folder is not None and self.saves:
@@ -235,6 +237,13 @@ class Projections:
         tables.fold(as_of)
         positions = tables.arrow(sql, parameters).column(0).combine_chunks()
         return self.index.values_at(TABLES_OF[kind].stored, positions)
+
+    def commits(self, as_of: Position) -> CommitList:
+        """The commits up to a position of the index at least: when, by whom, where they end."""
+        self.refold_if_changed()
+        erasures = self.index.erasures
+        state = (self._log.content_epoch, erasures.requested)
+        return self._commits.upto(as_of, state, erasures.erased.who)
 
     def counts(self, as_of: Position) -> dict[str, int]:
         """How many types, nodes and links of each kind there are as of a position of the index."""

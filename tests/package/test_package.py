@@ -83,6 +83,10 @@ LAYERS = {
         *("call_metadata", "errors", "proto", "log", "store", "late_logger", "moment_texts"),
         *("moments", "shown_text", "version", "waiting"),
     },
+    "http_api": {
+        "metadata_store",
+        *("errors", "proto", "log", "projections", "times"),
+    },
 }
 
 # What `import eventstore` and `import ml_metadata` reach.

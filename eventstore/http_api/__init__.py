@@ -1,0 +1,1 @@
+"""What the page shows, as structs, and the HTTP API that answers it as JSON or Arrow."""

@@ -1,0 +1,282 @@
+"""Commits: the newest of them, one of them, and how many there were over time, by whom."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from eventstore.errors import InvalidArgumentError, NotFoundError
+from eventstore.http_api.touching import Touching
+from eventstore.log import Log
+from eventstore.log.erased import Spans
+from eventstore.log.record import KIND_NAMES
+from eventstore.log.scattered import positions_in
+from eventstore.metadata_store.source import Source
+from eventstore.projections.commit_list import CommitList
+from eventstore.times import Microseconds, microseconds_of, moment_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BUCKETS_MAX: Final = 200
+ACTORS_SHOWN: Final = 5
+
+_SECOND: Final = 1_000_000
+_WIDTHS: Final = tuple(
+    seconds * _SECOND
+    for seconds in (
+        *(1, 5, 15, 60, 5 * 60, 15 * 60, 3_600, 3 * 3_600, 6 * 3_600, 12 * 3_600),
+        *(86_400, 2 * 86_400, 7 * 86_400, 28 * 86_400, 364 * 86_400, 3_640 * 86_400),
+    )
+)
+"""How long a bucket may be, in µs: the shortest is taken of which so many are enough."""
+
+_COLUMNS: Final = ("position", "commit", "kind", "previous", "actor", "reason", "request_id")
+
+
+class KindCount(msgspec.Struct, frozen=True):
+    """How many entities of a kind a commit made, and of how many it put another version."""
+
+    kind: str
+    new: int
+    changed: int
+
+
+class CommitSummary(msgspec.Struct, frozen=True):
+    """A commit: who made it, why, on which request, and how much it put."""
+
+    commit: int
+    first_position: int
+    last_position: int
+    recorded_at: datetime
+    actor: str | None
+    reason: str | None
+    request_id: str | None
+    counts: list[KindCount]
+
+
+class Bucket(msgspec.Struct, frozen=True):
+    """The commits from `start` on, for as long as a bucket is: there is at least one.
+
+    `by` counts them for each of the actors that are named, and then for all others.
+    """
+
+    start: datetime
+    commits: int
+    first_position: int
+    last_position: int
+    by: list[int]
+
+
+class Activity(msgspec.Struct, frozen=True):
+    """Commits over time, whatever the moment. `start` and `end` are those of the whole strip.
+
+    `first` and `last` are the times of the first and last commit of the store; None without any.
+    `actors` are the most active ones in the buckets.
+    """
+
+    first: datetime | None
+    last: datetime | None
+    start: datetime | None
+    end: datetime | None
+    bucket_seconds: int
+    actors: list[str | None]
+    buckets: list[Bucket]
+    commits: int
+
+
+class ActorCount(msgspec.Struct, frozen=True):
+    """How many commits somebody made."""
+
+    actor: str | None
+    commits: int
+
+
+def activity(
+    source: Source,
+    *,
+    since: datetime | None = None,
+    before: datetime | None = None,
+    buckets: int = BUCKETS_MAX,
+) -> Activity:
+    """How many commits there were over time, from one time to before another, in buckets.
+
+    Those without commits are left out. All of it is told, also what is later than the moment of
+    the source. Raises InvalidArgumentError for times in the wrong order and a number of buckets
+    that is not from 1 to 200.
+    """
+    if not 1 <= buckets <= BUCKETS_MAX:
+        raise InvalidArgumentError(f"buckets is {buckets}: use 1 to {BUCKETS_MAX}")
+    if since is not None and before is not None and since >= before:
+        raise InvalidArgumentError("since is not before the end: swap the times")
+    newest = source.engine.snapshot().position
+    known = source.projections.commits(newest)
+    count = known.count(newest)
+    if not count:
+        return Activity(None, None, since, before, 1, [], [], 0)
+    first, last = known.recorded_at[0], known.recorded_at[count - 1]
+    start = first if since is None else microseconds_of(since)
+    end = last + 1 if before is None else microseconds_of(before)
+    width = next((w for w in _WIDTHS if -(-end // w) - start // w <= buckets), _WIDTHS[-1])
+    start -= start % width
+    numbers = known.between(start, end)
+    numbers = range(numbers.start, min(numbers.stop, count + 1))
+    counted = known.per_bucket(numbers, start, width)
+    most = sum(counted.values(), Counter[str | None]()).most_common(ACTORS_SHOWN)
+    actors = [actor for actor, _ in most]
+    found, number = [], numbers.start
+    for place in sorted(counted):
+        by = counted[place]
+        following = number + by.total()
+        named = [by[actor] for actor in actors]
+        positions = known.positions(number)[0], known.positions(following - 1)[1]
+        found.append(
+            Bucket(
+                _moment(start + place * width),
+                by.total(),
+                *positions,
+                [*named, by.total() - sum(named)],
+            )
+        )
+        number = following
+    return Activity(
+        first=_moment(first),
+        last=_moment(last),
+        start=_moment(start),
+        end=_moment(end),
+        bucket_seconds=width // _SECOND,
+        actors=actors,
+        buckets=found,
+        commits=len(numbers),
+    )
+
+
+def actors(source: Source, *, since: datetime | None = None) -> list[ActorCount]:
+    """Who has made commits as of the moment, or since a time: the most active first."""
+    position = source.position()
+    known = source.projections.commits(position)
+    start = 0 if since is None else microseconds_of(since)
+    numbers = known.between(start, 2**62)
+    numbers = range(numbers.start, max(numbers.start, known.count(position) + 1))
+    found = sorted(known.per_actor(numbers).items(), key=lambda one: (-one[1], one[0] or ""))
+    return [ActorCount(*one) for one in found]
+
+
+def commits(
+    source: Source,
+    *,
+    before: int | None = None,
+    actor: str | None = None,
+    with_reason: bool = False,
+    kinds: Sequence[str] = (),
+    types: Sequence[str] = (),
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int = 50,
+) -> list[CommitSummary]:
+    """The newest commits as of the moment, or of those before the one of a number.
+
+    Of these by an actor, with a reason, that put something of one of the kinds or to a node or
+    type of a name, recorded from one time up to another. Raises InvalidArgumentError for another
+    kind.
+    """
+    for kind in kinds:
+        if kind not in KIND_NAMES:
+            raise InvalidArgumentError(
+                f"{kind!r} is no kind of record: use one of {', '.join(KIND_NAMES)}"
+            )
+    position = source.position()
+    known = source.projections.commits(position)
+    last = known.count(position)
+    if before is not None:
+        last = min(last, before - 1)
+    first = 0 if since is None else microseconds_of(since)
+    end = 2**62 if until is None else microseconds_of(until) + 1
+    within = known.between(first, end)
+    numbers = range(within.start, max(within.start, min(within.stop, last + 1)))
+    found = known.newest_first(numbers, actor, with_reason=with_reason)
+    if kinds or types:
+        touching = Touching(source, kinds, types)
+        found = touching.among(known, numbers, actor, with_reason=with_reason)
+    return summaries(source, known, [*islice(found, limit)])
+
+
+def commit(source: Source, number: int) -> CommitSummary:
+    """One commit. Raises NotFoundError when there is none as of the moment."""
+    position = source.position()
+    known = source.projections.commits(position)
+    if not 1 <= number <= known.count(position):
+        raise NotFoundError(f"there is no commit {number} at position {position}")
+    (found,) = summaries(source, known, [number])
+    return found
+
+
+def summaries(source: Source, known: CommitList, numbers: Iterable[int]) -> list[CommitSummary]:
+    """What some commits are, in the order given. Reads the log where they are."""
+    wanted = [*numbers]
+    spans = Spans.of(known.positions(number) for number in wanted)
+    counts: dict[int, dict[str, tuple[int, int]]] = {}
+    who: dict[int, tuple[Any, Any, Any]] = {}
+    for batch in _records(source.log, spans):
+        _count(batch, counts)
+        _note_who(batch, who)
+    return [
+        CommitSummary(
+            number,
+            *known.positions(number),
+            _moment(known.recorded_at[number - 1]),
+            *who.get(number, (None, None, None)),
+            [
+                KindCount(kind, *counts[number][kind])
+                for kind in KIND_NAMES
+                if kind in counts[number]
+            ],
+        )
+        for number in wanted
+    ]
+
+
+def _moment(microseconds: int) -> datetime:
+    return moment_of(Microseconds(microseconds))
+
+
+def _records(log: Log, spans: Spans) -> Iterator[pa.RecordBatch]:
+    """The records in some spans: what is read together is read once."""
+    import pyarrow.compute as compute
+
+    while spans:
+        first, last = spans.firsts[0], spans.lasts[0]
+        end = max(last, log.stretch_of(first)[1])
+        here, spans = spans.within(first, end), spans.within(end + 1, spans.lasts[-1])
+        wanted = None if len(here.firsts) == 1 else positions_in(here)
+        for batch in log.scan(first - 1, here.lasts[-1], _COLUMNS):
+            if wanted is None:
+                yield batch
+            else:
+                yield batch.filter(compute.is_in(batch["position"], value_set=wanted))
+
+
+def _count(batch: pa.RecordBatch, counts: dict[int, dict[str, tuple[int, int]]]) -> None:
+    import pyarrow as pa
+
+    table = pa.Table.from_batches([batch.select(["commit", "kind", "previous"])])
+    counted = table.group_by(["commit", "kind"])
+    grouped = counted.aggregate([([], "count_all"), ("previous", "count")])
+    for row in grouped.to_pylist():
+        of_commit = counts.setdefault(row["commit"], {})
+        new, changed = of_commit.get(row["kind"], (0, 0))
+        replaced = row["previous_count"]
+        of_commit[row["kind"]] = new + row["count_all"] - replaced, changed + replaced
+
+
+def _note_who(batch: pa.RecordBatch, who: dict[int, tuple[Any, Any, Any]]) -> None:
+    columns = (batch[name].to_pylist() for name in ("commit", "actor", "reason", "request_id"))
+    for number, *said in zip(*columns, strict=True):
+        # Of some of its records it may be erased.
+        if number not in who and said != [None, None, None]:
+            who[number] = (said[0], said[1], said[2])
