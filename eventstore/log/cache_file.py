@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Final
 
-from eventstore.log.file_lock import try_exclusive
+from eventstore.log.file_lock import is_at, lock, try_exclusive
 from eventstore.log.log import Log
 from eventstore.log.regular_file import is_irregular, opened_to_read
 
@@ -35,33 +35,55 @@ def make_cache_folder(folder: Path, log: Log) -> None:
 
 
 @contextlib.contextmanager
+def temporary_beside(
+    path: Path,
+    named: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
+) -> Iterator[IO[bytes]]:
+    """A new file, made in a `named` context, which is to be moved to a path, or else is removed.
+
+    It is locked meanwhile: one that is not locked was left by a process that died.
+    """
+    # Not named by process or thread: containers that share a folder have equal numbers.
+    temporary = path.with_name(f"{path.name}.{os.urandom(8).hex()}{TEMPORARY_SUFFIX}")
+    try:
+        with named():
+            file = _made_and_locked(temporary)
+        with file:
+            yield file
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _made_and_locked(path: Path) -> IO[bytes]:
+    while True:
+        file = path.open("xb")
+        # Where files cannot be locked, nobody removes them either.
+        with contextlib.suppress(OSError):
+            lock(file.fileno())
+        # Before it was locked it may have been taken for one that was left.
+        if is_at(path, file.fileno()):
+            return file
+        file.close()
+
+
+@contextlib.contextmanager
 def written_whole(
     path: Path,
     named: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> Iterator[IO[bytes]]:
     """A file to write, which takes its place once it is complete and on the disk.
 
-    It is locked meanwhile: one that is not locked was left by a process that died. It is made, and
-    takes its place, in a `named` context. Raises UnwantedFileError when somebody has removed it.
+    It is made, and takes its place, in a `named` context. Raises UnwantedFileError when somebody
+    has removed it.
     """
-    # Not named by process or thread: containers that share a folder have equal numbers.
-    temporary = path.with_name(f"{path.name}.{os.urandom(8).hex()}{TEMPORARY_SUFFIX}")
-    try:
+    with temporary_beside(path, named) as file:
+        yield file
+        file.flush()
+        # A file that was renamed but not written would be noticed only at a look-up.
+        os.fsync(file.fileno())
         with named():
-            opened = temporary.open("xb")
-        with opened as file:
-            # Where files cannot be locked, nobody removes them either.
-            with contextlib.suppress(OSError):
-                try_exclusive(file.fileno())
-            yield file
-            file.flush()
-            # A file that was renamed but not written would be noticed only at a look-up.
-            os.fsync(file.fileno())
-            with named():
-                _take_place(temporary, path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            _take_place(Path(file.name), path)
 
 
 def _take_place(temporary: Path, path: Path) -> None:

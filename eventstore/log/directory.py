@@ -159,14 +159,11 @@ class DirectoryLog(DirectoryWriter):
                 number=newest.number,
                 recorded_at=newest.recorded_at,
             )
-            prepared, entry = written_segment(
-                self._folder, self.store_id, number, commits, frontier
-            )
-            try:
+            with written_segment(self._folder, self.store_id, number, commits, frontier) as (
+                prepared,
+                entry,
+            ):
                 self._write(lambda: self._add_sealed(entry, prepared, frontier))
-            finally:
-                with contextlib.suppress(OSError):
-                    prepared.unlink(missing_ok=True)
 
     def _append_few(self, commits: Sequence[Commit], expected_position: Position) -> None:
         self._refuse_other_position(expected_position)

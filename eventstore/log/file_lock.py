@@ -123,6 +123,11 @@ def close_locked(descriptor: int) -> None:
         os.close(descriptor)
 
 
+def lock(descriptor: int) -> None:
+    """Wait for the lock, and keep it until the file is closed."""
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
 def try_exclusive(descriptor: int) -> bool:
     """Take the lock if nobody has it; whether it was free. It is kept until the file is closed."""
     try:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from eventstore import errors
+from eventstore.log.cache_file import temporary_beside
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.manifest import Segment, sealed_name
 from eventstore.log.merkle import Frontier
@@ -97,36 +98,38 @@ def take_leaves(
             )
 
 
+@contextmanager
 def written_segment(
     folder: Path, store_id: UUID, number: int, commits: Sequence[Commit], frontier: Frontier
-) -> tuple[Path, Segment]:
-    """Write the sealed segment of some commits, durably, under a temporary name.
+) -> Iterator[tuple[Path, Segment]]:
+    """The sealed segment of some commits, written durably under a temporary name.
 
-    Gives that name and its entry for the manifest. The frontier is that of the last commit.
+    Gives that name and its entry for the manifest. The file is removed in the end if it has not
+    been moved. The frontier is that of the last commit.
     """
     name = sealed_name(number)
-    prepared = folder / f"{name}.{os.urandom(8).hex()}.tmp"
-    try:
+    with temporary_beside(folder / name) as file:
+        prepared = Path(file.name)
         digest = write_parquet(derived_batches(_batch(commits)), prepared, store_id, number)
-    except BaseException:
-        prepared.unlink(missing_ok=True)
-        raise
-    first, last = commits[0], commits[-1]
-    return prepared, Segment(
-        number=number,
-        sealed=True,
-        file=name,
-        file_bytes=prepared.stat().st_size,
-        file_sha256=digest,
-        first_position=first.first_position,
-        last_position=last.last_position,
-        first_commit=first.number,
-        last_commit=last.number,
-        first_recorded_at=first.recorded_at,
-        last_recorded_at=last.recorded_at,
-        tree_head=last.tree_head.hex(),
-        frontier=tuple(subtree.hex() for subtree in frontier.subtrees),
-    )
+        first, last = commits[0], commits[-1]
+        yield (
+            prepared,
+            Segment(
+                number=number,
+                sealed=True,
+                file=name,
+                file_bytes=prepared.stat().st_size,
+                file_sha256=digest,
+                first_position=first.first_position,
+                last_position=last.last_position,
+                first_commit=first.number,
+                last_commit=last.number,
+                first_recorded_at=first.recorded_at,
+                last_recorded_at=last.recorded_at,
+                tree_head=last.tree_head.hex(),
+                frontier=tuple(subtree.hex() for subtree in frontier.subtrees),
+            ),
+        )
 
 
 def _batch(commits: Sequence[Commit]) -> pa.RecordBatch:

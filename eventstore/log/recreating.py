@@ -31,8 +31,9 @@ def recreate(
     number, recorded_at = 0, Microseconds(0)
     for some in grouped(commits):
         take_leaves(store_id, some, frontier, number=number, recorded_at=recorded_at)
-        prepared, entry = written_segment(folder, store_id, len(segments) + 1, some, frontier)
-        move_into_place(prepared, folder / entry.file)
+        with written_segment(folder, store_id, len(segments) + 1, some, frontier) as written:
+            prepared, entry = written
+            move_into_place(prepared, folder / entry.file)
         segments.append(entry)
         number, recorded_at = entry.last_commit, entry.last_recorded_at
     active = start_segment(folder, store_id, len(segments) + 1, first_position=frontier.size + 1)

@@ -16,10 +16,12 @@ import pytest
 
 from eventstore import errors
 from eventstore.log import DirectoryLog, Position, PositionConflictError
-from eventstore.log.objects import ObjectLog, bucket, object_log
+from eventstore.log.objects import ObjectLog, bucket, connecting, object_log
+from eventstore.log.objects.keeper import ObjectKeeper
 from eventstore.log.objects.keys import commit_key, file_key
-from eventstore.log.objects.opening import open_url
+from eventstore.log.objects.opening import open_bucket, open_url
 from eventstore.log.places import StoreUrl
+from eventstore.log.remote import remote_log
 from eventstore.log.stores import verify_store
 from eventstore.testing.drafts import erased_of
 from tests.builders import append, append_erasure, draft
@@ -476,3 +478,26 @@ def test_a_copy_goes_on_after_the_file_of_a_shorter_one(
         log.append_recorded(commits[3:], expected_position=Position(3))
         assert [*log.commits()] == commits
         assert log.verify().ok
+
+
+def test_a_segment_that_is_being_copied_survives_another_opening(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when two copies to a place run at once: both have one folder for caches."""
+    with contextlib.closing(DirectoryLog.create(tmp_path / "store")) as source:
+        for number in range(1, 4):
+            append(source, draft(number))
+        commits = [*source.commits()]
+        store_id = source.store_id
+    open_bucket(connecting.of_url(url), new_id=store_id).close()
+    add_recorded = ObjectKeeper.add_recorded
+
+    def meanwhile(*given) -> bool:
+        opened(url).close()
+        return add_recorded(*given)
+
+    monkeypatch.setattr(remote_log, "are_few", lambda commits: False)
+    monkeypatch.setattr(ObjectKeeper, "add_recorded", meanwhile)
+    with contextlib.closing(opened(url)) as log:
+        log.append_recorded(commits, expected_position=Position(0))
+        assert [*log.commits()] == commits

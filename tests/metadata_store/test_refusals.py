@@ -12,8 +12,8 @@ import pytest
 
 import eventstore
 from eventstore import errors
-from eventstore.log import DirectoryLog
-from eventstore.log.cache_file import written_whole
+from eventstore.log import DirectoryLog, cache_file
+from eventstore.log.cache_file import remove_abandoned, written_whole
 from eventstore.projections import base_check, point_index, tables_file
 from eventstore.projections.projections import Projections
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -217,6 +217,23 @@ def test_writers_with_equal_numbers_write_files_of_their_own(
         second.write(b"second")
     assert (tmp_path / "run").read_bytes() == b"first"
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_file_that_is_taken_for_abandoned_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = cache_file.lock
+
+    def late(descriptor: int) -> None:
+        monkeypatch.setattr(cache_file, "lock", lock)
+        remove_abandoned(tmp_path)
+        lock(descriptor)
+
+    monkeypatch.setattr(cache_file, "lock", late)
+    with written_whole(tmp_path / "run") as file:
+        remove_abandoned(tmp_path)
+        file.write(b"whole")
+    assert (tmp_path / "run").read_bytes() == b"whole"
 
 
 @pytest.mark.parametrize(

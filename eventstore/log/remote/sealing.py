@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,9 +9,8 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from eventstore import errors
-from eventstore.log.cache_file import TEMPORARY_SUFFIX
+from eventstore.log.cache_file import temporary_beside
 from eventstore.log.commit import records_of
-from eventstore.log.file_lock import try_exclusive
 from eventstore.log.ipc_message import UndecodableError, message_envelope
 from eventstore.log.ipc_stream import Messages
 from eventstore.log.leaf import leaf_hashes
@@ -48,40 +46,33 @@ def seal_commits(
     number = before.number + 1 if before else 1
     name = sealed_name(number)
     frontier = frontier_after(before)
-    path = folder / f"{name}.{os.urandom(8).hex()}{TEMPORARY_SUFFIX}"
-    with translating("writing", path):
+    with translating("writing", folder):
         folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with translating("writing", path), open(path, "xb") as held:
-            # As `written_whole` does.
-            with contextlib.suppress(OSError):
-                try_exclusive(held.fileno())
-            write_parquet(_groups(messages, store_id, frontier), path, store_id, number)
-            starts = [0, *messages.ends]
-            first = message_envelope(messages.data[: starts[1]])
-            last = message_envelope(messages.data[starts[-2] :])
-            entry = Segment(
-                number=number,
-                sealed=True,
-                file=name,
-                file_bytes=path.stat().st_size,
-                file_sha256=file_sha256(path),
-                first_position=first.first_position,
-                last_position=last.last_position,
-                first_commit=first.number,
-                last_commit=last.number,
-                first_recorded_at=first.recorded_at,
-                last_recorded_at=last.recorded_at,
-                tree_head=frontier.head().hex(),
-                frontier=tuple(subtree.hex() for subtree in frontier.subtrees),
-            )
-            if keeper.add_segment(entry, path):
-                # Spares fetching it.
-                with translating("moving into place", path):
-                    os.replace(path, folder / name)
-    finally:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
+    with translating("writing", folder / name), temporary_beside(folder / name) as file:
+        path = Path(file.name)
+        write_parquet(_groups(messages, store_id, frontier), path, store_id, number)
+        starts = [0, *messages.ends]
+        first = message_envelope(messages.data[: starts[1]])
+        last = message_envelope(messages.data[starts[-2] :])
+        entry = Segment(
+            number=number,
+            sealed=True,
+            file=name,
+            file_bytes=path.stat().st_size,
+            file_sha256=file_sha256(path),
+            first_position=first.first_position,
+            last_position=last.last_position,
+            first_commit=first.number,
+            last_commit=last.number,
+            first_recorded_at=first.recorded_at,
+            last_recorded_at=last.recorded_at,
+            tree_head=frontier.head().hex(),
+            frontier=tuple(subtree.hex() for subtree in frontier.subtrees),
+        )
+        if keeper.add_segment(entry, path):
+            # Spares fetching it.
+            with translating("moving into place", path):
+                os.replace(path, folder / name)
 
 
 def add_recorded(
@@ -102,14 +93,10 @@ def add_recorded(
     )
     folder.mkdir(parents=True, exist_ok=True)
     segment = before.number + 1 if before else 1
-    prepared, entry = written_segment(folder, store_id, segment, commits, frontier)
-    try:
+    with written_segment(folder, store_id, segment, commits, frontier) as (prepared, entry):
         if not keeper.add_recorded(commits, entry, prepared):
             raise PositionConflictError(f"{keeper.name} is further on than commit {number}")
         os.replace(prepared, folder / entry.file)
-    finally:
-        with contextlib.suppress(OSError):
-            prepared.unlink(missing_ok=True)
 
 
 def frontier_after(segment: Segment | None) -> Frontier:
