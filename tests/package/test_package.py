@@ -85,7 +85,8 @@ LAYERS = {
     },
     "http_api": {
         "metadata_store",
-        *("errors", "proto", "log", "projections", "times"),
+        *("errors", "proto", "log", "projections", "store", "history", "retention", "sql"),
+        *("answers", "moments", "moment_texts", "plain_json", "plain_values", "times", "wording"),
     },
 }
 
