@@ -88,6 +88,10 @@ LAYERS = {
         *("errors", "proto", "log", "projections", "store", "history", "retention", "sql"),
         *("answers", "moments", "moment_texts", "plain_json", "plain_values", "times", "wording"),
     },
+    "page": {
+        *("http_api", "metadata_store"),
+        *("errors", "log", "plain_json", "shown_text", "times"),
+    },
 }
 
 # What `import eventstore` and `import ml_metadata` reach.

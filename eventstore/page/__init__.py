@@ -1,0 +1,1 @@
+"""The page over a store: HTML from the server, which reads and prints without scripts."""

@@ -1,0 +1,55 @@
+"""Addresses inside the page: each carries the moments on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import quote, urlencode, urlsplit
+
+import msgspec
+
+_PLURALS = {"artifact": "artifacts", "execution": "executions", "context": "contexts"}
+_SAFE = "/:,"
+
+
+class Links(msgspec.Struct, frozen=True):
+    """Makes addresses below a prefix, such as `/stores/NAME`, at the moments of a request.
+
+    `at` and `until` are the texts that the address of the request has for them, None for now.
+    """
+
+    prefix: str = ""
+    at: str | None = None
+    until: str | None = None
+
+    def to(self, path: str, query: Iterable[tuple[str, object]] = (), /, **more: object) -> str:
+        """The address of a path. What is None is left out; `at` and `until` may be given anew."""
+        pairs = {"at": self.at, "until": self.until}
+        given = [*query, *more.items()]
+        rest = [(name, value) for name, value in given if name not in pairs]
+        pairs |= {name: _text(value) for name, value in given if name in pairs}
+        said = [(name, str(value)) for name, value in (*rest, *pairs.items()) if value is not None]
+        encoded = urlencode(said, safe=_SAFE, quote_via=quote)
+        return f"{self.prefix}{path}{'?' if encoded else ''}{encoded}"
+
+    def entity(self, kind: str, entity_id: int, rest: str = "", /, **query: object) -> str:
+        """The address of a node, or of a page below it, such as `/lineage`."""
+        return self.to(f"/{_PLURALS[kind]}/{entity_id}{rest}", **query)
+
+    def list(self, kind: str, /, **query: object) -> str:
+        """The address of the list of a kind of node."""
+        return self.to(f"/{_PLURALS[kind]}", **query)
+
+
+def web_address(text: str) -> str | None:
+    """The host of a text that is an address of the web, and so may become a link; else None."""
+    if not text.isprintable() or " " in text:
+        return None
+    try:
+        parts = urlsplit(text)
+        return parts.hostname if parts.scheme in ("http", "https") else None
+    except ValueError:
+        return None
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

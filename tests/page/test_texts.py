@@ -1,0 +1,60 @@
+"""What is stored does no harm where it is written, and addresses carry the moments on."""
+
+from __future__ import annotations
+
+import pytest
+from jinja2 import DictLoader
+
+from eventstore.page import rendering
+from eventstore.page.links import Links, web_address
+from eventstore.page.texts import size, value_of
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("<script>alert(1)</script>", "&lt;script&gt;alert(1)&lt;/script&gt;"),
+        ('" onload="x', "&#34; onload=&#34;x"),
+        ("a\u202eb", "a\\u202eb"),
+        ("two\nlines", "two\\nlines"),
+        ("\x1b[31m", "\\x1b[31m"),
+    ],
+)
+def test_texts_are_escaped_wherever_they_are_written(text: str, written: str) -> None:
+    environment = rendering._environment().overlay(
+        loader=DictLoader({"one": "{{ text }}", "attribute": '<a title="{{ text }}">'})
+    )
+    assert environment.get_template("one").render(text=text) == written
+    assert environment.get_template("attribute").render(text=text) == f'<a title="{written}">'
+
+
+def test_a_text_may_keep_its_line_breaks_but_nothing_else() -> None:
+    environment = rendering._environment().overlay(loader=DictLoader({"one": "{{ text|lines }}"}))
+    assert environment.get_template("one").render(text="a\n\u202e<b>") == "a\n\\u202e&lt;b&gt;"
+
+
+def test_only_addresses_of_the_web_become_links() -> None:
+    assert web_address("https://example.com/a?b") == "example.com"
+    for text in (
+        *("javascript:alert(1)", "data:text/html,x", "s3://bucket", "//example.com", "http://["),
+        *("https://example.com/\u202egpj.exe", "https://exa\nmple.com", " https://example.com"),
+    ):
+        assert web_address(text) is None
+
+
+def test_addresses_carry_the_moments_on_unless_they_say_others() -> None:
+    links = Links("/stores/a", at="3466", until="3889")
+    assert links.entity("artifact", 7) == "/stores/a/artifacts/7?at=3466&until=3889"
+    assert links.to("/log", at=None, until=12) == "/stores/a/log?until=12"
+    assert links.list("context", type="a/b&c") == (
+        "/stores/a/contexts?type=a/b%26c&at=3466&until=3889"
+    )
+
+
+def test_values_are_written_as_they_are_stored() -> None:
+    assert value_of(1234567).text == "1234567"
+    assert value_of(True).text == "true"
+    assert value_of({"a": 1}).text == '{"a":1}'
+    assert value_of("x" * 30, 10).more == 20
+    assert (value_of(None).form, value_of("").form) == ("none", "text")
+    assert [size(number) for number in (999, 1_500, 300_314)] == ["999 B", "1.5 kB", "300 kB"]
