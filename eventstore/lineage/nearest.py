@@ -1,0 +1,219 @@
+"""The part of a lineage that is nearest to a node, and when each of its links came.
+
+Links are never taken back, so the lineage as of an earlier moment is told from the same links:
+by a walk over those that were there.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Final, TypeAlias
+
+import msgspec
+
+from eventstore.errors import InvalidArgumentError
+from eventstore.lineage.graph import edge_of
+from eventstore.log.kinds import ARTIFACT, EXECUTION
+from eventstore.projections import index_tables as tables
+from eventstore.projections.index_tables import EVENTS_OF, decode_id
+from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.store.snapshot import Snapshot
+from eventstore.waiting import check_wanted
+
+Key: TypeAlias = tuple[str, int]
+"""A node: kind and id."""
+
+OPENED_HOPS: Final = 2
+"""How far beyond a node the walk goes on where the node is opened: a step, and what it made."""
+
+NODES_MAX: Final = 2_000
+"""How many nodes an answer has at most, those beyond opened nodes included."""
+
+_KINDS: Final = {kind.name: kind for kind in (ARTIFACT, EXECUTION)}
+
+
+class Link(msgspec.Struct, frozen=True):
+    """An event in the direction in which data flows, with its type and the record's position."""
+
+    source: Key
+    target: Key
+    type: str
+    position: int
+
+
+class Nearest(msgspec.Struct, frozen=True):
+    """Nodes with their hops from the subject, in the order of the walk, and the links among them.
+
+    `beyond` counts, for a node that has any, the neighbours further along that are not among the
+    nodes. `left_out` counts what the hop at which a limit cut the walk has beyond it.
+    """
+
+    hops: dict[Key, int]
+    links: tuple[Link, ...]
+    beyond: dict[Key, int]
+    left_out: int
+
+
+class _Walk:
+    """Looks each node's links up once."""
+
+    def __init__(self, snapshot: Snapshot, direction: str) -> None:
+        self._snapshot = snapshot
+        self._direction = direction
+        self._known: dict[Key, Sequence[Link]] = {}
+
+    def onward(self, key: Key) -> Sequence[Link]:
+        """The links that lead on from a node."""
+        known = self._known.get(key)
+        if known is None:
+            check_wanted()
+            kind, node_id = key
+            links = []
+            for position, payload in self._snapshot.entries(EVENTS_OF[_KINDS[kind]], node_id):
+                edge = edge_of(mlmd.Event.FromString(payload))
+                if _leads_on(edge.source, edge.target, key, self._direction):
+                    name = mlmd.Event.Type.Name(edge.event.type)
+                    links.append(Link(edge.source, edge.target, name, position))
+            known = self._known[key] = links
+        return known
+
+
+def nearest(
+    snapshot: Snapshot,
+    subject: Key,
+    direction: str,
+    hops: int | None,
+    limit: int,
+    opened: Iterable[Key] = (),
+) -> Nearest:
+    """At most `limit` nodes within some hops of a node, the nearest; None for any number of hops.
+
+    Of the hop that exceeds the limit the newest nodes are taken. From each of the `opened` nodes
+    that was reached the walk goes two hops on, past the limit, up to 2,000 nodes in all. Each node
+    of the answer costs a look-up, and no other does.
+    """
+    walk = _Walk(snapshot, direction)
+    found = {subject: 0}
+    left_out = _extend(found, subject, walk, hops, limit)
+    for key in opened:
+        if key in found:
+            left_out += _extend(found, key, walk, OPENED_HOPS, NODES_MAX)
+    links: set[Link] = set()
+    beyond = {}
+    for key in found:
+        ends = {link: other_end(link, key) for link in walk.onward(key)}
+        links.update(link for link, other in ends.items() if other in found)
+        further = {other for other in ends.values() if other not in found}
+        if further:
+            beyond[key] = len(further)
+    return Nearest(found, _in_order(links), beyond, left_out)
+
+
+def _extend(found: dict[Key, int], start: Key, walk: _Walk, hops: int | None, limit: int) -> int:
+    """Add what is within some hops of a node; how much of a hop the limit left out."""
+    walked, level, hop = {start}, [start], 0
+    while level and (hops is None or hop < hops):
+        hop += 1
+        ends: dict[Key, int] = {}
+        for key in level:
+            for link in walk.onward(key):
+                ends.setdefault(other_end(link, key), found[key] + 1)
+        level = sorted(ends.keys() - walked)
+        walked.update(level)
+        # They are all of one kind.
+        new = [key for key in level if key not in found]
+        taken = new[max(len(new) - max(limit - len(found), 0), 0) :]
+        found.update((key, ends[key]) for key in taken)
+        if len(taken) < len(new):
+            return len(new) - len(taken)
+    return 0
+
+
+def in_context(
+    snapshot: Snapshot, context_id: int, first: int, limit: int
+) -> tuple[Nearest, set[Key]]:
+    """The executions of a context, with their inputs and outputs, and those of them by a position.
+
+    The newest executions that make no more than `limit` nodes; one is always there. `left_out`
+    counts the others.
+    """
+    walk = _Walk(snapshot, "both")
+    members = snapshot.entries(tables.EXECUTIONS_BY_CONTEXT, context_id)
+    since = {decode_id(value): position for position, value in reversed(members)}
+    executions: list[Key] = []
+    artifacts: set[Key] = set()
+    for node_id in sorted(since, reverse=True):
+        key = (EXECUTION.name, node_id)
+        reached = artifacts.union(other_end(link, key) for link in walk.onward(key))
+        if executions and len(executions) + 1 + len(reached) > limit:
+            break
+        executions.append(key)
+        artifacts = reached
+    links = _in_order(link for key in executions for link in walk.onward(key))
+    then = {key for key in executions if since[key[1]] <= first}
+    for link in links:
+        ends = {link.source, link.target}
+        if link.position <= first and ends & then:
+            then |= ends
+    hops = dict.fromkeys(sorted(executions), 0) | dict.fromkeys(sorted(artifacts), 1)
+    return Nearest(hops, links, {}, len(since) - len(executions)), then
+
+
+def reached_by(
+    links: Iterable[Link],
+    subject: Key,
+    direction: str,
+    hops: int | None,
+    opened: Iterable[Key] = (),
+) -> set[Key]:
+    """The nodes that the same walk reaches over these links alone."""
+    onward: Mapping[Key, list[Key]] = defaultdict(list)
+    for link in links:
+        for key in (link.source, link.target):
+            if _leads_on(link.source, link.target, key, direction):
+                onward[key].append(other_end(link, key))
+    reached = {subject}
+    for start, far in ((subject, hops), *((key, OPENED_HOPS) for key in opened)):
+        if start in reached:
+            reached |= _within(onward, start, far)
+    return reached
+
+
+def _within(onward: Mapping[Key, Collection[Key]], start: Key, hops: int | None) -> set[Key]:
+    reached, level, hop = {start}, {start}, 0
+    while level and (hops is None or hop < hops):
+        level = {other for key in level for other in onward.get(key, ())} - reached
+        reached |= level
+        hop += 1
+    return reached
+
+
+def _in_order(links: Iterable[Link]) -> tuple[Link, ...]:
+    """Each link once, by source, target and type."""
+    return tuple(sorted(set(links), key=lambda link: (link.source, link.target, link.type)))
+
+
+def other_end(link: Link, key: Key) -> Key:
+    """The node at the other end of a link of a node."""
+    return link.target if key == link.source else link.source
+
+
+def _leads_on(source: Key, target: Key, key: Key, direction: str) -> bool:
+    if direction == "upstream":
+        return key == target
+    if direction == "downstream":
+        return key == source
+    return key in (source, target)
+
+
+def check_limits(direction: str, hops: int | None, limit: int) -> None:
+    """Raise InvalidArgumentError for an unknown direction, negative hops, too few or many nodes."""
+    if direction not in ("upstream", "downstream", "both"):
+        raise InvalidArgumentError(
+            f"direction {direction!r}: use one of upstream, downstream, both"
+        )
+    if hops is not None and hops < 0:
+        raise InvalidArgumentError(f"hops is {hops}: use 0 or more, or None for all")
+    if not 1 <= limit <= NODES_MAX:
+        raise InvalidArgumentError(f"limit is {limit}: use 1 to {NODES_MAX} nodes")
