@@ -51,7 +51,7 @@ LAYERS = {
     },
     "lineage": {
         *("errors", "proto", "log", "projections", "store", "shown_text"),
-        *("plain_values", "repr_html"),
+        *("plain_values", "repr_html", "waiting"),
     },
     "history": {
         *("errors", "proto", "log", "projections", "store", "lineage", "plain_json"),
