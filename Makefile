@@ -19,7 +19,7 @@ AZURITE_VERSION := 3.35.0
 # Clients of gRPC that are not ours, for tests.
 NODE_CLIENTS := @grpc/grpc-js@1.14.7 @grpc/proto-loader@0.8.1 grpc-web@2.1.1 xhr2@0.2.1
 
-.PHONY: help demo test lint site bench fuzz torture mutants upstream protos oracle engines lock clean
+.PHONY: help demo test lint site bench fuzz torture mutants upstream protos parts oracle engines lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/\1\t\2/' | expand -t 10
@@ -87,6 +87,9 @@ upstream: .venv/developing .upstream/installed ## Run ML Metadata's own tests th
 
 protos: .protoc/installed ## Generate the Python code of the .proto files
 	.protoc/bin/python protos/generate.py
+
+parts: .venv/developing ## Bundle the parts of the page that others wrote; needs Node and npm
+	$(BIN)/python parts/vendor.py
 
 oracle: .oracle/installed ## Install ml-metadata 1.17.1 apart, for differential tests
 
