@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -111,12 +112,15 @@ class Callers:
         waiter = Waiter()
         if not incoming.when_ended(waiter.leave):
             waiter.leave()
+        # Half of the time that is left is for asking elsewhere.
+        left = incoming.seconds_left()
+        seconds = min(self._wait_seconds_max, math.inf if left is None else left / 2)
         try:
             with waited_for_by(waiter):
-                engine.wait_for(int(text), self._wait_seconds_max)
+                engine.wait_for(int(text), seconds)
         except DeadlineExceededError:
             raise UnavailableError(
-                f"position {text} is not seen here yet, after {self._wait_seconds_max:g} s: try "
+                f"position {text} is not seen here yet, after {seconds:.3g} s: try "
                 "again, or ask the primary, the server that writes this store"
             ) from None
 

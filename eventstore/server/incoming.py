@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from msgspec import Struct
 
 if TYPE_CHECKING:
     from eventstore.server.caller import Caller
+
+_EARLY_SHARE: Final = 0.01
+_EARLY_SECONDS: Final = 0.02
+"""How much sooner than here a deadline may be over at the client: gRPC rounds it up on the way."""
 
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 """What was sent beside a request: lower-case names, in order; bytes where a name ends in `-bin`."""
@@ -32,6 +37,7 @@ class Incoming(ABC):
     def __init__(self, service: str, rpc: str) -> None:
         self.service = service
         self.rpc = rpc
+        self._began = time.monotonic()
         self.caller: Caller | None = None
         """Who calls, once that is known."""
         self.told: list[tuple[str, str]] = []
@@ -50,6 +56,14 @@ class Incoming(ABC):
     @abstractmethod
     def seconds_left(self) -> float | None:
         """Until its deadline; None without one."""
+
+    def is_overdue(self) -> bool:
+        """Whether its deadline is over, or so nearly that its client gave up because of it."""
+        left = self.seconds_left()
+        if left is None:
+            return False
+        whole = time.monotonic() - self._began + left
+        return left <= _EARLY_SECONDS + _EARLY_SHARE * whole
 
     @abstractmethod
     def is_wanted(self) -> bool:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from eventstore.errors import OK, StatusError
+from eventstore.errors import CANCELLED, DEADLINE_EXCEEDED, OK, StatusError
 from eventstore.server.answering import Answer
 from eventstore.server.incoming import Incoming
 
@@ -84,6 +84,9 @@ class Observing:
             yield sizes.append
         except StatusError as error:
             code, message = error.error_code, error.message
+            if code == CANCELLED and incoming.is_overdue():
+                # gRPC tells both alike: that nobody waits any more.
+                code = DEADLINE_EXCEEDED
             raise
         finally:
             if endings:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
@@ -25,12 +27,15 @@ from eventstore.proto.metadata_store_service_pb2_grpc import MetadataStoreServic
 from eventstore.server.call_log import LoggedCalls, call_log
 from eventstore.server.caller import Callers
 from eventstore.server.configuration import Listening
+from eventstore.server.incoming import Incoming
 from eventstore.server.known import DEFAULT_STORE
 from eventstore.server.log_lines import JsonLines, TextLines
 from eventstore.server.metrics import Metrics, MetricsListening
-from eventstore.server.observing import Observer
+from eventstore.server.observing import Ended, Observer
 from eventstore.server.server import Server
 from eventstore.server.traces import call_tracing
+from eventstore.store import Engine
+from eventstore.waiting import check_wanted
 from tests.server.serving import client_config, serving
 
 HOSTILE = 'eve" status=OK\n2026-01-01T00:00:00.000Z INFO forged\u2028\x1b[2J'
@@ -252,6 +257,51 @@ def test_a_replica_refuses_puts_and_positions_that_do_not_come(
         with pytest.raises(grpc.RpcError) as wrong:
             ask(text)
         assert wrong.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+class Codes:
+    """An observer that keeps the statuses of calls."""
+
+    def __init__(self) -> None:
+        self.begun, self.told = threading.Event(), SimpleQueue[int]()
+
+    def begin(self, _: Incoming) -> Callable[[Ended], None]:
+        self.begun.set()
+        return lambda call: self.told.put(call.code)
+
+
+def test_a_deadline_that_is_over_is_told_apart_from_a_client_that_left(
+    store: MetadataStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes, pause, request = Codes(), threading.Event(), service.GetArtifactTypesRequest()
+
+    def until_nobody_waits(*_: object, **__: object) -> None:
+        while True:
+            check_wanted()
+            pause.wait(0.001)
+
+    monkeypatch.setattr(Engine, "call", until_nobody_waits)
+    with Watched(store, [codes.begin]) as watched:
+        # More than a second, of which gRPC rounds a part up.
+        call = watched.stub.GetArtifactTypes.future(request, timeout=1.003)
+        assert call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert codes.told.get() == errors.DEADLINE_EXCEEDED
+        for timeout in (None, 60):
+            codes.begun.clear()
+            call = watched.stub.GetArtifactTypes.future(request, timeout=timeout)
+            codes.begun.wait()
+            call.cancel()
+            assert codes.told.get() == errors.CANCELLED
+
+
+def test_a_late_replica_says_so_before_the_deadline(store: MetadataStore) -> None:
+    with Watched(store, [], is_replica=True, wait_seconds_max=60) as watched:
+        far = [("eventstore-min-position", "999999")]
+        with pytest.raises(grpc.RpcError) as late:
+            watched.stub.GetArtifactTypes(
+                service.GetArtifactTypesRequest(), metadata=far, timeout=1
+            )
+        assert late.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 def test_what_is_too_long_at_once_is_asked_for_in_parts(store: MetadataStore) -> None:
