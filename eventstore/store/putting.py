@@ -7,7 +7,6 @@ for each, for which the disk is waited for once.
 
 from __future__ import annotations
 
-import copy
 import threading
 import time
 from collections import deque
@@ -392,4 +391,11 @@ def _fail_all(group: Sequence[_Waiting], error: Exception) -> None:
     """Have each put raise an error of its own, since each thread adds to it where it comes from."""
     for waiting in group:
         if not waiting.is_done:
-            waiting.fail(error if len(group) == 1 else copy.copy(error))
+            waiting.fail(error if len(group) == 1 else _another(error))
+
+
+def _another(error: Exception) -> Exception:
+    """The same error once more. Its class is not called: it may want other arguments."""
+    made = type(error).__new__(type(error), *error.args)
+    made.__dict__.update(vars(error))
+    return made.with_traceback(error.__traceback__)

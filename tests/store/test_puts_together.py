@@ -216,6 +216,32 @@ def test_a_sync_that_fails_is_told_to_each_put(
         assert again.put_artifacts([made("a1")]) == [2]
 
 
+class OddError(Exception):
+    """It cannot be made anew of what it has."""
+
+    def __init__(self, number: int, *, place: str) -> None:
+        super().__init__(f"{number} at {place}")
+        self.place = place
+
+
+def test_any_error_is_told_to_each_put(
+    store: eventstore.MetadataStore, made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = store.log.append_together
+
+    def fails(puts: Any, **given: Any) -> Any:
+        if len(puts) > 1:
+            raise OddError(5, place="the disk")
+        return append(puts, **given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.log, "append_together", fails)
+        told = Syncs(store, patched).run([putting_one(store, made(f"a{n}")) for n in range(4)])
+    assert told[0] == [1]
+    assert [(str(error), error.place) for error in told[1:]] == [("5 at the disk", "the disk")] * 3
+    assert len({id(error) for error in told[1:]}) == 3
+
+
 def test_a_put_that_is_interrupted_while_it_leads_leaves_those_of_others(
     store: eventstore.MetadataStore, made: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
