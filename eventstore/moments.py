@@ -31,6 +31,7 @@ def position_of(
     beyond the newest, and a datetime without a time zone. With `or_start` the answer is 0 for a
     moment before the first commit. `said` is what errors call the moment.
     """
+    refuse_no_moment(moment)
     log.refresh()
     newest = log.position
     if isinstance(moment, datetime):
@@ -40,10 +41,6 @@ def position_of(
                 "datetime.now(timezone.utc)"
             )
         position = _position_at(log, microseconds_of(moment), said or _shown_moment(moment))
-    elif isinstance(moment, bool) or not isinstance(moment, int):
-        raise InvalidArgumentError(
-            f"as of {moment!r}: pass a position, an aware datetime, or milliseconds since the epoch"
-        )
     elif moment >= MILLISECONDS_MIN:
         shown = said or _shown_moment(moment)
         position = _position_at(log, Microseconds(moment * 1000 + 999), shown)
@@ -59,6 +56,14 @@ def position_of(
             "moment"
         )
     return position
+
+
+def refuse_no_moment(moment: object) -> None:
+    """Raise InvalidArgumentError for what is of another type."""
+    if isinstance(moment, bool) or not isinstance(moment, (int, datetime)):
+        raise InvalidArgumentError(
+            f"as of {moment!r}: pass a position, an aware datetime, or milliseconds since the epoch"
+        )
 
 
 def range_of(

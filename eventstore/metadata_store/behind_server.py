@@ -11,6 +11,7 @@ from msgspec import Raw
 
 from eventstore.errors import InternalError, InvalidArgumentError, StatusError, UnimplementedError
 from eventstore.metadata_store.passed_values import packed, typed, unpacked
+from eventstore.moments import Moment, refuse_no_moment
 from eventstore.proto import eventstore_service_pb2 as own
 from eventstore.repr_html import ShownInNotebooks, ShownList
 
@@ -65,18 +66,25 @@ class RemoteSource:
         Raises `eventstore.errors` classes: those that it raises, and those of the connection.
         """
         values = {
-            name: _sent(name, value) for name, value in given.items() if name in method.arguments
+            name: _sent(name, value, method.arguments[name])
+            for name, value in given.items()
+            if name in method.arguments
         }
         progress = given.get("progress")
         request = own.Arguments(values=packed(values), wants_progress=progress is not None)
-        parts = self._calls.parts(method, request.SerializeToString())
+        content = request.SerializeToString()
         if method.is_lazy:
+            parts = self._calls.parts(method, content)
             return _lazy(parts, method.element, given.get("stop"), given.get("poll_seconds", 0.2))
-        with parts:
-            return _whole(method, _with_progress(parts, progress))
+        return self._calls.whole(
+            method, content, lambda parts: _whole(method, _with_progress(parts, progress))
+        )
 
 
-def _sent(name: str, value: object) -> Raw:
+def _sent(name: str, value: object, type_: Any) -> Raw:
+    if type_ == Moment or (type_ == (Moment | None) and value is not None):
+        # Most arguments are looked at where they arrive; a text could be read as a time there.
+        refuse_no_moment(value)
     try:
         return Raw(packed(typed(value) if name == "parameters" else value))
     except ValueError as error:

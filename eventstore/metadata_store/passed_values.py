@@ -104,7 +104,7 @@ def _encoded(value: object) -> object:
         return value.__index__()
     if isinstance(value, Iterable):
         return [*value]
-    raise TypeError(f"a {type(value).__name__} has no form")
+    raise TypeError(f"there is no form for values of the type {type(value).__name__}")
 
 
 def _extended(code: int, content: memoryview) -> object:

@@ -169,9 +169,29 @@ class RemoteCalls(Calls):
         return calls
 
     def parts(self, method: Served, content: bytes) -> Parts:
-        """What the service beyond MLMD's answers to a method's arguments."""
+        """What the service beyond MLMD's answers to a method's arguments, as it comes."""
+        return self._parts(method, content, self._attribution(is_put=False))
+
+    def whole(self, method: Served, content: bytes, read: Callable[[Parts], _Answer]) -> _Answer:
+        """What is read of it, which is asked for again while the server cannot be reached.
+
+        What changes something has a request id, and so is done once.
+        """
+        is_change = method.need == "admin"
+        attribution = self._attribution(is_change)
+
+        def ask() -> _Answer:
+            with self._parts(method, content, attribution) as parts:
+                try:
+                    return read(parts)
+                finally:
+                    self._applies_once |= parts.apply_once
+
+        return self._patiently(ask, attribution if is_change else None)
+
+    def _parts(self, method: Served, content: bytes, attribution: Attribution) -> Parts:
         self._refuse_without_time(method.rpc)
-        metadata = self._metadata(self._attribution(is_put=False))
+        metadata = self._metadata(attribution)
         # What is read lazily takes as long as its reader.
         timeout = None if method.is_lazy else self._timeout
         path = f"/{OWN_SERVICE}/{method.rpc}"
@@ -192,16 +212,20 @@ class RemoteCalls(Calls):
                 return self._replica._sent(rpc, content, self._metadata_of_replica())
         attribution = self._attribution(is_put)
         send = partial(self._sent, rpc, content, self._metadata(attribution))
+        return self._patiently(lambda: retried(send, RETRIES), attribution if is_put else None)
+
+    def _patiently(self, ask: Callable[[], _Answer], put: Attribution | None) -> _Answer:
+        """What is answered, if that is a put by somebody; it is asked again for a while."""
         until, pause = time.monotonic() + self._patience, _FIRST_PAUSE_SECONDS
         while True:
             try:
-                return retried(send, RETRIES)
+                return ask()
             except _UNANSWERED as error:
                 if not self._applies_once:
                     raise
                 is_over = isinstance(error, errors.DeadlineExceededError)
                 if is_over or time.monotonic() + pause > until:
-                    raise _given_up(error, attribution if is_put else None) from error
+                    raise _given_up(error, put) from error
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
@@ -281,6 +305,8 @@ class Parts:
     def __init__(self, call: Any, address: str) -> None:
         self._call = call
         self._address = address
+        self.apply_once = False
+        """Whether the server has said that it does once what it is asked for twice."""
 
     def __iter__(self) -> Parts:
         return self
@@ -288,7 +314,11 @@ class Parts:
     def __next__(self) -> Any:
         try:
             return own.AnswerPart.FromString(next(self._call))
+        except StopIteration:
+            self.apply_once = APPLIES_ONCE in (self._call.trailing_metadata() or ())
+            raise
         except grpc.RpcError as error:
+            self.apply_once = APPLIES_ONCE in (error.trailing_metadata() or ())
             code = error.code().value[0]
             if code == errors.UNIMPLEMENTED and error.details() == "Method not found!":
                 raise errors.UnimplementedError(
@@ -325,7 +355,7 @@ def _given_up(error: errors.StatusError, put: Attribution | None) -> errors.Stat
     if put is None:
         return error
     message = (
-        f"{error.message}; whether it was put is not known: to find out, put the same again within "
+        f"{error.message}; whether it was done is not known: to find out, do the same again within "
         f"store.acting(request_id={put.request_id!r})"
     )
     if isinstance(error, errors.UnavailableError):

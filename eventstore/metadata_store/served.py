@@ -140,7 +140,11 @@ def served(
             source: Any = self._source
             if source.is_here:
                 return method(self, *args, **kwargs)
-            given = known.signature.bind(self, *args, **kwargs).arguments
+            try:
+                given = known.signature.bind(self, *args, **kwargs).arguments
+            except TypeError:
+                # The method says more of arguments that it cannot be called with.
+                return method(self, *args, **kwargs)
             answer: R = source.ask(known, given)
             return answer
 

@@ -22,7 +22,11 @@ def request_expired(engine: Engine) -> list[tuple[int, Plan]]:
     proposed. To destroy what is erased is up to the caller.
     """
     rules = sorted({expired.rule for expired in due(engine.log, engine.snapshot()).due})
-    made = (request_erasure(engine, partial(_plan, engine.log, number)) for number in rules)
+    # Under one request id the second would be another put. Whoever calls again erases what is left.
+    made = (
+        request_erasure(engine, partial(_plan, engine.log, number), is_of_request=False)
+        for number in rules
+    )
     # What another process was faster with is left out.
     return [(number, planned) for number, planned in made if number is not None]
 

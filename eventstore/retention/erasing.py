@@ -53,11 +53,14 @@ def plan_of(
     return choose
 
 
-def request_erasure(engine: Engine, choose: Choice) -> tuple[int | None, Plan]:
+def request_erasure(
+    engine: Engine, choose: Choice, *, is_of_request: bool = True
+) -> tuple[int | None, Plan]:
     """Record an erasure, which is in effect then; its number and plan.
 
-    Where a rule demands a second person it is proposed, and nothing is erased. The number is None
-    where nothing is left to erase. Raises FailedPreconditionError when anything outranks it, and
+    One that is not `is_of_request` is one of several, and does not have their request id. Where a
+    rule demands a second person it is proposed, and nothing is erased. The number is None where
+    nothing is left to erase. Raises FailedPreconditionError when anything outranks it, and
     PermissionDeniedError where nothing may be destroyed.
     """
 
@@ -74,7 +77,7 @@ def request_erasure(engine: Engine, choose: Choice) -> tuple[int | None, Plan]:
         return number, made
 
     refuse_other_guards(engine.log, engine.snapshot())
-    answer: tuple[int | None, Plan] = engine.put(put, None)
+    answer: tuple[int | None, Plan] = engine.put(put, None, is_of_request=is_of_request)
     return answer
 
 

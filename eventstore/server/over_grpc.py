@@ -135,6 +135,7 @@ def _answered_in_parts(
         if not context.is_active():
             raise CancelledError(f"{rpc}: the client is gone")
 
+    context.set_trailing_metadata((APPLIES_ONCE,))
     try:
         content = _message(arrivals, rpc, messages, context)
         answer(GrpcIncoming(service, rpc, context, has_tls=has_tls), content, send)

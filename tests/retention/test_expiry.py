@@ -142,6 +142,20 @@ def test_what_has_expired_is_erased_by_a_rule_that_is_named(
     assert store.verify().ok
 
 
+def test_several_rules_are_applied_under_one_request_id(
+    shop: Shop, days_later: dict[str, timedelta]
+) -> None:
+    store = shop.store
+    for node_id in (shop.unused, shop.data):
+        rule = {"entities": [("artifact", node_id)], "keep_at_most": DAY, "basis": "POLICY-1"}
+        store.set_retention_rule(**rule)
+        _rename(store, node_id, "a")
+    days_later["by"] = 9 * DAY
+    with store.acting(request_id="monthly"):
+        assert len(store.apply_retention()) == 2
+        assert store.apply_retention() == []
+
+
 def test_an_expiry_that_needs_approval_is_proposed(
     shop: Shop, days_later: dict[str, timedelta]
 ) -> None:

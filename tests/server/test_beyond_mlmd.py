@@ -20,6 +20,7 @@ import pytest
 import eventstore
 from eventstore import ListOptions, MetadataStore, errors
 from eventstore.audit import Checkpoint, SigningKey
+from eventstore.metadata_store import remote_calls
 from eventstore.metadata_store.passed_values import packed, unpacked
 from eventstore.metadata_store.served import OWN_SERVICE
 from eventstore.proto import eventstore_service_pb2 as own
@@ -216,6 +217,8 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "no sql": lambda s: s.sql("FROM artifacts", timeout_seconds=-1.5),
     "no time": lambda s: s.sql("FROM artifacts", as_of=0),
     "a call of nothing": lambda s: s.history("artifact", 1, surplus=1),
+    "a call without": lambda s: s.history("artifact"),
+    "a call with more": lambda s: s.place_hold(5),
     "as of": lambda s: (s.as_of(20).get_artifacts(), s.as_of(20).history("artifact", 1)),
     "as of: position": lambda s: s.as_of(20).log_position(),
     "as of: graph": lambda s: s.as_of(25).lineage("execution", 1),
@@ -223,6 +226,8 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "as of: missing": lambda s: s.as_of(20).get_artifacts_by_type("Nothing"),
     "as of: put": lambda s: s.as_of(20).put_artifacts([]),
     "as of: nothing": lambda s: s.as_of("yesterday"),
+    "changes since nothing": lambda s: next(s.changes(since="yesterday")),
+    "diff to nothing": lambda s: s.diff(3, True),
     "as of: the future": lambda s: s.as_of(datetime(2100, 1, 1, tzinfo=timezone.utc)),
 }
 PARAMETERS = [
@@ -236,13 +241,7 @@ def test_answers_and_errors_are_the_same(
     both: tuple[MetadataStore, MetadataStore], name: str
 ) -> None:
     home, client = (outcome(ASKED[name], store) for store in both)
-    if name in LIKE:
-        # What is of no type that is sent is told in other words.
-        home, client = (home[0], ""), (client[0], "")
     assert client == home
-
-
-LIKE = {"a call of nothing", "as of: nothing"}
 
 
 def test_all_versions_are_the_same(both: tuple[MetadataStore, MetadataStore]) -> None:
@@ -265,6 +264,42 @@ def test_what_is_changed_through_a_server_is_changed(home: MetadataStore, client
     assert report.stage == "completed"
     [tombstone] = home.get_artifacts_by_id([id_])
     assert tombstone.uri == ""
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_change_whose_answer_was_lost_is_made_once(
+    home: MetadataStore, monkeypatch: pytest.MonkeyPatch, is_known: bool
+) -> None:
+    monkeypatch.setattr(remote_calls, "_PATIENCE_SECONDS", 60.0)
+    lost, place_hold = [1, 2], METHODS["PlaceHold"].function
+
+    def answered(*given: Any, **named: Any) -> Any:
+        answer = place_hold(*given, **named)
+        if lost:
+            raise errors.UnavailableError(f"Socket closed {lost.pop()}")
+        return answer
+
+    answer_with(monkeypatch, "PlaceHold", answered)
+    with serving(home._engine) as server, MetadataStore(client_config(server.port)) as client:
+        if is_known:
+            client.holds()
+        before = len(home.holds())
+        number = client.place_hold(kinds=["context"], basis="CASE-8")
+    assert not lost
+    assert [hold.number for hold in home.holds()[before:]] == [number]
+    assert home.release_hold(number, ticket="T-8").stage == "released"
+
+
+def test_a_change_that_is_given_up_says_how_to_find_out(
+    home: MetadataStore, client: MetadataStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: Any, **__: Any) -> Any:
+        raise errors.UnavailableError("Socket closed")
+
+    client.holds()
+    answer_with(monkeypatch, "Seal", lost)
+    with pytest.raises(errors.OutcomeUnknownError, match=r"within store\.acting\(request_id="):
+        client.seal()
 
 
 def test_progress_is_told(home: MetadataStore, client: MetadataStore) -> None:

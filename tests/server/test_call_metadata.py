@@ -402,7 +402,7 @@ def test_a_deadline_says_how_to_find_out(
             client.get_artifact_types()
             with monkeypatch.context() as patch:
                 patch.setattr(Engine, "call", late)
-                with pytest.raises(errors.DeadlineExceededError, match="was put") as raised:
+                with pytest.raises(errors.DeadlineExceededError, match="was done") as raised:
                     client.put_artifact_type(artifact_type)
                 may_go.set()
                 gone.wait(60)
