@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from eventstore.errors import NotFoundError
-from eventstore.history.erased import content_of
+from eventstore.history.erased import content_of, version_at
 from eventstore.history.fields import FieldChange, check_kind, field_changes
 from eventstore.history.marks import ErasedBy, marks_of
 from eventstore.log import Log, Record
@@ -68,12 +68,11 @@ def history(log: Log, snapshot: Snapshot, kind: str, entity_id: int) -> list[Ver
     """
     check_kind(kind)
     if kind in STORED_TABLES:
-        positions = [position for position, _ in snapshot.entries(STORED_TABLES[kind], entity_id)]
-    else:
-        positions = _positions_of_link(log, snapshot.position, kind, entity_id)
+        return versions_at(log, snapshot, positions_of(snapshot, kind, entity_id))
+    positions = _positions_of_link(log, snapshot.position, kind, entity_id)
     if not positions:
-        raise NotFoundError(f"no {kind.replace('_', ' ')} has id {entity_id}")
-    return _versions(log, snapshot, records_at(log, positions))
+        raise _unknown(kind, entity_id)
+    return versions_at(log, snapshot, positions)
 
 
 def context_history(log: Log, snapshot: Snapshot, context_id: int) -> list[Version]:
@@ -81,15 +80,40 @@ def context_history(log: Log, snapshot: Snapshot, context_id: int) -> list[Versi
 
     Raises NotFoundError for an unknown context.
     """
+    return versions_at(log, snapshot, positions_touching(snapshot, context_id))
+
+
+def versions_at(log: Log, snapshot: Snapshot, positions: Iterable[int]) -> list[Version]:
+    """The versions that some ascending positions have, each with what it changed."""
+    return _versions(log, snapshot, records_at(log, positions))
+
+
+def positions_of(snapshot: Snapshot, kind: str, entity_id: int) -> list[int]:
+    """Where the versions of a node or type are, the oldest first. NotFoundError for no such."""
+    positions = [position for position, _ in snapshot.entries(STORED_TABLES[kind], entity_id)]
+    if not positions:
+        raise _unknown(kind, entity_id)
+    return positions
+
+
+def positions_touching(snapshot: Snapshot, context_id: int) -> list[int]:
+    """Where the versions of a context are, and the links from and to it, the oldest first.
+
+    Raises NotFoundError for an unknown context.
+    """
     own = [position for position, _ in snapshot.entries(TABLES_OF[CONTEXT].stored, context_id)]
     if not own:
-        raise NotFoundError(f"no context has id {context_id}")
+        raise _unknown(CONTEXT.name, context_id)
     links = [
         position
         for table in _LINKS_OF_CONTEXT
         for position, _ in snapshot.entries(table, context_id)
     ]
-    return _versions(log, snapshot, records_at(log, sorted({*own, *links})))
+    return sorted({*own, *links})
+
+
+def _unknown(kind: str, entity_id: int) -> NotFoundError:
+    return NotFoundError(f"no {kind.replace('_', ' ')} has id {entity_id}")
 
 
 def records_at(log: Log, positions: Iterable[int]) -> list[Record]:
@@ -124,6 +148,9 @@ def _versions(log: Log, snapshot: Snapshot, records: list[Record]) -> list[Versi
         key = (record.kind, record.entity_id)
         erasures, replaces = marks.of(record.position), marks.replaced_at(record.position)
         message = content_of(snapshot.index, record)
+        if key not in messages and record.previous is not None:
+            # The version before is not among them.
+            messages[key] = version_at(snapshot.index, *key, record.position - 1)
         repeats = replaces is not None or message is None
         versions.append(
             Version(
