@@ -66,6 +66,7 @@ _COMMANDS = {
     "tail": "eventstore.cli.changes_command:tail_command",
     "timestamp": "eventstore.cli.timestamp_command:timestamp_command",
     "token": "eventstore.cli.token_command:token_command",
+    "ui": "eventstore.cli.ui_command:ui_command",
     "verify": "eventstore.cli.verify_command:verify_command",
 }
 
@@ -78,6 +79,8 @@ _EXTRAS = {
     "rfc3161_client": "timestamp",
     "jwt": "jwt",
     "grpc": "server",
+    "starlette": "ui",
+    "uvicorn": "ui",
     "grpc_health": "server",
     "grpc_reflection": "server",
 }

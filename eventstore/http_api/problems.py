@@ -69,10 +69,11 @@ class NotYetError(NotFoundError):
         self.came_at = came_at
 
 
-def problem_of(error: StatusError) -> Problem:
-    """What is told of an error."""
+def problem_of(error: StatusError, status: int | None = None) -> Problem:
+    """What is told of an error, with the status of its code or another."""
+    status = status or _STATUSES.get(error.error_code, 500)
     return Problem(
-        title_of(status := _STATUSES.get(error.error_code, 500)),
+        title_of(status),
         status,
         _CODE_NAMES.get(error.error_code, "UNKNOWN"),
         error.message,

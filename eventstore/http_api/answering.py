@@ -1,0 +1,335 @@
+"""Answers a request by the handler of its route: in a thread, in time, as JSON or in parts."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import types
+import typing
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Final, TypeVar
+from urllib.parse import urlencode
+
+import anyio
+import anyio.to_thread
+import msgspec
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response, StreamingResponse
+
+from eventstore.errors import (
+    InternalError,
+    InvalidArgumentError,
+    PermissionDeniedError,
+    ResourceExhaustedError,
+    StatusError,
+)
+from eventstore.http_api.doors import Door
+from eventstore.http_api.problems import MEDIA_TYPE, problem_of
+from eventstore.http_api.request_moment import Moments, moments_of, pinned
+from eventstore.http_api.routes import Asked, Elsewhere, Html, Nothing, Route, Streamed
+from eventstore.http_api.serving import Serving
+from eventstore.late_logger import late_logger
+from eventstore.plain_json import plain
+from eventstore.server.roles import Role
+from eventstore.version import __version__
+from eventstore.waiting import Waiter, waited_for_by
+
+_LOGGER = late_logger("eventstore.http_api")
+_T = TypeVar("_T")
+
+OF_ALL: Final = ("at", "until", "exact")
+"""The parameters that each address takes."""
+
+_HTML: Final = "text/html"
+_JSON: Final = "application/json"
+_ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
+_SHOWN: Final = 100
+_END: Final = object()
+
+ShowProblem = Callable[[Request, StatusError], Html]
+"""Makes a page of an error."""
+
+
+class Answering:
+    """Answers requests. Safe to use from the event loop alone."""
+
+    def __init__(self, serving: Serving, door: Door, show_problem: ShowProblem | None) -> None:
+        """Without `show_problem` errors are told as JSON to browsers, too."""
+        self._serving = serving
+        self._door = door
+        self._show_problem = show_problem
+        self._turns: anyio.CapacityLimiter | None = None
+
+    def endpoint(self, route: Route, *, is_page: bool = False) -> Callable[[Request], Any]:
+        """What Starlette calls for a route."""
+        query_type, _ = types_of(route.answer)
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await self._answer(route, query_type, request, is_page=is_page)
+            except StatusError as error:
+                return self.problem(request, error, is_page=is_page)
+            except Exception as error:
+                _LOGGER.error("%s failed", route.path, exc_info=error)
+                return self.problem(request, _fault(route, error), is_page=is_page)
+
+        return answer
+
+    def problem(
+        self, request: Request, error: StatusError, *, is_page: bool, status: int | None = None
+    ) -> Response:
+        """The answer that tells an error, with its own status or another."""
+        told = problem_of(error, status)
+        headers = {"cache-control": "no-store"}
+        if told.status in (429, 503):
+            headers["retry-after"] = "1"
+        if is_page and self._show_problem is not None:
+            page = self._show_problem(request, error)
+            return Response(page.text, told.status, headers, _HTML)
+        if told.status == 401:
+            headers["www-authenticate"] = 'Bearer realm="eventstore"'
+        return Response(msgspec.json.encode(told), told.status, headers, MEDIA_TYPE)
+
+    async def run(
+        self, request: Request, work: Callable[[], _T], seconds: float | None = None
+    ) -> _T:
+        """The result of work that a thread does, for as long as the client waits."""
+        limits = self._serving.limits
+        if self._turns is None:
+            self._turns = anyio.CapacityLimiter(limits.answers_max)
+        waiter = Waiter(seconds_max=limits.answer_seconds if seconds is None else seconds)
+
+        def run() -> tuple[_T | None, BaseException | None]:
+            try:
+                with waited_for_by(waiter):
+                    waiter.check()
+                    return work(), None
+            except BaseException as error:
+                return None, error
+
+        async def watch() -> None:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+            waiter.leave()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch)
+            result, error = await anyio.to_thread.run_sync(run, limiter=self._turns)
+            group.cancel_scope.cancel()
+        if error is not None:
+            raise error
+        return typing.cast(_T, result)
+
+    async def _answer(
+        self, route: Route, query_type: type[Any], request: Request, *, is_page: bool
+    ) -> Response:
+        body = await self._body(route, request)
+        # Checking a credential may read a file, and the moment the log.
+        found = await self.run(
+            request,
+            lambda: self._prepared(route, query_type, request, body, is_page=is_page),
+            route.seconds,
+        )
+        if isinstance(found, Response):
+            return found
+        asked, answer, headers = found
+        if isinstance(answer, Html):
+            return Response(answer.text, answer.status, headers, _HTML)
+        if isinstance(answer, Elsewhere):
+            return RedirectResponse(answer.address, 303)
+        if isinstance(answer, Streamed):
+            if answer.file_name is not None:
+                headers["content-disposition"] = f'attachment; filename="{answer.file_name}"'
+            return StreamingResponse(
+                self._parts(answer.parts), headers=headers, media_type=answer.media_type
+            )
+        content = _json(answer, asked.moments, exact=request.query_params.get("exact") == "1")
+        return Response(content, 200, headers, _JSON)
+
+    def _prepared(
+        self,
+        route: Route,
+        query_type: type[Any],
+        request: Request,
+        body: dict[str, Any] | None,
+        *,
+        is_page: bool,
+    ) -> Response | tuple[Asked, Any, dict[str, str]]:
+        """What the handler has answered, or a response where it need not be asked."""
+        asked = self._asked(route, request)
+        wanted = pinned(asked.moments)
+        if wanted:
+            return RedirectResponse(_address_with(request, wanted), 307)
+        headers = {"cache-control": "private, no-cache", "vary": "Accept, Cookie, Authorization"}
+        if route.kept and request.method in ("GET", "HEAD"):
+            headers["etag"] = tag = _tag(asked, request)
+            if tag in request.headers.get("if-none-match", "").split(", "):
+                return Response(status_code=304, headers=headers)
+        elif not route.kept:
+            headers["cache-control"] = "no-store"
+        query = query_of(query_type, request, body, strict=not is_page)
+        return asked, route.answer(asked, query), headers
+
+    def _asked(self, route: Route, request: Request) -> Asked:
+        """Who asks for what. Nobody is told of a store that they may not use."""
+        known = self._door.known(request)
+        stores = self._serving.stores
+        name = request.path_params.get("store_name")
+        key = next(iter(stores)) if name is None else name
+        roles = known.roles_in(key)
+        if not roles or key not in stores:
+            raise PermissionDeniedError("there is no store here that you may use")
+        if route.need not in roles:
+            mine = ", ".join(role.value for role in Role if role in roles)
+            raise PermissionDeniedError(
+                f"{route.path} needs the role {route.need.value}, and you have {mine}"
+            )
+        engine = stores[key]
+        parameters = request.query_params
+        prefix = "" if name is None else f"/stores/{name}"
+        return Asked(
+            engine,
+            moments_of(engine, parameters.get("at"), parameters.get("until")),
+            roles,
+            known.actor,
+            self._serving,
+            name,
+            prefix,
+            request.scope["path"].removeprefix(prefix),
+            parameters.multi_items(),
+            _accepted(request, route),
+        )
+
+    async def _body(self, route: Route, request: Request) -> dict[str, Any] | None:
+        """The query in the body of a POST, None for any other request."""
+        if request.method != "POST" or not route.posts:
+            return None
+        if request.headers.get("content-type", "").partition(";")[0].strip() != _JSON:
+            raise InvalidArgumentError(f"the body of a POST is {_JSON} here: say so")
+        most, body = self._serving.limits.body_bytes_max, b""
+        async for part in request.stream():
+            body += part
+            if len(body) > most:
+                raise ResourceExhaustedError(f"a body may have {most:,} bytes: send less")
+        try:
+            return msgspec.json.decode(body, type=dict[str, Any])
+        except msgspec.DecodeError as error:
+            raise InvalidArgumentError(f"the body is no JSON object: {error}") from None
+
+    async def _parts(self, parts: Iterator[bytes]) -> AsyncIterator[bytes]:
+        """Each part, made in a thread when the one before has gone."""
+        waiter = Waiter(seconds_max=self._serving.limits.stream_seconds)
+
+        def following() -> Any:
+            with waited_for_by(waiter):
+                waiter.check()
+                return next(parts, _END)
+
+        try:
+            while (part := await anyio.to_thread.run_sync(following)) is not _END:
+                yield part
+        finally:
+            waiter.leave()
+            with anyio.CancelScope(shield=True):
+                close = getattr(parts, "close", None)
+                if close is not None:
+                    await anyio.to_thread.run_sync(close)
+
+
+@functools.cache
+def types_of(handler: Callable[..., Any]) -> tuple[type[Any], Any]:
+    """The struct that a handler takes for its query, and what it answers."""
+    hints = typing.get_type_hints(handler, include_extras=True)
+    names = [*inspect.signature(handler).parameters]
+    return hints[names[1]] if len(names) > 1 else Nothing, hints["return"]
+
+
+def query_of(
+    query_type: type[Any], request: Request, body: dict[str, Any] | None, *, strict: bool
+) -> Any:
+    """The query of a request: of its path, its address and its body.
+
+    Raises InvalidArgumentError for what cannot be converted, and, if strict, for what is not known.
+    """
+    fields = {field.encode_name: field for field in msgspec.structs.fields(query_type)}
+    given: dict[str, Any] = dict(body or {})
+    for name in request.query_params:
+        if name in fields and name not in given:
+            values = request.query_params.getlist(name)
+            given[name] = values if _is_list(fields[name].type) else values[-1]
+        elif name not in fields and name not in OF_ALL and strict:
+            raise InvalidArgumentError(
+                f"{name[:_SHOWN]!r} is no parameter here: use {', '.join([*fields, *OF_ALL])}"
+            )
+    given |= {name: it for name, it in request.path_params.items() if name != "store_name"}
+    unknown = [name for name in given if name not in fields]
+    if unknown:
+        raise InvalidArgumentError(
+            f"{unknown[0][:_SHOWN]!r} is no member here: use {', '.join(fields)}"
+        )
+    try:
+        return msgspec.convert(given, query_type, strict=False)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        said, _, place = text.partition(" - at `$.")
+        name = place.rstrip("`")
+        told = f"{name} is {str(given.get(name))[:_SHOWN]!r}: {said}" if name in given else said
+        raise InvalidArgumentError(told) from None
+
+
+def _is_list(of: Any) -> bool:
+    origin = typing.get_origin(of)
+    if origin in (typing.Union, types.UnionType):
+        return any(map(_is_list, typing.get_args(of)))
+    if origin is typing.Annotated:
+        return _is_list(typing.get_args(of)[0])
+    return origin in (list, tuple, set, frozenset) or of in (list, tuple)
+
+
+def _json(answer: msgspec.Struct, moments: Moments, *, exact: bool) -> bytes:
+    """An answer and its moments; if exact, whole numbers as texts."""
+    told = {"at": plain(moments.at)}
+    if moments.until is not None:
+        told["until"] = plain(moments.until)
+    told |= plain(answer)
+    return _ENCODER.encode(_exact(told) if exact else told)
+
+
+def _exact(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _exact(held) for name, held in value.items()}
+    if isinstance(value, list):
+        return [_exact(held) for held in value]
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _tag(asked: Asked, request: Request) -> str:
+    """Changes whenever the answer may: with the log, what is erased of it, and who asks."""
+    log, moments = asked.engine.log, asked.moments
+    parts = (
+        *(__version__, log.store_id, log.content_epoch, moments.newest.position),
+        *(request.url.path, request.url.query, asked.accept, asked.actor),
+        sorted(role.value for role in asked.roles),
+    )
+    return f'W/"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"'
+
+
+def _accepted(request: Request, route: Route) -> str:
+    """The media type of the route's own that is named first, "" for what it usually answers."""
+    for part in request.headers.get("accept", "").split(","):
+        name = part.partition(";")[0].strip().lower()
+        if name in route.media_types:
+            return name
+    return ""
+
+
+def _address_with(request: Request, wanted: dict[str, str]) -> str:
+    pairs = [(name, wanted.get(name, value)) for name, value in request.query_params.multi_items()]
+    return f"{request.url.path}?{urlencode(pairs)}"
+
+
+def _fault(route: Route, error: Exception) -> InternalError:
+    return InternalError(
+        f"{route.path} failed in the server ({type(error).__name__}); its log says more"
+    )

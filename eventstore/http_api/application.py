@@ -1,0 +1,119 @@
+"""Puts the API, the pages and their guard together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount
+from starlette.routing import Route as Address
+
+from eventstore.errors import NotFoundError, StatusError, UnimplementedError
+from eventstore.http_api import store
+from eventstore.http_api.answering import Answering, ShowProblem
+from eventstore.http_api.doors import Door, OneBrowser
+from eventstore.http_api.openapi import description
+from eventstore.http_api.routes import Route
+from eventstore.http_api.security import Guard
+from eventstore.http_api.serving import Serving
+
+API: Final = "/api/v1"
+API_ROUTES: Final[Sequence[Route]] = (*store.ROUTES,)
+"""All of the API. A module's are added here."""
+
+_LEAST_TO_COMPRESS: Final = 1_000
+
+
+class Pages(msgspec.Struct, frozen=True):
+    """HTML beside the API: pages, what shows an error, and the files that they load."""
+
+    routes: Sequence[Route]
+    show_problem: ShowProblem
+    files: Sequence[BaseRoute]
+
+
+def make_application(serving: Serving, door: Door, pages: Pages | None = None) -> Starlette:
+    """The API over some stores, and pages if they are given, behind a door.
+
+    One store is at `/`, several are at `/stores/NAME`.
+    """
+    answering = Answering(serving, door, None if pages is None else pages.show_problem)
+    routes: list[BaseRoute] = []
+    if isinstance(door, OneBrowser):
+        routes.append(Address("/open", _entering(door, answering)))
+    if pages is not None:
+        routes += pages.files
+    of_a_store = _addresses(answering, pages)
+    if len(serving.stores) == 1:
+        routes += of_a_store
+    else:
+        routes.append(Mount("/stores/{store_name}", routes=of_a_store))
+    has_pages = pages is not None
+
+    def otherwise(request: Request, error: Exception) -> Response:
+        is_page = has_pages and f"{API}/" not in request.url.path
+        found, status = _plain(request, error)
+        return answering.problem(request, found, is_page=is_page, status=status)
+
+    return Starlette(
+        routes=routes,
+        middleware=[
+            Middleware(Guard, serving.hosts),
+            Middleware(GZipMiddleware, minimum_size=_LEAST_TO_COMPRESS, compresslevel=5),
+        ],
+        exception_handlers={404: otherwise, 405: otherwise},
+    )
+
+
+def _addresses(answering: Answering, pages: Pages | None) -> list[BaseRoute]:
+    document = msgspec.json.encode(description(API_ROUTES))
+
+    async def openapi(_: Request) -> Response:
+        return Response(document, media_type="application/json")
+
+    found: list[BaseRoute] = [
+        Address(f"{API}{route.path}", answering.endpoint(route), methods=_methods(route))
+        for route in API_ROUTES
+    ]
+    found.append(Address(f"{API}/openapi.json", openapi))
+    if pages is not None:
+        found += [
+            Address(route.path, answering.endpoint(route, is_page=True), methods=_methods(route))
+            for route in pages.routes
+        ]
+    return found
+
+
+def _methods(route: Route) -> list[str]:
+    return ["GET", "POST"] if route.posts else ["GET"]
+
+
+def _entering(door: OneBrowser, answering: Answering) -> Callable[[Request], Any]:
+    """Exchanges the token of an address for the cookie, and drops it from the address."""
+
+    async def enter(request: Request) -> Response:
+        try:
+            cookie = door.enter(request.query_params.get("token", ""))
+        except StatusError as error:
+            return answering.problem(request, error, is_page=True)
+        response = RedirectResponse("/", 303)
+        response.set_cookie(door.cookie_name, cookie, httponly=True, samesite="lax")
+        response.headers["cache-control"] = "no-store"
+        return response
+
+    return enter
+
+
+def _plain(request: Request, error: Exception) -> tuple[StatusError, int]:
+    """What Starlette has refused, and the status."""
+    status = getattr(error, "status_code", 404)
+    if status == 405:
+        told = f"{request.method} is not answered at {request.url.path}: nothing is written here"
+        return UnimplementedError(told), status
+    return NotFoundError(f"nothing is at {request.url.path}: see {API}/openapi.json"), status

@@ -1,0 +1,67 @@
+"""Who asks: by the cookie of a browser that was let in, or a bearer's token."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from typing import Protocol
+
+from starlette.requests import Request
+
+from eventstore.errors import UnauthenticatedError
+from eventstore.server.access import ANYBODY
+from eventstore.server.known import EVERY_STORE, Known
+from eventstore.server.roles import Role, with_implied
+
+
+class Door(Protocol):
+    """Tells who asks."""
+
+    def known(self, request: Request) -> Known:
+        """Raises UnauthenticatedError when nothing tells who it is, or what does is wrong."""
+        ...
+
+
+class OpenDoor:
+    """Whoever comes may read and audit everything."""
+
+    def known(self, request: Request) -> Known:  # noqa: ARG002
+        return ANYBODY
+
+
+class OneBrowser:
+    """The door of a server for the user who started it.
+
+    The address that it opens in the browser has a token, which is good for once: for a cookie that
+    this process alone accepts. Other users of the machine have neither.
+    """
+
+    def __init__(self, port: int) -> None:
+        # Browsers give a cookie to all ports of a host: another `eventstore ui` has its own.
+        self.cookie_name = f"eventstore-{port}"
+        self._token: str | None = secrets.token_urlsafe(32)
+        self._cookie = secrets.token_urlsafe(32)
+
+    @property
+    def token(self) -> str | None:
+        """What opens it, None once it is used."""
+        return self._token
+
+    def known(self, request: Request) -> Known:
+        given = request.cookies.get(self.cookie_name, "")
+        if not hmac.compare_digest(given.encode(), self._cookie.encode()):
+            raise UnauthenticatedError(
+                "this page is for the browser that `eventstore ui` opened: start it again to open "
+                "another"
+            )
+        return Known(None, {EVERY_STORE: with_implied(Role.AUDIT)})
+
+    def enter(self, token: str) -> str:
+        """The cookie for the token. Raises UnauthenticatedError for another, or a used one."""
+        if self._token is None or not hmac.compare_digest(token.encode(), self._token.encode()):
+            raise UnauthenticatedError(
+                "this address was opened before, or is of an `eventstore ui` that has ended: start "
+                "it again"
+            )
+        self._token = None
+        return self._cookie

@@ -1,0 +1,116 @@
+"""Refuses requests that other sites make, and tells browsers what pages may do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from eventstore.http_api.problems import MEDIA_TYPE, Problem, title_of
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+Application = Callable[[Any, Receive, Send], Awaitable[None]]
+
+POLICY: Final = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "worker-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types eventstore",
+    )
+)
+HEADERS: Final = tuple(
+    (name.encode(), value.encode())
+    for name, value in (
+        ("content-security-policy", POLICY),
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+        ("cross-origin-resource-policy", "same-origin"),
+        ("cross-origin-opener-policy", "same-origin"),
+    )
+)
+
+_OURS: Final = ("same-origin", "none")
+_MISDIRECTED: Final = 421
+_FORBIDDEN: Final = 403
+
+
+class Guard:
+    """Lets requests through to an application that come from its own pages, or a reader's hand.
+
+    The `Host` has to be a known name: else another site's name, led here by a trick with DNS, would
+    pass for ours. `Sec-Fetch-Site` has to say that no other site asks, unless somebody follows a
+    link. Who sends `Authorization` is no browser that another site could have misled, and need not
+    send it.
+    """
+
+    def __init__(self, application: Application, hosts: Collection[str]) -> None:
+        self._application = application
+        self._hosts = hosts
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "lifespan":
+            await self._application(scope, receive, send)
+        if scope["type"] != "http":
+            return
+        headers = {name.decode("latin-1"): it.decode("latin-1") for name, it in scope["headers"]}
+        host = re.sub(r":[0-9]*$", "", headers.get("host", "").lower())
+
+        async def send_with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *HEADERS]}
+            await send(message)
+
+        if host not in self._hosts:
+            await _refuse(
+                send_with_headers,
+                _MISDIRECTED,
+                "this server is not known by the Host of the request: name it when you start it",
+            )
+        elif not is_from_here(scope["method"], headers):
+            await _refuse(
+                send_with_headers,
+                _FORBIDDEN,
+                "requests of other sites are refused, and so are those of browsers that do not "
+                "say whose they are (Sec-Fetch-Site); scripts send Authorization",
+            )
+        else:
+            await self._application(scope, receive, send_with_headers)
+
+
+def is_from_here(method: str, headers: Mapping[str, str]) -> bool:
+    """Whether no other site makes a request, but by a link that somebody follows."""
+    site = headers.get("sec-fetch-site")
+    if site is None:
+        return "authorization" in headers
+    is_link = (
+        method in ("GET", "HEAD")
+        and headers.get("sec-fetch-mode") == "navigate"
+        and headers.get("sec-fetch-dest") == "document"
+    )
+    return site in _OURS or is_link
+
+
+async def _refuse(send: Send, status: int, text: str) -> None:
+    code = "PERMISSION_DENIED"
+    body = msgspec.json.encode(Problem(title_of(status), status, code, text))
+    headers = [
+        (b"content-type", MEDIA_TYPE.encode()),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

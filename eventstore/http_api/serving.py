@@ -1,0 +1,38 @@
+"""What an application serves, to whom, and within which limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from eventstore.store import Engine
+
+HERE: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
+"""The hosts of addresses on this machine."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """How much is answered at once, and for how long an answer may take, in seconds."""
+
+    answers_max: int = 8
+    answer_seconds: float = 30.0
+    query_seconds: float = 10.0
+    stream_seconds: float = 3_600.0
+    body_bytes_max: int = 1024 * 1024
+
+
+class Serving(msgspec.Struct, frozen=True):
+    """The stores by name, and how they are served.
+
+    Where there is one, its name is not in addresses. `hosts` are the names by which browsers reach
+    the server, without ports. `checkpoints` is a folder of signed checkpoints.
+    """
+
+    stores: Mapping[str, Engine]
+    hosts: frozenset[str] = HERE
+    limits: Limits = Limits()
+    has_tls: bool = False
+    checkpoints: Path | None = None

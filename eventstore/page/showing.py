@@ -1,0 +1,68 @@
+"""From what a request asks to a page: the frame around what its template shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+
+from eventstore.errors import StatusError
+from eventstore.http_api.commits import commit
+from eventstore.http_api.problems import Problem, problem_of
+from eventstore.http_api.request_moment import At
+from eventstore.http_api.routes import Asked, Html
+from eventstore.page.frame import Frame, ShownMoment
+from eventstore.page.links import Links
+from eventstore.page.rendering import rendered
+
+_MOMENTS = ("at", "until")
+
+
+def shown(asked: Asked, template: str, *, title: str, section: str = "", **values: Any) -> Html:
+    """A page of a template: with `frame`, `links` and `title`, and the values given."""
+    links = links_of(asked)
+    frame = frame_of(asked, links, section)
+    return Html(rendered(template, {"frame": frame, "links": links, "title": title, **values}))
+
+
+def links_of(asked: Asked) -> Links:
+    """Makes addresses at the moments of a request."""
+    return Links(asked.prefix, asked.moments.at_text, asked.moments.until_text)
+
+
+def frame_of(asked: Asked, links: Links, section: str) -> Frame:
+    """What is around the page."""
+    moments = asked.moments
+    return Frame(
+        store=asked.name or asked.engine.log.name,
+        links=links,
+        path=asked.path,
+        section=section,
+        at=_shown_moment(asked, moments.at),
+        until=None if moments.until is None else _shown_moment(asked, moments.until),
+        newest=_shown_moment(asked, moments.newest),
+        kept=tuple(pair for pair in asked.parameters if pair[0] not in _MOMENTS),
+    )
+
+
+def problem_page(request: Request, error: StatusError) -> Html:
+    """A page that tells an error; nothing of the store is around it."""
+    problem: Problem = problem_of(error)
+    prefix = request.path_params.get("store_name")
+    links = Links("" if prefix is None else f"/stores/{prefix}")
+    return Html(rendered("problem.html.j2", {"problem": problem, "links": links}), problem.status)
+
+
+def _shown_moment(asked: Asked, at: At) -> ShownMoment | None:
+    if not at.position or at.recorded_at is None:
+        return None
+    source = asked.source_at(at.position)
+    found = commit(source, source.projections.commits(at.position).number_at(at.position))
+    return ShownMoment(
+        at.position,
+        found.commit,
+        at.recorded_at,
+        found.actor,
+        found.reason,
+        found.first_position - 1 or None,
+    )
