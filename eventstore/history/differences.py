@@ -11,7 +11,7 @@ from eventstore.history.fields import FieldChange, field_changes, parsed
 from eventstore.history.marks import ErasedBy, marks_of
 from eventstore.lineage import Edge, Graph, GraphNode, closure
 from eventstore.lineage.walks import part_of
-from eventstore.log import Log, Position
+from eventstore.log import Log, Position, Record
 from eventstore.log.record import ENTITY_KIND_NAMES
 from eventstore.projections import Projections
 from eventstore.projections.erased_nodes import Tombstone
@@ -72,25 +72,43 @@ def differences(
             if record.kind in STORED_TABLES:
                 touched[record.kind, record.entity_id] = None
             elif record.kind in ENTITY_KIND_NAMES:
-                message = parsed(record.kind, record.payload)
-                changed = field_changes(record.kind, None, message)
-                links.append(
-                    EntityDifference(record.kind, record.entity_id, None, message, changed)
-                )
-    found, marks = links, marks_of(log, projections.index)
+                links.append(new_link(record))
+    found = links
     for kind, entity_id in touched:
-        table = STORED_TABLES[kind]
-        entries = [projections.index.newest(table, entity_id, at) for at in (first, second)]
-        before, after = (None if entry is None else parsed(kind, entry[1]) for entry in entries)
-        there = [entry for entry in entries if entry is not None]
-        is_erased = any(isinstance(payload, Tombstone) for _, payload in there)
-        changed = () if is_erased else field_changes(kind, before, after)
-        if changed or before is None or is_erased:
-            erasures = dict.fromkeys(mark for at, _ in there for mark in marks.of(at))
-            difference = EntityDifference(kind, entity_id, before, after, changed, (*erasures,))
+        difference = difference_of(log, projections, kind, entity_id, first, second)
+        if difference is not None:
             found.append(difference)
     found.sort(key=lambda entity: (ENTITY_KIND_NAMES.index(entity.kind), entity.id))
     return ShownList(found)
+
+
+def new_link(record: Record) -> EntityDifference:
+    """How a link that was put between two moments differs: it is new, since it has one version."""
+    message = parsed(record.kind, record.payload)
+    changed = field_changes(record.kind, None, message)
+    return EntityDifference(record.kind, record.entity_id, None, message, changed)
+
+
+def difference_of(
+    log: Log,
+    projections: Projections,
+    kind: str,
+    entity_id: int,
+    first: Position,
+    second: Position,
+) -> EntityDifference | None:
+    """How a node or type differs as of two positions; None where it does not."""
+    table = STORED_TABLES[kind]
+    entries = [projections.index.newest(table, entity_id, at) for at in (first, second)]
+    before, after = (None if entry is None else parsed(kind, entry[1]) for entry in entries)
+    there = [entry for entry in entries if entry is not None]
+    is_erased = any(isinstance(payload, Tombstone) for _, payload in there)
+    changed = () if is_erased else field_changes(kind, before, after)
+    if not (changed or before is None or is_erased):
+        return None
+    marks = marks_of(log, projections.index)
+    erasures = dict.fromkeys(mark for at, _ in there for mark in marks.of(at))
+    return EntityDifference(kind, entity_id, before, after, changed, (*erasures,))
 
 
 def lineage_difference(

@@ -11,7 +11,8 @@ from eventstore.projections.erased_nodes import Tombstone
 from eventstore.projections.index_tables import RETENTION_TABLES, STORED_TABLES
 from eventstore.projections.point_index import PointIndex
 
-_TABLES = STORED_TABLES | {kind.name: table for kind, table in RETENTION_TABLES.items()}
+VERSION_TABLES = STORED_TABLES | {kind.name: table for kind, table in RETENTION_TABLES.items()}
+"""Where versions are found, by the kind of what they are of."""
 
 
 def content_of(index: PointIndex, record: Record) -> Any:
@@ -26,7 +27,7 @@ def version_at(index: PointIndex, kind: str, entity_id: int, position: int) -> A
 
     None where it was not there, or that was erased.
     """
-    found = index.newest(_TABLES[kind], entity_id, position)
+    found = index.newest(VERSION_TABLES[kind], entity_id, position)
     if found is None or isinstance(found[1], Tombstone):
         return None
     return parsed(kind, found[1])

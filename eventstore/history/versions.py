@@ -8,13 +8,15 @@ from datetime import datetime
 from typing import Any
 
 from eventstore.errors import NotFoundError
-from eventstore.history.erased import content_of, version_at
-from eventstore.history.fields import FieldChange, check_kind, field_changes
-from eventstore.history.marks import ErasedBy, marks_of
-from eventstore.log import Log, Record
+from eventstore.history.erased import VERSION_TABLES, content_of
+from eventstore.history.fields import FieldChange, check_kind, field_changes, parsed
+from eventstore.history.marks import ErasedBy, Marks, marks_of
+from eventstore.log import Log, Record, scattered
 from eventstore.log.commit import records_of
+from eventstore.log.erased import Spans
 from eventstore.log.kinds import CONTEXT
 from eventstore.projections import index_tables as tables
+from eventstore.projections.erased_nodes import Tombstone
 from eventstore.projections.index_tables import STORED_TABLES, TABLES_OF
 from eventstore.repr_html import ShownInNotebooks, ShownList
 from eventstore.store.snapshot import Snapshot
@@ -117,13 +119,22 @@ def _unknown(kind: str, entity_id: int) -> NotFoundError:
 
 
 def records_at(log: Log, positions: Iterable[int]) -> list[Record]:
-    """The records at some positions, in the order given."""
-    return [
-        record
-        for position in positions
-        for batch in log.scan(position - 1, position, Record.__struct_fields__)
-        for record in records_of(batch)
-    ]
+    """The records at some positions, ascending."""
+    spans = Spans.of((position, position) for position in positions)
+    batches = scattered.records_at(log, spans, Record.__struct_fields__)
+    return [record for batch in batches for record in records_of(batch)]
+
+
+def _before(snapshot: Snapshot, marks: Marks, record: Record) -> Any:
+    """The version before the one that a record has; None where its content is erased."""
+    entries = snapshot.index.entries(
+        VERSION_TABLES[record.kind], record.entity_id, record.position - 1
+    )
+    for position, payload in reversed(entries):
+        # A redaction has put former versions again.
+        if marks.replaced_at(position) is None:
+            return None if isinstance(payload, Tombstone) else parsed(record.kind, payload)
+    return None
 
 
 def _positions_of_link(log: Log, upto: int, kind: str, entity_id: int) -> list[int]:
@@ -150,7 +161,7 @@ def _versions(log: Log, snapshot: Snapshot, records: list[Record]) -> list[Versi
         message = content_of(snapshot.index, record)
         if key not in messages and record.previous is not None:
             # The version before is not among them.
-            messages[key] = version_at(snapshot.index, *key, record.position - 1)
+            messages[key] = _before(snapshot, marks, record)
         repeats = replaces is not None or message is None
         versions.append(
             Version(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -12,10 +12,9 @@ import msgspec
 
 from eventstore.errors import InvalidArgumentError, NotFoundError
 from eventstore.http_api.touching import Touching
-from eventstore.log import Log
+from eventstore.log import records_at
 from eventstore.log.erased import Spans
 from eventstore.log.record import KIND_NAMES
-from eventstore.log.scattered import positions_in
 from eventstore.metadata_store.source import Source
 from eventstore.projections.commit_list import CommitList
 from eventstore.times import Microseconds, microseconds_of, moment_of
@@ -222,7 +221,7 @@ def summaries(source: Source, known: CommitList, numbers: Iterable[int]) -> list
     spans = Spans.of(known.positions(number) for number in wanted)
     counts: dict[int, dict[str, tuple[int, int]]] = {}
     who: dict[int, tuple[Any, Any, Any]] = {}
-    for batch in _records(source.log, spans):
+    for batch in records_at(source.log, spans, _COLUMNS):
         _count(batch, counts)
         _note_who(batch, who)
     return [
@@ -243,22 +242,6 @@ def summaries(source: Source, known: CommitList, numbers: Iterable[int]) -> list
 
 def _moment(microseconds: int) -> datetime:
     return moment_of(Microseconds(microseconds))
-
-
-def _records(log: Log, spans: Spans) -> Iterator[pa.RecordBatch]:
-    """The records in some spans: what is read together is read once."""
-    import pyarrow.compute as compute
-
-    while spans:
-        first, last = spans.firsts[0], spans.lasts[0]
-        end = max(last, log.stretch_of(first)[1])
-        here, spans = spans.within(first, end), spans.within(end + 1, spans.lasts[-1])
-        wanted = None if len(here.firsts) == 1 else positions_in(here)
-        for batch in log.scan(first - 1, here.lasts[-1], _COLUMNS):
-            if wanted is None:
-                yield batch
-            else:
-                yield batch.filter(compute.is_in(batch["position"], value_set=wanted))
 
 
 def _count(batch: pa.RecordBatch, counts: dict[int, dict[str, tuple[int, int]]]) -> None:

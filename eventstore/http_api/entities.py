@@ -16,7 +16,14 @@ from eventstore.history.versions import Version, positions_of, positions_touchin
 from eventstore.http_api.catalog import node_kind
 from eventstore.http_api.lists import NodeRow, fields_of, node_rows
 from eventstore.http_api.problems import NotYetError
-from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION, KINDS, NodeKind
+from eventstore.log.kinds import (
+    ARTIFACT,
+    CONTEXT,
+    EXECUTION,
+    KINDS,
+    NODE_KINDS_BY_NAME,
+    NodeKind,
+)
 from eventstore.log.readable import read_message
 from eventstore.log.record import Position
 from eventstore.metadata_store.source import Source
@@ -76,14 +83,18 @@ class Entity(msgspec.Struct, frozen=True):
 
 
 class VersionRow(msgspec.Struct, frozen=True):
-    """A version of an entity, its number, who put it and why, and what changed with it.
+    """A version of an entity, who put it and why, and what changed with it.
+
+    `number` is counted from 1, where they are told in order. `type` is that of a node.
 
     `replaces` is the position of the redacted version that it took the place of.
     """
 
     kind: str
     id: int
-    number: int
+    number: int | None
+    type: str | None
+    name: str | None
     position: int
     commit: int
     recorded_at: datetime
@@ -345,15 +356,17 @@ def _page(source: Source, positions: Sequence[int], before: int | None, limit: i
     end = len(positions) if before is None else max(0, min(len(positions), before - 1))
     start = max(0, end - limit)
     found = versions_at(source.log, source.snapshot(), positions[start:end])
-    rows = [_version_row(number, version) for number, version in enumerate(found, start + 1)]
+    rows = [version_row(number, version) for number, version in enumerate(found, start + 1)]
     return Versions(len(positions), rows[::-1], start + 1 if start else None)
 
 
-def _version_row(number: int, version: Version) -> VersionRow:
+def version_row(number: int | None, version: Version) -> VersionRow:
     return VersionRow(
         version.kind,
         version.id,
         number,
+        getattr(version.message, "type", None) if version.kind in NODE_KINDS_BY_NAME else None,
+        getattr(version.message, "name", None) or None,
         version.position,
         version.commit,
         version.recorded_at,

@@ -14,7 +14,7 @@ _FIRST_WINDOW: Final = 512
 """So many commits are looked at first, then twice as many, and so on."""
 
 _NODES: Final = {kind.name: f"{kind.name}s" for kind in NODE_KINDS}
-_LINKS: Final = {
+LINK_TABLES: Final = {
     "event": "events",
     "attribution": "attributions",
     "association": "associations",
@@ -74,7 +74,7 @@ def _parts(kinds: Sequence[str], types: Sequence[str]) -> Iterator[str]:
         if not kinds or type_kind.name in kinds:
             of_kind = f"SELECT valid_from FROM types WHERE {_WITHIN} AND kind = '{type_kind.name}'"
             yield f"{of_kind} AND name IN (SELECT unnest($types))" if types else of_kind
-    for kind, links in _LINKS.items():
+    for kind, links in LINK_TABLES.items():
         if not types and (not kinds or kind in kinds):
             yield f"SELECT valid_from FROM {links} WHERE {_WITHIN}"
 

@@ -22,11 +22,15 @@ def records_at(log: Log, spans: Spans, columns: Sequence[str]) -> Iterator[pa.Re
     while spans:
         _, end = log.stretch_of(spans.firsts[0])
         # No dearer to scan than one of its records.
+        end = max(end, spans.lasts[0])
         here = spans.within(1, end)
         spans = spans.within(end + 1, spans.lasts[-1])
-        wanted = positions_in(here)
+        wanted = positions_in(here) if len(here.firsts) > 1 else None
         for batch in log.scan(here.firsts[0] - 1, here.lasts[-1], columns):
-            yield batch.filter(compute.is_in(batch["position"], value_set=wanted))
+            if wanted is None:
+                yield batch
+            else:
+                yield batch.filter(compute.is_in(batch["position"], value_set=wanted))
 
 
 def positions_in(spans: Spans) -> pa.Array:

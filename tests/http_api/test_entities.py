@@ -129,3 +129,25 @@ def test_neighbours_come_in_pages() -> None:
         assert [row.id for row in contexts(source, "artifact", artifact_ids[0]).nodes] == [child]
         assert [row.name for row in relatives(source, child, parents=True).nodes] == ["parent"]
         assert [row.name for row in relatives(source, parent, parents=False).nodes] == ["child"]
+
+
+def test_pages_of_redacted_versions_are_the_history() -> None:
+    with eventstore.open("memory://") as store:
+        type_id = store.put_artifact_type(mlmd.ArtifactType(name="Data"))
+        artifact = mlmd.Artifact(type_id=type_id)
+        for number in range(4):
+            artifact.custom_properties["step"].int_value = number
+            if number in (1, 2):
+                artifact.custom_properties["owner"].string_value = f"somebody {number}"
+            elif number == 3:
+                del artifact.custom_properties["owner"]
+            (artifact.id,) = store.put_artifacts([artifact])
+        store.erase("artifact", artifact.id, redact=["owner"], reason="GDPR-17")
+        expected = [told(version) for version in store.history("artifact", artifact.id)][::-1]
+        source, before, found = source_of(store), None, []
+        while not found or before is not None:
+            page = versions(source, "artifact", artifact.id, before=before, limit=1)
+            found += page.versions
+            before = page.before
+        assert len(found) > 4
+        assert [told(row) for row in found] == expected

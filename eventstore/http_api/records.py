@@ -1,0 +1,104 @@
+"""Single records of the log, and what a commit put, entity by entity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from eventstore.answers import ErasedByAnswer
+from eventstore.errors import NotFoundError
+from eventstore.history.marks import marks_of
+from eventstore.history.versions import records_at, versions_at
+from eventstore.http_api.commits import CommitSummary, commit
+from eventstore.http_api.entities import VersionRow, erasures_told, version_row
+from eventstore.log.kinds import KINDS
+from eventstore.log.readable import read_message
+from eventstore.metadata_store.source import Source
+from eventstore.plain_json import plain
+from eventstore.times import moment_of
+
+
+class RecordDetail(msgspec.Struct, frozen=True):
+    """A record of the log, as `eventstore log --json` has it.
+
+    `content` is None where it was erased. `commit_positions` are the first and last of its commit.
+    """
+
+    position: int
+    commit: int
+    commit_positions: tuple[int, int]
+    recorded_at: Any
+    kind: str
+    entity_id: int
+    type_id: int | None
+    previous: int | None
+    actor: str | None
+    reason: str | None
+    request_id: str | None
+    content: dict[str, Any] | None
+    erasures: list[ErasedByAnswer]
+
+
+class CommitDetail(msgspec.Struct, frozen=True):
+    """A commit, and what it did to entities in the order of its records.
+
+    `after` is the position that leads on to further ones. `older` and `newer` are the numbers of
+    the commits beside it, as of the moment.
+    """
+
+    summary: CommitSummary
+    tree_head: str
+    changes: list[VersionRow]
+    after: int | None
+    older: int | None
+    newer: int | None
+
+
+def record(source: Source, position: int) -> RecordDetail:
+    """The record at a position. Raises NotFoundError where there is none as of the moment."""
+    newest = source.position()
+    if not 1 <= position <= newest:
+        raise NotFoundError(f"there is no record at position {position}: the newest is {newest}")
+    (found,) = records_at(source.log, [position])
+    known = source.projections.commits(newest)
+    content = None
+    if found.payload is not None:
+        content = plain(read_message(KINDS[found.kind].message, found.payload))
+    return RecordDetail(
+        position,
+        found.commit,
+        known.positions(found.commit),
+        moment_of(found.recorded_at),
+        found.kind,
+        found.entity_id,
+        found.type_id,
+        found.previous,
+        found.actor,
+        found.reason,
+        found.request_id,
+        content,
+        erasures_told(marks_of(source.log, source.projections.index).of(position)),
+    )
+
+
+def commit_detail(source: Source, number: int, *, after: int = 0, limit: int = 100) -> CommitDetail:
+    """A commit and some of its changes, those after a position.
+
+    Raises NotFoundError where there is none of this number as of the moment.
+    """
+    summary = commit(source, number)
+    start = max(summary.first_position, after + 1)
+    end = min(summary.last_position, start + limit - 1)
+    found = versions_at(source.log, source.snapshot(), range(start, end + 1))
+    newest = source.projections.commits(source.position()).count(source.position())
+    head = summary.last_position
+    (batch,) = source.log.scan(head - 1, head, ["tree_head"])
+    return CommitDetail(
+        summary,
+        batch["tree_head"][0].as_py().hex(),
+        [version_row(None, version) for version in found],
+        end if end < summary.last_position else None,
+        number - 1 if number > 1 else None,
+        number + 1 if number < newest else None,
+    )
