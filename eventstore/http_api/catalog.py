@@ -32,6 +32,15 @@ SELECT
 FROM {kind}_properties
 WHERE valid_from <= $as_of AND valid_to > $as_of GROUP BY is_custom, name
 """
+LINK_TABLES: Final = {
+    "event": "events",
+    "attribution": "attributions",
+    "association": "associations",
+    "parent_context": "parent_contexts",
+}
+"""The tables of links, by kind."""
+
+_PUT: Final = "valid_from <= $as_of"
 _VALUE_TYPES: Final = ("INT", "DOUBLE", "STRING", "BOOLEAN", "STRUCT", "PROTO")
 
 
@@ -83,8 +92,12 @@ def node_kind(kind: str) -> NodeKind:
 
 def totals(source: Source) -> Totals:
     """How much there is as of the moment; types by kind, the most frequent first."""
-    counts = source.projections.counts(source.position())
-    return Totals(counts, [one for kind in NODE_KINDS for one in types(source, kind.name)])
+    known = [one for kind in NODE_KINDS for one in types(source, kind.name)]
+    counts = {kind.type.name: 0 for kind in NODE_KINDS} | {kind.name: 0 for kind in NODE_KINDS}
+    for one in known:
+        counts[f"{one.kind}_type"] += 1
+        counts[one.kind] += one.count
+    return Totals(counts | kept(source, ("links",), lambda: _link_counts(source)), known)
 
 
 def types(source: Source, kind: str) -> list[TypeSummary]:
@@ -129,6 +142,12 @@ def kept(source: Source, what: tuple[Any, ...], make: Callable[[], _Answer]) -> 
         if len(answers) > _KEPT_MAX:
             answers.popitem(last=False)
     return found
+
+
+def _link_counts(source: Source) -> dict[str, int]:
+    links = LINK_TABLES.items()
+    counts = (f"SELECT '{kind}', count(*) FROM {links} WHERE {_PUT}" for kind, links in links)
+    return dict(tables_rows(source, " UNION ALL ".join(counts), {}))
 
 
 def _types(source: Source, kind: NodeKind) -> list[TypeSummary]:

@@ -8,9 +8,8 @@ from typing import Any, Final
 import msgspec
 
 from eventstore.errors import InvalidArgumentError
-from eventstore.http_api.catalog import tables_rows, used_properties
+from eventstore.http_api.catalog import tables_rows, types, used_properties
 from eventstore.log.kinds import CONTEXT, NodeKind
-from eventstore.log.record import Position
 from eventstore.metadata_store.source import Source
 from eventstore.projections.filter import FilterSql
 from eventstore.projections.listing import Listing
@@ -24,8 +23,14 @@ _COLUMNS: Final = {
     "external_id": "node.external_id",
     "uri": "node.uri",
     "state": "node.state",
-    "type": "(SELECT any_value(name) FROM types WHERE types.id = node.type_id)",
+    "type": "",
     "position": "node.valid_from",
+}
+_ONE_TYPE: Final = {
+    "DOUBLE": "p.double_value",
+    "STRING": "p.string_value",
+    "BOOLEAN": "p.bool_value",
+    "STRUCT": "p.struct_value",
 }
 _NUMBERS: Final = frozenset(("INT", "DOUBLE", "BOOLEAN"))
 _ALIVE: Final = "{0}.valid_from <= $as_of AND {0}.valid_to > $as_of"
@@ -61,15 +66,79 @@ def rows_in_order(
     """The first rows after a place. Raises InvalidArgumentError for an order that is none."""
     if order.column in PLANNED:
         return _planned(source, chosen, order, after, limit)
-    parameters: dict[str, Any] = {"limit": limit}
-    value, joined = _value(source, chosen.kind, order.column, parameters)
-    within = _within(source, chosen, parameters)
+    value = _value(source, chosen.kind, order.column)
+    found: list[Place] = []
+    if after is None or after.value is not None:
+        found = _with_value(source, chosen, order, value, after, limit)
+        after = None
+    if len(found) < limit:
+        found += _without_value(source, chosen, order, value, after, limit - len(found))
+    return found
+
+
+class _Value(msgspec.Struct, frozen=True):
+    """What nodes are ordered by: a column of `node`, or of the rows `p` of a property.
+
+    `property` is the condition for these rows.
+    """
+
+    sql: str
+    parameters: dict[str, Any] = {}
+    property: str | None = None
+
+
+def _with_value(
+    source: Source, chosen: Chosen, order: Order, value: _Value, after: Place | None, limit: int
+) -> list[Place]:
+    parameters: dict[str, Any] = {"limit": limit, **value.parameters}
+    kind, alias, key = chosen.kind.name, "node", "node.id"
+    rows, conditions = f"{kind}s AS node", [f"{value.sql} IS NOT NULL"]
+    if value.property is None:
+        conditions += _conditions(source, chosen, parameters)
+    else:
+        alias, key, rows = "p", "p.node_id", f"{kind}_properties AS p"
+        conditions.append(value.property)
+        of_nodes = _conditions(source, chosen, parameters)
+        if of_nodes:
+            alive = " AND ".join([_ALIVE.format("node"), *of_nodes])
+            conditions.append(f"p.node_id IN (SELECT node.id FROM {kind}s AS node WHERE {alive})")
+    if after is not None:
+        parameters |= {"after_value": after.value, "after_id": after.id}
+        comparison = "<" if order.descending else ">"
+        # The first is what lets DuckDB pass over rows.
+        conditions.append(f"{value.sql} {comparison}= $after_value")
+        conditions.append(
+            f"({value.sql} {comparison} $after_value OR {key} {comparison} $after_id)"
+        )
     direction = "DESC" if order.descending else "ASC"
     sql = f"""
-    SELECT {value} AS value, node.id
-    FROM {chosen.kind.name}s AS node {joined}
-    WHERE {_ALIVE.format("node")} {within} {_after(value, order, after, parameters)}
-    ORDER BY value {direction} NULLS LAST, node.id {direction}
+    SELECT {value.sql} AS value, {key} AS id FROM {rows}
+    WHERE {" AND ".join([_ALIVE.format(alias), *conditions])}
+    ORDER BY value {direction}, id {direction}
+    LIMIT $limit
+    """
+    return [Place(*row) for row in tables_rows(source, sql, parameters)]
+
+
+def _without_value(
+    source: Source, chosen: Chosen, order: Order, value: _Value, after: Place | None, limit: int
+) -> list[Place]:
+    parameters: dict[str, Any] = {"limit": limit, **value.parameters}
+    kind, conditions = chosen.kind.name, _conditions(source, chosen, parameters)
+    if value.property is None:
+        conditions.append(f"{value.sql} IS NULL")
+    else:
+        alive = f"{_ALIVE.format('p')} AND {value.property} AND {value.sql} IS NOT NULL"
+        conditions.append(
+            f"node.id NOT IN (SELECT p.node_id FROM {kind}_properties AS p WHERE {alive})"
+        )
+    if after is not None:
+        parameters["after_id"] = after.id
+        conditions.append(f"node.id {'<' if order.descending else '>'} $after_id")
+    sql = f"""
+    SELECT NULL, node.id FROM {kind}s AS node
+    WHERE {" AND ".join([_ALIVE.format("node"), *conditions])}
+    ORDER BY node.id {"DESC" if order.descending else "ASC"}
     LIMIT $limit
     """
     return [Place(*row) for row in tables_rows(source, sql, parameters)]
@@ -78,14 +147,14 @@ def rows_in_order(
 def count_up_to(source: Source, chosen: Chosen, most: int | None = COUNTED_MAX) -> int:
     """How many nodes are chosen; where there are more than `most`, one more than that."""
     parameters: dict[str, Any] = {}
-    within = _within(source, chosen, parameters)
+    conditions = [_ALIVE.format("node"), *_conditions(source, chosen, parameters)]
     limit = ""
     if most is not None:
         limit, parameters["most"] = "LIMIT $most", most + 1
     sql = f"""
     SELECT count(*) FROM (
         SELECT 1 FROM {chosen.kind.name}s AS node
-        WHERE {_ALIVE.format("node")} {within} {limit}
+        WHERE {" AND ".join(conditions)} {limit}
     )
     """
     ((count,),) = tables_rows(source, sql, parameters)
@@ -121,62 +190,49 @@ def _planned(
     return [Place(value, node_id) for node_id, value in found.rows]
 
 
-def _value(
-    source: Source, kind: NodeKind, column: str, parameters: dict[str, Any]
-) -> tuple[str, str]:
-    """The SQL of what is ordered by, and the join that it needs."""
+def _value(source: Source, kind: NodeKind, column: str) -> _Value:
+    """What nodes of a kind are ordered by."""
+    if column == "type":
+        # By its name, which is that of few.
+        named = sorted(types(source, kind.name), key=lambda one: (one.name, one.id))
+        ids = {"type_ids": [one.id for one in named]}
+        return _Value("list_position($type_ids::BIGINT[], node.type_id)", ids)
     if column in sortable(kind):
-        return _COLUMNS[column], ""
-    known = {one.name: one for one in used_properties(source, kind.name)}
+        return _Value(_COLUMNS[column])
     map_name, _, name = column.partition(".")
     if map_name not in ("properties", "custom_properties") or not name:
         raise InvalidArgumentError(
             f"nodes cannot be ordered by {column!r}: use one of {', '.join(sortable(kind))}, or "
             "properties.NAME or custom_properties.NAME"
         )
-    used = known.get(column)
-    types = set() if used is None else {*used.types}
-    if types <= {"INT"}:
+    known = {one.name: one for one in used_properties(source, kind.name)}
+    used = {*known[column].types} if column in known else set()
+    if used <= {"INT"}:
         value = "p.int_value"
-    elif types <= _NUMBERS:
+    elif used <= _NUMBERS:
         value = "coalesce(p.double_value, p.int_value::DOUBLE, p.bool_value::INTEGER::DOUBLE)"
     else:
         value = (
             "coalesce(p.string_value, p.struct_value, p.int_value::VARCHAR, "
             "p.double_value::VARCHAR, p.bool_value::VARCHAR)"
         )
-    parameters["property"] = name
+    if len(used) == 1:
+        (only,) = used
+        value = _ONE_TYPE.get(only, value)
     custom = "p.is_custom" if map_name == "custom_properties" else "NOT p.is_custom"
-    return value, (
-        f"LEFT JOIN {kind.name}_properties AS p ON p.node_id = node.id AND p.name = $property "
-        f"AND {custom} AND {_ALIVE.format('p')}"
-    )
+    return _Value(value, {"property": name}, f"p.name = $property AND {custom}")
 
 
-def _within(source: Source, chosen: Chosen, parameters: dict[str, Any]) -> str:
-    """A condition for the nodes that are chosen."""
-    if chosen.where is None:
-        if chosen.type_id is None:
-            return ""
+def _conditions(source: Source, chosen: Chosen, parameters: dict[str, Any]) -> list[str]:
+    """What is true of the nodes that are chosen."""
+    if chosen.where is not None:
+        listing = Listing(
+            chosen.kind, source.position(), type_id=chosen.type_id, where=chosen.where
+        )
+        sql, bound = listing_sql(listing, is_now=False)
+        parameters |= bound
+        return [f"node.id IN (SELECT id FROM ({sql}) AS listed(id, value))"]
+    if chosen.type_id is not None:
         parameters["type_id"] = chosen.type_id
-        return "AND node.type_id = $type_id"
-    listing = Listing(
-        chosen.kind, Position(source.position()), type_id=chosen.type_id, where=chosen.where
-    )
-    sql, bound = listing_sql(listing, is_now=False)
-    parameters |= bound
-    return f"AND node.id IN (SELECT id FROM ({sql}) AS listed(id, value))"
-
-
-def _after(value: str, order: Order, after: Place | None, parameters: dict[str, Any]) -> str:
-    if after is None:
-        return ""
-    parameters["after_id"] = after.id
-    comparison = "<" if order.descending else ">"
-    if after.value is None:
-        return f"AND {value} IS NULL AND node.id {comparison} $after_id"
-    parameters["after_value"] = after.value
-    return (
-        f"AND ({value} {comparison} $after_value OR {value} IS NULL "
-        f"OR ({value} = $after_value AND node.id {comparison} $after_id))"
-    )
+        return ["node.type_id = $type_id"]
+    return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from eventstore.http_api.catalog import LINK_TABLES
 from eventstore.log.kinds import NODE_KINDS, RETENTION_KINDS, TYPE_KINDS
 from eventstore.metadata_store.source import Source
 from eventstore.projections.commit_list import CommitList
@@ -14,12 +15,6 @@ _FIRST_WINDOW: Final = 512
 """So many commits are looked at first, then twice as many, and so on."""
 
 _NODES: Final = {kind.name: f"{kind.name}s" for kind in NODE_KINDS}
-LINK_TABLES: Final = {
-    "event": "events",
-    "attribution": "attributions",
-    "association": "associations",
-    "parent_context": "parent_contexts",
-}
 _WITHIN: Final = "valid_from BETWEEN $first AND $last"
 _OF_TYPES: Final = """
 type_id IN (SELECT id FROM types WHERE kind = '{kind}_type' AND name IN (SELECT unnest($types)))
