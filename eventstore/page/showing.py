@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import Any
 
 from starlette.requests import Request
@@ -22,7 +23,19 @@ def shown(asked: Asked, template: str, *, title: str, section: str = "", **value
     """A page of a template: with `frame`, `links` and `title`, and the values given."""
     links = links_of(asked)
     frame = frame_of(asked, links, section)
-    return Html(rendered(template, {"frame": frame, "links": links, "title": title, **values}))
+    around = {"frame": frame, "links": links, "title": title, "moments": moment_fields(asked)}
+    return Html(rendered(template, around | values))
+
+
+def store_name(asked: Asked) -> str:
+    """How commands name the store."""
+    return quote(asked.engine.log.name)
+
+
+def moment_fields(asked: Asked) -> list[tuple[str, str]]:
+    """The moments that the address names, as fields that forms repeat."""
+    texts = asked.moments.at_text, asked.moments.until_text
+    return [(name, text) for name, text in zip(_MOMENTS, texts, strict=True) if text is not None]
 
 
 def links_of(asked: Asked) -> Links:
@@ -34,7 +47,7 @@ def frame_of(asked: Asked, links: Links, section: str) -> Frame:
     """What is around the page."""
     moments = asked.moments
     return Frame(
-        store=asked.name or asked.engine.log.name,
+        store=asked.name or asked.engine.log.name.rstrip("/").rpartition("/")[2],
         links=links,
         path=asked.path,
         section=section,

@@ -89,8 +89,8 @@ LAYERS = {
         *("answers", "moments", "moment_texts", "plain_json", "plain_values", "times", "wording"),
     },
     "page": {
-        *("http_api", "metadata_store"),
-        *("errors", "log", "plain_json", "shown_text", "times"),
+        *("http_api", "metadata_store", "history", "answers", "errors", "log", "moments"),
+        *("moment_texts", "plain_json", "plain_values", "shown_text", "times"),
     },
 }
 

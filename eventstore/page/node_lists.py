@@ -1,0 +1,221 @@
+"""Lists of artifacts, executions and contexts: by type, filtered, in the order of any column."""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from functools import partial
+from shlex import quote as shell
+from typing import Any
+
+import msgspec
+
+from eventstore.errors import InvalidArgumentError
+from eventstore.http_api.catalog import types
+from eventstore.http_api.lists import Column, Found, NodeList, all_columns, found, node_list
+from eventstore.http_api.ordering import Order, Place
+from eventstore.http_api.routes import Asked, Html, Route
+from eventstore.page.showing import links_of, moment_fields, shown, store_name
+
+_LIMIT = 50
+_NUMBERS = frozenset(("INT", "DOUBLE"))
+_CHOICES_MAX = 60
+_IN_NAME = frozenset(("id",))
+
+
+class ListQuery(msgspec.Struct, frozen=True):
+    """`sort` is a column, with `-` before it for descending; `ticked` are ids to compare."""
+
+    type: str | None = None
+    filter: str = ""
+    sort: str = ""
+    columns: list[str] = []
+    cursor: str | None = None
+    ticked: list[int] = []
+    count: bool = False
+
+
+def nodes(kind: str, asked: Asked, query: ListQuery) -> Html:
+    """A page of nodes of a kind."""
+    source, links = asked.source, links_of(asked)
+    order = Order(query.sort.removeprefix("-") or "id", not query.sort or query.sort[0] == "-")
+    columns = [name for one in query.columns for name in one.split(",") if name] or None
+    given = {
+        "type": query.type,
+        "filter": query.filter or None,
+        "sort": query.sort or None,
+        "columns": ",".join(columns) if columns else None,
+    }
+    known_types = [one for one in types(source, kind) if one.count or one.name == query.type]
+    error, listed, counted = None, NodeList([], [], None), Found(0, is_exact=True)
+    try:
+        listed = node_list(
+            source,
+            kind,
+            type_name=query.type,
+            filter_query=query.filter,
+            order=order,
+            columns=columns,
+            after=_place(query.cursor),
+            limit=_LIMIT,
+        )
+        counted = found(
+            source, kind, type_name=query.type, filter_query=query.filter, exactly=query.count
+        )
+    except InvalidArgumentError as wrong:
+        error = _error(wrong, query.filter)
+    headed = _columns(listed.columns, order, partial(links.list, kind), given)
+    places = [place for place, one in enumerate(listed.columns) if one.name not in _IN_NAME]
+    following = None
+    if listed.after is not None:
+        cursor = _cursor(listed.after)
+        following = links.list(kind, **given, cursor=cursor)
+    download = partial(links.to, f"/api/v1/{kind}s", **given)
+    return shown(
+        asked,
+        "list.html.j2",
+        title=query.type or f"{kind.capitalize()}s",
+        section=f"{kind.capitalize()}s",
+        kind=kind,
+        type=query.type,
+        types=known_types,
+        filter=query.filter,
+        found=_found(counted, is_wrong=error is not None),
+        count_link=None if counted.is_exact else links.list(kind, **given, count=1),
+        downloads={form: download(format=form) for form in ("csv", "arrow", "parquet")},
+        sql=links.to("/sql", q=_sql(kind, query.type)),
+        python=_python(kind, query, asked.moments.at_text),
+        kept=[(name, text) for name, text in given.items() if text and name in ("type", "sort")]
+        + moment_fields(asked),
+        choices=_choices(all_columns(source, kind, query.type), listed.columns),
+        error=error,
+        columns=[headed[place] for place in places],
+        rows=[
+            {"id": row.id, "name": row.name, "cells": [row.cells[place] for place in places]}
+            for row in listed.rows
+        ],
+        ticked=query.ticked,
+        first=links.list(kind, **given) if query.cursor else None,
+        following=following,
+        limit=_LIMIT,
+        conditions=[],
+        command=_command(kind, query, asked),
+    )
+
+
+def _found(counted: Found, *, is_wrong: bool) -> str:
+    if is_wrong:
+        return ""
+    return f"{counted.count:,} found" if counted.is_exact else f"more than {counted.count:,} found"
+
+
+def _columns(
+    columns: list[Column], order: Order, to_list: partial[str], given: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """How the columns are headed; a click on one sorts by it, another turns the order round."""
+    shown = []
+    for one in columns:
+        is_sorted = one.name == order.column
+        turned = f"-{one.name}" if is_sorted and not order.descending else one.name
+        shown.append(
+            {
+                "name": one.name,
+                "label": one.name.removeprefix("properties."),
+                "is_number": one.type in _NUMBERS,
+                "is_time": one.type == "TIME",
+                "sort": ("descending" if order.descending else "ascending") if is_sorted else None,
+                "href": to_list(**{**given, "sort": turned}) if one.is_sortable else None,
+            }
+        )
+    return shown
+
+
+def _choices(known: list[Column], shown: list[Column]) -> list[dict[str, Any]]:
+    names = {one.name for one in shown}
+    # Those that are shown come first, and stay in their order.
+    ordered = [*shown, *(one for one in known if one.name not in names)]
+    return [
+        {"name": one.name, "is_shown": one.name in names}
+        for one in ordered[: max(_CHOICES_MAX, len(shown))]
+    ]
+
+
+def _error(wrong: InvalidArgumentError, text: str) -> dict[str, Any]:
+    position = getattr(wrong, "position", None)
+    if position is None:
+        return {"text": str(wrong), "before": None}
+    return {
+        "text": str(wrong),
+        "before": text[:position],
+        "at": text[position : position + 1],
+        "after": text[position + 1 :],
+    }
+
+
+def _cursor(place: Place) -> str:
+    return urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
+
+
+def _place(cursor: str | None) -> Place | None:
+    if cursor is None:
+        return None
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        return msgspec.json.decode(urlsafe_b64decode(padded), type=Place)
+    except (ValueError, msgspec.DecodeError):
+        raise InvalidArgumentError(
+            "the cursor is none of this list: begin at its first page"
+        ) from None
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _sql(kind: str, type_name: str | None) -> str:
+    of_type = f" WHERE type = {_quoted(type_name)}" if type_name else ""
+    return f"SELECT * FROM {kind}s{of_type} LIMIT 100"
+
+
+def _python(kind: str, query: ListQuery, at: str | None) -> str:
+    store = "store" if at is None else f"store.as_of({at})"
+    options = ""
+    if query.filter:
+        options = f"list_options=ListOptions(filter_query={json.dumps(query.filter)})"
+    if query.type:
+        words = ", ".join(filter(None, (json.dumps(query.type), options)))
+        return f"{store}.get_{kind}s_by_type({words})"
+    return f"{store}.get_{kind}s({options})"
+
+
+def _command(kind: str, query: ListQuery, asked: Asked) -> str:
+    words = [f"eventstore list {store_name(asked)} {kind}"]
+    if query.type:
+        words.append(f"--type {shell(query.type)}")
+    if query.filter:
+        words.append(f"--filter {shell(query.filter)}")
+    if asked.moments.at_text is not None:
+        words.append(f"--as-of {asked.moments.at.position}")
+    return f"{' '.join(words)}\n\n{_python(kind, query, asked.moments.at_text)}"
+
+
+def artifacts(asked: Asked, query: ListQuery) -> Html:
+    """A list of artifacts."""
+    return nodes("artifact", asked, query)
+
+
+def executions(asked: Asked, query: ListQuery) -> Html:
+    """A list of executions."""
+    return nodes("execution", asked, query)
+
+
+def contexts(asked: Asked, query: ListQuery) -> Html:
+    """A list of contexts."""
+    return nodes("context", asked, query)
+
+
+ROUTES = (
+    Route("/artifacts", artifacts),
+    Route("/executions", executions),
+    Route("/contexts", contexts),
+)

@@ -1,0 +1,93 @@
+"""Every page answers, at any moment, and says what the store says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from starlette.testclient import TestClient
+
+import eventstore
+from eventstore.http_api.application import make_application
+from eventstore.http_api.doors import OpenDoor
+from eventstore.http_api.serving import Serving
+from eventstore.page.pages import PAGES
+from tests.page.store_of_runs import REASON, MadeStore
+
+ADDRESSES = (
+    *("/", "/artifacts", "/executions?type=Push", "/contexts?type=PipelineRun", "/log"),
+    *("/artifacts?type=Model&sort=-name&columns=name,custom_properties.accuracy", "/commits/9"),
+    *("/artifacts?type=Metrics&sort=properties.accuracy&filter=properties.auc.double_value > 0.9",),
+    *("/executions/{push}", "/artifacts/{bad_dataset}", "/artifacts/{pushed_model}"),
+    *(
+        "/artifacts/{erased_dataset}",
+        "/contexts/3",
+        "/log?actor=data-quality&reason=1&kind=artifact",
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def client(runs: MadeStore) -> Iterator[TestClient]:
+    with eventstore.open(runs.path, read_only=True) as store:
+        application = make_application(Serving({"churn": store._engine}), OpenDoor(), PAGES)
+        with TestClient(
+            application, base_url="http://localhost", headers={"sec-fetch-site": "none"}
+        ) as made:
+            yield made
+
+
+def _text(client: TestClient, address: str) -> str:
+    answer = client.get(address)
+    assert answer.status_code == 200, (address, answer.text)
+    return answer.text
+
+
+@pytest.mark.parametrize("moments", ["", "at=3500", "at=3406&until=3976"])
+def test_each_page_answers_at_each_moment(
+    client: TestClient, runs: MadeStore, moments: str
+) -> None:
+    for address in ADDRESSES:
+        address = address.format(**vars(runs))
+        if moments:
+            address += f"{'&' if '?' in address else '?'}{moments}"
+        page = _text(client, address)
+        assert ("The past" in page) is bool(moments)
+
+
+def test_a_node_says_who_set_what_and_why(client: TestClient, runs: MadeStore) -> None:
+    page = _text(client, f"/artifacts/{runs.bad_dataset}")
+    assert REASON in page
+    assert "DQ-1381" in page
+    assert re.search(r"data-quality v3</a>", page)
+    before = _text(client, f"/artifacts/{runs.bad_dataset}?at={runs.push_position}")
+    assert REASON not in before
+    assert "1 later version" in before
+
+
+def test_many_versions_of_one_field_are_one_line(client: TestClient, runs: MadeStore) -> None:
+    page = _text(client, f"/artifacts/{runs.pushed_model}")
+    assert "38 versions" in page
+    assert page.count("<polyline") == 1
+
+
+def test_what_was_erased_says_so_in_its_place(client: TestClient, runs: MadeStore) -> None:
+    page = _text(client, f"/artifacts/{runs.erased_dataset}")
+    assert "erasure 1" in page
+    assert "GDPR-17(1)(b)" in page
+    assert "customers" not in page
+
+
+def test_what_is_not_there_says_why(client: TestClient, runs: MadeStore) -> None:
+    never = client.get("/artifacts/99999")
+    assert (never.status_code, "no artifact has id 99999" in never.text) == (404, True)
+    not_yet = client.get(f"/artifacts/{runs.bad_dataset}?at=100")
+    assert not_yet.status_code == 404
+    assert "is not there yet at position 100" in not_yet.text
+
+
+def test_a_filter_that_is_wrong_is_told_on_the_page(client: TestClient) -> None:
+    page = _text(client, "/artifacts?filter=state = ")
+    assert "No filter was applied." in page
+    assert 'aria-invalid="true"' in page
