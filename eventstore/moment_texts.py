@@ -73,7 +73,8 @@ def parsed_moment(text: str, *, local: bool = False) -> MomentText:
         moment = moment.astimezone(timezone.utc)
     except (ValueError, OverflowError, OSError):
         raise InvalidArgumentError(
-            f"{text[:_SHOWN]!r} is no moment: write a position, a day or a time, such as {EXAMPLES}"
+            f"{text[:_SHOWN]!r} is no moment: write a position, a day or a time, such as 1200, "
+            "2026-11-20, 2026-11-20T08:00Z, yesterday, 3 hours ago"
         ) from None
     return MomentText(words, start=moment, end=moment)
 

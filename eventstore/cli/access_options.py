@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from msgspec import Struct
 
 from eventstore.cli.paths import PathName, file_option
 from eventstore.errors import InvalidArgumentError
-from eventstore.log.places import Place, place_of
+from eventstore.log.places import Place, StoreUrl, place_of
 
 if TYPE_CHECKING:
     from eventstore.server.access import Access
     from eventstore.server.reloading import Reloaded
     from eventstore.server.tls import SslConfig
+
+
+IN_MEMORY: Final = StoreUrl("memory://")
+"""A store of its own, each time that it is opened."""
 
 
 class NamedPlace(PathName):
@@ -49,6 +53,16 @@ class Admission(Struct, frozen=True):
     def asks(self, tls: SslConfig | None) -> bool:
         """Whether nobody may call who does not prove something, if only by a certificate."""
         return self.access is not None or (tls is not None and tls.client_verify)
+
+    def lets_nobody_in(self) -> bool:
+        """Whether tokens alone say who may call, and there are none yet."""
+        access = self.access
+        return (
+            access is not None
+            and access.rules is None
+            and access.tokens is not None
+            and not access.tokens.now()
+        )
 
 
 def access_options(run: Callable[..., None]) -> Callable[..., None]:
@@ -87,6 +101,19 @@ def access_options(run: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(options):
         run = option(run)
     return run
+
+
+def refuse_same_place(stores: Mapping[str, Place]) -> None:
+    """Raise click.UsageError for two names of one place: what is granted would be for both."""
+    names = dict[Place, str]()
+    for name, place in stores.items():
+        known = place.resolve() if isinstance(place, Path) else place
+        if known in names and known != IN_MEMORY:
+            raise click.UsageError(
+                f"{names[known]} and {name} are the same store, {place}: name it once, and grant "
+                "what is to be granted under that name"
+            )
+        names[known] = name
 
 
 def admission(

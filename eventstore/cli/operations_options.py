@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from msgspec import Struct
 
-from eventstore.cli.results import note
 from eventstore.errors import FailedPreconditionError
 from eventstore.late_logger import late_logger
 from eventstore.store import Engine
@@ -123,12 +122,12 @@ def begin_log(operations: Operations) -> None:
     log_to_standard_error(LogFormat(operations.log_format), operations.log_level.upper())
 
 
-def tell(operations: Operations, line: str) -> None:
-    """Say something to whoever starts the server, in the form of its log if that is JSON."""
+def announce(operations: Operations, line: str) -> None:
+    """Say on what the server listens: on standard output, or in a log that is JSON."""
     if operations.log_format == "json":
         _LOGGER.info(line)
     else:
-        note(line)
+        click.echo(line)
 
 
 class Observed(Struct, frozen=True):

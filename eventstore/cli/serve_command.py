@@ -8,18 +8,24 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from eventstore.cli.access_options import Admission, access_options, admission
+from eventstore.cli.access_options import (
+    IN_MEMORY,
+    Admission,
+    access_options,
+    admission,
+    refuse_same_place,
+)
 from eventstore.cli.exit_codes import EXIT_FAILED
 from eventstore.cli.operations_options import (
     Operations,
+    announce,
     begin_log,
     observers,
     operations_options,
-    tell,
 )
 from eventstore.cli.paths import PlaceName
 from eventstore.cli.upstream_flags import Configured, FlaggedCommand, configured, upstream_flags
@@ -31,13 +37,17 @@ from eventstore.cli.workers_option import (
     told_to_end,
     workers_option,
 )
-from eventstore.log.places import Place, StoreUrl
+from eventstore.late_logger import late_logger
+from eventstore.log.places import Place
 from eventstore.metadata_store.opening import open_configured, open_place
 from eventstore.server.configuration import MEBIBYTE, Listening, parsed_channel_arguments
 from eventstore.shown_text import shown_text
 from eventstore.store import Engine
 
-_IN_MEMORY = StoreUrl("memory://")
+if TYPE_CHECKING:
+    from eventstore.server.server import Server
+
+_LOGGER = late_logger("eventstore")
 
 
 @click.command(
@@ -168,10 +178,9 @@ def serve_command(
     begin_log(operations)
     if worker is None:
         for line in asked.notes:
-            tell(operations, line)
+            _LOGGER.warning(line)
         if workers > 1:
-            for line in _warnings(place, asked, admitted, listening):
-                tell(operations, line)
+            _warn(place, asked, admitted, listening)
             if not run_workers(workers, listening, web, operations):
                 raise click.exceptions.Exit(EXIT_FAILED)
             return
@@ -200,7 +209,7 @@ def serve_command(
             observing = opened.enter_context(observers(operations, engines))
             server.start(callers, observing.observers)
             # Whatever ends it, calls that have begun are answered before the store is closed.
-            opened.callback(server.stop, grace_seconds)
+            opened.callback(_stop, server, grace_seconds)
             names = ", ".join(
                 engine.log.name if name == DEFAULT_STORE else f"{name}={engine.log.name}"
                 for name, engine in engines.items()
@@ -214,10 +223,25 @@ def serve_command(
                 when_left_alone(lambda: ended.put(signal.SIGTERM))
                 report_serving(lines)
             else:
-                click.echo("\n".join(lines))
-                for line in _warnings(place, asked, admitted, listening):
-                    tell(operations, line)
-            ended.get()
+                _warn(place, asked, admitted, listening)
+                for line in lines:
+                    announce(operations, line)
+            number = ended.get()
+            _LOGGER.info(
+                "%s came: the server ends; calls that are being answered: %d",
+                signal.Signals(number).name,
+                server.calls_inside(),
+            )
+
+
+def _stop(server: Server, grace_seconds: float) -> None:
+    if server.stop(grace_seconds):
+        _LOGGER.info("The server has ended: all calls that had begun are answered")
+    else:
+        _LOGGER.warning(
+            "The server has ended: calls that were not answered within %g s were cut off",
+            grace_seconds,
+        )
 
 
 def _opened(
@@ -230,31 +254,47 @@ def _opened(
     has_default = asked.connection is not None or place is not None
     if has_default and DEFAULT_STORE in admitted.stores:
         raise click.UsageError(f"{DEFAULT_STORE} is the name of STORE: use another for --store")
+    refuse_same_place({**({} if place is None else {DEFAULT_STORE: place}), **admitted.stores})
+    if read_only and not has_default and not admitted.stores:
+        raise click.UsageError(
+            "--read-only is for a store that others write: name it, as STORE, by --store or by "
+            "flags of MLMD's"
+        )
     if asked.connection is not None:
         yield (
             DEFAULT_STORE,
             open_configured(asked.connection, upgrade=asked.upgrades, read_only=read_only),
         )
     elif place is not None or not admitted.stores:
-        yield DEFAULT_STORE, open_place(_IN_MEMORY if place is None else place, read_only=read_only)
+        yield DEFAULT_STORE, open_place(IN_MEMORY if place is None else place, read_only=read_only)
     for name, named in admitted.stores.items():
         yield name, open_place(named, read_only=read_only)
 
 
-def _warnings(
+def _warn(
     place: Place | None, asked: Configured, admitted: Admission, listening: Listening
-) -> Iterator[str]:
+) -> None:
+    """Log what whoever starts the server should know."""
     if place is None and asked.connection is None and not admitted.stores:
-        yield "No store is named: this one is in memory, and gone when the server ends."
+        _LOGGER.warning("No store is named: this one is in memory, and gone when the server ends.")
     asks = admitted.asks(listening.tls)
+    if admitted.lets_nobody_in():
+        _LOGGER.warning(
+            "The token file has no token, and nothing else says who may call: nobody gets in. "
+            "eventstore token makes tokens; the file is read again when it changes."
+        )
     if listening.is_here():
-        yield "Only this machine reaches it: --grpc_host=0.0.0.0 serves others, too."
+        _LOGGER.info("Only this machine reaches it: --grpc_host=0.0.0.0 serves others, too.")
     elif listening.tls is None and asks:
-        yield "Nothing is encrypted, tokens neither: use TLS, or a proxy or mesh that does."
+        _LOGGER.warning(
+            "Nothing is encrypted, tokens neither: use TLS, or a proxy or mesh that does."
+        )
     elif listening.tls is None:
-        yield "Whoever reaches it can read and change the store, and nothing is encrypted."
+        _LOGGER.warning(
+            "Whoever reaches it can read and change the store, and nothing is encrypted."
+        )
     elif not asks:
-        yield (
+        _LOGGER.warning(
             "Whoever reaches it can read and change the store: there are no tokens, and clients "
             "need no certificate (ssl_config.client_verify, or --tls-client-ca)."
         )

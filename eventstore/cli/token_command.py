@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime, timezone
 from pathlib import Path
 
 import click
@@ -51,6 +52,8 @@ def token_command(
 
     if until is not None and until.end is None:
         raise click.UsageError(f"--until {until.text} is no time: write 2027-01-31T18:00Z")
+    if until is not None and until.end is not None and until.end <= datetime.now(timezone.utc):
+        raise click.UsageError(f"--until {until.text} is over: the token would never be good")
     output.check()
     token = new_token()
     line = line_of(token, actor, grants, None if until is None else until.end)

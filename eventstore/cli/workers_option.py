@@ -6,11 +6,12 @@ import contextlib
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import click
 import msgspec
 
-from eventstore.cli.operations_options import Operations
+from eventstore.cli.operations_options import Operations, announce
 from eventstore.errors import FailedPreconditionError, UnimplementedError
 from eventstore.server.configuration import Listening, WebListening
 from eventstore.server.workers import Worker, Workers, shared_port
@@ -48,7 +49,7 @@ def run_workers(
         if web is not None:
             refuse_taken(msgspec.structs.replace(listening, port=web.port))
             web_port = kept.enter_context(shared_port(listening.host, web.port))
-        workers = Workers(count, port, web_port, click.echo)
+        workers = Workers(count, port, web_port, partial(announce, operations))
         with told_to_end(lambda _: workers.end()):
             return workers.run()
 

@@ -52,6 +52,8 @@ def credentials_of(
 
 
 def _authorization(token: str, source: str) -> Metadata:
-    if not token or not token.isascii() or not token.isprintable() or " " in token:
+    if not token:
+        raise InvalidArgumentError(f"{source} is empty, and has no token: leave it out, or set one")
+    if not token.isascii() or not token.isprintable() or " " in token:
         raise InvalidArgumentError(f"{source} has no token: one line without spaces, in ASCII")
     return [("authorization", f"Bearer {token}")]

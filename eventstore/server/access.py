@@ -75,7 +75,10 @@ def _bearer(incoming: Incoming) -> str | None:
         raise UnauthenticatedError("authorization comes twice, or is too long: send one token")
     if not found[0].lower().startswith(_BEARER):
         raise UnauthenticatedError("authorization is no bearer's: send `Bearer` and the token")
-    return found[0][len(_BEARER) :].strip()
+    token = found[0][len(_BEARER) :].strip()
+    if not token:
+        raise UnauthenticatedError("authorization has no token after `Bearer`: send one")
+    return token
 
 
 def _values(incoming: Incoming, name: str) -> Iterator[str]:

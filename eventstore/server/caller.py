@@ -97,6 +97,11 @@ class Callers:
                 f"{incoming.rpc}: this server is a replica, which only reads (--read-only): send "
                 "puts to the primary, the server that writes this store"
             )
+        if call_metadata.AS_OF in said and needed in (Role.WRITE, Role.ADMIN):
+            raise FailedPreconditionError(
+                f"{incoming.rpc} takes no puts as of a moment, which is now: leave "
+                f"{call_metadata.AS_OF} out"
+            )
         engine = self._stores[store]
         if call_metadata.MIN_POSITION in said:
             self._wait(incoming, engine, said[call_metadata.MIN_POSITION])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Final, TypeAlias
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from msgspec import Struct
 
@@ -14,12 +15,19 @@ from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.server.reloading import Reloaded
 from eventstore.server.tls import SslConfig
 
+if TYPE_CHECKING:
+    from google.protobuf.descriptor import Descriptor
+    from google.protobuf.text_format import ParseError
+
 MEBIBYTE: Final = 1024 * 1024
 
 _HERE: Final = ("127.0.0.1", "::1", "localhost")
 
 _REQUEST_BYTES_MAX: Final = "grpc.max_receive_message_length"
 _ANSWER_BYTES_MAX: Final = "grpc.max_send_message_length"
+
+_SERVER_CONFIG: Final = mlmd.MetadataStoreServerConfig.DESCRIPTOR
+_NO_FIELD: Final = re.compile(r'Message type "([\w.]+)" has no field named')
 
 ChannelArguments: TypeAlias = Mapping[str, int | str]
 """Arguments of gRPC's own by name, such as `grpc.max_connection_age_ms`."""
@@ -125,8 +133,8 @@ def parsed_channel_arguments(text: str) -> dict[str, int | str]:
 def parsed_server_config(text: str) -> mlmd.MetadataStoreServerConfig:
     """The message that a text of protobuf's says.
 
-    Raises InvalidArgumentError for any other, which says where and shows none of it: there may be
-    a password.
+    Raises InvalidArgumentError for any other, which says where, and shows of it names of fields
+    alone: there may be a password.
     """
     from google.protobuf import text_format
 
@@ -136,7 +144,30 @@ def parsed_server_config(text: str) -> mlmd.MetadataStoreServerConfig:
     except text_format.ParseError as error:
         raise InvalidArgumentError(
             f"this is no MetadataStoreServerConfig as text (line {error.GetLine()}, column "
-            f"{error.GetColumn()}): write connection_config {{ ... }} and ssl_config {{ ... }}, "
-            "with MLMD's fields"
+            f"{error.GetColumn()}): {_what_is_wrong(text, error)}; write connection_config "
+            "{ ... } and ssl_config { ... }, with MLMD's fields"
         ) from None
     return config
+
+
+def _what_is_wrong(text: str, error: ParseError) -> str:
+    """What an error says, in which only names of MLMD's fields are of the text."""
+    messages = {config.full_name: config for config in _within(_SERVER_CONFIG)}
+    unknown = _NO_FIELD.search(str(error))
+    if unknown is not None and unknown[1] in messages:
+        message = messages[unknown[1]]
+        names = ", ".join(field.name for field in message.fields)
+        return f"{message.name} has no such field; it has {names}"
+    lines = text.split("\n")[: error.GetLine() or 1]
+    lines[-1] = lines[-1][: max((error.GetColumn() or 1) - 1, 0)]
+    known = {field.name for message in messages.values() for field in message.fields}
+    before = [word for word in re.findall(r"\w+", "\n".join(lines)) if word in known]
+    return f"what follows {before[-1]} cannot be read" if before else "it cannot be read"
+
+
+def _within(message: Descriptor) -> Iterator[Descriptor]:
+    """A type of messages, and those of its fields."""
+    yield message
+    for field in message.fields:
+        if field.message_type is not None:
+            yield from _within(field.message_type)

@@ -35,6 +35,11 @@ class Gate:
                 raise UnavailableError(STOPPING)
             self._inside += 1
 
+    @property
+    def inside(self) -> int:
+        """How many calls are let in now."""
+        return self._inside
+
     def leave(self) -> None:
         """Let a call out, once its client has the answer."""
         with self._changed:

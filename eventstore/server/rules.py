@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +21,8 @@ from eventstore.server.known import EVERY_STORE, Known, checked_store_name, gran
 from eventstore.server.roles import Role
 
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_NUMBERED: Final = re.compile(r"grants\[(\d+)\]")
 
 ANY: Final = "*"
 """Among users and certificates: whoever has a name of this kind."""
@@ -122,10 +125,24 @@ def read_rules(file: Path) -> Rules:
         content = file.read_bytes()
     try:
         return Rules(msgspec.toml.decode(content, type=AccessFile), file.parent)
+    except msgspec.ValidationError as error:
+        raise InvalidArgumentError(f"{file}: {_placed(str(error))}") from None
     except (msgspec.DecodeError, ValueError) as error:
-        raise InvalidArgumentError(f"{file}: {error}") from None
+        raise InvalidArgumentError(f"{file} is no TOML: {error}") from None
     except InvalidArgumentError as error:
         raise InvalidArgumentError(f"{file}: {error.message}") from None
+
+
+def _placed(error: str) -> str:
+    """What msgspec says of a file, with the place first, and as the file has it."""
+    said, _, path = error.removeprefix("Object ").partition(" - at `$.")
+    table, _, rest = path.removesuffix("`").partition(".")
+    number = _NUMBERED.fullmatch(table)
+    if number is not None:
+        table = f"grant {int(number[1]) + 1}"
+    elif table:
+        table = f"[{table}]"
+    return " ".join(part for part in (f"{table}:" if table else "", rest, said) if part)
 
 
 def _check(said: AccessFile) -> None:

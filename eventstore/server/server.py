@@ -106,8 +106,12 @@ class Server:
         if self.web is not None:
             self._start_web(self.web, answer, in_parts)
 
-    def stop(self, grace_seconds: float) -> None:
-        """Refuse new calls (UNAVAILABLE), and return once those that have begun are answered.
+    def calls_inside(self) -> int:
+        """How many calls have begun, and are not answered yet."""
+        return self._gate.inside
+
+    def stop(self, grace_seconds: float) -> bool:
+        """Refuse new calls (UNAVAILABLE); whether those that have begun were answered.
 
         After `grace_seconds` their clients are told that they are cancelled. Whatever has begun is
         done in any case when this returns.
@@ -123,6 +127,7 @@ class Server:
         self._pool.shutdown()
         self._arrivals.close()
         self._health.close()
+        return is_empty
 
     def _start_web(self, web: WebServer, answer: Answer, in_parts: AnswerInParts) -> None:
         from eventstore.server.over_grpc_web import GrpcWeb, in_one_part

@@ -381,7 +381,8 @@ def test_tokens_are_made_by_a_command(tmp_path: Path, stores: dict[str, Metadata
     with asking(stores, Access(Reloaded([file], partial(read_tokens, file)))) as ask:
         for each in (held[0], held[1], token):
             assert ask.code("GetArtifactTypes", bearer(each, "a")) is grpc.StatusCode.OK
-    for wrong in (("--grant", "x"), ("--grant", "read", "--until", "17"), ()):
+    past = ("--grant", "read", "--until", "2020-01-01")
+    for wrong in (("--grant", "x"), ("--grant", "read", "--until", "17"), past, ()):
         done = run("token", "x", *wrong, "--file", tmp_path / "none")
         assert done.code != 0
         assert done.out == ""
@@ -439,6 +440,14 @@ def test_the_client_sends_a_token_and_names_a_store(
         MetadataStore(mlmd.ConnectionConfig(), store="a")
 
 
+def test_a_token_file_without_a_token_is_told(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text("# none yet\n")
+    with served("--token-file", tmp_path / "tokens", tmp_path / "s") as (process, _):
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+    assert "Z WARNING The token file has no token, and nothing else says who may call" in err
+
+
 def test_the_command_asks_for_tokens(tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     token = run("token", "ana", "--grant", "write", "--file", file).out.strip()
@@ -449,7 +458,7 @@ def test_the_command_asks_for_tokens(tmp_path: Path) -> None:
             client.put_artifact_type(mlmd.ArtifactType(name="T"))
         process.terminate()
         _, err = process.communicate(timeout=60)
-    assert err.startswith("Nothing is encrypted, tokens neither: use TLS")
+    assert "Z WARNING Nothing is encrypted, tokens neither: use TLS" in err.splitlines()[0]
     with eventstore.open(tmp_path / "s") as store:
         [version] = store.history("artifact_type", store.get_artifact_type("T").id)
     assert version.actor == "ana"
@@ -460,6 +469,9 @@ def test_the_command_asks_for_tokens(tmp_path: Path) -> None:
     [
         (("--store", "default=x", "my-store"), "default is the name of STORE"),
         (("--store", "a=x", "--store", "a=y"), "the store a is named twice"),
+        (("--store", "a=x", "--store", "b=y/../x"), "a and b are the same store"),
+        (("--store", "a=my-store", "my-store"), "default and a are the same store"),
+        (("--read-only",), "is for a store that others write"),
         (("--store", "a/b=x"), "'a/b' is no name of a store"),
         (("--store", "a"), "not of the form NAME=PLACE"),
         (("--store", "a="), "not of the form NAME=PLACE"),

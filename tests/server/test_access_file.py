@@ -408,6 +408,9 @@ HEADER = '[header]\nname = "x"\ncertificates = ["g"]\n'
         (JWT_RULES.replace("jwks.json", "http://id.example.com/jwks"), "with https, or a file"),
         (JWT_RULES.replace("jwks.json", "missing.json"), "missing.json"),
         (JWT_RULES.replace('audience = "eventstore"', ""), "missing required field `audience`"),
+        ('[jwt]\nissuer = "x"', "access.toml: [jwt]: missing required field `audience`"),
+        ('[[grants]]\nstore = "a"', "access.toml: grant 1: missing required field `role`"),
+        ("[jwt", "is no TOML"),
     ],
 )
 def test_what_is_no_access_file(tmp_path: Path, text: str, said: str) -> None:

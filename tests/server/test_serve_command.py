@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import signal
@@ -23,7 +24,7 @@ from eventstore.cli.serve_command import serve_command
 from eventstore.cli.upstream_flags import Configured, configured
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.server.server import Server
-from tests.command_line.runner import ENVIRONMENT, run
+from tests.command_line.runner import ENVIRONMENT, program, run
 from tests.differential.oracle import Oracle
 from tests.server.certificates import Authority
 from tests.server.serving import client_config
@@ -248,9 +249,39 @@ def test_a_process_is_ended_by_a_signal(tmp_path: Path, number: signal.Signals) 
         out, err = process.communicate(timeout=60)
         assert process.returncode == 0
         assert out == ""
-        assert err == "Only this machine reaches it: --grpc_host=0.0.0.0 serves others, too.\n"
+        told = [re.sub(r"\d+$", "N", line.partition("Z INFO ")[2]) for line in err.splitlines()]
+        assert told == [
+            "Only this machine reaches it: --grpc_host=0.0.0.0 serves others, too.",
+            f"{number.name} came: the server ends; calls that are being answered: N",
+            "The server has ended: all calls that had begun are answered",
+        ]
     with eventstore.open(path) as store:
         assert [node.id for node in store.get_artifacts_by_id(made)] == made
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_log_of_json_has_all_that_there_is_to_say(tmp_path: Path, workers: int) -> None:
+    arguments = ("serve", tmp_path / "s", "--grpc_port=0", f"--workers={workers}", "--v=1")
+    with subprocess.Popen(
+        program(*arguments, "--log-format=json"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    ) as process:
+        assert process.stderr is not None
+        told = []
+        while not told or not told[-1]["message"].startswith("Serving "):
+            told.append(json.loads(process.stderr.readline()))
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "")
+    passed_over, here, serving = told
+    assert (passed_over["level"], here["level"], serving["level"]) == ("warning", "info", "info")
+    assert passed_over["message"].startswith("--v does nothing")
+    ended = [json.loads(line)["message"] for line in err.splitlines()]
+    assert sum(message.startswith("SIGTERM came") for message in ended) == workers
+    assert ended[-1].startswith("The server has ended: all calls")
 
 
 def test_a_store_in_memory_behind_tls(tmp_path: Path) -> None:
@@ -300,6 +331,34 @@ def test_channel_arguments() -> None:
     done = run("serve", "--grpc_channel_arguments=grpc.max_send_message_length=much")
     assert done.code == 1
     assert "write a number of bytes" in done.err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "connection_config { sqlite { filename_uri: \n",
+            "line 2, column 1): what follows filename_",
+        ),
+        (
+            "connection_config { nosuch { } }",
+            "column 21): ConnectionConfig has no such field; it has fake_database, mysql, sqlite",
+        ),
+        ("connection_config { mysql { port: hunter2 } }", "what follows port cannot be read"),
+        ("connection_config { mysql { password: hunter2 } }", "what follows password"),
+        ('connection_config { mysql { password: "x" hunter2: 1 } }', "MySQLDatabaseConfig has no"),
+        ("hunter2", "MetadataStoreServerConfig has no such field"),
+        ("{", "it cannot be read"),
+        ('ssl_config { server_key: "hunter2\n', "what follows server_key"),
+    ],
+)
+def test_what_is_wrong_in_a_configuration_is_named(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "server.pbtxt"
+    file.write_text(text)
+    with pytest.raises(errors.InvalidArgumentError) as raised:
+        configured_by(f"--metadata_store_server_config_file={file}")
+    assert said in raised.value.message
+    assert "hunter2" not in raised.value.message
 
 
 def test_what_is_no_store_ends_it(tmp_path: Path) -> None:
