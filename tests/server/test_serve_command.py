@@ -46,7 +46,9 @@ KUBEFLOW = (
 def parsed(*arguments: str) -> dict[str, Any]:
     """What the command gets of its arguments."""
     with mock.patch.object(serve_command, "callback"):
-        return serve_command.make_context("serve", [*arguments]).params
+        # The first context that a command has decides for all which options show its help.
+        helps = ["-h", "--help"]
+        return serve_command.make_context("serve", [*arguments], help_option_names=helps).params
 
 
 def configured_by(*arguments: str) -> Configured:
