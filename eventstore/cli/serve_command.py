@@ -27,6 +27,7 @@ from eventstore.cli.operations_options import (
     observers,
     operations_options,
 )
+from eventstore.cli.page_options import PageServer, asked_page, page_options
 from eventstore.cli.paths import PlaceName
 from eventstore.cli.upstream_flags import Configured, FlaggedCommand, configured, upstream_flags
 from eventstore.cli.web_options import web_listening, web_options
@@ -59,6 +60,7 @@ _LOGGER = late_logger("eventstore")
         "eventstore serve my-store --workers=4 --metrics-port=9464 --log-format=json",
         "eventstore serve my-store --read-only --grpc_port=8081",
         "eventstore serve my-store --token-file=tokens --tls-certificate=tls.crt --tls-key=tls.key",
+        "eventstore serve my-store --http=8400 --token-file=tokens",
         "eventstore serve postgresql://recorder@db.example.com/metadata",
         "eventstore serve --metadata_store_server_config_file=server.pbtxt",
         "eventstore serve --mysql_config_host=mysql --mysql_config_port=3306 "
@@ -118,6 +120,7 @@ _LOGGER = late_logger("eventstore")
 @access_options
 @operations_options
 @web_options
+@page_options
 @upstream_flags
 def serve_command(
     place: Place | None,
@@ -131,6 +134,9 @@ def serve_command(
     workers: int,
     grpc_web_port: int | None,
     grpc_web_origins: tuple[str, ...],
+    http_address: tuple[str, int] | None,
+    http_names: tuple[str, ...],
+    http_proxies: tuple[str, ...],
     named_stores: tuple[tuple[str, Place], ...],
     token_file: Path | None,
     access_file: Path | None,
@@ -174,6 +180,7 @@ def serve_command(
         call_seconds_max=operations.call_seconds_max,
     )
     web = web_listening(grpc_web_port, grpc_web_origins)
+    page = asked_page(http_address, http_names, http_proxies, listening, workers)
     worker = this_worker()
     begin_log(operations)
     if worker is None:
@@ -190,6 +197,7 @@ def serve_command(
         server = Server(listening, web)
         # Without a call it stops at once, and lets go of the port.
         opened.callback(server.stop, 0)
+        pages = None if page is None else PageServer(page, listening)
         engines = dict[str, Engine]()
         for name, engine in _opened(place, asked, admitted, operations):
             engine.max_staleness = operations.max_staleness
@@ -210,6 +218,9 @@ def serve_command(
             server.start(callers, observing.observers)
             # Whatever ends it, calls that have begun are answered before the store is closed.
             opened.callback(_stop, server, grace_seconds)
+            if pages is not None:
+                opened.callback(pages.stop)
+                pages.start(engines, admitted.access)
             names = ", ".join(
                 engine.log.name if name == DEFAULT_STORE else f"{name}={engine.log.name}"
                 for name, engine in engines.items()
@@ -217,6 +228,8 @@ def serve_command(
             lines = [shown_text(f"Serving {names} on {server.address}")]
             if server.web is not None:
                 lines.append(f"gRPC-Web on {server.web.address}")
+            if pages is not None:
+                lines.append(f"Page on {pages.address}")
             if observing.metrics_address is not None:
                 lines.append(f"Metrics on {observing.metrics_address}")
             if worker is not None:

@@ -62,7 +62,7 @@ def ui_command(place: Place, port: int, no_browser: bool) -> None:
         address = f"http://{web.address}/open?token={door.token}"
         engine = open_place(place, read_only=True, saves_caches=True)
         opened.callback(engine.close)
-        warm(engine, opening)
+        warm(engine, opening.note)
         opening.opened(make_application(Serving({DEFAULT_STORE: engine}), door, PAGES))
         ended = SimpleQueue[int]()
         with told_to_end(ended.put):

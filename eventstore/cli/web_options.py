@@ -1,4 +1,4 @@
-"""The options of `eventstore serve` that are about browsers."""
+"""The options of `eventstore serve` that are about gRPC-Web."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import types
 import typing
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
@@ -25,10 +25,12 @@ from eventstore.errors import (
     StatusError,
 )
 from eventstore.http_api.doors import Door
+from eventstore.http_api.entering import to_sign_in
 from eventstore.http_api.problems import MEDIA_TYPE, problem_of
 from eventstore.http_api.request_moment import Moments, moments_of, pinned
 from eventstore.http_api.routes import Asked, Elsewhere, Html, Nothing, Route, Streamed
 from eventstore.http_api.serving import Serving
+from eventstore.http_api.sessions import SignedIn
 from eventstore.late_logger import late_logger
 from eventstore.plain_json import plain
 from eventstore.server.roles import Role
@@ -84,12 +86,29 @@ class Answering:
         headers = {"cache-control": "no-store"}
         if told.status in (429, 503):
             headers["retry-after"] = "1"
+        if is_page and told.status == 401 and isinstance(self._door, SignedIn):
+            return to_sign_in(request)
         if is_page and self._show_problem is not None:
             page = self._show_problem(request, error)
             return Response(page.text, told.status, headers, _HTML)
         if told.status == 401:
             headers["www-authenticate"] = 'Bearer realm="eventstore"'
         return Response(msgspec.json.encode(told), told.status, headers, MEDIA_TYPE)
+
+    def home(self, show_stores: Callable[[Sequence[str]], Html]) -> Callable[[Request], Any]:
+        """The page of the stores that one may use; where that is one, its own."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                known = await self.run(request, lambda: self._door.known(request))
+            except StatusError as error:
+                return self.problem(request, error, is_page=True)
+            mine = [name for name in self._serving.stores if known.roles_in(name)]
+            if len(mine) == 1:
+                return RedirectResponse(f"/stores/{mine[0]}/", 303)
+            return Response(show_stores(mine).text, 200, {"cache-control": "no-store"}, _HTML)
+
+        return answer
 
     async def run(
         self, request: Request, work: Callable[[], _T], seconds: float | None = None

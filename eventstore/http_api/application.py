@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount
 from starlette.routing import Route as Address
 
 from eventstore.errors import NotFoundError, StatusError, UnimplementedError
 from eventstore.http_api import store
 from eventstore.http_api.answering import Answering, ShowProblem
-from eventstore.http_api.doors import Door, OneBrowser
+from eventstore.http_api.doors import Door
+from eventstore.http_api.entering import ShowForm, entrances
 from eventstore.http_api.openapi import description
-from eventstore.http_api.routes import Route
+from eventstore.http_api.routes import Html, Route
 from eventstore.http_api.security import Guard
 from eventstore.http_api.serving import Serving
 
@@ -31,10 +32,12 @@ _LEAST_TO_COMPRESS: Final = 1_000
 
 
 class Pages(msgspec.Struct, frozen=True):
-    """HTML beside the API: pages, what shows an error, and the files that they load."""
+    """HTML beside the API: pages, what shows errors, forms and stores, and the files they load."""
 
     routes: Sequence[Route]
     show_problem: ShowProblem
+    show_form: ShowForm
+    show_stores: Callable[[Sequence[str]], Html]
     files: Sequence[BaseRoute]
 
 
@@ -44,17 +47,21 @@ def make_application(serving: Serving, door: Door, pages: Pages | None = None) -
     One store is at `/`, several are at `/stores/NAME`.
     """
     answering = Answering(serving, door, None if pages is None else pages.show_problem)
-    routes: list[BaseRoute] = []
-    if isinstance(door, OneBrowser):
-        routes.append(Address("/open", _entering(door, answering)))
+    has_pages = pages is not None
+
+    def tell(request: Request, error: StatusError) -> Response:
+        return answering.problem(request, error, is_page=has_pages)
+
+    routes = [*entrances(door, pages.show_form if pages is not None else None, tell)]
     if pages is not None:
         routes += pages.files
     of_a_store = _addresses(answering, pages)
     if len(serving.stores) == 1:
         routes += of_a_store
     else:
+        if pages is not None:
+            routes.append(Address("/", answering.home(pages.show_stores)))
         routes.append(Mount("/stores/{store_name}", routes=of_a_store))
-    has_pages = pages is not None
 
     def otherwise(request: Request, error: Exception) -> Response:
         is_page = has_pages and f"{API}/" not in request.url.path
@@ -64,7 +71,7 @@ def make_application(serving: Serving, door: Door, pages: Pages | None = None) -
     return Starlette(
         routes=routes,
         middleware=[
-            Middleware(Guard, serving.hosts),
+            Middleware(Guard, serving.hosts, serving.proxies),
             Middleware(GZipMiddleware, minimum_size=_LEAST_TO_COMPRESS, compresslevel=5),
         ],
         exception_handlers={404: otherwise, 405: otherwise},
@@ -92,22 +99,6 @@ def _addresses(answering: Answering, pages: Pages | None) -> list[BaseRoute]:
 
 def _methods(route: Route) -> list[str]:
     return ["GET", "POST"] if route.posts else ["GET"]
-
-
-def _entering(door: OneBrowser, answering: Answering) -> Callable[[Request], Any]:
-    """Exchanges the token of an address for the cookie, and drops it from the address."""
-
-    async def enter(request: Request) -> Response:
-        try:
-            cookie = door.enter(request.query_params.get("token", ""))
-        except StatusError as error:
-            return answering.problem(request, error, is_page=True)
-        response = RedirectResponse("/", 303)
-        response.set_cookie(door.cookie_name, cookie, httponly=True, samesite="lax")
-        response.headers["cache-control"] = "no-store"
-        return response
-
-    return enter
 
 
 def _plain(request: Request, error: Exception) -> tuple[StatusError, int]:

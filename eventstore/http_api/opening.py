@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from eventstore.http_api.security import Application, Guard, Receive, Send
 from eventstore.http_api.serving import HERE
+from eventstore.log import Progress
 from eventstore.store import Engine
 
 _PAGE: Final = """<!DOCTYPE html>
@@ -54,8 +55,8 @@ class Opening:
         await send({"type": "http.response.body", "body": body})
 
 
-def warm(engine: Engine, opening: Opening) -> None:
-    """Fold all that the first page would wait for."""
+def warm(engine: Engine, note: Progress) -> None:
+    """Fold all that the first page would wait for. Raises what `note` raises."""
     position = engine.snapshot().position
-    engine.projections.opened_tables().fold(position, opening.note)
+    engine.projections.opened_tables().fold(position, note)
     engine.projections.commits(position)

@@ -55,9 +55,13 @@ class Guard:
     send it.
     """
 
-    def __init__(self, application: Application, hosts: Collection[str]) -> None:
+    def __init__(
+        self, application: Application, hosts: Collection[str], proxies: Collection[str] = ()
+    ) -> None:
+        """Where there are proxies, which speak TLS with browsers, nobody else is answered."""
         self._application = application
         self._hosts = hosts
+        self._proxies = proxies
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -73,7 +77,12 @@ class Guard:
                 message = {**message, "headers": [*message["headers"], *HEADERS]}
             await send(message)
 
-        if host not in self._hosts:
+        client = scope.get("client")
+        if self._proxies and (client is None or client[0] not in self._proxies):
+            await _refuse(
+                send_with_headers, _FORBIDDEN, "this server is reached by its proxy alone"
+            )
+        elif host not in self._hosts:
             await _refuse(
                 send_with_headers,
                 _MISDIRECTED,

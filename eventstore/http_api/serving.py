@@ -28,11 +28,12 @@ class Serving(msgspec.Struct, frozen=True):
     """The stores by name, and how they are served.
 
     Where there is one, its name is not in addresses. `hosts` are the names by which browsers reach
-    the server, without ports. `checkpoints` is a folder of signed checkpoints.
+    the server, without ports. `proxies` are the addresses of who speaks TLS with them in its place,
+    and alone may ask then. `checkpoints` is a folder of signed checkpoints.
     """
 
     stores: Mapping[str, Engine]
     hosts: frozenset[str] = HERE
+    proxies: frozenset[str] = frozenset()
     limits: Limits = Limits()
-    has_tls: bool = False
     checkpoints: Path | None = None

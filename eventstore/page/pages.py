@@ -6,11 +6,13 @@ from typing import Final
 
 from eventstore.http_api.application import Pages
 from eventstore.page import log_pages, node_lists, nodes, overview, static_files
-from eventstore.page.showing import problem_page
+from eventstore.page.showing import problem_page, sign_in_form, stores_page
 
 PAGES: Final = Pages(
-    (*overview.ROUTES, *node_lists.ROUTES, *nodes.ROUTES, *log_pages.ROUTES),
-    problem_page,
-    static_files.ROUTES,
+    routes=(*overview.ROUTES, *node_lists.ROUTES, *nodes.ROUTES, *log_pages.ROUTES),
+    show_problem=problem_page,
+    show_form=sign_in_form,
+    show_stores=stores_page,
+    files=static_files.ROUTES,
 )
 """A page's routes are added here."""

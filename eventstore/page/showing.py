@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from shlex import quote
 from typing import Any
 
@@ -63,7 +64,21 @@ def problem_page(request: Request, error: StatusError) -> Html:
     problem: Problem = problem_of(error)
     prefix = request.path_params.get("store_name")
     links = Links("" if prefix is None else f"/stores/{prefix}")
-    return Html(rendered("problem.html.j2", {"problem": problem, "links": links}), problem.status)
+    return Html(
+        rendered("problem.html.j2", {"title": problem.title, "problem": problem, "links": links}),
+        problem.status,
+    )
+
+
+def sign_in_form(following: str, wrong: str) -> str:
+    """A form for a token. `following` is the address to go on to, `wrong` what was wrong before."""
+    return rendered("sign_in.html.j2", {"following": following, "wrong": wrong})
+
+
+def stores_page(names: Sequence[str]) -> Html:
+    """The stores of a server that one may use."""
+    stores = [(name, Links(f"/stores/{name}").to("/")) for name in names]
+    return Html(rendered("stores.html.j2", {"stores": stores}))
 
 
 def _shown_moment(asked: Asked, at: At) -> ShownMoment | None:

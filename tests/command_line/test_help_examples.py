@@ -42,9 +42,9 @@ def examples() -> Iterator[str]:
     yield from _EXAMPLES
 
 
-# `run` takes the place of the process, `serve` has no end, an authority for timestamps is not
-# there, nor are databases on servers; the verifier that stands alone is no command.
-NOT_RUN = (" run ", " serve ", " timestamp ", "python ", " mysql://", " postgresql://")
+# `run` takes the place of the process, `serve` and `ui` have no end, an authority for timestamps is
+# not there, nor are databases on servers; the verifier that stands alone is no command.
+NOT_RUN = (" run ", " serve ", " ui ", " timestamp ", "python ", " mysql://", " postgresql://")
 RUN = sorted({e for e in examples() if not any(word in e for word in NOT_RUN)})
 
 
