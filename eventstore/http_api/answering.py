@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 import anyio
 import anyio.to_thread
 import msgspec
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
@@ -24,6 +25,7 @@ from eventstore.errors import (
     ResourceExhaustedError,
     StatusError,
 )
+from eventstore.http_api.cursors import position_of_cursor
 from eventstore.http_api.doors import Door
 from eventstore.http_api.entering import to_sign_in
 from eventstore.http_api.problems import MEDIA_TYPE, problem_of
@@ -34,6 +36,7 @@ from eventstore.http_api.sessions import SignedIn
 from eventstore.late_logger import late_logger
 from eventstore.plain_json import plain
 from eventstore.server.roles import Role
+from eventstore.store import Engine
 from eventstore.version import __version__
 from eventstore.waiting import Waiter, waited_for_by
 
@@ -176,7 +179,7 @@ class Answering:
         is_page: bool,
     ) -> Response | tuple[Asked, Any, dict[str, str]]:
         """What the handler has answered, or a response where it need not be asked."""
-        asked = self._asked(route, request)
+        asked = self._asked(route, request, is_page=is_page)
         wanted = pinned(asked.moments)
         if wanted:
             return RedirectResponse(_address_with(request, wanted), 307)
@@ -190,7 +193,7 @@ class Answering:
         query = query_of(query_type, request, body, strict=not is_page)
         return asked, route.answer(asked, query), headers
 
-    def _asked(self, route: Route, request: Request) -> Asked:
+    def _asked(self, route: Route, request: Request, *, is_page: bool) -> Asked:
         """Who asks for what. Nobody is told of a store that they may not use."""
         known = self._door.known(request)
         stores = self._serving.stores
@@ -209,7 +212,7 @@ class Answering:
         prefix = "" if name is None else f"/stores/{name}"
         return Asked(
             engine,
-            moments_of(engine, parameters.get("at"), parameters.get("until")),
+            _moments(engine, parameters, None if is_page else parameters.get("cursor")),
             roles,
             known.actor,
             self._serving,
@@ -321,6 +324,20 @@ def _exact(value: Any) -> Any:
     if isinstance(value, list):
         return [_exact(held) for held in value]
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _moments(engine: Engine, parameters: QueryParams, cursor: str | None) -> Moments:
+    """The moments that an address names; that of the page before where it has a cursor."""
+    at = parameters.get("at")
+    if cursor is None:
+        return moments_of(engine, at, parameters.get("until"))
+    position = position_of_cursor(cursor)
+    found = moments_of(engine, str(position) if at is None else at, parameters.get("until"))
+    if found.at.position != position:
+        raise InvalidArgumentError(
+            f"the cursor is of position {position}, and at is {found.at.position}: leave at out"
+        )
+    return found
 
 
 def _tag(asked: Asked, request: Request) -> str:

@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Mount
 from starlette.routing import Route as Address
 
 from eventstore.errors import NotFoundError, StatusError, UnimplementedError
-from eventstore.http_api import store
+from eventstore.http_api import log_routes, node_routes, store
 from eventstore.http_api.answering import Answering, ShowProblem
 from eventstore.http_api.doors import Door
 from eventstore.http_api.entering import ShowForm, entrances
@@ -25,7 +25,11 @@ from eventstore.http_api.security import Guard
 from eventstore.http_api.serving import Serving
 
 API: Final = "/api/v1"
-API_ROUTES: Final[Sequence[Route]] = (*store.ROUTES,)
+API_ROUTES: Final[Sequence[Route]] = (
+    *store.ROUTES,
+    *node_routes.ROUTES,
+    *log_routes.ROUTES,
+)
 """All of the API. A module's are added here."""
 
 _LEAST_TO_COMPRESS: Final = 1_000

@@ -1,0 +1,80 @@
+"""Where the next page of a list begins, as a text that callers pass on as it is.
+
+It carries the position that the first page was read at, so that all pages are of one state, and
+what was asked for, so that it is refused elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Any, TypeVar
+
+import msgspec
+
+from eventstore.errors import InvalidArgumentError
+
+_T = TypeVar("_T")
+
+
+class _Cursor(msgspec.Struct, array_like=True, frozen=True):
+    position: int
+    asked: bytes
+    after: msgspec.Raw
+
+
+def cursor_text(position: int, asked: msgspec.Struct, after: Any) -> str | None:
+    """The cursor that leads on after something; None where nothing follows."""
+    if after is None:
+        return None
+    held = msgspec.Raw(msgspec.msgpack.encode(after))
+    encoded = msgspec.msgpack.encode(_Cursor(position, _digest(asked), held))
+    return base64.urlsafe_b64encode(encoded).decode().rstrip("=")
+
+
+def cursor_after(text: str | None, asked: msgspec.Struct, of: type[_T]) -> _T | None:
+    """What a cursor leads on after; None without one.
+
+    Raises InvalidArgumentError for one that was given out for something else.
+    """
+    if text is None:
+        return None
+    cursor = _parsed(text)
+    if cursor.asked != _digest(asked):
+        raise InvalidArgumentError(
+            "the cursor belongs to another list: keep everything else as it was from page to page"
+        )
+    try:
+        return msgspec.msgpack.decode(cursor.after, type=of)
+    except msgspec.MsgspecError:
+        raise _none_of_ours(text) from None
+
+
+def position_of_cursor(text: str) -> int:
+    """The position that the first page was read at. Raises InvalidArgumentError for no cursor."""
+    return _parsed(text).position
+
+
+def _parsed(text: str) -> _Cursor:
+    try:
+        decoded = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        return msgspec.msgpack.decode(decoded, type=_Cursor)
+    except (ValueError, msgspec.MsgspecError):
+        raise _none_of_ours(text) from None
+
+
+def _none_of_ours(text: str) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"cursor {text[:100]!r} is none that was given out: pass that of the last answer unchanged"
+    )
+
+
+def _digest(asked: msgspec.Struct) -> bytes:
+    """What a query is known by, whatever its cursor and its limit."""
+    said = {
+        name: getattr(asked, name)
+        for name in asked.__struct_fields__
+        if name not in ("cursor", "limit")
+    }
+    encoded = msgspec.msgpack.encode([type(asked).__name__, said])
+    return hashlib.sha256(encoded).digest()[:8]

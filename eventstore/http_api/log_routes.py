@@ -1,0 +1,192 @@
+"""The addresses of the log: commits, records, activity, changes and differences."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Final
+
+import msgspec
+
+from eventstore.errors import InvalidArgumentError
+from eventstore.http_api.commits import (
+    BUCKETS_MAX,
+    Activity,
+    ActorCount,
+    CommitSummary,
+    activity,
+    actors,
+    commits,
+)
+from eventstore.http_api.cursors import cursor_after, cursor_text
+from eventstore.http_api.differences import DifferenceRow, differences
+from eventstore.http_api.entities import VersionRow
+from eventstore.http_api.node_routes import Id, Limit
+from eventstore.http_api.records import CommitDetail, RecordDetail, commit_detail, record
+from eventstore.http_api.routes import Asked, Route
+
+
+class CommitsQuery(msgspec.Struct, frozen=True):
+    """Which commits: by an actor, with a reason, of kinds and types, from one time to another."""
+
+    actor: str | None = None
+    with_reason: bool = False
+    kind: list[str] = []
+    type: list[str] = []
+    since: datetime | None = None
+    before: datetime | None = None
+    cursor: str | None = None
+    limit: Limit = 50
+
+
+class CommitsAnswer(msgspec.Struct, frozen=True):
+    """Commits, the newest first."""
+
+    commits: list[CommitSummary]
+    next: str | None
+
+
+class CommitQuery(msgspec.Struct, frozen=True):
+    """A commit by its number, and a page of its changes."""
+
+    number: Id
+    cursor: str | None = None
+    limit: Limit = 100
+
+
+class CommitAnswer(msgspec.Struct, frozen=True):
+    """A commit and a page of what it did, in the order of its records.
+
+    `tree_head` is in hexadecimal. `older` and `newer` are the numbers of the commits beside it.
+    """
+
+    commit: CommitSummary
+    tree_head: str
+    changes: list[VersionRow]
+    older: int | None
+    newer: int | None
+    next: str | None
+
+
+class ActivityQuery(msgspec.Struct, frozen=True):
+    """From one time to before another, in so many buckets at most."""
+
+    since: datetime | None = None
+    before: datetime | None = None
+    buckets: Annotated[int, msgspec.Meta(ge=1, le=BUCKETS_MAX)] = BUCKETS_MAX
+
+
+class ActorsQuery(msgspec.Struct, frozen=True):
+    """Since a time, or from the beginning."""
+
+    since: datetime | None = None
+
+
+class ActorsAnswer(msgspec.Struct, frozen=True):
+    """Who has made how many commits, the most active first."""
+
+    actors: list[ActorCount]
+
+
+class RecordQuery(msgspec.Struct, frozen=True):
+    """A record by its position."""
+
+    position: Id
+
+
+class DiffQuery(msgspec.Struct, frozen=True):
+    """Of a kind, or of all."""
+
+    kind: str | None = None
+    cursor: str | None = None
+    limit: Limit = 50
+
+
+class DiffAnswer(msgspec.Struct, frozen=True):
+    """What is new or different at `until`, by kind and id.
+
+    `touched` is how many entities of each kind were put between the moments.
+    """
+
+    touched: dict[str, int]
+    differences: list[DifferenceRow]
+    next: str | None
+
+
+def commits_answer(asked: Asked, query: CommitsQuery) -> CommitsAnswer:
+    """The newest commits."""
+    found = commits(
+        asked.source,
+        before=cursor_after(query.cursor, query, int),
+        actor=query.actor,
+        with_reason=query.with_reason,
+        kinds=query.kind,
+        types=query.type,
+        since=_zoned("since", query.since),
+        until=_zoned("before", query.before),
+        limit=query.limit + 1,
+    )
+    page = found[: query.limit]
+    last = page[-1].commit if len(found) > len(page) else None
+    return CommitsAnswer(page, cursor_text(asked.moments.at.position, query, last))
+
+
+def commit_answer(asked: Asked, query: CommitQuery) -> CommitAnswer:
+    """One commit and what it changed."""
+    after = cursor_after(query.cursor, query, int) or 0
+    found: CommitDetail = commit_detail(asked.source, query.number, after=after, limit=query.limit)
+    following = cursor_text(asked.moments.at.position, query, found.after)
+    return CommitAnswer(
+        found.summary, found.tree_head, found.changes, found.older, found.newer, following
+    )
+
+
+def activity_answer(asked: Asked, query: ActivityQuery) -> Activity:
+    """How many commits there were over time, and by whom, up to the newest whatever the moment."""
+    return activity(
+        asked.source,
+        since=_zoned("since", query.since),
+        before=_zoned("before", query.before),
+        buckets=query.buckets,
+    )
+
+
+def actors_answer(asked: Asked, query: ActorsQuery) -> ActorsAnswer:
+    """Who has made commits."""
+    return ActorsAnswer(actors(asked.source, since=_zoned("since", query.since)))
+
+
+def record_answer(asked: Asked, query: RecordQuery) -> RecordDetail:
+    """One record of the log."""
+    return record(asked.source, query.position)
+
+
+def diff_answer(asked: Asked, query: DiffQuery) -> DiffAnswer:
+    """What differs between the moments `at` and `until`, entity by entity."""
+    if asked.moments.until is None:
+        raise InvalidArgumentError("two moments differ: give at= and until=, such as until=now")
+    second = asked.moments.until.position
+    found = differences(
+        asked.source_at(second),
+        asked.moments.at.position,
+        kind=query.kind,
+        after=cursor_after(query.cursor, query, tuple[str, int]),
+        limit=query.limit,
+    )
+    following = cursor_text(asked.moments.at.position, query, found.after)
+    return DiffAnswer(found.touched, found.differences, following)
+
+
+def _zoned(name: str, moment: datetime | None) -> datetime | None:
+    if moment is not None and moment.tzinfo is None:
+        raise InvalidArgumentError(f"{name} has no time zone: write Z for UTC, or +01:00")
+    return moment
+
+
+ROUTES: Final = (
+    Route("/commits", commits_answer),
+    Route("/commits/{number}", commit_answer),
+    Route("/activity", activity_answer),
+    Route("/actors", actors_answer),
+    Route("/records/{position}", record_answer),
+    Route("/diff", diff_answer),
+)

@@ -1,0 +1,122 @@
+"""The addresses of the API: that each answers what OpenAPI says, and how pages follow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+import eventstore
+from eventstore.http_api.application import make_application
+from eventstore.http_api.doors import OpenDoor
+from eventstore.http_api.serving import Serving
+from eventstore.proto import metadata_store_pb2 as mlmd
+
+
+@pytest.fixture(scope="module")
+def client(small: eventstore.MetadataStore) -> Iterator[TestClient]:
+    application = make_application(Serving({"default": small._engine}), OpenDoor())
+    headers = {"sec-fetch-site": "same-origin"}
+    with TestClient(application, base_url="http://localhost/api/v1", headers=headers) as made:
+        yield made
+
+
+def ok(client: TestClient, address: str, **parameters: Any) -> Any:
+    answer = client.get(address, params=parameters)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+@pytest.mark.parametrize(
+    ("address", "rows", "parameters"),
+    [
+        ("artifacts", "rows", {"sort": "-properties.accuracy", "columns": ["name", "uri"]}),
+        ("executions", "rows", {"type": "Train", "filter": "properties.rate.double_value > 0.04"}),
+        ("contexts", "rows", {"sort": "-created_at"}),
+        ("artifacts/5/versions", "versions", {}),
+        ("contexts/4/touching", "versions", {}),
+        ("executions/3/events", "events", {}),
+        ("executions/3/contexts", "nodes", {}),
+        ("contexts/4/artifacts", "nodes", {}),
+        ("commits", "commits", {"kind": ["artifact"]}),
+        ("commits/6", "changes", {}),
+        ("diff", "differences", {"at": 60, "until": 90}),
+    ],
+)
+def test_pages_are_all_that_one_page_has(
+    client: TestClient, address: str, rows: str, parameters: dict[str, Any]
+) -> None:
+    whole = ok(client, address, limit=1_000, **parameters)
+    assert whole["next"] is None
+    found, cursor = [], {}
+    while True:
+        page = ok(client, address, limit=2, **parameters, **cursor)
+        found += page[rows]
+        if page["next"] is None:
+            break
+        cursor = {"cursor": page["next"]}
+    assert found == whole[rows]
+    assert found
+
+
+def test_pages_stay_at_the_position_of_the_first_one() -> None:
+    with eventstore.open("memory://") as store:
+        type_id = store.put_artifact_type(mlmd.ArtifactType(name="Data"))
+        store.put_artifacts([mlmd.Artifact(type_id=type_id) for _ in range(3)])
+        application = make_application(Serving({"default": store._engine}), OpenDoor())
+        with TestClient(application, base_url="http://localhost/api/v1") as client:
+            client.headers["sec-fetch-site"] = "same-origin"
+            first = ok(client, "artifacts", limit=2)
+            store.put_artifacts([mlmd.Artifact(type_id=type_id) for _ in range(3)])
+            second = ok(client, "artifacts", limit=2, cursor=first["next"])
+            assert [row["id"] for row in second["rows"]] == [3]
+            assert (second["next"], second["found"]["count"]) == (None, 3)
+            assert second["at"] == first["at"]
+            refused = client.get("artifacts", params={"cursor": first["next"], "at": "9"})
+            assert (refused.status_code, "leave at out" in refused.text) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("address", "parameters", "words"),
+    [
+        ("artifacts", {"cursor": "nothing"}, "none that was given out"),
+        ("artifacts", {"sort": "nothing"}, "cannot be ordered"),
+        ("artifacts", {"limit": "1001"}, "limit is '1001'"),
+        ("artifacts/0", {}, "id is"),
+        ("contexts/4/runs", {}, "of is"),
+        ("diff", {}, "give at= and until="),
+        ("activity", {"since": "2026-11-01T00:00:00"}, "has no time zone"),
+        ("commits", {"kind": "modle"}, "no kind of record"),
+    ],
+)
+def test_what_cannot_be_answered_is_told(
+    client: TestClient, address: str, parameters: dict[str, Any], words: str
+) -> None:
+    answer = client.get(address, params=parameters)
+    assert answer.status_code == 400
+    assert words in answer.json()["detail"]
+
+
+def test_a_cursor_of_another_list_is_refused(client: TestClient) -> None:
+    first = ok(client, "artifacts", limit=2)
+    answer = client.get("artifacts", params={"cursor": first["next"], "type": "Model"})
+    assert answer.status_code == 400
+    assert "another list" in answer.json()["detail"]
+
+
+def test_what_came_later_is_told_with_its_position(client: TestClient) -> None:
+    answer = client.get("artifacts/24", params={"at": 40})
+    assert (answer.status_code, answer.json()["code"]) == (404, "NOT_FOUND")
+    assert ok(client, "artifacts/24", at=answer.json()["came_at"])["versions"] == 1
+
+
+def test_single_answers(client: TestClient, small: eventstore.MetadataStore) -> None:
+    assert ok(client, "artifacts/5")["state"] == "MARKED_FOR_DELETION"
+    assert ok(client, "records/10")["commit_positions"] == [10, 10]
+    assert ok(client, "activity", buckets=3)["commits"] == small.info().commits
+    assert ok(client, "actors")["actors"][0]["actor"] == "nightly"
+    assert "properties.rows" in {
+        column["name"] for column in ok(client, "catalog", kind="artifact")["columns"]
+    }
