@@ -7,9 +7,11 @@ import io
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import obstore
 import pyarrow.parquet as parquet
 import pytest
@@ -268,6 +270,114 @@ def test_verify_finds_what_was_changed(
         assert report.findings[0].file == key
     # Also where it is too damaged to be opened for anything else.
     assert verify_store(StoreUrl(url), None, after=0, upto=None, signed_heads=()) == report
+
+
+@pytest.fixture
+def other_url(server: ObjectServer) -> str:
+    """The place of another store, which has as many commits."""
+    url = server.url(server.new_prefix())
+    with contextlib.closing(opened(url)) as log:
+        for number in range(1, 12):
+            append(log, draft(number))
+    return url
+
+
+def refusal(read: Callable[[], object]) -> str:
+    with pytest.raises(errors.DataLossError) as met:
+        read()
+    return met.value.message
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"junk", None])
+@pytest.mark.parametrize("position", [11, 12])
+def test_a_commit_that_was_emptied_or_exchanged_is_not_read(
+    log: ObjectLog,
+    url: str,
+    position: int,
+    content: bytes | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(object_log, "_LOOKED_EVERY_SECONDS", 0.0)
+    key = commit_key(position)
+    with contextlib.closing(opened(url)) as reader:
+        append(log, draft(12))
+        if content is None:
+            content = log._bucket.get(commit_key(10)) or b""
+        log._bucket.overwrite(key, content)
+        # What was read before is not read again.
+        if position == 12:
+            assert key in refusal(reader.refresh)
+            assert reader.position == 11
+            assert key in refusal(lambda: append(log, draft(13)))
+    assert key in refusal(lambda: opened(url))
+    with contextlib.closing(opened(url, read_only=True)) as damaged:
+        assert key in refusal(lambda: damaged.position)
+        assert not damaged.verify().ok
+
+
+def test_the_commit_of_another_store_at_its_own_position_is_not_read(
+    log: ObjectLog, url: str, other_url: str
+) -> None:
+    found = connecting.of_url(other_url).get(commit_key(11))
+    log._bucket.overwrite(commit_key(11), found or b"")
+    told = refusal(lambda: opened(url))
+    assert "of another store" in told
+    assert commit_key(11) in told
+
+
+@pytest.mark.parametrize("is_sealed", [False, True])
+def test_what_another_store_says_of_itself_is_not_believed(
+    log: ObjectLog, url: str, other_url: str, is_sealed: bool
+) -> None:
+    if is_sealed:
+        log.seal()
+    found = connecting.of_url(other_url).get("store.json")
+    log._bucket.overwrite("store.json", found or b"")
+    for _ in range(2):
+        told = refusal(lambda: [*opened(url, read_only=True).commits()])
+        assert "of another store" in told
+        assert ("segments/0000000001.parquet" if is_sealed else commit_key(9)) in told
+
+
+def test_a_commit_that_is_missing_between_others_is_named(log: ObjectLog, url: str) -> None:
+    obstore.delete(log._bucket._small, commit_key(10))
+    told = refusal(lambda: opened(url))
+    assert f"commit 10 is missing (the object {commit_key(10)})" in told
+
+
+@pytest.mark.parametrize(
+    "key", ["commits/000000000000000/readme.txt", "commits/junk", "segments/readme.txt", "readme"]
+)
+def test_what_else_lies_there_is_left_alone(log: ObjectLog, url: str, key: str) -> None:
+    log._bucket.overwrite(key, b"junk")
+    with contextlib.closing(opened(url)) as other:
+        append(other, draft(12))
+        other.seal()
+        assert [*other.commits()][:11] == [*log.commits()]
+
+
+@pytest.mark.parametrize("key", ["segments//x", "segments/../x", "commits/000000000000000/1//x"])
+def test_an_object_whose_key_cannot_be_listed_is_named(
+    server: ObjectServer, log: ObjectLog, url: str, key: str
+) -> None:
+    address = f"{server.endpoint()}/{log.name.partition('://')[2]}/{key}"
+    urllib.request.urlopen(urllib.request.Request(address, data=b"junk", method="PUT")).close()
+    with pytest.raises(errors.FailedPreconditionError, match="remove it") as met:
+        opened(url)
+    assert key in met.value.message
+
+
+def test_the_object_of_a_damaged_entry_is_named(log: ObjectLog, url: str) -> None:
+    log._bucket.overwrite("segments/0000000009.json", b"junk")
+    assert "segments/0000000009.json" in refusal(lambda: opened(url))
+
+
+def test_the_edge_of_the_tree_that_an_entry_has_gives_its_head(log: ObjectLog, url: str) -> None:
+    content = log._bucket.get("segments/0000000002.json") or b""
+    entry = msgspec.json.decode(content)
+    entry["frontier"] = ["00" * 32]
+    log._bucket.overwrite("segments/0000000002.json", msgspec.json.encode(entry))
+    assert "segment 2 is damaged" in refusal(lambda: opened(url))
 
 
 def test_verify_says_what_it_did_not_compare(log: ObjectLog) -> None:

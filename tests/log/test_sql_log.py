@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from eventstore import errors
 from eventstore.log import Commit, DirectoryLog
@@ -16,6 +17,7 @@ from eventstore.log.places import StoreUrl
 from eventstore.log.remote import tail
 from eventstore.log.sql import SqlLog
 from eventstore.log.sql.opening import open_database
+from eventstore.log.sql.schema import COMMITS
 from eventstore.log.stores import verify_store
 from eventstore.testing.drafts import erased_of
 from tests.builders import append, append_erasure, draft
@@ -175,12 +177,36 @@ def test_verify_finds_what_was_changed(
     assert verify_store(url, None, after=0, upto=None, signed_heads=()) == report
 
 
-def test_a_changed_row_is_not_read(sql_server: Server, name: str, log: SqlLog) -> None:
-    sql_server.execute(
-        "UPDATE eventstore_commits SET recorded_at = 1 WHERE number = 11", database=name
-    )
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ("UPDATE eventstore_commits SET recorded_at = 1 WHERE number = 11", "number 11)"),
+        ("UPDATE eventstore_commits SET message = NULL WHERE number = 11", "number 11 has no"),
+        ("UPDATE eventstore_commits SET message = '' WHERE number = 11", "11 is damaged"),
+        ("UPDATE eventstore_commits SET tree_head = message WHERE number = 11", "11 is damaged"),
+        ("DELETE FROM eventstore_commits WHERE number = 10", "commit 10 is missing"),
+        ("UPDATE eventstore_log SET store_id = replace(store_id, '4', '5')", "of another store"),
+    ],
+)
+def test_a_changed_row_is_not_read(
+    sql_server: Server, name: str, log: SqlLog, change: str, found: str
+) -> None:
+    sql_server.execute(change, database=name)
+    with pytest.raises(errors.DataLossError) as met, opened(sql_server, name):
+        pass
+    assert found in met.value.message
+
+
+def test_the_row_of_another_store_is_not_read(sql_server: Server, name: str, log: SqlLog) -> None:
+    with opened(sql_server, sql_server.new_database()) as other:
+        for number in range(1, 12):
+            append(other, draft(number))
+        rows = other._database.rows(sa.select(COMMITS).where(COMMITS.c.number == 11))
+    with log._database.transaction("changing") as connection:
+        connection.execute(COMMITS.delete().where(COMMITS.c.number == 11))
+        connection.execute(COMMITS.insert(), dict(rows[0]._mapping))
     with (
-        pytest.raises(errors.DataLossError, match="commit 11 is damaged"),
+        pytest.raises(errors.DataLossError, match=r"11 is damaged .*of another store"),
         opened(sql_server, name),
     ):
         pass

@@ -29,6 +29,7 @@ from eventstore.log.objects.keys import (
     SEGMENTS,
     commit_folder,
     commit_key,
+    copied_commits,
     entry_key,
     file_key,
     number_of_entry,
@@ -76,17 +77,22 @@ class ObjectKeeper:
         for key, content in self.bucket.get_many(unread):
             number = number_of_entry(key)
             assert number is not None
-            found[key] = (listed[key], read_entry(self.name, number, content or b""))
+            found[key] = (
+                listed[key],
+                read_entry(self.name, number, content or b"", f"the object {key}"),
+            )
         self._entries = found
         return in_order(self.name, (found[key][1] for key in sorted(found)))
 
     def messages_after(self, segment: Segment | None) -> Iterator[bytes]:
         for position, content in self.commits_after(segment.last_position if segment else 0):
-            if not content:
+            if content == copied_commits(segment.number + 1 if segment else 1):
                 raise errors.DataLossError(
-                    f"{self.name}: the object {commit_key(position)} is empty, and no segment has "
-                    "it: where a copy to this store was broken off, go on with that"
+                    f"{self.name}: a copy to this store was broken off at position {position}: go "
+                    "on with it"
                 )
+            if not content:
+                raise self.lost(position)
             messages = messages_of(content)
             self._refuse_misplaced(position, messages)
             yield from messages
@@ -134,12 +140,13 @@ class ObjectKeeper:
         entry: Segment,
         path: Path,
     ) -> bool:
-        """Of the commits only the first has an object, which is empty.
+        """Of the commits only the first has an object, which says that the segment has them.
 
         Nobody else can come to the positions of the others: who knows them has the segment. The
         file of a copy that was broken off, which may have fewer of them, is the segment then.
         """
-        if self.bucket.create(commit_key(entry.first_position), b""):
+        told = copied_commits(entry.number)
+        if self.bucket.create(commit_key(entry.first_position), told) is not None:
             return False
         kept = entry
         found = self.bucket.create(file_key(entry), path.read_bytes(), is_file=True)
@@ -192,6 +199,9 @@ class ObjectKeeper:
         for segment in manifest.segments:
             erased_by_first = _commits_in(closed, segment)
             sizes = self._sizes(segment)
+            key, told = commit_key(segment.first_position), copied_commits(segment.number)
+            if sizes.get(key) == len(told) and self.bucket.get(key) == told:
+                sizes[key] = 0
             for key in sorted(sizes.keys() - set(map(commit_key, erased_by_first))):
                 yield Finding(f"the object {key} is of no commit", segment=segment.number)
             # The first positions of the commits that each object has.
@@ -307,9 +317,7 @@ class ObjectKeeper:
 
         None where it is damaged or empty.
         """
-        messages = messages_of(self.bucket.get(commit_key(begin)) or b"")
-        commit = commit_of_message(messages[-1]) if _begins_at(begin, messages) else None
-        return commit.tree_head if commit else None
+        return newest_head_in(begin, self.bucket.get(commit_key(begin)) or b"")
 
     def _adopted(self, entry: Segment, content: bytes) -> Segment:
         """The entry of a file that was made in the place of one. Raises DataLossError."""
@@ -332,6 +340,14 @@ class ObjectKeeper:
     def _strange(self, entry: Segment) -> errors.DataLossError:
         what = f"{file_key(entry)} is not what commits say: remove that object"
         return damaged(self.name, entry, what)
+
+    def lost(self, position: int) -> errors.DataLossError:
+        """What to raise for an object of commits that has none, though no segment has them."""
+        return errors.DataLossError(
+            f"{self.name}: the commit at position {position} is lost: the object "
+            f"{commit_key(position)} has no commit, and no segment has it; restore it from a "
+            "backup or an older version"
+        )
 
     def _refuse_misplaced(self, position: int, messages: Sequence[bytes]) -> None:
         """Raise DataLossError for commits that are not those that their key says."""
@@ -361,6 +377,18 @@ def messages_of(content: bytes) -> list[bytes]:
     walk = walk_messages(data)
     found = [bytes(data[start:end]) for start, end in pairwise([0, *walk.ends])]
     return [*found, bytes(data[walk.stopped_at :])] if walk.stopped_at < len(data) else found
+
+
+def newest_head_in(begin: int, content: bytes) -> bytes | None:
+    """The newest tree head in what the object that begins at a position has: see `head_of`."""
+    messages = messages_of(content)
+    commit = commit_of_message(messages[-1]) if _begins_at(begin, messages) else None
+    return commit.tree_head if commit else None
+
+
+def is_copied(content: bytes) -> bool:
+    """Whether an object of commits says that a segment has them, which a copy brings."""
+    return content.startswith(b"{")
 
 
 def _begins_at(position: int, messages: Sequence[bytes]) -> bool:

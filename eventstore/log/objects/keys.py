@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from eventstore.log.manifest import Segment, sealed_name
 
 STORE: Final = "store.json"
@@ -16,6 +18,11 @@ POSITIONS_PER_FOLDER: Final = 100_000
 def commit_key(first_position: int) -> str:
     """Of the commit whose first record has a position: nobody else can put one there."""
     return f"{commit_folder(first_position)}/{first_position:020d}"
+
+
+def copied_commits(segment: int) -> bytes:
+    """What the object of commits has that only the segment of a number has: a copy brought them."""
+    return msgspec.json.encode({"segment": segment})
 
 
 def commit_folder(position: int) -> str:

@@ -9,6 +9,7 @@ from eventstore import errors
 
 _STATUS: Final = re.compile(r"status code: (\d{3})")
 _CODE: Final = re.compile(r"<Code>(\w{1,60})</Code>")
+_ODD_KEY: Final = re.compile(r"invalid path: .*?\bPath \"(.{1,1024}?)\"")
 
 _UNSENT: Final = ("kind: Connect", "kind: Builder")
 _OF_CREDENTIALS: Final = (
@@ -48,11 +49,13 @@ class Failure(NamedTuple):
     is_of_credentials: bool
     is_of_scheme: bool
     is_of_region: bool
+    odd_key: str
+    """The key of an object that the library cannot read."""
 
     @property
     def is_passing(self) -> bool:
         """Whether the same may succeed later."""
-        if self.is_of_credentials or self.is_of_scheme or self.is_of_region:
+        if self.is_of_credentials or self.is_of_scheme or self.is_of_region or self.odd_key:
             return False
         if self.status is None:
             return True
@@ -67,7 +70,7 @@ class Failure(NamedTuple):
 def failure_of(error: Exception) -> Failure:
     """Read an error, which has the server's whole answer in its text."""
     text = str(error)
-    status, code = _STATUS.search(text), _CODE.search(text)
+    status, code, odd_key = _STATUS.search(text), _CODE.search(text), _ODD_KEY.search(text)
     return Failure(
         int(status[1]) if status else None,
         code[1] if code else "",
@@ -75,6 +78,7 @@ def failure_of(error: Exception) -> Failure:
         any(words in text.partition("\n")[0] for words in _OF_CREDENTIALS),
         "BadScheme" in text,
         "BareRedirect" in text,
+        odd_key[1] if odd_key else "",
     )
 
 
@@ -87,6 +91,11 @@ def translated(failure: Failure, doing: str, name: str) -> errors.StatusError:
         return errors.FailedPreconditionError(
             f"{what}: its endpoint is not encrypted: write https://, or say allow_http=true in the "
             "URL"
+        )
+    if failure.odd_key:
+        return errors.FailedPreconditionError(
+            f"{what}: there is an object of the key {failure.odd_key!r}, which nothing here has "
+            "made, and which cannot be listed: remove it"
         )
     if failure.is_missing_bucket:
         return errors.NotFoundError(f"{what}: there is no such bucket{told}: check its name")

@@ -11,8 +11,13 @@ from uuid import UUID
 from eventstore import errors
 from eventstore.log.log import Put
 from eventstore.log.objects.bucket import Bucket
-from eventstore.log.objects.keeper import ObjectKeeper, messages_of
-from eventstore.log.objects.keys import commit_key, entry_key
+from eventstore.log.objects.keeper import (
+    ObjectKeeper,
+    is_copied,
+    messages_of,
+    newest_head_in,
+)
+from eventstore.log.objects.keys import commit_key, copied_commits, entry_key
 from eventstore.log.record import Commit, Position
 from eventstore.log.remote.keeper import CommitRow
 from eventstore.log.remote.remote_log import SEGMENT_RECORDS_MAX, RemoteLog, is_of_erasure
@@ -118,8 +123,8 @@ class ObjectLog(RemoteLog):
         while not is_whole:
             is_whole = True
             for position, message in self._objects.commits_after(self._commits.last_position):
-                # An erased one does not tell where the next is.
-                is_whole = is_whole and bool(message)
+                # An erased one does not tell where the next is, nor does a copied one.
+                is_whole = is_whole and bool(message) and not is_copied(message)
                 if position > self._commits.last_position and not self._take(position, message):
                     is_whole = True
                     break
@@ -128,25 +133,43 @@ class ObjectLog(RemoteLog):
     def _take(self, first_position: int, content: bytes) -> bool:
         """Take an object of commits, or the segment that has them; whether they are there.
 
-        Where neither is, a copy was broken off, and what is there of that is nothing yet.
+        Where a copy was broken off they are nothing yet. Raises DataLossError where they are lost.
         """
-        if content:
-            self._commits.add_messages(first_position, messages_of(content))
-        self._look_for_segments(is_erasing=not content or is_of_erasure(content))
-        return self._commits.last_position >= first_position
+        is_elsewhere = not content or is_copied(content)
+        if not is_elsewhere:
+            self._commits.add_together(first_position, messages_of(content))
+        self._look_for_segments(is_erasing=is_elsewhere or is_of_erasure(content))
+        if self._commits.last_position >= first_position:
+            return True
+        self._refuse_lost_object(first_position, content, len(self._known))
+        return False
 
-    def _is_of_broken_copy(self, first_position: int, message: bytes) -> bool:
-        """Whether what is there of a commit is empty, and no segment has it."""
-        if message:
+    def _is_of_broken_copy(self, first_position: int, content: bytes) -> bool:
+        """Whether an object of commits says that a segment has them, which is not there.
+
+        Raises DataLossError where they are lost.
+        """
+        if content and not is_copied(content):
             return False
         segments = self._objects.segments()
-        return not segments or segments[-1].last_position < first_position
+        if segments and segments[-1].last_position >= first_position:
+            return False
+        self._refuse_lost_object(first_position, content, len(segments))
+        return True
+
+    def _refuse_lost_object(self, first_position: int, content: bytes, segments: int) -> None:
+        """Raise DataLossError for an object without commits, but for what a copy puts there."""
+        if content != copied_commits(segments + 1):
+            raise self._objects.lost(first_position)
+
+    def _kept_as(self, number: int, begin: int) -> str:  # noqa: ARG002
+        return f"the object {commit_key(begin)}"
 
     def _messages_again(self, first: int, first_positions: Sequence[int]) -> list[bytes]:
         found: list[bytes] = []
-        for _, content in self._bucket.get_many(map(commit_key, first_positions)):
+        for key, content in self._bucket.get_many(map(commit_key, first_positions)):
             if not content:
-                raise self._missing(first)
+                raise self._missing(first, f"the object {key}")
             found += messages_of(content)
         return found
 
@@ -181,6 +204,13 @@ class ObjectLog(RemoteLog):
             return
         together = self._commits.newest_together
         key = commit_key(together[0]) if together else entry_key(self._known[-1].number)
-        if self._bucket.get(key) is None:
-            raise self._missing(self._commits.last_commit)
+        content = self._bucket.get(key)
+        is_other = (
+            together and content and (newest_head_in(together[0], content) or b"") != together[1]
+        )
+        if content is None or is_other:
+            raise self._missing(self._commits.last_commit, f"the object {key}")
+        if not content:
+            # Others may have sealed and erased it.
+            self._is_of_broken_copy(together[0] if together else position, content)
         self._looked_at = time.monotonic()

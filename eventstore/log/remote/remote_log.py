@@ -12,7 +12,7 @@ from eventstore import errors
 from eventstore.late_logger import late_logger
 from eventstore.log.cache_file import remove_abandoned
 from eventstore.log.closed_segments import sealed_files
-from eventstore.log.commit import encode_commit, in_sequence, make_commit
+from eventstore.log.commit import encode_commit, make_commit
 from eventstore.log.concealing import refuse_what_stays
 from eventstore.log.erased import Erased
 from eventstore.log.forking import no_fork_in_libraries, open_at_first_use, renew_in_children
@@ -35,7 +35,7 @@ from eventstore.log.record import ERASURE, Commit, Draft, Position
 from eventstore.log.recorded import are_few, take_leaves
 from eventstore.log.remote.keeper import CommitRow, Keeper
 from eventstore.log.remote.sealed_segments import FetchedSegments
-from eventstore.log.remote.sealing import add_recorded, frontier_after, seal_commits
+from eventstore.log.remote.sealing import add_recorded, seal_commits
 from eventstore.log.remote.tail import RemoteTail
 from eventstore.log.segmented_reader import SegmentedReader, Tail
 from eventstore.log.temporary_folder import TemporaryFolder
@@ -50,7 +50,7 @@ SEGMENT_BYTES_MAX: Final = 32 * 1024 * 1024
 SEGMENT_RECORDS_MAX: Final = 65_536
 """The commits after the newest segment are sealed once they have reached either."""
 
-_KNOWN: Final = ("_commits", "_known", "_closed", "_folder", "_frontier", "_is_behind")
+_KNOWN: Final = ("_commits", "_known", "_closed", "_folder", "_is_behind")
 """What a log knows of its keeper: a forked child has to learn it again."""
 
 _ERASURE: Final = ERASURE.encode()
@@ -113,10 +113,11 @@ class RemoteLog(SegmentedReader):
         """Read what there is, as if nothing were known of it."""
         self._folder = self._place_for_files() / "segments"
         remove_abandoned(self._folder)
-        self._closed = FetchedSegments(self._folder, self._keeper)
+        self._closed = FetchedSegments(self._folder, self._keeper, self.store_id)
         self._known: tuple[Segment, ...] = ()
-        self._commits = RemoteTail(self._folder, self.name, None, self._messages_again)
-        self._frontier: Frontier | None = None
+        self._commits = RemoteTail(
+            *(self._folder, self.name, self.store_id, None, self._messages_again, self._kept_as)
+        )
         self._is_behind = False
         """Whether the keeper is known to have more than was read."""
         self._asks_again_at = self._segment_records_max
@@ -221,7 +222,7 @@ class RemoteLog(SegmentedReader):
         with self._mutex:
             if self.position != expected_position or self._is_behind:
                 raise self._conflict(expected_position)
-            frontier = self._current_frontier().copy()
+            frontier = self._commits.frontier.copy()
             recorded_at = max(now_in_microseconds(), self._commits.last_recorded_at)
             commits = [
                 make_commit(
@@ -279,7 +280,7 @@ class RemoteLog(SegmentedReader):
     def _append_few(self, commits: Sequence[Commit], expected_position: Position) -> None:
         if self.position != expected_position or self._is_behind:
             raise self._conflict(expected_position)
-        frontier = self._current_frontier()
+        frontier = self._commits.frontier
         take_leaves(
             *(self.store_id, commits, frontier.copy()),
             number=self._commits.last_commit,
@@ -305,8 +306,7 @@ class RemoteLog(SegmentedReader):
             for commit in commits
         ]
         self._insert(rows, rows[0].first_position - 1)
-        self._commits.take(rows)
-        self._frontier = frontier
+        self._commits.take(rows, frontier)
         if self._is_full() and not self._sealer.is_busy():
             self._sealer.submit(self._seal_in_background)
 
@@ -437,9 +437,6 @@ class RemoteLog(SegmentedReader):
                 return
             self._known = segments
             if segments:
-                if self._frontier is not None and self._frontier.size < segments[-1].last_position:
-                    # The records that it lacks are in no tail any more.
-                    self._frontier = None
                 self._commits = self._commits.after(segments[-1])
         self._closed.keep_only(segments)
 
@@ -447,35 +444,11 @@ class RemoteLog(SegmentedReader):
         at = "further on" if self._is_behind else f"at position {self.position}"
         return PositionConflictError(f"the log is {at}, not at {expected_position}")
 
-    def _current_frontier(self) -> Frontier:
-        """The edge of the tree after the newest commit, whose head is that of the commit.
-
-        Raises DataLossError where the records give another: nothing can be built on them.
-        """
-        frontier = self._frontier
-        if frontier is None:
-            frontier = frontier_after(self._known[-1] if self._known else None)
-        elif frontier.size == self.position:
-            return frontier
-        head = self._commits.newest[1]
-        while frontier.size < self.position:
-            messages = self._commits.messages(frontier.size, self.position)
-            for commit in in_sequence(messages.commits()):
-                frontier.extend(leaf_hashes(self.store_id, commit.records))
-                head = self._commits.newest[1] or commit.tree_head
-        if frontier.size and frontier.head() != head:
-            raise errors.DataLossError(
-                f"{self.name}: the records up to commit {self.commit_number} do not give its tree "
-                "head: nothing was put; run `eventstore verify`"
-            )
-        self._frontier = frontier
-        return frontier
-
-    def _missing(self, number: int) -> errors.DataLossError:
+    def _missing(self, number: int, kept_as: str) -> errors.DataLossError:
         return errors.DataLossError(
-            f"{self.name}: commit {number}, which was there before, is missing or another one: the "
-            f"{self._kept_in} was restored, or another one has taken its place; open the store "
-            "again, and verify it"
+            f"{self.name}: commit {number}, which was there before, is missing or another one "
+            f"({kept_as}): the {self._kept_in} was restored, or another one has taken its place; "
+            "open the store again, and verify it"
         )
 
     def _refuse_read_only(self, doing: str) -> None:
@@ -554,6 +527,10 @@ class RemoteLog(SegmentedReader):
 
     _kept_in: str
     """What keeps it, as a word."""
+
+    def _kept_as(self, number: int, begin: int) -> str:
+        """What has a commit: see `RemoteTail`."""
+        raise NotImplementedError
 
     _keeps_together = False
     """Whether several commits can be kept at once."""

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
+from uuid import UUID
 
 import msgspec
 
@@ -14,18 +15,23 @@ from eventstore import errors
 from eventstore.log.cache_file import written_whole
 from eventstore.log.closed_segments import ClosedSegments, SegmentMovedError
 from eventstore.log.manifest import Segment
+from eventstore.log.merkle import Frontier
 from eventstore.log.os_errors import translating
 from eventstore.log.remote.keeper import Keeper
+from eventstore.log.sealing import footer_of
 
 
-def read_entry(name: str, number: int, entry: bytes) -> Segment:
-    """The entry of a segment of that number. Raises DataLossError for what is none."""
+def read_entry(name: str, number: int, entry: bytes, kept_as: str) -> Segment:
+    """The entry of a segment of that number. Raises DataLossError for what is none.
+
+    `kept_as` names what has it, for messages.
+    """
     try:
         segment = msgspec.json.decode(entry, type=Segment)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise _damaged(name, number, str(error)) from None
+        raise _damaged(name, number, f"{kept_as} is no entry of a segment ({error})") from None
     if segment.number != number:
-        raise _damaged(name, number, "its entry is that of another one")
+        raise _damaged(name, number, f"{kept_as} is the entry of another one")
     return segment
 
 
@@ -38,11 +44,20 @@ def in_order(name: str, found: Iterable[Segment]) -> tuple[Segment, ...]:
             (segment.number, segment.first_position) != (number, position + 1)
             or segment.first_commit != commit + 1
             or not 0 < segment.last_commit - commit <= segment.last_position - position
-            or len(segment.frontier) != segment.last_position.bit_count()
+            or not _has_its_head(segment)
         ):
             raise damaged(name, segment, "its entry cannot follow on the one before")
         position, commit = segment.last_position, segment.last_commit
     return segments
+
+
+def _has_its_head(segment: Segment) -> bool:
+    """Whether the edge of the tree after a segment gives its tree head."""
+    try:
+        subtrees = [bytes.fromhex(head) for head in segment.frontier]
+        return Frontier(segment.last_position, subtrees).head().hex() == segment.tree_head
+    except ValueError:
+        return False
 
 
 @contextlib.contextmanager
@@ -57,12 +72,13 @@ def fetching(path: Path) -> Iterator[IO[bytes]]:
 class FetchedSegments(ClosedSegments):
     """The sealed segments of a keeper, each fetched into a folder when it is read first.
 
-    A file that is missing there, or damaged, is fetched again.
+    A file that is missing there, or damaged, is fetched again. One of another store is refused.
     """
 
-    def __init__(self, folder: Path, keeper: Keeper) -> None:
+    def __init__(self, folder: Path, keeper: Keeper, store_id: UUID) -> None:
         super().__init__(folder)
         self._keeper = keeper
+        self._store_id = store_id
         self._fetching = threading.Lock()
 
     def check(self, segment: Segment) -> None:
@@ -81,8 +97,14 @@ class FetchedSegments(ClosedSegments):
         try:
             super().check(segment)
         except errors.DataLossError:
-            what = "its file does not match its SHA-256"
+            what = f"{self._keeper.file_of(segment)} does not match its SHA-256"
             raise damaged(self._keeper.name, segment, what) from None
+        told = footer_of(self._folder / segment.file).metadata or {}
+        if told.get(b"eventstore.store_id") != str(self._store_id).encode():
+            # Else it would be believed from now on.
+            (self._folder / segment.file).unlink(missing_ok=True)
+            what = f"{self._keeper.file_of(segment)} is of another store than {self._store_id}"
+            raise damaged(self._keeper.name, segment, what)
 
     def keep_only(self, segments: Iterable[Segment]) -> None:
         """Remove the files of what was rewritten, which may hold what is erased."""

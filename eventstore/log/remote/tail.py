@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 from eventstore import errors
 from eventstore.log.commit import has_valid_checksum
@@ -18,9 +19,12 @@ from eventstore.log.ipc_message import (
     message_envelope,
 )
 from eventstore.log.ipc_stream import Messages
+from eventstore.log.leaf import leaf_hashes
 from eventstore.log.manifest import Segment
-from eventstore.log.record import LATEST
+from eventstore.log.merkle import Frontier
+from eventstore.log.record import LATEST, Commit
 from eventstore.log.remote.keeper import CommitRow
+from eventstore.log.remote.sealing import frontier_after
 from eventstore.times import Microseconds
 
 _MESSAGES_MAX: Final = 512
@@ -36,19 +40,26 @@ class RemoteTail:
 
     Where it is changed or asked for messages, its owner holds a lock. `read_again` gives the
     messages of consecutive commits, by the number of the first one, and where those begin that were
-    not kept together with the one before.
+    not kept together with the one before. `kept_as` names what has a commit, for messages, by its
+    number and the position at which what is kept together with it begins.
     """
 
     def __init__(
         self,
         path: Path,
         name: str,
+        store_id: UUID,
         before: Segment | None,
         read_again: Callable[[int, Sequence[int]], Sequence[bytes]],
+        kept_as: Callable[[int, int], str],
     ) -> None:
         self.path = path
         self._name = name
+        self._store_id = store_id
         self._read_again = read_again
+        self._kept_as = kept_as
+        self.frontier = frontier_after(before)
+        """The edge of the tree after the newest commit, whose head is that of the commit."""
         self.first_commit = before.last_commit + 1 if before else 1
         self.first_position = before.last_position + 1 if before else 1
         self._before_at = before.last_recorded_at if before else Microseconds(0)
@@ -88,26 +99,74 @@ class RemoteTail:
             Microseconds(self._ends.recorded_ats[-1]) if self._ends.positions else self._before_at
         )
 
-    def add(self, row: CommitRow) -> None:
-        """Take the next commit. Raises DataLossError unless it can be that."""
-        told = (row.number, row.last_position, row.recorded_at, row.first_position)
-        if self._envelope(row.message, *self._last) != told:
-            raise self._damaged(row.number)
-        self.take([row])
+    def add(self, rows: Sequence[CommitRow]) -> None:
+        """Take the next commits, each of which is kept by itself.
 
-    def add_messages(self, first_position: int, messages: Sequence[bytes]) -> None:
+        Raises DataLossError at the first that cannot be what follows; those before it are taken.
+        """
+        number, position, recorded_at = self._last
+        for place, row in enumerate(rows):
+            told = Envelope(row.number, row.last_position, row.recorded_at, row.first_position)
+            if self._envelope(row.message, number, position, recorded_at) != told:
+                self._take_sound([[row] for row in rows[:place]])
+                if row.number > number + 1:
+                    raise self.missing(number + 1, position + 1)
+                raise self._damaged(row.number, position + 1)
+            number, position, recorded_at = row.number, row.last_position, row.recorded_at
+        self._take_sound([[row] for row in rows])
+
+    def add_together(self, first_position: int, messages: Sequence[bytes]) -> None:
         """Take the next commits, kept together under a position. Raises what `add` does."""
         number, position, recorded_at = self._last
+        if first_position > position + 1:
+            raise self.missing(number + 1, position + 1)
         rows: list[CommitRow] = []
         for message in messages:
             envelope = self._envelope(message, number, position, recorded_at)
             if envelope is None:
-                break
+                raise self._damaged(number + 1, first_position)
             number, position, recorded_at, first = envelope
             rows.append(CommitRow(number, first, position, recorded_at, b"", message))
-        if not rows or len(rows) < len(messages) or rows[0].first_position != first_position:
-            raise self._damaged(self.last_commit + 1 + len(rows))
-        self.take(rows)
+        self._take_sound([rows])
+
+    def _take_sound(self, kept: Sequence[Sequence[CommitRow]]) -> None:
+        """Take commits that can follow, by what is kept together of them, if their heads agree.
+
+        The head of the last covers all: only where it does not agree is each looked at.
+        """
+        rows = [*chain.from_iterable(kept)]
+        if not rows:
+            return
+        commits = [*self._decoded(rows, kept[0][0].first_position)]
+        frontier = self.frontier.copy()
+        frontier.extend(
+            leaf_hashes(self._store_id, chain.from_iterable(c.records for c in commits))
+        )
+        heads_agree = all(
+            row.tree_head in (b"", commit.tree_head)
+            for row, commit in zip(rows, commits, strict=True)
+        )
+        if heads_agree and frontier.head() == commits[-1].tree_head:
+            for some in kept:
+                self.take(some, frontier)
+            return
+        if len(kept) > 1:
+            for some in kept:
+                self._take_sound([some])
+        raise self._damaged(
+            *(rows[-1].number, rows[0].first_position),
+            "it does not give its tree head, or is of another store",
+        )
+
+    def _decoded(self, rows: Sequence[CommitRow], begin: int) -> Iterator[Commit]:
+        messages = [row.message for row in rows]
+        return Messages(
+            memoryview(b"".join(messages)),
+            [*accumulate(map(len, messages))],
+            rows[-1].last_position,
+            0,
+            lambda index, reason: self._damaged(rows[index].number, begin, reason),
+        ).commits()
 
     @property
     def _last(self) -> tuple[int, int, Microseconds]:
@@ -130,8 +189,9 @@ class RemoteTail:
         )
         return envelope if follows else None
 
-    def take(self, rows: Sequence[CommitRow]) -> None:
-        """Take the next commits, which this process has made, and which are kept together."""
+    def take(self, rows: Sequence[CommitRow], frontier: Frontier) -> None:
+        """Take the next commits, which are sound and kept together, and the frontier after them."""
+        self.frontier = frontier
         self._begins.append(len(self._ends.positions))
         for row in rows:
             self.message_bytes += len(row.message)
@@ -147,7 +207,9 @@ class RemoteTail:
         """The tail without the commits of a segment that they have become, and those before it."""
         if segment.last_commit < self.first_commit:
             return self
-        rest = RemoteTail(self.path, self._name, segment, self._read_again)
+        rest = RemoteTail(
+            *(self.path, self._name, self._store_id, segment, self._read_again, self._kept_as)
+        )
         ends, messages = self._ends, self._messages
         count = segment.last_commit - self.first_commit + 1
         if count < len(ends.positions):
@@ -161,7 +223,7 @@ class RemoteTail:
             rest._messages = messages[max(count - len(ends.positions) + len(messages), 0) :]
             rest._kept_bytes = sum(map(len, rest._messages))
             rest.message_bytes = rest._ends.offsets[-1]
-            rest._newest = self._newest
+            rest._newest, rest.frontier = self._newest, self.frontier
         return rest
 
     def messages(self, after: int, upto: int) -> Messages:
@@ -207,18 +269,14 @@ class RemoteTail:
             firsts = [self.first_position_of(place) for place in places]
             found = self._read_again(self.first_commit + start, firsts)
             if len(found) != upto - start:
-                raise self._damaged(self.first_commit + first)
+                raise self._damaged_at(first)
             some = [*found[first - start : end - start]]
-            for place, message in enumerate(some, self.first_commit + first):
+            for place, message in enumerate(some, first):
                 if not has_valid_checksum(memoryview(message)):
-                    raise self._damaged(place)
+                    raise self._damaged_at(place)
         ends = [*accumulate(map(len, some))]
         return Messages(
-            memoryview(b"".join(some)),
-            ends,
-            self._ends.positions[end - 1],
-            first,
-            lambda index, reason: self._damaged(self.first_commit + index, reason),
+            memoryview(b"".join(some)), ends, self._ends.positions[end - 1], first, self._damaged_at
         )
 
     def first_position_of(self, place: int) -> int:
@@ -240,10 +298,23 @@ class RemoteTail:
         index = bisect.bisect_left(self._ends.positions, position)
         return Microseconds(self._ends.recorded_ats[index])
 
-    def _damaged(self, number: int, reason: str = "") -> errors.DataLossError:
+    def missing(self, number: int, first_position: int) -> errors.DataLossError:
+        """What to raise where a commit should be kept and is not."""
         return errors.DataLossError(
-            f"{self._name}: commit {number} is damaged{reason and f' ({reason})'}; run `eventstore "
-            "verify` and restore it from a backup"
+            f"{self._name}: commit {number} is missing ({self._kept_as(number, first_position)}), "
+            "and later ones are there; run `eventstore verify` and restore it from a backup"
+        )
+
+    def _damaged_at(self, place: int, reason: str = "") -> errors.DataLossError:
+        """The same for a damaged one of its commits, counted from 0."""
+        begin = self._begins[bisect.bisect_right(self._begins, place) - 1]
+        return self._damaged(self.first_commit + place, self.first_position_of(begin), reason)
+
+    def _damaged(self, number: int, begin: int, reason: str = "") -> errors.DataLossError:
+        """The same for one that is kept in what begins at a position."""
+        return errors.DataLossError(
+            f"{self._name}: commit {number} is damaged ({self._kept_as(number, begin)})"
+            f"{reason and f': {reason}'}; run `eventstore verify` and restore it from a backup"
         )
 
 

@@ -51,7 +51,8 @@ class SqlKeeper:
         found: dict[int, Segment] = {}
         statement = sa.select(SEGMENTS).order_by(SEGMENTS.c.number, SEGMENTS.c.rewriting)
         for number, rewriting, entry in self.database.rows(statement):
-            segment = read_entry(self.name, number, bytes(entry))
+            kept_as = f"the row of {SEGMENTS.name}, number {number},"
+            segment = read_entry(self.name, number, bytes(entry), kept_as)
             if len(segment.rewritten_from) != rewriting:
                 raise damaged(self.name, segment, "its entry is that of another one")
             found[number] = segment

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -73,7 +74,7 @@ class SqlLog(RemoteLog):
         known = self._commits.last_commit
         newest: int = self._database.first_value(_NEWEST) or 0
         if newest < known:
-            raise self._missing(known)
+            raise self._gone(known)
         self._is_behind = self._is_behind or newest > self._commits.last_commit
         return newest > known
 
@@ -89,21 +90,25 @@ class SqlLog(RemoteLog):
             )
             found = self._database.rows(statement)
             rows = len(found)
-            is_erasing = False
-            for row in found:
-                if row.message is None:
-                    # Sealed, and erased from, by others: their segment has it.
-                    self._take_segments()
-                    if self._commits.last_commit < row.number:
-                        raise self._missing(row.number)
-                    rows = _ROWS_MAX
-                    break
-                message = bytes(row.message)
-                is_erasing = is_erasing or is_of_erasure(message)
-                self._commits.add(
-                    CommitRow(*row)._replace(tree_head=bytes(row.tree_head), message=message)
-                )
-            self._look_for_segments(is_erasing=is_erasing)
+            some = [*takewhile(lambda row: row.message is not None, found)]
+            self._commits.add(
+                [
+                    CommitRow(*row)._replace(
+                        tree_head=bytes(row.tree_head), message=bytes(row.message)
+                    )
+                    for row in some
+                ]
+            )
+            if len(some) < len(found):
+                # Sealed, and erased from, by others: their segment has it.
+                self._take_segments()
+                number = found[len(some)].number
+                if self._commits.last_commit < number:
+                    raise self._emptied(number)
+                rows = _ROWS_MAX
+            self._look_for_segments(
+                is_erasing=any(is_of_erasure(bytes(row.message)) for row in some)
+            )
         self._is_behind = False
 
     def _messages_again(self, first: int, first_positions: Sequence[int]) -> list[bytes]:
@@ -115,7 +120,7 @@ class SqlLog(RemoteLog):
         )
         found = [bytes(row[0] or b"") for row in self._database.rows(statement)]
         if len(found) != len(first_positions):
-            raise self._missing(first)
+            raise self._gone(first)
         return found
 
     def _insert(self, rows: Sequence[CommitRow], expected_position: int) -> None:
@@ -144,6 +149,18 @@ class SqlLog(RemoteLog):
         found = self._database.rows(_head_of(known_by))
         return bytes(found[0][0]) if found else None
 
+    def _kept_as(self, number: int, begin: int) -> str:  # noqa: ARG002
+        return f"the row of {COMMITS.name}, number {number}"
+
+    def _gone(self, number: int) -> errors.DataLossError:
+        return self._missing(number, self._kept_as(number, 0))
+
+    def _emptied(self, number: int) -> errors.DataLossError:
+        return errors.DataLossError(
+            f"{self.name}: commit {number} is lost: {self._kept_as(number, 0)} has no message, and "
+            "no segment has it; run `eventstore verify` and restore it from a backup"
+        )
+
     def _refuse_lost(self, connection: sa.Connection) -> None:
         """Raise DataLossError unless the database still has the newest commit that was read."""
         number, head = self._commits.newest
@@ -151,7 +168,7 @@ class SqlLog(RemoteLog):
             return
         found = connection.execute(_head_of(number)).first()
         if found is None or bytes(found[0]) != head:
-            raise self._missing(number)
+            raise self._gone(number)
 
 
 def _head_of(number: int) -> sa.Select[Any]:
