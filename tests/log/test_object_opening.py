@@ -122,6 +122,75 @@ def test_stores_stand_beside_each_other(server: ObjectServer) -> None:
         assert one.store_id != other.store_id
 
 
+def test_no_store_is_made_above_or_below_another(
+    server: ObjectServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    prefix = server.new_prefix()
+    opened(server.url(f"{prefix}/one")).close()
+    for below in ("one/sub", "one/sub/sub"):
+        met = refusal(server.url(f"{prefix}/{below}"), caplog)
+        assert isinstance(met, errors.FailedPreconditionError)
+        assert f"{prefix}/one is a store" in met.message
+    met = refusal(server.url(prefix), caplog)
+    assert isinstance(met, errors.FailedPreconditionError)
+    assert "holds the store one" in met.message
+    assert "name another prefix" in met.message
+    opened(server.url(f"{prefix}/one")).close()
+
+
+def test_who_may_not_read_above_makes_a_store(
+    server: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get = bucket.Bucket.get
+
+    def limited(self: bucket.Bucket, key: str, **named: bool) -> bytes | None:
+        if not self.name.endswith("/mine"):
+            raise errors.PermissionDeniedError("no right to")
+        return get(self, key, **named)
+
+    monkeypatch.setattr(bucket.Bucket, "get", limited)
+    opened(server.url(f"{server.new_prefix()}/mine")).close()
+
+
+def test_prefixes_are_shown_as_keys_have_them(server: ObjectServer) -> None:
+    prefix = server.new_prefix()
+    for written, shown in (("my%20store", "my store"), ("%C3%BCber", "über"), ("größe", "größe")):
+        with contextlib.closing(opened(server.url(f"{prefix}/{written}"))) as log:
+            append(log, draft(1))
+            log.seal()
+            assert log.name.endswith(f"{prefix}/{shown}")
+            assert str(log.sealed_files()[0].path) == f"{log.name}/segments/0000000001.parquet"
+        with contextlib.closing(opened(server.url(f"{prefix}/{shown}"))) as again:
+            assert again.store_id == log.store_id
+
+
+def test_the_environment_names_an_endpoint_and_allows_http(
+    s3: ObjectServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    url = f"s3://history/{s3.new_prefix()}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint())
+    met = refusal(url, caplog)
+    assert isinstance(met, errors.FailedPreconditionError)
+    assert s3.endpoint() in met.message
+    assert "AWS_ALLOW_HTTP=true" in met.message
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    opened(url).close()
+    assert isinstance(refusal(f"{url}?allow_http=false", caplog), errors.FailedPreconditionError)
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "maybe")
+    met = refusal(url, caplog)
+    assert isinstance(met, errors.InvalidArgumentError)
+    assert "AWS_ALLOW_HTTP has to be true or false" in met.message
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "minio:9000")
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    met = refusal(url, caplog)
+    assert isinstance(met, errors.InvalidArgumentError)
+    assert "'minio:9000'" in met.message
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "")
+    assert "is empty: unset it" in refusal(url, caplog).message
+
+
 def test_what_is_not_there_is_said(server: ObjectServer, caplog: pytest.LogCaptureFixture) -> None:
     prefix = server.new_prefix()
     met = refusal(server.url(prefix, bucket="elsewhere"), caplog)
@@ -302,6 +371,11 @@ def test_a_connection_string_of_azure_is_read(
         ("s3://bucket/a//b", "an empty part"),
         ("gs://bucket/a/../b", "the part '..'"),
         ("s3://bucket/%2E/b", "the part '.'"),
+        ("s3://bucket/a#b", "write %23"),
+        ("s3://bucket/a%FF", "no UTF-8"),
+        ("s3://bucket/a%0Ab", "cannot be seen"),
+        ("s3://bucket/x?endpoint=minio:9000", "the endpoint of s3 is 'minio:9000'"),
+        ("s3://bucket/x?endpoint=", "endpoint of this s3 URL is empty"),
         ("s3://bucket/x?allow_http=maybe", "allow_http has to be true or false"),
         ("gs://bucket/x?allow_http=", "allow_http has to be true or false"),
         ("s3://bucket/x?virtual_hosted_style_request=2", "has to be true or false"),

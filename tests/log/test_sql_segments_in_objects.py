@@ -103,6 +103,22 @@ def test_others_find_the_segments_by_what_the_store_has_recorded(
             assert other.backup(tmp_path / f"backup{number}").ok
 
 
+def test_no_segments_are_kept_within_a_store_in_object_storage(
+    postgresql: Server, place: str, tmp_path: Path
+) -> None:
+    eventstore.open(place, cache_folder=tmp_path).close()
+    for within in (place, place.replace("?", "/segments-of-sql?", 1)):
+        name = postgresql.new_database()
+        with (
+            pytest.raises(errors.FailedPreconditionError, match="is a store"),
+            opened(url_of(postgresql, name, within)),
+        ):
+            pass
+        assert not postgresql.execute(
+            "SELECT * FROM pg_tables WHERE tablename LIKE 'eventstore_%'", database=name
+        )
+
+
 def test_no_parts_are_in_the_database(postgresql: Server, log: SqlLog, url: str) -> None:
     name = url.partition("?")[0].rpartition("/")[2]
     rows = postgresql.execute("SELECT count(*) FROM eventstore_segment_parts", database=name)

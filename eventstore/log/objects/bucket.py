@@ -50,11 +50,21 @@ class Bucket:
     """Objects whose keys begin with a prefix. Safe to use from several threads.
 
     `small` and `large` reach them, with times that are enough for short objects and for files;
-    neither asks again by itself: whoever asks has to know what became of the first time.
+    neither asks again by itself: whoever asks has to know what became of the first time. `above`
+    gives those of the prefix without its last part, None where there is no prefix.
     """
 
-    def __init__(self, name: str, small: ObjectStore, large: ObjectStore, endpoint: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        small: ObjectStore,
+        large: ObjectStore,
+        endpoint: str,
+        *,
+        above: Callable[[], Bucket | None] = lambda: None,
+    ) -> None:
         self.name = name
+        self.above = above
         self._small = small
         self._large = large
         self.place = f"{name} at {endpoint}"

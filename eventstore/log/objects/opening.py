@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -9,7 +11,7 @@ import msgspec
 
 from eventstore import errors
 from eventstore.log.manifest import FORMAT_VERSION
-from eventstore.log.objects.bucket import Bucket
+from eventstore.log.objects.bucket import Bucket, Listed
 from eventstore.log.objects.connecting import of_url
 from eventstore.log.objects.keys import STORE
 from eventstore.log.objects.object_log import ObjectLog
@@ -64,9 +66,9 @@ def open_bucket(
     `new_id` is the store's id then, else a new one. Its caches lie below `cache_folder`, or where
     the user's usually do.
 
-    Raises NotFoundError when there is no log, FailedPreconditionError for other objects, a newer
-    format or a service that knows no conditions, PermissionDeniedError where it may not be made,
-    and what `Bucket` does.
+    Raises NotFoundError when there is no log, FailedPreconditionError for other objects, a store at
+    a prefix above or below, a newer format or a service that knows no conditions,
+    PermissionDeniedError where it may not be made, and what `Bucket` does.
     """
     store = _store(bucket)
     if store is None and creates and not read_only:
@@ -105,15 +107,39 @@ def _store(bucket: Bucket) -> _Store | None:
     )
 
 
+def refuse_within(bucket: Bucket | None) -> None:
+    """Raise FailedPreconditionError where a store is at a prefix, or at one above it."""
+    while bucket is not None:
+        # Who may not read there has no store there.
+        with contextlib.suppress(errors.PermissionDeniedError):
+            if bucket.get(STORE) is not None:
+                raise errors.FailedPreconditionError(
+                    f"{bucket.name} is a store, below whose prefix there is nothing else: name a "
+                    "prefix that is beside it"
+                )
+        bucket = bucket.above()
+
+
+def _what_else(listed: Sequence[Listed]) -> str:
+    """What lies below a prefix at which there is no store."""
+    for one in listed:
+        folder, _, name = one.key.rpartition("/")
+        if name == STORE:
+            return f"the store {folder}, and so can be none itself"
+    return "other objects and no store"
+
+
 def _made(bucket: Bucket, new_id: UUID) -> _Store | None:
     """Make a store; what is said of it, or of the one that another process has made."""
-    if bucket.list(""):
+    listed = bucket.list("")
+    if listed:
         found = _store(bucket)
         if found is None:
             raise errors.FailedPreconditionError(
-                f"{bucket.name} holds other objects and no store: name another prefix"
+                f"{bucket.name} holds {_what_else(listed)}: name another prefix"
             )
         return found
+    refuse_within(bucket.above())
     store = _Store(format_version=FORMAT_VERSION, store_id=new_id, created_at=now_in_microseconds())
     bucket.create(STORE, msgspec.json.encode(store))
     if bucket.writes_over(STORE, b"null"):

@@ -16,6 +16,7 @@ from eventstore.log.closed_segments import SegmentMovedError
 from eventstore.log.manifest import Segment
 from eventstore.log.objects.bucket import Bucket
 from eventstore.log.objects.connecting import of_url
+from eventstore.log.objects.opening import refuse_within
 from eventstore.log.remote.sealed_segments import fetching
 
 _SCHEMES: Final = ("s3", "gs", "az")
@@ -31,7 +32,11 @@ class SegmentBucket:
         self.name = bucket.name
 
     def make(self) -> None:
-        """Note whose folder it is, which shows whether objects can be put there."""
+        """Note whose folder it is, which shows whether objects can be put there.
+
+        Raises FailedPreconditionError where a store in object storage is.
+        """
+        refuse_within(self._bucket)
         note = msgspec.json.encode({"store_id": self._folder})
         self._bucket.create(f"{self._folder}/store.json", note)
 
