@@ -232,6 +232,34 @@ def test_a_file_that_a_killed_sealer_left_becomes_the_segment(
         assert [*other.commits()] == [*log.commits()]
 
 
+def test_who_cannot_seal_tries_it_at_growing_intervals(
+    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, tried = 1_000.0, list[float]()
+
+    def refused(*_: object) -> bool:
+        tried.append(clock)
+        raise errors.PermissionDeniedError("sealing in it failed")
+
+    monkeypatch.setattr(remote_log, "monotonic", lambda: clock)
+    with contextlib.closing(opened(url, segment_records_max=2)) as log:
+        with monkeypatch.context() as patched:
+            patched.setattr(ObjectKeeper, "add_segment", refused)
+            for number in range(1, 13):
+                append(log, draft(number))
+                log._sealer.finish_begun()
+                clock += 6
+        # After 10, 20 and then 40 seconds; the first two commits make the first segment.
+        assert tried == [1_006, 1_018, 1_042]
+        assert len(caplog.messages) == 3
+        assert caplog.text.count("failed") == 3
+        assert not log.sealed_files()
+        clock += 40
+        append(log, draft(13))
+        log._sealer.finish_begun()
+        assert len(log.sealed_files()) > 5
+
+
 def test_two_seal_at_once(log: ObjectLog, url: str) -> None:
     with contextlib.closing(opened(url)) as other:
         threads = [threading.Thread(target=one.seal) for one in (log, other)]

@@ -229,6 +229,9 @@ def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_unusable_options_of_tls_are_refused(tmp_path: Path) -> None:
     with pytest.raises(errors.InvalidArgumentError, match="options of TLS"):
         connecting.of_url(f"mysql://u:p@localhost/n?ssl_ca={tmp_path / 'none.pem'}")
+    for said in ("maybe", ""):
+        with pytest.raises(errors.InvalidArgumentError, match="write true or false"):
+            connecting.of_url(f"mysql://u@h/db?ssl_verify_server_cert={said}")
     with pytest.raises(errors.InvalidArgumentError, match="no option ssl_color of mysql"):
         connecting.of_url("mysql://u:p@localhost/n?ssl_color=red")
     with pytest.raises(errors.InvalidArgumentError, match="write a number of seconds"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final
 from uuid import UUID
 
@@ -49,6 +50,9 @@ _LOGGER = late_logger("eventstore.log")
 SEGMENT_BYTES_MAX: Final = 32 * 1024 * 1024
 SEGMENT_RECORDS_MAX: Final = 65_536
 """The commits after the newest segment are sealed once they have reached either."""
+
+_FIRST_SEALING_WAIT_SECONDS: Final = 10.0
+_LONGEST_SEALING_WAIT_SECONDS: Final = 3_600.0
 
 _KNOWN: Final = ("_commits", "_known", "_closed", "_folder", "_is_behind")
 """What a log knows of its keeper: a forked child has to learn it again."""
@@ -97,6 +101,9 @@ class RemoteLog(SegmentedReader):
         self._mutex = threading.RLock()
         self._sealing_mutex = threading.Lock()
         self._sealer = Worker("eventstore-sealer", lambda: None)
+        self._seals_at = 0.0
+        self._sealing_wait = _FIRST_SEALING_WAIT_SECONDS
+        """So long after sealing has failed in the background it is tried there again."""
         self._temporary: TemporaryFolder | None = None
         self._has_news = False
         """Whether a writer of this process read what others appended, and no reader did yet."""
@@ -307,7 +314,7 @@ class RemoteLog(SegmentedReader):
         ]
         self._insert(rows, rows[0].first_position - 1)
         self._commits.take(rows, frontier)
-        if self._is_full() and not self._sealer.is_busy():
+        if self._is_full() and not self._sealer.is_busy() and monotonic() >= self._seals_at:
             self._sealer.submit(self._seal_in_background)
 
     def segments(self) -> list[SegmentInfo]:
@@ -478,9 +485,17 @@ class RemoteLog(SegmentedReader):
                 self._take_segments()
                 while self._is_full():
                     self._seal_some(self._commits.last_commit)
+            self._sealing_wait = _FIRST_SEALING_WAIT_SECONDS
         except Exception as error:
-            # The commits are there as they were; the next put tries again.
-            _LOGGER.warning("sealing in %s failed: %s", self.name, error)
+            # The commits are there as they were. Whoever has no right to seal will have none soon.
+            wait = self._sealing_wait
+            self._seals_at = monotonic() + wait
+            self._sealing_wait = min(2 * wait, _LONGEST_SEALING_WAIT_SECONDS)
+            _LOGGER.warning(
+                "%s: the newest commits are not sealed, which is tried again in %d s at the "
+                "earliest: %s",
+                *(self.name, wait, error),
+            )
 
     def _seal_some(self, upto: int) -> None:
         """Make a segment of the first commits of the tail, up to one, if there are enough."""

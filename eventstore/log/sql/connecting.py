@@ -39,6 +39,7 @@ _MYSQL_OPTIONS: Final = frozenset(
 )
 _MYSQL_DEFAULTS: Final = {"connect_timeout": 10, "read_timeout": 120, "write_timeout": 120}
 _TRUE: Final = frozenset(("1", "true", "yes", "on"))
+_FALSE: Final = frozenset(("0", "false", "no", "off"))
 
 
 def parted(text: str) -> tuple[str, str | None]:
@@ -186,7 +187,12 @@ def _tls_context(options: Mapping[str, str]) -> ssl.SSLContext:
     `verify_server_cert` is true.
     """
     ca, capath = options.get("ca") or None, options.get("capath") or None
-    verifies = options.get("verify_server_cert", "").lower() in _TRUE
+    said = options.get("verify_server_cert", "false").lower()
+    if said not in _TRUE | _FALSE:
+        raise errors.InvalidArgumentError(
+            f"the option ssl_verify_server_cert is {said!r}: write true or false, or leave it out"
+        )
+    verifies = said in _TRUE
     try:
         context = ssl.create_default_context(cafile=ca, capath=capath)
         context.check_hostname = verifies
