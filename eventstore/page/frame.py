@@ -34,6 +34,16 @@ class ShownMoment(msgspec.Struct, frozen=True):
     before: int | None
 
 
+class Tick(msgspec.Struct, frozen=True):
+    """A commit that touches what the page shows: `time` is in ms since the epoch."""
+
+    position: int
+    commit: int
+    time: float
+    actor: str | None = None
+    reason: str | None = None
+
+
 class Frame(msgspec.Struct, frozen=True, kw_only=True):
     """`at` is A, `until` is B where there are two moments; `newest` is now.
 
@@ -49,6 +59,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     until: ShownMoment | None = None
     newest: ShownMoment | None
     kept: tuple[tuple[str, str], ...] = ()
+    ticks: tuple[Tick, ...] = ()
     verified: tuple[str, str] = ("none", "not verified since the start")
 
     @property

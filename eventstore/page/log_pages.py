@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from shlex import quote as shell
 from typing import Any, Final
 
 import msgspec
 
 from eventstore.errors import InvalidArgumentError
-from eventstore.history.versions import Version, versions_at
 from eventstore.http_api.catalog import types
-from eventstore.http_api.commits import CommitSummary, actors, commit, commits
-from eventstore.http_api.entities import erasures_told
+from eventstore.http_api.commits import actors, commits
+from eventstore.http_api.entities import VersionRow
+from eventstore.http_api.lists import node_rows
+from eventstore.http_api.records import commit_detail
 from eventstore.http_api.routes import Asked, Html, Route
+from eventstore.log.kinds import NODE_KINDS
 from eventstore.log.record import KIND_NAMES
 from eventstore.metadata_store.source import Source
 from eventstore.moment_texts import parsed_moment
 from eventstore.moments import position_of
 from eventstore.page.links import Links
 from eventstore.page.showing import links_of, moment_fields, shown, store_name
-from eventstore.plain_values import shown_struct
 from eventstore.times import Microseconds, moment_of
 
 _LIMIT: Final = 50
 _ACTORS: Final = 100
-_NODES: Final = ("artifact", "execution", "context")
 
 
 class LogQuery(msgspec.Struct, frozen=True):
@@ -76,7 +77,7 @@ def log(asked: Asked, query: LogQuery) -> Html:
         section="Log",
         actors=[one.actor for one in actors(source)[:_ACTORS] if one.actor],
         kinds=KIND_NAMES,
-        types=[one.name for kind in _NODES for one in types(source, kind)],
+        types=[one.name for kind in NODE_KINDS for one in types(source, kind.name)],
         chosen=query,
         is_filtered=any(given.values()),
         moments=moment_fields(asked),
@@ -90,64 +91,47 @@ def log(asked: Asked, query: LogQuery) -> Html:
 def one_commit(asked: Asked, query: CommitQuery) -> Html:
     """One commit, and the differences that it made."""
     source, links = asked.source, links_of(asked)
-    one = commit(source, query.number)
-    known = source.projections.commits(source.position())
-    start = max(one.first_position, (query.after or 0) + 1)
-    positions = range(start, min(one.last_position, start + _LIMIT - 1) + 1)
-    found = versions_at(source.log, source.snapshot(), positions)
-    address = f"/commits/{one.commit}"
+    found = commit_detail(source, query.number, after=query.after or 0, limit=_LIMIT)
+    one = found.summary
+    before, last = one.first_position - 1, one.last_position
     return shown(
         asked,
         "commit.html.j2",
         title=f"Commit {one.commit:,}",
         section="Log",
         one=one,
-        tree_head=_tree_head(source, one),
-        previous=links.to(f"/commits/{one.commit - 1}") if one.commit > 1 else None,
-        following=(
-            links.to(f"/commits/{one.commit + 1}")
-            if one.commit < known.count(source.position())
-            else None
-        ),
-        changes=[_change(links, version) for version in found],
-        more=(
-            links.to(address, after=positions[-1]) if positions[-1] < one.last_position else None
-        ),
+        tree_head=found.tree_head,
+        previous=found.older and links.to(f"/commits/{found.older}"),
+        following=found.newer and links.to(f"/commits/{found.newer}"),
+        changes=_changes(source, links, found.changes),
+        more=found.after and links.to(f"/commits/{one.commit}", after=found.after),
         command=(
-            f"eventstore changes {store_name(asked)} --since {one.first_position - 1} "
-            f"--until {one.last_position}\n\n"
-            f"store.changes(since={one.first_position - 1}, until={one.last_position})"
+            f"eventstore changes {store_name(asked)} --since {before} --until {last}\n\n"
+            f"store.changes(since={before}, until={last})"
         ),
     )
 
 
-def _change(links: Links, version: Version) -> dict[str, Any]:
-    is_node = version.kind in _NODES
-    name = getattr(version.message, "name", "") if version.message is not None else ""
-    return {
-        "kind": version.kind.replace("_", " "),
-        "id": version.id,
-        "name": name or f"{version.kind.replace('_', ' ')} {version.id}",
-        "href": links.entity(version.kind, version.id) if is_node else None,
-        "position": version.position,
-        "sign": "+" if version.is_first else "~",
-        "erasures": erasures_told(version.erasures),
-        "fields": [
-            {
-                "field": one.field,
-                "before": shown_struct(one.before),
-                "after": shown_struct(one.after),
-            }
-            for one in version.changes
-        ],
-    }
-
-
-def _tree_head(source: Source, one: CommitSummary) -> str:
-    for batch in source.log.scan(one.last_position - 1, one.last_position, ("tree_head",)):
-        for head in batch["tree_head"].to_pylist():
-            return head.hex() if head is not None else ""
-    return ""
+def _changes(source: Source, links: Links, found: Sequence[VersionRow]) -> list[dict[str, Any]]:
+    """What a commit did, with the names that nodes have as of the moment."""
+    names: dict[tuple[str, int], str | None] = {}
+    for kind in NODE_KINDS:
+        ids = {one.id for one in found if one.kind == kind.name}
+        for row in node_rows(source, kind, sorted(ids), ()) if ids else ():
+            names[kind.name, row.id] = row.name
+    return [
+        {
+            "kind": one.kind.replace("_", " "),
+            "id": one.id,
+            "name": names.get((one.kind, one.id)) or f"{one.kind.replace('_', ' ')} {one.id}",
+            "href": links.entity(one.kind, one.id) if (one.kind, one.id) in names else None,
+            "position": one.position,
+            "is_new": one.is_first,
+            "erasures": one.erasures,
+            "fields": one.changes,
+        }
+        for one in found
+    ]
 
 
 def _time(source: Source, text: str, *, is_start: bool) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from functools import partial
 from shlex import quote as shell
 from typing import Any
@@ -12,6 +11,7 @@ import msgspec
 
 from eventstore.errors import InvalidArgumentError
 from eventstore.http_api.catalog import types
+from eventstore.http_api.cursors import cursor_after, cursor_text
 from eventstore.http_api.lists import Column, Found, NodeList, all_columns, found, node_list
 from eventstore.http_api.ordering import Order, Place
 from eventstore.http_api.routes import Asked, Html, Route
@@ -46,6 +46,8 @@ def nodes(kind: str, asked: Asked, query: ListQuery) -> Html:
         "sort": query.sort or None,
         "columns": ",".join(columns) if columns else None,
     }
+    # The same list, whatever is ticked and counted on a page of it.
+    listed_by = msgspec.structs.replace(query, ticked=[], count=False)
     known_types = [one for one in types(source, kind) if one.count or one.name == query.type]
     error, listed, counted = None, NodeList([], [], None), Found(0, is_exact=True)
     try:
@@ -56,7 +58,7 @@ def nodes(kind: str, asked: Asked, query: ListQuery) -> Html:
             filter_query=query.filter,
             order=order,
             columns=columns,
-            after=_place(query.cursor),
+            after=cursor_after(query.cursor, listed_by, Place),
             limit=_LIMIT,
         )
         counted = found(
@@ -66,10 +68,8 @@ def nodes(kind: str, asked: Asked, query: ListQuery) -> Html:
         error = _error(wrong, query.filter)
     headed = _columns(listed.columns, order, partial(links.list, kind), given)
     places = [place for place, one in enumerate(listed.columns) if one.name not in _IN_NAME]
-    following = None
-    if listed.after is not None:
-        cursor = _cursor(listed.after)
-        following = links.list(kind, **given, cursor=cursor)
+    cursor = cursor_text(source.position(), listed_by, listed.after)
+    following = links.list(kind, **given, cursor=cursor) if cursor else None
     download = partial(links.to, f"/api/v1/{kind}s", **given)
     return shown(
         asked,
@@ -150,22 +150,6 @@ def _error(wrong: InvalidArgumentError, text: str) -> dict[str, Any]:
         "at": text[position : position + 1],
         "after": text[position + 1 :],
     }
-
-
-def _cursor(place: Place) -> str:
-    return urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
-
-
-def _place(cursor: str | None) -> Place | None:
-    if cursor is None:
-        return None
-    try:
-        padded = cursor + "=" * (-len(cursor) % 4)
-        return msgspec.json.decode(urlsafe_b64decode(padded), type=Place)
-    except (ValueError, msgspec.DecodeError):
-        raise InvalidArgumentError(
-            "the cursor is none of this list: begin at its first page"
-        ) from None
 
 
 def _quoted(text: str) -> str:

@@ -14,18 +14,19 @@ from eventstore.http_api.entities import (
     Entity,
     Events,
     VersionRow,
-    Versions,
     contexts,
     entity,
     events,
     members,
     relatives,
+    touching,
     versions,
 )
 from eventstore.http_api.lists import NodeRow, node_rows
 from eventstore.http_api.routes import Asked, Html, Route
 from eventstore.log.kinds import EXECUTION
 from eventstore.metadata_store.source import Source
+from eventstore.page.frame import Tick
 from eventstore.page.links import Links
 from eventstore.page.showing import links_of, shown, store_name
 from eventstore.plain_values import is_same
@@ -90,7 +91,10 @@ def node(kind: str, asked: Asked, query: NodeQuery) -> Html:
     """A node, its history and what it is connected with."""
     source, links = asked.source, links_of(asked)
     found = entity(source, kind, query.id)
-    history = versions(source, kind, query.id, before=query.before, limit=_VERSIONS)
+    if kind == "context":
+        history = touching(source, query.id, before=query.before, limit=_VERSIONS)
+    else:
+        history = versions(source, kind, query.id, before=query.before, limit=_VERSIONS)
     here = partial(links.entity, kind, query.id)
     values: dict[str, Any] = {}
     if kind == "context":
@@ -119,7 +123,8 @@ def node(kind: str, asked: Asked, query: NodeQuery) -> Html:
         fields=_fields(found, _at_b(asked, found)),
         two=asked.moments.until is not None,
         groups=runs_of(history.versions),
-        newest=_newest(history, query.before),
+        ends=_ends(asked, history.versions),
+        ticks=[_tick(one) for one in history.versions],
         position=found.position,
         later_versions=_later(asked, found),
         older=history.before and here(before=history.before),
@@ -161,7 +166,7 @@ def _continues(newer: VersionRow, older: VersionRow) -> bool:
     return (
         plain
         and not (newer.reason or newer.request_id or newer.erasures or newer.replaces)
-        and older.actor == newer.actor
+        and (older.kind, older.id, older.actor) == (newer.kind, newer.id, newer.actor)
         and newer.recorded_at - older.recorded_at <= _RUN_GAP
         and [one.field for one in older.changes] == [one.field for one in newer.changes]
     )
@@ -241,10 +246,6 @@ def _later(asked: Asked, found: Entity) -> int:
     return now.count - found.versions
 
 
-def _newest(history: Versions, before: int | None) -> VersionRow | None:
-    return history.versions[0] if before is None and history.versions else None
-
-
 def _notices(found: Entity, links: Links) -> list[dict[str, Any]]:
     notices = []
     if found.erased_by is not None:
@@ -257,6 +258,17 @@ def _notices(found: Entity, links: Links) -> list[dict[str, Any]]:
             }
         )
     return notices
+
+
+def _ends(asked: Asked, found: Iterable[VersionRow]) -> dict[int, tuple[int, int]]:
+    """The first and the last position of each commit."""
+    known = asked.source.projections.commits(asked.moments.at.position)
+    return {one.commit: known.positions(one.commit) for one in found}
+
+
+def _tick(one: VersionRow) -> Tick:
+    time = 1_000 * one.recorded_at.timestamp()
+    return Tick(one.position, one.commit, time, one.actor, one.reason)
 
 
 def _uses(asked: Asked, kind: str, query: NodeQuery, here: partial[str]) -> list[dict[str, Any]]:
@@ -335,8 +347,8 @@ def _spans(source: Source, ids: Sequence[int]) -> dict[str, Any] | None:
         "bars": [
             {
                 **_related(row),
-                "x": round(100 * (first - start).total_seconds() / whole, 2),
-                "width": max(0.6, round(100 * (last - first).total_seconds() / whole, 2)),
+                "x": min(99.0, round(100 * (first - start).total_seconds() / whole, 2)),
+                "width": max(1.0, round(100 * (last - first).total_seconds() / whole, 2)),
                 "from": first,
                 "to": last,
             }

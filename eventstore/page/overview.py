@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from eventstore.http_api.catalog import totals
-from eventstore.http_api.commits import actors, commits
+from eventstore.http_api.commits import Activity, CommitSummary, activity, actors, commits
 from eventstore.http_api.routes import Asked, Html, Nothing, Route
 from eventstore.page.showing import shown, store_name
 
+_REASONS = 5
+_REASONS_READ = 50
+_BUCKETS = 90
 _FIRST_RUN = """\
 import eventstore
 
@@ -23,7 +29,7 @@ def overview(asked: Asked, query: Nothing) -> Html:  # noqa: ARG001
     """What there is, who puts, and what was said lately."""
     source, position = asked.source, asked.moments.at.position
     store = store_name(asked)
-    values = {"position": position, "store_id": asked.engine.log.store_id}
+    values: dict[str, Any] = {"position": position, "store_id": asked.engine.log.store_id}
     if not position:
         first_run = _FIRST_RUN.format(store=store)
         return shown(
@@ -60,7 +66,8 @@ def overview(asked: Asked, query: Nothing) -> Html:  # noqa: ARG001
             }
             for one in who[:6]
         ],
-        reasons=commits(source, with_reason=True, limit=5),
+        activity=_stacks(activity(source, buckets=_BUCKETS), position),
+        reasons=_reasons(commits(source, with_reason=True, limit=_REASONS_READ)),
         holds=None,
         commits=known.count(position),
         recorded_at=asked.moments.at.recorded_at,
@@ -69,6 +76,52 @@ def overview(asked: Asked, query: Nothing) -> Html:  # noqa: ARG001
         command=_COMMAND.format(store=store),
         **values,
     )
+
+
+def _reasons(found: Sequence[CommitSummary]) -> list[CommitSummary]:
+    """The newest commit of each reason."""
+    newest: dict[tuple[str | None, str | None], CommitSummary] = {}
+    for one in found:
+        newest.setdefault((one.actor, one.reason), one)
+    return [*newest.values()][:_REASONS]
+
+
+def _stacks(found: Activity, position: int) -> dict[str, Any] | None:
+    """Commits over time by who made them, as boxes in a drawing of 1,000 by 100."""
+    if found.start is None or found.end is None:
+        return None
+    whole = (found.end - found.start).total_seconds()
+    most = max(one.commits for one in found.buckets)
+    wide = 1_000 * found.bucket_seconds / whole
+    boxes: list[dict[str, Any]] = []
+    for one in found.buckets:
+        if one.first_position > position:
+            break
+        left = 1_000 * (one.start - found.start).total_seconds() / whole
+        below = 0.0
+        for place, commits_of in enumerate(one.by):
+            # By the square root of all, as the strip in the header.
+            height = 100 * (one.commits / most) ** 0.5 * commits_of / one.commits
+            below += height
+            if commits_of:
+                boxes.append(
+                    {
+                        "place": place,
+                        "x": round(left, 1),
+                        "y": round(100 - below, 1),
+                        "width": round(max(1.0, 0.85 * wide), 1),
+                        "height": round(height, 1),
+                    }
+                )
+    names = [one or "nobody named" for one in found.actors]
+    seen = {box["place"] for box in boxes}
+    return {
+        "boxes": boxes,
+        "names": [(place, name) for place, name in enumerate([*names, "others"]) if place in seen],
+        "others_place": len(names),
+        "start": found.start,
+        "end": found.end,
+    }
 
 
 ROUTES = (Route("/", overview, kept=False),)

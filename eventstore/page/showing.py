@@ -13,17 +13,28 @@ from eventstore.http_api.commits import commit
 from eventstore.http_api.problems import Problem, problem_of
 from eventstore.http_api.request_moment import At
 from eventstore.http_api.routes import Asked, Html
-from eventstore.page.frame import Frame, ShownMoment
+from eventstore.page.frame import Frame, ShownMoment, Tick
 from eventstore.page.links import Links
 from eventstore.page.rendering import rendered
 
 _MOMENTS = ("at", "until")
 
 
-def shown(asked: Asked, template: str, *, title: str, section: str = "", **values: Any) -> Html:
-    """A page of a template: with `frame`, `links` and `title`, and the values given."""
+def shown(
+    asked: Asked,
+    template: str,
+    *,
+    title: str,
+    section: str = "",
+    ticks: Sequence[Tick] = (),
+    **values: Any,
+) -> Html:
+    """A page of a template: with `frame`, `links`, `title` and `moments`, and the values given.
+
+    `ticks` are the commits, shown on the strip, that touch what the page shows.
+    """
     links = links_of(asked)
-    frame = frame_of(asked, links, section)
+    frame = frame_of(asked, links, section, ticks)
     around = {"frame": frame, "links": links, "title": title, "moments": moment_fields(asked)}
     return Html(rendered(template, around | values))
 
@@ -44,7 +55,7 @@ def links_of(asked: Asked) -> Links:
     return Links(asked.prefix, asked.moments.at_text, asked.moments.until_text)
 
 
-def frame_of(asked: Asked, links: Links, section: str) -> Frame:
+def frame_of(asked: Asked, links: Links, section: str, ticks: Sequence[Tick] = ()) -> Frame:
     """What is around the page."""
     moments = asked.moments
     return Frame(
@@ -55,6 +66,7 @@ def frame_of(asked: Asked, links: Links, section: str) -> Frame:
         at=_shown_moment(asked, moments.at),
         until=None if moments.until is None else _shown_moment(asked, moments.until),
         newest=_shown_moment(asked, moments.newest),
+        ticks=tuple(ticks),
         kept=tuple(pair for pair in asked.parameters if pair[0] not in _MOMENTS),
     )
 

@@ -85,6 +85,11 @@ def size(number: int) -> str:
     return f"{amount:,.0f} {unit}" if amount >= 10 or unit == "B" else f"{amount:,.1f} {unit}"
 
 
+def json_of(value: Any) -> str:
+    """JSON, for scripts to read from an attribute."""
+    return json_text(value)
+
+
 class ShownValue(msgspec.Struct, frozen=True):
     """A value as it is written: `form` is `none`, `text`, `number` or `json`.
 
@@ -120,6 +125,7 @@ def is_bad_state(state: str) -> bool:
 
 
 FILTERS: Final = {
+    "json": json_of,
     "lines": Lines,
     "grouped": grouped,
     "minute": minute,

@@ -1,5 +1,270 @@
-// The strip of commits below the header.
+// The strip of commits below the header: bars over time, and the moments as handles on it.
+//
+// A page that shows another moment by itself listens for `moment-moves` on the document: its detail
+// has `name` (`at` or `until`), `time` in ms and `is_final`. Such a page calls preventDefault(), and
+// the page is not asked for again.
 
-export function drawStrip(place) {
-  place.hidden = true;
+import { axisOf, barsOf, minuteOf, scaleOf } from "./strip_scale.js";
+
+const SVG = "http://www.w3.org/2000/svg";
+const HEIGHT = 54;
+const BARS = 36;
+const REST_MS = 150;
+const WINDOW = "strip-window";
+const FOCUS = "strip-focus";
+
+function element(name, attributes = {}, text = null) {
+  const made = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  if (text !== null) made.textContent = text;
+  return made;
+}
+
+async function asked(address) {
+  const answer = await fetch(address, { headers: { Accept: "application/json" } });
+  if (!answer.ok) throw new Error(`${address}: ${answer.status}`);
+  return answer.json();
+}
+
+export async function drawStrip(place) {
+  const strip = new Strip(place);
+  try {
+    await strip.load(JSON.parse(sessionStorage.getItem(WINDOW) ?? "null"));
+  } catch {
+    // The page stands without it.
+    place.hidden = true;
+    return;
+  }
+  new ResizeObserver(() => strip.draw()).observe(place);
+  const focused = sessionStorage.getItem(FOCUS);
+  sessionStorage.removeItem(FOCUS);
+  if (focused) strip.handles.get(focused)?.group.focus();
+}
+
+class Strip {
+  constructor(place) {
+    this.place = place;
+    this.api = place.dataset.strip;
+    this.svg = element("svg", { role: "group", "aria-label": "Commits over time" });
+    this.back = element("g", { "aria-hidden": "true" });
+    this.svg.append(this.back);
+    place.append(this.svg);
+    this.handles = new Map();
+    this.ticks = JSON.parse(place.dataset.ticks || "[]");
+    for (const name of ["at", "until"]) {
+      const data = place.dataset[`${name}Moment`];
+      if (data) this.handles.set(name, this.handle(name, JSON.parse(data)));
+    }
+    this.svg.addEventListener("wheel", (event) => this.zoom(event), { passive: false });
+    this.svg.addEventListener("dblclick", () => this.reload(null));
+    this.svg.addEventListener("click", (event) => this.clicked(event));
+  }
+
+  async load(window) {
+    const query = new URLSearchParams();
+    if (window) {
+      query.set("since", new Date(window[0]).toISOString());
+      query.set("before", new Date(window[1]).toISOString());
+    }
+    this.activity = await asked(`${this.api}/activity?${query}`);
+    if (!this.activity.start) throw new Error("nothing is recorded");
+    this.window = [Date.parse(this.activity.start), Date.parse(this.activity.end)];
+    this.draw();
+  }
+
+  async reload(window) {
+    if (window) sessionStorage.setItem(WINDOW, JSON.stringify(window));
+    else sessionStorage.removeItem(WINDOW);
+    await this.load(window).catch(() => {});
+  }
+
+  // Zooms into the time under the pointer.
+  zoom(event) {
+    event.preventDefault();
+    const at = this.scale.time(event.clientX - this.svg.getBoundingClientRect().left);
+    const factor = event.deltaY > 0 ? 1.4 : 1 / 1.4;
+    const start = at - (at - this.window[0]) * factor;
+    const end = at + (this.window[1] - at) * factor;
+    const first = Date.parse(this.activity.first), last = Date.parse(this.activity.last);
+    if (end - start < 10_000) return;
+    this.window = [start, end];
+    this.draw();
+    clearTimeout(this.zooming);
+    const isAll = start <= first && end > last;
+    this.zooming = setTimeout(() => this.reload(isAll ? null : this.window), REST_MS);
+  }
+
+  draw() {
+    const width = this.place.clientWidth - 2 * parseFloat(getComputedStyle(this.place).paddingLeft);
+    if (!this.activity || width <= 0) return;
+    this.svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
+    const margin = 10;
+    const span = (this.window[1] - this.window[0]) || 1;
+    const pad = (span / Math.max(1, width - 2 * margin)) * margin;
+    this.scale = scaleOf(this.window[0] - pad, this.window[1] + pad, width);
+    const at = this.handles.get("at"), until = this.handles.get("until");
+    const newest = (until ?? at)?.moment.position ?? Infinity;
+    const parts = [];
+    for (const bar of barsOf(this.activity, this.scale, BARS)) {
+      const isLater = bar.bucket.first_position > newest;
+      parts.push(element("rect", {
+        class: isLater ? "bar-later" : "bar", x: bar.left, y: bar.top, width: bar.width, height: bar.height,
+      }));
+    }
+    if (at && until) {
+      const from = this.scale.place(at.moment.time), to = this.scale.place(until.moment.time);
+      parts.push(element("rect", { class: "between", x: from, y: BARS + 1, width: Math.max(0, to - from), height: 3 }));
+    }
+    for (const tick of this.ticks) {
+      const x = this.scale.place(tick.time);
+      parts.push(element("line", { class: "tick", x1: x, x2: x, y1: BARS + 1, y2: BARS + 6 }));
+    }
+    for (const mark of axisOf(this.scale, Math.max(2, width / 90))) {
+      if (mark.place > width - 36) continue;
+      parts.push(element("text", { class: "axis", x: mark.place, y: HEIGHT - 3 }, mark.text));
+    }
+    this.back.replaceChildren(...parts);
+    for (const handle of this.handles.values()) this.put(handle);
+  }
+
+  handle(name, moment) {
+    const letter = this.place.dataset.untilMoment ? (name === "at" ? "A" : "B") : "";
+    const group = element("g", {
+      class: "handle", role: "slider", tabindex: "0", "data-name": name,
+      "aria-label": letter ? `Moment ${letter}` : "Moment",
+      "aria-valuemin": "1", "aria-valuemax": this.place.dataset.newest,
+    });
+    group.append(
+      element("rect", { class: "reach", x: -12, y: 0, width: 24, height: HEIGHT, "fill-opacity": 0 }),
+      element("line", { x1: 0, x2: 0, y1: 0, y2: BARS }),
+      element("rect", { x: -8, y: 0, width: 16, height: 16, rx: 3 }),
+      element("text", { x: 0, y: 12, "aria-hidden": "true" }, letter || "●"),
+      element("text", { class: "label", x: 0, y: 12 }, ""),
+    );
+    const made = { name, group, moment: { ...moment, time: Date.parse(moment.recorded_at) } };
+    made.here = made.moment.position;
+    group.addEventListener("pointerdown", (event) => this.drag(made, event));
+    group.addEventListener("keydown", (event) => this.press(made, event));
+    this.svg.append(group);
+    return made;
+  }
+
+  put(handle) {
+    const { group, moment } = handle;
+    const x = Math.max(8, Math.min(this.scale.width - 8, this.scale.place(moment.time)));
+    group.setAttribute("transform", `translate(${x} 0)`);
+    group.setAttribute("aria-valuenow", moment.position ?? handle.here);
+    const said = [minuteOf(moment.time), moment.position && `position ${moment.position.toLocaleString("en")}`,
+      moment.actor && `by ${moment.actor}`, moment.reason].filter(Boolean);
+    group.setAttribute("aria-valuetext", said.join(", "));
+    const label = group.querySelector(".label");
+    label.textContent = moment.position === handle.here ? "" : minuteOf(moment.time);
+    const onLeft = x > this.scale.width - 130;
+    label.setAttribute("x", onLeft ? -14 : 14);
+    label.style.textAnchor = onLeft ? "end" : "start";
+  }
+
+  // Only the label moves until the handle rests; then the page is asked for, in one go.
+  moveTo(handle, moment, isFinal) {
+    handle.moment = moment;
+    this.put(handle);
+    const moved = new CustomEvent("moment-moves", {
+      cancelable: true,
+      detail: { name: handle.name, time: moment.time, position: moment.position ?? null, is_final: isFinal },
+    });
+    clearTimeout(this.resting);
+    if (!document.dispatchEvent(moved)) return;
+    if (isFinal) this.resting = setTimeout(() => this.go(handle), REST_MS);
+  }
+
+  go(handle) {
+    const address = new URL(location.href);
+    const { moment, name } = handle;
+    const newest = Number(this.place.dataset.newest);
+    const isNow = moment.position === newest || moment.time >= Date.parse(this.activity.last);
+    if (isNow && name === "at") address.searchParams.delete("at");
+    else address.searchParams.set(name, moment.position ?? new Date(moment.time).toISOString());
+    address.searchParams.delete("cursor");
+    if (document.activeElement === handle.group) sessionStorage.setItem(FOCUS, name);
+    location.assign(address);
+  }
+
+  drag(handle, event) {
+    event.preventDefault();
+    const { group } = handle;
+    group.focus();
+    group.setPointerCapture(event.pointerId);
+    const left = this.svg.getBoundingClientRect().left;
+    const first = Date.parse(this.activity.first), last = Date.parse(this.activity.last);
+    let moved = false;
+    const move = (next) => {
+      moved = true;
+      const time = Math.min(last, Math.max(first, this.scale.time(next.clientX - left)));
+      this.moveTo(handle, { time, position: null }, false);
+    };
+    const end = () => {
+      group.removeEventListener("pointermove", move);
+      if (moved) this.moveTo(handle, handle.moment, true);
+    };
+    group.addEventListener("pointermove", move);
+    group.addEventListener("lostpointercapture", end, { once: true });
+  }
+
+  // A click on the strip moves the nearer handle there.
+  clicked(event) {
+    if (event.target.closest(".handle") || !this.scale || event.detail > 1) return;
+    const first = Date.parse(this.activity.first), last = Date.parse(this.activity.last);
+    const time = this.scale.time(event.clientX - this.svg.getBoundingClientRect().left);
+    const handles = [...this.handles.values()];
+    handles.sort((a, b) => Math.abs(a.moment.time - time) - Math.abs(b.moment.time - time));
+    // A double click shows all, so it is waited for.
+    clearTimeout(this.clicking);
+    this.clicking = setTimeout(() => {
+      this.moveTo(handles[0], { time: Math.min(last, Math.max(first, time)), position: null }, true);
+    }, 250);
+    this.svg.addEventListener("dblclick", () => clearTimeout(this.clicking), { once: true });
+  }
+
+  async press(handle, event) {
+    const back = { ArrowLeft: true, ArrowDown: true, PageUp: true, ArrowRight: false, ArrowUp: false, PageDown: false };
+    const ends = { Home: 1, End: Number(this.place.dataset.newest) };
+    if (!(event.key in back) && !(event.key in ends)) return;
+    event.preventDefault();
+    const isBack = back[event.key];
+    let moment = null;
+    if (event.key in ends) moment = await this.commitAt(ends[event.key]);
+    else if (event.shiftKey) moment = this.tickFrom(handle, isBack);
+    else if (event.key.startsWith("Page")) moment = await this.bucketFrom(handle, isBack);
+    else moment = await this.commit((handle.moment.commit ?? 1) + (isBack ? -1 : 1));
+    if (moment) this.moveTo(handle, moment, true);
+  }
+
+  async commit(number) {
+    try {
+      const { commit: one } = await asked(`${this.api}/commits/${number}?limit=1`);
+      return { ...one, position: one.last_position, time: Date.parse(one.recorded_at) };
+    } catch {
+      return null;
+    }
+  }
+
+  async commitAt(position) {
+    const { commits } = await asked(`${this.api}/commits?at=${position}&limit=1`).catch(() => ({ commits: [] }));
+    return commits.length ? this.commit(commits[0].commit) : position === 1 ? this.commit(1) : null;
+  }
+
+  tickFrom(handle, isBack) {
+    const ordered = this.ticks.toSorted((a, b) => a.position - b.position);
+    const now = handle.moment.position ?? 0;
+    return isBack ? ordered.findLast((one) => one.position < now) : ordered.find((one) => one.position > now);
+  }
+
+  async bucketFrom(handle, isBack) {
+    const { buckets } = this.activity;
+    const now = handle.moment.position ?? 0;
+    const found = isBack
+      ? buckets.findLast((one) => one.last_position < now)
+      : buckets.find((one) => one.last_position > now);
+    return found ? this.commitAt(found.last_position) : null;
+  }
 }
