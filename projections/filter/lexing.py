@@ -141,6 +141,22 @@ def lex(text: str) -> Lexed:
     return lexed
 
 
+def pieces(text: str) -> list[tuple[int, int]]:
+    """Where the words and signs of a filter begin and end, without blanks and comments.
+
+    Raises InvalidArgumentError where there is none that a filter may hold.
+    """
+    found, place = [], 0
+    while place < len(text):
+        match = _TOKEN.match(text, place)
+        if match is None:
+            raise _unexpected(text, place)
+        if match.lastgroup not in (None, "blank", "comment"):
+            found.append(match.span())
+        place = match.end()
+    return found
+
+
 def _mention(lexed: Lexed, alias: str) -> None:
     known = lexed.aliases.setdefault(alias.lower(), alias)
     if known != alias:
