@@ -23,7 +23,7 @@ from datetime import datetime
 from uuid import UUID
 
 from eventstore.audit.policy import Policy
-from eventstore.audit.signed_note import SigningKey, VerifierKey, opened
+from eventstore.audit.signed_note import Note, SigningKey, VerifierKey, opened
 from eventstore.audit.statement import Statement
 from eventstore.errors import (
     DataLossError,
@@ -72,11 +72,24 @@ class Checkpoint:
             body, key, witnesses = trust.opened(text)
         else:
             body, key, witnesses = opened(text, trust), trust, ()
+        return cls._of(body, key.name, text, witnesses)
+
+    @classmethod
+    def unchecked(cls, text: str) -> Checkpoint:
+        """Read a checkpoint without checking who signed it, to prove something to who will.
+
+        Raises InvalidArgumentError when it is none.
+        """
+        note = Note.parse(text)
+        return cls._of(note.text, note.signatures[0][0], text, ())
+
+    @classmethod
+    def _of(cls, body: str, signer: str, text: str, witnesses: tuple[str, ...]) -> Checkpoint:
         try:
             stated = Statement.parse(body)
         except ValueError as error:
             raise InvalidArgumentError(
-                f"signed by {key.name}, but not a checkpoint of a store: {error}"
+                f"signed by {signer}, but not a checkpoint of a store: {error}"
             ) from None
         return cls(
             stated.store_id,
@@ -85,7 +98,7 @@ class Checkpoint:
             stated.commit,
             stated.recorded_at,
             stated.signed_at,
-            key.name,
+            signer,
             text,
             witnesses,
         )

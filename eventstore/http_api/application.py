@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Mount
 from starlette.routing import Route as Address
 
 from eventstore.errors import NotFoundError, StatusError, UnimplementedError
-from eventstore.http_api import asking_routes, log_routes, node_routes, store
+from eventstore.http_api import asking_routes, log_routes, node_routes, proofs, store
 from eventstore.http_api.answering import Answering, ShowProblem
 from eventstore.http_api.doors import Door
 from eventstore.http_api.entering import ShowForm, entrances
@@ -30,6 +30,7 @@ API_ROUTES: Final[Sequence[Route]] = (
     *node_routes.ROUTES,
     *log_routes.ROUTES,
     *asking_routes.ROUTES,
+    *proofs.ROUTES,
 )
 """All of the API. A module's are added here."""
 

@@ -84,7 +84,7 @@ LAYERS = {
         *("moments", "shown_text", "version", "waiting"),
     },
     "http_api": {
-        *("metadata_store", "server", "late_logger", "waiting", "version", "shown_text"),
+        *("audit", "metadata_store", "server", "late_logger", "waiting", "version", "shown_text"),
         *("errors", "proto", "log", "projections", "store", "history", "retention", "sql"),
         *("answers", "moments", "moment_texts", "plain_json", "plain_values", "times", "wording"),
     },

@@ -35,7 +35,7 @@ export async function hindrance() {
 }
 
 // Check a proof. `key` is the text of a verifier key, or empty; `expected` is what was asked for,
-// if it is known: { position, storeId, leaf }, the leaf's hash in hexadecimal.
+// if it is known: { position, storeId, leaf, checkpoint }, the leaf's hash in hexadecimal.
 //
 // The answer has a `state`: "proved", "refused" (a step does not hold) or "unchecked" (a step can't
 // be checked); `steps`, each { name, state, says, expected, found } with the states "holds",
@@ -112,6 +112,9 @@ async function pathStep(known) {
 }
 
 async function headStep(known, _proof, _key, expected) {
+  if (expected.checkpoint && expected.checkpoint !== known.checkpoint) {
+    throw new Refused("the proof is against another checkpoint than yours", expected.checkpoint, known.checkpoint);
+  }
   const note = parsedNote(known.checkpoint);
   const stated = statementOf(note.text);
   if (expected.storeId && expected.storeId !== stated.storeId) {
