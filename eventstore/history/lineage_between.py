@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias
 
@@ -18,7 +18,6 @@ from eventstore.lineage.nearest import (
     check_limits,
     in_context,
     nearest,
-    reached_by,
 )
 from eventstore.lineage.walks import node_kind, require_node
 from eventstore.log import Log, Position
@@ -38,6 +37,7 @@ Mark: TypeAlias = Literal["added", "changed", "gone", "same"]
 VERSIONS_MAX: Final = 20
 """How many versions are told of a node: the newest, and the one at the first moment."""
 
+_GAP: Final = 64
 _WHO: Final = ("commit", "actor", "reason", "request_id")
 
 
@@ -64,9 +64,10 @@ class NodeVersion(msgspec.Struct, frozen=True, kw_only=True):
 class NodeBetween(msgspec.Struct, frozen=True, kw_only=True):
     """A node of the lineage as of the second moment, `hops` from the subject.
 
-    `state` is the name of its state then, "" when it has none. `mark` tells how it differs:
-    it was `added` to the lineage after the first moment, has `changed`, is `gone` (its content was
-    erased), or is the `same`. `beyond` counts its neighbours further along that the answer lacks.
+    It is part of the lineage from the position `since` on. `state` is the name of its state, ""
+    when it has none. `mark` tells how it differs: it was `added` to the lineage after the first
+    moment, has `changed`, is `gone` (its content was erased), or is the `same`. `beyond` counts
+    its neighbours further along that the answer lacks.
 
     `versions` are the one at the first moment, or the first, and the newest after it, oldest first;
     `versions_left_out` are between the first two of these.
@@ -78,6 +79,7 @@ class NodeBetween(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     state: str
     hops: int
+    since: int
     mark: Mark
     beyond: int
     versions: tuple[NodeVersion, ...]
@@ -93,8 +95,8 @@ class LineageBetween(msgspec.Struct, frozen=True, kw_only=True):
     """The nodes nearest to a subject, by hops, then kind and id, and all links between them.
 
     `left_out` counts what the hop at which the limit cut the walk has beyond it, or executions of a
-    context. Where it is not 0, nodes that were there by the first moment are taken as part of the
-    lineage then: what connected them may be left out.
+    context. Where it is not 0, nodes are taken as part of the lineage since they were made: what
+    connected them may be left out.
     """
 
     subject: Key
@@ -106,9 +108,9 @@ class LineageBetween(msgspec.Struct, frozen=True, kw_only=True):
     links: tuple[Link, ...]
     left_out: int
 
-    def counts(self) -> dict[Mark, int]:
+    def counts(self) -> dict[str, int]:
         """How many nodes have each mark."""
-        counted: dict[Mark, int] = {"added": 0, "changed": 0, "gone": 0, "same": 0}
+        counted = {"added": 0, "changed": 0, "gone": 0, "same": 0}
         for node in self.nodes:
             counted[node.mark] += 1
         return counted
@@ -141,15 +143,13 @@ def lineage_between(
     require_node(snapshot, node_kind(kind), node_id)
     subject = (kind, node_id)
     found = nearest(snapshot, subject, direction, hops, limit, opened)
-    earlier = [link for link in found.links if link.position <= first]
-    then = reached_by(earlier, subject, direction, hops, opened)
     return LineageBetween(
         subject=subject,
         direction=direction,
         hops=hops,
         first=first,
         second=second,
-        nodes=_nodes(log, snapshot, first, found, then),
+        nodes=_nodes(log, snapshot, first, found),
         links=found.links,
         left_out=found.left_out,
     )
@@ -173,14 +173,14 @@ def context_between(
     check_limits("both", None, limit)
     snapshot = Snapshot(projections, second)
     require_node(snapshot, CONTEXT, context_id)
-    found, then = in_context(snapshot, context_id, first, limit)
+    found = in_context(snapshot, context_id, limit)
     return LineageBetween(
         subject=(CONTEXT.name, context_id),
         direction="both",
         hops=None,
         first=first,
         second=second,
-        nodes=_nodes(log, snapshot, first, found, then),
+        nodes=_nodes(log, snapshot, first, found),
         links=found.links,
         left_out=found.left_out,
     )
@@ -194,17 +194,18 @@ def _check_order(first: int, second: int) -> None:
 
 
 def _nodes(
-    log: Log, snapshot: Snapshot, first: Position, found: Nearest, then: Collection[Key]
+    log: Log, snapshot: Snapshot, first: Position, found: Nearest
 ) -> tuple[NodeBetween, ...]:
-    """The nodes with their versions; `then` are those that were part of it at the first moment."""
+    """The nodes with their versions."""
     reading = _Reading(snapshot, first, marks_of(log, snapshot.index))
     stored = {key: reading.stored(key) for key in found.hops}
-    who = _who(log, (at for entries, _ in stored.values() for at, _ in entries if at > first))
+    told = (at for entries, _, _ in stored.values() for at, _ in entries)
+    who = _who(log, (at for at in told if at > first))
     nodes = []
     for key, far in found.hops.items():
-        entries, left_out = stored[key]
+        entries, left_out, created = stored[key]
         versions, type_name = reading.versions(key, entries, who)
-        was_there = versions[0].position <= first and (key in then or found.left_out > 0)
+        since = created if found.left_out else max(created, found.since[key])
         node = NodeBetween(
             kind=key[0],
             id=key[1],
@@ -212,7 +213,8 @@ def _nodes(
             name=versions[-1].name,
             state=versions[-1].state,
             hops=far,
-            mark=_mark(was_there, versions, first, snapshot.position),
+            since=since,
+            mark=_mark(since, versions, first, snapshot.position),
             beyond=found.beyond.get(key, 0),
             versions=versions,
             versions_left_out=left_out,
@@ -221,8 +223,8 @@ def _nodes(
     return tuple(nodes)
 
 
-def _mark(was_there: bool, versions: Sequence[NodeVersion], first: int, second: int) -> Mark:
-    if not was_there:
+def _mark(since: int, versions: Sequence[NodeVersion], first: int, second: int) -> Mark:
+    if since > first:
         return "added"
     if versions[-1].is_erased:
         erased_at = min((erased.position for erased in versions[-1].erasures), default=0)
@@ -244,14 +246,17 @@ class _Reading:
         self._marks = marks
         self._has_erasures = bool(snapshot.index.erasures)
 
-    def stored(self, key: Key) -> tuple[list[Entry], int]:
-        """The versions that are told, oldest first, and how many are left out after the first."""
+    def stored(self, key: Key) -> tuple[list[Entry], int, int]:
+        """What is told of a node's versions, and where the first of all is.
+
+        The versions oldest first, and how many are left out after the first of these.
+        """
         kind, node_id = key
         entries = self._snapshot.entries(STORED_TABLES[kind], node_id)
         at_first = sum(position <= self._first for position, _ in entries)
         told = entries[max(at_first - 1, 0) :]
         left_out = max(len(told) - VERSIONS_MAX, 0)
-        return [told[0], *told[1 + left_out :]], left_out
+        return [told[0], *told[1 + left_out :]], left_out, entries[0][0]
 
     def versions(
         self, key: Key, entries: Sequence[Entry], who: Mapping[int, Mapping[str, Any]]
@@ -292,16 +297,21 @@ def _who(log: Log, positions: Iterable[int]) -> dict[int, dict[str, Any]]:
     """By position who put the record there, when and why."""
     import pyarrow as pa
 
-    spans = Spans.of((position, position) for position in positions)
+    from eventstore.log.arrow_values import array_of
+
+    wanted = {*positions}
+    last = max(wanted, default=0)
+    # One stretch with a few records too many is read sooner than two.
+    spans = Spans.of((position, min(position + _GAP, last)) for position in wanted)
     found = {}
     for batch in records_at(log, spans, ("position", "recorded_at", *_WHO)):
-        times = batch["recorded_at"].view(pa.int64()).to_pylist()
-        rows = zip(*(batch[name].to_pylist() for name in _WHO), strict=True)
-        for position, recorded_at, row in zip(
-            batch["position"].to_pylist(), times, rows, strict=True
+        is_wanted = array_of([at in wanted for at in batch["position"].to_pylist()], pa.bool_())
+        rows = batch.filter(is_wanted)
+        times = rows["recorded_at"].view(pa.int64()).to_pylist()
+        columns = zip(*(rows[name].to_pylist() for name in _WHO), strict=True)
+        for position, recorded_at, said in zip(
+            rows["position"].to_pylist(), times, columns, strict=True
         ):
-            found[position] = {
-                "recorded_at": moment_of(recorded_at),
-                **dict(zip(_WHO, row, strict=True)),
-            }
+            who = dict(zip(_WHO, said, strict=True))
+            found[position] = {"recorded_at": moment_of(recorded_at), **who}
     return found

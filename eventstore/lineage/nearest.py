@@ -1,13 +1,13 @@
 """The part of a lineage that is nearest to a node, and when each of its links came.
 
-Links are never taken back, so the lineage as of an earlier moment is told from the same links:
-by a walk over those that were there.
+Links are never taken back, so a node that is once part of a lineage stays part of it, and one
+position tells for every moment whether it is.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import msgspec
@@ -45,11 +45,13 @@ class Link(msgspec.Struct, frozen=True):
 class Nearest(msgspec.Struct, frozen=True):
     """Nodes with their hops from the subject, in the order of the walk, and the links among them.
 
+    `since` has the positions from which on they are reached over these links within the hops.
     `beyond` counts, for a node that has any, the neighbours further along that are not among the
     nodes. `left_out` counts what the hop at which a limit cut the walk has beyond it.
     """
 
     hops: dict[Key, int]
+    since: dict[Key, int]
     links: tuple[Link, ...]
     beyond: dict[Key, int]
     left_out: int
@@ -107,7 +109,13 @@ def nearest(
         further = {other for other in ends.values() if other not in found}
         if further:
             beyond[key] = len(further)
-    return Nearest(found, _in_order(links), beyond, left_out)
+    ordered = _in_order(links)
+    onward = _onward(ordered, direction)
+    since = {subject: 0}
+    for start, far in ((subject, hops), *((key, OPENED_HOPS) for key in opened)):
+        if start in since:
+            _note_since(since, start, onward, far)
+    return Nearest(found, since, ordered, beyond, left_out)
 
 
 def _extend(found: dict[Key, int], start: Key, walk: _Walk, hops: int | None, limit: int) -> int:
@@ -130,10 +138,8 @@ def _extend(found: dict[Key, int], start: Key, walk: _Walk, hops: int | None, li
     return 0
 
 
-def in_context(
-    snapshot: Snapshot, context_id: int, first: int, limit: int
-) -> tuple[Nearest, set[Key]]:
-    """The executions of a context, with their inputs and outputs, and those of them by a position.
+def in_context(snapshot: Snapshot, context_id: int, limit: int) -> Nearest:
+    """The executions of a context, with their inputs and outputs.
 
     The newest executions that make no more than `limit` nodes; one is always there. `left_out`
     counts the others.
@@ -151,42 +157,46 @@ def in_context(
         executions.append(key)
         artifacts = reached
     links = _in_order(link for key in executions for link in walk.onward(key))
-    then = {key for key in executions if since[key[1]] <= first}
+    sinces = {key: since[key[1]] for key in sorted(executions)}
     for link in links:
-        ends = {link.source, link.target}
-        if link.position <= first and ends & then:
-            then |= ends
+        execution, artifact = sorted((link.source, link.target), reverse=True)
+        came = max(link.position, sinces[execution])
+        sinces[artifact] = min(came, sinces.get(artifact, came))
     hops = dict.fromkeys(sorted(executions), 0) | dict.fromkeys(sorted(artifacts), 1)
-    return Nearest(hops, links, {}, len(since) - len(executions)), then
+    return Nearest(hops, sinces, links, {}, len(since) - len(executions))
 
 
-def reached_by(
-    links: Iterable[Link],
-    subject: Key,
-    direction: str,
-    hops: int | None,
-    opened: Iterable[Key] = (),
-) -> set[Key]:
-    """The nodes that the same walk reaches over these links alone."""
-    onward: Mapping[Key, list[Key]] = defaultdict(list)
+def _onward(links: Iterable[Link], direction: str) -> Mapping[Key, list[tuple[Key, int]]]:
+    """By node the neighbours further along, and since when."""
+    onward: Mapping[Key, list[tuple[Key, int]]] = defaultdict(list)
     for link in links:
         for key in (link.source, link.target):
             if _leads_on(link.source, link.target, key, direction):
-                onward[key].append(other_end(link, key))
-    reached = {subject}
-    for start, far in ((subject, hops), *((key, OPENED_HOPS) for key in opened)):
-        if start in reached:
-            reached |= _within(onward, start, far)
-    return reached
+                onward[key].append((other_end(link, key), link.position))
+    return onward
 
 
-def _within(onward: Mapping[Key, Collection[Key]], start: Key, hops: int | None) -> set[Key]:
-    reached, level, hop = {start}, {start}, 0
+def _note_since(
+    since: dict[Key, int],
+    start: Key,
+    onward: Mapping[Key, list[tuple[Key, int]]],
+    hops: int | None,
+) -> None:
+    """Note since when nodes within some hops of one are reached: that of the earliest way."""
+    known = {start: since[start]}
+    level, hop = dict(known), 0
     while level and (hops is None or hop < hops):
-        level = {other for key in level for other in onward.get(key, ())} - reached
-        reached |= level
         hop += 1
-    return reached
+        earlier: dict[Key, int] = {}
+        for key, at in level.items():
+            for other, position in onward.get(key, ()):
+                came = max(at, position)
+                if came < min(known.get(other, came + 1), earlier.get(other, came + 1)):
+                    earlier[other] = came
+        known.update(earlier)
+        level = earlier
+    for key, at in known.items():
+        since[key] = min(at, since.get(key, at))
 
 
 def _in_order(links: Iterable[Link]) -> tuple[Link, ...]:

@@ -75,6 +75,13 @@ def test_it_is_what_the_lineages_as_of_both_moments_say(seed: int) -> None:
                     for node in after.nodes
                 }
                 assert marks(found) == expected
+                at = choice.choice([p for p in positions if first <= p <= second])
+                expected_then = set[tuple[str, int]]()
+                if node_id in nodes_of(store.as_of(at), kind):
+                    expected_then = {
+                        n.key for n in store.as_of(at).lineage(kind, node_id, **told).nodes
+                    }
+                assert {node.key for node in found.nodes if node.since <= at} == expected_then
                 if hops is None:
                     assert all(node.beyond == 0 for node in found.nodes)
 
