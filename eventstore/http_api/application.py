@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Mount
 from starlette.routing import Route as Address
 
 from eventstore.errors import NotFoundError, StatusError, UnimplementedError
-from eventstore.http_api import asking_routes, log_routes, node_routes, proofs, store
+from eventstore.http_api import asking_routes, lineage, log_routes, node_routes, proofs, store
 from eventstore.http_api.answering import Answering, ShowProblem
 from eventstore.http_api.doors import Door
 from eventstore.http_api.entering import ShowForm, entrances
@@ -27,6 +27,8 @@ from eventstore.http_api.serving import Serving
 API: Final = "/api/v1"
 API_ROUTES: Final[Sequence[Route]] = (
     *store.ROUTES,
+    # Before those that have a name in their place.
+    *lineage.ROUTES,
     *node_routes.ROUTES,
     *log_routes.ROUTES,
     *asking_routes.ROUTES,

@@ -155,7 +155,7 @@ def entity(source: Source, kind: str, entity_id: int) -> Entity:
     snapshot = source.snapshot()
     entries = snapshot.entries(_table(kind), entity_id)
     if not entries:
-        raise _missing(source, kind, entity_id)
+        raise missing(source, kind, entity_id)
     position, payload = entries[-1]
     message = read_message(KINDS[kind].message, payload)
     is_node = isinstance(KINDS[kind], NodeKind)
@@ -192,7 +192,7 @@ def versions(
     try:
         positions = positions_of(snapshot, kind, entity_id)
     except NotFoundError:
-        raise _missing(source, kind, entity_id) from None
+        raise missing(source, kind, entity_id) from None
     return _page(source, positions, before, limit)
 
 
@@ -204,7 +204,7 @@ def touching(
     try:
         positions = positions_touching(snapshot, context_id)
     except NotFoundError:
-        raise _missing(source, CONTEXT.name, context_id) from None
+        raise missing(source, CONTEXT.name, context_id) from None
     return _page(source, positions, before, limit)
 
 
@@ -291,7 +291,7 @@ def relatives(
 def require(source: Source, kind: str, entity_id: int) -> None:
     """Raise what `entity` does for one that is not there."""
     if source.snapshot().newest(_table(kind), entity_id) is None:
-        raise _missing(source, kind, entity_id)
+        raise missing(source, kind, entity_id)
 
 
 def _table(kind: str) -> int:
@@ -300,7 +300,7 @@ def _table(kind: str) -> int:
     return STORED_TABLES[kind]
 
 
-def _missing(source: Source, kind: str, entity_id: int) -> NotFoundError:
+def missing(source: Source, kind: str, entity_id: int) -> NotFoundError:
     """The error for an entity that is not there: whether it came later."""
     named = f"{kind.replace('_', ' ')} {entity_id}"
     later = source.engine.snapshot().entries(_table(kind), entity_id)
