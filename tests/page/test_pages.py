@@ -19,6 +19,7 @@ ADDRESSES = (
     *("/", "/artifacts", "/executions?type=Push", "/contexts?type=PipelineRun", "/log"),
     *("/artifacts?type=Model&sort=-name&columns=name,custom_properties.accuracy", "/commits/9"),
     *("/artifacts?type=Metrics&sort=properties.accuracy&filter=properties.auc.double_value > 0.9",),
+    *("/artifacts/{pushed_model}/lineage", "/executions/{push}/lineage?direction=both&hops=4"),
     *("/executions/{push}", "/artifacts/{bad_dataset}", "/artifacts/{pushed_model}"),
     *(
         "/artifacts/{erased_dataset}",

@@ -1,0 +1,164 @@
+"""The lineage of an artifact or execution, drawn and as tables."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Annotated, Final, Literal
+
+import msgspec
+from markupsafe import Markup
+
+from eventstore.http_api.lineage import (
+    HOPS,
+    NODES,
+    Direction,
+    Lineage,
+    LineageNode,
+    LineageQuery,
+    is_key,
+    lineage_of,
+)
+from eventstore.http_api.node_routes import Id
+from eventstore.http_api.routes import Asked, Html, Route
+from eventstore.lineage.nearest import NODES_MAX
+from eventstore.page.showing import links_of, shown
+from eventstore.plain_json import plain
+
+_ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
+_FURTHEST: Final = 3
+_IN_SCRIPT: Final = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
+
+
+class PageQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """As of the API. `open` names stacks and chains, too, which the drawing alone knows."""
+
+    id: Id
+    direction: Direction = "upstream"
+    hops: Annotated[int, msgspec.Meta(ge=0)] | Literal["all"] = HOPS
+    limit: Annotated[int, msgspec.Meta(ge=1, le=NODES_MAX)] = NODES
+    open: str = ""
+
+
+def artifact_page(asked: Asked, query: PageQuery) -> Html:
+    """The lineage of an artifact."""
+    return _page(asked, "artifact", query)
+
+
+def execution_page(asked: Asked, query: PageQuery) -> Html:
+    """The lineage of an execution."""
+    return _page(asked, "execution", query)
+
+
+def _page(asked: Asked, kind: str, query: PageQuery) -> Html:
+    found = lineage_of(
+        asked,
+        kind,
+        LineageQuery(
+            id=query.id,
+            direction=query.direction,
+            hops=query.hops,
+            limit=query.limit,
+            open=",".join(text for text in query.open.split(",") if is_key(text)),
+        ),
+    )
+    (subject,) = (node for node in found.nodes if node.key == found.subject)
+    name = subject.name or f"{kind} {query.id}"
+    links = links_of(asked)
+    moments = asked.moments
+    return shown(
+        asked,
+        "lineage.html.j2",
+        title=f"Lineage of {name}",
+        section=f"{kind.capitalize()}s",
+        kind=kind,
+        id=query.id,
+        name=name,
+        subject=subject,
+        shown=found,
+        hops=query.hops,
+        two=moments.until is not None,
+        differing=differing(found),
+        origins=_origins(found) if query.direction == "upstream" else None,
+        furthest=sorted(
+            (node for node in found.nodes if node.beyond), key=lambda node: -node.beyond
+        )[:_FURTHEST],
+        sources=sources_of(found),
+        embedded=embedded(found),
+        api=f"{asked.prefix}/api/v1/{kind}s/{query.id}/lineage",
+        pinned=links.entity(
+            kind,
+            query.id,
+            "/lineage",
+            **{name: value for name, value in asked.parameters if name not in ("at", "until")},
+            at=moments.at.position,
+            until=None if moments.until is None else moments.until.position,
+        ),
+        python=_python(asked, kind, query),
+        command=_command(asked, kind, query),
+    )
+
+
+def differing(found: Lineage) -> list[LineageNode]:
+    """What has changed or is gone, by hops, and then what was added."""
+    nodes = [node for node in found.nodes if node.mark != "same"]
+    return sorted(nodes, key=lambda node: node.mark == "added")
+
+
+def embedded(found: Lineage) -> Markup:
+    """The answer for the drawing, as JSON that ends no script."""
+    text = _ENCODER.encode(plain(found)).decode().translate(_IN_SCRIPT)
+    # Nothing in it is markup any more, and a script's content is read without unescaping.
+    return Markup(text)  # noqa: S704
+
+
+def sources_of(found: Lineage) -> dict[str, list[LineageNode]]:
+    """By key the nodes that data came from."""
+    by_key = {node.key: node for node in found.nodes}
+    sources: dict[str, list[LineageNode]] = defaultdict(list)
+    for link in found.links:
+        if by_key[link.source] not in sources[link.target]:
+            sources[link.target].append(by_key[link.source])
+    return sources
+
+
+def _origins(found: Lineage) -> list[LineageNode]:
+    """Artifacts and executions upstream that nothing led to."""
+    led_to = {link.target for link in found.links}
+    return [
+        node
+        for node in found.nodes
+        if node.key not in led_to and not node.beyond and node.key != found.subject
+    ]
+
+
+def _python(asked: Asked, kind: str, query: PageQuery) -> str:
+    hops = None if query.hops == "all" else query.hops
+    moments = asked.moments
+    if moments.until is not None:
+        between = f"{moments.at.position}, {moments.until.position}"
+        return f'store.lineage_diff("{kind}", {query.id}, {between}, max_nodes={query.limit})'
+    return (
+        f"store.as_of({moments.at.position}).lineage("
+        f'"{kind}", {query.id}, direction="{query.direction}", '
+        f"max_hops={hops}, max_nodes={query.limit})"
+    )
+
+
+def _command(asked: Asked, kind: str, query: PageQuery) -> str:
+    name, moments = asked.engine.log.name, asked.moments
+    if moments.until is not None:
+        between = f"{moments.at.position} {moments.until.position}"
+        said = f"eventstore diff {name} {between} --lineage {kind} {query.id} --limit {query.limit}"
+    else:
+        hops = "" if query.hops == "all" else f" --hops {query.hops}"
+        said = (
+            f"eventstore lineage {name} {kind} {query.id} --direction {query.direction}{hops} "
+            f"--limit {query.limit} --as-of {moments.at.position}"
+        )
+    return f"{said}\n{_python(asked, kind, query)}"
+
+
+ROUTES: Final = (
+    Route("/artifacts/{id:int}/lineage", artifact_page),
+    Route("/executions/{id:int}/lineage", execution_page),
+)
