@@ -31,6 +31,8 @@ HOPS: Final = 6
 OPENED_MAX: Final = 50
 
 Direction = Literal["upstream", "downstream", "both"]
+Hops = Annotated[int, msgspec.Meta(ge=0)] | Literal["all"]
+Limit = Annotated[int, msgspec.Meta(ge=1, le=NODES_MAX)]
 
 
 class LineageVersion(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,8 +116,8 @@ class LineageQuery(msgspec.Struct, frozen=True, kw_only=True):
 
     id: Id
     direction: Direction = "upstream"
-    hops: Annotated[int, msgspec.Meta(ge=0)] | Literal["all"] = HOPS
-    limit: Annotated[int, msgspec.Meta(ge=1, le=NODES_MAX)] = NODES
+    hops: Hops = HOPS
+    limit: Limit = NODES
     open: str = ""
 
 
@@ -123,7 +125,7 @@ class GraphQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Of which context, and how many nodes at most."""
 
     id: Id
-    limit: Annotated[int, msgspec.Meta(ge=1, le=NODES_MAX)] = NODES
+    limit: Limit = NODES
 
 
 def artifact_lineage(asked: Asked, query: LineageQuery) -> Lineage:

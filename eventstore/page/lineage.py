@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Annotated, Final, Literal
+from typing import Final
 
 import msgspec
 from markupsafe import Markup
@@ -12,6 +12,8 @@ from eventstore.http_api.lineage import (
     HOPS,
     NODES,
     Direction,
+    Hops,
+    Limit,
     Lineage,
     LineageNode,
     LineageQuery,
@@ -20,7 +22,6 @@ from eventstore.http_api.lineage import (
 )
 from eventstore.http_api.node_routes import Id
 from eventstore.http_api.routes import Asked, Html, Route
-from eventstore.lineage.nearest import NODES_MAX
 from eventstore.page.showing import links_of, shown
 from eventstore.plain_json import plain
 
@@ -34,8 +35,8 @@ class PageQuery(msgspec.Struct, frozen=True, kw_only=True):
 
     id: Id
     direction: Direction = "upstream"
-    hops: Annotated[int, msgspec.Meta(ge=0)] | Literal["all"] = HOPS
-    limit: Annotated[int, msgspec.Meta(ge=1, le=NODES_MAX)] = NODES
+    hops: Hops = HOPS
+    limit: Limit = NODES
     open: str = ""
 
 

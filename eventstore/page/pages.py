@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from eventstore.http_api.application import Pages
-from eventstore.page import lineage, log_pages, node_lists, nodes, overview, proof_page, static_files
+from eventstore.page import (
+    lineage,
+    log_pages,
+    node_lists,
+    nodes,
+    overview,
+    proof_page,
+    static_files,
+)
 from eventstore.page.showing import problem_page, sign_in_form, stores_page
 
 PAGES: Final = Pages(

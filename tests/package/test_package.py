@@ -87,6 +87,7 @@ LAYERS = {
         *("audit", "metadata_store", "server", "late_logger", "waiting", "version", "shown_text"),
         *("errors", "proto", "log", "projections", "store", "history", "retention", "sql"),
         *("answers", "moments", "moment_texts", "plain_json", "plain_values", "times", "wording"),
+        "lineage",
     },
     "page": {
         *("http_api", "metadata_store", "history", "answers", "errors", "log", "moments"),
