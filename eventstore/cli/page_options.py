@@ -16,6 +16,7 @@ from eventstore.server.configuration import Listening, joined
 from eventstore.store import Engine
 
 if TYPE_CHECKING:
+    from eventstore.http_api.serving import Serving
     from eventstore.server.access import Credentials
 
 _LOGGER = late_logger("eventstore.server")
@@ -139,6 +140,7 @@ class PageServer:
         self._hosts = asked.names | own | (HERE if asked.is_here() or not asked.names else own)
         self._opening = Opening(self._hosts)
         self._is_ending = False
+        self._serving: Serving | None = None
         self._folding: threading.Thread | None = None
         scheme = "https" if tls is not None else "http"
         self.address = f"{scheme}://{self._web.address}/"
@@ -155,7 +157,7 @@ class PageServer:
         door: Door = OpenDoor()
         if credentials is not None:
             door = SignedIn(credentials, self._web.port, is_secure=self._is_secure)
-        serving = Serving(engines, hosts=self._hosts, proxies=self._proxies)
+        serving = self._serving = Serving(engines, hosts=self._hosts, proxies=self._proxies)
         application = make_application(serving, door, PAGES)
 
         def note(done: int, of_all: int) -> None:
@@ -184,3 +186,5 @@ class PageServer:
         self._web.stop()
         if self._folding is not None:
             self._folding.join()
+        if self._serving is not None:
+            self._serving.verifications.close()

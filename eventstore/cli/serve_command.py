@@ -198,6 +198,8 @@ def serve_command(
         # Without a call it stops at once, and lets go of the port.
         opened.callback(server.stop, 0)
         pages = None if page is None else PageServer(page, listening)
+        if pages is not None:
+            opened.callback(pages.stop)
         engines = dict[str, Engine]()
         for name, engine in _opened(place, asked, admitted, operations):
             engine.max_staleness = operations.max_staleness

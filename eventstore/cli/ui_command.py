@@ -63,7 +63,9 @@ def ui_command(place: Place, port: int, no_browser: bool) -> None:
         engine = open_place(place, read_only=True, saves_caches=True)
         opened.callback(engine.close)
         warm(engine, opening.note)
-        opening.opened(make_application(Serving({DEFAULT_STORE: engine}), door, PAGES))
+        serving = Serving({DEFAULT_STORE: engine})
+        opened.callback(serving.verifications.close)
+        opening.opened(make_application(serving, door, PAGES))
         ended = SimpleQueue[int]()
         with told_to_end(ended.put):
             click.echo(f"{shown_text(engine.log.name)} on {address}")

@@ -146,7 +146,7 @@ class Answering:
     async def _answer(
         self, route: Route, query_type: type[Any], request: Request, *, is_page: bool
     ) -> Response:
-        body = await self._body(route, request)
+        body = await self._body(request)
         # Checking a credential may read a file, and the moment the log.
         found = await self.run(
             request,
@@ -223,9 +223,9 @@ class Answering:
             _accepted(request, route),
         )
 
-    async def _body(self, route: Route, request: Request) -> dict[str, Any] | None:
+    async def _body(self, request: Request) -> dict[str, Any] | None:
         """The query in the body of a POST, None for any other request."""
-        if request.method != "POST" or not route.posts:
+        if request.method != "POST":
             return None
         if request.headers.get("content-type", "").partition(";")[0].strip() != _JSON:
             raise InvalidArgumentError(f"the body of a POST is {_JSON} here: say so")

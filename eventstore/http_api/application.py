@@ -15,7 +15,15 @@ from starlette.routing import BaseRoute, Mount
 from starlette.routing import Route as Address
 
 from eventstore.errors import NotFoundError, StatusError, UnimplementedError
-from eventstore.http_api import asking_routes, lineage, log_routes, node_routes, proofs, store
+from eventstore.http_api import (
+    asking_routes,
+    lineage,
+    log_routes,
+    node_routes,
+    proofs,
+    store,
+    verification,
+)
 from eventstore.http_api.answering import Answering, ShowProblem
 from eventstore.http_api.doors import Door
 from eventstore.http_api.entering import ShowForm, entrances
@@ -26,13 +34,14 @@ from eventstore.http_api.serving import Serving
 
 API: Final = "/api/v1"
 API_ROUTES: Final[Sequence[Route]] = (
-    *store.ROUTES,
     # Before those that have a name in their place.
     *lineage.ROUTES,
-    *node_routes.ROUTES,
-    *log_routes.ROUTES,
     *asking_routes.ROUTES,
+    *log_routes.ROUTES,
+    *node_routes.ROUTES,
     *proofs.ROUTES,
+    *store.ROUTES,
+    *verification.ROUTES,
 )
 """All of the API. A module's are added here."""
 
@@ -93,20 +102,16 @@ def _addresses(answering: Answering, pages: Pages | None) -> list[BaseRoute]:
         return Response(document, media_type="application/json")
 
     found: list[BaseRoute] = [
-        Address(f"{API}{route.path}", answering.endpoint(route), methods=_methods(route))
+        Address(f"{API}{route.path}", answering.endpoint(route), methods=route.methods)
         for route in API_ROUTES
     ]
     found.append(Address(f"{API}/openapi.json", openapi))
     if pages is not None:
         found += [
-            Address(route.path, answering.endpoint(route, is_page=True), methods=_methods(route))
+            Address(route.path, answering.endpoint(route, is_page=True), methods=route.methods)
             for route in pages.routes
         ]
     return found
-
-
-def _methods(route: Route) -> list[str]:
-    return ["GET", "POST"] if route.posts else ["GET"]
 
 
 def _plain(request: Request, error: Exception) -> tuple[StatusError, int]:

@@ -46,9 +46,11 @@ def description(routes: Sequence[Route]) -> dict[str, Any]:
         [At, Problem, *structs, *queries], ref_template=_REFERENCE
     )
     schemas = dict(zip([At, Problem, *structs, *queries], found, strict=True))
+    components = {name: _with_nan(schema) for name, schema in components.items()}
     paths: dict[str, Any] = {}
     for route in routes:
-        paths[re.sub(r":\w+}", "}", route.path)] = _path(route, schemas, components)
+        path = paths.setdefault(re.sub(r":\w+}", "}", route.path), {})
+        path.update(_path(route, schemas, components))
     return {
         "openapi": "3.1.0",
         "info": {"title": "eventstore", "version": __version__, "license": {"name": "Apache-2.0"}},
@@ -92,11 +94,13 @@ def _path(
         }
         for name, schema in query["properties"].items()
     ]
-    path: dict[str, Any] = {"get": {**operation, "parameters": [*parameters, *_OF_ALL]}}
-    if route.posts:
+    path: dict[str, Any] = {}
+    if "GET" in route.methods:
+        path["get"] = {**operation, "parameters": [*parameters, *_OF_ALL]}
+    if "POST" in route.methods:
         path["post"] = {
             **operation,
-            "operationId": f"{route.answer.__name__}_posted",
+            "operationId": f"{route.answer.__name__}{'_posted' if 'GET' in route.methods else ''}",
             "parameters": _OF_ALL,
             "requestBody": {
                 "required": True,
@@ -116,6 +120,17 @@ def _content(route: Route, answer_type: Any, schemas: Mapping[Any, Any]) -> dict
         }
         content["application/json"] = {"schema": {"allOf": [moments, schemas[answer_type]]}}
     return content
+
+
+def _with_nan(schema: Any) -> Any:
+    """The same, with the texts that `plain_json` has for what JSON has no number for."""
+    if isinstance(schema, list):
+        return [_with_nan(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("type") == "number":
+        return {"anyOf": [schema, {"enum": ["NaN", "Infinity", "-Infinity"]}]}
+    return {name: _with_nan(held) for name, held in schema.items()}
 
 
 def _is_struct(one: Any) -> bool:

@@ -21,7 +21,7 @@ says. A handler runs in a thread, and raises the classes of `eventstore.errors`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -105,7 +105,8 @@ class Elsewhere(msgspec.Struct, frozen=True):
 class Route(msgspec.Struct, frozen=True):
     """A handler and its address, below `/api/v1` or, for a page, below the store's.
 
-    `need` is the role that it takes. With `posts` its query may come as a JSON body, too. What
+    `need` is the role that it takes. With `posts` its query may come as a JSON body, too; with
+    `starts` it begins some work of the server, and only a POST does that, with a JSON body. What
     differs though nothing was put, as it depends on the clock or the server, is not `kept` by
     browsers. `seconds` is how long it may take, None for what the server says. `media_types` are
     those that it may answer beside its own.
@@ -115,10 +116,12 @@ class Route(msgspec.Struct, frozen=True):
     answer: Callable[[Asked, Any], Any]
     need: Role = Role.READ
     posts: bool = False
+    starts: bool = False
     kept: bool = True
     seconds: float | None = None
     media_types: Sequence[str] = ()
 
-
-Parameters = Mapping[str, Any]
-"""Those of a query by name, as texts, before they are converted."""
+    @property
+    def methods(self) -> list[str]:
+        """Those of HTTP that it answers, beside HEAD where it answers GET."""
+        return ["POST"] if self.starts else ["GET", "POST"] if self.posts else ["GET"]

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from eventstore.http_api.verifying import Verifications
 from eventstore.store import Engine
 
 HERE: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
@@ -37,3 +38,4 @@ class Serving(msgspec.Struct, frozen=True):
     proxies: frozenset[str] = frozenset()
     limits: Limits = Limits()
     checkpoints: Path | None = None
+    verifications: Verifications = msgspec.field(default_factory=Verifications)

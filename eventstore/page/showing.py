@@ -13,6 +13,7 @@ from eventstore.http_api.commits import commit
 from eventstore.http_api.problems import Problem, problem_of
 from eventstore.http_api.request_moment import At
 from eventstore.http_api.routes import Asked, Html
+from eventstore.http_api.verifying import Verification
 from eventstore.page.frame import Frame, ShownMoment, Tick
 from eventstore.page.links import Links
 from eventstore.page.rendering import rendered
@@ -68,6 +69,7 @@ def frame_of(asked: Asked, links: Links, section: str, ticks: Sequence[Tick] = (
         newest=_shown_moment(asked, moments.newest),
         ticks=tuple(ticks),
         kept=tuple(pair for pair in asked.parameters if pair[0] not in _MOMENTS),
+        verified=_verified(asked.serving.verifications.newest(asked.engine)),
     )
 
 
@@ -91,6 +93,24 @@ def stores_page(names: Sequence[str]) -> Html:
     """The stores of a server that one may use."""
     stores = [(name, Links(f"/stores/{name}").to("/")) for name in names]
     return Html(rendered("stores.html.j2", {"stores": stores}))
+
+
+def _verified(newest: Verification) -> tuple[str, str]:
+    """A word for its colour, and what the header says of the newest verification."""
+    match newest.state:
+        case "none":
+            return "none", "not verified since the start"
+        case "running":
+            return "none", "being verified"
+        case "sound":
+            return "ok", f"verified to {newest.position:,}"
+        case "damaged":
+            commits = [one.commit for one in newest.findings if one.commit is not None]
+            return "bad", f"damaged at commit {min(commits):,}" if commits else "damaged"
+        case "caches disagree":
+            return "bad", "the caches disagree with the log"
+        case "failed":
+            return "bad", "the verification failed"
 
 
 def _shown_moment(asked: Asked, at: At) -> ShownMoment | None:
