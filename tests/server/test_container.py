@@ -10,6 +10,8 @@ import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,11 @@ import eventstore
 from eventstore import MetadataStore
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
+from eventstore.server.tls import SslConfig
 from tests.command_line.runner import ENVIRONMENT
 from tests.differential.oracle import Oracle
-from tests.server.serving import client_config
+from tests.server.certificates import Authority
+from tests.server.serving import client_config, serving
 from tests.server.test_serve_command import KUBEFLOW
 from tests.server.web_calls import called, connection
 from tests.sql_servers import PASSWORD, Server
@@ -61,8 +65,8 @@ def run_as_deployed(
 ) -> Iterator[tuple[subprocess.Popen[str], int, int | None]]:
     """What the image runs, on free ports: the process, its port, and that for gRPC-Web."""
     ports = ["--grpc_port=0"]
-    has_web = any(each.startswith("--grpc-web-port") for each in arguments)
-    ports += ["--grpc-web-port=0"] if has_web else []
+    for name in ("--grpc-web-port", "--metrics-port"):
+        ports += [f"{name}=0"] if any(each.startswith(name) for each in arguments) else []
     found = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with subprocess.Popen(
         [SERVER, *arguments, *ports],
@@ -76,7 +80,7 @@ def run_as_deployed(
             lines = [process.stdout.readline() for _ in ports]
             assert all(lines), (process.stderr or process.stdout).read()
             port, *web = (int(line.rpartition(":")[2]) for line in lines)
-            yield process, port, web[0] if web else None
+            yield process, port, next(iter(web), None)
         finally:
             process.kill()
 
@@ -118,7 +122,7 @@ def test_kubeflow_finds_it_by_the_names_of_its_own() -> None:
     labels = deployed()["metadata"]["labels"]
     [container] = deployed()["spec"]["containers"]
     ports = {each["name"]: each["containerPort"] for each in container["ports"]}
-    assert ports == {"grpc-api": 8080, "grpc-web": 9090}
+    assert ports == {"grpc-api": 8080, "grpc-web": 9090, "metrics": 9464}
     for name, port in (("metadata-grpc-service", 8080), ("metadata-envoy-service", 9090)):
         spec = found["Service", name]["spec"]
         assert spec["selector"].items() <= labels.items()
@@ -134,6 +138,63 @@ def test_kubeflow_finds_it_by_the_names_of_its_own() -> None:
     own = [each.partition("=")[0] for each in KUBEFLOW]
     assert own == [each.partition("=")[0] for each in container["args"]][: len(own)]
     assert container["command"] == [f"/bin/{SERVER.name}"]
+
+
+def test_what_belongs_to_the_deployment_fits_it() -> None:
+    found = manifests()
+    spec = found["Deployment", "metadata-grpc-deployment"]["spec"]
+    pod = spec["template"]
+    [container] = pod["spec"]["containers"]
+    policy = found["NetworkPolicy", "metadata-grpc-server"]["spec"]
+    budget = found["PodDisruptionBudget", "metadata-grpc-server"]["spec"]
+    for selector in (policy["podSelector"], budget["selector"]):
+        assert selector["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    let_in = {port["port"] for rule in policy["ingress"] for port in rule["ports"]}
+    assert let_in == {port["name"] for port in container["ports"]}
+    # A first start that still imports has not failed.
+    startup = container["startupProbe"]
+    given = startup["periodSeconds"] * startup["failureThreshold"]
+    assert spec["progressDeadlineSeconds"] > given
+
+
+def test_the_documents_build_the_image_that_is_deployed() -> None:
+    folder = DEPLOY / "kubernetes" / "kubeflow"
+    [image] = yaml.safe_load((folder / "kustomization.yaml").read_text())["images"]
+    [container] = deployed()["spec"]["containers"]
+    assert container["image"] == image["name"]
+    for document in ("docs/kubernetes.md", "PORTING.md"):
+        text = (ROOT / document).read_text()
+        assert f"--tag {image['newName']}:{image['newTag']} " in text
+
+
+def health() -> Any:
+    loader = SourceFileLoader("metadata_store_health", str(HEALTH))
+    module = module_from_spec(spec_from_loader(loader.name, loader))
+    loader.exec_module(module)
+    return module
+
+
+def test_health_is_asked_where_the_server_listens() -> None:
+    port_in = health().port_in
+    server = ["/opt/bin/python", "/opt/bin/eventstore", "serve", "--grpc_host=0.0.0.0"]
+    for given, port in (
+        ([], 8080),
+        (["--grpc_port=5", "--metrics-port=9"], 5),
+        (["--grpc-web-port=7", "-grpc_port", "6", "s"], 6),
+        (["--grpc_port=5", "--grpc_port=8"], 8),
+    ):
+        assert port_in("\0".join([*server, *given, ""])) == port
+
+
+def test_a_server_with_tls_is_well_if_it_shakes_hands(tmp_path: Path) -> None:
+    authority = Authority()
+    key, certificate = authority.pair("server")
+    tls = SslConfig(server_key=key, server_cert=certificate)
+    tls.custom_ca, tls.client_verify = authority.certificate, True
+    with eventstore.open("memory://") as store, serving(store._engine, tls=tls) as server:
+        asked = [sys.executable, str(HEALTH), str(server.port)]
+        assert subprocess.run(asked, check=False, env=ENVIRONMENT).returncode == 0
+    assert subprocess.run(asked, check=False, capture_output=True, env=ENVIRONMENT).returncode == 1
 
 
 def test_a_pod_may_do_nothing_that_it_need_not() -> None:
