@@ -21,6 +21,7 @@ from eventstore.http_api import (
     log_routes,
     node_routes,
     proofs,
+    rule_routes,
     store,
     verification,
 )
@@ -40,6 +41,7 @@ API_ROUTES: Final[Sequence[Route]] = (
     *log_routes.ROUTES,
     *node_routes.ROUTES,
     *proofs.ROUTES,
+    *rule_routes.ROUTES,
     *store.ROUTES,
     *verification.ROUTES,
 )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import Final, Literal
 
 import msgspec
 
 from eventstore.http_api.catalog import node_kind, tables_rows, types
 from eventstore.http_api.lists import NodeRow, node_rows
-from eventstore.log.kinds import NODE_KINDS
+from eventstore.log.kinds import ARTIFACT, NODE_KINDS
 from eventstore.metadata_store.source import Source
+from eventstore.projections.index_tables import ARTIFACT_URIS, hash64
 
 HitKind = Literal["artifact", "execution", "context", "type", "position", "commit"]
 
@@ -20,14 +22,13 @@ HITS_MAX: Final = 50
 _NUMBER: Final = re.compile(
     r"(?:(artifact|execution|context|commit|position)s?\s*[/#]?\s*)?(\d{1,18})"
 )
-_BY: Final = ("name", "external_id", "uri", "start of the name", "part of the name")
+_BY: Final = ("name", "start of the name", "part of the name")
 _NODES: Final = """
-SELECT id, CASE
-    WHEN name = $text THEN 0 WHEN external_id = $text THEN 1 WHEN uri = $text THEN 2
-    WHEN starts_with(lower(name), $lowered) THEN 3 ELSE 4 END AS place
+SELECT
+    id,
+    CASE WHEN {name} = $text THEN 0 WHEN starts_with({name}, $text) THEN 1 ELSE 2 END AS place
 FROM {kind}s
-WHERE valid_from <= $as_of AND valid_to > $as_of
-    AND (contains(lower(name), $lowered) OR external_id = $text OR uri = $text)
+WHERE valid_from <= $as_of AND valid_to > $as_of AND contains({name}, $text)
 ORDER BY place, id DESC LIMIT $limit
 """
 
@@ -51,10 +52,11 @@ def search(source: Source, text: str, *, limit: int = 20) -> list[Hit]:
     if not wanted:
         return []
     found: dict[tuple[str, int], Hit] = {}
-    for hit in (
-        *_numbered(source, wanted),
-        *_typed(source, wanted),
-        *_named(source, wanted, limit),
+    for hit in chain(
+        _numbered(source, wanted),
+        _typed(source, wanted),
+        _referred(source, wanted),
+        _named(source, wanted, limit),
     ):
         found.setdefault((hit.kind, hit.number), hit)
     return [*found.values()][:limit]
@@ -84,19 +86,28 @@ def _typed(source: Source, text: str) -> Iterator[Hit]:
     for kind in NODE_KINDS:
         for one in types(source, kind.name):
             if one.name.lower().startswith(lowered) and (one.count or one.name == text):
-                by = _BY[0] if one.name == text else _BY[3]
+                by = _BY[0] if one.name == text else _BY[1]
                 yield Hit("type", one.id, by, f"{kind.name} type {one.name}")
 
 
+def _referred(source: Source, text: str) -> Iterator[Hit]:
+    """Nodes whose uri or external id it is."""
+    snapshot = source.snapshot()
+    for kind in NODE_KINDS:
+        node_id = snapshot.id_by_external_id(kind, text)
+        for row in [] if node_id is None else node_rows(source, kind, [node_id], ()):
+            yield _node_hit(row, "external_id")
+    ids = snapshot.linked_ids(ARTIFACT_URIS, hash64(text))[-HITS_MAX:]
+    for row in node_rows(source, ARTIFACT, ids[::-1], ("uri",)):
+        if row.cells == [text]:
+            yield _node_hit(row, "uri")
+
+
 def _named(source: Source, text: str, limit: int) -> Iterator[Hit]:
-    """Nodes whose name has the text in it, or whose uri or external id it is."""
-    asked = {"text": text, "lowered": text.lower(), "limit": limit}
-    found = [
-        (place, kind.name, node_id)
-        for kind in NODE_KINDS
-        for node_id, place in tables_rows(source, _NODES.format(kind=kind.name), asked)
-    ]
-    found.sort(key=lambda one: one[0])
+    """Nodes whose name is the text or has it in it; in any case where none has it as it is."""
+    found = _ranked(source, "name", text, limit) or _ranked(
+        source, "lower(name)", text.lower(), limit
+    )
     rows = {
         (row.kind, row.id): row
         for kind in NODE_KINDS
@@ -104,6 +115,17 @@ def _named(source: Source, text: str, limit: int) -> Iterator[Hit]:
     }
     for place, kind_name, node_id in found[:limit]:
         yield _node_hit(rows[kind_name, node_id], _BY[place])
+
+
+def _ranked(source: Source, name: str, text: str, limit: int) -> list[tuple[int, str, int]]:
+    """The place, the kind and the id of nodes with a text in their name, the best first."""
+    asked = {"text": text, "limit": limit}
+    found = [
+        (place, kind.name, node_id)
+        for kind in NODE_KINDS
+        for node_id, place in tables_rows(source, _NODES.format(kind=kind.name, name=name), asked)
+    ]
+    return sorted(found, key=lambda one: one[0])
 
 
 def _node_hit(row: NodeRow, by: str) -> Hit:

@@ -19,6 +19,7 @@ from eventstore.retention.scopes import nodes_in_scope, scope_of
 from eventstore.store.erasures import erased_as_of
 from eventstore.store.snapshot import Snapshot
 from eventstore.times import Microseconds, moment_of
+from eventstore.waiting import check_wanted
 
 _MICROSECONDS = 1_000_000
 _COLUMNS = ["position", "kind", "entity_id", "previous", "recorded_at"]
@@ -33,21 +34,22 @@ class _Expired(NamedTuple):
     is_current: bool
 
 
-def due(log: Log, snapshot: Snapshot) -> DueAnswer:
+def due(log: Log, snapshot: Snapshot, now: Microseconds | None = None) -> DueAnswer:
     """What has expired by now of what is not erased yet, what keeps some of it, and why.
 
-    A version expires by the rule by which it is due first. A current one is pinned by what was
-    made of it, unless that goes, too.
+    Now is `Log.now`, or another time that is given. A version expires by the rule by which it is
+    due first. A current one is pinned by what was made of it, unless that goes, too.
     """
     found: dict[int, _Expired] = {}
-    now = log.now()
+    now = log.now() if now is None else now
     erased = erased_as_of(snapshot.index, snapshot.position)
     for rule in _rules(snapshot):
         for expired in _expired(log, snapshot, rule, now, erased):
             known = found.get(expired.version.position)
             if known is None or expired.due_at < known.due_at:
                 found[expired.version.position] = expired
-    refused = refusals(log, snapshot, [found[position].version for position in sorted(found)])
+    versions = [found[position].version for position in sorted(found)]
+    refused = refusals(log, snapshot, versions, now=now)
     for refusal in refused:
         del found[refusal.position]
     pinned = _pinned(snapshot, erased, [e.version for e in found.values() if e.is_current])
@@ -114,6 +116,7 @@ def _overdue(
     With each: when its time began, and whether it was superseded by then.
     """
     for batch in log.scan(0, last, _COLUMNS):
+        check_wanted()
         moments = batch["recorded_at"].view("int64").to_pylist()
         rows = zip(*(batch[name].to_pylist() for name in _COLUMNS[:-1]), moments, strict=True)
         for position, kind, entity_id, previous, recorded_at in rows:

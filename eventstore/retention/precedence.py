@@ -74,7 +74,7 @@ def refusals(
     """
     if not chosen:
         return []
-    found = {refusal.position: refusal for refusal in _locked(log, snapshot, chosen, now)}
+    found = {refusal.position: refusal for refusal in locks(log, snapshot, chosen, now)}
     found.update((refusal.position, refusal) for refusal in _held(snapshot, chosen))
     return [found[position] for position in sorted(found)]
 
@@ -96,9 +96,10 @@ def _is_bound(rule: Recorded, chosen: ChosenVersion) -> bool:
     return end is None or chosen.position < end
 
 
-def _locked(
+def locks(
     log: Log, snapshot: Snapshot, chosen: Sequence[ChosenVersion], now: Microseconds | None
 ) -> Iterable[Refusal]:
+    """By which rules some records are locked; a record may be locked by several."""
     for rule in rule_versions(snapshot):
         seconds = rule.message.keep_at_least_seconds
         if not seconds:

@@ -38,7 +38,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[eventstore.Metad
             for number in range(12):
                 now += HOUR * (1 + number % 3)
                 with store.acting(actor="nightly" if number % 4 else None):
-                    _put_run(store, number, data, model, train, run)
+                    put_run(store, number, data, model, train, run)
             for number in range(4):
                 now += HOUR // 2
                 with store.acting(
@@ -55,7 +55,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[eventstore.Metad
             yield store
 
 
-def _put_run(
+def put_run(
     store: eventstore.MetadataStore, number: int, data: int, model: int, train: int, run: int
 ) -> None:
     dataset = mlmd.Artifact(type_id=data, name=f"data-{number:02}", uri=f"s3://data/{number}")

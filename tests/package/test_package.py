@@ -59,7 +59,7 @@ LAYERS = {
     },
     "retention": {
         *("answers", "errors", "proto", "log", "projections", "store", "history", "times"),
-        *("late_logger", "long_work", "wording"),
+        *("late_logger", "long_work", "waiting", "wording"),
     },
     "audit": {"errors", "log", "projections", "plain_json", "times", "wording"},
     "report": {
