@@ -148,7 +148,7 @@ def _time(source: Source, text: str, *, is_start: bool) -> Any:
 
 
 def _log_command(asked: Asked, query: LogQuery) -> str:
-    words = [f"eventstore log {store_name(asked)} --reverse --limit {_LIMIT}"]
+    words = [f"eventstore log {store_name(asked)} --limit {_LIMIT}"]
     if query.actor:
         words.append(f"--actor {shell(query.actor)}")
     if query.kind:

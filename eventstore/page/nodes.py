@@ -24,12 +24,15 @@ from eventstore.http_api.entities import (
 )
 from eventstore.http_api.lists import NodeRow, node_rows
 from eventstore.http_api.routes import Asked, Html, Route
-from eventstore.log.kinds import EXECUTION
+from eventstore.log.kinds import EXECUTION, NODE_KINDS_BY_NAME
 from eventstore.metadata_store.source import Source
 from eventstore.page.frame import Tick
 from eventstore.page.links import Links
 from eventstore.page.showing import links_of, shown, store_name
 from eventstore.plain_values import is_same
+from eventstore.retention.holds import holds
+from eventstore.retention.scopes import nodes_in_scope
+from eventstore.server.roles import Role
 
 _VERSIONS: Final = 50
 _EVENTS: Final = 25
@@ -119,7 +122,7 @@ def node(kind: str, asked: Asked, query: NodeQuery) -> Html:
         updated_at=found.updated_at,
         versions_total=found.versions,
         is_erased=found.erased_by is not None,
-        notices=_notices(found, links),
+        notices=_notices(asked, found, links),
         fields=_fields(found, _at_b(asked, found)),
         two=asked.moments.until is not None,
         groups=runs_of(history.versions),
@@ -246,7 +249,8 @@ def _later(asked: Asked, found: Entity) -> int:
     return now.count - found.versions
 
 
-def _notices(found: Entity, links: Links) -> list[dict[str, Any]]:
+def _notices(asked: Asked, found: Entity, links: Links) -> list[dict[str, Any]]:
+    """What a reader has to know before all else, with the record that says it."""
     notices = []
     if found.erased_by is not None:
         notices.append(
@@ -257,6 +261,21 @@ def _notices(found: Entity, links: Links) -> list[dict[str, Any]]:
                 "link": f"erasure {found.erased_by}",
             }
         )
+    if Role.AUDIT in asked.roles:
+        source, kind = asked.source, NODE_KINDS_BY_NAME[found.kind]
+        snapshot = source.snapshot()
+        notices += [
+            {
+                "text": f"Held for {one.basis} since {one.placed_at:%Y-%m-%d}: "
+                "it cannot be erased.",
+                "is_bad": False,
+                "href": links.to("/rules/holds", number=one.number),
+                "link": f"hold {one.number}",
+            }
+            for one in holds(source.log, snapshot)
+            if one.stage != "released"
+            and nodes_in_scope(snapshot, one.scope, kind, [found.id], one.placed_at_position)
+        ]
     return notices
 
 

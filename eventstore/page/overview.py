@@ -9,6 +9,8 @@ from eventstore.http_api.catalog import totals
 from eventstore.http_api.commits import Activity, CommitSummary, activity, actors, commits
 from eventstore.http_api.routes import Asked, Html, Nothing, Route
 from eventstore.page.showing import shown, store_name
+from eventstore.retention.holds import HoldAnswer, holds
+from eventstore.server.roles import Role
 
 _REASONS = 5
 _REASONS_READ = 50
@@ -21,7 +23,7 @@ with eventstore.open("{store}") as store, store.run("Train", learning_rate=0.01)
 """
 _COMMAND = """\
 eventstore info {store}
-eventstore log {store} --reverse --limit 10
+eventstore log {store} --limit 10
 """
 
 
@@ -68,7 +70,7 @@ def overview(asked: Asked, query: Nothing) -> Html:  # noqa: ARG001
         ],
         activity=_stacks(activity(source, buckets=_BUCKETS), position),
         reasons=_reasons(commits(source, with_reason=True, limit=_REASONS_READ)),
-        holds=None,
+        holds=_holds(asked),
         commits=known.count(position),
         recorded_at=asked.moments.at.recorded_at,
         log_bytes=asked.whole_store.info().log_bytes if asked.moments.is_now else None,
@@ -76,6 +78,14 @@ def overview(asked: Asked, query: Nothing) -> Html:  # noqa: ARG001
         command=_COMMAND.format(store=store),
         **values,
     )
+
+
+def _holds(asked: Asked) -> list[HoldAnswer] | None:
+    """The holds in force; None for who may not see them."""
+    if Role.AUDIT not in asked.roles:
+        return None
+    source = asked.source
+    return [one for one in holds(source.log, source.snapshot()) if one.stage != "released"]
 
 
 def _reasons(found: Sequence[CommitSummary]) -> list[CommitSummary]:

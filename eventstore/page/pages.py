@@ -6,12 +6,14 @@ from typing import Final
 
 from eventstore.http_api.application import Pages
 from eventstore.page import (
+    going,
     lineage,
     log_pages,
     node_lists,
     nodes,
     overview,
     proof_page,
+    rules,
     static_files,
 )
 from eventstore.page.showing import problem_page, sign_in_form, stores_page
@@ -24,6 +26,8 @@ PAGES: Final = Pages(
         *log_pages.ROUTES,
         *proof_page.ROUTES,
         *lineage.ROUTES,
+        *rules.ROUTES,
+        *going.ROUTES,
     ),
     show_problem=problem_page,
     show_form=sign_in_form,

@@ -92,3 +92,35 @@ def test_a_filter_that_is_wrong_is_told_on_the_page(client: TestClient) -> None:
     page = _text(client, "/artifacts?filter=state = ")
     assert "No filter was applied." in page
     assert 'aria-invalid="true"' in page
+
+
+def test_rules_say_what_they_cover_and_each_node_what_covers_it(
+    client: TestClient, runs: MadeStore
+) -> None:
+    held = _text(client, "/rules/holds")
+    assert "CASE-2026-11, LEG-20" in held
+    assert "LEG-17-END" in held
+    assert ">1 artifact</a>" in held
+    assert ">200 artifacts</a>" in _text(client, "/rules/retention")
+    assert "Held for CASE-2026-11" in _text(client, f"/artifacts/{runs.bad_dataset}")
+    before = _text(client, f"/rules/holds?at={runs.push_position}")
+    assert "Nothing was ever held." in before
+    erased = _text(client, "/rules/erasures?number=1")
+    assert f'href="/artifacts/{runs.erased_dataset}"' in erased
+    assert client.get("/rules/erasures?number=9").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("typed", "leads"),
+    [
+        ("sales-11-05", "/artifacts/{bad_dataset}"),
+        ("push-11-05", "/executions/{push}"),
+        ("commit 9", "/commits/9"),
+        ("position 3976", "/commits/1228"),
+    ],
+)
+def test_go_to_leads_to_what_is_meant(
+    client: TestClient, runs: MadeStore, typed: str, leads: str
+) -> None:
+    answer = client.get("/go", params={"q": typed}, follow_redirects=False)
+    assert answer.headers["location"] == leads.format(**vars(runs))
