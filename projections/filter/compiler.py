@@ -220,6 +220,11 @@ class Compiler:
             self.joins.setdefault("node_type", (type_join("node_type", "node"),))
             return Typed("node_type.name", STRING, evaluate=evaluation.type_name(), names=names)
         column = COLUMNS[self.kind].get(lowered)
+        if lowered in PROPERTY_MAPS:
+            raise refused(
+                f"Unrecognized name: {name}; after its . name a property, which cannot be empty, "
+                f"and a value of it, such as {lowered}.`learning rate`.double_value"
+            )
         if column is None:
             known = ["type", *COLUMNS[self.kind]]
             raise refused(
