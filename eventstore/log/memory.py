@@ -17,7 +17,6 @@ from eventstore.log.forking import renew_in_children
 from eventstore.log.leaf import leaf_hashes
 from eventstore.log.log import (
     Answer,
-    Finding,
     PositionConflictError,
     Progress,
     RewrittenFile,
@@ -30,15 +29,13 @@ from eventstore.log.merkle import Frontier
 from eventstore.log.record import Commit, Draft, Position
 from eventstore.log.record_dataset import record_dataset
 from eventstore.log.recorded import take_leaves
+from eventstore.log.whole_commits import batches_of, verified
 from eventstore.long_work import long_work
 from eventstore.times import Microseconds, now_in_microseconds
-from eventstore.wording import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset
-
-_ROWS_PER_BATCH = 16_384
 
 
 class MemoryLog:
@@ -147,15 +144,9 @@ class MemoryLog:
         self, after: int = 0, upto: int | None = None, columns: Sequence[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
         upto = self.position if upto is None else min(upto, self.position)
-        pending: list[Commit] = []
-        rows = 0
-        for commit in self._touching(after, upto):
-            erased = self._concealed
-            pending.append(concealed_commit(commit, erased) if erased else commit)
-            rows += len(commit.records)
-            if rows >= _ROWS_PER_BATCH or commit.last_position >= upto:
-                yield _batch(pending, columns, after, upto)
-                pending, rows = [], 0
+        erased = self._concealed
+        touching = (concealed_commit(commit, erased) for commit in self._touching(after, upto))
+        return batches_of(touching, after, upto, columns)
 
     def commit_end(self, position: int) -> Position:
         index = bisect.bisect_right(self._last_positions, position) - 1
@@ -215,53 +206,7 @@ class MemoryLog:
         signed_heads: Sequence[SignedHead] = (),
     ) -> VerifyReport:
         """One segment, so that a range is all of it."""
-        frontier = Frontier()
-        findings = []
-        for commit in self._commits:
-            for leaf in leaf_hashes(self.store_id, commit.records):
-                frontier.append(leaf)
-                found = (frontier.head().hex(), commit.number, commit.recorded_at)
-                ends_commit = frontier.size == commit.last_position
-                findings += [
-                    Finding(
-                        f"history up to commit {commit.number} is not what {signed.signed}",
-                        commit=commit.number,
-                        position=signed.size,
-                    )
-                    for signed in signed_heads
-                    if signed.size == frontier.size
-                    and (
-                        not ends_commit or found != (signed.head, signed.commit, signed.recorded_at)
-                    )
-                ]
-            if frontier.head() != commit.tree_head:
-                findings.append(
-                    Finding(
-                        f"commit {commit.number} does not match its tree head",
-                        commit=commit.number,
-                        position=commit.first_position,
-                    )
-                )
-            if progress is not None:
-                progress(frontier.size, self.position)
-        findings += [
-            Finding(
-                f"{signed.signed} with {counted(signed.size, 'record')}, the store has "
-                f"{self.position}: records that were signed are missing",
-                position=self.position,
-            )
-            for signed in signed_heads
-            if signed.size > self.position
-        ]
-        return VerifyReport(
-            not findings,
-            self.position,
-            len(self._commits),
-            frontier.size,
-            frontier.head().hex(),
-            findings,
-            signed_heads=list(signed_heads),
-        )
+        return verified(self.store_id, self._commits, self.position, signed_heads, progress)
 
     def backup(self, path: Path, progress: Progress | None = None) -> VerifyReport:  # noqa: ARG002
         raise errors.FailedPreconditionError(
@@ -276,37 +221,3 @@ class MemoryLog:
         first = bisect.bisect_right(self._last_positions, after)
         last = bisect.bisect_left(self._last_positions, upto) + 1
         return self._commits[first:last] if after < upto else []
-
-
-def _batch(
-    commits: Sequence[Commit], columns: Sequence[str] | None, after: int, upto: int
-) -> pa.RecordBatch:
-    """The records of the commits with positions in (after, upto]; there are some."""
-    import pyarrow as pa
-
-    from eventstore.log.columns import RECORD_SCHEMA, derive
-
-    names = list(columns) if columns is not None else RECORD_SCHEMA.names
-    records, heads = [], []
-    for commit in commits:
-        # A reader of one record of a large commit should pay for that record alone.
-        start = max(after + 1 - commit.first_position, 0)
-        for record in commit.records[start : upto + 1 - commit.first_position]:
-            records.append(record)
-            heads.append(commit.tree_head if record is commit.records[-1] else None)
-    schema = pa.schema([RECORD_SCHEMA.field(name) for name in names])
-    derived = (
-        derive([record.kind for record in records], [record.payload for record in records])
-        if any(name not in records[0].__struct_fields__ for name in names)
-        else {}
-    )
-    arrays = [
-        derived[name]
-        if name in derived
-        else pa.array(
-            heads if name == "tree_head" else [getattr(record, name) for record in records],
-            schema.field(name).type,
-        )
-        for name in names
-    ]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
