@@ -17,6 +17,7 @@ from starlette.routing import Route as Address
 from eventstore.errors import NotFoundError, StatusError, UnimplementedError
 from eventstore.http_api import (
     asking_routes,
+    compare_routes,
     lineage,
     log_routes,
     node_routes,
@@ -38,6 +39,7 @@ API_ROUTES: Final[Sequence[Route]] = (
     # Before those that have a name in their place.
     *lineage.ROUTES,
     *asking_routes.ROUTES,
+    *compare_routes.ROUTES,
     *log_routes.ROUTES,
     *node_routes.ROUTES,
     *proofs.ROUTES,
