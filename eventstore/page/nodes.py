@@ -24,14 +24,13 @@ from eventstore.http_api.entities import (
 )
 from eventstore.http_api.lists import NodeRow, node_rows
 from eventstore.http_api.routes import Asked, Html, Route
-from eventstore.log.kinds import EXECUTION, NODE_KINDS_BY_NAME
+from eventstore.http_api.rules import covering
+from eventstore.log.kinds import EXECUTION
 from eventstore.metadata_store.source import Source
 from eventstore.page.frame import Tick
 from eventstore.page.links import Links
 from eventstore.page.showing import links_of, shown, store_name
 from eventstore.plain_values import is_same
-from eventstore.retention.holds import holds
-from eventstore.retention.scopes import nodes_in_scope
 from eventstore.server.roles import Role
 
 _VERSIONS: Final = 50
@@ -262,20 +261,22 @@ def _notices(asked: Asked, found: Entity, links: Links) -> list[dict[str, Any]]:
             }
         )
     if Role.AUDIT in asked.roles:
-        source, kind = asked.source, NODE_KINDS_BY_NAME[found.kind]
-        snapshot = source.snapshot()
-        notices += [
-            {
-                "text": f"Held for {one.basis} since {one.placed_at:%Y-%m-%d}: "
-                "it cannot be erased.",
-                "is_bad": False,
-                "href": links.to("/rules/holds", number=one.number),
-                "link": f"hold {one.number}",
-            }
-            for one in holds(source.log, snapshot)
-            if one.stage != "released"
-            and nodes_in_scope(snapshot, one.scope, kind, [found.id], one.placed_at_position)
-        ]
+        by = covering(asked.source, found.kind, found.id)
+        for tab, said, refusals in (
+            ("holds", "Held", by.holds),
+            ("retention", "Locked", by.locks),
+        ):
+            notices += [
+                {
+                    "text": f"{said} for {one.basis}"
+                    + (f" until {one.until:%Y-%m-%d}" if one.until else "")
+                    + ": it cannot be erased.",
+                    "is_bad": False,
+                    "href": links.to(f"/rules/{tab}", number=one.number),
+                    "link": f"{'hold' if tab == 'holds' else 'rule'} {one.number}",
+                }
+                for one in refusals
+            ]
     return notices
 
 

@@ -8,8 +8,9 @@ from typing import Any
 from eventstore.http_api.catalog import totals
 from eventstore.http_api.commits import Activity, CommitSummary, activity, actors, commits
 from eventstore.http_api.routes import Asked, Html, Nothing, Route
+from eventstore.http_api.rules import holds
 from eventstore.page.showing import shown, store_name
-from eventstore.retention.holds import HoldAnswer, holds
+from eventstore.retention.holds import HoldAnswer
 from eventstore.server.roles import Role
 
 _REASONS = 5
@@ -74,7 +75,6 @@ def overview(asked: Asked, query: Nothing) -> Html:  # noqa: ARG001
         commits=known.count(position),
         recorded_at=asked.moments.at.recorded_at,
         log_bytes=asked.whole_store.info().log_bytes if asked.moments.is_now else None,
-        verified="not verified since the start",
         command=_COMMAND.format(store=store),
         **values,
     )
@@ -84,8 +84,7 @@ def _holds(asked: Asked) -> list[HoldAnswer] | None:
     """The holds in force; None for who may not see them."""
     if Role.AUDIT not in asked.roles:
         return None
-    source = asked.source
-    return [one for one in holds(source.log, source.snapshot()) if one.stage != "released"]
+    return [row.hold for row in holds(asked.source) if row.hold.stage != "released"]
 
 
 def _reasons(found: Sequence[CommitSummary]) -> list[CommitSummary]:

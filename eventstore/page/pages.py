@@ -15,6 +15,7 @@ from eventstore.page import (
     proof_page,
     rules,
     static_files,
+    verifying,
 )
 from eventstore.page.showing import problem_page, sign_in_form, stores_page
 
@@ -28,6 +29,7 @@ PAGES: Final = Pages(
         *lineage.ROUTES,
         *rules.ROUTES,
         *going.ROUTES,
+        *verifying.ROUTES,
     ),
     show_problem=problem_page,
     show_form=sign_in_form,

@@ -92,7 +92,7 @@ LAYERS = {
     "page": {
         *("http_api", "metadata_store", "history", "answers", "errors", "log", "moments"),
         *("moment_texts", "plain_json", "plain_values", "shown_text", "times"),
-        *("proto", "retention", "server", "store"),
+        *("retention", "server"),
     },
 }
 

@@ -100,8 +100,9 @@ def test_rules_say_what_they_cover_and_each_node_what_covers_it(
     held = _text(client, "/rules/holds")
     assert "CASE-2026-11, LEG-20" in held
     assert "LEG-17-END" in held
-    assert ">1 artifact</a>" in held
+    assert ">1 artifact, 1 execution upstream</a>" in held
     assert ">200 artifacts</a>" in _text(client, "/rules/retention")
+    assert ">churn-09-21-t1</a>" in _text(client, "/rules/retention?number=1")
     assert "Held for CASE-2026-11" in _text(client, f"/artifacts/{runs.bad_dataset}")
     before = _text(client, f"/rules/holds?at={runs.push_position}")
     assert "Nothing was ever held." in before
