@@ -73,6 +73,10 @@ class Callers:
         self._stores = stores
         self._credentials = credentials or NoCredentials()
 
+    def refuse_strangers(self, incoming: Incoming) -> None:
+        """Raise what `of` raises where nothing, or nothing good, says who calls."""
+        incoming.known = self._credentials.known(incoming)
+
     def of(self, incoming: Incoming) -> Caller:
         """The caller, who has the role that the RPC needs.
 
@@ -83,7 +87,7 @@ class Callers:
         needed = NEEDED.get(incoming.service, {}).get(incoming.rpc)
         if needed is None:
             raise UnimplementedError("Method not found!")
-        known = self._credentials.known(incoming)
+        known = incoming.known or self._credentials.known(incoming)
         said = call_metadata.texts_of(incoming.metadata())
         store = self._store(known, said.get(call_metadata.STORE))
         roles = known.roles_in(store)

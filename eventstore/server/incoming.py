@@ -11,6 +11,7 @@ from msgspec import Struct
 
 if TYPE_CHECKING:
     from eventstore.server.caller import Caller
+    from eventstore.server.known import Known
 
 _EARLY_SHARE: Final = 0.01
 _EARLY_SECONDS: Final = 0.02
@@ -38,6 +39,8 @@ class Incoming(ABC):
         self.service = service
         self.rpc = rpc
         self._began = time.monotonic()
+        self.known: Known | None = None
+        """Who its credential says that calls, once that was asked."""
         self.caller: Caller | None = None
         """Who calls, once that is known."""
         self.told: list[tuple[str, str]] = []

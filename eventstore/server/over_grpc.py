@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 
@@ -14,6 +14,9 @@ from eventstore.server.answering import Answer
 from eventstore.server.arrivals import Arrivals
 from eventstore.server.incoming import Incoming, Metadata, Peer
 from eventstore.server.status_text import shortened
+
+Welcome: TypeAlias = Callable[[Incoming], None]
+"""Looks at a call before its message is waited for; raises the classes of `eventstore.errors`."""
 
 _STATUS_BY_CODE: Final = {status.value[0]: status for status in grpc.StatusCode}
 
@@ -59,6 +62,7 @@ def unary_handlers(
     rpcs: Iterable[str],
     answer: Answer,
     arrivals: Arrivals,
+    welcome: Welcome,
     *,
     has_tls: bool = True,
 ) -> Any:
@@ -68,7 +72,7 @@ def unary_handlers(
     """
     handlers = {
         rpc: grpc.stream_unary_rpc_method_handler(
-            partial(_answered, answer, arrivals, has_tls, service, rpc)
+            partial(_answered, answer, arrivals, welcome, has_tls, service, rpc)
         )
         for rpc in rpcs
     }
@@ -80,13 +84,14 @@ def streaming_handlers(
     rpcs: Iterable[str],
     answer: Callable[[Incoming, bytes, Callable[[bytes], None]], None],
     arrivals: Arrivals,
+    welcome: Welcome,
     *,
     has_tls: bool = True,
 ) -> Any:
     """The same, if each has one request, and answers in parts that are sent."""
     handlers = {}
     for rpc in rpcs:
-        run: Any = partial(_answered_in_parts, answer, arrivals, has_tls, service, rpc)
+        run: Any = partial(_answered_in_parts, answer, arrivals, welcome, has_tls, service, rpc)
         # It sends by itself, while it is at work.
         run.experimental_non_blocking = True
         handlers[rpc] = grpc.stream_stream_rpc_method_handler(run)
@@ -102,6 +107,7 @@ def aborted(context: Any, error: StatusError) -> NoReturn:
 def _answered(
     answer: Answer,
     arrivals: Arrivals,
+    welcome: Welcome,
     has_tls: bool,
     service: str,
     rpc: str,
@@ -110,8 +116,9 @@ def _answered(
 ) -> bytes:
     context.set_trailing_metadata((APPLIES_ONCE,))
     try:
-        content = _message(arrivals, rpc, messages, context)
         incoming = GrpcIncoming(service, rpc, context, has_tls=has_tls)
+        welcome(incoming)
+        content = _message(arrivals, rpc, messages, context)
         answered = answer(incoming, content)
         if incoming.told:
             context.set_trailing_metadata((APPLIES_ONCE, *incoming.told))
@@ -123,6 +130,7 @@ def _answered(
 def _answered_in_parts(
     answer: Callable[[Incoming, bytes, Callable[[bytes], None]], None],
     arrivals: Arrivals,
+    welcome: Welcome,
     has_tls: bool,
     service: str,
     rpc: str,
@@ -137,8 +145,10 @@ def _answered_in_parts(
 
     context.set_trailing_metadata((APPLIES_ONCE,))
     try:
+        incoming = GrpcIncoming(service, rpc, context, has_tls=has_tls)
+        welcome(incoming)
         content = _message(arrivals, rpc, messages, context)
-        answer(GrpcIncoming(service, rpc, context, has_tls=has_tls), content, send)
+        answer(incoming, content, send)
     except StatusError as error:
         aborted(context, error)
     send_or_end(None)

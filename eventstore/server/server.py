@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
-from eventstore.errors import InvalidArgumentError, UnavailableError
+from eventstore.errors import InvalidArgumentError, StatusError, UnavailableError
 from eventstore.metadata_store.served import OWN_SERVICE
 from eventstore.server.answering import Answer, Answering, in_turn
 from eventstore.server.arrivals import Arrivals
@@ -19,6 +19,7 @@ from eventstore.server.caller import Callers
 from eventstore.server.configuration import Listening, WebListening, joined
 from eventstore.server.gate import Gate
 from eventstore.server.health import Health
+from eventstore.server.incoming import Incoming
 from eventstore.server.observing import (
     AnswerInParts,
     Observer,
@@ -91,14 +92,23 @@ class Server:
             self._listening.call_seconds_max,
         )
         answer = observed(in_turn(answering.answer, self._listening.threads), observing)
+
+        def welcome(incoming: Incoming) -> None:
+            # Strangers hold no place while they send nothing.
+            try:
+                callers.refuse_strangers(incoming)
+            except StatusError:
+                with observing.call(incoming, 0):
+                    raise
+
         has_tls = self._listening.tls is not None
         rpcs = unary_handlers(
-            MLMD_SERVICE, NEEDED[MLMD_SERVICE], answer, self._arrivals, has_tls=has_tls
+            MLMD_SERVICE, NEEDED[MLMD_SERVICE], answer, self._arrivals, welcome, has_tls=has_tls
         )
         self._beyond = BeyondMlmd(answering, self._listening.threads)
         in_parts = observed_in_parts(self._beyond.answer, observing)
         own = streaming_handlers(
-            OWN_SERVICE, NEEDED[OWN_SERVICE], in_parts, self._arrivals, has_tls=has_tls
+            OWN_SERVICE, NEEDED[OWN_SERVICE], in_parts, self._arrivals, welcome, has_tls=has_tls
         )
         self._server.add_generic_rpc_handlers((rpcs, own, *self._health.handlers()))
         self._arrivals.start()

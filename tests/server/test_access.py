@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
@@ -21,6 +23,7 @@ from eventstore.errors import (
     UnauthenticatedError,
     UnimplementedError,
 )
+from eventstore.metadata_store.served import OWN_SERVICE
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.server.access import Access
@@ -202,6 +205,33 @@ def test_without_a_token_nothing_is_told(ask: Asker, said: Said) -> None:
     for store in (None, "a", "b", "c"):
         named = [*said] if store is None else [*said, ("eventstore-store", store)]
         assert ask.code("GetArtifactTypes", named) is UNAUTHENTICATED
+
+
+@pytest.mark.parametrize("path", [f"/{MLMD_SERVICE}/GetArtifacts", f"/{OWN_SERVICE}/Follow"])
+def test_a_stranger_who_sends_nothing_is_not_waited_for(
+    stores: dict[str, MetadataStore], tokens: dict[str, str], token_file: Path, path: str
+) -> None:
+    access = Access(Reloaded([token_file], partial(read_tokens, token_file)))
+    sends, told = threading.Event(), SimpleQueue[int]()
+
+    def nothing() -> Iterator[bytes]:
+        sends.wait()
+        yield from ()
+
+    server = Server(Listening(port=0, threads=1))
+    callers = Callers({name: store._engine for name, store in stores.items()}, access)
+    server.start(callers, [lambda _: lambda ended: told.put(ended.code)])
+    try:
+        with (
+            grpc.insecure_channel(server.address) as channel,
+            pytest.raises(grpc.RpcError) as refused,
+        ):
+            channel.stream_unary(path)(nothing(), timeout=60)
+        assert refused.value.code() is UNAUTHENTICATED
+        assert told.get() == UNAUTHENTICATED.value[0]
+    finally:
+        sends.set()
+        server.stop(0)
 
 
 def test_a_token_comes_once_and_whole(ask: Asker, tokens: dict[str, str]) -> None:

@@ -212,7 +212,9 @@ def test_what_a_gone_client_has_left_waiting_is_not_done() -> None:
 
     with eventstore.open("memory://") as store:
         answering = Answering(Callers({DEFAULT_STORE: store._engine}), Gate(), -1)
-        handlers = unary_handlers(MLMD_SERVICE, ["PutArtifactType"], answering.answer, Arrivals(60))
+        handlers = unary_handlers(
+            MLMD_SERVICE, ["PutArtifactType"], answering.answer, Arrivals(60), lambda _: None
+        )
         put = handlers.service(mock.Mock(method=f"/{MLMD_SERVICE}/PutArtifactType")).stream_unary
         request = service.PutArtifactTypeRequest(artifact_type=mlmd.ArtifactType(name="T"))
         with pytest.raises(LookupError, match=r"CANCELLED.*client is gone"):
