@@ -22,6 +22,7 @@ from eventstore.http_api.lineage import (
 )
 from eventstore.http_api.node_routes import Id
 from eventstore.http_api.routes import Asked, Html, Route
+from eventstore.page.frame import Tick
 from eventstore.page.showing import links_of, shown
 from eventstore.plain_json import plain
 
@@ -71,6 +72,7 @@ def _page(asked: Asked, kind: str, query: PageQuery) -> Html:
         "lineage.html.j2",
         title=f"Lineage of {name}",
         section=f"{kind.capitalize()}s",
+        ticks=_ticks(found),
         kind=kind,
         id=query.id,
         name=name,
@@ -103,6 +105,23 @@ def differing(found: Lineage) -> list[LineageNode]:
     """What has changed or is gone, by hops, and then what was added."""
     nodes = [node for node in found.nodes if node.mark != "same"]
     return sorted(nodes, key=lambda node: node.mark == "added")
+
+
+def _ticks(found: Lineage) -> list[Tick]:
+    """The commits between the moments that the strip marks: those of all versions after A."""
+    ticks = {
+        version.commit: Tick(
+            version.position,
+            version.commit,
+            version.recorded_at.timestamp() * 1_000,
+            version.actor,
+            version.reason,
+        )
+        for node in found.nodes
+        for version in node.versions
+        if version.commit is not None and version.recorded_at is not None
+    }
+    return sorted(ticks.values(), key=lambda tick: tick.position)
 
 
 def embedded(found: Lineage) -> Markup:

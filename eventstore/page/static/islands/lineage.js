@@ -10,16 +10,36 @@ import { shownText } from "./shown_text.js";
 
 const WEIGHT = ["same", "gone", "added", "changed"];
 
-export async function showLineage(box) {
+const isNode = (text) => /^(artifact|execution)\//.test(text);
+
+// Whole numbers that a browser cannot hold stay the text that they are.
+function exactly(text) {
+  return JSON.parse(text, (_, value, context) =>
+    Number.isInteger(value) && !Number.isSafeInteger(value) ? (context?.source ?? String(value)) : value);
+}
+
+const readable = (query) => query.toString().replaceAll("%2F", "/").replaceAll("%2C", ",");
+
+function momentsIn({ search }) {
+  const query = new URLSearchParams(search);
+  return Object.fromEntries(["at", "until"].filter((name) => query.has(name)).map((name) => [name, query.get(name)]));
+}
+
+async function showLineage(box) {
   const page = box.closest("[data-lineage-page]");
   const panel = page.querySelector("[data-lineage-panel]");
   const notes = page.querySelector("[data-lineage-notes]");
-  let answer = JSON.parse(page.querySelector("script[type='application/json']").textContent);
+  const embedded = page.querySelector("script[type='application/json']");
+  let answer = embedded ? exactly(embedded.textContent) : await fetched(new URLSearchParams(momentsIn(location)));
+  if (answer === null) return;
   let byKey = new Map(answer.nodes.map((node) => [node.key, node]));
   let [first, second] = [answer.first, answer.second];
+  const isTwo = new URLSearchParams(location.search).has("until");
   let marks = marksBetween(answer, first, second);
   let shown = null;
   let layout = null;
+  for (const hidden of page.querySelectorAll("[data-scripted][hidden]")) hidden.hidden = false;
+  box.hidden = false;
   let asked = stateIn(location);
 
   const drawing = makeDrawing(box, { choose: (key) => choose(key), expand: (key) => expand(key), open: (key) => openNode(key) });
@@ -41,7 +61,7 @@ export async function showLineage(box) {
     set("hide", [...hide].join(","));
     set("alike", isGrouped ? "" : "apart");
     set("select", selected);
-    const said = query.toString().replaceAll("%2F", "/").replaceAll("%2C", ",");
+    const said = readable(query);
     return `${location.pathname}${said ? "?" : ""}${said}`;
   }
 
@@ -52,9 +72,7 @@ export async function showLineage(box) {
 
   // An address below the store's, at the moments of the page.
   function address(path, more = {}) {
-    const here = new URLSearchParams(location.search);
-    const query = new URLSearchParams(more);
-    for (const name of ["at", "until"]) if (here.has(name)) query.set(name, here.get(name));
+    const query = new URLSearchParams({ ...more, ...momentsIn(location) });
     return `${box.dataset.prefix}${path}${query.size ? "?" : ""}${query}`;
   }
 
@@ -148,7 +166,16 @@ export async function showLineage(box) {
     drawing.mark(looks());
     tellChips();
     tellRows();
+    tellMoments();
     tellPanel();
+  }
+
+  // Where a handle was followed, what the header says is of the moments before.
+  function tellMoments() {
+    const place = page.querySelector("[data-followed]");
+    if (!place) return;
+    place.hidden = first === answer.first && second === answer.second;
+    place.textContent = `Now between position ${first.toLocaleString("en")} and ${second.toLocaleString("en")}.`;
   }
 
   function tellChips() {
@@ -266,20 +293,15 @@ export async function showLineage(box) {
     await reload(key);
   }
 
+  // Asks for the moments of the answer at hand, which the address may have left since.
   async function reload(anchor) {
-    const query = new URLSearchParams(location.search);
-    for (const name of ["hide", "alike", "select"]) query.delete(name);
-    const beyond = asked.open.filter((text) => /^(artifact|execution)\//.test(text));
-    if (beyond.length) query.set("open", beyond.join(","));
-    else query.delete("open");
-    box.setAttribute("aria-busy", "true");
-    const reply = await fetch(`${box.dataset.api}?${query}`, { headers: { Accept: "application/json" } });
-    const said = await reply.json();
-    if (!reply.ok) {
-      notes.replaceChildren(made("p", { className: "notice notice-bad" }, said.detail ?? said.title ?? reply.statusText));
-      box.setAttribute("aria-busy", "false");
-      return;
-    }
+    const query = new URLSearchParams({ at: answer.first });
+    if (isTwo) query.set("until", answer.second);
+    const here = new URLSearchParams(location.search);
+    for (const name of ["direction", "hops", "limit"]) if (here.has(name)) query.set(name, here.get(name));
+    query.set("open", asked.open.filter(isNode).join(","));
+    const said = await fetched(query);
+    if (said === null) return;
     answer = said;
     byKey = new Map(answer.nodes.map((node) => [node.key, node]));
     marks = marksBetween(answer, first, second);
@@ -287,13 +309,40 @@ export async function showLineage(box) {
     if (anchor !== null) drawing.focus(shown.of.get(anchor));
   }
 
-  // Follows the handles of the strip between the moments of the page.
-  function follow(one, other) {
-    if (one < answer.first || other > answer.second || one > other) return false;
+  async function fetched(query) {
+    box.setAttribute("aria-busy", "true");
+    const reply = await fetch(`${box.dataset.api}?${query}`, { headers: { Accept: "application/json" } });
+    const said = exactly(await reply.text());
+    box.setAttribute("aria-busy", "false");
+    if (reply.ok) return said;
+    notes.replaceChildren(made("p", { className: "notice notice-bad" }, said.detail ?? said.title ?? reply.statusText));
+    return null;
+  }
+
+  // Follows a handle of the strip between the moments of the answer, which holds all versions in between.
+  document.addEventListener("moment-moves", (event) => {
+    const { name, time, position, is_final: isFinal } = event.detail;
+    const moved = position ?? positionAt(time);
+    const [one, other] = name === "at" ? [moved, second] : [first, moved];
+    if (!isTwo || one < answer.first || other > answer.second || one > other) return;
+    event.preventDefault();
     [first, second] = [one, other];
     marks = marksBetween(answer, first, second);
     tell();
-    return true;
+    if (!isFinal) return;
+    const query = new URLSearchParams(location.search);
+    query.set("at", first);
+    query.set("until", second);
+    history.replaceState(null, "", `${location.pathname}?${readable(query)}`);
+  });
+
+  // The newest position by a time at which nothing of the answer is yet that came later.
+  function positionAt(time) {
+    const later = answer.nodes
+      .flatMap((node) => node.versions)
+      .filter((version) => version.recorded_at && Date.parse(version.recorded_at) > time)
+      .map((version) => version.position - 1);
+    return Math.max(answer.first, Math.min(answer.second, ...later));
   }
 
   drawing.canvas.addEventListener("keydown", (event) => {
@@ -346,18 +395,20 @@ export async function showLineage(box) {
   addEventListener("popstate", async () => {
     const before = asked;
     asked = stateIn(location);
-    const isBeyond = (text) => /^(artifact|execution)\//.test(text);
-    if (before.open.filter(isBeyond).join() !== asked.open.filter(isBeyond).join()) await reload(answer.subject);
+    if (before.open.filter(isNode).join() !== asked.open.filter(isNode).join()) await reload(answer.subject);
     else await draw({ anchor: answer.subject });
   });
-  document.addEventListener("eventstore:moments", (event) => {
-    const { first: one, second: other } = event.detail;
-    if (follow(one, other)) event.preventDefault();
-  });
-  for (const hidden of page.querySelectorAll("[data-scripted][hidden]")) hidden.hidden = false;
-  box.hidden = false;
   await draw();
-  return { follow };
 }
 
-for (const box of document.querySelectorAll("[data-lineage]")) showLineage(box);
+for (const box of document.querySelectorAll("[data-lineage]")) {
+  const button = box.parentElement.querySelector("[data-draw]");
+  if (!button) showLineage(box);
+  else {
+    button.hidden = false;
+    button.addEventListener("click", () => {
+      button.remove();
+      showLineage(box);
+    });
+  }
+}
