@@ -13,6 +13,7 @@ from eventstore.errors import InvalidArgumentError
 from eventstore.history.fields import plain_fields
 from eventstore.http_api.catalog import kept, node_kind, types, types_named, used_properties
 from eventstore.http_api.ordering import (
+    BY_ID,
     COUNTED_MAX,
     Chosen,
     Order,
@@ -31,7 +32,6 @@ from eventstore.projections.filter import compile_filter
 from eventstore.projections.index_tables import TABLES_OF
 
 ROWS_MAX: Final = 1_000
-BY_ID: Final = Order()
 
 _FIELD_TYPES: Final = {
     "id": "INT",
@@ -122,7 +122,7 @@ def node_list(
     if not 1 <= limit <= ROWS_MAX:
         raise InvalidArgumentError(f"limit is {limit}: use 1 to {ROWS_MAX}")
     of = chosen(source, kind, type_name, filter_query)
-    shown = _columns(source, of.kind, type_name, columns)
+    shown = list_columns(source, kind, type_name, columns)
     places = rows_in_order(source, of, order, after, limit + 1)
     page = places[:limit]
     rows = node_rows(source, of.kind, [place.id for place in page], [one.name for one in shown])
@@ -220,13 +220,17 @@ def all_columns(source: Source, kind: str, type_name: str | None = None) -> list
     return [*fields, *(Column(*one) for one in (declared | used).items())]
 
 
-def _columns(
-    source: Source, kind: NodeKind, type_name: str | None, wanted: Sequence[str] | None
+def list_columns(
+    source: Source, kind: str, type_name: str | None, wanted: Sequence[str] | None
 ) -> list[Column]:
-    known = {column.name: column for column in all_columns(source, kind.name, type_name)}
+    """The columns of a list by their names, or those that it has if none are wanted.
+
+    Raises InvalidArgumentError for one that is none.
+    """
+    known = {column.name: column for column in all_columns(source, kind, type_name)}
     if wanted is None:
         wanted = ["id", "name"]
-        wanted += [] if kind is CONTEXT else ["state"]
+        wanted += [] if kind == CONTEXT.name else ["state"]
         wanted += ["type"] if type_name is None else []
         if type_name is not None:
             wanted += [name for name in known if name.startswith("properties.")]

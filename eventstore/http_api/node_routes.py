@@ -21,6 +21,7 @@ from eventstore.http_api.entities import (
     touching,
     versions,
 )
+from eventstore.http_api.forms import MEDIA_TYPES, Form, begun, streamed
 from eventstore.http_api.lists import (
     ROWS_MAX,
     Column,
@@ -28,10 +29,12 @@ from eventstore.http_api.lists import (
     NodeRow,
     all_columns,
     found,
+    list_columns,
     node_list,
 )
+from eventstore.http_api.node_batches import node_batches, schema_of
 from eventstore.http_api.ordering import Order, Place
-from eventstore.http_api.routes import Asked, Route
+from eventstore.http_api.routes import Asked, Route, Streamed
 from eventstore.log.kinds import NODE_KINDS
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=ROWS_MAX)]
@@ -42,7 +45,7 @@ class NodesQuery(msgspec.Struct, frozen=True):
     """Which nodes, in which order, with which columns.
 
     `sort` is a column, with a minus before it for the greatest first. `count` is `exactly` to count
-    more than 10,000.
+    more than 10,000. A `format` other than JSON gives all nodes, whatever cursor and limit say.
     """
 
     type: str | None = None
@@ -50,6 +53,7 @@ class NodesQuery(msgspec.Struct, frozen=True):
     sort: str = "id"
     columns: list[str] | None = None
     count: Literal["", "exactly"] = ""
+    format: Form | None = None
     cursor: str | None = None
     limit: Limit = 50
 
@@ -151,8 +155,11 @@ def catalog_answer(asked: Asked, query: CatalogQuery) -> CatalogAnswer:
 
 
 def _listing(kind: str) -> Callable[..., Any]:
-    def answer(asked: Asked, query: NodesQuery) -> NodesAnswer:
+    def answer(asked: Asked, query: NodesQuery) -> NodesAnswer | Streamed:
         source, position = asked.source, asked.moments.at.position
+        form = query.format or MEDIA_TYPES.get(asked.accept, "json")
+        if form != "json":
+            return _downloaded(asked, kind, query, form)
         page = node_list(
             source,
             kind,
@@ -175,6 +182,23 @@ def _listing(kind: str) -> Callable[..., Any]:
         )
 
     return _named(answer, f"{kind}s", f"A page of {kind}s, filtered and in any order.")
+
+
+def _downloaded(asked: Asked, kind: str, query: NodesQuery, form: Form) -> Streamed:
+    """All nodes of a list, in a form for other tools."""
+    source = asked.source
+    columns = list_columns(source, kind, query.type, query.columns)
+    batches = node_batches(
+        source,
+        kind,
+        columns,
+        type_name=query.type,
+        filter_query=query.filter,
+        order=order_of(query.sort),
+    )
+    name = f"{query.type or kind}-{asked.moments.at.position}"
+    safe = "".join(c if (c.isascii() and c.isalnum()) or c in "-_" else "_" for c in name)
+    return streamed(form, safe, begun(batches), schema_of(columns))
 
 
 def _one(kind: str) -> Callable[..., Any]:
@@ -248,7 +272,7 @@ def _named(answer: Callable[..., Any], name: str, said: str) -> Callable[..., An
 def _routes_of(kind: str) -> Sequence[Route]:
     found_at = f"/{kind}s/{{id}}"
     routes = [
-        Route(f"/{kind}s", _listing(kind)),
+        Route(f"/{kind}s", _listing(kind), media_types=[*MEDIA_TYPES]),
         Route(found_at, _one(kind)),
         Route(f"{found_at}/versions", _history(kind)),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -39,7 +40,7 @@ _OF_ALL: Final[list[dict[str, Any]]] = [
 
 def description(routes: Sequence[Route]) -> dict[str, Any]:
     """The document."""
-    answers = [types_of(route.answer)[1] for route in routes]
+    answers = [_told(types_of(route.answer)[1]) for route in routes]
     structs = [one for one in answers if _is_struct(one)]
     queries = [types_of(route.answer)[0] for route in routes]
     found, components = msgspec.json.schema_components(
@@ -68,6 +69,7 @@ def _path(
     route: Route, schemas: Mapping[Any, Any], components: Mapping[str, Any]
 ) -> dict[str, Any]:
     query_type, answer_type = types_of(route.answer)
+    answer_type = _told(answer_type)
     said = inspect.getdoc(route.answer) or ""
     operation = {
         "operationId": route.answer.__name__,
@@ -131,6 +133,12 @@ def _with_nan(schema: Any) -> Any:
     if schema.get("type") == "number":
         return {"anyOf": [schema, {"enum": ["NaN", "Infinity", "-Infinity"]}]}
     return {name: _with_nan(held) for name, held in schema.items()}
+
+
+def _told(answer: Any) -> Any:
+    """What is told as JSON, of an answer that may be streamed instead."""
+    told = [one for one in typing.get_args(answer) if one is not Streamed]
+    return told[0] if told else answer
 
 
 def _is_struct(one: Any) -> bool:

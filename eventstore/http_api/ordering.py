@@ -45,6 +45,9 @@ class Order(msgspec.Struct, frozen=True):
     descending: bool = False
 
 
+BY_ID: Final = Order()
+
+
 class Place(msgspec.Struct, frozen=True):
     """The last row of a page: its value in the order, and its id."""
 
@@ -94,11 +97,11 @@ def _with_value(
     kind, alias, key = chosen.kind.name, "node", "node.id"
     rows, conditions = f"{kind}s AS node", [f"{value.sql} IS NOT NULL"]
     if value.property is None:
-        conditions += _conditions(source, chosen, parameters)
+        conditions += conditions_of(source, chosen, parameters)
     else:
         alias, key, rows = "p", "p.node_id", f"{kind}_properties AS p"
         conditions.append(value.property)
-        of_nodes = _conditions(source, chosen, parameters)
+        of_nodes = conditions_of(source, chosen, parameters)
         if of_nodes:
             alive = " AND ".join([_ALIVE.format("node"), *of_nodes])
             conditions.append(f"p.node_id IN (SELECT node.id FROM {kind}s AS node WHERE {alive})")
@@ -124,7 +127,7 @@ def _without_value(
     source: Source, chosen: Chosen, order: Order, value: _Value, after: Place | None, limit: int
 ) -> list[Place]:
     parameters: dict[str, Any] = {"limit": limit, **value.parameters}
-    kind, conditions = chosen.kind.name, _conditions(source, chosen, parameters)
+    kind, conditions = chosen.kind.name, conditions_of(source, chosen, parameters)
     if value.property is None:
         conditions.append(f"{value.sql} IS NULL")
     else:
@@ -147,7 +150,7 @@ def _without_value(
 def count_up_to(source: Source, chosen: Chosen, most: int | None = COUNTED_MAX) -> int:
     """How many nodes are chosen; where there are more than `most`, one more than that."""
     parameters: dict[str, Any] = {}
-    conditions = [_ALIVE.format("node"), *_conditions(source, chosen, parameters)]
+    conditions = [_ALIVE.format("node"), *conditions_of(source, chosen, parameters)]
     limit = ""
     if most is not None:
         limit, parameters["most"] = "LIMIT $most", most + 1
@@ -223,7 +226,7 @@ def _value(source: Source, kind: NodeKind, column: str) -> _Value:
     return _Value(value, {"property": name}, f"p.name = $property AND {custom}")
 
 
-def _conditions(source: Source, chosen: Chosen, parameters: dict[str, Any]) -> list[str]:
+def conditions_of(source: Source, chosen: Chosen, parameters: dict[str, Any]) -> list[str]:
     """What is true of the nodes that are chosen."""
     if chosen.where is not None:
         listing = Listing(

@@ -1,0 +1,168 @@
+"""Nodes of a list as record batches, for very many of them: read from the tables in parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from eventstore.http_api.lists import Column, chosen
+from eventstore.http_api.ordering import BY_ID, Chosen, Order, conditions_of, rows_in_order
+from eventstore.log.kinds import NodeKind
+from eventstore.metadata_store.source import Source
+from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.waiting import check_wanted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_IDS_AT_ONCE: Final = 32_768
+_ROWS_AT_ONCE: Final = 8_192
+
+_STATES: Final[Mapping[str, Any]] = {
+    "artifact": mlmd.Artifact.State,
+    "execution": mlmd.Execution.State,
+}
+_INSTANT: Final = "make_timestamptz(node.{0} * 1000)"
+_FIELDS: Final = {
+    "id": "node.id",
+    "name": "node.name",
+    "external_id": "node.external_id",
+    "uri": "node.uri",
+    "type": "(SELECT any_value(t.name) FROM types AS t WHERE t.id = node.type_id)",
+    "position": "node.valid_from",
+    "created_at": _INSTANT.format("create_time"),
+    "updated_at": _INSTANT.format("update_time"),
+}
+_MEMBERS: Final = {
+    "INT": "int_value",
+    "DOUBLE": "double_value",
+    "STRING": "string_value",
+    "BOOLEAN": "bool_value",
+    "STRUCT": "struct_value",
+}
+
+
+def node_batches(
+    source: Source,
+    kind: str,
+    columns: Sequence[Column],
+    *,
+    type_name: str | None = None,
+    filter_query: str = "",
+    order: Order = BY_ID,
+) -> Iterator[pa.RecordBatch]:
+    """All nodes of a list in its order, in batches with these columns and `id`.
+
+    Values of a property that are of another type than the column are left out.
+    """
+    of = chosen(source, kind, type_name, filter_query)
+    if order.column == "id":
+        highest = source.projections.index.highest_id(of.kind.sequence)
+        starts = range(1, highest + 1, _IDS_AT_ONCE)
+        for start in reversed(starts) if order.descending else starts:
+            ids = {"first": start, "last": start + _IDS_AT_ONCE - 1}
+            yield _batch(source, of, columns, "node.id BETWEEN $first AND $last", ids, order)
+        return
+    after = None
+    while True:
+        check_wanted()
+        places = rows_in_order(source, of, order, after, _ROWS_AT_ONCE)
+        if places:
+            ids_of_page = {"ids": [place.id for place in places]}
+            whole = Chosen(of.kind)
+            yield _batch(
+                source, whole, columns, "node.id IN (SELECT unnest($ids))", ids_of_page, None
+            )
+        if len(places) < _ROWS_AT_ONCE:
+            return
+        after = places[-1]
+
+
+def schema_of(columns: Sequence[Column]) -> pa.Schema:
+    """The schema of batches with these columns."""
+    import pyarrow as pa
+
+    types = {
+        "INT": pa.int64(),
+        "DOUBLE": pa.float64(),
+        "BOOLEAN": pa.bool_(),
+        "TIME": pa.timestamp("us", "UTC"),
+    }
+    named = {"id": pa.int64()}
+    named |= {column.name: types.get(column.type, pa.string()) for column in columns}
+    return pa.schema(list(named.items()))
+
+
+def _batch(
+    source: Source,
+    of: Chosen,
+    columns: Sequence[Column],
+    condition: str,
+    parameters: dict[str, Any],
+    order: Order | None,
+) -> pa.RecordBatch:
+    """The nodes that fulfil a condition as well, by id or, without an order, as `ids` are given."""
+    import pyarrow as pa
+
+    kind, bound = of.kind.name, {"as_of": source.position(), **parameters}
+    selected, joins = {"id": "node.id"}, list[str]()
+    for number, column in enumerate(columns):
+        map_name, _, name = column.name.partition(".")
+        if name:
+            alias = f"p{number}"
+            bound[alias] = name
+            custom = "" if map_name == "custom_properties" else "NOT "
+            joins.append(
+                f"LEFT JOIN {kind}_properties AS {alias} ON {alias}.node_id = node.id "
+                f"AND {alias}.name = ${alias} AND {custom}{alias}.is_custom "
+                f"AND {alias}.valid_from = node.valid_from"
+            )
+            selected[column.name] = f"{alias}.{_MEMBERS.get(column.type, 'string_value')}"
+        elif column.name == "state":
+            selected["state"] = _state(of.kind)
+        elif column.name == "by":
+            selected["by"] = f"(SELECT min(f.valid_from) FROM {kind}s AS f WHERE f.id = node.id)"
+        else:
+            selected[column.name] = _FIELDS[column.name]
+    alive = ["node.valid_from <= $as_of AND node.valid_to > $as_of", condition]
+    conditions = [*alive, *conditions_of(source, of, bound)]
+    direction = "DESC" if order is not None and order.descending else "ASC"
+    by = f"node.id {direction}" if order is not None else "list_position($ids, node.id)"
+    names = ", ".join(f"{value} AS c{number}" for number, value in enumerate(selected.values()))
+    sql = f"""
+    SELECT {names} FROM {kind}s AS node {" ".join(joins)}
+    WHERE {" AND ".join(conditions)} ORDER BY {by}
+    """
+    tables = source.projections.opened_tables()
+    tables.fold(source.position())
+    found = tables.arrow(sql, bound).combine_chunks()
+    arrays = []
+    for (name, field), column in zip(
+        zip(selected, schema_of(columns), strict=True), found.columns, strict=True
+    ):
+        one = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        arrays.append(_by(source, one) if name == "by" else one.cast(field.type))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema_of(columns))
+
+
+def _state(kind: NodeKind) -> str:
+    values = _STATES[kind.name].DESCRIPTOR.values
+    cases = " ".join(f"WHEN {value.number} THEN '{value.name}'" for value in values)
+    return f"CASE node.state {cases} END"
+
+
+def _by(source: Source, positions: pa.Array) -> pa.Array:
+    """Who put the records at some positions."""
+    import pyarrow as pa
+
+    from eventstore.log.arrow_values import array_of
+
+    known = source.projections.commits(source.position())
+    erased = source.projections.index.erasures.erased.who
+    return array_of(
+        [
+            None if position in erased else known.by(known.number_at(position))
+            for position in positions.to_pylist()
+        ],
+        pa.string(),
+    )

@@ -1,0 +1,114 @@
+"""Lists in forms for other tools: the rows that pages have, in batches."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+from starlette.testclient import TestClient
+
+import eventstore
+from eventstore.http_api import node_batches
+from eventstore.http_api.application import make_application
+from eventstore.http_api.doors import OpenDoor
+from eventstore.http_api.lists import node_list
+from eventstore.http_api.node_routes import order_of
+from eventstore.http_api.serving import Serving
+from eventstore.proto import metadata_store_pb2 as mlmd
+from tests.http_api.test_commits import source_of
+
+COLUMNS = (
+    *("id", "name", "state", "type", "uri", "position", "created_at", "by"),
+    *("properties.accuracy", "properties.rows", "custom_properties.quality"),
+)
+READ = {
+    "arrow": lambda content: pa.ipc.open_stream(content).read_all(),
+    "parquet": lambda content: parquet.read_table(io.BytesIO(content)),
+}
+
+
+@pytest.fixture(scope="module")
+def client(small: eventstore.MetadataStore) -> Iterator[TestClient]:
+    application = make_application(Serving({"default": small._engine}), OpenDoor())
+    headers = {"sec-fetch-site": "same-origin"}
+    with TestClient(application, base_url="http://localhost/api/v1", headers=headers) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def short_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node_batches, "_IDS_AT_ONCE", 7)
+    monkeypatch.setattr(node_batches, "_ROWS_AT_ONCE", 5)
+
+
+@pytest.mark.parametrize(
+    ("sort", "form"),
+    [("id", "arrow"), ("-id", "csv"), ("-properties.accuracy", "parquet"), ("name", "csv")],
+)
+@pytest.mark.parametrize(
+    "chosen", [{}, {"type": "Model", "filter": "properties.accuracy.double_value > 0.52"}]
+)
+def test_a_download_has_the_rows_of_the_list(
+    client: TestClient,
+    small: eventstore.MetadataStore,
+    sort: str,
+    form: str,
+    chosen: dict[str, str],
+) -> None:
+    parameters: dict[str, Any] = {"format": form, "sort": sort, "columns": COLUMNS, **chosen}
+    answer = client.get("artifacts", params=parameters)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-disposition"].startswith("attachment")
+    listed = node_list(
+        source_of(small),
+        "artifact",
+        type_name=chosen.get("type"),
+        filter_query=chosen.get("filter", ""),
+        order=order_of(sort),
+        columns=COLUMNS,
+        limit=1_000,
+    )
+    expected = [[value if value != "" else None for value in row.cells] for row in listed.rows]
+    if form == "csv":
+        header, *rows = csv.reader(io.StringIO(answer.content.decode()))
+        assert header == list(COLUMNS)
+        assert [row[1] for row in rows] == [row[1] for row in expected]
+        assert {row[8] for row in rows} == {
+            "" if row[8] is None else str(row[8]) for row in expected
+        }
+        return
+    found = [
+        [value if value != "" else None for value in row.values()]
+        for row in READ[form](answer.content).to_pylist()
+    ]
+    assert found == expected
+
+
+def test_the_header_chooses_a_form_too(client: TestClient) -> None:
+    headers = {"accept": "application/vnd.apache.arrow.stream"}
+    answer = client.get("executions", headers=headers)
+    assert answer.headers["content-type"] == "application/vnd.apache.arrow.stream"
+    assert pa.ipc.open_stream(answer.content).read_all().num_rows == 12
+
+
+def test_an_error_is_told_before_anything_is_sent(client: TestClient) -> None:
+    answer = client.get("artifacts", params={"format": "csv", "filter": "name ="})
+    assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_ARGUMENT")
+
+
+def test_a_spreadsheet_computes_nothing() -> None:
+    with eventstore.open("memory://") as store:
+        type_id = store.put_artifact_type(mlmd.ArtifactType(name="Data"))
+        for name in ("=1+1", "+1", "-1", "@x", 'plain, "quoted"'):
+            store.put_artifacts([mlmd.Artifact(type_id=type_id, name=name)])
+        application = make_application(Serving({"default": store._engine}), OpenDoor())
+        with TestClient(application, base_url="http://localhost/api/v1") as client:
+            client.headers["sec-fetch-site"] = "same-origin"
+            answer = client.get("artifacts", params={"format": "csv", "columns": ["name"]})
+            rows = [row[1] for row in csv.reader(io.StringIO(answer.text))][1:]
+            assert rows == ["'=1+1", "'+1", "'-1", "'@x", 'plain, "quoted"']
