@@ -59,6 +59,7 @@ fuzz: .venv/developing oracle ## Run the property and differential tests for lon
 
 torture: .venv/developing ## Fail, stop, lose power and kill at every operation, and print the counts
 	$(BIN)/python -m tests.faults
+	HYPOTHESIS_PROFILE=long $(BIN)/pytest -n 3 --dist worksteal -o timeout=3600 tests/crash
 
 mutants: .venv/developing ## Change the code in 200 places, one at a time: does a test fail?
 	$(BIN)/python -m tests.mutation --mutants 200 --folder build/mutants

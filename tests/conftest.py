@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import tempfile
 
 # Pytest imports it when it is told of garbage, and comes to grief if that import collects some.
@@ -33,6 +34,10 @@ _CACHES = tempfile.TemporaryDirectory(prefix="caches-")
 os.environ["EVENTSTORE_CACHE"] = _CACHES.name
 
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+# Children of tests import this project hundreds of times: it is compiled once.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Programs started in the background ignore SIGINT, and so do their children. Tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

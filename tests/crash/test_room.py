@@ -19,6 +19,7 @@ from eventstore.log.acknowledged import FILE_NAME
 from eventstore.log.ipc_stream import END_OF_STREAM
 from eventstore.log.verification import verify_directory
 from tests.builders import append, draft
+from tests.shares import some_of
 
 _SECTOR = 512
 
@@ -142,7 +143,7 @@ def test_a_write_that_lacks_sectors_is_cut(left: Path, records: int) -> None:
         log.close()
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), records=st.integers(1, 200), puts=st.integers(0, 3))
 def test_whatever_sectors_of_a_write_reach_the_disk_nothing_else_is_lost(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, records: int, puts: int
@@ -183,7 +184,7 @@ def test_a_flipped_bit_in_a_commit_before_the_room_is_no_torn_write(
     path.with_name(FILE_NAME).unlink()
     content = path.read_bytes()[:end] + bytes(4096)
     # After the message's metadata, which say how long it is.
-    for offset in range(start + 960, end):
+    for offset in some_of(range(start + 960, end), 4):
         path.write_bytes(content)
         _overwrite(path, offset, bytes([content[offset] ^ 0x10]))
         with pytest.raises(errors.DataLossError, match="position 2"):

@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -31,15 +30,29 @@ from tests.faults import layer
 from tests.faults.layer import Action, Kind
 from tests.faults.part import Outcome, Report
 from tests.faults.story import CHAPTERS, Chapter, Life, aftermath, copied
+from tests.shares import some_of
 
 _IMPORTED = (
     "pyarrow.compute",
+    "pyarrow.dataset",
+    "pyarrow.pandas_compat",
     "pyarrow.parquet",
+    "eventstore.copies.copying",
     "eventstore.log.verification",
+    "eventstore.metadata_store.downgrading",
+    "eventstore.metadata_store.metadata_store",
     "eventstore.projections.filter.compiler",
+    "eventstore.projections.lineage",
+    "eventstore.projections.planning",
     "eventstore.projections.run_building",
+    "eventstore.projections.run_patching",
+    "eventstore.projections.scrubbing",
+    "eventstore.projections.table_copying",
     "eventstore.projections.tables",
+    "eventstore.retention.erasing",
+    "eventstore.retention.reports",
     "eventstore.sql",
+    "eventstore.store.rpcs",
     "sqlglot.dialects.bigquery",
 )
 
@@ -105,7 +118,7 @@ def part(report: Report) -> Outcome:
 def runs(chapters: list[str], ways: list[str], *, share: int = 1) -> Iterator[Run]:
     """The runs of every chapter in every way, in a process on the layer.
 
-    Of the operations of each kind every `share`-th is struck, and one at least.
+    Of `share` operations of a kind one is struck, by chance, and one of each kind at least.
     """
     arguments = [",".join(chapters), ",".join(ways), str(share)]
     process = subprocess.Popen(
@@ -160,18 +173,16 @@ def main(chapters: str, ways: str, share: str) -> None:
             prepared = prepare(chapter, folder)
             assert _struck(faults, chapter, prepared, "stops", NEVER, folder) is None
             kinds = faults.state.kinds[: faults.state.count]
-            # Which of a kind is struck first: one in the middle, since all chapters begin alike.
-            first = {
-                kind: min(int(share), number * len(ways.split(","))) // 2
-                for kind, number in Counter(kinds).items()
+            operations = [(way, at) for way in ways.split(",") for at in range(len(kinds))]
+            struck = {
+                operation
+                for kind in set(kinds)
+                for operation in some_of([o for o in operations if kinds[o[1]] == kind], int(share))
             }
-            met = Counter[int]()
             for way in ways.split(","):
                 for at in itertools.count():
                     if at < len(kinds):
-                        kind = kinds[at]
-                        met[kind] += 1
-                        if (met[kind] - 1 - first[kind]) % int(share):
+                        if (way, at) not in struck:
                             continue
                     elif int(share) > 1:
                         break

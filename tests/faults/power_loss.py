@@ -27,6 +27,7 @@ from tests.faults.layer import Kind
 from tests.faults.operations import import_once, in_fork, prepare
 from tests.faults.part import Outcome, Report
 from tests.faults.story import CHAPTERS, Chapter, Life, aftermath, copied
+from tests.shares import some_of
 
 STATES = 2_000
 """How many states a run of the part has at least."""
@@ -75,7 +76,7 @@ def part(report: Report) -> Outcome:
 
 
 def states(chapters: list[str], at_least: int = 0, *, share: int = 1) -> Iterator[State]:
-    """What is left of the chapters, after every `share`-th sync, in a process on the layer."""
+    """What is left of the chapters, after one of `share` syncs, in a process on the layer."""
     arguments = [",".join(chapters), str(at_least), str(share)]
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.faults.power_loss", *arguments],
@@ -142,7 +143,7 @@ def _after_losses(
     # Only then is there more on the disk, or more that was promised.
     kinds = Kind.SYNC, Kind.MARK
     durable = [after for after, event in enumerate(events, start=1) if event.kind in kinds]
-    for after in durable[share - 1 :: share]:
+    for after in some_of(durable, share):
         chosen[after] = [_SYNCED_ONLY]
     for _ in range(at_least - len(chosen)):
         chosen.setdefault(chance.randint(1, len(events)), []).append(chance.choice([*_KEPT]))

@@ -14,8 +14,8 @@ from tests.faults.power_loss import states
 
 _NEEDS_LAYER = pytest.mark.skipif(layer.why_not() is not None, reason=str(layer.why_not()))
 
-_SHARES = {"create": 1, "seal": 1, "together": 1, "pack": 3}
-"""Of how many syncs of a chapter power is lost after one."""
+_SHARES = {"create": 2, "seal": 3, "together": 1, "pack": 4}
+"""Of how many syncs of a chapter power is lost after one, by chance."""
 
 
 @_NEEDS_LAYER
