@@ -109,10 +109,10 @@ engines: .spark/installed .moto/installed .azurite/installed .node/installed ## 
 lock: .venv/developing ## Resolve the versions of requirements*.txt anew
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --no-annotate --no-header --upgrade \
-		--extra audit --extra jwt --extra lineage --extra server --extra timestamp pyproject.toml \
+		--extra audit --extra jwt --extra lineage --extra server --extra timestamp --extra ui pyproject.toml \
 		--output-file requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --no-annotate --no-header --upgrade \
-		--extra audit --extra jwt --extra lineage --extra server --extra timestamp --group dev pyproject.toml \
+		--extra audit --extra jwt --extra lineage --extra server --extra timestamp --extra ui --group dev pyproject.toml \
 		--constraint requirements.txt \
 		--output-file requirements-dev.txt
 	$(BIN)/uv pip compile --quiet --universal --no-annotate --no-header --upgrade \

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ipaddress
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from msgspec import Struct
 
+from eventstore.cli.paths import PathName
 from eventstore.errors import CancelledError
 from eventstore.late_logger import late_logger
 from eventstore.server.configuration import Listening, joined
@@ -48,10 +50,19 @@ class Asked(Struct, frozen=True):
     port: int
     names: frozenset[str]
     proxies: frozenset[str]
+    checkpoints: Path | None
 
     def is_here(self) -> bool:
         """Whether it is for this machine alone."""
         return self.host in _LOOPBACK
+
+
+checkpoints_option = click.option(
+    "--checkpoints",
+    metavar="FOLDER",
+    type=PathName(exists=True, file_okay=False),
+    help="A folder of signed checkpoints, against which the page proves records.",
+)
 
 
 def page_options(run: Callable[..., None]) -> Callable[..., None]:
@@ -79,6 +90,7 @@ def page_options(run: Callable[..., None]) -> Callable[..., None]:
             help="The IP address of a proxy that speaks TLS in front of --http; nobody else is "
             "answered then.",
         ),
+        checkpoints_option,
     ]
     for option in reversed(options):
         run = option(run)
@@ -89,13 +101,16 @@ def asked_page(
     address: tuple[str, int] | None,
     names: tuple[str, ...],
     proxies: tuple[str, ...],
+    checkpoints: Path | None,
     listening: Listening,
     workers: int,
 ) -> Asked | None:
     """What the options say; None where no page is asked for. Raises click.UsageError."""
     if address is None:
-        if names or proxies:
-            raise click.UsageError("--http-name and --http-tls-proxy are for --http: say it, too")
+        if names or proxies or checkpoints:
+            raise click.UsageError(
+                "--http-name, --http-tls-proxy and --checkpoints are for --http: say it, too"
+            )
         return None
     if workers > 1:
         raise click.UsageError(
@@ -106,7 +121,8 @@ def asked_page(
             ipaddress.ip_address(proxy)
         except ValueError:
             raise click.UsageError(f"--http-tls-proxy: {proxy!r} is no IP address") from None
-    asked = Asked(*address, frozenset(name.lower() for name in names), frozenset(proxies))
+    known = frozenset(name.lower() for name in names)
+    asked = Asked(*address, known, frozenset(proxies), checkpoints)
     if not asked.is_here() and listening.tls is None and not proxies:
         raise click.UsageError(
             f"--http={joined(*address)} is open to the network, where proofs and sign-in need TLS: "
@@ -128,6 +144,7 @@ class PageServer:
         tls = None if asked.proxies else listening.tls
         self._is_secure = tls is not None or bool(asked.proxies)
         self._proxies = asked.proxies
+        self._checkpoints = asked.checkpoints
         self._web = WebServer(
             asked.host,
             asked.port,
@@ -157,7 +174,9 @@ class PageServer:
         door: Door = OpenDoor()
         if credentials is not None:
             door = SignedIn(credentials, self._web.port, is_secure=self._is_secure)
-        serving = self._serving = Serving(engines, hosts=self._hosts, proxies=self._proxies)
+        serving = self._serving = Serving(
+            engines, hosts=self._hosts, proxies=self._proxies, checkpoints=self._checkpoints
+        )
         application = make_application(serving, door, PAGES)
 
         def note(done: int, of_all: int) -> None:

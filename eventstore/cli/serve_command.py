@@ -137,6 +137,7 @@ def serve_command(
     http_address: tuple[str, int] | None,
     http_names: tuple[str, ...],
     http_proxies: tuple[str, ...],
+    checkpoints: Path | None,
     named_stores: tuple[tuple[str, Place], ...],
     token_file: Path | None,
     access_file: Path | None,
@@ -180,7 +181,7 @@ def serve_command(
         call_seconds_max=operations.call_seconds_max,
     )
     web = web_listening(grpc_web_port, grpc_web_origins)
-    page = asked_page(http_address, http_names, http_proxies, listening, workers)
+    page = asked_page(http_address, http_names, http_proxies, checkpoints, listening, workers)
     worker = this_worker()
     begin_log(operations)
     if worker is None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import webbrowser
 from contextlib import ExitStack
+from pathlib import Path
 from queue import SimpleQueue
 
 import click
 
 from eventstore.cli.commands import command, store_argument
+from eventstore.cli.page_options import checkpoints_option
 from eventstore.cli.results import note
 from eventstore.cli.workers_option import told_to_end
 from eventstore.errors import InvalidArgumentError
@@ -36,7 +38,8 @@ _CONNECTIONS_MAX = 100
     help="The port on this machine; without it, any free one.",
 )
 @click.option("--no-browser", is_flag=True, help="Open no browser; only show the address.")
-def ui_command(place: Place, port: int, no_browser: bool) -> None:
+@checkpoints_option
+def ui_command(place: Place, port: int, no_browser: bool, checkpoints: Path | None) -> None:
     """Open the page over a store in the browser: lists, history, lineage, log, SQL, proofs.
 
     It only reads. It listens on this machine alone, and answers the browser alone that it opens:
@@ -63,7 +66,7 @@ def ui_command(place: Place, port: int, no_browser: bool) -> None:
         engine = open_place(place, read_only=True, saves_caches=True)
         opened.callback(engine.close)
         warm(engine, opening.note)
-        serving = Serving({DEFAULT_STORE: engine})
+        serving = Serving({DEFAULT_STORE: engine}, checkpoints=checkpoints)
         opened.callback(serving.verifications.close)
         opening.opened(make_application(serving, door, PAGES))
         ended = SimpleQueue[int]()

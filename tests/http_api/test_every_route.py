@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jsonschema
 import msgspec
@@ -15,7 +17,7 @@ import pytest
 from starlette.testclient import TestClient
 
 import eventstore
-from eventstore.http_api.answering import types_of
+from eventstore.http_api.answering import OF_ALL, types_of
 from eventstore.http_api.application import API, API_ROUTES, make_application
 from eventstore.http_api.doors import OpenDoor
 from eventstore.http_api.routes import Route
@@ -34,8 +36,20 @@ VALUES = {
     "kind": "artifact",
     "filter": "id > 1",
     "q": "data",
+    "type": "Model",
+    "y": "properties.accuracy",
 }
 """What is said for parameters that have to be given, by name: a new one needs a value here."""
+
+SAID: dict[str, dict[str, str]] = {
+    "/compare": {"artifacts": "3,5"},
+    "/holds/{number}/covered": {"number": "1"},
+    "/erasures/{number}/covered": {"number": "1"},
+}
+"""What is said at some addresses, beside or in the place of that."""
+
+NOT_THERE = {f"{API}/retention/{{number}}/covered"}
+"""What the store has none of."""
 
 MOMENTS: tuple[dict[str, str], ...] = ({}, {"at": "60"}, {"at": "60", "until": "now"})
 OF_TWO_MOMENTS = {f"{API}/diff"}
@@ -64,17 +78,16 @@ def document(client: TestClient) -> Any:
     return client.get(f"{API}/openapi.json").json()
 
 
-def address_of(path: str) -> str:
-    return re.sub(r"{(\w+)(?::\w+)?}", lambda found: VALUES[found[1]], path)
+def address_of(path: str, values: Mapping[str, str] = {}) -> str:
+    said = {**VALUES, **SAID.get(path.removeprefix(API), {}), **values}
+    return re.sub(r"{(\w+)(?::\w+)?}", lambda at: said[at[1]], path)
 
 
 def query_for(route: Route) -> dict[str, str]:
     fields = msgspec.structs.fields(types_of(route.answer)[0])
-    return {
-        one.name: VALUES[one.name]
-        for one in fields
-        if one.required and f"{{{one.name}" not in route.path
-    }
+    query = {one.name: VALUES[one.name] for one in fields if one.required}
+    query |= SAID.get(route.path, {})
+    return {name: value for name, value in query.items() if f"{{{name}" not in route.path}
 
 
 @pytest.mark.parametrize(
@@ -90,6 +103,9 @@ def test_an_address_answers(
             serving.verifications.wait()
         else:
             answer = client.get(address_of(path), params={**query, **moments})
+        # It may have come later.
+        if answer.status_code == 404 and (moments or path in NOT_THERE):
+            continue
         assert answer.status_code == 200, (query, moments, answer.text[:500])
         if path.startswith(API):
             is_as_described(document, path, "post" if route.starts else "get", answer)
@@ -165,3 +181,37 @@ def _bytes_of(folder: Path) -> dict[Path, str]:
         for file in sorted(folder.rglob("*"))
         if file.is_file()
     }
+
+
+ODD = (
+    *("", "0", "-1", "1e3", "9" * 18, "9" * 40, "NaN", "now", "null", "[]", "{}", "true"),
+    *("'", '"', "\x00", "\u202e", "\ud7ff", "%", "a" * 5_000, "1,2,3", "name", "-name"),
+    *("SELECT 1", "name = ", "(" * 200, "<script>", "../../etc/passwd", "2026-11-20", "*"),
+)
+
+
+def test_odd_values_are_refused_or_answered(client: TestClient, document: Any) -> None:
+    """Each parameter of the API with some odd values: nothing fails in the server.
+
+    Those that all addresses take have all of them, at one address.
+    """
+    odd, failed = cycle(ODD), []
+    for path, route in ALL:
+        if route.starts or not path.startswith(API):
+            continue
+        for name in [one["name"] for one in _described(document, path)["parameters"]]:
+            is_of_all = name in OF_ALL
+            if is_of_all and path != f"{API}/types":
+                continue
+            for value in islice(odd, len(ODD) if is_of_all else 2):
+                answer = client.get(
+                    address_of(path, {name: quote(value, safe="")}),
+                    params={**query_for(route), name: value} if f"{{{name}" not in path else {},
+                )
+                if answer.status_code >= 500:
+                    failed.append((path, name, value[:20], answer.text[:300]))
+    assert not failed, "\n".join(map(str, failed))
+
+
+def _described(document: Any, path: str) -> Any:
+    return document["paths"][re.sub(r":\w+}", "}", path.removeprefix(API))]["get"]

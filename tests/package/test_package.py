@@ -405,6 +405,7 @@ def test_the_wheel_holds_one_package(tmp_path: Path) -> None:
     for name in (
         *("projections/tables.py", "proto/metadata_store_pb2.py", "py.typed"),
         *("report/report.html.j2", "audit/standalone_verifier.py"),
+        *("page/templates/frame.html.j2", "page/static/page.css", "page/static/parts/LICENCES.txt"),
     ):
         assert f"eventstore/{name}" in names
     assert "eventstore/proto/metadata_store.proto" in names
