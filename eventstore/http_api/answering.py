@@ -1,4 +1,4 @@
-"""Answers a request by the handler of its route: in a thread, in time, as JSON or in parts."""
+"""Answers a request by the handler of its route: in a thread, and in time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import types
 import typing
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
@@ -16,7 +16,7 @@ import anyio.to_thread
 import msgspec
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response
 
 from eventstore.errors import (
     InternalError,
@@ -33,6 +33,7 @@ from eventstore.http_api.request_moment import Moments, moments_of, pinned
 from eventstore.http_api.routes import Asked, Elsewhere, Html, Nothing, Route, Streamed
 from eventstore.http_api.serving import Serving
 from eventstore.http_api.sessions import SignedIn
+from eventstore.http_api.streaming import InParts
 from eventstore.late_logger import late_logger
 from eventstore.plain_json import plain
 from eventstore.server.roles import Role
@@ -50,7 +51,6 @@ _HTML: Final = "text/html"
 _JSON: Final = "application/json"
 _ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
 _SHOWN: Final = 100
-_END: Final = object()
 
 ShowProblem = Callable[[Request, StatusError], Html]
 """Makes a page of an error."""
@@ -65,6 +65,7 @@ class Answering:
         self._door = door
         self._show_problem = show_problem
         self._turns: anyio.CapacityLimiter | None = None
+        self._queries = 0
 
     def endpoint(self, route: Route, *, is_page: bool = False) -> Callable[[Request], Any]:
         """What Starlette calls for a route."""
@@ -147,27 +148,40 @@ class Answering:
         self, route: Route, query_type: type[Any], request: Request, *, is_page: bool
     ) -> Response:
         body = await self._body(request)
-        # Checking a credential may read a file, and the moment the log.
-        found = await self.run(
-            request,
-            lambda: self._prepared(route, query_type, request, body, is_page=is_page),
-            route.seconds,
-        )
-        if isinstance(found, Response):
-            return found
-        asked, answer, headers = found
-        if isinstance(answer, Html):
-            return Response(answer.text, answer.status, headers, _HTML)
-        if isinstance(answer, Elsewhere):
-            return RedirectResponse(answer.address, 303)
-        if isinstance(answer, Streamed):
-            if answer.file_name is not None:
-                headers["content-disposition"] = f'attachment; filename="{answer.file_name}"'
-            return StreamingResponse(
-                self._parts(answer.parts), headers=headers, media_type=answer.media_type
+        end = self._begun(route)
+        try:
+            # Checking a credential may read a file, and the moment the log.
+            found = await self.run(
+                request,
+                lambda: self._prepared(route, query_type, request, body, is_page=is_page),
+                route.seconds,
             )
-        content = _json(answer, asked.moments, exact=request.query_params.get("exact") == "1")
-        return Response(content, 200, headers, _JSON)
+        except BaseException:
+            end()
+            raise
+        if isinstance(found, Response):
+            end()
+            return found
+        answer, headers = found
+        return InParts(answer, headers, self._serving.limits.stream_seconds, end)
+
+    def _begun(self, route: Route) -> Callable[[], None]:
+        """Count a query that is begun; what is to be called once it has ended.
+
+        Raises ResourceExhaustedError while as many run as may.
+        """
+        if not route.is_query:
+            return lambda: None
+        most = self._serving.limits.queries_max
+        if self._queries >= most:
+            raise ResourceExhaustedError(
+                f"{most} queries and downloads are running, and no more may: try again soon"
+            )
+        self._queries += 1
+        return self._end_query
+
+    def _end_query(self) -> None:
+        self._queries -= 1
 
     def _prepared(
         self,
@@ -177,8 +191,8 @@ class Answering:
         body: dict[str, Any] | None,
         *,
         is_page: bool,
-    ) -> Response | tuple[Asked, Any, dict[str, str]]:
-        """What the handler has answered, or a response where it need not be asked."""
+    ) -> Response | tuple[Streamed, dict[str, str]]:
+        """The response; or what is to be streamed, and the headers."""
         asked = self._asked(route, request, is_page=is_page)
         wanted = pinned(asked.moments)
         if wanted:
@@ -190,8 +204,15 @@ class Answering:
                 return Response(status_code=304, headers=headers)
         elif not route.kept:
             headers["cache-control"] = "no-store"
-        query = query_of(query_type, request, body, strict=not is_page)
-        return asked, route.answer(asked, query), headers
+        answer = route.answer(asked, query_of(query_type, request, body, strict=not is_page))
+        if isinstance(answer, Streamed):
+            return answer, headers
+        if isinstance(answer, Html):
+            return Response(answer.text, answer.status, headers, _HTML)
+        if isinstance(answer, Elsewhere):
+            return RedirectResponse(answer.address, 303)
+        content = _json(answer, asked.moments, exact=request.query_params.get("exact") == "1")
+        return Response(content, 200, headers, _JSON)
 
     def _asked(self, route: Route, request: Request, *, is_page: bool) -> Asked:
         """Who asks for what. Nobody is told of a store that they may not use."""
@@ -238,25 +259,6 @@ class Answering:
             return msgspec.json.decode(body, type=dict[str, Any])
         except msgspec.DecodeError as error:
             raise InvalidArgumentError(f"the body is no JSON object: {error}") from None
-
-    async def _parts(self, parts: Iterator[bytes]) -> AsyncIterator[bytes]:
-        """Each part, made in a thread when the one before has gone."""
-        waiter = Waiter(seconds_max=self._serving.limits.stream_seconds)
-
-        def following() -> Any:
-            with waited_for_by(waiter):
-                waiter.check()
-                return next(parts, _END)
-
-        try:
-            while (part := await anyio.to_thread.run_sync(following)) is not _END:
-                yield part
-        finally:
-            waiter.leave()
-            with anyio.CancelScope(shield=True):
-                close = getattr(parts, "close", None)
-                if close is not None:
-                    await anyio.to_thread.run_sync(close)
 
 
 @functools.cache

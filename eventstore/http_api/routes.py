@@ -106,10 +106,11 @@ class Route(msgspec.Struct, frozen=True):
     """A handler and its address, below `/api/v1` or, for a page, below the store's.
 
     `need` is the role that it takes. With `posts` its query may come as a JSON body, too; with
-    `starts` it begins some work of the server, and only a POST does that, with a JSON body. What
-    differs though nothing was put, as it depends on the clock or the server, is not `kept` by
-    browsers. `seconds` is how long it may take, None for what the server says. `media_types` are
-    those that it may answer beside its own.
+    `starts` it begins some work of the server, and only a POST does that, with a JSON body. Where
+    it `is_query`, which may take long, few are answered at once. What differs though nothing was
+    put, as it depends on the clock or the server, is not `kept` by browsers. `seconds` is how long
+    it may take, None for what the server says. `media_types` are those that it may answer beside
+    its own.
     """
 
     path: str
@@ -117,6 +118,7 @@ class Route(msgspec.Struct, frozen=True):
     need: Role = Role.READ
     posts: bool = False
     starts: bool = False
+    is_query: bool = False
     kept: bool = True
     seconds: float | None = None
     media_types: Sequence[str] = ()

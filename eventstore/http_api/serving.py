@@ -16,9 +16,14 @@ HERE: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How much is answered at once, and for how long an answer may take, in seconds."""
+    """How much is answered at once, and for how long an answer may take, in seconds.
+
+    Queries and downloads are those that may take long. More of them are refused; other requests
+    wait for their turn.
+    """
 
     answers_max: int = 8
+    queries_max: int = 4
     answer_seconds: float = 30.0
     query_seconds: float = 10.0
     stream_seconds: float = 3_600.0
