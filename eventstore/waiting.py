@@ -24,15 +24,18 @@ class Waiter:
         seconds_max: float = math.inf,
         bytes_max: float = math.inf,
         too_long: Callable[[], StatusError] | None = None,
+        claim: Callable[[int], None] | None = None,
     ) -> None:
         """It waits for some seconds, and takes some bytes; `too_long` says what if there are more.
 
-        Bytes are given where they are limited together with `too_long`.
+        Bytes are given where they are limited together with `too_long`. `claim` is told how many
+        come, and raises where there is no room for them.
         """
         self._seconds_max = seconds_max
         self._until = time.monotonic() + seconds_max
         self._bytes_left = bytes_max
         self._too_long = too_long
+        self._claim = claim
         self._has_left = False
 
     @property
@@ -60,6 +63,8 @@ class Waiter:
 
     def take(self, size: int) -> None:
         """Count some bytes of the answer. Raises what `too_long` says if they are too many."""
+        if self._claim is not None:
+            self._claim(size)
         self._bytes_left -= size
         if self._bytes_left < 0 and self._too_long is not None:
             raise self._too_long()

@@ -8,7 +8,6 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +20,7 @@ from eventstore.log.forking import no_fork_in_libraries
 from eventstore.log.os_errors import check_can_open, resolved, translated
 from eventstore.log.regular_file import is_irregular
 from eventstore.log.temporary_folder import TemporaryFolder
+from eventstore.memory_limit import memory_limit_bytes
 from eventstore.projections.duckdb_errors import failed, is_in_use, write_failure
 from eventstore.projections.duckdb_faults import avoid_misleading_statistics
 from eventstore.projections.table_changes import SCHEMA, TABLES_FORMAT_VERSION
@@ -362,12 +362,6 @@ def _set_for_good(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     avoid_misleading_statistics(connection)
     connection.execute("SET lock_configuration = true")
-
-
-@cache
-def memory_limit_bytes() -> int:
-    """Half of what the machine has."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 _CONFIGURATION: Final[dict[str, str | bool | int | float | list[str]]] = {

@@ -64,14 +64,20 @@ class Answering:
             raise _fault(incoming.rpc, error) from None
 
     @contextmanager
-    def waited_for(self, incoming: Incoming) -> Iterator[None]:
-        """A block whose work ends when the call's client is gone, or its time is over."""
+    def waited_for(
+        self, incoming: Incoming, claim: Callable[[int], None] | None = None
+    ) -> Iterator[None]:
+        """A block whose work ends when the call's client is gone, or its time is over.
+
+        `claim` is told how long the parts of its answer are, where they are counted.
+        """
         most = self._answer_bytes_max
         is_get = incoming.rpc in GETS
         waiter = Waiter(
             seconds_max=self._call_seconds_max,
             bytes_max=most if is_get and most >= 0 else math.inf,
             too_long=lambda: _too_long(incoming.rpc, most),
+            claim=claim,
         )
         if not incoming.when_ended(waiter.leave):
             waiter.leave()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from io import BufferedWriter, RawIOBase
 from typing import Any, Final, TypeAlias
@@ -20,6 +20,7 @@ from eventstore.errors import (
     UnavailableError,
 )
 from eventstore.log.readable import UNREADABLE, unreadable_request
+from eventstore.memory_limit import memory_limit_bytes
 from eventstore.metadata_store.metadata_store import AsOfStore, MetadataStore
 from eventstore.metadata_store.passed_values import packed, unpacked
 from eventstore.metadata_store.served import Served
@@ -28,6 +29,7 @@ from eventstore.server.answering import Answering, as_statuses, outcome_told
 from eventstore.server.caller import Caller
 from eventstore.server.incoming import Incoming
 from eventstore.server.roles import METHODS
+from eventstore.server.room import Room
 
 Send: TypeAlias = Callable[[bytes], None]
 """Sends a part of an answer, and returns once there is room for the next."""
@@ -47,6 +49,8 @@ class BeyondMlmd:
         """So many calls are at work at once; others wait. Who waits for a client is not at work."""
         self._answering = answering
         self._turns = threading.BoundedSemaphore(calls_max)
+        self._results = Room(memory_limit_bytes() // 2)
+        """For results of SQL until they are sent: whoever does not read keeps them here."""
         self._lock = threading.Lock()
         self._followers = set[threading.Event]()
         self._is_stopping = False
@@ -70,15 +74,27 @@ class BeyondMlmd:
                     arguments = _arguments(method, content, parts)
                     if method.rpc == "Sql":
                         _limit_time(arguments, incoming)
-                    # What changes something goes on, and what is read lazily ends as it is sent.
-                    is_given_up = method.need != "admin" and not method.is_lazy
-                    waited = self._answering.waited_for(incoming) if is_given_up else nullcontext()
-                    try:
-                        with waited:
-                            answer = method.function(store, **arguments)
-                    except OutcomeUnknownError as error:
-                        raise outcome_told(error, caller) from error
-                    parts.send_answer(method, answer)
+                    with self._results.claimed() as claim:
+                        answer = self._answer(store, method, arguments, incoming, caller, claim)
+                        parts.send_answer(method, answer)
+
+    def _answer(
+        self,
+        store: MetadataStore | AsOfStore,
+        method: Served,
+        arguments: Mapping[str, Any],
+        incoming: Incoming,
+        caller: Caller,
+        claim: Callable[[int], None],
+    ) -> Any:
+        # What changes something goes on, and what is read lazily ends as it is sent.
+        is_given_up = method.need != "admin" and not method.is_lazy
+        waited = self._answering.waited_for(incoming, claim) if is_given_up else nullcontext()
+        try:
+            with waited:
+                return method.function(store, **arguments)
+        except OutcomeUnknownError as error:
+            raise outcome_told(error, caller) from error
 
     def end_following(self) -> None:
         """End calls that would go on for ever, and begin none: the server is stopping."""

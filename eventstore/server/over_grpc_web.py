@@ -24,12 +24,12 @@ from eventstore.errors import (
 )
 from eventstore.server.answering import Answer
 from eventstore.server.incoming import Incoming, Metadata, Peer
+from eventstore.server.room import Room
 from eventstore.server.web_exchange import (
     GoneError,
     Headers,
     Receive,
     Response,
-    Room,
     Scope,
     Send,
     body_of,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from eventstore.call_metadata import APPLIES_ONCE
@@ -24,32 +23,6 @@ Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 
 class GoneError(Exception):
     """Nobody waits for an answer any more."""
-
-
-class Room:
-    """How many bytes may be on their way at once. It belongs to one event loop."""
-
-    def __init__(self, bytes_max: int) -> None:
-        self._left = bytes_max
-
-    @contextmanager
-    def claimed(self) -> Iterator[Callable[[int], None]]:
-        """What claims bytes until the block ends, or raises ResourceExhaustedError."""
-        held = 0
-
-        def claim(count: int) -> None:
-            nonlocal held
-            if count > self._left:
-                raise ResourceExhaustedError(
-                    "too much is on its way to and from this server at once: try again later"
-                )
-            self._left -= count
-            held += count
-
-        try:
-            yield claim
-        finally:
-            self._left += held
 
 
 async def body_of(receive: Receive, bytes_max: int, claim: Callable[[int], None]) -> bytearray:

@@ -23,14 +23,15 @@ from eventstore.errors import (
 )
 from eventstore.log import Log, Position, has_lost_files
 from eventstore.log.record import LATEST
+from eventstore.memory_limit import memory_limit_bytes
 from eventstore.projections import Projections
 from eventstore.projections.duckdb_errors import as_duckdb_error, is_damage
 from eventstore.projections.table_changes import NODE_TABLES
-from eventstore.projections.tables_file import memory_limit_bytes
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.sql.check import LOG_RECORDS, STORED_ERASURES, checked_query
 from eventstore.sql.erasures import erasure_rows
 from eventstore.sql.sizes import Parameters
+from eventstore.waiting import Waiter, current_waiter
 from eventstore.wording import did_you_mean
 
 _RECORD_COLUMNS: Final = [
@@ -191,10 +192,13 @@ def run_sql(
     """
     # Even without a timeout: only a thread that is not in DuckDB takes signals.
     seconds = math.inf if timeout_seconds is None else timeout_seconds
+    waiter = current_waiter()
     for _ in range(_TRIES_MAX):
         with contextlib.suppress(_RewrittenError):
             return projections.opened_tables().asked(
-                lambda cursor: _answer(cursor, log, projections, query, parameters, position),
+                lambda cursor: _answer(
+                    cursor, log, projections, query, parameters, position, waiter
+                ),
                 position,
                 seconds,
                 may_be_left=True,
@@ -209,6 +213,7 @@ def _answer(
     query: str,
     parameters: Parameters,
     position: Position,
+    waiter: Waiter | None,
 ) -> pa.Table:
     ((database,),) = cursor.execute("SELECT current_database()").fetchall()
     views = view_definitions(f'"{database}".main', position)
@@ -232,7 +237,7 @@ def _answer(
     cursor.execute("SET search_path = 'temp'")
     cursor.execute("BEGIN TRANSACTION READ ONLY")
     try:
-        return _result(_readable(cursor.sql(checked.text, params=parameters)))
+        return _result(_readable(cursor.sql(checked.text, params=parameters)), waiter)
     except duckdb.BinderException as error:
         columns = _columns(cursor, checked.views)
         meant = _meant(error, columns)
@@ -279,7 +284,7 @@ def _readable(relation: Any) -> Any:
     return relation.project(", ".join(columns))
 
 
-def _result(relation: Any) -> pa.Table:
+def _result(relation: Any, waiter: Waiter | None) -> pa.Table:
     """All rows, as long as they fit: DuckDB does not count what it has handed over."""
     if relation is None:
         raise InvalidArgumentError("sql takes one query, and this gives no rows")
@@ -288,6 +293,8 @@ def _result(relation: Any) -> pa.Table:
     for batch in reader:
         batches.append(batch)
         size += batch.nbytes
+        if waiter is not None:
+            waiter.take(batch.nbytes)
         if size > RESULT_BYTES_MAX:
             raise ResourceExhaustedError(
                 f"the result is larger than {RESULT_BYTES_MAX >> 20} MiB; ask for less of it, or "

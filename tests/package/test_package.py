@@ -31,6 +31,7 @@ LAYERS = {
     "proto": set[str](),
     "long_work": set[str](),
     "waiting": {"errors"},
+    "memory_limit": set[str](),
     "repr_html": set[str](),
     "times": set[str](),
     "wording": set[str](),
@@ -43,9 +44,12 @@ LAYERS = {
     },
     "projections": {
         *("answers", "errors", "late_logger", "proto", "log", "long_work", "waiting", "wording"),
+        "memory_limit",
     },
     "store": {"errors", "proto", "log", "projections", "times", "waiting", "wording"},
-    "sql": {"errors", "proto", "log", "projections", "store", "wording"},
+    "sql": {
+        *("errors", "memory_limit", "proto", "log", "projections", "store", "waiting", "wording"),
+    },
     "copies": {
         *("errors", "proto", "log", "projections", "store", "retention", "long_work", "times"),
     },
@@ -81,7 +85,7 @@ LAYERS = {
     "server": {
         "metadata_store",
         *("call_metadata", "errors", "proto", "log", "store", "late_logger", "moment_texts"),
-        *("moments", "shown_text", "version", "waiting"),
+        *("memory_limit", "moments", "shown_text", "version", "waiting"),
     },
     "http_api": {
         *("audit", "metadata_store", "server", "late_logger", "waiting", "version", "shown_text"),

@@ -25,6 +25,7 @@ from eventstore.metadata_store.passed_values import packed, unpacked
 from eventstore.metadata_store.served import OWN_SERVICE
 from eventstore.proto import eventstore_service_pb2 as own
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.server import beyond_mlmd
 from eventstore.server.roles import METHODS, Role
 from eventstore.server.server import Server
 from eventstore.waiting import check_wanted
@@ -414,6 +415,31 @@ def test_work_for_nobody_is_given_up(
         assert began.wait(60)
         call.cancel()
         assert ended.wait(60)
+
+
+def test_results_that_nobody_reads_leave_room_for_others(
+    home: MetadataStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks for much and reads nothing keeps it in the server, but not without a bound."""
+    monkeypatch.setattr(beyond_mlmd, "memory_limit_bytes", lambda: 16 * 2**20)
+    much = "SELECT repeat('x', 1000) FROM range(5000)"
+    arguments = own.Arguments(values=packed({"query": much})).SerializeToString()
+    with (
+        serving(home._engine, threads=2) as server,
+        grpc.insecure_channel(server.address) as channel,
+        MetadataStore(client_config(server.port)) as client,
+    ):
+        unread = channel.unary_stream(f"/{OWN_SERVICE}/Sql")(arguments)
+        next(unread)
+        with pytest.raises(errors.ResourceExhaustedError, match="too much is on its way"):
+            client.sql(much)
+        assert client.sql("SELECT 1").rows() == [(1,)]
+        unread.cancel()
+        # The server lets go of it once it notices.
+        while True:
+            with suppress(errors.ResourceExhaustedError):
+                assert len(client.sql(much)) == 5000
+                break
 
 
 def test_values_longer_than_a_part_arrive_whole(
