@@ -6,6 +6,7 @@ from typing import Final
 
 from eventstore.http_api.application import Pages
 from eventstore.page import (
+    compare_page,
     going,
     lineage,
     log_pages,
@@ -26,6 +27,7 @@ PAGES: Final = Pages(
         *nodes.ROUTES,
         *log_pages.ROUTES,
         *proof_page.ROUTES,
+        *compare_page.ROUTES,
         *lineage.ROUTES,
         *rules.ROUTES,
         *going.ROUTES,
