@@ -50,7 +50,7 @@ bench: .venv/developing .oracle/installed ## Compare speed with ml-metadata
 	$(BIN)/python -m benchmarks.kubeflow
 
 fuzz: .venv/developing oracle ## Run the property and differential tests for longer
-	HYPOTHESIS_PROFILE=long $(BIN)/pytest -n 2 tests/property
+	HYPOTHESIS_PROFILE=long $(BIN)/pytest -n 2 -o timeout=3600 tests/property tests/contract/test_logs.py
 	$(BIN)/python -m tests.differential.run --programs 1000
 	$(BIN)/python -m tests.differential.run --programs 1000 --server
 	$(BIN)/python -m tests.differential.queries --filters 20000 --lineage 5000

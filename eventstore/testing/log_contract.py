@@ -161,7 +161,11 @@ class LogContract(MadeLog):
         assert (other.store_id, other.position) == (log.store_id, 14)
         assert self.again(log).commit_number == 7
 
-    @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=settings().max_examples // 6,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(st.lists(st.one_of(st.integers(1, 7), st.just("seal")), max_size=12))
     def test_answers_at_every_bound(
         self, tmp_path_factory: pytest.TempPathFactory, steps: list[int | str]

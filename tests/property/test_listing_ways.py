@@ -30,9 +30,14 @@ from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import NODE_KINDS, append, draft, limited_planner, list_ids, memory_store
 from tests.differential.filters import random_filter
 from tests.differential.programs import Generator
+from tests.shares import is_whole
 
 KINDS = ("artifact", "execution", "context")
 SIGNS = ("<", "<=", ">", ">=")
+_STORES = ("memory", "directory")
+_SEEDS = [
+    (seed, store) for seed in range(6) for store in (_STORES if is_whole() else [_STORES[seed % 2]])
+]
 
 
 def random_listing(choice: random.Random, kind: str, as_of: int) -> Listing | None:
@@ -88,7 +93,7 @@ def positions_of_puts(
         yield store.log_position()
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(("seed", "store"), _SEEDS, indirect=["store"])
 def test_every_plan_gives_the_same_rows(store: eventstore.MetadataStore, seed: int) -> None:
     choice = random.Random(seed)
     generator = Generator(choice)
@@ -170,7 +175,7 @@ def test_nodes_that_were_put_behind_the_newest_known_records_are_not_missed(
     log.close()
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(("seed", "store"), _SEEDS, indirect=["store"])
 def test_held_values_of_properties_lead_to_the_same_rows(
     store: eventstore.MetadataStore, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

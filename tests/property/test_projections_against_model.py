@@ -237,5 +237,5 @@ def test_projections_against_model(monkeypatch: pytest.MonkeyPatch, is_folded_in
     if not is_folded_in_one:
         monkeypatch.setattr(table_writing, "FOLDED_ROWS_MAX", 7)
         monkeypatch.setattr(table_writing, "_BOUND_ROWS_MAX", 0)
-    run = settings(stateful_step_count=30, max_examples=settings().max_examples // 2)
+    run = settings(stateful_step_count=30, max_examples=settings().max_examples // 3)
     run_state_machine_as_test(ProjectionsAgainstModel, settings=run)

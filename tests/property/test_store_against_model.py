@@ -257,4 +257,4 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
 
 class TestStoreAgainstModel(StoreAgainstModel.TestCase):  # type: ignore[misc]
-    settings = settings(stateful_step_count=25, max_examples=settings().max_examples // 2)
+    settings = settings(stateful_step_count=25, max_examples=settings().max_examples // 3)
