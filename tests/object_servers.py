@@ -50,7 +50,7 @@ class ObjectServer:
         """Start the server, and wait until it listens."""
         with open(self.folder / "server.log", "ab") as log:
             self.process = subprocess.Popen(
-                [str(self.program), *self.options()],
+                [*self.command(), *self.options()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -62,6 +62,9 @@ class ObjectServer:
             assert time.monotonic() < until, self.log()
             assert self.process.poll() is None, self.log()
             time.sleep(0.02)
+
+    def command(self) -> list[str]:
+        return [str(self.program)]
 
     def options(self) -> list[str]:
         raise NotImplementedError
@@ -96,8 +99,26 @@ class ObjectServer:
         return False
 
 
+_ONE_PUT_AT_A_TIME = """
+import threading
+from moto.s3.responses import S3Response
+from moto.server import main
+
+def put_object(self, do=S3Response.put_object, lock=threading.Lock()):
+    with lock:
+        return do(self)
+
+S3Response.put_object = put_object
+main()
+"""
+
+
 class Moto(ObjectServer):
-    """S3, all of which is in memory. It checks no signatures and no policies."""
+    """S3, all of which is in memory. It checks no signatures and no policies.
+
+    Left alone it looks whether there is an object of a key, and then makes it, so that of two who
+    do it at once both are told that they have made it.
+    """
 
     scheme = "s3"
     program = _ROOT / ".moto/bin/moto_server"
@@ -106,6 +127,9 @@ class Moto(ObjectServer):
         "AWS_SECRET_ACCESS_KEY": SECRET,
         "AWS_REGION": "us-east-1",
     }
+
+    def command(self) -> list[str]:
+        return [str(self.program.with_name("python3")), "-c", _ONE_PUT_AT_A_TIME]
 
     def options(self) -> list[str]:
         return ["-H", "127.0.0.1", "-p", str(self.port)]
