@@ -148,7 +148,7 @@ class Answering:
         self, route: Route, query_type: type[Any], request: Request, *, is_page: bool
     ) -> Response:
         body = await self._body(request)
-        end = self._begun(route)
+        end = self._begun() if route.is_query else None
         try:
             # Checking a credential may read a file, and the moment the log.
             found = await self.run(
@@ -156,22 +156,20 @@ class Answering:
                 lambda: self._prepared(route, query_type, request, body, is_page=is_page),
                 route.seconds,
             )
-        except BaseException:
-            end()
-            raise
-        if isinstance(found, Response):
-            end()
-            return found
-        answer, headers = found
-        return InParts(answer, headers, self._serving.limits.stream_seconds, end)
+            if isinstance(found, Response):
+                return found
+            (answer, headers), ended = found, end or self._begun()
+            end = None
+            return InParts(answer, headers, self._serving.limits.stream_seconds, ended)
+        finally:
+            if end is not None:
+                end()
 
-    def _begun(self, route: Route) -> Callable[[], None]:
-        """Count a query that is begun; what is to be called once it has ended.
+    def _begun(self) -> Callable[[], None]:
+        """Count a query or download that is begun; what is to be called once it has ended.
 
         Raises ResourceExhaustedError while as many run as may.
         """
-        if not route.is_query:
-            return lambda: None
         most = self._serving.limits.queries_max
         if self._queries >= most:
             raise ResourceExhaustedError(

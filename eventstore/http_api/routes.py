@@ -107,10 +107,10 @@ class Route(msgspec.Struct, frozen=True):
 
     `need` is the role that it takes. With `posts` its query may come as a JSON body, too; with
     `starts` it begins some work of the server, and only a POST does that, with a JSON body. Where
-    it `is_query`, which may take long, few are answered at once. What differs though nothing was
-    put, as it depends on the clock or the server, is not `kept` by browsers. `seconds` is how long
-    it may take, None for what the server says. `media_types` are those that it may answer beside
-    its own.
+    it `is_query`, which may take long, few are answered at once, as of all that is streamed. What
+    differs though nothing was put, as it depends on the clock or the server, is not `kept` by
+    browsers. `seconds` is how long it may take, None for what the server says. `media_types` are
+    those that it may answer beside its own.
     """
 
     path: str

@@ -123,6 +123,13 @@ def is_as_described(document: Any, path: str, method: str, answer: Any) -> None:
         jsonschema.Draft202012Validator(schema).validate(answer.json())
 
 
+def test_the_documentation_names_every_address() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "http-api.md").read_text()
+    for route in API_ROUTES:
+        for word in re.findall(r"/(\w+)", route.path):
+            assert f"/{word}" in text, route.path
+
+
 def test_problems_are_as_described(client: TestClient, document: Any) -> None:
     schema = {"$ref": "#/components/schemas/Problem", "components": document["components"]}
     for path in ("/types?at=99999", "/types?kind=x", "/nothing"):
