@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import duckdb
@@ -181,8 +182,12 @@ def run_sql(
     parameters: Parameters,
     position: Position,
     timeout_seconds: float | None = None,
+    collect: Callable[[pa.RecordBatchReader], pa.Table] | None = None,
 ) -> pa.Table:
     """Run one query over the views as of a position.
+
+    `collect` takes the rows as they come, and makes the answer of them: all that fit, if it is not
+    given.
 
     The connection's settings keep it from files, extensions and settings, a read-only transaction
     from changes, `checked_query` from all but the views. Raises InvalidArgumentError for what is
@@ -192,12 +197,13 @@ def run_sql(
     """
     # Even without a timeout: only a thread that is not in DuckDB takes signals.
     seconds = math.inf if timeout_seconds is None else timeout_seconds
-    waiter = current_waiter()
+    if collect is None:
+        collect = partial(_all_rows, waiter=current_waiter())
     for _ in range(_TRIES_MAX):
         with contextlib.suppress(_RewrittenError):
             return projections.opened_tables().asked(
                 lambda cursor: _answer(
-                    cursor, log, projections, query, parameters, position, waiter
+                    cursor, log, projections, query, parameters, position, collect
                 ),
                 position,
                 seconds,
@@ -213,7 +219,7 @@ def _answer(
     query: str,
     parameters: Parameters,
     position: Position,
-    waiter: Waiter | None,
+    collect: Callable[[pa.RecordBatchReader], pa.Table],
 ) -> pa.Table:
     ((database,),) = cursor.execute("SELECT current_database()").fetchall()
     views = view_definitions(f'"{database}".main', position)
@@ -237,7 +243,7 @@ def _answer(
     cursor.execute("SET search_path = 'temp'")
     cursor.execute("BEGIN TRANSACTION READ ONLY")
     try:
-        return _result(_readable(cursor.sql(checked.text, params=parameters)), waiter)
+        return _result(_readable(cursor.sql(checked.text, params=parameters)), collect)
     except duckdb.BinderException as error:
         columns = _columns(cursor, checked.views)
         meant = _meant(error, columns)
@@ -284,11 +290,8 @@ def _readable(relation: Any) -> Any:
     return relation.project(", ".join(columns))
 
 
-def _result(relation: Any, waiter: Waiter | None) -> pa.Table:
+def _all_rows(reader: pa.RecordBatchReader, waiter: Waiter | None) -> pa.Table:
     """All rows, as long as they fit: DuckDB does not count what it has handed over."""
-    if relation is None:
-        raise InvalidArgumentError("sql takes one query, and this gives no rows")
-    reader = relation.to_arrow_reader(_BATCH_ROWS)
     batches, size = [], 0
     for batch in reader:
         batches.append(batch)
@@ -301,6 +304,12 @@ def _result(relation: Any, waiter: Waiter | None) -> pa.Table:
                 "add a LIMIT"
             )
     return pa.Table.from_batches(batches, reader.schema)
+
+
+def _result(relation: Any, collect: Callable[[pa.RecordBatchReader], pa.Table]) -> pa.Table:
+    if relation is None:
+        raise InvalidArgumentError("sql takes one query, and this gives no rows")
+    return collect(relation.to_arrow_reader(_BATCH_ROWS))
 
 
 _AS_TEXT: Final = frozenset(("BIT", "BIGNUM", "VARINT", "TIME WITH TIME ZONE"))
