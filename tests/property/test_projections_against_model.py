@@ -28,6 +28,7 @@ from eventstore.projections.listing import ALL_NODES, InContext
 from eventstore.projections.table_changes import NODE_TABLES
 from tests.builders import list_ids
 from tests.property.projection_model import Model, commits_of_drafts
+from tests.shares import is_whole
 
 ORDERS = {
     "id": "id",
@@ -237,5 +238,7 @@ def test_projections_against_model(monkeypatch: pytest.MonkeyPatch, is_folded_in
     if not is_folded_in_one:
         monkeypatch.setattr(table_writing, "FOLDED_ROWS_MAX", 7)
         monkeypatch.setattr(table_writing, "_BOUND_ROWS_MAX", 0)
-    run = settings(stateful_step_count=30, max_examples=settings().max_examples // 3)
+    run = settings(
+        stateful_step_count=30, max_examples=settings().max_examples // (2 if is_whole() else 3)
+    )
     run_state_machine_as_test(ProjectionsAgainstModel, settings=run)

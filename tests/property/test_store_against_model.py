@@ -23,6 +23,7 @@ from eventstore.store import Engine
 from eventstore.store.attribution import Attribution
 from tests.builders import put_types
 from tests.property.model import Model, dump, expected
+from tests.shares import is_whole
 
 URIS = ["", "s3://a", "s3://ä"]
 NAMES = ["one", "two", "three"]
@@ -257,4 +258,6 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
 
 class TestStoreAgainstModel(StoreAgainstModel.TestCase):  # type: ignore[misc]
-    settings = settings(stateful_step_count=25, max_examples=settings().max_examples // 3)
+    settings = settings(
+        stateful_step_count=25, max_examples=settings().max_examples // (2 if is_whole() else 3)
+    )
