@@ -38,6 +38,8 @@ _PART_BYTES: Final = 256 * 1024
 _PIECE_BYTES: Final = 1024 * 1024
 _PROGRESS_SECONDS: Final = 0.1
 _SQL_SECONDS_MAX: Final = 600.0
+_READING_SECONDS_MAX: Final = 600.0
+"""How long a client may take for a result, which takes room that others wait for."""
 _POLL_SECONDS_MIN: Final = 0.05
 _FOLLOWERS_MAX: Final = 100
 
@@ -76,7 +78,8 @@ class BeyondMlmd:
                         _limit_time(arguments, incoming)
                     with self._results.claimed() as claim:
                         answer = self._answer(store, method, arguments, incoming, caller, claim)
-                        parts.send_answer(method, answer)
+                        with _in_time(incoming) if method.rpc == "Sql" else nullcontext():
+                            parts.send_answer(method, answer)
 
     def _answer(
         self,
@@ -187,6 +190,18 @@ def _arguments(method: Served, content: bytes, parts: _Parts) -> dict[str, Any]:
         watch = _ignored if method.need == "admin" else parts.refuse_unwanted
         arguments["progress"] = parts.progress if is_told else watch
     return arguments
+
+
+@contextmanager
+def _in_time(incoming: Incoming) -> Iterator[None]:
+    """A block in which a call is cut off that takes too long."""
+    timer = threading.Timer(_READING_SECONDS_MAX, incoming.cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _limit_time(arguments: dict[str, Any], incoming: Incoming) -> None:

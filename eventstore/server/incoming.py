@@ -72,6 +72,10 @@ class Incoming(ABC):
     def is_wanted(self) -> bool:
         """Whether its client is still there, and its deadline not over."""
 
+    def cut(self) -> None:
+        """End the call of a client that does not read, unless what carries it does so anyway."""
+        return
+
     @abstractmethod
     def when_ended(self, call_back: Callable[[], None]) -> bool:
         """Call back once its client has the whole answer, or is gone; False if it is gone now."""

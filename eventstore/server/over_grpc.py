@@ -52,6 +52,9 @@ class GrpcIncoming(Incoming):
         wanted: bool = self._context.is_active()
         return wanted
 
+    def cut(self) -> None:
+        self._context.cancel()
+
     def when_ended(self, call_back: Callable[[], None]) -> bool:
         is_there: bool = self._context.add_callback(call_back)
         return is_there
