@@ -9,7 +9,7 @@ from typing import Any, Final
 from eventstore.log import kinds
 from eventstore.projections.filter import Join, SemiJoin
 from eventstore.projections.listing import AllNodes, InContext, Listing, NodeIds
-from eventstore.projections.table_changes import NODE_TABLES, NOT_ENDED
+from eventstore.projections.table_changes import LINK_TABLES, NODE_TABLES, NOT_ENDED
 
 _LINKS_TO_CONTEXT: Final = {
     kinds.ARTIFACT: ("attributions", "artifact_id"),
@@ -102,6 +102,21 @@ def positions_sql(listing: Listing) -> tuple[str, dict[str, Any]]:
     ORDER BY id
     """
     return sql, parameters
+
+
+def counts_sql(as_of: int) -> tuple[str, dict[str, Any]]:
+    """The query for how many types, nodes and links there are, by kind."""
+    alive = "valid_from <= $as_of AND valid_to > $as_of"
+    queries = [f"SELECT kind, count(*) FROM types WHERE {alive} GROUP BY kind"]
+    queries += [
+        f"SELECT '{kind}', count(*) FROM {nodes} WHERE {alive}"
+        for kind, (nodes, _) in NODE_TABLES.items()
+    ]
+    queries += [
+        f"SELECT '{kind}', count(*) FROM {links} WHERE valid_from <= $as_of"
+        for kind, links in LINK_TABLES.items()
+    ]
+    return " UNION ALL ".join(queries), {"as_of": as_of}
 
 
 def _driver(listing: Listing, joins: Iterable[Join]) -> Join:

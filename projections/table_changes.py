@@ -80,6 +80,9 @@ _LINK_COLUMNS: Final = {
     kind_names.ASSOCIATION: ("associations", ("context_id", "execution_id")),
     kind_names.PARENT_CONTEXT: ("parent_contexts", ("context_id", "parent_context_id")),
 }
+LINK_TABLES: Final = {kind: table for kind, (table, _) in _LINK_COLUMNS.items()}
+"""The table of each kind of links."""
+
 _PROPERTY_COLUMNS: Final = ("properties", "custom_properties")
 FOLDED_COLUMNS: Final = sorted(
     {"previous", "recorded_at", *_PROPERTY_COLUMNS, *_TYPE_COLUMNS, *_NODE_COLUMNS}.union(

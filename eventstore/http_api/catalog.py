@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -16,6 +16,9 @@ from eventstore.metadata_store.source import Source
 from eventstore.projections import Projections
 from eventstore.projections.index_tables import TABLES_OF
 from eventstore.proto import metadata_store_pb2 as mlmd
+
+if TYPE_CHECKING:
+    from eventstore.projections.tables import Tables
 
 _KEPT_MAX: Final = 64
 
@@ -32,15 +35,6 @@ SELECT
 FROM {kind}_properties
 WHERE valid_from <= $as_of AND valid_to > $as_of GROUP BY is_custom, name
 """
-LINK_TABLES: Final = {
-    "event": "events",
-    "attribution": "attributions",
-    "association": "associations",
-    "parent_context": "parent_contexts",
-}
-"""The tables of links, by kind."""
-
-_PUT: Final = "valid_from <= $as_of"
 _VALUE_TYPES: Final = ("INT", "DOUBLE", "STRING", "BOOLEAN", "STRUCT", "PROTO")
 
 
@@ -92,12 +86,9 @@ def node_kind(kind: str) -> NodeKind:
 
 def totals(source: Source) -> Totals:
     """How much there is as of the moment; types by kind, the most frequent first."""
-    known = [one for kind in NODE_KINDS for one in types(source, kind.name)]
-    counts = {kind.type.name: 0 for kind in NODE_KINDS} | {kind.name: 0 for kind in NODE_KINDS}
-    for one in known:
-        counts[f"{one.kind}_type"] += 1
-        counts[one.kind] += one.count
-    return Totals(counts | kept(source, ("links",), lambda: _link_counts(source)), known)
+    tables_of(source)
+    counts = kept(source, ("counts",), lambda: source.projections.counts(source.position()))
+    return Totals(counts, [one for kind in NODE_KINDS for one in types(source, kind.name)])
 
 
 def types(source: Source, kind: str) -> list[TypeSummary]:
@@ -122,10 +113,14 @@ def used_properties(source: Source, kind: str) -> list[UsedProperty]:
 
 def tables_rows(source: Source, sql: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
     """The rows of a query on the tables, folded up to the moment, which is bound to `as_of`."""
-    position = source.position()
+    return tables_of(source).query(sql, {"as_of": source.position(), **parameters})
+
+
+def tables_of(source: Source) -> Tables:
+    """The tables, folded up to the moment."""
     tables = source.projections.opened_tables()
-    tables.fold(position)
-    return tables.query(sql, {"as_of": position, **parameters})
+    tables.fold(source.position())
+    return tables
 
 
 _answers: Final[WeakKeyDictionary[Projections, OrderedDict[Any, Any]]] = WeakKeyDictionary()
@@ -142,12 +137,6 @@ def kept(source: Source, what: tuple[Any, ...], make: Callable[[], _Answer]) -> 
         if len(answers) > _KEPT_MAX:
             answers.popitem(last=False)
     return found
-
-
-def _link_counts(source: Source) -> dict[str, int]:
-    links = LINK_TABLES.items()
-    counts = (f"SELECT '{kind}', count(*) FROM {links} WHERE {_PUT}" for kind, links in links)
-    return dict(tables_rows(source, " UNION ALL ".join(counts), {}))
 
 
 def _types(source: Source, kind: NodeKind) -> list[TypeSummary]:

@@ -170,6 +170,7 @@ def commits(
     source: Source,
     *,
     before: int | None = None,
+    after: int = 0,
     actor: str | None = None,
     with_reason: bool = False,
     kinds: Sequence[str] = (),
@@ -180,9 +181,9 @@ def commits(
 ) -> list[CommitSummary]:
     """The newest commits as of the moment, or of those before the one of a number.
 
-    Of these by an actor, with a reason, that put something of one of the kinds or to a node or
-    type of a name, recorded from one time up to another. Raises InvalidArgumentError for another
-    kind.
+    They come after a position. Of these, those by an actor, with a reason, that put something of
+    one of the kinds or to a node or type of a name, recorded from one time up to another. Raises
+    InvalidArgumentError for another kind.
     """
     for kind in kinds:
         if kind not in KIND_NAMES:
@@ -197,7 +198,8 @@ def commits(
     first = 0 if since is None else microseconds_of(since)
     end = 2**62 if until is None else microseconds_of(until) + 1
     within = known.between(first, end)
-    numbers = range(within.start, max(within.start, min(within.stop, last + 1)))
+    begin = max(within.start, known.count(after) + 1)
+    numbers = range(begin, max(begin, min(within.stop, last + 1)))
     found = known.newest_first(numbers, actor, with_reason=with_reason)
     if kinds or types:
         touching = Touching(source, kinds, types)

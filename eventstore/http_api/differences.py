@@ -11,13 +11,14 @@ from eventstore.answers import ErasedByAnswer, FieldAnswer
 from eventstore.errors import InvalidArgumentError
 from eventstore.history.differences import EntityDifference, difference_of, new_link
 from eventstore.history.versions import records_at
-from eventstore.http_api.catalog import LINK_TABLES, kept, tables_rows
+from eventstore.http_api.catalog import kept, tables_rows
 from eventstore.http_api.entities import erasures_told
 from eventstore.log.kinds import NODE_KINDS_BY_NAME
 from eventstore.log.record import ENTITY_KIND_NAMES, Position
 from eventstore.metadata_store.source import Source
 from eventstore.plain_values import shown_struct
 from eventstore.projections.index_tables import STORED_TABLES
+from eventstore.projections.table_changes import LINK_TABLES
 
 _PUT: Final = "valid_from > $first AND valid_from <= $as_of"
 

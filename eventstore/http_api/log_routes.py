@@ -24,6 +24,9 @@ from eventstore.http_api.node_routes import Id, Limit
 from eventstore.http_api.records import CommitDetail, RecordDetail, commit_detail, record
 from eventstore.http_api.routes import Asked, Route
 
+CHANGES_SHOWN: Final = 100
+"""So many changes of each commit are told in a list of commits."""
+
 
 class CommitsQuery(msgspec.Struct, frozen=True):
     """Which commits: by an actor, with a reason, of kinds and types, from one time to another."""
@@ -93,6 +96,31 @@ class RecordQuery(msgspec.Struct, frozen=True):
     position: Id
 
 
+class ChangesQuery(msgspec.Struct, frozen=True):
+    """Which commits: by an actor, that put something of kinds and types."""
+
+    actor: str | None = None
+    kind: list[str] = []
+    type: list[str] = []
+    cursor: str | None = None
+    limit: Limit = 50
+
+
+class CommitChanges(msgspec.Struct, frozen=True):
+    """A commit, and all that it did; where there is more, `/commits/{number}` has it in pages."""
+
+    commit: CommitSummary
+    changes: list[VersionRow]
+    has_more: bool
+
+
+class ChangesAnswer(msgspec.Struct, frozen=True):
+    """Commits between the moments with what they did, the newest first."""
+
+    changes: list[CommitChanges]
+    next: str | None
+
+
 class DiffQuery(msgspec.Struct, frozen=True):
     """Of a kind, or of all."""
 
@@ -160,6 +188,30 @@ def record_answer(asked: Asked, query: RecordQuery) -> RecordDetail:
     return record(asked.source, query.position)
 
 
+def changes_answer(asked: Asked, query: ChangesQuery) -> ChangesAnswer:
+    """What was put after `at` and up to `until`, commit by commit, the newest first."""
+    if asked.moments.until is None:
+        raise InvalidArgumentError("changes lie between two moments: give at= and until=")
+    source = asked.source_at(asked.moments.until.position)
+    found = commits(
+        source,
+        before=cursor_after(query.cursor, query, int),
+        after=asked.moments.at.position,
+        actor=query.actor,
+        kinds=query.kind,
+        types=query.type,
+        limit=query.limit + 1,
+    )
+    page = found[: query.limit]
+    told = [commit_detail(source, one.commit, limit=CHANGES_SHOWN) for one in page]
+    changes = [
+        CommitChanges(one, detail.changes, has_more=detail.after is not None)
+        for one, detail in zip(page, told, strict=True)
+    ]
+    last = page[-1].commit if len(found) > len(page) else None
+    return ChangesAnswer(changes, cursor_text(asked.moments.at.position, query, last))
+
+
 def diff_answer(asked: Asked, query: DiffQuery) -> DiffAnswer:
     """What differs between the moments `at` and `until`, entity by entity."""
     if asked.moments.until is None:
@@ -188,5 +240,6 @@ ROUTES: Final = (
     Route("/activity", activity_answer),
     Route("/actors", actors_answer),
     Route("/records/{position}", record_answer),
+    Route("/changes", changes_answer),
     Route("/diff", diff_answer),
 )

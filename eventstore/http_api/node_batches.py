@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from eventstore.http_api.catalog import tables_of
 from eventstore.http_api.lists import Column, chosen
 from eventstore.http_api.ordering import BY_ID, Chosen, Order, conditions_of, rows_in_order
 from eventstore.log.kinds import NodeKind
@@ -133,9 +134,7 @@ def _batch(
     SELECT {names} FROM {kind}s AS node {" ".join(joins)}
     WHERE {" AND ".join(conditions)} ORDER BY {by}
     """
-    tables = source.projections.opened_tables()
-    tables.fold(source.position())
-    found = tables.arrow(sql, bound).combine_chunks()
+    found = tables_of(source).arrow(sql, bound).combine_chunks()
     arrays = []
     for (name, field), column in zip(
         zip(selected, schema_of(columns), strict=True), found.columns, strict=True

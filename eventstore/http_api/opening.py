@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from eventstore.http_api.catalog import types, used_properties
 from eventstore.http_api.security import Application, Guard, Receive, Send
 from eventstore.http_api.serving import HERE
 from eventstore.log import Progress
+from eventstore.log.kinds import NODE_KINDS
+from eventstore.metadata_store.source import Source
 from eventstore.store import Engine
 
 _PAGE: Final = """<!DOCTYPE html>
@@ -60,3 +63,7 @@ def warm(engine: Engine, note: Progress) -> None:
     position = engine.snapshot().position
     engine.projections.opened_tables().fold(position, note)
     engine.projections.commits(position)
+    source = Source(engine, position)
+    for kind in NODE_KINDS:
+        types(source, kind.name)
+        used_properties(source, kind.name)

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from eventstore.answers import StoreInfo
+from eventstore.http_api.catalog import totals
 from eventstore.http_api.routes import Asked, Nothing, Route
 from eventstore.plain_json import plain
 
@@ -50,10 +51,9 @@ class TypesQuery(msgspec.Struct, frozen=True):
 
 def store_answer(asked: Asked, query: Nothing) -> StoreAnswer:  # noqa: ARG001
     """What the store is, and how much is in it."""
-    source = asked.source
-    return StoreAnswer(
-        asked.name, asked.whole_store.info(), source.projections.counts(source.position())
-    )
+    # The tables are folded then, and count faster.
+    counts = totals(asked.source).counts
+    return StoreAnswer(asked.name, asked.whole_store.info(), counts)
 
 
 def types_answer(asked: Asked, query: TypesQuery) -> TypesAnswer:

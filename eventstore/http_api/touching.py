@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from eventstore.http_api.catalog import LINK_TABLES
+from eventstore.http_api.catalog import tables_of
 from eventstore.log.kinds import NODE_KINDS, RETENTION_KINDS, TYPE_KINDS
 from eventstore.metadata_store.source import Source
 from eventstore.projections.commit_list import CommitList
 from eventstore.projections.index_tables import RETENTION_TABLES
+from eventstore.projections.table_changes import LINK_TABLES
 
 _FIRST_WINDOW: Final = 512
 """So many commits are looked at first, then twice as many, and so on."""
@@ -41,8 +42,7 @@ class Touching:
         By an actor if one is given, and with a reason if asked. They are looked for in windows that
         grow, so that the first of many come soon.
         """
-        tables = self._source.projections.opened_tables()
-        tables.fold(self._source.position())
+        tables = tables_of(self._source)
         window = _FIRST_WINDOW
         while numbers:
             here, numbers = numbers[-window:], numbers[:-window]

@@ -43,6 +43,7 @@ VALUES = {
 
 SAID: dict[str, dict[str, str]] = {
     "/compare": {"artifacts": "3,5"},
+    "/sql": {"q": "FROM artifacts"},
     "/holds/{number}/covered": {"number": "1"},
     "/erasures/{number}/covered": {"number": "1"},
 }
@@ -52,7 +53,7 @@ NOT_THERE = {f"{API}/retention/{{number}}/covered"}
 """What the store has none of."""
 
 MOMENTS: tuple[dict[str, str], ...] = ({}, {"at": "60"}, {"at": "60", "until": "now"})
-OF_TWO_MOMENTS = {f"{API}/diff"}
+OF_TWO_MOMENTS = {f"{API}/diff", f"{API}/changes"}
 
 ALL = [(f"{API}{route.path}", route) for route in API_ROUTES] + [
     (route.path, route) for route in PAGES.routes

@@ -43,6 +43,7 @@ def ok(client: TestClient, address: str, **parameters: Any) -> Any:
         ("commits", "commits", {"kind": ["artifact"]}),
         ("commits/6", "changes", {}),
         ("diff", "differences", {"at": 60, "until": 90}),
+        ("changes", "changes", {"at": 60, "until": 110, "kind": ["artifact"]}),
     ],
 )
 def test_pages_are_all_that_one_page_has(
@@ -120,3 +121,16 @@ def test_single_answers(client: TestClient, small: eventstore.MetadataStore) -> 
     assert "properties.rows" in {
         column["name"] for column in ok(client, "catalog", kind="artifact")["columns"]
     }
+
+
+def test_changes_are_those_of_the_store(
+    client: TestClient, small: eventstore.MetadataStore
+) -> None:
+    answer = ok(client, "changes", at=60, until=110)
+    since = small.as_of(60).log_position()
+    told = [*small.changes(since, 110)][::-1]
+    assert [one["commit"]["commit"] for one in answer["changes"]] == [one.number for one in told]
+    assert [
+        [(change["kind"], change["id"], change["is_first"]) for change in one["changes"]]
+        for one in answer["changes"]
+    ] == [[(change.kind, change.id, change.is_new) for change in one.changes] for one in told]
