@@ -141,7 +141,7 @@ async function showLineage(box) {
     box.setAttribute("aria-busy", "false");
     box.dataset.drawn = String(shown.nodes.length);
     tellLimits(laid.isPlain);
-    tell();
+    tellAround();
   }
 
   const subjectOfContext = () => shown.nodes[0]?.key;
@@ -164,6 +164,10 @@ async function showLineage(box) {
   // Everything that tells of the moments or of the selection, but for the places of nodes.
   function tell() {
     drawing.mark(looks());
+    tellAround();
+  }
+
+  function tellAround() {
     tellChips();
     tellRows();
     tellMoments();

@@ -34,11 +34,12 @@ export function sizeOf(shown, state) {
 }
 
 const pen = document.createElement("canvas").getContext("2d");
+const { fontFamily } = getComputedStyle(document.body);
 const widths = new Map();
 
 // The text, with its middle left out where it is wider than so many pixels.
 function fitted(text, width, size = "13px") {
-  const font = `${size} ${getComputedStyle(document.body).fontFamily}`;
+  const font = `${size} ${fontFamily}`;
   const measure = (part) => {
     const name = `${font}${part}`;
     if (!widths.has(name)) {
