@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -21,31 +22,29 @@ from eventstore.lineage.nearest import (
 )
 from eventstore.lineage.walks import node_kind, require_node
 from eventstore.log import Log, Position
-from eventstore.log.erased import Spans
 from eventstore.log.kinds import CONTEXT
-from eventstore.log.scattered import records_at
 from eventstore.plain_values import is_same
 from eventstore.projections import Projections
 from eventstore.projections.erased_nodes import Tombstone
 from eventstore.projections.index_tables import STORED_TABLES, Entry
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.snapshot import Snapshot
-from eventstore.times import moment_of
+from eventstore.times import Microseconds, moment_of
 
 Mark: TypeAlias = Literal["added", "changed", "gone", "same"]
 
 VERSIONS_MAX: Final = 20
 """How many versions are told of a node: the newest, and the one at the first moment."""
 
-_GAP: Final = 64
-_WHO: Final = ("commit", "actor", "reason", "request_id")
+_REASONS_MAX: Final = 50
 
 
 class NodeVersion(msgspec.Struct, frozen=True, kw_only=True):
     """What a node was from a position on, and what changed with it.
 
-    `changes` are against the version before it in the list; the first has none. Who put it and why
-    is told of those after the first moment. `is_erased` says that its content is erased.
+    `changes` are against the version before it in the list; the first has none. Who put it is told
+    of those after the first moment, and why of at most 50 commits: those that changed something
+    before those that made something. `is_erased` says that its content is erased.
     """
 
     position: int
@@ -199,8 +198,12 @@ def _nodes(
     """The nodes with their versions."""
     reading = _Reading(snapshot, first, marks_of(log, snapshot.index))
     stored = {key: reading.stored(key) for key in found.hops}
-    told = (at for entries, _, _ in stored.values() for at, _ in entries)
-    who = _who(log, (at for at in told if at > first))
+    after = [[at for at, _ in entries if at > first] for entries, _, _ in stored.values()]
+    is_new = [entries[0][0] > first for entries, _, _ in stored.values()]
+    pairs = [*zip(after, is_new, strict=True)]
+    changes = [at for positions, new in pairs for at in positions[new:]]
+    first_versions = [positions[0] for positions, new in pairs if new]
+    who = _who(log, snapshot.projections, changes, first_versions)
     nodes = []
     for key, far in found.hops.items():
         entries, left_out, created = stored[key]
@@ -293,25 +296,32 @@ def _state(message: Any) -> str:
     return mlmd.Artifact.State.Name(message.state) if message.HasField("state") else ""
 
 
-def _who(log: Log, positions: Iterable[int]) -> dict[int, dict[str, Any]]:
-    """By position who put the record there, when and why."""
-    import pyarrow as pa
-
-    from eventstore.log.arrow_values import array_of
-
-    wanted = {*positions}
-    last = max(wanted, default=0)
-    # One stretch with a few records too many is read sooner than two.
-    spans = Spans.of((position, min(position + _GAP, last)) for position in wanted)
-    found = {}
-    for batch in records_at(log, spans, ("position", "recorded_at", *_WHO)):
-        is_wanted = array_of([at in wanted for at in batch["position"].to_pylist()], pa.bool_())
-        rows = batch.filter(is_wanted)
-        times = rows["recorded_at"].view(pa.int64()).to_pylist()
-        columns = zip(*(rows[name].to_pylist() for name in _WHO), strict=True)
-        for position, recorded_at, said in zip(
-            rows["position"].to_pylist(), times, columns, strict=True
-        ):
-            who = dict(zip(_WHO, said, strict=True))
-            found[position] = {"recorded_at": moment_of(recorded_at), **who}
+def _who(
+    log: Log, projections: Projections, changes: Sequence[int], first_versions: Sequence[int]
+) -> dict[int, dict[str, Any]]:
+    """By position who put the record there and when; why, of so many commits, changes first."""
+    if not changes and not first_versions:
+        return {}
+    known = projections.commits(Position(max(*changes, *first_versions, 0)))
+    erased = projections.index.erasures.erased.who
+    found: dict[int, dict[str, Any]] = {}
+    of_commit: dict[int, int] = {}
+    for position in (*sorted(changes, reverse=True), *sorted(first_versions, reverse=True)):
+        number = known.number_at(position)
+        found[position] = {
+            "commit": number,
+            "recorded_at": moment_of(Microseconds(known.recorded_at[number - 1])),
+            "actor": None if position in erased else known.by(number),
+        }
+        if position not in erased:
+            of_commit.setdefault(number, position)
+    said = {
+        number: row
+        for number, position in islice(of_commit.items(), _REASONS_MAX)
+        for batch in log.scan(position - 1, position, ("reason", "request_id"))
+        for row in batch.to_pylist()
+    }
+    for position, told in found.items():
+        if position not in erased:
+            told.update(said.get(told["commit"], {}))
     return found

@@ -38,8 +38,8 @@ Limit = Annotated[int, msgspec.Meta(ge=1, le=NODES_MAX)]
 class LineageVersion(msgspec.Struct, frozen=True, kw_only=True):
     """What a node was from a position on, and what changed with it.
 
-    `changes` are against the version before it in the list. Who put it and why is told of versions
-    that came after the first moment.
+    `changes` are against the version before it in the list. Who put it is told of versions after
+    the first moment, and why of at most 50 commits, those that changed something first.
     """
 
     position: int

@@ -7,16 +7,16 @@ position tells for every moment whether it is.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
 
 import msgspec
 
 from eventstore.errors import InvalidArgumentError
-from eventstore.lineage.graph import edge_of
-from eventstore.log.kinds import ARTIFACT, EXECUTION
+from eventstore.log.kinds import ARTIFACT, EXECUTION, NodeKind
 from eventstore.projections import index_tables as tables
 from eventstore.projections.index_tables import EVENTS_OF, decode_id
+from eventstore.projections.lineage import INPUTS, OUTPUTS
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.snapshot import Snapshot
 from eventstore.waiting import check_wanted
@@ -31,6 +31,8 @@ NODES_MAX: Final = 2_000
 """How many nodes an answer has at most, those beyond opened nodes included."""
 
 _KINDS: Final = {kind.name: kind for kind in (ARTIFACT, EXECUTION)}
+_OTHER: Final = {ARTIFACT.name: EXECUTION.name, EXECUTION.name: ARTIFACT.name}
+_ALL: Final = frozenset[int](mlmd.Event.Type.values())
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -58,27 +60,49 @@ class Nearest(msgspec.Struct, frozen=True):
 
 
 class _Walk:
-    """Looks each node's links up once."""
+    """Looks each node's events up once."""
 
     def __init__(self, snapshot: Snapshot, direction: str) -> None:
         self._snapshot = snapshot
         self._direction = direction
-        self._known: dict[Key, Sequence[Link]] = {}
+        self._known: dict[Key, list[tuple[int, int, int]]] = {}
 
-    def onward(self, key: Key) -> Sequence[Link]:
-        """The links that lead on from a node."""
+    def onward(self, key: Key) -> list[tuple[int, int, int]]:
+        """The events that lead on from a node: the id at the other end, the type, the position.
+
+        Of some nodes there are very many, of which few are asked for, so these are no links yet.
+        """
         known = self._known.get(key)
         if known is None:
             check_wanted()
-            kind, node_id = key
-            links = []
-            for position, payload in self._snapshot.entries(EVENTS_OF[_KINDS[kind]], node_id):
-                edge = edge_of(mlmd.Event.FromString(payload))
-                if _leads_on(edge.source, edge.target, key, self._direction):
-                    name = mlmd.Event.Type.Name(edge.event.type)
-                    links.append(Link(edge.source, edge.target, name, position))
-            known = self._known[key] = links
+            kind, node_id = _KINDS[key[0]], key[1]
+            entries = self._snapshot.entries(EVENTS_OF[kind], node_id)
+            parse, types = mlmd.Event.FromString, _leading_on(kind, self._direction)
+            found = ((position, parse(payload)) for position, payload in entries)
+            if kind is ARTIFACT:
+                known = [(e.execution_id, e.type, at) for at, e in found if e.type in types]
+            else:
+                known = [(e.artifact_id, e.type, at) for at, e in found if e.type in types]
+            self._known[key] = known
         return known
+
+    def links(self, key: Key) -> Iterator[Link]:
+        """The same as links."""
+        return (_link(key, *event) for event in self.onward(key))
+
+
+def _leading_on(kind: NodeKind, direction: str) -> frozenset[int]:
+    """The types of the events that lead on from a node of a kind."""
+    if direction == "both":
+        return _ALL
+    return OUTPUTS if (kind is ARTIFACT) is (direction == "upstream") else INPUTS
+
+
+def _link(key: Key, other_id: int, event_type: int, position: int) -> Link:
+    other = (_OTHER[key[0]], other_id)
+    is_from = (key[0] == EXECUTION.name) is (event_type in OUTPUTS)
+    ends = (key, other) if is_from else (other, key)
+    return Link(*ends, mlmd.Event.Type.Name(event_type), position)
 
 
 def nearest(
@@ -104,9 +128,10 @@ def nearest(
     links: set[Link] = set()
     beyond = {}
     for key in found:
-        ends = {link: other_end(link, key) for link in walk.onward(key)}
-        links.update(link for link, other in ends.items() if other in found)
-        further = {other for other in ends.values() if other not in found}
+        other_kind = _OTHER[key[0]]
+        inside = [event for event in walk.onward(key) if (other_kind, event[0]) in found]
+        links.update(_link(key, *event) for event in inside)
+        further = {other for other, _, _ in walk.onward(key)} - {event[0] for event in inside}
         if further:
             beyond[key] = len(further)
     ordered = _in_order(links)
@@ -120,19 +145,22 @@ def nearest(
 
 def _extend(found: dict[Key, int], start: Key, walk: _Walk, hops: int | None, limit: int) -> int:
     """Add what is within some hops of a node; how much of a hop the limit left out."""
-    walked, level, hop = {start}, [start], 0
+    kind, level, hop = start[0], [start[1]], 0
+    walked: dict[str, set[int]] = {ARTIFACT.name: set(), EXECUTION.name: set()}
+    walked[kind].update(level)
     while level and (hops is None or hop < hops):
         hop += 1
-        ends: dict[Key, int] = {}
-        for key in level:
-            for link in walk.onward(key):
-                ends.setdefault(other_end(link, key), found[key] + 1)
-        level = sorted(ends.keys() - walked)
-        walked.update(level)
-        # They are all of one kind.
-        new = [key for key in level if key not in found]
+        ends: dict[int, int] = {}
+        for node_id in level:
+            far = found[kind, node_id] + 1
+            for other, _, _ in walk.onward((kind, node_id)):
+                ends.setdefault(other, far)
+        kind = _OTHER[kind]
+        level = sorted(ends.keys() - walked[kind])
+        walked[kind].update(level)
+        new = [node_id for node_id in level if (kind, node_id) not in found]
         taken = new[max(len(new) - max(limit - len(found), 0), 0) :]
-        found.update((key, ends[key]) for key in taken)
+        found.update(((kind, node_id), ends[node_id]) for node_id in taken)
         if len(taken) < len(new):
             return len(new) - len(taken)
     return 0
@@ -151,12 +179,12 @@ def in_context(snapshot: Snapshot, context_id: int, limit: int) -> Nearest:
     artifacts: set[Key] = set()
     for node_id in sorted(since, reverse=True):
         key = (EXECUTION.name, node_id)
-        reached = artifacts.union(other_end(link, key) for link in walk.onward(key))
+        reached = artifacts.union((ARTIFACT.name, event[0]) for event in walk.onward(key))
         if executions and len(executions) + 1 + len(reached) > limit:
             break
         executions.append(key)
         artifacts = reached
-    links = _in_order(link for key in executions for link in walk.onward(key))
+    links = _in_order(link for key in executions for link in walk.links(key))
     sinces = {key: since[key[1]] for key in sorted(executions)}
     for link in links:
         execution, artifact = sorted((link.source, link.target), reverse=True)
@@ -172,7 +200,8 @@ def _onward(links: Iterable[Link], direction: str) -> Mapping[Key, list[tuple[Ke
     for link in links:
         for key in (link.source, link.target):
             if _leads_on(link.source, link.target, key, direction):
-                onward[key].append((other_end(link, key), link.position))
+                other = link.target if key == link.source else link.source
+                onward[key].append((other, link.position))
     return onward
 
 
@@ -202,11 +231,6 @@ def _note_since(
 def _in_order(links: Iterable[Link]) -> tuple[Link, ...]:
     """Each link once, by source, target and type."""
     return tuple(sorted(set(links), key=lambda link: (link.source, link.target, link.type)))
-
-
-def other_end(link: Link, key: Key) -> Key:
-    """The node at the other end of a link of a node."""
-    return link.target if key == link.source else link.source
 
 
 def _leads_on(source: Key, target: Key, key: Key, direction: str) -> bool:

@@ -120,6 +120,30 @@ def test_a_node_tells_its_versions_with_who_and_why() -> None:
     assert (node.mark, len(node.versions)) == ("same", 3)
 
 
+def test_why_is_told_of_changes_first_and_of_nothing_erased(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("eventstore.history.lineage_between._REASONS_MAX", 1)
+    recorder = Recorder()
+    store = recorder.store
+    sales = recorder.source("sales")
+    then = store.log_position()
+    with store.acting(actor="ben", reason="counted twice"):
+        (bad,) = store.get_artifacts_by_id([sales])
+        bad.uri = "elsewhere"
+        store.put_artifacts([bad])
+    with store.acting(actor="ana", reason="a new model"):
+        (model,) = recorder.step("train", [sales], "model")
+
+    def told() -> list[tuple[str | None, str | None]]:
+        nodes = between(store, "artifact", model, then).nodes
+        return [(node.versions[-1].actor, node.versions[-1].reason) for node in nodes]
+
+    assert told() == [("ana", None), ("ana", None), ("ben", "counted twice")]
+    store.erase("artifact", sales, who=True, content=False, reason="GDPR-17")
+    assert told() == [("ana", "a new model"), ("ana", "a new model"), (None, None)]
+
+
 def test_only_the_newest_of_many_versions_are_told() -> None:
     recorder = Recorder()
     store = recorder.store
