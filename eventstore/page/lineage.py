@@ -142,12 +142,22 @@ def sources_of(found: Lineage) -> dict[str, list[LineageNode]]:
 
 
 def _origins(found: Lineage) -> list[LineageNode]:
-    """Artifacts and executions upstream that nothing led to."""
-    led_to = {link.target for link in found.links}
+    """Artifacts upstream that are made of no other, and an execution that made the subject so."""
+    makers: dict[str, list[str]] = {}
+    for link in found.links:
+        makers.setdefault(link.target, []).append(link.source)
+    first = {node.key for node in found.nodes if node.key not in makers and not node.beyond}
+    of_subject = {*makers.get(found.subject, ())}
     return [
         node
         for node in found.nodes
-        if node.key not in led_to and not node.beyond and node.key != found.subject
+        if node.key != found.subject
+        and not node.beyond
+        and (
+            first.issuperset(makers.get(node.key, ()))
+            if node.kind == "artifact"
+            else node.key in first & of_subject
+        )
     ]
 
 

@@ -20,6 +20,7 @@ from eventstore.page.showing import links_of, moment_fields, shown, store_name
 _LIMIT = 50
 _NUMBERS = frozenset(("INT", "DOUBLE"))
 _CHOICES_MAX = 60
+_FORMS = ("csv", "arrow", "parquet")
 _IN_NAME = frozenset(("id",))
 
 
@@ -70,7 +71,12 @@ def nodes(kind: str, asked: Asked, query: ListQuery) -> Html:
     places = [place for place, one in enumerate(listed.columns) if one.name not in _IN_NAME]
     cursor = cursor_text(source.position(), listed_by, listed.after)
     following = links.list(kind, **given, cursor=cursor) if cursor else None
-    download = partial(links.to, f"/api/v1/{kind}s", **given)
+    chosen = [
+        *(("columns", name) for name in columns or ()),
+        *((name, text) for name, text in given.items() if name in ("type", "filter")),
+        ("sort", query.sort or "-id"),
+    ]
+    address = f"/api/v1/{kind}s"
     return shown(
         asked,
         "list.html.j2",
@@ -82,7 +88,9 @@ def nodes(kind: str, asked: Asked, query: ListQuery) -> Html:
         filter=query.filter,
         found=_found(counted, is_wrong=error is not None),
         count_link=None if counted.is_exact else links.list(kind, **given, count=1),
-        downloads={form: download(format=form) for form in ("csv", "arrow", "parquet")},
+        downloads={
+            form: links.to(address, chosen, format=form) for form in ("csv", "arrow", "parquet")
+        },
         sql=links.to("/sql", q=_sql(kind, query.type)),
         python=_python(kind, query, asked.moments.at_text),
         kept=[(name, text) for name, text in given.items() if text and name in ("type", "sort")]

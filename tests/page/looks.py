@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 
-def faults(page: Any) -> list[str]:
-    """What axe finds: of each fault its rule, how serious it is, and where."""
+def faults(page: Any, *rules: str) -> list[str]:
+    """What axe finds, by all of its rules or some: each rule, how serious it is, and where."""
     from axe_playwright_python.sync_playwright import Axe
 
-    found = Axe().run(page).response["violations"]
+    options = {"runOnly": {"type": "rule", "values": [*rules]}} if rules else None
+    found = Axe().run(page, options=options).response["violations"]
     return [f"{it['id']} ({it['impact']}): {it['nodes'][0]['target']}" for it in found]
 
 

@@ -1,0 +1,43 @@
+"""Every page fits its window, wide and narrow, light and dark, and axe finds no fault in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.page.looks import faults, overflow
+from tests.page.store_of_runs import MadeStore
+
+PAGES = {
+    "overview": "/",
+    "models": "/artifacts?type=Model",
+    "wrong filter": "/artifacts?filter=state = ",
+    "dataset": "/artifacts/{bad_dataset}",
+    "model": "/artifacts/{pushed_model}?at=3500",
+    "two moments": "/artifacts/{bad_dataset}?at=3406&until=3976",
+    "erased": "/artifacts/{erased_dataset}",
+    "execution": "/executions/{push}",
+    "context": "/contexts/3",
+    "log": "/log",
+    "commit": "/commits/1185",
+    "holds": "/rules/holds?number=1",
+    "retention": "/rules/retention",
+    "erasures": "/rules/erasures?number=1",
+    "verification": "/verification",
+    "search": "/go?q=sales",
+}
+
+
+def test_pages_fit_and_have_no_faults(browsing: Any, runs: MadeStore) -> None:
+    wrong: dict[str, object] = {}
+    for name, address in PAGES.items():
+        browsing.set_viewport_size({"width": 1280, "height": 800})
+        browsing.emulate_media(color_scheme="light")
+        browsing.goto(address.format(**vars(runs)))
+        browsing.wait_for_selector(".strip .handle")
+        found: list[object] = [*faults(browsing), overflow(browsing)]
+        browsing.set_viewport_size({"width": 360, "height": 800})
+        browsing.emulate_media(color_scheme="dark")
+        found += [*faults(browsing, "color-contrast", "target-size"), overflow(browsing)]
+        if found != [0, 0]:
+            wrong[name] = found
+    assert wrong == {}
