@@ -240,6 +240,7 @@ class Answering:
             request.scope["path"].removeprefix(prefix),
             parameters.multi_items(),
             _accepted(request, route),
+            isinstance(self._door, SignedIn) and self._door.cookie_name in request.cookies,
         )
 
     async def _body(self, request: Request) -> dict[str, Any] | None:

@@ -40,7 +40,8 @@ class Asked(msgspec.Struct, frozen=True):
 
     `name` is the store's among those of a server, None where there is one; `prefix` is what its
     addresses begin with, "" or `/stores/NAME`. `path` comes after that. `parameters` are those of
-    the address, in order. `accept` is the media type that is asked for: "" for any.
+    the address, in order. `accept` is the media type that is asked for: "" for any. `is_signed_in`
+    says that a browser asks whose user has signed in, and could sign out.
     """
 
     engine: Engine
@@ -53,6 +54,7 @@ class Asked(msgspec.Struct, frozen=True):
     path: str = "/"
     parameters: Sequence[tuple[str, str]] = ()
     accept: str = ""
+    is_signed_in: bool = False
 
     @property
     def source(self) -> Source:

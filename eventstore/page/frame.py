@@ -49,6 +49,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
 
     `section` is one of SECTIONS by name. `kept` is the query of the address without its moments,
     which forms repeat. `verified` is a word (`ok`, `bad` or `none`), and what is said.
+    `has_others` says that the server has more stores, `user` who could sign out.
     """
 
     store: str
@@ -61,6 +62,8 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     kept: tuple[tuple[str, str], ...] = ()
     ticks: tuple[Tick, ...] = ()
     verified: tuple[str, str] = ("none", "not verified since the start")
+    has_others: bool = False
+    user: str | None = None
 
     @property
     def is_past(self) -> bool:

@@ -69,6 +69,8 @@ def frame_of(asked: Asked, links: Links, section: str, ticks: Sequence[Tick] = (
         newest=_shown_moment(asked, moments.newest),
         ticks=tuple(ticks),
         kept=tuple(pair for pair in asked.parameters if pair[0] not in _MOMENTS),
+        has_others=asked.name is not None,
+        user=(asked.actor or "somebody") if asked.is_signed_in else None,
         verified=_verified(asked.serving.verifications.newest(asked.engine)),
     )
 

@@ -81,7 +81,9 @@ def test_a_browser_signs_in_where_it_wanted_to_go(desk: Desk) -> None:
     assert "path=/" in cookie
     assert ("secure" in cookie, "__host-" in cookie) == (desk.door.is_secure,) * 2
     assert TOKENS["ana"] not in answer.headers["set-cookie"]
-    assert desk.client.get("/stores/churn/?at=12").status_code == 200
+    page = desk.client.get("/stores/churn/?at=12")
+    assert page.status_code == 200
+    assert "<span>ana</span> <button>Sign out</button>" in page.text
     assert desk.client.get("/stores/fraud/").status_code == 403
     # The one store that she may use.
     assert desk.client.get("/").headers["location"] == "/stores/churn/"
