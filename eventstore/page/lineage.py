@@ -23,7 +23,7 @@ from eventstore.http_api.lineage import (
 from eventstore.http_api.node_routes import Id
 from eventstore.http_api.routes import Asked, Html, Route
 from eventstore.page.frame import Tick
-from eventstore.page.showing import links_of, shown
+from eventstore.page.showing import links_of, shown, store_name
 from eventstore.plain_json import plain
 
 _ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
@@ -163,29 +163,30 @@ def _origins(found: Lineage) -> list[LineageNode]:
 
 def _python(asked: Asked, kind: str, query: PageQuery) -> str:
     hops = None if query.hops == "all" else query.hops
-    moments = asked.moments
-    if moments.until is not None:
-        between = f"{moments.at.position}, {moments.until.position}"
-        return f'store.lineage_diff("{kind}", {query.id}, {between}, max_nodes={query.limit})'
-    return (
-        f"store.as_of({moments.at.position}).lineage("
-        f'"{kind}", {query.id}, direction="{query.direction}", '
-        f"max_hops={hops}, max_nodes={query.limit})"
+    of = f'"{kind}", {query.id}, direction="{query.direction}", '
+    return "\n".join(
+        f"store.as_of({position}).lineage({of}max_hops={hops}, max_nodes={query.limit})"
+        for position in _positions(asked)
     )
 
 
 def _command(asked: Asked, kind: str, query: PageQuery) -> str:
-    name, moments = asked.engine.log.name, asked.moments
-    if moments.until is not None:
-        between = f"{moments.at.position} {moments.until.position}"
-        said = f"eventstore diff {name} {between} --lineage {kind} {query.id} --limit {query.limit}"
-    else:
-        hops = "" if query.hops == "all" else f" --hops {query.hops}"
-        said = (
-            f"eventstore lineage {name} {kind} {query.id} --direction {query.direction}{hops} "
-            f"--limit {query.limit} --as-of {moments.at.position}"
-        )
-    return f"{said}\n{_python(asked, kind, query)}"
+    hops = "" if query.hops == "all" else f" --hops {query.hops}"
+    positions, name = _positions(asked), store_name(asked)
+    said = [
+        f"eventstore lineage {name} {kind} {query.id} --direction {query.direction}{hops} "
+        f"--limit {query.limit} --as-of {position}"
+        for position in positions
+    ]
+    if len(positions) > 1:
+        between = " ".join(map(str, positions))
+        said.append(f"eventstore diff {name} {between} --lineage {kind} {query.id}")
+    return "\n".join([*said, _python(asked, kind, query)])
+
+
+def _positions(asked: Asked) -> list[int]:
+    moments = asked.moments
+    return [at.position for at in (moments.at, moments.until) if at is not None]
 
 
 ROUTES: Final = (

@@ -237,8 +237,8 @@ export function makeDrawing(box, { choose, expand, open }) {
   function begin(subject) {
     fit(LEGIBLE);
     if (!isWhole) {
-      scale = 1;
       const [width, height] = size();
+      scale = width < 500 ? 0.8 : 1;
       const [x, y] = placeOf(subject) ?? [0, 0];
       if (layout.width * scale > width - 2 * SIDE) {
         left = Math.min(SIDE, Math.max(width - SIDE - layout.width * scale, width / 2 - x * scale));
