@@ -40,4 +40,4 @@ def sql_answer(asked: Asked, query: SqlQuery) -> SqlAnswer | Streamed:
     return SqlAnswer(found.columns, found.rows, found.has_more, query.limit, seconds)
 
 
-ROUTES: Final = (Route("/sql", sql_answer, posts=True, media_types=[*MEDIA_TYPES]),)
+ROUTES: Final = (Route("/sql", sql_answer, posts=True, is_query=True, media_types=[*MEDIA_TYPES]),)
