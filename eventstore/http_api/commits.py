@@ -221,10 +221,9 @@ def summaries(source: Source, known: CommitList, numbers: Iterable[int]) -> list
     """What some commits are, in the order given. Reads the log where they are."""
     wanted = [*numbers]
     spans = Spans.of(known.positions(number) for number in wanted)
-    counts: dict[int, dict[str, tuple[int, int]]] = {}
-    who: dict[int, tuple[Any, Any, Any]] = {}
-    for batch in records_at(source.log, spans, _COLUMNS):
-        _count(batch, counts)
+    batches = [*records_at(source.log, spans, _COLUMNS)]
+    counts, who = _counts(batches), dict[int, tuple[Any, Any, Any]]()
+    for batch in batches:
         _note_who(batch, who)
     return [
         CommitSummary(
@@ -246,17 +245,20 @@ def _moment(microseconds: int) -> datetime:
     return moment_of(Microseconds(microseconds))
 
 
-def _count(batch: pa.RecordBatch, counts: dict[int, dict[str, tuple[int, int]]]) -> None:
+def _counts(batches: Sequence[pa.RecordBatch]) -> dict[int, dict[str, tuple[int, int]]]:
+    """By commit and kind, how many records are new and how many replace others."""
     import pyarrow as pa
 
-    table = pa.Table.from_batches([batch.select(["commit", "kind", "previous"])])
-    counted = table.group_by(["commit", "kind"])
-    grouped = counted.aggregate([([], "count_all"), ("previous", "count")])
-    for row in grouped.to_pylist():
-        of_commit = counts.setdefault(row["commit"], {})
-        new, changed = of_commit.get(row["kind"], (0, 0))
-        replaced = row["previous_count"]
-        of_commit[row["kind"]] = new + row["count_all"] - replaced, changed + replaced
+    counts: dict[int, dict[str, tuple[int, int]]] = {}
+    if batches:
+        table = pa.Table.from_batches(batches).select(["commit", "kind", "previous"])
+        counted = table.group_by(["commit", "kind"])
+        grouped = counted.aggregate([([], "count_all"), ("previous", "count")])
+        for row in grouped.to_pylist():
+            replaced = row["previous_count"]
+            new = row["count_all"] - replaced
+            counts.setdefault(row["commit"], {})[row["kind"]] = new, replaced
+    return counts
 
 
 def _note_who(batch: pa.RecordBatch, who: dict[int, tuple[Any, Any, Any]]) -> None:

@@ -21,7 +21,13 @@ from eventstore.http_api.cursors import cursor_after, cursor_text
 from eventstore.http_api.differences import DifferenceRow, differences
 from eventstore.http_api.entities import VersionRow
 from eventstore.http_api.node_routes import Id, Limit
-from eventstore.http_api.records import CommitDetail, RecordDetail, commit_detail, record
+from eventstore.http_api.records import (
+    CommitDetail,
+    RecordDetail,
+    changes_of,
+    commit_detail,
+    record,
+)
 from eventstore.http_api.routes import Asked, Route
 
 CHANGES_SHOWN: Final = 100
@@ -203,10 +209,14 @@ def changes_answer(asked: Asked, query: ChangesQuery) -> ChangesAnswer:
         limit=query.limit + 1,
     )
     page = found[: query.limit]
-    told = [commit_detail(source, one.commit, limit=CHANGES_SHOWN) for one in page]
+    told = changes_of(source, page, CHANGES_SHOWN)
     changes = [
-        CommitChanges(one, detail.changes, has_more=detail.after is not None)
-        for one, detail in zip(page, told, strict=True)
+        CommitChanges(
+            one,
+            told[one.commit],
+            has_more=one.last_position - one.first_position >= CHANGES_SHOWN,
+        )
+        for one in page
     ]
     last = page[-1].commit if len(found) > len(page) else None
     return ChangesAnswer(changes, cursor_text(asked.moments.at.position, query, last))

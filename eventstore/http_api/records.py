@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -102,3 +103,20 @@ def commit_detail(source: Source, number: int, *, after: int = 0, limit: int = 1
         number - 1 if number > 1 else None,
         number + 1 if number < newest else None,
     )
+
+
+def changes_of(
+    source: Source, commits: Sequence[CommitSummary], limit: int
+) -> dict[int, list[VersionRow]]:
+    """By commit the first of its changes, read together."""
+    positions = sorted(
+        position
+        for one in commits
+        for position in range(
+            one.first_position, min(one.last_position, one.first_position + limit - 1) + 1
+        )
+    )
+    found: dict[int, list[VersionRow]] = {one.commit: [] for one in commits}
+    for version in versions_at(source.log, source.snapshot(), positions):
+        found[version.commit].append(version_row(None, version))
+    return found
