@@ -123,17 +123,28 @@ def tables_of(source: Source) -> Tables:
     return tables
 
 
-_answers: Final[WeakKeyDictionary[Projections, OrderedDict[Any, Any]]] = WeakKeyDictionary()
+class _Kept:
+    """Answers of one store, the newest of them; none from before an erasure."""
+
+    def __init__(self) -> None:
+        self.erased: object = None
+        self.answers: OrderedDict[Any, Any] = OrderedDict()
+
+
+_kept: Final[WeakKeyDictionary[Projections, _Kept]] = WeakKeyDictionary()
 
 
 def kept(source: Source, what: tuple[Any, ...], make: Callable[[], _Answer]) -> _Answer:
     """An answer that depends on the moment alone, kept for the next who asks."""
     projections, position = source.projections, source.position()
-    state = position, source.log.content_epoch, projections.index.erasures.requested
-    answers = _answers.setdefault(projections, OrderedDict())
-    found: _Answer | None = answers.get((what, state))
+    erased = source.log.content_epoch, projections.index.erasures.requested
+    of_store = _kept.setdefault(projections, _Kept())
+    if of_store.erased != erased:
+        of_store.erased, of_store.answers = erased, OrderedDict()
+    answers = of_store.answers
+    found: _Answer | None = answers.get((what, position))
     if found is None:
-        found = answers[what, state] = make()
+        found = answers[what, position] = make()
         if len(answers) > _KEPT_MAX:
             answers.popitem(last=False)
     return found

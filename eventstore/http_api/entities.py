@@ -13,7 +13,7 @@ from eventstore.answers import ErasedByAnswer, FieldAnswer
 from eventstore.errors import InvalidArgumentError, NotFoundError
 from eventstore.history.fields import plain_fields
 from eventstore.history.versions import Version, positions_of, positions_touching, versions_at
-from eventstore.http_api.catalog import node_kind
+from eventstore.http_api.catalog import node_kind, tables_rows
 from eventstore.http_api.lists import NodeRow, fields_of, node_rows
 from eventstore.http_api.problems import NotYetError
 from eventstore.log.kinds import (
@@ -44,6 +44,9 @@ from eventstore.times import Microseconds, moment_of
 
 _BLAMED_VERSIONS: Final = 1_000
 """So many of the newest versions are compared for who has set what."""
+
+
+_EVENTS_PARSED: Final = 2_000
 
 
 class FieldSet(msgspec.Struct, frozen=True):
@@ -225,18 +228,17 @@ def events(
     if of_kind not in EVENTS_OF:
         raise InvalidArgumentError("contexts have no events")
     require(source, kind, node_id)
-    found = [
-        (position, mlmd.Event.FromString(payload))
-        for position, payload in source.snapshot().entries(EVENTS_OF[of_kind], node_id)
-    ]
-    counted = sum(event.type in INPUTS for _, event in found)
-    chosen = [
+    entries = source.snapshot().entries(EVENTS_OF[of_kind], node_id)
+    counted = _inputs_among(source, of_kind, node_id, entries)
+    chosen = (
         (position, event)
-        for position, event in reversed(found)
-        if (before is None or position < before)
-        and (inputs is None or (event.type in INPUTS) is inputs)
-    ]
-    shown = chosen[:limit]
+        for position, payload in reversed(entries)
+        if before is None or position < before
+        for event in (mlmd.Event.FromString(payload),)
+        if inputs is None or (event.type in INPUTS) is inputs
+    )
+    shown = [*islice(chosen, limit)]
+    has_more = next(chosen, None) is not None
     other = EXECUTION if of_kind is ARTIFACT else ARTIFACT
     ids = {position: getattr(event, f"{other.name}_id") for position, event in shown}
     nodes = {row.id: row for row in node_rows(source, other, sorted({*ids.values()}), ())}
@@ -253,8 +255,8 @@ def events(
         )
         for position, event in shown
     ]
-    last = shown[-1][0] if len(chosen) > len(shown) else None
-    return Events(counted, len(found) - counted, rows, last)
+    last = shown[-1][0] if has_more else None
+    return Events(counted, len(entries) - counted, rows, last)
 
 
 def contexts(
@@ -387,6 +389,17 @@ def erasures_told(marks: Sequence[Any]) -> list[ErasedByAnswer]:
     """What was erased of a record, as JSON has it."""
     names = ErasedByAnswer.__struct_fields__
     return [ErasedByAnswer(**{name: getattr(mark, name) for name in names}) for mark in marks]
+
+
+def _inputs_among(
+    source: Source, kind: NodeKind, node_id: int, entries: Sequence[tuple[int, bytes]]
+) -> int:
+    """How many of a node's events are inputs; of very many, the tables count them."""
+    if len(entries) <= _EVENTS_PARSED:
+        return sum(mlmd.Event.FromString(payload).type in INPUTS for _, payload in entries)
+    sql = f"SELECT type, count(*) FROM events WHERE {kind.name}_id = $id AND valid_from <= $as_of "
+    rows = tables_rows(source, f"{sql} GROUP BY type", {"id": node_id})
+    return sum(count for type_, count in rows if type_ in INPUTS)
 
 
 def _path(event: mlmd.Event) -> str:

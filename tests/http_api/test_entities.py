@@ -8,6 +8,7 @@ import pytest
 
 import eventstore
 from eventstore import errors
+from eventstore.http_api import entities
 from eventstore.http_api.entities import (
     contexts,
     entity,
@@ -92,7 +93,9 @@ def test_what_is_not_there_says_whether_it_came_later(small: eventstore.Metadata
         entity(source_of(small), "modle", 1)
 
 
-def test_neighbours_come_in_pages() -> None:
+@pytest.mark.parametrize("parsed", [0, 2_000])
+def test_neighbours_come_in_pages(parsed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entities, "_EVENTS_PARSED", parsed)
     with eventstore.open("memory://") as store:
         type_id = store.put_artifact_type(mlmd.ArtifactType(name="Data"))
         step = store.put_execution_type(mlmd.ExecutionType(name="Step"))
