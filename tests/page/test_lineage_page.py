@@ -142,6 +142,8 @@ def as_the_api_says(page: Any, model: int, places: dict[str, str]) -> None:
 def test_what_the_model_was_trained_on_is_found_by_keyboard_alone(
     browsing: Any, runs: MadeStore
 ) -> None:
+    from playwright.sync_api import expect
+
     page = browsing
     drawn(page, f"/artifacts/{runs.pushed_model}/lineage?hops=4&at={runs.push_position}&until=3976")
     assert "sales-11-05" in page.inner_text(".lineage-differences")
@@ -161,10 +163,15 @@ def test_what_the_model_was_trained_on_is_found_by_keyboard_alone(
     assert panel.is_hidden()
     page.keyboard.press("ArrowRight")
     assert "transform" in page.evaluate("document.activeElement.getAttribute('aria-label')").lower()
+    page.keyboard.press("g")
+    expect(page.locator("[data-alike]")).to_have_attribute("aria-pressed", "false")
+    assert page.evaluate("document.activeElement.dataset.key") is not None
+    page.keyboard.press("g")
+    expect(page.locator("[data-alike]")).to_have_attribute("aria-pressed", "true")
+    link = page.get_attribute("[data-copy-is=address]", "data-copy")
+    assert page.url.endswith(link)
     # What lies beyond a node is fetched in its place.
     page.keyboard.press("d")
-    from playwright.sync_api import expect
-
     before = page.locator(".node").count()
     page.keyboard.press("e")
     expect(page.locator(".node")).not_to_have_count(before)
@@ -178,6 +185,7 @@ def test_a_stack_opens_and_closes_and_the_address_says_so(browsing: Any, runs: M
     page = browsing
     drawn(page, f"/artifacts/{runs.pushed_model}/lineage?direction=both&hops=4")
     node(page, "3 \u00d7 Model").click()
+    assert "select=stack/" in page.url
     panel = page.locator("[data-lineage-panel]")
     panel.get_by_role("searchbox").fill("t2")
     assert panel.locator(".members li").count() == 1

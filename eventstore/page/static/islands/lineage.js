@@ -65,9 +65,9 @@ async function showLineage(box) {
     return `${location.pathname}${said ? "?" : ""}${said}`;
   }
 
-  function note(changes, { isNew = true } = {}) {
+  function note(changes) {
     asked = { ...asked, ...changes };
-    history[isNew ? "pushState" : "replaceState"](null, "", addressOf(asked));
+    history.pushState(null, "", addressOf(asked));
   }
 
   // An address below the store's, at the moments of the page.
@@ -94,7 +94,7 @@ async function showLineage(box) {
 
   // How each shown node and each edge looks at the moments, and with the selection.
   function looks() {
-    const chosen = asked.selected === null ? null : (shown.of.get(asked.selected) ?? null);
+    const chosen = chosenNow()?.key ?? null;
     const ways = chosen === null ? new Set() : waysBetween(shown, chosen, shown.of.get(answer.subject) ?? chosen);
     const nodes = new Map();
     for (const one of shown.nodes) {
@@ -124,6 +124,12 @@ async function showLineage(box) {
       return classes.join(" ");
     });
     return { nodes, edges };
+  }
+
+  // What is shown of the selection: a node, or the stack, chain or fold that it names or is in.
+  function chosenNow() {
+    const named = shown.nodes.find((one) => one.key === asked.selected);
+    return named ?? shown.nodes.find((one) => one.key === shown.of.get(asked.selected)) ?? null;
   }
 
   async function draw({ anchor = null } = {}) {
@@ -172,6 +178,16 @@ async function showLineage(box) {
     tellRows();
     tellMoments();
     tellPanel();
+    tellLink();
+  }
+
+  // What is copied as a link says all of this, and pins now.
+  function tellLink() {
+    const query = new URLSearchParams(location.search);
+    if (!query.has("at")) query.set("at", first);
+    for (const one of document.querySelectorAll("[data-copy-is='address']")) {
+      one.dataset.copy = `${location.pathname}?${readable(query)}`;
+    }
   }
 
   // Where a handle was followed, what the header says is of the moments before.
@@ -205,8 +221,7 @@ async function showLineage(box) {
   }
 
   function tellPanel() {
-    const key = asked.selected;
-    const one = key === null ? null : shown.nodes.find((node) => node.key === shown.of.get(key)) ?? shown.nodes.find((node) => node.key === key);
+    const one = chosenNow();
     panel.hidden = !one;
     page.classList.toggle("with-panel", Boolean(one));
     if (!one) return panel.replaceChildren();
@@ -258,15 +273,14 @@ async function showLineage(box) {
 
   const canExpand = (node) => Boolean(box.dataset.api) && node.beyond > 0 && !asked.open.includes(node.key);
 
-  function choose(key, { isNew = true } = {}) {
-    const one = shown.nodes.find((node) => node.key === key);
-    note({ selected: one.form === "node" ? key : one.members[0] }, { isNew });
+  function choose(key) {
+    note({ selected: key });
     tell();
   }
 
   function unselect() {
     if (asked.selected === null) return;
-    const key = shown.of.get(asked.selected);
+    const key = chosenNow()?.key;
     note({ selected: null });
     tell();
     if (key) drawing.focus(key);
@@ -338,6 +352,7 @@ async function showLineage(box) {
     query.set("at", first);
     query.set("until", second);
     history.replaceState(null, "", `${location.pathname}?${readable(query)}`);
+    tellLink();
   });
 
   // The newest position by a time at which nothing of the answer is yet that came later.

@@ -257,6 +257,8 @@ export function makeDrawing(box, { choose, expand, open }) {
     layout = laid;
     const after = anchor === null ? null : placeOf(anchor);
     const known = new Set(shown.nodes.map(({ key }) => key));
+    // What is put in its order again loses the focus.
+    const hadFocus = canvas.contains(document.activeElement);
     for (const [key, part] of parts) {
       if (known.has(key)) continue;
       part.remove();
@@ -282,6 +284,7 @@ export function makeDrawing(box, { choose, expand, open }) {
     } else begin(subject);
     if (!parts.has(focused)) focused = shown.of.get(subject) ?? shown.nodes[0]?.key ?? null;
     for (const [key, part] of parts) part.setAttribute("tabindex", key === focused ? "0" : "-1");
+    if (hadFocus) parts.get(focused)?.focus({ preventScroll: true });
   }
 
   // Draws marks, states and selection anew, where everything stays in its place.
@@ -357,8 +360,10 @@ export function makeDrawing(box, { choose, expand, open }) {
     [left, top] = [drag.left + dx, drag.top + dy];
     apply();
   });
-  const released = () => { if (drag && !drag.moved) drag = null; };
-  canvas.addEventListener("pointerup", released);
+  canvas.addEventListener("pointerup", () => {
+    // A click follows, which is none where the drawing was moved.
+    if (drag) drag.id = null;
+  });
   canvas.addEventListener("pointercancel", () => { drag = null; });
   canvas.addEventListener("click", (event) => {
     const wasDrag = drag?.moved;
