@@ -16,6 +16,7 @@ from eventstore.page import (
     proof_page,
     reports,
     rules,
+    sql_page,
     static_files,
     verifying,
 )
@@ -29,6 +30,7 @@ PAGES: Final = Pages(
         *log_pages.ROUTES,
         *proof_page.ROUTES,
         *compare_page.ROUTES,
+        *sql_page.ROUTES,
         *lineage.ROUTES,
         *reports.ROUTES,
         *rules.ROUTES,

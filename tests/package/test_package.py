@@ -94,7 +94,7 @@ LAYERS = {
         "lineage",
     },
     "page": {
-        *("http_api", "metadata_store", "history", "answers", "errors", "log", "moments"),
+        *("http_api", "metadata_store", "history", "sql", "answers", "errors", "log", "moments"),
         *("moment_texts", "plain_json", "plain_values", "shown_text", "times"),
         *("retention", "server"),
     },

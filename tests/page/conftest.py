@@ -10,11 +10,14 @@ import pytest
 import eventstore
 from eventstore.http_api.application import make_application
 from eventstore.http_api.doors import OpenDoor
+from eventstore.http_api.opening import warm
 from eventstore.http_api.serving import Serving
 from eventstore.page.pages import PAGES
 from eventstore.server.web_server import WebServer
 from tests.page.store_of_runs import MadeStore, make_store
 from tests.pages.browser import BROWSER, WITHOUT_BROWSER
+
+_PATIENCE_MS = 60_000
 
 
 @pytest.fixture(scope="session")
@@ -28,8 +31,10 @@ def chromium() -> Iterator[Any]:
     """The browser of all tests: each makes a context of its own, which shares nothing."""
     if BROWSER is None:
         pytest.skip(WITHOUT_BROWSER)
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    # Other tests run beside these.
+    expect.set_options(timeout=_PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         yield browser
@@ -44,6 +49,7 @@ def served(runs: MadeStore, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     web = WebServer("127.0.0.1", 0, None, 100)
     with eventstore.open(runs.path, read_only=True) as store:
         serving = Serving({"churn": store._engine}, checkpoints=folder)
+        warm(store._engine, lambda _done, _of_all: None)
         web.start(make_application(serving, OpenDoor(), PAGES))
         yield f"http://localhost:{web.port}"
         web.stop()
@@ -56,6 +62,7 @@ def browsing(chromium: Any, served: str) -> Iterator[Any]:
     Chromium notes there what the API refuses, too; that is the page's to tell.
     """
     with chromium.new_context(base_url=served, viewport={"width": 1280, "height": 900}) as context:
+        context.set_default_timeout(_PATIENCE_MS)
         page = context.new_page()
         said: list[str] = []
 

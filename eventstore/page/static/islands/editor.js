@@ -80,6 +80,7 @@ export function makeEditor(host, { text, label, language, complete, schema, onCh
         keymap.of([...completionKeymap, ...defaultKeymap, ...historyKeymap]),
         isFilter ? EditorState.transactionFilter.of(onOneLine) : EditorView.lineWrapping,
         said.of(attributes(label)),
+        EditorView.domEventHandlers({ beforeinput: replaceSelected }),
         EditorView.updateListener.of((update) => {
           if (update.docChanged) onChange?.(update.state.doc.toString());
         }),
@@ -123,6 +124,16 @@ function attributes(label, fault = null) {
 function wordEnd(state, from) {
   const word = /^(?:[\w.`]+|\S)/.exec(state.doc.sliceString(from, from + 200));
   return from + (word ? word[0].length : 0);
+}
+
+// Text typed over a selection. The browser itself would keep the looks of what was there by a style
+// attribute, which the page's policy forbids.
+function replaceSelected(event, view) {
+  const { state } = view;
+  if (event.inputType !== "insertText" || !event.data || event.isComposing || state.selection.main.empty) return false;
+  event.preventDefault();
+  view.dispatch({ ...state.replaceSelection(event.data), userEvent: "input.type", scrollIntoView: true });
+  return true;
 }
 
 // Line breaks that are pasted become spaces.

@@ -84,6 +84,41 @@ export function scatter(place, { all, chosen, name, by }) {
   return drawn(place, options, data);
 }
 
+// Bars, a line or dots of pairs. Texts are side by side in their order; times are in UTC.
+export function chartOf(place, { chart, xName, yName, xType, pairs }) {
+  const kept = pairs.filter(([x, y]) => x !== null && Number.isFinite(Number(y ?? NaN)));
+  const isTime = xType.startsWith("timestamp") || xType.startsWith("date");
+  const isNumber = /^(u?int|float|double|decimal)/.test(xType);
+  const names = isTime || isNumber ? null : kept.map(([x]) => shownText(typeof x === "string" ? x : JSON.stringify(x)));
+  const valueOf = (x, number) => (names ? number : isTime ? Date.parse(x) / 1000 : Number(x));
+  const points = kept.map(([x, y], number) => [valueOf(x, number), Number(y)]).filter(([x]) => Number.isFinite(x));
+  points.sort((one, other) => one[0] - other[0]);
+  const data = [0, 1].map((column) => points.map((point) => point[column]));
+  const [least, greatest] = [data[0][0] ?? 0, data[0].at(-1) ?? 0];
+  const room = chart === "bar" || least === greatest ? Math.max((greatest - least) / Math.max(1, data[0].length - 1), least === greatest ? 1 : 0) : 0;
+  const values = isTime
+    ? (_, splits) => splits.map(timeText(splits))
+    : names && ((_, splits) => splits.map((at) => (Number.isInteger(at) ? (names[at] ?? "").slice(0, 16) : "")));
+  const series = { stroke: colour("accent"), fill: chart === "bar" ? colour("accent") : undefined, width: chart === "bar" ? 0 : 2 };
+  const options = () => ({
+    scales: {
+      x: { time: isTime, range: (_, from, to) => [from - room / 2, to + room / 2] },
+      y: { range: (_, from, to) => uPlot.rangeNum(chart === "bar" ? Math.min(0, from) : from, chart === "bar" ? Math.max(0, to) : to, 0.1, true) },
+    },
+    cursor: { show: false },
+    axes: axes(isTime ? `${xName}, in UTC` : xName, yName, values),
+    series: [
+      {},
+      {
+        ...series,
+        ...(chart === "bar" && { paths: uPlot.paths.bars({ size: [0.7, 60] }), points: { show: false } }),
+        ...(chart === "dots" && { paths: () => null, points: { show: true, size: 5, fill: colour("accent") } }),
+      },
+    ],
+  });
+  return drawn(place, options, data);
+}
+
 function drawChosen(plot, chosen, scale) {
   const { ctx, bbox } = plot;
   const ratio = devicePixelRatio;
