@@ -131,6 +131,7 @@ def node(kind: str, asked: Asked, query: NodeQuery) -> Html:
         later_versions=_later(asked, found),
         older=history.before and here(before=history.before),
         pinned=here(at=asked.moments.at.position),
+        has_report=kind != "context" and Role.AUDIT in asked.roles,
         python=_python(kind, found, asked),
         command=_command(kind, found, asked),
         **values,

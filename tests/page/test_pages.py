@@ -125,3 +125,10 @@ def test_go_to_leads_to_what_is_meant(
 ) -> None:
     answer = client.get("/go", params={"q": typed}, follow_redirects=False)
     assert answer.headers["location"] == leads.format(**vars(runs))
+
+
+def test_a_report_is_saved_as_of_the_moment(client: TestClient, runs: MadeStore) -> None:
+    answer = client.get(f"/artifacts/{runs.bad_dataset}/report?at={runs.push_position}")
+    assert answer.headers["content-disposition"].startswith("attachment")
+    assert "sales-11-05" in answer.text
+    assert f"-{runs.push_position}.html" in answer.headers["content-disposition"]
