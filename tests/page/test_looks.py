@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.page.looks import faults, overflow
 from tests.page.store_of_runs import MadeStore
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 PAGES = {
     "overview": "/",
@@ -41,3 +47,23 @@ def test_pages_fit_and_have_no_faults(browsing: Any, runs: MadeStore) -> None:
         if found != [0, 0]:
             wrong[name] = found
     assert wrong == {}
+
+
+PICTURES = {
+    "page-overview": ("/", 1280, "light"),
+    "page-lineage": ("/artifacts/{retrained_model}/lineage?direction=both", 1280, "light"),
+    "page-dataset": ("/artifacts/{bad_dataset}?at=3406&until=3976", 1280, "light"),
+    "page-dark": ("/artifacts/{pushed_model}", 1280, "dark"),
+    "page-phone": ("/artifacts/{bad_dataset}", 360, "dark"),
+}
+
+
+@pytest.mark.skipif("RENEW_PICTURES" not in os.environ, reason="RENEW_PICTURES=1 makes them anew")
+def test_pictures_of_the_page_are_made(browsing: Any, runs: MadeStore) -> None:
+    for name, (address, width, scheme) in PICTURES.items():
+        browsing.set_viewport_size({"width": width, "height": 800})
+        browsing.emulate_media(color_scheme=scheme)
+        browsing.goto(address.format(**vars(runs)))
+        browsing.wait_for_selector(".strip .handle")
+        browsing.wait_for_load_state("networkidle")
+        browsing.screenshot(path=DOCS / f"{name}.png")
