@@ -6,23 +6,19 @@ import { shownText } from "./shown_text.js";
 const HEIGHT = 260;
 const SIZE = 6;
 
-export function colour(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim() && resolved(`var(--${name})`);
-}
-
-// A canvas takes no light-dark(): the browser says what it comes to.
-function resolved(value) {
+// A token as a canvas takes it, which knows no light-dark(): the browser says what it comes to.
+function colour(token) {
   const probe = document.createElement("i");
   probe.hidden = true;
   document.body.append(probe);
-  probe.style.color = value;
+  probe.style.color = `var(--${token})`;
   const found = getComputedStyle(probe).color;
   probe.remove();
   return found;
 }
 
 // Draw into a place, and anew when it gets another width or the theme changes.
-export function drawn(place, optionsOf, data) {
+function drawn(place, optionsOf, data) {
   let plot = null;
   const draw = () => {
     plot?.destroy();
@@ -40,7 +36,7 @@ export function drawn(place, optionsOf, data) {
   return { destroy: () => plot.destroy() };
 }
 
-export function axes(xLabel, yLabel, values) {
+function axes(xLabel, yLabel, values) {
   const common = {
     stroke: colour("ink-2"),
     grid: { stroke: colour("line"), width: 1 },
