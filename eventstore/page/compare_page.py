@@ -94,7 +94,9 @@ def compare_page(asked: Asked, query: CompareQuery) -> Html:
         settings=_settings(found),
         plotted=plotted,
         command="\n".join(
-            f"eventstore get {store_name(asked)} {kind} {node_id}" for node_id in ids
+            f"eventstore get {store_name(asked)} {kind} {node_id}"
+            f" --as-of {asked.moments.at.position}"
+            for node_id in ids
         ),
     )
 
