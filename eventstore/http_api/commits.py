@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from eventstore.errors import InvalidArgumentError, NotFoundError
+from eventstore.http_api.problems import NotYetError
 from eventstore.http_api.touching import Touching
 from eventstore.log import records_at
 from eventstore.log.erased import Spans
@@ -208,10 +209,17 @@ def commits(
 
 
 def commit(source: Source, number: int) -> CommitSummary:
-    """One commit. Raises NotFoundError when there is none as of the moment."""
+    """One commit. Raises NotYetError where it came later, NotFoundError where there is none."""
     position = source.position()
     known = source.projections.commits(position)
     if not 1 <= number <= known.count(position):
+        newest = source.engine.snapshot().position
+        later = source.projections.commits(newest)
+        if 1 <= number <= later.count(newest):
+            came = later.positions(number)[1]
+            raise NotYetError(
+                f"there is no commit {number} at position {position} yet: it came with {came}", came
+            )
         raise NotFoundError(f"there is no commit {number} at position {position}")
     (found,) = summaries(source, known, [number])
     return found

@@ -13,6 +13,7 @@ from eventstore.history.marks import marks_of
 from eventstore.history.versions import records_at, versions_at
 from eventstore.http_api.commits import CommitSummary, commit
 from eventstore.http_api.entities import VersionRow, erasures_told, version_row
+from eventstore.http_api.problems import NotYetError
 from eventstore.log.kinds import KINDS
 from eventstore.log.readable import read_message
 from eventstore.metadata_store.source import Source
@@ -57,8 +58,13 @@ class CommitDetail(msgspec.Struct, frozen=True):
 
 
 def record(source: Source, position: int) -> RecordDetail:
-    """The record at a position. Raises NotFoundError where there is none as of the moment."""
+    """The record at a position.
+
+    Raises NotYetError where it came after the moment, NotFoundError where there is none.
+    """
     newest = source.position()
+    if newest < position <= source.engine.snapshot().position:
+        raise NotYetError(f"position {position} is later than the moment, {newest}", position)
     if not 1 <= position <= newest:
         raise NotFoundError(f"there is no record at position {position}: the newest is {newest}")
     (found,) = records_at(source.log, [position])

@@ -73,6 +73,14 @@ def test_what_is_wrong_is_told(client: TestClient, query: str, status: int, word
     assert answer.json()["code"] == "INVALID_ARGUMENT"
 
 
+@pytest.mark.parametrize("path", ["commits/7", "records/40", "artifacts/5"])
+def test_what_came_later_is_told(client: TestClient, path: str) -> None:
+    assert client.get(f"/api/v1/{path}").status_code == 200
+    told = client.get(f"/api/v1/{path}?at=12").json()
+    assert told["status"] == 404
+    assert client.get(f"/api/v1/{path}?at={told['came_at']}").status_code == 200
+
+
 def test_exact_answers_have_whole_numbers_as_texts(client: TestClient) -> None:
     one = client.get("/api/v1/types?exact=1").json()["types"][0]
     assert one["id"] == "10"

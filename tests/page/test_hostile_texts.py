@@ -86,6 +86,7 @@ class _Found(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.links: set[str] = set()
+        self.followed: set[str] = set()
         self.wrong: list[str] = []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
@@ -101,11 +102,16 @@ class _Found(HTMLParser):
                 self.wrong.append(f"{tag} {name}")
             if name in ("href", "src", "action") and value:
                 self.links.add(value)
+                if name == "href":
+                    self.followed.add(value)
 
 
 def test_no_page_has_a_stored_text_as_markup(store: eventstore.MetadataStore) -> None:
-    """All pages that lead to each other are looked at."""
-    seen: set[str] = set()
+    """All pages that lead to each other are looked at, and each link leads to one that is there.
+
+    Or it leads to the same as it was before it came, and then that is told.
+    """
+    seen, linked = set[str](), set[str]()
     with TestClient(
         application(store), base_url="http://localhost", headers={"sec-fetch-site": "none"}
     ) as client:
@@ -122,6 +128,8 @@ def test_no_page_has_a_stored_text_as_markup(store: eventstore.MetadataStore) ->
             is_file = "content-disposition" in answer.headers
             if is_file or "text/html" not in answer.headers.get("content-type", ""):
                 continue
+            if address in linked and "with which it came" not in answer.text:
+                assert answer.status_code == 200, (address, answer.text)
             assert answer.status_code in (200, 400, 404), (address, answer.text)
             found = _Found()
             found.feed(answer.text)
@@ -132,6 +140,7 @@ def test_no_page_has_a_stored_text_as_markup(store: eventstore.MetadataStore) ->
                 assert "\u202e" not in link
                 if not parts.netloc and not parts.path.startswith(("/static", "/api")):
                     left.append(urljoin(address, link))
+            linked.update(urljoin(address, link) for link in found.followed)
     assert len(seen) > 80
 
 
