@@ -157,7 +157,7 @@ def test_nothing_of_it_runs_in_a_browser(chromium: Any, store: eventstore.Metada
             for address in (
                 *("/", "/artifacts", "/log", "/go?q=<", "/executions/1", "/contexts/1"),
                 *("/artifacts/2", "/artifacts/7?at=100", "/artifacts/3/lineage", "/commits/5"),
-                *("/records/4/proof", "/compare?artifacts=1,2,3"),
+                *("/records/4/proof", "/compare?artifacts=1,2,3", "/sql"),
             ):
                 page.goto(address)
                 page.wait_for_selector(".strip .handle", timeout=9_000)

@@ -18,18 +18,18 @@ PAGES = {
     "models": "/artifacts?type=Model",
     "wrong filter": "/artifacts?filter=state = ",
     "dataset": "/artifacts/{bad_dataset}",
-    "model": "/artifacts/{pushed_model}?at=3500",
     "two moments": "/artifacts/{bad_dataset}?at=3406&until=3976",
     "erased": "/artifacts/{erased_dataset}",
-    "execution": "/executions/{push}",
     "context": "/contexts/3",
     "log": "/log",
     "commit": "/commits/1185",
     "holds": "/rules/holds?number=1",
-    "retention": "/rules/retention",
     "erasures": "/rules/erasures?number=1",
     "verification": "/verification",
     "search": "/go?q=sales",
+    "sql": "/sql?q=SELECT 1",
+    "lineage": "/artifacts/{pushed_model}/lineage",
+    "comparison": "/compare?artifacts={pushed_model},{retrained_model}",
 }
 
 
