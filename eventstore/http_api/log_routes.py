@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Final
 
 import msgspec
@@ -32,6 +32,8 @@ from eventstore.http_api.routes import Asked, Route
 
 CHANGES_SHOWN: Final = 100
 """So many changes of each commit are told in a list of commits."""
+
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class CommitsQuery(msgspec.Struct, frozen=True):
@@ -148,6 +150,7 @@ class DiffAnswer(msgspec.Struct, frozen=True):
 
 def commits_answer(asked: Asked, query: CommitsQuery) -> CommitsAnswer:
     """The newest commits."""
+    before = _zoned("before", query.before)
     found = commits(
         asked.source,
         before=cursor_after(query.cursor, query, int),
@@ -156,7 +159,7 @@ def commits_answer(asked: Asked, query: CommitsQuery) -> CommitsAnswer:
         kinds=query.kind,
         types=query.type,
         since=_zoned("since", query.since),
-        until=_zoned("before", query.before),
+        until=None if before is None else before - _MICROSECOND,
         limit=query.limit + 1,
     )
     page = found[: query.limit]

@@ -37,7 +37,7 @@ class Moments(msgspec.Struct, frozen=True):
 
     @property
     def is_now(self) -> bool:
-        """Whether the request names no moment."""
+        """Whether the request names no moment, or now."""
         return self.at_text is None
 
 
@@ -55,7 +55,13 @@ def moments_of(engine: Engine, at: str | None, until: str | None) -> Moments:
             f"at is position {first}, and until is {second}, which is earlier: swap them"
         )
     ends = {position: _at(engine, position) for position in {first, second or first, newest}}
-    return Moments(ends[first], None if second is None else ends[second], ends[newest], at, until)
+    return Moments(
+        ends[first],
+        None if second is None else ends[second],
+        ends[newest],
+        None if at == "now" else at,
+        until,
+    )
 
 
 def pinned(moments: Moments) -> dict[str, str]:

@@ -44,6 +44,8 @@ HEADERS: Final = tuple(
 _OURS: Final = ("same-origin", "none")
 _MISDIRECTED: Final = 421
 _FORBIDDEN: Final = 403
+_TOO_LONG: Final = 414
+_PATH_LENGTH_MAX: Final = 2_000
 
 
 class Guard:
@@ -95,6 +97,11 @@ class Guard:
                 "requests of other sites are refused, and so are those of browsers that do not "
                 "say whose they are (Sec-Fetch-Site); scripts send Authorization",
             )
+        elif len(scope["path"]) > _PATH_LENGTH_MAX:
+            # Python reads no number of more than 4,300 digits.
+            await _refuse(
+                send_with_headers, _TOO_LONG, "this path is too long to be that of anything"
+            )
         else:
             await self._application(scope, receive, send_with_headers)
 
@@ -113,7 +120,7 @@ def is_from_here(method: str, headers: Mapping[str, str]) -> bool:
 
 
 async def _refuse(send: Send, status: int, text: str) -> None:
-    code = "PERMISSION_DENIED"
+    code = "INVALID_ARGUMENT" if status == _TOO_LONG else "PERMISSION_DENIED"
     body = msgspec.json.encode(Problem(title_of(status), status, code, text))
     headers = [
         (b"content-type", MEDIA_TYPE.encode()),

@@ -81,6 +81,29 @@ def test_what_came_later_is_told(client: TestClient, path: str) -> None:
     assert client.get(f"/api/v1/{path}?at={told['came_at']}").status_code == 200
 
 
+def test_now_is_no_past(client: TestClient) -> None:
+    page = client.get("/artifacts?at=now").text
+    assert "The past" not in page
+    assert "as_of(now)" not in page
+
+
+@pytest.mark.parametrize("start", ["/artifacts/", "/api/v1/commits/"])
+def test_a_path_of_any_length_is_refused_as_others_are(client: TestClient, start: str) -> None:
+    answer = client.get(start + "9" * 5_000)
+    assert answer.status_code == 414
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert answer.json()["code"] == "INVALID_ARGUMENT"
+
+
+def test_before_a_time_is_the_same_for_commits_and_activity(
+    client: TestClient, small: eventstore.MetadataStore
+) -> None:
+    time = small._recorded_at(small.log_position()).isoformat()
+    commits = client.get("/api/v1/commits", params={"before": time, "limit": 1000}).json()
+    buckets = client.get("/api/v1/activity", params={"before": time}).json()["buckets"]
+    assert len(commits["commits"]) == sum(bucket["commits"] for bucket in buckets)
+
+
 def test_exact_answers_have_whole_numbers_as_texts(client: TestClient) -> None:
     one = client.get("/api/v1/types?exact=1").json()["types"][0]
     assert one["id"] == "10"
