@@ -52,7 +52,7 @@ class OneBrowser:
         if not hmac.compare_digest(given.encode(), self._cookie.encode()):
             raise UnauthenticatedError(
                 "this page is for the browser that `eventstore ui` opened: start it again to open "
-                "another"
+                "another; a script asks `eventstore serve STORE --http=PORT`"
             )
         return Known(None, {EVERY_STORE: with_implied(Role.AUDIT)})
 

@@ -21,6 +21,15 @@ _MOMENT: Final = (
     "A position, an ISO time with its zone, or absent for now. A time is redirected to the "
     "position that it stands for."
 )
+_ABOUT: Final = (
+    "Reads a store as of any moment: what is in it, how it came about, and who put it. Nothing "
+    "here writes to it. Errors are `application/problem+json`."
+)
+_SIGNING_IN: Final = (
+    "A token, which `eventstore token` makes: scripts send it as `Authorization: Bearer TOKEN`. A "
+    "server that asks nobody takes any text as one. `eventstore ui` answers its browser alone: "
+    "for scripts, start `eventstore serve STORE --http=PORT`."
+)
 _OF_ALL: Final[list[dict[str, Any]]] = [
     {"name": "at", "in": "query", "schema": {"type": "string"}, "description": _MOMENT},
     {
@@ -54,13 +63,20 @@ def description(routes: Sequence[Route]) -> dict[str, Any]:
         path.update(_path(route, schemas, components))
     return {
         "openapi": "3.1.0",
-        "info": {"title": "eventstore", "version": __version__, "license": {"name": "Apache-2.0"}},
+        "info": {
+            "title": "eventstore",
+            "version": __version__,
+            "description": _ABOUT,
+            "license": {"name": "Apache-2.0"},
+        },
         "servers": [{"url": "/api/v1"}],
         "security": [{"bearer": []}],
         "paths": paths,
         "components": {
             "schemas": components,
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "description": _SIGNING_IN}
+            },
         },
     }
 

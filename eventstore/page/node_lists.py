@@ -91,7 +91,7 @@ def nodes(kind: str, asked: Asked, query: ListQuery) -> Html:
         downloads={
             form: links.to(address, chosen, format=form) for form in ("csv", "arrow", "parquet")
         },
-        sql=links.to("/sql", q=_sql(kind, query.type)),
+        sql=None if (q := _sql(kind, query, order)) is None else links.to("/sql", q=q),
         python=_python(kind, query, asked.moments.at_text),
         kept=[(name, text) for name, text in given.items() if text and name in ("type", "sort")]
         + moment_fields(asked),
@@ -164,9 +164,12 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _sql(kind: str, type_name: str | None) -> str:
-    of_type = f" WHERE type = {_quoted(type_name)}" if type_name else ""
-    return f"SELECT * FROM {kind}s{of_type} LIMIT 100"
+def _sql(kind: str, query: ListQuery, order: Order) -> str | None:
+    """The query for the same rows; None for a filter or an order that is not put in SQL."""
+    if query.filter or order.column != "id":
+        return None
+    of_type = f" WHERE type = {_quoted(query.type)}" if query.type else ""
+    return f"SELECT * FROM {kind}s{of_type} ORDER BY id{' DESC' if order.descending else ''}"
 
 
 def _python(kind: str, query: ListQuery, at: str | None) -> str:

@@ -16,6 +16,7 @@ from eventstore.server.roles import Role
 _REASONS = 5
 _REASONS_READ = 50
 _BUCKETS = 90
+_ACTORS = 6
 _FIRST_RUN = """\
 import eventstore
 
@@ -46,7 +47,8 @@ def overview(asked: Asked, query: Nothing) -> Html:  # noqa: ARG001
         )
     there = totals(source)
     who = actors(source)
-    most = who[0].commits if who else 1
+    others = sum(one.commits for one in who[_ACTORS:])
+    most = max([others, *(one.commits for one in who[:1]), 1])
     known = source.projections.commits(position)
     return shown(
         asked,
@@ -67,8 +69,9 @@ def overview(asked: Asked, query: Nothing) -> Html:  # noqa: ARG001
                 "commits": one.commits,
                 "share": round(100 * one.commits / most, 1),
             }
-            for one in who[:6]
+            for one in who[:_ACTORS]
         ],
+        others={"commits": others, "share": round(100 * others / most, 1)} if others else None,
         activity=_stacks(activity(source, buckets=_BUCKETS), position),
         reasons=_reasons(commits(source, with_reason=True, limit=_REASONS_READ)),
         holds=_holds(asked),

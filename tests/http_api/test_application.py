@@ -184,6 +184,9 @@ def test_one_browser_is_let_in_once(small: eventstore.MetadataStore) -> None:
     door = OneBrowser(8400)
     application = make_application(Serving({"default": small._engine}), door, PAGES)
     with TestClient(application, base_url="http://localhost", headers=OURS) as client:
+        refused = client.get("/api/v1/store", headers={"authorization": "Bearer x"})
+        assert refused.status_code == 401
+        assert "`eventstore serve STORE --http=PORT`" in refused.json()["detail"]
         assert client.get("/").status_code == 401
         assert client.get("/open?token=guessed").status_code == 401
         token = door.token
@@ -217,3 +220,11 @@ def test_the_description_names_each_parameter(client: TestClient) -> None:
     parameters = document["paths"]["/types"]["get"]["parameters"]
     assert [one["name"] for one in parameters] == ["kind", "name", "at", "until", "exact"]
     assert msgspec.json.encode(document)
+
+
+def test_the_description_says_how_to_sign_in(client: TestClient) -> None:
+    document = client.get("/api/v1/openapi.json").json()
+    assert "Nothing here writes" in document["info"]["description"]
+    said = document["components"]["securitySchemes"]["bearer"]["description"]
+    assert "`eventstore token`" in said
+    assert "asks nobody takes any text" in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from starlette.testclient import TestClient
@@ -92,6 +93,23 @@ def test_a_filter_that_is_wrong_is_told_on_the_page(client: TestClient) -> None:
     page = _text(client, "/artifacts?filter=state = ")
     assert "No filter was applied." in page
     assert 'aria-invalid="true"' in page
+
+
+def test_as_sql_has_the_rows_of_the_list_or_is_not_offered(client: TestClient) -> None:
+    for query in ("filter=name LIKE '%25a%25'", "sort=-name"):
+        assert "As SQL" not in _text(client, f"/artifacts?type=Model&{query}")
+    page = _text(client, "/artifacts?type=Model")
+    link = re.search(r'href="([^"]*)">As SQL', page)
+    assert link is not None
+    [asked] = parse_qs(urlsplit(link[1]).query)["q"]
+    assert asked == "SELECT * FROM artifacts WHERE type = 'Model' ORDER BY id DESC"
+
+
+def test_who_put_counts_every_commit(client: TestClient) -> None:
+    page = _text(client, "/")
+    box = page[page.index("Who put") :].partition("</section>")[0]
+    counts = [int(one.replace(",", "")) for one in re.findall(r">([\d,]+) commits?</span>", box)]
+    assert sum(counts) == client.get("/api/v1/store").json()["info"]["commits"]
 
 
 def test_rules_say_what_they_cover_and_each_node_what_covers_it(
