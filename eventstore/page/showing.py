@@ -19,6 +19,7 @@ from eventstore.page.links import Links
 from eventstore.page.rendering import rendered
 
 _MOMENTS = ("at", "until")
+_PROBLEMS = {400: "This address is wrong", 404: "There is no such page"}
 
 
 def shown(
@@ -80,8 +81,9 @@ def problem_page(request: Request, error: StatusError) -> Html:
     problem: Problem = problem_of(error)
     prefix = request.path_params.get("store_name")
     links = Links("" if prefix is None else f"/stores/{prefix}")
+    title = _PROBLEMS.get(problem.status, problem.title)
     return Html(
-        rendered("problem.html.j2", {"title": problem.title, "problem": problem, "links": links}),
+        rendered("problem.html.j2", {"title": title, "problem": problem, "links": links}),
         problem.status,
     )
 

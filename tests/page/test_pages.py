@@ -83,10 +83,15 @@ def test_what_was_erased_says_so_in_its_place(client: TestClient, runs: MadeStor
 
 def test_what_is_not_there_says_why(client: TestClient, runs: MadeStore) -> None:
     never = client.get("/artifacts/99999")
+    assert "<h1>There is no such page</h1>" in never.text
     assert (never.status_code, "no artifact has id 99999" in never.text) == (404, True)
     not_yet = client.get(f"/artifacts/{runs.bad_dataset}?at=100")
     assert not_yet.status_code == 404
     assert "is not there yet at position 100" in not_yet.text
+
+
+def test_what_is_wrong_in_an_address_is_told_in_words(client: TestClient) -> None:
+    assert "<h1>This address is wrong</h1>" in client.get("/artifacts?at=99999999").text
 
 
 def test_a_filter_that_is_wrong_is_told_on_the_page(client: TestClient) -> None:

@@ -59,7 +59,9 @@ async function become(form) {
     const at = place === null ? "" : ` at column ${found.position + 1}`;
     // A name that is half written is not wrong yet.
     const isOpen = !isDone && (found.is_unfinished || /^[\w.`]+$/.test(text.slice(place ?? text.length)));
-    const says = `${isOpen ? "~ Unfinished" : "× Wrong"}${at}: ${found.error}`;
+    // Where it is, the column says alone.
+    const said = at ? found.error.replace(/ at character \d+$/, "") : found.error;
+    const says = `${isOpen ? "~ Unfinished" : "× Wrong"}${at}: ${said}`;
     error.textContent = shownText(says);
     error.className = isOpen ? "filter-error" : "filter-error wrong";
     editor.mark(place, isOpen ? null : says);
