@@ -30,7 +30,8 @@ _BLOCK = re.compile(r"^```(\S*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _TOGETHER = ("python", "sh")
 """What runs in one go; the other languages that are run have a test of their own."""
 _RUN_APART = ("bash", "zsh", "fish", "sql")
-_NOT_RUN = ("{eval-rst}", "", "yaml")
+_NOT_RUN = ("{eval-rst}", "", "yaml", "console", "py")
+"""The last two go on until they are ended, or ask what does. tests/http_api has their like."""
 
 
 def blocks(document: Path) -> list[tuple[str, str]]:
