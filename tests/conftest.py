@@ -19,6 +19,7 @@ import eventstore
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.differential.oracle import ORACLE_PYTHON, Oracle
 from tests.object_servers import Azurite, Moto, ObjectServer, running_objects
+from tests.shares import kept_items
 from tests.sql_servers import Server, running
 
 _CHECKS_OFF = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
@@ -41,6 +42,21 @@ sys.dont_write_bytecode = False
 
 # Programs started in the background ignore SIGINT, and so do their children. Tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "share(n): a run of the whole suite tries one of n neighbouring cases"
+    )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if [config.rootpath / named for named in config.args] == [config.rootpath / "tests"]:
+        kept = kept_items(items)
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = [item for item in items if item in kept]
+
 
 DATA = Path(__file__).parent / "data"
 PENGUIN_DATABASE = DATA / "tfx-penguin-mlmd-v10.db"

@@ -497,6 +497,7 @@ def test_what_may_follow(tmp_path: Path, name: str) -> None:
         assert "two people" not in said
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize("name", FORGED)
 def test_what_cannot_follow(tmp_path: Path, name: str) -> None:
     report = checked(tmp_path / "store", FORGED[name])

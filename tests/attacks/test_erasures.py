@@ -276,6 +276,7 @@ def test_what_may_be(tmp_path: Path, name: str) -> None:
     assert ("erasure 1 is not completed" in said) is not is_completed
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("name", FORGED)
 def test_what_cannot_be(tmp_path: Path, name: str) -> None:
     commits, gone = FORGED[name]

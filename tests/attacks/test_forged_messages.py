@@ -63,6 +63,7 @@ def assert_found_or_the_same(directory: Path, expected: Iterable[dict[str, Any]]
         read_and_seal(directory)
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize("number", [CLOSED, ACTIVE])
 @pytest.mark.parametrize("seed", range(8))
 def test_any_bytes_of_a_message(store: Path, number: int, seed: int) -> None:

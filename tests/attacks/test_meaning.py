@@ -236,6 +236,7 @@ FORGERIES: list[tuple[str, Callable[[Records], Records], str]] = [
 ]
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize(
     ("change", "words"), [row[1:] for row in FORGERIES], ids=[row[0] for row in FORGERIES]
 )

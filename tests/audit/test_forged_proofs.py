@@ -121,6 +121,7 @@ def test_it_holds(proved: Proved, name: str) -> None:
     assert verify(text, standalone_verifier.parse_key(str(KEY.verifier_key)))
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize("name", NAMES)
 def test_no_byte_can_be_changed(proved: Proved, name: str) -> None:
     (check, verify), text = checks(proved, name), text_of(proved, name)

@@ -22,6 +22,7 @@ def stores(tmp_path: Path) -> list[Path]:
     return paths
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize("is_own", [True, False], ids=["own", "another"])
 @pytest.mark.parametrize(
     "name",

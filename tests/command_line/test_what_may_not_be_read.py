@@ -60,6 +60,7 @@ def asked(*program: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize(
     "name",
     [
@@ -102,6 +103,7 @@ def test_files_that_are_named_and_may_not_be_read(store: Path, tmp_path: Path) -
             assert said in done.stderr
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("name", ["projections", "projections/tables.duckdb"])
 def test_caches_that_may_not_be_read_are_not_checked(name: str, store: Path) -> None:
     with barred(store / name):

@@ -107,6 +107,7 @@ def _sealed_rows(log: Log) -> list[dict[str, Any]]:
     return pa.concat_tables(tables).to_pylist() if tables else []
 
 
+@pytest.mark.share(2)
 @settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(
@@ -310,6 +311,7 @@ def test_a_copy_that_is_killed_at_any_step_goes_on(
     source.close()
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
 def test_a_copy_into_a_database_that_is_killed_at_any_statement_goes_on(
     request: pytest.FixtureRequest, kind: str, monkeypatch: pytest.MonkeyPatch

@@ -109,6 +109,7 @@ class Story:
         assert log.recorded_at(1) <= log.recorded_at(log.position)
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize(
     ("module", "name", "code", "step"),
     [

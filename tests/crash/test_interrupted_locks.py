@@ -142,6 +142,7 @@ def _is_free(log: DirectoryLog) -> bool:
     return bool(found)
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize(
     "act", [_put, _put_reserved, _seal, _close, _open_another, _read_unacknowledged]
 )

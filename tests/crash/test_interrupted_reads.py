@@ -146,6 +146,7 @@ def prepared(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize(
     ("act", "cases_max"),
     [(_refresh, 40), (_filter, 12), (_property, 6), (_put_another, 15)],

@@ -79,6 +79,7 @@ class Writer:
         assert self._process.wait() == 0
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("name", ["postgresql", "mariadb"])
 def test_nothing_is_lost_and_nothing_is_put_twice(name: str, tmp_path: Path) -> None:
     with running(name) as server:

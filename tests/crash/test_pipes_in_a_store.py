@@ -135,6 +135,7 @@ ONLY_NAMED = ("lock", "sealing.lock", "log/acknowledged", "log/commit-ends")
 """What may be missing: not all have to refuse it, but whoever verifies names it."""
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize(
     ("put", "name"),
     [
@@ -170,6 +171,7 @@ def test_it_is_named_or_made_anew(
         assert {_read, _back_up} <= told.keys()
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("name", FILES)
 def test_it_comes_while_the_store_is_open(healthy: Path, tmp_path: Path, name: str) -> None:
     directory = tmp_path / "store"

@@ -77,6 +77,7 @@ def _seal(log: DirectoryLog) -> None:
     log.seal()
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -119,6 +120,7 @@ def test_wrong_subtrees_that_are_acknowledged_are_not_believed(
         opened.close()
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("step", ["_write", "_note_checksum", "_note", "_acknowledge"])
 @pytest.mark.parametrize("is_before", [True, False])
 @pytest.mark.parametrize("number", [1, 3, 4])

@@ -81,6 +81,7 @@ def nodes(oracle: Oracle) -> set[tuple[str, bytes]]:
     return found
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize("kind", CHANGES)
 def test_each_state_that_stood_is_in_the_history(
     kind: str, oracle: Oracle, tmp_path: Path, request: pytest.FixtureRequest

@@ -72,6 +72,7 @@ def sound() -> Iterator[OurStore]:
     store.close()
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize(
     ("faulty", "rpc", "steps"),
     [

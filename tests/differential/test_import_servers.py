@@ -80,6 +80,7 @@ def test_what_is_imported_in_place_reads_as_upstream_reads_it(
         store.get_artifact_type("Later")
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("version", [9, 1])
 def test_older_schemas_read_as_upstream_reads_them_once_migrated(
     version: int, sql_server: Server, oracle: Oracle, tmp_path: Path

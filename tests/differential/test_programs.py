@@ -21,6 +21,7 @@ def ours(request: pytest.FixtureRequest) -> Iterator[OurStore]:
     store.close()
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("seed", range(40))
 def test_a_program_answers_as_upstream_answers_it(
     oracle: Oracle, ours: OurStore, seed: int

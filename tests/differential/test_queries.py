@@ -14,6 +14,7 @@ STORES = int(os.environ.get("EVENTSTORE_FILTER_STORES", "6"))
 QUERIES = 100
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("seed", range(STORES))
 def test_filters_find_what_upstream_finds(oracle: Oracle, seed: int) -> None:
     outcomes: Counter[str] = Counter()

@@ -105,6 +105,7 @@ def test_a_copy_can_be_put_beside_them(config: mlmd.ConnectionConfig, sql_server
         assert store.log.store_id == source.store_id
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("is_patient", [True, False])
 def test_of_two_that_open_at_once_one_imports_and_the_other_waits_or_is_told(
     config: mlmd.ConnectionConfig,
@@ -165,6 +166,7 @@ _BEFORE = (
 )
 
 
+@pytest.mark.share(2)
 def test_an_import_that_is_killed_leaves_nothing(sql_server: Server) -> None:
     for before in (*_BEFORE, "the commit"):
         name = sql_server.new_database()

@@ -87,6 +87,7 @@ def test_all_of_it(filled: tuple[Log, list[Commit]]) -> None:
     assert moments == (MOMENTS if isinstance(log, MemoryLog) else later)
 
 
+@pytest.mark.share(2)
 def test_every_range(filled: tuple[Log, list[Commit]]) -> None:
     log, commits = filled
     records = [record for commit in commits for record in commit.records]

@@ -56,6 +56,7 @@ class Fates:
         return self.left.pop(0) if _INSERTS in data and self.left else "passed"
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize(
     "fates", [["lost"], ["unanswered"], ["lost", "unanswered"], ["unanswered", "lost"]], ids=str
 )

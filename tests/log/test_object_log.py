@@ -271,6 +271,7 @@ def test_two_seal_at_once(log: ObjectLog, url: str) -> None:
         assert other.verify().ok
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize(
     ("key", "content", "found"),
     [
@@ -316,6 +317,7 @@ def refusal(read: Callable[[], object]) -> str:
     return met.value.message
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("content", [b"", b"{}", b"junk", None])
 @pytest.mark.parametrize("position", [11, 12])
 def test_a_commit_that_was_emptied_or_exchanged_is_not_read(

@@ -163,6 +163,7 @@ def test_what_is_nested_is_read_again_or_refused(
     all_answers(store)
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("bad", BAD_TEXTS)
 def test_a_text_that_is_not_utf8_is_refused(store: eventstore.MetadataStore, bad: bytes) -> None:
     type_id, _, _ = put_types(store)
@@ -275,6 +276,7 @@ def test_every_field_of_every_kind_is_known(kind: str) -> None:
 UNREADABLE_BY_OLDER = [custom(field(4, struct_of(40))), custom(field(3, NOT_UTF8)), DEEP[0][1]]
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize("bad", UNREADABLE_BY_OLDER)
 @pytest.mark.parametrize("is_sealed", [False, True])
 def test_a_store_that_holds_such_a_record_answers(

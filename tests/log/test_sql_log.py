@@ -146,6 +146,7 @@ def test_messages_that_are_not_kept_are_read_again(
     assert log.verify().ok
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize(
     ("change", "found"),
     [
@@ -177,6 +178,7 @@ def test_verify_finds_what_was_changed(
     assert verify_store(url, None, after=0, upto=None, signed_heads=()) == report
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize(
     ("change", "found"),
     [

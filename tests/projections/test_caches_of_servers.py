@@ -71,6 +71,7 @@ def _stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_log, "now_in_microseconds", lambda: 1)
 
 
+@pytest.mark.share(2)
 def test_two_copies_that_part_share_no_caches(sql_server: Server, tmp_path: Path) -> None:
     name = sql_server.new_database()
     with opened(sql_server, name, tmp_path) as store:
@@ -85,6 +86,7 @@ def test_two_copies_that_part_share_no_caches(sql_server: Server, tmp_path: Path
             assert store.verify().ok
 
 
+@pytest.mark.share(2)
 def test_a_server_that_was_set_back_makes_no_cache_lie(
     sql_server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -124,6 +126,7 @@ with eventstore.open(sys.argv[1], read_only=True, cache_folder=Path(sys.argv[2])
 """
 
 
+@pytest.mark.share(2)
 def test_processes_of_a_machine_share_them(sql_server: Server, tmp_path: Path) -> None:
     name = sql_server.new_database()
     with opened(sql_server, name, tmp_path) as store:

@@ -179,6 +179,7 @@ def test_a_put_takes_no_type_from_a_forged_run(directory: Path) -> None:
         assert not [payload for payload in payloads(store) if b"Fake" in payload]
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize(
     "change",
     [
@@ -216,6 +217,7 @@ def test_verify_finds_forged_ids(directory: Path) -> None:
         store.verify()
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize(
     "sql",
     [
@@ -291,6 +293,7 @@ def expected(template: Path, tmp_path_factory: pytest.TempPathFactory) -> list[o
 _of_one_form = pytest.mark.parametrize("template", ["sealed"], indirect=True)
 
 
+@pytest.mark.share(3)
 @_of_one_form
 @pytest.mark.parametrize("sql", OTHER_DEFINITIONS)
 @pytest.mark.parametrize("read_only", [False, True])
@@ -314,6 +317,7 @@ def test_tables_with_other_definitions_are_built_again(
         assert not caplog.text
 
 
+@pytest.mark.share(3)
 @_of_one_form
 @pytest.mark.parametrize("sql", MORE_THAN_TABLES)
 def test_tables_with_more_beside_them_are_built_again(
@@ -451,6 +455,7 @@ def _zeroed_blocks(path: Path) -> None:
         file.write(bytes(size - 12_288))
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize(
     "spoil", [_junk, _old_version, _empty_database, _without_a_table, _cut, _zeroed_blocks]
 )

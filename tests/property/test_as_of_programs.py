@@ -14,6 +14,7 @@ from tests.differential.programs import Generator
 from tests.differential.reads import all_reads, outcome
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("seed", range(8))
 def test_the_past_answers_as_it_did(store: eventstore.MetadataStore, seed: int) -> None:
     engine = store._engine

@@ -93,6 +93,7 @@ def positions_of_puts(
         yield store.log_position()
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize(("seed", "store"), _SEEDS, indirect=["store"])
 def test_every_plan_gives_the_same_rows(store: eventstore.MetadataStore, seed: int) -> None:
     choice = random.Random(seed)
@@ -175,6 +176,7 @@ def test_nodes_that_were_put_behind_the_newest_known_records_are_not_missed(
     log.close()
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize(("seed", "store"), _SEEDS, indirect=["store"])
 def test_held_values_of_properties_lead_to_the_same_rows(
     store: eventstore.MetadataStore, seed: int, monkeypatch: pytest.MonkeyPatch

@@ -27,6 +27,7 @@ class _RemoteStore(OurStore):
         return MetadataWriter(calls) if as_of is None else MetadataReader(calls)
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("seed", range(10))
 def test_programs_have_the_same_answers_then_and_now(seed: int) -> None:
     local, remote = OurStore(), _RemoteStore()

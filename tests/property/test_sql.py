@@ -94,6 +94,7 @@ def assert_properties(rows: list[dict[str, Any]], nodes: dict[int, Any]) -> None
             assert row[member] == getattr(value, member)
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("seed", range(4))
 def test_views_are_what_the_store_reads(store: MetadataStore, seed: int) -> None:
     positions = run_program(store, seed)
@@ -218,6 +219,7 @@ def test_nothing_but_a_query_is_run(kept: Any, query: str) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["secret.csv", "store"]
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("query", [query for query in HARMFUL if len(query) > 12])
 def test_the_database_itself_refuses_harm(
     kept: Any, query: str, monkeypatch: pytest.MonkeyPatch
@@ -265,6 +267,7 @@ SOUGHT = {
 }
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize("condition", SOUGHT)
 def test_a_text_that_may_be_null_is_sought_in_what_it_is(
     store: MetadataStore, condition: str

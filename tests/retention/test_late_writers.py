@@ -98,6 +98,7 @@ def ask(writer: Actor) -> None:
     writer.end()
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize(
     ("point", "end"),
     [
