@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from eventstore.answers import ScopeAnswer
-from eventstore.cli.commands import command, output_options_without, store_argument
+from eventstore.cli.commands import (
+    as_of_option,
+    command,
+    output_options_without,
+    store_argument,
+)
+from eventstore.cli.covers_command import hold_covers_command
 from eventstore.cli.help import CommandGroup
+from eventstore.cli.moments import Moment, store_as_of
 from eventstore.cli.results import Grid, Output
 from eventstore.cli.scope_options import (
     actor_option,
@@ -120,13 +127,17 @@ def release_command(
     output.said(_in_words(found), found)
 
 
-@command("list", examples=("eventstore hold list my-store", "eventstore hold list my-store --json"))
+@command(
+    "list",
+    examples=("eventstore hold list my-store", "eventstore hold list my-store --as-of 2026-11-20"),
+)
 @store_argument
+@as_of_option
 @output_options_without()
-def list_command(place: Place, output: Output) -> None:
+def list_command(place: Place, as_of: Moment | None, output: Output) -> None:
     """List all holds, those that were released, too: who placed and released them, and when."""
     with opened_store(place) as store:
-        found = store.holds()
+        found = store_as_of(store, as_of, output).holds()
     rows = [
         (
             h.number,
@@ -182,5 +193,5 @@ def _demand(found: HoldAnswer) -> str:
     )
 
 
-for _command in (place_command, release_command, list_command):
+for _command in (place_command, release_command, list_command, hold_covers_command):
     hold_command.add_command(_command)

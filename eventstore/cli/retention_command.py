@@ -8,9 +8,16 @@ from typing import Any
 import click
 
 from eventstore.answers import DueAnswer, PinnedNode, RuleAnswer
-from eventstore.cli.commands import command, output_options_without, store_argument
+from eventstore.cli.commands import (
+    as_of_option,
+    command,
+    output_options_without,
+    store_argument,
+)
+from eventstore.cli.covers_command import rule_covers_command
 from eventstore.cli.help import CommandGroup
 from eventstore.cli.hold_command import show_scope
+from eventstore.cli.moments import Moment, store_as_of
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Grid, Output, note
 from eventstore.cli.scope_options import (
@@ -138,13 +145,17 @@ def withdraw_command(
     output.said(f"Retention rule {number} is withdrawn; what it has locked stays locked", found)
 
 
-@command("list", examples=("eventstore retention list my-store",))
+@command(
+    "list",
+    examples=("eventstore retention list my-store", "eventstore retention list my-store --json"),
+)
 @store_argument
+@as_of_option
 @output_options_without()
-def list_command(place: Place, output: Output) -> None:
+def list_command(place: Place, as_of: Moment | None, output: Output) -> None:
     """List all rules, those that were withdrawn, too."""
     with opened_store(place) as store:
-        found = store.retention_rules()
+        found = store_as_of(store, as_of, output).retention_rules()
     rows = [
         (
             r.number,
@@ -228,5 +239,5 @@ def _span(seconds: int | None) -> str | None:
     return None if seconds is None else duration(seconds)
 
 
-for _command in (rule_command, withdraw_command, list_command, apply_command):
+for _command in (rule_command, withdraw_command, list_command, rule_covers_command, apply_command):
     retention_command.add_command(_command)

@@ -29,7 +29,7 @@ from eventstore.metadata_store.notebook_methods import NotebookMethods
 from eventstore.metadata_store.opening import open_configured, open_place
 from eventstore.metadata_store.reader import MetadataReader
 from eventstore.metadata_store.recording_methods import RecordingMethods
-from eventstore.metadata_store.retention_methods import RetentionMethods
+from eventstore.metadata_store.retention_methods import RetentionMethods, RetentionReads
 from eventstore.metadata_store.retrying import RETRIES
 from eventstore.metadata_store.served import served
 from eventstore.metadata_store.source import Source, SourceMethods
@@ -395,7 +395,13 @@ class MetadataStore(
 
 
 class AsOfStore(
-    MetadataReader, AuditMethods, HistoryMethods, LineageMethods, NotebookMethods, SqlMethods
+    MetadataReader,
+    AuditMethods,
+    HistoryMethods,
+    LineageMethods,
+    NotebookMethods,
+    RetentionReads,
+    SqlMethods,
 ):
     """The gets of a store as of one position. A put fails with FailedPreconditionError."""
 

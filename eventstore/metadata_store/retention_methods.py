@@ -15,7 +15,25 @@ if TYPE_CHECKING:
     from eventstore.retention.holds import HoldAnswer
 
 
-class RetentionMethods(SourceMethods):
+class RetentionReads(SourceMethods):
+    """The holds and rules that there are, now or as of a moment."""
+
+    @served("audit")
+    def holds(self) -> list[HoldAnswer]:
+        """All holds, by number, those that were released, too."""
+        from eventstore.retention.holds import holds
+
+        return holds(self._source.log, self._source.snapshot())
+
+    @served("audit")
+    def retention_rules(self) -> list[RuleAnswer]:
+        """All rules, by number, those that were withdrawn, too."""
+        from eventstore.retention.rules import rules
+
+        return rules(self._source.log, self._source.snapshot())
+
+
+class RetentionMethods(RetentionReads):
     """Legal holds and retention rules. Each is a record of the log, and so is each change of one.
 
     What a hold or a rule is about is said by `kinds` (of records), `type_ids` (of nodes),
@@ -66,13 +84,6 @@ class RetentionMethods(SourceMethods):
         from eventstore.retention.holds import release_hold
 
         return release_hold(self._source.engine, number, ticket=ticket)
-
-    @served("audit")
-    def holds(self) -> list[HoldAnswer]:
-        """All holds, by number, those that were released, too."""
-        from eventstore.retention.holds import holds
-
-        return holds(self._source.engine.log, self._source.engine.snapshot())
 
     @served("admin")
     def set_retention_rule(
@@ -128,13 +139,6 @@ class RetentionMethods(SourceMethods):
         from eventstore.retention.rules import withdraw_rule
 
         return withdraw_rule(self._source.engine, number, ticket=ticket)
-
-    @served("audit")
-    def retention_rules(self) -> list[RuleAnswer]:
-        """All rules, by number, those that were withdrawn, too."""
-        from eventstore.retention.rules import rules
-
-        return rules(self._source.engine.log, self._source.engine.snapshot())
 
     @served("audit")
     def expired(self) -> DueAnswer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from shlex import quote as shell
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from eventstore.metadata_store.source import Source
 from eventstore.moment_texts import parsed_moment
 from eventstore.moments import position_of
 from eventstore.page.links import Links
-from eventstore.page.showing import links_of, moment_fields, shown, store_name
+from eventstore.page.showing import as_of, links_of, moment_fields, shown, store_name
 from eventstore.times import Microseconds, moment_of
 
 _LIMIT: Final = 50
@@ -58,6 +59,8 @@ def log(asked: Asked, query: LogQuery) -> Html:
         "to": query.to or None,
         "reason": 1 if query.reason else None,
     }
+    since = _time(source, query.since, is_start=True)
+    until = _time(source, query.to, is_start=False)
     found = commits(
         source,
         before=query.before,
@@ -65,8 +68,8 @@ def log(asked: Asked, query: LogQuery) -> Html:
         with_reason=query.reason,
         kinds=[query.kind] if query.kind else (),
         types=[query.type] if query.type else (),
-        since=_time(source, query.since, is_start=True),
-        until=_time(source, query.to, is_start=False),
+        since=since,
+        until=until,
         limit=_LIMIT + 1,
     )
     page = found[:_LIMIT]
@@ -84,7 +87,7 @@ def log(asked: Asked, query: LogQuery) -> Html:
         commits=page,
         newest_page=links.to("/log", **given) if query.before else None,
         older=links.to("/log", **given, before=page[-1].commit) if len(found) > _LIMIT else None,
-        command=_log_command(asked, query),
+        command=_log_command(asked, query, since, until),
     )
 
 
@@ -134,7 +137,7 @@ def _changes(source: Source, links: Links, found: Sequence[VersionRow]) -> list[
     ]
 
 
-def _time(source: Source, text: str, *, is_start: bool) -> Any:
+def _time(source: Source, text: str, *, is_start: bool) -> datetime | None:
     """The time that a text stands for; positions stand for the time of their record."""
     if not text.strip():
         return None
@@ -147,19 +150,33 @@ def _time(source: Source, text: str, *, is_start: bool) -> Any:
     return moment_of(Microseconds(source.log.recorded_at(position)))
 
 
-def _log_command(asked: Asked, query: LogQuery) -> str:
-    words = [f"eventstore log {store_name(asked)} --limit {_LIMIT}"]
+def _log_command(asked: Asked, query: LogQuery, since: datetime | None, to: datetime | None) -> str:
+    """The query for the commits that are shown."""
+    conditions = []
     if query.actor:
-        words.append(f"--actor {shell(query.actor)}")
-    if query.kind:
-        words.append(f"--kind {query.kind}")
-    if query.since:
-        words.append(f"--since {shell(query.since)}")
-    if query.to:
-        words.append(f"--until {shell(query.to)}")
-    elif not asked.moments.is_now:
-        words.append(f"--upto {asked.moments.at.position}")
-    return " ".join(words)
+        conditions.append(f"actor = {_quoted(query.actor)}")
+    if query.reason:
+        conditions.append("reason IS NOT NULL")
+    if since is not None:
+        conditions.append(f"recorded_at >= '{since.isoformat()}'")
+    if to is not None:
+        conditions.append(f"recorded_at <= '{to.isoformat()}'")
+    if query.before:
+        conditions.append(f"number < {query.before}")
+    of = [f"kind = {_quoted(query.kind)}"] if query.kind else []
+    if query.type:
+        kinds = ", ".join(f"'{kind.name}_type'" for kind in NODE_KINDS)
+        named = f"kind IN ({kinds}) AND name = {_quoted(query.type)}"
+        of.append(f"type_id IN (SELECT id FROM types WHERE {named})")
+    if of:
+        conditions.append(f"number IN (SELECT commit FROM records WHERE {' AND '.join(of)})")
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    sql = f"FROM commits{where} ORDER BY number DESC LIMIT {_LIMIT}"
+    return f"eventstore sql {store_name(asked)} {shell(sql)}{as_of(asked)}"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 ROUTES = (

@@ -13,9 +13,9 @@ from eventstore.errors import InvalidArgumentError
 from eventstore.http_api.catalog import types
 from eventstore.http_api.cursors import cursor_after, cursor_text
 from eventstore.http_api.lists import Column, Found, NodeList, all_columns, found, node_list
-from eventstore.http_api.ordering import Order, Place
+from eventstore.http_api.ordering import PLANNED, Order, Place
 from eventstore.http_api.routes import Asked, Html, Route
-from eventstore.page.showing import links_of, moment_fields, shown, store_name
+from eventstore.page.showing import as_of, links_of, moment_fields, shown, store_name
 
 _LIMIT = 50
 _NUMBERS = frozenset(("INT", "DOUBLE"))
@@ -107,7 +107,7 @@ def nodes(kind: str, asked: Asked, query: ListQuery) -> Html:
         following=following,
         limit=_LIMIT,
         conditions=[],
-        command=_command(kind, query, asked),
+        command=_command(kind, query, order, asked),
     )
 
 
@@ -174,24 +174,25 @@ def _sql(kind: str, query: ListQuery, order: Order) -> str | None:
 
 def _python(kind: str, query: ListQuery, at: str | None) -> str:
     store = "store" if at is None else f"store.as_of({at})"
-    options = ""
-    if query.filter:
-        options = f"list_options=ListOptions(filter_query={json.dumps(query.filter)})"
-    if query.type:
-        words = ", ".join(filter(None, (json.dumps(query.type), options)))
-        return f"{store}.get_{kind}s_by_type({words})"
-    return f"{store}.get_{kind}s({options})"
+    if query.type and not query.filter:
+        return f"{store}.get_{kind}s_by_type({json.dumps(query.type)})"
+    if not query.filter:
+        return f"{store}.get_{kind}s()"
+    of_type = f"type = {json.dumps(query.type)} AND ({query.filter})"
+    condition = json.dumps(of_type if query.type else query.filter)
+    return f"{store}.get_{kind}s(eventstore.ListOptions(filter_query={condition}))"
 
 
-def _command(kind: str, query: ListQuery, asked: Asked) -> str:
+def _command(kind: str, query: ListQuery, order: Order, asked: Asked) -> str:
     words = [f"eventstore list {store_name(asked)} {kind}"]
     if query.type:
         words.append(f"--type {shell(query.type)}")
     if query.filter:
         words.append(f"--filter {shell(query.filter)}")
-    if asked.moments.at_text is not None:
-        words.append(f"--as-of {asked.moments.at.position}")
-    return f"{' '.join(words)}\n\n{_python(kind, query, asked.moments.at_text)}"
+    if order.column in PLANNED:
+        words.append(f"--order-by {PLANNED[order.column]}")
+        words += ["--descending"] if order.descending else []
+    return f"{' '.join(words)}{as_of(asked)}\n\n{_python(kind, query, asked.moments.at_text)}"
 
 
 def artifacts(asked: Asked, query: ListQuery) -> Html:

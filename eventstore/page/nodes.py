@@ -29,7 +29,7 @@ from eventstore.log.kinds import EXECUTION
 from eventstore.metadata_store.source import Source
 from eventstore.page.frame import Tick
 from eventstore.page.links import Links
-from eventstore.page.showing import links_of, shown, store_name
+from eventstore.page.showing import as_of, links_of, shown, store_name
 from eventstore.plain_values import is_same
 from eventstore.server.roles import Role
 
@@ -382,10 +382,6 @@ def _related(row: NodeRow) -> dict[str, Any]:
     return {"kind": row.kind, "id": row.id, "name": row.name, "type": row.type, "state": row.state}
 
 
-def _as_of(asked: Asked) -> str:
-    return "" if asked.moments.is_now else f" --as-of {asked.moments.at.position}"
-
-
 def _python(kind: str, found: Entity, asked: Asked) -> str:
     store = "store" if asked.moments.is_now else f"store.as_of({asked.moments.at.position})"
     return f"[node] = {store}.get_{kind}s_by_id([{found.id}])"
@@ -394,7 +390,7 @@ def _python(kind: str, found: Entity, asked: Asked) -> str:
 def _command(kind: str, found: Entity, asked: Asked) -> str:
     store = store_name(asked)
     return (
-        f"eventstore get {store} {kind} {found.id}{_as_of(asked)}\n"
+        f"eventstore get {store} {kind} {found.id}{as_of(asked)}\n"
         f"eventstore history {store} {kind} {found.id}\n\n{_python(kind, found, asked)}\n"
         f'store.history("{kind}", {found.id})'
     )

@@ -9,7 +9,7 @@ from eventstore.http_api.catalog import totals
 from eventstore.http_api.commits import Activity, CommitSummary, activity, actors, commits
 from eventstore.http_api.routes import Asked, Html, Nothing, Route
 from eventstore.http_api.rules import holds
-from eventstore.page.showing import shown, store_name
+from eventstore.page.showing import as_of, shown, store_name
 from eventstore.retention.holds import HoldAnswer
 from eventstore.server.roles import Role
 
@@ -25,7 +25,10 @@ with eventstore.open("{store}") as store, store.run("Train", learning_rate=0.01)
 """
 _COMMAND = """\
 eventstore info {store}
-eventstore log {store} --limit 10
+eventstore sql {store} "SELECT type, count(*) FROM artifacts GROUP BY type"{as_of}
+eventstore sql {store} "SELECT type, count(*) FROM executions GROUP BY type"{as_of}
+eventstore sql {store} "SELECT type, count(*) FROM contexts GROUP BY type"{as_of}
+eventstore sql {store} "SELECT actor, count(*) FROM commits GROUP BY actor"{as_of}
 """
 
 
@@ -42,7 +45,7 @@ def overview(asked: Asked, query: Nothing) -> Html:  # noqa: ARG001
             title="Overview",
             section="Overview",
             first_run=first_run,
-            command=_COMMAND.format(store=store),
+            command=_COMMAND.format(store=store, as_of=as_of(asked)),
             **values,
         )
     there = totals(source)
@@ -78,7 +81,7 @@ def overview(asked: Asked, query: Nothing) -> Html:  # noqa: ARG001
         commits=known.count(position),
         recorded_at=asked.moments.at.recorded_at,
         log_bytes=asked.whole_store.info().log_bytes if asked.moments.is_now else None,
-        command=_COMMAND.format(store=store),
+        command=_COMMAND.format(store=store, as_of=as_of(asked)),
         **values,
     )
 

@@ -22,7 +22,7 @@ from eventstore.http_api.rules import (
 from eventstore.log.kinds import NODE_KINDS, NODE_KINDS_BY_NAME
 from eventstore.metadata_store.source import Source
 from eventstore.page.links import Links
-from eventstore.page.showing import links_of, shown, store_name
+from eventstore.page.showing import as_of, links_of, shown, store_name
 from eventstore.page.texts import counted
 from eventstore.server.roles import Role
 
@@ -41,13 +41,14 @@ class RulesQuery(msgspec.Struct, frozen=True):
 def holds_page(asked: Asked, query: RulesQuery) -> Html:
     """What is held, since when, and by whom."""
     source = asked.source
+    found = holds(source)
     rows = [
         {
             "one": row.hold,
             "scope": _words(source, row.hold.scope),
             "covers": _counts(row.covers),
         }
-        for row in holds(source)
+        for row in found
     ]
     return _page(
         asked,
@@ -57,13 +58,14 @@ def holds_page(asked: Asked, query: RulesQuery) -> Html:
         rows,
         nothing="Nothing was ever held.",
         does=f"eventstore hold place {store_name(asked)} --entity artifact:7 --basis CASE-1",
-        command=f"eventstore hold list {store_name(asked)}",
+        command=_command("hold", [row.hold.number for row in found], asked),
     )
 
 
 def retention_page(asked: Asked, query: RulesQuery) -> Html:
     """How long what is kept, and what has expired by now."""
     source = asked.source
+    found = rules(source)
     rows = [
         {
             "one": row.rule,
@@ -73,7 +75,7 @@ def retention_page(asked: Asked, query: RulesQuery) -> Html:
             "at_least": _span(row.rule.keep_at_least_seconds),
             "at_most": _span(row.rule.keep_at_most_seconds),
         }
-        for row in rules(source)
+        for row in found
     ]
     told = expired(source) if asked.moments.is_now and rows else None
     return _page(
@@ -87,12 +89,20 @@ def retention_page(asked: Asked, query: RulesQuery) -> Html:
             f"eventstore retention rule {store_name(asked)} --type-id 12 --keep-at-least 10y "
             "--basis LAW-1"
         ),
-        command=f"eventstore retention list {store_name(asked)}",
+        command=_command("retention", [row.rule.number for row in found], asked),
         due=told
         and (
             f"{counted(len(told.due), 'version')} would be erased, {len(told.refused):,} are held "
             f"or locked, {len(told.pinned):,} are in use. Nothing is erased from here."
         ),
+    )
+
+
+def _command(group: str, numbers: Sequence[int], asked: Asked) -> str:
+    store, then = store_name(asked), as_of(asked)
+    lists = f"eventstore {group} list {store}{then}"
+    return "\n".join(
+        [lists, *(f"eventstore {group} covers {store} {number}{then}" for number in numbers[:3])]
     )
 
 
@@ -106,7 +116,7 @@ def erasures_page(asked: Asked, query: RulesQuery) -> Html:
         erasures(asked.source),
         nothing="Nothing was erased.",
         does=f"eventstore erase {store_name(asked)} artifact 7 --reason GDPR-17 --dry-run",
-        command=f"eventstore sql {store_name(asked)} 'SELECT * FROM erasures'",
+        command=f"eventstore sql {store_name(asked)} 'SELECT * FROM erasures'{as_of(asked)}",
     )
 
 

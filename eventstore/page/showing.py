@@ -46,6 +46,11 @@ def store_name(asked: Asked) -> str:
     return quote(asked.engine.log.name)
 
 
+def as_of(asked: Asked) -> str:
+    """The option by which commands answer as of the moment; nothing now."""
+    return "" if asked.moments.is_now else f" --as-of {asked.moments.at.position}"
+
+
 def moment_fields(asked: Asked) -> list[tuple[str, str]]:
     """The moments that the address names, as fields that forms repeat."""
     texts = asked.moments.at_text, asked.moments.until_text
