@@ -1,0 +1,1 @@
+"""Makes large stores to measure with."""
