@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import types
 import typing
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
@@ -36,7 +37,9 @@ from eventstore.http_api.sessions import SignedIn
 from eventstore.http_api.streaming import InParts
 from eventstore.late_logger import late_logger
 from eventstore.plain_json import plain
+from eventstore.server.known import Known
 from eventstore.server.roles import Role
+from eventstore.server.web_exchange import GoneError, body_of
 from eventstore.store import Engine
 from eventstore.version import __version__
 from eventstore.waiting import Waiter, waited_for_by
@@ -65,7 +68,7 @@ class Answering:
         self._door = door
         self._show_problem = show_problem
         self._turns: anyio.CapacityLimiter | None = None
-        self._queries = 0
+        self._queries = Counter[str | None]()
 
     def endpoint(self, route: Route, *, is_page: bool = False) -> Callable[[Request], Any]:
         """What Starlette calls for a route."""
@@ -76,6 +79,9 @@ class Answering:
                 return await self._answer(route, query_type, request, is_page=is_page)
             except StatusError as error:
                 return self.problem(request, error, is_page=is_page)
+            except GoneError:
+                # Nobody reads it.
+                return Response(status_code=499)
             except Exception as error:
                 _LOGGER.error("%s failed", route.path, exc_info=error)
                 return self.problem(request, _fault(route, error), is_page=is_page)
@@ -119,8 +125,6 @@ class Answering:
     ) -> _T:
         """The result of work that a thread does, for as long as the client waits."""
         limits = self._serving.limits
-        if self._turns is None:
-            self._turns = anyio.CapacityLimiter(limits.answers_max)
         waiter = Waiter(seconds_max=limits.answer_seconds if seconds is None else seconds)
 
         def run() -> tuple[_T | None, BaseException | None]:
@@ -138,7 +142,7 @@ class Answering:
 
         async with anyio.create_task_group() as group:
             group.start_soon(watch)
-            result, error = await anyio.to_thread.run_sync(run, limiter=self._turns)
+            result, error = await anyio.to_thread.run_sync(run, limiter=self._limiter())
             group.cancel_scope.cancel()
         if error is not None:
             raise error
@@ -147,51 +151,68 @@ class Answering:
     async def _answer(
         self, route: Route, query_type: type[Any], request: Request, *, is_page: bool
     ) -> Response:
+        # Checking a credential may read a file. Nobody else's body is waited for.
+        known = await anyio.to_thread.run_sync(
+            self._let_in, route, request, limiter=self._limiter()
+        )
         body = await self._body(request)
-        end = self._begun() if route.is_query else None
+        end = self._begun(known) if route.is_query else None
         try:
-            # Checking a credential may read a file, and the moment the log.
             found = await self.run(
                 request,
-                lambda: self._prepared(route, query_type, request, body, is_page=is_page),
+                lambda: self._prepared(route, query_type, request, known, body, is_page=is_page),
                 route.seconds,
             )
             if isinstance(found, Response):
                 return found
-            (answer, headers), ended = found, end or self._begun()
+            (answer, headers), ended = found, end or self._begun(known)
             end = None
             return InParts(answer, headers, self._serving.limits.stream_seconds, ended)
         finally:
             if end is not None:
                 end()
 
-    def _begun(self) -> Callable[[], None]:
+    def _limiter(self) -> anyio.CapacityLimiter:
+        # One belongs to the event loop that it is made in.
+        if self._turns is None:
+            self._turns = anyio.CapacityLimiter(self._serving.limits.answers_max)
+        return self._turns
+
+    def _begun(self, known: Known) -> Callable[[], None]:
         """Count a query or download that is begun; what is to be called once it has ended.
 
-        Raises ResourceExhaustedError while as many run as may.
+        Raises ResourceExhaustedError while as many run as may, or half of these are the caller's
+        and others may call, too.
         """
-        most = self._serving.limits.queries_max
-        if self._queries >= most:
+        most, actor = self._serving.limits.queries_max, known.actor
+        own = max(1, most // 2) if isinstance(self._door, SignedIn) else most
+        if self._queries[actor] >= own or self._queries.total() >= most:
+            whose = "of yours " if self._queries[actor] >= own and own < most else ""
             raise ResourceExhaustedError(
-                f"{most} queries and downloads are running, and no more may: try again soon"
+                f"{self._queries[actor] if whose else most} queries and downloads {whose}are "
+                "running, and no more may: try again soon"
             )
-        self._queries += 1
-        return self._end_query
+        self._queries[actor] += 1
 
-    def _end_query(self) -> None:
-        self._queries -= 1
+        def end() -> None:
+            self._queries[actor] -= 1
+            if not self._queries[actor]:
+                del self._queries[actor]
+
+        return end
 
     def _prepared(
         self,
         route: Route,
         query_type: type[Any],
         request: Request,
+        known: Known,
         body: dict[str, Any] | None,
         *,
         is_page: bool,
     ) -> Response | tuple[Streamed, dict[str, str]]:
         """The response; or what is to be streamed, and the headers."""
-        asked = self._asked(route, request, is_page=is_page)
+        asked = self._asked(request, known, _accepted(request, route), is_page=is_page)
         wanted = pinned(asked.moments)
         if wanted:
             return RedirectResponse(_address_with(request, wanted), 307)
@@ -212,34 +233,42 @@ class Answering:
         content = _json(answer, asked.moments, exact=request.query_params.get("exact") == "1")
         return Response(content, 200, headers, _JSON)
 
-    def _asked(self, route: Route, request: Request, *, is_page: bool) -> Asked:
-        """Who asks for what. Nobody is told of a store that they may not use."""
+    def _let_in(self, route: Route, request: Request) -> Known:
+        """Who asks. Nobody is told of a store that they may not use."""
         known = self._door.known(request)
-        stores = self._serving.stores
-        name = request.path_params.get("store_name")
-        key = next(iter(stores)) if name is None else name
-        roles = known.roles_in(key)
-        if not roles or key not in stores:
+        name = self._store_name(request)
+        roles = known.roles_in(name)
+        if not roles or name not in self._serving.stores:
             raise PermissionDeniedError("there is no store here that you may use")
         if route.need not in roles:
             mine = ", ".join(role.value for role in Role if role in roles)
             raise PermissionDeniedError(
                 f"{route.path} needs the role {route.need.value}, and you have {mine}"
             )
-        engine = stores[key]
+        return known
+
+    def _store_name(self, request: Request) -> str:
+        name: str | None = request.path_params.get("store_name")
+        return next(iter(self._serving.stores)) if name is None else name
+
+    def _asked(self, request: Request, known: Known, accept: str, *, is_page: bool) -> Asked:
+        """What is asked for, and by whom."""
+        key = self._store_name(request)
+        engine = self._serving.stores[key]
         parameters = request.query_params
+        name = request.path_params.get("store_name")
         prefix = "" if name is None else f"/stores/{name}"
         return Asked(
             engine,
             _moments(engine, parameters, None if is_page else parameters.get("cursor")),
-            roles,
+            known.roles_in(key),
             known.actor,
             self._serving,
             name,
             prefix,
             request.scope["path"].removeprefix(prefix),
             parameters.multi_items(),
-            _accepted(request, route),
+            accept,
             isinstance(self._door, SignedIn) and self._door.cookie_name in request.cookies,
         )
 
@@ -249,11 +278,7 @@ class Answering:
             return None
         if request.headers.get("content-type", "").partition(";")[0].strip() != _JSON:
             raise InvalidArgumentError(f"the body of a POST is {_JSON} here: say so")
-        most, body = self._serving.limits.body_bytes_max, b""
-        async for part in request.stream():
-            body += part
-            if len(body) > most:
-                raise ResourceExhaustedError(f"a body may have {most:,} bytes: send less")
+        body = await body_of(request.receive, self._serving.limits.body_bytes_max)
         try:
             return msgspec.json.decode(body, type=dict[str, Any])
         except msgspec.DecodeError as error:

@@ -13,6 +13,7 @@ from eventstore.errors import StatusError
 from eventstore.http_api.doors import Door, OneBrowser
 from eventstore.http_api.problems import problem_of
 from eventstore.http_api.sessions import SESSION_SECONDS, SignedIn
+from eventstore.server.web_exchange import GoneError, body_of
 
 SIGN_IN = "/sign-in"
 _BODY_BYTES_MAX = 64 * 1024
@@ -33,7 +34,7 @@ def entrances(
     if isinstance(door, SignedIn) and show_form is not None:
         return [
             Route(SIGN_IN, _form(show_form)),
-            Route(SIGN_IN, _signing_in(door, show_form), methods=["POST"]),
+            Route(SIGN_IN, _signing_in(door, show_form, tell_problem), methods=["POST"]),
             Route("/sign-out", _signing_out(door), methods=["POST"]),
         ]
     return []
@@ -68,13 +69,16 @@ def _form(show_form: ShowForm) -> Callable[[Request], object]:
     return answer
 
 
-def _signing_in(door: SignedIn, show_form: ShowForm) -> Callable[[Request], object]:
+def _signing_in(
+    door: SignedIn, show_form: ShowForm, tell_problem: TellProblem
+) -> Callable[[Request], object]:
     async def answer(request: Request) -> Response:
-        body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > _BODY_BYTES_MAX:
-                return Response(status_code=413)
+        try:
+            body = await body_of(request.receive, _BODY_BYTES_MAX)
+        except GoneError:
+            return Response(status_code=499)
+        except StatusError as error:
+            return tell_problem(request, error)
         given = parse_qs(body.decode("utf-8", "replace"))
         following = _own_address(given.get("next", [""])[0])
         try:

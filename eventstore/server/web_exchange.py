@@ -25,8 +25,10 @@ class GoneError(Exception):
     """Nobody waits for an answer any more."""
 
 
-async def body_of(receive: Receive, bytes_max: int, claim: Callable[[int], None]) -> bytearray:
-    """The body of a request.
+async def body_of(
+    receive: Receive, bytes_max: int, claim: Callable[[int], None] = lambda _: None
+) -> bytearray:
+    """The body of a request. `claim` is told how many bytes come, before they are kept.
 
     Raises ResourceExhaustedError for one that is too long, DeadlineExceededError if the client is
     too slow, GoneError if it is gone.
@@ -55,7 +57,8 @@ async def body_of(receive: Receive, bytes_max: int, claim: Callable[[int], None]
     if came > bytes_max:
         raise ResourceExhaustedError(
             f"the body of the request is longer than the {bytes_max:,} bytes that this server "
-            "takes at most: put fewer nodes at once, or start it with a greater --max-message-mib"
+            "takes at most: send less; if it is a put, of fewer nodes at once, or start the server "
+            "with a greater --max-message-mib"
         )
     return body
 

@@ -24,6 +24,9 @@ _HEAD_SECONDS: Final = 30.0
 """How long a client may take to connect, and for the head of each request once that has begun."""
 
 _IDLE_SECONDS: Final = 75
+_LEFT_SECONDS: Final = 5.0
+"""How long a client may go on to send what was answered before all of it came."""
+
 _HEAD_BYTES_MAX: Final = 64 * 1024
 _GOING_SECONDS: Final = 1
 
@@ -115,13 +118,30 @@ class _Connection(H11Protocol):
     """
 
     _head_timer: asyncio.TimerHandle | None = None
+    since = 0.0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being answered: its head has not come, or all was answered."""
+        has_asked = self.cycle is not None and not self.cycle.response_complete
+        return not has_asked and not self.transport.is_closing()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         most = self.limit_concurrency
-        if most is not None and len(self.connections) > most:
-            transport.abort()
-            return
+        if most is not None and len(self.connections) >= most:
+            # Who asks for nothing makes room for who may.
+            others = [one for one in self.connections if isinstance(one, _Connection)]
+            idle = [one for one in others if one is not self and one.is_idle]
+            if idle:
+                longest = min(idle, key=_since)
+                longest.transport.abort()
+                # Its loss is told later, and by then the place is taken.
+                self.connections.discard(longest)
+            elif len(self.connections) > most:
+                transport.abort()
+                return
+        self.since = self.loop.time()
         secured = transport.get_extra_info("ssl_object")
         certificate = secured.getpeercert() if secured is not None else None
         self.app_state = {"cut": transport.abort, "certificate": certificate}
@@ -134,6 +154,11 @@ class _Connection(H11Protocol):
             self._stop_waiting_for_head()
         elif self._head_timer is None:
             self._wait_for_head()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.conn.their_state is h11.SEND_BODY:
+            self.loop.call_later(_LEFT_SECONDS, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting_for_head()
@@ -163,6 +188,10 @@ class _Connection(H11Protocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+
+def _since(connection: _Connection) -> float:
+    return connection.since
 
 
 def _keep_new(context: ssl.SSLContext, tls_now: Reloaded[SslConfig]) -> None:
