@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import re
 import types
 import typing
 from collections import Counter
@@ -305,6 +306,7 @@ def query_of(
     for name in request.query_params:
         if name in fields and name not in given:
             values = request.query_params.getlist(name)
+            _check_numbers(name, fields[name].type, values)
             given[name] = values if _is_list(fields[name].type) else values[-1]
         elif name not in fields and name not in OF_ALL and strict:
             raise InvalidArgumentError(
@@ -324,6 +326,21 @@ def query_of(
         name = place.rstrip("`")
         told = f"{name} is {str(given.get(name))[:_SHOWN]!r}: {said}" if name in given else said
         raise InvalidArgumentError(told) from None
+
+
+def _check_numbers(name: str, of: Any, values: Sequence[str]) -> None:
+    """Refuse texts that are converted, and that nobody writes for a whole number: 1e3, 7.0."""
+    if _alternatives(of) <= {int, types.NoneType}:
+        for text in values:
+            if not re.fullmatch(r"-?[0-9]+", text, re.ASCII):
+                raise InvalidArgumentError(f"{name} is {text[:_SHOWN]!r}, and no whole number")
+
+
+def _alternatives(of: Any) -> set[Any]:
+    origin = typing.get_origin(of)
+    if origin in (typing.Union, types.UnionType):
+        return set[Any]().union(*map(_alternatives, typing.get_args(of)))
+    return _alternatives(typing.get_args(of)[0]) if origin is typing.Annotated else {of}
 
 
 def _is_list(of: Any) -> bool:

@@ -52,6 +52,7 @@ API_ROUTES: Final[Sequence[Route]] = (
 """All of the API. A module's are added here."""
 
 _LEAST_TO_COMPRESS: Final = 1_000
+_SHOWN: Final = 200
 
 
 class Pages(msgspec.Struct, frozen=True):
@@ -126,4 +127,5 @@ def _plain(request: Request, error: Exception) -> tuple[StatusError, int]:
     if status == 405:
         told = f"{request.method} is not answered at {request.url.path}: nothing is written here"
         return UnimplementedError(told), status
-    return NotFoundError(f"nothing is at {request.url.path}: see {API}/openapi.json"), status
+    where = f"; {API}/openapi.json says what there is" if f"{API}/" in request.url.path else ""
+    return NotFoundError(f"nothing is at {request.url.path[:_SHOWN]}{where}"), status

@@ -1,7 +1,7 @@
 """Where the next page of a list begins, as a text that callers pass on as it is.
 
-It carries the position that the first page was read at, so that all pages are of one state, and
-what was asked for, so that it is refused elsewhere.
+It carries the position that the first page was read at, so that all pages are of one state, and a
+digest of itself and of what was asked for, so that it is refused elsewhere, and once it is cut.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _T = TypeVar("_T")
 
 class _Cursor(msgspec.Struct, array_like=True, frozen=True):
     position: int
-    asked: bytes
     after: msgspec.Raw
+    digest: bytes
 
 
 def cursor_text(position: int, asked: msgspec.Struct, after: Any) -> str | None:
@@ -28,7 +28,7 @@ def cursor_text(position: int, asked: msgspec.Struct, after: Any) -> str | None:
     if after is None:
         return None
     held = msgspec.Raw(msgspec.msgpack.encode(after))
-    encoded = msgspec.msgpack.encode(_Cursor(position, _digest(asked), held))
+    encoded = msgspec.msgpack.encode(_Cursor(position, held, _digest(position, held, asked)))
     return base64.urlsafe_b64encode(encoded).decode().rstrip("=")
 
 
@@ -40,7 +40,7 @@ def cursor_after(text: str | None, asked: msgspec.Struct, of: type[_T]) -> _T | 
     if text is None:
         return None
     cursor = _parsed(text)
-    if cursor.asked != _digest(asked):
+    if cursor.digest != _digest(cursor.position, cursor.after, asked):
         raise InvalidArgumentError(
             "the cursor belongs to another list: keep everything else as it was from page to page"
         )
@@ -69,12 +69,12 @@ def _none_of_ours(text: str) -> InvalidArgumentError:
     )
 
 
-def _digest(asked: msgspec.Struct) -> bytes:
-    """What a query is known by, whatever its cursor and its limit."""
+def _digest(position: int, after: msgspec.Raw, asked: msgspec.Struct) -> bytes:
+    """What a cursor is known by, whatever the limit of its query."""
     said = {
         name: getattr(asked, name)
         for name in asked.__struct_fields__
         if name not in ("cursor", "limit")
     }
-    encoded = msgspec.msgpack.encode([type(asked).__name__, said])
+    encoded = msgspec.msgpack.encode([position, bytes(after), type(asked).__name__, said])
     return hashlib.sha256(encoded).digest()[:8]

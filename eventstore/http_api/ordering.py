@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+import duckdb
 import msgspec
 
 from eventstore.errors import InvalidArgumentError
@@ -34,6 +35,8 @@ _ONE_TYPE: Final = {
 }
 _NUMBERS: Final = frozenset(("INT", "DOUBLE", "BOOLEAN"))
 _ALIVE: Final = "{0}.valid_from <= $as_of AND {0}.valid_to > $as_of"
+
+_SHOWN_MAX: Final = 100
 
 COUNTED_MAX: Final = 10_000
 
@@ -72,7 +75,15 @@ def rows_in_order(
     value = _value(source, chosen.kind, order.column)
     found: list[Place] = []
     if after is None or after.value is not None:
-        found = _with_value(source, chosen, order, value, after, limit)
+        try:
+            found = _with_value(source, chosen, order, value, after, limit)
+        except duckdb.BinderException:
+            if after is None:
+                raise
+            raise InvalidArgumentError(
+                f"no list goes on after {str(after.value)[:_SHOWN_MAX]!r}: pass the cursor of the "
+                "last answer unchanged"
+            ) from None
         after = None
     if len(found) < limit:
         found += _without_value(source, chosen, order, value, after, limit - len(found))

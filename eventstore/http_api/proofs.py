@@ -12,7 +12,7 @@ import msgspec
 from eventstore.answers import ErasedByAnswer
 from eventstore.audit import Checkpoint
 from eventstore.audit.signed_note import Note
-from eventstore.errors import InvalidArgumentError, NotFoundError
+from eventstore.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from eventstore.history.marks import marks_of
 from eventstore.http_api.entities import erasures_told
 from eventstore.http_api.routes import Asked, Nothing, Route
@@ -105,7 +105,14 @@ def _kept(asked: Asked) -> list[CheckpointRow]:
     folder, store_id = asked.serving.checkpoints, asked.engine.log.store_id
     if folder is None:
         return []
-    found = [row for path in folder.iterdir() if (row := _row_of(path, store_id)) is not None]
+    try:
+        paths = [*folder.iterdir()]
+    except OSError as error:
+        raise UnavailableError(
+            f"the folder of checkpoints cannot be read ({error.strerror}): make it again, or start "
+            "the server with another"
+        ) from None
+    found = [row for path in paths if (row := _row_of(path, store_id)) is not None]
     return sorted(found, key=lambda row: (-row.size, row.signed_at, row.name))
 
 

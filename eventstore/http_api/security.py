@@ -9,6 +9,9 @@ from typing import Any, Final
 import msgspec
 
 from eventstore.http_api.problems import MEDIA_TYPE, Problem, title_of
+from eventstore.late_logger import late_logger
+
+_LOGGER = late_logger("eventstore.http_api")
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -45,6 +48,13 @@ _OURS: Final = ("same-origin", "none")
 _MISDIRECTED: Final = 421
 _FORBIDDEN: Final = 403
 _TOO_LONG: Final = 414
+_FAILED: Final = 500
+_CODES: Final = {
+    _MISDIRECTED: "PERMISSION_DENIED",
+    _FORBIDDEN: "PERMISSION_DENIED",
+    _TOO_LONG: "INVALID_ARGUMENT",
+    _FAILED: "INTERNAL",
+}
 _PATH_LENGTH_MAX: Final = 2_000
 
 
@@ -74,8 +84,12 @@ class Guard:
         headers = {name.decode("latin-1"): it.decode("latin-1") for name, it in scope["headers"]}
         host = re.sub(r":[0-9]*$", "", headers.get("host", "").lower())
 
+        has_begun = False
+
         async def send_with_headers(message: Any) -> None:
+            nonlocal has_begun
             if message["type"] == "http.response.start":
+                has_begun = True
                 message = {**message, "headers": [*message["headers"], *HEADERS]}
             await send(message)
 
@@ -103,7 +117,13 @@ class Guard:
                 send_with_headers, _TOO_LONG, "this path is too long to be that of anything"
             )
         else:
-            await self._application(scope, receive, send_with_headers)
+            try:
+                await self._application(scope, receive, send_with_headers)
+            except Exception as error:
+                if has_begun:
+                    raise
+                _LOGGER.error("%s failed", scope["path"], exc_info=error)
+                await _refuse(send_with_headers, _FAILED, "the server failed; its log says more")
 
 
 def is_from_here(method: str, headers: Mapping[str, str]) -> bool:
@@ -120,8 +140,7 @@ def is_from_here(method: str, headers: Mapping[str, str]) -> bool:
 
 
 async def _refuse(send: Send, status: int, text: str) -> None:
-    code = "INVALID_ARGUMENT" if status == _TOO_LONG else "PERMISSION_DENIED"
-    body = msgspec.json.encode(Problem(title_of(status), status, code, text))
+    body = msgspec.json.encode(Problem(title_of(status), status, _CODES[status], text))
     headers = [
         (b"content-type", MEDIA_TYPE.encode()),
         (b"content-length", str(len(body)).encode()),

@@ -66,14 +66,15 @@ class SignedIn:
     def sign_in(self, request: Request, token: str) -> str:
         """The cookie of a new session.
 
-        Raises UnauthenticatedError for a token that is not known, and ResourceExhaustedError for
-        whoever has tried too often.
+        Raises UnauthenticatedError for a token that is not known, and ResourceExhaustedError once
+        too many of these came.
         """
-        peer = request.client.host if request.client is not None else ""
-        self._refuse_after_failures(peer)
         try:
             self._known_by(request, token)
         except UnauthenticatedError:
+            # Who has a right one is not kept out by others, who may share the address of a proxy.
+            peer = request.client.host if request.client is not None else ""
+            self._refuse_after_failures(peer)
             with self._changed:
                 self._failures.setdefault(peer, deque(maxlen=_FAILURES_MAX)).append(self._clock())
                 if len(self._failures) > _PEERS_MAX:

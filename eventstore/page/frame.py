@@ -18,6 +18,8 @@ SECTIONS: Final = (
     ("Rules", "/rules/holds"),
     ("SQL", "/sql"),
 )
+_ALL_MAY: Final = {"/rules/holds": "/rules/erasures"}
+"""What who may not audit is shown in the place of a section."""
 
 
 class ShownMoment(msgspec.Struct, frozen=True):
@@ -49,7 +51,8 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
 
     `section` is one of SECTIONS by name. `kept` is the query of the address without its moments,
     which forms repeat. `verified` is a word (`ok`, `bad` or `none`), and what is said.
-    `has_others` says that the server has more stores, `user` who could sign out.
+    `has_others` says that the server has more stores, `user` who could sign out, `may_audit`
+    whether holds, retention rules and proofs are answered.
     """
 
     store: str
@@ -64,6 +67,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     verified: tuple[str, str] = ("none", "not verified since the start")
     has_others: bool = False
     user: str | None = None
+    may_audit: bool = True
 
     @property
     def is_past(self) -> bool:
@@ -74,4 +78,6 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def sections(self) -> tuple[tuple[str, str], ...]:
-        return SECTIONS
+        if self.may_audit:
+            return SECTIONS
+        return tuple((name, _ALL_MAY.get(path, path)) for name, path in SECTIONS)

@@ -134,7 +134,7 @@ def _page(
         "rules.html.j2",
         title="Retention rules" if tab == "retention" else tab.capitalize(),
         section="Rules",
-        tabs=_TABS,
+        tabs=_TABS if Role.AUDIT in asked.roles else ("erasures",),
         tab=tab,
         name=one,
         rules=rows,

@@ -17,6 +17,7 @@ from eventstore.http_api.verifying import Verification
 from eventstore.page.frame import Frame, ShownMoment, Tick
 from eventstore.page.links import Links
 from eventstore.page.rendering import rendered
+from eventstore.server.roles import Role
 
 _MOMENTS = ("at", "until")
 _PROBLEMS = {400: "This address is wrong", 404: "There is no such page"}
@@ -77,6 +78,7 @@ def frame_of(asked: Asked, links: Links, section: str, ticks: Sequence[Tick] = (
         kept=tuple(pair for pair in asked.parameters if pair[0] not in _MOMENTS),
         has_others=asked.name is not None,
         user=(asked.actor or "somebody") if asked.is_signed_in else None,
+        may_audit=Role.AUDIT in asked.roles,
         verified=_verified(asked.serving.verifications.newest(asked.engine)),
     )
 

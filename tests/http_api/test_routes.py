@@ -9,7 +9,9 @@ import pytest
 from starlette.testclient import TestClient
 
 import eventstore
+from eventstore.http_api import node_routes, ordering
 from eventstore.http_api.application import make_application
+from eventstore.http_api.cursors import cursor_text
 from eventstore.http_api.doors import OpenDoor
 from eventstore.http_api.serving import Serving
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -83,6 +85,8 @@ def test_pages_stay_at_the_position_of_the_first_one() -> None:
     ("address", "parameters", "words"),
     [
         ("artifacts", {"cursor": "nothing"}, "none that was given out"),
+        ("artifacts", {"limit": "1e3"}, "no whole number"),
+        ("artifacts", {"limit": "7.0"}, "no whole number"),
         ("artifacts", {"sort": "nothing"}, "cannot be ordered"),
         ("artifacts", {"limit": "1001"}, "limit is '1001'"),
         ("artifacts/0", {}, "id is"),
@@ -98,6 +102,29 @@ def test_what_cannot_be_answered_is_told(
     answer = client.get(address, params=parameters)
     assert answer.status_code == 400
     assert words in answer.json()["detail"]
+
+
+def test_a_cursor_that_was_changed_is_refused(client: TestClient) -> None:
+    asked = {"sort": "name", "limit": 2}
+    cursor = ok(client, "artifacts", **asked)["next"]
+    for changed in (cursor[:-4], cursor[:-4] + "AAAA", cursor[:9] + "AA" + cursor[11:]):
+        answer = client.get("artifacts", params={**asked, "cursor": changed})
+        assert answer.status_code == 400, answer.text
+
+
+@pytest.mark.parametrize(
+    ("sort", "value"), [("position", "none"), ("name", True), ("uri", 7.5), ("id", "none")]
+)
+def test_a_cursor_of_another_kind_of_value_is_refused(
+    client: TestClient, sort: str, value: Any
+) -> None:
+    now = ok(client, "artifacts")["at"]["position"]
+    forged = cursor_text(now, node_routes.NodesQuery(sort=sort), ordering.Place(value, 1))
+    answer = client.get("artifacts", params={"sort": sort, "cursor": forged})
+    assert (answer.status_code, answer.json().get("code")) in (
+        (200, None),
+        (400, "INVALID_ARGUMENT"),
+    )
 
 
 def test_a_cursor_of_another_list_is_refused(client: TestClient) -> None:
