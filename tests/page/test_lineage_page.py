@@ -106,8 +106,10 @@ def test_two_moments_are_one_drawing_that_follows_the_handle(
     page.on("request", lambda request: asked.append(request.url))
     places = page.evaluate(PLACES)
     page.get_by_role("slider", name="Moment B").focus()
+    # To the newest commit that touches it, and from there to the one before.
     page.keyboard.press("Shift+ArrowLeft")
-    page.wait_for_selector("[data-followed]:not([hidden])")
+    page.keyboard.press("Shift+ArrowLeft")
+    page.wait_for_selector(".node.absent")
     assert not [address for address in asked if "lineage" in address]
     as_the_api_says(page, model, places)
     box = page.get_by_role("slider", name="Moment B").bounding_box()
@@ -117,8 +119,9 @@ def test_two_moments_are_one_drawing_that_follows_the_handle(
     page.mouse.move(x - 60, y, steps=4)
     until = page.url
     page.mouse.up()
-    assert page.url != until
+    page.wait_for_url(lambda address: address != until)
     as_the_api_says(page, model, places)
+    as_the_frame_says(page)
     assert [address for address in asked if "/lineage?" in address and "api" not in address] == []
 
 
@@ -137,6 +140,52 @@ def as_the_api_says(page: Any, model: int, places: dict[str, str]) -> None:
     }
     assert page.locator(".node.absent").count() >= len(absent)
     assert page.inner_text("[data-mark=added] [data-count]") == str(then["counts"]["added"])
+
+
+def as_the_frame_says(page: Any) -> None:
+    """Header, foot, title, links and handles tell the moments in the address."""
+    moments = dict(parse_qsl(page.url.partition("?")[2]))
+    at, until = (f"position {int(moments[name]):,}" for name in ("at", "until"))
+    assert f" at {at} " in page.title()
+    header, foot = page.inner_text(".moments"), page.inner_text(".foot")
+    for told in (header, foot):
+        assert at in told
+        assert until in told
+    assert f"at={moments['at']}&until={moments['until']}" in page.get_attribute(".nav a", "href")
+    for name, said in (("Moment A", at), ("Moment B", until)):
+        handle = page.get_by_role("slider", name=name)
+        text = handle.get_attribute("aria-valuetext")
+        assert said in text
+        assert text[:16] in header
+        assert handle.locator(".label").text_content() == ""
+
+
+def dragged(page: Any, name: str, across: int) -> None:
+    """Drag a handle sideways, and wait for the address to say where it rests."""
+    before = page.url
+    box = page.get_by_role("slider", name=name).bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + 8
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + across, y, steps=4)
+    page.mouse.up()
+    page.wait_for_url(lambda address: address != before)
+    page.wait_for_selector(".handle[transform]")
+
+
+def test_a_handle_rests_where_it_was_dragged_and_never_beyond_the_other(
+    browsing: Any, runs: MadeStore
+) -> None:
+    page = browsing
+    drawn(page, f"/artifacts/{runs.pushed_model}/lineage?at={runs.push_position}&until=3700")
+    dragged(page, "Moment A", 400)
+    assert page.url.endswith("at=3700&until=3700")
+    as_the_frame_says(page)
+    # Both are at one place: the one is dragged that can go there, and then to before the answer.
+    dragged(page, "Moment B", -300)
+    page.wait_for_selector("[data-drawn]")
+    assert int(dict(parse_qsl(page.url.partition("?")[2]))["at"]) < runs.push_position
+    as_the_frame_says(page)
 
 
 def test_what_the_model_was_trained_on_is_found_by_keyboard_alone(

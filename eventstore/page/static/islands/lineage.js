@@ -190,12 +190,17 @@ async function showLineage(box) {
     }
   }
 
-  // Where a handle was followed, what the header says is of the moments before.
+  // Where a handle was followed, texts in the tables and commands are still those of the moments before.
   function tellMoments() {
     const place = page.querySelector("[data-followed]");
     if (!place) return;
     place.hidden = first === answer.first && second === answer.second;
-    place.textContent = `Now between position ${first.toLocaleString("en")} and ${second.toLocaleString("en")}.`;
+    const [now, before] = [[first, second], [answer.first, answer.second]].map((two) =>
+      two.map((position) => position.toLocaleString("en")).join(" to "));
+    place.replaceChildren(
+      `Drawing and marks: position ${now}. Tables and commands: ${before}. `,
+      made("a", { href: location.href }, "Show these, too"),
+    );
   }
 
   function tellChips() {
@@ -339,20 +344,21 @@ async function showLineage(box) {
 
   // Follows a handle of the strip between the moments of the answer, which holds all versions in between.
   document.addEventListener("moment-moves", (event) => {
+    if (!isTwo) return;
     const { name, time, position, is_final: isFinal } = event.detail;
     const moved = position ?? positionAt(time);
     const [one, other] = name === "at" ? [moved, second] : [first, moved];
-    if (!isTwo || one < answer.first || other > answer.second || one > other) return;
+    // What lies outside is asked for once the handle rests there.
+    if (one < answer.first || other > answer.second || one > other) return;
     event.preventDefault();
     [first, second] = [one, other];
     marks = marksBetween(answer, first, second);
+    if (isFinal) {
+      const query = new URLSearchParams(location.search);
+      query.set(name, moved);
+      history.replaceState(null, "", `${location.pathname}?${readable(query)}`);
+    }
     tell();
-    if (!isFinal) return;
-    const query = new URLSearchParams(location.search);
-    query.set("at", first);
-    query.set("until", second);
-    history.replaceState(null, "", `${location.pathname}?${readable(query)}`);
-    tellLink();
   });
 
   // The newest position by a time at which nothing of the answer is yet that came later.

@@ -1,9 +1,10 @@
 // The strip of commits below the header: bars over time, and the moments as handles on it.
 //
 // A page that shows another moment by itself listens for `moment-moves` on the document: its detail
-// has `name` (`at` or `until`), `time` in ms and `is_final`. Such a page calls preventDefault(), and
-// the page is not asked for again.
+// has `name` (`at` or `until`), `time` in ms, `position` (null while a handle is dragged) and
+// `is_final`. Such a page calls preventDefault(), and the page is not asked for again.
 
+import { tellMoment } from "./moment_told.js";
 import { axisOf, barsOf, minuteOf, scaleOf } from "./strip_scale.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -12,6 +13,8 @@ const BARS = 36;
 const REST_MS = 150;
 const WINDOW = "strip-window";
 const FOCUS = "strip-focus";
+const BACK = new Set(["ArrowLeft", "ArrowDown", "PageUp", "Home"]);
+const KEYS = new Set([...BACK, "ArrowRight", "ArrowUp", "PageDown", "End"]);
 
 function element(name, attributes = {}, text = null) {
   const made = document.createElementNS(SVG, name);
@@ -50,6 +53,7 @@ class Strip {
     this.svg.append(this.back);
     place.append(this.svg);
     this.handles = new Map();
+    this.stepping = Promise.resolve();
     this.ticks = JSON.parse(place.dataset.ticks || "[]");
     for (const name of ["at", "until"]) {
       const data = place.dataset[`${name}Moment`];
@@ -111,10 +115,8 @@ class Strip {
         class: isLater ? "bar-later" : "bar", x: bar.left, y: bar.top, width: bar.width, height: bar.height,
       }));
     }
-    if (at && until) {
-      const from = this.scale.place(at.moment.time), to = this.scale.place(until.moment.time);
-      parts.push(element("rect", { class: "between", x: from, y: BARS + 1, width: Math.max(0, to - from), height: 3 }));
-    }
+    this.between = element("rect", { class: "between", y: BARS + 1, height: 3 });
+    if (at && until) parts.push(this.between);
     for (const tick of this.ticks) {
       const x = this.scale.place(tick.time);
       parts.push(element("line", { class: "tick", x1: x, x2: x, y1: BARS + 1, y2: BARS + 6 }));
@@ -162,6 +164,21 @@ class Strip {
     const onLeft = x > this.scale.width - 130;
     label.setAttribute("x", onLeft ? -14 : 14);
     label.style.textAnchor = onLeft ? "end" : "start";
+    const at = this.handles.get("at"), until = this.handles.get("until");
+    if (!at || !until) return;
+    const from = this.scale.place(at.moment.time);
+    this.between.setAttribute("x", from);
+    this.between.setAttribute("width", Math.max(0, this.scale.place(until.moment.time) - from));
+  }
+
+  // A moment that is not on the other side of the other handle.
+  within(handle, moment) {
+    const other = this.handles.get(handle.name === "at" ? "until" : "at");
+    if (!other) return moment;
+    const isEarlier = (one, another) =>
+      (one.position && another.position ? one.position < another.position : one.time < another.time);
+    const isBeyond = handle.name === "at" ? isEarlier(other.moment, moment) : isEarlier(moment, other.moment);
+    return isBeyond ? other.moment : moment;
   }
 
   // Only the label moves until the handle rests; then the page is asked for, in one go.
@@ -173,15 +190,19 @@ class Strip {
       detail: { name: handle.name, time: moment.time, position: moment.position ?? null, is_final: isFinal },
     });
     clearTimeout(this.resting);
-    if (!document.dispatchEvent(moved)) return;
-    if (isFinal) this.resting = setTimeout(() => this.go(handle), REST_MS);
+    const before = new URLSearchParams(location.search).get(handle.name);
+    const isFollowed = !document.dispatchEvent(moved);
+    if (isFollowed && isFinal) {
+      handle.here = moment.position;
+      tellMoment(handle.name, before, moment, Number(this.place.dataset.newest));
+      this.draw();
+    } else if (isFinal) this.resting = setTimeout(() => this.go(handle), REST_MS);
   }
 
   go(handle) {
     const address = new URL(location.href);
     const { moment, name } = handle;
-    const newest = Number(this.place.dataset.newest);
-    const isNow = moment.position === newest || moment.time >= Date.parse(this.activity.last);
+    const isNow = moment.position === Number(this.place.dataset.newest);
     if (isNow && name === "at") address.searchParams.delete("at");
     else address.searchParams.set(name, moment.position ?? new Date(moment.time).toISOString());
     address.searchParams.delete("cursor");
@@ -198,16 +219,24 @@ class Strip {
     const first = Date.parse(this.activity.first), last = Date.parse(this.activity.last);
     let moved = false;
     const move = (next) => {
+      if (!moved) handle = this.meant(handle, next.clientX - event.clientX);
       moved = true;
       const time = Math.min(last, Math.max(first, this.scale.time(next.clientX - left)));
-      this.moveTo(handle, { time, position: null }, false);
+      this.moveTo(handle, this.within(handle, { time, position: null }), false);
     };
     const end = () => {
       group.removeEventListener("pointermove", move);
-      if (moved) this.moveTo(handle, handle.moment, true);
+      if (moved) this.settle(handle, handle.moment.time);
     };
     group.addEventListener("pointermove", move);
     group.addEventListener("lostpointercapture", end, { once: true });
+  }
+
+  // Of two handles at one place, the one that can go the way it is dragged.
+  meant(handle, way) {
+    const at = this.handles.get("at"), until = this.handles.get("until");
+    if (!until || at.moment.position !== until.moment.position) return handle;
+    return way < 0 ? at : until;
   }
 
   // A click on the strip moves the nearer handle there.
@@ -215,28 +244,45 @@ class Strip {
     if (event.target.closest(".handle") || !this.scale || event.detail > 1) return;
     const first = Date.parse(this.activity.first), last = Date.parse(this.activity.last);
     const time = this.scale.time(event.clientX - this.svg.getBoundingClientRect().left);
-    const handles = [...this.handles.values()];
-    handles.sort((a, b) => Math.abs(a.moment.time - time) - Math.abs(b.moment.time - time));
+    const distance = ({ moment }) => Math.abs(moment.time - time);
+    const at = this.handles.get("at"), until = this.handles.get("until");
+    const isLater = until && (distance(until) < distance(at) || time > until.moment.time);
+    const handle = isLater ? until : at;
     // A double click shows all, so it is waited for.
     clearTimeout(this.clicking);
     this.clicking = setTimeout(() => {
-      this.moveTo(handles[0], { time: Math.min(last, Math.max(first, time)), position: null }, true);
+      this.settle(handle, Math.min(last, Math.max(first, time)));
     }, 250);
     this.svg.addEventListener("dblclick", () => clearTimeout(this.clicking), { once: true });
   }
 
-  async press(handle, event) {
-    const back = { ArrowLeft: true, ArrowDown: true, PageUp: true, ArrowRight: false, ArrowUp: false, PageDown: false };
-    const ends = { Home: 1, End: Number(this.place.dataset.newest) };
-    if (!(event.key in back) && !(event.key in ends)) return;
+  // Rests at the last commit by a time: what the handle then shows is what the address says.
+  async settle(handle, time) {
+    handle.moment = { time, position: null };
+    this.put(handle);
+    const moment = await this.commitBy(time);
+    // Meanwhile it may have been moved on.
+    if (moment && handle.moment.time === time) this.moveTo(handle, this.within(handle, moment), true);
+  }
+
+  press(handle, event) {
+    if (!KEYS.has(event.key)) return;
     event.preventDefault();
-    const isBack = back[event.key];
-    let moment = null;
-    if (event.key in ends) moment = await this.commitAt(ends[event.key]);
-    else if (event.shiftKey) moment = this.tickFrom(handle, isBack);
-    else if (event.key.startsWith("Page")) moment = await this.bucketFrom(handle, isBack);
-    else moment = await this.commit((handle.moment.commit ?? 1) + (isBack ? -1 : 1));
-    if (moment) this.moveTo(handle, moment, true);
+    const { key, shiftKey } = event;
+    // Each step goes on from where the one before it has led.
+    this.stepping = this.stepping.then(async () => {
+      const moment = await this.stepped(handle, key, shiftKey);
+      if (moment) this.moveTo(handle, this.within(handle, moment), true);
+    });
+  }
+
+  async stepped(handle, key, isToTick) {
+    const isBack = BACK.has(key);
+    if (key === "Home") return this.commit(1);
+    if (key === "End") return this.commitAt(Number(this.place.dataset.newest));
+    if (isToTick) return this.stepToTick(handle, isBack);
+    if (key.startsWith("Page")) return this.bucketFrom(handle, isBack);
+    return this.commit((handle.moment.commit ?? 1) + (isBack ? -1 : 1));
   }
 
   async commit(number) {
@@ -248,15 +294,26 @@ class Strip {
     }
   }
 
-  async commitAt(position) {
-    const { commits } = await asked(`${this.api}/commits?at=${position}&limit=1`).catch(() => ({ commits: [] }));
-    return commits.length ? this.commit(commits[0].commit) : position === 1 ? this.commit(1) : null;
+  async commitAt(moment) {
+    const { commits } = await asked(`${this.api}/commits?at=${moment}&limit=1`).catch(() => ({ commits: [] }));
+    return commits.length ? this.commit(commits[0].commit) : null;
   }
 
-  tickFrom(handle, isBack) {
-    const ordered = this.ticks.toSorted((a, b) => a.position - b.position);
-    const now = handle.moment.position ?? 0;
-    return isBack ? ordered.findLast((one) => one.position < now) : ordered.find((one) => one.position > now);
+  commitBy(time) {
+    if (time >= Date.parse(this.activity.last)) return this.commitAt(Number(this.place.dataset.newest));
+    // Times are stored in microseconds, of which a browser keeps the milliseconds.
+    return this.commitAt(new Date(Math.floor(time) + 1).toISOString());
+  }
+
+  stepToTick(handle, isBack) {
+    const ordered = this.ticks.toSorted((a, b) => a.commit - b.commit);
+    const now = handle.moment.commit ?? 0;
+    const found = isBack ? ordered.findLast((one) => one.commit < now) : ordered.find((one) => one.commit > now);
+    if (!found) return null;
+    handle.moment = found;
+    this.put(handle);
+    // What touches the page may lie inside of a commit.
+    return this.commit(found.commit);
   }
 
   async bucketFrom(handle, isBack) {
