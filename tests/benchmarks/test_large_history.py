@@ -10,20 +10,7 @@ import eventstore
 from benchmarks.large_history.making import make_store
 from benchmarks.large_history.plan import History
 from eventstore.proto import metadata_store_pb2 as mlmd
-
-RECORDS, BLOCK, SEED = 7_000, 2_048, 7
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("history") / "store"
-    make_store(directory, RECORDS, seed=SEED, block_records=BLOCK, blocks_per_segment=2)
-    return directory
-
-
-@pytest.fixture(scope="module")
-def store(directory: Path) -> eventstore.MetadataStore:
-    return eventstore.open(directory, read_only=True)
+from tests.benchmarks import BLOCK, RECORDS, SEED
 
 
 def test_a_large_history_is_sound(store: eventstore.MetadataStore, tmp_path: Path) -> None:

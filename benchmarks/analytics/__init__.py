@@ -1,0 +1,1 @@
+"""Ten analytical questions over sealed segments, on several engines."""

@@ -1,0 +1,101 @@
+"""Ten questions over the segments of stores: `python -m benchmarks.analytics STORE...`.
+
+Each engine reads the sealed segments as they are, in a process of its own, and their answers have
+to be equal. Prints what each question takes: seconds, the most memory, and nanoseconds a record.
+`--results` keeps that in a file beside what it has of stores of other sizes, of which `--chart`
+draws how the cost grows. Spark is found by PYTHONPATH: `PYTHONPATH=.spark`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+
+from benchmarks.analytics.engines import ENGINES
+from benchmarks.analytics.questions import QUESTIONS
+from benchmarks.analytics.showing import Answer, chart, markdown, table
+from eventstore.log.manifest import read_manifest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def main() -> None:
+    """Ask, compare, print a table and Markdown."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.analytics",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("stores", nargs="*", type=Path, metavar="STORE")
+    parser.add_argument("--engine", choices=[*ENGINES], action="append", help="all by default")
+    parser.add_argument("--results", type=Path, help="a JSON file to keep what is measured in")
+    parser.add_argument("--chart", type=Path, help="an SVG file to draw the growth into")
+    arguments = parser.parse_args()
+    answers: list[Answer] = []
+    if arguments.results is not None and arguments.results.exists():
+        answers = msgspec.json.decode(arguments.results.read_bytes(), type=list[Answer])
+    for store in arguments.stores:
+        found = _asked(store, arguments.engine or [*ENGINES])
+        measured = {(one.engine, one.records) for one in found}
+        answers = [one for one in answers if (one.engine, one.records) not in measured] + found
+        if arguments.results is not None:
+            arguments.results.write_bytes(
+                msgspec.json.format(msgspec.json.encode(answers), indent=1)
+            )
+    Console(width=120).print(table(answers))
+    sys.stdout.write(markdown(answers))
+    if arguments.chart is not None:
+        arguments.chart.write_text(chart(answers))
+
+
+def sealed_files(directory: Path) -> tuple[list[str], int]:
+    """The sealed segments of a store, without opening it, which would fold it; their records."""
+    segments = [segment for segment in read_manifest(directory).segments if segment.sealed]
+    return [str(directory / "log" / s.file) for s in segments], segments[-1].last_position
+
+
+def _asked(directory: Path, engines: list[str]) -> list[Answer]:
+    """What each engine takes for each question. Raises ValueError when they differ."""
+    files, records = sealed_files(directory)
+    answers: list[Answer] = []
+    rows: dict[str, Any] = {}
+    for engine in engines:
+        command = [sys.executable, "-m", "benchmarks.analytics.engines", engine, str(records // 2)]
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"},
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write("\n".join(files))
+            process.stdin.close()
+            for line in process.stdout:
+                found = json.loads(line)
+                what = found["what"]
+                if rows.setdefault(what, found["rows"]) != found["rows"]:
+                    raise ValueError(f"{engine} has another answer than {engines[0]}: {what}")
+                answer = Answer(engine, records, what, found["seconds"], found["mebibytes"])
+                answers.append(answer)
+                Console(stderr=True).print(
+                    f"{engine}, {records:,} records, {answer.seconds:.1f} s: {what}",
+                    highlight=False,
+                )
+        if process.returncode:
+            raise RuntimeError(f"{engine} has ended with {process.returncode}")
+    assert len(answers) == len(QUESTIONS) * len(engines)
+    return answers
+
+
+if __name__ == "__main__":
+    main()
