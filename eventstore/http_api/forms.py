@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from eventstore.http_api.cells import as_texts, has_in_parquet, python_values
 from eventstore.http_api.routes import Streamed
 
 if TYPE_CHECKING:
@@ -22,8 +25,8 @@ MEDIA_TYPES: Final[dict[str, Form]] = {
 """What a request may ask for in its header Accept, instead of `format=`."""
 
 _NAMES: Final[dict[Form, str]] = {form: name for name, form in MEDIA_TYPES.items()}
-_FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet would take for the beginning of a formula."""
+_FORMULA: Final = re.compile(r"[\t\r]|\s*[=+\-@|\uff0b\uff0d\uff1d\uff20]")
+"""What a spreadsheet would take for the beginning of a formula: some skip blanks before it."""
 
 
 def streamed(
@@ -82,9 +85,15 @@ def _parquet(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[b
     import pyarrow.parquet as parquet
 
     sink = _Sink()
+    lacking = [n for n, held in enumerate(schema.types) if not has_in_parquet(held)]
+    for n in lacking:
+        schema = schema.set(n, pa.field(schema.field(n).name, pa.string()))
     with parquet.ParquetWriter(pa.PythonFile(sink, "w"), schema) as writer:
         for batch in batches:
-            writer.write_batch(batch)
+            columns = batch.columns
+            for n in lacking:
+                columns[n] = as_texts(columns[n])
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
             yield sink.taken()
     yield sink.taken()
 
@@ -110,20 +119,22 @@ def _texts(column: pa.Array) -> list[Any]:
 
     from eventstore.plain_json import moment_text, plain
 
-    values: list[Any] = column.to_pylist()
+    values = python_values(column)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         return [None if value is None else _cell(value) for value in values]
     if pa.types.is_timestamp(column.type):
-        return [None if value is None else moment_text(value) for value in values]
+        return [moment_text(one) if isinstance(one, datetime) else one for one in values]
     if pa.types.is_boolean(column.type):
         return [None if value is None else str(value).lower() for value in values]
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         return values
+    if pa.types.is_date(column.type) or pa.types.is_decimal(column.type):
+        return [None if value is None else str(value) for value in values]
     return [None if value is None else _cell(str(plain(value))) for value in values]
 
 
 def _cell(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULAS) else text
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 _PARTS: Final[dict[str, Callable[[Iterable[pa.RecordBatch], pa.Schema], Iterator[bytes]]]] = {

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Iterator
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from eventstore.errors import CancelledError, InvalidArgumentError
+from eventstore.errors import CancelledError, InvalidArgumentError, ResourceExhaustedError
+from eventstore.http_api.cells import python_values
 from eventstore.http_api.problems import PlacedError
 from eventstore.metadata_store.source import Source
 from eventstore.plain_json import plain
-from eventstore.waiting import Waiter, current_waiter, waited_for_by
+from eventstore.waiting import Waiter, check_wanted, current_waiter, waited_for_by
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 ROWS_SHOWN: Final = 1_000
+SHOWN_BYTES_MAX: Final = 16 << 20
+"""As Arrow has the rows: an answer in JSON is about as large, and several times so in memory."""
+
+ROWS_SENT: Final = 8_192
+"""At most so many at once, of an answer that comes in parts."""
 
 _LINE: Final = re.compile(r"LINE (\d+): ([^\n]*)\n([ \t]*)\^")
 _NAMED: Final = re.compile(
@@ -27,6 +34,7 @@ _NAMED: Final = re.compile(
     r"""the table '([^']+)' cannot be reached"""
 )
 _BATCHES_AHEAD: Final = 2
+_BATCH_ROWS: Final = 100
 _LOOKED_EVERY_SECONDS: Final = 0.1
 
 
@@ -48,26 +56,43 @@ class QueryRows(msgspec.Struct, frozen=True):
 def first_rows(source: Source, query: str, seconds: float, limit: int = ROWS_SHOWN) -> QueryRows:
     """The first rows of a query as of the moment.
 
-    Raises what `MetadataStore.sql` does, and PlacedError where a place in the query is known.
+    Raises what `MetadataStore.sql` does, ResourceExhaustedError also for rows larger than
+    SHOWN_BYTES_MAX, and PlacedError where a place in the query is known.
     """
 
     def collect(reader: pa.RecordBatchReader) -> pa.Table:
         import pyarrow as pa
 
-        batches, rows = [], 0
+        batches, rows, size = [], 0, 0
         while rows <= limit:
             try:
                 batch = reader.read_next_batch()
             except StopIteration:
                 break
+            size += batch.slice(0, limit - rows).nbytes
+            if size > SHOWN_BYTES_MAX:
+                raise ResourceExhaustedError(
+                    f"the first rows are larger than {SHOWN_BYTES_MAX >> 20} MiB: ask for fewer, "
+                    "for fewer columns or smaller values, or for all rows as csv, arrow or parquet"
+                )
             batches.append(batch)
             rows += batch.num_rows
         return pa.Table.from_batches(batches, reader.schema)
 
-    table = _run(source, query, seconds, collect)
+    def wanted(value: Any) -> Any:
+        check_wanted()
+        if time.monotonic() >= until:
+            raise _too_slow(seconds)
+        return plain(value)
+
+    until = time.monotonic() + seconds
+    table = _run(source, query, seconds, collect, _BATCH_ROWS)
     columns = [QueryColumn(field.name, str(field.type)) for field in table.schema]
-    shown = [column.to_pylist() for column in table.slice(0, limit).columns]
-    rows = [[plain(value) for value in row] for row in zip(*shown, strict=True)]
+    shown = [
+        [wanted(value) for batch in column.chunks for value in python_values(batch)]
+        for column in table.slice(0, limit).columns
+    ]
+    rows = [[*row] for row in zip(*shown, strict=True)]
     return QueryRows(columns, rows, table.num_rows > limit)
 
 
@@ -106,7 +131,7 @@ class _Rows:
         end: BaseException | None = None
         try:
             with waited_for_by(self._waiter):
-                _run(source, query, None, collect)
+                _run(source, query, None, collect, ROWS_SENT)
         except BaseException as error:
             end = error
         try:
@@ -167,13 +192,14 @@ def _too_slow(seconds: float | None) -> Exception:
     )
 
 
-def _run(source: Source, query: str, seconds: float | None, collect: Any) -> pa.Table:
+def _run(
+    source: Source, query: str, seconds: float | None, collect: Any, batch_rows: int
+) -> pa.Table:
     from eventstore.sql import run_sql
 
+    log, projections, position = source.log, source.projections, source.position()
     try:
-        return run_sql(
-            source.log, source.projections, query, None, source.position(), seconds, collect
-        )
+        return run_sql(log, projections, query, None, position, seconds, collect, batch_rows)
     except InvalidArgumentError as error:
         place = _place(query, error.message)
         raise error if place is None else PlacedError(error.message, place) from None

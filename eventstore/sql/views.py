@@ -183,11 +183,12 @@ def run_sql(
     position: Position,
     timeout_seconds: float | None = None,
     collect: Callable[[pa.RecordBatchReader], pa.Table] | None = None,
+    batch_rows: int = _BATCH_ROWS,
 ) -> pa.Table:
     """Run one query over the views as of a position.
 
     `collect` takes the rows as they come, and makes the answer of them: all that fit, if it is not
-    given.
+    given. They come in batches of at most so many.
 
     The connection's settings keep it from files, extensions and settings, a read-only transaction
     from changes, `checked_query` from all but the views. Raises InvalidArgumentError for what is
@@ -203,7 +204,7 @@ def run_sql(
         with contextlib.suppress(_RewrittenError):
             return projections.opened_tables().asked(
                 lambda cursor: _answer(
-                    cursor, log, projections, query, parameters, position, collect
+                    cursor, log, projections, query, parameters, position, collect, batch_rows
                 ),
                 position,
                 seconds,
@@ -220,6 +221,7 @@ def _answer(
     parameters: Parameters,
     position: Position,
     collect: Callable[[pa.RecordBatchReader], pa.Table],
+    batch_rows: int,
 ) -> pa.Table:
     ((database,),) = cursor.execute("SELECT current_database()").fetchall()
     views = view_definitions(f'"{database}".main', position)
@@ -243,7 +245,8 @@ def _answer(
     cursor.execute("SET search_path = 'temp'")
     cursor.execute("BEGIN TRANSACTION READ ONLY")
     try:
-        return _result(_readable(cursor.sql(checked.text, params=parameters)), collect)
+        relation = _readable(cursor.sql(checked.text, params=parameters))
+        return _result(relation, collect, batch_rows)
     except duckdb.BinderException as error:
         columns = _columns(cursor, checked.views)
         meant = _meant(error, columns)
@@ -280,14 +283,39 @@ def _meant(error: duckdb.Error, columns: Mapping[str, Sequence[str]]) -> str:
 
 def _readable(relation: Any) -> Any:
     """The relation with text for types that Arrow has as bytes of DuckDB's own, or with less."""
-    if relation is None or not any(str(held) in _AS_TEXT for held in relation.types):
+    if relation is None or all(_readable_type(held) is None for held in relation.types):
         return relation
     columns = []
     for number, (name, held) in enumerate(zip(relation.columns, relation.types, strict=True), 1):
-        value = f"CAST(#{number} AS VARCHAR)" if str(held) in _AS_TEXT else f"#{number}"
-        quoted = name.replace('"', '""')
-        columns.append(f'{value} AS "{quoted}"')
+        readable = _readable_type(held)
+        value = f"#{number}" if readable is None else f"CAST(#{number} AS {readable})"
+        columns.append(f"{value} AS {_quoted(name)}")
     return relation.project(", ".join(columns))
+
+
+def _readable_type(held: Any) -> str | None:
+    """What a type is to be cast to, nested ones with the types inside them; None if to nothing."""
+    if str(held) in _AS_TEXT or held.id == "union":
+        return "VARCHAR"
+    if held.id not in ("list", "array", "struct", "map"):
+        return None
+    inside = [(name, one) for name, one in held.children if name != "size"]
+    casts = [_readable_type(one) for _, one in inside]
+    if not any(casts):
+        return None
+    types = [cast or str(one) for cast, (_, one) in zip(casts, inside, strict=True)]
+    if held.id == "list":
+        return f"{types[0]}[]"
+    if held.id == "array":
+        return f"{types[0]}[{dict(held.children)['size']}]"
+    if held.id == "map":
+        return f"MAP({', '.join(types)})"
+    named = zip(inside, types, strict=True)
+    return f"STRUCT({', '.join(f'{_quoted(name)} {text}' for (name, _), text in named)})"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _all_rows(reader: pa.RecordBatchReader, waiter: Waiter | None) -> pa.Table:
@@ -306,13 +334,15 @@ def _all_rows(reader: pa.RecordBatchReader, waiter: Waiter | None) -> pa.Table:
     return pa.Table.from_batches(batches, reader.schema)
 
 
-def _result(relation: Any, collect: Callable[[pa.RecordBatchReader], pa.Table]) -> pa.Table:
+def _result(
+    relation: Any, collect: Callable[[pa.RecordBatchReader], pa.Table], batch_rows: int
+) -> pa.Table:
     if relation is None:
         raise InvalidArgumentError("sql takes one query, and this gives no rows")
-    return collect(relation.to_arrow_reader(_BATCH_ROWS))
+    return collect(relation.to_arrow_reader(batch_rows))
 
 
-_AS_TEXT: Final = frozenset(("BIT", "BIGNUM", "VARINT", "TIME WITH TIME ZONE"))
+_AS_TEXT: Final = frozenset(("BIT", "BIGNUM", "VARINT", "UHUGEINT", "TIME WITH TIME ZONE"))
 
 _FAILURES: Final = (duckdb.Error, pa.ArrowException, OSError, RuntimeError, ValueError, TypeError)
 """DuckDB's own; what it says while rows are handed over comes as Arrow's, by its name in front."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 from starlette.testclient import TestClient
 
 import eventstore
 from eventstore import errors
+from eventstore.http_api import queries
 from eventstore.http_api.application import make_application
 from eventstore.http_api.doors import OpenDoor
 from eventstore.http_api.problems import PlacedError
@@ -23,6 +28,8 @@ ENDLESS = "SELECT count(*) FROM range(100000000) AS a, range(100000) AS b WHERE 
 
 @pytest.fixture(scope="module")
 def client(small: eventstore.MetadataStore) -> Iterator[TestClient]:
+    # What is imported for the first instants takes longer than a query may.
+    small.sql("SELECT created_at FROM artifacts").rows()
     serving = Serving({"default": small._engine}, limits=Limits(query_seconds=0.5))
     headers = {"sec-fetch-site": "same-origin"}
     with TestClient(
@@ -96,3 +103,76 @@ def test_nothing_but_views_is_reached(small: eventstore.MetadataStore) -> None:
     for query in ("FROM duckdb_tables()", "SELECT 1; SELECT 2", "COPY artifacts TO 'x'"):
         with pytest.raises(errors.InvalidArgumentError):
             first_rows(source_of(small), query, 10)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT range(10000) FROM range(1000), (SELECT 1 FROM artifacts LIMIT 1)",
+        "SELECT repeat('x', 100000) FROM range(65536)",
+    ],
+)
+def test_an_answer_is_of_a_limited_size(small: eventstore.MetadataStore, query: str) -> None:
+    with pytest.raises(errors.ResourceExhaustedError, match="16 MiB"):
+        first_rows(source_of(small), query, 10)
+    assert len(first_rows(source_of(small), query, 10, limit=3).rows) == 3
+
+
+def test_rows_are_not_converted_after_the_deadline(
+    small: eventstore.MetadataStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter([0.0, 1.0, 11.0])
+    monkeypatch.setattr(queries, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    with pytest.raises(errors.DeadlineExceededError):
+        first_rows(source_of(small), "SELECT * FROM range(3)", 10)
+
+
+ODD = {
+    "340282366920938463463374607431768211455::uhugeint": "340282366920938463463374607431768211455",
+    "[340282366920938463463374607431768211455::uhugeint][1:1]": [
+        "340282366920938463463374607431768211455"
+    ],
+    "{'a b': [1::uhugeint], c: date '2020-01-01'}": {"a b": ["1"], "c": "2020-01-01"},
+    "date '-infinity'": "-infinity",
+    "timestamp 'infinity'": "infinity",
+    "date '290000-01-01'": "290000-01-01",
+    "timestamp '0001-01-01' - interval 5000 year": "5000-01-01 (BC) 00:00:00",
+    "interval '1' year": "1 year",
+    "union_value(a := 1)": "1",
+    "'101'::bit": "101",
+    "[interval '1' day]": ["1 day"],
+    "map {'a': 1}": [["a", 1]],
+}
+
+
+def test_values_that_arrow_python_or_parquet_lack_are_texts(client: TestClient) -> None:
+    query = f"SELECT {', '.join(f'{one} AS c{n}' for n, one in enumerate(ODD))}"
+    answer = client.get("sql", params={"q": query})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["rows"] == [[*ODD.values()]]
+    _, row = csv.reader(io.StringIO(client.get("sql", params={"q": query, "format": "csv"}).text))
+    assert row == [str(one) for one in ODD.values()]
+    arrow = pa.ipc.open_stream(client.get("sql", params={"q": query, "format": "arrow"}).content)
+    assert arrow.read_all().num_columns == len(ODD)
+    written = client.get("sql", params={"q": query, "format": "parquet"}).content
+    table = parquet.read_table(io.BytesIO(written))
+    assert [table["c7"][0].as_py(), table["c8"][0].as_py()] == ["1 year", "1"]
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        ("' =1'", "' =1"),
+        ("chr(10) || '=1'", "'\n=1"),
+        ("'\uff1d1'", "'\uff1d1"),
+        ("'\uff0d1'", "'\uff0d1"),
+        ("'|x'", "'|x"),
+        ("'-1'", "'-1"),
+        ("-1::hugeint", "-1"),
+        ("-1.5::decimal(5, 2)", "-1.50"),
+        ("'a=1'", "a=1"),
+    ],
+)
+def test_a_cell_is_no_formula(client: TestClient, value: str, cell: str) -> None:
+    answer = client.get("sql", params={"q": f"SELECT {value} AS x", "format": "csv"})
+    assert [*csv.reader(io.StringIO(answer.text, newline=""))] == [["x"], [cell]]

@@ -38,7 +38,7 @@ def test_what_a_users_query_fails_with(
 
 def test_a_query_that_gives_no_rows_is_none() -> None:
     with pytest.raises(errors.InvalidArgumentError, match="this gives no rows"):
-        views._result(None, lambda reader: reader.read_all())
+        views._result(None, lambda reader: reader.read_all(), 1)
 
 
 def call(name: str, *arguments: Any, named: bool) -> dict[str, Any]:
