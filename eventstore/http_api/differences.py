@@ -84,6 +84,22 @@ def differences(
     return Differences(counts, [_row(one) for one, _ in found[:limit]], last)
 
 
+def differences_of(
+    source: Source, first: int, kind: str, ids: Sequence[int]
+) -> dict[int, DifferenceRow]:
+    """How those of some nodes of a kind differ that do, by id, from an earlier position."""
+    second = source.position()
+    found = {}
+    for key in ids:
+        told = difference_of(source.log, source.projections, kind, key, Position(first), second)
+        if told is None:
+            continue
+        # What was erased before both is no difference.
+        if told.is_new or told.fields or any(mark.position > first for mark in told.erasures):
+            found[key] = _row(told)
+    return found
+
+
 def _differing(
     source: Source, kind: str, keys: Sequence[int], first: Position, second: Position
 ) -> Iterator[tuple[EntityDifference, int]]:

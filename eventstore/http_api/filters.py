@@ -111,6 +111,34 @@ def complete(source: Source, kind: str, text: str, cursor: int) -> Completions:
     return Completions(match.start(), (fitting + within)[:_SHOWN_MAX])
 
 
+def parts_of(text: str) -> list[str]:
+    """The conditions of a filter that AND connects; none where they are not only connected so."""
+    depth, is_between, start = 0, False, 0
+    parts = []
+    try:
+        found = pieces(text)
+    except InvalidArgumentError:
+        return []
+    for begin, end in found:
+        word = text[begin:end].upper()
+        if word in ("(", "CASE"):
+            depth += 1
+        elif word in (")", "END"):
+            depth -= 1
+        elif depth:
+            continue
+        elif word == "OR":
+            return []
+        elif word == "BETWEEN":
+            is_between = True
+        elif word == "AND":
+            if not is_between:
+                parts.append(text[start:begin].strip())
+                start = end
+            is_between = False
+    return [*parts, text[start:].strip()]
+
+
 def _error(kind: str, text: str) -> str | None:
     try:
         compile_filter(text, kind)

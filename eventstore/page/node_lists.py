@@ -9,17 +9,21 @@ from typing import Any
 
 import msgspec
 
-from eventstore.errors import InvalidArgumentError
+from eventstore.errors import InvalidArgumentError, NotFoundError
 from eventstore.http_api.catalog import types
 from eventstore.http_api.cursors import cursor_after, cursor_text
+from eventstore.http_api.differences import differences_of
+from eventstore.http_api.filters import parts_of
 from eventstore.http_api.lists import Column, Found, NodeList, all_columns, found, node_list
 from eventstore.http_api.ordering import PLANNED, Order, Place
 from eventstore.http_api.routes import Asked, Html, Route
-from eventstore.page.showing import as_of, links_of, moment_fields, shown, store_name
+from eventstore.metadata_store.source import Source
+from eventstore.page.showing import as_of, links_of, moment_fields, seen_at, shown, store_name
 
 _LIMIT = 50
 _NUMBERS = frozenset(("INT", "DOUBLE"))
 _CHOICES_MAX = 60
+_CONDITIONS_MAX = 12
 _FORMS = ("csv", "arrow", "parquet")
 _IN_NAME = frozenset(("id",))
 
@@ -38,7 +42,8 @@ class ListQuery(msgspec.Struct, frozen=True):
 
 def nodes(kind: str, asked: Asked, query: ListQuery) -> Html:
     """A page of nodes of a kind."""
-    source, links = asked.source, links_of(asked)
+    seen, links = seen_at(asked), links_of(asked)
+    source = seen.source
     order = Order(query.sort.removeprefix("-") or "id", not query.sort or query.sort[0] == "-")
     columns = [name for one in query.columns for name in one.split(",") if name] or None
     given = {
@@ -69,14 +74,14 @@ def nodes(kind: str, asked: Asked, query: ListQuery) -> Html:
         error = _error(wrong, query.filter)
     headed = _columns(listed.columns, order, partial(links.list, kind), given)
     places = [place for place, one in enumerate(listed.columns) if one.name not in _IN_NAME]
-    cursor = cursor_text(source.position(), listed_by, listed.after)
-    following = links.list(kind, **given, cursor=cursor) if cursor else None
+    cursor = cursor_text(asked.moments.at.position, listed_by, listed.after)
+    following = links.list(kind, **given, cursor=cursor, **_pinned(asked)) if cursor else None
     chosen = [
         *(("columns", name) for name in columns or ()),
         *((name, text) for name, text in given.items() if name in ("type", "filter")),
         ("sort", query.sort or "-id"),
     ]
-    address = f"/api/v1/{kind}s"
+    address, at_text = f"/api/v1/{kind}s", seen.moments.at_text
     return shown(
         asked,
         "list.html.j2",
@@ -89,10 +94,13 @@ def nodes(kind: str, asked: Asked, query: ListQuery) -> Html:
         found=_found(counted, is_wrong=error is not None),
         count_link=None if counted.is_exact else links.list(kind, **given, count=1),
         downloads={
-            form: links.to(address, chosen, format=form) for form in ("csv", "arrow", "parquet")
+            form: links.to(address, chosen, format=form, at=at_text, until=None)
+            for form in ("csv", "arrow", "parquet")
         },
-        sql=None if (q := _sql(kind, query, order)) is None else links.to("/sql", q=q),
-        python=_python(kind, query, asked.moments.at_text),
+        sql=None
+        if (q := _sql(kind, query, order)) is None
+        else links.to("/sql", q=q, at=at_text, until=None),
+        python=_python(kind, query, at_text),
         kept=[(name, text) for name, text in given.items() if text and name in ("type", "sort")]
         + moment_fields(asked),
         choices=_choices(all_columns(source, kind, query.type), listed.columns),
@@ -106,9 +114,54 @@ def nodes(kind: str, asked: Asked, query: ListQuery) -> Html:
         first=links.list(kind, **given) if query.cursor else None,
         following=following,
         limit=_LIMIT,
-        conditions=[],
-        command=_command(kind, query, order, asked),
+        conditions=[] if listed.rows or error else _conditions(source, kind, query),
+        two=seen is not asked,
+        found_before=None if seen is asked or error else _found_before(asked, kind, query),
+        differing={}
+        if seen is asked
+        else differences_of(
+            source, asked.moments.at.position, kind, [row.id for row in listed.rows]
+        ),
+        command=_command(kind, query, order, seen),
     )
+
+
+def _pinned(asked: Asked) -> dict[str, int]:
+    """B by its position, which stays the same from page to page."""
+    until = asked.moments.until
+    return {} if until is None else {"until": until.position}
+
+
+def _found_before(asked: Asked, kind: str, query: ListQuery) -> str:
+    """How many the same list has at A."""
+    try:
+        counted = found(
+            asked.source,
+            kind,
+            type_name=query.type,
+            filter_query=query.filter,
+            exactly=query.count,
+        )
+    except NotFoundError:
+        # The type came later.
+        return "0"
+    return f"{counted.count:,}" if counted.is_exact else f"more than {counted.count:,}"
+
+
+def _conditions(source: Source, kind: str, query: ListQuery) -> list[dict[str, Any]]:
+    """The parts of a filter that AND connects, each with how many nodes fit it alone."""
+    texts = parts_of(query.filter)
+    if not 2 <= len(texts) <= _CONDITIONS_MAX:
+        return []
+    try:
+        counted = [found(source, kind, type_name=query.type, filter_query=text) for text in texts]
+    except InvalidArgumentError:
+        # A part that cannot stand alone, such as one half of what neighbours have to be at once.
+        return []
+    return [
+        {"text": text, "found": _found(one, is_wrong=False)}
+        for text, one in zip(texts, counted, strict=True)
+    ]
 
 
 def _found(counted: Found, *, is_wrong: bool) -> str:

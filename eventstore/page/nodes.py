@@ -64,7 +64,10 @@ class ShownField(msgspec.Struct, frozen=True):
 
 
 class RunLine(msgspec.Struct, frozen=True):
-    """A field over some versions: its first and last value; `points` draw numbers as a line."""
+    """A field over some versions: its value before all of them, None without one, and the last.
+
+    `points` draw numbers as a line.
+    """
 
     field: str
     before: Any
@@ -179,8 +182,7 @@ def _lines(group: Sequence[VersionRow]) -> Iterator[RunLine]:
     for place, last in enumerate(group[0].changes):
         values = [one.changes[place].after for one in reversed(group)]
         first: FieldAnswer = group[-1].changes[place]
-        before = values[0] if first.before is None else first.before
-        yield RunLine(last.field, before, last.after, spark(values))
+        yield RunLine(last.field, first.before, last.after, spark(values))
 
 
 def spark(values: Sequence[Any]) -> str | None:

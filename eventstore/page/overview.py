@@ -9,7 +9,7 @@ from eventstore.http_api.catalog import totals
 from eventstore.http_api.commits import Activity, CommitSummary, activity, actors, commits
 from eventstore.http_api.routes import Asked, Html, Nothing, Route
 from eventstore.http_api.rules import holds
-from eventstore.page.showing import as_of, shown, store_name
+from eventstore.page.showing import as_of, seen_at, shown, store_name
 from eventstore.retention.holds import HoldAnswer
 from eventstore.server.roles import Role
 
@@ -33,8 +33,9 @@ eventstore sql {store} "SELECT actor, count(*) FROM commits GROUP BY actor"{as_o
 
 
 def overview(asked: Asked, query: Nothing) -> Html:  # noqa: ARG001
-    """What there is, who puts, and what was said lately."""
-    source, position = asked.source, asked.moments.at.position
+    """What there is, who puts, and what was said lately; of two moments at B, and what is new."""
+    seen = seen_at(asked)
+    source, position = seen.source, seen.moments.at.position
     store = store_name(asked)
     values: dict[str, Any] = {"position": position, "store_id": asked.engine.log.store_id}
     if not position:
@@ -45,7 +46,7 @@ def overview(asked: Asked, query: Nothing) -> Html:  # noqa: ARG001
             title="Overview",
             section="Overview",
             first_run=first_run,
-            command=_COMMAND.format(store=store, as_of=as_of(asked)),
+            command=_COMMAND.format(store=store, as_of=as_of(seen)),
             **values,
         )
     there = totals(source)
@@ -53,6 +54,8 @@ def overview(asked: Asked, query: Nothing) -> Html:  # noqa: ARG001
     others = sum(one.commits for one in who[_ACTORS:])
     most = max([others, *(one.commits for one in who[:1]), 1])
     known = source.projections.commits(position)
+    before = None if seen is asked else totals(asked.source)
+    types_before = {} if before is None else {(one.kind, one.id): one.count for one in before.types}
     return shown(
         asked,
         "overview.html.j2",
@@ -62,6 +65,7 @@ def overview(asked: Asked, query: Nothing) -> Html:  # noqa: ARG001
             {
                 "name": kind,
                 "total": there.counts.get(kind, 0),
+                "gained": there.counts.get(kind, 0) - before.counts.get(kind, 0) if before else 0,
                 "types": [one for one in there.types if one.kind == kind and one.count],
             }
             for kind in ("artifact", "execution", "context")
@@ -77,11 +81,18 @@ def overview(asked: Asked, query: Nothing) -> Html:  # noqa: ARG001
         others={"commits": others, "share": round(100 * others / most, 1)} if others else None,
         activity=_stacks(activity(source, buckets=_BUCKETS), position),
         reasons=_reasons(commits(source, with_reason=True, limit=_REASONS_READ)),
-        holds=_holds(asked),
+        holds=_holds(seen),
         commits=known.count(position),
-        recorded_at=asked.moments.at.recorded_at,
-        log_bytes=asked.whole_store.info().log_bytes if asked.moments.is_now else None,
-        command=_COMMAND.format(store=store, as_of=as_of(asked)),
+        two=before is not None,
+        gained_by={
+            (one.kind, one.id): one.count - types_before.get((one.kind, one.id), 0)
+            for one in there.types
+            if before is not None
+        },
+        commits_gained=known.count(position) - known.count(asked.moments.at.position),
+        recorded_at=seen.moments.at.recorded_at,
+        log_bytes=asked.whole_store.info().log_bytes if seen.moments.is_now else None,
+        command=_COMMAND.format(store=store, as_of=as_of(seen)),
         **values,
     )
 

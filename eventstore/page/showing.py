@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from shlex import quote
 from typing import Any
 
+import msgspec
 from starlette.requests import Request
 
 from eventstore.errors import StatusError
@@ -56,6 +57,16 @@ def moment_fields(asked: Asked) -> list[tuple[str, str]]:
     """The moments that the address names, as fields that forms repeat."""
     texts = asked.moments.at_text, asked.moments.until_text
     return [(name, text) for name, text in zip(_MOMENTS, texts, strict=True) if text is not None]
+
+
+def seen_at(asked: Asked) -> Asked:
+    """The request as of B alone where there are two moments, and else as it is."""
+    moments = asked.moments
+    if moments.until is None:
+        return asked
+    at_text = None if moments.until_text == "now" else moments.until_text
+    at_b = msgspec.structs.replace(moments, at=moments.until, until=None, at_text=at_text)
+    return msgspec.structs.replace(asked, moments=at_b)
 
 
 def links_of(asked: Asked) -> Links:

@@ -60,6 +60,12 @@ def counted(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
+def gained(number: int) -> str:
+    """How a count has changed: `+12`, with a minus sign where it fell."""
+    sign = "\u2212" if number < 0 else "+"
+    return f"{sign}{abs(number):,}"
+
+
 def minute(moment: datetime) -> str:
     """`2026-11-05 02:41`, in UTC."""
     return f"{moment:%Y-%m-%d %H:%M}"
@@ -128,6 +134,7 @@ FILTERS: Final = {
     "json": json_of,
     "lines": Lines,
     "grouped": grouped,
+    "gained": gained,
     "minute": minute,
     "second": second,
     "exact": exact,

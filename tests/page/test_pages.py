@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from starlette.testclient import TestClient
 
 import eventstore
+from eventstore.answers import FieldAnswer
 from eventstore.http_api.application import make_application
 from eventstore.http_api.doors import OpenDoor
+from eventstore.http_api.entities import VersionRow
 from eventstore.http_api.serving import Serving
+from eventstore.page.nodes import runs_of
 from eventstore.page.pages import PAGES
 from tests.page.store_of_runs import REASON, MadeStore
 
@@ -155,3 +159,67 @@ def test_a_report_is_saved_as_of_the_moment(client: TestClient, runs: MadeStore)
     assert answer.headers["content-disposition"].startswith("attachment")
     assert "sales-11-05" in answer.text
     assert f"-{runs.push_position}.html" in answer.headers["content-disposition"]
+
+
+def test_two_moments_say_what_has_come_between_them(client: TestClient, runs: MadeStore) -> None:
+    moments = f"at={runs.push_position}&until=3976"
+    overview = _text(client, f"/?{moments}")
+    then, now = (_text(client, f"/?at={at}") for at in (runs.push_position, 3976))
+    counts = [
+        int(re.search(r'Artifacts</a> <span class="quiet">(\d+)', page)[1])  # type: ignore[index]
+        for page in (then, now)
+    ]
+    assert f'{counts[1]} <span class="gained">(+{counts[1] - counts[0]})' in overview
+    datasets = _text(client, f"/artifacts?type=Dataset&{moments}")
+    assert "57 found, 48 at A" in datasets
+    assert datasets.count("+ added") == 9
+    (changed,) = re.findall(r"~ changed</span> <span class=\"quiet\">([^<]*)<", datasets)
+    assert changed == "state, custom_properties.ticket, properties.quality"
+    # No more than was there is gone: the customers were erased before.
+    assert "erased</span>" not in datasets
+    # The next page is of the same moments, and cursors lead there.
+    models = _text(client, f"/artifacts?type=Model&at={runs.push_position}&until=now")
+    following = re.search(r'href="([^"]*)" rel="next"', models)
+    assert following is not None
+    assert "until=3976" in following[1]
+    assert "+ added" not in _text(client, following[1].replace("&amp;", "&"))
+
+
+def test_an_empty_list_says_which_condition_leaves_none(client: TestClient) -> None:
+    text = "properties.rows.int_value > 1 AND state = DELETED AND id BETWEEN 3 AND 400"
+    page = _text(client, f"/artifacts?type=Dataset&filter={text}")
+    told = re.findall(r'<td class="mono">([^<]*)</td><td>([^<]*)</td>', page)
+    assert told == [
+        ("properties.rows.int_value &gt; 1", "56 found"),
+        ("state = DELETED", "0 found"),
+        ("id BETWEEN 3 AND 400", "43 found"),
+    ]
+    assert "each condition alone" not in _text(
+        client, "/artifacts?filter=id = 0 OR id = -1 AND id = 2"
+    )
+
+
+def test_a_run_of_versions_has_no_value_before_the_first() -> None:
+    when = datetime(2026, 11, 5, tzinfo=timezone.utc)
+    versions = [
+        VersionRow(
+            kind="artifact",
+            id=1,
+            type="Dataset",
+            name="sales",
+            number=number,
+            position=number,
+            commit=number,
+            recorded_at=when,
+            actor="nightly",
+            reason=None,
+            request_id=None,
+            replaces=None,
+            is_first=False,
+            changes=[FieldAnswer("rows", before, number)],
+            erasures=[],
+        )
+        for number, before in ((4, 3), (3, 2), (2, None))
+    ]
+    (run,) = runs_of(versions)
+    assert [(line.before, line.after) for line in run.lines] == [(None, 4)]
