@@ -107,3 +107,29 @@ def test_the_theme_is_kept(browsing: Any) -> None:
     assert browsing.evaluate("getComputedStyle(document.body).colorScheme") == "dark"
     color = browsing.evaluate("getComputedStyle(document.documentElement).backgroundColor")
     assert color == "rgb(20, 23, 28)"
+
+
+def test_new_commits_are_announced_and_come_when_asked_for(browsing: Any) -> None:
+    page = browsing
+    page.clock.install()
+    page.goto("/artifacts")
+    region = page.locator(".new-commits")
+    newest = int(region.get_attribute("data-newest-commit"))
+    asked = []
+
+    def answer(route: Any) -> None:
+        asked.append(route.request.url)
+        route.fulfill(json={"commits": [{"commit": newest + len(asked) - 1}], "next": None})
+
+    page.route("**/api/v1/commits?limit=1", answer)
+    for said in ("", "1 new commit, show", "2 new commits, show"):
+        with page.expect_response("**/api/v1/commits?limit=1"):
+            page.clock.run_for(30_000)
+        expect(region).to_have_text(said)
+    region.get_by_role("link", name="show").click()
+    expect(region).to_have_text("")
+    assert len(asked) == 3
+    # What was is never out of date.
+    page.goto("/artifacts?at=3976")
+    page.clock.run_for(90_000)
+    assert len(asked) == 3

@@ -1,6 +1,7 @@
 // What every page does beyond its HTML: the theme, `/` for Go to, copying, moments used before.
 
 import { kept, keep } from "./keeping.js";
+import { announceCommits } from "./new_commits.js";
 import { drawStrip } from "./strip.js";
 
 const root = document.documentElement;
@@ -70,3 +71,4 @@ for (const place of document.querySelectorAll("[data-local]")) {
 }
 
 for (const strip of document.querySelectorAll("[data-strip]")) drawStrip(strip);
+for (const place of document.querySelectorAll("[data-new-commits]")) announceCommits(place);
