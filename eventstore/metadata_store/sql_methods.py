@@ -149,9 +149,10 @@ class SqlMethods(SourceMethods):
 
         The views are `types`, `artifacts`, `executions`, `contexts`, `properties`, `events`,
         `links`, `records` and `commits`, and `type_versions`, `artifact_versions`, ... with every
-        version up to the moment; docs/sql.md has their columns. `parameters` are bound to `?` or,
-        by name, to `$name`. Queries reach these views alone: they can neither change anything nor
-        read files. Times are instants, in UTC.
+        version up to the moment. Each type is a view, too, with its properties as columns:
+        docs/sql.md has them all. `parameters` are bound to `?` or, by name, to `$name`. Queries
+        reach these views alone: they can neither change anything nor read files. Times are
+        instants, in UTC.
 
         Raises InvalidArgumentError for anything but one query, one that fails, and a moment that
         `as_of` refuses; ResourceExhaustedError when it, or its result, takes more than half of the

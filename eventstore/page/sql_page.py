@@ -10,7 +10,7 @@ import msgspec
 from eventstore.http_api.queries import ROWS_SHOWN
 from eventstore.http_api.routes import Asked, Html, Route
 from eventstore.page.showing import links_of, shown, store_name
-from eventstore.sql.views import view_definitions
+from eventstore.sql.definitions import view_definitions
 
 _FIRST: Final = "SELECT type, count(*) AS artifacts\nFROM artifacts\nGROUP BY type\nORDER BY type"
 

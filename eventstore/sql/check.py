@@ -8,20 +8,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final, NamedTuple
 
 import duckdb
 
 from eventstore.errors import InvalidArgumentError
+from eventstore.sql.definitions import LOG_RECORDS, STORED_ERASURES
 from eventstore.sql.sizes import Parameters, check_size
 from eventstore.wording import did_you_mean
-
-LOG_RECORDS: Final = "records of the log"
-"""What the view of the records reads; a name that no query may use."""
-
-STORED_ERASURES: Final = "erasures of the log"
-"""Likewise, what the view of the erasures reads."""
 
 _STATEMENTS: Final = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 _EXPLAIN: Final = re.compile(
@@ -55,10 +50,14 @@ _CATALOG_NAME: Final = re.compile(r"(duckdb|pg|pragma|sqlite)_", re.IGNORECASE)
 
 
 class CheckedQuery(NamedTuple):
-    """The text of one query that may run, and the views that it names."""
+    """The text of one query that may run, and the views that it names: those of types apart.
+
+    Names of these are as the query has them, the others in lower case.
+    """
 
     text: str
     views: frozenset[str]
+    of_types: frozenset[str] = frozenset()
 
 
 def checked_query(
@@ -66,8 +65,12 @@ def checked_query(
     query: str,
     views: Collection[str],
     parameters: Parameters = None,
+    names_of_types: Callable[[], Collection[str]] = tuple,
 ) -> CheckedQuery:
     """A query as it may run.
+
+    `names_of_types` gives the names of the views of types, in lower case; it is called when the
+    query names more than the other views.
 
     Raises InvalidArgumentError for anything but one query, and for one that names more than the
     views, or a value out of all proportion; a `duckdb.Error` where DuckDB cannot parse it.
@@ -89,10 +92,10 @@ def checked_query(
         explain = _EXPLAIN.match(text)
         checked = "" if explain is None else text[explain.end() :]
     parsed = _parsed(cursor, checked)
-    named = _views_named(parsed, views)
+    named, of_types = _views_named(parsed, views, names_of_types)
     for function in _called(parsed):
         check_size(function, parameters)
-    return CheckedQuery(text, named)
+    return CheckedQuery(text, named, of_types)
 
 
 def _from_first_word(text: str) -> str:
@@ -114,7 +117,9 @@ def _parsed(cursor: duckdb.DuckDBPyConnection, text: str) -> Any:
     return parsed
 
 
-def _views_named(parsed: Any, views: Collection[str]) -> frozenset[str]:
+def _views_named(
+    parsed: Any, views: Collection[str], names_of_types: Callable[[], Collection[str]]
+) -> tuple[frozenset[str], frozenset[str]]:
     tables: set[str] = set()
     shadows: set[str] = set()
     for part in _parts(parsed):
@@ -122,7 +127,7 @@ def _views_named(parsed: Any, views: Collection[str]) -> frozenset[str]:
         if kind == "BASE_TABLE":
             if _is_qualified(part):
                 raise _refused(f"the table {_path(part)}", views)
-            tables.add(part["table_name"].lower())
+            tables.add(part["table_name"])
         elif kind == "TABLE_FUNCTION":
             _check_function(part["function"], views)
         elif kind == "SHOW_REF" and part.get("query") is None:
@@ -130,12 +135,30 @@ def _views_named(parsed: Any, views: Collection[str]) -> frozenset[str]:
         if part.get("function_name", "").lower() in _REFUSED_FUNCTIONS:
             raise _refused(f"the function {part['function_name']}", views)
         shadows.update(str(name).lower() for name in _named_queries(part))
-    for name in shadows:
-        if _CATALOG_NAME.match(name) or name in (LOG_RECORDS, STORED_ERASURES):
-            raise _refused(f"a common table of the name {name!r}", views)
-    for name in sorted(tables - shadows - set(views)):
-        raise _refused(f"the table {name!r}", views, did_you_mean(name, views))
-    return frozenset(tables & set(views))
+    for name in filter(_is_reserved, shadows):
+        raise _refused(f"a common table of the name {name!r}", views)
+    others = frozenset(name for name in tables if name.lower() not in views)
+    known = names_of_types() if others else ()
+    of_types = frozenset(
+        name for name in others if name.lower() in known and not _is_reserved(name.lower())
+    )
+    for name in sorted(name.lower() for name in others - of_types):
+        if name not in shadows:
+            raise _refused(f"the table {name!r}", views, _meant(name, views, known))
+    return frozenset(name.lower() for name in tables - others), of_types
+
+
+def _is_reserved(name: str) -> bool:
+    """Whether a name is of what no query may reach, or looks so."""
+    return bool(_CATALOG_NAME.match(name)) or name in (LOG_RECORDS, STORED_ERASURES)
+
+
+def _meant(name: str, views: Collection[str], of_types: Collection[str]) -> str:
+    """What to say to a query that names a view which is not there."""
+    several = sorted(known for known in of_types if known.endswith(f"s_of_{name}"))
+    if several:
+        return f": types of several kinds are called so, use {' or '.join(several)}."
+    return did_you_mean(name, [*views, *of_types])
 
 
 def _parts(parsed: Any) -> Iterator[dict[str, Any]]:
@@ -186,6 +209,7 @@ def _path(table: dict[str, Any]) -> str:
 def _refused(what: str, views: Collection[str], meant: str = "") -> InvalidArgumentError:
     return InvalidArgumentError(
         f"{what} cannot be reached by a query{meant or '.'} It may name the views "
-        f"{', '.join(sorted(views))}, its own common tables, and in FROM the functions "
+        f"{', '.join(sorted(views))}, those of types (artifacts_of_Model, or Model where nothing "
+        "else is called so), its own common tables, and in FROM the functions "
         f"{', '.join(sorted(_TABLE_FUNCTIONS))}"
     )

@@ -1,7 +1,7 @@
-"""The views that people query with SQL, and running such a query so that it can do no harm.
+"""Run a query over the views, so that it can do no harm.
 
-Views of nodes, types and links show one moment; those whose names end in `_versions` show every
-version up to it. They are made for each query, with its position, over the tables and the log.
+The views are made for each query, with its position, over the tables and the log: those that are
+always there, and of types those that the query names.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -23,152 +23,41 @@ from eventstore.errors import (
     ResourceExhaustedError,
 )
 from eventstore.log import Log, Position, has_lost_files
-from eventstore.log.record import LATEST
+from eventstore.log.kinds import NODE_KINDS_BY_NAME
+from eventstore.log.readable import read_message
 from eventstore.memory_limit import memory_limit_bytes
 from eventstore.projections import Projections
 from eventstore.projections.duckdb_errors import as_duckdb_error, is_damage
-from eventstore.projections.table_changes import NODE_TABLES
-from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.sql.check import LOG_RECORDS, STORED_ERASURES, checked_query
+from eventstore.projections.index_tables import TABLES_OF
+from eventstore.projections.point_index import PointIndex
+from eventstore.sql.check import checked_query
+from eventstore.sql.definitions import (
+    LOG_RECORDS,
+    RECORD_COLUMNS,
+    STORED_ERASURES,
+    type_view_definition,
+    view_definitions,
+)
 from eventstore.sql.erasures import erasure_rows
 from eventstore.sql.sizes import Parameters
+from eventstore.sql.type_views import (
+    NamedType,
+    TypeView,
+    quoted_name,
+    type_view,
+    types_by_view,
+)
 from eventstore.waiting import Waiter, current_waiter
 from eventstore.wording import did_you_mean
-
-_RECORD_COLUMNS: Final = [
-    "position",
-    "commit",
-    "recorded_at",
-    "kind",
-    "entity_id",
-    "type_id",
-    "previous",
-    "actor",
-    "reason",
-    "request_id",
-]
-_INSTANTS_MIN: Final = -62_135_596_800_000
-_INSTANTS_MAX: Final = LATEST // 1_000
-"""The milliseconds since the epoch that Python has dates for: the years 1 to 9999."""
 
 RESULT_BYTES_MAX: Final = memory_limit_bytes()
 _NO_COLUMN: Final = re.compile(r'column "([^"]+)" not found|(?:column named|Column) "([^"]+)"')
 _BATCH_ROWS: Final = 65_536
 _TRIES_MAX: Final = 10
-
-
-def _instant(milliseconds: str) -> str:
-    is_in_range = f"{milliseconds} BETWEEN {_INSTANTS_MIN} AND {_INSTANTS_MAX}"
-    return f"CASE WHEN {is_in_range} THEN make_timestamptz({milliseconds} * 1000) END"
-
-
-def _names(enum: Any, column: str) -> str:
-    cases = " ".join(f"WHEN {value.number} THEN '{value.name}'" for value in enum.values)
-    return f"CASE {column} {cases} END"
-
-
-_ARTIFACT_STATE: Final = _names(mlmd.Artifact.State.DESCRIPTOR, "n.state")
-_EXECUTION_STATE: Final = _names(mlmd.Execution.State.DESCRIPTOR, "n.state")
-_EVENT_TYPE: Final = _names(mlmd.Event.Type.DESCRIPTOR, "type")
-
-_NODE: Final = """
-SELECT
-    n.id, n.type_id, t.name AS type, n.name, n.external_id, {columns}
-    n.create_time AS create_time_since_epoch,
-    n.update_time AS last_update_time_since_epoch,
-    {created_at} AS created_at,
-    {updated_at} AS updated_at,
-    n.erased_by,
-    n.valid_from AS position,
-    CASE WHEN n.valid_to <= {upto} THEN n.valid_to END AS next_position
-FROM {base}.{table} AS n
-LEFT JOIN (
-    SELECT id, name FROM {base}.types
-    WHERE kind = '{kind}_type' AND valid_from <= {upto} AND valid_to > {upto}
-) AS t ON t.id = n.type_id
-WHERE n.valid_from <= {upto}
-"""
-_NODE_COLUMNS: Final = {
-    "artifact": f"n.uri, {_ARTIFACT_STATE} AS state,",
-    "execution": f"{_EXECUTION_STATE} AS state,",
-    "context": "",
-}
 _TYPES: Final = """
-SELECT
-    kind, id, name, version, external_id, valid_from AS position,
-    CASE WHEN valid_to <= {upto} THEN valid_to END AS next_position
-FROM {base}.types
-WHERE valid_from <= {upto}
+SELECT kind, id, name, valid_from FROM {base}.types
+WHERE valid_from <= $position AND valid_to > $position
 """
-_PROPERTIES: Final = """
-SELECT
-    '{kind}' AS kind, node_id, name, is_custom,
-    int_value, double_value, string_value, bool_value, struct_value, proto_value,
-    valid_from AS position,
-    CASE WHEN valid_to <= {upto} THEN valid_to END AS next_position
-FROM {base}.{table}
-WHERE valid_from <= {upto}
-"""
-_LINKS: Final = """
-SELECT
-    'attribution' AS kind, context_id, artifact_id, NULL::BIGINT AS execution_id,
-    NULL::BIGINT AS parent_context_id, valid_from AS position
-FROM {base}.attributions WHERE valid_from <= {upto}
-UNION ALL
-SELECT 'association', context_id, NULL, execution_id, NULL, valid_from
-FROM {base}.associations WHERE valid_from <= {upto}
-UNION ALL
-SELECT 'parent_context', child_id, NULL, NULL, parent_id, valid_from
-FROM {base}.parent_contexts WHERE valid_from <= {upto}
-"""
-_EVENTS: Final = """
-SELECT
-    artifact_id, execution_id, {event_type} AS type, time AS milliseconds_since_epoch,
-    {occurred_at} AS occurred_at, valid_from AS position
-FROM {base}.events WHERE valid_from <= {upto}
-"""
-_COMMITS: Final = """
-SELECT
-    "commit" AS number, min(position) AS first_position, max(position) AS last_position,
-    count(*) AS records, any_value(recorded_at) AS recorded_at, any_value(actor) AS actor,
-    any_value(reason) AS reason, any_value(request_id) AS request_id
-FROM records GROUP BY "commit"
-"""
-_ERASURES: Final = f'FROM "{STORED_ERASURES}"'
-_RECORDS: Final = f'SELECT * FROM "{LOG_RECORDS}" WHERE position <= {{upto}}'
-
-
-def view_definitions(base: str, upto: int) -> dict[str, str]:
-    """Each view's name and query, over the tables in the schema `base` as of a position."""
-    versions = {"type": _TYPES.format(base=base, upto=upto)}
-    properties = []
-    for kind, (table, property_table) in NODE_TABLES.items():
-        versions[kind] = _NODE.format(
-            base=base,
-            upto=upto,
-            kind=kind,
-            table=table,
-            columns=_NODE_COLUMNS[kind],
-            created_at=_instant("n.create_time"),
-            updated_at=_instant("n.update_time"),
-        )
-        properties.append(_PROPERTIES.format(base=base, upto=upto, kind=kind, table=property_table))
-    versions["property"] = "UNION ALL".join(properties)
-    views = {}
-    for name, query in versions.items():
-        plural = "properties" if name == "property" else f"{name}s"
-        views[f"{name}_versions"] = query
-        views[plural] = (
-            f"SELECT * EXCLUDE (next_position) FROM {name}_versions WHERE next_position IS NULL"
-        )
-    views["events"] = _EVENTS.format(
-        base=base, upto=upto, event_type=_EVENT_TYPE, occurred_at=_instant("time")
-    )
-    views["links"] = _LINKS.format(base=base, upto=upto)
-    views["records"] = _RECORDS.format(upto=upto)
-    views["commits"] = _COMMITS
-    views["erasures"] = _ERASURES
-    return views
 
 
 class _RewrittenError(Exception):
@@ -224,14 +113,22 @@ def _answer(
     batch_rows: int,
 ) -> pa.Table:
     ((database,),) = cursor.execute("SELECT current_database()").fetchall()
-    views = view_definitions(f'"{database}".main', position)
+    base = f'"{database}".main'
+    views = view_definitions(base, position)
+    of_types: Mapping[str, tuple[NamedType, ...]] = {}
+
+    def names_of_types() -> Collection[str]:
+        nonlocal of_types
+        of_types = types_by_view(_types(cursor, base, position), views)
+        return of_types
+
     try:
-        checked = checked_query(cursor, query, views, parameters)
+        checked = checked_query(cursor, query, [*views], parameters, names_of_types)
     except _FAILURES as error:
         raise _translated(error) from None
     records = None
     if checked.views & {"commits", "records"}:
-        records = log.dataset(position, _RECORD_COLUMNS)
+        records = log.dataset(position, RECORD_COLUMNS)
         cursor.register(LOG_RECORDS, records)
     else:
         del views["commits"], views["records"]
@@ -241,6 +138,11 @@ def _answer(
         del views["erasures"]
     for name, definition in views.items():
         cursor.execute(f"CREATE TEMP VIEW {name} AS {definition}")
+    for name in checked.of_types:
+        view = _type_view(projections.index, of_types[name.lower()])
+        definition = type_view_definition(base, position, view)
+        # Two names of a query may differ in case alone.
+        cursor.execute(f"CREATE OR REPLACE TEMP VIEW {quoted_name(name)} AS {definition}")
     # The tables have names of views, and others: none of them may be found.
     cursor.execute("SET search_path = 'temp'")
     cursor.execute("BEGIN TRANSACTION READ ONLY")
@@ -248,13 +150,26 @@ def _answer(
         relation = _readable(cursor.sql(checked.text, params=parameters))
         return _result(relation, collect, batch_rows)
     except duckdb.BinderException as error:
-        columns = _columns(cursor, checked.views)
+        columns = _columns(cursor, checked.views | checked.of_types)
         meant = _meant(error, columns)
         raise InvalidArgumentError(f"the query fails: {error}{meant}") from None
     except _FAILURES as error:
         if records is not None and has_lost_files(records):
             raise _RewrittenError from None
         raise _translated(error) from None
+
+
+def _types(cursor: duckdb.DuckDBPyConnection, base: str, position: Position) -> list[NamedType]:
+    """The types at a position."""
+    found = cursor.execute(_TYPES.format(base=base), {"position": position}).fetchall()
+    return [NamedType(kind.removesuffix("_type"), *type_) for kind, *type_ in found]
+
+
+def _type_view(index: PointIndex, types: Sequence[NamedType]) -> TypeView:
+    kind = NODE_KINDS_BY_NAME[types[0].kind].type
+    found = (index.newest_stored(TABLES_OF[kind].stored, one.id, one.position) for one in types)
+    declared = [read_message(kind.message, entry[1]).properties for entry in found if entry]
+    return type_view(types, declared)
 
 
 def _columns(cursor: duckdb.DuckDBPyConnection, views: Iterable[str]) -> dict[str, list[str]]:
@@ -264,7 +179,7 @@ def _columns(cursor: duckdb.DuckDBPyConnection, views: Iterable[str]) -> dict[st
     found = {}
     for view in sorted(views):
         with contextlib.suppress(duckdb.Error):
-            description = cursor.execute(f"FROM {view} LIMIT 0").description or ()
+            description = cursor.execute(f"FROM {quoted_name(view)} LIMIT 0").description or ()
             found[view] = [column[0] for column in description]
     return found
 

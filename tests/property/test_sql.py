@@ -230,7 +230,7 @@ def test_the_database_itself_refuses_harm(
         return
 
     def unchecked(
-        _: object, text: str, views: Collection[str], _parameters: object
+        _: object, text: str, views: Collection[str], _parameters: object, _names: object
     ) -> CheckedQuery:
         return CheckedQuery(text, frozenset(views))
 

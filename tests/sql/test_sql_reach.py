@@ -18,7 +18,7 @@ import eventstore
 from eventstore import errors
 from eventstore.metadata_store.metadata_store import MetadataStore
 from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.sql import views
+from eventstore.sql.definitions import view_definitions
 from tests.builders import artifact, put_types
 
 SECRET = "put-after-the-moment"
@@ -183,7 +183,7 @@ def test_nothing_but_the_views_is_reached(changed: tuple[MetadataStore, int], qu
 @pytest.mark.parametrize(
     "query",
     [
-        *(f"FROM {view}" for view in views.view_definitions("b", 1)),
+        *(f"FROM {view}" for view in view_definitions("b", 1)),
         "FROM Artifacts",
         'SELECT * FROM "artifacts"',
         "WITH folded_position AS (FROM artifacts) FROM folded_position",
