@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from eventstore.answers import DifferenceAnswer
-from eventstore.cli.commands import Kind, command, output_options, store_argument
+from eventstore.cli.commands import Choice, Kind, command, output_options, store_argument
 from eventstore.cli.entities import (
     CHANGE_COLUMNS,
     change_rows,
@@ -36,6 +36,7 @@ _NODES: Final = 100
         "eventstore diff my-store 1200 1300",
         "eventstore diff my-store 1200 --json",
         "eventstore diff my-store 2026-11-17 --lineage artifact 7",
+        "eventstore diff my-store 1200 --lineage artifact 7 --direction upstream --hops 6",
     ),
 )
 @store_argument
@@ -49,6 +50,17 @@ _NODES: Final = 100
     help="Only in the lineage of this artifact or execution.",
 )
 @click.option(
+    "--direction",
+    metavar="WAY",
+    type=Choice(("upstream", "downstream", "both")),
+    help="With --lineage: upstream, downstream or both (as without it).",
+)
+@click.option(
+    "--hops",
+    type=click.IntRange(min=0),
+    help="With --lineage: hops at most; any number without it.",
+)
+@click.option(
     "--limit",
     type=click.IntRange(min=0),
     help=f"With --lineage: nodes of it, the nearest; 0 for all. [default: {_NODES}]",
@@ -59,6 +71,8 @@ def diff_command(
     first: Moment,
     second: Moment | None,
     lineage: tuple[str, int] | None,
+    direction: str | None,
+    hops: int | None,
     limit: int | None,
     output: Output,
 ) -> None:
@@ -66,8 +80,10 @@ def diff_command(
 
     A moment is a position, a day (its end is meant), a time, or words such as yesterday.
     """
-    if limit is not None and lineage is None:
-        raise click.UsageError("--limit goes with --lineage")
+    if lineage is None:
+        for name, given in (("direction", direction), ("hops", hops), ("limit", limit)):
+            if given is not None:
+                raise click.UsageError(f"--{name} goes with --lineage")
     left_out = ""
     with opened_store(place) as store:
         moments = first.upto(), None if second is None else second.upto()
@@ -81,7 +97,13 @@ def diff_command(
             found = store.diff(*moments)
         else:
             max_nodes = (_NODES if limit is None else limit) or None
-            compared = store.lineage_diff(*lineage, *moments, max_nodes=max_nodes)
+            compared = store.lineage_diff(
+                *lineage,
+                *moments,
+                direction=direction or "both",
+                max_hops=hops,
+                max_nodes=max_nodes,
+            )
             found = _differences(compared)
             if compared.after.left_out:
                 nodes = len(compared.after.nodes)

@@ -119,8 +119,10 @@ def lineage_difference(
     first: Position,
     second: Position,
     max_nodes: int | None,
+    direction: str = "both",
+    max_hops: int | None = None,
 ) -> LineageDifference:
-    """How all that a node is connected with differs as of two positions.
+    """How all that a node is connected with in a direction differs as of two positions.
 
     With `max_nodes`, only that many as of the second, the nearest, are compared. Raises
     NotFoundError when the node was not there at the second, InvalidArgumentError for a kind without
@@ -130,9 +132,9 @@ def lineage_difference(
         raise InvalidArgumentError(
             f"the first moment (position {first}) is later than the second ({second}): swap them"
         )
-    after = closure(Snapshot(projections, second), kind, node_id, "both", None, max_nodes)
+    after = closure(Snapshot(projections, second), kind, node_id, direction, max_hops, max_nodes)
     # Nothing ever goes: what was connected then is part of what is connected now.
-    before = part_of(Snapshot(projections, first), after, kind, node_id)
+    before = part_of(Snapshot(projections, first), after, kind, node_id, direction)
     known = {node.key: node for node in before.nodes}
     known_edges = {(e.source, e.target, e.event.type) for e in before.edges}
     changed, erasures = [], {}

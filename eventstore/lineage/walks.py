@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Set
 
 from eventstore.errors import InvalidArgumentError, NotFoundError
 from eventstore.lineage.graph import Graph, edge_of, graph_of
@@ -70,10 +71,13 @@ def closure(
     )
 
 
-def part_of(snapshot: Snapshot, graph: Graph, kind: str, node_id: int) -> Graph:
+def part_of(
+    snapshot: Snapshot, graph: Graph, kind: str, node_id: int, direction: str = "both"
+) -> Graph:
     """The part of a later graph that was there already and was connected with a node by itself.
 
-    It costs as much as the graph, whatever else the node is connected with.
+    What is `upstream` or `downstream` was so within that part, in any number of hops. It costs as
+    much as the graph, whatever else the node is connected with.
     """
     allowed = {node.key for node in graph.nodes}
     if not snapshot.exists(node_kind(kind), node_id):
@@ -83,7 +87,12 @@ def part_of(snapshot: Snapshot, graph: Graph, kind: str, node_id: int) -> Graph:
     events: list[mlmd.Event] = []
     while level:
         of_kind, node_ids = node_kind(level[0][0]), [key[1] for key in level]
-        found = events_of(snapshot.index, snapshot.position, of_kind, node_ids)
+        here = set(level)
+        found = [
+            event
+            for event in events_of(snapshot.index, snapshot.position, of_kind, node_ids)
+            if _leads_on(event, here, direction)
+        ]
         events += found
         ends = {end for event in found for end in _ends(event)}
         level = sorted((ends & allowed) - reached)
@@ -100,6 +109,12 @@ def part_of(snapshot: Snapshot, graph: Graph, kind: str, node_id: int) -> Graph:
         distinct.values(),
         subject=(kind, node_id),
     )
+
+
+def _leads_on(event: mlmd.Event, here: Set[tuple[str, int]], direction: str) -> bool:
+    """Whether an event leads from some nodes in a direction."""
+    source, target = _ends(event)
+    return direction == "both" or (target if direction == "upstream" else source) in here
 
 
 def _ends(event: mlmd.Event) -> tuple[tuple[str, int], tuple[str, int]]:

@@ -106,14 +106,17 @@ class HistoryMethods(SourceMethods):
         first: Moment,
         second: Moment | None = None,
         *,
+        direction: str = "both",
+        max_hops: int | None = None,
         max_nodes: int | None = None,
     ) -> LineageDifference:
         """How the lineage of an artifact or execution differs at a second moment (now).
 
-        With `max_nodes` only that many of its nodes at the second moment, the nearest, are
-        compared, at no more cost than theirs; `after.left_out` counts what the next hop has beyond
-        them. Raises InvalidArgumentError as `diff` does, for another kind and for no nodes,
-        NotFoundError when the node was not there at the second moment.
+        `direction` (`upstream`, `downstream`, `both`) and `max_hops`, None for any number, say
+        which lineage that is, as of the second. With `max_nodes` only that many of its nodes, the
+        nearest, are compared, at no more cost than theirs; `after.left_out` counts what the next
+        hop has beyond them. Raises InvalidArgumentError as `diff` does, for another kind or
+        direction and for no nodes, NotFoundError when the node was not there at the second moment.
         """
         from eventstore.history import lineage_difference
 
@@ -127,4 +130,6 @@ class HistoryMethods(SourceMethods):
             earlier,
             source.position(second),
             max_nodes,
+            direction,
+            max_hops,
         )

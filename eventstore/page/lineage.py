@@ -180,7 +180,10 @@ def _command(asked: Asked, kind: str, query: PageQuery) -> str:
     ]
     if len(positions) > 1:
         between = " ".join(map(str, positions))
-        said.append(f"eventstore diff {name} {between} --lineage {kind} {query.id}")
+        said.append(
+            f"eventstore diff {name} {between} --lineage {kind} {query.id} "
+            f"--direction {query.direction}{hops} --limit {query.limit}"
+        )
     return "\n".join([*said, _python(asked, kind, query)])
 
 

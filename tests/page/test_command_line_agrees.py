@@ -184,6 +184,18 @@ def test_a_node_its_history_and_its_lineage(client: TestClient, runs: MadeStore)
             assert {one["key"] for one in drawn["nodes"]} == {
                 f"{one['kind']}/{one['id']}" for one in graph["nodes"]
             }
+            between = said("diff", "churn", runs.push_position, 3976, "--lineage", kind, id, *way)
+            drawn = answer(
+                client,
+                f"/{kind}s/{id}/lineage?direction={direction}&hops=3"
+                f"&at={runs.push_position}&until=3976",
+            )
+            for mark, is_new in (("added", True), ("changed", False)):
+                assert {one["key"] for one in drawn["nodes"] if one["mark"] == mark} == {
+                    f"{one['kind']}/{one['id']}"
+                    for one in between
+                    if one["is_new"] is is_new and one["kind"] != "event"
+                }, (mark, direction)
 
 
 def test_commits_and_what_they_changed(client: TestClient) -> None:
