@@ -33,7 +33,13 @@ SELECT
     is_custom, name, count(*), count(int_value), count(double_value), count(string_value),
     count(bool_value), count(struct_value), count(proto_value)
 FROM {kind}_properties
-WHERE valid_from <= $as_of AND valid_to > $as_of GROUP BY is_custom, name
+WHERE valid_from <= $as_of AND valid_to > $as_of {of_type}GROUP BY is_custom, name
+"""
+_OF_TYPE: Final = """
+AND node_id IN (
+    SELECT id FROM {kind}s
+    WHERE valid_from <= $as_of AND valid_to > $as_of AND type_id IN (SELECT unnest($type_ids))
+)
 """
 _VALUE_TYPES: Final = ("INT", "DOUBLE", "STRING", "BOOLEAN", "STRUCT", "PROTO")
 
@@ -111,6 +117,17 @@ def used_properties(source: Source, kind: str) -> list[UsedProperty]:
     return kept(source, ("properties", kind), lambda: _used_properties(source, of_kind))
 
 
+def properties_of_type(source: Source, kind: str, name: str) -> list[UsedProperty]:
+    """The properties that nodes of a type have, in any of its versions, the most frequent first.
+
+    Raises NotFoundError when there is no such type as of the moment.
+    """
+    of_kind = node_kind(kind)
+    type_ids = [one.id for one in types_named(source, kind, name)]
+    said = ("properties", kind, name)
+    return kept(source, said, lambda: _used_properties(source, of_kind, type_ids))
+
+
 def tables_rows(source: Source, sql: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
     """The rows of a query on the tables, folded up to the moment, which is bound to `as_of`."""
     return tables_of(source).query(sql, {"as_of": source.position(), **parameters})
@@ -184,8 +201,13 @@ def _types(source: Source, kind: NodeKind) -> list[TypeSummary]:
     return sorted(found, key=lambda one: (-one.count, one.name, one.version))
 
 
-def _used_properties(source: Source, kind: NodeKind) -> list[UsedProperty]:
-    rows = tables_rows(source, _PROPERTIES.format(kind=kind.name), {})
+def _used_properties(
+    source: Source, kind: NodeKind, type_ids: list[int] | None = None
+) -> list[UsedProperty]:
+    """Of all nodes, or of those of some types."""
+    of_type = "" if type_ids is None else _OF_TYPE.format(kind=kind.name)
+    sql = _PROPERTIES.format(kind=kind.name, of_type=of_type)
+    rows = tables_rows(source, sql, {} if type_ids is None else {"type_ids": type_ids})
     found = []
     for is_custom, name, nodes, *counts in rows:
         by_type = sorted(zip(counts, _VALUE_TYPES, strict=True), key=lambda one: -one[0])

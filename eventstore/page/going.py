@@ -48,7 +48,7 @@ def _address(asked: Asked, links: Links, hit: Hit) -> str:
         for kind in NODE_KINDS:
             for one in types(asked.source, kind.name):
                 if one.id == hit.number:
-                    return links.list(kind.name, type=one.name)
+                    return links.to(f"/types/{kind.name}", name=one.name)
     return links.entity(hit.kind, hit.number)
 
 

@@ -18,6 +18,7 @@ from eventstore.page import (
     rules,
     sql_page,
     static_files,
+    type_page,
     verifying,
 )
 from eventstore.page.showing import problem_page, sign_in_form, stores_page
@@ -27,6 +28,7 @@ PAGES: Final = Pages(
         *overview.ROUTES,
         *node_lists.ROUTES,
         *nodes.ROUTES,
+        *type_page.ROUTES,
         *log_pages.ROUTES,
         *proof_page.ROUTES,
         *compare_page.ROUTES,

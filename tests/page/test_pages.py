@@ -21,6 +21,7 @@ from eventstore.page.pages import PAGES
 from tests.page.store_of_runs import REASON, MadeStore
 
 ADDRESSES = (
+    "/types/artifact?name=Dataset",
     *("/", "/artifacts", "/executions?type=Push", "/contexts?type=PipelineRun", "/log"),
     *("/artifacts?type=Model&sort=-name&columns=name,custom_properties.accuracy", "/commits/9"),
     *("/artifacts?type=Metrics&sort=properties.accuracy&filter=properties.auc.double_value > 0.9",),
@@ -223,3 +224,17 @@ def test_a_run_of_versions_has_no_value_before_the_first() -> None:
     ]
     (run,) = runs_of(versions)
     assert [(line.before, line.after) for line in run.lines] == [(None, 4)]
+
+
+def test_a_type_says_what_its_nodes_have(client: TestClient) -> None:
+    page = _text(client, "/types/artifact/Dataset")
+    rows = re.findall(r'<tr><td class="mono">(.*?)</td><td>(.*?)</td><td.*?>(?:<a.*?>)?(\d+)', page)
+    told = {re.sub(r"<[^>]+>", "", name): (type_, int(count)) for name, type_, count in rows}
+    assert told["properties.rows"] == ("INT", 56)
+    assert told["properties.quality"] == ("STRING", 56)
+    assert told["custom_properties.ticket not declared"] == ("STRING", 1)
+    assert ">57 artifacts</a>" in page
+    assert "began with" in page
+    (listed,) = re.findall(r'href="([^"]*sort=properties.rows)"', page)
+    assert "57 found" in _text(client, listed.replace("&amp;", "&"))
+    assert client.get("/types/artifact?name=Nothing").status_code == 404
