@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 from markupsafe import Markup
 
+from eventstore.page.changed_values import paths_of, pieces_of
 from eventstore.plain_json import json_text, moment_text
 from eventstore.shown_text import shown_lines, shown_text
 
@@ -142,5 +143,5 @@ FILTERS: Final = {
     "value_of": value_of,
     "state_mark": state_mark,
 }
-GLOBALS: Final = {"counted": counted}
+GLOBALS: Final = {"counted": counted, "paths_of": paths_of, "pieces_of": pieces_of}
 TESTS: Final = {"bad_state": is_bad_state}

@@ -17,6 +17,7 @@ PAGES = {
     "overview": "/",
     "models": "/artifacts?type=Model",
     "wrong filter": "/artifacts?filter=state = ",
+    "type": "/types/artifact?name=Dataset",
     "dataset": "/artifacts/{bad_dataset}",
     "two moments": "/artifacts/{bad_dataset}?at=3406&until=3976",
     "erased": "/artifacts/{erased_dataset}",

@@ -6,6 +6,7 @@ import pytest
 from jinja2 import DictLoader
 
 from eventstore.page import rendering
+from eventstore.page.changed_values import paths_of, pieces_of
 from eventstore.page.links import Links, web_address
 from eventstore.page.texts import size, value_of
 
@@ -58,3 +59,26 @@ def test_values_are_written_as_they_are_stored() -> None:
     assert value_of("x" * 30, 10).more == 20
     assert (value_of(None).form, value_of("").form) == ("none", "text")
     assert [size(number) for number in (999, 1_500, 300_314)] == ["999 B", "1.5 kB", "300 kB"]
+
+
+def test_long_texts_change_by_word_and_structs_by_path() -> None:
+    before = "the model is trained on the sales of each day and of the users " * 3
+    pieces = pieces_of(before, before.replace("sales", "orders", 1) + "twice")
+    assert pieces is not None
+    marked = [(one.mark, one.text) for one in pieces if one.mark != "same"]
+    assert marked == [("gone", "sales"), ("added", "orders"), ("added", "twice")]
+    assert "…" in "".join(one.text for one in pieces)
+    assert pieces_of(before, "x" * 80) is None
+    assert pieces_of("LIVE", "DELETED") is None
+    assert pieces_of(before * 100, before * 101) is None
+    then = {"optimizer": {"name": "adam", "betas": [0.9, 0.99]}, "epochs": 3, "seed": 1}
+    now = {"optimizer": {"name": "adam", "betas": [0.9, 0.999]}, "epochs": 4, "deep": {}}
+    assert paths_of("properties.config", then, now) == [
+        ("properties.config.optimizer.betas[1]", 0.99, 0.999),
+        ("properties.config.epochs", 3, 4),
+        ("properties.config.seed", 1, None),
+        ("properties.config.deep", None, {}),
+    ]
+    assert paths_of("state", "LIVE", "DELETED") == [("state", "LIVE", "DELETED")]
+    for before_struct, after_struct in (({"a": 1}, {}), ({"a": None}, {"b": 1})):
+        assert paths_of("p", before_struct, after_struct) == [("p", before_struct, after_struct)]
