@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from markupsafe import Markup
@@ -24,10 +24,12 @@ from eventstore.http_api.node_routes import Id
 from eventstore.http_api.routes import Asked, Html, Route
 from eventstore.page.frame import Tick
 from eventstore.page.showing import links_of, shown, store_name
+from eventstore.page.texts import brief
 from eventstore.plain_json import plain
 
 _ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
 _FURTHEST: Final = 3
+_DRAWN_CHARACTERS_MAX: Final = 600
 _IN_SCRIPT: Final = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
@@ -114,8 +116,8 @@ def _ticks(found: Lineage) -> list[Tick]:
             version.position,
             version.commit,
             version.recorded_at.timestamp() * 1_000,
-            version.actor,
-            version.reason,
+            brief(version.actor),
+            brief(version.reason),
         )
         for node in found.nodes
         for version in node.versions
@@ -126,9 +128,17 @@ def _ticks(found: Lineage) -> list[Tick]:
 
 def embedded(found: Lineage) -> Markup:
     """The answer for the drawing, as JSON that ends no script."""
-    text = _ENCODER.encode(plain(found)).decode().translate(_IN_SCRIPT)
+    text = _ENCODER.encode(_cut(plain(found))).decode().translate(_IN_SCRIPT)
     # Nothing in it is markup any more, and a script's content is read without unescaping.
     return Markup(text)  # noqa: S704
+
+
+def _cut(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _cut(held) for name, held in value.items()}
+    if isinstance(value, list):
+        return [*map(_cut, value)]
+    return brief(value, _DRAWN_CHARACTERS_MAX) if isinstance(value, str) else value
 
 
 def sources_of(found: Lineage) -> dict[str, list[LineageNode]]:

@@ -30,6 +30,7 @@ from eventstore.metadata_store.source import Source
 from eventstore.page.frame import Tick
 from eventstore.page.links import Links
 from eventstore.page.showing import as_of, links_of, shown, store_name
+from eventstore.page.texts import brief
 from eventstore.plain_values import is_same
 from eventstore.server.roles import Role
 
@@ -291,7 +292,7 @@ def _ends(asked: Asked, found: Iterable[VersionRow]) -> dict[int, tuple[int, int
 
 def _tick(one: VersionRow) -> Tick:
     time = 1_000 * one.recorded_at.timestamp()
-    return Tick(one.position, one.commit, time, one.actor, one.reason)
+    return Tick(one.position, one.commit, time, brief(one.actor), brief(one.reason))
 
 
 def _uses(asked: Asked, kind: str, query: NodeQuery, here: partial[str]) -> list[dict[str, Any]]:

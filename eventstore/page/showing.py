@@ -18,6 +18,7 @@ from eventstore.http_api.verifying import Verification
 from eventstore.page.frame import Frame, ShownMoment, Tick
 from eventstore.page.links import Links
 from eventstore.page.rendering import rendered
+from eventstore.page.texts import brief
 from eventstore.server.roles import Role
 
 _MOMENTS = ("at", "until")
@@ -144,7 +145,7 @@ def _shown_moment(asked: Asked, at: At) -> ShownMoment | None:
         at.position,
         found.commit,
         at.recorded_at,
-        found.actor,
-        found.reason,
+        brief(found.actor) or None,
+        brief(found.reason) or None,
         found.first_position - 1 or None,
     )

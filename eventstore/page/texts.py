@@ -17,7 +17,8 @@ from eventstore.plain_json import json_text, moment_text
 from eventstore.shown_text import shown_lines, shown_text
 
 LIST_CHARACTERS_MAX: Final = 160
-CHARACTERS_MAX: Final = 20_000
+_ADDRESS_CHARACTERS_MAX: Final = 2_000
+CHARACTERS_MAX: Final = 4_000
 
 _STATE_MARKS: Final = {
     "FAILED": "\u00d7",
@@ -49,6 +50,18 @@ def finalized(value: Any) -> Any:
     if isinstance(value, str):
         return shown_text(value)
     return value
+
+
+def brief(text: str | None, characters_max: int = LIST_CHARACTERS_MAX) -> str:
+    """A name, or who or why, where many are shown; what is cut off is on the node's own page."""
+    if text is None or len(text) <= characters_max:
+        return text or ""
+    return f"{text[:characters_max]}…"
+
+
+def is_addressable(text: str) -> bool:
+    """Whether a name can stand in an address: browsers and servers take no longer ones."""
+    return len(text) <= _ADDRESS_CHARACTERS_MAX
 
 
 def grouped(number: int) -> str:
@@ -132,6 +145,7 @@ def is_bad_state(state: str) -> bool:
 
 
 FILTERS: Final = {
+    "brief": brief,
     "json": json_of,
     "lines": Lines,
     "grouped": grouped,
@@ -144,4 +158,4 @@ FILTERS: Final = {
     "state_mark": state_mark,
 }
 GLOBALS: Final = {"counted": counted, "paths_of": paths_of, "pieces_of": pieces_of}
-TESTS: Final = {"bad_state": is_bad_state}
+TESTS: Final = {"bad_state": is_bad_state, "addressable": is_addressable}
