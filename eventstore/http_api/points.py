@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any, Final
 
 import msgspec
@@ -28,7 +29,7 @@ class Points(msgspec.Struct, frozen=True):
     """Nodes by id, and two numbers of each. Times are in milliseconds since the epoch.
 
     The type has `count` nodes. If these are too many, those whose id has a certain hash were taken:
-    the same ones each time.
+    the same ones each time. `left_out` of these have a number that is infinite or none.
     """
 
     ids: list[int]
@@ -36,6 +37,7 @@ class Points(msgspec.Struct, frozen=True):
     y: list[float]
     count: int
     is_sampled: bool
+    left_out: int = 0
 
 
 def points(source: Source, kind: str, type_name: str, x: str, y: str) -> Points:
@@ -67,6 +69,7 @@ def points(source: Source, kind: str, type_name: str, x: str, y: str) -> Points:
     SELECT n.id, {", ".join(values)} FROM ({_NODES.format(kind=kind)}) AS n {" ".join(joins)}
     """
     # To leave nothings out in SQL, DuckDB would look at all nodes' properties first.
-    found = sorted(row for row in tables_rows(source, sql, parameters) if None not in row)
+    rows = [row for row in tables_rows(source, sql, parameters) if None not in row]
+    found = sorted(row for row in rows if all(map(isfinite, row)))
     columns = [[*column] for column in zip(*found, strict=True)] or [[], [], []]
-    return Points(columns[0], columns[1], columns[2], count, share > 1)
+    return Points(columns[0], columns[1], columns[2], count, share > 1, len(rows) - len(found))

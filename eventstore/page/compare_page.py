@@ -17,6 +17,8 @@ from eventstore.page.showing import links_of, shown, store_name
 from eventstore.plain_values import is_same
 
 _SHAPES: Final = "△▢◇○▽☆"
+"""Of more nodes than these each has its number."""
+
 _COLUMNS_MAX: Final = 6
 """More nodes than these become rows."""
 
@@ -65,7 +67,7 @@ def compare_page(asked: Asked, query: CompareQuery) -> Html:
                 "id": node.id,
                 "type": node.type,
                 "state": node.state,
-                "shape": _SHAPES[place % len(_SHAPES)],
+                "shape": _SHAPES[place] if len(ids) <= len(_SHAPES) else place + 1,
                 "href": links.entity(kind, node.id),
                 "as_base": to([node.id, *(other for other in ids if other != node.id)]),
                 "without": to([other for other in ids if other != node.id]),
@@ -193,7 +195,8 @@ def _plotted(asked: Asked, query: CompareQuery, found: Comparison) -> dict[str, 
     chosen = [
         {
             "name": node.name or f"{node.kind} {node.id}",
-            "shape": place % len(_SHAPES),
+            "shape": place if len(cells) <= len(_SHAPES) else None,
+            "number": place + 1,
             "x": x,
             "y": cell.value,
         }
@@ -205,6 +208,7 @@ def _plotted(asked: Asked, query: CompareQuery, found: Comparison) -> dict[str, 
         "by": by,
         "is_sampled": around.is_sampled,
         "total": around.count,
+        "left_out": around.left_out,
         "all": [list(pair) for pair in zip(around.x, around.y, strict=True)],
         "chosen": chosen,
     }

@@ -7,6 +7,7 @@ itself without: control and bidirectional characters are spelled out.
 from __future__ import annotations
 
 from datetime import datetime
+from math import isfinite
 from typing import Any, Final
 
 import msgspec
@@ -129,6 +130,8 @@ def value_of(value: Any, characters_max: int = CHARACTERS_MAX) -> ShownValue:
         return ShownValue("text", moment_text(value))
     if isinstance(value, str):
         form, text = "text", value
+    elif isinstance(value, float) and not isfinite(value):
+        form, text = "number", json_text(value).strip('"')
     else:
         text = json_text(value)
         form = "number" if isinstance(value, (int, float)) else "json"

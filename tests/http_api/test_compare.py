@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -139,3 +141,15 @@ def test_points_are_sampled_alike(
     for field in ("name", "properties."):
         with pytest.raises(errors.InvalidArgumentError, match="cannot be plotted"):
             points(source, "artifact", "Model", field, "created_at")
+
+
+def test_points_lie_somewhere(tmp_path: Path) -> None:
+    with eventstore.open(tmp_path / "store") as store:
+        made = mlmd.ArtifactType(name="M", properties={"loss": mlmd.DOUBLE})
+        type_id = store.put_artifact_type(made)
+        for value in (1.5, math.nan, -math.inf, 0.5):
+            artifact = mlmd.Artifact(type_id=type_id)
+            artifact.properties["loss"].double_value = value
+            store.put_artifacts([artifact])
+        found = points(source_of(store), "artifact", "M", "created_at", "properties.loss")
+    assert (found.y, found.count, found.left_out) == ([1.5, 0.5], 4, 2)

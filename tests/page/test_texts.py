@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from jinja2 import DictLoader
 
@@ -55,6 +57,7 @@ def test_addresses_carry_the_moments_on_unless_they_say_others() -> None:
 def test_values_are_written_as_they_are_stored() -> None:
     assert value_of(1234567).text == "1234567"
     assert value_of(True).text == "true"
+    assert [value_of(value).text for value in (math.nan, -math.inf)] == ["NaN", "-Infinity"]
     assert value_of({"a": 1}).text == '{"a":1}'
     assert value_of("x" * 30, 10).more == 20
     assert (value_of(None).form, value_of("").form) == ("none", "text")

@@ -129,6 +129,10 @@ function drawChosen(plot, chosen, scale) {
   for (const one of chosen) {
     const x = plot.valToPos(one.x / scale, "x", true);
     const y = plot.valToPos(one.y, "y", true);
+    if (one.shape === null) {
+      numbered(ctx, one.number, x, y, ratio);
+      continue;
+    }
     const path = shape(one.shape, x, y, SIZE * ratio);
     ctx.fill(path);
     ctx.stroke(path);
@@ -149,6 +153,20 @@ function drawChosen(plot, chosen, scale) {
     ctx.fillText(text, left, baseline);
     ctx.restore();
   }
+  ctx.restore();
+}
+
+// Of more nodes than there are shapes, each is a disc with its number, as the table has it.
+function numbered(ctx, number, x, y, ratio) {
+  const disc = new Path2D();
+  disc.arc(x, y, 9 * ratio, 0, 2 * Math.PI);
+  ctx.fill(disc);
+  ctx.stroke(disc);
+  ctx.save();
+  ctx.textAlign = "center";
+  ctx.textBaseline = "middle";
+  ctx.fillStyle = colour("ink");
+  ctx.fillText(String(number), x, y);
   ctx.restore();
 }
 
