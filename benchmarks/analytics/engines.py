@@ -1,12 +1,12 @@
 """One engine's answers, in a process of its own: `python -m benchmarks.analytics.engines`.
 
-It is given the engine, the position of the question about the past, and the files, a line each on
-standard input, and prints a line of JSON for each question: seconds, mebibytes, rows.
+It is given the engine and the number of records, and on standard input the files, a line each, and
+prints an `Answer` as a line of JSON for each question.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import re
 import sys
@@ -18,7 +18,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from benchmarks.analytics.questions import QUESTIONS
+from benchmarks.analytics.showing import Answer
 
 DUCKDB_MEMORY: Final = "4GB"
 SPARK_MEMORY: Final = "4g"
@@ -65,7 +68,7 @@ ENGINES: Final = {"duckdb": _duckdb, "spark": _spark}
 
 def main() -> None:
     """Answer all questions, one after the other."""
-    engine, position = sys.argv[1], sys.argv[2]
+    engine, records = sys.argv[1], int(sys.argv[2])
     files = sys.stdin.read().splitlines()
     with tempfile.TemporaryDirectory(prefix="eventstore-analytics-") as scratch:
         ask, processes = ENGINES[engine](files, Path(scratch))
@@ -76,12 +79,22 @@ def main() -> None:
                 # From here on the kernel counts the peak anew.
                 Path(f"/proc/{process}/clear_refs").write_text("5")
             started = time.perf_counter()
-            rows = ask(question.sql.replace("$position", position))
+            rows = ask(question.sql.replace("$position", str(records // 2)))
             seconds = time.perf_counter() - started
-            answer = [[_plain(value) for value in row] for row in rows]
-            mebibytes = sum(map(_peak, processes))
-            said = {"what": question.what, "seconds": seconds, "mebibytes": mebibytes}
-            print(json.dumps(said | {"rows": answer}), flush=True)
+            answer = Answer(
+                engine=engine,
+                records=records,
+                what=question.what,
+                seconds=seconds,
+                mebibytes=sum(map(_peak, processes)),
+                rows_sha256=_digest(rows),
+            )
+            print(msgspec.json.encode(answer).decode(), flush=True)
+
+
+def _digest(rows: Rows) -> str:
+    plain = [[_plain(value) for value in row] for row in rows]
+    return hashlib.sha256(msgspec.json.encode(plain)).hexdigest()
 
 
 def _peak(process: int) -> float:

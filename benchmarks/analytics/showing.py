@@ -13,13 +13,17 @@ _COLOURS = ("#0b5fa5", "#146c43", "#8a5a00", "#a61b1b")
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What one question took of one engine: seconds, and the most memory of its processes."""
+    """What one question took of one engine: seconds, and the most memory of its processes.
+
+    `rows_sha256` is of the answer's rows, by which engines are compared.
+    """
 
     engine: str
     records: int
     what: str
     seconds: float
     mebibytes: float
+    rows_sha256: str
 
     @property
     def nanoseconds(self) -> float:
