@@ -48,8 +48,8 @@ def main() -> None:
                 if arguments.results is not None:
                     kept = msgspec.json.format(msgspec.json.encode(answers), indent=1)
                     arguments.results.write_bytes(kept + b"\n")
-    order = [question.what for question in QUESTIONS]
-    answers.sort(key=lambda answer: order.index(answer.what))
+    # In their order, and without what an older version has asked.
+    answers = [one for question in QUESTIONS for one in answers if one.what == question.what]
     Console(width=120).print(table(answers))
     sys.stdout.write(markdown(answers))
     if arguments.chart is not None:

@@ -105,7 +105,7 @@ QUESTIONS: Final = (
         """,
     ),
     Question(
-        "accuracy by version and framework",
+        "how accuracy is distributed, by version and framework",
         f"""
         WITH {_NAMED_TYPES},
         models AS (
@@ -113,12 +113,12 @@ QUESTIONS: Final = (
                 properties['accuracy'].double_value AS accuracy
             FROM records WHERE kind = 'artifact' AND state = 2
         )
-        SELECT version, framework, count(*) AS models, min(accuracy) AS least,
-            avg(accuracy) AS mean, median(accuracy) AS median, max(accuracy) AS most
+        SELECT version, framework, CAST(floor(accuracy * 20) AS INT) AS twentieths,
+            count(*) AS models, avg(accuracy) AS mean
         FROM models JOIN types USING (type_id)
         WHERE type = 'Model'
-        GROUP BY version, framework
-        ORDER BY version, framework
+        GROUP BY version, framework, CAST(floor(accuracy * 20) AS INT)
+        ORDER BY version, framework, twentieths
         """,
     ),
     Question(
