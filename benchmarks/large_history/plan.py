@@ -148,33 +148,14 @@ class Block:
         return np.cumsum(counts) - counts
 
     @cached_property
-    def _commits(self) -> _Commits:
-        return _Commits(self)
-
-    @property
-    def commit_sizes(self) -> Numbers:
-        """The number of records of each commit, in order."""
-        return self._commits.sizes
-
-    @property
-    def commit_times(self) -> Numbers:
-        """When each commit was recorded, in µs."""
-        return self._commits.times
-
-    @property
-    def commit_actors(self) -> Numbers:
-        """Who put each commit, by number in ACTORS."""
-        return self._commits.actors
-
-    @property
-    def commit_runs(self) -> Numbers:
-        """The run of each commit, -1 for those of none."""
-        return self._commits.runs
+    def commits(self) -> Commits:
+        """Its commits."""
+        return Commits(self)
 
     @cached_property
     def rows(self) -> dict[str, Rows]:
         """The records by what they are of, as slots say it, and `first` and `upload` datasets."""
-        commits = self._commits
+        commits = self.commits
         parts: dict[str, list[tuple[Numbers, ...]]] = {}
         for shape, steps in enumerate(SHAPES):
             runs = np.flatnonzero(self.shapes == shape)
@@ -200,8 +181,14 @@ class Block:
         }
 
 
-class _Commits:
-    """The commits of a block in the order of their times."""
+class Commits:
+    """The commits of a block in the order of their times.
+
+    By commit: `sizes` are how many records it has, `first_positions` where they begin, `times` when
+    it was recorded (µs), `actors` who put it, by number in ACTORS, and `runs` its run, -1 for none.
+    `ranks` has the commit of each step of each run, `without_run` the commits and positions of what
+    no run makes.
+    """
 
     def __init__(self, block: Block) -> None:
         random = block.random("times")

@@ -54,9 +54,9 @@ class MadeBlock:
         block = history.block(number)
         self.plan = block
         self.is_whole = block.records == history.block_records
-        commits = np.repeat(np.arange(len(block.commit_sizes)), block.commit_sizes)
-        numbers = (block.before.commits + 1 + np.arange(len(block.commit_sizes)))[commits]
-        times = block.commit_times[commits]
+        commits = np.repeat(np.arange(len(block.commits.sizes)), block.commits.sizes)
+        numbers = (block.before.commits + 1 + np.arange(len(block.commits.sizes)))[commits]
+        times = block.commits.times[commits]
         rows = block_rows(history, block)
         who = _who(block)
         of_commits = pa.array(commits)
@@ -101,7 +101,7 @@ class MadeBlock:
     def groups(self, before: Sequence[bytes]) -> Iterator[pa.RecordBatch]:
         """Its records with heads, as row groups. `before` are the subtrees before the block."""
         heads: list[bytes | None] = [None] * self.plan.records
-        for end in np.cumsum(self.plan.commit_sizes).tolist():
+        for end in np.cumsum(self.plan.commits.sizes).tolist():
             heads[end - 1] = _head([*before, *self.subtrees(end)])
         self._columns["tree_head"] = pa.array(heads, pa.binary())
         for name in RECORD_SCHEMA.names:
@@ -142,9 +142,9 @@ def write_segment(
         first_position=first.first_position,
         last_position=last.first_position + last.records - 1,
         first_commit=first.before.commits + 1,
-        last_commit=last.before.commits + len(last.commit_sizes),
-        first_recorded_at=Microseconds(int(first.commit_times[0])),
-        last_recorded_at=Microseconds(int(last.commit_times[-1])),
+        last_commit=last.before.commits + len(last.commits.sizes),
+        first_recorded_at=Microseconds(int(first.commits.times[0])),
+        last_recorded_at=Microseconds(int(last.commits.times[-1])),
         tree_head=_head(frontier).hex(),
         frontier=tuple(subtree.hex() for subtree in frontier),
     )
@@ -204,7 +204,7 @@ def _after_salts(salts: pa.Array, contents: pa.Array) -> pa.Array:
 
 def _who(block: Block) -> dict[str, pa.Array]:
     """Actor, reason and request id of each commit."""
-    runs, random = block.commit_runs, block.random("who")
+    runs, random = block.commits.runs, block.random("who")
     count = len(runs)
     is_of_run = runs >= 0
     is_marking = is_of_run & (block.shapes[runs] == MARKING)
@@ -215,7 +215,7 @@ def _who(block: Block) -> dict[str, pa.Array]:
     is_first = is_of_run & np.isin(np.arange(count), np.unique(runs, return_index=True)[1])
     nothing = pa.scalar(None, pa.utf8())
     return {
-        "actor": chosen(world.ACTORS, block.commit_actors),
+        "actor": chosen(world.ACTORS, block.commits.actors),
         "reason": pc.if_else(pa.array(has_reason), chosen(world.REASONS, reasons), nothing),
         "request_id": pc.if_else(
             pa.array(is_first), joined("start-run-", block.before.runs + runs), nothing
