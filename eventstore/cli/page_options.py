@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from eventstore.store import Engine
 if TYPE_CHECKING:
     from eventstore.http_api.serving import Serving
     from eventstore.server.access import Credentials
+    from eventstore.server.observing import Observer
 
 _LOGGER = late_logger("eventstore.server")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -162,8 +163,16 @@ class PageServer:
         scheme = "https" if tls is not None else "http"
         self.address = f"{scheme}://{self._web.address}/"
 
-    def start(self, engines: Mapping[str, Engine], credentials: Credentials | None) -> None:
-        """Answer requests: once all is folded with the page, until then with how far that is."""
+    def start(
+        self,
+        engines: Mapping[str, Engine],
+        credentials: Credentials | None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        """Answer requests: once all is folded with the page, until then with how far that is.
+
+        Observers are told of each request to a store.
+        """
         from eventstore.http_api.application import make_application
         from eventstore.http_api.doors import Door, OpenDoor
         from eventstore.http_api.opening import warm
@@ -177,7 +186,7 @@ class PageServer:
         serving = self._serving = Serving(
             engines, hosts=self._hosts, proxies=self._proxies, checkpoints=self._checkpoints
         )
-        application = make_application(serving, door, PAGES)
+        application = make_application(serving, door, PAGES, observers)
 
         def note(done: int, of_all: int) -> None:
             if self._is_ending:

@@ -223,7 +223,7 @@ def serve_command(
             opened.callback(_stop, server, grace_seconds)
             if pages is not None:
                 opened.callback(pages.stop)
-                pages.start(engines, admitted.access)
+                pages.start(engines, admitted.access, observing.observers)
             names = ", ".join(
                 engine.log.name if name == DEFAULT_STORE else f"{name}={engine.log.name}"
                 for name, engine in engines.items()

@@ -21,12 +21,14 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from eventstore.errors import (
+    CancelledError,
     InternalError,
     InvalidArgumentError,
     PermissionDeniedError,
     ResourceExhaustedError,
     StatusError,
 )
+from eventstore.http_api.called import HttpIncoming
 from eventstore.http_api.cursors import position_of_cursor
 from eventstore.http_api.doors import Door
 from eventstore.http_api.entering import to_sign_in
@@ -38,16 +40,21 @@ from eventstore.http_api.sessions import SignedIn
 from eventstore.http_api.streaming import InParts
 from eventstore.late_logger import late_logger
 from eventstore.plain_json import plain
+from eventstore.server.caller import Caller
+from eventstore.server.incoming import Incoming
 from eventstore.server.known import Known
+from eventstore.server.observing import Observer, Observing
 from eventstore.server.roles import Role
 from eventstore.server.web_exchange import GoneError, body_of
 from eventstore.store import Engine
+from eventstore.store.attribution import Attribution
 from eventstore.version import __version__
 from eventstore.waiting import Waiter, waited_for_by
 
 _LOGGER = late_logger("eventstore.http_api")
 _T = TypeVar("_T")
 
+API: Final = "/api/v1"
 OF_ALL: Final = ("at", "until", "exact")
 """The parameters that each address takes."""
 
@@ -63,8 +70,15 @@ ShowProblem = Callable[[Request, StatusError], Html]
 class Answering:
     """Answers requests. Safe to use from the event loop alone."""
 
-    def __init__(self, serving: Serving, door: Door, show_problem: ShowProblem | None) -> None:
+    def __init__(
+        self,
+        serving: Serving,
+        door: Door,
+        show_problem: ShowProblem | None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
         """Without `show_problem` errors are told as JSON to browsers, too."""
+        self._observing = Observing(observers)
         self._serving = serving
         self._door = door
         self._show_problem = show_problem
@@ -75,17 +89,19 @@ class Answering:
         """What Starlette calls for a route."""
         query_type, _ = types_of(route.answer)
 
+        path = route.path if is_page else f"{API}{route.path}"
+
         async def answer(request: Request) -> Response:
+            incoming = HttpIncoming(request, path)
             try:
-                return await self._answer(route, query_type, request, is_page=is_page)
+                with self._observing.call(incoming, _length(request)) as count:
+                    response = await self._answered(
+                        route, query_type, request, incoming, is_page=is_page
+                    )
+                    count(len(response.body) if hasattr(response, "body") else 0)
+                    return response
             except StatusError as error:
                 return self.problem(request, error, is_page=is_page)
-            except GoneError:
-                # Nobody reads it.
-                return Response(status_code=499)
-            except Exception as error:
-                _LOGGER.error("%s failed", route.path, exc_info=error)
-                return self.problem(request, _fault(route, error), is_page=is_page)
 
         return answer
 
@@ -149,12 +165,38 @@ class Answering:
             raise error
         return typing.cast(_T, result)
 
+    async def _answered(
+        self,
+        route: Route,
+        query_type: type[Any],
+        request: Request,
+        incoming: Incoming,
+        *,
+        is_page: bool,
+    ) -> Response:
+        """The answer. Raises StatusError alone."""
+        try:
+            return await self._answer(route, query_type, request, incoming, is_page=is_page)
+        except StatusError:
+            raise
+        except GoneError:
+            raise CancelledError("the request did not come to its end") from None
+        except Exception as error:
+            _LOGGER.error("%s failed", route.path, exc_info=error)
+            raise _fault(route, error) from None
+
     async def _answer(
-        self, route: Route, query_type: type[Any], request: Request, *, is_page: bool
+        self,
+        route: Route,
+        query_type: type[Any],
+        request: Request,
+        incoming: Incoming,
+        *,
+        is_page: bool,
     ) -> Response:
         # Checking a credential may read a file. Nobody else's body is waited for.
         known = await anyio.to_thread.run_sync(
-            self._let_in, route, request, limiter=self._limiter()
+            self._let_in, route, request, incoming, limiter=self._limiter()
         )
         body = await self._body(request)
         end = self._begun(known) if route.is_query else None
@@ -234,13 +276,14 @@ class Answering:
         content = _json(answer, asked.moments, exact=request.query_params.get("exact") == "1")
         return Response(content, 200, headers, _JSON)
 
-    def _let_in(self, route: Route, request: Request) -> Known:
+    def _let_in(self, route: Route, request: Request, incoming: Incoming) -> Known:
         """Who asks. Nobody is told of a store that they may not use."""
-        known = self._door.known(request)
+        incoming.known = known = self._door.known(request)
         name = self._store_name(request)
-        roles = known.roles_in(name)
-        if not roles or name not in self._serving.stores:
+        roles, engine = known.roles_in(name), self._serving.stores.get(name)
+        if not roles or engine is None:
             raise PermissionDeniedError("there is no store here that you may use")
+        incoming.caller = Caller(name, engine, roles, Attribution(known.actor))
         if route.need not in roles:
             mine = ", ".join(role.value for role in Role if role in roles)
             raise PermissionDeniedError(
@@ -406,6 +449,11 @@ def _accepted(request: Request, route: Route) -> str:
 def _address_with(request: Request, wanted: dict[str, str]) -> str:
     pairs = [(name, wanted.get(name, value)) for name, value in request.query_params.multi_items()]
     return f"{request.url.path}?{urlencode(pairs)}"
+
+
+def _length(request: Request) -> int:
+    said = request.headers.get("content-length", "")
+    return int(said) if said.isdecimal() else 0
 
 
 def _fault(route: Route, error: Exception) -> InternalError:

@@ -27,15 +27,15 @@ from eventstore.http_api import (
     store,
     verification,
 )
-from eventstore.http_api.answering import Answering, ShowProblem
+from eventstore.http_api.answering import API, Answering, ShowProblem
 from eventstore.http_api.doors import Door
 from eventstore.http_api.entering import ShowForm, entrances
 from eventstore.http_api.openapi import description
 from eventstore.http_api.routes import Html, Route
 from eventstore.http_api.security import Guard
 from eventstore.http_api.serving import Serving
+from eventstore.server.observing import Observer
 
-API: Final = "/api/v1"
 API_ROUTES: Final[Sequence[Route]] = (
     # Before those that have a name in their place.
     *lineage.ROUTES,
@@ -65,12 +65,14 @@ class Pages(msgspec.Struct, frozen=True):
     files: Sequence[BaseRoute]
 
 
-def make_application(serving: Serving, door: Door, pages: Pages | None = None) -> Starlette:
+def make_application(
+    serving: Serving, door: Door, pages: Pages | None = None, observers: Sequence[Observer] = ()
+) -> Starlette:
     """The API over some stores, and pages if they are given, behind a door.
 
-    One store is at `/`, several are at `/stores/NAME`.
+    One store is at `/`, several are at `/stores/NAME`. Observers are told of each request to one.
     """
-    answering = Answering(serving, door, None if pages is None else pages.show_problem)
+    answering = Answering(serving, door, None if pages is None else pages.show_problem, observers)
     has_pages = pages is not None
 
     def tell(request: Request, error: StatusError) -> Response:

@@ -12,7 +12,7 @@ from eventstore.late_logger import late_logger
 from eventstore.server.gate import STOPPING
 from eventstore.server.incoming import Incoming
 from eventstore.server.log_lines import FIELDS, cut
-from eventstore.server.observing import Ended, Observer
+from eventstore.server.observing import HTTP, Ended, Observer
 from eventstore.server.status_text import STATUS_NAMES
 
 _LOGGER = late_logger("eventstore.calls")
@@ -57,7 +57,7 @@ def call_log(logged: LoggedCalls) -> Observer:
 def fields_of(call: Ended) -> dict[str, Any]:
     """What a line has of a call: no content, and no credential."""
     fields = {
-        "method": f"{call.service}/{call.rpc}",
+        "method": call.rpc if call.service == HTTP else f"{call.service}/{call.rpc}",
         "status": STATUS_NAMES[call.code],
         "seconds": round(call.seconds, 6),
         "request_bytes": call.request_bytes,

@@ -22,7 +22,7 @@ from eventstore.errors import StatusError, UnavailableError
 from eventstore.log.syncing import when_synced
 from eventstore.server.configuration import joined
 from eventstore.server.incoming import Incoming
-from eventstore.server.observing import Ended
+from eventstore.server.observing import HTTP, Ended
 from eventstore.server.roles import NEEDED
 from eventstore.server.status_text import STATUS_NAMES
 from eventstore.store import Engine
@@ -92,7 +92,8 @@ class Metrics:
         def end(call: Ended) -> None:
             in_flight.dec()
             # What strangers make up has no label of its own.
-            method = call.rpc if call.rpc in NEEDED.get(call.service, {}) else "other"
+            is_known = call.service == HTTP or call.rpc in NEEDED.get(call.service, {})
+            method = call.rpc if is_known else "other"
             self._durations.labels(method, STATUS_NAMES[call.code]).observe(call.seconds)
             self._received.labels(method).inc(call.request_bytes)
             self._sent.labels(method).inc(call.answer_bytes)

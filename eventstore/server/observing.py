@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from msgspec import Struct
 
 from eventstore.errors import CANCELLED, DEADLINE_EXCEEDED, OK, StatusError
 from eventstore.server.answering import Answer
 from eventstore.server.incoming import Incoming
+
+HTTP: Final = "http"
+"""The service of requests to the page and its API; their `rpc` is a method and a route."""
 
 
 class Ended(Struct, frozen=True):

@@ -37,6 +37,7 @@ VALUES = {
     "filter": "id > 1",
     "q": "data",
     "type": "Model",
+    "name": "Model",
     "y": "properties.accuracy",
 }
 """What is said for parameters that have to be given, by name: a new one needs a value here."""
