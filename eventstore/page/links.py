@@ -41,12 +41,18 @@ class Links(msgspec.Struct, frozen=True):
 
 
 def web_address(text: str) -> str | None:
-    """The host of a text that is an address of the web, and so may become a link; else None."""
+    """The host of a text that is an address of the web, and so may become a link; else None.
+
+    It is as DNS has it: letters of other scripts, which may look like those of a known name, are
+    spelled out. An address with a user's name, which is easily taken for the host, is no link.
+    """
     if not text.isprintable() or " " in text:
         return None
     try:
         parts = urlsplit(text)
-        return parts.hostname if parts.scheme in ("http", "https") else None
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+            return None
+        return parts.hostname.encode("idna").decode()
     except ValueError:
         return None
 

@@ -38,9 +38,11 @@ def test_a_text_may_keep_its_line_breaks_but_nothing_else() -> None:
 
 def test_only_addresses_of_the_web_become_links() -> None:
     assert web_address("https://example.com/a?b") == "example.com"
+    assert web_address("https://ex\u0430mple.com/") == "xn--exmple-4nf.com"
     for text in (
         *("javascript:alert(1)", "data:text/html,x", "s3://bucket", "//example.com", "http://["),
         *("https://example.com/\u202egpj.exe", "https://exa\nmple.com", " https://example.com"),
+        *("https://good.com@evil.example/", "https://a..b/", "http:///", "https://" + "a" * 99),
     ):
         assert web_address(text) is None
 

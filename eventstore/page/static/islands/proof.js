@@ -5,6 +5,7 @@ import { STEPS, check, hindrance, kindOf } from "../proof/check.js";
 import { timeText } from "../proof/checkpoint.js";
 import { keep, kept } from "./keeping.js";
 import { shownText } from "./shown_text.js";
+import { asked } from "./asking.js";
 
 const MARKS = { holds: "✓", refused: "×", unchecked: "?", "not reached": "–", waiting: "·" };
 const SPOKEN = {
@@ -17,17 +18,8 @@ const SPOKEN = {
 const VERDICTS = { proved: "Proved", refused: "This does not hold", unchecked: "This can't be checked" };
 const FILE_BYTES_MAX = 16 * 1024 * 1024;
 
-// The server's proof of a record against a checkpoint. Throws an Error with what it says instead.
-async function askedProof(address, checkpoint) {
-  const answer = await fetch(address, {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ checkpoint }),
-  });
-  const told = await answer.json();
-  if (!answer.ok) throw new Error(told.detail ?? `the server answers ${answer.status}`);
-  return told;
-}
+// The server's proof of a record against a checkpoint.
+const askedProof = (address, checkpoint) => asked(address, { body: { checkpoint } });
 
 function Checker({ place }) {
   const { of, kept: keptAt, position, store, leaf } = place.dataset;
@@ -40,8 +32,8 @@ function Checker({ place }) {
 
   useEffect(() => {
     if (!keptAt) return;
-    fetch(keptAt)
-      .then((answer) => (answer.ok ? answer.json() : { checkpoints: [] }))
+    asked(keptAt)
+      .catch(() => ({ checkpoints: [] }))
       .then(({ checkpoints }) => {
         const covering = checkpoints.filter(({ size }) => size >= Number(position));
         setChoices(covering);

@@ -6,6 +6,7 @@
 
 import { tellMoment } from "./moment_told.js";
 import { axisOf, barsOf, minuteOf, scaleOf } from "./strip_scale.js";
+import { asked } from "./asking.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 54;
@@ -21,12 +22,6 @@ function element(name, attributes = {}, text = null) {
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
   if (text !== null) made.textContent = text;
   return made;
-}
-
-async function asked(address) {
-  const answer = await fetch(address, { headers: { Accept: "application/json" } });
-  if (!answer.ok) throw new Error(`${address}: ${answer.status}`);
-  return answer.json();
 }
 
 export async function drawStrip(place) {
