@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import msgspec
 
 from eventstore.http_api.filters import Completions, FilterCheck, check, complete
-from eventstore.http_api.routes import Asked, Route
+from eventstore.http_api.routes import Asked, Kind, Route
 from eventstore.http_api.search import HITS_MAX, Hit, search
-
-Kind = Literal["artifact", "execution", "context"]
 
 
 class FilterQuery(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
@@ -10,9 +10,7 @@ from eventstore.errors import InvalidArgumentError
 from eventstore.http_api.compare import Comparison, compare
 from eventstore.http_api.node_routes import Id
 from eventstore.http_api.points import Points, points
-from eventstore.http_api.routes import Asked, Route
-
-Kind = Literal["artifact", "execution", "context"]
+from eventstore.http_api.routes import Asked, Kind, Route
 
 
 class CompareQuery(msgspec.Struct, frozen=True):

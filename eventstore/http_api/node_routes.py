@@ -34,7 +34,7 @@ from eventstore.http_api.lists import (
 )
 from eventstore.http_api.node_batches import node_batches, schema_of
 from eventstore.http_api.ordering import Order, Place
-from eventstore.http_api.routes import Asked, Route, Streamed
+from eventstore.http_api.routes import Asked, Kind, Route, Streamed
 from eventstore.log.kinds import NODE_KINDS
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=ROWS_MAX)]
@@ -127,7 +127,7 @@ class RelatedAnswer(msgspec.Struct, frozen=True):
 class CatalogQuery(msgspec.Struct, frozen=True):
     """What lists of a kind of nodes, or of a type, can show."""
 
-    kind: Literal["artifact", "execution", "context"]
+    kind: Kind
     type: str | None = None
 
 

@@ -22,7 +22,7 @@ says. A handler runs in a thread, and raises the classes of `eventstore.errors`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -33,6 +33,9 @@ from eventstore.metadata_store.metadata_store import AsOfStore, MetadataStore
 from eventstore.metadata_store.source import Source
 from eventstore.server.roles import Role
 from eventstore.store import Engine
+
+Kind = Literal["artifact", "execution", "context"]
+"""A kind of nodes, as queries name it."""
 
 
 class Asked(msgspec.Struct, frozen=True):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
 from eventstore.answers import DueAnswer
 from eventstore.http_api.cursors import cursor_after, cursor_text
 from eventstore.http_api.node_routes import Id, Limit
-from eventstore.http_api.routes import Asked, Nothing, Route
+from eventstore.http_api.routes import Asked, Kind, Nothing, Route
 from eventstore.http_api.rules import (
     CoveredNode,
     Covering,
@@ -57,7 +57,7 @@ class NumberQuery(msgspec.Struct, frozen=True):
 class CoveringQuery(msgspec.Struct, frozen=True):
     """A node."""
 
-    kind: Literal["artifact", "execution", "context"]
+    kind: Kind
     id: Id
 
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
 
 from eventstore.answers import StoreInfo
 from eventstore.http_api.catalog import totals
-from eventstore.http_api.routes import Asked, Nothing, Route
+from eventstore.http_api.routes import Asked, Kind, Nothing, Route
 from eventstore.plain_json import plain
-
-Kind = Literal["artifact", "execution", "context"]
 
 
 class StoreAnswer(msgspec.Struct, frozen=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
@@ -14,15 +14,13 @@ from eventstore.http_api.catalog import (
     types_named,
 )
 from eventstore.http_api.entities import VersionRow, versions
-from eventstore.http_api.routes import Asked, Elsewhere, Html, Route
+from eventstore.http_api.routes import Asked, Elsewhere, Html, Kind, Route
 from eventstore.page.frame import Tick
 from eventstore.page.links import Links
 from eventstore.page.nodes import VersionRun
 from eventstore.page.showing import as_of, links_of, seen_at, shown, store_name
 
 _VERSIONS: Final = 50
-
-Kind = Literal["artifact", "execution", "context"]
 
 
 class TypeQuery(msgspec.Struct, frozen=True):
