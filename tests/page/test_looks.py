@@ -50,6 +50,37 @@ def test_pages_fit_and_have_no_faults(browsing: Any, runs: MadeStore) -> None:
     assert wrong == {}
 
 
+SHOWN = "[...document.querySelectorAll(%r)].some(it => it.checkVisibility())"
+MOVING = """[...document.querySelectorAll("*")].filter(it => {
+    const look = getComputedStyle(it);
+    return [look.transitionDuration, look.animationDuration].some(said => /[1-9]/.test(said));
+}).length"""
+BORDERS = """["added", "changed", "gone"].map(mark => {
+    const chip = document.body.appendChild(document.createElement("span"));
+    chip.className = `chip chip-${mark}`;
+    return getComputedStyle(chip).borderTopStyle + getComputedStyle(chip).borderTopWidth;
+})"""
+
+
+def test_pages_are_read_zoomed_printed_and_by_who_sets_colours_or_stops_motion(
+    browsing: Any, runs: MadeStore
+) -> None:
+    for name in ("two moments", "lineage", "log"):
+        browsing.emulate_media(media="screen", forced_colors="none", reduced_motion="reduce")
+        # As wide as a window of 1280 pixels at 200 %.
+        browsing.set_viewport_size({"width": 640, "height": 400})
+        browsing.goto(PAGES[name].format(**vars(runs)))
+        browsing.wait_for_selector(".strip .handle")
+        assert overflow(browsing) == 0, name
+        assert browsing.evaluate(MOVING) == 0, name
+        browsing.emulate_media(forced_colors="active")
+        assert len({*browsing.evaluate(BORDERS)}) == 3
+        browsing.emulate_media(media="print")
+        assert not browsing.evaluate(SHOWN % ".nav, .go, .strip, .actions, .filters"), name
+        assert browsing.evaluate(SHOWN % "h1, .foot"), name
+        assert overflow(browsing) == 0, name
+
+
 PICTURES = {
     "page-overview": ("/", 1280, "light"),
     "page-lineage": ("/artifacts/{retrained_model}/lineage?direction=both", 1280, "light"),
