@@ -30,6 +30,12 @@ def test_a_filter_is_completed_and_applied_by_keyboard(browsing: Any) -> None:
     expect(browsing.locator("#found")).to_contain_text("3 found")
     assert "properties.parameters.int_value" in browsing.locator("#filter").input_value()
     assert "type=Model" in browsing.url
+    assert "columns" not in browsing.url
+    browsing.locator("summary", has_text="Columns").click()
+    browsing.get_by_label("uri").check()
+    with browsing.expect_navigation():
+        browsing.get_by_role("button", name="Apply").click()
+    assert "columns=uri" in browsing.url
 
 
 def test_what_is_wrong_is_said_at_its_place_and_not_applied(browsing: Any) -> None:

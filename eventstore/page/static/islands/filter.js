@@ -81,6 +81,12 @@ async function become(form) {
     },
     onEnter: () => form.requestSubmit(),
   });
+  // Columns that nobody has chosen stay out of the address.
+  form.addEventListener("formdata", ({ formData }) => {
+    const boxes = [...form.querySelectorAll("[name=columns]")];
+    const isAsGiven = boxes.every((box) => box.checked === box.defaultChecked);
+    if (isAsGiven && !new URLSearchParams(location.search).has("columns")) formData.delete("columns");
+  });
   form.addEventListener("submit", (event) => {
     if (known.text === input.value && known.isValid) return;
     event.preventDefault();
