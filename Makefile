@@ -19,7 +19,7 @@ AZURITE_VERSION := 3.35.0
 # Clients of gRPC that are not ours, for tests.
 NODE_CLIENTS := @grpc/grpc-js@1.14.7 @grpc/proto-loader@0.8.1 grpc-web@2.1.1 xhr2@0.2.1
 
-.PHONY: help demo test lint site bench fuzz torture mutants upstream protos parts oracle engines lock clean
+.PHONY: help demo test lint site bench fuzz torture spark mutants upstream protos parts oracle engines lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/\1\t\2/' | expand -t 10
@@ -83,6 +83,9 @@ tfx: .venv/developing ## Run the tests with the versions that TFX 1.21 allows
 	$(BIN)/uv pip install --quiet --python .tfx/bin/python --constraint tests/data/tfx-1.21.txt \
 		--editable '.[audit,jwt,lineage,server,timestamp]' --group dev
 	.tfx/bin/python -m pytest -n 3 --dist worksteal
+
+spark: .venv/developing .spark/installed ## Compare views and lineage of many random stores on Spark with those of DuckDB and the store
+	PYTHONPATH=.:.spark SPARK_LOCAL_IP=127.0.0.1 $(BIN)/python -m tests.spark.compare --stores 20
 
 upstream: .venv/developing .upstream/installed ## Run ML Metadata's own tests through our client and our server
 	$(BIN)/python -m tests.upstream .upstream/source --packages .upstream/packages

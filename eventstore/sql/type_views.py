@@ -73,7 +73,7 @@ def types_by_view(
         full.setdefault(name.lower(), []).append(one)
     found = {name: tuple(sorted(of_it, key=lambda one: one.id)) for name, of_it in full.items()}
     for name, meant in plain.items():
-        if len(meant) == 1 and name not in fixed:
+        if name and len(meant) == 1 and name not in fixed:
             found.setdefault(name, found[meant[0]])
     return found
 

@@ -52,9 +52,14 @@ def erasures_as_of(index: PointIndex, as_of: int) -> list[StoredErasure]:
 
 def erasure_as_of(index: PointIndex, number: int, as_of: int) -> StoredErasure | None:
     """One of them, None when there is none of this number."""
+    return stored_erasure(number, index.entries(_TABLE, number, as_of))
+
+
+def stored_erasure(number: int, records: Iterable[tuple[int, bytes]]) -> StoredErasure | None:
+    """One of which these are the records: their positions and payloads, in order."""
     proposed = requested = message = None
     position = Position(0)
-    for at, payload in index.entries(_TABLE, number, as_of):
+    for at, payload in records:
         position, message = Position(at), read_message(retention.Erasure, payload)
         if message.stage == retention.Erasure.PROPOSED:
             proposed = proposed or position

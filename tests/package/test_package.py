@@ -81,6 +81,10 @@ LAYERS = {
         *("answers", "late_logger", "plain_json", "repr_html", "retention", "times"),
         *("call_metadata", "copies", "importing"),
     },
+    "spark": {
+        *("errors", "log", "metadata_store", "moments", "projections", "proto", "sql", "store"),
+        "times",
+    },
     "importing": {"errors", "late_logger", "proto", "log", "long_work", "times", "wording"},
     "server": {
         "metadata_store",

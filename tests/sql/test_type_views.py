@@ -175,6 +175,6 @@ def test_what_is_erased_is_empty(tmp_path: Any) -> None:
     with eventstore.open(tmp_path / "store", actor="a") as store:
         type_id, _, _ = put_types(store)
         (node_id,) = store.put_artifacts([artifact(type_id, name="secret")])
-        store.erase("artifact", node_id, reason="gdpr-17")
+        store.erase("artifact", node_id, reason="GDPR-17")
         asked = 'SELECT id, name, "string", erased_by FROM DataSet'
         assert store.sql(asked).rows() == [(node_id, None, None, 1)]
