@@ -32,11 +32,11 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def table(answers: Sequence[Answer]) -> Table:
-    """By question and number of records what each engine took."""
-    shown = Table(title="Seconds, memory in MiB, ns a record", title_justify="left")
+    """By question what each engine took: seconds by size of the store, most memory, ns a record."""
+    shown = Table(title="What each question takes", title_justify="left")
     header, rows = _rows(answers)
     for name in header:
-        shown.add_column(name, justify="left" if name == "question" else "right")
+        shown.add_column(name, justify="left" if name == header[0] else "right")
     for row in rows:
         shown.add_row(*row)
     return shown
@@ -50,26 +50,24 @@ def markdown(answers: Sequence[Answer]) -> str:
 
 
 def _rows(answers: Sequence[Answer]) -> tuple[list[str], list[list[str]]]:
-    engines = sorted({answer.engine for answer in answers})
-    by_key = {(one.what, one.records, one.engine): one for one in answers}
-    header = ["question", "records"]
-    for engine in engines:
-        header += [f"{engine}, s", "MiB", "ns a record"]
-    rows = []
-    for what in dict.fromkeys(answer.what for answer in answers):
-        for records in sorted({answer.records for answer in answers}):
-            row = [what, f"{records:,}"]
-            for engine in engines:
-                found = by_key.get((what, records, engine))
-                row += _cells(found)
-            rows.append(row)
-    return header, rows
+    header, rows = ["question"], {answer.what: [answer.what] for answer in answers}
+    for engine in sorted({answer.engine for answer in answers}):
+        some = [answer for answer in answers if answer.engine == engine]
+        sizes = sorted({answer.records for answer in some})
+        header += [f"{engine}, {_millions(size)}: s" for size in sizes]
+        header += ["MiB at most", f"ns a record of {_millions(sizes[-1])}"]
+        for what, row in rows.items():
+            found = {answer.records: answer for answer in some if answer.what == what}
+            row += [f"{found[size].seconds:.3g}" if size in found else "" for size in sizes]
+            most = max((answer.mebibytes for answer in found.values()), default=None)
+            last = found.get(sizes[-1])
+            row.append("" if most is None else f"{most:,.0f}")
+            row.append("" if last is None else f"{last.nanoseconds:,.0f}")
+    return header, [*rows.values()]
 
 
-def _cells(found: Answer | None) -> list[str]:
-    if found is None:
-        return ["", "", ""]
-    return [f"{found.seconds:.3g}", f"{found.mebibytes:,.0f}", f"{found.nanoseconds:,.0f}"]
+def _millions(records: int) -> str:
+    return f"{records / 1e6:g} M"
 
 
 def chart(answers: Sequence[Answer]) -> str:
@@ -110,7 +108,7 @@ def chart(answers: Sequence[Answer]) -> str:
         x = left + log10(size / sizes[0]) * across
         parts.append(
             f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle" fill="#5b6675">'
-            f"{size / 1e6:g} M records</text>"
+            f"{_millions(size)} records</text>"
         )
     for colour, engine in zip(_COLOURS, engines, strict=False):
         for what in (*whats, ""):
