@@ -24,6 +24,7 @@ from eventstore.errors import (
     CancelledError,
     InternalError,
     InvalidArgumentError,
+    NotFoundError,
     PermissionDeniedError,
     ResourceExhaustedError,
     StatusError,
@@ -266,7 +267,15 @@ class Answering:
                 return Response(status_code=304, headers=headers)
         elif not route.kept:
             headers["cache-control"] = "no-store"
-        answer = route.answer(asked, query_of(query_type, request, body, strict=not is_page))
+        query = query_of(query_type, request, body, strict=not is_page)
+        try:
+            answer = route.answer(asked, query)
+        except NotFoundError:
+            later = asked.moments.until
+            if not is_page or later is None:
+                raise
+            # What has come since A is led to from pages as of B.
+            return RedirectResponse(_address_at(request, later.position), 303)
         if isinstance(answer, Streamed):
             return answer, headers
         if isinstance(answer, Html):
@@ -454,6 +463,11 @@ def _address_with(request: Request, wanted: dict[str, str]) -> str:
 def _length(request: Request) -> int:
     said = request.headers.get("content-length", "")
     return int(said) if said.isdecimal() else 0
+
+
+def _address_at(request: Request, position: int) -> str:
+    pairs = [pair for pair in request.query_params.multi_items() if pair[0] not in ("at", "until")]
+    return f"{request.url.path}?{urlencode([*pairs, ('at', position)])}"
 
 
 def _fault(route: Route, error: Exception) -> InternalError:

@@ -26,7 +26,9 @@ class Links(msgspec.Struct, frozen=True):
         pairs = {"at": self.at, "until": self.until}
         given = [*query, *more.items()]
         rest = [(name, value) for name, value in given if name not in pairs]
-        pairs |= {name: _text(value) for name, value in given if name in pairs}
+        anew = {name: _text(value) for name, value in given if name in pairs}
+        # Nothing is after now.
+        pairs |= {"until": None, **anew} if anew.get("at", self.at) is None else anew
         said = [(name, str(value)) for name, value in (*rest, *pairs.items()) if value is not None]
         encoded = urlencode(said, safe=_SAFE, quote_via=quote)
         return f"{self.prefix}{path}{'?' if encoded else ''}{encoded}"

@@ -73,6 +73,16 @@ def test_a_node_says_who_set_what_and_why(client: TestClient, runs: MadeStore) -
     assert "1 later version" in before
 
 
+def test_what_came_between_two_moments_is_shown_as_of_the_later_one(
+    client: TestClient, runs: MadeStore
+) -> None:
+    (newest,) = re.findall(r'href="(/executions/\d+)', _text(client, "/executions"))[:1]
+    answer = client.get(f"{newest}?at=1000&until=3976")
+    assert answer.status_code == 200
+    assert str(answer.url).endswith(f"{newest}?at=3976")
+    assert client.get(f"{newest}?at=1000").status_code == 404
+
+
 def test_many_versions_of_one_field_are_one_line(client: TestClient, runs: MadeStore) -> None:
     page = _text(client, f"/artifacts/{runs.pushed_model}")
     assert "38 versions" in page

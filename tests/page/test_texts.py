@@ -51,6 +51,7 @@ def test_addresses_carry_the_moments_on_unless_they_say_others() -> None:
     links = Links("/stores/a", at="3466", until="3889")
     assert links.entity("artifact", 7) == "/stores/a/artifacts/7?at=3466&until=3889"
     assert links.to("/log", at=None, until=12) == "/stores/a/log?until=12"
+    assert links.to("/log", at=None) == "/stores/a/log"
     assert links.list("context", type="a/b&c") == (
         "/stores/a/contexts?type=a/b%26c&at=3466&until=3889"
     )
