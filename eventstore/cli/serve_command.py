@@ -19,6 +19,7 @@ from eventstore.cli.access_options import (
     admission,
     refuse_same_place,
 )
+from eventstore.cli.end_signals import told_to_end
 from eventstore.cli.exit_codes import EXIT_FAILED
 from eventstore.cli.operations_options import (
     Operations,
@@ -35,7 +36,6 @@ from eventstore.cli.workers_option import (
     as_worker,
     refuse_in_memory,
     run_workers,
-    told_to_end,
     workers_option,
 )
 from eventstore.late_logger import late_logger
@@ -208,7 +208,6 @@ def serve_command(
             opened.callback(engine.close)
             if worker is not None:
                 refuse_in_memory(engine)
-        # Its put may interrupt any other call of it, unlike that of an event.
         ended = SimpleQueue[int]()
         with told_to_end(ended.put):
             callers = Callers(

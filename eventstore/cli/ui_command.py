@@ -11,9 +11,9 @@ from queue import SimpleQueue
 import click
 
 from eventstore.cli.commands import command, store_argument
+from eventstore.cli.end_signals import told_to_end
 from eventstore.cli.page_options import checkpoints_option
 from eventstore.cli.results import note
-from eventstore.cli.workers_option import told_to_end
 from eventstore.errors import InvalidArgumentError
 from eventstore.log.places import Place, is_server
 from eventstore.metadata_store.opening import open_place

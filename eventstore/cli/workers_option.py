@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import socket
-from collections.abc import Callable, Iterator
 from functools import partial
 
 import click
 import msgspec
 
+from eventstore.cli.end_signals import told_to_end
 from eventstore.cli.operations_options import Operations, announce
 from eventstore.errors import FailedPreconditionError, UnimplementedError
 from eventstore.server.configuration import Listening, WebListening
@@ -76,21 +75,3 @@ def refuse_in_memory(engine: Engine) -> None:
             "--workers is for stores that several processes share, and this one is in memory: name "
             "a directory, a database or a bucket, or leave --workers out"
         )
-
-
-@contextlib.contextmanager
-def told_to_end(tell: Callable[[int], None]) -> Iterator[None]:
-    """A block in which SIGTERM and SIGINT are told; after it they do what they did before."""
-    # One that is ignored stays so, as in a script's background.
-    caught = {
-        number: before
-        for number in (signal.SIGTERM, signal.SIGINT)
-        if (before := signal.getsignal(number)) is not signal.SIG_IGN
-    }
-    for number in caught:
-        signal.signal(number, lambda number, _: tell(number))
-    try:
-        yield
-    finally:
-        for number, before in caught.items():
-            signal.signal(number, before)

@@ -138,7 +138,7 @@ class Workers:
         return not self._has_failed
 
     def end(self) -> None:
-        """Have all workers end as by SIGTERM. A handler of signals may call it."""
+        """Have all workers end as by SIGTERM. Any thread may call it."""
         self._events.put(self._end)
 
     def _end(self) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
+import platform
 import re
 import shlex
 import signal
@@ -302,6 +305,22 @@ def test_a_store_in_memory_behind_tls(tmp_path: Path) -> None:
         assert process.returncode == 0
     assert "No store is named: this one is in memory" in err
     assert "clients need no certificate (ssl_config.client_verify," in err
+
+
+@pytest.mark.skipif(
+    (platform.system(), platform.machine()) != ("Linux", "x86_64"),
+    reason="the number of the system call is that of Linux on x86-64",
+)
+def test_a_signal_that_another_thread_takes_ends_it() -> None:
+    with served() as (process, port):
+        with MetadataStore(client_config(port)) as client:
+            client.get_artifact_types()
+        threads = {int(name) for name in os.listdir(f"/proc/{process.pid}/task")}
+        other = max(threads - {process.pid})
+        tgkill = 234
+        assert ctypes.CDLL(None).syscall(tgkill, process.pid, other, signal.SIGTERM) == 0
+        process.communicate(timeout=60)
+        assert process.returncode == 0
 
 
 def test_a_fault_is_logged_with_where_it_was() -> None:
