@@ -13,6 +13,7 @@ import eventstore
 from eventstore import errors
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.recording import Run
+from tests.coroutines import run_apart
 
 
 def _put(store: eventstore.MetadataStore, number: int) -> list[mlmd.Artifact]:
@@ -91,7 +92,7 @@ def test_the_run_of_an_awaitable_ends_when_it_is_awaited(
         else:
             assert await begun == 7
 
-    asyncio.run(main())
+    run_apart(main())
     ended_as = mlmd.Execution.FAILED if fails else mlmd.Execution.COMPLETE
     assert _only(store).last_known_state == ended_as
 
@@ -129,7 +130,7 @@ def test_what_answers_a_generator_fails(
 def test_a_coroutine_that_answers_a_generator_fails(store: eventstore.MetadataStore) -> None:
     for function in (_answers_a_generator, lambda: _answers_a_generator()):
         with pytest.raises(errors.InvalidArgumentError, match="generator"):
-            asyncio.run(store.run("T", capture=False)(function)())
+            run_apart(store.run("T", capture=False)(function)())
     assert {run.last_known_state for run in store.get_executions()} == {mlmd.Execution.FAILED}
 
 

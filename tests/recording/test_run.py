@@ -18,6 +18,7 @@ import eventstore
 from eventstore import errors
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.recording import Run
+from tests.coroutines import run_apart
 
 
 def _custom(node: Any, name: str) -> Any:
@@ -310,7 +311,7 @@ def test_a_coroutine_is_recorded_until_it_ends(store: eventstore.MetadataStore) 
         (execution,) = store.get_executions_by_type("Trainer")
         assert execution.last_known_state == mlmd.Execution.RUNNING
 
-    asyncio.run(train())
+    run_apart(train())
     (execution,) = store.get_executions_by_type("Trainer")
     assert execution.last_known_state == mlmd.Execution.COMPLETE
 

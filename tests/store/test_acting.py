@@ -17,6 +17,7 @@ from eventstore.log import Record
 from eventstore.metadata_store.metadata_store import MetadataStore
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import artifact, memory_store, put_types
+from tests.coroutines import run_apart
 from tests.differential.programs import Generator
 
 
@@ -55,7 +56,7 @@ def test_threads_and_tasks_do_not_share_a_block(store: MetadataStore) -> None:
         entered = asyncio.Barrier(2)
         await asyncio.gather(put("one", entered), put("two", entered))
 
-    asyncio.run(both())
+    run_apart(both())
     with store.acting(actor="here"):
         there = threading.Thread(
             target=store.put_artifacts, args=([artifact(type_id, name="there")],)
