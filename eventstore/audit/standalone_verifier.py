@@ -579,6 +579,7 @@ def check_consistency(
 # --- Records
 
 _FORMAT_VERSION = 2
+_COMPACTED_VERSION = 3
 _KINDS = (
     "artifact_type execution_type context_type artifact execution context "
     "event attribution association parent_context retention_rule hold erasure"
@@ -2083,8 +2084,10 @@ def stored_records(directory: str) -> Iterator[Record]:
     manifest = _manifest(root)
     active = manifest["active"]
     _refuse_strays(root, inside, [before, manifest])
-    position = 0
-    for number, segment in enumerate([*manifest["segments"], active], start=1):
+    position = number = 0
+    spare = _replaced_forms(inside, manifest)
+    for segment in [*manifest["segments"], active]:
+        first_number, number = number + 1, _last_number(segment, number + 1)
         path, said = _file_of(root, manifest, number, segment), json.dumps(segment)
         records = segment_records(
             path,
@@ -2094,7 +2097,8 @@ def stored_records(directory: str) -> Iterator[Record]:
         )
         # A sealing or an erasure that stopped half-way leaves several forms, with the same leaves.
         for other in inside:
-            if other != path and _SEGMENT.fullmatch(other.name) and int(other.name[:10]) == number:
+            is_form = _SEGMENT.fullmatch(other.name) and int(other.name[:10]) == number
+            if other != path and is_form and other not in spare:
                 other_records = segment_records(
                     other, manifest=manifest, first_position=position + 1
                 )
@@ -2102,6 +2106,8 @@ def stored_records(directory: str) -> Iterator[Record]:
         first = last = None
         for record in records:
             first, last = first or record, record
+            for other, others in spare.items():
+                _compare_with_spare(record, other, others, manifest["store_id"])
             yield record
         if segment is active:
             found = _active_entry(path, number, position + 1)
@@ -2109,8 +2115,84 @@ def stored_records(directory: str) -> Iterator[Record]:
             raise Refused(f"{path} has no records")
         else:
             found, position = _entry(path, segment, first, last), last["position"]
+            if "first_number" in segment:
+                found["first_number"] = first_number
         if said != json.dumps(found):
             raise Refused(f"the manifest says of segment {number} what is not so")
+    for other, others in spare.items():
+        if others:
+            raise Refused(f"{other} holds other records than the log")
+
+
+def _last_number(segment: Dict[str, Any], first: int) -> int:
+    """The number of a segment; another one than the next that may be is one that was merged."""
+    if "first_number" not in segment:
+        return first
+    number, replaced = segment.get("number"), segment.get("rewritten_from")
+    # It has taken the place of a file for each number at least.
+    if (
+        type(number) is not int
+        or segment.get("sealed") is not True
+        or not isinstance(replaced, list)
+        or not first < number <= first + len(replaced) - 1
+    ):
+        raise Refused(f"the manifest says of segment {number} what cannot be")
+    return number
+
+
+def _forms_of(name: str, manifest: Dict[str, Any]) -> bool:
+    """Whether a compaction may have left a file of this name: one that was merged, or is to be."""
+    found = _SEGMENT.fullmatch(name)
+    if found is None or name.endswith(".arrows"):
+        return False
+    number, form = int(found[1]), int(found[2] or 1)
+    files = 0
+    for segment in reversed(manifest["segments"]):
+        forms = len(segment.get("rewritten_from", ())) + 1
+        last = segment["number"]
+        if segment.get("first_number", last + 1) <= number <= last and form < forms:
+            return True
+        # Of neighbours that end here: the merged file counts all of theirs.
+        files = files + forms if files or last == number else 0
+        if files > forms and files + 1 == form:
+            return True
+    return False
+
+
+def _replaced_forms(
+    inside: List[pathlib.Path], manifest: Dict[str, Any]
+) -> Dict[pathlib.Path, List[Tuple[Record, Iterator[Record]]]]:
+    """What compactions have left: of each file the next record and those after it, or nothing."""
+    named = [segment.get("file") for segment in manifest["segments"]]
+    spare: Dict[pathlib.Path, List[Tuple[Record, Iterator[Record]]]] = {}
+    for path in inside:
+        if path.name not in named and _forms_of(path.name, manifest):
+            records = segment_records(path, manifest=manifest)
+            for record in records:
+                spare[path] = [(record, records)]
+                break
+    return spare
+
+
+def _compare_with_spare(
+    record: Record,
+    path: pathlib.Path,
+    others: List[Tuple[Record, Iterator[Record]]],
+    store_id: str,
+) -> None:
+    """Compare a record with the one that a file has left of it, if it has."""
+    if not others or others[0][0]["position"] != record["position"]:
+        return
+    other, following = others.pop()
+    if leaf_hash(store_id, other) != leaf_hash(store_id, record):
+        raise Refused(f"{path} does not hold the same records as the log")
+    content, who = record.get("kept", (False, False))
+    record["kept"] = content or other["salt"] is not None, who or other["who_salt"] is not None
+    for further in following:
+        if further["position"] != record["position"] + 1:
+            raise Refused(f"{path} does not hold the same records as the log")
+        others.append((further, following))
+        break
 
 
 _SEGMENT = re.compile("([0-9]{10})(?:\\.arrows|(?:-([2-9]|[1-9][0-9]{1,9}))?\\.parquet)")
@@ -2126,8 +2208,11 @@ def _manifest(root: pathlib.Path) -> Dict[str, Any]:
         text = _stored_bytes(path).decode("utf-8")
         stored = json.loads(text)
         version = int(stored["format_version"])
-        if version != _FORMAT_VERSION:
-            raise CannotCheck(f"{path} has format version {version}, not {_FORMAT_VERSION}")
+        if version not in (_FORMAT_VERSION, _COMPACTED_VERSION):
+            raise CannotCheck(
+                f"{path} has format version {version}, not {_FORMAT_VERSION} or "
+                f"{_COMPACTED_VERSION}"
+            )
         manifest = stored["manifest"]
         body = json.dumps(manifest, separators=(",", ":"), ensure_ascii=False)
         head = f'"format_version":{version},"sha256":"{_sha256(body.encode()).hex()}"'
@@ -2140,6 +2225,8 @@ def _manifest(root: pathlib.Path) -> Dict[str, Any]:
             and _STORE_ID.fullmatch(manifest["store_id"])
             and isinstance(manifest["segments"], list)
             and all(isinstance(e, dict) for e in [*manifest["segments"], manifest["active"]])
+            and any("first_number" in e for e in manifest["segments"])
+            is (version == _COMPACTED_VERSION)
         )
     except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
         is_one = False
@@ -2233,7 +2320,8 @@ def _refuse_strays(
         is_other = path.exists() and not (is_folder or path.is_file())
         if is_other or _TOP.get(path.name) is not is_folder:
             raise Refused(f"{path} belongs to nothing: it is not a file or folder of a store")
-    closed = manifests[-1]["segments"]
+    closed = {segment.get("number"): segment for segment in manifests[-1]["segments"]}
+    following = manifests[-1]["active"].get("number")
     for path in inside:
         if path.exists() and not path.is_file():
             raise Refused(f"{path} belongs to nothing: it is not a file")
@@ -2246,13 +2334,15 @@ def _refuse_strays(
         ):
             continue
         form = _SEGMENT.fullmatch(path.name)
-        if form is not None and 0 < int(form[1]) <= len(closed):
+        if _forms_of(path.name, manifests[-1]):
+            continue
+        if form is not None and int(form[1]) in closed:
             # The next form of a segment, or one before.
-            forms = len(closed[int(form[1]) - 1].get("rewritten_from", ())) + 2
+            forms = len(closed[int(form[1])].get("rewritten_from", ())) + 2
             if int(form[2] or 1) <= forms:
                 continue
         # A rotation writes the header of the next segment before the manifest names it.
-        is_next = path.name == f"{len(closed) + 2:010}.arrows"
+        is_next = isinstance(following, int) and path.name == f"{following + 1:010}.arrows"
         if is_next and next(segment_records(path), None) is None:
             continue
         if os.path.lexists(path):

@@ -35,6 +35,7 @@ _COMMANDS = {
     "backup": "eventstore.cli.backup_command:backup_command",
     "changes": "eventstore.cli.changes_command:changes_command",
     "checkpoint": "eventstore.cli.checkpoint_command:checkpoint_command",
+    "compact": "eventstore.cli.compact_command:compact_command",
     "copy": "eventstore.cli.copy_command:copy_command",
     "cosign": "eventstore.cli.cosign_command:cosign_command",
     "demo": "eventstore.cli.demo_command:demo_command",

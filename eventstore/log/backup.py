@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,11 +12,11 @@ import msgspec
 
 from eventstore import errors
 from eventstore.log import acknowledged
+from eventstore.log.closed_segments import segment_of
 from eventstore.log.creation import LOG_FOLDER
 from eventstore.log.directory_reader import DirectoryReader, open_reader
 from eventstore.log.log import Progress, VerifyReport
 from eventstore.log.manifest import (
-    Manifest,
     Segment,
     read_manifest,
     write_durably,
@@ -45,17 +45,21 @@ def copy_store(source: Path, target: Path, progress: Progress | None = None) -> 
     """
     refuse_no_path(source)
     refuse_no_path(target)
-    with translating("opening", source):
-        log = open_reader(source)
-    try:
-        with translating("copying to", target):
-            _refuse_target(target)
-            _refuse_inside(source, target)
-            target = resolved(target)
-            with made_beside(target, is_directory=True) as partial:
-                return _copied(log, partial, target, progress)
-    finally:
-        log.close()
+    for _ in range(_LOOKS_MAX):
+        with translating("opening", source):
+            log = open_reader(source)
+        try:
+            with translating("copying to", target):
+                _refuse_target(target)
+                _refuse_inside(source, target)
+                path = resolved(target)
+                with made_beside(path, is_directory=True) as partial:
+                    return _copied(log, partial, path, progress)
+        except _OvertakenError:
+            continue
+        finally:
+            log.close()
+    raise errors.UnavailableError(f"{source} is compacted all the time: try again")
 
 
 def _copied(
@@ -69,10 +73,8 @@ def _copied(
 
     folder = partial / LOG_FOLDER
     folder.mkdir()
-    manifest, segments = log.manifest, []
-    for segment in manifest.segments:
-        segments.append(_copied_segment(log.directory, segment, folder))
-        tell(segment.last_position)
+    manifest = log.manifest
+    segments = _copied_segments(log, folder, tell)
     write_durably(folder / manifest.active.file, log.active_bytes())
     tell(position)
     _acknowledge(folder, log)
@@ -130,6 +132,29 @@ def _refuse_inside(source: Path, target: Path) -> None:
         )
 
 
+class _OvertakenError(Exception):
+    """What was active as the copy began has been merged with what comes before it."""
+
+
+def _copied_segments(
+    log: DirectoryReader, folder: Path, tell: Callable[[int], None]
+) -> list[Segment]:
+    """Copy all closed and sealed segments; their entries, which others may have merged since."""
+    segments: list[Segment] = []
+    known, end = log.manifest.segments, log.manifest.active.first_position - 1
+    while (position := segments[-1].last_position if segments else 0) < end:
+        segment = segment_of(known, position + 1)
+        assert segment is not None, f"position {position + 1} is in no segment"
+        copied = _copied_segment(log.directory, segment, folder)
+        if copied.last_position > end:
+            raise _OvertakenError
+        while segments and segments[-1].last_position >= copied.first_position:
+            (folder / segments.pop().file).unlink()
+        segments.append(copied)
+        tell(copied.last_position)
+    return segments
+
+
 def _copied_segment(directory: Path, segment: Segment, folder: Path) -> Segment:
     """Copy a closed or sealed segment, durably; its entry, which another may have sealed."""
     for _ in range(_LOOKS_MAX):
@@ -137,7 +162,7 @@ def _copied_segment(directory: Path, segment: Segment, folder: Path) -> Segment:
         try:
             digest = _copied_file(path, folder / segment.file)
         except FileNotFoundError:
-            found = _entry(read_manifest(directory), segment.number)
+            found = segment_of(read_manifest(directory).segments, segment.first_position)
             if found is None or found == segment:
                 raise errors.DataLossError(
                     f"segment {segment.number} is missing: {path}; restore it from a backup"
@@ -151,10 +176,6 @@ def _copied_segment(directory: Path, segment: Segment, folder: Path) -> Segment:
             )
         return segment
     raise errors.UnavailableError(f"{directory} changes all the time: try again")
-
-
-def _entry(manifest: Manifest, number: int) -> Segment | None:
-    return next((entry for entry in manifest.segments if entry.number == number), None)
 
 
 def _copied_file(path: Path, target: Path) -> str:

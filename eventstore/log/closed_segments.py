@@ -38,7 +38,7 @@ class ClosedSegments:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._columns: dict[tuple[int, str], pa.Int64Array] = {}
+        self._columns: dict[tuple[int, int, str], pa.Int64Array] = {}
         self._footers: dict[str, parquet.FileMetaData] = {}
         """By the SHA-256 of the file, for who reads many single records."""
         self._mutex = threading.Lock()
@@ -152,7 +152,8 @@ class ClosedSegments:
         return Microseconds(moments[position - segment.first_position].as_py())
 
     def _column(self, segment: Segment, name: str) -> pa.Int64Array:
-        key = (segment.number, name)
+        # Not by its number, which a merged segment takes over.
+        key = (segment.first_position, segment.last_position, name)
         found = self._columns.get(key)
         if found is None:
             import pyarrow as pa

@@ -14,8 +14,8 @@ from uuid import UUID
 import msgspec
 
 from eventstore import errors
-from eventstore.log import sealing
-from eventstore.log.closed_segments import ClosedSegments, SegmentMovedError
+from eventstore.log import compacting, sealing
+from eventstore.log.closed_segments import ClosedSegments, SegmentMovedError, segment_of
 from eventstore.log.commit import records_of
 from eventstore.log.concealing import concealed_batches
 from eventstore.log.creation import LOG_FOLDER
@@ -48,7 +48,7 @@ def rewrite_segments(
     records = sum(segment.last_position - segment.first_position + 1 for segment in concerned)
     files, done = [], 0
     for segment in concerned:
-        entry = _rewritten(directory, segment.number, erased, replace)
+        entry = _rewritten(directory, segment.first_position, erased, replace)
         # A segment without this was written as it is: what is erased was never in it.
         if entry.rewritten_from:
             files.append(RewrittenFile(entry.number, entry.rewritten_from[-1], entry.file_sha256))
@@ -58,13 +58,14 @@ def rewrite_segments(
     return files
 
 
-def _rewritten(directory: Path, number: int, erased: Erased, replace: Replace) -> Segment:
-    """The entry of a segment once it has nothing of what is erased."""
+def _rewritten(directory: Path, position: int, erased: Erased, replace: Replace) -> Segment:
+    """The entry of the segment that holds a position, once it has nothing of what is erased."""
     closed = ClosedSegments(directory / LOG_FOLDER)
     missing = None
     while True:
         manifest = read_manifest(directory)
-        segment = manifest.segments[number - 1]
+        segment = segment_of(manifest.segments, position)
+        assert segment is not None, f"position {position} is in no closed segment"
         here = erased.within(segment.first_position, segment.last_position)
         try:
             if not is_left(closed, segment, here):
@@ -74,8 +75,8 @@ def _rewritten(directory: Path, number: int, erased: Erased, replace: Replace) -
             # Another process may be rewriting it, since the lock for sealing can be removed.
             if segment == missing:
                 raise errors.DataLossError(
-                    f"segment {number} is missing: {directory / LOG_FOLDER / segment.file}; "
-                    "restore it from a backup"
+                    f"segment {segment.number} is missing: "
+                    f"{directory / LOG_FOLDER / segment.file}; restore it from a backup"
                 ) from None
             missing = segment
             continue
@@ -115,7 +116,9 @@ def _prepared(
     first, last = segment.first_position, segment.last_position
     stored = closed.batches(segment, first - 1, last, RECORD_SCHEMA.names, derived=True)
     frontier = _frontier_before(manifest, segment)
-    groups = _added_up(concealed_batches(stored, erased, first), manifest.store_id, frontier)
+    groups = _added_up(
+        concealed_batches(stored, erased, first), manifest.store_id, frontier, segment
+    )
     # Of a name that is known for temporary files.
     name = f"{sealed_name(segment.number)}.{os.urandom(8).hex()}.tmp"
     path = directory / LOG_FOLDER / name
@@ -139,17 +142,19 @@ def _prepared(
 
 
 def _frontier_before(manifest: Manifest, segment: Segment) -> Frontier:
-    if segment.number == 1:
+    before = segment_of(manifest.segments, segment.first_position - 1)
+    if before is None:
         return Frontier()
-    before = manifest.segments[segment.number - 2]
     return Frontier(before.last_position, [bytes.fromhex(head) for head in before.frontier])
 
 
 def _added_up(
-    groups: Iterable[pa.RecordBatch], store_id: UUID, frontier: Frontier
+    groups: Iterable[pa.RecordBatch], store_id: UUID, frontier: Frontier, segment: Segment
 ) -> Iterator[pa.RecordBatch]:
     """The same groups, as short as they are written; their leaves are appended to the frontier."""
+    is_merged = segment.first_number is not None
+    rows = compacting.ROWS_PER_GROUP if is_merged else sealing.ROWS_PER_GROUP
     for group in groups:
         frontier.extend(leaf_hashes(store_id, records_of(group)))
-        for start in range(0, group.num_rows, sealing.ROWS_PER_GROUP):
-            yield group.slice(start, sealing.ROWS_PER_GROUP)
+        for start in range(0, group.num_rows, rows):
+            yield group.slice(start, rows)

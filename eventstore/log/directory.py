@@ -11,6 +11,7 @@ from uuid import UUID
 from eventstore import errors
 from eventstore.log.active_segment import ActiveSegmentFile
 from eventstore.log.commit import make_commit
+from eventstore.log.compacting import MergedSegments, Target, merged_files, runs_to_merge
 from eventstore.log.concealing import refuse_what_stays
 from eventstore.log.creation import create_store
 from eventstore.log.directory_writer import SEGMENT_RECORDS_MAX, DirectoryWriter
@@ -27,6 +28,7 @@ from eventstore.log.log import (
     SignedHead,
     VerifyReport,
 )
+from eventstore.log.manifest import read_manifest
 from eventstore.log.merkle import Frontier
 from eventstore.log.os_errors import translated, translating
 from eventstore.log.record import LATEST, Commit, Draft, Position
@@ -236,6 +238,18 @@ class DirectoryLog(DirectoryWriter):
             self._hash_ahead()
             self._write(self._rotate_what_is_new)
         self._seal_closed()
+
+    @long_work("Compacting")
+    def compact(
+        self, target: Target, progress: Progress | None = None, *, dry_run: bool = False
+    ) -> list[MergedSegments]:
+        if dry_run:
+            runs = runs_to_merge(read_manifest(self.directory).segments, target)
+            return [merged_files(run) for run in runs]
+        self._refuse_read_only("compact")
+        # What is closed, and what a crash has left.
+        self._seal_closed()
+        return self._merge(target, progress)
 
     @long_work("Erasing")
     def destroy(self, erased: Erased, progress: Progress | None = None) -> list[RewrittenFile]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +13,9 @@ import msgspec
 
 from eventstore import errors
 from eventstore.late_logger import late_logger
-from eventstore.log import acknowledged, sealing
+from eventstore.log import acknowledged, compacting, sealing
 from eventstore.log.active_segment import ActiveSegmentFile
+from eventstore.log.compacting import MergedSegments, Target
 from eventstore.log.creation import start_segment
 from eventstore.log.destroying import rewrite_segments
 from eventstore.log.directory_reader import DirectoryReader
@@ -388,6 +389,67 @@ class DirectoryWriter(DirectoryReader):
             self._write(self._remove_leftovers)
         return rewritten
 
+    def _merge(self, target: Target, progress: Progress | None) -> list[MergedSegments]:
+        """Merge sealed segments, a run at a time, so that others can seal in between."""
+        done: list[MergedSegments] = []
+        rows = 0
+        while True:
+            with (
+                translating("compacting in", self._folder),
+                self._sealing_mutex,
+                self._alone_in_sealing(),
+            ):
+                self._write(self._remove_leftovers)
+                runs = [*compacting.runs_to_merge(read_manifest(self.directory).segments, target)]
+                if not runs:
+                    return done
+                run, total = runs[0], rows + sum(map(compacting.records_in, runs))
+
+                def written(more: int, total: int = total) -> None:
+                    nonlocal rows
+                    rows += more
+                    if progress is not None:
+                        progress(rows, total)
+
+                merged = self._merge_run(run, written)
+            if merged is not None:
+                done.append(compacting.merged_files(run, merged))
+
+    def _merge_run(self, run: Sequence[Segment], written: Callable[[int], None]) -> Segment | None:
+        """The entry of what some segments became; None where others have changed them meanwhile."""
+        prepared, merged = compacting.prepared_merged(self._folder, run, self.store_id, written)
+        try:
+            is_done = self._write(lambda: self._replace_run(run, merged, prepared))
+        finally:
+            with contextlib.suppress(OSError):
+                prepared.unlink(missing_ok=True)
+        # Puts go on meanwhile: giving back the room of long files takes long.
+        for segment in run if is_done else ():
+            (self._folder / segment.file).unlink(missing_ok=True)
+        return merged if is_done else None
+
+    def _replace_run(self, run: Sequence[Segment], merged: Segment, prepared: Path) -> bool:
+        current = read_manifest(self.directory)
+        # Another may have rewritten one, since the lock on sealing can be removed.
+        if not {*run} <= {*current.segments}:
+            return False
+        sealing.move_into_place(prepared, self._folder / merged.file)
+        self._name_instead(current, run, merged)
+        return True
+
+    def _name_instead(self, current: Manifest, run: Sequence[Segment], entry: Segment) -> None:
+        """Let the manifest name one segment in the place of some."""
+        segments = [
+            entry if segment == run[-1] else segment
+            for segment in current.segments
+            if segment == run[-1] or segment not in run
+        ]
+        manifest = msgspec.structs.replace(
+            current, generation=current.generation + 1, segments=tuple(segments)
+        )
+        write_manifest(self.directory, manifest)
+        self._manifest = manifest
+
     def _remove_leftovers(self) -> None:
         sealing.remove_leftovers(self._folder, read_manifest(self.directory))
 
@@ -411,13 +473,7 @@ class DirectoryWriter(DirectoryReader):
         if segment not in current.segments:
             return
         sealing.move_into_place(prepared, self._folder / sealed.file)
-        manifest = msgspec.structs.replace(
-            current,
-            generation=current.generation + 1,
-            segments=tuple(sealed if s == segment else s for s in current.segments),
-        )
-        write_manifest(self.directory, manifest)
-        self._manifest = manifest
+        self._name_instead(current, [segment], sealed)
         (self._folder / segment.file).unlink(missing_ok=True)
 
 

@@ -20,6 +20,9 @@ from eventstore.log.syncing import sync_directory
 from eventstore.times import Microseconds
 
 FORMAT_VERSION = 2
+COMPACTED_VERSION = 3
+"""That of a manifest with merged segments, which readers of the one before do not know."""
+
 MANIFEST_NAME = "manifest.json"
 
 _HASH = re.compile("[0-9a-f]{64}")
@@ -34,8 +37,9 @@ class Segment(
     `file` is relative to the store's `log` folder; it is Parquet once `sealed`, an Arrow IPC stream
     before. `file_sha256` is of the whole file. Times are microseconds since the epoch. `frontier`
     are the complete subtrees of the Merkle tree up to the segment's end, in hexadecimal.
-    `rewritten_from` are the SHA-256 of the sealed files that erasures have replaced, the first one
-    first.
+    `rewritten_from` are the SHA-256 of the sealed files that erasures and compaction have replaced,
+    the first one first. A segment that compaction has merged takes the place of all from
+    `first_number` to `number`.
     """
 
     number: int
@@ -52,6 +56,12 @@ class Segment(
     tree_head: str
     frontier: tuple[str, ...]
     rewritten_from: tuple[str, ...] = ()
+    first_number: int | None = None
+
+    @property
+    def numbers(self) -> range:
+        """The numbers of the segments whose place it takes; its own alone unless it was merged."""
+        return range(self.first_number or self.number, self.number + 1)
 
 
 class ActiveSegment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -124,12 +134,12 @@ def stored_manifest(directory: Path) -> Manifest:
         ) from None
     if 0 < version < FORMAT_VERSION:
         raise errors.FailedPreconditionError(
-            f"{path} has format version {version}; this version reads {FORMAT_VERSION} alone: use "
-            "the version of mlmd-eventstore that made the store"
+            f"{path} has format version {version}; this version reads {FORMAT_VERSION} and "
+            f"{COMPACTED_VERSION}: use the version of mlmd-eventstore that made the store"
         )
-    if version > FORMAT_VERSION:
+    if version > COMPACTED_VERSION:
         raise errors.FailedPreconditionError(
-            f"{path} has format version {version}; this version reads up to {FORMAT_VERSION}: "
+            f"{path} has format version {version}; this version reads up to {COMPACTED_VERSION}: "
             "upgrade mlmd-eventstore to open the store"
         )
     try:
@@ -137,7 +147,7 @@ def stored_manifest(directory: Path) -> Manifest:
         manifest = msgspec.json.decode(stored.manifest, type=Manifest)
     except _UNREADABLE as error:
         raise _damaged(path, str(error)) from None
-    if text != _encode(manifest) or version != FORMAT_VERSION:
+    if text != _encode(manifest):
         raise _damaged(path, "its content does not match its SHA-256")
     if not 0 <= manifest.created_at <= LATEST or not 0 < manifest.generation < 2**63:
         raise _damaged(path, "what it says of itself cannot be")
@@ -150,9 +160,11 @@ def _refuse_impossible(directory: Path, manifest: Manifest) -> None:
     A reader could not make sense of what it names, and a writer could remove the wrong file.
     """
     number = position = commit = recorded_at = 0
-    for number, segment in enumerate(manifest.segments, 1):
+    for segment in manifest.segments:
+        first, number = number + 1, segment.number
         if (
-            (segment.number, segment.file) != (number, file_name(segment))
+            (segment.numbers.start, segment.file) != (first, file_name(segment))
+            or not can_be_merged(segment)
             or not all(map(_HASH.fullmatch, segment.rewritten_from))
             or (segment.rewritten_from and not segment.sealed)
             or segment.first_position != position + 1
@@ -176,6 +188,16 @@ def _refuse_impossible(directory: Path, manifest: Manifest) -> None:
         or not 0 < active.header_bytes <= HEADER_BYTES_MAX
     ):
         raise _damaged(directory / MANIFEST_NAME, "what it says of the active segment cannot be")
+
+
+def can_be_merged(segment: Segment) -> bool:
+    """Whether the entry has the files of all segments whose place it takes."""
+    if segment.first_number is None:
+        return True
+    replaced = len(segment.rewritten_from)
+    return segment.sealed and 0 < segment.first_number < segment.number <= (
+        segment.first_number + replaced - 1
+    )
 
 
 def file_name(segment: Segment) -> str:
@@ -220,7 +242,7 @@ def manifest_to_append_by(directory: Path, known: Manifest) -> Manifest:
         ) from None
     except errors.StatusError as error:
         raise errors.make_exception(f"{error.message}; nothing was put", error.error_code) from None
-    if _without_forms(found) != _without_forms(known) or found.generation < known.generation:
+    if not _goes_on_from(found, known) or found.generation < known.generation:
         raise errors.DataLossError(
             f"the manifest {path} is older than the store, or another store's: nothing was put; "
             "restore the newest one from a backup, the segments beside it are not touched"
@@ -229,10 +251,17 @@ def manifest_to_append_by(directory: Path, known: Manifest) -> Manifest:
     return found
 
 
-def _without_forms(manifest: Manifest) -> tuple[object, ...]:
-    """What stays as segments are sealed."""
-    segments = [(s.number, s.last_position, s.tree_head) for s in manifest.segments]
-    return manifest.store_id, manifest.active, segments
+def _goes_on_from(found: Manifest, known: Manifest) -> bool:
+    """Whether segments were sealed, rewritten or merged, and nothing else has changed."""
+    ends, known_ends = (
+        [(s.number, s.last_position, s.tree_head) for s in manifest.segments]
+        for manifest in (found, known)
+    )
+    return (
+        (found.store_id, found.active) == (known.store_id, known.active)
+        and ends[-1:] == known_ends[-1:]
+        and {*ends} <= {*known_ends}
+    )
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
@@ -261,7 +290,9 @@ def write_durably(path: Path, content: bytes) -> None:
 def _encode(manifest: Manifest) -> bytes:
     body = msgspec.json.encode(manifest)
     digest = hashlib.sha256(body).hexdigest()
-    stored = _Stored(format_version=FORMAT_VERSION, sha256=digest, manifest=msgspec.Raw(body))
+    is_compacted = any(segment.first_number is not None for segment in manifest.segments)
+    version = COMPACTED_VERSION if is_compacted else FORMAT_VERSION
+    stored = _Stored(format_version=version, sha256=digest, manifest=msgspec.Raw(body))
     return msgspec.json.encode(stored) + b"\n"
 
 

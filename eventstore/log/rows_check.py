@@ -38,7 +38,8 @@ class CheckedSegment(msgspec.Struct):
     """The result of checking one segment: `head` is the tree head after it, in hexadecimal.
 
     `types` are what its nodes say of their types, to be compared with the types; `retention` are
-    its records of rules, holds and erasures.
+    its records of rules, holds and erasures. It `is_outdated` when the segment was merged
+    meanwhile.
     """
 
     records: int = 0
@@ -47,6 +48,7 @@ class CheckedSegment(msgspec.Struct):
     findings: list[Finding] = []
     types: list[TypeUse] = []
     retention: list[RetentionRecord] = []
+    is_outdated: bool = False
 
 
 def stated_frontier(segment: Segment) -> Frontier:

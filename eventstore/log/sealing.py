@@ -6,7 +6,7 @@ import contextlib
 import fnmatch
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -143,10 +143,16 @@ def derived_batches(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         )
 
 
-def write_parquet(groups: Iterable[pa.RecordBatch], path: Path, store_id: UUID, number: int) -> str:
+def write_parquet(
+    groups: Iterable[pa.RecordBatch],
+    path: Path,
+    store_id: UUID,
+    number: int,
+    again: Callable[[], Iterable[pa.RecordBatch]] | None = None,
+) -> str:
     """Write row groups of RECORD_SCHEMA as a sealed segment, durably; the SHA-256 of the file.
 
-    It is read back and compared.
+    It is read back and compared: with copies in memory, unless `again` gives the same groups.
     """
     import pyarrow.parquet as parquet
 
@@ -168,11 +174,12 @@ def write_parquet(groups: Iterable[pa.RecordBatch], path: Path, store_id: UUID, 
         ) as writer:
             for group in made_in_steps(groups):
                 with no_fork_in_libraries():
-                    writer.write_batch(group.replace_schema_metadata(metadata), ROWS_PER_GROUP)
-                    written.append(_packed(group))
+                    writer.write_batch(group.replace_schema_metadata(metadata), group.num_rows)
+                    if again is None:
+                        written.append(_packed(group))
                 del group
                 release_unused()
-        if not _reads_back(path, written):
+        if not _reads_back(path, map(_unpacked, written) if again is None else again()):
             raise errors.DataLossError(f"{path} does not read back as it was written")
         digest = file_sha256(path)
         with open(path, "rb") as file:
@@ -207,21 +214,22 @@ def _unpacked(packed: pa.Buffer) -> pa.RecordBatch:
         return stream.read_next_batch()
 
 
-def _reads_back(path: Path, written: Sequence[pa.Buffer]) -> bool:
+def _reads_back(path: Path, written: Iterable[pa.RecordBatch]) -> bool:
     """Whether a Parquet file holds these batches, each a row group."""
     import pyarrow.parquet as parquet
 
     from eventstore.log.columns import release_unused
 
     with parquet.ParquetFile(path, page_checksum_verification=True) as file:
-        if file.num_row_groups != len(written):
-            return False
-        for group, packed in enumerate(written):
+        groups = 0
+        for groups, batch in enumerate(made_in_steps(written), 1):
+            if groups > file.num_row_groups:
+                return False
             with no_fork_in_libraries():
-                if not _is_group(file.read_row_group(group, use_threads=False), _unpacked(packed)):
+                if not _is_group(file.read_row_group(groups - 1, use_threads=False), batch):
                     return False
             release_unused()
-    return True
+        return bool(groups == file.num_row_groups)
 
 
 def _is_group(found: pa.Table, written: pa.RecordBatch) -> bool:
@@ -357,8 +365,9 @@ def remove_leftovers(folder: Path, manifest: Manifest) -> None:
 def _leftovers(folder: Path, manifest: Manifest) -> Iterator[Path]:
     named = {manifest.active.file, *(segment.file for segment in manifest.segments)}
     forms = {
-        segment.number: folder / segment.file
+        number: folder / segment.file
         for segment in manifest.segments
+        for number in segment.numbers
         # Were another file named, the segment's only form would be taken for superseded.
         if segment.file == file_name(segment)
     }

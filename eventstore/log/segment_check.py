@@ -36,6 +36,7 @@ from eventstore.log.manifest import (
     HEADER_BYTES_MAX,
     ActiveSegment,
     Segment,
+    can_be_merged,
     file_name,
     stored_manifest,
 )
@@ -88,12 +89,20 @@ def _check_closed(job: SegmentJob, segment: Segment) -> CheckedSegment:
             position=segment.first_position,
         )
         return check.checked
+    if not can_be_merged(segment):
+        check.find(
+            f"what the manifest says of segment {segment.number}, that it was merged from "
+            f"{segment.first_number} on, cannot be",
+            commit=segment.first_commit,
+            position=segment.first_position,
+        )
+        return check.checked
     try:
         data = read_to_check(path)
     except OSError as error:
         moved = _closed_meanwhile(directory, segment.number, segment.file)
         if moved is not None:
-            return _check_closed(job, moved)
+            return _check_moved(job, moved, segment.numbers)
         check.find(
             f"segment {segment.number} with commits {segment.first_commit} to "
             f"{segment.last_commit} cannot be read: {error.strerror}",
@@ -132,7 +141,7 @@ def _check_active(job: SegmentJob, entry: ActiveSegment) -> CheckedSegment:
     except OSError as error:
         moved = _closed_meanwhile(directory, entry.number, entry.file)
         if moved is not None:
-            return _check_closed(job, moved)
+            return _check_moved(job, moved, range(entry.number, entry.number + 1))
         check.find(f"the active segment {entry.number} cannot be read: {error.strerror}")
         return check.checked
     if (entry.number, entry.first_position) != (check.expected_number, check.first_position):
@@ -171,7 +180,15 @@ def _check_active(job: SegmentJob, entry: ActiveSegment) -> CheckedSegment:
 def _closed_meanwhile(directory: Path, number: int, file: str) -> Segment | None:
     """The segment's entry in the newest manifest, if a writer has put it into another file."""
     segments = stored_manifest(directory).segments
-    return next((s for s in segments if s.number == number and s.sealed and s.file != file), None)
+    return next((s for s in segments if number in s.numbers and s.sealed and s.file != file), None)
+
+
+def _check_moved(job: SegmentJob, moved: Segment, numbers: range) -> CheckedSegment:
+    """Check what has become of the segments of some numbers, unless it was merged with others."""
+    if moved.numbers == numbers:
+        return _check_closed(job, moved)
+    # What is around it in the manifest that is being checked is no more.
+    return CheckedSegment(is_outdated=True)
 
 
 class _SegmentCheck(RowsCheck):
@@ -307,6 +324,8 @@ class _SegmentCheck(RowsCheck):
             *(self._first_recorded_at, self.next_position - 1, self.next_commit - 1),
             self._recorded_at,
         )
+        if segment.first_number is not None:
+            names = ("first_number", *names[1:])
         for name, value in zip(names, seen, strict=True):
             if getattr(segment, name) != value:
                 self.find(

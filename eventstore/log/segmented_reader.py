@@ -39,6 +39,10 @@ _Answer = TypeVar("_Answer")
 _Part = TypeVar("_Part")
 
 
+_STRETCH_RECORDS = 65_536
+"""Whoever folds many records at once holds about so many in memory."""
+
+
 class Tail(Protocol):
     """The commits after the newest segment; its methods are called under the log's mutex.
 
@@ -157,7 +161,19 @@ class SegmentedReader:
             if segment.last_position > after:
                 if not segment.sealed:
                     return
-                yield segment.last_position, segment.file_bytes
+                yield from self._ends_within(segment, after)
+
+    def _ends_within(self, segment: Segment, after: int) -> Iterator[tuple[int, int]]:
+        """Where stretches of a sealed segment end; a merged one has several."""
+        records = segment.last_position - segment.first_position + 1
+        start, reached = max(after, segment.first_position - 1), 0
+        for middle in range(start, segment.last_position - _STRETCH_RECORDS, _STRETCH_RECORDS):
+            end = self.commit_end(middle + _STRETCH_RECORDS)
+            if end > start:
+                size = segment.file_bytes * (end - segment.first_position + 1) // records
+                yield end, max(size - reached, 1)
+                start, reached = end, size
+        yield segment.last_position, max(segment.file_bytes - reached, 1)
 
     def stretch_of(self, position: int) -> tuple[int, int]:
         segment = segment_of(self._segments(), position)

@@ -6,16 +6,22 @@ import contextlib
 import hashlib
 import os
 import re
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
 import msgspec
+import pyarrow as pa
 
+from eventstore import errors
 from eventstore.log import acknowledged, commit_ends
 from eventstore.log.closed_segments import ClosedSegments, SegmentMovedError
+from eventstore.log.columns import DERIVED_NAMES, RECORD_SCHEMA, derive, same_values
+from eventstore.log.commit import records_of
 from eventstore.log.destroying import is_left
 from eventstore.log.erased import Erased
 from eventstore.log.ipc_stream import schema_message_bytes
+from eventstore.log.leaf import leaf_hashes
 from eventstore.log.log import Finding
 from eventstore.log.manifest import (
     MANIFEST_NAME,
@@ -28,6 +34,7 @@ from eventstore.log.manifest import (
 )
 from eventstore.log.os_errors import read_to_check, tells_of_damage, translated
 from eventstore.log.regular_file import IRREGULAR, is_irregular
+from eventstore.log.sealing import sealed_batches
 from eventstore.log.segment_check import SegmentJob, check_segment
 
 _TOP: Final = {MANIFEST_NAME: False, "lock": False, "sealing.lock": False, "log": True}
@@ -116,8 +123,13 @@ def _strange_in_log(
         # A rotation writes the header of the next segment before the manifest names it.
         why = _unless_gone(entry, _is_not_a_header(Path(entry.path)))
         return None if why is None else _perhaps_newer(entry, why)
+    run = _merging(entry.name, manifest)
+    if run:
+        return _unless_sound(entry, _differs_from_log(directory, entry.name, manifest))
     previous: Segment | None = None
     for segment in manifest.segments:
+        if entry.name in _replaced_names(segment):
+            return _unless_sound(entry, _differs_from_log(directory, entry.name, manifest))
         if _rewritings(entry.name, segment) is not None:
             return _other_form(directory, entry, segment, previous, manifest)
         previous = segment
@@ -127,6 +139,78 @@ def _strange_in_log(
     if _SEGMENT_FILE.fullmatch(entry.name):
         return _perhaps_newer(entry, why)
     return _strange(entry, why)
+
+
+def _merging(name: str, manifest: Manifest) -> tuple[Segment, ...]:
+    """The segments that a compaction was merging into a file of this name; none if it cannot be."""
+    number, rewritings = rewriting_of(name) or (0, 0)
+    ends = [place for place, s in enumerate(manifest.segments) if s.number == number]
+    for end in ends:
+        files = len(manifest.segments[end].rewritten_from) + 1
+        for start in range(end - 1, -1, -1):
+            files += len(manifest.segments[start].rewritten_from) + 1
+            if files == rewritings:
+                return manifest.segments[start : end + 1]
+    return ()
+
+
+def _replaced_names(segment: Segment) -> set[str]:
+    """The names of sealed files that a merged segment may have taken the place of."""
+    if segment.first_number is None:
+        return set()
+    # A form with as many rewritings as the merged one is that.
+    return {
+        sealed_name(number, rewritings)
+        for number in segment.numbers
+        for rewritings in range(len(segment.rewritten_from))
+    }
+
+
+def _unless_sound(entry: os.DirEntry[str], why: str | None) -> Finding | None:
+    why = _unless_gone(entry, why)
+    return None if why is None else _perhaps_newer(entry, why)
+
+
+def _differs_from_log(directory: Path, name: str, manifest: Manifest) -> str | None:
+    """Why a file is not records of the log, as a compaction leaves them that stopped half-way."""
+    folder = directory / "log"
+    closed = ClosedSegments(folder)
+    try:
+        for batch in sealed_batches(folder / name, 0, 2**63 - 1, RECORD_SCHEMA.names):
+            first, last = batch["position"][0].as_py(), batch["position"][-1].as_py()
+            there = chain.from_iterable(
+                records_of(part)
+                for segment in manifest.segments
+                if segment.first_position <= last and first <= segment.last_position
+                for part in closed.batches(
+                    segment,
+                    max(first, segment.first_position) - 1,
+                    min(last, segment.last_position),
+                    RECORD_SCHEMA.names,
+                    derived=True,
+                )
+            )
+            leaves = [*leaf_hashes(manifest.store_id, records_of(batch))]
+            if leaves != [*leaf_hashes(manifest.store_id, there)]:
+                return f"its records from position {first} on are not those of the log"
+            fault = _derived_otherwise(batch)
+            if fault is not None:
+                return fault
+    except SegmentMovedError:
+        # Whoever has moved it removes what is left as well.
+        return None
+    except (errors.StatusError, pa.ArrowException, AssertionError, TypeError, ValueError) as error:
+        return f"it cannot be read as records of the log: {error}"
+    return None
+
+
+def _derived_otherwise(batch: pa.RecordBatch) -> str | None:
+    derived = derive(batch["kind"].to_pylist(), batch["payload"].to_pylist())
+    for name in DERIVED_NAMES:
+        if not same_values(batch[name], derived[name]):
+            first = batch["position"][0].as_py()
+            return f"column {name} does not agree with the payloads from position {first} on"
+    return None
 
 
 def _other_form(
@@ -205,13 +289,36 @@ def forms_with_erased(directory: Path, destroyed: Erased) -> list[Finding]:
         erased = destroyed.within(segment.first_position, segment.last_position)
         for entry in _entries(folder) if erased else ():
             is_other = entry.name != segment.file and _rewritings(entry.name, segment) is not None
+            if entry.name in _replaced_names(segment):
+                continue
             # Whoever removes it meanwhile does what is to be done.
             with contextlib.suppress(OSError, SegmentMovedError):
                 if is_other and is_left(closed, _in_form(directory, entry.name, segment), erased):
-                    what = (
-                        "still has what an erasure says was destroyed; open the store for writing"
-                    )
-                    findings.append(Finding(f"{entry.path} {what}", entry.path, segment.number))
+                    what = f"{entry.path} {_HAS_ERASED}"
+                    findings.append(Finding(what, entry.path, segment.number))
+    return findings + _merged_with_erased(directory, destroyed)
+
+
+def _merged_with_erased(directory: Path, destroyed: Erased) -> list[Finding]:
+    """What compactions have left that has what was destroyed."""
+    folder, manifest = directory / "log", stored_manifest(directory)
+    closed, findings = ClosedSegments(folder), []
+    replaced = set[str]().union(*map(_replaced_names, manifest.segments))
+    for entry in _entries(folder) if destroyed else ():
+        if entry.name not in replaced and not _merging(entry.name, manifest):
+            continue
+        with contextlib.suppress(OSError, SegmentMovedError):
+            form = _in_form(directory, entry.name, manifest.segments[0])
+            batches = sealed_batches(folder / entry.name, 0, 2**63 - 1, ["position"])
+            positions = [batch["position"] for batch in batches]
+            form = msgspec.structs.replace(
+                form,
+                first_position=positions[0][0].as_py(),
+                last_position=positions[-1][-1].as_py(),
+            )
+            if is_left(closed, form, destroyed.within(form.first_position, form.last_position)):
+                number = int(entry.name[:10])
+                findings.append(Finding(f"{entry.path} {_HAS_ERASED}", entry.path, number))
     return findings
 
 

@@ -51,6 +51,10 @@ _INTERRUPTS_LOOKED_FOR_SECONDS: Final = 1
 """An interrupt just before a wait begins is noticed only when that ends."""
 
 
+_LOOKS_MAX: Final = 100
+"""A compaction that goes on meanwhile makes the check begin again, a merged segment at a time."""
+
+
 def verify_directory(
     directory: Path,
     progress: Progress | None = None,
@@ -76,6 +80,25 @@ def verify_directory(
         raise errors.InvalidArgumentError(
             "a checkpoint is about all of history: verify it without a range"
         )
+    for _ in range(_LOOKS_MAX):
+        try:
+            return _verified(directory, progress, after, upto, signed_heads)
+        except _OutdatedError:
+            continue
+    raise errors.UnavailableError(f"{directory} was compacted all the time: verify it again")
+
+
+class _OutdatedError(Exception):
+    """The manifest that was read names what was merged meanwhile."""
+
+
+def _verified(
+    directory: Path,
+    progress: Progress | None,
+    after: int,
+    upto: int | None,
+    signed_heads: Sequence[SignedHead],
+) -> VerifyReport:
     try:
         manifest = stored_manifest(directory)
     except errors.DataLossError as error:
@@ -90,6 +113,8 @@ def verify_directory(
     types: list[TypeUse] = []
     retention: list[RetentionRecord] = []
     for checked in _checked_in_order(jobs):
+        if checked.is_outdated:
+            raise _OutdatedError
         total.records += checked.records
         total.commits += checked.commits
         total.head = checked.head

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from eventstore.audit import Checkpoint, KeyRotation
     from eventstore.copies.copying import CopyReport
     from eventstore.copies.restoring import RestoreReport
+    from eventstore.log.compacting import MergedSegments
 
 
 class FileMethods(SourceMethods):
@@ -92,6 +93,44 @@ class FileMethods(SourceMethods):
     def seal(self) -> None:
         """Turn what was put so far into Parquet, which any analytics tool reads."""
         self._source.log.seal()
+
+    @where_the_store_is
+    def compact(
+        self,
+        progress: Progress | None = None,
+        *,
+        target_records: int | None = None,
+        target_bytes: int | None = None,
+        dry_run: bool = False,
+    ) -> list[MergedSegments]:
+        """Merge small Parquet files into large ones, which analytics engines read faster.
+
+        Neighbours are merged while they have at most `target_records` together (by default
+        1,048,576), and their files `target_bytes` (256 MiB). Positions, proofs, tree heads and caches
+        stay as they are; others may put and read meanwhile. What was merged is returned, oldest
+        first; with `dry_run` nothing is changed, and it is what would be. `progress` is called with
+        (records done, in all).
+
+        Raises UnimplementedError for a store in memory, in a SQL database or in object storage,
+        InvalidArgumentError for targets below 1, FailedPreconditionError when the store is opened
+        to read only.
+        """
+        from eventstore.log.compacting import TARGET_BYTES, TARGET_RECORDS, Compacts, Target
+
+        target = Target(
+            TARGET_RECORDS if target_records is None else target_records,
+            TARGET_BYTES if target_bytes is None else target_bytes,
+        )
+        for name, value in zip(("target_records", "target_bytes"), target, strict=True):
+            if value < 1:
+                raise errors.InvalidArgumentError(f"{name} is {value}: it has to be 1 or more")
+        log = self._source.log
+        if not isinstance(log, Compacts):
+            raise errors.UnimplementedError(
+                f"{log.name} is in no directory, and only a store in one is compacted: copy it to "
+                "one with `eventstore copy`, and compact that"
+            )
+        return log.compact(target, progress, dry_run=dry_run)
 
     @served("admin")
     def rebuild(self, progress: Progress | None = None) -> None:

@@ -30,7 +30,8 @@ def read_entry(name: str, number: int, entry: bytes, kept_as: str) -> Segment:
         segment = msgspec.json.decode(entry, type=Segment)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise _damaged(name, number, f"{kept_as} is no entry of a segment ({error})") from None
-    if segment.number != number:
+    # Only those in directories are merged.
+    if segment.number != number or segment.first_number is not None:
         raise _damaged(name, number, f"{kept_as} is the entry of another one")
     return segment
 
