@@ -2225,6 +2225,8 @@ def _manifest(root: pathlib.Path) -> Dict[str, Any]:
             and _STORE_ID.fullmatch(manifest["store_id"])
             and isinstance(manifest["segments"], list)
             and all(isinstance(e, dict) for e in [*manifest["segments"], manifest["active"]])
+            and all(type(e.get("number")) is int for e in manifest["segments"])
+            and all(isinstance(e.get("rewritten_from", []), list) for e in manifest["segments"])
             and any("first_number" in e for e in manifest["segments"])
             is (version == _COMPACTED_VERSION)
         )

@@ -171,7 +171,7 @@ def test_every_command_refuses_it_in_one_line(arguments: str, tmp_path: Path) ->
     given = arguments.replace("STORE", f"{tmp_path}/store").replace("{}", str(tmp_path)).split()
     done = run(*given)
     assert (done.code, done.out) == (1, ""), done
-    assert "has format version 1; this version reads 2 alone" in " ".join(done.err.split())
+    assert "has format version 1; this version reads 2 and 3" in " ".join(done.err.split())
 
 
 def test_the_stand_alone_verifier_refuses_it_in_one_line() -> None:
@@ -183,4 +183,4 @@ def test_the_stand_alone_verifier_refuses_it_in_one_line() -> None:
         text=True,
     )
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == f"CANNOT CHECK: {OLDER}/manifest.json has format version 1, not 2\n"
+    assert ran.stderr == f"CANNOT CHECK: {OLDER}/manifest.json has format version 1, not 2 or 3\n"

@@ -111,9 +111,9 @@ def test_a_newer_format_is_refused_in_one_line(tmp_path: Path) -> None:
     DirectoryLog.create(tmp_path / "store").close()
     manifest = tmp_path / "store" / "manifest.json"
     content = json.loads(manifest.read_text())
-    content["format_version"] = 3
+    content["format_version"] = 4
     manifest.write_text(json.dumps(content))
-    with pytest.raises(errors.FailedPreconditionError, match="format version 3") as raised:
+    with pytest.raises(errors.FailedPreconditionError, match="format version 4") as raised:
         DirectoryLog.open(tmp_path / "store")
     assert "\n" not in raised.value.message
 
