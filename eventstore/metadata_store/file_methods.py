@@ -106,10 +106,10 @@ class FileMethods(SourceMethods):
         """Merge small Parquet files into large ones, which analytics engines read faster.
 
         Neighbours are merged while they have at most `target_records` together (by default
-        1,048,576), and their files `target_bytes` (256 MiB). Positions, proofs, tree heads and caches
-        stay as they are; others may put and read meanwhile. What was merged is returned, oldest
-        first; with `dry_run` nothing is changed, and it is what would be. `progress` is called with
-        (records done, in all).
+        1,048,576), and their files at most `target_bytes` (256 MiB). Positions, proofs, tree heads
+        and caches stay as they are; others may put and read meanwhile. Returns what was merged,
+        oldest first; with `dry_run` nothing is changed, and it is what would be. `progress` is
+        called with (records done, in all).
 
         Raises UnimplementedError for a store in memory, in a SQL database or in object storage,
         InvalidArgumentError for targets below 1, FailedPreconditionError when the store is opened

@@ -254,6 +254,17 @@ def _prepared_with_small_runs(path: Path) -> None:
         _prepared_long(path)
 
 
+def _prepared_to_compact(path: Path) -> None:
+    """Several sealed segments, and caches of all kinds."""
+    with small_runs():
+        _prepared_long(path)
+        with _configured(path) as store:
+            for number in (3, 4, 5):
+                put(store, number)
+                store.seal()
+            _filtered(store)
+
+
 class small_runs:  # noqa: N801
     """Limits so low that a short story reaches them."""
 
@@ -411,6 +422,21 @@ def _erase(life: Life) -> None:
         life.close(store)
 
 
+def _compact(life: Life) -> None:
+    with small_runs():
+        store = life.opened()
+        if store is None:
+            return
+        life.attempt("compacting", lambda: store.compact(target_records=60))
+        life.put(store, 6)
+        life.attempt("a filter", lambda: _filtered(store))
+        life.attempt("sealing", store.seal)
+        life.attempt("compacting", lambda: store.compact(target_records=1_000))
+        life.put(store, 7)
+        life.attempt("a filter", lambda: _filtered(store))
+        life.close(store)
+
+
 def _import(life: Life) -> None:
     life.attempt("importing", lambda: import_mlmd_database(_DATABASE, life.path))
     store = life.opened()
@@ -454,6 +480,7 @@ CHAPTERS = (
     Chapter("rebuild", _rebuild, _prepared_with_small_runs, (1, 2)),
     Chapter("sign", _sign, _prepared_with_small_runs, (1, 2)),
     Chapter("erase", _erase, _prepared_to_erase, (1, 2)),
+    Chapter("compact", _compact, _prepared_to_compact, (1, 2, 3, 4, 5)),
     Chapter("import", _import),
     Chapter("copy", _copy),
     Chapter("pack", _pack, _prepared_long, (1, 2)),

@@ -19,6 +19,7 @@ _SHARES = {
     "rebuild": 1301,
     "sign": 211,
     "erase": 2601,
+    "compact": 1301,
     "import": 401,
     "copy": 1301,
     "pack": 401,

@@ -158,9 +158,7 @@ def test_targets_in_bytes(directory: Path) -> None:
         assert [m.old_bytes for m in runs] == [sum(sizes[:3]), sum(sizes[3:6])]
 
 
-def test_row_groups_of_a_merged_segment(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_row_groups_of_a_merged_segment(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are filled across the files that are merged, as FORMAT.md allows them."""
     monkeypatch.setattr(compacting, "ROWS_PER_GROUP", 10)
     with closing(opened(directory)) as log:
@@ -213,9 +211,7 @@ def test_the_same_in_a_backup_and_a_copy(directory: Path, tmp_path: Path) -> Non
 def test_who_has_the_log_open_goes_on(directory: Path) -> None:
     with contextlib.ExitStack() as kept:
         log = kept.enter_context(closing(opened(directory)))
-        readers = [
-            kept.enter_context(closing(opened(directory, read_only=True))) for _ in range(5)
-        ]
+        readers = [kept.enter_context(closing(opened(directory, read_only=True))) for _ in range(5)]
         writer = kept.enter_context(closing(opened(directory)))
         commits = read(readers[0])
         under_way = [readers[1].commits(), readers[2].scan(columns=["position"])]
@@ -357,7 +353,11 @@ def test_stopped_at_every_change(
         calls = count()
 
         def stopping(
-            name: str, *arguments: Any, calls: Iterator[int] = calls, stop: int = number, **more: Any
+            name: str,
+            *arguments: Any,
+            calls: Iterator[int] = calls,
+            stop: int = number,
+            **more: Any,
         ) -> Any:
             if name == "open" and not arguments[1] & (os.O_WRONLY | os.O_RDWR):
                 return called[name](*arguments, **more)
@@ -453,7 +453,7 @@ def test_a_damaged_or_missing_segment_is_not_merged(directory: Path) -> None:
         for harm in (third.unlink, lambda: third.write_bytes(content[:200])):
             before = (directory / "manifest.json").read_bytes()
             harm()
-            with pytest.raises(errors.DataLossError, match="segment 3|0000000003"):
+            with pytest.raises(errors.DataLossError, match="0000000003"):
                 log.compact(Target(16))
             assert (directory / "manifest.json").read_bytes() == before
             assert not [*(directory / "log").glob("*.tmp")]
@@ -491,7 +491,7 @@ def test_what_does_not_read_back_is_not_put_in_place(
 
 def test_only_who_may_write_compacts(directory: Path) -> None:
     with closing(opened(directory, read_only=True)) as reader:
-        with pytest.raises(errors.FailedPreconditionError, match="read only|read-only|only read"):
+        with pytest.raises(errors.FailedPreconditionError, match="read only"):
             reader.compact(Target(16))
         assert len(reader.compact(Target(16), dry_run=True)) == 2
 
@@ -535,10 +535,6 @@ def test_a_forged_entry(directory: Path, name: str) -> None:
     assert not report.ok
     with pytest.raises(standalone_verifier.Refused):
         told_by_verifier(directory)
-    with pytest.raises(errors.StatusError):  # noqa: SIM117
-        with closing(opened(directory)) as log:
-            read(log)
-            raise errors.DataLossError("it only shows when verified")
 
 
 @pytest.mark.parametrize(

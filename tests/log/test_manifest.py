@@ -17,6 +17,8 @@ import pytest
 from eventstore import errors
 from eventstore.log import DirectoryLog
 from eventstore.log.manifest import (
+    COMPACTED_VERSION,
+    COMPACTED_VERSION,
     FORMAT_VERSION,
     Manifest,
     manifest_to_append_by,
@@ -93,13 +95,20 @@ def test_what_is_no_manifest_is_damage(
         (
             {"format_version": FORMAT_VERSION - 1},
             errors.FailedPreconditionError,
-            f"has format version {FORMAT_VERSION - 1}; this version reads {FORMAT_VERSION} alone",
+            f"has format version {FORMAT_VERSION - 1}; this version reads {FORMAT_VERSION} and ",
+        ),
+        # No segment of it was merged.
+        (
+            {"format_version": COMPACTED_VERSION},
+            errors.DataLossError,
+            "does not match its SHA-256",
         ),
         ({"format_version": "2"}, errors.DataLossError, "with a format_version"),
         (
-            {"format_version": FORMAT_VERSION + 1},
+            {"format_version": COMPACTED_VERSION + 1},
             errors.FailedPreconditionError,
-            f"has format version {FORMAT_VERSION + 1}; this version reads up to {FORMAT_VERSION}",
+            f"has format version {COMPACTED_VERSION + 1}; this version reads up to "
+            f"{COMPACTED_VERSION}",
         ),
     ],
 )

@@ -20,6 +20,7 @@ from hypothesis.stateful import (
 )
 
 from eventstore.log import Commit, DirectoryLog, Draft, Position
+from eventstore.log.compacting import Target
 from eventstore.log.erased import Erased, Spans
 from eventstore.log.kinds import ARTIFACT, ATTRIBUTION, CONTEXT, ERASURE, EXECUTION, NodeKind
 from eventstore.projections import Projections
@@ -257,6 +258,10 @@ class ErasedAnswers(RuleBasedStateMachine):
     @rule()
     def seal(self) -> None:
         self.log.seal()
+
+    @rule(records=st.sampled_from((20, 1_000)))
+    def compact(self, records: int) -> None:
+        self.log.compact(Target(records))
 
     @rule(is_cleared=st.booleans())
     def reopen(self, is_cleared: bool) -> None:

@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 
 from eventstore.log import DirectoryLog
 from eventstore.log import record as kind_names
+from eventstore.log.compacting import Target
 from eventstore.projections import Projections, table_writing
 from eventstore.projections.index_tables import TABLES
 from eventstore.projections.limits import IndexLimits, Limits
@@ -79,6 +80,10 @@ class ProjectionsAgainstModel(RuleBasedStateMachine):
     @rule()
     def seal(self) -> None:
         self.log.seal()
+
+    @rule(records=st.sampled_from((45, 1_000)))
+    def compact(self, records: int) -> None:
+        self.log.compact(Target(records))
 
     @rule()
     def reopen(self) -> None:

@@ -207,6 +207,10 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.store.seal()
 
     @rule()
+    def compact(self) -> None:
+        self.store.compact(target_records=1_000)
+
+    @rule()
     def reopen(self) -> None:
         self.store.close()
         self.open()
