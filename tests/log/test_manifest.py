@@ -18,7 +18,6 @@ from eventstore import errors
 from eventstore.log import DirectoryLog
 from eventstore.log.manifest import (
     COMPACTED_VERSION,
-    COMPACTED_VERSION,
     FORMAT_VERSION,
     Manifest,
     manifest_to_append_by,
