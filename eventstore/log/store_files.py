@@ -123,12 +123,11 @@ def _strange_in_log(
         # A rotation writes the header of the next segment before the manifest names it.
         why = _unless_gone(entry, _is_not_a_header(Path(entry.path)))
         return None if why is None else _perhaps_newer(entry, why)
-    run = _merging(entry.name, manifest)
-    if run:
+    if _merging(entry.name, manifest):
         return _unless_sound(entry, _differs_from_log(directory, entry.name, manifest))
     previous: Segment | None = None
     for segment in manifest.segments:
-        if entry.name in _replaced_names(segment):
+        if _is_replaced(entry.name, segment):
             return _unless_sound(entry, _differs_from_log(directory, entry.name, manifest))
         if _rewritings(entry.name, segment) is not None:
             return _other_form(directory, entry, segment, previous, manifest)
@@ -141,29 +140,29 @@ def _strange_in_log(
     return _strange(entry, why)
 
 
-def _merging(name: str, manifest: Manifest) -> tuple[Segment, ...]:
-    """The segments that a compaction was merging into a file of this name; none if it cannot be."""
+def _merging(name: str, manifest: Manifest) -> bool:
+    """Whether a compaction may have been merging segments into a file of this name."""
     number, rewritings = rewriting_of(name) or (0, 0)
-    ends = [place for place, s in enumerate(manifest.segments) if s.number == number]
-    for end in ends:
-        files = len(manifest.segments[end].rewritten_from) + 1
-        for start in range(end - 1, -1, -1):
-            files += len(manifest.segments[start].rewritten_from) + 1
-            if files == rewritings:
-                return manifest.segments[start : end + 1]
-    return ()
+    end = next((n for n, s in enumerate(manifest.segments) if s.number == number), 0)
+    files = len(manifest.segments[end].rewritten_from) + 1 if end else 0
+    for segment in reversed(manifest.segments[:end]):
+        files += len(segment.rewritten_from) + 1
+        if files >= rewritings:
+            return files == rewritings
+    return False
 
 
-def _replaced_names(segment: Segment) -> set[str]:
-    """The names of sealed files that a merged segment may have taken the place of."""
-    if segment.first_number is None:
-        return set()
-    # A form with as many rewritings as the merged one is that.
-    return {
-        sealed_name(number, rewritings)
-        for number in segment.numbers
-        for rewritings in range(len(segment.rewritten_from))
-    }
+def _is_replaced(name: str, segment: Segment) -> bool:
+    """Whether a merged segment may have taken the place of a sealed file of this name."""
+    never = _SEGMENT_FILE.fullmatch(name) and name == sealed_name(int(name[:10]))
+    found = (int(name[:10]), 0) if never else rewriting_of(name)
+    return (
+        found is not None
+        and segment.first_number is not None
+        and found[0] in segment.numbers
+        # One with as many rewritings as the merged one is that.
+        and found[1] < len(segment.rewritten_from)
+    )
 
 
 def _unless_sound(entry: os.DirEntry[str], why: str | None) -> Finding | None:
@@ -289,7 +288,7 @@ def forms_with_erased(directory: Path, destroyed: Erased) -> list[Finding]:
         erased = destroyed.within(segment.first_position, segment.last_position)
         for entry in _entries(folder) if erased else ():
             is_other = entry.name != segment.file and _rewritings(entry.name, segment) is not None
-            if entry.name in _replaced_names(segment):
+            if _is_replaced(entry.name, segment):
                 continue
             # Whoever removes it meanwhile does what is to be done.
             with contextlib.suppress(OSError, SegmentMovedError):
@@ -303,9 +302,9 @@ def _merged_with_erased(directory: Path, destroyed: Erased) -> list[Finding]:
     """What compactions have left that has what was destroyed."""
     folder, manifest = directory / "log", stored_manifest(directory)
     closed, findings = ClosedSegments(folder), []
-    replaced = set[str]().union(*map(_replaced_names, manifest.segments))
     for entry in _entries(folder) if destroyed else ():
-        if entry.name not in replaced and not _merging(entry.name, manifest):
+        is_replaced = any(_is_replaced(entry.name, segment) for segment in manifest.segments)
+        if not is_replaced and not _merging(entry.name, manifest):
             continue
         with contextlib.suppress(OSError, SegmentMovedError):
             form = _in_form(directory, entry.name, manifest.segments[0])

@@ -265,7 +265,10 @@ def test_the_same_segment_in_another_form(store: Path, note: str) -> None:
     assert refusal(store, note) == ""
     further.write_bytes(path_of(store, SEALED).read_bytes())
     assert refusal(store, note)
-    further.rename(sealed.with_name(f"{sealed.stem}-3.parquet"))
+    # The name of what is merged of two segments.
+    further = further.rename(sealed.with_name(f"{sealed.stem}-3.parquet"))
+    assert refusal(store, note)
+    further.rename(sealed.with_name(f"{sealed.stem}-4.parquet"))
     assert "belongs to nothing" in refusal(store, note)
 
 

@@ -389,7 +389,7 @@ def test_modules_stay_small() -> None:
         for path in (ROOT / folder).rglob("*.py"):
             if "_pb2" not in path.name:
                 # The verifier that stands alone is one file, so that it can be copied and run.
-                most = 2_540 if path.name == "standalone_verifier.py" else 600
+                most = 2_610 if path.name == "standalone_verifier.py" else 600
                 assert len(path.read_text().splitlines()) <= most, path
 
 
