@@ -25,7 +25,7 @@ from eventstore.http_api import (
     query_routes,
     rule_routes,
     store,
-    verification,
+    verification_routes,
 )
 from eventstore.http_api.answering import API, Answering, ShowProblem
 from eventstore.http_api.doors import Door
@@ -47,7 +47,7 @@ API_ROUTES: Final[Sequence[Route]] = (
     *query_routes.ROUTES,
     *rule_routes.ROUTES,
     *store.ROUTES,
-    *verification.ROUTES,
+    *verification_routes.ROUTES,
 )
 """All of the API. A module's are added here."""
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from eventstore.http_api.verifying import Verifications
+from eventstore.http_api.verification_runs import Verifications
 from eventstore.store import Engine
 
 HERE: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})

@@ -19,7 +19,7 @@ from eventstore.page import (
     sql_page,
     static_files,
     type_page,
-    verifying,
+    verification,
 )
 from eventstore.page.showing import problem_page, sign_in_form, stores_page
 
@@ -37,7 +37,7 @@ PAGES: Final = Pages(
         *reports.ROUTES,
         *rules.ROUTES,
         *going.ROUTES,
-        *verifying.ROUTES,
+        *verification.ROUTES,
     ),
     show_problem=problem_page,
     show_form=sign_in_form,

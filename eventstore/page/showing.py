@@ -14,7 +14,7 @@ from eventstore.http_api.commits import commit
 from eventstore.http_api.problems import Problem, problem_of
 from eventstore.http_api.request_moment import At
 from eventstore.http_api.routes import Asked, Html
-from eventstore.http_api.verifying import Verification
+from eventstore.http_api.verification_runs import Verification
 from eventstore.page.frame import Frame, ShownMoment, Tick
 from eventstore.page.links import Links
 from eventstore.page.rendering import rendered

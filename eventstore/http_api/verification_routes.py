@@ -1,9 +1,9 @@
-"""The newest verification of a store, and the button that begins another."""
+"""The addresses of the newest verification of a store, and of beginning another."""
 
 from __future__ import annotations
 
 from eventstore.http_api.routes import Asked, Nothing, Route
-from eventstore.http_api.verifying import Verification
+from eventstore.http_api.verification_runs import Verification
 from eventstore.server.roles import Role
 
 
