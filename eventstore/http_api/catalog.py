@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from eventstore.errors import InvalidArgumentError, NotFoundError
-from eventstore.log.kinds import NODE_KINDS, NODE_KINDS_BY_NAME, NodeKind
+from eventstore.log.kinds import NODE_KINDS, NODE_KINDS_BY_NAME, VALUE_FIELDS, NodeKind
 from eventstore.log.readable import read_message
 from eventstore.metadata_store.source import Source
 from eventstore.projections import Projections
@@ -126,6 +126,11 @@ def properties_of_type(source: Source, kind: str, name: str) -> list[UsedPropert
     type_ids = [one.id for one in types_named(source, kind, name)]
     said = ("properties", kind, name)
     return kept(source, said, lambda: _used_properties(source, of_kind, type_ids))
+
+
+def value_field(type_name: str) -> str | None:
+    """Which field of a value a property of a type (INT, DOUBLE, ...) takes; None for UNKNOWN."""
+    return VALUE_FIELDS.get(mlmd.PropertyType.Value(type_name))
 
 
 def tables_rows(source: Source, sql: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:

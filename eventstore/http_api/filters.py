@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from eventstore.errors import InvalidArgumentError
-from eventstore.http_api.catalog import node_kind, types, used_properties
+from eventstore.http_api.catalog import node_kind, types, used_properties, value_field
 from eventstore.log.kinds import NodeKind
 from eventstore.metadata_store.source import Source
 from eventstore.projections.filter import compile_filter
@@ -34,12 +34,6 @@ _COMPARED: Final = re.compile(
     r"([\w.]+|`[^`]*`)\s*(?:=|!=|<>|\bIN\s*\((?:[^()]*,)?)\s*(['\"]?)[\w./:-]*\Z", re.IGNORECASE
 )
 _KEYWORDS: Final = ("AND", "OR", "NOT", "IN", "LIKE", "BETWEEN", "IS NULL")
-_MEMBER_OF: Final = {
-    "INT": "int_value",
-    "DOUBLE": "double_value",
-    "STRING": "string_value",
-    "BOOLEAN": "bool_value",
-}
 _QUOTED: Final = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`[^`]*`")
 _QUOTE: Final = re.compile("['\"]")
 _VALUE: Final = re.compile(r"[\w./:-]*\Z")
@@ -262,6 +256,6 @@ def _members(name: str, value_types: Sequence[str], nodes: int) -> Iterator[Comp
         # No filter can name it.
         return
     for value_type in value_types:
-        member = _MEMBER_OF.get(value_type)
-        if member is not None and member in PROPERTY_MEMBERS:
+        member = value_field(value_type)
+        if member in PROPERTY_MEMBERS:
             yield Completion(f"{map_name}.{written}.{member}", "property", value_type, nodes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from eventstore.http_api.catalog import tables_of
+from eventstore.http_api.catalog import tables_of, value_field
 from eventstore.http_api.lists import Column, chosen
 from eventstore.http_api.ordering import BY_ID, Chosen, Order, conditions_of, rows_in_order
 from eventstore.log.kinds import NodeKind
@@ -33,13 +33,6 @@ _FIELDS: Final = {
     "position": "node.valid_from",
     "created_at": _INSTANT.format("create_time"),
     "updated_at": _INSTANT.format("update_time"),
-}
-_MEMBERS: Final = {
-    "INT": "int_value",
-    "DOUBLE": "double_value",
-    "STRING": "string_value",
-    "BOOLEAN": "bool_value",
-    "STRUCT": "struct_value",
 }
 
 
@@ -118,7 +111,10 @@ def _batch(
                 f"AND {alias}.name = ${alias} AND {custom}{alias}.is_custom "
                 f"AND {alias}.valid_from = node.valid_from"
             )
-            selected[column.name] = f"{alias}.{_MEMBERS.get(column.type, 'string_value')}"
+            member = value_field(column.type)
+            # Serialized messages are no text.
+            is_shown = member not in (None, "proto_value")
+            selected[column.name] = f"{alias}.{member}" if is_shown else "NULL"
         elif column.name == "state":
             selected["state"] = _state(of.kind)
         elif column.name == "by":

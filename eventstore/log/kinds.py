@@ -124,3 +124,13 @@ KINDS: Final[Mapping[str, Kind]] = {
     **{kind.name: kind for kind in RETENTION_KINDS},
 }
 """All kinds, by name, in the order of their numbers."""
+
+VALUE_FIELDS: Final[Mapping[int, str]] = {
+    mlmd.INT: "int_value",
+    mlmd.DOUBLE: "double_value",
+    mlmd.STRING: "string_value",
+    mlmd.STRUCT: "struct_value",
+    mlmd.PROTO: "proto_value",
+    mlmd.BOOLEAN: "bool_value",
+}
+"""Which field of a value a property of each type takes."""

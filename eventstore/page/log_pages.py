@@ -23,6 +23,7 @@ from eventstore.moment_texts import parsed_moment
 from eventstore.moments import position_of
 from eventstore.page.links import Links
 from eventstore.page.showing import as_of, links_of, moment_fields, shown, store_name
+from eventstore.sql.type_views import quoted_text
 from eventstore.times import Microseconds, moment_of
 
 _LIMIT: Final = 50
@@ -154,7 +155,7 @@ def _log_command(asked: Asked, query: LogQuery, since: datetime | None, to: date
     """The query for the commits that are shown."""
     conditions = []
     if query.actor:
-        conditions.append(f"actor = {_quoted(query.actor)}")
+        conditions.append(f"actor = {quoted_text(query.actor)}")
     if query.reason:
         conditions.append("reason IS NOT NULL")
     if since is not None:
@@ -163,20 +164,16 @@ def _log_command(asked: Asked, query: LogQuery, since: datetime | None, to: date
         conditions.append(f"recorded_at <= '{to.isoformat()}'")
     if query.before:
         conditions.append(f"number < {query.before}")
-    of = [f"kind = {_quoted(query.kind)}"] if query.kind else []
+    of = [f"kind = {quoted_text(query.kind)}"] if query.kind else []
     if query.type:
         kinds = ", ".join(f"'{kind.name}_type'" for kind in NODE_KINDS)
-        named = f"kind IN ({kinds}) AND name = {_quoted(query.type)}"
+        named = f"kind IN ({kinds}) AND name = {quoted_text(query.type)}"
         of.append(f"type_id IN (SELECT id FROM types WHERE {named})")
     if of:
         conditions.append(f"number IN (SELECT commit FROM records WHERE {' AND '.join(of)})")
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     sql = f"FROM commits{where} ORDER BY number DESC LIMIT {_LIMIT}"
     return f"eventstore sql {store_name(asked)} {shell(sql)}{as_of(asked)}"
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 ROUTES = (

@@ -19,6 +19,7 @@ from eventstore.http_api.ordering import PLANNED, Order, Place
 from eventstore.http_api.routes import Asked, Html, Route
 from eventstore.metadata_store.source import Source
 from eventstore.page.showing import as_of, links_of, moment_fields, seen_at, shown, store_name
+from eventstore.sql.type_views import quoted_text
 
 _LIMIT = 50
 _NUMBERS = frozenset(("INT", "DOUBLE"))
@@ -213,15 +214,11 @@ def _error(wrong: InvalidArgumentError, text: str) -> dict[str, Any]:
     }
 
 
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _sql(kind: str, query: ListQuery, order: Order) -> str | None:
     """The query for the same rows; None for a filter or an order that is not put in SQL."""
     if query.filter or order.column != "id":
         return None
-    of_type = f" WHERE type = {_quoted(query.type)}" if query.type else ""
+    of_type = f" WHERE type = {quoted_text(query.type)}" if query.type else ""
     return f"SELECT * FROM {kind}s{of_type} ORDER BY id{' DESC' if order.descending else ''}"
 
 

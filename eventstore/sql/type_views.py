@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.log.kinds import VALUE_FIELDS
 
 _NODE_COLUMNS: Final = {
     "artifact": ("uri", "state"),
@@ -22,14 +22,6 @@ _COLUMNS: Final = (
     *("create_time_since_epoch", "last_update_time_since_epoch", "created_at", "updated_at"),
     *("erased_by", "position"),
 )
-_VALUES: Final[Mapping[int, str]] = {
-    mlmd.INT: "int_value",
-    mlmd.DOUBLE: "double_value",
-    mlmd.STRING: "string_value",
-    mlmd.STRUCT: "struct_value",
-    mlmd.PROTO: "proto_value",
-    mlmd.BOOLEAN: "bool_value",
-}
 
 
 class NamedType(NamedTuple):
@@ -90,8 +82,8 @@ def type_view(types: Sequence[NamedType], declared: Iterable[Mapping[str, int]])
     for properties in declared:
         for name, number in properties.items():
             # No query could name such a column.
-            if number in _VALUES and "\0" not in name:
-                values.setdefault(name, set()).add(_VALUES[number])
+            if number in VALUE_FIELDS and "\0" not in name:
+                values.setdefault(name, set()).add(VALUE_FIELDS[number])
     taken = {"", *_COLUMNS, *_NODE_COLUMNS[kind]}
     columns = []
     for name, kinds in sorted(values.items()):

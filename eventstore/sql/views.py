@@ -204,7 +204,7 @@ def _readable(relation: Any) -> Any:
     for number, (name, held) in enumerate(zip(relation.columns, relation.types, strict=True), 1):
         readable = _readable_type(held)
         value = f"#{number}" if readable is None else f"CAST(#{number} AS {readable})"
-        columns.append(f"{value} AS {_quoted(name)}")
+        columns.append(f"{value} AS {quoted_name(name)}")
     return relation.project(", ".join(columns))
 
 
@@ -226,11 +226,7 @@ def _readable_type(held: Any) -> str | None:
     if held.id == "map":
         return f"MAP({', '.join(types)})"
     named = zip(inside, types, strict=True)
-    return f"STRUCT({', '.join(f'{_quoted(name)} {text}' for (name, _), text in named)})"
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+    return f"STRUCT({', '.join(f'{quoted_name(name)} {text}' for (name, _), text in named)})"
 
 
 def _all_rows(reader: pa.RecordBatchReader, waiter: Waiter | None) -> pa.Table:

@@ -17,7 +17,15 @@ from eventstore.errors import (
     InvalidArgumentError,
     NotFoundError,
 )
-from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION, Node, NodeKind, NodeType
+from eventstore.log.kinds import (
+    ARTIFACT,
+    CONTEXT,
+    EXECUTION,
+    VALUE_FIELDS,
+    Node,
+    NodeKind,
+    NodeType,
+)
 from eventstore.log.readable import read_message
 from eventstore.log.record import Draft
 from eventstore.projections.erased_nodes import ERASED_BY, Tombstone
@@ -25,7 +33,6 @@ from eventstore.projections.index_entries import new_node_adder
 from eventstore.projections.index_look_ups import lacking
 from eventstore.projections.index_tables import TABLES_OF, name_key
 from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.store.snapshot import VALUE_FIELDS
 from eventstore.store.transaction import Transaction
 from eventstore.wording import with_article
 

@@ -5,26 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from operator import index
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from eventstore.errors import InvalidArgumentError, NotFoundError
-from eventstore.log.kinds import Node, NodeKind, NodeType, TypeKind
+from eventstore.log.kinds import VALUE_FIELDS, Node, NodeKind, NodeType, TypeKind
 from eventstore.log.readable import read_message
 from eventstore.log.record import Position
 from eventstore.projections import Projections
 from eventstore.projections.index_look_ups import lacking
 from eventstore.projections.index_tables import HALF, TABLES_OF, hash64, name_key, type_name_key
-from eventstore.proto import metadata_store_pb2 as mlmd
-
-VALUE_FIELDS: Final = {
-    mlmd.INT: "int_value",
-    mlmd.DOUBLE: "double_value",
-    mlmd.STRING: "string_value",
-    mlmd.STRUCT: "struct_value",
-    mlmd.PROTO: "proto_value",
-    mlmd.BOOLEAN: "bool_value",
-}
-"""Which field of a value a property of each type takes."""
 
 
 def distinct_ids(ids: Iterable[int]) -> list[int]:
