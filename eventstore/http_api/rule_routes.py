@@ -6,22 +6,23 @@ from typing import Final
 
 import msgspec
 
-from eventstore.answers import DueAnswer
 from eventstore.http_api.cursors import cursor_after, cursor_text
 from eventstore.http_api.node_routes import Id, Limit
-from eventstore.http_api.routes import Asked, Kind, Nothing, Route
+from eventstore.http_api.routes import Asked, Kind, Route
 from eventstore.http_api.rules import (
     CoveredNode,
     Covering,
     ErasedRecord,
     ErasureRow,
+    ExpiredPage,
+    ExpiredPlace,
     HoldRow,
     RuleRow,
     covered,
     covering,
     erased_records,
     erasures,
-    expired,
+    expired_page,
     holds,
     rules,
 )
@@ -29,21 +30,40 @@ from eventstore.server.roles import Role
 
 
 class HoldsAnswer(msgspec.Struct, frozen=True):
-    """All holds, by number."""
+    """Holds, by number."""
 
     holds: list[HoldRow]
+    next: str | None
 
 
 class RulesAnswer(msgspec.Struct, frozen=True):
-    """All retention rules, by number."""
+    """Retention rules, by number."""
 
     rules: list[RuleRow]
+    next: str | None
 
 
 class ErasuresAnswer(msgspec.Struct, frozen=True):
-    """All erasures, by number."""
+    """Erasures, by number."""
 
     erasures: list[ErasureRow]
+    next: str | None
+
+
+class ExpiredAnswer(ExpiredPage, frozen=True, kw_only=True):
+    """A page of what has expired: first `due`, then what is `refused`, then what is `pinned`.
+
+    `due` would go, `refused` is held or locked, `pinned` is in use; the counts are of all pages.
+    """
+
+    next: str | None
+
+
+class RulesQuery(msgspec.Struct, frozen=True):
+    """A page of holds, rules or erasures, or of what has expired."""
+
+    cursor: str | None = None
+    limit: Limit = 50
 
 
 class NumberQuery(msgspec.Struct, frozen=True):
@@ -75,24 +95,30 @@ class ErasedAnswer(msgspec.Struct, frozen=True):
     next: str | None
 
 
-def holds_answer(asked: Asked, query: Nothing) -> HoldsAnswer:  # noqa: ARG001
+def holds_answer(asked: Asked, query: RulesQuery) -> HoldsAnswer:
     """The legal holds, and how much each covers."""
-    return HoldsAnswer(holds(asked.source))
+    found, last = holds(asked.source, after=_number_after(query), limit=query.limit)
+    return HoldsAnswer(found, cursor_text(asked.moments.at.position, query, last))
 
 
-def rules_answer(asked: Asked, query: Nothing) -> RulesAnswer:  # noqa: ARG001
+def rules_answer(asked: Asked, query: RulesQuery) -> RulesAnswer:
     """The retention rules, and how much is in the scope of each."""
-    return RulesAnswer(rules(asked.source))
+    found, last = rules(asked.source, after=_number_after(query), limit=query.limit)
+    return RulesAnswer(found, cursor_text(asked.moments.at.position, query, last))
 
 
-def erasures_answer(asked: Asked, query: Nothing) -> ErasuresAnswer:  # noqa: ARG001
+def erasures_answer(asked: Asked, query: RulesQuery) -> ErasuresAnswer:
     """The erasures, and what was destroyed."""
-    return ErasuresAnswer(erasures(asked.source))
+    found, last = erasures(asked.source, after=_number_after(query), limit=query.limit)
+    return ErasuresAnswer(found, cursor_text(asked.moments.at.position, query, last))
 
 
-def expired_answer(asked: Asked, query: Nothing) -> DueAnswer:  # noqa: ARG001
+def expired_answer(asked: Asked, query: RulesQuery) -> ExpiredAnswer:
     """What has expired by the rules by now, whatever the moment, and what keeps it."""
-    return expired(asked.source)
+    after = cursor_after(query.cursor, query, ExpiredPlace)
+    page, place = expired_page(asked.source, after, query.limit)
+    following = cursor_text(asked.moments.at.position, query, place)
+    return ExpiredAnswer(**msgspec.structs.asdict(page), next=following)
 
 
 def held_nodes(asked: Asked, query: NumberQuery) -> CoveredAnswer:
@@ -107,7 +133,7 @@ def ruled_nodes(asked: Asked, query: NumberQuery) -> CoveredAnswer:
 
 def erased_answer(asked: Asked, query: NumberQuery) -> ErasedAnswer:
     """The records that an erasure is of."""
-    after = cursor_after(query.cursor, query, int) or 0
+    after = _number_after(query)
     found, last = erased_records(asked.source, query.number, after=after, limit=query.limit)
     return ErasedAnswer(found, cursor_text(asked.moments.at.position, query, last))
 
@@ -118,9 +144,13 @@ def covering_answer(asked: Asked, query: CoveringQuery) -> Covering:
 
 
 def _covered(asked: Asked, by: str, query: NumberQuery) -> CoveredAnswer:
-    after = cursor_after(query.cursor, query, int) or 0
+    after = _number_after(query)
     found, place = covered(asked.source, by, query.number, after=after, limit=query.limit)
     return CoveredAnswer(found, cursor_text(asked.moments.at.position, query, place))
+
+
+def _number_after(query: RulesQuery | NumberQuery) -> int:
+    return cursor_after(query.cursor, query, int) or 0
 
 
 ROUTES: Final = (

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from eventstore.answers import DueAnswer, ErasedFile, Refusal, RuleAnswer, Scope
+from eventstore.answers import (
+    DueAnswer,
+    DueVersion,
+    ErasedFile,
+    PinnedNode,
+    Refusal,
+    RuleAnswer,
+    Scope,
+)
 from eventstore.errors import InvalidArgumentError, NotFoundError
 from eventstore.http_api.catalog import kept, node_kind, tables_rows
 from eventstore.http_api.lists import NodeRow, node_rows
 from eventstore.log import records_at
 from eventstore.log.erased import Spans
 from eventstore.log.kinds import ARTIFACT, CONTEXT, EXECUTION, NODE_KINDS, NodeKind
+from eventstore.log.record import Position
 from eventstore.metadata_store.source import Source
 from eventstore.projections.filter import compile_filter
 from eventstore.projections.index_tables import MEMBERS_OF, TABLES_OF
@@ -33,13 +42,22 @@ from eventstore.retention.rules import rule
 from eventstore.retention.rules import rules as rules_as_of
 from eventstore.retention.scopes import nodes_in_scope, scope_of
 from eventstore.store.erasures import StoredErasure, actor_at, erasure_as_of, erasures_as_of
-from eventstore.times import moment_of, now_in_microseconds
+from eventstore.times import Microseconds, moment_of, now_in_microseconds
 
 COVERED_MAX: Final = 10_000
 """So many nodes are found that a hold or rule covers; then it is said that there are more."""
 
 _WALKED_MAX: Final = 2_000
 _HOPS_MAX: Final = 2**62
+
+
+class _Numbered(Protocol):
+    @property
+    def number(self) -> int: ...
+
+
+_T = TypeVar("_T")
+_N = TypeVar("_N", bound=_Numbered)
 
 
 class Coverage(msgspec.Struct, frozen=True):
@@ -93,6 +111,28 @@ class ErasureRow(msgspec.Struct, frozen=True):
     files: list[ErasedFile]
 
 
+class ExpiredPage(msgspec.Struct, frozen=True):
+    """Some of what has expired: `due` would go; `refused` is held or locked; `pinned` is in use.
+
+    The counts are of all of it, in this order.
+    """
+
+    due_count: int
+    refused_count: int
+    pinned_count: int
+    due: list[DueVersion]
+    refused: list[Refusal]
+    pinned: list[PinnedNode]
+
+
+class ExpiredPlace(msgspec.Struct, array_like=True, frozen=True):
+    """Where a page of what has expired begins: as of a position and a time, after so many."""
+
+    position: int
+    now: int
+    passed: int
+
+
 class CoveredNode(msgspec.Struct, frozen=True):
     """A node that a hold or rule covers: it is in scope, or upstream of what is."""
 
@@ -123,22 +163,25 @@ class Covering(msgspec.Struct, frozen=True):
     is_complete: bool
 
 
-def holds(source: Source) -> list[HoldRow]:
-    """All holds as of the moment, by number."""
-    return [
+def holds(source: Source, *, after: int = 0, limit: int = 50) -> tuple[list[HoldRow], int | None]:
+    """Holds as of the moment, by number, after one of a number, and the number that leads on."""
+    page, last = _page(holds_as_of(source.log, source.snapshot()), after, limit)
+    rows = [
         HoldRow(
             one,
             None
             if one.stage == "released"
             else _coverage(source, ("hold", one.number), one.scope, upstream=True),
         )
-        for one in holds_as_of(source.log, source.snapshot())
+        for one in page
     ]
+    return rows, last
 
 
-def rules(source: Source) -> list[RuleRow]:
-    """All retention rules as of the moment, by number."""
-    return [
+def rules(source: Source, *, after: int = 0, limit: int = 50) -> tuple[list[RuleRow], int | None]:
+    """Retention rules as of the moment, by number, as `holds` lists holds."""
+    page, last = _page(rules_as_of(source.log, source.snapshot()), after, limit)
+    rows = [
         RuleRow(
             one,
             actor_at(source.log, one.position),
@@ -146,19 +189,53 @@ def rules(source: Source) -> list[RuleRow]:
             if one.is_withdrawn
             else _coverage(source, ("rule", one.number), one.scope, upstream=False),
         )
-        for one in rules_as_of(source.log, source.snapshot())
+        for one in page
     ]
+    return rows, last
 
 
-def erasures(source: Source) -> list[ErasureRow]:
-    """All erasures as of the moment, by number."""
+def erasures(
+    source: Source, *, after: int = 0, limit: int = 50
+) -> tuple[list[ErasureRow], int | None]:
+    """Erasures as of the moment, by number, as `holds` lists holds."""
     found = erasures_as_of(source.projections.index, source.position())
-    return [_erasure_row(source, one) for one in found]
+    page, last = _page(found, after, limit)
+    return [_erasure_row(source, one) for one in page], last
 
 
 def expired(source: Source) -> DueAnswer:
     """What `eventstore retention apply --dry-run` tells: what is due now, and what keeps it."""
     return due(source.log, source.engine.snapshot(), now_in_microseconds())
+
+
+def expired_page(
+    source: Source, after: ExpiredPlace | None = None, limit: int = 50
+) -> tuple[ExpiredPage, ExpiredPlace | None]:
+    """So much of what `expired` tells, from a place on, and the place that follows.
+
+    All pages are of the position and the time of the first one. Each finds out anew what is due.
+    """
+    if after is None:
+        after = ExpiredPlace(source.engine.snapshot().position, now_in_microseconds(), 0)
+    snapshot = source.engine.snapshot(as_of=Position(after.position))
+    told = due(source.log, snapshot, Microseconds(after.now))
+    start, end = after.passed, after.passed + limit
+    refused_from = len(told.due)
+    pinned_from = refused_from + len(told.refused)
+    count = pinned_from + len(told.pinned)
+
+    def part(one: list[_T], begin: int) -> list[_T]:
+        return one[max(0, start - begin) : max(0, end - begin)]
+
+    page = ExpiredPage(
+        len(told.due),
+        len(told.refused),
+        len(told.pinned),
+        part(told.due, 0),
+        part(told.refused, refused_from),
+        part(told.pinned, pinned_from),
+    )
+    return page, msgspec.structs.replace(after, passed=end) if end < count else None
 
 
 def covered(
@@ -355,6 +432,13 @@ def _members(source: Source, context_ids: Iterable[int], kind: NodeKind) -> list
         return [*context_ids]
     snapshot = source.snapshot()
     return [id_ for of in context_ids for id_ in snapshot.linked_ids(MEMBERS_OF[kind], of)]
+
+
+def _page(found: Sequence[_N], after: int, limit: int) -> tuple[Sequence[_N], int | None]:
+    """Those after a number, and the number that leads on to the rest."""
+    left = [one for one in found if one.number > after]
+    page = left[:limit]
+    return page, page[-1].number if len(left) > len(page) else None
 
 
 def _erasure_row(source: Source, stored: StoredErasure) -> ErasureRow:

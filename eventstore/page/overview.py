@@ -8,9 +8,8 @@ from typing import Any
 from eventstore.http_api.catalog import totals
 from eventstore.http_api.commits import Activity, CommitSummary, activity, actors, commits
 from eventstore.http_api.routes import Asked, Html, Nothing, Route
-from eventstore.http_api.rules import holds
 from eventstore.page.showing import as_of, seen_at, shown, store_name
-from eventstore.retention.holds import HoldAnswer
+from eventstore.retention.holds import HoldAnswer, holds
 from eventstore.server.roles import Role
 
 _REASONS = 5
@@ -101,7 +100,8 @@ def _holds(asked: Asked) -> list[HoldAnswer] | None:
     """The holds in force; None for who may not see them."""
     if Role.AUDIT not in asked.roles:
         return None
-    return [row.hold for row in holds(asked.source) if row.hold.stage != "released"]
+    found = holds(asked.source.log, asked.source.snapshot())
+    return [one for one in found if one.stage != "released"]
 
 
 def _reasons(found: Sequence[CommitSummary]) -> list[CommitSummary]:

@@ -32,16 +32,20 @@ _TABS: Final = ("holds", "retention", "erasures")
 
 
 class RulesQuery(msgspec.Struct, frozen=True):
-    """`number` is of the one whose covered nodes are shown, those that come `after` a place."""
+    """`number` is of the one whose covered nodes are shown, those that come `after` a place.
+
+    Those of higher numbers than `beyond` are listed.
+    """
 
     number: int | None = None
     after: int = 0
+    beyond: int = 0
 
 
 def holds_page(asked: Asked, query: RulesQuery) -> Html:
     """What is held, since when, and by whom."""
     source = asked.source
-    found = holds(source)
+    found, last = holds(source, after=query.beyond, limit=_LIMIT)
     rows = [
         {
             "one": row.hold,
@@ -56,6 +60,7 @@ def holds_page(asked: Asked, query: RulesQuery) -> Html:
         "holds",
         "hold",
         rows,
+        last,
         nothing="Nothing was ever held.",
         does=f"eventstore hold place {store_name(asked)} --entity artifact:7 --basis CASE-1",
         command=_command("hold", [row.hold.number for row in found], asked),
@@ -65,7 +70,7 @@ def holds_page(asked: Asked, query: RulesQuery) -> Html:
 def retention_page(asked: Asked, query: RulesQuery) -> Html:
     """How long what is kept, and what has expired by now."""
     source = asked.source
-    found = rules(source)
+    found, last = rules(source, after=query.beyond, limit=_LIMIT)
     rows = [
         {
             "one": row.rule,
@@ -84,6 +89,7 @@ def retention_page(asked: Asked, query: RulesQuery) -> Html:
         "retention",
         "rule",
         rows,
+        last,
         nothing="No rule says how long anything is kept.",
         does=(
             f"eventstore retention rule {store_name(asked)} --type-id 12 --keep-at-least 10y "
@@ -108,12 +114,14 @@ def _command(group: str, numbers: Sequence[int], asked: Asked) -> str:
 
 def erasures_page(asked: Asked, query: RulesQuery) -> Html:
     """What was erased, on which basis, and by whom."""
+    found, last = erasures(asked.source, after=query.beyond, limit=_LIMIT)
     return _page(
         asked,
         query,
         "erasures",
         "erasure",
-        erasures(asked.source),
+        found,
+        last,
         nothing="Nothing was erased.",
         does=f"eventstore erase {store_name(asked)} artifact 7 --reason GDPR-17 --dry-run",
         command=f"eventstore sql {store_name(asked)} 'SELECT * FROM erasures'{as_of(asked)}",
@@ -121,13 +129,21 @@ def erasures_page(asked: Asked, query: RulesQuery) -> Html:
 
 
 def _page(
-    asked: Asked, query: RulesQuery, tab: str, one: str, rows: Sequence[Any], **values: Any
+    asked: Asked,
+    query: RulesQuery,
+    tab: str,
+    one: str,
+    rows: Sequence[Any],
+    last: int | None,
+    **values: Any,
 ) -> Html:
+    """A page of rows; where more follow, `last` is the number of the last of them."""
+    links = links_of(asked)
     covers, more = None, None
     if query.number is not None:
         covers, after = _covered(asked, one, query)
-        links = links_of(asked)
-        more = after and links.to(f"/rules/{tab}", number=query.number, after=after)
+        beyond = query.beyond or None
+        more = after and links.to(f"/rules/{tab}", number=query.number, after=after, beyond=beyond)
     around: dict[str, Any] = {"due": None, **values}
     return shown(
         asked,
@@ -138,6 +154,8 @@ def _page(
         tab=tab,
         name=one,
         rules=rows,
+        rules_more=last and links.to(f"/rules/{tab}", beyond=last),
+        beyond=query.beyond or None,
         number=query.number,
         covered=covers,
         covered_more=more,

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
 import eventstore
 from eventstore import errors
 from eventstore.history.marks import marks_of
 from eventstore.http_api import rules as told
+from eventstore.http_api.application import make_application
+from eventstore.http_api.doors import OpenDoor
+from eventstore.http_api.serving import Serving
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.retention.precedence import ChosenVersion, refusals
 from eventstore.retention.scope_check import count_nodes
 from tests.http_api.conftest import put_run
 from tests.http_api.test_commits import source_of
+
+OURS = {"sec-fetch-site": "same-origin"}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +60,7 @@ def store() -> Iterator[eventstore.MetadataStore]:
 
 def test_holds_cover_what_is_in_scope_and_all_upstream(store: eventstore.MetadataStore) -> None:
     source, snapshot = source_of(store), source_of(store).snapshot()
-    found = told.holds(source)
+    found, _ = told.holds(source)
     assert [one.hold for one in found] == store.holds()
     for one in found:
         if one.hold.stage == "released":
@@ -76,7 +83,7 @@ def test_holds_cover_what_is_in_scope_and_all_upstream(store: eventstore.Metadat
 
 def test_rules_have_their_scope_counted(store: eventstore.MetadataStore) -> None:
     source = source_of(store)
-    found = told.rules(source)
+    found, _ = told.rules(source)
     assert [one.rule for one in found] == store.retention_rules()
     assert [one.recorded_by for one in found] == ["legal", "legal"]
     assert found[0].covers is not None
@@ -105,7 +112,7 @@ def test_what_protects_a_node_is_what_would_refuse_its_erasure(
 
 def test_erasures_tell_the_records_that_they_are_of(store: eventstore.MetadataStore) -> None:
     source = source_of(store)
-    (one,) = told.erasures(source)
+    ((one,), _) = told.erasures(source)
     (row,) = store.sql("SELECT * FROM erasures").arrow().to_pylist()
     assert (one.stage, one.position, one.requested_at, one.actor, one.contents, one.whos) == tuple(
         row[name] for name in ("stage", "position", "recorded_at", "actor", "contents", "whos")
@@ -126,8 +133,63 @@ def test_what_is_due_is_what_the_store_tells(small: Any) -> None:
     assert told.expired(source_of(small)) == small.expired()
 
 
+@pytest.mark.parametrize(
+    ("path", "name", "count"), [("holds", "holds", 4), ("retention", "rules", 2)]
+)
+def test_lists_have_pages(
+    store: eventstore.MetadataStore, path: str, name: str, count: int
+) -> None:
+    application = make_application(Serving({"default": store._engine}), OpenDoor())
+    with TestClient(application, base_url="http://localhost", headers=OURS) as client:
+        whole = client.get(f"/api/v1/{path}").json()
+        assert (len(whole[name]), whole["next"]) == (count, None)
+        assert pages(client, f"/api/v1/{path}", name) == whole[name]
+        erasures = client.get("/api/v1/erasures?limit=1").json()
+        assert (len(erasures["erasures"]), erasures["next"]) == (1, None)
+
+
+def test_what_is_due_has_pages_of_one_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    with eventstore.open("memory://") as store:
+        data = store.put_artifact_type(mlmd.ArtifactType(name="Data"))
+        train = store.put_execution_type(mlmd.ExecutionType(name="Train"))
+        store.put_artifacts([mlmd.Artifact(type_id=data) for _ in range(6)])
+        store.put_executions([mlmd.Execution(type_id=train)])
+        store.put_events([mlmd.Event(artifact_id=1, execution_id=1, type=mlmd.Event.INPUT)])
+        store.place_hold(entities=[("artifact", 2)], basis="CASE-1")
+        store.set_retention_rule(
+            keep_at_most=timedelta(seconds=1), includes_current=True, kinds=["artifact"], basis="L"
+        )
+        later = time.time_ns() + 10**10
+        monkeypatch.setattr("time.time_ns", lambda: later)
+        application = make_application(Serving({"default": store._engine}), OpenDoor())
+        with TestClient(application, base_url="http://localhost", headers=OURS) as client:
+            path = "/api/v1/retention/due"
+            whole = client.get(path).json()
+            assert [len(whole[name]) for name in ("due", "refused", "pinned")] == [4, 1, 1]
+            first = client.get(f"{path}?limit=1").json()
+            later += 10**10
+            store.put_artifacts([mlmd.Artifact(type_id=data) for _ in range(3)])
+            store.place_hold(entities=[("artifact", 3)], basis="CASE-2")
+            for name in ("due", "refused", "pinned"):
+                rest = pages(client, f"{path}?limit=1", name, first)
+                assert rest == whole[name]
+            assert {whole[f"{name}_count"] for name in ("refused", "pinned")} == {1}
+            assert whole["due_count"] == 4
+
+
+def pages(client: TestClient, address: str, name: str, page: Any = None) -> list[Any]:
+    """The rows of a list, a page of one row after the other."""
+    said = "&" if "?" in address else "?limit=1&"
+    page = page or client.get(address, params={"limit": 1}).json()
+    rows = [*page[name]]
+    while page["next"] is not None:
+        page = client.get(f"{address}{said}cursor={page['next']}").json()
+        rows += page[name]
+    return rows
+
+
 def test_nothing_is_told_of_what_was_recorded_later(small: eventstore.MetadataStore) -> None:
     source = source_of(small.as_of(60))
-    assert told.holds(source) == told.erasures(source) == told.rules(source) == []
+    assert told.holds(source) == told.erasures(source) == told.rules(source) == ([], None)
     assert told.covering(source, "artifact", 5).holds == []
     assert [one.number for one in told.covering(source_of(small), "artifact", 5).holds] == [1]

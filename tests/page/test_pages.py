@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -147,6 +148,19 @@ def test_rules_say_what_they_cover_and_each_node_what_covers_it(
     erased = _text(client, "/rules/erasures?number=1")
     assert f'href="/artifacts/{runs.erased_dataset}"' in erased
     assert client.get("/rules/erasures?number=9").status_code == 404
+
+
+def test_rules_have_pages(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = _text(client, "/rules/holds")
+    monkeypatch.setattr("eventstore.page.rules._LIMIT", 1)
+    numbers, address = [], "/rules/holds"
+    while address:
+        page = _text(client, address)
+        numbers += re.findall(r"<tr><td>(\d+)</td>", page)
+        further = re.search(r'href="([^"]+)" rel="next"', page)
+        address = html.unescape(further[1]) if further else ""
+    assert numbers == re.findall(r"<tr><td>(\d+)</td>", whole)
+    assert len(numbers) > 1
 
 
 @pytest.mark.parametrize(
