@@ -38,6 +38,7 @@ KEY = SigningKey.generate("auditor")
 
 FILES = {
     "backup": ("copy",),
+    "compact": (),
     "copy_to": ("copy",),
     "destroy_keys": ("keys",),
     "publish_tiles": ("tiles", None),
