@@ -77,6 +77,8 @@ _EXTRAS = {
     "networkx": "lineage",
     "pandas": "analytics",
     "polars": "analytics",
+    "pyiceberg": "iceberg",
+    "sqlalchemy": "iceberg",
     "rfc3161_client": "timestamp",
     "jwt": "jwt",
     "grpc": "server",

@@ -43,8 +43,11 @@ def examples() -> Iterator[str]:
 
 
 # `run` takes the place of the process, `serve` and `ui` have no end, an authority for timestamps is
-# not there, nor are databases on servers; the verifier that stands alone is no command.
-NOT_RUN = (" run ", " serve ", " ui ", " timestamp ", "python ", " mysql://", " postgresql://")
+# not there, nor is a database or catalog on a server; the verifier that stands alone is no command.
+NOT_RUN = (
+    *(" run ", " serve ", " ui ", " timestamp ", "python "),
+    *(" mysql://", " postgresql://", " https://"),
+)
 RUN = sorted({e for e in examples() if not any(word in e for word in NOT_RUN)})
 
 

@@ -36,7 +36,7 @@ LAYERS = {
     "times": set[str](),
     "wording": set[str](),
     "moments": {"errors", "log", "plain_json", "times"},
-    "moment_texts": {"errors", "wording"},
+    "moment_texts": {"errors"},
     "call_metadata": {"errors"},
     "log": {
         *("errors", "late_logger", "proto", "long_work", "plain_values", "repr_html", "times"),
@@ -85,6 +85,7 @@ LAYERS = {
         *("errors", "log", "metadata_store", "moments", "projections", "proto", "sql", "store"),
         "times",
     },
+    "iceberg": {"errors", "log"},
     "importing": {"errors", "late_logger", "proto", "log", "long_work", "times", "wording"},
     "server": {
         "metadata_store",
