@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -182,18 +181,39 @@ class SegmentedReader:
         return self._in_segment(position, lambda s: self._closed.stretch_of(s, position))
 
     def dataset(self, upto: int, columns: Sequence[str]) -> pyarrow.dataset.Dataset:
-        parts: list[Path | Iterator[pa.RecordBatch]] = []
-        end = 0
-        for segment in takewhile(lambda segment: segment.sealed, self._segments()):
-            path = self._in_segment(segment.first_position, self._checked_path)
-            start, end = segment.first_position - 1, segment.last_position
-            is_whole = not self._concealed.within(start + 1, end)
-            parts.append(path if is_whole else self.scan(start, end, columns))
-        return record_dataset([*parts, self.scan(end, max(end, upto), columns)], columns)
+        while True:
+            segments = self._checked_sealed()
+            end = segments[-1].last_position if segments else 0
+            parts = [self._part_of(segment, columns) for segment in segments]
+            parts.append(self.scan(end, max(end, upto), columns))
+            try:
+                return record_dataset(parts, columns)
+            except FileNotFoundError:
+                # It was rewritten since it was checked; the next check follows it, or tells of it.
+                continue
 
-    def _checked_path(self, segment: Segment) -> Path:
+    def _checked_sealed(self) -> list[Segment]:
+        """The sealed segments up to the first that is not: each record once, whoever merges."""
+        found: list[Segment] = []
+        end = 0
+        while (known := segment_of(self._segments(), end + 1)) is not None and known.sealed:
+            segment = self._in_segment(end + 1, self._checked)
+            # It may have taken the place of some that were looked at before.
+            while found and found[-1].last_position >= segment.first_position:
+                found.pop()
+            found.append(segment)
+            end = segment.last_position
+        return found
+
+    def _checked(self, segment: Segment) -> Segment:
         self._closed.check(segment)
-        return self._place_of(segment)
+        return segment
+
+    def _part_of(self, segment: Segment, columns: Sequence[str]) -> Path | Iterator[pa.RecordBatch]:
+        """The segment's file, or its records where any of them is concealed."""
+        start, end = segment.first_position - 1, segment.last_position
+        is_whole = not self._concealed.within(start + 1, end)
+        return self._place_of(segment) if is_whole else self.scan(start, end, columns)
 
     # What a kind of log says of itself
 

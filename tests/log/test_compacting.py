@@ -24,7 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from eventstore import errors
 from eventstore.audit import standalone_verifier
-from eventstore.log import DirectoryLog, RewrittenFile, compacting, sealing
+from eventstore.log import DirectoryLog, RewrittenFile, compacting, sealing, segmented_reader
 from eventstore.log.compacting import Target
 from eventstore.log.erased import Erased, Spans
 from eventstore.log.log import PositionConflictError
@@ -217,7 +217,7 @@ def test_who_has_the_log_open_goes_on(directory: Path) -> None:
         under_way = [readers[1].commits(), readers[2].scan(columns=["position"])]
         begun = [next(iterator) for iterator in under_way]
         table = readers[3].dataset(28, ["position", "name"])
-        log.compact(Target(8))
+        assert len(log.compact(Target(9))) == 3
         assert [begun[0], *under_way[0]] == commits
         positions = [p for b in (begun[1], *under_way[1]) for p in b["position"].to_pylist()]
         assert positions == [*range(1, RECORDS + 1)]
@@ -233,9 +233,47 @@ def test_who_has_the_log_open_goes_on(directory: Path) -> None:
         append(writer, draft(RECORDS + 1))
         log.refresh()
         append(log, draft(RECORDS + 2))
-        writer.compact(Target(28))
+        assert len(writer.compact(Target(28))) == 1
         assert [c.number for c in log.commits()] == [*range(1, RECORDS + 3)]
     assert verify_directory(directory).ok
+
+
+@pytest.mark.parametrize("records", [9, 16, 28])
+@pytest.mark.parametrize("looks", [0, 3, 6])
+def test_a_dataset_has_each_record_once(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, records: int, looks: int
+) -> None:
+    """Others merge after some of its files were looked at, and it knows all of them by then."""
+    with closing(opened(directory)) as log, closing(opened(directory, read_only=True)) as reader:
+        check, left = reader._closed.check, [*range(looks + 1)]
+
+        def merging(segment: Segment) -> None:
+            if left and left.pop() == 0:
+                assert log.compact(Target(records))
+            check(segment)
+
+        monkeypatch.setattr(reader._closed, "check", merging)
+        positions = reader.dataset(RECORDS, ["position"]).to_table()["position"].to_pylist()
+    assert positions == [*range(1, RECORDS + 1)]
+    assert not left
+
+
+def test_a_dataset_whose_files_are_merged_before_it_is_there(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = segmented_reader.record_dataset
+    left = [1_000, 9]
+    with closing(opened(directory)) as log, closing(opened(directory, read_only=True)) as reader:
+
+        def late(*arguments: Any) -> Any:
+            if left:
+                log.compact(Target(left.pop()))
+            return make(*arguments)
+
+        monkeypatch.setattr(segmented_reader, "record_dataset", late)
+        positions = reader.dataset(RECORDS, ["position"]).to_table()["position"].to_pylist()
+    assert positions == [*range(1, RECORDS + 1)]
+    assert not left
 
 
 def test_puts_go_on_while_segments_are_merged(

@@ -99,6 +99,17 @@ def test_nothing_is_folded_anew(directory: Path) -> None:
     ] == []
 
 
+def test_sql_over_the_log_counts_each_record_once(
+    store: eventstore.MetadataStore, directory: Path
+) -> None:
+    query = "SELECT count(*), count(DISTINCT position), max(position) FROM records"
+    with eventstore.open(directory, read_only=True) as reader:
+        before = reader.sql(query).rows()
+        store.compact()
+        assert reader.sql(query).rows() == before
+        assert reader.sql("SELECT count(*) FROM commits").rows() == [(store.info().commits,)]
+
+
 def test_a_follower_misses_nothing(store: eventstore.MetadataStore, directory: Path) -> None:
     with eventstore.open(directory, read_only=True) as reader:
         seen = []
