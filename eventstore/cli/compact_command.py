@@ -49,6 +49,7 @@ def compact_command(
     positions, proofs and what is answered stay as they are. Others may put and read meanwhile; what
     was interrupted goes on with the next call.
     """
+    output.check()
     opened = opened_store(place) if dry_run else store_to_change(place, None)
     with opened as store, progress_bar("Compacting") as progress:
         merged = store.compact(

@@ -159,8 +159,11 @@ def test_targets_below_one(store: eventstore.MetadataStore, name: str, value: in
         store.compact(**{name: value})  # type: ignore[arg-type]
 
 
-def test_the_command(directory: Path) -> None:
+def test_the_command(directory: Path, tmp_path: Path) -> None:
     before = (directory / "manifest.json").read_bytes()
+    (there := tmp_path / "there").touch()
+    assert "exists" in run("compact", directory, "--output", there).err
+    assert (directory / "manifest.json").read_bytes() == before
     done = run("compact", directory, "--dry-run", "--json")
     (told,) = map(json.loads, done.out.splitlines())
     assert (told["first_number"], told["number"], told["files"]) == (1, DAYS, DAYS)
