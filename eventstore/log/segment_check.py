@@ -180,7 +180,10 @@ def _check_active(job: SegmentJob, entry: ActiveSegment) -> CheckedSegment:
 def _closed_meanwhile(directory: Path, number: int, file: str) -> Segment | None:
     """The segment's entry in the newest manifest, if a writer has put it into another file."""
     segments = stored_manifest(directory).segments
-    return next((s for s in segments if number in s.numbers and s.sealed and s.file != file), None)
+    if any(segment.file == file for segment in segments):
+        # It is missing, whatever another entry says to have taken the place of.
+        return None
+    return next((s for s in segments if number in s.numbers and s.sealed), None)
 
 
 def _check_moved(job: SegmentJob, moved: Segment, numbers: range) -> CheckedSegment:

@@ -577,6 +577,22 @@ def test_a_forged_entry(directory: Path, name: str) -> None:
         told_by_verifier(directory)
 
 
+def test_an_entry_that_claims_the_place_of_a_missing_file(directory: Path) -> None:
+    """It is damage, and not a compaction that went on meanwhile."""
+    with closing(opened(directory)) as log:
+        log.compact(Target(16))
+    manifest = read_manifest(directory)
+    first, second = manifest.segments
+    claiming = msgspec.structs.replace(second, first_number=first.number)
+    write_manifest(directory, msgspec.structs.replace(manifest, segments=(first, claiming)))
+    (directory / "log" / first.file).unlink()
+    assert str(directory / "log" / first.file) in {
+        finding.file for finding in verify_directory(directory).findings
+    }
+    with pytest.raises(standalone_verifier.Refused):
+        told_by_verifier(directory)
+
+
 @pytest.mark.parametrize(
     "value", [None, "1", 1.5, True, [1], {}, -(2**70)], ids=lambda value: repr(value)
 )
