@@ -364,9 +364,9 @@ def remove_leftovers(folder: Path, manifest: Manifest) -> None:
 
 def _leftovers(folder: Path, manifest: Manifest) -> Iterator[Path]:
     named = {manifest.active.file, *(segment.file for segment in manifest.segments)}
-    forms = {
-        number: folder / segment.file
-        for segment in manifest.segments
+    places = {
+        number: place
+        for place, segment in enumerate(manifest.segments)
         for number in segment.numbers
         # Were another file named, the segment's only form would be taken for superseded.
         if segment.file == file_name(segment)
@@ -377,13 +377,18 @@ def _leftovers(folder: Path, manifest: Manifest) -> Iterator[Path]:
             continue
         stem = path.name.split(".", 1)[0]
         is_number = stem.isascii() and stem.isdecimal()
-        number, _ = (int(stem), 0) if is_number else rewriting_of(path.name) or (0, 0)
-        form = forms.get(number)
+        number, rewritings = (int(stem), 0) if is_number else rewriting_of(path.name) or (0, 0)
+        forms: list[Path] = []
         if number == manifest.active.number and not _has_commits(active):
             # A copy died before the manifest named the sealed segment that was to take its place.
-            form = active
-        # Where the form that the manifest names is missing, the other may be all that is left.
-        if path.suffix == ".tmp" or (form is not None and form.exists()):
+            forms = [active]
+        elif (place := places.get(number)) is not None:
+            # What has more than the segment's next form was merged from it and some before it.
+            is_merged = rewritings > len(manifest.segments[place].rewritten_from) + 1
+            first = 0 if is_merged else place
+            forms = [folder / segment.file for segment in manifest.segments[first : place + 1]]
+        # Where a form that the manifest names is missing, the other may be all that is left.
+        if path.suffix == ".tmp" or (forms and all(form.exists() for form in forms)):
             yield path
 
 

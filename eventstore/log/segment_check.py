@@ -177,6 +177,15 @@ def _check_active(job: SegmentJob, entry: ActiveSegment) -> CheckedSegment:
     return check.checked
 
 
+def segment_metadata(store_id: UUID, number: int) -> dict[str, str]:
+    """What the file of a segment says of itself, sealed or not."""
+    return {
+        "eventstore.format_version": str(FORMAT_VERSION),
+        "eventstore.store_id": str(store_id),
+        "eventstore.segment": str(number),
+    }
+
+
 def _closed_meanwhile(directory: Path, number: int, file: str) -> Segment | None:
     """The segment's entry in the newest manifest, if a writer has put it into another file."""
     segments = stored_manifest(directory).segments
@@ -199,7 +208,7 @@ class _SegmentCheck(RowsCheck):
 
     def parquet_file(self, data: bytes, segment: Segment) -> None:
         """Check a sealed segment row group by row group."""
-        metadata = self._metadata(segment.number)
+        metadata = segment_metadata(self._store_id, segment.number)
         try:
             file = parquet.ParquetFile(pa.py_buffer(data), page_checksum_verification=True)
             groups = file.num_row_groups
@@ -242,13 +251,6 @@ class _SegmentCheck(RowsCheck):
             if len(_TRUE_OF_THEMSELVES) > _TRUE_OF_THEMSELVES_MAX:
                 _TRUE_OF_THEMSELVES.pop(next(iter(_TRUE_OF_THEMSELVES)))
         self.expect_whole_commits()
-
-    def _metadata(self, number: int) -> dict[str, str]:
-        return {
-            "eventstore.format_version": str(FORMAT_VERSION),
-            "eventstore.store_id": str(self._store_id),
-            "eventstore.segment": str(number),
-        }
 
     def stream(
         self,
@@ -385,7 +387,7 @@ class _SegmentCheck(RowsCheck):
                 return
 
     def _check_header(self, header: memoryview) -> None:
-        expected = self._metadata(self._number) | {
+        expected = segment_metadata(self._store_id, self._number) | {
             "eventstore.first_position": str(self.first_position)
         }
         try:

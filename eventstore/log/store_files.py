@@ -12,11 +12,18 @@ from typing import Final
 
 import msgspec
 import pyarrow as pa
+import pyarrow.parquet as parquet
 
 from eventstore import errors
 from eventstore.log import acknowledged, commit_ends
 from eventstore.log.closed_segments import ClosedSegments, SegmentMovedError
-from eventstore.log.columns import DERIVED_NAMES, RECORD_SCHEMA, derive, same_values
+from eventstore.log.columns import (
+    DERIVED_NAMES,
+    RECORD_SCHEMA,
+    derive,
+    one_batch,
+    same_values,
+)
 from eventstore.log.commit import records_of
 from eventstore.log.destroying import is_left
 from eventstore.log.erased import Erased
@@ -32,10 +39,16 @@ from eventstore.log.manifest import (
     sealed_name,
     stored_manifest,
 )
-from eventstore.log.os_errors import read_to_check, tells_of_damage, translated
+from eventstore.log.os_errors import (
+    read_to_check,
+    refuse_lack_of_threads,
+    tells_of_damage,
+    translated,
+)
+from eventstore.log.parquet_structure import NOT_AS_WRITTEN, ParquetStructure, check_schema
 from eventstore.log.regular_file import IRREGULAR, is_irregular
 from eventstore.log.sealing import sealed_batches
-from eventstore.log.segment_check import SegmentJob, check_segment
+from eventstore.log.segment_check import SegmentJob, check_segment, segment_metadata
 
 _TOP: Final = {MANIFEST_NAME: False, "lock": False, "sealing.lock": False, "log": True}
 _HAS_ERASED: Final = (
@@ -174,9 +187,21 @@ def _differs_from_log(directory: Path, name: str, manifest: Manifest) -> str | N
     """Why a file is not records of the log, as a compaction leaves them that stopped half-way."""
     folder = directory / "log"
     closed = ClosedSegments(folder)
+    metadata = segment_metadata(manifest.store_id, int(name[:10]))
+    end: int | None = None
     try:
-        for batch in sealed_batches(folder / name, 0, 2**63 - 1, RECORD_SCHEMA.names):
+        data = read_to_check(folder / name)
+        file = parquet.ParquetFile(pa.py_buffer(data), page_checksum_verification=True)
+        check_schema(file, metadata)
+        structure = ParquetStructure(data, metadata)
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group)
+            structure.check_group(group, table)
+            batch = one_batch(table.to_batches())
             first, last = batch["position"][0].as_py(), batch["position"][-1].as_py()
+            if end not in (None, first - 1):
+                return f"it has no records between position {end} and {first}"
+            end = last
             there = chain.from_iterable(
                 records_of(part)
                 for segment in manifest.segments
@@ -198,8 +223,12 @@ def _differs_from_log(directory: Path, name: str, manifest: Manifest) -> str | N
     except SegmentMovedError:
         # Whoever has moved it removes what is left as well.
         return None
-    except (errors.StatusError, pa.ArrowException, AssertionError, TypeError, ValueError) as error:
-        return f"it cannot be read as records of the log: {error}"
+    except OSError as error:
+        refuse_lack_of_threads(error)
+        return f"it cannot be read: {error}"
+    except (errors.StatusError, AssertionError, *NOT_AS_WRITTEN) as error:
+        refuse_lack_of_threads(error)
+        return f"it is not as a store writes records of the log: {error}"
     return None
 
 

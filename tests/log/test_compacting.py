@@ -469,6 +469,56 @@ def test_what_a_crash_left_is_compared_with_the_log(directory: Path, tmp_path: P
         left.unlink()
 
 
+def test_a_merged_file_stays_while_what_it_was_made_of_is_missing(
+    directory: Path, tmp_path: Path
+) -> None:
+    """A manifest from before was put back, and not yet all files that it names."""
+    before = Path(shutil.copytree(directory, tmp_path / "before"))
+    with closing(opened(directory)) as log:
+        log.compact(Target(16))
+    newest = (directory / "manifest.json").read_bytes()
+    shutil.copy(before / "manifest.json", directory)
+    merged = directory / "log" / sealed_name(4, 4)
+    for number in (4, 3, 2, 1):
+        opened(directory).close()
+        assert merged.exists()
+        shutil.copy(before / "log" / sealed_name(number), directory / "log")
+    after = Path(shutil.copytree(directory, tmp_path / "after"))
+    (after / "manifest.json").write_bytes(newest)
+    assert verify_directory(after).findings == []
+    opened(directory).close()
+    assert not merged.exists()
+
+
+def test_what_a_crash_left_has_nothing_beside_its_records(directory: Path) -> None:
+    """Who reads the folder would read that, too."""
+    third = directory / "log" / "0000000003.parquet"
+    content, table = third.read_bytes(), parquet.read_table(third)
+    merged = directory / "log" / sealed_name(4, 4)
+    with closing(opened(directory)) as log:
+        log.compact(Target(16))
+    wrong = {
+        "0000000002.parquet": content,
+        "0000000003.parquet": content[:4] + b"secret" + content[4:],
+        "0000000001.parquet": merged.read_bytes(),
+    }
+    for name, harmed in wrong.items():
+        (left := directory / "log" / name).write_bytes(harmed)
+        (finding,) = verify_directory(directory).findings
+        assert finding.file == str(left)
+        left.unlink()
+    for other in (
+        table.append_column("secret", [["x"] * 4]),
+        table.replace_schema_metadata(table.schema.metadata | {b"secret": b"x"}),
+        table.take([0, 1, 3]),
+    ):
+        parquet.write_table(other, third, compression="zstd", write_page_checksum=True)
+        (finding,) = verify_directory(directory).findings
+        assert finding.file == str(third)
+    third.write_bytes(content)
+    assert verify_directory(directory).findings == []
+
+
 def test_what_a_crash_left_of_what_is_erased_is_told(directory: Path) -> None:
     with closing(opened(directory)) as log:
         log.compact(Target(16))
