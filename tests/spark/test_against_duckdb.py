@@ -21,7 +21,7 @@ def test_random_stores_are_the_same_on_spark() -> None:
     if not (SPARK / "pyspark").exists() or shutil.which("java") is None:
         pytest.skip("Spark or Java is not installed: make engines")
     done = subprocess.run(
-        [sys.executable, "-m", "tests.spark.compare", "--stores", "1"],
+        [sys.executable, "-m", "tests.spark.compare", "--stores", "2"],
         cwd=ROOT,
         env={
             **os.environ,
