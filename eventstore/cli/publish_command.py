@@ -16,7 +16,7 @@ from eventstore.cli.stores import opened_store
 from eventstore.cli.trust import checkpoint_of, trust_of, trust_options
 from eventstore.iceberg import TABLE
 from eventstore.log.places import Place
-from eventstore.wording import counted
+from eventstore.wording import are, counted
 
 
 class _PublishGroup(CommandGroup):
@@ -25,7 +25,7 @@ class _PublishGroup(CommandGroup):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if len(args) > 1 and args[0] not in self.commands:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
             args = ["iceberg", *args]
         return super().resolve_command(ctx, args)
 
@@ -95,13 +95,22 @@ def iceberg_command(
     store = place if isinstance(place, Path) else place.revealed()
     with progress_bar("Publishing") as progress:
         done = publish(store, opened, table=table, seal=seal, dry_run=dry_run, progress=progress)
-    said = "would have" if dry_run else "has"
-    output.said(
-        f"{table} {said} the records of {place} up to position {done.position}, "
-        f"{done.position - done.position_before} of them new: "
-        f"{counted(done.files_added, 'file')} added, {done.files_removed} removed",
-        done,
-    )
+    has = "would have" if dry_run else "has"
+    waiting = done.unsealed_records
+    if not done.files:
+        said = f"nothing of {place} is sealed yet, so that {table} is not made: publish with --seal"
+    else:
+        said = (
+            f"{table} {has} the records of {place} up to position {done.position}, "
+            f"{done.position - done.position_before} of them new: "
+            f"{counted(done.files_added, 'file')} added, {done.files_removed} removed"
+        )
+        if waiting:
+            said += (
+                f"; {counted(waiting, 'record')} after them {are(waiting)} not sealed yet: "
+                "publish with --seal to have them"
+            )
+    output.said(said, done)
 
 
 def _name_and_value(text: str) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from eventstore.log.os_errors import translated
 def translating(doing: str) -> Iterator[None]:
     """Raise the API's errors in place of those of pyiceberg, SQLAlchemy and the system."""
     from pyiceberg import exceptions
+    from requests import RequestException
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
@@ -28,5 +29,7 @@ def translating(doing: str) -> Iterator[None]:
         raise errors.UnavailableError(f"{doing}: the catalog answers: {first}") from None
     except exceptions.NoSuchTableError as error:
         raise errors.NotFoundError(f"{doing}: {error}") from None
+    except RequestException as error:
+        raise errors.UnavailableError(f"{doing}: it is not reached: {error}") from None
     except OSError as error:
-        raise translated(error, doing, Path(error.filename or "the table")) from None
+        raise translated(error, f"{doing}: using", Path(error.filename or "its files")) from None

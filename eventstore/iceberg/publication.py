@@ -50,7 +50,8 @@ class Published(msgspec.Struct, frozen=True):
     Before, it had those up to `position_before`. `files_added`, `files_removed` and
     `snapshots_expired` say what a run has changed, or would change in a dry run. `snapshot_id` is
     of the current snapshot, None without one. `snapshots_kept` are older ones that name a file
-    which is no longer there, and which a tag or a branch keeps.
+    which is no longer there, and which a tag or a branch keeps. `unsealed_records` is how many
+    records the store has after `position`, which no sealed segment has yet.
     """
 
     table: str
@@ -62,6 +63,7 @@ class Published(msgspec.Struct, frozen=True):
     snapshots_expired: int
     snapshots_kept: int
     snapshot_id: int | None
+    unsealed_records: int
 
 
 class _Changes(msgspec.Struct, frozen=True):
@@ -106,7 +108,7 @@ def publish(
     """
     if not all(table.split(".")) or "." not in table:
         raise errors.InvalidArgumentError(
-            f"the table {table!r} has no namespace: name it NAMESPACE.NAME, as {TABLE}"
+            f"{table!r} names no table in a namespace: name it NAMESPACE.NAME, as {TABLE}"
         )
     with closing(open_log(place_of(store), read_only=not seal or dry_run)) as log:
         if seal and not dry_run:
@@ -153,6 +155,7 @@ def _published(
         len(changes.expired),
         len(changes.kept),
         snapshot_id,
+        log.position - position,
     )
 
 
