@@ -346,11 +346,30 @@ export function makeDrawing(box, { choose, expand, open }) {
   const keyAt = (target) => target.closest?.("[data-key]")?.dataset.key ?? null;
 
   let drag = null;
+  const fingers = new Map();
+  // How far apart two fingers are, and the point between them.
+  function spread() {
+    const [one, other] = [...fingers.values()];
+    const { left: x, top: y } = canvas.getBoundingClientRect();
+    return { apart: Math.hypot(one.x - other.x, one.y - other.y), at: [(one.x + other.x) / 2 - x, (one.y + other.y) / 2 - y] };
+  }
   canvas.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
-    drag = { x: event.clientX, y: event.clientY, left, top, moved: false, id: event.pointerId };
+    if (event.pointerType === "touch") fingers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+    const isSecond = fingers.size > 1;
+    drag = { x: event.clientX, y: event.clientY, left, top, moved: isSecond, id: isSecond ? null : event.pointerId };
+    if (isSecond) for (const id of fingers.keys()) canvas.setPointerCapture(id);
   });
   canvas.addEventListener("pointermove", (event) => {
+    const finger = fingers.get(event.pointerId);
+    if (finger && fingers.size === 2) {
+      const before = spread();
+      [finger.x, finger.y] = [event.clientX, event.clientY];
+      const now = spread();
+      left += now.at[0] - before.at[0];
+      top += now.at[1] - before.at[1];
+      zoom(scale * (now.apart / Math.max(before.apart, 1)), now.at);
+    }
     if (!drag || event.pointerId !== drag.id) return;
     const [dx, dy] = [event.clientX - drag.x, event.clientY - drag.y];
     if (!drag.moved && Math.hypot(dx, dy) < 4) return;
@@ -360,11 +379,15 @@ export function makeDrawing(box, { choose, expand, open }) {
     [left, top] = [drag.left + dx, drag.top + dy];
     apply();
   });
-  canvas.addEventListener("pointerup", () => {
+  canvas.addEventListener("pointerup", (event) => {
+    fingers.delete(event.pointerId);
     // A click follows, which is none where the drawing was moved.
     if (drag) drag.id = null;
   });
-  canvas.addEventListener("pointercancel", () => { drag = null; });
+  canvas.addEventListener("pointercancel", (event) => {
+    fingers.delete(event.pointerId);
+    drag = null;
+  });
   canvas.addEventListener("click", (event) => {
     const wasDrag = drag?.moved;
     drag = null;
