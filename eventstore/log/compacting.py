@@ -28,19 +28,19 @@ ROWS_PER_GROUP = 16_384
 _BYTES_PER_GROUP: Final = 16 * 1024 * 1024
 
 
+_GROWS_FREELY: Final = 1 / 64
+"""A file is rewritten for anything new until it has this share of a target."""
+
+
 class Target(NamedTuple):
     """How large merged segments become at most. Those that reach half of either stay."""
 
     records: int = TARGET_RECORDS
     file_bytes: int = TARGET_BYTES
 
-    def fits(self, segments: Sequence[Segment]) -> bool:
-        return records_in(segments) <= self.records and bytes_in(segments) <= self.file_bytes
-
-    def is_reached(self, segment: Segment) -> bool:
-        return (
-            2 * records_in([segment]) >= self.records or 2 * segment.file_bytes >= self.file_bytes
-        )
+    def share(self, segments: Sequence[Segment]) -> float:
+        """How much of a whole merged segment some are; above 1 they are too large for one."""
+        return max(records_in(segments) / self.records, bytes_in(segments) / self.file_bytes)
 
 
 class MergedSegments(msgspec.Struct, frozen=True):
@@ -65,7 +65,7 @@ class Compacts(Protocol):
     def compact(
         self, target: Target, progress: Progress | None = None, *, dry_run: bool = False
     ) -> list[MergedSegments]:
-        """Merge neighbouring sealed segments until none fit together; what was merged, in order.
+        """Merge neighbouring sealed segments until none are left to; what was merged, in order.
 
         With `dry_run` only what the first pass would merge. Others may append and read meanwhile.
         """
@@ -83,15 +83,30 @@ def runs_to_merge(segments: Sequence[Segment], target: Target) -> Iterator[tuple
     """Neighbours that become one segment each, oldest first."""
     run: list[Segment] = []
     for segment in segments:
-        is_small = segment.sealed and not target.is_reached(segment)
-        if run and not (is_small and target.fits([*run, segment])):
-            if len(run) > 1:
-                yield tuple(run)
+        is_small = segment.sealed and 2 * target.share([segment]) < 1
+        if run and not (is_small and target.share([*run, segment]) <= 1):
+            yield from _worth_merging(run, target)
             run = []
         if is_small:
             run.append(segment)
-    if len(run) > 1:
+    yield from _worth_merging(run, target)
+
+
+def _worth_merging(run: Sequence[Segment], target: Target) -> Iterator[tuple[Segment, ...]]:
+    """What is left of a run without files that would be rewritten to grow by little.
+
+    Else one that takes a little of what is new each night would be rewritten each night.
+    """
+    if len(run) < 2:
+        return
+    shares = [target.share([segment]) for segment in run]
+    largest = max(shares)
+    if largest < _GROWS_FREELY or 2 * (sum(shares) - largest) >= largest:
         yield tuple(run)
+        return
+    place = shares.index(largest)
+    yield from _worth_merging(run[:place], target)
+    yield from _worth_merging(run[place + 1 :], target)
 
 
 def merged_files(run: Sequence[Segment], into: Segment | None = None) -> MergedSegments:
