@@ -15,6 +15,7 @@ from eventstore.log.log import SealedFile, SegmentInfo
 from eventstore.log.manifest import (
     IF_COPIED,
     MANIFEST_NAME,
+    Manifest,
     Segment,
     read_manifest,
 )
@@ -31,7 +32,11 @@ class DirectoryReader(FollowedDirectory, SegmentedReader):
         return self._active
 
     def segments(self) -> list[SegmentInfo]:
+        newest = self._manifest_on_disk()
         with self._mutex:
+            # One in which the active segment goes on as another process has sealed or merged some.
+            goes_on = newest.active.number == self._active.number
+            closed = newest.segments if goes_on else self._manifest.segments
             return [
                 *(
                     SegmentInfo(
@@ -42,7 +47,7 @@ class DirectoryReader(FollowedDirectory, SegmentedReader):
                         segment.file_bytes,
                         self._folder / segment.file,
                     )
-                    for segment in self._manifest.segments
+                    for segment in closed
                 ),
                 SegmentInfo(
                     self._active.number,
@@ -60,11 +65,14 @@ class DirectoryReader(FollowedDirectory, SegmentedReader):
             self._in_segment(segment.first_position, self._closed.check)
 
     def sealed_files(self) -> list[SealedFile]:
-        # From the disk, since another process may have sealed some.
+        return sealed_files(self._folder, self._manifest_on_disk().segments)
+
+    def _manifest_on_disk(self) -> Manifest:
+        """The newest one: others seal and merge segments, of which nobody who reads is told."""
         manifest = read_manifest(self.directory)
         if manifest.store_id != self.store_id:
             raise self._replaced(manifest)
-        return sealed_files(self._folder, manifest.segments)
+        return manifest
 
     def now(self) -> Microseconds:
         from eventstore.log.file_clock import trusted_now

@@ -295,6 +295,17 @@ def test_a_dataset_whose_files_are_merged_before_it_is_there(
     assert not left
 
 
+def test_files_are_shown_as_they_are_by_now(directory: Path) -> None:
+    with closing(opened(directory)) as log, closing(opened(directory, read_only=True)) as reader:
+        log.compact(Target(16))
+        assert reader.segments() == log.segments()
+        assert all(Path(str(segment.path)).exists() for segment in reader.segments())
+        append(log, draft(RECORDS + 1))
+        log.seal()
+        # Still what it knows of the log.
+        assert reader.segments()[-1].first_position == 29
+
+
 def test_puts_go_on_while_segments_are_merged(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
