@@ -134,8 +134,9 @@ def _publish(log: Log, catalog: Catalog, name: str, dry_run: bool, progress: Pro
 def _published(
     log: Log, catalog: Catalog, name: str, dry_run: bool, progress: Progress
 ) -> Published:
-    log.refresh()
     files = _urls(log.sealed_files())
+    # After them: so that it knows what others have sealed by then.
+    log.refresh()
     position = max((file.last_position for file in files.values()), default=0)
     table = found_table(catalog, name, log.store_id)
     if table is None:

@@ -23,7 +23,7 @@ from pyiceberg.table import Table
 import eventstore
 from eventstore import errors
 from eventstore.iceberg import Published, catalog_at, publication, publish
-from eventstore.log import columns
+from eventstore.log import DirectoryLog, columns
 from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.builders import put_types
 from tests.iceberg.faults import KilledError, killed_at
@@ -179,6 +179,23 @@ def test_a_run_that_is_killed_at_any_call_is_completed_by_the_next(
         if len(calls) <= number:
             break
     assert number > 5
+
+
+def test_others_that_seal_as_a_run_begins(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.put()
+    left = [True, True]
+    listed = DirectoryLog.sealed_files
+
+    def sealing(self: DirectoryLog) -> Any:
+        if left:
+            left.pop()
+            place.put()
+        return listed(self)
+
+    monkeypatch.setattr(DirectoryLog, "sealed_files", sealing)
+    while left:
+        done = place.publish()
+        assert place.agrees(TABLE) == done.position
 
 
 def test_nothing_of_what_was_erased_is_in_the_table(place: Place) -> None:
