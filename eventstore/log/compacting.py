@@ -10,8 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from eventstore import errors
-from eventstore.log.closed_segments import ClosedSegments, SegmentMovedError
+from eventstore.log.closed_segments import ClosedSegments
 from eventstore.log.log import Progress
 from eventstore.log.manifest import Segment, sealed_name
 from eventstore.log.sealing import write_parquet
@@ -126,7 +125,8 @@ def prepared_merged(
     """Write some neighbours as one segment, durably, under a temporary name.
 
     Gives that name and the entry for the manifest. `written` is called with the number of rows of
-    each row group. Raises DataLossError where a file is missing or is not as it was written.
+    each row group. Raises SegmentMovedError where a file is missing, DataLossError where it is not
+    as it was written.
     """
     from eventstore.log.columns import release_unused
 
@@ -138,14 +138,7 @@ def prepared_merged(
             yield group
             written(group.num_rows)
 
-    try:
-        digest = write_parquet(told(), path, store_id, number, lambda: _groups(closed, run))
-    except SegmentMovedError as error:
-        path.unlink(missing_ok=True)
-        raise errors.DataLossError(
-            f"segment {error.segment.number} is missing: {folder / error.segment.file}; restore it "
-            "from a backup"
-        ) from None
+    digest = write_parquet(told(), path, store_id, number, lambda: _groups(closed, run))
     release_unused()
     return path, merged_entry(run, file_bytes=path.stat().st_size, file_sha256=digest)
 

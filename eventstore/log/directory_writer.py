@@ -15,6 +15,7 @@ from eventstore import errors
 from eventstore.late_logger import late_logger
 from eventstore.log import acknowledged, compacting, sealing
 from eventstore.log.active_segment import ActiveSegmentFile
+from eventstore.log.closed_segments import SegmentMovedError
 from eventstore.log.compacting import MergedSegments, Target
 from eventstore.log.creation import start_segment
 from eventstore.log.destroying import rewrite_segments
@@ -417,7 +418,16 @@ class DirectoryWriter(DirectoryReader):
 
     def _merge_run(self, run: Sequence[Segment], written: Callable[[int], None]) -> Segment | None:
         """The entry of what some segments became; None where others have changed them meanwhile."""
-        prepared, merged = compacting.prepared_merged(self._folder, run, self.store_id, written)
+        try:
+            prepared, merged = compacting.prepared_merged(self._folder, run, self.store_id, written)
+        except SegmentMovedError as error:
+            # Another may have rewritten it, since the lock on sealing can be removed.
+            if error.segment not in read_manifest(self.directory).segments:
+                return None
+            raise errors.DataLossError(
+                f"segment {error.segment.number} is missing: {self._folder / error.segment.file}; "
+                "restore it from a backup"
+            ) from None
         try:
             is_done = self._write(lambda: self._replace_run(run, merged, prepared))
         finally:

@@ -354,6 +354,23 @@ def test_others_that_change_the_segments_meanwhile(
     assert verify_directory(directory).findings == []
 
 
+def test_others_that_merge_what_is_being_read(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compacting, "ROWS_PER_GROUP", 4)
+    left = [1]
+    with closing(opened(directory)) as log, closing(opened(directory)) as other:
+
+        def overtaken(*_: int) -> None:
+            if left:
+                left.pop()
+                (directory / "sealing.lock").unlink()
+                assert other.compact(Target(9))
+
+        assert [m.files for m in log.compact(Target(100), overtaken)] == [4]
+    assert verify_directory(directory).findings == []
+
+
 def test_a_verification_that_is_overtaken_begins_again(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
