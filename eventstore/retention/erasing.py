@@ -206,11 +206,12 @@ def complete(engine: Engine, progress: Progress | None = None) -> list[int]:
         return []
     numbers = [erasure.number for erasure in pending]
     try:
-        engine.log.destroy(all_erased(pending), progress)
+        rewritten = engine.log.destroy(all_erased(pending), progress)
         engine.projections.scrub()
         for erasure in pending:
-            # They are rewritten by now: this tells which they were.
-            files = engine.log.destroy(erasure.erased)
+            # They are rewritten by now: another look tells which of them one of several had. Once
+            # others have merged them, it cannot tell any more what they took the place of.
+            files = rewritten if len(pending) == 1 else engine.log.destroy(erasure.erased)
             engine.put(_completed, (erasure.number, files), is_of_request=False)
     except ValueError as error:
         raise DataLossError(

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,11 @@ import pytest
 import eventstore
 from eventstore import errors
 from eventstore.audit import SigningKey
+from eventstore.log import DirectoryLog
+from eventstore.log.compacting import Target
 from eventstore.log.manifest import read_manifest
 from eventstore.log.verification import verify_directory
+from eventstore.projections import Projections
 from tests.builders import artifact, memory_store, put_types
 from tests.command_line.runner import run
 
@@ -108,6 +112,26 @@ def test_sql_over_the_log_counts_each_record_once(
         store.compact()
         assert reader.sql(query).rows() == before
         assert reader.sql("SELECT count(*) FROM commits").rows() == [(store.info().commits,)]
+
+
+def test_an_erasure_names_the_files_that_had_it(
+    store: eventstore.MetadataStore, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where others merge them before it is recorded as completed."""
+    third = read_manifest(directory).segments[2]
+    scrub = Projections.scrub
+
+    def merging(self: Projections) -> None:
+        with closing(DirectoryLog.open(directory)) as other:
+            assert other.compact(Target())
+        scrub(self)
+
+    monkeypatch.setattr(Projections, "scrub", merging)
+    node = store.get_artifact_by_type_and_name("DataSet", "2-3")
+    assert node is not None
+    report = store.erase("artifact", node.id, reason="GDPR-1")
+    assert [(f.segment, f.old_sha256) for f in report.files] == [(3, third.file_sha256)]
+    assert store.verify().ok
 
 
 def test_a_follower_misses_nothing(store: eventstore.MetadataStore, directory: Path) -> None:
