@@ -202,7 +202,9 @@ def known_records(
 def _rows_of(relations: Relations, spark: SparkSession, urls: Sequence[str]) -> DataFrame:
     if not urls:
         return relations.local([], _COLUMNS)
-    return spark.read.schema(schema_text(_COLUMNS)).parquet(*urls)
+    # Hadoop hands options on to the reader of Parquet, which compares the sums of pages then.
+    checked = spark.read.option("parquet.page.verify-checksum.enabled", "true")
+    return checked.schema(schema_text(_COLUMNS)).parquet(*urls)
 
 
 def _newer_erasures(segments: Segments) -> Iterator[KnownRecord]:

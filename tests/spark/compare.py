@@ -20,8 +20,10 @@ from unittest import mock
 
 import obstore.store
 import pyarrow as pa
+import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 from pyspark.sql import SparkSession
 
 import eventstore
@@ -279,6 +281,27 @@ def differences(spark: SparkSession, places: Places, chance: random.Random) -> I
         yield from closure_differences(spark, store, chance)
 
 
+def assert_damage_is_noticed(spark: SparkSession, path: Path) -> None:
+    """One bit of a name, which a reader that compares no sums of pages would show as it is."""
+    with eventstore.open(path) as store:
+        type_id, _, _ = put_types(store)
+        store.put_artifacts([artifact(type_id, name=f"name {n}") for n in range(100)])
+        store.seal()
+        (file,) = store.segment_files()
+    content = bytearray(Path(file).read_bytes())
+    columns = parquet.read_metadata(file).row_group(0)
+    (names,) = (
+        column
+        for column in map(columns.column, range(columns.num_columns))
+        if column.path_in_schema == "name"
+    )
+    start = names.dictionary_page_offset or names.data_page_offset
+    content[start + names.total_compressed_size // 2] ^= 1
+    Path(file).write_bytes(content)
+    with pytest.raises(Exception, match="FAILED_READ_FILE"):
+        register_views(spark, path, types=())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--stores", type=int, default=3)
@@ -296,6 +319,7 @@ def main() -> None:
         places = Places(folder, objects, name, itertools.count())
         spark = session(name, name)
         opened.callback(spark.stop)
+        assert_damage_is_noticed(spark, places.path())
 
         @seed(started)
         @settings(
