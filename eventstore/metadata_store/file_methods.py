@@ -122,8 +122,10 @@ class FileMethods(SourceMethods):
             TARGET_BYTES if target_bytes is None else target_bytes,
         )
         for name, value in zip(("target_records", "target_bytes"), target, strict=True):
-            if value < 1:
-                raise errors.InvalidArgumentError(f"{name} is {value}: it has to be 1 or more")
+            if not isinstance(value, int) or value < 1:
+                raise errors.InvalidArgumentError(
+                    f"{name} is {value!r}: it has to be a whole number, 1 or more"
+                )
         log = self._source.log
         if not isinstance(log, Compacts):
             raise errors.UnimplementedError(

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -177,9 +178,9 @@ def test_where_it_cannot_be() -> None:
 
 
 @pytest.mark.parametrize("name", ["target_records", "target_bytes"])
-@pytest.mark.parametrize("value", [0, -1])
-def test_targets_below_one(store: eventstore.MetadataStore, name: str, value: int) -> None:
-    with pytest.raises(errors.InvalidArgumentError, match=f"{name} is {value}"):
+@pytest.mark.parametrize("value", [0, -1, "x", float("nan")])
+def test_targets_that_are_none(store: eventstore.MetadataStore, name: str, value: Any) -> None:
+    with pytest.raises(errors.InvalidArgumentError, match=f"{name} is {value!r}"):
         store.compact(**{name: value})  # type: ignore[arg-type]
 
 
