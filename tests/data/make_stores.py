@@ -1,4 +1,4 @@
-"""Makes the small stores of the format beside it: `python tests/data/make_stores.py`.
+"""Makes the small stores of both formats beside it: `python tests/data/make_stores.py`.
 
 Ids, salts, times and keys are the same each time, and so is each head. `format-1` was made by the
 version that wrote it, which no longer exists; it is there to be refused.
@@ -10,12 +10,12 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeAlias
 from unittest import mock
 from uuid import NAMESPACE_URL, uuid5
 
@@ -200,13 +200,31 @@ def make_imported(directory: Path) -> None:
     import_mlmd_database(FOLDER / "mlmd-v10.db", directory, actor="ana")
 
 
-MAKERS = {"put": make_put, "erased": make_erased, "imported": make_imported}
+def make_merged(directory: Path) -> None:
+    """Segments that were merged into one, another sealed one, and an active one."""
+    make_put(directory)
+    with eventstore.open(directory, actor="ben") as store:
+        store.seal()
+        store.compact()
+        (node,) = store.get_artifacts_by_id([1])
+        for uri in ("s3://after", "s3://at the end"):
+            store.seal()
+            node.uri = uri
+            store.put_artifacts([node])
 
 
-def make_all(folder: Path) -> None:
+Makers: TypeAlias = dict[str, Callable[[Path], None]]
+
+FORMATS: dict[str, Makers] = {
+    "format-2": {"put": make_put, "erased": make_erased, "imported": make_imported},
+    "format-3": {"merged": make_merged},
+}
+
+
+def make_all(folder: Path, makers: Makers) -> None:
     """Make each store in a folder, with what was signed of it and what is expected of it."""
     expected: dict[str, Any] = {}
-    for name, make in MAKERS.items():
+    for name, make in makers.items():
         with made_alike(name):
             make(folder / name)
             with eventstore.open(folder / name) as store:
@@ -240,7 +258,7 @@ def make_all(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    target = FOLDER / "format-2"
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir()
-    make_all(target)
+    for name, makers in FORMATS.items():
+        shutil.rmtree(FOLDER / name, ignore_errors=True)
+        (FOLDER / name).mkdir()
+        make_all(FOLDER / name, makers)

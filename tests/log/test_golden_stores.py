@@ -27,9 +27,14 @@ from eventstore.log.verification import verify_directory
 from tests.command_line.runner import run
 from tests.data import make_stores
 
-GOLDEN = Path(make_stores.__file__).with_name("format-2")
+DATA = Path(make_stores.__file__).parent
+GOLDEN = DATA / "format-2"
 OLDER = GOLDEN.with_name("format-1")
-EXPECTED: dict[str, Any] = json.loads((GOLDEN / "expected.json").read_text())
+EXPECTED: dict[str, Any] = {
+    f"{format_name}/{name}": expected
+    for format_name in make_stores.FORMATS
+    for name, expected in json.loads((DATA / format_name / "expected.json").read_text()).items()
+}
 KEY = VerifierKey.parse((GOLDEN / "auditor.pub").read_text())
 
 
@@ -39,8 +44,8 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 def test_both_verifiers_find_nothing(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    directory, key = str(GOLDEN / name), str(GOLDEN / "auditor.pub")
-    report = verify_directory(GOLDEN / name)
+    directory, key = str(DATA / name), str(GOLDEN / "auditor.pub")
+    report = verify_directory(DATA / name)
     assert (report.findings, report.not_checked) == ([], [])
     found = (report.records, report.commits, report.tree_head)
     assert found == tuple(EXPECTED[name][what] for what in ("records", "commits", "head"))
@@ -62,10 +67,10 @@ def test_both_verifiers_find_nothing(name: str, capsys: pytest.CaptureFixture[st
 
 
 def test_its_proofs_hold_for_both_verifiers(name: str) -> None:
-    *of_records, of_history = json.loads((GOLDEN / f"{name}.proofs").read_text())
-    checkpoint = (GOLDEN / f"{name}.checkpoint").read_text()
+    *of_records, of_history = json.loads((DATA / f"{name}.proofs").read_text())
+    checkpoint = (DATA / f"{name}.checkpoint").read_text()
     key = standalone_verifier.parse_key((GOLDEN / "auditor.pub").read_text())
-    exported = (GOLDEN / f"{name}.export").read_text().splitlines()
+    exported = (DATA / f"{name}.export").read_text().splitlines()
     for proof, record in zip(of_records, exported, strict=True):
         found = InclusionProof.check(proof, KEY).record
         assert msgspec.json.encode(found).decode() == record
@@ -75,7 +80,7 @@ def test_its_proofs_hold_for_both_verifiers(name: str) -> None:
 
 
 def test_it_is_read_and_written(name: str, tmp_path: Path) -> None:
-    shutil.copytree(GOLDEN / name, tmp_path / "store")
+    shutil.copytree(DATA / name, tmp_path / "store")
     with eventstore.open(tmp_path / "store") as store:
         commits = [*store.log.commits()]
         artifacts = store.get_artifacts()
@@ -86,15 +91,16 @@ def test_it_is_read_and_written(name: str, tmp_path: Path) -> None:
     assert [c.tree_head.hex() for c in commits] == EXPECTED[name]["heads_of_commits"]
     assert [[node.id, node.name] for node in artifacts] == EXPECTED[name]["artifacts"]
     lines = [msgspec.json.encode(record).decode() for c in commits for record in c.records]
-    assert lines == (GOLDEN / f"{name}.export").read_text().splitlines()
+    assert lines == (DATA / f"{name}.export").read_text().splitlines()
 
 
-def test_this_version_would_write_them_alike(tmp_path: Path) -> None:
-    make_stores.make_all(tmp_path)
-    for path in sorted(GOLDEN.rglob("*")):
+@pytest.mark.parametrize("format_name", make_stores.FORMATS)
+def test_this_version_would_write_them_alike(tmp_path: Path, format_name: str) -> None:
+    make_stores.make_all(tmp_path, make_stores.FORMATS[format_name])
+    for path in sorted((DATA / format_name).rglob("*")):
         # What Parquet compresses to is the library's affair, and the manifest has its hash.
         if path.is_file() and path.suffix != ".parquet" and path.name != "manifest.json":
-            made = tmp_path / path.relative_to(GOLDEN)
+            made = tmp_path / path.relative_to(DATA / format_name)
             assert made.read_bytes() == path.read_bytes(), path
 
 
