@@ -1,10 +1,4 @@
-"""A store's sealed segments as an Apache Iceberg table. It needs the extra `iceberg`.
-
->>> from eventstore.iceberg import catalog_at, publish
->>> catalog = catalog_at("sqlite:///catalog.db", warehouse="warehouse")
->>> publish("my-store", catalog, table="mlmd.records").position
-6
-"""
+"""A store's sealed segments as an Apache Iceberg table. It needs the extra `iceberg`."""
 
 from eventstore.iceberg.catalogs import catalog_at
 from eventstore.iceberg.publication import TABLE, Published, publish

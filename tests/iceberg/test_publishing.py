@@ -272,7 +272,9 @@ def test_a_dry_run_changes_nothing(place: Place) -> None:
 
 
 def test_nothing_is_made_before_there_is_a_sealed_segment(place: Place) -> None:
-    assert place.publish() == Published(TABLE, 0, 0, 0, 0, 0, 0, 0, None)
+    assert place.publish() == Published(
+        *(TABLE, 0, 0, 0, 0, 0, 0, 0, None), unsealed_records=place.store.log_position()
+    )
     assert not place.catalog.table_exists(TABLE)
     assert place.publish(seal=True).position == place.store.log.position
 
@@ -458,7 +460,7 @@ def test_the_table_of_a_store_whose_path_engines_read_differently_is_refused(
 
 @pytest.mark.parametrize("name", ["records", "", ".records", "mlmd."])
 def test_a_name_without_a_namespace_is_refused(place: Place, name: str) -> None:
-    with pytest.raises(errors.InvalidArgumentError, match="no namespace"):
+    with pytest.raises(errors.InvalidArgumentError, match="in a namespace"):
         place.publish(table=name)
 
 
