@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import click
 
 from eventstore.cli.commands import command, output_options_without, store_argument
 from eventstore.cli.progress import progress_bar
 from eventstore.cli.results import Grid, Output
-from eventstore.cli.stores import opened_store, store_to_change
-from eventstore.log.compacting import TARGET_BYTES, TARGET_RECORDS
+from eventstore.log.compacting import TARGET_BYTES, TARGET_RECORDS, compact
 from eventstore.log.places import Place
+from eventstore.log.stores import open_log
 from eventstore.wording import counted
 
 
@@ -50,10 +52,14 @@ def compact_command(
     was interrupted goes on with the next call.
     """
     output.check()
-    opened = opened_store(place) if dry_run else store_to_change(place, None)
-    with opened as store, progress_bar("Compacting") as progress:
-        merged = store.compact(
-            progress, target_records=target_records, target_bytes=target_bytes, dry_run=dry_run
+    # The log alone: opening the store folds caches, which this neither needs nor changes.
+    with closing(open_log(place, read_only=dry_run)) as log, progress_bar("Compacting") as progress:
+        merged = compact(
+            log,
+            progress,
+            target_records=target_records,
+            target_bytes=target_bytes,
+            dry_run=dry_run,
         )
     if output.form == "json":
         output.json_lines(merged)

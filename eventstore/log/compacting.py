@@ -10,8 +10,9 @@ from uuid import UUID
 
 import msgspec
 
+from eventstore import errors
 from eventstore.log.closed_segments import ClosedSegments
-from eventstore.log.log import Progress
+from eventstore.log.log import Log, Progress
 from eventstore.log.manifest import Segment, sealed_name
 from eventstore.log.sealing import write_parquet
 
@@ -68,6 +69,32 @@ class Compacts(Protocol):
 
         With `dry_run` only what the first pass would merge. Others may append and read meanwhile.
         """
+
+
+def compact(
+    log: Log,
+    progress: Progress | None = None,
+    *,
+    target_records: int | None = None,
+    target_bytes: int | None = None,
+    dry_run: bool = False,
+) -> list[MergedSegments]:
+    """Merge small sealed segments of a log: `MetadataStore.compact` says how."""
+    target = Target(
+        TARGET_RECORDS if target_records is None else target_records,
+        TARGET_BYTES if target_bytes is None else target_bytes,
+    )
+    for name, value in zip(("target_records", "target_bytes"), target, strict=True):
+        if not isinstance(value, int) or value < 1:
+            raise errors.InvalidArgumentError(
+                f"{name} is {value!r}: it has to be a whole number, 1 or more"
+            )
+    if not isinstance(log, Compacts):
+        raise errors.UnimplementedError(
+            f"{log.name} is in no directory, and only a store in one is compacted: copy it to "
+            "one with `eventstore copy`, and compact that"
+        )
+    return log.compact(target, progress, dry_run=dry_run)
 
 
 def records_in(segments: Sequence[Segment]) -> int:

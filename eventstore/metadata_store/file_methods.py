@@ -115,24 +115,15 @@ class FileMethods(SourceMethods):
         InvalidArgumentError for targets below 1, FailedPreconditionError when the store is opened
         to read only.
         """
-        from eventstore.log.compacting import TARGET_BYTES, TARGET_RECORDS, Compacts, Target
+        from eventstore.log.compacting import compact
 
-        target = Target(
-            TARGET_RECORDS if target_records is None else target_records,
-            TARGET_BYTES if target_bytes is None else target_bytes,
+        return compact(
+            self._source.log,
+            progress,
+            target_records=target_records,
+            target_bytes=target_bytes,
+            dry_run=dry_run,
         )
-        for name, value in zip(("target_records", "target_bytes"), target, strict=True):
-            if not isinstance(value, int) or value < 1:
-                raise errors.InvalidArgumentError(
-                    f"{name} is {value!r}: it has to be a whole number, 1 or more"
-                )
-        log = self._source.log
-        if not isinstance(log, Compacts):
-            raise errors.UnimplementedError(
-                f"{log.name} is in no directory, and only a store in one is compacted: copy it to "
-                "one with `eventstore copy`, and compact that"
-            )
-        return log.compact(target, progress, dry_run=dry_run)
 
     @served("admin")
     def rebuild(self, progress: Progress | None = None) -> None:

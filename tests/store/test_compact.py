@@ -194,8 +194,10 @@ def test_the_command(directory: Path, tmp_path: Path) -> None:
     assert (told["first_number"], told["number"], told["files"]) == (1, DAYS, DAYS)
     assert (directory / "manifest.json").read_bytes() == before
     assert f"1 to {DAYS} " in run("compact", directory, "--dry-run").out
+    shutil.rmtree(directory / "projections", ignore_errors=True)
     said = run("compact", directory)
     assert (said.code, said.err) == (0, "")
+    assert not (directory / "projections").exists(), "nothing is folded to merge files"
     assert f"1 to {DAYS} " in said.out
     assert "has nothing to merge" in run("compact", directory).out
     assert run("compact", directory, "--csv").out.splitlines()[0].startswith('"segments",')
