@@ -40,7 +40,7 @@ LAYERS = {
     "call_metadata": {"errors"},
     "log": {
         *("errors", "late_logger", "proto", "long_work", "plain_values", "repr_html", "times"),
-        "wording",
+        *("memory_limit", "wording"),
     },
     "projections": {
         *("answers", "errors", "late_logger", "proto", "log", "long_work", "waiting", "wording"),
