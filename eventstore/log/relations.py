@@ -30,12 +30,14 @@ _MEMORY_BYTES_MIN: Final = 512 * 1024**2
 _MEMORY_BYTES_MAX: Final = 4 * 1024**3
 """Enough for a hundred million records."""
 
+_IN_MEMORY_RECORDS_MAX: Final = 10_000_000
+
 _NODES: Final = "kind IN ('artifact', 'execution', 'context')"
 _RETENTION: Final = "kind IN ('retention_rule', 'hold', 'erasure')"
 _TYPES: Final = "kind IN ('artifact_type', 'execution_type', 'context_type')"
 
 _HIDDEN: Final = f"""
-    CREATE TEMP TABLE hidden AS
+    CREATE TABLE hidden AS
     SELECT records.position, min(covering.position) AS since
     FROM records JOIN covering ON records.position BETWEEN covering.first AND covering.last
     WHERE {_NODES} AND salt IS NOT NULL AND covering.content
@@ -44,7 +46,7 @@ _HIDDEN: Final = f"""
 """The nodes' records whose content is erased, though it is not destroyed yet, and since when."""
 
 _FORMER: Final = f"""
-    CREATE TEMP TABLE versions AS
+    CREATE TABLE versions AS
     SELECT *,
         lag(position) OVER entity AS former,
         lead(position) OVER entity AS next,
@@ -199,13 +201,14 @@ class RelationsUncheckedError(Exception):
 
 
 class Related(msgspec.Struct, frozen=True):
-    """What is known of the records that follow `after`, to be compared with them.
+    """What is known of the records that follow `after` up to `upto`, to be compared with them.
 
     `types` are what the nodes among them say of their types. `is_to_end` says whether they are all
     the others: an erasure comes after what it covers.
     """
 
     after: int
+    upto: int
     types: Sequence[TypeUse]
     erasures: ErasuresInEffect
     is_to_end: bool
@@ -229,12 +232,16 @@ def relation_findings(
             "temp_directory": str(folder),
         }
         check_can_open("verifying in", folder)
-        connection = duckdb.connect(config=config)
+        # Tables in memory are written uncompressed, in whole, where they do not fit.
+        in_memory = related.upto - related.after <= _IN_MEMORY_RECORDS_MAX
+        connection = duckdb.connect(
+            ":memory:" if in_memory else folder / "records.duckdb", config=config
+        )
         try:
             schema = pa.schema([RECORD_SCHEMA.field(name) for name in COLUMNS])
             reader = pa.RecordBatchReader.from_batches(schema, batches)
             connection.register("given", reader)
-            connection.execute("CREATE TEMP TABLE records AS FROM given")
+            connection.execute("CREATE TABLE records AS FROM given")
             later = erased_later() if related.is_to_end else Erased()
             _add_erasures(connection, related.erasures, later)
             for statement in (_HIDDEN, _FORMER):
@@ -274,7 +281,7 @@ def _add_erasures(
         values = [*zip(*rows, strict=True)] or [()] * len(columns)
         arrays = [pa.array(of, kind) for of, kind in zip(values, types, strict=True)]
         connection.register("given_spans", pa.table(arrays, [*columns]))
-        connection.execute(f"CREATE TEMP TABLE {name} AS FROM given_spans")
+        connection.execute(f"CREATE TABLE {name} AS FROM given_spans")
 
 
 def _asked(connection: duckdb.DuckDBPyConnection, related: Related) -> Iterator[Finding]:

@@ -132,9 +132,9 @@ def _verified(
         total.findings += stage_findings(retention, after=start)
         in_effect = erasures_in_effect(retention)
         is_to_end = upto is None or manifest.active.first_position <= upto
-        related = Related(start, types, in_effect, is_to_end=is_to_end)
+        related = Related(start, checked_to, types, in_effect, is_to_end=is_to_end)
         try:
-            total.findings += _relations(directory, checked_to, related)
+            total.findings += _relations(directory, related)
         except RelationsUncheckedError as error:
             not_checked.append(f"{_RELATIONS}: {error}")
         total.findings += forms_with_erased(directory, in_effect.destroyed)
@@ -178,7 +178,7 @@ def _outside_of_range(start: int, end: int, manifest: Manifest, upto: int | None
         yield f"records after {end}"
 
 
-def _relations(directory: Path, upto: int, related: Related) -> list[Finding]:
+def _relations(directory: Path, related: Related) -> list[Finding]:
     from eventstore.log.directory_reader import open_reader
 
     try:
@@ -187,7 +187,7 @@ def _relations(directory: Path, upto: int, related: Related) -> list[Finding]:
         def erased_later() -> Erased:
             """What was erased, and may be destroyed, since the records were checked."""
             log.refresh()
-            later = (record for commit in log.commits(upto) for record in commit.records)
+            later = (record for commit in log.commits(related.upto) for record in commit.records)
             erasures = [
                 RetentionRecord(
                     *(record.kind, record.position, record.commit), record.actor, record.payload
@@ -198,7 +198,7 @@ def _relations(directory: Path, upto: int, related: Related) -> list[Finding]:
             return erasures_in_effect(erasures).erased
 
         try:
-            records = log.scan(related.after, upto, COLUMNS)
+            records = log.scan(related.after, related.upto, COLUMNS)
             return relation_findings(records, related, erased_later)
         finally:
             log.close()

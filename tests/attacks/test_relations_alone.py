@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pyarrow as pa
 import pytest
@@ -43,8 +44,11 @@ def found(
     is_to_end: bool = True,
 ) -> list[tuple[str, int | None, int | None]]:
     batches = [pa.RecordBatch.from_pylist([one], _SCHEMA) for one in rows]
-    related = Related(after, types, erasures_in_effect([]), is_to_end=is_to_end)
+    upto = max((one["position"] for one in rows), default=0)
+    related = Related(after, upto, types, erasures_in_effect([]), is_to_end=is_to_end)
     findings = relation_findings(batches, related)
+    with mock.patch.object(relations, "_IN_MEMORY_RECORDS_MAX", -1):
+        assert relation_findings(batches, related) == findings
     assert all(f.what.startswith(f"commit {f.commit} was changed: ") for f in findings)
     return [(f.what.partition("changed: ")[2], f.commit, f.position) for f in findings]
 

@@ -25,7 +25,7 @@ filled(sys.argv[1] + "-other").get_artifacts(options)
 store = filled(sys.argv[1])
 log = store._engine.log
 none = relations.Erased()
-nothing = relations.Related(0, [], relations.ErasuresInEffect([], none, none, [], []), False)
+nothing = relations.Related(0, 0, [], relations.ErasuresInEffect([], none, none, [], []), False)
 makes_folder = relations.TemporaryFolder()
 relations.TemporaryFolder = lambda: contextlib.nullcontext(makes_folder.path)
 
