@@ -8,10 +8,10 @@ from datetime import date, datetime, time, timedelta, timezone
 from msgspec import Struct
 
 from eventstore.errors import InvalidArgumentError
+from eventstore.wording import quoted
 
 _AGO = re.compile(r"(\d+) (second|minute|hour|day|week)s? ago")
 _DIGITS_MAX = 18
-_SHOWN = 100
 _MICROSECOND = timedelta(microseconds=1)
 
 EXAMPLES = "1200, 2026-11-20, 2026-11-20T08:00Z, yesterday, '3 hours ago'"
@@ -73,7 +73,7 @@ def parsed_moment(text: str, *, local: bool = False) -> MomentText:
         moment = moment.astimezone(timezone.utc)
     except (ValueError, OverflowError, OSError):
         raise InvalidArgumentError(
-            f"{text[:_SHOWN]!r} is no moment: write a position, a day or a time, such as 1200, "
+            f"{quoted(text)} is no moment: write a position, a day or a time, such as 1200, "
             "2026-11-20, 2026-11-20T08:00Z, yesterday, 3 hours ago"
         ) from None
     return MomentText(words, start=moment, end=moment)

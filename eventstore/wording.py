@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
+
+_EXCERPT_MAX: Final = 100
 
 
 def plural(number: int, noun: str) -> str:
@@ -33,6 +36,20 @@ def duration(seconds: int) -> str:
         if count:
             words.append(counted(count, unit))
     return " ".join(words) or "0 seconds"
+
+
+def excerpt(text: str) -> str:
+    """A text for a message; of a long one, its beginning and how long it is."""
+    if len(text) <= _EXCERPT_MAX:
+        return text
+    return f"{text[:_EXCERPT_MAX]}... ({len(text):,} characters)"
+
+
+def quoted(text: str) -> str:
+    """The same in quotes, with what a text cannot show escaped."""
+    if len(text) <= _EXCERPT_MAX:
+        return repr(text)
+    return f"{text[:_EXCERPT_MAX]!r}... ({len(text):,} characters)"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -51,6 +51,7 @@ from eventstore.store import Engine
 from eventstore.store.attribution import Attribution
 from eventstore.version import __version__
 from eventstore.waiting import Waiter, waited_for_by
+from eventstore.wording import quoted
 
 _LOGGER = late_logger("eventstore.http_api")
 _T = TypeVar("_T")
@@ -62,7 +63,6 @@ OF_ALL: Final = ("at", "until", "exact")
 _HTML: Final = "text/html"
 _JSON: Final = "application/json"
 _ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
-_SHOWN: Final = 100
 
 ShowProblem = Callable[[Request, StatusError], Html]
 """Makes a page of an error."""
@@ -362,13 +362,13 @@ def query_of(
             given[name] = values if _is_list(fields[name].type) else values[-1]
         elif name not in fields and name not in OF_ALL and strict:
             raise InvalidArgumentError(
-                f"{name[:_SHOWN]!r} is no parameter here: use {', '.join([*fields, *OF_ALL])}"
+                f"{quoted(name)} is no parameter here: use {', '.join([*fields, *OF_ALL])}"
             )
     given |= {name: it for name, it in request.path_params.items() if name != "store_name"}
     unknown = [name for name in given if name not in fields]
     if unknown:
         raise InvalidArgumentError(
-            f"{unknown[0][:_SHOWN]!r} is no member here: use {', '.join(fields)}"
+            f"{quoted(unknown[0])} is no member here: use {', '.join(fields)}"
         )
     try:
         return msgspec.convert(given, query_type, strict=False)
@@ -376,7 +376,7 @@ def query_of(
         text = str(error)
         said, _, place = text.partition(" - at `$.")
         name = place.rstrip("`")
-        told = f"{name} is {str(given.get(name))[:_SHOWN]!r}: {said}" if name in given else said
+        told = f"{name} is {quoted(str(given.get(name)))}: {said}" if name in given else said
         raise InvalidArgumentError(told) from None
 
 
@@ -385,7 +385,7 @@ def _check_numbers(name: str, of: Any, values: Sequence[str]) -> None:
     if _alternatives(of) <= {int, types.NoneType}:
         for text in values:
             if not re.fullmatch(r"-?[0-9]+", text, re.ASCII):
-                raise InvalidArgumentError(f"{name} is {text[:_SHOWN]!r}, and no whole number")
+                raise InvalidArgumentError(f"{name} is {quoted(text)}, and no whole number")
 
 
 def _alternatives(of: Any) -> set[Any]:

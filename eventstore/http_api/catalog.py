@@ -16,6 +16,7 @@ from eventstore.metadata_store.source import Source
 from eventstore.projections import Projections
 from eventstore.projections.index_tables import TABLES_OF
 from eventstore.proto import metadata_store_pb2 as mlmd
+from eventstore.wording import quoted
 
 if TYPE_CHECKING:
     from eventstore.projections.tables import Tables
@@ -86,7 +87,9 @@ def node_kind(kind: str) -> NodeKind:
     """A kind of nodes by its name. Raises InvalidArgumentError for another one."""
     found = NODE_KINDS_BY_NAME.get(kind)
     if found is None:
-        raise InvalidArgumentError(f"{kind!r} is no kind of node: use artifact, execution, context")
+        raise InvalidArgumentError(
+            f"{quoted(kind)} is no kind of node: use artifact, execution, context"
+        )
     return found
 
 
@@ -107,7 +110,9 @@ def types_named(source: Source, kind: str, name: str) -> list[TypeSummary]:
     """All versions of a type. Raises NotFoundError when there is none as of the moment."""
     found = [one for one in types(source, kind) if one.name == name]
     if not found:
-        raise NotFoundError(f"no {kind} type is named {name!r} at position {source.position()}")
+        raise NotFoundError(
+            f"no {kind} type is named {quoted(name)} at position {source.position()}"
+        )
     return found
 
 

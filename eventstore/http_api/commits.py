@@ -19,6 +19,7 @@ from eventstore.log.record import KIND_NAMES
 from eventstore.metadata_store.source import Source
 from eventstore.projections.commit_list import CommitList
 from eventstore.times import Microseconds, microseconds_of, moment_of
+from eventstore.wording import quoted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -189,7 +190,7 @@ def commits(
     for kind in kinds:
         if kind not in KIND_NAMES:
             raise InvalidArgumentError(
-                f"{kind!r} is no kind of record: use one of {', '.join(KIND_NAMES)}"
+                f"{quoted(kind)} is no kind of record: use one of {', '.join(KIND_NAMES)}"
             )
     position = source.position()
     known = source.projections.commits(position)

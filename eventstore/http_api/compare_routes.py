@@ -11,6 +11,7 @@ from eventstore.http_api.compare import Comparison, compare
 from eventstore.http_api.node_routes import Id
 from eventstore.http_api.points import Points, points
 from eventstore.http_api.routes import Asked, Kind, Route
+from eventstore.wording import quoted
 
 
 class CompareQuery(msgspec.Struct, frozen=True):
@@ -46,7 +47,7 @@ def chosen_nodes(query: CompareQuery) -> tuple[Kind, list[Id]]:
     ((kind, text),) = given
     ids = [word.strip() for word in text.split(",")]
     if not all(word.isascii() and word.isdigit() and len(word) < 19 for word in ids):
-        raise InvalidArgumentError(f"{text[:100]!r} are no ids: write numbers with commas")
+        raise InvalidArgumentError(f"{quoted(text)} are no ids: write numbers with commas")
     return kind, [int(word) for word in ids]
 
 

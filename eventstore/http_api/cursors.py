@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from eventstore.errors import InvalidArgumentError
+from eventstore.wording import quoted
 
 _T = TypeVar("_T")
 
@@ -65,7 +66,7 @@ def _parsed(text: str) -> _Cursor:
 
 def _none_of_ours(text: str) -> InvalidArgumentError:
     return InvalidArgumentError(
-        f"cursor {text[:100]!r} is none that was given out: pass that of the last answer unchanged"
+        f"cursor {quoted(text)} is none that was given out: pass that of the last answer unchanged"
     )
 
 

@@ -19,6 +19,7 @@ from eventstore.metadata_store.source import Source
 from eventstore.plain_values import shown_struct
 from eventstore.projections.index_tables import STORED_TABLES
 from eventstore.projections.table_changes import LINK_TABLES
+from eventstore.wording import quoted
 
 _PUT: Final = "valid_from > $first AND valid_from <= $as_of"
 
@@ -69,7 +70,7 @@ def differences(
     for one in (kind, None if after is None else after[0]):
         if one is not None and one not in ENTITY_KIND_NAMES:
             raise InvalidArgumentError(
-                f"{one!r} is no kind of entity: use one of {', '.join(ENTITY_KIND_NAMES)}"
+                f"{quoted(one)} is no kind of entity: use one of {', '.join(ENTITY_KIND_NAMES)}"
             )
     counts = kept(source, ("touched", first), lambda: _counts(source, first))
     found: list[tuple[EntityDifference, int]] = []

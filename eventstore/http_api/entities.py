@@ -41,6 +41,7 @@ from eventstore.projections.index_tables import (
 from eventstore.projections.lineage import INPUTS
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.times import Microseconds, moment_of
+from eventstore.wording import quoted
 
 _BLAMED_VERSIONS: Final = 1_000
 """So many of the newest versions are compared for who has set what."""
@@ -298,7 +299,9 @@ def require(source: Source, kind: str, entity_id: int) -> None:
 
 def _table(kind: str) -> int:
     if kind not in STORED_TABLES:
-        raise InvalidArgumentError(f"{kind!r} is no kind: use one of {', '.join(STORED_TABLES)}")
+        raise InvalidArgumentError(
+            f"{quoted(kind)} is no kind: use one of {', '.join(STORED_TABLES)}"
+        )
     return STORED_TABLES[kind]
 
 

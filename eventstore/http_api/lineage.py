@@ -25,6 +25,7 @@ from eventstore.lineage.walks import node_kind
 from eventstore.log.kinds import CONTEXT
 from eventstore.log.record import Position
 from eventstore.plain_values import shown_struct
+from eventstore.wording import quoted
 
 NODES: Final = 500
 HOPS: Final = 6
@@ -196,7 +197,7 @@ def is_key(text: str) -> bool:
 def _key(text: str) -> Key:
     if not is_key(text):
         raise InvalidArgumentError(
-            f"open has {text[:50]!r}: name nodes as in 'artifact/7,execution/3'"
+            f"open has {quoted(text)}: name nodes as in 'artifact/7,execution/3'"
         )
     kind, _, number = text.partition("/")
     return kind, int(number)

@@ -30,6 +30,7 @@ from eventstore.plain_values import shown_struct
 from eventstore.projections.erased_nodes import Tombstone
 from eventstore.projections.filter import compile_filter
 from eventstore.projections.index_tables import TABLES_OF
+from eventstore.wording import quoted
 
 ROWS_MAX: Final = 1_000
 
@@ -244,7 +245,8 @@ def list_columns(
             found.append(Column(name, "STRING"))
         else:
             raise InvalidArgumentError(
-                f"{name!r} is no column: use {', '.join(one for one in known if '.' not in one)}, "
-                "properties.NAME or custom_properties.NAME"
+                f"{quoted(name)} is no column: use "
+                f"{', '.join(one for one in known if '.' not in one)}, properties.NAME or "
+                "custom_properties.NAME"
             )
     return found

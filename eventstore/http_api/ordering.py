@@ -15,6 +15,7 @@ from eventstore.metadata_store.source import Source
 from eventstore.projections.filter import FilterSql
 from eventstore.projections.listing import Listing
 from eventstore.projections.listing_sql import listing_sql
+from eventstore.wording import quoted
 
 PLANNED: Final = {"id": "id", "created_at": "create_time", "updated_at": "update_time"}
 """The columns by which the planner lists, and what the tables call them."""
@@ -36,7 +37,6 @@ _ONE_TYPE: Final = {
 _NUMBERS: Final = frozenset(("INT", "DOUBLE", "BOOLEAN"))
 _ALIVE: Final = "{0}.valid_from <= $as_of AND {0}.valid_to > $as_of"
 
-_SHOWN_MAX: Final = 100
 
 COUNTED_MAX: Final = 10_000
 
@@ -81,7 +81,7 @@ def rows_in_order(
             if after is None:
                 raise
             raise InvalidArgumentError(
-                f"no list goes on after {str(after.value)[:_SHOWN_MAX]!r}: pass the cursor of the "
+                f"no list goes on after {quoted(str(after.value))}: pass the cursor of the "
                 "last answer unchanged"
             ) from None
         after = None
@@ -216,8 +216,8 @@ def _value(source: Source, kind: NodeKind, column: str) -> _Value:
     map_name, _, name = column.partition(".")
     if map_name not in ("properties", "custom_properties") or not name:
         raise InvalidArgumentError(
-            f"nodes cannot be ordered by {column!r}: use one of {', '.join(sortable(kind))}, or "
-            "properties.NAME or custom_properties.NAME"
+            f"nodes cannot be ordered by {quoted(column)}: use one of "
+            f"{', '.join(sortable(kind))}, or properties.NAME or custom_properties.NAME"
         )
     known = {one.name: one for one in used_properties(source, kind.name)}
     used = {*known[column].types} if column in known else set()

@@ -10,6 +10,7 @@ import msgspec
 from eventstore.errors import InvalidArgumentError
 from eventstore.http_api.catalog import node_kind, tables_rows, types_named
 from eventstore.metadata_store.source import Source
+from eventstore.wording import quoted
 
 POINTS_MAX: Final = 10_000
 
@@ -62,7 +63,7 @@ def points(source: Source, kind: str, type_name: str, x: str, y: str) -> Points:
             parameters[alias], parameters[f"{alias}_custom"] = name, map_name.startswith("custom")
         else:
             raise InvalidArgumentError(
-                f"{field!r} cannot be plotted: use created_at, properties.NAME or "
+                f"{quoted(field)} cannot be plotted: use created_at, properties.NAME or "
                 "custom_properties.NAME"
             )
     sql = f"""

@@ -18,6 +18,7 @@ from eventstore.http_api.entities import erasures_told
 from eventstore.http_api.routes import Asked, Nothing, Route
 from eventstore.log.leaf import leaf_hashes
 from eventstore.server.roles import Role
+from eventstore.wording import quoted
 
 _BYTES_MAX: Final = 256 * 1024
 _SHOWN_MAX: Final = 100
@@ -94,8 +95,9 @@ def _chosen(asked: Asked, query: ProofQuery) -> CheckpointRow:
         if row.name == query.name or (query.name is None and row.size >= query.position):
             return row
     if query.name is not None:
-        named = query.name[:_SHOWN_MAX]
-        raise NotFoundError(f"the server has no checkpoint of this store named {named!r}")
+        raise NotFoundError(
+            f"the server has no checkpoint of this store named {quoted(query.name)}"
+        )
     raise NotFoundError(
         f"the server has no checkpoint that covers position {query.position}: give one"
     )

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 import msgspec
 
 from eventstore.errors import InvalidArgumentError
+from eventstore.wording import quoted
 
 TEXT_BYTES_MAX = 65_536
 
@@ -41,7 +42,9 @@ def checked_attribution(
         try:
             encoded = text.encode()
         except UnicodeEncodeError:
-            raise InvalidArgumentError(f"{name} {text!r} cannot be written as UTF-8") from None
+            raise InvalidArgumentError(
+                f"{name} {quoted(text)} cannot be written as UTF-8"
+            ) from None
         if len(encoded) > TEXT_BYTES_MAX:
             raise InvalidArgumentError(
                 f"{name} has {len(encoded)} bytes: use {TEXT_BYTES_MAX} at most"

@@ -15,6 +15,7 @@ from eventstore.store.snapshot import Snapshot
 from eventstore.store.type_reads import type_payloads
 from eventstore.store.wire import fill_repeated
 from eventstore.waiting import check_wanted
+from eventstore.wording import quoted
 
 if TYPE_CHECKING:
     from eventstore.proto import metadata_store_service_pb2 as service
@@ -97,7 +98,7 @@ def _starting_nodes(
     listing = Listing(kind, snapshot.position, where=where, limit=MAX_STARTING_NODES)
     rows = snapshot.projections.planner.find(listing).rows
     if not rows:
-        raise NotFoundError(f"no {kind.name} matches the starting filter_query {text!r}")
+        raise NotFoundError(f"no {kind.name} matches the starting filter_query {quoted(text)}")
     return kind, [row[0] for row in rows]
 
 

@@ -34,7 +34,7 @@ from eventstore.projections.index_look_ups import lacking
 from eventstore.projections.index_tables import TABLES_OF, name_key
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.transaction import Transaction
-from eventstore.wording import with_article
+from eventstore.wording import excerpt, quoted, with_article
 
 _UNDECLARED = ""
 
@@ -139,14 +139,14 @@ def check_properties(
         value = properties[name]
         if name not in declared:
             raise InvalidArgumentError(
-                f"Found unknown property: {name} of {describe(kind, given)}: type "
-                f"{node_type.name!r} does not declare it"
+                f"Found unknown property: {excerpt(name)} of {describe(kind, given)}: type "
+                f"{quoted(node_type.name)} does not declare it"
             )
         if value.WhichOneof("value") != VALUE_FIELDS.get(declared[name]):
             raise InvalidArgumentError(
-                f"Found unmatched property type: {name} of {describe(kind, given)}: type "
-                f"{node_type.name!r} declares {mlmd.PropertyType.Name(declared[name])}, the value "
-                f"is {value.WhichOneof('value') or 'empty'}"
+                f"Found unmatched property type: {excerpt(name)} of {describe(kind, given)}: type "
+                f"{quoted(node_type.name)} declares {mlmd.PropertyType.Name(declared[name])}, "
+                f"the value is {value.WhichOneof('value') or 'empty'}"
             )
 
 
@@ -158,8 +158,8 @@ def check_custom_properties(
     for name in properties:
         if properties[name].WhichOneof("value") is None and (names is None or name in names):
             raise InvalidArgumentError(
-                f"custom property {name!r} of {describe(kind, given)} has no value: set one of "
-                "the members of Value"
+                f"custom property {quoted(name)} of {describe(kind, given)} has no value: set "
+                "one of the members of Value"
             )
 
 
@@ -169,7 +169,7 @@ def describe(kind: NodeKind, node: Node) -> str:
     if node.HasField("id"):
         words.append(str(node.id))
     if node.HasField("name"):
-        words.append(repr(node.name))
+        words.append(quoted(node.name))
     return " ".join(words) if len(words) > 1 else f"{with_article(kind.name)} without id and name"
 
 
@@ -378,7 +378,8 @@ def _refuse_taken_name(
     taken_by = transaction.node_id_by_name(kind, type_id, name)
     if taken_by is not None:
         raise AlreadyExistsError(
-            f"{kind.name} {taken_by} of type {type_name!r} already has the name {name!r}"
+            f"{kind.name} {taken_by} of type {quoted(type_name)} already has the name "
+            f"{quoted(name)}"
         )
 
 
@@ -386,5 +387,5 @@ def _refuse_taken_external_id(transaction: Transaction, kind: NodeKind, external
     taken_by = transaction.id_by_external_id(kind, external_id)
     if taken_by is not None:
         raise AlreadyExistsError(
-            f"{kind.name} {taken_by} already has the external id {external_id!r}"
+            f"{kind.name} {taken_by} already has the external id {quoted(external_id)}"
         )

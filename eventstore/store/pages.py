@@ -16,6 +16,7 @@ from eventstore.log.record import Position
 from eventstore.projections.listing import ALL_NODES, Found, InContext, Listing
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.snapshot import Snapshot
+from eventstore.wording import quoted
 
 MAX_PAGE_SIZE = 100
 """Nodes in one page at most; a greater `max_result_size` is cut to it."""
@@ -133,13 +134,13 @@ def _parse_token(options: mlmd.ListOperationOptions) -> _PageToken:
         token = msgspec.msgpack.decode(decoded, type=_PageToken)
     except (ValueError, msgspec.MsgspecError):
         raise InvalidArgumentError(
-            f"next_page_token {text!r} is not one that this store gave out: pass the token of the "
-            "last response unchanged"
+            f"next_page_token {quoted(text)} is not one that this store gave out: pass the "
+            "token of the last response unchanged"
         ) from None
     order = options.order_by_field
     if (token.order_field, token.is_ascending) != (order.field, order.is_asc):
         raise InvalidArgumentError(
-            f"next_page_token {text!r} belongs to a listing in another order: keep order_by_field "
-            "the same from page to page"
+            f"next_page_token {quoted(text)} belongs to a listing in another order: keep "
+            "order_by_field the same from page to page"
         )
     return token

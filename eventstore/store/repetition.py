@@ -13,6 +13,7 @@ from eventstore.projections import Projections
 from eventstore.projections.index_tables import REQUEST_IDS, hash64
 from eventstore.store.transaction import Transaction
 from eventstore.times import Milliseconds
+from eventstore.wording import quoted
 
 _NOW_IN_REPETITION = Milliseconds(-(2**62))
 """The time while a put is run again: one that no clock showed when it was first run."""
@@ -106,6 +107,6 @@ def _says_the_same(draft: Draft, record: Record) -> bool:
 
 def _other_content(commit: Commit) -> AlreadyExistsError:
     return AlreadyExistsError(
-        f"request id {commit.who[2]!r} was used before, for other content, at "
+        f"request id {quoted(commit.who[2] or '')} was used before, for other content, at "
         f"position {commit.first_position}: nothing was put; use a new request id"
     )

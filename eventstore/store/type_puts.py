@@ -14,6 +14,7 @@ from eventstore.log.kinds import NODE_KINDS, TYPE_KINDS, TYPE_SEQUENCE, NodeKind
 from eventstore.projections.index_tables import TABLES_OF
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.transaction import Transaction
+from eventstore.wording import quoted
 
 if TYPE_CHECKING:
     from eventstore.proto import metadata_store_service_pb2 as service
@@ -86,7 +87,7 @@ def _evolve(
     current: NodeType,
     options: Any,
 ) -> None:
-    described = f"{kind.name} type {given.name!r}"
+    described = f"{kind.name} type {quoted(given.name)}"
     _refuse_other_property_types(described, given.properties, baseline.properties)
     omitted = sorted(set(baseline.properties) - set(given.properties))
     if omitted and not options.can_omit_fields:
@@ -132,7 +133,7 @@ def _refuse_other_property_types(described: str, given: Any, known: Any) -> None
     for name, property_type in given.items():
         if name in known and known[name] != property_type:
             raise AlreadyExistsError(
-                f"{described} already has property {name!r} as "
+                f"{described} already has property {quoted(name)} as "
                 f"{mlmd.PropertyType.Name(known[name])}, not as "
                 f"{mlmd.PropertyType.Name(property_type)}: give it a new name or version the type"
             )
@@ -142,8 +143,8 @@ def _refuse_unknown_property_types(kind: NodeKind, given: NodeType, properties: 
     for name, property_type in properties.items():
         if property_type == mlmd.UNKNOWN:
             raise InvalidArgumentError(
-                f"property {name!r} of {kind.name} type {given.name!r} has type UNKNOWN: "
-                "give it INT, DOUBLE, STRING, STRUCT, PROTO or BOOLEAN"
+                f"property {quoted(name)} of {kind.name} type {quoted(given.name)} has type "
+                "UNKNOWN: give it INT, DOUBLE, STRING, STRUCT, PROTO or BOOLEAN"
             )
 
 
@@ -151,8 +152,8 @@ def _refuse_unset_base_type(kind: NodeKind, given: NodeType) -> None:
     # 0 is UNSET in each of the three enums, and the only value that ContextType has.
     if given.HasField("base_type") and given.base_type == 0:
         raise UnimplementedError(
-            f"base type UNSET of {kind.name} type {given.name!r} is not supported: a base type "
-            "cannot be removed; leave base_type out"
+            f"base type UNSET of {kind.name} type {quoted(given.name)} is not supported: a "
+            "base type cannot be removed; leave base_type out"
         )
 
 
@@ -165,7 +166,7 @@ def _refuse_cyclic_base_type(transaction: Transaction, kind: NodeKind, given: No
         name = value.GetOptions().Extensions[mlmd.system_type_extension].type_name
         if name == given.name and not given.version:
             raise InvalidArgumentError(
-                f"{kind.name} type {given.name!r} cannot have itself as its base type"
+                f"{kind.name} type {quoted(given.name)} cannot have itself as its base type"
             )
         if name in reached:
             return
@@ -177,6 +178,6 @@ def _refuse_taken_external_id(transaction: Transaction, kind: NodeKind, given: N
     # It is unique over all three kinds.
     if any(transaction.id_by_external_id(known, given.external_id) for known in TYPE_KINDS):
         raise AlreadyExistsError(
-            f"external id {given.external_id!r} of {kind.name} type {given.name!r} already belongs "
-            "to another type"
+            f"external id {quoted(given.external_id)} of {kind.name} type "
+            f"{quoted(given.name)} already belongs to another type"
         )

@@ -12,13 +12,16 @@ from eventstore.projections.index_tables import TABLES_OF
 from eventstore.store.snapshot import Snapshot
 from eventstore.store.system_types import SYSTEM_TYPE_NAMES
 from eventstore.store.wire import fill_repeated
+from eventstore.wording import quoted
 
 
 def get_type(snapshot: Snapshot, kind: NodeKind, request: Any, response: Any) -> None:
     node_type = snapshot.type_by_name(kind, request.type_name, request.type_version)
     if node_type is None:
-        version = f" and version {request.type_version!r}" if request.type_version else ""
-        raise NotFoundError(f"no {kind.name} type has the name {request.type_name!r}{version}")
+        version = f" and version {quoted(request.type_version)}" if request.type_version else ""
+        raise NotFoundError(
+            f"no {kind.name} type has the name {quoted(request.type_name)}{version}"
+        )
     getattr(response, kind.type.name).CopyFrom(node_type)
 
 

@@ -45,7 +45,7 @@ from eventstore.projections.filter.tokens import (
     Token,
     refused,
 )
-from eventstore.wording import did_you_mean, with_article
+from eventstore.wording import did_you_mean, excerpt, with_article
 
 NAMES_MAX: Final = 63
 """How many neighbours and properties a filter may name; ml-metadata's database joins as many."""
@@ -222,13 +222,14 @@ class Compiler:
         column = COLUMNS[self.kind].get(lowered)
         if lowered in PROPERTY_MAPS:
             raise refused(
-                f"Unrecognized name: {name}; after its . name a property, which cannot be empty, "
-                f"and a value of it, such as {lowered}.`learning rate`.double_value"
+                f"Unrecognized name: {excerpt(name)}; after its . name a property, which "
+                "cannot be empty, and a value of it, such as "
+                f"{lowered}.`learning rate`.double_value"
             )
         if column is None:
             known = ["type", *COLUMNS[self.kind]]
             raise refused(
-                f"Unrecognized name: {name}{_suggestion(name, known)} "
+                f"Unrecognized name: {excerpt(name)}{_suggestion(name, known)} "
                 f"{with_article(self.kind).capitalize()} has {', '.join(known)}"
             )
         self.names_node |= column.sql != "id"
@@ -249,8 +250,8 @@ class Compiler:
         if prefix is None:
             neighbours = ", ".join(f"{known}_" for known in NEIGHBOURS[self.kind])
             raise refused(
-                f"Unrecognized name: {alias}; the neighbours of {with_article(self.kind)} have "
-                f"names that begin with {neighbours}"
+                f"Unrecognized name: {excerpt(alias)}; the neighbours of "
+                f"{with_article(self.kind)} have names that begin with {neighbours}"
             )
         if alias not in self.joins:
             self._check_joins()
@@ -271,8 +272,9 @@ class Compiler:
         map_name, name = whole.struct
         if member not in PROPERTY_MEMBERS:
             raise refused(
-                f"Field name {member} does not exist in {map_name}; use one of "
-                f"{', '.join(PROPERTY_MEMBERS)}"
+                f"Field name {excerpt(member)} does not exist in {map_name}"
+                f"{_suggestion(member, [*PROPERTY_MEMBERS])} "
+                f"Use one of {', '.join(PROPERTY_MEMBERS)}"
             )
         is_custom = PROPERTY_MAPS[map_name]
         return Typed(
@@ -295,8 +297,8 @@ class Compiler:
         if column is None:
             known = [*neighbour.fields, *(("type",) if neighbour.has_type else ())]
             raise refused(
-                f"Field name {name} does not exist in {alias}{_suggestion(name, known)} It has "
-                f"{', '.join(known)}"
+                f"Field name {excerpt(name)} does not exist in "
+                f"{excerpt(alias)}{_suggestion(name, known)} It has {', '.join(known)}"
             )
         is_evaluated = prefix in ("contexts", "events")
         evaluate = evaluation.neighbour_column(column.sql) if is_evaluated else None

@@ -29,6 +29,7 @@ from eventstore.projections.filter.tokens import (
     Token,
     refused,
 )
+from eventstore.wording import excerpt
 
 TEXT_BYTES_MAX: Final = 1024 * 1024
 TOKENS_MAX: Final = 400_000
@@ -211,10 +212,12 @@ def _unexpected(text: str, place: int) -> InvalidArgumentError:
 
 def _without_value(text: str, map_name: str, name: str) -> InvalidArgumentError:
     if re.search(rf"{map_name}\.(?:{re.escape(name)}|`[^`]+`)\.\s*$", text):
-        return refused(f"Syntax error: Unexpected end of expression after {map_name}.{name}.")
+        return refused(
+            f"Syntax error: Unexpected end of expression after {map_name}.{excerpt(name)}."
+        )
     return refused(
-        f"Unrecognized name: {map_name}.{name}; name a value of the property right after it, such "
-        "as .int_value"
+        f"Unrecognized name: {map_name}.{excerpt(name)}; name a value of the property right "
+        "after it, such as .int_value"
     )
 
 

@@ -104,6 +104,37 @@ def test_what_cannot_be_answered_is_told(
     assert words in answer.json()["detail"]
 
 
+LONG = "x" * 3_000
+
+
+@pytest.mark.parametrize(
+    ("address", "parameters"),
+    [
+        ("artifacts", {LONG: "1"}),
+        ("artifacts", {"limit": LONG}),
+        ("artifacts", {"cursor": LONG}),
+        ("artifacts", {"sort": LONG}),
+        ("artifacts", {"columns": [LONG]}),
+        ("artifacts", {"type": LONG}),
+        ("artifacts", {"filter": LONG}),
+        ("artifacts", {"filter": f"properties.{LONG} = 1"}),
+        ("artifacts", {"filter": f"{LONG}.name = 'a'"}),
+        ("artifacts", {"at": LONG}),
+        ("points", {"kind": "artifact", "type": "Model", "x": LONG, "y": LONG}),
+        ("commits", {"kind": [LONG]}),
+        ("artifacts/5/lineage", {"open": LONG}),
+        ("compare", {"artifact": LONG}),
+    ],
+)
+def test_long_values_are_told_by_their_beginnings(
+    client: TestClient, address: str, parameters: dict[str, Any]
+) -> None:
+    answer = client.get(address, params=parameters)
+    assert answer.status_code in (400, 404), answer.text[:300]
+    assert len(answer.json()["detail"]) < 800
+    assert LONG not in answer.text
+
+
 def test_a_cursor_that_was_changed_is_refused(client: TestClient) -> None:
     asked = {"sort": "name", "limit": 2}
     cursor = ok(client, "artifacts", **asked)["next"]

@@ -36,7 +36,7 @@ LAYERS = {
     "times": set[str](),
     "wording": set[str](),
     "moments": {"errors", "log", "plain_json", "times"},
-    "moment_texts": {"errors"},
+    "moment_texts": {"errors", "wording"},
     "call_metadata": {"errors"},
     "log": {
         *("errors", "late_logger", "proto", "long_work", "plain_values", "repr_html", "times"),
