@@ -38,11 +38,11 @@ def duration(seconds: int) -> str:
     return " ".join(words) or "0 seconds"
 
 
-def excerpt(text: str) -> str:
+def excerpt(text: str, most: int = _EXCERPT_MAX) -> str:
     """A text for a message; of a long one, its beginning and how long it is."""
-    if len(text) <= _EXCERPT_MAX:
+    if len(text) <= most:
         return text
-    return f"{text[:_EXCERPT_MAX]}... ({len(text):,} characters)"
+    return f"{text[:most]}... ({len(text):,} characters)"
 
 
 def quoted(text: str) -> str:

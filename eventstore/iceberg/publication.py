@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,7 +14,8 @@ from uuid import UUID
 import msgspec
 
 from eventstore import errors
-from eventstore.iceberg.iceberg_errors import translating
+from eventstore.iceberg.catalogs import AMBIGUOUS
+from eventstore.iceberg.iceberg_errors import reading, translating
 from eventstore.iceberg.table import (
     Head,
     bring_up_to_date,
@@ -26,11 +28,13 @@ from eventstore.iceberg.table import (
 from eventstore.log import Log, Progress, SealedFile
 from eventstore.log.places import place_of
 from eventstore.log.stores import open_log
+from eventstore.wording import quoted
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
+    from pyiceberg.table.snapshots import Snapshot
 
 TABLE: Final = "mlmd.records"
 
@@ -40,8 +44,8 @@ _WAITS: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 _READABLE: Final = ("file", "s3", "gs")
 """Schemes of the URLs of files that pyiceberg reads as well as this project writes them."""
 
-_AMBIGUOUS: Final = frozenset("%?#")
-"""What engines read in a URL in different ways: as it stands, or decoded."""
+_NAME: Final = re.compile(r"[\w-]+(\.[\w-]+)+")
+"""Names of tables that are the same in paths and URLs of every catalog."""
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -101,14 +105,15 @@ def publish(
     that is one snapshot, too, and older snapshots that name what is gone expire with it.
 
     Raises FailedPreconditionError for a table that is not this store's, that somebody else has
-    written or that another history was published in, and for a store without such files;
-    AbortedError when others go on changing the table, DataLossError for a file that is missing or
-    not as it was written, InvalidArgumentError for a name without a namespace, and what opening the
-    store raises.
+    written or altered, or that another history was published in, and for a store without such
+    files; AbortedError when others go on changing the table, DataLossError for a file of the store
+    or of the table's metadata that is missing or not as it was written, InvalidArgumentError for a
+    name that is not NAMESPACE.NAME, and what opening the store raises.
     """
-    if not all(table.split(".")) or "." not in table:
+    if not _NAME.fullmatch(table):
         raise errors.InvalidArgumentError(
-            f"{table!r} names no table in a namespace: name it NAMESPACE.NAME, as {TABLE}"
+            f"{quoted(table)} names no table in a namespace: name it NAMESPACE.NAME, as {TABLE}, "
+            "of letters, digits, - and _"
         )
     with closing(open_log(place_of(store), read_only=not seal or dry_run)) as log:
         if seal and not dry_run:
@@ -176,7 +181,7 @@ def _urls(sealed: Sequence[SealedFile]) -> dict[str, SealedFile]:
                 f"Iceberg's engines do not read {scheme}:// URLs: only stores in a directory, and "
                 "with s3:// and gs:// URLs, can be published"
             )
-        if found := _AMBIGUOUS.intersection(path):
+        if found := AMBIGUOUS.intersection(path):
             raise errors.FailedPreconditionError(
                 f"{path} has {' and '.join(sorted(found))} in its name, which engines read in "
                 "different ways: move the store"
@@ -192,11 +197,7 @@ def _changes(table: Table, log: Log, files: dict[str, SealedFile]) -> _Changes:
     before = head_of(snapshot, log.store_id)
     assert before is not None, "another writer's"
     _refuse_other_history(log, before, max((f.last_position for f in files.values()), default=0))
-    named = {
-        entry.data_file.file_path: entry.data_file
-        for manifest in snapshot.manifests(table.io)
-        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
-    }
+    named = {file.file_path: file for file in _files_of(table, snapshot)}
     removed = [file for url, file in named.items() if url not in files]
     added = [url for url in files if url not in named]
     gone = _naming(table, log.store_id, removed)
@@ -209,6 +210,18 @@ def _changes(table: Table, log: Log, files: dict[str, SealedFile]) -> _Changes:
         [each for each in gone if each in pinned],
         before,
     )
+
+
+def _files_of(table: Table, snapshot: Snapshot) -> Iterator[DataFile]:
+    """The files that a snapshot names. Raises DataLossError where that cannot be read."""
+    name = ".".join(table.name())
+    with reading(f"the manifest list {snapshot.manifest_list} of the table {name}", name):
+        manifests = snapshot.manifests(table.io)
+    for manifest in manifests:
+        with reading(f"the manifest {manifest.manifest_path} of the table {name}", name):
+            entries = manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+        for entry in entries:
+            yield entry.data_file
 
 
 def _refuse_other_history(log: Log, before: Head, position: int) -> None:

@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 
 from eventstore import errors
+from eventstore.iceberg.iceberg_errors import reading
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -56,12 +57,14 @@ def summary_of(store_id: UUID, head: Head, segment: int) -> dict[str, str]:
 def found_table(catalog: Catalog, name: str, store_id: UUID) -> Table | None:
     """The table of a store's records, or None where there is no table of this name.
 
-    Raises FailedPreconditionError when it is not this store's, or somebody else has written it.
+    Raises FailedPreconditionError when it is not this store's, or somebody else has written or
+    altered it, and DataLossError when its metadata is missing or damaged.
     """
     from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 
     try:
-        table = catalog.load_table(name)
+        with reading(f"the metadata of the table {name}", name):
+            table = catalog.load_table(name)
     except (NoSuchTableError, NoSuchNamespaceError):
         return None
     owner = table.properties.get(_STORE_ID)
@@ -77,7 +80,36 @@ def found_table(catalog: Catalog, name: str, store_id: UUID) -> Table | None:
             "not by `eventstore publish`; roll it back to one that is, or drop the table without "
             "purging it, and publish again"
         )
+    _refuse_altered(table, name)
     return table
+
+
+def _refuse_altered(table: Table, name: str) -> None:
+    """Raise FailedPreconditionError where somebody has altered columns, or partitioned the table.
+
+    A column that is added once more is another one, of which older snapshots have nothing.
+    """
+    from eventstore.log.columns import RECORD_SCHEMA
+
+    advice = "undo that, or drop the table without purging it, and publish again"
+    now = {column.name: column for column in table.schema().fields}
+    for schema in table.schemas().values():
+        for before in schema.fields:
+            column = now.get(before.name)
+            is_same = column is not None and (column.field_id, column.field_type) == (
+                before.field_id,
+                before.field_type,
+            )
+            if before.name in RECORD_SCHEMA.names and not is_same:
+                raise errors.FailedPreconditionError(
+                    f"somebody else has renamed, deleted or altered the column {before.name} of "
+                    f"the table {name}: {advice}"
+                )
+    if not table.spec().is_unpartitioned():
+        raise errors.FailedPreconditionError(
+            f"somebody else has partitioned the table {name}, and a file of a store has records of "
+            f"all partitions: {advice}"
+        )
 
 
 def made_table(catalog: Catalog, name: str, store_id: UUID) -> Table:

@@ -450,12 +450,13 @@ def test_a_later_format_s_columns_are_added(place: Place) -> None:
 
 
 def test_the_table_of_a_store_whose_path_engines_read_differently_is_refused(
-    tmp_path: Path,
+    place: Place, tmp_path: Path
 ) -> None:
-    (tmp_path / "50%").mkdir()
-    odd = Place(tmp_path / "50%")
-    with odd.store, pytest.raises(errors.FailedPreconditionError, match="move the store"):
-        odd.publish(seal=True)
+    odd = tmp_path / "50%" / "store"
+    with eventstore.open(odd) as store:
+        put_types(store)
+    with pytest.raises(errors.FailedPreconditionError, match="move the store"):
+        publish(odd, place.catalog, seal=True)
 
 
 @pytest.mark.parametrize("name", ["records", "", ".records", "mlmd."])
