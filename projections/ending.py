@@ -17,9 +17,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from eventstore.cancellation import check_wanted, current_waiter
 from eventstore.errors import DeadlineExceededError, ResourceExhaustedError
 from eventstore.log.os_errors import starting_thread
-from eventstore.waiting import check_wanted, current_waiter
 
 if TYPE_CHECKING:
     # Not at run time: what a thread refers to outlives DuckDB, which complains at exit.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from eventstore.cancellation import check_wanted
 from eventstore.log import record as kind_names
 from eventstore.log.kinds import ARTIFACT, EXECUTION, NodeKind
 from eventstore.log.record import Position
@@ -15,7 +16,6 @@ from eventstore.projections.listing import Listing, NodeIds
 from eventstore.projections.point_index import PointIndex
 from eventstore.projections.projections import Projections
 from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.waiting import check_wanted
 
 if TYPE_CHECKING:
     from eventstore.projections.filter import FilterSql

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 import duckdb
 import pyarrow as pa
 
+from eventstore.cancellation import check_wanted
 from eventstore.errors import DeadlineExceededError, InvalidArgumentError
 from eventstore.projections.duckdb_errors import (
     as_duckdb_error,
@@ -33,7 +34,6 @@ from eventstore.projections.table_queries import (
 )
 from eventstore.projections.table_writing import folds
 from eventstore.projections.tables_file import OpenedTables, open_tables_apart
-from eventstore.waiting import check_wanted
 
 _OPENINGS_MAX: Final = 5
 

@@ -28,7 +28,7 @@ class NamedPlace(PathName):
     """`NAME=PLACE`: a store, and how calls name it."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from eventstore.server.known import checked_store_name
+        from eventstore.server.principal import checked_store_name
 
         if isinstance(value, tuple):
             return value

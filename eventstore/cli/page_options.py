@@ -174,19 +174,19 @@ class PageServer:
         Observers are told of each request to a store.
         """
         from eventstore.http_api.application import make_application
-        from eventstore.http_api.doors import Door, OpenDoor
+        from eventstore.http_api.authentication import Authenticator, NoAuthentication
         from eventstore.http_api.opening import warm
         from eventstore.http_api.serving import Serving
         from eventstore.http_api.sessions import SignedIn
         from eventstore.page.pages import PAGES
 
-        door: Door = OpenDoor()
+        authenticator: Authenticator = NoAuthentication()
         if credentials is not None:
-            door = SignedIn(credentials, self._web.port, is_secure=self._is_secure)
+            authenticator = SignedIn(credentials, self._web.port, is_secure=self._is_secure)
         serving = self._serving = Serving(
             engines, hosts=self._hosts, proxies=self._proxies, checkpoints=self._checkpoints
         )
-        application = make_application(serving, door, PAGES, observers)
+        application = make_application(serving, authenticator, PAGES, observers)
 
         def note(done: int, of_all: int) -> None:
             if self._is_ending:

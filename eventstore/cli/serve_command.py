@@ -159,7 +159,7 @@ def serve_command(
     # Else its library writes to standard error, as it comes, what strangers send.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from eventstore.server.caller import Callers
-    from eventstore.server.known import DEFAULT_STORE
+    from eventstore.server.principal import DEFAULT_STORE
     from eventstore.server.server import Server
     from eventstore.server.workers import report_serving, this_worker, when_left_alone
 
@@ -263,7 +263,7 @@ def _opened(
     place: Place | None, asked: Configured, admitted: Admission, operations: Operations
 ) -> Iterator[tuple[str, Engine]]:
     """The stores by name, each open before the next is."""
-    from eventstore.server.known import DEFAULT_STORE
+    from eventstore.server.principal import DEFAULT_STORE
 
     read_only = operations.read_only
     has_default = asked.connection is not None or place is not None

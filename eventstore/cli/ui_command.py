@@ -46,11 +46,11 @@ def ui_command(place: Place, port: int, no_browser: bool, checkpoints: Path | No
     the address has a token, which is good for once. It ends with Ctrl+C.
     """
     from eventstore.http_api.application import make_application
-    from eventstore.http_api.doors import OneBrowser
+    from eventstore.http_api.authentication import OneBrowser
     from eventstore.http_api.opening import Opening, warm
     from eventstore.http_api.serving import Serving
     from eventstore.page.pages import PAGES
-    from eventstore.server.known import DEFAULT_STORE
+    from eventstore.server.principal import DEFAULT_STORE
     from eventstore.server.web_server import WebServer
 
     if is_server(place):
@@ -60,15 +60,15 @@ def ui_command(place: Place, port: int, no_browser: bool, checkpoints: Path | No
     with ExitStack() as opened:
         web = WebServer(_HOST, port, None, _CONNECTIONS_MAX)
         opened.callback(web.stop)
-        door, opening = OneBrowser(web.port), Opening()
+        authenticator, opening = OneBrowser(web.port), Opening()
         web.start(opening)
-        address = f"http://{web.address}/open?token={door.token}"
+        address = f"http://{web.address}/open?token={authenticator.token}"
         engine = open_place(place, read_only=True, saves_caches=True)
         opened.callback(engine.close)
         warm(engine, opening.note)
         serving = Serving({DEFAULT_STORE: engine}, checkpoints=checkpoints)
         opened.callback(serving.verifications.close)
-        opening.opened(make_application(serving, door, PAGES))
+        opening.opened(make_application(serving, authenticator, PAGES))
         ended = SimpleQueue[int]()
         with told_to_end(ended.put):
             click.echo(f"{shown_text(engine.log.name)} on {address}")

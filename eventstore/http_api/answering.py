@@ -20,6 +20,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from eventstore.cancellation import Waiter, waited_for_by
 from eventstore.errors import (
     CancelledError,
     InternalError,
@@ -29,28 +30,27 @@ from eventstore.errors import (
     ResourceExhaustedError,
     StatusError,
 )
-from eventstore.http_api.called import HttpIncoming
+from eventstore.http_api.authentication import Authenticator
 from eventstore.http_api.cursors import position_of_cursor
-from eventstore.http_api.doors import Door
-from eventstore.http_api.entering import to_sign_in
+from eventstore.http_api.incoming_request import HttpIncoming
 from eventstore.http_api.problems import MEDIA_TYPE, problem_of
 from eventstore.http_api.request_moment import Moments, moments_of, pinned
 from eventstore.http_api.routes import Asked, Elsewhere, Html, Nothing, Route, Streamed
 from eventstore.http_api.serving import Serving
 from eventstore.http_api.sessions import SignedIn
+from eventstore.http_api.sign_in_routes import to_sign_in
 from eventstore.http_api.streaming import InParts
 from eventstore.late_logger import late_logger
 from eventstore.plain_json import plain
 from eventstore.server.caller import Caller
 from eventstore.server.incoming import Incoming
-from eventstore.server.known import Known
 from eventstore.server.observing import Observer, Observing
+from eventstore.server.principal import Principal
 from eventstore.server.roles import Role
 from eventstore.server.web_exchange import GoneError, body_of
 from eventstore.store import Engine
 from eventstore.store.attribution import Attribution
 from eventstore.version import __version__
-from eventstore.waiting import Waiter, waited_for_by
 from eventstore.wording import quoted
 
 _LOGGER = late_logger("eventstore.http_api")
@@ -74,14 +74,14 @@ class Answering:
     def __init__(
         self,
         serving: Serving,
-        door: Door,
+        authenticator: Authenticator,
         show_problem: ShowProblem | None,
         observers: Sequence[Observer] = (),
     ) -> None:
         """Without `show_problem` errors are told as JSON to browsers, too."""
         self._observing = Observing(observers)
         self._serving = serving
-        self._door = door
+        self._authenticator = authenticator
         self._show_problem = show_problem
         self._turns: anyio.CapacityLimiter | None = None
         self._queries = Counter[str | None]()
@@ -114,7 +114,7 @@ class Answering:
         headers = {"cache-control": "no-store"}
         if told.status in (429, 503):
             headers["retry-after"] = "1"
-        if is_page and told.status == 401 and isinstance(self._door, SignedIn):
+        if is_page and told.status == 401 and isinstance(self._authenticator, SignedIn):
             return to_sign_in(request)
         if is_page and self._show_problem is not None:
             page = self._show_problem(request, error)
@@ -128,10 +128,10 @@ class Answering:
 
         async def answer(request: Request) -> Response:
             try:
-                known = await self.run(request, lambda: self._door.known(request))
+                principal = await self.run(request, lambda: self._authenticator.principal(request))
             except StatusError as error:
                 return self.problem(request, error, is_page=True)
-            mine = [name for name in self._serving.stores if known.roles_in(name)]
+            mine = [name for name in self._serving.stores if principal.roles_in(name)]
             if len(mine) == 1:
                 return RedirectResponse(f"/stores/{mine[0]}/", 303)
             return Response(show_stores(mine).text, 200, {"cache-control": "no-store"}, _HTML)
@@ -196,20 +196,22 @@ class Answering:
         is_page: bool,
     ) -> Response:
         # Checking a credential may read a file. Nobody else's body is waited for.
-        known = await anyio.to_thread.run_sync(
+        principal = await anyio.to_thread.run_sync(
             self._let_in, route, request, incoming, limiter=self._limiter()
         )
         body = await self._body(request)
-        end = self._begun(known) if route.is_query else None
+        end = self._begun(principal) if route.is_query else None
         try:
             found = await self.run(
                 request,
-                lambda: self._prepared(route, query_type, request, known, body, is_page=is_page),
+                lambda: self._prepared(
+                    route, query_type, request, principal, body, is_page=is_page
+                ),
                 route.seconds,
             )
             if isinstance(found, Response):
                 return found
-            (answer, headers), ended = found, end or self._begun(known)
+            (answer, headers), ended = found, end or self._begun(principal)
             end = None
             return InParts(answer, headers, self._serving.limits.stream_seconds, ended)
         finally:
@@ -222,14 +224,14 @@ class Answering:
             self._turns = anyio.CapacityLimiter(self._serving.limits.answers_max)
         return self._turns
 
-    def _begun(self, known: Known) -> Callable[[], None]:
+    def _begun(self, principal: Principal) -> Callable[[], None]:
         """Count a query or download that is begun; what is to be called once it has ended.
 
         Raises ResourceExhaustedError while as many run as may, or half of these are the caller's
         and others may call, too.
         """
-        most, actor = self._serving.limits.queries_max, known.actor
-        own = max(1, most // 2) if isinstance(self._door, SignedIn) else most
+        most, actor = self._serving.limits.queries_max, principal.actor
+        own = max(1, most // 2) if isinstance(self._authenticator, SignedIn) else most
         if self._queries[actor] >= own or self._queries.total() >= most:
             whose = "of yours " if self._queries[actor] >= own and own < most else ""
             raise ResourceExhaustedError(
@@ -250,13 +252,13 @@ class Answering:
         route: Route,
         query_type: type[Any],
         request: Request,
-        known: Known,
+        principal: Principal,
         body: dict[str, Any] | None,
         *,
         is_page: bool,
     ) -> Response | tuple[Streamed, dict[str, str]]:
         """The response; or what is to be streamed, and the headers."""
-        asked = self._asked(request, known, _accepted(request, route), is_page=is_page)
+        asked = self._asked(request, principal, _accepted(request, route), is_page=is_page)
         wanted = pinned(asked.moments)
         if wanted:
             return RedirectResponse(_address_with(request, wanted), 307)
@@ -285,26 +287,28 @@ class Answering:
         content = _json(answer, asked.moments, exact=request.query_params.get("exact") == "1")
         return Response(content, 200, headers, _JSON)
 
-    def _let_in(self, route: Route, request: Request, incoming: Incoming) -> Known:
+    def _let_in(self, route: Route, request: Request, incoming: Incoming) -> Principal:
         """Who asks. Nobody is told of a store that they may not use."""
-        incoming.known = known = self._door.known(request)
+        incoming.principal = principal = self._authenticator.principal(request)
         name = self._store_name(request)
-        roles, engine = known.roles_in(name), self._serving.stores.get(name)
+        roles, engine = principal.roles_in(name), self._serving.stores.get(name)
         if not roles or engine is None:
             raise PermissionDeniedError("there is no store here that you may use")
-        incoming.caller = Caller(name, engine, roles, Attribution(known.actor))
+        incoming.caller = Caller(name, engine, roles, Attribution(principal.actor))
         if route.need not in roles:
             mine = ", ".join(role.value for role in Role if role in roles)
             raise PermissionDeniedError(
                 f"{route.path} needs the role {route.need.value}, and you have {mine}"
             )
-        return known
+        return principal
 
     def _store_name(self, request: Request) -> str:
         name: str | None = request.path_params.get("store_name")
         return next(iter(self._serving.stores)) if name is None else name
 
-    def _asked(self, request: Request, known: Known, accept: str, *, is_page: bool) -> Asked:
+    def _asked(
+        self, request: Request, principal: Principal, accept: str, *, is_page: bool
+    ) -> Asked:
         """What is asked for, and by whom."""
         key = self._store_name(request)
         engine = self._serving.stores[key]
@@ -314,15 +318,16 @@ class Answering:
         return Asked(
             engine,
             _moments(engine, parameters, None if is_page else parameters.get("cursor")),
-            known.roles_in(key),
-            known.actor,
+            principal.roles_in(key),
+            principal.actor,
             self._serving,
             name,
             prefix,
             request.scope["path"].removeprefix(prefix),
             parameters.multi_items(),
             accept,
-            isinstance(self._door, SignedIn) and self._door.cookie_name in request.cookies,
+            isinstance(self._authenticator, SignedIn)
+            and self._authenticator.cookie_name in request.cookies,
         )
 
     async def _body(self, request: Request) -> dict[str, Any] | None:

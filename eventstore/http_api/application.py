@@ -16,8 +16,8 @@ from starlette.routing import Route as Address
 
 from eventstore.errors import NotFoundError, StatusError, UnimplementedError
 from eventstore.http_api import (
-    asking_routes,
     compare_routes,
+    filter_routes,
     lineage,
     log_routes,
     node_routes,
@@ -28,18 +28,18 @@ from eventstore.http_api import (
     verification_routes,
 )
 from eventstore.http_api.answering import API, Answering, ShowProblem
-from eventstore.http_api.doors import Door
-from eventstore.http_api.entering import ShowForm, entrances
+from eventstore.http_api.authentication import Authenticator
 from eventstore.http_api.openapi import description
 from eventstore.http_api.routes import Html, Route
 from eventstore.http_api.security import Guard
 from eventstore.http_api.serving import Serving
+from eventstore.http_api.sign_in_routes import ShowForm, sign_in_routes
 from eventstore.server.observing import Observer
 
 API_ROUTES: Final[Sequence[Route]] = (
     # Before those that have a name in their place.
     *lineage.ROUTES,
-    *asking_routes.ROUTES,
+    *filter_routes.ROUTES,
     *compare_routes.ROUTES,
     *log_routes.ROUTES,
     *node_routes.ROUTES,
@@ -66,19 +66,24 @@ class Pages(msgspec.Struct, frozen=True):
 
 
 def make_application(
-    serving: Serving, door: Door, pages: Pages | None = None, observers: Sequence[Observer] = ()
+    serving: Serving,
+    authenticator: Authenticator,
+    pages: Pages | None = None,
+    observers: Sequence[Observer] = (),
 ) -> Starlette:
-    """The API over some stores, and pages if they are given, behind a door.
+    """The API over some stores, and pages if they are given, behind an authenticator.
 
     One store is at `/`, several are at `/stores/NAME`. Observers are told of each request to one.
     """
-    answering = Answering(serving, door, None if pages is None else pages.show_problem, observers)
+    answering = Answering(
+        serving, authenticator, None if pages is None else pages.show_problem, observers
+    )
     has_pages = pages is not None
 
     def tell(request: Request, error: StatusError) -> Response:
         return answering.problem(request, error, is_page=has_pages)
 
-    routes = [*entrances(door, pages.show_form if pages is not None else None, tell)]
+    routes = [*sign_in_routes(authenticator, pages.show_form if pages is not None else None, tell)]
     if pages is not None:
         routes += pages.files
     of_a_store = _addresses(answering, pages)

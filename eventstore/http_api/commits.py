@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from eventstore.errors import InvalidArgumentError, NotFoundError
+from eventstore.http_api.commit_selection import CommitSelection
 from eventstore.http_api.problems import NotYetError
-from eventstore.http_api.touching import Touching
 from eventstore.log import records_at
 from eventstore.log.erased import Spans
 from eventstore.log.record import KIND_NAMES
@@ -204,8 +204,8 @@ def commits(
     numbers = range(begin, max(begin, min(within.stop, last + 1)))
     found = known.newest_first(numbers, actor, with_reason=with_reason)
     if kinds or types:
-        touching = Touching(source, kinds, types)
-        found = touching.among(known, numbers, actor, with_reason=with_reason)
+        selection = CommitSelection(source, kinds, types)
+        found = selection.among(known, numbers, actor, with_reason=with_reason)
     return summaries(source, known, [*islice(found, limit)])
 
 

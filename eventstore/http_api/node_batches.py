@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from eventstore.cancellation import check_wanted
 from eventstore.http_api.catalog import tables_of, value_field
 from eventstore.http_api.lists import Column, chosen
 from eventstore.http_api.ordering import BY_ID, Chosen, Order, conditions_of, rows_in_order
 from eventstore.log.kinds import NodeKind
 from eventstore.metadata_store.source import Source
 from eventstore.proto import metadata_store_pb2 as mlmd
-from eventstore.waiting import check_wanted
 
 if TYPE_CHECKING:
     import pyarrow as pa

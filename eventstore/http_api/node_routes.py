@@ -21,7 +21,7 @@ from eventstore.http_api.entities import (
     touching,
     versions,
 )
-from eventstore.http_api.forms import MEDIA_TYPES, Form, begun, streamed
+from eventstore.http_api.formats import MEDIA_TYPES, Form, begun, streamed
 from eventstore.http_api.lists import (
     ROWS_MAX,
     Column,

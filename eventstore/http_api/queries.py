@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from eventstore.cancellation import Waiter, check_wanted, current_waiter, waited_for_by
 from eventstore.errors import CancelledError, InvalidArgumentError, ResourceExhaustedError
 from eventstore.http_api.cells import python_values
 from eventstore.http_api.problems import PlacedError
 from eventstore.metadata_store.source import Source
 from eventstore.plain_json import plain
-from eventstore.waiting import Waiter, check_wanted, current_waiter, waited_for_by
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from eventstore.http_api.forms import MEDIA_TYPES, Form, begun, streamed
+from eventstore.http_api.formats import MEDIA_TYPES, Form, begun, streamed
 from eventstore.http_api.queries import ROWS_SHOWN, QueryColumn, all_batches, first_rows
 from eventstore.http_api.routes import Asked, Route, Streamed
 

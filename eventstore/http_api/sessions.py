@@ -15,8 +15,8 @@ from starlette.requests import Request
 
 from eventstore.errors import ResourceExhaustedError, UnauthenticatedError
 from eventstore.server.access import Credentials
-from eventstore.server.known import Known
 from eventstore.server.over_grpc_web import WebIncoming
+from eventstore.server.principal import Principal
 
 SESSION_SECONDS: Final = 12 * 3_600
 _SESSIONS_MAX: Final = 10_000
@@ -31,7 +31,7 @@ class _Session(msgspec.Struct, frozen=True):
 
 
 class SignedIn:
-    """The door of a server that asks who calls: a bearer's token, or a browser's session.
+    """Authenticates callers of a server: a bearer's token, or a browser's session.
 
     A session is in the memory of this process alone, for twelve hours at most. It stands for the
     token that it was begun with, which is checked again with each request: a token that is taken
@@ -56,12 +56,12 @@ class SignedIn:
         self._sessions = OrderedDict[str, _Session]()
         self._failures = OrderedDict[str, deque[float]]()
 
-    def known(self, request: Request) -> Known:
+    def principal(self, request: Request) -> Principal:
         """Raises UnauthenticatedError when nothing tells who it is, or what does is wrong."""
         token = None
         if "authorization" not in request.headers:
             token = self._token_of(request.cookies.get(self.cookie_name, ""))
-        return self._known_by(request, token)
+        return self._principal_by(request, token)
 
     def sign_in(self, request: Request, token: str) -> str:
         """The cookie of a new session.
@@ -70,7 +70,7 @@ class SignedIn:
         too many of these came.
         """
         try:
-            self._known_by(request, token)
+            self._principal_by(request, token)
         except UnauthenticatedError:
             # Who has a right one is not kept out by others, who may share the address of a proxy.
             peer = request.client.host if request.client is not None else ""
@@ -92,7 +92,7 @@ class SignedIn:
         with self._changed:
             self._sessions.pop(_hashed(request.cookies.get(self.cookie_name, "")), None)
 
-    def _known_by(self, request: Request, token: str | None) -> Known:
+    def _principal_by(self, request: Request, token: str | None) -> Principal:
         """Who calls, by a token instead of what the request says if there is one."""
         headers = [pair for pair in request.scope["headers"] if pair[0] != b"cookie"]
         if token is not None:
@@ -100,7 +100,7 @@ class SignedIn:
                 raise UnauthenticatedError("this token is not known here, or not any more")
             headers = [pair for pair in headers if pair[0] != b"authorization"]
             headers.append((b"authorization", b"Bearer " + token.encode()))
-        return self._credentials.known(WebIncoming({**request.scope, "headers": headers}))
+        return self._credentials.principal(WebIncoming({**request.scope, "headers": headers}))
 
     def _token_of(self, cookie: str) -> str | None:
         hashed = _hashed(cookie)

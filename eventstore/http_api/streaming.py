@@ -9,9 +9,9 @@ import anyio
 import anyio.to_thread
 from starlette.responses import StreamingResponse
 
+from eventstore.cancellation import Waiter, waited_for_by
 from eventstore.http_api.routes import Streamed
 from eventstore.http_api.security import Receive, Send
-from eventstore.waiting import Waiter, waited_for_by
 
 _END: Final = object()
 

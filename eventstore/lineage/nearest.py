@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from eventstore.cancellation import check_wanted
 from eventstore.errors import InvalidArgumentError
 from eventstore.log.kinds import ARTIFACT, EXECUTION, NodeKind
 from eventstore.projections import index_tables as tables
@@ -19,7 +20,6 @@ from eventstore.projections.index_tables import EVENTS_OF, decode_id
 from eventstore.projections.lineage import INPUTS, OUTPUTS
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.snapshot import Snapshot
-from eventstore.waiting import check_wanted
 
 Key: TypeAlias = tuple[str, int]
 """A node: kind and id."""

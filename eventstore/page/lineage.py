@@ -22,9 +22,9 @@ from eventstore.http_api.lineage import (
 )
 from eventstore.http_api.node_routes import Id
 from eventstore.http_api.routes import Asked, Html, Route
+from eventstore.page.formatting import brief
 from eventstore.page.frame import Tick
 from eventstore.page.showing import links_of, shown, store_name
-from eventstore.page.texts import brief
 from eventstore.plain_json import plain
 
 _ENCODER: Final = msgspec.json.Encoder(decimal_format="number")

@@ -27,10 +27,10 @@ from eventstore.http_api.routes import Asked, Html, Route
 from eventstore.http_api.rules import covering
 from eventstore.log.kinds import EXECUTION
 from eventstore.metadata_store.source import Source
+from eventstore.page.formatting import brief
 from eventstore.page.frame import Tick
 from eventstore.page.links import Links
 from eventstore.page.showing import as_of, links_of, shown, store_name
-from eventstore.page.texts import brief
 from eventstore.plain_values import is_same
 from eventstore.server.roles import Role
 

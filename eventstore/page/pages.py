@@ -7,7 +7,7 @@ from typing import Final
 from eventstore.http_api.application import Pages
 from eventstore.page import (
     compare_page,
-    going,
+    go_to,
     lineage,
     log_pages,
     node_lists,
@@ -36,7 +36,7 @@ PAGES: Final = Pages(
         *lineage.ROUTES,
         *reports.ROUTES,
         *rules.ROUTES,
-        *going.ROUTES,
+        *go_to.ROUTES,
         *verification.ROUTES,
     ),
     show_problem=problem_page,

@@ -8,9 +8,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from eventstore.page.formatting import FILTERS, GLOBALS, TESTS, finalized
 from eventstore.page.links import web_address
 from eventstore.page.static_files import address_of
-from eventstore.page.texts import FILTERS, GLOBALS, TESTS, finalized
 
 
 def rendered(template: str, values: dict[str, Any]) -> str:

@@ -21,9 +21,9 @@ from eventstore.http_api.rules import (
 )
 from eventstore.log.kinds import NODE_KINDS, NODE_KINDS_BY_NAME
 from eventstore.metadata_store.source import Source
+from eventstore.page.formatting import counted
 from eventstore.page.links import Links
 from eventstore.page.showing import as_of, links_of, shown, store_name
-from eventstore.page.texts import counted
 from eventstore.server.roles import Role
 
 _LIMIT: Final = 50

@@ -15,10 +15,10 @@ from eventstore.http_api.problems import Problem, problem_of
 from eventstore.http_api.request_moment import At
 from eventstore.http_api.routes import Asked, Html
 from eventstore.http_api.verification_runs import Verification
+from eventstore.page.formatting import brief
 from eventstore.page.frame import Frame, ShownMoment, Tick
 from eventstore.page.links import Links
 from eventstore.page.rendering import rendered
-from eventstore.page.texts import brief
 from eventstore.server.roles import Role
 
 _MOMENTS = ("at", "until")

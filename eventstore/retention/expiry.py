@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from eventstore.answers import DueAnswer, DueVersion, PinnedNode
+from eventstore.cancellation import check_wanted
 from eventstore.log import Log
 from eventstore.log.erased import Erased
 from eventstore.log.kinds import ARTIFACT, EXECUTION, NODE_KINDS, NODE_KINDS_BY_NAME, RETENTION_RULE
@@ -19,7 +20,6 @@ from eventstore.retention.scopes import nodes_in_scope, scope_of
 from eventstore.store.erasures import erased_as_of
 from eventstore.store.snapshot import Snapshot
 from eventstore.times import Microseconds, moment_of
-from eventstore.waiting import check_wanted
 
 _MICROSECONDS = 1_000_000
 _COLUMNS = ["position", "kind", "entity_id", "previous", "recorded_at"]

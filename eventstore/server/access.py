@@ -9,32 +9,32 @@ from msgspec import Struct
 
 from eventstore.errors import InvalidArgumentError, UnauthenticatedError
 from eventstore.server.incoming import Incoming
-from eventstore.server.known import EVERY_STORE, Known
+from eventstore.server.principal import EVERY_STORE, Principal
 from eventstore.server.reloading import Reloaded
 from eventstore.server.roles import ALL_ROLES
 from eventstore.server.rules import Rules
-from eventstore.server.token_file import Tokens, is_token, known_by_token
+from eventstore.server.token_file import Tokens, is_token, principal_by_token
 
 _AUTHORIZATION: Final = "authorization"
 _BEARER: Final = "bearer "
 _TOKEN_LENGTH_MAX: Final = 16 * 1024
 _EVERYTHING: Final = {EVERY_STORE: ALL_ROLES}
 
-ANYBODY: Final = Known(None, _EVERYTHING)
+ANYBODY: Final = Principal(None, _EVERYTHING)
 
 
 class Credentials(Protocol):
     """What tells who calls. Raises UnauthenticatedError, and InvalidArgumentError."""
 
-    def known(self, incoming: Incoming) -> Known: ...
+    def principal(self, incoming: Incoming) -> Principal: ...
 
 
 class NoCredentials(Struct, frozen=True):
     """Whoever comes may do everything. A certificate's name is the actor, where there is one."""
 
-    def known(self, incoming: Incoming) -> Known:
+    def principal(self, incoming: Incoming) -> Principal:
         name = incoming.certificate_name()
-        return Known(name, _EVERYTHING) if name else ANYBODY
+        return Principal(name, _EVERYTHING) if name else ANYBODY
 
 
 class Access(Struct, frozen=True):
@@ -46,7 +46,7 @@ class Access(Struct, frozen=True):
     tokens: Reloaded[Tokens] | None = None
     rules: Reloaded[Rules] | None = None
 
-    def known(self, incoming: Incoming) -> Known:
+    def principal(self, incoming: Incoming) -> Principal:
         """Raises UnauthenticatedError when nothing tells who it is, or what does is wrong."""
         rules = None if self.rules is None else self.rules.now()
         tokens = None if self.tokens is None else self.tokens.now()
@@ -57,13 +57,13 @@ class Access(Struct, frozen=True):
             if bearer is not None:
                 if rules is not None and takes_jwt and (tokens is None or not is_token(bearer)):
                     return rules.by_jwt(bearer)
-                return known_by_token(tokens or {}, bearer)
-        known = None if rules is None else rules.by_peer(incoming)
-        if known is None:
+                return principal_by_token(tokens or {}, bearer)
+        principal = None if rules is None else rules.by_peer(incoming)
+        if principal is None:
             raise UnauthenticatedError(
                 "this server asks who calls: send a token as `authorization: Bearer ...`"
             )
-        return known
+        return principal
 
 
 def _bearer(incoming: Incoming) -> str | None:

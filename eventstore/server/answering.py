@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TypeAlias
 
 from eventstore import call_metadata
+from eventstore.cancellation import Waiter, waited_for_by
 from eventstore.errors import (
     CancelledError,
     InternalError,
@@ -20,11 +21,10 @@ from eventstore.late_logger import late_logger
 from eventstore.log.readable import UNREADABLE, unreadable_request
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.server.caller import Caller, Callers
+from eventstore.server.concurrency_limit import ConcurrencyLimit
 from eventstore.server.gate import Gate
 from eventstore.server.incoming import Incoming
-from eventstore.server.turns import Turns
 from eventstore.store.rpcs import GETS
-from eventstore.waiting import Waiter, waited_for_by
 
 _LOGGER = late_logger("eventstore.server")
 
@@ -125,10 +125,10 @@ class Answering:
 
 def in_turn(answer: Answer, calls_max: int) -> Answer:
     """The same, but so many calls at once at most; others wait."""
-    turns = Turns(calls_max)
+    limit = ConcurrencyLimit(calls_max)
 
     def run(incoming: Incoming, content: bytes) -> bytes:
-        with turns.turn(incoming):
+        with limit.turn(incoming):
             return answer(incoming, content)
 
     return run

@@ -26,10 +26,10 @@ from eventstore.metadata_store.passed_values import packed, unpacked
 from eventstore.metadata_store.served import Served
 from eventstore.proto import eventstore_service_pb2 as own
 from eventstore.server.answering import Answering, as_statuses, outcome_told
+from eventstore.server.byte_budget import ByteBudget
 from eventstore.server.caller import Caller
 from eventstore.server.incoming import Incoming
 from eventstore.server.roles import METHODS
-from eventstore.server.room import Room
 
 Send: TypeAlias = Callable[[bytes], None]
 """Sends a part of an answer, and returns once there is room for the next."""
@@ -51,7 +51,7 @@ class BeyondMlmd:
         """So many calls are at work at once; others wait. Who waits for a client is not at work."""
         self._answering = answering
         self._turns = threading.BoundedSemaphore(calls_max)
-        self._results = Room(memory_limit_bytes() // 2)
+        self._results = ByteBudget(memory_limit_bytes() // 2)
         """For results of SQL until they are sent: whoever does not read keeps them here."""
         self._lock = threading.Lock()
         self._followers = set[threading.Event]()

@@ -11,6 +11,7 @@ from typing import Final
 from msgspec import Struct
 
 from eventstore import call_metadata
+from eventstore.cancellation import Waiter, waited_for_by
 from eventstore.errors import (
     DeadlineExceededError,
     FailedPreconditionError,
@@ -24,11 +25,10 @@ from eventstore.moment_texts import parsed_moment
 from eventstore.moments import position_of
 from eventstore.server.access import Credentials, NoCredentials
 from eventstore.server.incoming import Incoming
-from eventstore.server.known import DEFAULT_STORE, Known
+from eventstore.server.principal import DEFAULT_STORE, Principal
 from eventstore.server.roles import NEEDED, Role
 from eventstore.store import Engine
 from eventstore.store.attribution import Attribution, acting_for, checked_attribution
-from eventstore.waiting import Waiter, waited_for_by
 
 _POSITION: Final = re.compile("[0-9]{1,18}", re.ASCII)
 
@@ -75,7 +75,7 @@ class Callers:
 
     def refuse_strangers(self, incoming: Incoming) -> None:
         """Raise what `of` raises where nothing, or nothing good, says who calls."""
-        incoming.known = self._credentials.known(incoming)
+        incoming.principal = self._credentials.principal(incoming)
 
     def of(self, incoming: Incoming) -> Caller:
         """The caller, who has the role that the RPC needs.
@@ -87,10 +87,10 @@ class Callers:
         needed = NEEDED.get(incoming.service, {}).get(incoming.rpc)
         if needed is None:
             raise UnimplementedError("Method not found!")
-        known = incoming.known or self._credentials.known(incoming)
+        principal = incoming.principal or self._credentials.principal(incoming)
         said = call_metadata.texts_of(incoming.metadata())
-        store = self._store(known, said.get(call_metadata.STORE))
-        roles = known.roles_in(store)
+        store = self._store(principal, said.get(call_metadata.STORE))
+        roles = principal.roles_in(store)
         if needed not in roles:
             mine = ", ".join(role.value for role in Role if role in roles)
             raise PermissionDeniedError(
@@ -109,7 +109,7 @@ class Callers:
         engine = self._stores[store]
         if call_metadata.MIN_POSITION in said:
             self._wait(incoming, engine, said[call_metadata.MIN_POSITION])
-        return Caller(store, engine, roles, _attribution(known, said), _position(engine, said))
+        return Caller(store, engine, roles, _attribution(principal, said), _position(engine, said))
 
     def _wait(self, incoming: Incoming, engine: Engine, text: str) -> None:
         """Wait until the store is seen up to a position. UnavailableError when that takes long."""
@@ -133,14 +133,14 @@ class Callers:
                 "again, or ask the primary, the server that writes this store"
             ) from None
 
-    def _store(self, known: Known, name: str | None) -> str:
+    def _store(self, principal: Principal, name: str | None) -> str:
         """The store that is asked for, or the only one, or the one without a name."""
         if name is not None:
             # Asked in this order it takes as long for a store of others as for none.
-            if known.roles_in(name) and name in self._stores:
+            if principal.roles_in(name) and name in self._stores:
                 return name
             raise PermissionDeniedError(f"there is no store {name!r} that you may use")
-        mine = [store for store in self._stores if known.roles_in(store)]
+        mine = [store for store in self._stores if principal.roles_in(store)]
         if not mine:
             raise PermissionDeniedError("there is no store that you may use")
         if len(mine) == 1:
@@ -152,15 +152,15 @@ class Callers:
         )
 
 
-def _attribution(known: Known, said: Mapping[str, str]) -> Attribution:
+def _attribution(principal: Principal, said: Mapping[str, str]) -> Attribution:
     """Who puts, why, and on which request. Raises PermissionDeniedError for another's name."""
     actor = said.get(call_metadata.ACTOR)
-    if known.actor is not None and actor not in (None, known.actor):
+    if principal.actor is not None and actor not in (None, principal.actor):
         raise PermissionDeniedError(
-            f"you are {known.actor!r}, and put as nobody else: leave {call_metadata.ACTOR} out"
+            f"you are {principal.actor!r}, and put as nobody else: leave {call_metadata.ACTOR} out"
         )
     return checked_attribution(
-        known.actor or actor, said.get(call_metadata.REASON), said.get(call_metadata.REQUEST_ID)
+        principal.actor or actor, said.get(call_metadata.REASON), said.get(call_metadata.REQUEST_ID)
     )
 
 

@@ -10,7 +10,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from eventstore.server.arrivals import Arrivals
+from eventstore.server.message_timeout import MessageTimeout
 
 _THREADS = 64
 
@@ -22,9 +22,9 @@ class Health:
     whoever looks at what it offers keeps nobody waiting. Who asks nothing is not waited for.
     """
 
-    def __init__(self, services: Sequence[str], arrivals: Arrivals) -> None:
+    def __init__(self, services: Sequence[str], message_timeout: MessageTimeout) -> None:
         """Both are about some services; the server as a whole, "", is as well as these."""
-        self._arrivals = arrivals
+        self._message_timeout = message_timeout
         self._health = health.HealthServicer()
         for service in services:
             self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
@@ -69,7 +69,7 @@ class Health:
 
     def _asked_once(self, answer: Callable[..., Any]) -> Callable[..., Any]:
         def run(messages: Iterator[Any], context: Any, *others: Any) -> Any:
-            message = self._arrivals.message(messages, context)
+            message = self._message_timeout.message(messages, context)
             if message is None:
                 context.abort(grpc.StatusCode.CANCELLED, "it takes one message, and none came")
             return answer(message, context, *others)
@@ -78,7 +78,7 @@ class Health:
 
     def _asked_often(self, answer: Callable[..., Any]) -> Callable[..., Any]:
         def run(messages: Iterator[Any], context: Any) -> Any:
-            arriving = iter(lambda: self._arrivals.message(messages, context), None)
+            arriving = iter(lambda: self._message_timeout.message(messages, context), None)
             return answer(arriving, context)
 
         return run

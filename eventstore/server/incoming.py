@@ -11,7 +11,7 @@ from msgspec import Struct
 
 if TYPE_CHECKING:
     from eventstore.server.caller import Caller
-    from eventstore.server.known import Known
+    from eventstore.server.principal import Principal
 
 _EARLY_SHARE: Final = 0.01
 _EARLY_SECONDS: Final = 0.02
@@ -39,7 +39,7 @@ class Incoming(ABC):
         self.service = service
         self.rpc = rpc
         self._began = time.monotonic()
-        self.known: Known | None = None
+        self.principal: Principal | None = None
         """Who its credential says that calls, once that was asked."""
         self.caller: Caller | None = None
         """Who calls, once that is known."""

@@ -11,8 +11,8 @@ import grpc
 from eventstore.call_metadata import APPLIES_ONCE
 from eventstore.errors import CancelledError, StatusError
 from eventstore.server.answering import Answer
-from eventstore.server.arrivals import Arrivals
 from eventstore.server.incoming import Incoming, Metadata, Peer
+from eventstore.server.message_timeout import MessageTimeout
 from eventstore.server.status_text import shortened
 
 Welcome: TypeAlias = Callable[[Incoming], None]
@@ -64,7 +64,7 @@ def unary_handlers(
     service: str,
     rpcs: Iterable[str],
     answer: Answer,
-    arrivals: Arrivals,
+    message_timeout: MessageTimeout,
     welcome: Welcome,
     *,
     has_tls: bool = True,
@@ -75,7 +75,7 @@ def unary_handlers(
     """
     handlers = {
         rpc: grpc.stream_unary_rpc_method_handler(
-            partial(_answered, answer, arrivals, welcome, has_tls, service, rpc)
+            partial(_answered, answer, message_timeout, welcome, has_tls, service, rpc)
         )
         for rpc in rpcs
     }
@@ -86,7 +86,7 @@ def streaming_handlers(
     service: str,
     rpcs: Iterable[str],
     answer: Callable[[Incoming, bytes, Callable[[bytes], None]], None],
-    arrivals: Arrivals,
+    message_timeout: MessageTimeout,
     welcome: Welcome,
     *,
     has_tls: bool = True,
@@ -94,7 +94,9 @@ def streaming_handlers(
     """The same, if each has one request, and answers in parts that are sent."""
     handlers = {}
     for rpc in rpcs:
-        run: Any = partial(_answered_in_parts, answer, arrivals, welcome, has_tls, service, rpc)
+        run: Any = partial(
+            _answered_in_parts, answer, message_timeout, welcome, has_tls, service, rpc
+        )
         # It sends by itself, while it is at work.
         run.experimental_non_blocking = True
         handlers[rpc] = grpc.stream_stream_rpc_method_handler(run)
@@ -109,7 +111,7 @@ def aborted(context: Any, error: StatusError) -> NoReturn:
 
 def _answered(
     answer: Answer,
-    arrivals: Arrivals,
+    message_timeout: MessageTimeout,
     welcome: Welcome,
     has_tls: bool,
     service: str,
@@ -121,7 +123,7 @@ def _answered(
     try:
         incoming = GrpcIncoming(service, rpc, context, has_tls=has_tls)
         welcome(incoming)
-        content = _message(arrivals, rpc, messages, context)
+        content = _message(message_timeout, rpc, messages, context)
         answered = answer(incoming, content)
         if incoming.told:
             context.set_trailing_metadata((APPLIES_ONCE, *incoming.told))
@@ -132,7 +134,7 @@ def _answered(
 
 def _answered_in_parts(
     answer: Callable[[Incoming, bytes, Callable[[bytes], None]], None],
-    arrivals: Arrivals,
+    message_timeout: MessageTimeout,
     welcome: Welcome,
     has_tls: bool,
     service: str,
@@ -150,15 +152,17 @@ def _answered_in_parts(
     try:
         incoming = GrpcIncoming(service, rpc, context, has_tls=has_tls)
         welcome(incoming)
-        content = _message(arrivals, rpc, messages, context)
+        content = _message(message_timeout, rpc, messages, context)
         answer(incoming, content, send)
     except StatusError as error:
         aborted(context, error)
     send_or_end(None)
 
 
-def _message(arrivals: Arrivals, rpc: str, messages: Iterator[bytes], context: Any) -> bytes:
-    content = arrivals.message(messages, context)
+def _message(
+    message_timeout: MessageTimeout, rpc: str, messages: Iterator[bytes], context: Any
+) -> bytes:
+    content = message_timeout.message(messages, context)
     if content is None:
         raise CancelledError(f"{rpc} takes one message, and none came; nothing was done")
     return content

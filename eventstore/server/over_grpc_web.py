@@ -23,8 +23,8 @@ from eventstore.errors import (
     UnimplementedError,
 )
 from eventstore.server.answering import Answer
+from eventstore.server.byte_budget import ByteBudget
 from eventstore.server.incoming import Incoming, Metadata, Peer
-from eventstore.server.room import Room
 from eventstore.server.web_exchange import (
     GoneError,
     Headers,
@@ -118,7 +118,7 @@ class GrpcWeb:
         self._frame_bytes_max = message_bytes_max + FRAME_START_BYTES
         self._origins = origins
         self._is_here = is_here
-        self._room = Room(_LONGEST_AT_ONCE * self._frame_bytes_max)
+        self._budget = ByteBudget(_LONGEST_AT_ONCE * self._frame_bytes_max)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -155,7 +155,7 @@ class GrpcWeb:
     ) -> None:
         """Answer a call, or tell its status."""
         most = self._frame_bytes_max
-        with self._room.claimed() as claim:
+        with self._budget.claimed() as claim:
             try:
                 incoming = WebIncoming(scope)
                 answer = self._answers.get(incoming.service)
@@ -220,7 +220,7 @@ class GrpcWeb:
         loop = asyncio.get_running_loop()
 
         async def deliver(content: bytes) -> None:
-            with self._room.claimed() as claim:
+            with self._budget.claimed() as claim:
                 claim(len(content))
                 await response.message(content)
 

@@ -17,7 +17,7 @@ from eventstore.log.os_errors import translating
 from eventstore.log.places import is_url, place_of
 from eventstore.server.incoming import Incoming, Peer
 from eventstore.server.jwt_tokens import Claims, JwtCheck, JwtRules, has_claim
-from eventstore.server.known import EVERY_STORE, Known, checked_store_name, grants_of
+from eventstore.server.principal import EVERY_STORE, Principal, checked_store_name, grants_of
 from eventstore.server.roles import Role
 
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -83,7 +83,7 @@ class Rules:
         """Whether there is an issuer of tokens."""
         return self._jwt is not None
 
-    def by_peer(self, incoming: Incoming) -> Known | None:
+    def by_peer(self, incoming: Incoming) -> Principal | None:
         """Who calls by the header of a trusted proxy, or by a certificate; None for nobody.
 
         Raises UnauthenticatedError for the header from anybody else.
@@ -98,13 +98,13 @@ class Rules:
             return None
         return self._granted(certificate, lambda grant: _is_among(certificate, grant.certificates))
 
-    def by_jwt(self, token: str) -> Known:
+    def by_jwt(self, token: str) -> Principal:
         """Who calls by a JWT. Raises UnauthenticatedError, UnavailableError."""
         assert self._jwt is not None
         actor, claims = self._jwt.claims_of(token)
         return self._granted(actor, lambda grant: _are_all_in(claims, grant))
 
-    def _by_header(self, header: HeaderRules, users: list[str | bytes], peer: Peer) -> Known:
+    def _by_header(self, header: HeaderRules, users: list[str | bytes], peer: Peer) -> Principal:
         if not header.trusts(peer):
             raise UnauthenticatedError(
                 f"{header.name} is taken from a trusted proxy alone: leave it out"
@@ -114,9 +114,9 @@ class Rules:
             raise UnauthenticatedError(f"{header.name} has to say one user")
         return self._granted(user, lambda grant: _is_among(user, grant.users))
 
-    def _granted(self, actor: str, is_for: Callable[[Grant], bool]) -> Known:
+    def _granted(self, actor: str, is_for: Callable[[Grant], bool]) -> Principal:
         mine = filter(is_for, self._grants)
-        return Known(actor, grants_of((grant.store, Role(grant.role)) for grant in mine))
+        return Principal(actor, grants_of((grant.store, Role(grant.role)) for grant in mine))
 
 
 def read_rules(file: Path) -> Rules:

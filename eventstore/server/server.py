@@ -13,13 +13,13 @@ import grpc
 from eventstore.errors import InvalidArgumentError, StatusError, UnavailableError
 from eventstore.metadata_store.served import OWN_SERVICE
 from eventstore.server.answering import Answer, Answering, in_turn
-from eventstore.server.arrivals import Arrivals
 from eventstore.server.beyond_mlmd import BeyondMlmd
 from eventstore.server.caller import Callers
 from eventstore.server.configuration import Listening, WebListening, joined
 from eventstore.server.gate import Gate
 from eventstore.server.health import Health
 from eventstore.server.incoming import Incoming
+from eventstore.server.message_timeout import MessageTimeout
 from eventstore.server.observing import (
     AnswerInParts,
     Observer,
@@ -54,8 +54,8 @@ class Server:
         if not listening.shares_port:
             refuse_taken(listening)
         self._gate = Gate()
-        self._arrivals = Arrivals(listening.message_seconds)
-        self._health = Health((MLMD_SERVICE, OWN_SERVICE), self._arrivals)
+        self._message_timeout = MessageTimeout(listening.message_seconds)
+        self._health = Health((MLMD_SERVICE, OWN_SERVICE), self._message_timeout)
         # Each call waits for its message in a thread; few of them are answered at once.
         self._pool = ThreadPoolExecutor(listening.calls_max, thread_name_prefix="calls")
         self._server = grpc.server(
@@ -103,15 +103,25 @@ class Server:
 
         has_tls = self._listening.tls is not None
         rpcs = unary_handlers(
-            MLMD_SERVICE, NEEDED[MLMD_SERVICE], answer, self._arrivals, welcome, has_tls=has_tls
+            MLMD_SERVICE,
+            NEEDED[MLMD_SERVICE],
+            answer,
+            self._message_timeout,
+            welcome,
+            has_tls=has_tls,
         )
         self._beyond = BeyondMlmd(answering, self._listening.threads)
         in_parts = observed_in_parts(self._beyond.answer, observing)
         own = streaming_handlers(
-            OWN_SERVICE, NEEDED[OWN_SERVICE], in_parts, self._arrivals, welcome, has_tls=has_tls
+            OWN_SERVICE,
+            NEEDED[OWN_SERVICE],
+            in_parts,
+            self._message_timeout,
+            welcome,
+            has_tls=has_tls,
         )
         self._server.add_generic_rpc_handlers((rpcs, own, *self._health.handlers()))
-        self._arrivals.start()
+        self._message_timeout.start()
         self._server.start()
         if self.web is not None:
             self._start_web(self.web, answer, in_parts)
@@ -135,7 +145,7 @@ class Server:
         if self.web is not None:
             self.web.stop()
         self._pool.shutdown()
-        self._arrivals.close()
+        self._message_timeout.close()
         self._health.close()
         return is_empty
 

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from eventstore.errors import InvalidArgumentError, UnauthenticatedError
 from eventstore.log.os_errors import translating
-from eventstore.server.known import Known, grants_of, parsed_grant
+from eventstore.server.principal import Principal, grants_of, parsed_grant
 from eventstore.store.attribution import checked_attribution
 
 _PREFIX: Final = "evs_"
@@ -31,7 +31,7 @@ class TokenEntry(Struct, frozen=True):
     """Whose a token is; `until` when, if not for ever."""
 
     hash: str
-    known: Known
+    principal: Principal
     until: datetime | None = None
 
 
@@ -51,7 +51,7 @@ def is_token(text: str) -> bool:
     return text.startswith(_PREFIX)
 
 
-def known_by_token(tokens: Tokens, token: str) -> Known:
+def principal_by_token(tokens: Tokens, token: str) -> Principal:
     """Whose a token is. Raises UnauthenticatedError for one that is not known, or not any more."""
     hashed = _hashed(token)
     entry = tokens.get(hashed)
@@ -60,7 +60,7 @@ def known_by_token(tokens: Tokens, token: str) -> Known:
         raise UnauthenticatedError("this token is not known here, or not any more")
     if entry.until is not None and datetime.now(timezone.utc) >= entry.until:
         raise UnauthenticatedError(f"this token was good until {entry.until.isoformat()}")
-    return entry.known
+    return entry.principal
 
 
 def line_of(token: str, actor: str, grants: Iterable[str], until: datetime | None) -> str:
@@ -68,7 +68,7 @@ def line_of(token: str, actor: str, grants: Iterable[str], until: datetime | Non
     given = [*grants]
     moment = [] if until is None else [_UNTIL + until.isoformat(timespec="seconds")]
     line = " ".join([_HASH + _hashed(token), ",".join(given), *moment, actor])
-    if _parsed_line(line).known.actor != actor:
+    if _parsed_line(line).principal.actor != actor:
         raise InvalidArgumentError(
             f"the actor {actor!r} has spaces at an end, breaks of lines, or begins with {_UNTIL}"
         )
@@ -123,7 +123,7 @@ def _parsed_line(line: str) -> TokenEntry:
         raise InvalidArgumentError("its end does not say who the actor is")
     checked_attribution(actor, None, None)
     granted = grants_of(map(parsed_grant, grants.split(",")))
-    return TokenEntry(digest, Known(actor, granted), until)
+    return TokenEntry(digest, Principal(actor, granted), until)
 
 
 def _hashed(token: str) -> str:

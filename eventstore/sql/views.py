@@ -16,6 +16,7 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
+from eventstore.cancellation import Waiter, current_waiter
 from eventstore.errors import (
     AbortedError,
     CancelledError,
@@ -47,7 +48,6 @@ from eventstore.sql.type_views import (
     type_view,
     types_by_view,
 )
-from eventstore.waiting import Waiter, current_waiter
 from eventstore.wording import did_you_mean
 
 RESULT_BYTES_MAX: Final = memory_limit_bytes()

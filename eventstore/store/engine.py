@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from eventstore.cancellation import check_wanted
 from eventstore.errors import (
     DeadlineExceededError,
     FailedPreconditionError,
@@ -23,7 +24,6 @@ from eventstore.store.attribution import Attribution, current_attribution
 from eventstore.store.putting import Putting, RunPut
 from eventstore.store.snapshot import Snapshot
 from eventstore.store.system_types import put_system_types
-from eventstore.waiting import check_wanted
 
 _FIRST_PAUSE_SECONDS = 0.005
 _LONGEST_PAUSE_SECONDS = 1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from eventstore.cancellation import check_wanted
 from eventstore.errors import InvalidArgumentError, NotFoundError, UnimplementedError
 from eventstore.log.kinds import ARTIFACT, EXECUTION, NODE_KINDS, NodeKind
 from eventstore.projections.index_tables import CONTEXTS_OF
@@ -14,7 +15,6 @@ from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.snapshot import Snapshot
 from eventstore.store.type_reads import type_payloads
 from eventstore.store.wire import fill_repeated
-from eventstore.waiting import check_wanted
 from eventstore.wording import quoted
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any, Final
 
+from eventstore.cancellation import current_waiter
 from eventstore.errors import InvalidArgumentError, NotFoundError
 from eventstore.log.kinds import CONTEXT, NodeKind
 from eventstore.projections.index_tables import CONTEXTS_OF, PARENTS_BY_CONTEXT
@@ -13,7 +14,6 @@ from eventstore.projections.lineage import events_of
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.snapshot import Snapshot, distinct_ids
 from eventstore.store.wire import fill_repeated
-from eventstore.waiting import current_waiter
 
 _IDS_AT_ONCE: Final = 1024
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from eventstore.cancellation import current_waiter
 from eventstore.errors import InvalidArgumentError
 from eventstore.log.kinds import ARTIFACT, Node, NodeKind
 from eventstore.log.readable import read_message, read_messages
@@ -18,7 +19,6 @@ from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.store.pages import Page, list_page, listing_of
 from eventstore.store.snapshot import Snapshot, distinct_ids
 from eventstore.store.wire import fill_repeated, fill_repeated_from_columns
-from eventstore.waiting import current_waiter
 
 if TYPE_CHECKING:
     from eventstore.proto import metadata_store_service_pb2 as service

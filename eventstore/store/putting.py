@@ -15,6 +15,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeAlias
 
+from eventstore.cancellation import check_wanted, current_waiter, waited_for_by
 from eventstore.errors import AbortedError
 from eventstore.log import Commit, Log, Position, PositionConflictError
 from eventstore.log.log import AppendsTogether, Put
@@ -25,7 +26,6 @@ from eventstore.store.attribution import Attribution
 from eventstore.store.repetition import acknowledged_again, commit_of_request
 from eventstore.store.staged import Ahead, StagedTransaction
 from eventstore.store.transaction import Transaction
-from eventstore.waiting import check_wanted, current_waiter, waited_for_by
 
 MAX_CONFLICTS = 100
 """How often a put starts over because another process appended first before it gives up."""

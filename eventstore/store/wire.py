@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from google.protobuf.message import Message
 
+from eventstore.cancellation import current_waiter, taken
 from eventstore.log.readable import UNREADABLE, mended, varint
-from eventstore.waiting import current_waiter, taken
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 import eventstore
 from eventstore.http_api.application import make_application
-from eventstore.http_api.doors import OneBrowser, OpenDoor
+from eventstore.http_api.authentication import NoAuthentication, OneBrowser
 from eventstore.http_api.serving import Serving
 from eventstore.page.pages import PAGES
 
@@ -20,7 +20,7 @@ OURS = {"sec-fetch-site": "same-origin"}
 
 @pytest.fixture(scope="module")
 def client(small: eventstore.MetadataStore) -> Iterator[TestClient]:
-    application = make_application(Serving({"default": small._engine}), OpenDoor(), PAGES)
+    application = make_application(Serving({"default": small._engine}), NoAuthentication(), PAGES)
     with TestClient(
         application, base_url="http://localhost", headers=OURS, follow_redirects=False
     ) as made:
@@ -173,7 +173,7 @@ def test_other_sites_are_refused(
 
 
 def test_without_a_site_a_bearer_alone_is_let_in(small: eventstore.MetadataStore) -> None:
-    application = make_application(Serving({"default": small._engine}), OpenDoor(), PAGES)
+    application = make_application(Serving({"default": small._engine}), NoAuthentication(), PAGES)
     with TestClient(application, base_url="http://localhost") as client:
         assert client.get("/api/v1/types").status_code == 403
         answer = client.get("/api/v1/types", headers={"authorization": "Bearer x"})
@@ -181,15 +181,15 @@ def test_without_a_site_a_bearer_alone_is_let_in(small: eventstore.MetadataStore
 
 
 def test_one_browser_is_let_in_once(small: eventstore.MetadataStore) -> None:
-    door = OneBrowser(8400)
-    application = make_application(Serving({"default": small._engine}), door, PAGES)
+    authenticator = OneBrowser(8400)
+    application = make_application(Serving({"default": small._engine}), authenticator, PAGES)
     with TestClient(application, base_url="http://localhost", headers=OURS) as client:
         refused = client.get("/api/v1/store", headers={"authorization": "Bearer x"})
         assert refused.status_code == 401
         assert "`eventstore serve STORE --http=PORT`" in refused.json()["detail"]
         assert client.get("/").status_code == 401
         assert client.get("/open?token=guessed").status_code == 401
-        token = door.token
+        token = authenticator.token
         answer = client.get(f"/open?token={token}", follow_redirects=False)
         assert (answer.status_code, answer.headers["location"]) == (303, "/")
         cookie = answer.headers["set-cookie"].lower()
@@ -204,7 +204,7 @@ def test_one_browser_is_let_in_once(small: eventstore.MetadataStore) -> None:
 def test_several_stores_are_apart(small: eventstore.MetadataStore) -> None:
     with eventstore.open("memory://") as other:
         stores = {"churn": small._engine, "empty": other._engine}
-        application = make_application(Serving(stores), OpenDoor(), PAGES)
+        application = make_application(Serving(stores), NoAuthentication(), PAGES)
         with TestClient(application, base_url="http://localhost", headers=OURS) as client:
             churn = client.get("/stores/churn/api/v1/store").json()
             empty = client.get("/stores/empty/api/v1/store").json()

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 import eventstore
 from eventstore.http_api import node_batches
 from eventstore.http_api.application import make_application
-from eventstore.http_api.doors import OpenDoor
+from eventstore.http_api.authentication import NoAuthentication
 from eventstore.http_api.lists import node_list
 from eventstore.http_api.node_routes import order_of
 from eventstore.http_api.serving import Serving
@@ -34,7 +34,7 @@ READ = {
 
 @pytest.fixture(scope="module")
 def client(small: eventstore.MetadataStore) -> Iterator[TestClient]:
-    application = make_application(Serving({"default": small._engine}), OpenDoor())
+    application = make_application(Serving({"default": small._engine}), NoAuthentication())
     headers = {"sec-fetch-site": "same-origin"}
     with TestClient(application, base_url="http://localhost/api/v1", headers=headers) as made:
         yield made
@@ -106,7 +106,7 @@ def test_a_spreadsheet_computes_nothing() -> None:
         type_id = store.put_artifact_type(mlmd.ArtifactType(name="Data"))
         for name in ("=1+1", "+1", "-1", "@x", 'plain, "quoted"'):
             store.put_artifacts([mlmd.Artifact(type_id=type_id, name=name)])
-        application = make_application(Serving({"default": store._engine}), OpenDoor())
+        application = make_application(Serving({"default": store._engine}), NoAuthentication())
         with TestClient(application, base_url="http://localhost/api/v1") as client:
             client.headers["sec-fetch-site"] = "same-origin"
             answer = client.get("artifacts", params={"format": "csv", "columns": ["name"]})

@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 import eventstore
 from eventstore.http_api.answering import OF_ALL, types_of
 from eventstore.http_api.application import API, API_ROUTES, make_application
-from eventstore.http_api.doors import OpenDoor
+from eventstore.http_api.authentication import NoAuthentication
 from eventstore.http_api.routes import Route
 from eventstore.http_api.serving import Serving
 from eventstore.page.pages import PAGES
@@ -70,7 +70,7 @@ def serving(small: eventstore.MetadataStore, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="module")
 def client(serving: Serving) -> Iterator[TestClient]:
-    application = make_application(serving, OpenDoor(), PAGES)
+    application = make_application(serving, NoAuthentication(), PAGES)
     with TestClient(application, base_url="http://localhost", headers=OURS) as made:
         yield made
 
@@ -148,7 +148,7 @@ def test_nothing_writes(tmp_path: Path) -> None:
         before = _bytes_of(tmp_path / "store" / "log")
         position = store.log_position()
         serving = Serving({"default": store._engine})
-        application = make_application(serving, OpenDoor(), PAGES)
+        application = make_application(serving, NoAuthentication(), PAGES)
         with TestClient(application, base_url="http://localhost", headers=OURS) as client:
             for path, route in ALL:
                 for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
@@ -163,7 +163,7 @@ def test_nothing_writes(tmp_path: Path) -> None:
 
 def test_a_verification_is_told(small: eventstore.MetadataStore) -> None:
     serving = Serving({"default": small._engine})
-    application = make_application(serving, OpenDoor(), PAGES)
+    application = make_application(serving, NoAuthentication(), PAGES)
     with TestClient(application, base_url="http://localhost", headers=OURS) as client:
         assert client.get(f"{API}/verification").json()["state"] == "none"
         assert client.post(f"{API}/verification", json={}).json()["state"] == "running"

@@ -10,13 +10,13 @@ from starlette.testclient import TestClient
 
 import eventstore
 from eventstore.http_api.application import make_application
-from eventstore.http_api.doors import OpenDoor
+from eventstore.http_api.authentication import NoAuthentication
 from eventstore.http_api.serving import Serving
 
 
 @pytest.fixture(scope="module")
 def client(small: eventstore.MetadataStore) -> Iterator[TestClient]:
-    application = make_application(Serving({"default": small._engine}), OpenDoor())
+    application = make_application(Serving({"default": small._engine}), NoAuthentication())
     headers = {"sec-fetch-site": "same-origin"}
     with TestClient(application, base_url="http://localhost/api/v1", headers=headers) as made:
         yield made

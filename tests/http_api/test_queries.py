@@ -16,7 +16,7 @@ import eventstore
 from eventstore import errors
 from eventstore.http_api import queries
 from eventstore.http_api.application import make_application
-from eventstore.http_api.doors import OpenDoor
+from eventstore.http_api.authentication import NoAuthentication
 from eventstore.http_api.problems import PlacedError
 from eventstore.http_api.queries import all_batches, first_rows
 from eventstore.http_api.serving import Limits, Serving
@@ -33,7 +33,7 @@ def client(small: eventstore.MetadataStore) -> Iterator[TestClient]:
     serving = Serving({"default": small._engine}, limits=Limits(query_seconds=0.5))
     headers = {"sec-fetch-site": "same-origin"}
     with TestClient(
-        make_application(serving, OpenDoor()),
+        make_application(serving, NoAuthentication()),
         base_url="http://localhost/api/v1",
         headers=headers,
     ) as made:

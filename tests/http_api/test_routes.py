@@ -11,15 +11,15 @@ from starlette.testclient import TestClient
 import eventstore
 from eventstore.http_api import node_routes, ordering
 from eventstore.http_api.application import make_application
+from eventstore.http_api.authentication import NoAuthentication
 from eventstore.http_api.cursors import cursor_text
-from eventstore.http_api.doors import OpenDoor
 from eventstore.http_api.serving import Serving
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 
 @pytest.fixture(scope="module")
 def client(small: eventstore.MetadataStore) -> Iterator[TestClient]:
-    application = make_application(Serving({"default": small._engine}), OpenDoor())
+    application = make_application(Serving({"default": small._engine}), NoAuthentication())
     headers = {"sec-fetch-site": "same-origin"}
     with TestClient(application, base_url="http://localhost/api/v1", headers=headers) as made:
         yield made
@@ -68,7 +68,7 @@ def test_pages_stay_at_the_position_of_the_first_one() -> None:
     with eventstore.open("memory://") as store:
         type_id = store.put_artifact_type(mlmd.ArtifactType(name="Data"))
         store.put_artifacts([mlmd.Artifact(type_id=type_id) for _ in range(3)])
-        application = make_application(Serving({"default": store._engine}), OpenDoor())
+        application = make_application(Serving({"default": store._engine}), NoAuthentication())
         with TestClient(application, base_url="http://localhost/api/v1") as client:
             client.headers["sec-fetch-site"] = "same-origin"
             first = ok(client, "artifacts", limit=2)

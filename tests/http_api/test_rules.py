@@ -15,7 +15,7 @@ from eventstore import errors
 from eventstore.history.marks import marks_of
 from eventstore.http_api import rules as told
 from eventstore.http_api.application import make_application
-from eventstore.http_api.doors import OpenDoor
+from eventstore.http_api.authentication import NoAuthentication
 from eventstore.http_api.serving import Serving
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.retention.precedence import ChosenVersion, refusals
@@ -139,7 +139,7 @@ def test_what_is_due_is_what_the_store_tells(small: Any) -> None:
 def test_lists_have_pages(
     store: eventstore.MetadataStore, path: str, name: str, count: int
 ) -> None:
-    application = make_application(Serving({"default": store._engine}), OpenDoor())
+    application = make_application(Serving({"default": store._engine}), NoAuthentication())
     with TestClient(application, base_url="http://localhost", headers=OURS) as client:
         whole = client.get(f"/api/v1/{path}").json()
         assert (len(whole[name]), whole["next"]) == (count, None)
@@ -161,7 +161,7 @@ def test_what_is_due_has_pages_of_one_time(monkeypatch: pytest.MonkeyPatch) -> N
         )
         later = time.time_ns() + 10**10
         monkeypatch.setattr("time.time_ns", lambda: later)
-        application = make_application(Serving({"default": store._engine}), OpenDoor())
+        application = make_application(Serving({"default": store._engine}), NoAuthentication())
         with TestClient(application, base_url="http://localhost", headers=OURS) as client:
             path = "/api/v1/retention/due"
             whole = client.get(path).json()

@@ -30,9 +30,11 @@ class Desk:
         self.file = folder / "tokens"
         self.write("ana", "bob", "all")
         tokens = Reloaded([self.file], partial(read_tokens, self.file))
-        self.door = SignedIn(Access(tokens), 8400, is_secure=is_secure, clock=lambda: self.seconds)
+        self.authenticator = SignedIn(
+            Access(tokens), 8400, is_secure=is_secure, clock=lambda: self.seconds
+        )
         stores = {"churn": small._engine, "fraud": small._engine}
-        application = make_application(Serving(stores), self.door, PAGES)
+        application = make_application(Serving(stores), self.authenticator, PAGES)
         self.client = TestClient(
             application,
             base_url="https://localhost" if is_secure else "http://localhost",
@@ -79,7 +81,7 @@ def test_a_browser_signs_in_where_it_wanted_to_go(desk: Desk) -> None:
     assert "httponly" in cookie
     assert "samesite=lax" in cookie
     assert "path=/" in cookie
-    assert ("secure" in cookie, "__host-" in cookie) == (desk.door.is_secure,) * 2
+    assert ("secure" in cookie, "__host-" in cookie) == (desk.authenticator.is_secure,) * 2
     assert TOKENS["ana"] not in answer.headers["set-cookie"]
     page = desk.client.get("/stores/churn/?at=12")
     assert page.status_code == 200

@@ -12,11 +12,11 @@ import eventstore
 from eventstore.errors import ResourceExhaustedError
 from eventstore.http_api.answering import Answering
 from eventstore.http_api.application import make_application
-from eventstore.http_api.doors import Door, OneBrowser, OpenDoor
+from eventstore.http_api.authentication import Authenticator, NoAuthentication, OneBrowser
 from eventstore.http_api.serving import Serving
 from eventstore.http_api.sessions import SignedIn
 from eventstore.server import web_exchange, web_server
-from eventstore.server.known import Known
+from eventstore.server.principal import Principal
 from eventstore.server.web_server import WebServer
 
 HEAD = b"POST /api/v1/sql HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: same-origin\r\n"
@@ -26,9 +26,11 @@ QUESTION = b"GET /api/v1/types HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: no
 
 
 @contextmanager
-def listening(store: eventstore.MetadataStore, door: Door, most: int = 100) -> Iterator[int]:
+def listening(
+    store: eventstore.MetadataStore, authenticator: Authenticator, most: int = 100
+) -> Iterator[int]:
     web = WebServer("127.0.0.1", 0, None, most)
-    web.start(make_application(Serving({"small": store._engine}), door))
+    web.start(make_application(Serving({"small": store._engine}), authenticator))
     try:
         yield web.port
     finally:
@@ -66,7 +68,7 @@ def test_a_body_has_to_come_in_time(
 ) -> None:
     monkeypatch.setattr(web_exchange, "_PATIENCE_SECONDS", 0.05)
     monkeypatch.setattr(web_server, "_LEFT_SECONDS", 0.05)
-    with listening(small, OpenDoor()) as port, connected(port, HALF) as slow:
+    with listening(small, NoAuthentication()) as port, connected(port, HALF) as slow:
         told = answered(slow)
     assert told.startswith(b"HTTP/1.1 504 ")
     assert b"1 bytes of it came" in told
@@ -74,7 +76,7 @@ def test_a_body_has_to_come_in_time(
 
 @pytest.mark.parametrize("sent", [b"", HEAD, QUESTION])
 def test_who_asks_for_nothing_makes_room(small: eventstore.MetadataStore, sent: bytes) -> None:
-    with listening(small, OpenDoor(), 4) as port, ExitStack() as open_ones:
+    with listening(small, NoAuthentication(), 4) as port, ExitStack() as open_ones:
         for _ in range(12):
             opened = open_ones.enter_context(connected(port, sent))
             while sent == QUESTION and not opened.recv(65536).endswith(b"}"):
@@ -88,13 +90,13 @@ def test_half_of_the_queries_are_left_to_others(small: eventstore.MetadataStore)
         def __init__(self) -> None: ...
 
     answering = Answering(Serving({"small": small._engine}), SomeDoor(), None)
-    ana, bob = Known("ana", {}), Known("bob", {})
+    ana, bob = Principal("ana", {}), Principal("bob", {})
     ends = [answering._begun(ana), answering._begun(ana)]
     with pytest.raises(ResourceExhaustedError, match="2 queries and downloads of yours"):
         answering._begun(ana)
     ends += [answering._begun(bob), answering._begun(bob)]
     with pytest.raises(ResourceExhaustedError, match="4 queries and downloads are"):
-        answering._begun(Known("eve", {}))
+        answering._begun(Principal("eve", {}))
     for end in ends:
         end()
     answering._begun(ana)

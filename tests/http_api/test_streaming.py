@@ -12,7 +12,7 @@ from starlette.routing import Route as Address
 
 import eventstore
 from eventstore.http_api.answering import Answering
-from eventstore.http_api.doors import OpenDoor
+from eventstore.http_api.authentication import NoAuthentication
 from eventstore.http_api.routes import Asked, Nothing, Route, Streamed
 from eventstore.http_api.serving import Limits, Serving
 from eventstore.server.web_server import WebServer
@@ -39,7 +39,7 @@ def streamed(asked: Asked, query: Nothing) -> Streamed:
 @pytest.fixture
 def port(small: eventstore.MetadataStore) -> Iterator[int]:
     serving = Serving({"default": small._engine}, limits=Limits(queries_max=1))
-    answering = Answering(serving, OpenDoor(), None)
+    answering = Answering(serving, NoAuthentication(), None)
     endpoint = answering.endpoint(Route("/parts", streamed, is_query=True))
     web = WebServer("127.0.0.1", 0, None, 10)
     web.start(Starlette(routes=[Address("/parts", endpoint)]))

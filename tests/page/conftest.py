@@ -9,7 +9,7 @@ import pytest
 
 import eventstore
 from eventstore.http_api.application import make_application
-from eventstore.http_api.doors import OpenDoor
+from eventstore.http_api.authentication import NoAuthentication
 from eventstore.http_api.opening import warm
 from eventstore.http_api.serving import Serving
 from eventstore.page.pages import PAGES
@@ -50,7 +50,7 @@ def served(runs: MadeStore, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with eventstore.open(runs.path, read_only=True) as store:
         serving = Serving({"churn": store._engine}, checkpoints=folder)
         warm(store._engine, lambda _done, _of_all: None)
-        web.start(make_application(serving, OpenDoor(), PAGES))
+        web.start(make_application(serving, NoAuthentication(), PAGES))
         yield f"http://localhost:{web.port}"
         web.stop()
 

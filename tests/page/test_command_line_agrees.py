@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 import eventstore
 from eventstore.http_api.application import make_application
-from eventstore.http_api.doors import OpenDoor
+from eventstore.http_api.authentication import NoAuthentication
 from eventstore.http_api.serving import Serving
 from eventstore.page.pages import PAGES
 from tests.command_line.runner import run
@@ -34,7 +34,7 @@ def store(runs: MadeStore) -> Iterator[eventstore.MetadataStore]:
 
 @pytest.fixture(scope="module")
 def client(store: eventstore.MetadataStore) -> Iterator[TestClient]:
-    application = make_application(Serving({"churn": store._engine}), OpenDoor(), PAGES)
+    application = make_application(Serving({"churn": store._engine}), NoAuthentication(), PAGES)
     with TestClient(
         application, base_url="http://localhost", headers={"sec-fetch-site": "none"}
     ) as made:

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 import eventstore
 from eventstore.http_api.application import make_application
-from eventstore.http_api.doors import OpenDoor
+from eventstore.http_api.authentication import NoAuthentication
 from eventstore.http_api.serving import Serving
 from eventstore.page.pages import PAGES
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -77,7 +77,7 @@ def _put(store: eventstore.MetadataStore, text: str) -> None:
 
 
 def application(store: eventstore.MetadataStore) -> Any:
-    return make_application(Serving({"hostile": store._engine}), OpenDoor(), PAGES)
+    return make_application(Serving({"hostile": store._engine}), NoAuthentication(), PAGES)
 
 
 class _Found(HTMLParser):

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from eventstore.http_api.application import make_application
-from eventstore.http_api.doors import OpenDoor
+from eventstore.http_api.authentication import NoAuthentication
 from eventstore.http_api.serving import Serving
 from eventstore.page.pages import PAGES
 from eventstore.server.web_server import WebServer
@@ -363,7 +363,7 @@ def test_what_is_alike_is_grouped_and_nothing_overlaps(browsing: Any) -> None:
 def test_names_with_markup_in_them_are_names(chromium: Any) -> None:
     store, kind, node_id = stores.hostile()
     web = WebServer("127.0.0.1", 0, None, 20)
-    web.start(make_application(Serving({"hostile": store._engine}), OpenDoor(), PAGES))
+    web.start(make_application(Serving({"hostile": store._engine}), NoAuthentication(), PAGES))
     try:
         with chromium.new_context(base_url=f"http://localhost:{web.port}") as context:
             page, said = context.new_page(), list[str]()

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 import eventstore
 from eventstore.http_api.application import make_application
-from eventstore.http_api.doors import OpenDoor
+from eventstore.http_api.authentication import NoAuthentication
 from eventstore.http_api.serving import Serving
 from eventstore.page.pages import PAGES
 from tests.page.store_of_runs import MadeStore
@@ -29,7 +29,7 @@ def test_every_link_leads_somewhere(runs: MadeStore, first: str) -> None:
     followed, waiting, wrong = set[str](), [first], list[object]()
     known = {first}
     with eventstore.open(runs.path, read_only=True) as store:
-        application = make_application(Serving({"churn": store._engine}), OpenDoor(), PAGES)
+        application = make_application(Serving({"churn": store._engine}), NoAuthentication(), PAGES)
         with TestClient(
             application, base_url="http://localhost", headers={"sec-fetch-site": "same-origin"}
         ) as client:

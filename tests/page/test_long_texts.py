@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 import eventstore
 from eventstore.http_api.application import make_application
-from eventstore.http_api.doors import OpenDoor
+from eventstore.http_api.authentication import NoAuthentication
 from eventstore.http_api.serving import Serving
 from eventstore.page.pages import PAGES
 from eventstore.proto import metadata_store_pb2 as mlmd
@@ -66,7 +66,7 @@ def long_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[eventstore.
 
 
 def test_each_page_is_small(long_store: eventstore.MetadataStore) -> None:
-    application = make_application(Serving({"long": long_store._engine}), OpenDoor(), PAGES)
+    application = make_application(Serving({"long": long_store._engine}), NoAuthentication(), PAGES)
     with TestClient(
         application, base_url="http://localhost", headers={"sec-fetch-site": "none"}
     ) as client:
@@ -82,7 +82,7 @@ def test_no_page_is_wider_than_its_window(
     long_store: eventstore.MetadataStore, chromium: Any
 ) -> None:
     web = WebServer("127.0.0.1", 0, None, 100)
-    web.start(make_application(Serving({"long": long_store._engine}), OpenDoor(), PAGES))
+    web.start(make_application(Serving({"long": long_store._engine}), NoAuthentication(), PAGES))
     try:
         with chromium.new_context(base_url=f"http://localhost:{web.port}") as context:
             page = context.new_page()

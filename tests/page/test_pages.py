@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 import eventstore
 from eventstore.answers import FieldAnswer
 from eventstore.http_api.application import make_application
-from eventstore.http_api.doors import OpenDoor
+from eventstore.http_api.authentication import NoAuthentication
 from eventstore.http_api.entities import VersionRow
 from eventstore.http_api.serving import Serving
 from eventstore.page.nodes import runs_of
@@ -39,7 +39,7 @@ ADDRESSES = (
 @pytest.fixture(scope="module")
 def client(runs: MadeStore) -> Iterator[TestClient]:
     with eventstore.open(runs.path, read_only=True) as store:
-        application = make_application(Serving({"churn": store._engine}), OpenDoor(), PAGES)
+        application = make_application(Serving({"churn": store._engine}), NoAuthentication(), PAGES)
         with TestClient(
             application, base_url="http://localhost", headers={"sec-fetch-site": "none"}
         ) as made:
@@ -112,7 +112,8 @@ def test_what_is_wrong_in_an_address_is_told_in_words(client: TestClient) -> Non
 
 def test_a_filter_that_is_wrong_is_told_on_the_page(client: TestClient) -> None:
     page = _text(client, "/artifacts?filter=state = ")
-    assert "No filter was applied." in page
+    assert "Nothing is listed." in page
+    assert "List all without the filter" in page
     assert 'aria-invalid="true"' in page
 
 

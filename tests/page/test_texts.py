@@ -9,8 +9,8 @@ from jinja2 import DictLoader
 
 from eventstore.page import rendering
 from eventstore.page.changed_values import paths_of, pieces_of
+from eventstore.page.formatting import size, value_of
 from eventstore.page.links import Links, web_address
-from eventstore.page.texts import size, value_of
 
 
 @pytest.mark.parametrize(

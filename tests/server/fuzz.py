@@ -133,7 +133,7 @@ def served() -> Iterator[Served]:
 
 
 def answers_well(server: Served) -> None:
-    """Ask by both doors, as anybody would."""
+    """Ask over gRPC and gRPC-Web, as anybody would."""
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         channel.unary_unary(f"/{MLMD_SERVICE}/GetArtifactTypes")(b"", timeout=60)
     with closing(http.client.HTTPConnection("127.0.0.1", server.web_port, timeout=60)) as to:
@@ -159,7 +159,7 @@ class Fuzzer:
             each.close()
 
     def round(self) -> None:
-        """Twice each RPC by each door, and as many connections with something else."""
+        """Twice each RPC over each, and as many connections with something else."""
         for path in PATHS:
             for _ in range(2):
                 self.call(path)

@@ -12,7 +12,7 @@ from eventstore.metadata_store.reader import MetadataReader
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.server.caller import Callers
 from eventstore.server.configuration import Listening, WebListening
-from eventstore.server.known import DEFAULT_STORE
+from eventstore.server.principal import DEFAULT_STORE
 from eventstore.server.server import Server
 from eventstore.store import Engine
 from tests.differential.clients import OurStore

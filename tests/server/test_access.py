@@ -29,7 +29,7 @@ from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.server.access import Access
 from eventstore.server.caller import Callers
 from eventstore.server.configuration import Listening, WebListening
-from eventstore.server.known import DEFAULT_STORE
+from eventstore.server.principal import DEFAULT_STORE
 from eventstore.server.reloading import Reloaded
 from eventstore.server.roles import MLMD_SERVICE, NEEDED, Role
 from eventstore.server.server import Server
@@ -402,7 +402,7 @@ def test_tokens_are_made_by_a_command(tmp_path: Path, stores: dict[str, Metadata
     file.write_text(file.read_text() + "\n# by hand:\n" + line)
     last = run("token", "fourth", "--grant", "read", "--file", file).out.strip()
     assert all(each not in file.read_text() for each in (*held, token, last))
-    known = [entry.known for entry in read_tokens(file).values()]
+    known = [entry.principal for entry in read_tokens(file).values()]
     assert [each.actor for each in known] == ["actor 0", "actor 1", "third", "fourth"]
     assert known[0].roles_in("b") == {Role.READ}
     assert known[2].roles_in("x") == {*Role}

@@ -27,7 +27,7 @@ from eventstore.errors import (
 from eventstore.server import jwks
 from eventstore.server.access import Access
 from eventstore.server.incoming import Metadata, Peer
-from eventstore.server.known import Known
+from eventstore.server.principal import Principal
 from eventstore.server.reloading import Reloaded
 from eventstore.server.roles import Role
 from eventstore.server.rules import read_rules
@@ -90,8 +90,8 @@ def access_of(folder: Path, text: str, *keys: Mapping[str, Any]) -> Access:
     return Access(None, Reloaded([file], partial(read_rules, file)))
 
 
-def known(access: Access, token: str) -> Known:
-    return access.known(Came([("authorization", f"Bearer {token}")]))
+def known(access: Access, token: str) -> Principal:
+    return access.principal(Came([("authorization", f"Bearer {token}")]))
 
 
 @pytest.fixture(scope="module")
@@ -338,25 +338,25 @@ def test_a_trusted_proxy_says_who_the_user_is(tmp_path: Path, user: str) -> None
         Peer("192.0.2.1", "gateway"),
     )
     for peer in trusted:
-        ana = access.known(Came(said, peer))
+        ana = access.principal(Came(said, peer))
         assert ana.actor == user
         assert ana.grants == {"a": {Role.READ, Role.WRITE}, "public": {Role.READ}}
-        bob = access.known(Came([("kubeflow-userid", "bob")], peer))
-        assert bob == Known("bob", {"public": frozenset({Role.READ})})
+        bob = access.principal(Came([("kubeflow-userid", "bob")], peer))
+        assert bob == Principal("bob", {"public": frozenset({Role.READ})})
         for wrong in ([*said, *said], [("kubeflow-userid", "")], [("kubeflow-userid", b"ana")]):
             with pytest.raises(UnauthenticatedError, match="one user"):
-                access.known(Came(wrong, peer))
+                access.principal(Came(wrong, peer))
     for peer in (Peer(), Peer("10.2.0.1"), Peer("192.0.2.1", "ana"), Peer("fe80::1%eth0")):
         with pytest.raises(UnauthenticatedError, match="trusted proxy alone"):
-            access.known(Came(said, peer))
+            access.principal(Came(said, peer))
     # Without the header the proxy is itself, and others are nobody.
-    gateway = access.known(Came((), Peer("10.9.9.9", "gateway")))
-    assert gateway == Known("gateway", {"b": frozenset({Role.READ})})
+    gateway = access.principal(Came((), Peer("10.9.9.9", "gateway")))
+    assert gateway == Principal("gateway", {"b": frozenset({Role.READ})})
     for peer in trusted[:3]:
         with pytest.raises(UnauthenticatedError, match="asks who calls"):
-            access.known(Came((), peer))
+            access.principal(Came((), peer))
     # Where no tokens are taken, one that was meant for the proxy says nothing.
-    assert access.known(Came([*said, ("authorization", "Bearer x")], trusted[0])).actor == user
+    assert access.principal(Came([*said, ("authorization", "Bearer x")], trusted[0])).actor == user
 
 
 def test_a_token_comes_before_a_header_and_that_before_a_certificate(tmp_path: Path) -> None:
@@ -372,7 +372,7 @@ def test_a_token_comes_before_a_header_and_that_before_a_certificate(tmp_path: P
     user, peer = ("x-user", "by header"), Peer("", "gateway")
 
     def actor(*said: tuple[str, str | bytes]) -> str | None:
-        return access.known(Came(said, peer)).actor
+        return access.principal(Came(said, peer)).actor
 
     assert actor() == "gateway"
     assert actor(user) == "by header"
@@ -432,5 +432,5 @@ def test_the_example_of_the_document_is_one(tmp_path: Path) -> None:
     access = access_of(tmp_path, text)
     assert access.rules is not None
     assert [*access.rules.now().stores] == ["team-a"]
-    ana = access.known(Came([("kubeflow-userid", "ana@example.com")], Peer("10.1.0.7")))
+    ana = access.principal(Came([("kubeflow-userid", "ana@example.com")], Peer("10.1.0.7")))
     assert ana.grants == {"team-a": {Role.READ}}

@@ -20,6 +20,7 @@ import pytest
 import eventstore
 from eventstore import ListOptions, MetadataStore, errors
 from eventstore.audit import Checkpoint, SigningKey
+from eventstore.cancellation import check_wanted
 from eventstore.metadata_store import remote_calls
 from eventstore.metadata_store.passed_values import packed, unpacked
 from eventstore.metadata_store.served import OWN_SERVICE
@@ -28,7 +29,6 @@ from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.server import beyond_mlmd
 from eventstore.server.roles import METHODS, Role
 from eventstore.server.server import Server
-from eventstore.waiting import check_wanted
 from tests.command_line.runner import run
 from tests.differential.generator import Generator
 from tests.server.certificates import Authority

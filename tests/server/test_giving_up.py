@@ -11,16 +11,16 @@ import pytest
 
 import eventstore
 from eventstore import MetadataStore, errors
+from eventstore.cancellation import Waiter, waited_for_by
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.server.answering import Answering, in_turn
 from eventstore.server.caller import Callers
 from eventstore.server.gate import Gate
 from eventstore.server.incoming import Incoming, Metadata, Peer
-from eventstore.server.known import DEFAULT_STORE
+from eventstore.server.principal import DEFAULT_STORE
 from eventstore.server.roles import MLMD_SERVICE
 from eventstore.store import Engine
-from eventstore.waiting import Waiter, waited_for_by
 
 
 class Call(Incoming):

@@ -24,7 +24,7 @@ from eventstore.server import web_exchange, web_server
 from eventstore.server.caller import Caller, Callers
 from eventstore.server.configuration import Listening, WebListening
 from eventstore.server.incoming import Incoming
-from eventstore.server.known import DEFAULT_STORE
+from eventstore.server.principal import DEFAULT_STORE
 from eventstore.server.roles import MLMD_SERVICE
 from eventstore.server.server import Server
 from eventstore.server.web_origins import checked_origin

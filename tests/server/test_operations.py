@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import eventstore
 from eventstore import MetadataStore, errors
+from eventstore.cancellation import check_wanted
 from eventstore.metadata_store.opening import open_place
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
@@ -28,14 +29,13 @@ from eventstore.server.call_log import LoggedCalls, call_log
 from eventstore.server.caller import Callers
 from eventstore.server.configuration import Listening
 from eventstore.server.incoming import Incoming
-from eventstore.server.known import DEFAULT_STORE
 from eventstore.server.log_lines import JsonLines, TextLines
 from eventstore.server.metrics import Metrics, MetricsListening
 from eventstore.server.observing import Ended, Observer
+from eventstore.server.principal import DEFAULT_STORE
 from eventstore.server.server import Server
 from eventstore.server.traces import call_tracing
 from eventstore.store import Engine
-from eventstore.waiting import check_wanted
 from tests.server.serving import client_config, serving
 
 HOSTILE = 'eve" status=OK\n2026-01-01T00:00:00.000Z INFO forged\u2028\x1b[2J'

@@ -19,12 +19,12 @@ from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.proto import metadata_store_service_pb2 as service
 from eventstore.proto.metadata_store_service_pb2_grpc import MetadataStoreServiceStub
 from eventstore.server.answering import Answering
-from eventstore.server.arrivals import Arrivals
 from eventstore.server.caller import Callers
 from eventstore.server.configuration import Listening
 from eventstore.server.gate import Gate
-from eventstore.server.known import DEFAULT_STORE
+from eventstore.server.message_timeout import MessageTimeout
 from eventstore.server.over_grpc import unary_handlers
+from eventstore.server.principal import DEFAULT_STORE
 from eventstore.server.roles import MLMD_SERVICE
 from eventstore.server.server import Server
 from eventstore.store import Engine
@@ -213,7 +213,7 @@ def test_what_a_gone_client_has_left_waiting_is_not_done() -> None:
     with eventstore.open("memory://") as store:
         answering = Answering(Callers({DEFAULT_STORE: store._engine}), Gate(), -1)
         handlers = unary_handlers(
-            MLMD_SERVICE, ["PutArtifactType"], answering.answer, Arrivals(60), lambda _: None
+            MLMD_SERVICE, ["PutArtifactType"], answering.answer, MessageTimeout(60), lambda _: None
         )
         put = handlers.service(mock.Mock(method=f"/{MLMD_SERVICE}/PutArtifactType")).stream_unary
         request = service.PutArtifactTypeRequest(artifact_type=mlmd.ArtifactType(name="T"))

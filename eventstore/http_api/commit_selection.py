@@ -22,7 +22,7 @@ type_id IN (SELECT id FROM types WHERE kind = '{kind}_type' AND name IN (SELECT 
 """
 
 
-class Touching:
+class CommitSelection:
     """Finds commits by the kinds and type names that `MetadataStore.changes` takes."""
 
     def __init__(self, source: Source, kinds: Sequence[str], types: Sequence[str]) -> None:

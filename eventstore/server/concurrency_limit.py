@@ -11,7 +11,7 @@ from eventstore.errors import CancelledError
 from eventstore.server.incoming import Incoming
 
 
-class Turns:
+class ConcurrencyLimit:
     """Those of one server. Safe to use from several threads."""
 
     def __init__(self, most: int) -> None:

@@ -22,7 +22,7 @@ Grants: TypeAlias = Mapping[str, frozenset[Role]]
 """Roles by store, with those that are implied; `EVERY_STORE` stands for each."""
 
 
-class Known(Struct, frozen=True):
+class Principal(Struct, frozen=True):
     """A caller. Without an actor it is anybody, who may say who that is."""
 
     actor: str | None

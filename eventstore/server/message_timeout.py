@@ -12,7 +12,7 @@ import grpc
 _Message = TypeVar("_Message")
 
 
-class Arrivals:
+class MessageTimeout:
     """Gives a client some seconds for its message once it has begun a call.
 
     gRPC itself waits for ever, with a thread for each such call. Safe to use from several threads.

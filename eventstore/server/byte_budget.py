@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from eventstore.errors import ResourceExhaustedError
 
 
-class Room:
+class ByteBudget:
     """Room for some bytes. Safe to use from several threads."""
 
     def __init__(self, bytes_max: int) -> None:

@@ -27,7 +27,9 @@ def test_each_request_is_told(small: eventstore.MetadataStore, tmp_path: Path) -
 
     desk = Desk(small, tmp_path, is_secure=False)
     stores = {"churn": small._engine, "fraud": small._engine}
-    desk.client.app = make_application(Serving(stores), desk.door, None, [begin, metrics.begin])
+    desk.client.app = make_application(
+        Serving(stores), desk.authenticator, None, [begin, metrics.begin]
+    )
     client = type(desk.client)(desk.client.app, base_url="http://localhost", headers=OURS)
     bearer = {"authorization": f"Bearer {TOKENS['ana']}"}
     api = "/stores/churn/api/v1"
@@ -63,7 +65,9 @@ def test_a_fault_here_is_told_as_one(
         return ended.append
 
     monkeypatch.setattr("eventstore.http_api.answering.query_of", lambda *_, **__: 1 / 0)
-    application = make_application(Serving({"churn": small._engine}), desk.door, None, [begin])
+    application = make_application(
+        Serving({"churn": small._engine}), desk.authenticator, None, [begin]
+    )
     client = type(desk.client)(application, base_url="http://localhost", headers=OURS)
     bearer = {"authorization": f"Bearer {TOKENS['ana']}"}
     assert client.get("/api/v1/types", headers=bearer).status_code == 500

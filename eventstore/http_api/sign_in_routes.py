@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from eventstore.errors import StatusError
-from eventstore.http_api.doors import Door, OneBrowser
+from eventstore.http_api.authentication import Authenticator, OneBrowser
 from eventstore.http_api.problems import problem_of
 from eventstore.http_api.sessions import SESSION_SECONDS, SignedIn
 from eventstore.server.web_exchange import GoneError, body_of
@@ -25,17 +25,17 @@ ShowForm = Callable[[str, str], str]
 TellProblem = Callable[[Request, StatusError], Response]
 
 
-def entrances(
-    door: Door, show_form: ShowForm | None, tell_problem: TellProblem
+def sign_in_routes(
+    authenticator: Authenticator, show_form: ShowForm | None, tell_problem: TellProblem
 ) -> Sequence[BaseRoute]:
-    """Those of a door."""
-    if isinstance(door, OneBrowser):
-        return [Route("/open", _opening(door, tell_problem))]
-    if isinstance(door, SignedIn) and show_form is not None:
+    """The addresses at which an authenticator lets browsers in."""
+    if isinstance(authenticator, OneBrowser):
+        return [Route("/open", _opening(authenticator, tell_problem))]
+    if isinstance(authenticator, SignedIn) and show_form is not None:
         return [
             Route(SIGN_IN, _form(show_form)),
-            Route(SIGN_IN, _signing_in(door, show_form, tell_problem), methods=["POST"]),
-            Route("/sign-out", _signing_out(door), methods=["POST"]),
+            Route(SIGN_IN, _signing_in(authenticator, show_form, tell_problem), methods=["POST"]),
+            Route("/sign-out", _signing_out(authenticator), methods=["POST"]),
         ]
     return []
 
@@ -46,16 +46,16 @@ def to_sign_in(request: Request) -> Response:
     return RedirectResponse(f"{SIGN_IN}?next={quote(wanted, safe='')}", 303, _NO_STORE)
 
 
-def _opening(door: OneBrowser, tell_problem: TellProblem) -> Callable[[Request], object]:
+def _opening(authenticator: OneBrowser, tell_problem: TellProblem) -> Callable[[Request], object]:
     """Exchanges the token of an address for the cookie, and drops it from the address."""
 
     async def answer(request: Request) -> Response:
         try:
-            cookie = door.enter(request.query_params.get("token", ""))
+            cookie = authenticator.enter(request.query_params.get("token", ""))
         except StatusError as error:
             return tell_problem(request, error)
         response = RedirectResponse("/", 303, _NO_STORE)
-        response.set_cookie(door.cookie_name, cookie, httponly=True, samesite="lax")
+        response.set_cookie(authenticator.cookie_name, cookie, httponly=True, samesite="lax")
         return response
 
     return answer
@@ -70,7 +70,7 @@ def _form(show_form: ShowForm) -> Callable[[Request], object]:
 
 
 def _signing_in(
-    door: SignedIn, show_form: ShowForm, tell_problem: TellProblem
+    authenticator: SignedIn, show_form: ShowForm, tell_problem: TellProblem
 ) -> Callable[[Request], object]:
     async def answer(request: Request) -> Response:
         try:
@@ -82,31 +82,31 @@ def _signing_in(
         given = parse_qs(body.decode("utf-8", "replace"))
         following = _own_address(given.get("next", [""])[0])
         try:
-            cookie = door.sign_in(request, given.get("token", [""])[0].strip())
+            cookie = authenticator.sign_in(request, given.get("token", [""])[0].strip())
         except StatusError as error:
             told = problem_of(error)
             text = show_form(following, told.detail)
             return Response(text, told.status, _NO_STORE, "text/html")
         response = RedirectResponse(following, 303, _NO_STORE)
         response.set_cookie(
-            door.cookie_name,
+            authenticator.cookie_name,
             cookie,
             max_age=SESSION_SECONDS,
             httponly=True,
             samesite="lax",
-            secure=door.is_secure,
+            secure=authenticator.is_secure,
         )
         return response
 
     return answer
 
 
-def _signing_out(door: SignedIn) -> Callable[[Request], object]:
+def _signing_out(authenticator: SignedIn) -> Callable[[Request], object]:
     async def answer(request: Request) -> Response:
-        door.sign_out(request)
+        authenticator.sign_out(request)
         response = RedirectResponse(SIGN_IN, 303, _NO_STORE)
         response.delete_cookie(
-            door.cookie_name, httponly=True, samesite="lax", secure=door.is_secure
+            authenticator.cookie_name, httponly=True, samesite="lax", secure=authenticator.is_secure
         )
         return response
 

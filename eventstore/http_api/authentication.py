@@ -10,27 +10,27 @@ from starlette.requests import Request
 
 from eventstore.errors import UnauthenticatedError
 from eventstore.server.access import ANYBODY
-from eventstore.server.known import EVERY_STORE, Known
+from eventstore.server.principal import EVERY_STORE, Principal
 from eventstore.server.roles import Role, with_implied
 
 
-class Door(Protocol):
+class Authenticator(Protocol):
     """Tells who asks."""
 
-    def known(self, request: Request) -> Known:
+    def principal(self, request: Request) -> Principal:
         """Raises UnauthenticatedError when nothing tells who it is, or what does is wrong."""
         ...
 
 
-class OpenDoor:
+class NoAuthentication:
     """Whoever comes may read and audit everything."""
 
-    def known(self, request: Request) -> Known:  # noqa: ARG002
+    def principal(self, request: Request) -> Principal:  # noqa: ARG002
         return ANYBODY
 
 
 class OneBrowser:
-    """The door of a server for the user who started it.
+    """Authenticates the user who started a server.
 
     The address that it opens in the browser has a token, which is good for once: for a cookie that
     this process alone accepts. Other users of the machine have neither.
@@ -47,14 +47,14 @@ class OneBrowser:
         """What opens it, None once it is used."""
         return self._token
 
-    def known(self, request: Request) -> Known:
+    def principal(self, request: Request) -> Principal:
         given = request.cookies.get(self.cookie_name, "")
         if not hmac.compare_digest(given.encode(), self._cookie.encode()):
             raise UnauthenticatedError(
                 "this page is for the browser that `eventstore ui` opened: start it again to open "
                 "another; a script asks `eventstore serve STORE --http=PORT`"
             )
-        return Known(None, {EVERY_STORE: with_implied(Role.AUDIT)})
+        return Principal(None, {EVERY_STORE: with_implied(Role.AUDIT)})
 
     def enter(self, token: str) -> str:
         """The cookie for the token. Raises UnauthenticatedError for another, or a used one."""
