@@ -92,6 +92,7 @@ def nodes(kind: str, asked: Asked, query: ListQuery) -> Html:
         type=query.type,
         types=known_types,
         filter=query.filter,
+        unfiltered=links.list(kind, **(given | {"filter": None})),
         found=_found(counted, is_wrong=error is not None),
         count_link=None if counted.is_exact else links.list(kind, **given, count=1),
         downloads={

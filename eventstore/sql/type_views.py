@@ -105,6 +105,12 @@ def _free(name: str, taken: Collection[str]) -> str:
     return free
 
 
+def shortest_name(types: Sequence[NamedType], names: Mapping[str, Sequence[NamedType]]) -> str:
+    """The name of a view that is the type's own where it can be, by what `types_by_view` gives."""
+    plain = types[0].name
+    return plain if names.get(plain.lower()) == types else full_name(types[0])
+
+
 def quoted_name(name: str) -> str:
     """A name as SQL has it."""
     return '"' + name.replace('"', '""') + '"'

@@ -31,6 +31,12 @@ _WIDEST = """width => [...document.querySelectorAll("main *, header *, footer *"
     .filter(it => !it.closest(".scrolls, pre, nav, svg"))
     .slice(0, 5).map(it => it.outerHTML.slice(0, 120))"""
 
+_BROKEN_COUNTS = """() => [...document.querySelectorAll(".types .quiet")].filter(it => {
+    const text = document.createRange();
+    text.selectNodeContents(it);
+    return text.getClientRects().length > 1;
+}).map(it => it.parentElement.outerHTML.slice(0, 200))"""
+
 
 @pytest.fixture(scope="module")
 def long_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[eventstore.MetadataStore]:
@@ -62,6 +68,8 @@ def long_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[eventstore.
             stored.uri = "v" + LONG
             store.put_artifacts([stored])
         store.place_hold(entities=[("artifact", artifacts[0])], basis="CASE-1")
+        unbroken = store.put_artifact_type(mlmd.ArtifactType(name="U" * 100))
+        store.put_artifacts([mlmd.Artifact(type_id=unbroken) for _ in range(10)])
         yield store
 
 
@@ -78,7 +86,7 @@ def test_each_page_is_small(long_store: eventstore.MetadataStore) -> None:
     assert not {address: size for address, size in sizes.items() if size > PAGES_BYTES_MAX}
 
 
-def test_no_page_is_wider_than_its_window(
+def test_no_page_is_wider_than_its_window_nor_breaks_a_count(
     long_store: eventstore.MetadataStore, chromium: Any
 ) -> None:
     web = WebServer("127.0.0.1", 0, None, 100)
@@ -93,5 +101,7 @@ def test_no_page_is_wider_than_its_window(
                     wide = page.evaluate("document.documentElement.scrollWidth")
                     widest = page.evaluate(_WIDEST, width) if wide > width else []
                     assert not widest, (address, width)
+                    broken = page.evaluate(_BROKEN_COUNTS)
+                    assert not broken, (address, width)
     finally:
         web.stop()

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import expect
 
+import eventstore
 from tests.page.looks import faults, overflow
 
 
@@ -95,3 +96,23 @@ def test_it_fits_and_axe_finds_nothing(browsing: Any, width: int, scheme: str) -
     expect(browsing.locator(".plot canvas")).to_be_visible()
     assert overflow(browsing) == 0
     assert faults(browsing) == []
+
+
+def test_the_views_of_types_are_listed_as_queries_name_them(browsing: Any, runs: Any) -> None:
+    browsing.goto("/sql")
+    listed = browsing.locator("[data-of-type]").evaluate_all(
+        """all => all.map(one => [
+            one.dataset.view,
+            one.querySelector(".count").textContent,
+            [...one.querySelectorAll("li code")].map(name => name.textContent),
+        ])"""
+    )
+    assert len(listed) >= 4
+    with eventstore.open(runs.path, read_only=True) as store:
+        for name, nodes, columns in listed:
+            found = store.sql(f'FROM "{name}"').arrow()
+            assert (found.num_rows, found.schema.names) == (int(nodes.replace(",", "")), columns)
+    browsing.get_by_role("textbox", name="Query").focus()
+    browsing.keyboard.press("Control+a")
+    browsing.keyboard.type("SELECT * FROM Mode")
+    expect(browsing.locator(".cm-tooltip-autocomplete li").first).to_contain_text("Model")
