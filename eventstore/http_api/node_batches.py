@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
+
+from google.protobuf import any_pb2
 
 from eventstore.cancellation import check_wanted
 from eventstore.http_api.catalog import tables_of, value_field
@@ -11,6 +14,7 @@ from eventstore.http_api.lists import Column, chosen
 from eventstore.http_api.ordering import BY_ID, Chosen, Order, conditions_of, rows_in_order
 from eventstore.log.kinds import NodeKind
 from eventstore.metadata_store.source import Source
+from eventstore.plain_json import plain
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 if TYPE_CHECKING:
@@ -99,36 +103,52 @@ def _batch(
     import pyarrow as pa
 
     kind, bound = of.kind.name, {"as_of": source.position(), **parameters}
-    selected, joins = {"id": "node.id"}, list[str]()
-    for number, column in enumerate(columns):
-        map_name, _, name = column.name.partition(".")
+    selected, own, held = {"id": "node.id"}, list[str](), dict[str, str]()
+    for column in columns:
+        _, _, name = column.name.partition(".")
         if name:
-            alias = f"p{number}"
-            bound[alias] = name
-            custom = "" if map_name == "custom_properties" else "NOT "
-            joins.append(
-                f"LEFT JOIN {kind}_properties AS {alias} ON {alias}.node_id = node.id "
-                f"AND {alias}.name = ${alias} AND {custom}{alias}.is_custom "
-                f"AND {alias}.valid_from = node.valid_from"
-            )
             member = value_field(column.type)
-            # Serialized messages are no text.
-            is_shown = member not in (None, "proto_value")
-            selected[column.name] = f"{alias}.{member}" if is_shown else "NULL"
-        elif column.name == "state":
-            selected["state"] = _state(of.kind)
-        elif column.name == "by":
-            selected["by"] = f"(SELECT min(f.valid_from) FROM {kind}s AS f WHERE f.id = node.id)"
+            if member is None:
+                selected[column.name] = "NULL"
+                continue
+            number = f"c{len(held)}"
+            held[column.name] = (
+                f"any_value(property.{member}) FILTER (wanted.number = {len(held)}) AS {number}"
+            )
+            selected[column.name] = f"held.{number}"
         else:
-            selected[column.name] = _FIELDS[column.name]
+            selected[column.name] = f"node.c{len(own)}"
+            own.append(_field(of.kind, column.name))
     alive = ["node.valid_from <= $as_of AND node.valid_to > $as_of", condition]
     conditions = [*alive, *conditions_of(source, of, bound)]
     direction = "DESC" if order is not None and order.descending else "ASC"
     by = f"node.id {direction}" if order is not None else "list_position($ids, node.id)"
+    fields = "".join(f", {value} AS c{number}" for number, value in enumerate(own))
     names = ", ".join(f"{value} AS c{number}" for number, value in enumerate(selected.values()))
+    properties, join = "", ""
+    if held:
+        # One join for all properties: of one join for each, DuckDB plans hundreds for minutes.
+        bound["wanted"] = list(held)
+        properties = f"""
+        , wanted AS (SELECT unnest($wanted) AS name, unnest(range(len($wanted))) AS number)
+        , held AS (
+            SELECT property.node_id, {", ".join(held.values())}
+            FROM {kind}_properties AS property
+            JOIN node ON node.id = property.node_id AND node.valid_from = property.valid_from
+            JOIN wanted ON wanted.name = concat(
+                CASE WHEN property.is_custom THEN 'custom_properties.' ELSE 'properties.' END,
+                property.name
+            )
+            GROUP BY property.node_id
+        )
+        """
+        join = "LEFT JOIN held ON held.node_id = node.id"
     sql = f"""
-    SELECT {names} FROM {kind}s AS node {" ".join(joins)}
-    WHERE {" AND ".join(conditions)} ORDER BY {by}
+    WITH node AS MATERIALIZED (
+        SELECT node.id, node.valid_from{fields} FROM {kind}s AS node
+        WHERE {" AND ".join(conditions)}
+    ){properties}
+    SELECT {names} FROM node {join} ORDER BY {by}
     """
     found = tables_of(source).arrow(sql, bound).combine_chunks()
     arrays = []
@@ -136,8 +156,36 @@ def _batch(
         zip(selected, schema_of(columns), strict=True), found.columns, strict=True
     ):
         one = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-        arrays.append(_by(source, one) if name == "by" else one.cast(field.type))
+        if name == "by":
+            one = _by(source, one)
+        elif pa.types.is_binary(one.type):
+            one = _messages(one)
+        arrays.append(one.cast(field.type))
     return pa.RecordBatch.from_arrays(arrays, schema=schema_of(columns))
+
+
+def _field(kind: NodeKind, name: str) -> str:
+    """The SQL for a column that is no property."""
+    if name == "state":
+        return _state(kind)
+    if name == "by":
+        return f"(SELECT min(f.valid_from) FROM {kind.name}s AS f WHERE f.id = node.id)"
+    return _FIELDS[name]
+
+
+def _messages(serialized: pa.Array) -> pa.Array:
+    """Serialized `google.protobuf.Any` as JSON, as the rows of pages have them."""
+    import pyarrow as pa
+
+    from eventstore.log.arrow_values import array_of
+
+    return array_of(
+        [
+            None if one is None else json.dumps(plain(any_pb2.Any.FromString(one)))
+            for one in serialized.to_pylist()
+        ],
+        pa.string(),
+    )
 
 
 def _state(kind: NodeKind) -> str:

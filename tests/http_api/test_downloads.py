@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -99,6 +100,36 @@ def test_the_header_chooses_a_form_too(client: TestClient) -> None:
 def test_an_error_is_told_before_anything_is_sent(client: TestClient) -> None:
     answer = client.get("artifacts", params={"format": "csv", "filter": "name ="})
     assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_ARGUMENT")
+
+
+def test_a_type_of_many_properties_is_downloaded_whole() -> None:
+    """Messages, too; and a version's own values, not those of others."""
+    with eventstore.open("memory://") as store:
+        names = {f"p{number}": mlmd.INT for number in range(300)}
+        kind = mlmd.ArtifactType(name="Wide", properties=names | {"message": mlmd.PROTO})
+        wide = mlmd.Artifact(type_id=store.put_artifact_type(kind))
+        for number in range(300):
+            wide.properties[f"p{number}"].int_value = number
+        wide.properties["message"].proto_value.Pack(mlmd.Event(artifact_id=7))
+        wide.custom_properties["p3"].int_value = -3
+        [wide.id] = store.put_artifacts([wide])
+        wide.properties["p1"].int_value = -1
+        store.put_artifacts([wide, mlmd.Artifact(type_id=wide.type_id)])
+        application = make_application(Serving({"default": store._engine}), NoAuthentication())
+        with TestClient(application, base_url="http://localhost/api/v1") as client:
+            client.headers["sec-fetch-site"] = "same-origin"
+            listed = client.get("artifacts", params={"type": "Wide"}).json()
+            answer = client.get("artifacts", params={"type": "Wide", "format": "arrow"})
+            found = pa.ipc.open_stream(answer.content).read_all()
+    names_of_columns = [column["name"] for column in listed["columns"]]
+    message = names_of_columns.index("properties.message")
+    for shown, row in zip(listed["rows"], found.to_pylist(), strict=True):
+        is_text = isinstance(row["properties.message"], str)
+        read = json.loads(row["properties.message"]) if is_text else None
+        assert read == shown["cells"][message]
+        for number in range(300):
+            name = f"properties.p{number}"
+            assert row[name] == shown["cells"][names_of_columns.index(name)]
 
 
 def test_a_spreadsheet_computes_nothing() -> None:
