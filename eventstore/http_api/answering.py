@@ -375,6 +375,9 @@ def query_of(
         raise InvalidArgumentError(
             f"{quoted(unknown[0])} is no member here: use {', '.join(fields)}"
         )
+    missing = [name for name, field in fields.items() if field.required and name not in given]
+    if missing:
+        raise InvalidArgumentError(f"{' and '.join(missing)} must be given")
     try:
         return msgspec.convert(given, query_type, strict=False)
     except msgspec.ValidationError as error:

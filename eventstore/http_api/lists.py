@@ -127,7 +127,7 @@ def node_list(
     places = rows_in_order(source, of, order, after, limit + 1)
     page = places[:limit]
     rows = node_rows(source, of.kind, [place.id for place in page], [one.name for one in shown])
-    return NodeList(shown, rows, page[-1] if len(places) > limit else None)
+    return NodeList(shown, rows, page[-1].short() if len(places) > limit else None)
 
 
 def found(

@@ -40,6 +40,9 @@ _ALIVE: Final = "{0}.valid_from <= $as_of AND {0}.valid_to > $as_of"
 
 COUNTED_MAX: Final = 10_000
 
+_CHARACTERS_MAX: Final = 200
+"""So long may a text be that is carried from page to page."""
+
 
 class Order(msgspec.Struct, frozen=True):
     """By which column, in which direction; nodes without a value come last, ties by id."""
@@ -52,10 +55,19 @@ BY_ID: Final = Order()
 
 
 class Place(msgspec.Struct, frozen=True):
-    """The last row of a page: its value in the order, and its id."""
+    """The last row of a page: its value in the order, and its id.
+
+    A place with `is_long` has no value, which is read again.
+    """
 
     value: int | float | str | bool | None
     id: int
+    is_long: bool = False
+
+    def short(self) -> Place:
+        """The same without a text that would be too long for an address."""
+        is_long = isinstance(self.value, str) and len(self.value) > _CHARACTERS_MAX
+        return Place(None, self.id, is_long=True) if is_long else self
 
 
 class Chosen(msgspec.Struct, frozen=True):
@@ -73,6 +85,8 @@ def rows_in_order(
     if order.column in PLANNED:
         return _planned(source, chosen, order, after, limit)
     value = _value(source, chosen.kind, order.column)
+    if after is not None and after.is_long:
+        after = _read_again(source, chosen.kind, value, after)
     found: list[Place] = []
     if after is None or after.value is not None:
         try:
@@ -99,6 +113,23 @@ class _Value(msgspec.Struct, frozen=True):
     sql: str
     parameters: dict[str, Any] = {}
     property: str | None = None
+
+
+def _read_again(source: Source, kind: NodeKind, value: _Value, place: Place) -> Place:
+    """A place with its value. Raises InvalidArgumentError where that was erased meanwhile."""
+    rows, alias, key = f"{kind.name}s AS node", "node", "node.id"
+    if value.property is not None:
+        rows, alias, key = f"{kind.name}_properties AS p", "p", "p.node_id"
+    conditions = [_ALIVE.format(alias), f"{key} = $id", value.property or "true"]
+    sql = f"SELECT {value.sql} FROM {rows} WHERE {' AND '.join(conditions)}"
+    for (text,) in tables_rows(source, sql, {"id": place.id, **value.parameters}):
+        # An erasure leaves null or an empty text.
+        if text is not None and len(text) > _CHARACTERS_MAX:
+            return Place(text, place.id)
+    raise InvalidArgumentError(
+        f"{kind.name} {place.id}, with which the last page ended, was erased meanwhile: begin "
+        "again with the first page"
+    )
 
 
 def _with_value(

@@ -9,6 +9,7 @@ import msgspec
 
 from eventstore import errors
 from eventstore.errors import InvalidArgumentError, NotFoundError, StatusError
+from eventstore.server.web_exchange import TooLongError
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -71,7 +72,9 @@ class NotYetError(NotFoundError):
 
 def problem_of(error: StatusError, status: int | None = None) -> Problem:
     """What is told of an error, with the status of its code or another."""
-    status = status or _STATUSES.get(error.error_code, 500)
+    if status is None:
+        is_too_long = isinstance(error, TooLongError)
+        status = 413 if is_too_long else _STATUSES.get(error.error_code, 500)
     return Problem(
         title_of(status),
         status,

@@ -162,5 +162,5 @@ ROUTES: Final = (
     Route("/retention/{number}/covered", ruled_nodes, need=Role.AUDIT),
     Route("/erasures", erasures_answer),
     Route("/erasures/{number}/covered", erased_answer),
-    Route("/covering", covering_answer, kept=False),
+    Route("/covering", covering_answer, need=Role.AUDIT, kept=False),
 )

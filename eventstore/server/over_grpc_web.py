@@ -54,6 +54,11 @@ _LONGEST_AT_ONCE: Final = 4
 AnswerInParts: TypeAlias = Callable[[Incoming, bytes, Callable[[bytes], None]], None]
 """Answers a message by several, which it sends; raises the classes of `eventstore.errors`."""
 
+_SEND_LESS: Final = (
+    "send less; if it is a put, of fewer nodes at once, or start the server with a greater "
+    "--max-message-mib"
+)
+
 
 class WebIncoming(Incoming):
     """A call, as HTTP has it: its headers are gRPC's metadata."""
@@ -166,7 +171,8 @@ class GrpcWeb:
                         f"the encoding {headers['grpc-encoding']!r} is not read: send messages as "
                         "they are"
                     )
-                body = await body_of(receive, 4 * (most + 2) // 3 if is_text else most, claim)
+                bytes_max = 4 * (most + 2) // 3 if is_text else most
+                body = await body_of(receive, bytes_max, claim, advice=_SEND_LESS)
             except StatusError as error:
                 # The rest of its body may be on the way.
                 await response.end(error.error_code, error.message, closes=True)

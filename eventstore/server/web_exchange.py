@@ -25,13 +25,21 @@ class GoneError(Exception):
     """Nobody waits for an answer any more."""
 
 
+class TooLongError(ResourceExhaustedError):
+    """The body of a request is longer than a server takes."""
+
+
 async def body_of(
-    receive: Receive, bytes_max: int, claim: Callable[[int], None] = lambda _: None
+    receive: Receive,
+    bytes_max: int,
+    claim: Callable[[int], None] = lambda _: None,
+    *,
+    advice: str = "send less",
 ) -> bytearray:
     """The body of a request. `claim` is told how many bytes come, before they are kept.
 
-    Raises ResourceExhaustedError for one that is too long, DeadlineExceededError if the client is
-    too slow, GoneError if it is gone.
+    Raises TooLongError, which has the advice, DeadlineExceededError if the client is too slow,
+    GoneError if it is gone, and what `claim` does.
     """
     body, came, clock = bytearray(), 0, _Clock()
     is_complete = False
@@ -55,10 +63,9 @@ async def body_of(
             claim(len(piece))
             body += piece
     if came > bytes_max:
-        raise ResourceExhaustedError(
+        raise TooLongError(
             f"the body of the request is longer than the {bytes_max:,} bytes that this server "
-            "takes at most: send less; if it is a put, of fewer nodes at once, or start the server "
-            "with a greater --max-message-mib"
+            f"takes at most: {advice}"
         )
     return body
 

@@ -272,9 +272,8 @@ class Compiler:
         map_name, name = whole.struct
         if member not in PROPERTY_MEMBERS:
             raise refused(
-                f"Field name {excerpt(member)} does not exist in {map_name}"
-                f"{_suggestion(member, [*PROPERTY_MEMBERS])} "
-                f"Use one of {', '.join(PROPERTY_MEMBERS)}"
+                f"Field name {excerpt(member)} does not exist in {map_name}; use one of "
+                f"{', '.join(PROPERTY_MEMBERS)}"
             )
         is_custom = PROPERTY_MAPS[map_name]
         return Typed(

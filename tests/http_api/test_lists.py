@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 import eventstore
@@ -11,6 +12,7 @@ from eventstore import errors
 from eventstore.http_api.catalog import totals, types, used_properties
 from eventstore.http_api.lists import all_columns, found, node_list
 from eventstore.http_api.ordering import Order
+from eventstore.proto import metadata_store_pb2 as mlmd
 from tests.http_api.test_commits import source_of
 
 FILTER = "properties.accuracy.double_value > 0.53 AND name LIKE 'model%'"
@@ -127,3 +129,36 @@ def test_what_is_no_list_is_refused(
         node_list(source_of(small), "artifact", type_name="Modle")
     with pytest.raises(errors.InvalidArgumentError, match="no kind of node"):
         node_list(source_of(small), "event")
+
+
+@pytest.mark.parametrize("column", ["name", "uri", "properties.note", "custom_properties.note"])
+@pytest.mark.parametrize("descending", [False, True])
+def test_long_texts_are_walked_by_short_cursors(column: str, descending: bool) -> None:
+    texts = ["z", *("x" * 50_000 + str(number) for number in range(7)), "y", "é" * 1_000]
+    with eventstore.open("memory://") as store:
+        noted = mlmd.ArtifactType(name="Noted")
+        noted.properties["note"] = mlmd.STRING
+        type_id = store.put_artifact_type(noted)
+        for text in reversed(texts):
+            artifact = mlmd.Artifact(type_id=type_id)
+            map_name, _, name = column.partition(".")
+            if name:
+                getattr(artifact, map_name)[name].string_value = text
+            else:
+                setattr(artifact, map_name, text)
+            store.put_artifacts([artifact])
+        order, source = Order(column, descending), source_of(store)
+        walked_ids, after = [], None
+        while True:
+            page = node_list(source, "artifact", order=order, after=after, limit=1)
+            walked_ids += [row.id for row in page.rows]
+            if page.after is None:
+                break
+            assert len(msgspec.json.encode(page.after)) < 1_000
+            after = page.after
+        by_text = sorted(texts, reverse=descending)
+        assert walked_ids == [len(texts) - texts.index(text) for text in by_text]
+        place = node_list(source, "artifact", order=Order(column), limit=1).after
+        store.erase("artifact", len(texts) - 1, reason="GDPR-1")
+        with pytest.raises(errors.InvalidArgumentError, match="erased meanwhile"):
+            node_list(source_of(store), "artifact", order=Order(column), after=place)

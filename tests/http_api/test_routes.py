@@ -94,6 +94,8 @@ def test_pages_stay_at_the_position_of_the_first_one() -> None:
         ("diff", {}, "give at= and until="),
         ("activity", {"since": "2026-11-01T00:00:00"}, "has no time zone"),
         ("commits", {"kind": "modle"}, "no kind of record"),
+        ("catalog", {}, "kind must be given"),
+        ("points", {"kind": "artifact"}, "type and y must be given"),
     ],
 )
 def test_what_cannot_be_answered_is_told(
@@ -102,6 +104,14 @@ def test_what_cannot_be_answered_is_told(
     answer = client.get(address, params=parameters)
     assert answer.status_code == 400
     assert words in answer.json()["detail"]
+
+
+def test_a_body_that_is_too_long_is_refused_for_its_length(client: TestClient) -> None:
+    answer = client.post("sql", json={"q": "SELECT 1 -- " + "x" * (1 << 20)})
+    assert answer.status_code == 413
+    assert answer.json()["code"] == "RESOURCE_EXHAUSTED"
+    assert "put" not in answer.json()["detail"]
+    assert "retry-after" not in answer.headers
 
 
 LONG = "x" * 3_000

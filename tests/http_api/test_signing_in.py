@@ -69,6 +69,22 @@ def test_a_bearer_has_the_roles_of_the_token(desk: Desk) -> None:
     assert status("evs_guessed", "/stores/churn/api/v1/types") == 401
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("holds", "holds/1/covered", "retention", "retention/due", "retention/1/covered"),
+        *("covering?kind=artifact&id=5", "records/5/proof"),
+    ],
+)
+def test_what_forbids_an_erasure_is_for_auditors(desk: Desk, address: str) -> None:
+    def status(name: str, store: str) -> int:
+        headers = {"authorization": f"Bearer {TOKENS[name]}"}
+        return desk.client.get(f"/stores/{store}/api/v1/{address}", headers=headers).status_code
+
+    assert status("ana", "churn") == 403
+    assert status("bob", "fraud") in (200, 404)
+
+
 def test_a_browser_signs_in_where_it_wanted_to_go(desk: Desk) -> None:
     answer = desk.client.get("/stores/churn/?at=12")
     assert answer.status_code == 303
