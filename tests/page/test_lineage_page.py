@@ -231,18 +231,20 @@ def test_what_the_model_was_trained_on_is_found_by_keyboard_alone(
 
 
 def test_a_stack_opens_and_closes_and_the_address_says_so(browsing: Any, runs: MadeStore) -> None:
+    from playwright.sync_api import expect
+
     page = browsing
     drawn(page, f"/artifacts/{runs.pushed_model}/lineage?direction=both&hops=4")
     node(page, "3 \u00d7 Model").click()
     assert "select=stack/" in page.url
     panel = page.locator("[data-lineage-panel]")
     panel.get_by_role("searchbox").fill("t2")
-    assert panel.locator(".members li").count() == 1
+    expect(panel.locator(".members li")).to_have_count(1)
     panel.get_by_role("button", name="Pull out").click()
     page.wait_for_url("**open=alone/artifact/*")
-    assert panel.locator("h2").inner_text().endswith("t2")
+    expect(panel.locator("h2")).to_have_text(re.compile("t2$"))
+    expect(node(page, "3 \u00d7 Model")).to_have_count(0)
     pulled = page.url
-    assert node(page, "3 \u00d7 Model").count() == 0
     panel.get_by_role("button", name="Back into the stack").click()
     node(page, "3 \u00d7 Model").wait_for()
     page.goto(pulled)
@@ -251,7 +253,7 @@ def test_a_stack_opens_and_closes_and_the_address_says_so(browsing: Any, runs: M
     page.get_by_role("button", name="Close").click()
     page.get_by_role("button", name="Group alike").click()
     page.wait_for_url("**alike=apart**")
-    assert page.locator(".node.stack, .node.chain").count() == 0
+    expect(page.locator(".node.stack, .node.chain")).to_have_count(0)
 
 
 def test_a_context_is_drawn_from_its_executions(browsing: Any) -> None:
