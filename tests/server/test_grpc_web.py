@@ -9,7 +9,7 @@ import ssl
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import grpc
 import pytest
@@ -34,6 +34,8 @@ from tests.server.serving import serving, started
 from tests.server.web_calls import BINARY, TEXT, answer_of, asked, called, connection, framed
 
 PAGE = "https://ui.example.com"
+SOON = web_server._HEAD_SECONDS / 2
+"""Before a silent connection ends by itself, in seconds."""
 
 
 @pytest.fixture(scope="module")
@@ -387,17 +389,34 @@ def test_who_has_gone_is_not_wanted(waiting: tuple[Server, _Waiting]) -> None:
 
 
 def test_more_than_so_many_are_refused(waiting: tuple[Server, _Waiting]) -> None:
+    server, callers = waiting
+    assert server.web is not None
+    path, headers = f"/{MLMD_SERVICE}/GetContexts", {"Content-Type": BINARY}
+    with ExitStack() as opened:
+        *calls, beyond = (
+            opened.enter_context(closing(connection(server.web.port))) for _ in range(3)
+        )
+        for call in calls:
+            call.request("POST", path, framed(b""), headers)
+            assert callers.came.acquire(timeout=60)
+        beyond.request("POST", path, framed(b""), headers)
+        assert beyond.getresponse().status == 503
+        callers.may_go.set()
+        assert [answer_of(call.getresponse()).code for call in calls] == [0, 0]
+
+
+def test_who_asks_for_nothing_makes_room(waiting: tuple[Server, _Waiting]) -> None:
     server, _ = waiting
     assert server.web is not None
     address = ("127.0.0.1", server.web.port)
-    with (
-        socket.create_connection(address),
-        socket.create_connection(address),
-        socket.create_connection(address),
-        socket.create_connection(address) as beyond,
-    ):
-        beyond.settimeout(60)
-        assert ended(beyond)
+    with ExitStack() as opened:
+        silent = [opened.enter_context(socket.create_connection(address)) for _ in range(3)]
+        silent[0].settimeout(SOON)
+        assert ended(silent[0])
+        for other in silent[1:]:
+            other.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                other.recv(1)
 
 
 def ended(of: socket.socket) -> bool:
