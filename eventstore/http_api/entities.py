@@ -14,7 +14,7 @@ from eventstore.errors import InvalidArgumentError, NotFoundError
 from eventstore.history.fields import plain_fields
 from eventstore.history.versions import Version, positions_of, positions_touching, versions_at
 from eventstore.http_api.catalog import node_kind, tables_rows
-from eventstore.http_api.lists import NodeRow, fields_of, node_rows
+from eventstore.http_api.lists import NodeRow, fields_of, node_rows, times_of
 from eventstore.http_api.problems import NotYetError
 from eventstore.log.kinds import (
     ARTIFACT,
@@ -164,7 +164,7 @@ def entity(source: Source, kind: str, entity_id: int) -> Entity:
     message = read_message(KINDS[kind].message, payload)
     is_node = isinstance(KINDS[kind], NodeKind)
     is_erased = isinstance(payload, Tombstone)
-    said = {} if is_erased else fields_of(kind, message)
+    said = times_of(message) if is_erased else fields_of(kind, message)
     fields = [] if is_erased else _blame(source, kind, entries)
     beside = ("name", "state", "created_at", "updated_at")
     name, state, created_at, updated_at = (said.get(field) for field in beside)

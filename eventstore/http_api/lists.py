@@ -169,7 +169,7 @@ def node_rows(
         by = None if first in who_erased else known.by(known.number_at(first))
         message = read_message(kind.message, payload)
         is_erased = isinstance(payload, Tombstone)
-        said = {} if is_erased else fields_of(kind.name, message)
+        said = times_of(message) if is_erased else fields_of(kind.name, message)
         said |= {"id": node_id, "type": message.type, "position": position, "by": by}
         rows.append(
             NodeRow(
@@ -193,13 +193,20 @@ def fields_of(kind: str, message: Any) -> dict[str, Any]:
     said = {name: shown_struct(value) for name, value in plain_fields(kind, message).items()}
     if "last_known_state" in said:
         said["state"] = said.pop("last_known_state")
-    for name, field in (
-        ("created_at", "create_time_since_epoch"),
-        ("updated_at", "last_update_time_since_epoch"),
-    ):
-        if getattr(message, field, 0):
-            said[name] = moment_of_milliseconds(getattr(message, field))
-    return said
+    return said | times_of(message)
+
+
+def times_of(message: Any) -> dict[str, Any]:
+    """When a node was created and updated; what is left of an erased one has both, too."""
+    fields = {
+        "created_at": "create_time_since_epoch",
+        "updated_at": "last_update_time_since_epoch",
+    }
+    return {
+        name: moment_of_milliseconds(getattr(message, field))
+        for name, field in fields.items()
+        if getattr(message, field, 0)
+    }
 
 
 def all_columns(source: Source, kind: str, type_name: str | None = None) -> list[Column]:

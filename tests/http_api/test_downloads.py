@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -130,6 +131,29 @@ def test_a_type_of_many_properties_is_downloaded_whole() -> None:
         for number in range(300):
             name = f"properties.p{number}"
             assert row[name] == shown["cells"][names_of_columns.index(name)]
+
+
+def test_what_is_left_of_an_erased_node_has_the_same_times_everywhere() -> None:
+    with eventstore.open("memory://") as store:
+        type_id = store.put_artifact_type(mlmd.ArtifactType(name="Data"))
+        artifact = mlmd.Artifact(type_id=type_id, name="Eve", create_time_since_epoch=1_000)
+        [artifact.id] = store.put_artifacts([artifact])
+        store.erase("artifact", artifact.id, reason="GDPR-17")
+        [left] = store.get_artifacts_by_id([artifact.id])
+        application = make_application(Serving({"default": store._engine}), NoAuthentication())
+        with TestClient(application, base_url="http://localhost/api/v1") as client:
+            client.headers["sec-fetch-site"] = "same-origin"
+            entity = client.get(f"artifacts/{artifact.id}").json()
+            [row] = client.get("artifacts", params={"columns": ["updated_at"]}).json()["rows"]
+            answer = client.get("artifacts", params={"format": "arrow"})
+            [downloaded] = pa.ipc.open_stream(answer.content).read_all().to_pylist()
+    time = datetime.fromtimestamp(left.create_time_since_epoch / 1_000, UTC)
+    assert left.last_update_time_since_epoch == left.create_time_since_epoch
+    assert datetime.fromisoformat(row["created_at"]) == time
+    assert datetime.fromisoformat(row["cells"][0]) == time
+    assert datetime.fromisoformat(entity["created_at"]) == time
+    assert datetime.fromisoformat(entity["updated_at"]) == time
+    assert downloaded["created_at"] == time
 
 
 def test_a_spreadsheet_computes_nothing() -> None:
