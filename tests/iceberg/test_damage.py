@@ -153,7 +153,7 @@ def rest_catalog(answer: bytes, status: int, *, at_once: bool) -> Iterator[str]:
         do_GET = do_POST = _answer  # noqa: N815
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
