@@ -25,7 +25,7 @@ from eventstore.http_api.entities import (
 from eventstore.http_api.lists import NodeRow, node_rows
 from eventstore.http_api.routes import Asked, Html, Route
 from eventstore.http_api.rules import covering
-from eventstore.log.kinds import EXECUTION
+from eventstore.log.kinds import EXECUTION, LINK_KINDS
 from eventstore.metadata_store.source import Source
 from eventstore.page.formatting import brief
 from eventstore.page.frame import Tick
@@ -39,6 +39,7 @@ _EVENTS: Final = 25
 _RUN_MIN: Final = 3
 _RUN_GAP: Final = timedelta(minutes=1)
 _SPARK: Final = (160, 24)
+_LINKS: Final = frozenset(kind.name for kind in LINK_KINDS)
 
 
 class NodeQuery(msgspec.Struct, frozen=True):
@@ -81,6 +82,11 @@ class VersionRun(msgspec.Struct, frozen=True):
 
     versions: list[VersionRow]
     lines: list[RunLine] = []
+
+    @property
+    def is_of_links(self) -> bool:
+        """Whether these are several links that began together."""
+        return len(self.versions) > 1 and self.first.is_first
 
     @property
     def first(self) -> VersionRow:
@@ -146,21 +152,21 @@ def runs_of(found: Sequence[VersionRow]) -> list[VersionRun]:
     """Versions, the newest first, with those together that are better shown as one.
 
     These are three or more by one actor, each within a minute of the next, that change the same
-    fields and say neither why nor on which request.
+    fields and say neither why nor on which request; or as many links of a kind that one commit put.
     """
     runs: list[VersionRun] = []
     for group in _alike(found):
         if len(group) < _RUN_MIN:
             runs += [VersionRun([one]) for one in group]
         else:
-            runs.append(VersionRun(group, [*_lines(group)]))
+            runs.append(VersionRun(group, [] if group[0].is_first else [*_lines(group)]))
     return runs
 
 
 def _alike(found: Iterable[VersionRow]) -> Iterator[list[VersionRow]]:
     group: list[VersionRow] = []
     for one in found:
-        if group and not _continues(group[-1], one):
+        if group and not (_continues(group[-1], one) or _are_links(group[-1], one)):
             yield group
             group = []
         group.append(one)
@@ -176,6 +182,15 @@ def _continues(newer: VersionRow, older: VersionRow) -> bool:
         and (older.kind, older.id, older.actor) == (newer.kind, newer.id, newer.actor)
         and newer.recorded_at - older.recorded_at <= _RUN_GAP
         and [one.field for one in older.changes] == [one.field for one in newer.changes]
+    )
+
+
+def _are_links(newer: VersionRow, older: VersionRow) -> bool:
+    """Whether both are links of the same kind, and begin in the same commit."""
+    return (
+        newer.kind in _LINKS
+        and (older.kind, older.commit) == (newer.kind, newer.commit)
+        and all(one.is_first and not (one.erasures or one.replaces) for one in (newer, older))
     )
 
 

@@ -19,6 +19,8 @@ from eventstore.http_api.entities import VersionRow
 from eventstore.http_api.serving import Serving
 from eventstore.page.nodes import runs_of
 from eventstore.page.pages import PAGES
+from eventstore.proto import metadata_store_pb2 as mlmd
+from tests.builders import put_types
 from tests.page.store_of_runs import REASON, MadeStore
 
 ADDRESSES = (
@@ -249,6 +251,33 @@ def test_a_run_of_versions_has_no_value_before_the_first() -> None:
     ]
     (run,) = runs_of(versions)
     assert [(line.before, line.after) for line in run.lines] == [(None, 4)]
+
+
+def test_links_that_one_commit_put_are_shown_as_one() -> None:
+    with eventstore.open("memory://") as store:
+        _, execution_type, context_type = put_types(store)
+        context = mlmd.Context(type_id=context_type, name="many")
+        [context.id] = store.put_contexts([context])
+        ids = store.put_executions([mlmd.Execution(type_id=execution_type) for _ in range(42)])
+        links = [mlmd.Association(context_id=context.id, execution_id=one) for one in ids]
+        with store.acting(actor="ben", reason="a backfill"):
+            store.put_attributions_and_associations([], links[:40])
+        for link in links[40:]:
+            store.put_attributions_and_associations([], [link])
+        application = make_application(
+            Serving({"default": store._engine}), NoAuthentication(), PAGES
+        )
+        with TestClient(
+            application, base_url="http://localhost", headers={"sec-fetch-site": "none"}
+        ) as client:
+            page = _text(client, f"/contexts/{context.id}")
+            overview = _text(client, "/")
+    assert "40 associations" in page
+    assert page.count('<p class="why">a backfill') == 1 + 40
+    assert page.count('class="version ') + page.count('class="version"') == 1 + 40 + 2 + 1
+    [times] = re.findall("Commits over time <span[^>]*>(.*?)</span>", overview)
+    texts = re.findall(r"<time[^>]*>(.*?)</time>", times)
+    assert len(texts) == len({*texts})
 
 
 def test_a_type_says_what_its_nodes_have(client: TestClient) -> None:
