@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import contextlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _BASE: Final = "base"
+_SUBSTITUTES: Final = "spark.sql.variable.substitute"
 _ERASURES: Final = columns_of(ERASURES_SCHEMA)
 
 
@@ -81,7 +83,7 @@ def register_views(
         raise FailedPreconditionError(
             "this needs the package pyspark: pip install 'mlmd-eventstore[spark]'"
         ) from error
-    with segments_at(location, as_of) as segments:
+    with segments_at(location, as_of) as segments, verbatim(spark):
         relations = Relations(spark)
         upto = min(segments.asked, segments.end)
         try:
@@ -95,6 +97,23 @@ def register_views(
         finally:
             relations.drop()
         return RegisteredViews(views, upto, segments.asked - upto)
+
+
+@contextlib.contextmanager
+def verbatim(spark: SparkSession) -> Iterator[None]:
+    """Let Spark take `${...}` as it stands, in a name of a type or property.
+
+    Else it puts there what its configuration or the driver's environment has.
+    """
+    before = spark.conf.get(_SUBSTITUTES, None)
+    spark.conf.set(_SUBSTITUTES, "false")
+    try:
+        yield
+    finally:
+        if before is None:
+            spark.conf.unset(_SUBSTITUTES)
+        else:
+            spark.conf.set(_SUBSTITUTES, before)
 
 
 def spark_sql(text: str, names: Mapping[str, str]) -> str:

@@ -32,6 +32,7 @@ from eventstore.log.directory import DirectoryLog
 from eventstore.metadata_store.metadata_store import MetadataStore
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.spark import lineage_closure, register_views
+from eventstore.spark.registering import verbatim
 from tests.builders import artifact, put_types
 from tests.object_servers import Moto
 from tests.property.test_history import run_program
@@ -92,8 +93,8 @@ def lived(store: MetadataStore, chance: random.Random) -> list[int]:
     """
     positions = run_program(store, chance.randrange(1_000), calls=chance.choice((20, 0, 60)))
     type_id, _, _ = put_types(store)
-    odd = mlmd.ArtifactType(name="o'd\"d. `x` {a} \\n")
-    for name in ("id", "a'b\\", "A'B\\", "double", "{x}", "`"):
+    odd = mlmd.ArtifactType(name="o'd\"d. `x` {a} ${env:HOME} \\n")
+    for name in ("id", "a'b\\", "A'B\\", "double", "{x}", "`", "${x}", "${env:HOME}"):
         odd.properties[name] = chance.choice((mlmd.STRING, mlmd.INT, mlmd.DOUBLE))
     odd_id = store.put_artifact_type(odd)
     odd.version, odd.properties["id"] = "2", mlmd.DOUBLE
@@ -180,7 +181,8 @@ def shown_by_spark(spark: SparkSession, views: tuple[str, ...], prefix: str) -> 
         f"(SELECT collect_list(struct(*)) FROM `{name.replace('`', '``')}`) AS v{number}"
         for number, name in enumerate(views)
     )
-    (row,) = spark.sql(f"SELECT {selected}").toArrow().to_pylist()
+    with verbatim(spark):
+        (row,) = spark.sql(f"SELECT {selected}").toArrow().to_pylist()
     return {name.removeprefix(prefix): row[f"v{number}"] for number, name in enumerate(views)}
 
 
