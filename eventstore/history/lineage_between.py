@@ -273,7 +273,9 @@ class _Reading:
             is_erased = isinstance(payload, Tombstone)
             message = parsed(kind, payload)
             type_name = message.type
-            is_compared = bool(told) and not is_erased and not told[-1].is_erased
+            # A redaction has put former versions again, and changes nothing but what it names.
+            repeats = self._has_erasures and self._marks.replaced_at(position) is not None
+            is_compared = bool(told) and not (is_erased or told[-1].is_erased or repeats)
             told.append(
                 NodeVersion(
                     position=position,
@@ -285,7 +287,8 @@ class _Reading:
                     **who.get(position, {}),
                 )
             )
-            before = message
+            if not repeats or before is None:
+                before = message
         return tuple(told), type_name
 
 

@@ -12,6 +12,7 @@ import msgspec
 from eventstore.answers import ErasedByAnswer, FieldAnswer
 from eventstore.errors import InvalidArgumentError, NotFoundError
 from eventstore.history.fields import plain_fields
+from eventstore.history.marks import marks_of
 from eventstore.history.versions import Version, positions_of, positions_touching, versions_at
 from eventstore.http_api.catalog import node_kind, tables_rows
 from eventstore.http_api.lists import NodeRow, fields_of, node_rows, times_of
@@ -327,9 +328,14 @@ def _blame(source: Source, kind: str, entries: Sequence[tuple[int, bytes]]) -> l
     known = source.projections.commits(source.position())
     who_erased = source.projections.index.erasures.erased.who
     first = max(0, len(entries) - _BLAMED_VERSIONS)
+    marks = marks_of(source.log, source.snapshot().index)
     values: dict[str, Any] = {}
     places: dict[str, int] = {}
-    for place, (_, payload) in islice(enumerate(entries), first, None):
+    for place, (position, payload) in islice(enumerate(entries), first, None):
+        is_last = place == len(entries) - 1
+        # A redaction has put former versions again, and changes nothing but what it names.
+        if marks.replaced_at(position) is not None and not is_last:
+            continue
         message = None
         if not isinstance(payload, Tombstone):
             message = read_message(KINDS[kind].message, payload)

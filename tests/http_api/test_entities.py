@@ -8,6 +8,7 @@ import pytest
 
 import eventstore
 from eventstore import errors
+from eventstore.history.lineage_between import lineage_between
 from eventstore.http_api import entities
 from eventstore.http_api.entities import (
     contexts,
@@ -154,3 +155,36 @@ def test_pages_of_redacted_versions_are_the_history() -> None:
             before = page.before
         assert len(found) > 4
         assert [told(row) for row in found] == expected
+
+
+def test_a_redaction_sets_nothing_that_it_does_not_name() -> None:
+    with eventstore.open("memory://") as store:
+        kind = mlmd.ArtifactType(name="Data", properties={"acc": mlmd.DOUBLE})
+        made = mlmd.Artifact(type_id=store.put_artifact_type(kind), uri="s3://eve")
+        made.properties["acc"].double_value = 0.5
+        made.custom_properties["owner"].string_value = "Eve"
+        with store.acting(actor="nightly"):
+            [made.id] = store.put_artifacts([made])
+        before = store.log_position()
+        with store.acting(actor="ana"):
+            made.properties["acc"].double_value = 0.9
+            made.state = mlmd.Artifact.LIVE
+            store.put_artifacts([made])
+        for redacted in (["owner"], ["uri"]):
+            with store.acting(actor="eraser"):
+                store.erase("artifact", made.id, reason="GDPR-17", redact=redacted)
+            found = entity(source_of(store), "artifact", made.id)
+            told = {(f.field, f.value, f.version, f.actor) for f in found.fields}
+            assert {one for one in told if one[0] != "uri"} == {
+                ("properties.acc", 0.9, 2, "ana"),
+                ("state", "LIVE", 2, "ana"),
+            }
+            source = source_of(store)
+            between = lineage_between(
+                *(source.log, source.projections, "artifact", made.id, before, source.position()),
+                direction="upstream",
+                hops=None,
+                limit=10,
+            )
+            changes = [(c.field, c.after) for v in between.nodes[0].versions for c in v.changes]
+            assert sorted(changes, key=str) == [("properties.acc", 0.9), ("state", "LIVE")]
