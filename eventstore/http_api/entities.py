@@ -92,7 +92,8 @@ class VersionRow(msgspec.Struct, frozen=True):
 
     `number` is counted from 1, where they are told in order. `type` is that of a node.
 
-    `replaces` is the position of the redacted version that it took the place of.
+    `replaces` is the position of the redacted version that it took the place of. `is_withheld` says
+    that what changed is told to auditors alone.
     """
 
     kind: str
@@ -110,6 +111,7 @@ class VersionRow(msgspec.Struct, frozen=True):
     changes: list[FieldAnswer]
     erasures: list[ErasedByAnswer]
     replaces: int | None = None
+    is_withheld: bool = False
 
 
 class Versions(msgspec.Struct, frozen=True):

@@ -22,11 +22,12 @@ from eventstore.http_api.differences import DifferenceRow, differences
 from eventstore.http_api.entities import VersionRow
 from eventstore.http_api.node_routes import Id, Limit
 from eventstore.http_api.records import (
-    CommitDetail,
     RecordDetail,
     changes_of,
     commit_detail,
     record,
+    record_for,
+    rows_for,
 )
 from eventstore.http_api.routes import Asked, Route
 
@@ -170,10 +171,15 @@ def commits_answer(asked: Asked, query: CommitsQuery) -> CommitsAnswer:
 def commit_answer(asked: Asked, query: CommitQuery) -> CommitAnswer:
     """One commit and what it changed."""
     after = cursor_after(query.cursor, query, int) or 0
-    found: CommitDetail = commit_detail(asked.source, query.number, after=after, limit=query.limit)
+    found = commit_detail(asked.source, query.number, after=after, limit=query.limit)
     following = cursor_text(asked.moments.at.position, query, found.after)
     return CommitAnswer(
-        found.summary, found.tree_head, found.changes, found.older, found.newer, following
+        found.summary,
+        found.tree_head,
+        rows_for(found.changes, asked.roles),
+        found.older,
+        found.newer,
+        following,
     )
 
 
@@ -194,7 +200,7 @@ def actors_answer(asked: Asked, query: ActorsQuery) -> ActorsAnswer:
 
 def record_answer(asked: Asked, query: RecordQuery) -> RecordDetail:
     """One record of the log."""
-    return record(asked.source, query.position)
+    return record_for(record(asked.source, query.position), asked.roles)
 
 
 def changes_answer(asked: Asked, query: ChangesQuery) -> ChangesAnswer:
@@ -216,7 +222,7 @@ def changes_answer(asked: Asked, query: ChangesQuery) -> ChangesAnswer:
     changes = [
         CommitChanges(
             one,
-            told[one.commit],
+            rows_for(told[one.commit], asked.roles),
             has_more=one.last_position - one.first_position >= CHANGES_SHOWN,
         )
         for one in page

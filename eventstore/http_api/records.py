@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -18,13 +18,15 @@ from eventstore.log.kinds import KINDS
 from eventstore.log.readable import read_message
 from eventstore.metadata_store.source import Source
 from eventstore.plain_json import plain
+from eventstore.server.roles import Role, is_withheld
 from eventstore.times import moment_of
 
 
 class RecordDetail(msgspec.Struct, frozen=True):
     """A record of the log, as `eventstore log --json` has it.
 
-    `content` is None where it was erased. `commit_positions` are the first and last of its commit.
+    `content` is None where it was erased, or `is_withheld`: told to auditors alone.
+    `commit_positions` are the first and last of its commit.
     """
 
     position: int
@@ -40,6 +42,7 @@ class RecordDetail(msgspec.Struct, frozen=True):
     request_id: str | None
     content: dict[str, Any] | None
     erasures: list[ErasedByAnswer]
+    is_withheld: bool = False
 
 
 class CommitDetail(msgspec.Struct, frozen=True):
@@ -126,3 +129,20 @@ def changes_of(
     for version in versions_at(source.log, source.snapshot(), positions):
         found[version.commit].append(version_row(None, version))
     return found
+
+
+def rows_for(rows: Sequence[VersionRow], roles: Collection[Role]) -> list[VersionRow]:
+    """What somebody with these roles is told: of holds and rules only auditors what they say."""
+    return [
+        msgspec.structs.replace(row, changes=[], is_withheld=True)
+        if is_withheld(row.kind, roles)
+        else row
+        for row in rows
+    ]
+
+
+def record_for(found: RecordDetail, roles: Collection[Role]) -> RecordDetail:
+    """The same of a record."""
+    if not is_withheld(found.kind, roles):
+        return found
+    return msgspec.structs.replace(found, content=None, is_withheld=True)

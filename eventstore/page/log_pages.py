@@ -14,7 +14,7 @@ from eventstore.http_api.catalog import types
 from eventstore.http_api.commits import actors, commits
 from eventstore.http_api.entities import VersionRow
 from eventstore.http_api.lists import node_rows
-from eventstore.http_api.records import commit_detail
+from eventstore.http_api.records import commit_detail, rows_for
 from eventstore.http_api.routes import Asked, Html, Route
 from eventstore.log.kinds import NODE_KINDS
 from eventstore.log.record import KIND_NAMES
@@ -107,7 +107,7 @@ def one_commit(asked: Asked, query: CommitQuery) -> Html:
         tree_head=found.tree_head,
         previous=found.older and links.to(f"/commits/{found.older}"),
         following=found.newer and links.to(f"/commits/{found.newer}"),
-        changes=_changes(source, links, found.changes),
+        changes=_changes(source, links, rows_for(found.changes, asked.roles)),
         more=found.after and links.to(f"/commits/{one.commit}", after=found.after),
         command=(
             f"eventstore changes {store_name(asked)} --since {before} --until {last}\n\n"
@@ -133,6 +133,7 @@ def _changes(source: Source, links: Links, found: Sequence[VersionRow]) -> list[
             "is_new": one.is_first,
             "erasures": one.erasures,
             "fields": one.changes,
+            "is_withheld": one.is_withheld,
         }
         for one in found
     ]

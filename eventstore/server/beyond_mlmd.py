@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from io import BufferedWriter, RawIOBase
 from typing import Any, Final, TypeAlias
 
@@ -29,7 +30,7 @@ from eventstore.server.answering import Answering, as_statuses, outcome_told
 from eventstore.server.byte_budget import ByteBudget
 from eventstore.server.caller import Caller
 from eventstore.server.incoming import Incoming
-from eventstore.server.roles import METHODS
+from eventstore.server.roles import METHODS, Role, is_withheld
 
 Send: TypeAlias = Callable[[bytes], None]
 """Sends a part of an answer, and returns once there is room for the next."""
@@ -69,7 +70,7 @@ class BeyondMlmd:
             store = _store(caller, method)
             with caller.acting():
                 if method.rpc == "Follow":
-                    self._follow(store, method, incoming, content, send)
+                    self._follow(store, method, incoming, content, send, caller.roles)
                     return
                 with self._turns:
                     parts = _Parts(self._out_of_turn(send), incoming)
@@ -79,7 +80,7 @@ class BeyondMlmd:
                     with self._results.claimed() as claim:
                         answer = self._answer(store, method, arguments, incoming, caller, claim)
                         with _in_time(incoming) if method.rpc == "Sql" else nullcontext():
-                            parts.send_answer(method, answer)
+                            parts.send_answer(method, _for_roles(method, answer, caller.roles))
 
     def _answer(
         self,
@@ -113,6 +114,7 @@ class BeyondMlmd:
         incoming: Incoming,
         content: bytes,
         send: Send,
+        roles: Collection[Role],
     ) -> None:
         parts = _Parts(send, incoming)
         arguments = _arguments(method, content, parts)
@@ -121,7 +123,8 @@ class BeyondMlmd:
             arguments["poll_seconds"] = max(arguments["poll_seconds"], _POLL_SECONDS_MIN)
         with self._follower() as stop:
             incoming.when_ended(stop.set)
-            parts.send_answer(method, method.function(store, **arguments, stop=stop))
+            answer = method.function(store, **arguments, stop=stop)
+            parts.send_answer(method, _for_roles(method, answer, roles))
         if self._is_stopping:
             raise UnavailableError("the server is stopping: follow on after the last commit")
 
@@ -151,6 +154,22 @@ class BeyondMlmd:
                 self._turns.acquire()
 
         return sent
+
+
+def _for_roles(method: Served, answer: Any, roles: Collection[Role]) -> Any:
+    """An answer without what these roles may not know: what holds and rules say."""
+    if method.rpc not in ("Changes", "Follow") or Role.AUDIT in roles:
+        return answer
+    return (
+        replace(
+            commit,
+            changes=tuple(
+                replace(one, message=None, fields=()) if is_withheld(one.kind, roles) else one
+                for one in commit.changes
+            ),
+        )
+        for commit in answer
+    )
 
 
 def _store(caller: Caller, method: Served) -> MetadataStore | AsOfStore:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum
 from typing import Final
 
+from eventstore.log import record as names
 from eventstore.metadata_store.metadata_store import MetadataStore
 from eventstore.metadata_store.served import OWN_SERVICE, served_by
 from eventstore.proto import metadata_store_service_pb2 as service
@@ -34,6 +35,14 @@ _IMPLIED: Final = {
 
 METHODS: Final = served_by(MetadataStore)
 """What is served beyond MLMD's service, by RPC."""
+
+_OF_AUDITORS: Final = frozenset((names.RETENTION_RULE, names.HOLD))
+
+
+def is_withheld(kind: str, roles: Collection[Role]) -> bool:
+    """Whether records of a kind say what these roles may not know."""
+    return kind in _OF_AUDITORS and Role.AUDIT not in roles
+
 
 NEEDED: Final[Mapping[str, Mapping[str, Role]]] = {
     OWN_SERVICE: {rpc: Role(method.need) for rpc, method in METHODS.items()},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from eventstore.http_api.application import make_application
 from eventstore.http_api.serving import Serving
 from eventstore.http_api.sessions import SESSION_SECONDS, SignedIn
 from eventstore.page.pages import PAGES
+from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.server.access import Access
 from eventstore.server.reloading import Reloaded
 from eventstore.server.token_file import line_of, new_token, read_tokens
@@ -83,6 +85,29 @@ def test_what_forbids_an_erasure_is_for_auditors(desk: Desk, address: str) -> No
 
     assert status("ana", "churn") == 403
     assert status("bob", "fraud") in (200, 404)
+
+
+def test_what_holds_and_rules_say_is_for_auditors(tmp_path: Path) -> None:
+    with eventstore.open(tmp_path / "store") as store:
+        type_id = store.put_artifact_type(mlmd.ArtifactType(name="Data"))
+        [artifact_id] = store.put_artifacts([mlmd.Artifact(type_id=type_id)])
+        before = store.log_position()
+        store.place_hold(entities=[("artifact", artifact_id)], basis="CASE-5", ticket="T-9")
+        store.set_retention_rule(type_ids=[type_id], keep_at_least=timedelta(days=9), basis="LAW-7")
+        desk = Desk(store, tmp_path, is_secure=False)
+        last = store.log_position()
+        numbers = [commit.number for commit in store.changes()][-2:]
+        for name, of, is_told in (("ana", "churn", False), ("bob", "fraud", True)):
+            headers = {"authorization": f"Bearer {TOKENS[name]}"}
+            for address in (
+                *(f"{of_api}commits/{number}" for of_api in ("", "api/v1/") for number in numbers),
+                *(f"api/v1/records/{last - 1}", f"api/v1/records/{last}"),
+                f"api/v1/changes?at={before}&until=now",
+            ):
+                answer = desk.client.get(f"/stores/{of}/{address}", headers=headers)
+                assert answer.status_code == 200, answer.text
+                told = [word for word in ("CASE-5", "T-9", "LAW-7") if word in answer.text]
+                assert bool(told) == is_told, (name, address)
 
 
 def test_a_browser_signs_in_where_it_wanted_to_go(desk: Desk) -> None:

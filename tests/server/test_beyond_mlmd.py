@@ -27,6 +27,7 @@ from eventstore.metadata_store.served import OWN_SERVICE
 from eventstore.proto import eventstore_service_pb2 as own
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.server import beyond_mlmd
+from eventstore.server.beyond_mlmd import _for_roles
 from eventstore.server.roles import METHODS, Role
 from eventstore.server.server import Server
 from tests.command_line.runner import run
@@ -629,3 +630,13 @@ def test_a_command_that_needs_the_log_says_so(served_folder: tuple[Path, str]) -
         done = run(command, served_folder[1])
         assert done.code == 1
         assert said in done.err
+
+
+def test_what_holds_say_is_told_to_auditors_alone() -> None:
+    with eventstore.open("memory://") as store:
+        store.place_hold(kinds=["artifact"], basis="CASE-5")
+        for roles in ({Role.READ}, {Role.READ, Role.AUDIT}):
+            commits = list(_for_roles(METHODS["Changes"], store.changes(), roles))
+            [hold] = [one for one in commits[-1].changes if one.kind == "hold"]
+            assert (bool(hold.fields), hold.message is not None) == (Role.AUDIT in roles,) * 2
+            assert commits[:-1] == [*store.changes()][:-1]
