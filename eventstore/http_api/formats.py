@@ -9,6 +9,8 @@ from datetime import datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+import msgspec
+
 from eventstore.http_api.cells import as_texts, has_in_parquet, python_values
 from eventstore.http_api.routes import Streamed
 
@@ -25,7 +27,8 @@ MEDIA_TYPES: Final[dict[str, Form]] = {
 """What a request may ask for in its header Accept, instead of `format=`."""
 
 _NAMES: Final[dict[Form, str]] = {form: name for name, form in MEDIA_TYPES.items()}
-_FORMULA: Final = re.compile(r"[\t\r]|\s*[=+\-@|\uff0b\uff0d\uff1d\uff20]")
+_ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
+_FORMULA: Final = re.compile(r"[\t\r]|\s*[=+\-@|\uff0b\uff0d\uff1d\uff20\uff5c]")
 """What a spreadsheet would take for the beginning of a formula: some skip blanks before it."""
 
 
@@ -126,11 +129,21 @@ def _texts(column: pa.Array) -> list[Any]:
         return [moment_text(one) if isinstance(one, datetime) else one for one in values]
     if pa.types.is_boolean(column.type):
         return [None if value is None else str(value).lower() for value in values]
-    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+    if pa.types.is_integer(column.type):
         return values
     if pa.types.is_date(column.type) or pa.types.is_decimal(column.type):
         return [None if value is None else str(value) for value in values]
-    return [None if value is None else _cell(str(plain(value))) for value in values]
+    return [None if value is None else _json_cell(plain(value)) for value in values]
+
+
+def _json_cell(value: Any) -> Any:
+    """A value as JSON has it; a text as a cell."""
+    if isinstance(value, str):
+        # These are what JSON has for numbers.
+        return value if value in ("NaN", "Infinity", "-Infinity") else _cell(value)
+    if isinstance(value, (dict, list)):
+        return _cell(_ENCODER.encode(value).decode())
+    return value
 
 
 def _cell(text: str) -> str:

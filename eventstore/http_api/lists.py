@@ -43,11 +43,16 @@ _FIELD_TYPES: Final = {
 
 
 class Column(msgspec.Struct, frozen=True):
-    """A column of a list: the type of its values, INT, DOUBLE, STRING, BOOLEAN, STRUCT or TIME."""
+    """A column of a list: the type of its values, INT, DOUBLE, STRING, BOOLEAN, STRUCT or TIME.
+
+    Where it `is_mixed`, values are of several types, and `type` is that of most. In downloads,
+    whose columns have one type, they are texts.
+    """
 
     name: str
     type: str
     is_sortable: bool = True
+    is_mixed: bool = False
 
 
 class NodeRow(msgspec.Struct, frozen=True):
@@ -217,15 +222,17 @@ def all_columns(source: Source, kind: str, type_name: str | None = None) -> list
     of_kind = node_kind(kind)
     fields = [Column(name, _FIELD_TYPES.get(name, "STRING")) for name in sortable(of_kind)]
     fields.append(Column("by", "STRING", is_sortable=False))
-    declared = {
-        f"properties.{one.name}": one.type
-        for node_type in (types_named(source, kind, type_name) if type_name else ())
-        for one in node_type.properties
-    }
-    used = {one.name: one.types[0] for one in used_properties(source, kind) if one.types}
-    if type_name:
-        used = {name: type_ for name, type_ in used.items() if name.startswith("custom_")}
-    return [*fields, *(Column(*one) for one in (declared | used).items())]
+    types_of: dict[str, list[str]] = {}
+    for node_type in types_named(source, kind, type_name) if type_name else ():
+        for one in node_type.properties:
+            types_of.setdefault(f"properties.{one.name}", []).append(one.type)
+    for used in used_properties(source, kind):
+        if used.types and (not type_name or used.name.startswith("custom_")):
+            types_of[used.name] = used.types
+    properties = [
+        Column(name, found[0], is_mixed=len({*found}) > 1) for name, found in types_of.items()
+    ]
+    return [*fields, *properties]
 
 
 def list_columns(

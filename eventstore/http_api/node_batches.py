@@ -6,19 +6,24 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from google.protobuf import any_pb2
 
 from eventstore.cancellation import check_wanted
 from eventstore.http_api.catalog import tables_of, value_field
 from eventstore.http_api.lists import Column, chosen
 from eventstore.http_api.ordering import BY_ID, Chosen, Order, conditions_of, rows_in_order
-from eventstore.log.kinds import NodeKind
+from eventstore.log.kinds import VALUE_FIELDS, NodeKind
 from eventstore.metadata_store.source import Source
 from eventstore.plain_json import plain
 from eventstore.proto import metadata_store_pb2 as mlmd
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_FIELDS_OF_VALUES: Final = ", ".join(f"{f} := property.{f}" for f in VALUE_FIELDS.values())
+_ANY_VALUE: Final = f"struct_pack({_FIELDS_OF_VALUES})"
+"""Whichever a property has."""
 
 _IDS_AT_ONCE: Final = 32_768
 _ROWS_AT_ONCE: Final = 8_192
@@ -51,7 +56,7 @@ def node_batches(
 ) -> Iterator[pa.RecordBatch]:
     """All nodes of a list in its order, in batches with these columns and `id`.
 
-    Values of a property that are of another type than the column are left out.
+    Values of a column that is mixed are texts, as JSON has them.
     """
     of = chosen(source, kind, type_name, filter_query)
     if order.column == "id":
@@ -87,7 +92,10 @@ def schema_of(columns: Sequence[Column]) -> pa.Schema:
         "TIME": pa.timestamp("us", "UTC"),
     }
     named = {"id": pa.int64()}
-    named |= {column.name: types.get(column.type, pa.string()) for column in columns}
+    named |= {
+        column.name: pa.string() if column.is_mixed else types.get(column.type, pa.string())
+        for column in columns
+    }
     return pa.schema(list(named.items()))
 
 
@@ -112,9 +120,9 @@ def _batch(
                 selected[column.name] = "NULL"
                 continue
             number = f"c{len(held)}"
-            held[column.name] = (
-                f"any_value(property.{member}) FILTER (wanted.number = {len(held)}) AS {number}"
-            )
+            value = _ANY_VALUE if column.is_mixed else f"property.{member}"
+            of_it = f"FILTER (wanted.number = {len(held)})"
+            held[column.name] = f"any_value({value}) {of_it} AS {number}"
             selected[column.name] = f"held.{number}"
         else:
             selected[column.name] = f"node.c{len(own)}"
@@ -160,6 +168,8 @@ def _batch(
             one = _by(source, one)
         elif pa.types.is_binary(one.type):
             one = _messages(one)
+        elif pa.types.is_struct(one.type):
+            one = _mixed(one)
         arrays.append(one.cast(field.type))
     return pa.RecordBatch.from_arrays(arrays, schema=schema_of(columns))
 
@@ -186,6 +196,24 @@ def _messages(serialized: pa.Array) -> pa.Array:
         ],
         pa.string(),
     )
+
+
+def _mixed(values: pa.Array) -> pa.Array:
+    """Values of several types as texts."""
+    import pyarrow as pa
+
+    from eventstore.log.arrow_values import array_of
+
+    return array_of([_text_of(one or {}) for one in values.to_pylist()], pa.string())
+
+
+def _text_of(value: Mapping[str, Any]) -> str | None:
+    """The text of a value that is in one of these fields; None where none has any."""
+    for field, held in value.items():
+        if held is not None:
+            told = plain(any_pb2.Any.FromString(held) if field == "proto_value" else held)
+            return told if isinstance(told, str) else msgspec.json.encode(told).decode()
+    return None
 
 
 def _state(kind: NodeKind) -> str:

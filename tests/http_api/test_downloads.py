@@ -156,6 +156,45 @@ def test_what_is_left_of_an_erased_node_has_the_same_times_everywhere() -> None:
     assert downloaded["created_at"] == time
 
 
+def test_values_of_several_types_are_all_there() -> None:
+    with eventstore.open("memory://") as store:
+        values = [7, "seven", 7.5, True, float("nan"), {"a": [1.5]}, 8]
+        declared = (mlmd.INT, mlmd.STRING, mlmd.DOUBLE)
+        members = {int: "int_value", str: "string_value", float: "double_value", bool: "bool_value"}
+        for number, value in enumerate(values):
+            kind = mlmd.ArtifactType(name=f"T{number}", properties={"v": declared[number % 3]})
+            made = mlmd.Artifact(type_id=store.put_artifact_type(kind), name=f"n{number}")
+            own: Any = (3, "three", 3.5)[number % 3]
+            setattr(made.properties["v"], members[type(own)], own)
+            if isinstance(value, dict):
+                made.custom_properties["m"].struct_value.update(value)
+            else:
+                setattr(made.custom_properties["m"], members[type(value)], value)
+            store.put_artifacts([made])
+        application = make_application(Serving({"default": store._engine}), NoAuthentication())
+        with TestClient(application, base_url="http://localhost/api/v1") as client:
+            client.headers["sec-fetch-site"] = "same-origin"
+            columns = ["name", "custom_properties.m", "properties.v"]
+            asked: dict[str, Any] = {"columns": columns}
+            rows = client.get("artifacts", params=asked).json()["rows"]
+            text = client.get("artifacts", params=asked | {"format": "csv"}).text
+            arrow = client.get("artifacts", params=asked | {"format": "arrow"}).content
+            of_one = client.get("artifacts", params={"type": "T2", "format": "arrow"}).content
+            query = "SELECT {'a': '\"', 'b': [1]} AS s, 'nan'::DOUBLE AS n, '-inf'::DOUBLE AS i"
+            told = client.get("sql", params={"q": query, "format": "csv"}).text
+    shown = [
+        cell if isinstance(cell, str) else json.dumps(cell)
+        for row in rows
+        for cell in row["cells"][1:]
+    ]
+    found = pa.ipc.open_stream(arrow).read_all().to_pylist()
+    assert [row[name] for row in found for name in columns[1:]] == shown
+    assert [cell for row in [*csv.reader(io.StringIO(text))][1:] for cell in row[-2:]] == shown
+    # Of one type they are what it declares.
+    assert pa.ipc.open_stream(of_one).read_all()["properties.v"].to_pylist() == [3.5]
+    assert [*csv.reader(io.StringIO(told))][1] == ['{"a":"\\"","b":[1]}', "NaN", "-Infinity"]
+
+
 def test_a_spreadsheet_computes_nothing() -> None:
     with eventstore.open("memory://") as store:
         type_id = store.put_artifact_type(mlmd.ArtifactType(name="Data"))
