@@ -228,17 +228,21 @@ def prove_consistency(
     )
 
 
+class OtherHistoryError(DataLossError):
+    """A checkpoint states something else than the records of the store are."""
+
+
 def _check_store(log: Log, checkpoint: Checkpoint) -> None:
     checkpoint.of_store(log.store_id)
     if checkpoint.size > log.position:
-        raise DataLossError(
+        raise OtherHistoryError(
             f"the checkpoint states {counted(checkpoint.size, 'record')}, the store has "
             f"{log.position}: some that were there when it was signed are missing"
         )
 
 
-def _changed(checkpoint: Checkpoint) -> DataLossError:
-    return DataLossError(
+def _changed(checkpoint: Checkpoint) -> OtherHistoryError:
+    return OtherHistoryError(
         f"the first {checkpoint.size} records are not those that {checkpoint.signer} signed on "
         f"{moment_text(checkpoint.signed_at)}: history was changed; verify the store with the "
         "checkpoint"

@@ -96,7 +96,7 @@ def make_application(
 
     def otherwise(request: Request, error: Exception) -> Response:
         is_page = has_pages and f"{API}/" not in request.url.path
-        found, status = _plain(request, error)
+        found, status = _plain(request, error, has_several=len(serving.stores) > 1)
         return answering.problem(request, found, is_page=is_page, status=status)
 
     return Starlette(
@@ -110,10 +110,12 @@ def make_application(
 
 
 def _addresses(answering: Answering, pages: Pages | None) -> list[BaseRoute]:
-    document = msgspec.json.encode(description(API_ROUTES))
+    document = description(API_ROUTES)
 
-    async def openapi(_: Request) -> Response:
-        return Response(document, media_type="application/json")
+    async def openapi(request: Request) -> Response:
+        of_a_store = request.url.path.removesuffix("/openapi.json")
+        told = msgspec.json.encode(document | {"servers": [{"url": of_a_store}]})
+        return Response(told, media_type="application/json")
 
     found: list[BaseRoute] = [
         Address(f"{API}{route.path}", answering.endpoint(route), methods=route.methods)
@@ -128,11 +130,15 @@ def _addresses(answering: Answering, pages: Pages | None) -> list[BaseRoute]:
     return found
 
 
-def _plain(request: Request, error: Exception) -> tuple[StatusError, int]:
+def _plain(request: Request, error: Exception, *, has_several: bool) -> tuple[StatusError, int]:
     """What Starlette has refused, and the status."""
     status = getattr(error, "status_code", 404)
     if status == 405:
         told = f"{request.method} is not answered at {request.url.path}: nothing is written here"
         return UnimplementedError(told), status
-    where = f"; {API}/openapi.json says what there is" if f"{API}/" in request.url.path else ""
+    where, (of_a_store, is_api, _) = "", request.url.path.partition(f"{API}/")
+    if is_api and has_several and not of_a_store:
+        where = f"; there are several stores here: ask /stores/NAME{API}"
+    elif is_api:
+        where = f"; {of_a_store[:_SHOWN]}{API}/openapi.json says what there is"
     return NotFoundError(f"nothing is at {request.url.path[:_SHOWN]}{where}"), status

@@ -107,17 +107,15 @@ def activity(
 ) -> Activity:
     """How many commits there were over time, from one time to before another, in buckets.
 
-    Those without commits are left out. All of it is told, also what is later than the moment of
-    the source. Raises InvalidArgumentError for times in the wrong order and a number of buckets
-    that is not from 1 to 200.
+    Those without commits are left out. Raises InvalidArgumentError for times in the wrong order and
+    a number of buckets that is not from 1 to 200.
     """
     if not 1 <= buckets <= BUCKETS_MAX:
         raise InvalidArgumentError(f"buckets is {buckets}: use 1 to {BUCKETS_MAX}")
     if since is not None and before is not None and since >= before:
         raise InvalidArgumentError("since is not before the end: swap the times")
-    newest = source.engine.snapshot().position
-    known = source.projections.commits(newest)
-    count = known.count(newest)
+    known = source.projections.commits(source.position())
+    count = known.count(source.position())
     if not count:
         return Activity(None, None, since, before, 1, [], [], 0)
     first, last = known.recorded_at[0], known.recorded_at[count - 1]

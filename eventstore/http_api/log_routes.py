@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Final
 
 import msgspec
@@ -29,6 +29,7 @@ from eventstore.http_api.records import (
     record_for,
     rows_for,
 )
+from eventstore.http_api.request_moment import time_of
 from eventstore.http_api.routes import Asked, Route
 
 CHANGES_SHOWN: Final = 100
@@ -44,8 +45,8 @@ class CommitsQuery(msgspec.Struct, frozen=True):
     with_reason: bool = False
     kind: list[str] = []
     type: list[str] = []
-    since: datetime | None = None
-    before: datetime | None = None
+    since: str | None = None
+    before: str | None = None
     cursor: str | None = None
     limit: Limit = 50
 
@@ -82,15 +83,15 @@ class CommitAnswer(msgspec.Struct, frozen=True):
 class ActivityQuery(msgspec.Struct, frozen=True):
     """From one time to before another, in so many buckets at most."""
 
-    since: datetime | None = None
-    before: datetime | None = None
+    since: str | None = None
+    before: str | None = None
     buckets: Annotated[int, msgspec.Meta(ge=1, le=BUCKETS_MAX)] = BUCKETS_MAX
 
 
 class ActorsQuery(msgspec.Struct, frozen=True):
     """Since a time, or from the beginning."""
 
-    since: datetime | None = None
+    since: str | None = None
 
 
 class ActorsAnswer(msgspec.Struct, frozen=True):
@@ -151,7 +152,7 @@ class DiffAnswer(msgspec.Struct, frozen=True):
 
 def commits_answer(asked: Asked, query: CommitsQuery) -> CommitsAnswer:
     """The newest commits."""
-    before = _zoned("before", query.before)
+    before = time_of(asked.source, query.before, is_start=True)
     found = commits(
         asked.source,
         before=cursor_after(query.cursor, query, int),
@@ -159,7 +160,7 @@ def commits_answer(asked: Asked, query: CommitsQuery) -> CommitsAnswer:
         with_reason=query.with_reason,
         kinds=query.kind,
         types=query.type,
-        since=_zoned("since", query.since),
+        since=time_of(asked.source, query.since, is_start=True),
         until=None if before is None else before - _MICROSECOND,
         limit=query.limit + 1,
     )
@@ -184,18 +185,20 @@ def commit_answer(asked: Asked, query: CommitQuery) -> CommitAnswer:
 
 
 def activity_answer(asked: Asked, query: ActivityQuery) -> Activity:
-    """How many commits there were over time, and by whom, up to the newest whatever the moment."""
+    """How many commits there were over time, and by whom."""
     return activity(
         asked.source,
-        since=_zoned("since", query.since),
-        before=_zoned("before", query.before),
+        since=time_of(asked.source, query.since, is_start=True),
+        before=time_of(asked.source, query.before, is_start=True),
         buckets=query.buckets,
     )
 
 
 def actors_answer(asked: Asked, query: ActorsQuery) -> ActorsAnswer:
     """Who has made commits."""
-    return ActorsAnswer(actors(asked.source, since=_zoned("since", query.since)))
+    return ActorsAnswer(
+        actors(asked.source, since=time_of(asked.source, query.since, is_start=True))
+    )
 
 
 def record_answer(asked: Asked, query: RecordQuery) -> RecordDetail:
@@ -245,12 +248,6 @@ def diff_answer(asked: Asked, query: DiffQuery) -> DiffAnswer:
     )
     following = cursor_text(asked.moments.at.position, query, found.after)
     return DiffAnswer(found.touched, found.differences, following)
-
-
-def _zoned(name: str, moment: datetime | None) -> datetime | None:
-    if moment is not None and moment.tzinfo is None:
-        raise InvalidArgumentError(f"{name} has no time zone: write Z for UTC, or +01:00")
-    return moment
 
 
 ROUTES: Final = (

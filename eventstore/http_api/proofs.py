@@ -11,6 +11,7 @@ import msgspec
 
 from eventstore.answers import ErasedByAnswer
 from eventstore.audit import Checkpoint
+from eventstore.audit.proofs import OtherHistoryError
 from eventstore.audit.signed_note import Note
 from eventstore.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from eventstore.history.marks import marks_of
@@ -79,7 +80,17 @@ def checkpoints(asked: Asked, query: Nothing) -> CheckpointList:  # noqa: ARG001
 def proof(asked: Asked, query: ProofQuery) -> RecordProof:
     """Prove the record at a position to be part of what a signed checkpoint states."""
     row = _chosen(asked, query)
-    made = asked.whole_store.prove(query.position, Checkpoint.unchecked(row.text))
+    try:
+        made = asked.whole_store.prove(query.position, Checkpoint.unchecked(row.text))
+    except OtherHistoryError:
+        if query.checkpoint is None:
+            raise
+        # Whoever sent it may have written it, too.
+        raise InvalidArgumentError(
+            "this checkpoint states another history than the store has; whether anybody signed it "
+            "was not checked: verify the store with it and with the signer's key, which tells "
+            "whether the checkpoint or the history was changed"
+        ) from None
     log = asked.engine.log
     (leaf,) = leaf_hashes(log.store_id, [made.record])
     marks = marks_of(log, asked.engine.projections.index).of(query.position)

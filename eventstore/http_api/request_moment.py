@@ -8,10 +8,11 @@ import msgspec
 
 from eventstore.errors import InvalidArgumentError
 from eventstore.log.record import Position
+from eventstore.metadata_store.source import Source
 from eventstore.moment_texts import parsed_moment
 from eventstore.moments import position_of
 from eventstore.store import Engine
-from eventstore.times import moment_of
+from eventstore.times import Microseconds, moment_of
 
 
 class At(msgspec.Struct, frozen=True):
@@ -91,3 +92,19 @@ def _position(engine: Engine, text: str | None, newest: Position) -> Position:
 
 def _at(engine: Engine, position: Position) -> At:
     return At(position, moment_of(engine.log.recorded_at(position)) if position else None)
+
+
+def time_of(source: Source, text: str | None, *, is_start: bool) -> datetime | None:
+    """The time that a text stands for: that of its record for a position, None for no text.
+
+    Of a day it is the start or the end. Raises InvalidArgumentError for what is no moment.
+    """
+    if text is None or not text.strip():
+        return None
+    moment = parsed_moment(text)
+    if moment.number is None:
+        return moment.start if is_start else moment.end
+    if not moment.number:
+        raise InvalidArgumentError("positions begin with 1")
+    position = position_of(source.log, moment.number)
+    return moment_of(Microseconds(source.log.recorded_at(position)))

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from eventstore.errors import InvalidArgumentError
 from eventstore.http_api.cursors import cursor_after, cursor_text
 from eventstore.http_api.node_routes import Id, Limit
 from eventstore.http_api.routes import Asked, Kind, Route
@@ -114,8 +115,13 @@ def erasures_answer(asked: Asked, query: RulesQuery) -> ErasuresAnswer:
 
 
 def expired_answer(asked: Asked, query: RulesQuery) -> ExpiredAnswer:
-    """What has expired by the rules by now, whatever the moment, and what keeps it."""
+    """What has expired by the rules by now, and what keeps it.
+
+    Raises InvalidArgumentError for another moment.
+    """
     after = cursor_after(query.cursor, query, ExpiredPlace)
+    if after is None and asked.moments.at.position != asked.moments.newest.position:
+        raise InvalidArgumentError("what is due is told as of now alone: leave at and until out")
     page, place = expired_page(asked.source, after, query.limit)
     following = cursor_text(asked.moments.at.position, query, place)
     return ExpiredAnswer(**msgspec.structs.asdict(page), next=following)

@@ -24,7 +24,7 @@ from eventstore.http_api.node_routes import Id
 from eventstore.http_api.routes import Asked, Html, Route
 from eventstore.page.formatting import brief
 from eventstore.page.frame import Tick
-from eventstore.page.showing import links_of, shown, store_name
+from eventstore.page.showing import links_of, pinned_moments, shown, store_name
 from eventstore.plain_json import plain
 
 _ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
@@ -95,8 +95,7 @@ def _page(asked: Asked, kind: str, query: PageQuery) -> Html:
             query.id,
             "/lineage",
             **{name: value for name, value in asked.parameters if name not in ("at", "until")},
-            at=moments.at.position,
-            until=None if moments.until is None else moments.until.position,
+            **pinned_moments(asked),
         ),
         python=_python(asked, kind, query),
         command=_command(asked, kind, query),

@@ -9,22 +9,19 @@ from typing import Any, Final
 
 import msgspec
 
-from eventstore.errors import InvalidArgumentError
 from eventstore.http_api.catalog import types
 from eventstore.http_api.commits import actors, commits
 from eventstore.http_api.entities import VersionRow
 from eventstore.http_api.lists import node_rows
 from eventstore.http_api.records import commit_detail, rows_for
+from eventstore.http_api.request_moment import time_of
 from eventstore.http_api.routes import Asked, Html, Route
 from eventstore.log.kinds import NODE_KINDS
 from eventstore.log.record import KIND_NAMES
 from eventstore.metadata_store.source import Source
-from eventstore.moment_texts import parsed_moment
-from eventstore.moments import position_of
 from eventstore.page.links import Links
 from eventstore.page.showing import as_of, links_of, moment_fields, shown, store_name
 from eventstore.sql.type_views import quoted_text
-from eventstore.times import Microseconds, moment_of
 
 _LIMIT: Final = 50
 _ACTORS: Final = 100
@@ -60,8 +57,8 @@ def log(asked: Asked, query: LogQuery) -> Html:
         "to": query.to or None,
         "reason": 1 if query.reason else None,
     }
-    since = _time(source, query.since, is_start=True)
-    until = _time(source, query.to, is_start=False)
+    since = time_of(source, query.since, is_start=True)
+    until = time_of(source, query.to, is_start=False)
     found = commits(
         source,
         before=query.before,
@@ -137,19 +134,6 @@ def _changes(source: Source, links: Links, found: Sequence[VersionRow]) -> list[
         }
         for one in found
     ]
-
-
-def _time(source: Source, text: str, *, is_start: bool) -> datetime | None:
-    """The time that a text stands for; positions stand for the time of their record."""
-    if not text.strip():
-        return None
-    moment = parsed_moment(text)
-    if moment.number is None:
-        return moment.start if is_start else moment.end
-    if not moment.number:
-        raise InvalidArgumentError("positions begin with 1")
-    position = position_of(source.log, moment.number)
-    return moment_of(Microseconds(source.log.recorded_at(position)))
 
 
 def _log_command(asked: Asked, query: LogQuery, since: datetime | None, to: datetime | None) -> str:

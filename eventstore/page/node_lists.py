@@ -96,7 +96,7 @@ def nodes(kind: str, asked: Asked, query: ListQuery) -> Html:
         found=_found(counted, is_wrong=error is not None),
         count_link=None if counted.is_exact else links.list(kind, **given, count=1),
         downloads={
-            form: links.to(address, chosen, format=form, at=at_text, until=None)
+            form: links.to(address, chosen, format=form, at=seen.moments.at.position, until=None)
             for form in ("csv", "arrow", "parquet")
         },
         sql=None

@@ -30,7 +30,7 @@ from eventstore.metadata_store.source import Source
 from eventstore.page.formatting import brief
 from eventstore.page.frame import Tick
 from eventstore.page.links import Links
-from eventstore.page.showing import as_of, links_of, shown, store_name
+from eventstore.page.showing import as_of, links_of, pinned_moments, shown, store_name
 from eventstore.plain_values import is_same
 from eventstore.server.roles import Role
 
@@ -140,7 +140,7 @@ def node(kind: str, asked: Asked, query: NodeQuery) -> Html:
         position=found.position,
         later_versions=_later(asked, found),
         older=history.before and here(before=history.before),
-        pinned=here(at=asked.moments.at.position),
+        pinned=here(**pinned_moments(asked)),
         has_report=kind != "context" and Role.AUDIT in asked.roles,
         python=_python(kind, found, asked),
         command=_command(kind, found, asked),

@@ -54,6 +54,13 @@ def as_of(asked: Asked) -> str:
     return "" if asked.moments.is_now else f" --as-of {asked.moments.at.position}"
 
 
+def pinned_moments(asked: Asked) -> dict[str, int]:
+    """The positions that the page shows, for an address that shows the same to others."""
+    moments = asked.moments
+    pinned: dict[str, int] = {"at": moments.at.position}
+    return pinned if moments.until is None else pinned | {"until": moments.until.position}
+
+
 def moment_fields(asked: Asked) -> list[tuple[str, str]]:
     """The moments that the address names, as fields that forms repeat."""
     texts = asked.moments.at_text, asked.moments.until_text

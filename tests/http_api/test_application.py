@@ -212,6 +212,12 @@ def test_several_stores_are_apart(small: eventstore.MetadataStore) -> None:
             assert churn["info"]["position"] > 0
             assert empty["at"]["position"] < churn["at"]["position"]
             assert client.get("/stores/other/api/v1/store").status_code == 403
+            document = client.get("/stores/churn/api/v1/openapi.json").json()
+            assert document["servers"] == [{"url": "/stores/churn/api/v1"}]
+            hint = client.get("/api/v1/store").json()["detail"]
+            assert "ask /stores/NAME/api/v1" in hint
+            hint = client.get("/stores/churn/api/v1/nope").json()["detail"]
+            assert "/stores/churn/api/v1/openapi.json says" in hint
             assert 'href="/stores/churn/artifacts"' in client.get("/stores/churn/").text
 
 

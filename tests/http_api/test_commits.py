@@ -125,6 +125,12 @@ def test_actors_are_counted_as_of_the_moment(small: eventstore.MetadataStore) ->
     assert {one.actor: one.commits for one in actors(source_of(small.as_of(60)))} == counted
 
 
+def test_activity_is_as_of_the_moment(small: eventstore.MetadataStore) -> None:
+    found = activity(source_of(small.as_of(60)))
+    assert found.commits == len([*small.changes(until=60)])
+    assert found.buckets[-1].last_position <= 60
+
+
 def test_an_empty_store_has_its_first_commit_alone() -> None:
     with eventstore.open("memory://") as store:
         assert activity(source_of(store)).commits == len([*store.changes()])

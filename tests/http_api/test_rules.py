@@ -148,6 +148,17 @@ def test_lists_have_pages(
         assert (len(erasures["erasures"]), erasures["next"]) == (1, None)
 
 
+def test_what_is_due_is_told_as_of_now_alone(store: eventstore.MetadataStore) -> None:
+    application = make_application(Serving({"default": store._engine}), NoAuthentication())
+    with TestClient(application, base_url="http://localhost", headers=OURS) as client:
+        address = "/api/v1/retention/due"
+        assert client.get(address).status_code == 200
+        then = store.log_position() - 1
+        answer = client.get(address, params={"at": then})
+        assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_ARGUMENT")
+        assert "now alone" in answer.json()["detail"]
+
+
 def test_what_is_due_has_pages_of_one_time(monkeypatch: pytest.MonkeyPatch) -> None:
     with eventstore.open("memory://") as store:
         data = store.put_artifact_type(mlmd.ArtifactType(name="Data"))

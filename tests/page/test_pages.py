@@ -292,3 +292,16 @@ def test_a_type_says_what_its_nodes_have(client: TestClient) -> None:
     (listed,) = re.findall(r'href="([^"]*sort=properties.rows)"', page)
     assert "57 found" in _text(client, listed.replace("&amp;", "&"))
     assert client.get("/types/artifact?name=Nothing").status_code == 404
+
+
+def test_what_is_copied_and_downloaded_is_what_the_page_shows(client: TestClient) -> None:
+    newest = client.get("/api/v1/store").json()["at"]["position"]
+    page = html.unescape(_text(client, "/artifacts/1?at=60&until=now"))
+    (copied,) = re.findall(r'data-copy="(/artifacts[^"]*)"', page)
+    assert parse_qs(urlsplit(copied).query)["until"] == [str(newest)]
+    then = client.get("/api/v1/store?at=60").json()["at"]["position"]
+    for moments, position in (("", newest), ("?at=60", then), ("?at=60&until=now", newest)):
+        page = html.unescape(_text(client, f"/artifacts{moments}"))
+        for form in ("csv", "arrow", "parquet"):
+            (link,) = re.findall(rf'href="([^"]*format={form}[^"]*)"', page)
+            assert parse_qs(urlsplit(link).query)["at"] == [str(position)]
