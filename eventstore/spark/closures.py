@@ -13,6 +13,17 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 
+def _known(spark: SparkSession, starts: DataFrame, prefix: str) -> DataFrame:
+    """Those of some nodes that are there. Raises InvalidArgumentError for other kinds."""
+    others = starts.where("kind IS NULL OR kind NOT IN ('artifact', 'execution')")
+    for row in others.select("kind").take(1):
+        raise InvalidArgumentError(
+            f"starts has the kind {row['kind']!r}: lineage leads from 'artifact' and 'execution'"
+        )
+    nodes = spark.sql(_NODES.format(prefix=prefix))
+    return starts.select("kind", "id").join(nodes, ["kind", "id"], "left_semi")
+
+
 def _names(numbers: frozenset[int]) -> str:
     return ", ".join(f"'{mlmd.Event.Type.Name(number)}'" for number in sorted(numbers))
 
@@ -30,6 +41,10 @@ FROM (
     WHERE type IN ({_names(INPUTS | OUTPUTS)})
 )
 """
+_NODES: Final = """
+SELECT 'artifact' AS kind, id FROM `{prefix}artifacts`
+UNION ALL SELECT 'execution', id FROM `{prefix}executions`
+"""
 _KIND: Final = "CASE WHEN {node} % 2 = 0 THEN 'artifact' ELSE 'execution' END"
 
 
@@ -43,19 +58,22 @@ def lineage_closure(
 ) -> DataFrame:
     """All that is upstream or downstream of many nodes, over the views that are registered.
 
-    `starts` has the columns `kind` (`artifact`, `execution`) and `id`; without it they are all
-    nodes that have events, whose closure may be as large as the square of their number. The result
+    `starts` has the columns `kind` (`artifact`, `execution`) and `id`, of which those that the
+    views do not have are left out. Without it they are all nodes that have events, whose closure
+    may be as large as the square of their number. The result
     has the columns `ancestor_kind`, `ancestor_id`, `descendant_kind`, `descendant_id` and
     `distance`: the hops between the two on the shortest way, 0 from a node to itself. A hop leads
     from an artifact to an execution or back, and cycles end, as in `store.upstream` and
     `store.downstream`. It is computed hop by hop, at once, and kept by the executors.
 
-    Raises InvalidArgumentError for an unknown direction and for negative hops.
+    Raises InvalidArgumentError for an unknown direction or kind, and for negative hops.
     """
     if direction not in ("upstream", "downstream"):
         raise InvalidArgumentError(f"direction {direction!r}: use 'upstream' or 'downstream'")
     if max_hops is not None and max_hops < 0:
         raise InvalidArgumentError(f"max_hops is {max_hops}: use 0 or more, or None for all")
+    if starts is not None:
+        starts = _known(spark, starts, prefix)
     events = f"`{prefix}events`"
     edges = spark.sql(_EDGES.format(events=events)).localCheckpoint()
     near, far = ("source", "target") if direction == "downstream" else ("target", "source")

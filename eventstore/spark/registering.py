@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -13,6 +13,7 @@ from eventstore.log.kinds import ERASURE, NODE_KINDS_BY_NAME
 from eventstore.log.readable import read_message
 from eventstore.moments import Moment
 from eventstore.spark.column_types import columns_of
+from eventstore.spark.dialect import plain_sql
 from eventstore.spark.locations import Location, segments_at
 from eventstore.spark.relations import (
     KnownRecord,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _BASE: Final = "base"
-_SUBSTITUTES: Final = "spark.sql.variable.substitute"
 _ERASURES: Final = columns_of(ERASURES_SCHEMA)
 
 
@@ -70,7 +70,7 @@ def register_views(
     `location` is a store's directory, the URL of its place, or an open store; `as_of` is as in
     `store.as_of`. They are temporary views, whose names begin with `prefix`, in place of those that
     are called so. docs/sql.md has their columns. `types` names the types that get a view of their
-    own, all of them if it is not given.
+    own, all of them if it is not given. Views of an earlier call with the same prefix are dropped.
 
     What they show stays as it is: they are registered again for what is sealed later, and after an
     erasure, which removes files. Raises FailedPreconditionError without pyspark, and for a store
@@ -83,7 +83,7 @@ def register_views(
         raise FailedPreconditionError(
             "this needs the package pyspark: pip install 'mlmd-eventstore[spark]'"
         ) from error
-    with segments_at(location, as_of) as segments, verbatim(spark):
+    with segments_at(location, as_of) as segments, plain_sql(spark):
         relations = Relations(spark)
         upto = min(segments.asked, segments.end)
         try:
@@ -94,26 +94,10 @@ def register_views(
             relations.add(STORED_ERASURES, erasures)
             of_types = _chosen(known, upto, types)
             views = _made(spark, relations, upto, prefix, of_types)
+            _drop_others(spark, prefix, views)
         finally:
             relations.drop()
         return RegisteredViews(views, upto, segments.asked - upto)
-
-
-@contextlib.contextmanager
-def verbatim(spark: SparkSession) -> Iterator[None]:
-    """Let Spark take `${...}` as it stands, in a name of a type or property.
-
-    Else it puts there what its configuration or the driver's environment has.
-    """
-    before = spark.conf.get(_SUBSTITUTES, None)
-    spark.conf.set(_SUBSTITUTES, "false")
-    try:
-        yield
-    finally:
-        if before is None:
-            spark.conf.unset(_SUBSTITUTES)
-        else:
-            spark.conf.set(_SUBSTITUTES, before)
 
 
 def spark_sql(text: str, names: Mapping[str, str]) -> str:
@@ -159,6 +143,18 @@ def _made(
 def _make(spark: SparkSession, name: str, query: str) -> None:
     quoted = name.replace("`", "``")
     spark.sql(query).createOrReplaceTempView(f"`{quoted}`")
+
+
+_registered: Final[WeakKeyDictionary[Any, dict[str, tuple[str, ...]]]] = WeakKeyDictionary()
+"""By session and prefix, the views that were made last."""
+
+
+def _drop_others(spark: SparkSession, prefix: str, views: tuple[str, ...]) -> None:
+    """Drop what was registered before: a type may be gone, or its short name be ambiguous now."""
+    of_session = _registered.setdefault(spark, {})
+    for name in {*of_session.get(prefix, ())} - {*views}:
+        spark.catalog.dropTempView(name)
+    of_session[prefix] = views
 
 
 def _chosen(

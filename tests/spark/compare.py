@@ -32,7 +32,7 @@ from eventstore.log.directory import DirectoryLog
 from eventstore.metadata_store.metadata_store import MetadataStore
 from eventstore.proto import metadata_store_pb2 as mlmd
 from eventstore.spark import lineage_closure, register_views
-from eventstore.spark.registering import verbatim
+from eventstore.spark.dialect import plain_sql
 from tests.builders import artifact, put_types
 from tests.object_servers import Moto
 from tests.property.test_history import run_program
@@ -64,6 +64,8 @@ def session(folder: Path, bucket: Path) -> SparkSession:
         "spark.local.dir": str(folder / "spark"),
         # A zone with daylight saving: what is shown are instants.
         "spark.sql.session.timeZone": "America/New_York",
+        "spark.sql.parser.escapedStringLiterals": "true",
+        "spark.sql.timestampType": "TIMESTAMP_NTZ",
         "spark.sql.shuffle.partitions": "2",
         "spark.sql.adaptive.enabled": "false",
         "spark.sql.codegen.wholeStage": "false",
@@ -181,7 +183,7 @@ def shown_by_spark(spark: SparkSession, views: tuple[str, ...], prefix: str) -> 
         f"(SELECT collect_list(struct(*)) FROM `{name.replace('`', '``')}`) AS v{number}"
         for number, name in enumerate(views)
     )
-    with verbatim(spark):
+    with plain_sql(spark):
         (row,) = spark.sql(f"SELECT {selected}").toArrow().to_pylist()
     return {name.removeprefix(prefix): row[f"v{number}"] for number, name in enumerate(views)}
 
@@ -245,7 +247,8 @@ def closure_differences(
         nodes, starts = linked, None
         if chance.random() < 0.5:
             nodes = set(chance.sample(sorted(linked), 2))
-            starts = spark.createDataFrame(sorted(nodes), "kind STRING, id BIGINT")
+            there_and_not = [*sorted(nodes), ("artifact", 10**9), ("execution", 10**9)]
+            starts = spark.createDataFrame(there_and_not, "kind STRING, id BIGINT")
         found: dict[Any, dict[Any, int]] = {}
         closure = lineage_closure(spark, direction=direction, starts=starts, max_hops=hops)
         for row in closure.collect():
@@ -281,6 +284,24 @@ def differences(spark: SparkSession, places: Places, chance: random.Random) -> I
     with eventstore.open(places.path()) as store:
         put_graph(store, chance)
         yield from closure_differences(spark, store, chance)
+
+
+def assert_old_views_are_dropped(spark: SparkSession, path: Path) -> None:
+    """A name that would be ambiguous by now, or whose type is not there, shows nothing old."""
+    with eventstore.open(path) as store:
+        put_types(store)
+        store.seal()
+        views = register_views(spark, store).views
+        others = register_views(spark, store, prefix="p_").views
+        assert all(map(spark.catalog.tableExists, ("DataSet", "p_DataSet")))
+        left = register_views(spark, store, types=()).views
+        assert not any(map(spark.catalog.tableExists, {"DataSet"} & {*views} - {*left}))
+        assert all(map(spark.catalog.tableExists, ("artifacts", "p_DataSet")))
+        assert "p_DataSet" in others
+        for kind in ("context", "Artifact", None):
+            starts = spark.createDataFrame([(kind, 1)], "kind STRING, id BIGINT")
+            with pytest.raises(errors.InvalidArgumentError, match="lineage leads from"):
+                lineage_closure(spark, starts=starts)
 
 
 def assert_damage_is_noticed(spark: SparkSession, path: Path) -> None:
@@ -322,6 +343,7 @@ def main() -> None:
         spark = session(name, name)
         opened.callback(spark.stop)
         assert_damage_is_noticed(spark, places.path())
+        assert_old_views_are_dropped(spark, places.path())
 
         @seed(started)
         @settings(
