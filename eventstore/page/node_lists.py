@@ -109,7 +109,12 @@ def nodes(kind: str, asked: Asked, query: ListQuery) -> Html:
         error=error,
         columns=[headed[place] for place in places],
         rows=[
-            {"id": row.id, "name": row.name, "cells": [row.cells[place] for place in places]}
+            {
+                "id": row.id,
+                "name": row.name,
+                "is_erased": row.erased_by is not None,
+                "cells": [row.cells[place] for place in places],
+            }
             for row in listed.rows
         ],
         ticked=query.ticked,

@@ -305,3 +305,21 @@ def test_what_is_copied_and_downloaded_is_what_the_page_shows(client: TestClient
         for form in ("csv", "arrow", "parquet"):
             (link,) = re.findall(rf'href="([^"]*format={form}[^"]*)"', page)
             assert parse_qs(urlsplit(link).query)["at"] == [str(position)]
+
+
+def test_versions_of_types_and_erased_nodes_are_told_apart() -> None:
+    with eventstore.open("memory://") as store:
+        for version in ("", "2"):
+            kind = mlmd.ArtifactType(name="Model", version=version)
+            store.put_artifacts(
+                [mlmd.Artifact(type_id=store.put_artifact_type(kind), name=f"m{version}")]
+            )
+        store.erase("artifact", 1, reason="GDPR-17")
+        application = make_application(
+            Serving({"default": store._engine}), NoAuthentication(), PAGES
+        )
+        headers = {"sec-fetch-site": "none"}
+        with TestClient(application, base_url="http://localhost", headers=headers) as client:
+            for address in ("/", "/artifacts"):
+                assert _text(client, address).count(">version 2</span>") == 1
+            assert _text(client, "/artifacts").count(">erased</span>") == 1
