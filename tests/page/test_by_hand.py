@@ -52,11 +52,12 @@ def test_the_focus_is_seen_wherever_it_goes(browsing: Any, runs: MadeStore) -> N
 
 def test_a_handle_goes_by_what_touches_the_page(browsing: Any, runs: MadeStore) -> None:
     browsing.goto(f"/artifacts/{runs.bad_dataset}")
+    browsing.wait_for_selector(".strip .bar")
     handle = browsing.get_by_role("slider", name="Moment")
     handle.focus()
-    assert handle.get_attribute("aria-valuenow") == "3976"
+    expect(handle).to_have_attribute("aria-valuenow", "3976")
     browsing.keyboard.press("Shift+ArrowLeft")
-    assert "data-quality" in str(handle.get_attribute("aria-valuetext"))
+    expect(handle).to_have_attribute("aria-valuetext", re.compile("data-quality"))
     browsing.wait_for_url(re.compile(f"at={runs.bad_position}"))
     # The handle has the focus again, so that the next key goes on from there.
     handle = browsing.get_by_role("slider", name="Moment")
